@@ -1,0 +1,63 @@
+PYTHON ?= python3
+ROWS ?= 100000
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group build
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install run demo test lint format bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/run.stamp ## Create .venv with the locked dependencies and apex itself
+
+run: install ## Serve the CRM API with demo data
+	$(BIN)/apex serve --demo
+
+demo: install ## Load demo data: make demo ROWS=100000
+	$(BIN)/apex demo --rows $(ROWS)
+
+test: .venv/test.stamp ## Run the tests: make test ARGS="-k query"
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+lint: .venv/test.stamp ## Check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet tests/test_layers.py
+
+format: .venv/test.stamp ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/test.stamp ## Measure the speed
+	$(BIN)/python -m benchmarks
+
+lock: .venv/venv.stamp ## Resolve the lock files again
+	$(PIP) install uv
+	$(LOCK) --output-file requirements/run.txt pyproject.toml
+	$(LOCK) --output-file requirements/test.txt --constraint requirements/run.txt --extra test pyproject.toml
+
+clean: ## Remove .venv, caches and build output
+	rm -rf .venv build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/venv.stamp:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("$(PYTHON) is too old: apex needs Python 3.11 or newer")'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv: install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+.venv/run.stamp: .venv/venv.stamp requirements/run.txt pyproject.toml
+	$(PIP) install --require-hashes --requirement requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/test.stamp: .venv/run.stamp requirements/test.txt
+	$(PIP) install --require-hashes --requirement requirements/test.txt
+	@touch $@

@@ -1,0 +1,268 @@
+"""What every adapter shares: the rules of Feathers' database services, above five storage operations.
+
+An adapter for another store subclasses ``Adapter`` and writes ``_select``, ``_count``, ``_insert``, ``_update`` and
+``_delete``; limits, scopes, multi, ids and errors are decided here, so that all adapters behave alike.
+``apex.testing`` holds the suite that shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from apex.coerce import Coerce
+from apex.context import Params
+from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
+from apex.query import OPERATORS, Compare, Predicate, Query, Syntax, every, scope_predicate, suggestion
+from apex.service import Service
+from apex.types import Id, Page, Row
+
+Paginate = Mapping[str, int] | bool
+
+_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "methods", "events")
+_DIGITS = re.compile(r"-?[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows, and what of them: a query with its scope inside ``where`` and its limit settled."""
+
+    where: Predicate
+    query: Query
+    fields: tuple[str, ...] | None = None
+    limit: int | None = None
+
+
+class Adapter(Service):
+    """A service over rows. Class attributes are its options; keywords given to the constructor replace them.
+
+    ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
+    ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
+    ``private`` names fields that callers can neither see nor ask for, ``merge`` fields with an object whose keys a
+    patch merges (null removes a key) instead of replacing the whole.
+    """
+
+    id: str = "id"
+    paginate: Paginate = False
+    multi: bool | Sequence[str] = False
+    operators: Sequence[str] = ()
+    filters: Mapping[str, Coerce] = {}
+    private: Sequence[str] = ()
+    merge: Sequence[str] = ()
+
+    def __init__(self, **options: Any) -> None:
+        for name, value in options.items():
+            if name not in _OPTIONS:
+                raise TypeError(f"Unknown option '{name}': there are {', '.join(_OPTIONS)}")
+            setattr(self, name, value)
+
+    # What an adapter writes.
+
+    def fields(self) -> Mapping[str, Coerce] | None:
+        """Every field with its type, or None where any field may be stored."""
+        return None
+
+    async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
+        """The rows in order, and with ``total`` how many there are without limit and skip."""
+        raise TypeError(f"{type(self).__name__} does not say how to select")
+
+    async def _count(self, where: Predicate) -> int:
+        raise TypeError(f"{type(self).__name__} does not say how to count")
+
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
+        raise TypeError(f"{type(self).__name__} does not say how to insert")
+
+    async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
+        """The rows as they are afterwards; ``whole`` empties every field that is not in the values."""
+        raise TypeError(f"{type(self).__name__} does not say how to update")
+
+    async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
+        """The rows as they were."""
+        raise TypeError(f"{type(self).__name__} does not say how to delete")
+
+    # What callers use.
+
+    async def find(self, params: Params) -> Page | list[Row]:
+        """A page, or a list where the service does not paginate."""
+        query = self.syntax.parse(params.query)
+        page = self.pagination(params)
+        limit = _limit(query.limit, page)
+        where = every(scope_predicate(params.scope), query.where)
+        if not page:
+            return [] if limit == 0 else (await self._select(self._selection(where, query, params, limit)))[0]
+        if limit == 0:
+            return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
+        rows, total = await self._select(self._selection(where, query, params, limit), total=True)
+        return {"total": total or 0, "limit": limit or 0, "skip": query.skip, "data": rows}
+
+    async def get(self, id: Id, params: Params) -> Row:
+        """The one record. Raises NotFound when scope, query or id leave none."""
+        query = self.syntax.parse(params.query)
+        selection = self._selection(self._one(id, query, params), replace(query, skip=0, sort=()), params, 1)
+        return _single((await self._select(selection))[0], id)
+
+    async def create(self, data: Row | list[Row], params: Params) -> Row | list[Row]:
+        """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
+        many = isinstance(data, list)
+        if many:
+            self.require_multi("create", params)
+        select = params.query.get("$select")
+        query = self.syntax.parse({} if select is None else {"$select": select})
+        rows = [self._stamped(self._typed(row, params), params, fill=True) for row in (data if many else [data])]
+        stored = await self._insert(rows, self._fields(query, params)) if rows else []
+        return stored if many else stored[0]
+
+    async def update(self, id: Id | None, data: Row, params: Params) -> Row:
+        """Replaces a record: what is not given becomes null."""
+        if id is None or isinstance(data, list):
+            raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
+        query = self.syntax.parse(params.query)
+        values = self._stamped(self._typed(data, params), params, fill=True)
+        values.pop(self.id, None)
+        where = self._one(id, query, params)
+        return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
+
+    async def patch(self, id: Id | None, data: Row, params: Params) -> Row | list[Row]:
+        """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
+        query = self.syntax.parse(params.query)
+        values = self._stamped(self._typed(data, params), params, fill=False)
+        values.pop(self.id, None)
+        where = self._some("patch", id, query, params)
+        fields = self._fields(query, params)
+        if values:
+            rows = await self._update(where, values, fields, whole=False)
+        else:
+            rows = (await self._select(Selection(where, Query(), fields)))[0]
+        return rows if id is None else _single(rows, id)
+
+    async def remove(self, id: Id | None, params: Params) -> Row | list[Row]:
+        """Takes one record away, or all that match when the id is None and ``multi`` allows."""
+        query = self.syntax.parse(params.query)
+        rows = await self._delete(self._some("remove", id, query, params), self._fields(query, params))
+        return rows if id is None else _single(rows, id)
+
+    # What the rules are made of.
+
+    @cached_property
+    def syntax(self) -> Syntax:
+        """What callers may ask: the fields less the private ones, and the service's own operators and filters."""
+        fields = self.fields()
+        if fields is not None:
+            fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
+        return Syntax(fields, OPERATORS | set(self.operators), self.filters)
+
+    @cached_property
+    def columns(self) -> Mapping[str, Coerce] | None:
+        return self.fields()
+
+    def pagination(self, params: Params) -> Paginate:
+        """The call's own ``paginate`` (internal calls alone can set one) or the service's."""
+        for options in (params, params.adapter or {}):
+            if "paginate" in options:
+                paginate: Paginate = options["paginate"]
+                return paginate
+        return self.paginate
+
+    def require_multi(self, method: str, params: Params) -> None:
+        """Raises MethodNotAllowed when the service does not take many records at once."""
+        multi = (params.adapter or {}).get("multi", self.multi)
+        if multi is not True and method not in (multi or ()):
+            raise MethodNotAllowed(f"Can not {method} multiple entries")
+
+    def typed_id(self, id: Any) -> Any:
+        """The id as it is stored. Raises NotFound for what cannot be an id here."""
+        try:
+            if self.columns is not None and id is not None:
+                return self.columns[self.id](id)
+        except ValueError:
+            raise missing(id) from None
+        return id
+
+    def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None) -> Selection:
+        return Selection(where, query, self._fields(query, params), limit)
+
+    def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
+        private = (params.adapter or {}).get("private", self.private)
+        if query.select is not None:
+            return tuple(dict.fromkeys((*query.select, self.id)))
+        if self.columns is None or not private:
+            return None
+        return tuple(name for name in self.columns if name not in private)
+
+    def _one(self, id: Id, query: Query, params: Params) -> Predicate:
+        return every(Compare(self.id, "$eq", self.typed_id(id)), scope_predicate(params.scope), query.where)
+
+    def _some(self, method: str, id: Id | None, query: Query, params: Params) -> Predicate:
+        if id is not None:
+            return self._one(id, query, params)
+        self.require_multi(method, params)
+        return every(scope_predicate(params.scope), query.where)
+
+    def _typed(self, data: Any, params: Params) -> Row:
+        """The data as a new dict of typed values. Raises BadRequest naming every field that is wrong or unknown."""
+        if not isinstance(data, Mapping):
+            raise BadRequest("The data must be an object")
+        if self.columns is None:
+            return dict(data)
+        typed, errors = {}, {}
+        for name, value in data.items():
+            if name not in self.columns or (params.provider and name in self.private):
+                errors[name] = "is unknown." + suggestion(name, self.columns)
+                continue
+            try:
+                typed[name] = self.columns[name](value)
+            except ValueError as error:
+                errors[name] = str(error)
+        if errors:
+            raise BadRequest("Invalid data: " + ", ".join(f"{k} {v}" for k, v in errors.items()), errors=errors)
+        return typed
+
+    def _stamped(self, row: Row, params: Params, fill: bool) -> Row:
+        """The row held inside the scope: a field outside raises Forbidden, one that is absent is filled in."""
+        for name, allowed in params.scope.items():
+            values = list(allowed) if isinstance(allowed, list | tuple | set | frozenset) else [allowed]
+            if name in row and row[name] not in values:
+                raise Forbidden(f"{name} is outside of what you may touch", errors={name: "belongs to somebody else"})
+            if name not in row and fill:
+                if len(values) != 1:
+                    raise BadRequest(f"{name} is required", errors={name: "is required"})
+                row[name] = values[0]
+        return row
+
+
+def missing(id: Any) -> NotFound:
+    return NotFound(f"No record found for id '{id}'")
+
+
+def by_fields(fields: tuple[str, ...] | None) -> Callable[[Row], Row]:
+    """Cuts a row to the fields; None leaves it whole."""
+    if fields is None:
+        return lambda row: row
+    wanted = fields
+    return lambda row: {name: row[name] for name in wanted if name in row}
+
+
+def same_id(one: Any, other: Any) -> bool:
+    """Whether two ids name one record: over REST 0 is ``"0"``."""
+    return one == other or (isinstance(one, int) and isinstance(other, str) and _is_number(other) and one == int(other))
+
+
+def _is_number(text: str) -> bool:
+    return len(text) < 20 and _DIGITS.fullmatch(text) is not None
+
+
+def _single(rows: list[Row], id: Any) -> Row:
+    if len(rows) != 1:
+        raise missing(id)
+    return rows[0]
+
+
+def _limit(asked: int | None, page: Paginate) -> int | None:
+    """Feathers' rule: what was asked or the default (0 where only a maximum is set), at most the maximum."""
+    if not isinstance(page, Mapping):
+        return asked
+    limit = page.get("default", 0) if asked is None else asked
+    return min(limit, page.get("max", limit))

@@ -1,0 +1,146 @@
+"""The application: the registry of services, their hooks, and the way in for every call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from apex.context import Context
+from apex.emitter import Emitter
+from apex.hooks import LIFECYCLE, Chain, Hook, HookStore, compose_around
+from apex.router import Match, Router, split
+from apex.service import BoundService, Call, options_of
+
+ASGI = Callable[[MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
+
+
+class Apex(Emitter):
+    """A Feathers application. Register services with ``use``, hooks with ``hooks``, a transport with ``configure``.
+
+    ``settings`` holds what ``get`` and ``set`` reach. The app itself is an ASGI application.
+    """
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = dict(settings or {})
+        self.services: dict[str, BoundService] = {}
+        self.router: Router[BoundService] = Router()
+        self.store = HookStore()
+        self.lifecycle: dict[str, list[Hook]] = {name: [] for name in LIFECYCLE}
+        self.parsers: list[Callable[[Mapping[str, str]], dict[str, Any] | None]] = []
+        self.transport: ASGI | None = None
+        self.default_service: Callable[[str], Any] | None = None
+        self._is_setup = False
+        self._late: set[asyncio.Task[None]] = set()
+
+    def get(self, name: str) -> Any:
+        return self.settings.get(name)
+
+    def set(self, name: str, value: Any) -> Apex:
+        self.settings[name] = value
+        return self
+
+    def configure(self, function: Callable[[Apex], Any]) -> Apex:
+        function(self)
+        return self
+
+    def use(self, path: str, service: Any, *, hooks: Any = None, **options: Any) -> Apex:
+        """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
+
+        Options are ``methods``, ``events`` and ``route_params``. Another ``Apex`` brings all of its services along.
+        Raises ValueError for a path that is taken, a service without methods or a protected name.
+        """
+        if not isinstance(path, str):
+            raise ValueError(f"'{path}' is not a valid service path.")
+        path = path.strip("/") or "/"
+        if isinstance(service, Apex):
+            for name, bound in service.services.items():
+                self._register("/".join([*split(path), *split(name)]) or "/", bound)
+            return self
+        bound = BoundService(self, path, service, options_of(path, service, options))
+        if hooks:
+            bound.hooks(hooks)
+        self._register(path, bound)
+        return self
+
+    def _register(self, path: str, bound: BoundService) -> None:
+        self.router.insert(path, bound)
+        self.services[path] = bound
+        if self._is_setup:
+            task = asyncio.get_running_loop().create_task(_lifecycle(bound, "setup", path))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    def service(self, path: str) -> BoundService:
+        """The service registered under a path. Raises LookupError when there is none."""
+        path = path.strip("/") or "/"
+        if path not in self.services and self.default_service is not None:
+            self.use(path, self.default_service(path))
+        if path not in self.services:
+            raise LookupError(f"Can not find service '{path}'")
+        return self.services[path]
+
+    async def unuse(self, path: str) -> BoundService:
+        """Tears a service down and takes it away. Raises LookupError when there is none."""
+        bound = self.service(path)
+        await _lifecycle(bound, "teardown", bound.path)
+        del self.services[path.strip("/") or "/"]
+        self.router.remove(path)
+        return bound
+
+    def hooks(self, hooks: Any) -> Apex:
+        """Registers hooks for all services, or around hooks for ``setup`` and ``teardown``."""
+        if isinstance(hooks, Mapping) and any(name in LIFECYCLE for name in hooks):
+            for name, functions in hooks.items():
+                if name not in LIFECYCLE:
+                    raise ValueError(f"'{name}' is not a lifecycle hook: register it in a call of its own")
+                self.lifecycle[name].extend(functions if isinstance(functions, list | tuple) else [functions])
+            return self
+        self.store.add(hooks, ())
+        for bound in self.services.values():
+            bound.compose()
+        return self
+
+    def lookup(self, segments: list[str]) -> Match[BoundService] | None:
+        """The service for the decoded segments of a path, with placeholders and id."""
+        return self.router.lookup(segments)
+
+    async def call(self, call: Call) -> Context:
+        """Runs a call from a transport and gives its context. Raises whatever the hooks let through."""
+        return await call.service.run(call.method, id=call.id, data=call.data, params=call.params)
+
+    async def setup(self) -> Apex:
+        """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
+        self._is_setup = True
+        await compose_around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
+        return self
+
+    async def teardown(self) -> Apex:
+        """Runs ``teardown(app, path)`` of each service, in the same order."""
+        self._is_setup = False
+        await compose_around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
+        return self
+
+    def _each(self, name: str) -> Chain:
+        async def each(context: Context) -> None:
+            for path, bound in list(self.services.items()):
+                await _lifecycle(bound, name, path)
+
+        return each
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[..., Awaitable[Any]],
+        send: Callable[..., Awaitable[None]],
+    ) -> None:
+        if self.transport is None:
+            raise RuntimeError("The app has no transport: call app.configure(rest) before serving it")
+        await self.transport(scope, receive, send)
+
+
+async def _lifecycle(bound: BoundService, name: str, path: str) -> None:
+    function = getattr(bound.service, name, None)
+    if function is not None:
+        await function(bound.app, path)

@@ -1,0 +1,85 @@
+"""Query strings with brackets, ``a[b][$in][0]=1``, strictly read.
+
+Where the Node parsers guess (a list of 21 items becomes an object, a deep tail becomes a key), this one answers 400.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote_plus
+
+from apex.errors import BadRequest
+
+MAX_PAIRS = 10_000
+MAX_DEPTH = 10
+
+_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+_INDEX = re.compile(r"[0-9]{1,9}")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """``{"a": {"$in": ["1"]}}`` for ``a[$in][0]=1``: leaves are strings, lists keep the order of their indices.
+
+    Raises BadRequest for malformed brackets or encoding, a key used in two forms, depth over 10, over 10,000 pairs.
+    """
+    pairs = [pair for pair in text.split("&") if pair and pair[0] != "="]
+    if len(pairs) > MAX_PAIRS:
+        raise BadRequest(f"The query string has more than {MAX_PAIRS} parameters")
+    tree: dict[str | int, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        _insert(tree, _path(_decode(key)), _decode(value))
+    return {str(key): _settle(node, str(key)) for key, node in tree.items()}
+
+
+def _decode(text: str) -> str:
+    try:
+        text = unquote_plus(text, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("The query string is not valid UTF-8") from None
+    if "\0" in text:
+        raise BadRequest("The query string holds a NUL character")
+    return text
+
+
+def _path(key: str) -> list[str]:
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise BadRequest(f"Malformed query parameter '{key[:80]}': brackets must be closed and not nested")
+    path = [match[1], *match[2][1:-1].split("][")] if match[2] else [match[1]]
+    if len(path) > MAX_DEPTH:
+        raise BadRequest(f"Query parameter '{path[0]}' is nested deeper than {MAX_DEPTH} levels")
+    return path
+
+
+def _insert(node: dict[str | int, Any], path: list[str], value: str) -> None:
+    for place, name in enumerate(path[:-1]):
+        node = node.setdefault(_segment(node, name, last=False) if place else name, {})
+        if not isinstance(node, dict):
+            raise _mixed(path[0])
+    leaf = node.setdefault(_segment(node, path[-1], last=True) if len(path) > 1 else path[-1], [])
+    if not isinstance(leaf, list):
+        raise _mixed(path[0])
+    leaf.append(value)
+
+
+def _segment(node: dict[str | int, Any], name: str, last: bool) -> str | int:
+    if name == "":
+        return len(node) if last else 0
+    return int(name) if _INDEX.fullmatch(name) else name
+
+
+def _settle(node: dict[str | int, Any] | list[str], name: str) -> Any:
+    if isinstance(node, list):
+        return node[0] if len(node) == 1 else node
+    indices = [key for key in node if isinstance(key, int)]
+    if len(indices) == len(node):
+        return [_settle(node[index], name) for index in sorted(indices)]
+    if indices:
+        raise _mixed(name)
+    return {str(key): _settle(child, name) for key, child in node.items()}
+
+
+def _mixed(name: str) -> BadRequest:
+    return BadRequest(f"Query parameter '{name}' is given as a value, a list or an object at once: use one form")

@@ -1,0 +1,115 @@
+"""What a hook sees: the call's parameters and the context around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from apex.encoding import RawJSON
+from apex.types import UNSET
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+    from apex.service import BoundService
+
+
+class Params(dict[str, Any]):
+    """The parameters of a call: a dict whose keys are attributes too; what is not there reads as None.
+
+    ``query`` is what the caller asked (untrusted), ``scope`` what the caller may touch (written by hooks alone).
+    ``provider`` names the transport and is absent on internal calls.
+    """
+
+    query: Mapping[str, Any]
+    scope: dict[str, Any]
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        super().__init__(values or {})
+        self["query"] = {} if self.get("query") is None else self["query"]
+        self["scope"] = dict(self.get("scope") or {})
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+class Context:
+    """One call on its way through the hooks. ``id``, ``data`` and ``params`` may be replaced until the method runs.
+
+    Setting ``result`` before the method skips it; setting it in an error hook swallows the error.
+    ``dispatch`` replaces the result for callers outside, ``http`` holds ``status``, ``headers`` and ``location``.
+    """
+
+    __slots__ = (
+        "_result", "app", "data", "dispatch", "error", "event", "http", "id", "method", "original", "params",
+        "path", "service", "type",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        app: Apex,
+        service: BoundService | None,
+        method: str,
+        *,
+        id: Any = None,
+        data: Any = None,
+        params: Params | None = None,
+        event: str | None = None,
+    ) -> None:
+        self.app = app
+        self.service: Any = service
+        self.path = service.path if service is not None else ""
+        self.method = method
+        self.type = "around"
+        self.id = id
+        self.data = data
+        self.params = Params() if params is None else params
+        self.event = event
+        self.error: BaseException | None = None
+        self.original: Context | None = None
+        self.dispatch: Any = UNSET
+        self.http: dict[str, Any] | None = {} if self.params.provider == "rest" else None
+        self._result: Any = UNSET
+
+    @property
+    def has_result(self) -> bool:
+        return self._result is not UNSET
+
+    @property
+    def result(self) -> Any:
+        """The method's result, None before there is one. JSON built by a database is decoded when it is looked at."""
+        if isinstance(self._result, RawJSON):
+            self._result = self._result.value
+        return None if self._result is UNSET else self._result
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        self._result = value
+
+    @result.deleter
+    def result(self) -> None:
+        self._result = UNSET
+
+    @property
+    def external(self) -> Any:
+        """What a transport sends: ``dispatch`` where it is set, else the result, undecoded."""
+        value = self._result if self.dispatch is UNSET else self.dispatch
+        return None if value is UNSET else value
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Takes over what a hook has returned. Raises AttributeError for a key that contexts do not have."""
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def copy(self) -> Context:
+        other = object.__new__(Context)
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
+
+    def to_dict(self) -> dict[str, Any]:
+        """For logs: everything but the app and the service."""
+        names = ("path", "method", "type", "id", "data", "params", "result", "error", "event")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,59 @@
+"""The one JSON encoder, and JSON that is already bytes."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
+
+
+class RawJSON:
+    """JSON text that a database has built. It goes out untouched; ``value`` decodes it for who wants to look."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    @property
+    def value(self) -> Any:
+        return orjson.loads(self.text)
+
+
+def encode(value: Any) -> bytes:
+    """JSON bytes: dates in UTC with milliseconds and ``Z``, decimals as strings, NaN as null.
+
+    Raises TypeError for a value without a JSON form.
+    """
+    if isinstance(value, RawJSON):
+        return value.text
+    return orjson.dumps(value, _plain, _OPTIONS)
+
+
+def decode(text: bytes | str) -> Any:
+    """The value of a JSON text. Raises ValueError when it is malformed, not UTF-8 or nested too deep."""
+    return orjson.loads(text)
+
+
+def timestamp(moment: datetime) -> str:
+    """``2023-01-01T00:00:00.000Z``; a moment without a zone is taken as UTC."""
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, RawJSON):
+        return orjson.Fragment(value.text)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

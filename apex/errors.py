@@ -1,0 +1,144 @@
+"""The Feathers error family: what every failure looks like on the wire.
+
+FeathersError
+├── BadRequest 400 ── PayloadTooLarge 413
+├── NotAuthenticated 401   PaymentError 402   Forbidden 403   NotFound 404
+├── MethodNotAllowed 405   NotAcceptable 406  Timeout 408     Conflict 409
+├── Gone 410               LengthRequired 411 Unprocessable 422
+├── TooManyRequests 429
+└── GeneralError 500       NotImplemented 501 BadGateway 502  Unavailable 503
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+_WORD = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+class FeathersError(Exception):
+    """An error with a name, a code and a class name, as the Feathers clients rebuild it.
+
+    ``message`` may also be another exception or a mapping with a ``message`` key; ``data`` is any JSON value.
+    ``errors`` (or ``data["errors"]``) maps a field to one sentence. ``headers`` go out with an HTTP response.
+    """
+
+    name: ClassVar[str] = "FeathersError"
+    class_name: ClassVar[str] = "feathers-error"
+    code: ClassVar[int] = 500
+
+    def __init_subclass__(cls) -> None:
+        if FeathersError in cls.__bases__:
+            cls.name = cls.__name__
+            cls.class_name = _WORD.sub("-", cls.__name__).lower()
+
+    def __init__(
+        self,
+        message: str | Mapping[str, Any] | BaseException | None = None,
+        data: Any = None,
+        *,
+        errors: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if isinstance(message, Mapping):
+            data, message = dict(message), None
+        if isinstance(message, FeathersError):
+            data, errors = message.data if data is None else data, errors or message.errors
+        if isinstance(data, Mapping):
+            data = dict(data)
+            message = data.pop("message", message)
+            errors = data.pop("errors", errors)
+        self.message: str = "Error" if message is None or message == "" else str(message)
+        self.data: Any = data
+        self.errors: dict[str, Any] | None = None if errors is None else dict(errors)
+        self.headers = dict(headers or {})
+        super().__init__(self.message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The wire form; keys in the order of Feathers, ``data`` and ``errors`` only where they are set."""
+        body = {"name": self.name, "message": self.message, "code": self.code, "className": self.class_name}
+        if self.data is not None:
+            body["data"] = self.data
+        if self.errors is not None:
+            body["errors"] = self.errors
+        return body
+
+
+class BadRequest(FeathersError):
+    code = 400
+
+
+class PayloadTooLarge(BadRequest):
+    """413 under the name of BadRequest: the clients rebuild only names they know."""
+
+    code = 413
+
+
+class NotAuthenticated(FeathersError):
+    code = 401
+
+
+class PaymentError(FeathersError):
+    code = 402
+
+
+class Forbidden(FeathersError):
+    code = 403
+
+
+class NotFound(FeathersError):
+    code = 404
+
+
+class MethodNotAllowed(FeathersError):
+    code = 405
+
+
+class NotAcceptable(FeathersError):
+    code = 406
+
+
+class Timeout(FeathersError):
+    code = 408
+
+
+class Conflict(FeathersError):
+    code = 409
+
+
+class Gone(FeathersError):
+    code = 410
+
+
+class LengthRequired(FeathersError):
+    code = 411
+
+
+class Unprocessable(FeathersError):
+    code = 422
+
+
+class TooManyRequests(FeathersError):
+    code = 429
+
+
+class GeneralError(FeathersError):
+    code = 500
+
+
+class NotImplemented(FeathersError):
+    code = 501
+
+
+class BadGateway(FeathersError):
+    code = 502
+
+
+class Unavailable(FeathersError):
+    code = 503
+
+    def __init__(self, *args: Any, retry_after: int = 1, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.headers.setdefault("Retry-After", str(retry_after))

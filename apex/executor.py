@@ -1,0 +1,38 @@
+"""The small interface between compiled statements and a database driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol
+
+Values = Mapping[str, Any]
+Tuples = Sequence[Sequence[Any]]
+Kind = Literal["unique", "foreign key", "not null", "check", "data"]
+
+
+class Executor(Protocol):
+    """Runs SQL text with named values and gives rows as tuples. Each statement commits by itself, unless it is run
+    inside ``transaction``, where all commit together or not at all.
+
+    Raises Violation where the data breaks a rule of the database, Conflict for transactions that stay in each other's
+    way, Unavailable where the database cannot be reached. The driver's own text stays in the log.
+    """
+
+    dialect: str
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples: ...
+
+    def transaction(self) -> AbstractAsyncContextManager[None]: ...
+
+
+class Violation(Exception):
+    """A rule of the database was broken: which kind, which constraint and columns where the driver tells."""
+
+    def __init__(self, kind: Kind, constraint: str | None = None, columns: Sequence[str] = ()) -> None:
+        super().__init__(f"{kind} violated: {constraint or ', '.join(columns)}")
+        self.kind, self.constraint, self.columns = kind, constraint, tuple(columns)

@@ -1,0 +1,192 @@
+"""Hooks: what may be registered, and how it becomes one callable per service and method.
+
+Order of a call (Feathers 5): app around, app before, service around, service before, METHOD, service after,
+app after; on failure the error hooks of the service, then those of the app. ``all`` runs before the method's own,
+for error hooks after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any
+
+from apex.context import Context
+
+Hook = Callable[..., Any]
+Chain = Callable[[Context], Awaitable[None]]
+Step = tuple[Hook, bool]
+
+TYPES = ("around", "before", "after", "error")
+LIFECYCLE = ("setup", "teardown")
+
+
+@dataclass(slots=True)
+class HookStore:
+    """The hooks registered on an app or a service, in the order in which they came: type to method to functions."""
+
+    by_type: dict[str, dict[str, list[Hook]]] = field(default_factory=lambda: {kind: {} for kind in TYPES})
+    listed: list[Hook] = field(default_factory=list)
+    mapped: dict[str, list[Hook]] = field(default_factory=dict)
+
+    def add(self, hooks: Any, methods: Sequence[str]) -> None:
+        """Takes every form of Feathers: a map by type, a list of around hooks, a map of methods to around hooks.
+
+        Raises ValueError for a type or method that does not exist, TypeError for what cannot be called.
+        """
+        if not isinstance(hooks, Mapping):
+            self.listed.extend(_functions(hooks))
+        elif any(key in TYPES for key in hooks):
+            for kind, registered in hooks.items():
+                self._add_type(kind, registered, methods)
+        else:
+            for method, functions in hooks.items():
+                _check_method(method, methods)
+                self.mapped.setdefault(method, []).extend(_functions(functions))
+
+    def _add_type(self, kind: str, registered: Any, methods: Sequence[str]) -> None:
+        if kind not in TYPES:
+            raise ValueError(f"'{kind}' is not a valid hook type")
+        by_method = registered if isinstance(registered, Mapping) else {"all": registered}
+        for method, functions in by_method.items():
+            if method != "all":
+                _check_method(method, methods)
+            self.by_type[kind].setdefault(method, []).extend(_functions(functions))
+
+    def steps(self, kind: str, method: str) -> tuple[Step, ...]:
+        """The hooks of one type for one method, each with whether it is asynchronous."""
+        general, own = self.by_type[kind].get("all", []), self.by_type[kind].get(method, [])
+        ordered = own + general if kind == "error" else general + own
+        return tuple((hook, is_async(hook)) for hook in ordered)
+
+    def outer(self, method: str) -> tuple[Step, ...]:
+        """The around hooks registered as a list, then those registered by method."""
+        return tuple((hook, is_async(hook)) for hook in [*self.listed, *self.mapped.get(method, [])])
+
+
+def is_async(hook: Hook) -> bool:
+    """Decided once, when the hook is registered."""
+    return iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
+
+
+def compose(app: HookStore, service: HookStore, method: str, run: Chain) -> Chain:
+    """The one callable of a service's method, with all hooks of app and service around it."""
+    inner = _around(service.steps("around", method), _level(service, method, run))
+    inner = _around(service.outer(method), inner)
+    outer = _around(app.steps("around", method), _level(app, method, inner))
+    return _around(app.outer(method), outer)
+
+
+def compose_around(hooks: Sequence[Hook], run: Chain) -> Chain:
+    """Around hooks alone, as setup and teardown have them."""
+    return _around(tuple((hook, is_async(hook)) for hook in hooks), run)
+
+
+def _level(store: HookStore, method: str, run: Chain) -> Chain:
+    before, after, error = (store.steps(kind, method) for kind in ("before", "after", "error"))
+    if before or after:
+        run = _sequence(before, run, after)
+    return _guarded(error, run) if error else run
+
+
+def _sequence(before: tuple[Step, ...], run: Chain, after: tuple[Step, ...]) -> Chain:
+    async def sequence(context: Context) -> None:
+        await _run_all(before, context, "before")
+        await run(context)
+        await _run_all(after, context, "after")
+
+    return sequence
+
+
+def _guarded(error: tuple[Step, ...], run: Chain) -> Chain:
+    async def guarded(context: Context) -> None:
+        try:
+            await run(context)
+        except Exception as failure:
+            _fail(context, failure)
+            try:
+                await _run_all(error, context, "error")
+            except Exception as replaced:
+                context.error = replaced
+                raise
+            if not context.has_result:
+                raise context.error or failure from None
+
+    return guarded
+
+
+def _fail(context: Context, failure: Exception) -> None:
+    context.original = context.copy()
+    context.error = failure
+    del context.result
+
+
+async def _run_all(steps: tuple[Step, ...], context: Context, kind: str) -> None:
+    outside, context.type = context.type, kind
+    try:
+        for hook, asynchronous in steps:
+            returned = await hook(context) if asynchronous else hook(context)
+            if returned is not None:
+                _merge(context, hook, returned)
+    finally:
+        context.type = outside
+
+
+def _merge(context: Context, hook: Hook, returned: Any) -> None:
+    if isinstance(returned, Mapping):
+        context.update(returned)
+    elif isawaitable(returned):
+        if hasattr(returned, "close"):
+            returned.close()
+        raise TypeError(f"Hook {_name(hook)} returned an awaitable: declare it with 'async def'")
+    elif returned is not context:
+        raise TypeError(f"Hook {_name(hook)} returned {type(returned).__name__}: return nothing, a dict or the context")
+
+
+def _around(steps: tuple[Step, ...], run: Chain) -> Chain:
+    for hook, asynchronous in reversed(steps):
+        if not asynchronous:
+            raise TypeError(f"Around hook {_name(hook)} must be declared with 'async def'")
+        run = _wrap(hook, run)
+    return run
+
+
+def _wrap(hook: Hook, inner: Chain) -> Chain:
+    async def wrapped(context: Context) -> None:
+        returned = await hook(context, _Next(inner, context))
+        if isinstance(returned, Mapping):
+            context.update(returned)
+
+    return wrapped
+
+
+class _Next:
+    """What an around hook calls to go on, once."""
+
+    __slots__ = ("called", "context", "inner")
+
+    def __init__(self, inner: Chain, context: Context) -> None:
+        self.inner, self.context, self.called = inner, context, False
+
+    async def __call__(self) -> None:
+        if self.called:
+            raise RuntimeError("next() called multiple times")
+        self.called = True
+        await self.inner(self.context)
+
+
+def _functions(hooks: Any) -> Iterator[Hook]:
+    for hook in hooks if isinstance(hooks, list | tuple) else [hooks]:
+        if not callable(hook):
+            raise TypeError(f"A hook must be callable, not {hook!r}")
+        yield hook
+
+
+def _check_method(method: str, methods: Sequence[str]) -> None:
+    if methods and method not in methods:
+        raise ValueError(f"'{method}' is not a method of this service: it has {', '.join(methods)}")
+
+
+def _name(hook: Hook) -> str:
+    return getattr(hook, "__qualname__", type(hook).__name__)

@@ -1,0 +1,202 @@
+"""The adapter without a database: rows in a dict, for tests, prototypes and caches."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cmp_to_key
+from itertools import count
+from typing import Any, TypeGuard
+
+from apex.adapter import Adapter, Selection, by_fields, same_id
+from apex.coerce import Coerce
+from apex.errors import BadRequest, Conflict
+from apex.query import Compare, Junction, Predicate
+from apex.types import Row
+
+
+class MemoryService(Adapter):
+    """Keeps rows in ``store``, by id. ``fields`` names the types; without it any field may be stored.
+
+    New ids count up from ``start_id``. Comparisons with null hold for nothing, as in SQL.
+    """
+
+    def __init__(
+        self,
+        *,
+        fields: Mapping[str, Coerce] | None = None,
+        store: dict[Any, Row] | None = None,
+        start_id: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._field_types = fields
+        self.store: dict[Any, Row] = {} if store is None else store
+        self._ids = count(start_id)
+
+    def fields(self) -> Mapping[str, Coerce] | None:
+        return self._field_types
+
+    async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
+        rows = self._matching(selection.where)
+        query = selection.query
+        for name, direction in reversed(query.sort):
+            rows.sort(key=_sort_key(name), reverse=direction < 0)
+        if query.rank is not None:
+            rank = query.rank
+            rows.sort(key=lambda row: _rank(row.get(rank.field) or "", rank.term))
+        end = None if selection.limit is None else query.skip + selection.limit
+        return _out(rows[query.skip : end], selection.fields), len(rows)
+
+    async def _count(self, where: Predicate) -> int:
+        return len(self._matching(where))
+
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
+        stored: dict[Any, Row] = {}
+        for row in rows:
+            row = copy.deepcopy(row)
+            if row.get(self.id) is None:
+                row[self.id] = next(id for id in self._ids if id not in self.store)
+            if row[self.id] in self.store or row[self.id] in stored:
+                raise Conflict(f"A record with this {self.id} already exists", errors={self.id: "is taken"})
+            stored[row[self.id]] = self._filled(row)
+        self.store.update(stored)
+        return _out(list(stored.values()), fields)
+
+    async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
+        rows = self._matching(where)
+        for row in rows:
+            if whole:
+                kept = row[self.id]
+                row.clear()
+                row.update(self._filled({self.id: kept}))
+            merged = (
+                {} if whole else {name: _merged(row.get(name), values[name]) for name in self.merge if name in values}
+            )
+            row.update(copy.deepcopy(values | merged))
+        return _out(rows, fields)
+
+    async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
+        rows = self._matching(where)
+        for row in rows:
+            del self.store[row[self.id]]
+        return _out(rows, fields)
+
+    def _matching(self, where: Predicate) -> list[Row]:
+        matches = self._matcher(where)
+        return [row for row in self._candidates(where) if matches(row)]
+
+    def _candidates(self, where: Predicate) -> Iterable[Row]:
+        """The one row of an id that is asked for, else all."""
+        for part in where.parts if isinstance(where, Junction) and where.kind == "and" else (where,):
+            if _asks_for(part, self.id) and part.value in self.store:
+                return [self.store[part.value]]
+        return self.store.values()
+
+    def _filled(self, row: Row) -> Row:
+        """With known fields a row holds each of them, null where nothing was given, as a table's does."""
+        return row if self.columns is None else {name: row.get(name) for name in self.columns}
+
+    def _matcher(self, where: Predicate) -> Callable[[Row], bool]:
+        if isinstance(where, Compare):
+            return self._comparison(where)
+        parts = [self._matcher(part) for part in where.parts]
+        if isinstance(where, Junction) and where.kind == "or":
+            return lambda row: any(part(row) for part in parts)
+        return lambda row: all(part(row) for part in parts)
+
+    def _comparison(self, compare: Compare) -> Callable[[Row], bool]:
+        name, value = compare.field, compare.value
+        if name == self.id and self.columns is None and compare.operator == "$eq":
+            return lambda row: same_id(row.get(name), value)
+        test = _TESTS.get(compare.operator)
+        if test is None:
+            raise BadRequest(f"Invalid query parameter {compare.operator}")
+        return lambda row: test(row.get(name), value)
+
+
+def _asks_for(part: Predicate, id: str) -> TypeGuard[Compare]:
+    by_id = isinstance(part, Compare) and (part.field, part.operator) == (id, "$eq")
+    return by_id and isinstance(part, Compare) and isinstance(part.value, Hashable)
+
+
+def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def compare(one: Any, other: Any) -> bool:
+        if one is None or other is None:
+            return False
+        return test(_compare(one, other), 0)
+
+    return compare
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return (other in one) if isinstance(one, list) and not isinstance(other, list) else one == other
+
+
+def _different(one: Any, other: Any) -> bool:
+    return one is not None if other is None else one is not None and one != other
+
+
+def _like(one: Any, pattern: str) -> bool:
+    return one is not None and _like_match(str(one), pattern)
+
+
+def _like_match(text: str, pattern: str) -> bool:
+    """SQL's LIKE: ``%`` any run, ``_`` one character, a backslash takes the next one as it is."""
+    parts = re.findall(r"\\.|[%_]|[^%_\\]+|\\$", pattern, re.S)
+    wild = {"%": ".*", "_": "."}
+    return re.fullmatch("".join(wild.get(p) or re.escape(p.removeprefix("\\")) for p in parts), text, re.S) is not None
+
+
+_TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "$eq": _equal,
+    "$ne": _different,
+    "$in": lambda one, others: any(_equal(one, other) for other in others),
+    "$nin": lambda one, others: not others or (one is not None and one not in others),
+    "$lt": _ordered(lambda order, zero: order < zero),
+    "$lte": _ordered(lambda order, zero: order <= zero),
+    "$gt": _ordered(lambda order, zero: order > zero),
+    "$gte": _ordered(lambda order, zero: order >= zero),
+    "$like": _like,
+    "$notlike": lambda one, pattern: one is not None and not _like(one, pattern),
+    "$ilike": lambda one, pattern: one is not None and _like_match(str(one).lower(), pattern.lower()),
+    "$contains": lambda one, term: one is not None and term in one,
+}
+
+_TYPES = (type(None), int | float, str, bool)
+
+
+def _compare(one: Any, other: Any) -> int:
+    """Three-way order across types: null, numbers, strings, booleans, then the rest by their own order."""
+    ranks = _type_rank(one), _type_rank(other)
+    if ranks[0] != ranks[1]:
+        return -1 if ranks[0] < ranks[1] else 1
+    try:
+        return int(one > other) - int(one < other)
+    except TypeError:
+        return 0
+
+
+def _type_rank(value: Any) -> int:
+    if isinstance(value, bool):
+        return 3
+    return next((rank for rank, kind in enumerate(_TYPES) if isinstance(value, kind)), 4)
+
+
+def _sort_key(name: str) -> Callable[[Row], Any]:
+    key = cmp_to_key(_compare)
+    return lambda row: key(row.get(name))
+
+
+def _rank(lines: str, term: str) -> int:
+    return 0 if f"\n{term}\n" in lines else 1 if f"\n{term}" in lines else 2
+
+
+def _merged(old: Row | None, new: Row) -> Row:
+    return {key: value for key, value in ({**(old or {}), **new}).items() if value is not None}
+
+
+def _out(rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
+    cut = by_fields(fields)
+    return [copy.deepcopy(cut(row)) for row in rows]

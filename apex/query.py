@@ -1,0 +1,276 @@
+"""The query language of Feathers: a dict becomes a frozen ``Query``, or a 400 that names what is wrong.
+
+Filters ``$limit $skip $sort $select $or $and``, operators ``$in $nin $lt $lte $gt $gte $ne``, and what a service adds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from apex.coerce import Coerce, anything
+from apex.errors import BadRequest
+
+MAX_DEPTH = 10
+MAX_VALUES = 10_000
+MAX_SKIP = 2**63 - 1
+
+OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
+FILTERS = ("$limit", "$skip", "$sort", "$select", "$or", "$and")
+
+_LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """``field operator value``. ``$eq`` and ``$ne`` also take None; ``$contains`` is for services, not for callers."""
+
+    field: str
+    operator: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Junction:
+    """All of the parts, or any of them."""
+
+    kind: Literal["and", "or"]
+    parts: tuple[Predicate, ...]
+
+
+Predicate = Compare | Junction
+EVERYTHING = Junction("and", ())
+
+
+def every(*parts: Predicate) -> Predicate:
+    """All of the parts, flattened."""
+    flat: list[Predicate] = []
+    for part in parts:
+        flat.extend(part.parts if isinstance(part, Junction) and part.kind == "and" else (part,))
+    return flat[0] if len(flat) == 1 else Junction("and", tuple(flat))
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Sorts by how well a form of lines (newline, line, newline ...) holds the term: whole line, start, anywhere."""
+
+    field: str
+    term: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Mapping[str, Any]):
+    """A parsed query. As a mapping it is what the caller asked, with typed values; it cannot be changed in place."""
+
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    where: Predicate = EVERYTHING
+    limit: int | None = None
+    skip: int = 0
+    sort: tuple[tuple[str, int], ...] = ()
+    select: tuple[str, ...] | None = None
+    rank: Rank | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        return self.asked[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.asked)
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def narrow(self, *parts: Predicate) -> Query:
+        """The same query, where these hold as well."""
+        return replace(self, where=every(*parts, self.where))
+
+
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """What one service's callers may ask: fields (None: any), operators, filters of its own."""
+
+    fields: Mapping[str, Coerce] | None = None
+    operators: frozenset[str] = OPERATORS
+    filters: Mapping[str, Coerce] = field(default_factory=dict)
+
+    def parse(self, query: Mapping[str, Any]) -> Query:
+        """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
+        return query if isinstance(query, Query) else _Parser(self).parse(query)
+
+
+class _Parser:
+    def __init__(self, syntax: Syntax) -> None:
+        self.syntax = syntax
+        self.values_left = MAX_VALUES
+
+    def parse(self, query: Mapping[str, Any]) -> Query:
+        asked: dict[str, Any] = {}
+        parts: list[Predicate] = []
+        for name, value in query.items():
+            if name in FILTERS or name in self.syntax.filters:
+                asked[name] = self.filter(name, value, parts)
+            elif name.startswith("$"):
+                raise _unknown(f"Invalid filter value {name}", name, (*FILTERS, *self.syntax.filters))
+            else:
+                predicate, asked[name] = self.property(name, value)
+                parts.append(predicate)
+        return Query(
+            asked, every(*parts), asked.get("$limit"), asked.get("$skip", 0),
+            tuple(asked.get("$sort", {}).items()), asked.get("$select"),
+        )  # fmt: skip
+
+    def filter(self, name: str, value: Any, parts: list[Predicate]) -> Any:
+        if name in ("$or", "$and"):
+            parts.append(self.junction(name, value, 1))
+            return value
+        if name in self.syntax.filters:
+            return self.coerced(name, self.syntax.filters[name], value)
+        parsers: dict[str, Callable[[Any], Any]] = {
+            "$limit": _limit, "$skip": _skip, "$sort": self.sort, "$select": self.select,
+        }  # fmt: skip
+        return parsers[name](value)
+
+    def junction(self, name: str, value: Any, depth: int) -> Predicate:
+        if not isinstance(value, list | tuple) or not value:
+            raise _invalid(name, "must be a list of queries with at least one entry")
+        if depth > MAX_DEPTH:
+            raise _invalid(name, f"must not be nested deeper than {MAX_DEPTH} levels")
+        parts = tuple(self.group(name, part, depth) for part in value)
+        return every(*parts) if name == "$and" else Junction("or", parts)
+
+    def group(self, name: str, query: Any, depth: int) -> Predicate:
+        if not isinstance(query, Mapping):
+            raise _invalid(name, "must be a list of queries, each an object")
+        return every(
+            *(
+                self.junction(key, value, depth + 1) if key in ("$or", "$and") else self.property(key, value, query)[0]
+                for key, value in query.items()
+            )
+        )
+
+    def property(self, name: str, value: Any, parent: Mapping[str, Any] | None = None) -> tuple[Predicate, Any]:
+        if name.startswith("$"):
+            raise _unknown(f"Invalid query parameter {name}", name, (*self.syntax.operators, "$or", "$and"), parent)
+        coerce = self.field(name)
+        if isinstance(value, Mapping) and value:
+            parts, typed = [], {}
+            for operator, operand in value.items():
+                predicate, typed[operator] = self.operation(name, operator, operand, coerce, value)
+                parts.append(predicate)
+            return every(*parts), typed
+        if isinstance(value, Mapping | list) and self.syntax.fields is not None:
+            raise _invalid(name, "must be one value; to ask for several use $in")
+        typed = self.coerced(name, coerce, value)
+        return Compare(name, "$eq", typed), typed
+
+    def operation(
+        self, name: str, operator: str, operand: Any, coerce: Coerce, parent: Mapping[str, Any]
+    ) -> tuple[Predicate, Any]:
+        if operator not in self.syntax.operators:
+            raise _unknown(f"Invalid query parameter {operator}", operator, self.syntax.operators, parent)
+        if operator in ("$in", "$nin"):
+            listed = operand if isinstance(operand, list | tuple) else [operand]
+            typed = [self.coerced(name, coerce, item) for item in listed]
+            return _membership(name, operator, typed), typed
+        value = self.coerced(name, coerce, operand)
+        if value is None and operator != "$ne":
+            raise _invalid(name, f"{operator} needs a value that is not null")
+        return Compare(name, operator, value), value
+
+    def field(self, name: str) -> Coerce:
+        fields = self.syntax.fields
+        if fields is None:
+            return anything
+        if name not in fields:
+            raise unknown_field(name, fields)
+        return fields[name]
+
+    def coerced(self, name: str, coerce: Coerce, value: Any) -> Any:
+        self.values_left -= 1
+        if self.values_left < 0:
+            raise BadRequest(f"The query has more than {MAX_VALUES} values")
+        try:
+            return coerce(value)
+        except ValueError as error:
+            raise _invalid(name, str(error)) from None
+
+    def sort(self, value: Any) -> dict[str, int]:
+        if not isinstance(value, Mapping):
+            raise _invalid("$sort", "must be an object such as {field: 1} or {field: -1}")
+        return {name: self.direction(name, direction) for name, direction in value.items()}
+
+    def direction(self, name: str, direction: Any) -> int:
+        self.field(name)
+        if isinstance(direction, bool) or str(direction) not in ("1", "-1"):
+            raise _invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")
+        return int(direction)
+
+    def select(self, value: Any) -> tuple[str, ...]:
+        names = value if isinstance(value, list | tuple) else [value]
+        for name in names:
+            if not isinstance(name, str):
+                raise _invalid("$select", "must be a list of field names")
+            self.field(name)
+        return tuple(dict.fromkeys(names))
+
+
+def unknown_field(name: str, known: Iterable[str]) -> BadRequest:
+    return _unknown(f"Unknown field '{name}'", name, known, always=True)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'email'?`` where a known name is near, else nothing."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def scope_predicate(scope: Mapping[str, Any]) -> Predicate:
+    """What a scope allows: a field equals a value, or one of a list of values."""
+    parts: list[Predicate] = []
+    for name, allowed in scope.items():
+        if not isinstance(allowed, list | tuple | set | frozenset):
+            parts.append(Compare(name, "$eq", allowed))
+        elif len(allowed) == 1:
+            parts.append(Compare(name, "$eq", next(iter(allowed))))
+        else:
+            parts.append(_membership(name, "$in", list(allowed)))
+    return every(*parts)
+
+
+def _membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:
+    present = [value for value in values if value is not None]
+    listed = Compare(name, operator, present)
+    if len(present) == len(values):
+        return listed
+    if operator == "$in":
+        return Junction("or", (listed, Compare(name, "$eq", None)))
+    return every(listed, Compare(name, "$ne", None))
+
+
+def _limit(value: Any) -> int | None:
+    """None where the default applies: Feathers reads ``12abc`` as 12, and ignores ``abc`` and negative numbers."""
+    match = _LEADING_INTEGER.match(str(value)) if isinstance(value, str | int | float) else None
+    limit = int(match[1]) if match and not isinstance(value, bool) else -1
+    return limit if limit >= 0 else None
+
+
+def _skip(value: Any) -> int:
+    match = _LEADING_INTEGER.fullmatch(str(value)) if isinstance(value, str | int) else None
+    skip = int(match[1]) if match and not isinstance(value, bool) else -1
+    if not 0 <= skip <= MAX_SKIP:
+        raise _invalid("$skip", "must be an integer of 0 or more")
+    return skip
+
+
+def _invalid(name: str, sentence: str) -> BadRequest:
+    return BadRequest(f"Invalid query: {name} {sentence}", errors={name: sentence})
+
+
+def _unknown(
+    message: str, name: str, known: Iterable[str], parent: Mapping[str, Any] | None = None, always: bool = False
+) -> BadRequest:
+    hint = suggestion(name, known)
+    errors = {name: f"Unknown.{hint}"} if hint or always else None
+    return BadRequest(message + ("." + hint if hint else ""), parent, errors=errors)

@@ -1,0 +1,185 @@
+"""Services: the class to extend, their options, and the registered service that callers hold."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+from apex.context import Context, Params
+from apex.emitter import Emitter
+from apex.hooks import Chain, HookStore, compose
+from apex.types import Id
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+
+STANDARD: Mapping[str, tuple[str, ...]] = {
+    "find": (),
+    "get": ("id",),
+    "create": ("data",),
+    "update": ("id", "data"),
+    "patch": ("id", "data"),
+    "remove": ("id",),
+}
+"""The standard methods and what they take before ``params``; a custom method takes data."""
+
+EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
+
+_HOOK_WORDS = frozenset({"all", "around", "before", "after", "error", "hooks", "setup", "teardown", "publish"})
+
+
+class Service:
+    """The base of services. It adds nothing but a place for options; any object with the methods may be a service.
+
+    ``methods`` lists what callers outside may use (None: the standard methods there are), ``events`` the custom events.
+    """
+
+    methods: Sequence[str] | None = None
+    events: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a service was registered."""
+
+    methods: tuple[str, ...]
+    events: tuple[str, ...] = ()
+    route_params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a transport builds: which method of which service, with what."""
+
+    service: BoundService
+    method: str
+    id: Id | None = None
+    data: Any = None
+    params: Params = field(default_factory=Params)
+
+
+class BoundService(Emitter):
+    """A registered service: its methods run with all hooks. ``service`` is the object as it was written."""
+
+    def __init__(self, app: Apex, path: str, service: Any, options: Options) -> None:
+        super().__init__()
+        self.app, self.path, self.service, self.options = app, path, service, options
+        self.hookable = _hookable(service, options.methods)
+        self.store = HookStore()
+        self.chains: dict[str, Chain] = {}
+        self.compose()
+
+    def hooks(self, hooks: Any) -> BoundService:
+        """Registers more hooks, at any time. Raises ValueError or TypeError for what is not a hook map."""
+        self.store.add(hooks, self.hookable)
+        self.compose()
+        return self
+
+    def compose(self) -> None:
+        """Builds the callables anew, after hooks have changed."""
+        self.chains = {
+            method: compose(self.app.store, self.store, method, _runner(getattr(self.service, method), method))
+            for method in self.hookable
+        }
+
+    async def run(
+        self, method: str, *, id: Any = None, data: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Context:
+        """Runs a method with its hooks and gives the context. Raises AttributeError for a method without hooks."""
+        chain = self.chains.get(method)
+        if chain is None:
+            raise AttributeError(f"Method {method} of '{self.path}' is not hooked: list it in the service's methods")
+        params = params if isinstance(params, Params) else Params(params)
+        context = Context(self.app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
+        await chain(context)
+        self._announce(context)
+        return context
+
+    async def find(self, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self.run("find", params=params)).result
+
+    async def get(self, id: Id, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self.run("get", id=id, params=params)).result
+
+    async def create(self, data: Any, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self.run("create", data=data, params=params)).result
+
+    async def update(self, id: Id | None, data: Any, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self.run("update", id=id, data=data, params=params)).result
+
+    async def patch(self, id: Id | None, data: Any, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self.run("patch", id=id, data=data, params=params)).result
+
+    async def remove(self, id: Id | None, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self.run("remove", id=id, params=params)).result
+
+    def __getattr__(self, name: str) -> Any:
+        """A custom method runs with its hooks; any other attribute is the service's own."""
+        if name in self.__dict__.get("hookable", ()):
+            return _CustomMethod(self, name)
+        return getattr(self.__dict__["service"], name)
+
+    def _announce(self, context: Context) -> None:
+        event = context.event
+        if event is None or event in self.options.events:
+            return
+        if event in self._listeners:
+            result = context.result
+            for item in result if isinstance(result, list) else [result]:
+                self.emit(event, item, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _CustomMethod:
+    bound: BoundService
+    name: str
+
+    async def __call__(self, data: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self.bound.run(self.name, data=data, params=params)).result
+
+
+PROTECTED = _HOOK_WORDS | {name for name in dir(BoundService) if name not in STANDARD} | {"app", "path", "options"}
+
+
+def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
+    """The options of a service as written, with what ``use`` was given over them.
+
+    Raises ValueError for an object without methods, a protected name, or a method that does not exist.
+    """
+    standard = tuple(method for method in STANDARD if callable(getattr(service, method, None)))
+    methods = given.get("methods", getattr(service, "methods", None))
+    methods = standard if methods is None else tuple(methods)
+    if not standard and not methods and not hasattr(service, "setup") and not hasattr(service, "teardown"):
+        raise ValueError(f"Invalid service object passed for path `{path}`")
+    for method in (*standard, *methods):
+        _check_method(path, service, method)
+    events = tuple(given.get("events", getattr(service, "events", ())))
+    return Options(methods, events, dict(given.get("route_params", {})))
+
+
+def _check_method(path: str, service: Any, method: str) -> None:
+    if method in PROTECTED or method.startswith("_"):
+        raise ValueError(f"'{method}' on service '{path}' is not allowed as a custom method name")
+    function = getattr(service, method, None)
+    if function is None:
+        raise ValueError(f"Service '{path}' has no method '{method}'")
+    if not iscoroutinefunction(function):
+        raise TypeError(f"Method '{method}' of service '{path}' must be declared with 'async def'")
+
+
+def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:
+    standard = [method for method in STANDARD if callable(getattr(service, method, None))]
+    return tuple(dict.fromkeys([*standard, *methods]))
+
+
+def _runner(function: Callable[..., Awaitable[Any]], method: str) -> Chain:
+    takes = STANDARD.get(method, ("data",))
+
+    async def run(context: Context) -> None:
+        if not context.has_result:
+            arguments = [getattr(context, name) for name in takes]
+            context.result = await function(*arguments, context.params)
+
+    return run

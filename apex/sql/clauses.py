@@ -1,0 +1,187 @@
+"""Predicates and orders as SQLAlchemy clauses, and the values that go with them.
+
+``shape``, ``clause`` and ``operands`` walk a predicate in the same order: the first gives its cache key, the second
+the SQL with parameters ``p0, p1, ...``, the third the values for these.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Dialect,
+    String,
+    Table,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    case,
+    column,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    table,
+    true,
+)  # fmt: skip
+
+from apex.encoding import encode
+from apex.errors import BadRequest
+from apex.query import Compare, Junction, Predicate, Rank
+from apex.sql.columns import Timestamp
+
+TRIGRAM = 3
+"""SQLite's search index knows terms of three characters and more."""
+
+_WILD = re.compile(r"([\\%_])")
+
+
+def shape(where: Predicate) -> Hashable:
+    """What makes two predicates the same statement: everything but the values."""
+    if isinstance(where, Junction):
+        return (where.kind, *map(shape, where.parts))
+    long = where.operator == "$contains" and len(where.value) >= TRIGRAM
+    return (where.field, where.operator, where.value is None, long)
+
+
+def leaves(where: Predicate) -> Iterator[Compare]:
+    """The comparisons that carry a parameter, in order."""
+    if isinstance(where, Junction):
+        for part in where.parts:
+            yield from leaves(part)
+    elif where.value is not None:
+        yield where
+
+
+class Clauses:
+    """Builds clauses for one table and dialect."""
+
+    def __init__(self, table: Table, dialect: Dialect) -> None:
+        self.table, self.dialect = table, dialect
+        self.postgresql = dialect.name == "postgresql"
+
+    def clause(self, where: Predicate) -> ColumnElement[bool]:
+        names = (f"p{number}" for number in count())
+        return self._clause(where, names)
+
+    def operands(self, where: Predicate) -> dict[str, Any]:
+        return {f"p{number}": self._operand(compare) for number, compare in enumerate(leaves(where))}
+
+    def order(self, sort: Sequence[tuple[str, int]], id: str, rank: Rank | None) -> list[ColumnElement[Any]]:
+        """Null comes first; ties are broken by id, so that pages neither repeat nor lose a row."""
+        last = sort[-1][1] if sort else 1
+        sort = sort if any(name == id for name, _ in sort) else (*sort, (id, last))
+        ordered = [self._direction(self.table.c[name], direction) for name, direction in sort]
+        return ordered if rank is None else [self._rank(rank), *ordered]
+
+    def rank_values(self, rank: Rank | None) -> dict[str, str]:
+        return {} if rank is None else {"whole": f"\n{rank.term}\n", "start": f"\n{rank.term}"}
+
+    def _clause(self, where: Predicate, names: Iterator[str]) -> ColumnElement[bool]:
+        if isinstance(where, Junction):
+            parts = [self._clause(part, names) for part in where.parts]
+            return or_(false(), *parts) if where.kind == "or" else and_(true(), *parts)
+        target = self.table.c[where.field]
+        if where.value is None:
+            return target.is_not(None) if where.operator == "$ne" else target.is_(None)
+        return self._comparison(where, target, next(names))
+
+    def _comparison(self, compare: Compare, target: Column[Any], name: str) -> ColumnElement[bool]:
+        sign = compare.operator
+        if sign == "$contains":
+            return self._contains(compare, target, bindparam(name, type_=Text()))
+        if sign in ("$in", "$nin"):
+            return self._membership(sign, target, name)
+        if sign in ("$like", "$notlike", "$ilike"):
+            return _like(sign, target, bindparam(name, type_=Text()))
+        if sign not in _COMPARISONS:
+            raise BadRequest(f"Invalid query parameter {sign}")
+        left = target if sign in ("$eq", "$ne") else self._collated(target)
+        result: ColumnElement[bool] = _COMPARISONS[sign](left, bindparam(name, type_=target.type))
+        return result
+
+    def _membership(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
+        """One parameter for the whole list, so that its length does not make another statement."""
+        listed: ColumnElement[bool]
+        if self.postgresql:
+            values = bindparam(name, type_=ARRAY(target.type))
+            listed, empty = target == any_(values), func.cardinality(values) == 0
+        else:
+            text = bindparam(name, type_=Text())
+            listed = target.in_(select(func.json_each(text).table_valued("value").c.value))
+            empty = func.json_array_length(text) == 0
+        return listed if sign == "$in" else or_(not_(listed), empty)
+
+    def _contains(self, compare: Compare, target: Column[Any], term: Any) -> ColumnElement[bool]:
+        if self._is_indexed(compare):
+            index = self.table.info["search_index"]
+            hits: Any = select(column("rowid")).select_from(table(index)).where(literal_column(index).op("MATCH")(term))
+            return self.table.c.id.in_(hits)
+        return target.like(term, escape="\\") if self.postgresql else func.instr(target, term) > 0
+
+    def _is_indexed(self, compare: Compare) -> bool:
+        return not self.postgresql and "search_index" in self.table.info and len(compare.value) >= TRIGRAM
+
+    def _operand(self, compare: Compare) -> Any:
+        value = compare.value
+        if compare.operator == "$contains":
+            return self._term(compare)
+        if compare.operator in ("$in", "$nin") and not self.postgresql:
+            process = self.table.c[compare.field].type.dialect_impl(self.dialect).bind_processor(self.dialect)
+            return encode([process(item) for item in value] if process else value).decode()
+        return value
+
+    def _term(self, compare: Compare) -> str:
+        if self.postgresql:
+            return "%" + _WILD.sub(r"\\\1", compare.value) + "%"
+        if self._is_indexed(compare):
+            quoted = compare.value.replace('"', '""')
+            return f'{compare.field} : "{quoted}"'
+        return str(compare.value)
+
+    def _direction(self, target: Column[Any], direction: int) -> ColumnElement[Any]:
+        collated = self._collated(target)
+        ordered = collated.asc() if direction > 0 else collated.desc()
+        if not self.postgresql or not target.nullable:
+            return ordered
+        return ordered.nulls_first() if direction > 0 else ordered.nulls_last()
+
+    def _collated(self, target: Column[Any]) -> ColumnElement[Any]:
+        """Text is compared by code point on every database, as Feathers' memory adapter does."""
+        kind = target.type
+        is_text = isinstance(kind, String) and not isinstance(kind, Timestamp)
+        return target.collate("C") if self.postgresql and is_text else target
+
+    def _rank(self, rank: Rank) -> ColumnElement[int]:
+        place = func.strpos if self.postgresql else func.instr
+        target = self.table.c[rank.field]
+        whole, start = (place(target, bindparam(name, type_=Text())) > 0 for name in ("whole", "start"))
+        return case((whole, 0), (start, 1), else_=2)
+
+
+def _like(sign: str, target: Column[Any], pattern: Any) -> ColumnElement[bool]:
+    if sign == "$notlike":
+        return target.not_like(pattern, escape="\\")
+    if sign == "$like":
+        return target.like(pattern, escape="\\")
+    return func.lower(target).like(func.lower(pattern), escape="\\")
+
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "$eq": operator.eq,
+    "$ne": operator.ne,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+}

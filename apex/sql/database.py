@@ -1,0 +1,95 @@
+"""The app's database: which executor a URL asks for, and statements run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from sqlalchemy import Executable, MetaData
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from apex.app import Apex
+from apex.context import Context
+from apex.executor import Executor, Values
+from apex.postgres import PostgresExecutor
+from apex.sql.statements import DIALECTS, Statement, compiled
+from apex.sqlite import SQLiteExecutor
+from apex.types import Row
+
+
+class Database:
+    """A database by its URL: ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host/name``.
+
+    Raises ValueError for any other URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.executor = _executor(url)
+        self.dialect = DIALECTS[self.executor.dialect]
+
+    async def open(self) -> None:
+        await self.executor.open()
+
+    async def close(self) -> None:
+        await self.executor.close()
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Statements inside commit together or not at all."""
+        return self.executor.transaction()
+
+    def compile(self, statement: Executable) -> Statement:
+        """Compiles a SQLAlchemy Core statement, to be run many times with ``fetch``."""
+        return compiled(statement, self.dialect)
+
+    async def fetch(self, statement: Statement, values: Values | None = None) -> list[Row]:
+        rows = await self.executor.fetch(statement.text, statement.bind(values or {}), statement.writes)
+        return [statement.row(row) for row in rows]
+
+    async def execute(self, statement: Executable, values: Values | None = None) -> list[Row]:
+        """Compiles and runs a statement once."""
+        return await self.fetch(self.compile(statement), values)
+
+    async def create_all(self, metadata: MetaData) -> None:
+        """Creates the tables and indexes that are not there yet; for examples and tests, applications migrate."""
+        for table in metadata.sorted_tables:
+            await self.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                await self.execute(CreateIndex(index, if_not_exists=True))
+
+
+def database(url: str) -> Callable[[Apex], None]:
+    """Configures an app with a database: ``app.configure(database(url))``. It is open from setup to teardown."""
+
+    def configure(app: Apex) -> None:
+        opened = Database(url)
+
+        async def setup(context: Context, next: Callable[[], Any]) -> None:
+            await opened.open()
+            await next()
+
+        async def teardown(context: Context, next: Callable[[], Any]) -> None:
+            try:
+                await next()
+            finally:
+                await opened.close()
+
+        app.set("database", opened)
+        app.hooks({"setup": [setup], "teardown": [teardown]})
+
+    return configure
+
+
+def _executor(url: str) -> Executor:
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        raise ValueError("The database URL is malformed: use sqlite:///file.db or postgresql://host/name") from None
+    backend = parts.get_backend_name()
+    if backend == "postgresql":
+        return PostgresExecutor(parts.set(drivername="postgresql").render_as_string(hide_password=False))
+    if backend == "sqlite" and parts.database and parts.database != ":memory:":
+        return SQLiteExecutor(parts.database)
+    raise ValueError("The database URL must be sqlite:///file.db or postgresql://host/name")

@@ -1,0 +1,258 @@
+"""The adapter for SQL databases: one statement for each operation, compiled once for each shape of a query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Integer,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    update,
+)  # fmt: skip
+from sqlalchemy.dialects.postgresql import JSONB
+
+from apex.adapter import Adapter, Selection
+from apex.app import Apex
+from apex.coerce import Coerce
+from apex.encoding import encode
+from apex.errors import BadRequest, Conflict, FeathersError
+from apex.executor import Violation
+from apex.query import Predicate
+from apex.sql.clauses import Clauses, shape
+from apex.sql.columns import coercers
+from apex.sql.database import Database
+from apex.sql.statements import Statement, StatementCache
+from apex.types import Row
+
+TOTAL = "total_"
+
+
+class SQLService(Adapter):
+    """A service over a SQLAlchemy table, on the app's database.
+
+    Columns that the database computes can be searched by the service itself and are never shown.
+    """
+
+    table: Table
+
+    def __init__(self, table: Table | None = None, *, database: Database | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        if table is not None:
+            self.table = table
+        if getattr(self, "table", None) is None:
+            raise TypeError(f"{type(self).__name__} needs a table")
+        self.statements = StatementCache()
+        self._database = database
+
+    async def setup(self, app: Apex, path: str) -> None:
+        """Takes the app's database. Raises LookupError when none is configured."""
+        self._database = self._database or app.get("database")
+        if self._database is None:
+            raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
+
+    @property
+    def database(self) -> Database:
+        if self._database is None:
+            raise RuntimeError("The service has no database before the app is set up")
+        return self._database
+
+    def fields(self) -> Mapping[str, Coerce]:
+        return coercers(self.table)
+
+    @cached_property
+    def clauses(self) -> Clauses:
+        return Clauses(self.table, self.database.dialect)
+
+    async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
+        query = selection.query
+        limited = selection.limit is not None
+        key = ("select", shape(selection.where), selection.fields, query.sort, query.rank and query.rank.field,
+               limited, query.skip > 0, total)  # fmt: skip
+        statement = self.statements.get(key, lambda: self._select_statement(selection, total))
+        values = self.clauses.operands(selection.where) | self.clauses.rank_values(query.rank)
+        rows = await self._run(statement, values | {"limit": selection.limit, "skip": query.skip})
+        if not total:
+            return rows, None
+        if not rows:
+            return rows, await self._count(selection.where) if query.skip else 0
+        for row in rows:
+            count: int = row.pop(TOTAL)
+        return rows, count
+
+    def _select_statement(self, selection: Selection, total: bool) -> Statement:
+        query, where = selection.query, self.clauses.clause(selection.where)
+        columns: list[Any] = self._columns(selection.fields)
+        if total:
+            counted = select(func.count()).select_from(self.table).where(where)
+            columns.append(counted.scalar_subquery().label(TOTAL))
+        statement = select(*columns).where(where).order_by(*self.clauses.order(query.sort, self.id, query.rank))
+        if selection.limit is not None or query.skip:
+            statement = statement.limit(bindparam("limit", type_=Integer()))
+        if query.skip:
+            statement = statement.offset(bindparam("skip", type_=Integer()))
+        return self.database.compile(statement)
+
+    async def _count(self, where: Predicate) -> int:
+        def build() -> Statement:
+            counted = select(func.count().label(TOTAL)).select_from(self.table).where(self.clauses.clause(where))
+            return self.database.compile(counted)
+
+        statement = self.statements.get(("count", shape(where)), build)
+        count: int = (await self._run(statement, self.clauses.operands(where)))[0][TOTAL]
+        return count
+
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
+        rows = [self._defaulted(row) for row in rows]
+        names = tuple(name for name in self.columns or () if any(name in row for row in rows))
+        returned = None if fields is None else tuple(dict.fromkeys((*fields, self.id)))
+        statement = self.statements.get(("insert", names, returned), lambda: self._insert_statement(names, returned))
+        text = encode([self._jsonable(row) for row in rows]).decode()
+        stored = await self._run(statement, {"rows": text})
+        given = {row[self.id]: place for place, row in enumerate(rows) if self.id in row}
+        if len(given) == len(rows):
+            return sorted(stored, key=lambda row: given[row[self.id]])
+        return sorted(stored, key=lambda row: row[self.id])
+
+    def _insert_statement(self, names: tuple[str, ...], fields: tuple[str, ...] | None) -> Statement:
+        """All rows travel as one JSON parameter: one statement for any number of them, ids given in their order."""
+        if self.clauses.postgresql:
+            rows = cast(bindparam("rows", type_=Text()), JSONB)
+            each = func.jsonb_array_elements(rows).table_valued("value", with_ordinality="key", name="each")
+            each = each.render_derived()
+        else:
+            each = func.json_each(bindparam("rows", type_=Text())).table_valued("value", "key", name="each")
+        values = [self._extracted(each.c.value, self.table.c[name]) for name in names]
+        source = select(*values).order_by(each.c.key)
+        statement = insert(self.table).from_select(list(names), source, include_defaults=False)
+        return self.database.compile(statement.returning(*self._columns(fields)))
+
+    def _extracted(self, value: Any, target: Column[Any]) -> Any:
+        name = target.name.replace("'", "''")
+        path: Any = literal_column(f"'{name}'" if self.clauses.postgresql else f"'$.\"{name}\"'")
+        if target.name in self._json_columns:
+            return func.nullif(value.op("->")(path), literal_column("'null'"))
+        text = value.op("->>")(path)
+        return cast(text, target.type) if self.clauses.postgresql and not isinstance(target.type, String) else text
+
+    async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
+        names = tuple(values)
+
+        def build() -> Statement:
+            changes: dict[Any, Any] = {name: null() for name in self._replaceable} if whole else {}
+            changes |= {self.table.c[name]: self._changed(name, whole) for name in names}
+            statement = update(self.table).where(self.clauses.clause(where)).values(changes)
+            return self.database.compile(statement.returning(*self._columns(fields)))
+
+        statement = self.statements.get(("update", shape(where), names, fields, whole), build)
+        assigned = {f"new_{name}": value for name, value in values.items()}
+        return self._by_id(await self._run(statement, self.clauses.operands(where) | assigned))
+
+    def _changed(self, name: str, whole: bool) -> Any:
+        value = bindparam(f"new_{name}", type_=self.table.c[name].type)
+        if name not in self.merge or whole:
+            return value
+        old = func.coalesce(self.table.c[name], literal_column("'{}'"))
+        return func.jsonb_strip_nulls(old.op("||")(value)) if self.clauses.postgresql else func.json_patch(old, value)
+
+    async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
+        def build() -> Statement:
+            statement = delete(self.table).where(self.clauses.clause(where)).returning(*self._columns(fields))
+            return self.database.compile(statement)
+
+        statement = self.statements.get(("delete", shape(where), fields), build)
+        return self._by_id(await self._run(statement, self.clauses.operands(where)))
+
+    def _columns(self, fields: tuple[str, ...] | None) -> list[Any]:
+        return [self.table.c[name] for name in (self.columns or () if fields is None else fields)]
+
+    @cached_property
+    def _replaceable(self) -> tuple[Column[Any], ...]:
+        """What an update empties: all that can be null and is not the id."""
+        return tuple(c for c in self.table.columns if c.nullable and c.name != self.id and c.computed is None)
+
+    @cached_property
+    def _json_columns(self) -> frozenset[str]:
+        return frozenset(column.name for column in self.table.columns if isinstance(column.type, JSON))
+
+    @cached_property
+    def _defaults(self) -> Mapping[str, Callable[[], Any]]:
+        """The columns with a default in Python, and how to make one."""
+        defaults = {column.name: column.default for column in self.table.columns if column.default is not None}
+        return {name: _default(default) for name, default in defaults.items()}
+
+    @cached_property
+    def _json_processors(self) -> Mapping[str, Callable[[Any], Any]]:
+        """SQLite has few types: what it stores in a form of its own goes into the rows' JSON in that form."""
+        if self.clauses.postgresql:
+            return {}
+        dialect = self.database.dialect
+        plain = (c for c in self.table.columns if c.name not in self._json_columns)
+        processors = {c.name: c.type.dialect_impl(dialect).bind_processor(dialect) for c in plain}
+        return {name: process for name, process in processors.items() if process is not None}
+
+    def _defaulted(self, row: Row) -> Row:
+        missing = {name: make() for name, make in self._defaults.items() if name not in row}
+        return row | missing
+
+    def _jsonable(self, row: Row) -> Row:
+        processors = self._json_processors
+        return {name: processors[name](value) if name in processors else value for name, value in row.items()}
+
+    def _by_id(self, rows: list[Row]) -> list[Row]:
+        return sorted(rows, key=lambda row: row[self.id]) if len(rows) > 1 else rows
+
+    async def _run(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        try:
+            return await self.database.fetch(statement, values)
+        except Violation as violation:
+            raise explained(violation, self.table) from None
+
+
+def _default(default: Any) -> Callable[[], Any]:
+    if default.is_callable:
+        return lambda: default.arg(None)
+    return lambda: default.arg
+
+
+def explained(violation: Violation, table: Table) -> FeathersError:
+    """The broken rule as an error that names the fields, never the driver's text."""
+    columns = violation.columns or _constrained(violation.constraint, table)
+    named = ", ".join(columns)
+    if violation.kind == "unique":
+        return Conflict(f"A record with this {named or 'value'} already exists", errors=_each(columns, "is taken"))
+    sentences = {
+        "foreign key": "refers to a record that does not exist, or is still referred to",
+        "not null": "is required",
+        "check": "has a value that is not allowed",
+        "data": "has a value that does not fit",
+    }
+    sentence = sentences[violation.kind]
+    return BadRequest(f"{named or 'A field'} {sentence}", errors=_each(columns, sentence))
+
+
+def _constrained(constraint: str | None, table: Table) -> tuple[str, ...]:
+    candidates: list[Any] = [*table.constraints, *table.indexes]
+    for candidate in candidates:
+        columns = tuple(column.name for column in getattr(candidate, "columns", ()))
+        usual = "_".join((table.name, *columns, "key"))
+        if constraint is not None and constraint in (candidate.name, usual):
+            return columns
+    return tuple(table.primary_key.columns.keys()) if constraint == f"{table.name}_pkey" else ()
+
+
+def _each(columns: Sequence[str], sentence: str) -> dict[str, str] | None:
+    return dict.fromkeys(columns, sentence) or None

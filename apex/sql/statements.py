@@ -1,0 +1,92 @@
+"""A query's shape becomes one compiled statement, kept for all queries of that shape; values travel as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Dialect, Executable, Select
+from sqlalchemy.dialects.postgresql.psycopg import dialect as postgresql_dialect
+from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
+
+from apex.encoding import decode, encode
+from apex.executor import Values
+from apex.types import Row
+
+Processor = Callable[[Any], Any]
+
+
+_POSTGRESQL: Callable[..., Dialect] = postgresql_dialect
+
+
+def _json(value: Any) -> str:
+    return encode(value).decode()
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "postgresql": _POSTGRESQL(json_serializer=_json, json_deserializer=decode),
+    "sqlite": sqlite_dialect(paramstyle="named", json_serializer=_json, json_deserializer=decode),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text, how its values are bound, and how its rows are read."""
+
+    text: str
+    binders: Mapping[str, Processor]
+    constants: Values
+    names: tuple[str, ...]
+    loaders: tuple[tuple[str, Processor], ...]
+    writes: bool
+
+    def bind(self, values: Values) -> dict[str, Any]:
+        bound = {**self.constants, **values}
+        for name, process in self.binders.items():
+            bound[name] = process(bound[name])
+        return bound
+
+    def row(self, values: Any) -> Row:
+        row = dict(zip(self.names, values, strict=True))
+        for name, load in self.loaders:
+            row[name] = load(row[name])
+        return row
+
+
+def compiled(statement: Executable, dialect: Dialect) -> Statement:
+    """Compiles any SQLAlchemy Core statement for an executor."""
+    result: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+    binds = getattr(result, "binds", {})
+    columns = list(getattr(statement, "exported_columns", ()))
+    return Statement(
+        result.string,
+        dict(_processors(binds, dialect, "bind_processor")),
+        {name: bind.value for name, bind in binds.items() if not bind.required},
+        tuple(column.name for column in columns),
+        tuple(_processors({column.name: column for column in columns}, dialect, "result_processor", None)),
+        not isinstance(statement, Select),
+    )
+
+
+def _processors(typed: Mapping[str, Any], dialect: Dialect, kind: str, *args: Any) -> Iterator[tuple[str, Processor]]:
+    for name, element in typed.items():
+        process = getattr(element.type.dialect_impl(dialect), kind)(dialect, *args)
+        if process is not None:
+            yield name, process
+
+
+class StatementCache:
+    """The compiled statements of one service, by shape; the oldest goes when there are too many shapes."""
+
+    def __init__(self, size: int = 512) -> None:
+        self.size = size
+        self._statements: dict[Hashable, Statement] = {}
+
+    def get(self, shape: Hashable, build: Callable[[], Statement]) -> Statement:
+        statement = self._statements.get(shape)
+        if statement is None:
+            if len(self._statements) >= self.size:
+                del self._statements[next(iter(self._statements))]
+            statement = self._statements[shape] = build()
+        return statement

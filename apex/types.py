@@ -1,0 +1,35 @@
+"""The words the other modules speak in: ids, rows, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypedDict
+
+Id = int | str
+Row = dict[str, Any]
+Scope = Mapping[str, Any]
+"""What a caller may touch: field to a value, or to the list of values allowed."""
+
+Handler = Callable[[Any], Awaitable[Any]]
+
+
+class Page(TypedDict):
+    """One page of ``find``: ``total`` counts all matches, ``data`` holds at most ``limit`` of them after ``skip``."""
+
+    total: int
+    limit: int
+    skip: int
+    data: list[Row]
+
+
+class Unset:
+    """The type of ``UNSET``, which tells "no value" from ``None``."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset()

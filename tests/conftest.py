@@ -1,0 +1,115 @@
+"""Databases for the tests: empty ones and migrated ones, in SQLite and in PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.databases import Server, ServerError, new_database, start_server
+
+BACKENDS = ["sqlite", "postgresql"]
+SERVER = pytest.StashKey[Server]()
+
+
+class Worker(Protocol):
+    """The part of a pytest-xdist worker that is used here."""
+
+    config: pytest.Config
+    workerinput: dict[str, Any]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Worker) -> None:
+    """Tell a worker where the server is that all workers share."""
+    node.workerinput["postgres"] = running_server(node.config).url
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the server, also after an interrupt."""
+    if server := config.stash.get(SERVER, None):
+        server.stop()
+
+
+def running_server(config: pytest.Config) -> Server:
+    """Return the server of this session; the first call starts it."""
+    if SERVER not in config.stash:
+        # Asked to end, pytest has to get as far as stopping the server.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            config.stash[SERVER] = start_server()
+        except (OSError, ServerError) as error:
+            pytest.exit(f"PostgreSQL does not start: {error}", returncode=1)
+    return config.stash[SERVER]
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> str:
+    """URL of the PostgreSQL server, without a database."""
+    worker: dict[str, str] | None = getattr(pytestconfig, "workerinput", None)
+    return worker["postgres"] if worker else running_server(pytestconfig).url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    with new_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of an empty SQLite database."""
+    return f"sqlite:///{tmp_path}/test.db"
+
+
+@pytest.fixture(params=BACKENDS)
+def empty_url(request: pytest.FixtureRequest) -> str:
+    """URL of an empty database."""
+    # Asked for by name, so that a SQLite test needs no PostgreSQL.
+    return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database to copy."""
+    from apex.migrate import upgrade
+
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """Name of a migrated PostgreSQL database to copy."""
+    from apex.migrate import upgrade
+
+    with new_database(postgres_server) as url:
+        upgrade(url)
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def migrated_sqlite_url(sqlite_template: Path, sqlite_url: str) -> str:
+    """URL of a migrated SQLite database."""
+    shutil.copyfile(sqlite_template, sqlite_url.removeprefix("sqlite:///"))
+    return sqlite_url
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """URL of a migrated PostgreSQL database."""
+    with new_database(postgres_server, postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(params=BACKENDS)
+def migrated_url(request: pytest.FixtureRequest) -> str:
+    """URL of a migrated database."""
+    fixtures = {"sqlite": "migrated_sqlite_url", "postgresql": "migrated_postgres_url"}
+    return str(request.getfixturevalue(fixtures[request.param]))

