@@ -16,7 +16,7 @@ help: ## Show this list
 install: .venv/run.stamp ## Create .venv with the locked dependencies and apex itself
 
 run: install ## Serve the CRM API with demo data
-	$(BIN)/apex serve --demo
+	$(BIN)/apex demo --serve
 
 demo: install ## Load demo data: make demo ROWS=100000
 	$(BIN)/apex demo --rows $(ROWS)

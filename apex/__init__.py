@@ -1,0 +1,30 @@
+"""Feathers for Python: services, hooks and the transports that serve them."""
+
+from apex.app import Apex
+from apex.auth import AuthenticationService, JWTStrategy, LocalStrategy, authenticate
+from apex.config import load_config
+from apex.context import Context, Params
+from apex.memory import MemoryService
+from apex.rest import rest
+from apex.schema import Schema, validate_data, validate_query
+from apex.service import Service
+from apex.sql import SQLService, database
+
+__all__ = [
+    "Apex",
+    "AuthenticationService",
+    "Context",
+    "JWTStrategy",
+    "LocalStrategy",
+    "MemoryService",
+    "Params",
+    "SQLService",
+    "Schema",
+    "Service",
+    "authenticate",
+    "database",
+    "load_config",
+    "rest",
+    "validate_data",
+    "validate_query",
+]

@@ -41,7 +41,7 @@ class Adapter(Service):
 
     ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
     ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
-    ``private`` names fields that callers can neither see nor ask for, ``merge`` fields with an object whose keys a
+    ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say), ``merge`` fields with an object whose keys a
     patch merges (null removes a key) instead of replacing the whole.
     """
 
@@ -209,7 +209,7 @@ class Adapter(Service):
             return dict(data)
         typed, errors = {}, {}
         for name, value in data.items():
-            if name not in self.columns or (params.provider and name in self.private):
+            if name not in self.columns:
                 errors[name] = "is unknown." + suggestion(name, self.columns)
                 continue
             try:

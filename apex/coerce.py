@@ -10,52 +10,67 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 Coerce = Callable[[Any], Any]
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
+_NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
-_MAX = 2**63 - 1
 
 
 def integer(value: Any) -> int:
     """A whole number of 64 bits."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
-    if type(value) is int and -_MAX - 1 <= value <= _MAX:
+    if type(value) is int and -(2**63) <= value < 2**63:
         return value
     raise ValueError("must be an integer of at most 64 bits")
+
+
+def small_integer(value: Any) -> int:
+    """A whole number of 32 bits."""
+    try:
+        result = integer(value)
+    except ValueError:
+        result = 2**31
+    if -(2**31) <= result < 2**31:
+        return result
+    raise ValueError("must be an integer of at most 32 bits")
 
 
 def number(value: Any) -> int | float:
     """A finite number."""
     if isinstance(value, str):
-        value = _float(value)
-    if type(value) in (int, float) and math.isfinite(value):
-        return value  # type: ignore[no-any-return]
+        value = float(value) if _NUMBER.fullmatch(value) else math.nan
+    try:
+        if type(value) in (int, float) and math.isfinite(value):
+            return value  # type: ignore[no-any-return]
+    except OverflowError:  # an integer beyond all floats
+        pass
     raise ValueError("must be a finite number")
 
 
 def decimal(value: Any) -> Decimal:
     """A finite decimal number; floats are read as they are written."""
     try:
-        result = Decimal(str(value)) if type(value) in (str, int, float, Decimal) else Decimal("NaN")
-    except InvalidOperation:
-        result = Decimal("NaN")
-    if not result.is_finite():
+        written = str(value) if type(value) in (str, int, float, Decimal) else ""
+    except ValueError:  # an integer too long to be written
+        written = ""
+    if not _NUMBER.fullmatch(written):
         raise ValueError("must be a decimal number")
-    return result
+    return Decimal(written)
 
 
 def text(value: Any) -> str:
-    """A string without NUL characters, which PostgreSQL cannot store."""
+    """A string without NUL characters, which PostgreSQL cannot store, and halves of characters, which UTF-8 cannot."""
     if not isinstance(value, str):
         raise ValueError("must be a string")
-    if "\0" in value:
-        raise ValueError("must not contain NUL characters")
+    if _UNSTORABLE.search(value):
+        raise ValueError("must not contain NUL characters or lone surrogates")
     return value
 
 
@@ -97,15 +112,11 @@ def anything(value: Any) -> Any:
     return value
 
 
+def optional(coerce: Coerce) -> Coerce:
+    """Also takes None."""
+    return lambda value: None if value is None else coerce(value)
+
+
 def nullable(coerce: Coerce) -> Coerce:
-    """Also takes None; and from a URL, where null cannot be written, the empty string or ``null``."""
-    if coerce in (text, anything):
-        return lambda value: None if value is None else coerce(value)
+    """Also takes None; and from a URL, where null cannot be written, ``null`` or nothing. Not for text."""
     return lambda value: None if value is None or value in ("", "null") else coerce(value)
-
-
-def _float(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return math.nan

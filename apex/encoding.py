@@ -42,7 +42,7 @@ def decode(text: bytes | str) -> Any:
 def timestamp(moment: datetime) -> str:
     """``2023-01-01T00:00:00.000Z``; a moment without a zone is taken as UTC."""
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _plain(value: Any) -> Any:

@@ -142,3 +142,7 @@ class Unavailable(FeathersError):
     def __init__(self, *args: Any, retry_after: int = 1, **options: Any) -> None:
         super().__init__(*args, **options)
         self.headers.setdefault("Retry-After", str(retry_after))
+
+
+BY_CODE = {cls.code: cls for cls in FeathersError.__subclasses__()}
+"""The class of an HTTP status."""

@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Date, DateTime, Dialect, Float, Integer, Numeric, String, Table, Uuid
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    Integer,
+    Numeric,
+    String,
+    Table,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -38,16 +52,23 @@ class Timestamp(TypeDecorator[datetime]):
 
 def coercers(table: Table) -> Mapping[str, Coerce]:
     """For each column the function that takes a value of the outside world to the column's type, or refuses it."""
-    return {column.name: _coercer(column) for column in table.columns if column.computed is None}
+    return {str(column.name): _coercer(column) for column in table.columns if column.computed is None}
 
 
 def _coercer(column: Column[Any]) -> Coerce:
     base = _base_coercer(column.type)
-    return coerce.nullable(base) if column.nullable else base
+    if not column.nullable:
+        return base
+    return coerce.optional(base) if _takes_any_text(column.type) else coerce.nullable(base)
+
+
+def _takes_any_text(kind: TypeEngine[Any]) -> bool:
+    """Whether the empty string is a value, and not null."""
+    return isinstance(kind, String | JSON)
 
 
 def _base_coercer(kind: TypeEngine[Any]) -> Coerce:
-    if isinstance(kind, String) and not isinstance(kind, Timestamp):
+    if isinstance(kind, String):
         return coerce.text if kind.length is None else _bounded(kind.length)
     for types, function in _COERCERS:
         if isinstance(kind, types):
@@ -67,7 +88,8 @@ def _bounded(length: int) -> Coerce:
 
 _COERCERS: tuple[tuple[Any, Coerce], ...] = (
     (Boolean, coerce.boolean),
-    (Integer, coerce.integer),
+    (BigInteger, coerce.integer),
+    (Integer, coerce.small_integer),
     (Float, coerce.number),
     (Numeric, coerce.decimal),
     ((Timestamp, DateTime), coerce.timestamp),

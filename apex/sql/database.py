@@ -76,7 +76,7 @@ def database(url: str) -> Callable[[Apex], None]:
             finally:
                 await opened.close()
 
-        app.set("database", opened)
+        app.set("database", opened).set("database_url", url)
         app.hooks({"setup": [setup], "teardown": [teardown]})
 
     return configure

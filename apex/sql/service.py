@@ -191,7 +191,7 @@ class SQLService(Adapter):
     @cached_property
     def _defaults(self) -> Mapping[str, Callable[[], Any]]:
         """The columns with a default in Python, and how to make one."""
-        defaults = {column.name: column.default for column in self.table.columns if column.default is not None}
+        defaults = {str(column.name): column.default for column in self.table.columns if column.default is not None}
         return {name: _default(default) for name, default in defaults.items()}
 
     @cached_property
@@ -201,7 +201,7 @@ class SQLService(Adapter):
             return {}
         dialect = self.database.dialect
         plain = (c for c in self.table.columns if c.name not in self._json_columns)
-        processors = {c.name: c.type.dialect_impl(dialect).bind_processor(dialect) for c in plain}
+        processors = {str(c.name): c.type.dialect_impl(dialect).bind_processor(dialect) for c in plain}
         return {name: process for name, process in processors.items() if process is not None}
 
     def _defaulted(self, row: Row) -> Row:

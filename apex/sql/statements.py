@@ -63,8 +63,8 @@ def compiled(statement: Executable, dialect: Dialect) -> Statement:
         result.string,
         dict(_processors(binds, dialect, "bind_processor")),
         {name: bind.value for name, bind in binds.items() if not bind.required},
-        tuple(column.name for column in columns),
-        tuple(_processors({column.name: column for column in columns}, dialect, "result_processor", None)),
+        tuple(str(column.name) for column in columns),
+        tuple(_processors({str(column.name): column for column in columns}, dialect, "result_processor", None)),
         not isinstance(statement, Select),
     )
 

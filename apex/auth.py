@@ -1,0 +1,240 @@
+"""Authentication: the service that gives and takes tokens, its strategies, and the ``authenticate`` hook."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from apex.app import Apex
+from apex.context import Context, Params
+from apex.errors import BadRequest, NotAuthenticated, NotFound
+from apex.passwords import Passwords
+from apex.service import Service
+from apex.tokens import Tokens
+
+Result = dict[str, Any]
+
+_SCHEME = re.compile(r"(\S+)\s+(\S+)")
+_SCHEMES = ("bearer", "jwt")
+
+
+class Strategy(Protocol):
+    """One way to prove who one is."""
+
+    def verify(self, authentication: Mapping[str, Any]) -> Result:
+        """What the proof alone tells, without asking any service. Raises NotAuthenticated or BadRequest."""
+        ...
+
+    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
+        """``{"authentication": {...}, <entity>: {...}}``. Raises NotAuthenticated or BadRequest."""
+        ...
+
+    def parse(self, headers: Mapping[str, str]) -> Result | None:
+        """The authentication that request headers carry, or None."""
+        ...
+
+
+class AuthenticationService(Service):
+    """``create`` logs in and gives a token, ``remove`` logs out and makes it worthless.
+
+    Configured by ``app.get("authentication")``. ``revocations`` is the path of a service, registered before this one,
+    that keeps revoked tokens (``jti``, ``expires_at``) across restarts; without it they are kept in memory.
+    """
+
+    methods = ("create", "remove")
+
+    def __init__(self, app: Apex, *, revocations: str | None = None) -> None:
+        self.app = app
+        self.settings: Mapping[str, Any] = app.get("authentication") or {}
+        if not self.settings.get("secret"):
+            raise ValueError("A 'secret' must be provided in your authentication configuration")
+        self.entity: str | None = self.settings.get("entity", "user")
+        self.tokens = Tokens(self.settings["secret"], self.settings.get("jwtOptions", {}))
+        self.passwords = Passwords(self.settings.get("argon2"))
+        self.strategies: dict[str, Strategy] = {}
+        self.revoked: dict[str, int] = {}
+        self._revocations = revocations
+        app.set("defaultAuthentication", self)
+        app.parsers.append(self.parse)
+
+    def register(self, name: str, strategy: Strategy) -> None:
+        self.strategies[name] = strategy
+
+    async def setup(self, app: Apex, path: str) -> None:
+        """Loads the revoked tokens. Raises LookupError when the entity's service is missing."""
+        if self.entity is not None:
+            app.service(self.settings.get("service", "users"))
+        if self._revocations is not None:
+            kept = await app.service(self._revocations).find({"paginate": False})
+            self.revoked |= {row["jti"]: int(row["expires_at"].timestamp()) for row in kept}
+
+    def parse(self, headers: Mapping[str, str]) -> Result | None:
+        """What the first strategy that finds something in the headers makes of it."""
+        found = (strategy.parse(headers) for strategy in self.strategies.values())
+        return next((authentication for authentication in found if authentication is not None), None)
+
+    async def authenticate(self, authentication: Any, params: Params, *allowed: str) -> Result:
+        """The result of the named strategy. Raises NotAuthenticated when it is not one of those allowed."""
+        return await self._strategy(authentication, allowed).authenticate(authentication, params)
+
+    def verify(self, authentication: Any, *allowed: str) -> Result:
+        """Like ``authenticate``, from the proof alone: no service is asked, so the entity is not there."""
+        return self._strategy(authentication, allowed).verify(authentication)
+
+    async def create(self, data: Any, params: Params) -> Result:
+        if isinstance(data, list):
+            raise BadRequest("The data must be an object with a strategy")
+        result = await self.authenticate(data, params, *self.settings.get("authStrategies", ()))
+        if "accessToken" in result:
+            return result
+        token, payload = self.tokens.create(result[self.entity or "user"]["id"], params.payload)
+        authentication = {**result.pop("authentication"), "payload": payload}
+        return {"accessToken": token, "authentication": authentication, **result}
+
+    async def remove(self, id: Any, params: Params) -> Result:
+        authentication = params.authentication
+        result = await self.authenticate(authentication, params, *self.settings.get("authStrategies", ()))
+        if id is not None and id != result.get("accessToken"):
+            raise NotAuthenticated("Invalid access token")
+        await self.revoke(result["authentication"]["payload"])
+        return result
+
+    async def revoke(self, claims: Mapping[str, Any]) -> None:
+        """Makes a token worthless at once, and forgets those that have expired by themselves."""
+        now = int(time.time())
+        self.revoked = {jti: expiry for jti, expiry in self.revoked.items() if expiry > now}
+        known = claims["jti"] in self.revoked
+        self.revoked[claims["jti"]] = claims["exp"]
+        if self._revocations is not None and not known:
+            store = self.app.service(self._revocations)
+            await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
+            await store.create({"jti": claims["jti"], "expires_at": datetime.fromtimestamp(claims["exp"], UTC)})
+
+    def _strategy(self, authentication: Any, allowed: tuple[str, ...]) -> Strategy:
+        name = authentication.get("strategy") if isinstance(authentication, Mapping) else None
+        if not name:
+            raise NotAuthenticated("Invalid authentication information (no `strategy` set)")
+        if name not in allowed:
+            raise NotAuthenticated("Invalid authentication information (strategy not allowed in authStrategies)")
+        if name not in self.strategies:
+            raise NotAuthenticated("Invalid authentication information")
+        return self.strategies[name]
+
+
+class JWTStrategy:
+    """Who holds a token signed by this service, not expired and not revoked, is its subject."""
+
+    def __init__(self, service: AuthenticationService) -> None:
+        self.service = service
+
+    def verify(self, authentication: Mapping[str, Any]) -> Result:
+        token = authentication.get("accessToken")
+        if not token:
+            raise NotAuthenticated("No access token")
+        claims = self.service.tokens.verify(token)
+        if claims["jti"] in self.service.revoked:
+            raise NotAuthenticated("Token revoked", {"name": "JsonWebTokenError"})
+        proof = {"strategy": "jwt", "accessToken": token, "payload": claims}
+        return {"accessToken": token, "authentication": proof}
+
+    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
+        result = self.verify(authentication)
+        service, entity = self.service, self.service.entity
+        if entity is not None:
+            users = service.app.service(service.settings.get("service", "users"))
+            try:
+                result[entity] = await users.get(result["authentication"]["payload"]["sub"])
+            except NotFound:
+                raise NotAuthenticated("The user of this token no longer exists") from None
+        return result
+
+    def parse(self, headers: Mapping[str, str]) -> Result | None:
+        """The token of ``Authorization: Bearer <token>``, or of a value without a scheme."""
+        value = headers.get("authorization", "").strip()
+        match = _SCHEME.fullmatch(value)
+        if match is None:
+            token = value if value and " " not in value else None
+        else:
+            token = match[2] if any(scheme in match[1].lower() for scheme in _SCHEMES) else None
+        return None if token is None else {"strategy": "jwt", "accessToken": token}
+
+
+class LocalStrategy:
+    """A name, compared in lower case, and a password. Whatever is wrong, the answer and the time it takes are alike."""
+
+    def __init__(self, service: AuthenticationService) -> None:
+        self.service = service
+        options = service.settings.get("local", {})
+        self.username: str = options.get("usernameField", "email")
+        self.password: str = options.get("passwordField", "password")
+
+    def verify(self, authentication: Mapping[str, Any]) -> Result:
+        raise NotAuthenticated("Invalid login")
+
+    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
+        username, password = (_text(authentication, name) for name in (self.username, self.password))
+        user = await self._find(username)
+        stored = user.pop(self.password) if user else None
+        if not await self.service.passwords.verify(stored, password) or user is None or stored is None:
+            raise NotAuthenticated("Invalid login")
+        if self.service.passwords.is_outdated(stored):
+            await self._users.patch(user["id"], {self.password: await self.service.passwords.hash(password)})
+        return {"authentication": {"strategy": "local"}, self.service.entity or "user": user}
+
+    def parse(self, headers: Mapping[str, str]) -> Result | None:
+        return None
+
+    @property
+    def _users(self) -> Any:
+        return self.service.app.service(self.service.settings.get("service", "users"))
+
+    async def _find(self, username: str) -> dict[str, Any] | None:
+        """The user with the password's hash, which the service keeps private."""
+        query = {self.username: username.strip().lower(), "$limit": 1}
+        found = await self._users.find({"query": query, "paginate": False, "adapter": {"private": ()}})
+        return found[0] if found else None
+
+
+def _text(authentication: Mapping[str, Any], name: str) -> str:
+    value = authentication.get(name, "")
+    if value is None or not isinstance(value, str):
+        raise BadRequest("Invalid login data", errors={name: "must be a string"})
+    if "\0" in value:
+        raise NotAuthenticated("Invalid login")
+    return value
+
+
+def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], Awaitable[None]]:
+    """A before hook: callers from outside must be authenticated by one of the strategies.
+
+    It sets ``params.authentication`` (with the token's ``payload``) and the entity, ``params.user``. With
+    ``entity=False`` the proof alone is checked and no service is asked, so that what is wrong with the rest of the
+    request can be said before any work is done.
+    """
+    if not strategies:
+        raise ValueError("The authenticate hook needs at least one allowed strategy")
+
+    async def authenticate(context: Context) -> None:
+        params = context.params
+        service: AuthenticationService | None = context.app.get("defaultAuthentication")
+        if service is None:
+            raise NotAuthenticated("Could not find a valid authentication service")
+        if params.authenticated is True:
+            return
+        if params.authentication is None:
+            if params.provider:
+                raise NotAuthenticated("Not authenticated")
+            return
+        result = await _proven(service, params, strategies, entity)
+        params.update({key: value for key, value in result.items() if key != "accessToken"}, authenticated=True)
+
+    return authenticate
+
+
+async def _proven(service: AuthenticationService, params: Params, strategies: tuple[str, ...], entity: bool) -> Result:
+    if entity:
+        return await service.authenticate(params.authentication, params, *strategies)
+    return service.verify(params.authentication, *strategies)

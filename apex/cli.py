@@ -1,0 +1,173 @@
+"""The ``apex`` command: serve, migrate and token, and the commands that applications add.
+
+An application's commands are entry points in the group ``apex.commands``; they are imported when they are called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+import click
+
+from apex.app import Apex
+from apex.config import ConfigError
+from apex.errors import FeathersError
+
+T = TypeVar("T")
+
+FACTORY = "services.app:create_app"
+SHUTDOWN_SECONDS = 10
+
+
+class Commands(click.Group):
+    """The framework's commands and, by their entry points, those of the application."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_extensions()})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        extension = _extensions().get(name)
+        if extension is None:
+            return super().get_command(ctx, name)
+        command: click.Command = extension.load()
+        return command
+
+
+def _extensions() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="apex.commands")}
+
+
+@click.group(cls=Commands)
+@click.option("--app", "factory", envvar="APEX_APP", default=FACTORY, show_default=True, help="module:function")
+@click.pass_context
+def apex(ctx: click.Context, factory: str) -> None:
+    """Feathers for Python."""
+    ctx.obj = factory
+
+
+def main() -> None:
+    """Runs the command. What an operator can mend is said in one line, with exit code 1."""
+    sys.path.insert(0, "")
+    try:
+        apex()
+    except (ConfigError, FeathersError) as error:
+        click.echo(f"apex: {error}", err=True)
+        sys.exit(1)
+
+
+@apex.command()
+@click.option("--host", help="Address to listen on [default: the configuration's]")
+@click.option("--port", type=int, help="Port to listen on [default: the configuration's]")
+@click.pass_obj
+def serve(factory: str, host: str | None, port: int | None) -> None:
+    """Serve the application."""
+    from apex.migrate import pending
+
+    app = load_app(factory)
+    if pending(app.get("database_url")):
+        raise ConfigError("the database is not up to date: run 'apex migrate'")
+    serve_app(app, host, port)
+
+
+@apex.command()
+@click.argument("revision", default="head")
+@click.option("--down", is_flag=True, help="Take the database down to the revision ('base' undoes everything).")
+@click.pass_obj
+def migrate(factory: str, revision: str, down: bool) -> None:
+    """Bring the database up to a revision, by default the newest."""
+    from apex.migrate import downgrade, pending, upgrade
+
+    url = load_app(factory).get("database_url")
+    (downgrade if down else upgrade)(url, revision)
+    left = pending(url)
+    click.echo(f"{len(left)} migrations pending: {', '.join(left)}" if left else "The database is up to date.")
+
+
+@apex.command()
+@click.argument("name")
+@click.pass_obj
+def token(factory: str, name: str) -> None:
+    """Print an access token for a user, by the name the user logs in with."""
+    app = load_app(factory)
+    click.echo(run(app, lambda: _token(app, name)))
+
+
+async def _token(app: Apex, name: str) -> str:
+    authentication = app.get("defaultAuthentication")
+    users = app.service(authentication.settings.get("service", "users"))
+    field = authentication.settings.get("local", {}).get("usernameField", "email")
+    found = await users.find({"query": {field: name.lower(), "$limit": 1}, "paginate": False})
+    if not found:
+        raise ConfigError(f"there is no user '{name}'")
+    token: str = authentication.tokens.create(found[0]["id"])[0]
+    return token
+
+
+def load_app(factory: str) -> Apex:
+    """The application that ``module:function`` makes. Raises ConfigError when there is none."""
+    module, _, function = factory.partition(":")
+    try:
+        create: Callable[[], Apex] = getattr(import_module(module), function or "create_app")
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot load the application '{factory}': {error}") from None
+    return create()
+
+
+@asynccontextmanager
+async def running(app: Apex) -> AsyncIterator[Apex]:
+    """The app, set up; torn down at the end."""
+    await app.setup()
+    try:
+        yield app
+    finally:
+        await app.teardown()
+
+
+def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs something asynchronous inside the running app, and gives its result."""
+
+    async def inside() -> T:
+        async with running(app):
+            return await work()
+
+    return asyncio.run(inside())
+
+
+def serve_app(app: Apex, host: str | None = None, port: int | None = None, banner: str = "") -> None:
+    """Serves the app until it is told to stop. ``banner`` may name the ``{url}``.
+
+    Raises Unavailable when the database cannot be reached.
+    """
+    import uvicorn
+    import uvloop
+
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=host or app.get("host") or "localhost",
+        port=app.get("port") if port is None else port,
+        lifespan="off",
+        loop="uvloop",
+        http="httptools",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+    async def served() -> None:
+        async with running(app):
+            socket = config.bind_socket()
+            gc.collect()
+            gc.freeze()
+            url = f"http://{config.host}:{socket.getsockname()[1]}"
+            click.echo((banner or "Serving at {url}").replace("{url}", url))
+            await uvicorn.Server(config).serve(sockets=[socket])
+
+    uvloop.run(served())

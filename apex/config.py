@@ -1,0 +1,153 @@
+"""Configuration in layers, as node-config has it: default, environment, local, environment variables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from apex.errors import BadRequest
+from apex.schema import Schema, fields, load, validate
+
+ENVIRONMENTS = ("development", "test", "production")
+SECRET_BYTES = 32
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message is one line that says what to change."""
+
+
+class Pagination(Schema):
+    default = fields.Integer(required=True, validate=validate.Range(min=1))
+    max = fields.Integer(required=True, validate=validate.Range(min=1))
+
+
+class JWTOptions(Schema):
+    header = fields.Dict(keys=fields.String(), values=fields.String(), load_default=lambda: {"typ": "access"})
+    audience = fields.String(load_default="https://yourdomain.com")
+    issuer = fields.String(load_default="feathers")
+    algorithm = fields.String(load_default="HS256", validate=validate.OneOf(["HS256", "HS384", "HS512"]))
+    expiresIn = fields.Raw(load_default="1d")
+
+
+class LocalOptions(Schema):
+    usernameField = fields.String(load_default="email")
+    passwordField = fields.String(load_default="password")
+
+
+class Argon2Options(Schema):
+    time_cost = fields.Integer()
+    memory_cost = fields.Integer()
+    parallelism = fields.Integer()
+
+
+class Authentication(Schema):
+    secret = fields.String(required=True)
+    entity = fields.String(load_default="user", allow_none=True)
+    service = fields.String(load_default="users")
+    authStrategies = fields.List(fields.String(), load_default=lambda: ["jwt", "local"])
+    jwtOptions = fields.Nested(JWTOptions, load_default=lambda: JWTOptions().load({}))
+    local = fields.Nested(LocalOptions, load_default=lambda: LocalOptions().load({}))
+    argon2 = fields.Nested(Argon2Options, load_default=dict)
+
+
+class Config(Schema):
+    """What the framework reads. An application with keys of its own extends this class."""
+
+    host = fields.String(load_default="localhost")
+    port = fields.Integer(load_default=3030, validate=validate.Range(min=0, max=65535))
+    database = fields.String()
+    origins = fields.List(fields.String(), load_default=lambda: ["*"])
+    bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
+    paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})
+    authentication = fields.Nested(Authentication)
+
+
+def load_config(
+    folder: str | Path, environ: Mapping[str, str] | None = None, schema: type[Schema] = Config
+) -> Mapping[str, Any]:
+    """The validated, frozen configuration of a folder with ``default.json`` and its companions.
+
+    ``APEX_ENV`` names the environment. Raises ConfigError for files, keys, values or secrets that cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    folder, env = Path(folder), environ.get("APEX_ENV", "development")
+    if env not in ENVIRONMENTS:
+        raise ConfigError(f"APEX_ENV is '{env}': use one of {', '.join(ENVIRONMENTS)}")
+    merged: dict[str, Any] = {}
+    for name in ("default", env, "local"):
+        _merge(merged, _read(folder / f"{name}.json"))
+    _merge(merged, dict(_from_environment(_read(folder / "custom-environment-variables.json"), environ)))
+    try:
+        config = load(schema(), merged, "Invalid configuration")
+    except BadRequest as error:
+        raise ConfigError(_problems(error, env)) from None
+    _check_secret(config, env, folder)
+    return _frozen({**config, "env": env})  # type: ignore[no-any-return]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} must hold a JSON object")
+    return content
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _from_environment(names: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """The part of the configuration that environment variables set: a name, or ``{"__name", "__format"}``."""
+    for key, name in names.items():
+        if isinstance(name, dict) and "__name" not in name:
+            if nested := dict(_from_environment(name, environ)):
+                yield key, nested
+            continue
+        variable, form = (name["__name"], name.get("__format")) if isinstance(name, dict) else (name, None)
+        if environ.get(variable, "") != "":
+            yield key, _formatted(variable, environ[variable], form)
+
+
+def _formatted(variable: str, value: str, form: str | None) -> Any:
+    if form is None:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ConfigError(f"{variable} is '{value}': it must be a {form}") from None
+
+
+def _problems(error: BadRequest, env: str) -> str:
+    listed = "; ".join(f"{key}: {sentence}" for key, sentence in (error.errors or {}).items())
+    hint = " (set APEX_SECRET)" if "authentication.secret" in (error.errors or {}) else ""
+    return f"Invalid configuration for {env}: {listed}{hint}"
+
+
+def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> None:
+    if "authentication" not in config:
+        return
+    secret = config["authentication"]["secret"]
+    if len(secret.encode()) < SECRET_BYTES:
+        raise ConfigError(f"authentication.secret needs at least {SECRET_BYTES} bytes: set APEX_SECRET")
+    published = (_read(folder / f"{name}.json").get("authentication", {}).get("secret") for name in ENVIRONMENTS[:2])
+    if env == "production" and secret in published:
+        raise ConfigError("authentication.secret is the one of development: set APEX_SECRET")
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

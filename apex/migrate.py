@@ -1,0 +1,60 @@
+"""Migrations: Alembic's commands on the project's ``migrations`` folder, for a database by its URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
+
+FOLDER = Path("migrations")
+
+
+def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
+    """Brings the database up to a revision. Two processes that start at once take turns."""
+    _prepare(url)
+    command.upgrade(_config(url, folder), revision)
+
+
+def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
+    """Takes the database down to a revision; ``base`` undoes everything."""
+    command.downgrade(_config(url, folder), revision)
+
+
+def pending(url: str, folder: Path = FOLDER) -> list[str]:
+    """The revisions that the database does not have yet, oldest first."""
+    script = ScriptDirectory.from_config(_config(url, folder))
+    current = _current(url)
+    revisions = [revision.revision for revision in script.iterate_revisions("head", current or "base")]
+    return revisions[::-1]
+
+
+def engine_url(url: str) -> URL:
+    """The URL as SQLAlchemy's engines want it: psycopg for PostgreSQL."""
+    parsed = make_url(url)
+    return parsed.set(drivername="postgresql+psycopg") if parsed.get_backend_name() == "postgresql" else parsed
+
+
+def _config(url: str, folder: Path) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.attributes["url"] = engine_url(url)
+    return config
+
+
+def _prepare(url: str) -> None:
+    """SQLite creates its file, but not the folder the file is in."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _current(url: str) -> str | None:
+    engine = create_engine(engine_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()

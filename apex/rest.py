@@ -1,0 +1,245 @@
+"""The REST transport: an HTTP request becomes a call, a context becomes a response.
+
+Service paths are answered here, before any router; every other path goes to a Starlette app with the user's routes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from apex.app import ASGI, Apex
+from apex.brackets import parse
+from apex.context import Context, Params
+from apex.encoding import decode, encode
+from apex.errors import BY_CODE, BadRequest, FeathersError, GeneralError, MethodNotAllowed, NotFound, PayloadTooLarge
+from apex.guard import Guard
+from apex.router import Match
+from apex.service import STANDARD, BoundService, Call
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = dict[str, str]
+
+log = logging.getLogger("apex")
+
+BODY_LIMIT = 1024 * 1024
+JSON = "application/json; charset=utf-8"
+
+_WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remove"}
+_ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
+_ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
+_SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole."""
+
+
+def rest(app: Apex, *, routes: Sequence[BaseRoute] = ()) -> None:
+    """Configures the transport: ``app.configure(rest)``. ``routes`` are Starlette routes beside the services.
+
+    Reads ``origins`` (default all) and ``bodyLimit`` (bytes, default 1 MiB) from the app's settings.
+    """
+    transport = Rest(app, routes)
+    app.transport = Guard(transport, app.get("origins") or ["*"])
+
+
+class Rest:
+    """The ASGI application of a Feathers app."""
+
+    def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
+        self.app = app
+        self.body_limit: int = app.get("bodyLimit") or BODY_LIMIT
+        self.others: ASGI = Starlette(
+            routes=list(routes),
+            lifespan=self._lifespan,
+            exception_handlers={HTTPException: _starlette_error, Exception: _starlette_error},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match = self._match(scope) if scope["type"] == "http" else None
+        if match is None:
+            await self.others(scope, receive, send)
+            return
+        try:
+            call = await self._call(scope, receive, match)
+            context = await self.app.call(call)
+            status, headers, body = _success(context)
+        except ClientGone:
+            return
+        except Exception as error:
+            status, headers, body = failure(error, f"{scope['method']} {scope['path']}")
+        await _respond(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        await self.app.setup()
+        try:
+            yield
+        finally:
+            await self.app.teardown()
+
+    def _match(self, scope: Scope) -> Match[BoundService] | None:
+        """Ids may hold encoded slashes, so the raw path is split first and decoded after."""
+        raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        path = raw.decode("latin-1").partition("?")[0].strip("/")
+        segments = [unquote(segment, errors="replace") for segment in path.split("/")] if path else []
+        return None if "" in segments else self.app.lookup(segments)
+
+    async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService]) -> Call:
+        headers = _headers(scope)
+        service, verb = match.target, scope["method"]
+        method = _method(service, verb, match.id is not None, headers.get("x-service-method"))
+        query = parse(scope["query_string"].decode("latin-1"))
+        data = None
+        if verb in ("POST", "PUT", "PATCH") or (verb == "GET" and _has_body(headers)):
+            data = await self._body(receive, headers)
+        if verb == "GET" and data is not None:
+            query = {**query, **_query_of(data)}
+        route = {**service.options.route_params, **match.route}
+        params = Params({"query": query, "provider": "rest", "headers": headers, "route": route})
+        for read in self.app.parsers:
+            if (authentication := read(headers)) is not None:
+                params["authentication"] = authentication
+        return Call(service, method, match.id, data, params)
+
+    async def _body(self, receive: Receive, headers: Headers) -> Any:
+        """The decoded JSON body, None when there is none."""
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self.body_limit:
+            raise self._too_large()
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self.body_limit:
+                raise self._too_large()
+        return _json(bytes(body), headers.get("content-type", ""))
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"request entity too large: the limit is {self.body_limit} bytes")
+
+
+def failure(error: Exception, doing: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    """The response to an error. One that is not a Feathers error is logged, and its text stays in the log."""
+    if not isinstance(error, FeathersError):
+        log.error("%s failed", doing, exc_info=error)
+        error = GeneralError("An unexpected error occurred")
+    return error.code, list(error.headers.items()), encode(error.to_dict())
+
+
+def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) -> str:
+    """The service method that a request asks for. Raises MethodNotAllowed with ``Allow``."""
+    methods = _ON_RECORD if has_id else _ON_COLLECTION
+    if verb not in methods:
+        raise MethodNotAllowed(f"Method {verb} not allowed", headers=_allow(service, methods))
+    method = custom if custom is not None and verb == "POST" else methods[verb]
+    exposed = service.options.methods
+    if method not in exposed or custom in STANDARD:
+        raise MethodNotAllowed(
+            f"Method `{method}` is not supported by this endpoint.", headers=_allow(service, methods)
+        )
+    return method
+
+
+def _allow(service: BoundService, methods: dict[str, str]) -> dict[str, str]:
+    exposed = service.options.methods
+    verbs = [verb for verb, method in methods.items() if method in exposed]
+    if "POST" not in verbs and any(method not in STANDARD for method in exposed):
+        verbs.append("POST")
+    return {"Allow": ", ".join(verbs)}
+
+
+def _headers(scope: Scope) -> Headers:
+    headers: Headers = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def _json(body: bytes, content_type: str) -> Any:
+    if not body.strip():
+        return None
+    if content_type and "json" not in content_type.lower():
+        raise BadRequest(f"Content-Type is '{content_type[:100]}': send JSON as application/json")
+    try:
+        data = decode(body)
+    except ValueError as error:
+        raise BadRequest(f"Malformed JSON: {str(error)[:200]}") from None
+    if not isinstance(data, dict | list):
+        raise BadRequest("invalid JSON, only supports object and array")
+    return data
+
+
+def _query_of(data: Any) -> dict[str, Any]:
+    query = data.get("query", {}) if isinstance(data, dict) else None
+    if not isinstance(query, dict):
+        raise BadRequest('The body of a GET must be an object such as {"query": {...}}')
+    return query
+
+
+def _success(context: Context) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Feathers' rule: an explicit status, else 303 with a location, 204 without a result, 201 for create, 200."""
+    value, http = context.external, context.http or {}
+    headers = list(_flat(http.get("headers") or {}))
+    location = http.get("location")
+    if location is not None:
+        headers.append(("Location", quote(location, safe=_SAFE_IN_LOCATION)))
+    empty = value is None
+    status = http.get("status") or (
+        303 if location is not None else 204 if empty else 201 if context.method == "create" else 200
+    )
+    return status, headers, b"" if empty else encode(value)
+
+
+def _flat(headers: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, str(item))
+        for name, value in headers.items()
+        for item in (value if isinstance(value, list | tuple) else [value])
+    ]
+
+
+async def _respond(send: Send, status: int, headers: list[tuple[str, str]], body: bytes, length: int) -> None:
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    if length:
+        raw.append((b"content-type", JSON.encode()))
+    if status != 204:
+        raw.append((b"content-length", str(length).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _starlette_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error = _as_feathers(error, request)
+    status, headers, body = failure(error, f"{request.method} {request.url.path}")
+    return Response(body, status, dict(headers), media_type="application/json")
+
+
+def _as_feathers(error: HTTPException, request: Request) -> FeathersError:
+    if error.status_code == 404:
+        return NotFound(f"Path {request.scope['path']} not found")
+    if error.status_code == 405:
+        return MethodNotAllowed(f"Method {request.method} not allowed", headers=error.headers)
+    return BY_CODE.get(error.status_code, GeneralError)(error.detail, headers=error.headers)

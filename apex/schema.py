@@ -1,0 +1,140 @@
+"""The bridge to marshmallow: one schema class checks what create, update and patch are given.
+
+Feathers' names: ``validate_data`` is validateData, ``validate_query`` is validateQuery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import marshmallow
+from email_validator import EmailNotValidError, validate_email
+from marshmallow import RAISE, ValidationError, fields, validate
+
+from apex.context import Context
+from apex.errors import BadRequest
+from apex.query import suggestion
+
+__all__ = [
+    "Email", "Schema", "Text", "ValidationError", "fields", "load", "validate", "validate_data", "validate_query",
+]  # fmt: skip
+
+UNKNOWN = "Unknown field."
+
+
+class Schema(marshmallow.Schema):
+    """A marshmallow schema that refuses unknown fields. Fields marked ``dump_only`` are the server's.
+
+    ``create_only`` names the fields that a patch may not change. Every problem is reported at once.
+    """
+
+    create_only: ClassVar[tuple[str, ...]] = ()
+
+    class Meta:
+        unknown = RAISE
+
+
+class Text(fields.String):
+    """A string, trimmed, without NUL characters, of at least ``min`` (default 1) and at most ``max`` characters."""
+
+    default_error_messages = {
+        "invalid": "Must be a string",
+        "nul": "Must not contain NUL characters",
+        "min": "Must not be empty",
+        "max": "Must have at most {max} characters",
+    }
+
+    def __init__(self, *, max: int, min: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.min, self.max = min, max
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
+        if "\0" in text:
+            raise self.make_error("nul")
+        if len(text) < self.min:
+            raise self.make_error("min")
+        if len(text) > self.max:
+            raise self.make_error("max", max=self.max)
+        return text
+
+
+class Email(Text):
+    """An e-mail address by RFC 5321 and 5322, internationalised ones too; whether it can be delivered is not asked."""
+
+    default_error_messages = {"email": "Invalid email format"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return validate_email(text, check_deliverability=False).normalized
+        except EmailNotValidError:
+            raise self.make_error("email") from None
+
+
+Schemas = type[Schema] | Mapping[str, type[Schema]]
+
+
+def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[Context], None]:
+    """A before hook: ``context.data`` becomes what the schema makes of it; a patch needs only what it changes.
+
+    One class serves create, update and patch; a mapping names a class for each method, custom ones too.
+    Raises BadRequest with ``errors`` mapping each wrong field to one sentence.
+    """
+    loaders = _loaders(schemas)
+
+    def validate_data(context: Context) -> None:
+        loader = loaders.get(context.method)
+        if loader is not None:
+            context.data = load(loader, context.data, message)
+
+    return validate_data
+
+
+def validate_query(context: Context) -> None:
+    """A before hook: ``params.query`` becomes a parsed ``Query``, or a 400 before any work is done."""
+    context.params.query = context.service.syntax.parse(context.params.query)
+
+
+def load(schema: Schema, data: Any, message: str) -> Any:
+    """The data as the schema makes it. Raises BadRequest naming every field that is wrong."""
+    if not isinstance(data, dict | list):
+        raise BadRequest(f"{message}: the body must be a JSON object")
+    try:
+        return schema.load(data, many=isinstance(data, list))
+    except ValidationError as error:
+        errors = dict(_sentences(schema, error.messages))
+        raise BadRequest(message, errors=errors) from None
+
+
+def _loaders(schemas: Schemas) -> dict[str, Schema]:
+    if isinstance(schemas, Mapping):
+        return {method: _variant(schema, method) for method, schema in schemas.items()}
+    return {method: _variant(schemas, method) for method in ("create", "update", "patch")}
+
+
+def _variant(schema: type[Schema], method: str) -> Schema:
+    return schema(partial=True, exclude=schema.create_only) if method == "patch" else schema()
+
+
+def _sentences(schema: Schema, messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(messages, Mapping):
+        yield path, _hint(schema, path, " ".join(map(str, messages)))
+        return
+    for key, nested in messages.items():
+        if key in ("_schema", "value"):
+            yield from _sentences(schema, nested, path or "data")
+        else:
+            yield from _sentences(schema, nested, f"{path}.{key}" if path else str(key))
+
+
+def _hint(schema: Schema, path: str, sentence: str) -> str:
+    if sentence != UNKNOWN:
+        return sentence
+    name = path.rpartition(".")[2]
+    if name in type(schema).create_only:
+        return "Can only be set on create"
+    if name in schema.dump_fields:
+        return "Is set by the server: leave it out"
+    return UNKNOWN + suggestion(name, schema.load_fields)

@@ -1,0 +1,29 @@
+"""The contract that all adapters keep, as tests to run on one of yours.
+
+    class TestFileService(AdapterContract):
+        @asynccontextmanager
+        async def make(self, **options: Any) -> AsyncIterator[BoundService]:
+            app = Apex().use("people", FileService(**options))
+            await app.setup()
+            yield app.service("people")
+            await app.teardown()
+
+Each method is one rule, a coroutine without arguments: any test runner will do. A rule that does not apply raises
+``unittest.SkipTest``. See ``Contract`` for what the service holds.
+"""
+
+from __future__ import annotations
+
+from apex.testing.basics import Basics, Contract, Raised, names, raises, wire, within
+from apex.testing.creating import Creating
+from apex.testing.paging import Paging
+from apex.testing.querying import Querying
+from apex.testing.reading import Reading
+from apex.testing.scope import Hiding, Scoping
+from apex.testing.writing import Merging, Writing
+
+__all__ = ["AdapterContract", "Contract", "Raised", "names", "raises", "wire", "within"]
+
+
+class AdapterContract(Basics, Reading, Querying, Paging, Creating, Writing, Merging, Scoping, Hiding):
+    """Every rule there is."""

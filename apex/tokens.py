@@ -1,0 +1,99 @@
+"""Access tokens: JSON Web Tokens as Feathers makes them, with its words for what is wrong with one."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import jwt
+
+from apex.encoding import timestamp
+from apex.errors import NotAuthenticated
+
+_DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h|d|w)")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_CLAIMS = ["exp", "iat", "aud", "iss", "sub", "jti"]
+
+
+class Tokens:
+    """Signs and verifies tokens with one secret; ``options`` are Feathers' ``jwtOptions``.
+
+    Raises ValueError for an ``expiresIn`` that is neither seconds nor a duration such as ``1d``.
+    """
+
+    def __init__(self, secret: str, options: Mapping[str, Any]) -> None:
+        self.secret = secret
+        self.header = dict(options.get("header", {"typ": "access"}))
+        self.audience = options.get("audience", "https://yourdomain.com")
+        self.issuer = options.get("issuer", "feathers")
+        self.algorithm = options.get("algorithm", "HS256")
+        self.lifetime = seconds(options.get("expiresIn", "1d"))
+
+    def create(self, subject: Any, payload: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """A token and its claims; the subject is carried as a string."""
+        now = int(time.time())
+        claims = {
+            **(payload or {}),
+            "iat": now,
+            "exp": now + self.lifetime,
+            "aud": self.audience,
+            "iss": self.issuer,
+            "sub": str(subject),
+            "jti": str(uuid4()),
+        }
+        return jwt.encode(claims, self.secret, self.algorithm, self.header), claims
+
+    def verify(self, token: Any) -> dict[str, Any]:
+        """The claims of a token. Raises NotAuthenticated with the reason."""
+        if not isinstance(token, str):
+            raise _refused("jwt must be a string")
+        try:
+            complete = jwt.decode_complete(
+                token, self.secret, [self.algorithm],
+                audience=self.audience, issuer=self.issuer, options={"require": _CLAIMS},
+            )  # fmt: skip
+        except jwt.PyJWTError as error:
+            raise self._reason(error, token) from None
+        if complete["header"].get("typ") != self.header.get("typ"):
+            raise _refused("invalid token")
+        claims: dict[str, Any] = complete["payload"]
+        return claims
+
+    def _reason(self, error: jwt.PyJWTError, token: str) -> NotAuthenticated:
+        if isinstance(error, jwt.ExpiredSignatureError):
+            return NotAuthenticated("jwt expired", {"name": "TokenExpiredError", "expiredAt": _expiry(token)})
+        if isinstance(error, jwt.ImmatureSignatureError):
+            return NotAuthenticated("jwt not active", {"name": "NotBeforeError"})
+        if isinstance(error, jwt.InvalidAudienceError):
+            return _refused(f"jwt audience invalid. expected: {self.audience}")
+        if isinstance(error, jwt.InvalidIssuerError):
+            return _refused(f"jwt issuer invalid. expected: {self.issuer}")
+        if isinstance(error, jwt.InvalidSignatureError):
+            return _refused("invalid signature")
+        if isinstance(error, jwt.InvalidAlgorithmError):
+            return _refused("invalid algorithm")
+        return _refused("jwt malformed" if token.count(".") != 2 else "invalid token")
+
+
+def seconds(duration: Any) -> int:
+    """Seconds of a number, or of a string such as ``15m``, ``1d`` or, in milliseconds, ``5000``."""
+    if isinstance(duration, int) and not isinstance(duration, bool):
+        return duration
+    text = str(duration).strip()
+    match = _DURATION.fullmatch(text + "ms" if text.isdigit() else text)
+    if match is None:
+        raise ValueError(f"'{duration}' is not a duration: use seconds, or a string such as '1d'")
+    return int(int(match[1]) * _SECONDS[match[2]])
+
+
+def _refused(message: str) -> NotAuthenticated:
+    return NotAuthenticated(message, {"name": "JsonWebTokenError"})
+
+
+def _expiry(token: str) -> str:
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return timestamp(datetime.fromtimestamp(claims["exp"], UTC))

@@ -1,0 +1,57 @@
+"""Who made a row and who owns it, and that what a row refers to is in its own organization."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from apex import Context, Params
+from apex.errors import BadRequest
+
+MISSING = "Does not exist in this organization"
+
+
+def stamp_owner(context: Context) -> None:
+    """Before create: the caller made the row, and owns it unless it names another owner."""
+    user = context.params.user
+    if user:
+        data = {**context.data, "created_by_user_id": user["id"]}
+        if data.get("owned_by_user_id") is None:
+            data["owned_by_user_id"] = user["id"]
+        context.data = data
+
+
+def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Context], Awaitable[None]]:
+    """Before create and patch: each named field must refer to a record of the row's organization.
+
+    ``company_id=("companies", "id")`` says that the field is an id of companies. Raises BadRequest naming all
+    the fields that do not.
+    """
+
+    async def refers_within(context: Context) -> None:
+        given = {field: value for field in references if (value := context.data.get(field)) is not None}
+        if not given or not context.params.provider:
+            return
+        organization = await _organization(context)
+        errors = {
+            field: MISSING
+            for field, value in given.items()
+            if not await _exists(context, *references[field], value, organization)
+        }
+        if errors:
+            raise BadRequest(message, errors=errors)
+
+    return refers_within
+
+
+async def _organization(context: Context) -> int:
+    if context.method == "create":
+        return int(context.data["organization_id"])
+    params = Params({"query": {"$select": ["organization_id"]}, "scope": context.params.scope})
+    row: Mapping[str, Any] = await context.service.service.get(context.id, params)
+    return int(row["organization_id"])
+
+
+async def _exists(context: Context, service: str, key: str, value: int, organization: int) -> bool:
+    query = {key: value, "organization_id": organization, "$select": [key], "$limit": 1}
+    return bool(await context.app.service(service).find({"query": query, "paginate": False}))

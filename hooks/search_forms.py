@@ -1,0 +1,30 @@
+"""The form in which text is searched: case-folded, without accents, its white space single."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+
+from apex import Context
+
+
+def normalise(text: str) -> str:
+    """``"José  ÁLVAREZ"`` becomes ``"jose alvarez"``."""
+    folded = unicodedata.normalize("NFKD", text).casefold()
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(letter))
+    return " ".join(plain.split())
+
+
+def digits(text: str) -> str:
+    return "".join(letter for letter in text if "0" <= letter <= "9")
+
+
+def search_forms(**forms: str) -> Callable[[Context], None]:
+    """Before create and patch: for each field that is given, its normalised form is stored beside it."""
+
+    def search_forms(context: Context) -> None:
+        data = context.data
+        given = {form: data[field] for field, form in forms.items() if field in data}
+        context.data = data | {form: None if text is None else normalise(text) for form, text in given.items()}
+
+    return search_forms

@@ -1,0 +1,78 @@
+"""Who belongs where: a caller reaches the rows of its own organizations, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from apex import Context, Params
+from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
+
+FIELD = "organization_id"
+ON_RECORDS = ("get", "update", "patch", "remove")
+
+
+async def membership(context: Context) -> None:
+    """Before all methods: ``params.user`` has the caller's id, ``params.memberships`` its role by organization.
+
+    Raises NotAuthenticated when the user is gone.
+    """
+    if not context.params.provider:
+        return
+    user_id = int(context.params.authentication["payload"]["sub"])
+    memberships = await context.app.service("memberships").of_user(user_id)
+    if memberships is None:
+        raise NotAuthenticated("The user of this token no longer exists")
+    context.params.user = {"id": user_id}
+    context.params.memberships = memberships
+
+
+def name_organization(context: Context) -> None:
+    """Before list, create and custom methods: the request must name the organization it is about."""
+    if context.params.provider and context.method not in ON_RECORDS:
+        _named(context)
+
+
+def tenancy(context: Context) -> None:
+    """Before all methods, after ``membership``: puts the organizations that count for this call into the scope.
+
+    Raises Forbidden for an organization that the caller does not belong to.
+    """
+    if not context.params.provider:
+        return
+    mine: Mapping[int, str] = context.params.memberships
+    if context.method in ON_RECORDS and context.id is not None:
+        context.params.scope[FIELD] = sorted(mine)
+        return
+    organization = _named(context)
+    if organization not in mine:
+        raise Forbidden(f"You are not a member of organization {organization}")
+    context.params.scope[FIELD] = [organization]
+
+
+async def forbid_foreign(context: Context) -> None:
+    """On error: a record that is there, but in an organization of others, is forbidden instead of not found."""
+    allowed = context.params.scope.get(FIELD)
+    if not isinstance(context.error, NotFound) or context.id is None or allowed is None:
+        return
+    scope = {name: value for name, value in context.params.scope.items() if name != FIELD}
+    try:
+        row = await context.service.service.get(context.id, Params({"query": {"$select": [FIELD]}, "scope": scope}))
+    except NotFound:
+        return
+    if row[FIELD] not in allowed:
+        raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
+
+
+def _named(context: Context) -> int:
+    source: Any = context.params.query if context.method in ("find", *ON_RECORDS) else context.data
+    organization = source.get(FIELD)
+    if organization is None:
+        raise _wrong(f"{FIELD} is required")
+    if not isinstance(organization, int):
+        raise _wrong(f"{FIELD} must be the id of one organization")
+    return organization
+
+
+def _wrong(sentence: str) -> BadRequest:
+    return BadRequest(sentence, errors={FIELD: sentence})

@@ -1,0 +1,30 @@
+"""How Alembic reaches the database: one history for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from services.tables import metadata
+
+LOCK = 7_266_501
+"""The advisory lock under which one process migrates while others wait."""
+
+
+def is_managed(name: str | None, kind: str, parents: object) -> bool:
+    """SQLite keeps a search index in tables of its own."""
+    return not (kind == "table" and name is not None and name.startswith("contacts_search"))
+
+
+def run(connection: Connection) -> None:
+    context.configure(connection, target_metadata=metadata, include_name=is_managed, render_as_batch=False)
+    with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        context.run_migrations()
+
+
+engine = create_engine(context.config.attributes["url"], poolclass=NullPool)
+with engine.connect() as connection:
+    run(connection)

@@ -1,0 +1,23 @@
+"""The CRM: the application with all of its services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from apex import Apex, database, load_config, rest
+from services import authentication, companies, contacts, organizations, users
+
+CONFIG = Path(__file__).parent.parent / "config"
+SERVICES = (users, authentication, organizations, companies, contacts)
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Apex:
+    """The app for a configuration, by default that of the ``config`` folder and the environment."""
+    app = Apex(load_config(CONFIG) if config is None else config)
+    app.configure(database(app.get("database")))
+    app.configure(rest)
+    for service in SERVICES:
+        service.register(app)
+    return app

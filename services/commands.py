@@ -1,0 +1,108 @@
+"""The CRM's own commands: ``apex demo`` and ``apex user``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from apex import Apex
+from apex.cli import load_app, run, serve_app
+from apex.config import ConfigError
+from apex.migrate import upgrade
+from services.demo import PASSWORD, load_demo, load_large
+from services.users import ROLES
+
+BANNER = """Serving at {url}
+Demo login: admin@example.com, password %(password)s (organization 456)
+
+Try it:
+  curl "{url}/contacts?organization_id=456" -H "Authorization: Bearer %(token)s"
+"""
+
+
+@click.command()
+@click.option("--rows", type=click.IntRange(min=0), default=0, help="Also add a large organization with contacts.")
+@click.option("--serve", is_flag=True, help="Serve the application afterwards.")
+@click.pass_obj
+def demo(factory: str, rows: int, serve: bool) -> None:
+    """Migrate the database and load the demo data, once."""
+    app = load_app(factory)
+    upgrade(app.get("database_url"))
+    token = run(app, lambda: _load(app, rows))
+    if serve:
+        serve_app(app, banner=BANNER % {"password": PASSWORD, "token": token})
+
+
+async def _load(app: Apex, rows: int) -> str:
+    loaded = await load_demo(app)
+    click.echo("Demo data loaded." if loaded else "Demo data is there.")
+    if rows:
+        with click.progressbar(length=rows, label=f"Adding {rows:,} contacts") as bar:
+            await load_large(app, rows, bar.update)
+    token: str = app.get("defaultAuthentication").tokens.create(789)[0]
+    return token
+
+
+@click.group()
+def user() -> None:
+    """Manage users and their organizations."""
+
+
+@user.command()
+@click.argument("email")
+@click.option("--first-name", required=True)
+@click.option("--last-name")
+@click.option("--organization", type=int, help="Id of an organization the user joins.")
+@click.option("--new-organization", help="Name of an organization to create for the user.")
+@click.option("--role", type=click.Choice(ROLES), default="member", show_default=True)
+@click.password_option(envvar="APEX_PASSWORD", help="Asked for when it is not given here or in APEX_PASSWORD.")
+@click.pass_obj
+def add(factory: str, organization: int | None, new_organization: str | None, role: str, **data: Any) -> None:
+    """Create a user."""
+    app = load_app(factory)
+    given = {name: value for name, value in data.items() if value is not None}
+    created = run(app, lambda: _add(app, given, organization, new_organization, role))
+    click.echo(f"User {created['id']} ({created['email']}) created.")
+
+
+async def _add(
+    app: Apex, data: dict[str, Any], organization: int | None, new_organization: str | None, role: str
+) -> dict[str, Any]:
+    async with app.get("database").transaction():
+        created: dict[str, Any] = await app.service("users").create(data)
+        if new_organization:
+            organization = (await app.service("organizations").create({"name": new_organization}))["id"]
+        if organization is not None:
+            member = {"organization_id": organization, "user_id": created["id"], "role": role}
+            await app.service("memberships").create(member)
+    return created
+
+
+@user.command()
+@click.argument("email")
+@click.password_option(envvar="APEX_PASSWORD")
+@click.pass_obj
+def password(factory: str, email: str, password: str) -> None:
+    """Change a user's password."""
+    app = load_app(factory)
+    run(app, lambda: _change(app, email, {"password": password}))
+    click.echo(f"Password of {email} changed.")
+
+
+@user.command()
+@click.argument("email")
+@click.pass_obj
+def remove(factory: str, email: str) -> None:
+    """Take a user away; its tokens stop working."""
+    app = load_app(factory)
+    run(app, lambda: _change(app, email, None))
+    click.echo(f"User {email} removed.")
+
+
+async def _change(app: Apex, email: str, data: dict[str, Any] | None) -> None:
+    users = app.service("users")
+    found = await users.find({"query": {"email": email.lower(), "$limit": 1}, "paginate": False})
+    if not found:
+        raise ConfigError(f"there is no user '{email}'")
+    await (users.remove(found[0]["id"]) if data is None else users.patch(found[0]["id"], data))

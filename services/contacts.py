@@ -1,0 +1,106 @@
+"""Contacts: the people an organization knows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from marshmallow import validates_schema
+
+from apex import Apex
+from apex.coerce import boolean
+from apex.schema import Email, Text, ValidationError, fields
+from hooks.joins import join
+from hooks.search_forms import search_forms
+from services import phones
+from services.search import Searchable, SearchSchema, search_query
+from services.tables import contacts
+from services.tenant import TenantSchema, tenant_hooks
+
+JOIN = "fastJoinForContactList"
+MESSAGE = "Invalid contact data"
+
+
+class Phone(Text):
+    """Digits; spaces, dots, dashes and brackets are taken out."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return phones.stripped(text)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+class Plain(fields.Field[Any]):
+    """A string, a finite number, a boolean or null."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str):
+            return Text(max=5000, min=0).deserialize(value)
+        if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        raise ValidationError("Must be a string, a number, a boolean or null")
+
+
+class ContactSchema(TenantSchema):
+    first_name = Text(required=True, max=100)
+    last_name = Text(max=100, allow_none=True)
+    email = Email(max=254, allow_none=True)
+    phone = Phone(max=20, allow_none=True)
+    phone_country_code = Text(max=5, allow_none=True)
+    phone_country_iso = Text(max=2, allow_none=True)
+    company_id = fields.Integer(strict=True, allow_none=True)
+    custom_fields_by_name = fields.Dict(keys=Text(max=100), values=Plain(allow_none=True))
+    channel_whatsapp_wa_id = fields.String(dump_only=True)
+    channel_instagram_user_id = fields.String(dump_only=True)
+    system_type = fields.String(dump_only=True)
+    avatar_url = fields.String(dump_only=True)
+
+    @validates_schema(skip_on_field_errors=False)
+    def check_phone(self, data: dict[str, Any], **_: Any) -> None:
+        """The number, the calling code and the country must go together, as far as they are given."""
+        country, code, phone = (data.get(name) for name in ("phone_country_iso", "phone_country_code", "phone"))
+        if not country:
+            return
+        expected = phones.calling_code(country)
+        if expected is None:
+            raise ValidationError("Is not an ISO 3166 country code such as US", "phone_country_iso")
+        errors = {}
+        if code and code != expected:
+            errors["phone_country_code"] = [f"Is not the calling code of {country}, which is {expected}"]
+        if phone and (problem := phones.problem(phone, country)):
+            errors["phone"] = [problem]
+        if errors:
+            raise ValidationError(errors)
+
+
+class Contacts(Searchable):
+    table = contacts
+    methods = ("find", "get", "create", "patch", "remove", "search")
+    paginate = {"default": 10, "max": 100}
+    filters = {JOIN: boolean}
+    merge = ("custom_fields_by_name",)
+    private = (
+        "uuid", "first_name_form", "last_name_form", "email_form", "name_search", "email_search", "phone_search",
+    )  # fmt: skip
+    search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
+
+
+def register(app: Apex) -> None:
+    forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
+    people = ("id", "first_name", "last_name")
+    joins = [
+        join("owner", service="users", key="owned_by_user_id", fields=people, when=JOIN),
+        join("company", service="companies", key="company_id", fields=("id", "name"), when=JOIN),
+    ]
+    hooks = tenant_hooks(
+        ContactSchema,
+        MESSAGE,
+        custom={"search": SearchSchema},
+        references={"company_id": ("companies", "id")},
+        on_write=[forms],
+        after={"find": joins},
+    )
+    hooks["before"]["search"] = [search_query]
+    app.use("contacts", Contacts(paginate=app.get("paginate")), hooks=hooks)

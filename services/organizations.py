@@ -1,0 +1,27 @@
+"""Organizations: the tenants. A caller sees those it belongs to."""
+
+from __future__ import annotations
+
+from apex import Apex, Context, SQLService, authenticate, validate_query
+from hooks.soft_delete import soft_delete
+from hooks.tenancy import membership
+from hooks.timestamps import timestamps
+from services.tables import organizations
+
+
+class Organizations(SQLService):
+    table = organizations
+    methods = ("find", "get")
+    private = ("uuid", "deleted_at")
+
+
+def only_mine(context: Context) -> None:
+    """Before all methods: the organizations of the caller are the scope."""
+    if context.params.provider:
+        context.params.scope["id"] = sorted(context.params.memberships)
+
+
+def register(app: Apex) -> None:
+    sealed = [authenticate("jwt", entity=False), validate_query, membership, only_mine, soft_delete]
+    hooks = {"before": {"all": sealed, "create": [timestamps], "patch": [timestamps]}}
+    app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)

@@ -1,0 +1,42 @@
+"""Phone numbers: digits, by the rules of their country."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from hooks.search_forms import digits
+
+SEPARATORS = str.maketrans("", "", " .-()[]")
+
+
+def stripped(phone: str) -> str:
+    """The digits of a phone number. Raises ValueError when there is anything but digits and separators."""
+    number = phone.translate(SEPARATORS)
+    if not number or digits(number) != number:
+        raise ValueError("Must be digits; put the country code in phone_country_code")
+    return number
+
+
+def problem(phone: str, country: str) -> str | None:
+    """What is wrong with the number in this country (ISO 3166 code), or None."""
+    library = _library()
+    try:
+        parsed = library.parse(phone, country)
+    except library.NumberParseException:
+        return f"Is not a phone number of {country}"
+    return None if library.is_possible_number(parsed) else f"Has not the length of a phone number of {country}"
+
+
+def calling_code(country: str) -> str | None:
+    """``+1`` for ``US``; None for a country that does not exist."""
+    code = _library().country_code_for_region(country)
+    return f"+{code}" if code else None
+
+
+@cache
+def _library() -> Any:
+    """Imported when first needed: the numbers of all countries take a while to load."""
+    import phonenumbers
+
+    return phonenumbers

@@ -1,0 +1,79 @@
+"""Search, as services of a tenant offer it: a term in one of their searchable forms, best match first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from apex import Context, Params, Schema, SQLService
+from apex.errors import BadRequest
+from apex.query import Compare, Junction, Predicate, Rank
+from apex.schema import Text, fields, validate
+from apex.types import Page, Row
+from hooks.search_forms import digits, normalise
+from services.phones import calling_code
+
+SHORTEST = 2
+
+
+class SearchSchema(Schema):
+    searchTerm = Text(required=True, max=200)
+    organization_id = fields.Integer(required=True, strict=True)
+    searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
+    phone_country_iso = fields.String()
+    phone_country_code = fields.String()
+    limit = fields.Raw(data_key="$limit")
+    skip = fields.Raw(data_key="$skip")
+    sort = fields.Raw(data_key="$sort")
+    select = fields.Raw(data_key="$select")
+
+
+class Searchable(SQLService):
+    """A service with ``search``. ``search_in`` maps what callers search in to the column with its form of lines."""
+
+    search_in: ClassVar[Mapping[str, str]] = {}
+
+    async def search(self, data: Row, params: Params) -> Page | list[Row]:
+        """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""
+        query = self.syntax.parse(params.query)
+        form, term = self.search_in[data["searchIn"]], data["searchTerm"]
+        narrowed = query.narrow(Compare(form, "$contains", term), *_in_country(data))
+        if not query.sort:
+            narrowed = replace(narrowed, rank=Rank(form, term), sort=(("created_at", -1),))
+        return await self.find(Params({**params, "query": narrowed}))
+
+
+def search_query(context: Context) -> None:
+    """Before search: the term in its normalised form, and ``$limit``, ``$skip``, ``$sort`` as a parsed query."""
+    data = dict(context.data)
+    asked = {f"${name}": data.pop(name) for name in ("limit", "skip", "sort", "select") if name in data}
+    in_phones = data["searchIn"] == "phone"
+    data["searchTerm"] = digits(data["searchTerm"]) if in_phones else normalise(data["searchTerm"])
+    errors = dict(_problems(data))
+    if errors:
+        raise BadRequest("Invalid search", errors=errors)
+    context.data = data
+    context.params.query = context.service.syntax.parse(asked)
+
+
+def _problems(data: Row) -> list[tuple[str, str]]:
+    kind = "digits" if data["searchIn"] == "phone" else "characters"
+    problems = []
+    if len(data["searchTerm"]) < SHORTEST:
+        problems.append(("searchTerm", f"Must have at least {SHORTEST} {kind}"))
+    if kind == "digits":
+        country, code = data.get("phone_country_iso"), data.get("phone_country_code")
+        required = {"phone_country_iso": country, "phone_country_code": code}
+        problems += [(name, "Is required when searchIn is 'phone'") for name, value in required.items() if not value]
+        if country and code and calling_code(country) != code:
+            problems.append(("phone_country_code", f"Is not the calling code of {country}"))
+    return problems
+
+
+def _in_country(data: Row) -> list[Predicate]:
+    """A phone number counts in its country, or where no country is stored."""
+    if data["searchIn"] != "phone":
+        return []
+    field = "phone_country_code"
+    return [Junction("or", (Compare(field, "$eq", data[field]), Compare(field, "$eq", None)))]

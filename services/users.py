@@ -1,0 +1,86 @@
+"""Users and their memberships: who may log in, and to which organizations they belong. Internal services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import bindparam, select
+
+from apex import Apex, Context, Schema, SQLService, validate_data
+from apex.errors import BadRequest
+from apex.schema import Email, Text, fields, validate
+from apex.sql.statements import Statement
+from hooks.soft_delete import soft_delete
+from hooks.timestamps import timestamps
+from services.tables import memberships, users
+
+ROLES = ("owner", "admin", "member", "viewer")
+SHORTEST_PASSWORD = 8
+
+
+class UserSchema(Schema):
+    id = fields.Integer()
+    email = Email(required=True, max=254)
+    password = fields.String(validate=validate.Length(min=SHORTEST_PASSWORD, max=1024))
+    first_name = Text(required=True, max=100)
+    last_name = Text(max=100, allow_none=True)
+    avatar_url = Text(max=2048, allow_none=True)
+    created_at = fields.Raw()
+
+
+class Users(SQLService):
+    table = users
+    methods = ()
+    private = ("password", "uuid")
+
+
+class MembershipSchema(Schema):
+    organization_id = fields.Integer(required=True)
+    user_id = fields.Integer(required=True)
+    role = fields.String(load_default="member", validate=validate.OneOf(ROLES))
+
+
+class Memberships(SQLService):
+    table = memberships
+    methods = ()
+
+    async def setup(self, app: Apex, path: str) -> None:
+        await super().setup(app, path)
+        self._of_user: Statement = self.database.compile(
+            select(users.c.id, memberships.c.organization_id, memberships.c.role)
+            .select_from(users.outerjoin(memberships, memberships.c.user_id == users.c.id))
+            .where(users.c.id == bindparam("user_id", type_=users.c.id.type), users.c.deleted_at.is_(None))
+        )
+
+    async def of_user(self, user_id: int) -> dict[int, str] | None:
+        """The user's role by organization; None when there is no such user any more."""
+        rows = await self.database.fetch(self._of_user, {"user_id": user_id})
+        if not rows:
+            return None
+        return {row["organization_id"]: row["role"] for row in rows if row["organization_id"] is not None}
+
+
+async def hash_password(context: Context) -> None:
+    """Before create and patch: a password is stored as its hash, a hash that comes along as it is."""
+    password: Any = context.data.get("password")
+    if password is not None and not password.startswith(("$argon2", "$2")):
+        try:
+            hashed = await context.app.get("defaultAuthentication").passwords.hash(password)
+        except ValueError as error:
+            raise BadRequest("Invalid user data", errors={"password": str(error)}) from None
+        context.data = {**context.data, "password": hashed}
+
+
+def lower_email(context: Context) -> None:
+    if "email" in context.data:
+        context.data = {**context.data, "email": context.data["email"].lower()}
+
+
+def register(app: Apex) -> None:
+    checked = [validate_data(UserSchema, "Invalid user data"), lower_email, hash_password, timestamps]
+    app.use("users", Users(), hooks={"before": {"all": [soft_delete], "create": checked, "patch": checked}})
+    app.use(
+        "memberships",
+        Memberships(),
+        hooks={"before": {"create": [validate_data(MembershipSchema, "Invalid membership data"), timestamps]}},
+    )

@@ -1,0 +1,53 @@
+"""The adapter contract on SQLite and PostgreSQL, and with an id of another name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
+
+from apex.app import Apex
+from apex.service import BoundService
+from apex.sql import Json, SQLService, Timestamp, database
+from apex.testing import AdapterContract
+
+
+def people(key: str) -> Table:
+    return Table(
+        "people",
+        MetaData(),
+        Column(key, Integer, primary_key=True),
+        Column("name", Text),
+        Column("age", Integer),
+        Column("created", Boolean),
+        Column("time", Timestamp),
+        Column("extra", Json),
+        Column("secret", Text),
+        Column("organization_id", Integer),
+    )
+
+
+class TestSQL(AdapterContract):
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def empty_database(self, empty_url: str) -> None:
+        self.url = empty_url
+
+    @asynccontextmanager
+    async def make(self, **options: Any) -> AsyncIterator[BoundService]:
+        table = people(self.key)
+        app = Apex().configure(database(self.url)).use("people", SQLService(table, id=self.key, **options))
+        await app.setup()
+        try:
+            await app.get("database").create_all(table.metadata)
+            yield app.service("people")
+        finally:
+            await app.teardown()
+
+
+class TestSQLWithAnotherId(TestSQL):
+    key = "_key"
