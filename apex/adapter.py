@@ -35,6 +35,12 @@ class Selection:
     fields: tuple[str, ...] | None = None
     limit: int | None = None
 
+    def order(self, id: str) -> tuple[tuple[str, int], ...]:
+        """By field and direction; ties are broken by id, so that pages neither repeat nor lose a row."""
+        sort = self.query.sort
+        last = sort[-1][1] if sort else 1
+        return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
+
 
 class Adapter(Service):
     """A service over rows. Class attributes are its options; keywords given to the constructor replace them.
@@ -76,7 +82,7 @@ class Adapter(Service):
         raise TypeError(f"{type(self).__name__} does not say how to insert")
 
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
-        """The rows as they are afterwards; ``whole`` empties every field that is not in the values."""
+        """The rows as they are afterwards; ``whole`` empties the fields not in the values, but for private ones."""
         raise TypeError(f"{type(self).__name__} does not say how to update")
 
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
@@ -111,16 +117,16 @@ class Adapter(Service):
             self.require_multi("create", params)
         select = params.query.get("$select")
         query = self.syntax.parse({} if select is None else {"$select": select})
-        rows = [self._stamped(self._typed(row, params), params, fill=True) for row in (data if many else [data])]
+        rows = [self._stamped(self._typed(row), params, fill=True) for row in (data if many else [data])]
         stored = await self._insert(rows, self._fields(query, params)) if rows else []
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Row, params: Params) -> Row:
-        """Replaces a record: what is not given becomes null."""
+        """Replaces a record: what is not given becomes null, but for private fields, which callers do not see."""
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
         query = self.syntax.parse(params.query)
-        values = self._stamped(self._typed(data, params), params, fill=True)
+        values = self._stamped(self._typed(data), params, fill=True)
         values.pop(self.id, None)
         where = self._one(id, query, params)
         return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
@@ -128,7 +134,7 @@ class Adapter(Service):
     async def patch(self, id: Id | None, data: Row, params: Params) -> Row | list[Row]:
         """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
         query = self.syntax.parse(params.query)
-        values = self._stamped(self._typed(data, params), params, fill=False)
+        values = self._stamped(self._typed(data), params, fill=False)
         values.pop(self.id, None)
         where = self._some("patch", id, query, params)
         fields = self._fields(query, params)
@@ -160,9 +166,9 @@ class Adapter(Service):
 
     def pagination(self, params: Params) -> Paginate:
         """The call's own ``paginate`` (internal calls alone can set one) or the service's."""
-        for options in (params, params.adapter or {}):
-            if "paginate" in options:
-                paginate: Paginate = options["paginate"]
+        for options in (params.adapter or {}, params):
+            paginate: Paginate | None = options.get("paginate")
+            if paginate is not None:
                 return paginate
         return self.paginate
 
@@ -201,24 +207,28 @@ class Adapter(Service):
         self.require_multi(method, params)
         return every(scope_predicate(params.scope), query.where)
 
-    def _typed(self, data: Any, params: Params) -> Row:
+    def _typed(self, data: Any) -> Row:
         """The data as a new dict of typed values. Raises BadRequest naming every field that is wrong or unknown."""
         if not isinstance(data, Mapping):
             raise BadRequest("The data must be an object")
-        if self.columns is None:
-            return dict(data)
         typed, errors = {}, {}
         for name, value in data.items():
-            if name not in self.columns:
-                errors[name] = "is unknown." + suggestion(name, self.columns)
-                continue
             try:
-                typed[name] = self.columns[name](value)
+                typed[name] = self._value(name, value)
             except ValueError as error:
                 errors[name] = str(error)
         if errors:
             raise BadRequest("Invalid data: " + ", ".join(f"{k} {v}" for k, v in errors.items()), errors=errors)
         return typed
+
+    def _value(self, name: str, value: Any) -> Any:
+        if self.columns is not None:
+            if name not in self.columns:
+                raise ValueError("is unknown." + suggestion(name, self.syntax.fields or ()))
+            value = self.columns[name](value)
+        if name in self.merge and value is not None and not isinstance(value, Mapping):
+            raise ValueError("must be an object")
+        return value
 
     def _stamped(self, row: Row, params: Params, fill: bool) -> Row:
         """The row held inside the scope: a field outside raises Forbidden, one that is absent is filled in."""
@@ -245,6 +255,11 @@ def by_fields(fields: tuple[str, ...] | None) -> Callable[[Row], Row]:
     return lambda row: {name: row[name] for name in wanted if name in row}
 
 
+def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Row:
+    """The keys of both, the new ones winning; those that are null in the new ones are gone."""
+    return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
+
+
 def same_id(one: Any, other: Any) -> bool:
     """Whether two ids name one record: over REST 0 is ``"0"``."""
     return one == other or (isinstance(one, int) and isinstance(other, str) and _is_number(other) and one == int(other))
@@ -262,7 +277,7 @@ def _single(rows: list[Row], id: Any) -> Row:
 
 def _limit(asked: int | None, page: Paginate) -> int | None:
     """Feathers' rule: what was asked or the default (0 where only a maximum is set), at most the maximum."""
-    if not isinstance(page, Mapping):
+    if not page or not isinstance(page, Mapping):
         return asked
     limit = page.get("default", 0) if asked is None else asked
     return min(limit, page.get("max", limit))

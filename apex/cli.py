@@ -149,7 +149,7 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
     import uvloop
 
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         host=host or app.get("host") or "localhost",
         port=app.get("port") if port is None else port,
         lifespan="off",

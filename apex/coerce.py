@@ -24,22 +24,12 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 def integer(value: Any) -> int:
     """A whole number of 64 bits."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
-    if type(value) is int and -(2**63) <= value < 2**63:
-        return value
-    raise ValueError("must be an integer of at most 64 bits")
+    return _integer(value, 64)
 
 
 def small_integer(value: Any) -> int:
     """A whole number of 32 bits."""
-    try:
-        result = integer(value)
-    except ValueError:
-        result = 2**31
-    if -(2**31) <= result < 2**31:
-        return result
-    raise ValueError("must be an integer of at most 32 bits")
+    return _integer(value, 32)
 
 
 def number(value: Any) -> int | float:
@@ -120,3 +110,11 @@ def optional(coerce: Coerce) -> Coerce:
 def nullable(coerce: Coerce) -> Coerce:
     """Also takes None; and from a URL, where null cannot be written, ``null`` or nothing. Not for text."""
     return lambda value: None if value is None or value in ("", "null") else coerce(value)
+
+
+def _integer(value: Any, bits: int) -> int:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1:
+        return value
+    raise ValueError(f"must be an integer of at most {bits} bits")

@@ -52,7 +52,7 @@ class FeathersError(Exception):
             errors = data.pop("errors", errors)
         self.message: str = "Error" if message is None or message == "" else str(message)
         self.data: Any = data
-        self.errors: dict[str, Any] | None = None if errors is None else dict(errors)
+        self.errors: Any = dict(errors) if isinstance(errors, Mapping) else errors
         self.headers = dict(headers or {})
         super().__init__(self.message)
 

@@ -9,7 +9,7 @@ from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard
 
-from apex.adapter import Adapter, Selection, by_fields, same_id
+from apex.adapter import Adapter, Selection, by_fields, merge, same_id
 from apex.coerce import Coerce
 from apex.errors import BadRequest, Conflict
 from apex.query import Compare, Junction, Predicate
@@ -31,6 +31,8 @@ class MemoryService(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if fields is None and self.private:
+            raise TypeError("Private fields need 'fields': without it there is nothing else to show")
         self._field_types = fields
         self.store: dict[Any, Row] = {} if store is None else store
         self._ids = count(start_id)
@@ -41,7 +43,7 @@ class MemoryService(Adapter):
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         rows = self._matching(selection.where)
         query = selection.query
-        for name, direction in reversed(query.sort):
+        for name, direction in reversed(selection.order(self.id)):
             rows.sort(key=_sort_key(name), reverse=direction < 0)
         if query.rank is not None:
             rank = query.rank
@@ -67,14 +69,12 @@ class MemoryService(Adapter):
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
         rows = self._matching(where)
         for row in rows:
+            changes = values if whole else self._merged(row, values)
             if whole:
-                kept = row[self.id]
+                kept = {name: row[name] for name in (self.id, *self.private)}
                 row.clear()
-                row.update(self._filled({self.id: kept}))
-            merged = (
-                {} if whole else {name: _merged(row.get(name), values[name]) for name in self.merge if name in values}
-            )
-            row.update(copy.deepcopy(values | merged))
+                row.update(self._filled(kept))
+            row.update(copy.deepcopy(changes))
         return _out(rows, fields)
 
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
@@ -82,6 +82,10 @@ class MemoryService(Adapter):
         for row in rows:
             del self.store[row[self.id]]
         return _out(rows, fields)
+
+    def _merged(self, row: Row, values: Row) -> Row:
+        merged = [name for name in self.merge if values.get(name) is not None]
+        return values | {name: merge(row.get(name), values[name]) for name in merged}
 
     def _matching(self, where: Predicate) -> list[Row]:
         matches = self._matcher(where)
@@ -123,7 +127,7 @@ def _asks_for(part: Predicate, id: str) -> TypeGuard[Compare]:
 
 def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     def compare(one: Any, other: Any) -> bool:
-        if one is None or other is None:
+        if one is None or _type_rank(one) != _type_rank(other):
             return False
         return test(_compare(one, other), 0)
 
@@ -191,10 +195,6 @@ def _sort_key(name: str) -> Callable[[Row], Any]:
 
 def _rank(lines: str, term: str) -> int:
     return 0 if f"\n{term}\n" in lines else 1 if f"\n{term}" in lines else 2
-
-
-def _merged(old: Row | None, new: Row) -> Row:
-    return {key: value for key, value in ({**(old or {}), **new}).items() if value is not None}
 
 
 def _out(rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:

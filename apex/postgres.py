@@ -48,18 +48,8 @@ class PostgresExecutor:
     dialect = "postgresql"
 
     def __init__(self, url: str, size: int = POOL_SIZE) -> None:
-        self.url = url
+        self.url, self.size = url, size
         self._transaction: ContextVar[Connection | None] = ContextVar("transaction", default=None)
-        self.pool = AsyncConnectionPool[Connection](
-            url,
-            min_size=min(2, size),
-            max_size=size,
-            max_waiting=QUEUE,
-            timeout=POOL_SECONDS,
-            open=False,
-            configure=_configure,
-            kwargs={"autocommit": True, "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s"},
-        )
 
     async def open(self) -> None:
         """Raises Unavailable when the server does not answer."""
@@ -69,6 +59,7 @@ class PostgresExecutor:
         except psycopg.Error as error:
             log.debug("connecting failed", exc_info=error)
             raise Unavailable(f"The database {_address(self.url)} cannot be reached") from None
+        self.pool = _pool(self.url, self.size)
         await self.pool.open()
 
     async def close(self) -> None:
@@ -115,6 +106,19 @@ class PostgresExecutor:
             yield connection
         finally:
             await self.pool.putconn(connection)
+
+
+def _pool(url: str, size: int) -> AsyncConnectionPool[Connection]:
+    return AsyncConnectionPool(
+        url,
+        min_size=min(2, size),
+        max_size=size,
+        max_waiting=QUEUE,
+        timeout=POOL_SECONDS,
+        open=False,
+        configure=_configure,
+        kwargs={"autocommit": True, "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s"},
+    )
 
 
 async def _configure(connection: Connection) -> None:

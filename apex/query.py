@@ -16,9 +16,11 @@ from apex.errors import BadRequest
 
 MAX_DEPTH = 10
 MAX_VALUES = 10_000
+MAX_PATTERN = 10_000
 MAX_SKIP = 2**63 - 1
 
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
+PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
 FILTERS = ("$limit", "$skip", "$sort", "$select", "$or", "$and")
 
 _LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,18})")
@@ -97,7 +99,11 @@ class Syntax:
 
     def parse(self, query: Mapping[str, Any]) -> Query:
         """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
-        return query if isinstance(query, Query) else _Parser(self).parse(query)
+        if isinstance(query, Query):
+            return query
+        if not isinstance(query, Mapping):
+            raise BadRequest("The query must be an object")
+        return _Parser(self).parse(query)
 
 
 class _Parser:
@@ -177,6 +183,8 @@ class _Parser:
         value = self.coerced(name, coerce, operand)
         if value is None and operator != "$ne":
             raise _invalid(name, f"{operator} needs a value that is not null")
+        if operator in PATTERNS and not _is_pattern(value):
+            raise _invalid(name, f"{operator} needs a text of at most {MAX_PATTERN} characters without an open escape")
         return Compare(name, operator, value), value
 
     def field(self, name: str) -> Coerce:
@@ -264,6 +272,13 @@ def _skip(value: Any) -> int:
     return skip
 
 
+def _is_pattern(value: Any) -> bool:
+    """Databases differ on a pattern whose last backslash escapes nothing."""
+    if not isinstance(value, str) or len(value) > MAX_PATTERN:
+        return False
+    return (len(value) - len(value.rstrip("\\"))) % 2 == 0
+
+
 def _invalid(name: str, sentence: str) -> BadRequest:
     return BadRequest(f"Invalid query: {name} {sentence}", errors={name: sentence})
 
@@ -273,4 +288,7 @@ def _unknown(
 ) -> BadRequest:
     hint = suggestion(name, known)
     errors = {name: f"Unknown.{hint}"} if hint or always else None
-    return BadRequest(message + ("." + hint if hint else ""), parent, errors=errors)
+    error = BadRequest(message + ("." + hint if hint else ""), errors=errors)
+    # Set apart: what the caller wrote may hold keys that mean something to an error's constructor.
+    error.data = parent
+    return error

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import func, select
 
 from apex import Apex, Params
 from apex.types import Row
 from hooks.search_forms import normalise
+from services import tables
 
 PASSWORD = "apex-demo"
 LARGE = 458
@@ -91,9 +92,9 @@ async def _advance_ids(app: Apex) -> None:
     """PostgreSQL does not notice ids that are given; its next ones start above them."""
     database = app.get("database")
     if database.executor.dialect == "postgresql":
-        for table in ("organizations", "users", "memberships", "companies", "contacts"):
-            sequence = f"pg_get_serial_sequence('{table}', 'id')"
-            await database.execute(text(f"SELECT setval({sequence}, (SELECT max(id) FROM {table}))"))
+        for table in (tables.organizations, tables.users, tables.memberships, tables.companies, tables.contacts):
+            last = select(func.max(table.c.id)).scalar_subquery()
+            await database.execute(select(func.setval(func.pg_get_serial_sequence(table.name, "id"), last)))
 
 
 def _records(password: str) -> dict[str, list[Row]]:

@@ -37,7 +37,7 @@ from sqlalchemy import (
 
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query import Compare, Junction, Predicate, Rank
+from apex.query import PATTERNS, Compare, Junction, Predicate, Rank
 from apex.sql.columns import Timestamp
 
 TRIGRAM = 3
@@ -77,10 +77,8 @@ class Clauses:
     def operands(self, where: Predicate) -> dict[str, Any]:
         return {f"p{number}": self._operand(compare) for number, compare in enumerate(leaves(where))}
 
-    def order(self, sort: Sequence[tuple[str, int]], id: str, rank: Rank | None) -> list[ColumnElement[Any]]:
-        """Null comes first; ties are broken by id, so that pages neither repeat nor lose a row."""
-        last = sort[-1][1] if sort else 1
-        sort = sort if any(name == id for name, _ in sort) else (*sort, (id, last))
+    def order(self, sort: Sequence[tuple[str, int]], rank: Rank | None) -> list[ColumnElement[Any]]:
+        """Null comes first, and last in descending order."""
         ordered = [self._direction(self.table.c[name], direction) for name, direction in sort]
         return ordered if rank is None else [self._rank(rank), *ordered]
 
@@ -102,7 +100,7 @@ class Clauses:
             return self._contains(compare, target, bindparam(name, type_=Text()))
         if sign in ("$in", "$nin"):
             return self._membership(sign, target, name)
-        if sign in ("$like", "$notlike", "$ilike"):
+        if sign in PATTERNS:
             return _like(sign, target, bindparam(name, type_=Text()))
         if sign not in _COMPARISONS:
             raise BadRequest(f"Invalid query parameter {sign}")
@@ -170,6 +168,8 @@ class Clauses:
 
 
 def _like(sign: str, target: Column[Any], pattern: Any) -> ColumnElement[bool]:
+    if not isinstance(target.type, String):
+        raise BadRequest(f"Invalid query: {target.name} does not hold text, which {sign} is for")
     if sign == "$notlike":
         return target.not_like(pattern, escape="\\")
     if sign == "$like":

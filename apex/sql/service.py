@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     Column,
-    Integer,
+    BigInteger,
     String,
     Table,
     Text,
@@ -99,11 +99,11 @@ class SQLService(Adapter):
         if total:
             counted = select(func.count()).select_from(self.table).where(where)
             columns.append(counted.scalar_subquery().label(TOTAL))
-        statement = select(*columns).where(where).order_by(*self.clauses.order(query.sort, self.id, query.rank))
-        if selection.limit is not None or query.skip:
-            statement = statement.limit(bindparam("limit", type_=Integer()))
+        statement = select(*columns).where(where).order_by(*self.clauses.order(selection.order(self.id), query.rank))
+        if selection.limit is not None:
+            statement = statement.limit(bindparam("limit", type_=BigInteger()))
         if query.skip:
-            statement = statement.offset(bindparam("skip", type_=Integer()))
+            statement = statement.offset(bindparam("skip", type_=BigInteger()))
         return self.database.compile(statement)
 
     async def _count(self, where: Predicate) -> int:
@@ -181,8 +181,9 @@ class SQLService(Adapter):
 
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
-        """What an update empties: all that can be null and is not the id."""
-        return tuple(c for c in self.table.columns if c.nullable and c.name != self.id and c.computed is None)
+        """What an update empties: all that can be null, but for the id and what callers do not see."""
+        kept = {self.id, *self.private}
+        return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and c.computed is None)
 
     @cached_property
     def _json_columns(self) -> frozenset[str]:
