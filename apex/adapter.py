@@ -47,8 +47,8 @@ class Adapter(Service):
 
     ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
     ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
-    ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say), ``merge`` fields with an object whose keys a
-    patch merges (null removes a key) instead of replacing the whole.
+    ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say),
+    ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole.
     """
 
     id: str = "id"
@@ -253,11 +253,6 @@ def by_fields(fields: tuple[str, ...] | None) -> Callable[[Row], Row]:
         return lambda row: row
     wanted = fields
     return lambda row: {name: row[name] for name in wanted if name in row}
-
-
-def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Row:
-    """The keys of both, the new ones winning; those that are null in the new ones are gone."""
-    return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
 
 
 def same_id(one: Any, other: Any) -> bool:

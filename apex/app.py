@@ -83,9 +83,10 @@ class Apex(Emitter):
 
     async def unuse(self, path: str) -> BoundService:
         """Tears a service down and takes it away. Raises LookupError when there is none."""
+        path = path.strip("/") or "/"
         bound = self.service(path)
-        await _lifecycle(bound, "teardown", bound.path)
-        del self.services[path.strip("/") or "/"]
+        await _lifecycle(bound, "teardown", path)
+        del self.services[path]
         self.router.remove(path)
         return bound
 
@@ -112,18 +113,17 @@ class Apex(Emitter):
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
-        self._is_setup = True
         await compose_around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
         return self
 
     async def teardown(self) -> Apex:
         """Runs ``teardown(app, path)`` of each service, in the same order."""
-        self._is_setup = False
         await compose_around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
         return self
 
     def _each(self, name: str) -> Chain:
         async def each(context: Context) -> None:
+            self._is_setup = name == "setup"
             for path, bound in list(self.services.items()):
                 await _lifecycle(bound, name, path)
 

@@ -15,7 +15,8 @@ MAX_PAIRS = 10_000
 MAX_DEPTH = 10
 
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-_INDEX = re.compile(r"[0-9]{1,9}")
+_LIST_IN_LIST = re.compile(r"\[\]\[[0-9]*\]")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def _path(key: str) -> list[str]:
     match = _KEY.fullmatch(key)
     if match is None:
         raise BadRequest(f"Malformed query parameter '{key[:80]}': brackets must be closed and not nested")
+    if _LIST_IN_LIST.search(key):
+        raise BadRequest(f"Query parameter '{match[1]}' holds a list in a list: number the outer one")
     path = [match[1], *match[2][1:-1].split("][")] if match[2] else [match[1]]
     if len(path) > MAX_DEPTH:
         raise BadRequest(f"Query parameter '{path[0]}' is nested deeper than {MAX_DEPTH} levels")
@@ -58,15 +61,16 @@ def _insert(node: dict[str | int, Any], path: list[str], value: str) -> None:
         node = node.setdefault(_segment(node, name, last=False) if place else name, {})
         if not isinstance(node, dict):
             raise _mixed(path[0])
-    leaf = node.setdefault(_segment(node, path[-1], last=True) if len(path) > 1 else path[-1], [])
-    if not isinstance(leaf, list):
+    last = _segment(node, path[-1], last=True) if len(path) > 1 else path[-1]
+    leaf = node.setdefault(last, [])
+    if not isinstance(leaf, list) or (leaf and isinstance(last, int)):
         raise _mixed(path[0])
     leaf.append(value)
 
 
 def _segment(node: dict[str | int, Any], name: str, last: bool) -> str | int:
     if name == "":
-        return len(node) if last else 0
+        return max((key for key in node if isinstance(key, int)), default=-1) + 1 if last else 0
     return int(name) if _INDEX.fullmatch(name) else name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -37,6 +38,11 @@ def encode(value: Any) -> bytes:
 def decode(text: bytes | str) -> Any:
     """The value of a JSON text. Raises ValueError when it is malformed, not UTF-8 or nested too deep."""
     return orjson.loads(text)
+
+
+def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of both objects, the new ones winning; those that are null in the new one are gone."""
+    return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
 
 
 def timestamp(moment: datetime) -> str:

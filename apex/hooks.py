@@ -101,10 +101,12 @@ def _sequence(before: tuple[Step, ...], run: Chain, after: tuple[Step, ...]) -> 
 
 def _guarded(error: tuple[Step, ...], run: Chain) -> Chain:
     async def guarded(context: Context) -> None:
+        outside = context.type
         try:
             await run(context)
         except Exception as failure:
             _fail(context, failure)
+            context.type = outside
             try:
                 await _run_all(error, context, "error")
             except Exception as replaced:
@@ -123,14 +125,13 @@ def _fail(context: Context, failure: Exception) -> None:
 
 
 async def _run_all(steps: tuple[Step, ...], context: Context, kind: str) -> None:
+    """A hook that fails leaves its type in the context, for ``context.original``."""
     outside, context.type = context.type, kind
-    try:
-        for hook, asynchronous in steps:
-            returned = await hook(context) if asynchronous else hook(context)
-            if returned is not None:
-                _merge(context, hook, returned)
-    finally:
-        context.type = outside
+    for hook, asynchronous in steps:
+        returned = await hook(context) if asynchronous else hook(context)
+        if returned is not None:
+            _merge(context, hook, returned)
+    context.type = outside
 
 
 def _merge(context: Context, hook: Hook, returned: Any) -> None:

@@ -9,8 +9,9 @@ from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard
 
-from apex.adapter import Adapter, Selection, by_fields, merge, same_id
+from apex.adapter import Adapter, Selection, by_fields, same_id
 from apex.coerce import Coerce
+from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query import Compare, Junction, Predicate
 from apex.types import Row

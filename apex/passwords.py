@@ -27,7 +27,6 @@ class Passwords:
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._hasher = PasswordHasher(**(options or {}))
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._nobody: str | None = None
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises ValueError for a password of more than 1,024 characters."""
@@ -40,8 +39,7 @@ class Passwords:
         if len(password) > LONGEST:
             return False
         if stored is None:
-            self._nobody = self._nobody or await self.hash("nobody")
-            await self._run(lambda: self._matches(str(self._nobody), password))
+            await self.hash(password)
             return False
         return await self._run(lambda: self._matches(stored, password))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from apex.encoding import decode, encode
 from apex.errors import Conflict, GeneralError, Unavailable
-from apex.executor import Kind, Tuples, Values, Violation
+from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -49,7 +50,8 @@ class PostgresExecutor:
 
     def __init__(self, url: str, size: int = POOL_SIZE) -> None:
         self.url, self.size = url, size
-        self._transaction: ContextVar[Connection | None] = ContextVar("transaction", default=None)
+        self.pool = _pool(url, size)
+        self._held: ContextVar[Sequence[Connection]] = ContextVar("held", default=())
 
     async def open(self) -> None:
         """Raises Unavailable when the server does not answer."""
@@ -66,8 +68,7 @@ class PostgresExecutor:
         await self.pool.close()
 
     async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples:
-        connection = self._transaction.get()
-        if connection is not None:
+        for connection in self._held.get():
             return await _translating(connection, text, values)
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -82,18 +83,23 @@ class PostgresExecutor:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """One unit of work; inside another one it is part of that."""
-        if self._transaction.get() is not None:
+        if self._held.get():
             yield
             return
         async with self._connection() as connection:
-            token = self._transaction.set(connection)
+            # Emptied at the end: a task that was started inside and outlives the unit works for itself from then on.
+            held = [connection]
+            token = self._held.set(held)
             try:
                 async with connection.transaction():
                     yield
+                    if connection.info.transaction_status == TransactionStatus.INERROR:
+                        raise GeneralError(FAILED_UNIT)
             except psycopg.Error as error:
                 raise _translated(error) from None
             finally:
-                self._transaction.reset(token)
+                held.clear()
+                self._held.reset(token)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

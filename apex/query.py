@@ -17,13 +17,13 @@ from apex.errors import BadRequest
 MAX_DEPTH = 10
 MAX_VALUES = 10_000
 MAX_PATTERN = 10_000
-MAX_SKIP = 2**63 - 1
+MAX_ROWS = 2**63 - 1
 
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
 PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
 FILTERS = ("$limit", "$skip", "$sort", "$select", "$or", "$and")
 
-_LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,18})")
+_LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,19})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,13 +261,13 @@ def _limit(value: Any) -> int | None:
     """None where the default applies: Feathers reads ``12abc`` as 12, and ignores ``abc`` and negative numbers."""
     match = _LEADING_INTEGER.match(str(value)) if isinstance(value, str | int | float) else None
     limit = int(match[1]) if match and not isinstance(value, bool) else -1
-    return limit if limit >= 0 else None
+    return min(limit, MAX_ROWS) if limit >= 0 else None
 
 
 def _skip(value: Any) -> int:
     match = _LEADING_INTEGER.fullmatch(str(value)) if isinstance(value, str | int) else None
     skip = int(match[1]) if match and not isinstance(value, bool) else -1
-    if not 0 <= skip <= MAX_SKIP:
+    if not 0 <= skip <= MAX_ROWS:
         raise _invalid("$skip", "must be an integer of 0 or more")
     return skip
 

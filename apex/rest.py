@@ -6,7 +6,8 @@ Service paths are answered here, before any router; every other path goes to a S
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, unquote
@@ -40,6 +41,8 @@ _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remov
 _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
 _ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
 _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
+_BODILESS = (204, 304)
+_HEADER = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class ClientGone(Exception):
@@ -64,7 +67,7 @@ class Rest:
         self.others: ASGI = Starlette(
             routes=list(routes),
             lifespan=self._lifespan,
-            exception_handlers={HTTPException: _starlette_error, Exception: _starlette_error},
+            exception_handlers=dict.fromkeys((HTTPException, FeathersError, Exception), _starlette_error),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +120,7 @@ class Rest:
     async def _body(self, receive: Receive, headers: Headers) -> Any:
         """The decoded JSON body, None when there is none."""
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.body_limit:
+        if length.isdecimal() and int(length) > self.body_limit:
             raise self._too_large()
         body = bytearray()
         more = True
@@ -140,7 +143,10 @@ def failure(error: Exception, doing: str) -> tuple[int, list[tuple[str, str]], b
     if not isinstance(error, FeathersError):
         log.error("%s failed", doing, exc_info=error)
         error = GeneralError("An unexpected error occurred")
-    return error.code, list(error.headers.items()), encode(error.to_dict())
+    try:
+        return error.code, list(_flat(error.headers)), encode(error.to_dict())
+    except (TypeError, ValueError) as unsendable:
+        return failure(unsendable, doing)
 
 
 def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) -> str:
@@ -201,30 +207,29 @@ def _query_of(data: Any) -> dict[str, Any]:
 def _success(context: Context) -> tuple[int, list[tuple[str, str]], bytes]:
     """Feathers' rule: an explicit status, else 303 with a location, 204 without a result, 201 for create, 200."""
     value, http = context.external, context.http or {}
-    headers = list(_flat(http.get("headers") or {}))
-    location = http.get("location")
-    if location is not None:
-        headers.append(("Location", quote(location, safe=_SAFE_IN_LOCATION)))
-    empty = value is None
+    headers = dict(http.get("headers") or {})
+    if http.get("location") is not None:
+        headers["Location"] = quote(http["location"], safe=_SAFE_IN_LOCATION)
     status = http.get("status") or (
-        303 if location is not None else 204 if empty else 201 if context.method == "create" else 200
+        303 if "Location" in headers else 204 if value is None else 201 if context.method == "create" else 200
     )
-    return status, headers, b"" if empty else encode(value)
+    return status, list(_flat(headers)), b"" if value is None or status in _BODILESS else encode(value)
 
 
-def _flat(headers: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name, str(item))
-        for name, value in headers.items()
-        for item in (value if isinstance(value, list | tuple) else [value])
-    ]
+def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and value of each header. Raises ValueError for one that would break out of its line."""
+    for name, value in headers.items():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if not _HEADER.fullmatch(f"{name}: {item}"):
+                raise ValueError(f"Header {name} holds characters that HTTP cannot carry")
+            yield name, str(item)
 
 
 async def _respond(send: Send, status: int, headers: list[tuple[str, str]], body: bytes, length: int) -> None:
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     if length:
         raw.append((b"content-type", JSON.encode()))
-    if status != 204:
+    if status not in _BODILESS:
         raw.append((b"content-length", str(length).encode()))
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

@@ -93,7 +93,9 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[
 
 
 def validate_query(context: Context) -> None:
-    """A before hook: ``params.query`` becomes a parsed ``Query``, or a 400 before any work is done."""
+    """A before hook: id and ``params.query`` get their types, or a 404 or 400 is raised before any work is done."""
+    if context.id is not None:
+        context.id = context.service.typed_id(context.id)
     context.params.query = context.service.syntax.parse(context.params.query)
 
 

@@ -91,8 +91,8 @@ class BoundService(Emitter):
         chain = self.chains.get(method)
         if chain is None:
             raise AttributeError(f"Method {method} of '{self.path}' is not hooked: list it in the service's methods")
-        params = params if isinstance(params, Params) else Params(params)
-        context = Context(self.app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
+        # Hooks write into the params and the scope: a call made with another one's params gets its own.
+        context = Context(self.app, self, method, id=id, data=data, params=Params(params), event=EVENTS.get(method))
         await chain(context)
         self._announce(context)
         return context

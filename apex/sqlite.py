@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
-from apex.executor import Kind, Tuples, Values, Violation
+from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
 
 T = TypeVar("T")
 
@@ -38,6 +39,21 @@ _KINDS: dict[str, Kind] = {
 _COLUMN = re.compile(r"\w+\.(\w+)")
 
 
+class _Unit:
+    """A unit of work. A task that was started inside and outlives it works for itself once it is no longer open."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.failed = False
+
+    def run(self, function: Callable[[], T]) -> T:
+        try:
+            return function()
+        except Exception:
+            self.failed = True
+            raise
+
+
 class SQLiteExecutor:
     """Runs statements on a database file; see ``apex.executor.Executor``. The loop never waits for the disk."""
 
@@ -48,17 +64,22 @@ class SQLiteExecutor:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._turn = asyncio.Lock()
-        self._in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
+        self._unit: ContextVar[_Unit | None] = ContextVar("unit", default=None)
+        self._start()
 
     async def open(self) -> None:
         """Raises Unavailable when the file or its folder cannot be used."""
-        self._readers = ThreadPoolExecutor(READERS, "sqlite-reader")
-        self._writer = ThreadPoolExecutor(1, "sqlite-writer")
+        self._start()
         try:
             await self._in(self._writer, self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.debug("opening %s failed", self.path, exc_info=error)
             raise Unavailable(f"The database file {self.path} cannot be opened") from None
+
+    def _start(self) -> None:
+        """The threads begin with their first work."""
+        self._readers = ThreadPoolExecutor(READERS, "sqlite-reader")
+        self._writer = ThreadPoolExecutor(1, "sqlite-writer")
 
     async def close(self) -> None:
         self._readers.shutdown()
@@ -69,8 +90,9 @@ class SQLiteExecutor:
 
     async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples:
         run = partial(self._run, text, values)
-        if self._in_transaction.get():
-            return await self._in(self._writer, run)
+        unit = self._unit.get()
+        if unit is not None and unit.open:
+            return await self._in(self._writer, partial(unit.run, run))
         if not writes:
             return await self._in(self._readers, run)
         async with self._turn:
@@ -79,19 +101,23 @@ class SQLiteExecutor:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """One unit of work; inside another one it is part of that."""
-        if self._in_transaction.get():
+        unit = self._unit.get()
+        if unit is not None and unit.open:
             yield
             return
         async with self._turn:
-            await self._in(self._writer, partial(self._run, "BEGIN IMMEDIATE", {}))
-            token = self._in_transaction.set(True)
-            end = "ROLLBACK"
+            unit = _Unit()
+            token = self._unit.set(unit)
+            end = self._rollback
             try:
+                await self._in(self._writer, partial(self._run, "BEGIN IMMEDIATE", {}))
                 yield
-                end = "COMMIT"
+                end = partial(self._commit, unit)
             finally:
-                self._in_transaction.reset(token)
-                await asyncio.shield(self._in(self._writer, partial(self._run, end, {})))
+                unit.open = False
+                self._unit.reset(token)
+                # Cancelled or not, the writer must be free again: what comes next waits behind this in its thread.
+                await asyncio.shield(self._in(self._writer, end))
 
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
@@ -101,6 +127,18 @@ class SQLiteExecutor:
             return self._connection().execute(text, values).fetchall()
         except sqlite3.Error as error:
             raise _translated(error) from None
+
+    def _commit(self, unit: _Unit) -> None:
+        try:
+            if unit.failed:
+                raise GeneralError(FAILED_UNIT)
+            self._run("COMMIT", {})
+        finally:
+            self._rollback()
+
+    def _rollback(self) -> None:
+        """Nothing after a commit, or when the transaction never began."""
+        self._connection().rollback()
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -114,6 +152,7 @@ def _connect(path: str) -> sqlite3.Connection:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.create_function("lower", 1, _lower, deterministic=True)
+    connection.create_function("json_merge", 2, _json_merge, deterministic=True)
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "case_sensitive_like=ON"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
@@ -122,6 +161,13 @@ def _connect(path: str) -> sqlite3.Connection:
 def _lower(text: Any) -> Any:
     """SQLite's own ``lower`` knows ASCII alone."""
     return text.lower() if isinstance(text, str) else text
+
+
+def _json_merge(old: str | None, new: str | None) -> str | None:
+    """SQLite's own ``json_patch`` merges inner objects too."""
+    if new is None:
+        return None
+    return encode(merge(decode(old or "{}"), decode(new))).decode()
 
 
 def _translated(error: sqlite3.Error) -> Exception:

@@ -17,6 +17,10 @@ from apex.errors import NotAuthenticated
 _DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _CLAIMS = ["exp", "iat", "aud", "iss", "sub", "jti"]
+_TIMES = ("exp", "iat", "nbf")
+_LAST_MOMENT = 253_402_300_799
+_LONGEST = 8_192
+_UNSIGNED = (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError)
 
 
 class Tokens:
@@ -51,27 +55,32 @@ class Tokens:
         """The claims of a token. Raises NotAuthenticated with the reason."""
         if not isinstance(token, str):
             raise _refused("jwt must be a string")
+        if len(token) > _LONGEST:
+            raise _refused("jwt malformed")
         try:
             complete = jwt.decode_complete(
                 token, self.secret, [self.algorithm],
-                audience=self.audience, issuer=self.issuer, options={"require": _CLAIMS},
+                audience=self.audience, issuer=self.issuer, options={"require": _CLAIMS, "strict_aud": True},
             )  # fmt: skip
         except jwt.PyJWTError as error:
             raise self._reason(error, token) from None
-        if complete["header"].get("typ") != self.header.get("typ"):
-            raise _refused("invalid token")
         claims: dict[str, Any] = complete["payload"]
+        of_type = complete["header"].get("typ") == self.header.get("typ")
+        if not of_type or not all(_is_moment(claims[name]) for name in _TIMES if name in claims):
+            raise _refused("invalid token")
         return claims
 
     def _reason(self, error: jwt.PyJWTError, token: str) -> NotAuthenticated:
         if isinstance(error, jwt.ExpiredSignatureError):
-            return NotAuthenticated("jwt expired", {"name": "TokenExpiredError", "expiredAt": _expiry(token)})
+            return _untimely(token, "exp", "jwt expired", "TokenExpiredError", "expiredAt")
         if isinstance(error, jwt.ImmatureSignatureError):
-            return NotAuthenticated("jwt not active", {"name": "NotBeforeError"})
+            return _untimely(token, "nbf", "jwt not active", "NotBeforeError", "date")
         if isinstance(error, jwt.InvalidAudienceError):
             return _refused(f"jwt audience invalid. expected: {self.audience}")
         if isinstance(error, jwt.InvalidIssuerError):
             return _refused(f"jwt issuer invalid. expected: {self.issuer}")
+        if isinstance(error, _UNSIGNED) and token.endswith("."):
+            return _refused("jwt signature is required")
         if isinstance(error, jwt.InvalidSignatureError):
             return _refused("invalid signature")
         if isinstance(error, jwt.InvalidAlgorithmError):
@@ -94,6 +103,13 @@ def _refused(message: str) -> NotAuthenticated:
     return NotAuthenticated(message, {"name": "JsonWebTokenError"})
 
 
-def _expiry(token: str) -> str:
-    claims = jwt.decode(token, options={"verify_signature": False})
-    return timestamp(datetime.fromtimestamp(claims["exp"], UTC))
+def _untimely(token: str, claim: str, message: str, name: str, key: str) -> NotAuthenticated:
+    moment = jwt.decode(token, options={"verify_signature": False}).get(claim)
+    if not _is_moment(moment):
+        return _refused("invalid token")
+    return NotAuthenticated(message, {"name": name, key: timestamp(datetime.fromtimestamp(moment, UTC))})
+
+
+def _is_moment(value: Any) -> bool:
+    """Whole seconds that a date can hold; PyJWT also takes fractions, and numbers in strings."""
+    return type(value) is int and 0 <= value <= _LAST_MOMENT

@@ -78,7 +78,6 @@ class ContactSchema(TenantSchema):
 class Contacts(Searchable):
     table = contacts
     methods = ("find", "get", "create", "patch", "remove", "search")
-    paginate = {"default": 10, "max": 100}
     filters = {JOIN: boolean}
     merge = ("custom_fields_by_name",)
     private = (

@@ -23,7 +23,7 @@ class SearchSchema(Schema):
     searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
     phone_country_iso = fields.String()
     phone_country_code = fields.String()
-    limit = fields.Raw(data_key="$limit")
+    limit = fields.Raw(data_key="$limit", allow_none=True)
     skip = fields.Raw(data_key="$skip")
     sort = fields.Raw(data_key="$sort")
     select = fields.Raw(data_key="$select")

@@ -43,6 +43,7 @@ class MembershipSchema(Schema):
 class Memberships(SQLService):
     table = memberships
     methods = ()
+    multi = ("remove",)
 
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)
@@ -76,9 +77,15 @@ def lower_email(context: Context) -> None:
         context.data = {**context.data, "email": context.data["email"].lower()}
 
 
+async def end_memberships(context: Context) -> None:
+    """After remove: who is gone belongs nowhere, and can own nothing new."""
+    await context.app.service("memberships").remove(None, {"query": {"user_id": context.result["id"]}})
+
+
 def register(app: Apex) -> None:
     checked = [validate_data(UserSchema, "Invalid user data"), lower_email, hash_password, timestamps]
-    app.use("users", Users(), hooks={"before": {"all": [soft_delete], "create": checked, "patch": checked}})
+    before = {"all": [soft_delete], "create": checked, "patch": checked}
+    app.use("users", Users(), hooks={"before": before, "after": {"remove": [end_memberships]}})
     app.use(
         "memberships",
         Memberships(),

@@ -19,6 +19,7 @@ LEVELS = [
     ["rest", "sockets", "guard", "openapi", "migrate"],
     ["__init__"],
     ["testing", "cli"],
+    ["__main__"],
 ]
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 

@@ -34,6 +34,7 @@ from sqlalchemy import (
     table,
     true,
 )  # fmt: skip
+from sqlalchemy.dialects.postgresql import JSONB
 
 from apex.encoding import encode
 from apex.errors import BadRequest
@@ -175,6 +176,16 @@ def _like(sign: str, target: Column[Any], pattern: Any) -> ColumnElement[bool]:
     if sign == "$like":
         return target.like(pattern, escape="\\")
     return func.lower(target).like(func.lower(pattern), escape="\\")
+
+
+def merged(target: Column[Any], value: Any, postgresql: bool) -> ColumnElement[Any]:
+    """What ``apex.adapter.merge`` does, in SQL; ``json_merge`` is a function of the SQLite executor."""
+    if not postgresql:
+        return func.json_merge(target, value)
+    key, new = column("key", Text()), column("value", JSONB())
+    nulls = select(func.array_agg(key)).select_from(func.jsonb_each(value)).where(func.jsonb_typeof(new) == "null")
+    gone = func.coalesce(nulls.scalar_subquery(), literal_column("'{}'::text[]"))
+    return func.coalesce(target, literal_column("'{}'::jsonb")).op("||")(value).op("-")(gone)
 
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {

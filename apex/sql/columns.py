@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from apex import coerce
+import apex.coerce as coerce
 from apex.coerce import Coerce
 from apex.encoding import timestamp
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
-    Column,
     BigInteger,
+    Column,
     String,
     Table,
     Text,
@@ -32,7 +32,7 @@ from apex.encoding import encode
 from apex.errors import BadRequest, Conflict, FeathersError
 from apex.executor import Violation
 from apex.query import Predicate
-from apex.sql.clauses import Clauses, shape
+from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
 from apex.sql.statements import Statement, StatementCache
@@ -97,14 +97,19 @@ class SQLService(Adapter):
         query, where = selection.query, self.clauses.clause(selection.where)
         columns: list[Any] = self._columns(selection.fields)
         if total:
-            counted = select(func.count()).select_from(self.table).where(where)
-            columns.append(counted.scalar_subquery().label(TOTAL))
+            columns.append(self._total(selection.where, where).label(TOTAL))
         statement = select(*columns).where(where).order_by(*self.clauses.order(selection.order(self.id), query.rank))
         if selection.limit is not None:
             statement = statement.limit(bindparam("limit", type_=BigInteger()))
         if query.skip:
             statement = statement.offset(bindparam("skip", type_=BigInteger()))
         return self.database.compile(statement)
+
+    def _total(self, where: Predicate, clause: Any) -> Any:
+        """A list reads one page in the order of an index and counts apart; a search reads all its matches anyway."""
+        if any(compare.operator == "$contains" for compare in leaves(where)):
+            return func.count().over()
+        return select(func.count()).select_from(self.table).where(clause).scalar_subquery()
 
     async def _count(self, where: Predicate) -> int:
         def build() -> Statement:
@@ -117,9 +122,25 @@ class SQLService(Adapter):
 
     async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
         rows = [self._defaulted(row) for row in rows]
-        names = tuple(name for name in self.columns or () if any(name in row for row in rows))
         returned = None if fields is None else tuple(dict.fromkeys((*fields, self.id)))
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(tuple(name for name in self._filled_by_database if name in row), []).append(place)
+        if len(groups) == 1:
+            return await self._insert_alike(rows, returned)
+        stored: dict[int, Row] = {}
+        async with self.database.transaction():
+            for places in groups.values():
+                alike = await self._insert_alike([rows[place] for place in places], returned)
+                stored.update(zip(places, alike, strict=True))
+        return [stored[place] for place in range(len(rows))]
+
+    async def _insert_alike(self, rows: list[Row], returned: tuple[str, ...] | None) -> list[Row]:
+        """Rows which leave the same columns to the database; in the others what is not given is null."""
+        names = tuple(name for name in self.columns or () if any(name in row for row in rows))
         statement = self.statements.get(("insert", names, returned), lambda: self._insert_statement(names, returned))
+        if not names:
+            return [(await self._run(statement, {}))[0] for _ in rows]
         text = encode([self._jsonable(row) for row in rows]).decode()
         stored = await self._run(statement, {"rows": text})
         given = {row[self.id]: place for place, row in enumerate(rows) if self.id in row}
@@ -129,6 +150,8 @@ class SQLService(Adapter):
 
     def _insert_statement(self, names: tuple[str, ...], fields: tuple[str, ...] | None) -> Statement:
         """All rows travel as one JSON parameter: one statement for any number of them, ids given in their order."""
+        if not names:
+            return self.database.compile(insert(self.table).values({}).returning(*self._columns(fields)))
         if self.clauses.postgresql:
             rows = cast(bindparam("rows", type_=Text()), JSONB)
             each = func.jsonb_array_elements(rows).table_valued("value", with_ordinality="key", name="each")
@@ -165,8 +188,7 @@ class SQLService(Adapter):
         value = bindparam(f"new_{name}", type_=self.table.c[name].type)
         if name not in self.merge or whole:
             return value
-        old = func.coalesce(self.table.c[name], literal_column("'{}'"))
-        return func.jsonb_strip_nulls(old.op("||")(value)) if self.clauses.postgresql else func.json_patch(old, value)
+        return merged(self.table.c[name], value, self.clauses.postgresql)
 
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
         def build() -> Statement:
@@ -184,6 +206,12 @@ class SQLService(Adapter):
         """What an update empties: all that can be null, but for the id and what callers do not see."""
         kept = {self.id, *self.private}
         return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and c.computed is None)
+
+    @cached_property
+    def _filled_by_database(self) -> tuple[str, ...]:
+        """Where nothing is not null: the database hands out the id, and has defaults of its own."""
+        columns = (c for c in self.table.columns if c.name == self.id or c.server_default is not None)
+        return tuple(str(c.name) for c in columns if c.computed is None)
 
     @cached_property
     def _json_columns(self) -> frozenset[str]:

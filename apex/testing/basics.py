@@ -34,11 +34,10 @@ def raises(kind: type[FeathersError], text: str = "") -> Iterator[Raised]:
     try:
         yield raised
     except FeathersError as error:
-        assert type(error) is kind, f"{error!r} is not a {kind.__name__}"
-        assert text in error.message, f"'{error.message}' does not hold '{text}'"
         raised.error = error
-        return
-    raise AssertionError(f"no {kind.__name__} was raised")
+    caught = getattr(raised, "error", None)
+    assert type(caught) is kind, f"{caught!r} is not a {kind.__name__}"
+    assert text in caught.message, f"'{caught.message}' does not hold '{text}'"
 
 
 def wire(value: Any) -> Any:

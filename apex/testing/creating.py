@@ -90,7 +90,8 @@ class Creating(Contract):
 
     async def test_create_takes_an_object_alone(self) -> None:
         async with self.make(multi=True) as service:
-            for data in (None, 5, "text", [None], [[]]):
+            values: list[Any] = [None, 5, "text", [None], [[]]]
+            for data in values:
                 with raises(BadRequest, "must be an object"):
                     await service.create(data)
 

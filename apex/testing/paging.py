@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from apex.errors import BadRequest
@@ -95,10 +96,8 @@ class Paging(Contract):
     async def test_a_query_cannot_turn_pagination_off(self) -> None:
         async with self.people(paginate={"default": 1, "max": 2}) as service:
             for query in ({"$paginate": False}, {"$limit": {"$gt": 1}}, {"$limit": [9]}):
-                try:
+                with suppress(BadRequest):
                     assert len((await service.find({"query": query, "provider": "rest"}))["data"]) == 1
-                except BadRequest:
-                    pass
 
     async def test_sort_orders_both_ways(self) -> None:
         async with self.people() as service:
@@ -124,7 +123,7 @@ class Paging(Contract):
             assert names(await service.find({"query": {"$sort": {"age": -1}}})) == ["5", "3", "None"]
 
     async def test_text_is_ordered_by_code_point(self) -> None:
-        texts = ["b", "Z", "\U0001f600", "é", "a", "～", "", "ab", "a b", "_"]
+        texts = ["b", "Z", "\U0001f600", "é", "a", "\uff5e", "", "ab", "a b", "_"]
         async with self.people(*[{"name": text} for text in texts]) as service:
             assert names(await service.find({"query": {"$sort": {"name": 1}}})) == sorted(texts)
             assert names(await service.find({"query": {"name": {"$gte": "b"}, "$sort": {"name": 1}}})) == [

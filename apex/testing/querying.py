@@ -126,7 +126,8 @@ class Querying(Contract):
 
     async def test_or_and_and_must_be_lists_of_queries(self) -> None:
         async with self.people() as service:
-            for value in ([], {}, "x", None, [1], [None], [[]]):
+            values: list[Any] = [[], {}, "x", None, [1], [None], [[]]]
+            for value in values:
                 for name in ("$or", "$and"):
                     with raises(BadRequest, name):
                         await service.find({"query": {name: value}})
@@ -232,7 +233,7 @@ class Querying(Contract):
         self.only_typed()
         async with self.people(operators=LIKES) as service:
             for operator in LIKES:
-                for name, value in (("age", 5), ("created", True), ("time", "2023-01-01"), ("extra", "%")):
+                for name, value in (("age", 5), ("created", True), ("time", "2023-01-01")):
                     with raises(BadRequest, name):
                         await service.find({"query": {name: {operator: value}}})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.testing.basics import UNKNOWN_IDS, Contract, names, raises, wire
@@ -230,7 +231,7 @@ class Merging(Contract):
             assert (await service.get(id))["extra"] == {"a": 1}
 
     async def test_a_patch_of_many_merges_each(self) -> None:
-        rows = [{"name": "a", "extra": {"a": 1}}, {"name": "b", "extra": {"b": 2}}, {"name": "c"}]
+        rows: list[dict[str, Any]] = [{"name": "a", "extra": {"a": 1}}, {"name": "b", "extra": {"b": 2}}, {"name": "c"}]
         async with self.people(*rows, merge=["extra"], multi=True) as service:
             patched = await service.patch(None, {"extra": {"x": True}})
             assert [row["extra"] for row in patched] == [{"a": 1, "x": True}, {"b": 2, "x": True}, {"x": True}]

@@ -51,3 +51,7 @@ class TestSQL(AdapterContract):
 
 class TestSQLWithAnotherId(TestSQL):
     key = "_key"
+
+    @pytest.fixture(autouse=True)
+    def empty_database(self, sqlite_url: str) -> None:
+        self.url = sqlite_url

@@ -1,0 +1,5 @@
+"""``python -m apex`` is the ``apex`` command."""
+
+from apex.cli import main
+
+main()

@@ -1,0 +1,119 @@
+"""The CRM on a database of its own with the demo data, and a client that speaks HTTP with it.
+
+Users 789 and 790 belong to organization 456, user 791 to organization 457.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from sqlalchemy import Table, select
+
+from apex import Apex, load_config
+from apex.executor import Tuples, Values
+from services import tables
+from services.app import CONFIG, create_app
+from services.demo import load_demo
+
+Answer = tuple[int, Any]
+
+CONTACT = {
+    "id", "first_name", "last_name", "email", "phone", "phone_country_code", "phone_country_iso", "organization_id",
+    "created_at", "updated_at", "deleted_at", "created_by_user_id", "owned_by_user_id", "company_id",
+    "channel_whatsapp_wa_id", "channel_instagram_user_id", "system_type", "avatar_url", "custom_fields_by_name",
+}  # fmt: skip
+"""The keys of a contact, as the reference lists them."""
+
+JANE = {"organization_id": 456, "first_name": "Jane"}
+"""The least that makes a contact."""
+
+LIST = "GET /contacts?organization_id=456"
+SEARCH = {"X-Service-Method": "search"}
+
+INTERNALS = ("sqlite", "psycopg", "postgres", "SELECT", "INSERT", "UPDATE", "Traceback", "marshmallow", "orjson")
+
+
+class Crm:
+    """A running CRM. ``statements`` collects the SQL that it has run."""
+
+    def __init__(self, app: Apex, http: httpx2.AsyncClient) -> None:
+        self.app, self.http = app, http
+        self.statements: list[str] = []
+        self._collect_statements()
+
+    async def call(self, request: str, data: Any = None, user: int | None = 789, **options: Any) -> Answer:
+        """Status and body of a request such as ``GET /contacts/123``, made by a user."""
+        response = await self.send(request, data, user, **options)
+        return response.status_code, response.json()
+
+    async def send(
+        self, request: str, data: Any = None, user: int | None = 789, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx2.Response:
+        verb, _, path = request.partition(" ")
+        proof = {} if user is None else {"authorization": f"Bearer {self.token(user)}"}
+        if data is not None:
+            more["json"] = data
+        return await self.http.request(verb, path, headers=proof | (headers or {}), **more)
+
+    async def create(self, **fields: Any) -> dict[str, Any]:
+        """A contact of organization 456, made by user 789."""
+        status, contact = await self.call("POST /contacts", JANE | fields)
+        assert status == 201, contact
+        return dict(contact)
+
+    async def search(self, term: Any, where: Any = "name", user: int | None = 789, **more: Any) -> Answer:
+        data = {"searchTerm": term, "searchIn": where, "organization_id": 456} | more
+        return await self.call("POST /contacts", data, user, headers=SEARCH)
+
+    async def found(self, term: str, where: str = "name", **more: Any) -> list[str]:
+        """The first names that a search finds, best first."""
+        status, page = await self.search(term, where, **more)
+        assert status == 200, page
+        return [contact["first_name"] for contact in page["data"]]
+
+    async def rows(self, table: Table = tables.contacts) -> list[dict[str, Any]]:
+        """All rows of a table as they are stored, also those that were removed."""
+        return list(await self.app.get("database").execute(select(table).order_by(table.c.id)))
+
+    def token(self, user: Any) -> str:
+        token: str = self.app.get("defaultAuthentication").tokens.create(user)[0]
+        return token
+
+    def _collect_statements(self) -> None:
+        executor = self.app.get("database").executor
+        fetch = executor.fetch
+
+        async def collected(text: str, values: Values, writes: bool = False) -> Tuples:
+            self.statements.append(text)
+            rows: Tuples = await fetch(text, values, writes)
+            return rows
+
+        executor.fetch = collected
+
+
+def refused(answer: Answer, status: int, *fields: str) -> dict[str, Any]:
+    """Asserts that the answer is an error as Feathers clients read it, which names the fields; gives its body."""
+    code, body = answer
+    assert code == body["code"] == status, body
+    assert {"name", "message", "code", "className"} <= set(body) <= {
+        "name", "message", "code", "className", "errors", "data",
+    }  # fmt: skip
+    assert not any(word in str(body) for word in INTERNALS), body
+    assert set(fields) <= set(body.get("errors", ())), body
+    return dict(body)
+
+
+@asynccontextmanager
+async def running(url: str) -> AsyncIterator[Crm]:
+    """The CRM on a migrated database, with the demo data unless they are there."""
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
+    await app.setup()
+    try:
+        await load_demo(app)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://crm") as http:
+            yield Crm(app, http)
+    finally:
+        await app.teardown()

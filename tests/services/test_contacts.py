@@ -1,0 +1,141 @@
+"""Contacts: what creating, changing and removing them does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services import tables
+from tests.services.crm import JANE, LIST, Crm, refused
+
+
+async def test_a_new_contact_has_the_servers_defaults(crm: Crm) -> None:
+    contact = await crm.create()
+    given = {"id", "organization_id", "first_name", "created_at", "updated_at"}
+    assert {name: value for name, value in contact.items() if value is not None and name not in given} == {
+        "created_by_user_id": 789,
+        "owned_by_user_id": 789,
+        "system_type": "contact",
+        "custom_fields_by_name": {},
+    }
+
+
+async def test_the_caller_owns_what_it_makes_unless_it_names_another_owner(crm: Crm) -> None:
+    status, mine = await crm.call("POST /contacts", JANE | {"owned_by_user_id": None}, 790)
+    assert (status, mine["created_by_user_id"], mine["owned_by_user_id"]) == (201, 790, 790)
+    _, others = await crm.call("POST /contacts", JANE | {"owned_by_user_id": 789}, 790)
+    assert (others["created_by_user_id"], others["owned_by_user_id"]) == (790, 789)
+
+
+async def test_text_is_trimmed_and_stored_whole(crm: Crm) -> None:
+    contact = await crm.create(first_name="  Zoë 🎈 ", last_name="O'Brien\\ \"%_\"", email=" Zoe@Example.COM ")
+    assert contact["first_name"] == "Zoë 🎈"
+    assert contact["last_name"] == "O'Brien\\ \"%_\""
+    assert contact["email"] == "Zoe@example.com"
+
+
+@pytest.mark.parametrize("written", ["(202) 555-0101", "202.555.0101", "[202] 555 0101", " 2025550101 "])
+async def test_a_phone_is_stored_as_digits(crm: Crm, written: str) -> None:
+    assert (await crm.create(phone=written, phone_country_iso="US"))["phone"] == "2025550101"
+
+
+async def test_only_what_is_sent_changes(crm: Crm) -> None:
+    _, before = await crm.call("GET /contacts/124")
+    _, after = await crm.call("PATCH /contacts/124", {"last_name": None})
+    assert after == before | {"last_name": None, "updated_at": after["updated_at"]}
+
+
+async def test_an_empty_patch_changes_nothing_but_the_time(crm: Crm) -> None:
+    _, before = await crm.call("GET /contacts/124")
+    status, after = await crm.call("PATCH /contacts/124", {})
+    assert (status, after) == (200, before | {"updated_at": after["updated_at"]})
+
+
+async def test_custom_fields_merge_by_key_and_null_removes_one(crm: Crm) -> None:
+    contact = await crm.create(custom_fields_by_name={"Text": "a", "Number": 1.5, "Yes": True, "Gone": "x"})
+    changes = {"Text": "ä", "Gone": None, "New": 2}
+    _, patched = await crm.call(f"PATCH /contacts/{contact['id']}", {"custom_fields_by_name": changes})
+    assert patched["custom_fields_by_name"] == {"Text": "ä", "Number": 1.5, "Yes": True, "New": 2}
+    _, read = await crm.call(f"GET /contacts/{contact['id']}")
+    assert read["custom_fields_by_name"] == patched["custom_fields_by_name"]
+
+
+async def test_a_custom_field_that_is_null_stays_until_a_patch_names_it(crm: Crm) -> None:
+    contact = await crm.create(custom_fields_by_name={"Empty": None})
+    path = f"PATCH /contacts/{contact['id']}"
+    _, patched = await crm.call(path, {"custom_fields_by_name": {"Other": 1}})
+    assert patched["custom_fields_by_name"] == {"Empty": None, "Other": 1}
+    _, patched = await crm.call(path, {"custom_fields_by_name": {"Empty": None}})
+    assert patched["custom_fields_by_name"] == {"Other": 1}
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**63 - 1, 1.5, 1e300, 1e-300, "", "null", True, False, "é" * 5000])
+async def test_a_custom_field_comes_back_as_it_was_sent(crm: Crm, value: Any) -> None:
+    contact = await crm.create(custom_fields_by_name={"a 'quoted\" key": value})
+    assert contact["custom_fields_by_name"] == {"a 'quoted\" key": value}
+
+
+async def test_a_removed_contact_is_gone(crm: Crm) -> None:
+    assert (await crm.call("DELETE /contacts/123"))[0] == 200
+    assert [contact["id"] for contact in (await crm.call(LIST))[1]["data"]] == [124]
+    assert await crm.found("john") == ["Johnny"]
+    for request in ("GET /contacts/123", "PATCH /contacts/123", "DELETE /contacts/123"):
+        data = {"first_name": "Back"} if request.startswith("PATCH") else None
+        assert refused(await crm.call(request, data), 404)["name"] == "NotFound"
+
+
+async def test_a_removed_contact_is_kept_in_the_table(crm: Crm) -> None:
+    await crm.call("DELETE /contacts/123")
+    kept = (await crm.rows())[0]
+    assert (kept["id"], kept["first_name"]) == (123, "John")
+    assert kept["deleted_at"] is not None
+
+
+async def test_a_patch_of_the_company_and_owner(crm: Crm) -> None:
+    changes = {"company_id": 102, "owned_by_user_id": 790}
+    status, contact = await crm.call("PATCH /contacts/123", changes)
+    assert status == 200
+    assert contact.items() >= changes.items()
+    status, contact = await crm.call("PATCH /contacts/123", {"company_id": None})
+    assert (status, contact["company_id"]) == (200, None)
+
+
+@pytest.mark.parametrize("request_line", ["POST /contacts", "PATCH /contacts/123"])
+async def test_company_and_owner_must_exist_in_the_same_organization(crm: Crm, request_line: str) -> None:
+    base = JANE if request_line.startswith("POST") else {}
+    before = await crm.rows()
+    for bad in ({"company_id": 201, "owned_by_user_id": 791}, {"company_id": 999, "owned_by_user_id": 999}):
+        body = refused(await crm.call(request_line, base | bad), 400, "company_id", "owned_by_user_id")
+        assert body["message"] == "Invalid contact data"
+    assert await crm.rows() == before
+
+
+async def test_a_removed_company_is_no_company(crm: Crm) -> None:
+    await crm.call("DELETE /companies/102")
+    refused(await crm.call("POST /contacts", JANE | {"company_id": 102}), 400, "company_id")
+
+
+async def test_a_removed_user_is_no_owner(crm: Crm) -> None:
+    await crm.app.service("users").remove(790)
+    refused(await crm.call("POST /contacts", JANE | {"owned_by_user_id": 790}), 400, "owned_by_user_id")
+
+
+async def test_join_gives_null_for_what_is_not_there(crm: Crm) -> None:
+    await crm.create(first_name="Alone")
+    await crm.app.service("contacts").patch(124, {"owned_by_user_id": None})
+    await crm.call("DELETE /companies/102")
+    _, page = await crm.call(LIST + "&fastJoinForContactList=true&$sort[id]=-1")
+    joined = {contact["first_name"]: (contact["owner"], contact["company"]) for contact in page["data"]}
+    admin = {"id": 789, "first_name": "Admin", "last_name": "User"}
+    assert joined == {
+        "Alone": (admin, None),
+        "Johnny": (None, None),
+        "John": (admin, {"id": 101, "name": "Example Corp"}),
+    }
+
+
+async def test_both_forms_of_a_name_are_stored_for_search(crm: Crm) -> None:
+    await crm.create(first_name="José", last_name="Álvarez")
+    row = (await crm.rows(tables.contacts))[-1]
+    assert row["name_search"] == "\njose\nalvarez\njose alvarez\n"

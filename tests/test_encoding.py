@@ -1,0 +1,85 @@
+"""The JSON that goes out, and the JSON that comes in."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apex.encoding import RawJSON, decode, encode, merge, timestamp
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+)  # fmt: skip
+
+
+@given(JSON)
+def test_what_is_encoded_is_decoded_to_the_same(value: Any) -> None:
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime(2023, 1, 2, 3, 4, 5, 678901, UTC), '"2023-01-02T03:04:05.678Z"'),
+        (datetime(2023, 1, 2, 3, 4, 5), '"2023-01-02T03:04:05.000Z"'),
+        (datetime(2023, 1, 2, 1, 0, tzinfo=timezone(timedelta(hours=2))), '"2023-01-01T23:00:00.000Z"'),
+        (datetime(1, 1, 1, tzinfo=UTC), '"0001-01-01T00:00:00.000Z"'),
+        (date(2023, 1, 2), '"2023-01-02"'),
+        (time(3, 4, 5), '"03:04:05"'),
+        (Decimal("1.10"), '"1.10"'),
+        (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (math.nan, "null"),
+        (math.inf, "null"),
+        ({"b", "a"}, '["a","b"]'),
+        ((1, 2), "[1,2]"),
+        ("é\u2028", '"é\u2028"'),
+    ],
+)
+def test_values_have_one_form(value: Any, text: str) -> None:
+    assert encode(value).decode() == text
+    assert encode({"in": [value]}).decode() == f'{{"in":[{text}]}}'
+
+
+def test_what_has_no_form_is_refused() -> None:
+    for value in (object(), b"bytes", 2**64, "\ud800", {1: 2}):
+        with pytest.raises(TypeError):
+            encode({"value": value})
+
+
+def test_json_of_a_database_goes_out_untouched() -> None:
+    raw = RawJSON(b'{"a": 1.0}')
+    assert encode(raw) == b'{"a": 1.0}'
+    assert encode({"data": [raw]}) == b'{"data":[{"a": 1.0}]}'
+
+
+def test_json_of_a_database_is_decoded_when_looked_at() -> None:
+    assert RawJSON(b'{"a":[1]}').value == {"a": [1]}
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"nul", b"\xff", b'"\\ud800"', b"[1,]", b"NaN", b"[" * 2_000 + b"]" * 2_000])
+def test_malformed_json_is_a_value_error(text: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        decode(text)
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_timestamps_sort_as_the_moments_do(moment: datetime) -> None:
+    text = timestamp(moment)
+    assert len(text) == 24
+    assert datetime.fromisoformat(text) == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def test_merging_keeps_old_keys_and_removes_null_ones() -> None:
+    old = {"a": 1, "b": None, "c": {"x": 1}}
+    assert merge(old, {"a": None, "c": {"y": 2}, "d": 4}) == {"b": None, "c": {"y": 2}, "d": 4}
+    assert merge(None, {"a": 1, "b": None}) == {"a": 1}
+    assert old == {"a": 1, "b": None, "c": {"x": 1}}

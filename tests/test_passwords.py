@@ -1,0 +1,133 @@
+"""Password hashes: which are understood, and what they cost the server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import bcrypt
+import pytest
+
+from apex.passwords import AT_ONCE, Passwords
+
+T = TypeVar("T")
+
+QUICK = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
+# Made by bcrypt.js, the library of Feathers.
+OF_FEATHERS = "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
+
+
+class Watched(Passwords):
+    """Notes how many hashes are worked on, and at most how many at once."""
+
+    def __init__(self) -> None:
+        super().__init__(QUICK)
+        self.lock = threading.Lock()
+        self.worked = self.working = self.most = 0
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await super()._run(lambda: self.watch(function))
+
+    def watch(self, function: Callable[[], T]) -> T:
+        with self.lock:
+            self.worked += 1
+            self.working += 1
+            self.most = max(self.most, self.working)
+        try:
+            return function()
+        finally:
+            with self.lock:
+                self.working -= 1
+
+
+async def test_a_password_belongs_to_its_hash_alone() -> None:
+    passwords = Passwords(QUICK)
+    stored = await passwords.hash("pässword")
+    assert stored.startswith("$argon2id$")
+    assert await passwords.verify(stored, "pässword")
+    assert not await passwords.verify(stored, "password")
+    assert not await passwords.verify(stored, "")
+
+
+async def test_every_hash_has_a_salt_of_its_own() -> None:
+    passwords = Passwords(QUICK)
+    assert await passwords.hash("a") != await passwords.hash("a")
+
+
+async def test_a_hash_of_feathers_is_verified() -> None:
+    passwords = Passwords(QUICK)
+    assert await passwords.verify(OF_FEATHERS, "U*U") is False
+    stored = bcrypt.hashpw(b"p", bcrypt.gensalt(4)).decode()
+    assert stored.startswith("$2b$")
+    assert await passwords.verify(stored, "p")
+    assert await passwords.verify(stored.replace("$2b$", "$2a$"), "p")
+    assert not await passwords.verify(stored, "q")
+
+
+async def test_bcrypt_reads_the_first_72_bytes() -> None:
+    stored = bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode()
+    assert await Passwords(QUICK).verify(stored, "x" * 72 + "ignored")
+    assert not await Passwords(QUICK).verify(stored, "x" * 71)
+
+
+async def test_hashes_of_feathers_and_of_other_settings_are_outdated() -> None:
+    stored = await Passwords(QUICK).hash("p")
+    assert Passwords(QUICK).is_outdated(OF_FEATHERS)
+    assert not Passwords(QUICK).is_outdated(stored)
+    assert Passwords({**QUICK, "time_cost": 2}).is_outdated(stored)
+
+
+@pytest.mark.parametrize("stored", ["", "x", "plain text", "$2a$", "$2b$10$short", "$argon2id$v=19$m=8", "$1$md5$x"])
+async def test_what_is_no_hash_matches_nothing(stored: str) -> None:
+    passwords = Passwords(QUICK)
+    assert not await passwords.verify(stored, stored)
+    assert not await passwords.verify(stored, "")
+
+
+async def test_a_password_of_any_length_costs_the_same() -> None:
+    passwords = Watched()
+    with pytest.raises(ValueError, match="at most 1024 characters"):
+        await passwords.hash("x" * 1025)
+    assert not await passwords.verify(OF_FEATHERS, "x" * 1_000_000)
+    assert not await passwords.verify(None, "x" * 1_000_000)
+    assert passwords.worked == 0
+    assert await passwords.verify(await passwords.hash("x" * 1024), "x" * 1024)
+
+
+@pytest.mark.parametrize("stored", [None, OF_FEATHERS, "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$AAAA"])
+async def test_without_a_hash_as_much_work_is_done(stored: str | None) -> None:
+    passwords = Watched()
+    for _ in range(3):
+        assert not await passwords.verify(stored, "p")
+    assert passwords.worked == 3
+
+
+async def test_few_hashes_are_worked_on_at_once() -> None:
+    passwords = Watched()
+    stored = await passwords.hash("p")
+    assert all(await asyncio.gather(*(passwords.verify(stored, "p") for _ in range(20))))
+    assert passwords.most <= AT_ONCE
+    assert passwords.worked == 21
+
+
+async def test_the_loop_goes_on_while_a_hash_is_made() -> None:
+    passwords, released = Passwords(QUICK), threading.Event()
+    waiting = asyncio.create_task(passwords._run(lambda: released.wait(10)))
+    done: list[Any] = [await asyncio.sleep(0, n) for n in range(100)]
+    assert (len(done), waiting.done()) == (100, False)
+    released.set()
+    assert await waiting
+
+
+async def test_who_gives_up_waiting_frees_the_place() -> None:
+    passwords, released = Watched(), threading.Event()
+    busy = [asyncio.create_task(passwords._run(lambda: released.wait(10))) for _ in range(AT_ONCE)]
+    queued = asyncio.create_task(passwords.hash("p"))
+    await asyncio.sleep(0)
+    queued.cancel()
+    released.set()
+    await asyncio.gather(*busy)
+    assert await passwords.hash("p")
+    assert queued.cancelled()

@@ -1,0 +1,73 @@
+"""What the README shows is what happens: its curl calls and its service are run as they are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.databases import free_port
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+CALLS = re.findall(r"```bash\n(curl [^`]+)```\n\n```json\n([^`]+)```", README)
+SERVICE = re.findall(r"```python\n([^`]+)```", README)[0]
+SERVICE_CALLS = re.findall(r"^(curl .*)\n# (.*)$", README, re.M)
+
+
+@contextmanager
+def running(*command: str, folder: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env={**os.environ, **environ}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stdout is not None
+    return next(line for line in process.stdout if text in line)
+
+
+def answer(command: str, **environ: str) -> object:
+    done = subprocess.run(["bash", "-c", command], capture_output=True, env={**os.environ, **environ}, check=True)
+    return json.loads(done.stdout)
+
+
+def test_the_readme_shows_five_calls_and_a_service() -> None:
+    assert len(CALLS) == 5
+    assert len(SERVICE_CALLS) == 3
+    assert len(SERVICE.strip().splitlines()) <= 35
+
+
+def test_the_curl_calls_answer_as_printed(sqlite_url: str) -> None:
+    with running("-m", "apex", "demo", "--serve", folder=ROOT, DATABASE_URL=sqlite_url, PORT="0") as server:
+        url = wait_for(server, "Serving at").split()[-1]
+        command = [sys.executable, "-m", "apex", "token", "admin@example.com"]
+        environ = {**os.environ, "DATABASE_URL": sqlite_url}
+        token = subprocess.run(
+            command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for call, expected in CALLS:
+            assert answer(call.replace("http://localhost:3030", url), TOKEN=token) == json.loads(expected)
+
+
+@pytest.mark.parametrize("pasted", [SERVICE])
+def test_the_service_runs_when_it_is_pasted(pasted: str, tmp_path: Path) -> None:
+    port = str(free_port())
+    (tmp_path / "messages.py").write_text(pasted.replace("3031", port), encoding="utf-8")
+    with running("messages.py", folder=tmp_path) as server:
+        wait_for(server, "Uvicorn running")
+        for call, expected in SERVICE_CALLS:
+            assert answer(call.replace("localhost:3031", f"127.0.0.1:{port}")) == json.loads(expected)
