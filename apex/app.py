@@ -8,7 +8,7 @@ from typing import Any
 
 from apex.context import Context
 from apex.emitter import Emitter
-from apex.hooks import LIFECYCLE, Chain, Hook, HookStore, compose_around
+from apex.hooks import LIFECYCLE, Chain, Hook, HookStore, compose_around, functions_of
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, options_of
 
@@ -96,7 +96,7 @@ class Apex(Emitter):
             for name, functions in hooks.items():
                 if name not in LIFECYCLE:
                     raise ValueError(f"'{name}' is not a lifecycle hook: register it in a call of its own")
-                self.lifecycle[name].extend(functions if isinstance(functions, list | tuple) else [functions])
+                self.lifecycle[name].extend(functions_of("around", functions))
             return self
         self.store.add(hooks, ())
         for bound in self.services.values():

@@ -177,11 +177,11 @@ class LocalStrategy:
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
         username, password = (_text(authentication, name) for name in (self.username, self.password))
         user = await self._find(username)
-        stored = user.pop(self.password) if user else None
+        stored = user.pop(self.password, None) if user else None
         if not await self.service.passwords.verify(stored, password) or user is None or stored is None:
             raise NotAuthenticated("Invalid login")
         if self.service.passwords.is_outdated(stored):
-            await self._users.patch(user["id"], {self.password: await self.service.passwords.hash(password)})
+            await self._rehash(user["id"], password)
         return {"authentication": {"strategy": "local"}, self.service.entity or "user": user}
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
@@ -190,6 +190,11 @@ class LocalStrategy:
     @property
     def _users(self) -> Any:
         return self.service.app.service(self.service.settings.get("service", "users"))
+
+    async def _rehash(self, id: Any, password: str) -> None:
+        """Past the users' hooks, which would hash the hash."""
+        hashed = await self.service.passwords.hash(password)
+        await self._users.service.patch(id, {self.password: hashed}, Params())
 
     async def _find(self, username: str) -> dict[str, Any] | None:
         """The user with the password's hash, which the service keeps private."""
@@ -218,6 +223,8 @@ def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], A
         raise ValueError("The authenticate hook needs at least one allowed strategy")
 
     async def authenticate(context: Context) -> None:
+        if context.type != "before":
+            raise NotAuthenticated("The authenticate hook must be used as a before hook")
         params = context.params
         service: AuthenticationService | None = context.app.get("defaultAuthentication")
         if service is None:

@@ -58,19 +58,17 @@ def _path(key: str) -> list[str]:
 
 def _insert(node: dict[str | int, Any], path: list[str], value: str) -> None:
     for place, name in enumerate(path[:-1]):
-        node = node.setdefault(_segment(node, name, last=False) if place else name, {})
+        node = node.setdefault(_segment(name) if place else name, {})
         if not isinstance(node, dict):
             raise _mixed(path[0])
-    last = _segment(node, path[-1], last=True) if len(path) > 1 else path[-1]
+    last = _segment(path[-1]) if len(path) > 1 else path[-1]
     leaf = node.setdefault(last, [])
     if not isinstance(leaf, list) or (leaf and isinstance(last, int)):
         raise _mixed(path[0])
     leaf.append(value)
 
 
-def _segment(node: dict[str | int, Any], name: str, last: bool) -> str | int:
-    if name == "":
-        return max((key for key in node if isinstance(key, int)), default=-1) + 1 if last else 0
+def _segment(name: str) -> str | int:
     return int(name) if _INDEX.fullmatch(name) else name
 
 
@@ -78,12 +76,15 @@ def _settle(node: dict[str | int, Any] | list[str], name: str) -> Any:
     if isinstance(node, list):
         return node[0] if len(node) == 1 else node
     indices = [key for key in node if isinstance(key, int)]
-    if len(indices) == len(node):
-        return [_settle(node[index], name) for index in sorted(indices)]
-    if indices:
+    if len(node) > 1 and (0 < len(indices) < len(node) or "" in node):
         raise _mixed(name)
+    if "" in node:
+        return node[""] if isinstance(node[""], list) else [_settle(node[""], name)]
+    if indices:
+        return [_settle(node[index], name) for index in sorted(indices)]
     return {str(key): _settle(child, name) for key, child in node.items()}
 
 
 def _mixed(name: str) -> BadRequest:
-    return BadRequest(f"Query parameter '{name}' is given as a value, a list or an object at once: use one form")
+    forms = "a value, an object, a list with numbers or one without"
+    return BadRequest(f"Query parameter '{name}' is given in several forms: use one form ({forms})")

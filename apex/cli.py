@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -58,7 +60,8 @@ def main() -> None:
     try:
         apex()
     except (ConfigError, FeathersError) as error:
-        click.echo(f"apex: {error}", err=True)
+        errors = getattr(error, "errors", None) or {}
+        click.echo("; ".join([f"apex: {error}", *(f"{name}: {errors[name]}" for name in errors)]), err=True)
         sys.exit(1)
 
 
@@ -68,11 +71,8 @@ def main() -> None:
 @click.pass_obj
 def serve(factory: str, host: str | None, port: int | None) -> None:
     """Serve the application."""
-    from apex.migrate import pending
-
     app = load_app(factory)
-    if pending(app.get("database_url")):
-        raise ConfigError("the database is not up to date: run 'apex migrate'")
+    require_migrated(app)
     serve_app(app, host, port)
 
 
@@ -87,7 +87,7 @@ def migrate(factory: str, revision: str, down: bool) -> None:
     url = load_app(factory).get("database_url")
     (downgrade if down else upgrade)(url, revision)
     left = pending(url)
-    click.echo(f"{len(left)} migrations pending: {', '.join(left)}" if left else "The database is up to date.")
+    click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
 
 
 @apex.command()
@@ -120,6 +120,15 @@ def load_app(factory: str) -> Apex:
     return create()
 
 
+def require_migrated(app: Apex) -> None:
+    """Raises ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached."""
+    from apex.migrate import pending
+
+    url = app.get("database_url")
+    if url is not None and pending(url):
+        raise ConfigError("the database is not up to date: run 'apex migrate'")
+
+
 @asynccontextmanager
 async def running(app: Apex) -> AsyncIterator[Apex]:
     """The app, set up; torn down at the end."""
@@ -131,7 +140,8 @@ async def running(app: Apex) -> AsyncIterator[Apex]:
 
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs something asynchronous inside the running app, and gives its result."""
+    """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
+    require_migrated(app)
 
     async def inside() -> T:
         async with running(app):
@@ -143,7 +153,7 @@ def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def serve_app(app: Apex, host: str | None = None, port: int | None = None, banner: str = "") -> None:
     """Serves the app until it is told to stop. ``banner`` may name the ``{url}``.
 
-    Raises Unavailable when the database cannot be reached.
+    Raises Unavailable when the database cannot be reached, ConfigError when nobody can listen at the address.
     """
     import uvicorn
     import uvloop
@@ -163,11 +173,27 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
 
     async def served() -> None:
         async with running(app):
-            socket = config.bind_socket()
-            gc.collect()
-            gc.freeze()
-            url = f"http://{config.host}:{socket.getsockname()[1]}"
-            click.echo((banner or "Serving at {url}").replace("{url}", url))
-            await uvicorn.Server(config).serve(sockets=[socket])
+            with _listener(config.host, config.port) as listener:
+                gc.collect()
+                gc.freeze()
+                url = f"http://{_in_url(config.host)}:{listener.getsockname()[1]}"
+                server = uvicorn.Server(config)
+                # The server raises its signal again once it has stopped, when the teardown is still to come.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, server.handle_exit)
+                click.echo((banner or "Serving at {url}").replace("{url}", url))
+                await server.serve(sockets=[listener])
 
     uvloop.run(served())
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise ConfigError(f"cannot listen on {_in_url(host)}:{port}: {reason}") from None
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

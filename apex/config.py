@@ -10,14 +10,24 @@ from types import MappingProxyType
 from typing import Any
 
 from apex.errors import BadRequest
-from apex.schema import Schema, fields, load, validate
+from apex.schema import Schema, ValidationError, fields, load, validate
+from apex.tokens import seconds
 
 ENVIRONMENTS = ("development", "test", "production")
 SECRET_BYTES = 32
 
+_DATABASE = r"(sqlite:///(?!:memory:).+|postgresql(\+psycopg)?://([^@]*@)?(\[[^\]]*\]|[^/:?]*)(:[0-9]+)?([/?].*)?)\Z"
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message is one line that says what to change."""
+
+
+def is_duration(value: Any) -> None:
+    try:
+        seconds(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 class Pagination(Schema):
@@ -30,7 +40,7 @@ class JWTOptions(Schema):
     audience = fields.String(load_default="https://yourdomain.com")
     issuer = fields.String(load_default="feathers")
     algorithm = fields.String(load_default="HS256", validate=validate.OneOf(["HS256", "HS384", "HS512"]))
-    expiresIn = fields.Raw(load_default="1d")
+    expiresIn = fields.Raw(load_default="1d", validate=is_duration)
 
 
 class LocalOptions(Schema):
@@ -59,7 +69,9 @@ class Config(Schema):
 
     host = fields.String(load_default="localhost")
     port = fields.Integer(load_default=3030, validate=validate.Range(min=0, max=65535))
-    database = fields.String()
+    database = fields.String(
+        validate=validate.Regexp(_DATABASE, error="must be sqlite:///file.db or postgresql://host/name")
+    )
     origins = fields.List(fields.String(), load_default=lambda: ["*"])
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
     paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})
@@ -77,6 +89,8 @@ def load_config(
     folder, env = Path(folder), environ.get("APEX_ENV", "development")
     if env not in ENVIRONMENTS:
         raise ConfigError(f"APEX_ENV is '{env}': use one of {', '.join(ENVIRONMENTS)}")
+    if not (folder / "default.json").exists():
+        raise ConfigError(f"{folder / 'default.json'} is missing")
     merged: dict[str, Any] = {}
     for name in ("default", env, "local"):
         _merge(merged, _read(folder / f"{name}.json"))
@@ -142,9 +156,9 @@ def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> None:
     secret = config["authentication"]["secret"]
     if len(secret.encode()) < SECRET_BYTES:
         raise ConfigError(f"authentication.secret needs at least {SECRET_BYTES} bytes: set APEX_SECRET")
-    published = (_read(folder / f"{name}.json").get("authentication", {}).get("secret") for name in ENVIRONMENTS[:2])
-    if env == "production" and secret in published:
-        raise ConfigError("authentication.secret is the one of development: set APEX_SECRET")
+    shared = (_read(folder / f"{name}.json") for name in ("default", "development", "test"))
+    if env == "production" and secret in [layer.get("authentication", {}).get("secret") for layer in shared]:
+        raise ConfigError("authentication.secret is published in the configuration: set APEX_SECRET")
 
 
 def _frozen(value: Any) -> Any:

@@ -7,7 +7,7 @@ for error hooks after them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
@@ -36,14 +36,14 @@ class HookStore:
         Raises ValueError for a type or method that does not exist, TypeError for what cannot be called.
         """
         if not isinstance(hooks, Mapping):
-            self.listed.extend(_functions(hooks))
+            self.listed.extend(functions_of("around", hooks))
         elif any(key in TYPES for key in hooks):
             for kind, registered in hooks.items():
                 self._add_type(kind, registered, methods)
         else:
             for method, functions in hooks.items():
                 _check_method(method, methods)
-                self.mapped.setdefault(method, []).extend(_functions(functions))
+                self.mapped.setdefault(method, []).extend(functions_of("around", functions))
 
     def _add_type(self, kind: str, registered: Any, methods: Sequence[str]) -> None:
         if kind not in TYPES:
@@ -52,7 +52,7 @@ class HookStore:
         for method, functions in by_method.items():
             if method != "all":
                 _check_method(method, methods)
-            self.by_type[kind].setdefault(method, []).extend(_functions(functions))
+            self.by_type[kind].setdefault(method, []).extend(functions_of(kind, functions))
 
     def steps(self, kind: str, method: str) -> tuple[Step, ...]:
         """The hooks of one type for one method, each with whether it is asynchronous."""
@@ -80,7 +80,7 @@ def compose(app: HookStore, service: HookStore, method: str, run: Chain) -> Chai
 
 def compose_around(hooks: Sequence[Hook], run: Chain) -> Chain:
     """Around hooks alone, as setup and teardown have them."""
-    return _around(tuple((hook, is_async(hook)) for hook in hooks), run)
+    return _around(tuple((hook, True) for hook in hooks), run)
 
 
 def _level(store: HookStore, method: str, run: Chain) -> Chain:
@@ -146,9 +146,7 @@ def _merge(context: Context, hook: Hook, returned: Any) -> None:
 
 
 def _around(steps: tuple[Step, ...], run: Chain) -> Chain:
-    for hook, asynchronous in reversed(steps):
-        if not asynchronous:
-            raise TypeError(f"Around hook {_name(hook)} must be declared with 'async def'")
+    for hook, _ in reversed(steps):
         run = _wrap(hook, run)
     return run
 
@@ -177,11 +175,15 @@ class _Next:
         await self.inner(self.context)
 
 
-def _functions(hooks: Any) -> Iterator[Hook]:
-    for hook in hooks if isinstance(hooks, list | tuple) else [hooks]:
+def functions_of(kind: str, hooks: Any) -> list[Hook]:
+    """One hook or a list of them as a list. Raises TypeError for what cannot be a hook of this kind."""
+    functions = list(hooks) if isinstance(hooks, list | tuple) else [hooks]
+    for hook in functions:
         if not callable(hook):
             raise TypeError(f"A hook must be callable, not {hook!r}")
-        yield hook
+        if kind == "around" and not is_async(hook):
+            raise TypeError(f"Around hook {_name(hook)} must be declared with 'async def'")
+    return functions
 
 
 def _check_method(method: str, methods: Sequence[str]) -> None:

@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
+from alembic.util import CommandError
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from apex.config import ConfigError
+from apex.errors import Unavailable
+
 FOLDER = Path("migrations")
+CONNECT_SECONDS = 5
 
 
 def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
     """Brings the database up to a revision. Two processes that start at once take turns."""
-    _prepare(url)
-    command.upgrade(_config(url, folder), revision)
+    with _explained(url):
+        _prepare(url)
+        command.upgrade(_config(url, folder), revision)
 
 
 def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
     """Takes the database down to a revision; ``base`` undoes everything."""
-    command.downgrade(_config(url, folder), revision)
+    with _explained(url):
+        command.downgrade(_config(url, folder), revision)
 
 
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
     """The revisions that the database does not have yet, oldest first."""
-    script = ScriptDirectory.from_config(_config(url, folder))
-    current = _current(url)
-    revisions = [revision.revision for revision in script.iterate_revisions("head", current or "base")]
+    with _explained(url):
+        script = ScriptDirectory.from_config(_config(url, folder))
+        revisions = [revision.revision for revision in script.iterate_revisions("head", _current(url) or "base")]
     return revisions[::-1]
 
 
 def engine_url(url: str) -> URL:
     """The URL as SQLAlchemy's engines want it: psycopg for PostgreSQL."""
     parsed = make_url(url)
-    return parsed.set(drivername="postgresql+psycopg") if parsed.get_backend_name() == "postgresql" else parsed
+    if parsed.get_backend_name() != "postgresql":
+        return parsed
+    query = {"connect_timeout": str(CONNECT_SECONDS), **parsed.query}
+    return parsed.set(drivername="postgresql+psycopg", query=query)
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Says what an operator can mend: raises Unavailable for the database, ConfigError for the migrations."""
+    try:
+        yield
+    except (CommandError, RevisionError) as error:
+        raise ConfigError(f"cannot migrate: {error}") from None
+    except (OperationalError, OSError) as error:
+        if getattr(error, "statement", None) is not None:
+            raise
+        shown = make_url(url).set(query={}).render_as_string(hide_password=True)
+        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        raise Unavailable(f"The database {shown} cannot be reached: {reason}") from None
 
 
 def _config(url: str, folder: Path) -> Config:

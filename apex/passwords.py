@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import bcrypt
@@ -26,7 +27,7 @@ class Passwords:
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._hasher = PasswordHasher(**(options or {}))
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._threads = ThreadPoolExecutor(AT_ONCE, "passwords")
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises ValueError for a password of more than 1,024 characters."""
@@ -56,8 +57,7 @@ class Passwords:
             return False
 
     async def _run(self, function: Callable[[], T]) -> T:
-        async with self._turns:
-            return await asyncio.to_thread(function)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
 
 def _matches_bcrypt(stored: str, password: str) -> bool:

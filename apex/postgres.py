@@ -75,8 +75,8 @@ class PostgresExecutor:
                 async with self._connection() as connection:
                     return await _execute(connection, text, values)
             except psycopg.Error as error:
-                again = isinstance(error, _CROSSED) or (not writes and isinstance(error, psycopg.OperationalError))
-                if not again or attempt == ATTEMPTS or isinstance(error, errors.QueryCanceled):
+                again = isinstance(error, _CROSSED) or (connection.closed and not writes)
+                if not again or attempt == ATTEMPTS:
                     raise _translated(error) from None
         raise AssertionError("unreachable")
 
@@ -112,6 +112,9 @@ class PostgresExecutor:
             yield connection
         finally:
             await self.pool.putconn(connection)
+            if connection.closed:
+                # Where one was lost, the others may be too: let the next caller find living ones.
+                await self.pool.check()
 
 
 def _pool(url: str, size: int) -> AsyncConnectionPool[Connection]:

@@ -17,10 +17,12 @@ from apex.errors import BadRequest
 from apex.query import suggestion
 
 __all__ = [
-    "Email", "Schema", "Text", "ValidationError", "fields", "load", "validate", "validate_data", "validate_query",
+    "Email", "Id", "Schema", "Text", "ValidationError", "fields", "load", "validate", "validate_data", "validate_query",
 ]  # fmt: skip
 
 UNKNOWN = "Unknown field."
+
+Sentence = tuple[str, str]
 
 
 class Schema(marshmallow.Schema):
@@ -73,13 +75,22 @@ class Email(Text):
             raise self.make_error("email") from None
 
 
+class Id(fields.Integer):
+    """The id of another record: a whole number of 64 bits above 0, not a string of digits."""
+
+    def __init__(self, **options: Any) -> None:
+        known = validate.Range(1, 2**63 - 1, error="Must be the id of a record")
+        super().__init__(strict=True, validate=known, **options)
+
+
 Schemas = type[Schema] | Mapping[str, type[Schema]]
 
 
 def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[Context], None]:
     """A before hook: ``context.data`` becomes what the schema makes of it; a patch needs only what it changes.
 
-    One class serves create, update and patch; a mapping names a class for each method, custom ones too.
+    One class serves create, update and patch; a mapping names a class for each method, custom ones too. Create alone
+    takes a list.
     Raises BadRequest with ``errors`` mapping each wrong field to one sentence.
     """
     loaders = _loaders(schemas)
@@ -87,6 +98,8 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[
     def validate_data(context: Context) -> None:
         loader = loaders.get(context.method)
         if loader is not None:
+            if isinstance(context.data, list) and context.method != "create":
+                raise _no_object(message)
             context.data = load(loader, context.data, message)
 
     return validate_data
@@ -102,12 +115,16 @@ def validate_query(context: Context) -> None:
 def load(schema: Schema, data: Any, message: str) -> Any:
     """The data as the schema makes it. Raises BadRequest naming every field that is wrong."""
     if not isinstance(data, dict | list):
-        raise BadRequest(f"{message}: the body must be a JSON object")
+        raise _no_object(message)
     try:
         return schema.load(data, many=isinstance(data, list))
     except ValidationError as error:
         errors = dict(_sentences(schema, error.messages))
         raise BadRequest(message, errors=errors) from None
+
+
+def _no_object(message: str) -> BadRequest:
+    return BadRequest(f"{message}: the body must be a JSON object")
 
 
 def _loaders(schemas: Schemas) -> dict[str, Schema]:
@@ -120,23 +137,32 @@ def _variant(schema: type[Schema], method: str) -> Schema:
     return schema(partial=True, exclude=schema.create_only) if method == "patch" else schema()
 
 
-def _sentences(schema: Schema, messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if not isinstance(messages, Mapping):
-        yield path, _hint(schema, path, " ".join(map(str, messages)))
-        return
+def _sentences(schema: marshmallow.Schema | None, messages: Any, path: str = "") -> Iterator[Sentence]:
+    """The path of each wrong field with what is wrong; marshmallow nests them."""
     for key, nested in messages.items():
-        if key in ("_schema", "value"):
-            yield from _sentences(schema, nested, path or "data")
+        transparent = key == "_schema" or (schema is None and key in ("key", "value"))
+        name = (path or "data") if transparent else f"{path}.{key}" if path else str(key)
+        if isinstance(nested, Mapping):
+            yield from _sentences(_inside(schema, key), nested, name)
         else:
-            yield from _sentences(schema, nested, f"{path}.{key}" if path else str(key))
+            yield name, _hint(schema, key, " ".join(map(str, nested)))
 
 
-def _hint(schema: Schema, path: str, sentence: str) -> str:
-    if sentence != UNKNOWN:
+def _inside(schema: marshmallow.Schema | None, key: Any) -> marshmallow.Schema | None:
+    """The schema of what a field holds; a place in a list has that of the list."""
+    if isinstance(key, int) or schema is None:
+        return schema
+    field = schema.fields.get(key)
+    if isinstance(field, fields.List):
+        field = field.inner
+    return field.schema if isinstance(field, fields.Nested) else None
+
+
+def _hint(schema: marshmallow.Schema | None, name: str, sentence: str) -> str:
+    if sentence != UNKNOWN or schema is None:
         return sentence
-    name = path.rpartition(".")[2]
-    if name in type(schema).create_only:
+    if name in getattr(schema, "create_only", ()):
         return "Can only be set on create"
-    if name in schema.dump_fields:
+    if name in schema.dump_fields and name not in schema.load_fields:
         return "Is set by the server: leave it out"
     return UNKNOWN + suggestion(name, schema.load_fields)

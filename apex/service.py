@@ -140,7 +140,9 @@ class _CustomMethod:
         return (await self.bound.run(self.name, data=data, params=params)).result
 
 
-PROTECTED = _HOOK_WORDS | {name for name in dir(BoundService) if name not in STANDARD} | {"app", "path", "options"}
+_ATTRIBUTES = {"app", "path", "service", "options", "hookable", "store", "chains"}
+
+PROTECTED = _HOOK_WORDS | {name for name in dir(BoundService) if name not in STANDARD} | _ATTRIBUTES
 
 
 def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:

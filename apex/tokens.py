@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 import jwt
@@ -110,6 +110,6 @@ def _untimely(token: str, claim: str, message: str, name: str, key: str) -> NotA
     return NotAuthenticated(message, {"name": name, key: timestamp(datetime.fromtimestamp(moment, UTC))})
 
 
-def _is_moment(value: Any) -> bool:
+def _is_moment(value: Any) -> TypeGuard[int]:
     """Whole seconds that a date can hold; PyJWT also takes fractions, and numbers in strings."""
     return type(value) is int and 0 <= value <= _LAST_MOMENT

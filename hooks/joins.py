@@ -17,11 +17,12 @@ def join(
     async def join(context: Context) -> None:
         if not context.params.query.get(when):
             return
-        rows = [row for row in context.result["data"] if key in row]
+        found = context.result
+        rows = [row for row in (found["data"] if isinstance(found, dict) else found) if key in row]
         ids = sorted({row[key] for row in rows if row[key] is not None})
         query = {"id": {"$in": ids}, "$select": list(fields)}
-        found = await context.app.service(service).find({"query": query, "paginate": False}) if ids else []
-        by_id = {record["id"]: {field: record[field] for field in fields} for record in found}
+        joined = await context.app.service(service).find({"query": query, "paginate": False}) if ids else []
+        by_id = {record["id"]: {field: record[field] for field in fields} for record in joined}
         for row in rows:
             row[name] = by_id.get(row[key])
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from apex import Context, Params
 from apex.errors import BadRequest
+from apex.types import Row
+from hooks.rows import change_rows, rows
 
 MISSING = "Does not exist in this organization"
 
@@ -15,10 +17,12 @@ def stamp_owner(context: Context) -> None:
     """Before create: the caller made the row, and owns it unless it names another owner."""
     user = context.params.user
     if user:
-        data = {**context.data, "created_by_user_id": user["id"]}
-        if data.get("owned_by_user_id") is None:
-            data["owned_by_user_id"] = user["id"]
-        context.data = data
+        change_rows(context, lambda row: _owned(row, user["id"]))
+
+
+def _owned(row: Row, user_id: int) -> Row:
+    owner = row.get("owned_by_user_id")
+    return {**row, "created_by_user_id": user_id, "owned_by_user_id": user_id if owner is None else owner}
 
 
 def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Context], Awaitable[None]]:
@@ -29,14 +33,12 @@ def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Cont
     """
 
     async def refers_within(context: Context) -> None:
-        given = {field: value for field in references if (value := context.data.get(field)) is not None}
+        given = {(name, row[name]) for row in rows(context) for name in references if row.get(name) is not None}
         if not given or not context.params.provider:
             return
         organization = await _organization(context)
         errors = {
-            field: MISSING
-            for field, value in given.items()
-            if not await _exists(context, *references[field], value, organization)
+            name: MISSING for name, value in given if not await _exists(context, *references[name], value, organization)
         }
         if errors:
             raise BadRequest(message, errors=errors)
@@ -46,7 +48,7 @@ def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Cont
 
 async def _organization(context: Context) -> int:
     if context.method == "create":
-        return int(context.data["organization_id"])
+        return int(rows(context)[0]["organization_id"])
     params = Params({"query": {"$select": ["organization_id"]}, "scope": context.params.scope})
     row: Mapping[str, Any] = await context.service.service.get(context.id, params)
     return int(row["organization_id"])

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Callable
 
 from apex import Context
+from apex.types import Row
+from hooks.rows import change_rows
 
 
 def normalise(text: str) -> str:
@@ -23,8 +25,10 @@ def search_forms(**forms: str) -> Callable[[Context], None]:
     """Before create and patch: for each field that is given, its normalised form is stored beside it."""
 
     def search_forms(context: Context) -> None:
-        data = context.data
-        given = {form: data[field] for field, form in forms.items() if field in data}
-        context.data = data | {form: None if text is None else normalise(text) for form, text in given.items()}
+        change_rows(context, with_forms)
+
+    def with_forms(row: Row) -> Row:
+        given = {form: row[field] for field, form in forms.items() if field in row}
+        return row | {form: None if text is None else normalise(text) for form, text in given.items()}
 
     return search_forms

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from apex import Context, Params
+from apex.coerce import integer
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
+from hooks.rows import rows
 
 FIELD = "organization_id"
 ON_RECORDS = ("get", "update", "patch", "remove")
@@ -15,21 +17,33 @@ ON_RECORDS = ("get", "update", "patch", "remove")
 async def membership(context: Context) -> None:
     """Before all methods: ``params.user`` has the caller's id, ``params.memberships`` its role by organization.
 
-    Raises NotAuthenticated when the user is gone.
+    Raises NotAuthenticated when the user is gone, or never was.
     """
     if not context.params.provider:
         return
-    user_id = int(context.params.authentication["payload"]["sub"])
-    memberships = await context.app.service("memberships").of_user(user_id)
+    user_id = _user_id(context.params.authentication["payload"]["sub"])
+    memberships = None if user_id is None else await context.app.service("memberships").of_user(user_id)
     if memberships is None:
         raise NotAuthenticated("The user of this token no longer exists")
     context.params.user = {"id": user_id}
     context.params.memberships = memberships
 
 
+def _user_id(subject: Any) -> int | None:
+    try:
+        return integer(subject)
+    except ValueError:
+        return None
+
+
 def name_organization(context: Context) -> None:
-    """Before list, create and custom methods: the request must name the organization it is about."""
+    """Before list, create and custom methods: the request must name the organization it is about, many rows the same.
+
+    Raises MethodNotAllowed for many rows where the service takes one.
+    """
     if context.params.provider and context.method not in ON_RECORDS:
+        if isinstance(context.data, list):
+            context.service.require_multi(context.method, context.params)
         _named(context)
 
 
@@ -65,11 +79,12 @@ async def forbid_foreign(context: Context) -> None:
 
 
 def _named(context: Context) -> int:
-    source: Any = context.params.query if context.method in ("find", *ON_RECORDS) else context.data
-    organization = source.get(FIELD)
-    if organization is None:
+    sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else rows(context)
+    organizations = [source.get(FIELD) for source in sources]
+    if None in organizations or not organizations:
         raise _wrong(f"{FIELD} is required")
-    if not isinstance(organization, int):
+    organization = organizations[0]
+    if not isinstance(organization, int) or any(other != organization for other in organizations):
         raise _wrong(f"{FIELD} must be the id of one organization")
     return organization
 

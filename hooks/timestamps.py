@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from apex import Context
+from hooks.rows import change_rows
 
 
 def now() -> datetime:
@@ -15,8 +16,6 @@ def now() -> datetime:
 
 def timestamps(context: Context) -> None:
     """Before create, update and patch: stamps ``created_at`` and ``updated_at``. What the server gives itself stays."""
-    rows = context.data if isinstance(context.data, list) else [context.data]
-    moment = now()
     names = ("created_at", "updated_at") if context.method == "create" else ("updated_at",)
-    stamped = [{**dict.fromkeys(names, moment), **row} for row in rows]
-    context.data = stamped if isinstance(context.data, list) else stamped[0]
+    stamps = dict.fromkeys(names, now())
+    change_rows(context, lambda row: {**stamps, **row})

@@ -11,6 +11,8 @@ from services.tables import metadata
 LOCK = 7_266_501
 """The advisory lock under which one process migrates while others wait."""
 
+WAIT_MILLISECONDS = 60_000
+
 
 def is_managed(name: str | None, kind: str, parents: object) -> bool:
     """SQLite keeps a search index in tables of its own."""
@@ -18,11 +20,21 @@ def is_managed(name: str | None, kind: str, parents: object) -> bool:
 
 
 def run(connection: Connection) -> None:
-    context.configure(connection, target_metadata=metadata, include_name=is_managed, render_as_batch=False)
+    context.configure(connection, target_metadata=metadata, include_name=is_managed, transactional_ddl=True)
     with context.begin_transaction():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        take_turn(connection)
         context.run_migrations()
+
+
+def take_turn(connection: Connection) -> None:
+    """Waits until no other process migrates; then all migrations are applied, or none."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        return
+    # The driver would commit after each statement that changes the schema.
+    connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_MILLISECONDS}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 engine = create_engine(context.config.attributes["url"], poolclass=NullPool)

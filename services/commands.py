@@ -58,9 +58,7 @@ def user() -> None:
 @click.option("--role", type=click.Choice(ROLES), default="member", show_default=True)
 @click.password_option(envvar="APEX_PASSWORD", help="Asked for when it is not given here or in APEX_PASSWORD.")
 @click.pass_obj
-def add(
-    factory: str, /, organization: int | None, new_organization: str | None, role: str, **data: Any
-) -> None:
+def add(factory: str, /, organization: int | None, new_organization: str | None, role: str, **data: Any) -> None:
     """Create a user."""
     app = load_app(factory)
     given = {name: value for name, value in data.items() if value is not None}

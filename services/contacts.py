@@ -9,7 +9,7 @@ from marshmallow import validates_schema
 
 from apex import Apex
 from apex.coerce import boolean
-from apex.schema import Email, Text, ValidationError, fields
+from apex.schema import Email, Id, Text, ValidationError, fields, validate
 from hooks.joins import join
 from hooks.search_forms import search_forms
 from services import phones
@@ -48,9 +48,11 @@ class ContactSchema(TenantSchema):
     last_name = Text(max=100, allow_none=True)
     email = Email(max=254, allow_none=True)
     phone = Phone(max=20, allow_none=True)
-    phone_country_code = Text(max=5, allow_none=True)
+    phone_country_code = Text(
+        max=5, allow_none=True, validate=validate.Regexp(phones.CODE, error="Must be a calling code such as +1")
+    )
     phone_country_iso = Text(max=2, allow_none=True)
-    company_id = fields.Integer(strict=True, allow_none=True)
+    company_id = Id(allow_none=True)
     custom_fields_by_name = fields.Dict(keys=Text(max=100), values=Plain(allow_none=True))
     channel_whatsapp_wa_id = fields.String(dump_only=True)
     channel_instagram_user_id = fields.String(dump_only=True)
@@ -98,8 +100,8 @@ def register(app: Apex) -> None:
         MESSAGE,
         custom={"search": SearchSchema},
         references={"company_id": ("companies", "id")},
+        checks=[search_query],
         on_write=[forms],
         after={"find": joins},
     )
-    hooks["before"]["search"] = [search_query]
     app.use("contacts", Contacts(paginate=app.get("paginate")), hooks=hooks)

@@ -19,11 +19,14 @@ LARGE = 458
 CHUNK = 2_000
 
 _DAY = datetime(2023, 1, 1, tzinfo=UTC)
-_FIRST = (
-    "Ada Ben Cora Dan Eva Finn Gia Hugo Ida Jon Kim Leo Mia Nils Ola Pia Quinn Rosa Sam Tina Uwe Vera Will Zoe".split()
+_FIRST, _MIDDLE, _LAST = map(
+    str.split,
+    (
+        "Ada Ben Cora Dan Eva Finn Gia Hugo Ida Jon Kim Leo Mia Nils Ola Pia Quinn Rosa Sam Tina Uwe Vera Will Zoe",
+        "ba be bo da de do fa fe ka ke la le lo ma me mo na ne ra re ro sa se ta te to va ve",
+        "son sen berg feld dale field ford gate ham hill land ley man mark ridge stone ton well wood worth",
+    ),
 )
-_MIDDLE = "ba be bo da de do fa fe ka ke la le lo ma me mo na ne ra re ro sa se ta te to va ve".split()
-_LAST = "son sen berg feld dale field ford gate ham hill land ley man mark ridge stone ton well wood worth".split()
 
 
 def _times(day: int = 0) -> Row:

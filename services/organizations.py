@@ -6,7 +6,9 @@ from apex import Apex, Context, SQLService, authenticate, validate_query
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import membership
 from hooks.timestamps import timestamps
+from hooks.transaction import transaction
 from services.tables import organizations
+from services.users import end_memberships
 
 
 class Organizations(SQLService):
@@ -23,5 +25,9 @@ def only_mine(context: Context) -> None:
 
 def register(app: Apex) -> None:
     sealed = [authenticate("jwt", entity=False), validate_query, membership, only_mine, soft_delete]
-    hooks = {"before": {"all": sealed, "create": [timestamps], "patch": [timestamps]}}
+    hooks = {
+        "around": {"remove": [transaction]},
+        "before": {"all": sealed, "create": [timestamps], "patch": [timestamps]},
+        "after": {"remove": [end_memberships("organization_id")]},
+    }
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)

@@ -7,6 +7,7 @@ from typing import Any
 
 from hooks.search_forms import digits
 
+CODE = r"\+[1-9][0-9]{0,3}\Z"
 SEPARATORS = str.maketrans("", "", " .-()[]")
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from apex import Context, Params, Schema, SQLService
 from apex.errors import BadRequest
 from apex.query import Compare, Junction, Predicate, Rank
-from apex.schema import Text, fields, validate
+from apex.schema import Id, Text, fields, validate
 from apex.types import Page, Row
 from hooks.search_forms import digits, normalise
 from services.phones import calling_code
@@ -19,7 +19,7 @@ SHORTEST = 2
 
 class SearchSchema(Schema):
     searchTerm = Text(required=True, max=200)
-    organization_id = fields.Integer(required=True, strict=True)
+    organization_id = Id(required=True)
     searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
     phone_country_iso = fields.String()
     phone_country_code = fields.String()
@@ -45,7 +45,11 @@ class Searchable(SQLService):
 
 
 def search_query(context: Context) -> None:
-    """Before search: the term in its normalised form, and ``$limit``, ``$skip``, ``$sort`` as a parsed query."""
+    """Before all methods, for search: the term in its normalised form, and ``$limit``, ``$skip``, ``$sort`` and
+    ``$select`` as a parsed query.
+    """
+    if context.method != "search":
+        return
     data = dict(context.data)
     asked = {f"${name}": data.pop(name) for name in ("limit", "skip", "sort", "select") if name in data}
     in_phones = data["searchIn"] == "phone"

@@ -7,7 +7,7 @@ from typing import Any
 
 from apex import Schema, authenticate, validate_data, validate_query
 from apex.hooks import Hook
-from apex.schema import fields
+from apex.schema import Id, fields
 from hooks.ownership import refers_within, stamp_owner
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import forbid_foreign, membership, name_organization, tenancy
@@ -20,12 +20,12 @@ class TenantSchema(Schema):
     create_only = ("organization_id",)
 
     id = fields.Integer(dump_only=True)
-    organization_id = fields.Integer(required=True, strict=True)
+    organization_id = Id(required=True)
     created_at = fields.DateTime(dump_only=True)
     updated_at = fields.DateTime(dump_only=True)
     deleted_at = fields.DateTime(dump_only=True)
     created_by_user_id = fields.Integer(dump_only=True)
-    owned_by_user_id = fields.Integer(strict=True, allow_none=True)
+    owned_by_user_id = Id(allow_none=True)
 
 
 def tenant_hooks(
@@ -34,20 +34,22 @@ def tenant_hooks(
     *,
     custom: Mapping[str, type[Schema]] | None = None,
     references: Mapping[str, tuple[str, str]] | None = None,
+    checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
     after: Mapping[str, Sequence[Hook]] | None = None,
 ) -> dict[str, Any]:
     """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
 
     ``message`` heads validation errors, ``custom`` names the schemas of custom methods, ``references`` the fields
-    that point to records of the same organization, ``on_write`` hooks of its own before create and patch.
+    that point to records of the same organization, ``checks`` further hooks that look at the request alone,
+    ``on_write`` hooks of its own before create and patch.
     """
     schemas = {"create": schema, "patch": schema, **(custom or {})}
     owner = {"owned_by_user_id": ("memberships", "user_id")}
     refers = refers_within(message, **owner, **(references or {}))
     sealed = [
-        authenticate("jwt", entity=False), validate_query, validate_data(schemas, message), name_organization,
-        membership, tenancy, soft_delete,
+        authenticate("jwt", entity=False), validate_query, validate_data(schemas, message), *checks,
+        name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
     return {
         "before": {

@@ -8,10 +8,12 @@ from sqlalchemy import bindparam, select
 
 from apex import Apex, Context, Schema, SQLService, validate_data
 from apex.errors import BadRequest
+from apex.hooks import Hook
 from apex.schema import Email, Text, fields, validate
 from apex.sql.statements import Statement
 from hooks.soft_delete import soft_delete
 from hooks.timestamps import timestamps
+from hooks.transaction import transaction
 from services.tables import memberships, users
 
 ROLES = ("owner", "admin", "member", "viewer")
@@ -62,9 +64,9 @@ class Memberships(SQLService):
 
 
 async def hash_password(context: Context) -> None:
-    """Before create and patch: a password is stored as its hash, a hash that comes along as it is."""
+    """Before create and patch: a password is stored as its hash."""
     password: Any = context.data.get("password")
-    if password is not None and not password.startswith(("$argon2", "$2")):
+    if password is not None:
         try:
             hashed = await context.app.get("defaultAuthentication").passwords.hash(password)
         except ValueError as error:
@@ -77,15 +79,20 @@ def lower_email(context: Context) -> None:
         context.data = {**context.data, "email": context.data["email"].lower()}
 
 
-async def end_memberships(context: Context) -> None:
-    """After remove: who is gone belongs nowhere, and can own nothing new."""
-    await context.app.service("memberships").remove(None, {"query": {"user_id": context.result["id"]}})
+def end_memberships(key: str) -> Hook:
+    """After remove: the memberships of the user or organization that is gone end with it."""
+
+    async def end_memberships(context: Context) -> None:
+        await context.app.service("memberships").remove(None, {"query": {key: context.result["id"]}})
+
+    return end_memberships
 
 
 def register(app: Apex) -> None:
     checked = [validate_data(UserSchema, "Invalid user data"), lower_email, hash_password, timestamps]
     before = {"all": [soft_delete], "create": checked, "patch": checked}
-    app.use("users", Users(), hooks={"before": before, "after": {"remove": [end_memberships]}})
+    after = {"remove": [end_memberships("user_id")]}
+    app.use("users", Users(), hooks={"around": {"remove": [transaction]}, "before": before, "after": after})
     app.use(
         "memberships",
         Memberships(),

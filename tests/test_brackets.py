@@ -39,7 +39,7 @@ def query_string(pairs: list[tuple[str, str]]) -> str:
     return "&".join(f"{quote(key)}={quote(value)}" for key, value in pairs)
 
 
-@settings(max_examples=20000)
+@settings(max_examples=500)
 @given(PAIRS)
 def test_what_is_accepted_is_read_as_qs_reads_it(pairs: list[tuple[str, str]]) -> None:
     text = query_string(pairs)
@@ -124,7 +124,9 @@ def test_malformed_brackets_are_refused(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("text", ["a=1&a[b]=2", "a[b]=1&a=2", "a[]=1&a[b]=2", "a[0]=1&a[x]=2", "a=1&a[]=2", "a[b]=1&a[b][c]=2"])
+@pytest.mark.parametrize(
+    "text", ["a=1&a[b]=2", "a[b]=1&a=2", "a[]=1&a[b]=2", "a[0]=1&a[x]=2", "a=1&a[]=2", "a[b]=1&a[b][c]=2"]
+)
 def test_a_name_in_two_forms_is_refused(text: str) -> None:
     with pytest.raises(BadRequest, match="use one form"):
         parse(text)

@@ -65,9 +65,11 @@ def test_json_of_a_database_is_decoded_when_looked_at() -> None:
     assert RawJSON(b'{"a":[1]}').value == {"a": [1]}
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"nul", b"\xff", b'"\\ud800"', b"[1,]", b"NaN", b"[" * 2_000 + b"]" * 2_000])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"nul", b"\xff", b'"\\ud800"', b"[1,]", b"NaN", b"[" * 2_000 + b"]" * 2_000]
+)
 def test_malformed_json_is_a_value_error(text: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         decode(text)
 
 

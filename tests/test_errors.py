@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from apex import errors
@@ -64,6 +66,7 @@ def test_a_message_in_the_data_wins() -> None:
 
 
 def test_data_may_be_any_json_value() -> None:
+    data: Any
     for data in ([1, 2], "text", 0, False, {}):
         assert BadRequest("Wrong", data).to_dict()["data"] == data
 

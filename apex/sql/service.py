@@ -274,13 +274,15 @@ def explained(violation: Violation, table: Table) -> FeathersError:
 
 
 def _constrained(constraint: str | None, table: Table) -> tuple[str, ...]:
+    """The columns of a constraint by its name, which PostgreSQL makes up where the table gives none."""
+    named: dict[str, tuple[str, ...]] = {f"{table.name}_{name}_check": (name,) for name in coercers(table)}
     candidates: list[Any] = [*table.constraints, *table.indexes]
     for candidate in candidates:
         columns = tuple(column.name for column in getattr(candidate, "columns", ()))
-        usual = "_".join((table.name, *columns, "key"))
-        if constraint is not None and constraint in (candidate.name, usual):
-            return columns
-    return tuple(table.primary_key.columns.keys()) if constraint == f"{table.name}_pkey" else ()
+        usual = [f"{table.name}_{'_'.join(columns)}_{kind}" for kind in ("key", "fkey")]
+        named |= dict.fromkeys([*usual, str(candidate.name)], columns)
+    named[f"{table.name}_pkey"] = tuple(table.primary_key.columns.keys())
+    return named.get(constraint or "", ())
 
 
 def _each(columns: Sequence[str], sentence: str) -> dict[str, str] | None:

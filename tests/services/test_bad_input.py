@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.services.crm import JANE, LIST, SEARCH, Crm, refused
 from tests.services.fixtures import SHARED
@@ -17,13 +19,15 @@ JSON = {"content-type": "application/json"}
 FIELDS: list[tuple[str, list[Any]]] = [
     ("first_name", [None, "", "   ", 5, True, ["a"], {}, "x" * 101, "a\0b"]),
     ("last_name", ["", 5, False, [], "x" * 101, "\0"]),
-    ("email", ["", "x", "a@", "@b.com", "a b@example.com", "a@b@example.com", 5, [], "a@" + "x" * 300 + ".com", "a\0@b.com"]),
+    ("email", ["", "x", "a@", "@b.com", "a b@example.com", "a@b@example.com", 5, [], "a\0@b.com"]),
+    ("email", ["a@" + "x" * 300 + ".com", "a" * 250 + "@example.com", "a@example.com, b@example.com"]),
     ("phone", ["", "abc", "12a4", "+12025550101", 2025550101, [], "1" * 21, "()", "١٢٣٤٥٦٧", "1\0"]),
     ("phone_country_code", ["", 1, [], "1" * 6, "\0", "abc", "1", "+", "+0"]),
     ("phone_country_iso", ["", 1, [], "ZZ", "USA", "us", "\0"]),
     ("company_id", ["101", 1.5, True, [101], {}, "abc", BIG, -BIG - 1, 10**30, 0, -1]),
     ("owned_by_user_id", ["789", 1.5, True, [789], {}, BIG, 10**30, 0, -1]),
-    ("custom_fields_by_name", [None, "x", 5, [], {"a": {}}, {"a": []}, {"": 1}, {"x" * 101: 1}, {"a\0": 1}, {"a": "\0"}, {"a": "x" * 5001}]),
+    ("custom_fields_by_name", [None, "x", 5, [], {"a": {}}, {"a": []}, {"": 1}, {"x" * 101: 1}]),
+    ("custom_fields_by_name", [{"a\0": 1}, {"a": "\0"}, {"a": "x" * 5001}, {"value": []}, {"key": {}}]),
 ]  # fmt: skip
 
 ORGANIZATIONS = [None, "456", 456.5, True, [456], {}, {"$in": [456]}, BIG, 10**30]
@@ -41,6 +45,14 @@ def each(table: list[tuple[str, list[Any]]]) -> list[Any]:
     return [pytest.param(name, value, id=f"{name}-{repr(value)[:20]}") for name, values in table for value in values]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def nothing_is_stored(shared: Crm) -> AsyncIterator[None]:
+    """After all requests of this module the rows are as they were."""
+    before = await shared.rows()
+    yield
+    assert await shared.rows() == before
+
+
 async def refused_without_a_trace(crm: Crm, status: int, *fields: str, request: str, **options: Any) -> dict[str, Any]:
     """Asserts that a request is refused before any statement is run; gives the error."""
     crm.statements.clear()
@@ -53,11 +65,9 @@ async def refused_without_a_trace(crm: Crm, status: int, *fields: str, request: 
 @pytest.mark.parametrize(("field", "value"), each(FIELDS))
 async def test_a_value_that_does_not_fit_its_field(shared: Crm, request_line: str, field: str, value: Any) -> None:
     data = (JANE if request_line.startswith("POST") else {}) | {field: value}
-    crm_error = await shared.call(request_line, data)
-    status, body = crm_error
-    refused(crm_error, 400)
-    assert body["message"] == "Invalid contact data"
-    assert [name.partition(".")[0] for name in body["errors"]] == [field]
+    error = await refused_without_a_trace(shared, 400, request=request_line, data=data)
+    assert error["message"] == "Invalid contact data"
+    assert [name.partition(".")[0] for name in error["errors"]] == [field]
 
 
 @pytest.mark.parametrize("value", ORGANIZATIONS, ids=repr)
@@ -68,9 +78,7 @@ async def test_an_organization_that_is_no_id(shared: Crm, value: Any) -> None:
     if value != "456":
         await refused_without_a_trace(shared, 400, "organization_id", request="GET /contacts", data=query)
     search = {"searchTerm": "john", "searchIn": "name", "organization_id": value}
-    await refused_without_a_trace(
-        shared, 400, "organization_id", request="POST /contacts", data=search, headers=SEARCH
-    )
+    await refused_without_a_trace(shared, 400, "organization_id", request="POST /contacts", data=search, headers=SEARCH)
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -96,8 +104,8 @@ async def test_the_organization_of_a_contact_stays(shared: Crm) -> None:
 
 async def test_everything_that_is_wrong_is_said_at_once(shared: Crm) -> None:
     data = {
-        "first_name": "", "last_name": 5, "email": "x", "phone": "12", "phone_country_iso": "US", "company_id": "a",
-        "phone_country_code": "+49", "custom_fields_by_name": {"a": []}, "nickname": "J", "id": 1,
+        "first_name": "", "last_name": 5, "email": "x", "phone": "1-x", "phone_country_iso": "ZZ", "company_id": "a",
+        "phone_country_code": "+x", "custom_fields_by_name": {"a": []}, "nickname": "J", "id": 1,
     }  # fmt: skip
     error = await refused_without_a_trace(shared, 400, request="POST /contacts", data=data)
     assert error["message"] == "Invalid contact data"
@@ -184,13 +192,15 @@ QUERIES = {
     "$sort[name_search]=1": "name_search", "$sort[uuid]=1": "uuid", "$sort=id": "$sort", "$sort[]=id": "$sort",
     "$or=notalist": "$or", "$or[]=x": "$or", "$or[0]=x": "$or", "$and=5": "$and", "$or[0][x]=1": "x",
     "$select[]=password": "password", "$select=name_search": "name_search", "$select[a]=b": "$select",
-    "nickname=x": "nickname", "uuid=x": "uuid", "name_search=x": "name_search", "first_name_form[$gt]=a": "first_name_form",
+    "nickname=x": "nickname", "uuid=x": "uuid", "name_search=x": "name_search",
+    "first_name_form[$gt]=a": "first_name_form",
     "id=abc": "id", "id=1.5": "id", "id=9999999999999999999": "id", "id[$in][]=x": "id", "id[]=1&id[]=2": "id",
     "company_id=true": "company_id", "created_at=yesterday": "created_at", "created_at[$gt]=99999-01-01": "created_at",
-    "first_name[$in][0][a]=b": "first_name", "first_name[$gt]": None, "first_name[$regex]=x": None, "first_name[$like]=%25": None,
+    "first_name[$in][0][a]=b": "first_name", "first_name[$regex]=x": None, "first_name[$like]=%25": None,
     "first_name[$contains]=x": None, "first_name[__class__]=x": None, "first_name[first_name]=x": None,
-    "$where=1": None, "$limitt=1": "$limitt", "__proto__[a]=b": "__proto__", "fastJoinForContactList=yes": "fastJoinForContactList",
-    "first_name=%00": None, "first_name=%ff": None, "first_name=%ed%a0%80": None, "%00=1": None, "a[b=1": None, "a]=1": None,
+    "$where=1": None, "$limitt=1": "$limitt", "__proto__[a]=b": "__proto__",
+    "fastJoinForContactList=yes": "fastJoinForContactList", "first_name=%00": None, "first_name=%ff": None,
+    "first_name=%ed%a0%80": None, "%00=1": None, "a[b=1": None, "a]=1": None,
     "first_name=a&first_name[$ne]=b": None, "$or" + "[0][$or]" * 5 + "[0][id]=1": None, "a" + "[b]" * 20 + "=1": None,
 }  # fmt: skip
 
@@ -198,14 +208,13 @@ QUERIES = {
 @pytest.mark.parametrize(("query", "field"), [pytest.param(q, f, id=q[:40]) for q, f in QUERIES.items()])
 async def test_a_query_that_asks_for_what_there_is_not(shared: Crm, query: str, field: str | None) -> None:
     named = [] if field is None else [field]
-    if query == "first_name[$gt]":
-        return
     await refused_without_a_trace(shared, 400, *named, request=f"{LIST}&{query}")
 
 
 TYPED = [
     {"first_name": 5}, {"first_name": ["a"]}, {"id": {"$in": "x"}}, {"id": {"$gt": None}}, {"id": 10**30}, {"id": True},
-    {"$limit": 1, "$skip": 1.5}, {"$skip": 2**63}, {"$skip": -1}, {"$sort": []}, {"$sort": {"id": True}}, {"$sort": "id"},
+    {"$limit": 1, "$skip": 1.5}, {"$skip": 2**63}, {"$skip": -1}, {"$sort": []}, {"$sort": {"id": True}},
+    {"$sort": "id"},
     {"$select": [1]}, {"$select": {}}, {"$or": []}, {"$or": {}}, {"$or": "x"}, {"$or": [[]]}, {"$or": [None]},
     {"$and": [{"$limit": 1}]}, {"$or": [{"organization_id": {"$ne": 456}, "x": 1}]}, {"first_name": "a\0b"},
     {"id": {"$in": [1] * 10_001}}, {"custom_fields_by_name": {"a": 1}}, {"email": {"$gt": {}}}, {"deleted_at": 5},
@@ -221,7 +230,10 @@ async def test_a_query_in_a_body_with_values_of_the_wrong_type(shared: Crm, quer
 
 @pytest.mark.parametrize(
     "id",
-    ["abc", "1e3", "-1", "0", "9999999999999999999", "1.5", "null", "%00", "%ff", "é", "123%20", "0x7b", "1'--", "[123]", "_"],
+    [
+        "abc", "1e3", "-1", "0", "9999999999999999999", "1.5", "null", "%00", "%ff", "é", "123%20", "0x7b", "1'--",
+        "[123]", "_", "%2e%2e", "123%2f",
+    ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["GET", "PATCH", "DELETE"])
 async def test_an_id_that_no_contact_can_have(shared: Crm, verb: str, id: str) -> None:
@@ -239,10 +251,9 @@ async def test_many_contacts_cannot_be_changed_at_once(shared: Crm, verb: str, p
 SEARCHES: list[tuple[str, list[Any]]] = [
     ("searchTerm", [None, "", "a", " a ", 5, ["jo"], {}, True, "x" * 201, "jo\0"]),
     ("searchIn", [None, "", "id", "name_search", "Name", 5, ["name"], {}, "password"]),
-    ("$limit", []),
     ("$skip", [-1, "x", 1.5, None, [], 2**63]),
-    ("$sort", ["id", [], {"x": 1}, {"id": 2}, {"name_search": 1}, {"uuid": 1}, None, 5]),
-    ("$select", [5, ["password"], ["name_search"], {}, None]),
+    ("$sort", ["id", [], {"id": 2}, None, 5]),
+    ("$select", [5, {}, None]),
     ("$or", [[{"organization_id": 457}]]),
     ("$where", ["1"]),
     ("first_name", ["John"]),
@@ -255,11 +266,11 @@ SEARCHES: list[tuple[str, list[Any]]] = [
 async def test_a_search_that_asks_for_what_there_is_not(shared: Crm, field: str, value: Any) -> None:
     data = {"searchTerm": "john", "searchIn": "name", "organization_id": 456} | {field: value}
     error = await refused_without_a_trace(shared, 400, request="POST /contacts", data=data, headers=SEARCH)
-    assert field in str(error["errors"]) or field == "$sort"
+    assert [name.partition("[")[0] for name in error["errors"]] == [field]
 
 
-async def test_nothing_was_stored(shared: Crm) -> None:
-    """Runs last: none of the requests above has left a trace."""
-    rows = await shared.rows()
-    assert [row["id"] for row in rows] == [123, 124, 201, 202]
-    assert all(row["created_at"] == row["updated_at"] for row in rows)
+@pytest.mark.parametrize("field", ["nickname", "password", "name_search", "uuid", "first_name_form"])
+async def test_a_search_sorted_by_or_cut_to_a_field_that_callers_do_not_have(shared: Crm, field: str) -> None:
+    for more in ({"$sort": {field: 1}}, {"$select": [field]}):
+        data = {"searchTerm": "john", "searchIn": "name", "organization_id": 456} | more
+        await refused_without_a_trace(shared, 400, field, request="POST /contacts", data=data, headers=SEARCH)

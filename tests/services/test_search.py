@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -12,9 +13,9 @@ from tests.services.fixtures import SHARED
 
 pytestmark = SHARED
 
-US = {"phone_country_iso": "US", "phone_country_code": "+1"}
+US: dict[str, Any] = {"phone_country_iso": "US", "phone_country_code": "+1"}
 
-PEOPLE = [
+PEOPLE: list[dict[str, Any]] = [
     {"first_name": "José", "last_name": "Álvarez", "email": "jose@example.com"},
     {"first_name": "50% off_", "last_name": "Back\\slash"},
     {"first_name": "Say \"hi\"", "last_name": "O'Neil*"},
@@ -70,9 +71,11 @@ async def test_a_name_is_found_whatever_its_case_and_accents(people: Crm, term: 
         ("k\\s", "50% off_"), ("k\\", "50% off_"), ("ack\\sl", "50% off_"), ("\\\\", ""), ("o%f", ""),
         ('"hi', 'Say "hi"'), ('"hi"', 'Say "hi"'), ('i"', 'Say "hi"'), ('""', ""), ('"""', ""), ("l*", 'Say "hi"'),
         ("neil*", 'Say "hi"'), ("nei*", ""), ("o'n", 'Say "hi"'), ("o'", 'Say "hi"'), ("';--", ""),
-        ("rock and", "Rock AND Roll"), ("AND", "Rock AND Roll"), ("rock OR zz", ""), ("NOT", ""), ("near(", "Rock AND Roll"),
+        ("rock and", "Rock AND Roll"), ("AND", "Rock AND Roll"), ("rock OR zz", ""), ("NOT", ""),
+        ("near(", "Rock AND Roll"),
         ("(x", "Rock AND Roll"), ("x)", "Rock AND Roll"), ("a-b", "name_search : x"), ("-b", "name_search : x"),
-        ("^a", "name_search : x"), ("^a-b", "name_search : x"), ("name_search :", "name_search : x"), (": x", "name_search : x"),
+        ("^a", "name_search : x"), ("^a-b", "name_search : x"), ("name_search :", "name_search : x"),
+        (": x", "name_search : x"),
         ("{name}", ""), ("+-", ""), ("**", ""), ("NEAR(x y)", ""),
     ],
 )  # fmt: skip
@@ -92,11 +95,13 @@ async def test_the_best_match_comes_first_then_the_newest(people: Crm) -> None:
 
 
 async def test_sort_replaces_the_order_of_matches(people: Crm) -> None:
-    assert await people.found("ann", **{"$sort": {"first_name": 1}}) == ["Ann", "Annabel", "Joanne", "Lee"]
+    by_name: dict[str, Any] = {"$sort": {"first_name": 1}}
+    assert await people.found("ann", **by_name) == ["Ann", "Annabel", "Joanne", "Lee"]
 
 
 async def test_a_search_is_a_page(people: Crm) -> None:
-    status, page = await people.search("ann", **{"$limit": 2, "$skip": 1})
+    asked: dict[str, Any] = {"$limit": 2, "$skip": 1}
+    status, page = await people.search("ann", **asked)
     assert status == 200
     assert [contact["first_name"] for contact in page.pop("data")] == ["Ann", "Annabel"]
     assert page == {"total": 4, "limit": 2, "skip": 1}
@@ -105,8 +110,9 @@ async def test_a_search_is_a_page(people: Crm) -> None:
 @pytest.mark.parametrize(
     ("limit", "given"), [(None, 10), (-1, 10), ("abc", 10), (1000, 100), ("3", 3), (0, 0), (2.7, 2), ([], 10)]
 )
-async def test_the_limit_of_a_search_is_that_of_a_list(people: Crm, limit: object, given: int) -> None:
-    status, page = await people.search("ann", **{"$limit": limit})
+async def test_the_limit_of_a_search_is_that_of_a_list(people: Crm, limit: Any, given: int) -> None:
+    asked: dict[str, Any] = {"$limit": limit}
+    status, page = await people.search("ann", **asked)
     assert (status, page["limit"], page["total"]) == (200, given, 4)
 
 
@@ -133,7 +139,7 @@ async def test_a_phone_is_found_by_its_digits(people: Crm, term: str) -> None:
 
 async def test_a_phone_counts_in_its_country_or_where_none_is_stored(people: Crm) -> None:
     assert await people.found("20255501", "phone", **US) == ["Homeless", "Phone"]
-    great_britain = {"phone_country_iso": "GB", "phone_country_code": "+44"}
+    great_britain: dict[str, Any] = {"phone_country_iso": "GB", "phone_country_code": "+44"}
     assert await people.found("20255501", "phone", **great_britain) == ["British", "Homeless"]
 
 
@@ -141,7 +147,7 @@ async def test_a_search_by_phone_needs_country_and_code(people: Crm) -> None:
     refused(await people.search("202555", "phone"), 400, "phone_country_iso", "phone_country_code")
     refused(await people.search("202555", "phone", phone_country_iso="US"), 400, "phone_country_code")
     refused(await people.search("202555", "phone", phone_country_code="+1"), 400, "phone_country_iso")
-    wrong = {"phone_country_iso": "US", "phone_country_code": "+49"}
+    wrong: dict[str, Any] = {"phone_country_iso": "US", "phone_country_code": "+49"}
     refused(await people.search("202555", "phone", **wrong), 400, "phone_country_code")
     refused(await people.search("abc", "phone", **US), 400, "searchTerm")
 

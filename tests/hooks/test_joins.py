@@ -1,0 +1,61 @@
+"""Related records beside an id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apex import Context, MemoryService
+from apex.coerce import boolean
+from apex.service import BoundService
+from hooks.joins import join
+from tests.hooks.apps import notes
+
+PAGE = {"default": 10, "max": 10}
+
+
+async def library(asked: list[Any] | None = None, **options: Any) -> BoundService:
+    """Notes by author 1, by author 9 who is not there, and by nobody."""
+
+    def note(context: Context) -> None:
+        if asked is not None:
+            asked.append(context.params.query)
+
+    hook = join("author", service="authors", key="author_id", fields=("id", "name"), when="withAuthor")
+    service = notes({"after": {"find": [hook]}}, filters={"withAuthor": boolean}, **options)
+    service.app.use("authors", MemoryService(start_id=1), hooks={"before": {"find": [note]}})
+    await service.app.service("authors").create({"name": "Ada", "password": "secret"})
+    for author in (1, 9, None, 1):
+        await service.create({"author_id": author})
+    return service
+
+
+@pytest.mark.parametrize("paginate", [PAGE, False])
+async def test_each_row_gets_its_record_or_null(paginate: Any) -> None:
+    service = await library(paginate=paginate)
+    found = await service.find({"query": {"withAuthor": True}})
+    rows = found["data"] if paginate else found
+    ada = {"id": 1, "name": "Ada"}
+    assert [row["author"] for row in rows] == [ada, None, None, ada]
+
+
+async def test_nothing_is_joined_unless_it_is_asked_for() -> None:
+    service = await library(paginate=PAGE)
+    for query in ({}, {"withAuthor": False}):
+        assert all("author" not in row for row in (await service.find({"query": query}))["data"])
+
+
+async def test_a_page_is_joined_with_one_call() -> None:
+    asked: list[Any] = []
+    service = await library(asked, paginate=PAGE)
+    await service.find({"query": {"withAuthor": True}})
+    assert [query["id"] for query in asked] == [{"$in": [1, 9]}]
+    await service.find({"query": {"withAuthor": True, "author_id": None}})
+    assert len(asked) == 1
+
+
+async def test_a_row_without_the_key_is_left_alone() -> None:
+    service = await library(paginate=PAGE)
+    page = await service.find({"query": {"withAuthor": True, "$select": ["id"]}})
+    assert page["data"] == [{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}]

@@ -1,0 +1,65 @@
+"""The ``apex`` command in a process of its own, as an operator runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = [sys.executable, "-m", "apex"]
+SECONDS = 30
+VARIABLES = ("APEX_ENV", "APEX_SECRET", "APEX_APP", "APEX_PASSWORD", "DATABASE_URL", "HOST", "PORT")
+QUICK = {"APEX_ENV": "test"}
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The variables of this process less those that the app reads, with some of its own."""
+    return {**{name: value for name, value in os.environ.items() if name not in VARIABLES}, **variables}
+
+
+def apex(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | variables), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=SECONDS,
+    )  # fmt: skip
+
+
+@contextmanager
+def server(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running server with the URL it has printed; killed at the end, if it still runs."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | {"PORT": "0"} | variables), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process, printed_url(process)
+        finally:
+            process.kill()
+
+
+def printed_url(process: subprocess.Popen[str]) -> str:
+    """Waits for the line with the URL. Raises RuntimeError with what the process has to say instead."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in lines(process.stdout):
+        if match := re.fullmatch(r"Serving at (http://\S+)\n", line):
+            return match[1]
+    process.kill()
+    raise RuntimeError(f"the server does not serve: {process.stderr.read()}")
+
+
+def lines(stream: IO[str]) -> Iterator[str]:
+    """The lines of a stream until it ends, or until nothing has come for a while."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while selector.select(SECONDS) and (line := stream.readline()):
+            yield line

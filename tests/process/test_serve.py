@@ -1,0 +1,200 @@
+"""The server as a process: it starts, answers, stops, and keeps what it has acknowledged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import httpx2
+import pytest
+
+from tests.process.commands import SECONDS, apex, server
+
+ADMIN = {"strategy": "local", "email": "admin@example.com", "password": "apex-demo"}
+SECRET = "a-secret-of-tests-that-nobody-knows"
+
+
+def complaint(*arguments: str, **variables: str) -> str:
+    """The one line that a command says before it gives up."""
+    done = apex(*arguments, **{"PORT": "0"} | variables)
+    assert done.returncode > 0
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("apex: ")
+    return done.stderr.strip()
+
+
+def log_in(url: str) -> httpx2.Client:
+    token = httpx2.post(f"{url}/authentication", json=ADMIN).raise_for_status().json()["accessToken"]
+    return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=SECONDS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_demo_starts_answers_and_stops(sqlite_url: str, number: signal.Signals) -> None:
+    with server("demo", "--serve", DATABASE_URL=sqlite_url) as (process, url):
+        with log_in(url) as client:
+            page = client.get("/contacts?organization_id=456").raise_for_status().json()
+            assert "John" in {contact["first_name"] for contact in page["data"]}
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    path = sqlite_url.removeprefix("sqlite:///")
+    assert not os.path.exists(f"{path}-wal"), "the database was not closed"
+
+
+def test_the_demo_prints_a_command_that_works(sqlite_url: str) -> None:
+    with server("demo", "--serve", DATABASE_URL=sqlite_url) as (process, url):
+        assert process.stdout is not None
+        command = next(line for line in process.stdout if "curl" in line)
+        _, address, _, authorization, _ = command.split('"')
+        name, _, token = authorization.partition(": ")
+        response = httpx2.get(address, headers={name: token})
+    assert (response.status_code, address.startswith(url)) == (200, True)
+
+
+def test_the_second_start_is_quick_and_loads_nothing(migrated_sqlite_url: str) -> None:
+    first = apex("demo", DATABASE_URL=migrated_sqlite_url)
+    assert (first.returncode, first.stdout, first.stderr) == (0, "Demo data loaded.\n", "")
+    started = time.monotonic()
+    second = apex("demo", DATABASE_URL=migrated_sqlite_url)
+    print(f"started in {time.monotonic() - started:.2f} s")
+    assert (second.returncode, second.stdout, second.stderr) == (0, "Demo data is there.\n", "")
+
+
+def test_a_server_runs_on_postgresql(postgres_url: str) -> None:
+    with server("demo", "--serve", DATABASE_URL=postgres_url) as (process, url):
+        with log_in(url) as client:
+            assert client.get("/contacts/123").json()["first_name"] == "John"
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def test_a_server_in_production_needs_only_a_secret(migrated_sqlite_url: str) -> None:
+    variables = {"APEX_ENV": "production", "APEX_SECRET": SECRET, "DATABASE_URL": migrated_sqlite_url}
+    with server("serve", **variables) as (_, url):
+        assert httpx2.get(f"{url}/nope").json()["message"] == "Path /nope not found"
+
+
+def test_a_server_that_is_stopped_as_soon_as_it_serves_stops(migrated_sqlite_url: str) -> None:
+    with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, _):
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def test_a_server_finishes_the_requests_it_has(migrated_sqlite_url: str) -> None:
+    apex("demo", DATABASE_URL=migrated_sqlite_url)
+    with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as half:
+            half.sendall(b"POST /authentication HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
+            assert httpx2.get(f"{url}/nope").status_code == 404
+            process.terminate()
+            half.sendall(b"}")
+            assert half.recv(100).startswith(b"HTTP/1.1 401")
+        assert process.wait(SECONDS) == 0
+
+
+def test_a_killed_server_keeps_every_write_it_has_acknowledged(migrated_sqlite_url: str) -> None:
+    apex("demo", DATABASE_URL=migrated_sqlite_url)
+    acknowledged: list[int] = []
+    enough = threading.Event()
+
+    def write(client: httpx2.Client) -> None:
+        data = {"organization_id": 456, "first_name": "Kept"}
+        try:
+            while True:
+                acknowledged.append(client.post("/contacts", json=data).raise_for_status().json()["id"])
+                if len(acknowledged) >= 200:
+                    enough.set()
+        except httpx2.TransportError:
+            return
+
+    with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, url):
+        with log_in(url) as client, ThreadPoolExecutor(4) as threads:
+            writers = [threads.submit(write, client) for _ in range(4)]
+            assert enough.wait(SECONDS)
+            process.kill()
+        for writer in writers:
+            writer.result()
+    with server("serve", DATABASE_URL=migrated_sqlite_url) as (_, url), log_in(url) as client:
+        query = {"query": {"organization_id": 456, "first_name": "Kept", "$limit": 0}}
+        total = client.request("GET", "/contacts", json=query).json()["total"]
+        assert len(acknowledged) <= total <= len(acknowledged) + 4
+        assert client.get(f"/contacts/{acknowledged[-1]}").status_code == 200
+
+
+# What stops the start.
+
+
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [
+        (["serve"], "postgresql://user:p4ss@127.0.0.1:1/name"),
+        (["serve"], "sqlite:////proc/nowhere/apex.db"),
+        (["demo", "--serve"], "sqlite:////proc/nowhere/apex.db"),
+        (["token", "a@b.c"], "postgresql://user:p4ss@127.0.0.1:1/name"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_stops_the_start(command: list[str], url: str) -> None:
+    message = complaint(*command, DATABASE_URL=url)
+    assert "cannot be reached" in message
+    assert "p4ss" not in message
+
+
+def test_a_database_of_another_kind_stops_the_start() -> None:
+    message = complaint("serve", DATABASE_URL="mysql://user:p4ss@host/name")
+    assert message.endswith("database: must be sqlite:///file.db or postgresql://host/name")
+
+
+@pytest.mark.parametrize("command", [["serve"], ["token", "a@b.c"]])
+def test_a_database_that_is_not_migrated_stops_the_start(sqlite_url: str, command: list[str]) -> None:
+    assert complaint(*command, DATABASE_URL=sqlite_url) == ("apex: the database is not up to date: run 'apex migrate'")
+
+
+def test_a_database_of_a_newer_version_stops_the_start(migrated_sqlite_url: str) -> None:
+    with closing(sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert "cannot migrate: No such revision or branch '9999'" in complaint("serve", DATABASE_URL=migrated_sqlite_url)
+
+
+def test_an_unknown_key_stops_the_start(sqlite_url: str) -> None:
+    done = apex("--app", "tests.process.misconfigured:create_app", "serve", DATABASE_URL=sqlite_url)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "apex: Invalid configuration for test: prot: Unknown field. Did you mean 'port'?\n",
+    )
+
+
+@pytest.mark.parametrize("secret", ["", "only-for-development-never-for-production"])
+def test_production_without_a_secret_of_its_own_does_not_start(migrated_sqlite_url: str, secret: str) -> None:
+    message = complaint("serve", APEX_ENV="production", APEX_SECRET=secret, DATABASE_URL=migrated_sqlite_url)
+    assert "authentication.secret" in message
+    assert "set APEX_SECRET" in message
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        ({"PORT": "http"}, "PORT is 'http': it must be a number"),
+        ({"APEX_APP": "nowhere:create_app"}, "cannot load the application 'nowhere:create_app'"),
+        ({"HOST": "nowhere.invalid"}, "cannot listen on nowhere.invalid:0"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_stops_the_start(
+    migrated_sqlite_url: str, variables: dict[str, str], part: str
+) -> None:
+    assert part in complaint("serve", **{"DATABASE_URL": migrated_sqlite_url} | variables)
+
+
+def test_a_port_in_use_stops_the_start(migrated_sqlite_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = complaint("serve", "--port", str(port), DATABASE_URL=migrated_sqlite_url)
+    assert message == f"apex: cannot listen on localhost:{port}: Address already in use"

@@ -1,0 +1,196 @@
+"""The application: the registry of services, settings, setup and teardown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from apex.app import Apex
+from apex.context import Context
+
+Next = Callable[[], Awaitable[None]]
+
+
+class Echo:
+    """Notes when it is set up and torn down."""
+
+    def __init__(self, trace: list[Any] | None = None) -> None:
+        self.trace = [] if trace is None else trace
+
+    async def get(self, id: Any, params: Any) -> Any:
+        return id
+
+    async def setup(self, app: Apex, path: str) -> None:
+        await asyncio.sleep(0)
+        self.trace.append(("setup", path))
+
+    async def teardown(self, app: Apex, path: str) -> None:
+        await asyncio.sleep(0)
+        self.trace.append(("teardown", path))
+
+
+async def test_a_service_is_found_by_its_path() -> None:
+    app = Apex().use("/chat/rooms/", Echo())
+    for path in ("chat/rooms", "/chat/rooms", "chat/rooms/"):
+        assert await app.service(path).get(1) == 1
+    assert app.service("chat/rooms").path == "chat/rooms"
+
+
+def test_the_root_is_a_path() -> None:
+    app = Apex().use("/", Echo())
+    assert app.service("/") is app.service("") is app.services["/"]
+
+
+def test_an_unknown_path_is_a_lookup_error() -> None:
+    for path in ("nothing", "__class__", "toString", ""):
+        with pytest.raises(LookupError, match="Can not find service"):
+            Apex().service(path)
+
+
+def test_a_path_is_a_text() -> None:
+    path: Any
+    for path in (None, 5, ["a"]):
+        with pytest.raises(ValueError, match="is not a valid service path"):
+            Apex().use(path, Echo())
+
+
+def test_a_path_is_taken_once() -> None:
+    app = Apex().use("notes", Echo())
+    first = app.service("notes")
+    with pytest.raises(ValueError, match="Path notes already exists"):
+        app.use("/notes/", Echo())
+    assert app.service("notes") is first
+
+
+def test_paths_are_looked_up_with_placeholders_and_id() -> None:
+    app = Apex().use("groups/:group/members", Echo())
+    match = app.lookup(["groups", "7", "members", "9"])
+    assert match is not None
+    assert (match.target.path, match.route, match.id) == ("groups/:group/members", {"group": "7"}, "9")
+    assert app.lookup(["groups"]) is None
+
+
+async def test_a_removed_service_is_torn_down_and_gone() -> None:
+    trace: list[Any] = []
+    app = Apex().use("notes", Echo(trace))
+    service = app.service("notes")
+    assert await app.unuse("/notes/") is service
+    assert (trace, app.lookup(["notes"]), dict(app.services)) == ([("teardown", "notes")], None, {})
+    app.use("notes", Echo())
+    with pytest.raises(LookupError):
+        await app.unuse("other")
+
+
+async def test_a_default_service_is_made_when_it_is_asked_for() -> None:
+    app = Apex()
+    app.default_service = lambda path: Echo([path])
+    service = app.service("/made/up/")
+    assert (service.trace, await service.get(1)) == (["made/up"], 1)
+    assert app.service("made/up") is service
+
+
+def test_settings_are_flat() -> None:
+    app = Apex({"port": 1}).set("name", "x")
+    assert (app.get("port"), app.get("name"), app.get("missing")) == (1, "x", None)
+
+
+def test_configure_hands_over_the_app() -> None:
+    app = Apex()
+    assert app.configure(lambda configured: configured.set("done", configured)) is app
+    assert app.get("done") is app
+
+
+async def test_services_are_set_up_and_torn_down_in_their_order() -> None:
+    trace: list[Any] = []
+    app = Apex()
+    for path in ("b", "a", "c"):
+        app.use(path, Echo(trace))
+    assert await app.setup() is app
+    assert await app.teardown() is app
+    assert trace == [(step, path) for step in ("setup", "teardown") for path in ("b", "a", "c")]
+
+
+async def test_a_service_registered_after_setup_is_set_up() -> None:
+    trace: list[Any] = []
+    app = await Apex().setup()
+    app.use("late", Echo(trace))
+    while not trace:
+        await asyncio.sleep(0)
+    assert trace == [("setup", "late")]
+
+
+async def test_a_service_registered_by_a_setup_hook_is_set_up_once() -> None:
+    trace: list[Any] = []
+
+    async def register(context: Context, next: Next) -> None:
+        context.app.use("early", Echo(trace))
+        await next()
+
+    await Apex().hooks({"setup": [register]}).setup()
+    await asyncio.sleep(0)
+    assert trace == [("setup", "early")]
+
+
+async def test_a_service_registered_after_teardown_waits_for_setup() -> None:
+    trace: list[Any] = []
+    app = await (await Apex().setup()).teardown()
+    app.use("later", Echo(trace))
+    await asyncio.sleep(0)
+    assert trace == []
+
+
+async def test_lifecycle_hooks_run_around_all_services() -> None:
+    trace: list[Any] = []
+
+    async def hook(context: Context, next: Next) -> None:
+        trace.append(f"{context.method} >")
+        await next()
+        trace.append(f"< {context.method}")
+
+    app = Apex().use("a", Echo(trace)).hooks({"setup": [hook], "teardown": hook})
+    await (await app.setup()).teardown()
+    assert trace == ["setup >", ("setup", "a"), "< setup", "teardown >", ("teardown", "a"), "< teardown"]
+
+
+async def test_a_setup_that_fails_is_told() -> None:
+    class Broken(Echo):
+        async def setup(self, app: Apex, path: str) -> None:
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await Apex().use("a", Broken()).setup()
+
+
+def test_lifecycle_hooks_are_registered_apart() -> None:
+    with pytest.raises(ValueError, match="'before' is not a lifecycle hook"):
+        Apex().hooks({"setup": [], "before": []})
+
+
+async def test_another_app_brings_its_services_along() -> None:
+    trace: list[Any] = []
+    inner = Apex().use("notes", Echo(trace)).use("/", Echo(trace))
+    app = Apex().use("v1", inner)
+    assert app.service("v1/notes") is inner.service("notes")
+    assert app.service("v1") is inner.service("/")
+    await app.setup()
+    assert trace == [("setup", "v1/notes"), ("setup", "v1")]
+
+
+async def test_an_app_inside_another_shares_hooks_and_events() -> None:
+    heard: list[str] = []
+    inner = Apex().use("notes", Echo()).hooks({"before": lambda context: heard.append("inner")})
+    app = Apex().use("v1", inner).hooks({"before": lambda context: heard.append("outer")})
+    inner.service("notes").on("shouted", heard.append)
+    await app.service("v1/notes").get(1)
+    app.service("v1/notes").emit("shouted", "event")
+    assert heard == ["inner", "event"]
+
+
+async def test_an_app_without_a_transport_says_so() -> None:
+    async def nothing(*args: Any) -> Any: ...
+
+    with pytest.raises(RuntimeError, match="The app has no transport"):
+        await Apex()({"type": "http"}, nothing, nothing)

@@ -1,0 +1,162 @@
+"""The query language: what a dict becomes, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apex import coerce
+from apex.encoding import encode
+from apex.errors import BadRequest
+from apex.query import EVERYTHING, OPERATORS, PATTERNS, Compare, Junction, Query, Syntax, every, scope_predicate
+
+FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
+SYNTAX = Syntax(FIELDS, OPERATORS | PATTERNS, {"$deep": coerce.boolean})
+ANYTHING = Syntax()
+
+KEYS = st.sampled_from([
+    *FIELDS, *OPERATORS, *PATTERNS, "$limit", "$skip", "$sort", "$select", "$or", "$and", "$deep", "$foo", "nme", "$",
+    "message", "errors",
+]) | st.text(max_size=3)  # fmt: skip
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["1", "-1", "a%", "\\", "12abc"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+QUERIES = st.dictionaries(KEYS, VALUES, max_size=5)
+
+
+@given(st.sampled_from([SYNTAX, ANYTHING]), QUERIES)
+def test_any_query_is_parsed_or_a_bad_request(syntax: Syntax, asked: dict[str, Any]) -> None:
+    try:
+        query = syntax.parse(asked)
+    except BadRequest:
+        return
+    assert set(query) == set(asked)
+
+
+@given(st.sampled_from([SYNTAX, ANYTHING]), QUERIES)
+def test_a_parsed_query_is_its_own_parse(syntax: Syntax, asked: dict[str, Any]) -> None:
+    try:
+        query = syntax.parse(asked)
+    except BadRequest:
+        return
+    assert syntax.parse(query) is query
+
+
+@given(QUERIES)
+def test_what_was_asked_parses_to_the_same(asked: dict[str, Any]) -> None:
+    try:
+        query = SYNTAX.parse(asked)
+    except BadRequest:
+        return
+    again = SYNTAX.parse(dict(query))
+    assert (again.where, again.limit, again.skip, again.sort) == (query.where, query.limit, query.skip, query.sort)
+
+
+def test_an_empty_query_matches_everything() -> None:
+    assert SYNTAX.parse({}) == Query({}, EVERYTHING)
+
+
+def test_a_query_is_a_mapping_with_typed_values() -> None:
+    query = SYNTAX.parse({"age": {"$gt": "5"}, "name": "x", "$limit": "3", "$deep": "true"})
+    assert dict(query) == {"age": {"$gt": 5}, "name": "x", "$limit": 3, "$deep": True}
+    assert query.where == every(Compare("age", "$gt", 5), Compare("name", "$eq", "x"))
+
+
+def test_a_query_cannot_be_changed() -> None:
+    query = SYNTAX.parse({"name": "x"})
+    with pytest.raises(TypeError):
+        query["name"] = "y"  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        query.limit = 1  # type: ignore[misc]
+
+
+def test_a_query_can_be_narrowed() -> None:
+    query = SYNTAX.parse({"$or": [{"name": "a"}, {"name": "b"}], "$limit": 5})
+    narrowed = query.narrow(Compare("age", "$eq", 1))
+    assert narrowed.where == Junction("and", (Compare("age", "$eq", 1), query.where))
+    assert (narrowed.limit, dict(narrowed)) == (5, dict(query))
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(5, 5), ("5", 5), ("12abc", 12), (2.9, 2), (0, 0), (-1, None), ("abc", None), ("", None), (None, None),
+     (True, None), ([5], None), ("9" * 30, 2**63 - 1)],
+)  # fmt: skip
+def test_limits_are_read_as_feathers_reads_them(limit: Any, expected: int | None) -> None:
+    assert SYNTAX.parse({"$limit": limit}).limit == expected
+
+
+def test_sort_and_select_keep_their_order() -> None:
+    query = SYNTAX.parse({"$sort": {"name": "-1", "age": 1}, "$select": ["name", "age", "name"]})
+    assert (query.sort, query.select) == ((("name", -1), ("age", 1)), ("name", "age"))
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "near"),
+    [
+        ({"nmae": 1}, "nmae", "name"),
+        ({"$sort": {"emial": 1}}, "emial", "email"),
+        ({"$select": ["ages"]}, "ages", "age"),
+        ({"$or": [{"nam": 1}]}, "nam", "name"),
+        ({"$limti": 1}, "$limti", "$limit"),
+        ({"age": {"$gte_": 1}}, "$gte_", "$gte"),
+        ({"$or": [{"$orr": 1}]}, "$orr", "$or"),
+    ],
+)
+def test_an_unknown_name_gets_a_suggestion(query: dict[str, Any], field: str, near: str) -> None:
+    with pytest.raises(BadRequest, match=re.escape(f"Did you mean '{near}'?")) as raised:
+        SYNTAX.parse(query)
+    assert list(raised.value.errors) == [field]
+
+
+def test_a_name_like_no_other_gets_none() -> None:
+    with pytest.raises(BadRequest, match=r"^Unknown field 'zzz'$"):
+        SYNTAX.parse({"zzz": 1})
+    with pytest.raises(BadRequest, match=r"^Invalid filter value \$zzz$"):
+        SYNTAX.parse({"$zzz": 1})
+
+
+def test_an_error_names_the_field_and_the_rule() -> None:
+    with pytest.raises(BadRequest) as raised:
+        SYNTAX.parse({"age": {"$gt": "old"}})
+    assert raised.value.errors == {"age": "must be an integer of at most 64 bits"}
+
+
+def test_what_the_caller_wrote_does_not_shape_the_error() -> None:
+    with pytest.raises(BadRequest, match=r"Invalid query parameter \$foo") as raised:
+        ANYTHING.parse({"$or": [{"message": "mine", "errors": 5, "$foo": 1}]})
+    assert raised.value.data == {"message": "mine", "errors": 5, "$foo": 1}
+    assert encode(raised.value.to_dict())
+
+
+def test_a_query_must_be_an_object() -> None:
+    query: Any
+    for query in ([], [1], "a=1", 5):
+        with pytest.raises(BadRequest, match="The query must be an object"):
+            SYNTAX.parse(query)
+
+
+def test_operators_of_patterns_are_for_text() -> None:
+    assert SYNTAX.parse({"name": {"$like": "a%"}}).where == Compare("name", "$like", "a%")
+    with pytest.raises(BadRequest, match=r"age \$like needs a text"):
+        SYNTAX.parse({"age": {"$like": "5"}})
+
+
+def test_without_fields_any_name_is_taken() -> None:
+    query = ANYTHING.parse({"any.thing": [1], "other": {"$in": [1, "a", None]}})
+    assert query["any.thing"] == [1]
+
+
+def test_a_scope_is_a_value_or_a_list_of_values() -> None:
+    assert scope_predicate({}) == EVERYTHING
+    assert scope_predicate({"a": 1}) == scope_predicate({"a": [1]}) == Compare("a", "$eq", 1)
+    assert scope_predicate({"a": [1, 2]}) == Compare("a", "$in", [1, 2])
+    assert scope_predicate({"a": []}) == Compare("a", "$in", [])
+    assert scope_predicate({"a": 1, "b": None}) == every(Compare("a", "$eq", 1), Compare("b", "$eq", None))

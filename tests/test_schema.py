@@ -1,0 +1,219 @@
+"""Schemas: what create, update and patch are given, and what is said about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apex import Apex, Context, MemoryService, Params, Schema, Service, rest, validate_data, validate_query
+from apex.coerce import integer, text
+from apex.errors import BadRequest
+from apex.query import Query
+from apex.schema import Email, Text, ValidationError, fields, load, validate
+from tests.serving import calling
+
+
+class Address(Schema):
+    street = Text(required=True, max=10)
+    value = fields.Integer()
+
+
+class Person(Schema):
+    create_only = ("company",)
+
+    id = fields.Integer(dump_only=True)
+    name = Text(required=True, max=5)
+    age = fields.Integer(strict=True)
+    email = Email(max=50, allow_none=True)
+    company = fields.Integer()
+    role = fields.String(load_default="member", validate=validate.OneOf(["member", "admin"]))
+    home = fields.Nested(Address)
+    others = fields.List(fields.Nested(Address))
+    extra = fields.Dict(keys=fields.String(), values=fields.Integer())
+
+
+class Echo(Service):
+    methods = ("create", "update", "patch", "rename")
+
+    async def create(self, data: Any, params: Params) -> Any:
+        return data
+
+    async def update(self, id: Any, data: Any, params: Params) -> Any:
+        return data
+
+    async def patch(self, id: Any, data: Any, params: Params) -> Any:
+        return data
+
+    async def rename(self, data: Any, params: Params) -> Any:
+        return data
+
+
+def people(schemas: Any = Person) -> Any:
+    hooks = {"before": {"all": [validate_data(schemas, "Invalid person")]}}
+    return Apex().use("people", Echo(), hooks=hooks).service("people")
+
+
+async def errors_of(data: Any, method: str = "create") -> dict[str, str]:
+    with pytest.raises(BadRequest) as caught:
+        await people().run(method, id=1, data=data)
+    assert caught.value.message == "Invalid person"
+    return dict(caught.value.errors)
+
+
+async def test_data_becomes_what_the_schema_makes_of_it() -> None:
+    data = {"name": " Ann ", "age": 5}
+    assert await people().create(data) == {"name": "Ann", "age": 5, "role": "member"}
+    assert data == {"name": " Ann ", "age": 5}
+
+
+async def test_one_class_serves_create_update_and_patch() -> None:
+    assert await people().update(1, {"name": "Ann"}) == {"name": "Ann", "role": "member"}
+    assert await people().patch(1, {"age": 6}) == {"age": 6}
+    assert await people().patch(1, {}) == {}
+    for method in ("create", "update"):
+        assert await errors_of({}, method) == {"name": "Missing data for required field."}
+
+
+async def test_a_patch_may_not_change_what_create_has_set() -> None:
+    assert (await people().create({"name": "Ann", "company": 1}))["company"] == 1
+    assert await errors_of({"company": 2}, "patch") == {"company": "Can only be set on create"}
+
+
+async def test_everything_that_is_wrong_is_said_at_once() -> None:
+    data = {"id": 1, "name": "Annabel", "age": "x", "nmae": 1, "email": "x", "role": "king"}
+    assert await errors_of(data) == {
+        "id": "Is set by the server: leave it out",
+        "name": "Must have at most 5 characters",
+        "age": "Not a valid integer.",
+        "nmae": "Unknown field. Did you mean 'name'?",
+        "email": "Invalid email format",
+        "role": "Must be one of: member, admin.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "sentence"),
+    [
+        ({"home": {"steret": "x", "street": "x"}}, "home.steret", "Unknown field. Did you mean 'street'?"),
+        ({"home": {}}, "home.street", "Missing data for required field."),
+        ({"home": {"street": "x", "value": "x"}}, "home.value", "Not a valid integer."),
+        ({"home": 1}, "home", "Invalid input type."),
+        ({"others": [{"street": "x"}, {"street": ""}]}, "others.1.street", "Must not be empty"),
+        ({"others": [{"street": "x", "steret": "x"}]}, "others.0.steret", "Unknown field. Did you mean 'street'?"),
+        ({"extra": {"a": "x"}}, "extra.a", "Not a valid integer."),
+    ],
+)
+async def test_what_is_wrong_inside_is_named_by_its_path(data: Any, path: str, sentence: str) -> None:
+    assert await errors_of({"name": "Ann", **data}) == {path: sentence}
+
+
+async def test_a_field_may_be_called_value() -> None:
+    class Setting(Schema):
+        value = fields.Integer(required=True)
+
+    with pytest.raises(BadRequest) as caught:
+        load(Setting(), {"value": "x"}, "Invalid")
+    assert caught.value.errors == {"value": "Not a valid integer."}
+
+
+async def test_each_record_of_a_list_is_checked() -> None:
+    assert [row["name"] for row in await people().create([{"name": "Ann"}, {"name": "Bo"}])] == ["Ann", "Bo"]
+    assert await errors_of([{"name": "Ann"}, {"name": ""}, 1]) == {
+        "1.name": "Must not be empty",
+        "2": "Invalid input type.",
+    }
+
+
+@pytest.mark.parametrize("data", [None, 1, "x", True])
+async def test_data_must_be_an_object(data: Any) -> None:
+    with pytest.raises(BadRequest, match="Invalid person: the body must be a JSON object"):
+        await people().create(data)
+
+
+@pytest.mark.parametrize("method", ["update", "patch"])
+async def test_create_alone_takes_a_list(method: str) -> None:
+    with pytest.raises(BadRequest, match="the body must be a JSON object"):
+        await people().run(method, id=1, data=[{"name": "Ann"}])
+
+
+async def test_a_mapping_names_a_schema_for_each_method() -> None:
+    class Name(Schema):
+        name = Text(required=True, max=5)
+
+    service = people({"create": Person, "rename": Name})
+    assert await service.rename({"name": "Ann"}) == {"name": "Ann"}
+    assert await service.patch(1, {"whatever": 1}) == {"whatever": 1}
+    with pytest.raises(BadRequest):
+        await service.rename({"name": "Ann", "age": 1})
+
+
+async def test_a_rule_for_the_whole_record_is_named_data() -> None:
+    from marshmallow import validates_schema
+
+    class Strict(Person):
+        @validates_schema
+        def no_ann(self, data: Any, **options: Any) -> None:
+            if data.get("name") == "Ann":
+                raise ValidationError("No Ann here")
+
+    with pytest.raises(BadRequest) as caught:
+        await people(Strict).create({"name": "Ann"})
+    assert caught.value.errors == {"data": "No Ann here"}
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (1, "Must be a string"),
+        (None, "Field may not be null."),
+        ({"$ne": 1}, "Must be a string"),
+        ("", "Must not be empty"),
+        (" \t\n", "Must not be empty"),
+        ("a\0b", "Must not contain NUL characters"),
+        ("abcdef", "Must have at most 5 characters"),
+    ],
+)
+async def test_text_is_trimmed_and_bounded(value: Any, sentence: str) -> None:
+    assert await errors_of({"name": value}) == {"name": sentence}
+
+
+async def test_text_is_measured_after_trimming() -> None:
+    assert (await people().create({"name": "  abcde  "}))["name"] == "abcde"
+
+
+@pytest.mark.parametrize("value", ["a@b.co", "a+b@b.co", "jürgen@exämple.de", None])
+async def test_addresses_are_taken(value: str | None) -> None:
+    assert (await people().create({"name": "Ann", "email": value}))["email"] == value
+
+
+@pytest.mark.parametrize("value", ["", "a", "a@", "@b.co", "a b@b.co", "a@b", "a@b..co", "a@b.co,c@d.co", "a@b.co\n.x"])
+async def test_what_is_no_address_is_refused(value: str) -> None:
+    assert list(await errors_of({"name": "Ann", "email": value})) == ["email"]
+
+
+async def test_errors_reach_the_client_as_a_map() -> None:
+    hooks = {"before": {"create": [validate_data(Person, "Invalid person")]}}
+    async with calling(Apex().configure(rest).use("people", Echo(), hooks=hooks)) as client:
+        response = await client.post("/people", json={"age": 1.5})
+    assert (response.status_code, response.text) == (
+        400,
+        '{"name":"BadRequest","message":"Invalid person","code":400,"className":"bad-request","errors":'
+        '{"name":"Missing data for required field.","age":"Not a valid integer."}}',
+    )
+
+
+async def test_a_query_is_checked_before_any_work_is_done() -> None:
+    seen: list[Any] = []
+
+    def work(context: Context) -> None:
+        seen.append(context.params.query)
+
+    service = MemoryService(fields={"id": integer, "name": text})
+    app = Apex().configure(rest).use("people", service, hooks={"before": {"all": [validate_query, work]}})
+    async with calling(app) as client:
+        refused = await client.get("/people?nmae=Ann&id[$gt]=1")
+        assert (refused.status_code, refused.json()["errors"]) == (400, {"nmae": "Unknown. Did you mean 'name'?"})
+        assert (await client.get("/people?id[$gt]=1")).status_code == 200
+    assert [type(query) for query in seen] == [Query]
+    assert seen[0]["id"] == {"$gt": 1}

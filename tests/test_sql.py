@@ -1,0 +1,267 @@
+"""The adapter for SQL databases beyond the contract: defaults, keys, broken rules, units of work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Computed,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    select,
+)  # fmt: skip
+
+from apex.app import Apex
+from apex.errors import BadRequest, Conflict, NotFound
+from apex.service import BoundService
+from apex.sql import Json, SQLService, database
+
+METADATA = MetaData()
+TEAMS = Table("teams", METADATA, Column("id", Integer, primary_key=True), Column("motto", Text, server_default="go"))
+PEOPLE = Table(
+    "people",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(20), nullable=False),
+    Column("email", Text),
+    Column("age", Integer, CheckConstraint("age >= 0")),
+    Column("team_id", ForeignKey("teams.id")),
+    Column("status", Text, nullable=False, server_default="new"),
+    Column("score", Integer, default=7),
+    Column("token", Text, default=lambda: "made"),
+    Column("extra", Json),
+    Column("loud", Text, Computed("upper(name)", persisted=True)),
+    UniqueConstraint("name", "age"),
+    UniqueConstraint("email", name="one_email"),
+)
+KEYS = Table("keys", METADATA, Column("id", Uuid, primary_key=True, default=uuid4), Column("name", Text))
+CODES = Table("codes", METADATA, Column("code", String(5), primary_key=True), Column("name", Text))
+
+
+@asynccontextmanager
+async def running(url: str) -> AsyncIterator[Apex]:
+    app = Apex().configure(database(url))
+    app.use("teams", SQLService(TEAMS, multi=True))
+    app.use("people", SQLService(PEOPLE, multi=True, operators=["$like"]))
+    app.use("keys", SQLService(KEYS, multi=True)).use("codes", SQLService(CODES, id="code", multi=True))
+    await app.setup()
+    try:
+        await app.get("database").create_all(METADATA)
+        yield app
+    finally:
+        await app.teardown()
+
+
+async def count(service: BoundService) -> int:
+    return len(await service.find())
+
+
+async def test_defaults_of_python_and_of_the_database_are_filled_in(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        ann = await app.service("people").create({"name": "Ann"})
+        assert (ann["status"], ann["score"], ann["token"], ann["age"]) == ("new", 7, "made", None)
+
+
+async def test_defaults_are_filled_in_row_by_row(empty_url: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": "a"},
+        {"name": "b", "status": "old"},
+        {"name": "c", "score": 1},
+        {"name": "d"},
+    ]
+    async with running(empty_url) as app:
+        created = await app.service("people").create(rows)
+        assert [row["name"] for row in created] == ["a", "b", "c", "d"]
+        assert [row["status"] for row in created] == ["new", "old", "new", "new"]
+        assert [row["score"] for row in created] == [7, 7, 1, 7]
+
+
+async def test_null_is_not_replaced_by_a_default(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        assert (await app.service("people").create({"name": "a", "score": None}))["score"] is None
+        assert (await app.service("teams").create([{"motto": None}, {}]))[0]["motto"] is None
+
+
+async def test_a_table_may_fill_in_everything(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        assert await app.service("teams").create({}) == {"id": 1, "motto": "go"}
+        assert [row["id"] for row in await app.service("teams").create([{}, {}])] == [2, 3]
+
+
+async def test_rows_of_different_shapes_are_stored_together_or_not_at_all(empty_url: str) -> None:
+    rows = [{"name": "a"}, {"name": "b", "status": "old"}, {"name": "c", "age": -1, "status": "old"}]
+    async with running(empty_url) as app:
+        with pytest.raises(BadRequest):
+            await app.service("people").create(rows)
+        assert await count(app.service("people")) == 0
+
+
+async def test_computed_columns_are_neither_seen_nor_written(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        assert "loud" not in await app.service("people").create({"name": "Ann"})
+        for call in (app.service("people").create({"name": "a", "loud": "x"}),
+                     app.service("people").find({"query": {"loud": "ANN"}})):  # fmt: skip
+            with pytest.raises(BadRequest, match="loud"):
+                await call
+
+
+async def test_a_key_may_be_made_by_python(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        rows = await app.service("keys").create([{"name": str(number)} for number in range(20)])
+        assert [row["name"] for row in rows] == [str(number) for number in range(20)]
+        assert (await app.service("keys").get(str(rows[3]["id"])))["name"] == "3"
+        found = await app.service("keys").find({"query": {"id": {"$in": [str(row["id"]) for row in rows[:2]]}}})
+        assert {row["id"] for row in found} == {row["id"] for row in rows[:2]}
+
+
+async def test_a_key_of_another_type_is_not_found(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        for path, ids in (("keys", ("5", 5, UUID(int=1), "")), ("codes", (5, "", "longer than five", "a\0"))):
+            for id in ids:
+                with pytest.raises(NotFound):
+                    await app.service(path).get(id)  # type: ignore[arg-type]
+
+
+async def test_a_key_may_be_text(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        rows = await app.service("codes").create([{"code": "b"}, {"code": "a"}, {"code": "5"}])
+        assert [row["code"] for row in rows] == ["b", "a", "5"]
+        assert (await app.service("codes").patch("5", {"name": "five"}))["name"] == "five"
+
+
+async def test_what_is_taken_is_a_conflict_that_names_the_fields(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        people = app.service("people")
+        await people.create({"name": "Ann", "age": 1, "email": "a@b.c"})
+        for data, fields in (
+            ({"name": "Ann", "age": 1}, ["name", "age"]),
+            ({"name": "x", "email": "a@b.c"}, ["email"]),
+        ):
+            with pytest.raises(Conflict, match=", ".join(fields)) as raised:
+                await people.create(data)
+            assert raised.value.errors == dict.fromkeys(fields, "is taken")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({}, "name is required"),
+        ({"name": "a", "status": None}, "status must be a string"),
+        ({"name": "a", "age": -1}, "has a value that is not allowed"),
+        ({"name": "a", "team_id": 99}, "refers to a record that does not exist"),
+        ({"name": "x" * 21}, "name must have at most 20 characters"),
+    ],
+)
+async def test_a_broken_rule_is_a_bad_request(empty_url: str, data: dict[str, Any], sentence: str) -> None:
+    async with running(empty_url) as app:
+        with pytest.raises(BadRequest, match=sentence):
+            await app.service("people").create(data)
+        id = (await app.service("people").create({"name": "a"}))["id"]
+        if data:
+            with pytest.raises(BadRequest, match=sentence):
+                await app.service("people").patch(id, data)
+
+
+async def test_postgresql_names_the_field_of_a_broken_reference_or_check(postgres_url: str) -> None:
+    async with running(postgres_url) as app:
+        for data in ({"team_id": 99}, {"age": -1}):
+            with pytest.raises(BadRequest) as raised:
+                await app.service("people").create({"name": "a", **data})
+            assert list(raised.value.errors) == list(data)
+
+
+async def test_a_record_that_is_referred_to_stays(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        team = await app.service("teams").create({})
+        await app.service("people").create({"name": "Ann", "team_id": team["id"]})
+        with pytest.raises(BadRequest, match="is still referred to"):
+            await app.service("teams").remove(team["id"])
+        assert await count(app.service("teams")) == 1
+
+
+async def test_patterns_are_not_for_json(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        with pytest.raises(BadRequest, match="extra does not hold text"):
+            await app.service("people").find({"query": {"extra": {"$like": "%"}}})
+
+
+async def test_services_share_a_unit_of_work(empty_url: str) -> None:
+    async with running(empty_url) as app:
+
+        async def unit() -> None:
+            async with app.get("database").transaction():
+                team = await app.service("teams").create({})
+                await app.service("people").create({"name": "Ann", "age": 1, "team_id": team["id"]})
+                await app.service("people").create({"name": "Ann", "age": 1})
+
+        with pytest.raises(Conflict):
+            await unit()
+        assert (await count(app.service("teams")), await count(app.service("people"))) == (0, 0)
+
+
+async def test_calls_at_the_same_time_all_arrive(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        people = app.service("people")
+        await asyncio.gather(*(people.create({"name": str(number)}) for number in range(50)))
+        await asyncio.gather(
+            *(people.patch(None, {"age": number}, {"query": {"name": str(number)}}) for number in range(50))
+        )
+        assert sorted(row["age"] for row in await people.find()) == list(range(50))
+
+
+async def test_queries_of_many_shapes_are_answered(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        people = app.service("people")
+        people.service.statements.size = 3
+        await people.create({"name": "Ann", "age": 5})
+        for depth in range(1, 8):
+            query: dict[str, Any] = {"$or": [{"age": number} for number in range(depth)]}
+            assert len(await people.find({"query": query})) == (depth > 5)
+
+
+async def test_any_statement_may_be_run(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        await app.service("people").create({"name": "Ann", "extra": {"a": [1]}})
+        rows = await app.get("database").execute(select(PEOPLE.c.loud, PEOPLE.c.extra))
+        assert rows == [{"loud": "ANN", "extra": {"a": [1]}}]
+
+
+async def test_an_app_can_be_set_up_again(empty_url: str) -> None:
+    app = Apex().configure(database(empty_url)).use("teams", SQLService(TEAMS))
+    for expected in (0, 1):
+        await app.setup()
+        await app.get("database").create_all(METADATA)
+        assert await count(app.service("teams")) == expected
+        await app.service("teams").create({})
+        await app.teardown()
+
+
+def test_a_database_url_must_be_one() -> None:
+    for url in ("", "nothing", "mysql://user:s3cret@host/db", "sqlite://", "sqlite:///:memory:", "://s3cret"):
+        with pytest.raises(ValueError, match=r"database URL|URL must be") as raised:
+            database(url)(Apex())
+        assert "s3cret" not in str(raised.value)
+
+
+async def test_a_service_needs_a_table_and_a_database() -> None:
+    with pytest.raises(TypeError, match="SQLService needs a table"):
+        SQLService()
+    with pytest.raises(LookupError, match=r"Service 'teams' needs a database: app.configure\(database\(url\)\)"):
+        await Apex().use("teams", SQLService(TEAMS)).setup()
+    with pytest.raises(RuntimeError, match="no database before the app is set up"):
+        await Apex().use("teams", SQLService(TEAMS)).service("teams").find()
+    with pytest.raises(TypeError, match="Unknown option 'pagination'"):
+        SQLService(TEAMS, pagination={})
