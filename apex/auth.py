@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from apex.app import Apex
 from apex.context import Context, Params
-from apex.errors import BadRequest, NotAuthenticated, NotFound
+from apex.errors import BadRequest, Conflict, NotAuthenticated, NotFound
 from apex.passwords import Passwords
 from apex.service import Service
 from apex.tokens import Tokens
@@ -106,12 +107,15 @@ class AuthenticationService(Service):
         """Makes a token worthless at once, and forgets those that have expired by themselves."""
         now = int(time.time())
         self.revoked = {jti: expiry for jti, expiry in self.revoked.items() if expiry > now}
-        known = claims["jti"] in self.revoked
+        if self._revocations is not None:
+            await self._keep(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
         self.revoked[claims["jti"]] = claims["exp"]
-        if self._revocations is not None and not known:
-            store = self.app.service(self._revocations)
-            await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
-            await store.create({"jti": claims["jti"], "expires_at": datetime.fromtimestamp(claims["exp"], UTC)})
+
+    async def _keep(self, jti: str, expires_at: datetime) -> None:
+        store = self.app.service(self._revocations or "")
+        await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
+        with suppress(Conflict):  # Logged out twice at the same moment.
+            await store.create({"jti": jti, "expires_at": expires_at})
 
     def _strategy(self, authentication: Any, allowed: tuple[str, ...]) -> Strategy:
         name = authentication.get("strategy") if isinstance(authentication, Mapping) else None

@@ -14,7 +14,7 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from apex.config import ConfigError
@@ -61,8 +61,9 @@ def _explained(url: str) -> Iterator[None]:
         yield
     except (CommandError, RevisionError) as error:
         raise ConfigError(f"cannot migrate: {error}") from None
-    except (OperationalError, OSError) as error:
-        if getattr(error, "statement", None) is not None:
+    except (DatabaseError, OSError) as error:
+        is_no_database = getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_NOTADB"
+        if getattr(error, "statement", None) is not None and not is_no_database:
             raise
         shown = make_url(url).set(query={}).render_as_string(hide_password=True)
         reason = str(getattr(error, "orig", error)).partition("\n")[0]

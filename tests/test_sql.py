@@ -265,3 +265,16 @@ async def test_a_service_needs_a_table_and_a_database() -> None:
         await Apex().use("teams", SQLService(TEAMS)).service("teams").find()
     with pytest.raises(TypeError, match="Unknown option 'pagination'"):
         SQLService(TEAMS, pagination={})
+
+
+async def test_text_is_ordered_by_code_point_whatever_the_collation(postgres_url: str) -> None:
+    words = Table(
+        "words", MetaData(), Column("id", Integer, primary_key=True), Column("name", Text(collation="und-x-icu"))
+    )
+    app = Apex().configure(database(postgres_url)).use("words", SQLService(words, multi=True))
+    await app.setup()
+    await app.get("database").create_all(words.metadata)
+    await app.service("words").create([{"name": name} for name in ("b", "é", "Z", "a", "_")])
+    found = await app.service("words").find({"query": {"name": {"$lt": "é"}, "$sort": {"name": 1}}})
+    assert [row["name"] for row in found] == ["Z", "_", "a", "b"]
+    await app.teardown()
