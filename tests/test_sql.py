@@ -277,4 +277,6 @@ async def test_text_is_ordered_by_code_point_whatever_the_collation(postgres_url
     await app.service("words").create([{"name": name} for name in ("b", "é", "Z", "a", "_")])
     found = await app.service("words").find({"query": {"name": {"$lt": "é"}, "$sort": {"name": 1}}})
     assert [row["name"] for row in found] == ["Z", "_", "a", "b"]
+    for query in ({"name": "é"}, {"name": {"$in": ["é"]}}, {"name": {"$gt": "b"}}):
+        assert [row["name"] for row in await app.service("words").find({"query": query})] == ["é"]
     await app.teardown()

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Dialect,
+    Enum,
     String,
     Table,
     Text,
@@ -35,11 +36,11 @@ from sqlalchemy import (
     true,
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import PATTERNS, Compare, Junction, Predicate, Rank
-from apex.sql.columns import Timestamp
 
 TRIGRAM = 3
 """SQLite's search index knows terms of three characters and more."""
@@ -106,14 +107,14 @@ class Clauses:
         if sign not in _COMPARISONS:
             raise BadRequest(f"Invalid query parameter {sign}")
         left = target if sign in ("$eq", "$ne") else self._collated(target)
-        result: ColumnElement[bool] = _COMPARISONS[sign](left, bindparam(name, type_=target.type))
+        result: ColumnElement[bool] = _COMPARISONS[sign](left, bindparam(name, type_=_parameter_type(target)))
         return result
 
     def _membership(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
         """One parameter for the whole list, so that its length does not make another statement."""
         listed: ColumnElement[bool]
         if self.postgresql:
-            values = bindparam(name, type_=ARRAY(target.type))
+            values = bindparam(name, type_=ARRAY(_parameter_type(target)))
             listed, empty = target == any_(values), func.cardinality(values) == 0
         else:
             text = bindparam(name, type_=Text())
@@ -157,15 +158,22 @@ class Clauses:
 
     def _collated(self, target: Column[Any]) -> ColumnElement[Any]:
         """Text is compared by code point on every database, as Feathers' memory adapter does."""
-        kind = target.type
-        is_text = isinstance(kind, String) and not isinstance(kind, Timestamp)
-        return target.collate("C") if self.postgresql and is_text else target
+        return target.collate("C") if self.postgresql and _is_text(target) else target
 
     def _rank(self, rank: Rank) -> ColumnElement[int]:
         place = func.strpos if self.postgresql else func.instr
         target = self.table.c[rank.field]
         whole, start = (place(target, bindparam(name, type_=Text())) > 0 for name in ("whole", "start"))
         return case((whole, 0), (start, 1), else_=2)
+
+
+def _is_text(target: Column[Any]) -> bool:
+    return isinstance(target.type, String) and not isinstance(target.type, Enum)
+
+
+def _parameter_type(target: Column[Any]) -> TypeEngine[Any]:
+    """The column's type without a collation, which a parameter must not bring along."""
+    return Text() if _is_text(target) else target.type
 
 
 def _like(sign: str, target: Column[Any], pattern: Any) -> ColumnElement[bool]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
+from sqlalchemy.schema import DropTable
 
 from apex.app import Apex
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
 from apex.testing import AdapterContract
+from tests.conftest import BACKENDS
+from tests.databases import new_database
 
 
 def people(key: str) -> Table:
@@ -30,12 +33,19 @@ def people(key: str) -> Table:
     )
 
 
+@pytest.fixture(scope="module")
+def shared_url(postgres_server: str) -> Iterator[str]:
+    """One database for all rules: to create one takes longer than to run a rule."""
+    with new_database(postgres_server) as url:
+        yield url
+
+
 class TestSQL(AdapterContract):
     url: str
 
-    @pytest.fixture(autouse=True)
-    def empty_database(self, empty_url: str) -> None:
-        self.url = empty_url
+    @pytest.fixture(autouse=True, params=BACKENDS)
+    def database(self, request: pytest.FixtureRequest) -> None:
+        self.url = request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "shared_url"}[request.param])
 
     @asynccontextmanager
     async def make(self, **options: Any) -> AsyncIterator[BoundService]:
@@ -43,6 +53,7 @@ class TestSQL(AdapterContract):
         app = Apex().configure(database(self.url)).use("people", SQLService(table, id=self.key, **options))
         await app.setup()
         try:
+            await app.get("database").execute(DropTable(table, if_exists=True))
             await app.get("database").create_all(table.metadata)
             yield app.service("people")
         finally:
@@ -53,5 +64,5 @@ class TestSQLWithAnotherId(TestSQL):
     key = "_key"
 
     @pytest.fixture(autouse=True)
-    def empty_database(self, sqlite_url: str) -> None:
+    def database(self, sqlite_url: str) -> None:
         self.url = sqlite_url
