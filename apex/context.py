@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from apex.encoding import RawJSON
-from apex.types import UNSET
+from apex.types import STANDARD, UNSET
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -72,6 +72,12 @@ class Context:
         self.dispatch: Any = UNSET
         self.http: dict[str, Any] | None = {} if self.params.provider == "rest" else None
         self._result: Any = UNSET
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the method is called with: id and data where it takes them, and the params."""
+        taken = STANDARD.get(self.method, ("data",))
+        return (*(getattr(self, name) for name in taken), self.params)
 
     @property
     def has_result(self) -> bool:

@@ -25,7 +25,8 @@ from apex.encoding import decode, encode
 from apex.errors import BY_CODE, BadRequest, FeathersError, GeneralError, MethodNotAllowed, NotFound, PayloadTooLarge
 from apex.guard import Guard
 from apex.router import Match
-from apex.service import STANDARD, BoundService, Call
+from apex.service import BoundService, Call
+from apex.types import STANDARD
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

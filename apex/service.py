@@ -10,20 +10,10 @@ from typing import TYPE_CHECKING, Any
 from apex.context import Context, Params
 from apex.emitter import Emitter
 from apex.hooks import Chain, HookStore, compose
-from apex.types import Id
+from apex.types import STANDARD, Id
 
 if TYPE_CHECKING:
     from apex.app import Apex
-
-STANDARD: Mapping[str, tuple[str, ...]] = {
-    "find": (),
-    "get": ("id",),
-    "create": ("data",),
-    "update": ("id", "data"),
-    "patch": ("id", "data"),
-    "remove": ("id",),
-}
-"""The standard methods and what they take before ``params``; a custom method takes data."""
 
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 

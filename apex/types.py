@@ -13,6 +13,17 @@ Scope = Mapping[str, Any]
 Handler = Callable[[Any], Awaitable[Any]]
 
 
+STANDARD: Mapping[str, tuple[str, ...]] = {
+    "find": (),
+    "get": ("id",),
+    "create": ("data",),
+    "update": ("id", "data"),
+    "patch": ("id", "data"),
+    "remove": ("id",),
+}
+"""The standard methods and what they take before ``params``; a custom method takes data."""
+
+
 class Page(TypedDict):
     """One page of ``find``: ``total`` counts all matches, ``data`` holds at most ``limit`` of them after ``skip``."""
 

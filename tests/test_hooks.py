@@ -11,6 +11,7 @@ import pytest
 from apex.app import Apex
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, GeneralError
+from apex.memory import MemoryService
 from apex.service import BoundService
 
 Next = Callable[[], Awaitable[None]]
@@ -358,3 +359,16 @@ async def test_calls_at_the_same_time_do_not_share_a_context() -> None:
     shared: dict[str, Any] = {"query": {}}
     assert [await service.get(id, shared) for id in range(3)] == [{"id": id} for id in range(3)]
     assert shared == {"query": {}}
+
+
+async def test_the_arguments_follow_what_hooks_put_in_the_context() -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def other_id(context: Context) -> None:
+        context.id = 7
+        seen.append(context.arguments)
+
+    app = Apex().use("people", MemoryService(store={7: {"id": 7}}), hooks={"before": {"patch": [other_id]}})
+    await app.service("people").patch(1, {"age": 3})
+    assert seen[0][:2] == (7, {"age": 3})
+    assert seen[0][2].query == {}
