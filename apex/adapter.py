@@ -7,23 +7,22 @@ An adapter for another store subclasses ``Adapter`` and writes ``_select``, ``_c
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from apex.coerce import Coerce
 from apex.context import Params
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
-from apex.query import OPERATORS, Compare, Predicate, Query, Syntax, every, scope_predicate, suggestion
+from apex.query import OPERATORS, Compare, Predicate, Query, Syntax, every, scope_predicate, scope_values, suggestion
 from apex.service import Service
 from apex.types import Id, Page, Row
 
-Paginate = Mapping[str, int] | bool
+Paginate = Mapping[str, int] | Literal[False]
 
 _OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "methods", "events")
-_DIGITS = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Selection:
         return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
 
 
-class Adapter(Service):
+class Adapter(Service, ABC):
     """A service over rows. Class attributes are its options; keywords given to the constructor replace them.
 
     ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
@@ -71,23 +70,23 @@ class Adapter(Service):
         """Every field with its type, or None where any field may be stored."""
         return None
 
+    @abstractmethod
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         """The rows in order, and with ``total`` how many there are without limit and skip."""
-        raise TypeError(f"{type(self).__name__} does not say how to select")
 
-    async def _count(self, where: Predicate) -> int:
-        raise TypeError(f"{type(self).__name__} does not say how to count")
+    @abstractmethod
+    async def _count(self, where: Predicate) -> int: ...
 
-    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
-        raise TypeError(f"{type(self).__name__} does not say how to insert")
+    @abstractmethod
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]: ...
 
+    @abstractmethod
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
         """The rows as they are afterwards; ``whole`` empties the fields not in the values, but for private ones."""
-        raise TypeError(f"{type(self).__name__} does not say how to update")
 
+    @abstractmethod
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
         """The rows as they were."""
-        raise TypeError(f"{type(self).__name__} does not say how to delete")
 
     # What callers use.
 
@@ -145,9 +144,14 @@ class Adapter(Service):
         return rows if id is None else _single(rows, id)
 
     async def remove(self, id: Id | None, params: Params) -> Row | list[Row]:
-        """Takes one record away, or all that match when the id is None and ``multi`` allows."""
+        """Takes one record away, or all that match when the id is None and ``multi`` allows.
+
+        ``params.adapter["on_remove"]``, which hooks alone can set, holds values to store instead of deleting.
+        """
         query = self.syntax.parse(params.query)
-        rows = await self._delete(self._some("remove", id, query, params), self._fields(query, params))
+        where, fields = self._some("remove", id, query, params), self._fields(query, params)
+        marks: Row | None = (params.adapter or {}).get("on_remove")
+        rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
         return rows if id is None else _single(rows, id)
 
     # What the rules are made of.
@@ -155,7 +159,7 @@ class Adapter(Service):
     @cached_property
     def syntax(self) -> Syntax:
         """What callers may ask: the fields less the private ones, and the service's own operators and filters."""
-        fields = self.fields()
+        fields = self.columns
         if fields is not None:
             fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
         return Syntax(fields, OPERATORS | set(self.operators), self.filters)
@@ -233,7 +237,7 @@ class Adapter(Service):
     def _stamped(self, row: Row, params: Params, fill: bool) -> Row:
         """The row held inside the scope: a field outside raises Forbidden, one that is absent is filled in."""
         for name, allowed in params.scope.items():
-            values = list(allowed) if isinstance(allowed, list | tuple | set | frozenset) else [allowed]
+            values = scope_values(allowed)
             if name in row and row[name] not in values:
                 raise Forbidden(f"{name} is outside of what you may touch", errors={name: "belongs to somebody else"})
             if name not in row and fill:
@@ -247,23 +251,6 @@ def missing(id: Any) -> NotFound:
     return NotFound(f"No record found for id '{id}'")
 
 
-def by_fields(fields: tuple[str, ...] | None) -> Callable[[Row], Row]:
-    """Cuts a row to the fields; None leaves it whole."""
-    if fields is None:
-        return lambda row: row
-    wanted = fields
-    return lambda row: {name: row[name] for name in wanted if name in row}
-
-
-def same_id(one: Any, other: Any) -> bool:
-    """Whether two ids name one record: over REST 0 is ``"0"``."""
-    return one == other or (isinstance(one, int) and isinstance(other, str) and _is_number(other) and one == int(other))
-
-
-def _is_number(text: str) -> bool:
-    return len(text) < 20 and _DIGITS.fullmatch(text) is not None
-
-
 def _single(rows: list[Row], id: Any) -> Row:
     if len(rows) != 1:
         raise missing(id)
@@ -272,7 +259,7 @@ def _single(rows: list[Row], id: Any) -> Row:
 
 def _limit(asked: int | None, page: Paginate) -> int | None:
     """Feathers' rule: what was asked or the default (0 where only a maximum is set), at most the maximum."""
-    if not page or not isinstance(page, Mapping):
+    if not page:
         return asked
     limit = page.get("default", 0) if asked is None else asked
     return min(limit, page.get("max", limit))

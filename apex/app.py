@@ -8,7 +8,7 @@ from typing import Any
 
 from apex.context import Context
 from apex.emitter import Emitter
-from apex.hooks import LIFECYCLE, Chain, Hook, HookStore, compose_around, functions_of
+from apex.hooks import LIFECYCLE, Chain, HookStore, Step, around, steps_of
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, options_of
 
@@ -27,7 +27,7 @@ class Apex(Emitter):
         self.services: dict[str, BoundService] = {}
         self.router: Router[BoundService] = Router()
         self.store = HookStore()
-        self.lifecycle: dict[str, list[Hook]] = {name: [] for name in LIFECYCLE}
+        self.lifecycle: dict[str, list[Step]] = {name: [] for name in LIFECYCLE}
         self.parsers: list[Callable[[Mapping[str, str]], dict[str, Any] | None]] = []
         self.transport: ASGI | None = None
         self.default_service: Callable[[str], Any] | None = None
@@ -48,7 +48,7 @@ class Apex(Emitter):
     def use(self, path: str, service: Any, *, hooks: Any = None, **options: Any) -> Apex:
         """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
-        Options are ``methods``, ``events`` and ``route_params``. Another ``Apex`` brings all of its services along.
+        Options are ``methods`` and ``events``. Another ``Apex`` brings all of its services along.
         Raises ValueError for a path that is taken, a service without methods or a protected name.
         """
         if not isinstance(path, str):
@@ -96,7 +96,7 @@ class Apex(Emitter):
             for name, functions in hooks.items():
                 if name not in LIFECYCLE:
                     raise ValueError(f"'{name}' is not a lifecycle hook: register it in a call of its own")
-                self.lifecycle[name].extend(functions_of("around", functions))
+                self.lifecycle[name].extend(steps_of("around", functions))
             return self
         self.store.add(hooks, ())
         for bound in self.services.values():
@@ -113,12 +113,12 @@ class Apex(Emitter):
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
-        await compose_around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
+        await around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
         return self
 
     async def teardown(self) -> Apex:
         """Runs ``teardown(app, path)`` of each service, in the same order."""
-        await compose_around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
+        await around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
         return self
 
     def _each(self, name: str) -> Chain:

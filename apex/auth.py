@@ -13,7 +13,7 @@ from apex.app import Apex
 from apex.context import Context, Params
 from apex.errors import BadRequest, Conflict, NotAuthenticated, NotFound
 from apex.passwords import Passwords
-from apex.service import Service
+from apex.service import BoundService, Service
 from apex.tokens import Tokens
 
 Result = dict[str, Any]
@@ -61,13 +61,18 @@ class AuthenticationService(Service):
         app.set("defaultAuthentication", self)
         app.parsers.append(self.parse)
 
+    @property
+    def users(self) -> BoundService:
+        """The entity's service. Raises LookupError when it is not registered."""
+        return self.app.service(self.settings.get("service", "users"))
+
     def register(self, name: str, strategy: Strategy) -> None:
         self.strategies[name] = strategy
 
     async def setup(self, app: Apex, path: str) -> None:
         """Loads the revoked tokens. Raises LookupError when the entity's service is missing."""
         if self.entity is not None:
-            app.service(self.settings.get("service", "users"))
+            _ = self.users
         if self._revocations is not None:
             kept = await app.service(self._revocations).find({"paginate": False})
             self.revoked |= {row["jti"]: int(row["expires_at"].timestamp()) for row in kept}
@@ -148,9 +153,8 @@ class JWTStrategy:
         result = self.verify(authentication)
         service, entity = self.service, self.service.entity
         if entity is not None:
-            users = service.app.service(service.settings.get("service", "users"))
             try:
-                result[entity] = await users.get(result["authentication"]["payload"]["sub"])
+                result[entity] = await service.users.get(result["authentication"]["payload"]["sub"])
             except NotFound:
                 raise NotAuthenticated("The user of this token no longer exists") from None
         return result
@@ -191,25 +195,21 @@ class LocalStrategy:
     def parse(self, headers: Mapping[str, str]) -> Result | None:
         return None
 
-    @property
-    def _users(self) -> Any:
-        return self.service.app.service(self.service.settings.get("service", "users"))
-
     async def _rehash(self, id: Any, password: str) -> None:
         """Past the users' hooks, which would hash the hash."""
         hashed = await self.service.passwords.hash(password)
-        await self._users.service.patch(id, {self.password: hashed}, Params())
+        await self.service.users.service.patch(id, {self.password: hashed}, Params())
 
     async def _find(self, username: str) -> dict[str, Any] | None:
         """The user with the password's hash, which the service keeps private."""
         query = {self.username: username.strip().lower(), "$limit": 1}
-        found = await self._users.find({"query": query, "paginate": False, "adapter": {"private": ()}})
+        found = await self.service.users.find({"query": query, "paginate": False, "adapter": {"private": ()}})
         return found[0] if found else None
 
 
 def _text(authentication: Mapping[str, Any], name: str) -> str:
     value = authentication.get(name, "")
-    if value is None or not isinstance(value, str):
+    if not isinstance(value, str):
         raise BadRequest("Invalid login data", errors={name: "must be a string"})
     if "\0" in value:
         raise NotAuthenticated("Invalid login")

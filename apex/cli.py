@@ -101,9 +101,8 @@ def token(factory: str, name: str) -> None:
 
 async def _token(app: Apex, name: str) -> str:
     authentication = app.get("defaultAuthentication")
-    users = app.service(authentication.settings.get("service", "users"))
     field = authentication.settings.get("local", {}).get("usernameField", "email")
-    found = await users.find({"query": {field: name.lower(), "$limit": 1}, "paginate": False})
+    found = await authentication.users.find({"query": {field: name.lower(), "$limit": 1}, "paginate": False})
     if not found:
         raise ConfigError(f"there is no user '{name}'")
     token: str = authentication.tokens.create(found[0]["id"])[0]

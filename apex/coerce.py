@@ -37,8 +37,8 @@ def number(value: Any) -> int | float:
     if isinstance(value, str):
         value = float(value) if _NUMBER.fullmatch(value) else math.nan
     try:
-        if type(value) in (int, float) and math.isfinite(value):
-            return value  # type: ignore[no-any-return]
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value
     except OverflowError:  # an integer beyond all floats
         pass
     raise ValueError("must be a finite number")

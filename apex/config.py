@@ -100,7 +100,7 @@ def load_config(
     except BadRequest as error:
         raise ConfigError(_problems(error, env)) from None
     _check_secret(config, env, folder)
-    return _frozen({**config, "env": env})  # type: ignore[no-any-return]
+    return MappingProxyType({key: _frozen(value) for key, value in config.items()} | {"env": env})
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from apex.encoding import RawJSON
-from apex.types import STANDARD, UNSET
+from apex.types import STANDARD
 
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.service import BoundService
+
+_UNSET: Any = object()
 
 
 class Params(dict[str, Any]):
@@ -69,9 +71,9 @@ class Context:
         self.event = event
         self.error: BaseException | None = None
         self.original: Context | None = None
-        self.dispatch: Any = UNSET
+        self.dispatch: Any = _UNSET
         self.http: dict[str, Any] | None = {} if self.params.provider == "rest" else None
-        self._result: Any = UNSET
+        self._result: Any = _UNSET
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -81,14 +83,14 @@ class Context:
 
     @property
     def has_result(self) -> bool:
-        return self._result is not UNSET
+        return self._result is not _UNSET
 
     @property
     def result(self) -> Any:
         """The method's result, None before there is one. JSON built by a database is decoded when it is looked at."""
         if isinstance(self._result, RawJSON):
             self._result = self._result.value
-        return None if self._result is UNSET else self._result
+        return None if self._result is _UNSET else self._result
 
     @result.setter
     def result(self, value: Any) -> None:
@@ -96,13 +98,13 @@ class Context:
 
     @result.deleter
     def result(self) -> None:
-        self._result = UNSET
+        self._result = _UNSET
 
     @property
     def external(self) -> Any:
         """What a transport sends: ``dispatch`` where it is set, else the result, undecoded."""
-        value = self._result if self.dispatch is UNSET else self.dispatch
-        return None if value is UNSET else value
+        value = self._result if self.dispatch is _UNSET else self.dispatch
+        return None if value is _UNSET else value
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Takes over what a hook has returned. Raises AttributeError for a key that contexts do not have."""

@@ -26,9 +26,9 @@ LIFECYCLE = ("setup", "teardown")
 class HookStore:
     """The hooks registered on an app or a service, in the order in which they came: type to method to functions."""
 
-    by_type: dict[str, dict[str, list[Hook]]] = field(default_factory=lambda: {kind: {} for kind in TYPES})
-    listed: list[Hook] = field(default_factory=list)
-    mapped: dict[str, list[Hook]] = field(default_factory=dict)
+    by_type: dict[str, dict[str, list[Step]]] = field(default_factory=lambda: {kind: {} for kind in TYPES})
+    listed: list[Step] = field(default_factory=list)
+    mapped: dict[str, list[Step]] = field(default_factory=dict)
 
     def add(self, hooks: Any, methods: Sequence[str]) -> None:
         """Takes every form of Feathers: a map by type, a list of around hooks, a map of methods to around hooks.
@@ -36,14 +36,14 @@ class HookStore:
         Raises ValueError for a type or method that does not exist, TypeError for what cannot be called.
         """
         if not isinstance(hooks, Mapping):
-            self.listed.extend(functions_of("around", hooks))
+            self.listed.extend(steps_of("around", hooks))
         elif any(key in TYPES for key in hooks):
             for kind, registered in hooks.items():
                 self._add_type(kind, registered, methods)
         else:
             for method, functions in hooks.items():
                 _check_method(method, methods)
-                self.mapped.setdefault(method, []).extend(functions_of("around", functions))
+                self.mapped.setdefault(method, []).extend(steps_of("around", functions))
 
     def _add_type(self, kind: str, registered: Any, methods: Sequence[str]) -> None:
         if kind not in TYPES:
@@ -52,35 +52,28 @@ class HookStore:
         for method, functions in by_method.items():
             if method != "all":
                 _check_method(method, methods)
-            self.by_type[kind].setdefault(method, []).extend(functions_of(kind, functions))
+            self.by_type[kind].setdefault(method, []).extend(steps_of(kind, functions))
 
     def steps(self, kind: str, method: str) -> tuple[Step, ...]:
         """The hooks of one type for one method, each with whether it is asynchronous."""
         general, own = self.by_type[kind].get("all", []), self.by_type[kind].get(method, [])
-        ordered = own + general if kind == "error" else general + own
-        return tuple((hook, is_async(hook)) for hook in ordered)
+        return tuple(own + general if kind == "error" else general + own)
 
     def outer(self, method: str) -> tuple[Step, ...]:
         """The around hooks registered as a list, then those registered by method."""
-        return tuple((hook, is_async(hook)) for hook in [*self.listed, *self.mapped.get(method, [])])
+        return (*self.listed, *self.mapped.get(method, ()))
 
 
-def is_async(hook: Hook) -> bool:
-    """Decided once, when the hook is registered."""
+def _is_async(hook: Hook) -> bool:
     return iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
 
 
 def compose(app: HookStore, service: HookStore, method: str, run: Chain) -> Chain:
     """The one callable of a service's method, with all hooks of app and service around it."""
-    inner = _around(service.steps("around", method), _level(service, method, run))
-    inner = _around(service.outer(method), inner)
-    outer = _around(app.steps("around", method), _level(app, method, inner))
-    return _around(app.outer(method), outer)
-
-
-def compose_around(hooks: Sequence[Hook], run: Chain) -> Chain:
-    """Around hooks alone, as setup and teardown have them."""
-    return _around(tuple((hook, True) for hook in hooks), run)
+    inner = around(service.steps("around", method), _level(service, method, run))
+    inner = around(service.outer(method), inner)
+    outer = around(app.steps("around", method), _level(app, method, inner))
+    return around(app.outer(method), outer)
 
 
 def _level(store: HookStore, method: str, run: Chain) -> Chain:
@@ -145,7 +138,8 @@ def _merge(context: Context, hook: Hook, returned: Any) -> None:
         raise TypeError(f"Hook {_name(hook)} returned {type(returned).__name__}: return nothing, a dict or the context")
 
 
-def _around(steps: tuple[Step, ...], run: Chain) -> Chain:
+def around(steps: Sequence[Step], run: Chain) -> Chain:
+    """The around hooks, the first one outermost, about what they enclose."""
     for hook, _ in reversed(steps):
         run = _wrap(hook, run)
     return run
@@ -175,15 +169,15 @@ class _Next:
         await self.inner(self.context)
 
 
-def functions_of(kind: str, hooks: Any) -> list[Hook]:
-    """One hook or a list of them as a list. Raises TypeError for what cannot be a hook of this kind."""
-    functions = list(hooks) if isinstance(hooks, list | tuple) else [hooks]
-    for hook in functions:
+def steps_of(kind: str, hooks: Any) -> list[Step]:
+    """One hook or a list of them, each with whether it is asynchronous. Raises TypeError for what cannot be a hook."""
+    steps = [(hook, _is_async(hook)) for hook in (hooks if isinstance(hooks, list | tuple) else [hooks])]
+    for hook, asynchronous in steps:
         if not callable(hook):
             raise TypeError(f"A hook must be callable, not {hook!r}")
-        if kind == "around" and not is_async(hook):
+        if kind == "around" and not asynchronous:
             raise TypeError(f"Around hook {_name(hook)} must be declared with 'async def'")
-    return functions
+    return steps
 
 
 def _check_method(method: str, methods: Sequence[str]) -> None:

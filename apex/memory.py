@@ -9,7 +9,7 @@ from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard
 
-from apex.adapter import Adapter, Selection, by_fields, same_id
+from apex.adapter import Adapter, Selection
 from apex.coerce import Coerce
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
@@ -114,7 +114,7 @@ class MemoryService(Adapter):
     def _comparison(self, compare: Compare) -> Callable[[Row], bool]:
         name, value = compare.field, compare.value
         if name == self.id and self.columns is None and compare.operator == "$eq":
-            return lambda row: same_id(row.get(name), value)
+            return lambda row: _same_id(row.get(name), value)
         test = _TESTS.get(compare.operator)
         if test is None:
             raise BadRequest(f"Invalid query parameter {compare.operator}")
@@ -169,6 +169,7 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "$contains": lambda one, term: one is not None and term in one,
 }
 
+_DIGITS = re.compile(r"-?[0-9]+")
 _TYPES = (type(None), int | float, str, bool)
 
 
@@ -199,5 +200,14 @@ def _rank(lines: str, term: str) -> int:
 
 
 def _out(rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
-    cut = by_fields(fields)
-    return [copy.deepcopy(cut(row)) for row in rows]
+    cut = rows if fields is None else [{name: row[name] for name in fields if name in row} for row in rows]
+    return copy.deepcopy(cut)
+
+
+def _same_id(one: Any, other: Any) -> bool:
+    """Whether two ids name one record: over REST 0 is ``"0"``."""
+    return one == other or (isinstance(one, int) and isinstance(other, str) and _is_number(other) and one == int(other))
+
+
+def _is_number(text: str) -> bool:
+    return len(text) < 20 and _DIGITS.fullmatch(text) is not None

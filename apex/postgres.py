@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -68,17 +68,19 @@ class PostgresExecutor:
         await self.pool.close()
 
     async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples:
-        for connection in self._held.get():
-            return await _translating(connection, text, values)
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with self._connection() as connection:
+        if held := self._held.get():
+            with _translating():
+                return await _execute(held[0], text, values)
+        for _ in range(ATTEMPTS - 1):
+            async with self._connection() as connection:
+                try:
                     return await _execute(connection, text, values)
-            except psycopg.Error as error:
-                again = isinstance(error, _CROSSED) or (connection.closed and not writes)
-                if not again or attempt == ATTEMPTS:
-                    raise _translated(error) from None
-        raise AssertionError("unreachable")
+                except psycopg.Error as error:
+                    if not isinstance(error, _CROSSED) and (writes or not connection.closed):
+                        raise _translated(error) from None
+        async with self._connection() as connection:
+            with _translating():
+                return await _execute(connection, text, values)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -91,12 +93,11 @@ class PostgresExecutor:
             held = [connection]
             token = self._held.set(held)
             try:
-                async with connection.transaction():
-                    yield
-                    if connection.info.transaction_status == TransactionStatus.INERROR:
-                        raise GeneralError(FAILED_UNIT)
-            except psycopg.Error as error:
-                raise _translated(error) from None
+                with _translating():
+                    async with connection.transaction():
+                        yield
+                        if connection.info.transaction_status == TransactionStatus.INERROR:
+                            raise GeneralError(FAILED_UNIT)
             finally:
                 held.clear()
                 self._held.reset(token)
@@ -140,9 +141,10 @@ async def _execute(connection: Connection, text: str, values: Values) -> Tuples:
     return await cursor.fetchall() if cursor.description else ()
 
 
-async def _translating(connection: Connection, text: str, values: Values) -> Tuples:
+@contextmanager
+def _translating() -> Iterator[None]:
     try:
-        return await _execute(connection, text, values)
+        yield
     except psycopg.Error as error:
         raise _translated(error) from None
 

@@ -149,16 +149,16 @@ class _Parser:
     def group(self, name: str, query: Any, depth: int) -> Predicate:
         if not isinstance(query, Mapping):
             raise _invalid(name, "must be a list of queries, each an object")
-        return every(
-            *(
-                self.junction(key, value, depth + 1) if key in ("$or", "$and") else self.property(key, value, query)[0]
-                for key, value in query.items()
-            )
-        )
+        return every(*(self.condition(key, value, query, depth) for key, value in query.items()))
 
-    def property(self, name: str, value: Any, parent: Mapping[str, Any] | None = None) -> tuple[Predicate, Any]:
+    def condition(self, name: str, value: Any, query: Mapping[str, Any], depth: int) -> Predicate:
+        if name in ("$or", "$and"):
+            return self.junction(name, value, depth + 1)
         if name.startswith("$"):
-            raise _unknown(f"Invalid query parameter {name}", name, (*self.syntax.operators, "$or", "$and"), parent)
+            raise _unknown(f"Invalid query parameter {name}", name, (*self.syntax.operators, "$or", "$and"), query)
+        return self.property(name, value)[0]
+
+    def property(self, name: str, value: Any) -> tuple[Predicate, Any]:
         coerce = self.field(name)
         if isinstance(value, Mapping) and value:
             parts, typed = [], {}
@@ -234,16 +234,18 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+def scope_values(allowed: Any) -> list[Any]:
+    """The values that one entry of a scope allows."""
+    return list(allowed) if isinstance(allowed, list | tuple | set | frozenset) else [allowed]
+
+
 def scope_predicate(scope: Mapping[str, Any]) -> Predicate:
     """What a scope allows: a field equals a value, or one of a list of values."""
     parts: list[Predicate] = []
     for name, allowed in scope.items():
-        if not isinstance(allowed, list | tuple | set | frozenset):
-            parts.append(Compare(name, "$eq", allowed))
-        elif len(allowed) == 1:
-            parts.append(Compare(name, "$eq", next(iter(allowed))))
-        else:
-            parts.append(_membership(name, "$in", list(allowed)))
+        values = scope_values(allowed)
+        one = len(values) == 1
+        parts.append(Compare(name, "$eq", values[0]) if one else _membership(name, "$in", values))
     return every(*parts)
 
 

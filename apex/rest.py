@@ -111,8 +111,7 @@ class Rest:
             data = await self._body(receive, headers)
         if verb == "GET" and data is not None:
             query = {**query, **_query_of(data)}
-        route = {**service.options.route_params, **match.route}
-        params = Params({"query": query, "provider": "rest", "headers": headers, "route": route})
+        params = Params({"query": query, "provider": "rest", "headers": headers, "route": match.route})
         for read in self.app.parsers:
             if (authentication := read(headers)) is not None:
                 params["authentication"] = authentication
@@ -240,7 +239,7 @@ async def _starlette_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = _as_feathers(error, request)
     status, headers, body = failure(error, f"{request.method} {request.url.path}")
-    return Response(body, status, dict(headers), media_type="application/json")
+    return Response(body, status, dict(headers), media_type=JSON)
 
 
 def _as_feathers(error: HTTPException, request: Request) -> FeathersError:

@@ -36,7 +36,6 @@ class Options:
 
     methods: tuple[str, ...]
     events: tuple[str, ...] = ()
-    route_params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
     for method in (*standard, *methods):
         _check_method(path, service, method)
     events = tuple(given.get("events", getattr(service, "events", ())))
-    return Options(methods, events, dict(given.get("route_params", {})))
+    return Options(methods, events)
 
 
 def _check_method(path: str, service: Any, method: str) -> None:

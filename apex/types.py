@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 Id = int | str
 Row = dict[str, Any]
 Scope = Mapping[str, Any]
 """What a caller may touch: field to a value, or to the list of values allowed."""
-
-Handler = Callable[[Any], Awaitable[Any]]
 
 
 STANDARD: Mapping[str, tuple[str, ...]] = {
@@ -31,16 +29,3 @@ class Page(TypedDict):
     limit: int
     skip: int
     data: list[Row]
-
-
-class Unset:
-    """The type of ``UNSET``, which tells "no value" from ``None``."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = Unset()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from apex import Context
+from apex.coerce import timestamp
 from hooks.rows import change_rows
 
 
 def now() -> datetime:
     """The moment, to the millisecond, as rows keep it."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return timestamp(datetime.now(UTC))
 
 
 def timestamps(context: Context) -> None:

@@ -7,10 +7,8 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from apex import Apex, Context, Schema, SQLService, validate_data
-from apex.errors import BadRequest
 from apex.hooks import Hook
 from apex.schema import Email, Text, fields, validate
-from apex.sql.statements import Statement
 from hooks.soft_delete import soft_delete
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
@@ -21,13 +19,11 @@ SHORTEST_PASSWORD = 8
 
 
 class UserSchema(Schema):
-    id = fields.Integer()
     email = Email(required=True, max=254)
     password = fields.String(validate=validate.Length(min=SHORTEST_PASSWORD, max=1024))
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
     avatar_url = Text(max=2048, allow_none=True)
-    created_at = fields.Raw()
 
 
 class Users(SQLService):
@@ -49,7 +45,7 @@ class Memberships(SQLService):
 
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)
-        self._of_user: Statement = self.database.compile(
+        self._of_user = self.database.compile(
             select(users.c.id, memberships.c.organization_id, memberships.c.role)
             .select_from(users.outerjoin(memberships, memberships.c.user_id == users.c.id))
             .where(users.c.id == bindparam("user_id", type_=users.c.id.type), users.c.deleted_at.is_(None))
@@ -67,10 +63,7 @@ async def hash_password(context: Context) -> None:
     """Before create and patch: a password is stored as its hash."""
     password: Any = context.data.get("password")
     if password is not None:
-        try:
-            hashed = await context.app.get("defaultAuthentication").passwords.hash(password)
-        except ValueError as error:
-            raise BadRequest("Invalid user data", errors={"password": str(error)}) from None
+        hashed = await context.app.get("defaultAuthentication").passwords.hash(password)
         context.data = {**context.data, "password": hashed}
 
 

@@ -41,6 +41,7 @@ from sqlalchemy.types import TypeEngine
 from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import PATTERNS, Compare, Junction, Predicate, Rank
+from apex.sql.statements import binder
 
 TRIGRAM = 3
 """SQLite's search index knows terms of three characters and more."""
@@ -71,6 +72,7 @@ class Clauses:
     def __init__(self, table: Table, dialect: Dialect) -> None:
         self.table, self.dialect = table, dialect
         self.postgresql = dialect.name == "postgresql"
+        self._binders = {str(c.name): binder(c.type, dialect) for c in table.columns}
 
     def clause(self, where: Predicate) -> ColumnElement[bool]:
         names = (f"p{number}" for number in count())
@@ -137,7 +139,7 @@ class Clauses:
         if compare.operator == "$contains":
             return self._term(compare)
         if compare.operator in ("$in", "$nin") and not self.postgresql:
-            process = self.table.c[compare.field].type.dialect_impl(self.dialect).bind_processor(self.dialect)
+            process = self._binders[compare.field]
             return encode([process(item) for item in value] if process else value).decode()
         return value
 

@@ -35,7 +35,7 @@ from apex.query import Predicate
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
-from apex.sql.statements import Statement, StatementCache
+from apex.sql.statements import Statement, StatementCache, binder
 from apex.types import Row
 
 TOTAL = "total_"
@@ -49,18 +49,18 @@ class SQLService(Adapter):
 
     table: Table
 
-    def __init__(self, table: Table | None = None, *, database: Database | None = None, **options: Any) -> None:
+    def __init__(self, table: Table | None = None, **options: Any) -> None:
         super().__init__(**options)
         if table is not None:
             self.table = table
         if getattr(self, "table", None) is None:
             raise TypeError(f"{type(self).__name__} needs a table")
         self.statements = StatementCache()
-        self._database = database
+        self._database: Database | None = None
 
     async def setup(self, app: Apex, path: str) -> None:
         """Takes the app's database. Raises LookupError when none is configured."""
-        self._database = self._database or app.get("database")
+        self._database = app.get("database")
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
 
@@ -230,7 +230,7 @@ class SQLService(Adapter):
             return {}
         dialect = self.database.dialect
         plain = (c for c in self.table.columns if c.name not in self._json_columns)
-        processors = {str(c.name): c.type.dialect_impl(dialect).bind_processor(dialect) for c in plain}
+        processors = {str(c.name): binder(c.type, dialect) for c in plain}
         return {name: process for name, process in processors.items() if process is not None}
 
     def _defaulted(self, row: Row) -> Row:

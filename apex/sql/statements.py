@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Dialect, Executable, Select
 from sqlalchemy.dialects.postgresql.psycopg import dialect as postgresql_dialect
 from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
+from sqlalchemy.types import TypeEngine
 
 from apex.encoding import decode, encode
 from apex.executor import Values
@@ -24,9 +25,14 @@ def _json(value: Any) -> str:
     return encode(value).decode()
 
 
+def _from_json(stored: Any) -> Any:
+    """SQLite keeps a number in a JSON column as a number."""
+    return decode(stored) if isinstance(stored, str | bytes) else stored
+
+
 DIALECTS: Mapping[str, Dialect] = {
     "postgresql": _POSTGRESQL(json_serializer=_json, json_deserializer=decode),
-    "sqlite": sqlite_dialect(paramstyle="named", json_serializer=_json, json_deserializer=decode),
+    "sqlite": sqlite_dialect(paramstyle="named", json_serializer=_json, json_deserializer=_from_json),
 }
 
 
@@ -67,6 +73,11 @@ def compiled(statement: Executable, dialect: Dialect) -> Statement:
         tuple(_processors({str(column.name): column for column in columns}, dialect, "result_processor", None)),
         not isinstance(statement, Select),
     )
+
+
+def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """What takes a value to the form in which the driver wants it; None where that is the value itself."""
+    return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _processors(typed: Mapping[str, Any], dialect: Dialect, kind: str, *args: Any) -> Iterator[tuple[str, Processor]]:
