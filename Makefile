@@ -8,7 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run demo test lint format bench lock clean
+.PHONY: help install run demo reset test lint format bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ run: install ## Serve the CRM API with demo data
 
 demo: install ## Load demo data: make demo ROWS=100000
 	$(BIN)/apex demo --rows $(ROWS)
+
+reset: ## Delete the demo's database
+	rm -rf var
 
 test: .venv/test.stamp ## Run the tests: make test ARGS="-k query"
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from apex.coerce import Coerce
+from apex.coerce import Coerce, json
 from apex.context import Params
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from apex.query import OPERATORS, Compare, Predicate, Query, Syntax, every, scope_predicate, scope_values, suggestion
@@ -226,10 +226,10 @@ class Adapter(Service, ABC):
         return typed
 
     def _value(self, name: str, value: Any) -> Any:
-        if self.columns is not None:
-            if name not in self.columns:
-                raise ValueError("is unknown." + suggestion(name, self.syntax.fields or ()))
-            value = self.columns[name](value)
+        columns = self.columns
+        if columns is not None and name not in columns:
+            raise ValueError("is unknown." + suggestion(name, self.syntax.fields or ()))
+        value = json(value) if columns is None else columns[name](value)
         if name in self.merge and value is not None and not isinstance(value, Mapping):
             raise ValueError("must be an object")
         return value

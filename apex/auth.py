@@ -203,7 +203,10 @@ class LocalStrategy:
     async def _find(self, username: str) -> dict[str, Any] | None:
         """The user with the password's hash, which the service keeps private."""
         query = {self.username: username.strip().lower(), "$limit": 1}
-        found = await self.service.users.find({"query": query, "paginate": False, "adapter": {"private": ()}})
+        try:
+            found = await self.service.users.find({"query": query, "paginate": False, "adapter": {"private": ()}})
+        except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
+            return None
         return found[0] if found else None
 
 

@@ -60,8 +60,9 @@ def main() -> None:
     try:
         apex()
     except (ConfigError, FeathersError) as error:
-        errors = getattr(error, "errors", None) or {}
-        click.echo("; ".join([f"apex: {error}", *(f"{name}: {errors[name]}" for name in errors)]), err=True)
+        errors: dict[str, str] = getattr(error, "errors", None) or {}
+        told = [f"{name}: {rule}" for name, rule in errors.items() if rule not in str(error)]
+        click.echo("; ".join([f"apex: {error}", *told]), err=True)
         sys.exit(1)
 
 
@@ -77,15 +78,17 @@ def serve(factory: str, host: str | None, port: int | None) -> None:
 
 
 @apex.command()
-@click.argument("revision", default="head")
+@click.argument("revision", required=False)
 @click.option("--down", is_flag=True, help="Take the database down to the revision ('base' undoes everything).")
 @click.pass_obj
-def migrate(factory: str, revision: str, down: bool) -> None:
+def migrate(factory: str, revision: str | None, down: bool) -> None:
     """Bring the database up to a revision, by default the newest."""
     from apex.migrate import downgrade, pending, upgrade
 
     url = load_app(factory).get("database_url")
-    (downgrade if down else upgrade)(url, revision)
+    if down and revision is None:
+        raise ConfigError("say down to which revision: 'base' undoes everything")
+    (downgrade if down else upgrade)(url, revision or "head")
     left = pending(url)
     click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -100,6 +100,15 @@ def uuid(value: Any) -> UUID:
 
 def anything(value: Any) -> Any:
     return value
+
+
+def json(value: Any) -> Any:
+    """Any JSON value whose texts can be stored. It can be selected, but neither asked for nor sorted by."""
+    for inner in value.items() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        json(list(inner) if isinstance(inner, tuple) else inner)
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("must not hold integers of more than 64 bits")
+    return text(value) if isinstance(value, str) else value
 
 
 def optional(coerce: Coerce) -> Coerce:

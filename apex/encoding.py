@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -9,6 +11,7 @@ from typing import Any
 
 import orjson
 
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -38,6 +41,11 @@ def encode(value: Any) -> bytes:
 def decode(text: bytes | str) -> Any:
     """The value of a JSON text. Raises ValueError when it is malformed, not UTF-8 or nested too deep."""
     return orjson.loads(text)
+
+
+def decode_exactly(text: bytes | str) -> Any:
+    """Like ``decode``, with integers of more than 64 bits as they are; they would be floats. Slower."""
+    return json.loads(text) if _LONG_NUMBER.search(text if isinstance(text, bytes) else text.encode()) else decode(text)
 
 
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,10 @@ class MemoryService(Adapter):
         stored: dict[Any, Row] = {}
         for row in rows:
             row = copy.deepcopy(row)
+            if not isinstance(row.get(self.id), Hashable):
+                raise BadRequest(
+                    f"{self.id} must be a number or a text", errors={self.id: "must be a number or a text"}
+                )
             if row.get(self.id) is None:
                 row[self.id] = next(id for id in self._ids if id not in self.store)
             if row[self.id] in self.store or row[self.id] in stored:

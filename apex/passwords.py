@@ -11,16 +11,20 @@ import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from apex.errors import Unavailable
+
 T = TypeVar("T")
 
 AT_ONCE = 2
+QUEUE = 20
 LONGEST = 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _BCRYPT_BYTES = 72
 
 
 class Passwords:
-    """Hashes and verifies in threads, two at once: a hash costs tens of MiB, so logins must not pile up.
+    """Hashes and verifies in threads, two at once: a hash costs tens of MiB, so logins must not pile up. Where twenty
+    wait already, Unavailable is raised.
 
     ``options`` are argon2's ``time_cost``, ``memory_cost`` (KiB) and ``parallelism``.
     """
@@ -28,6 +32,7 @@ class Passwords:
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._hasher = PasswordHasher(**(options or {}))
         self._threads = ThreadPoolExecutor(AT_ONCE, "passwords")
+        self._waiting = 0
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises ValueError for a password of more than 1,024 characters."""
@@ -57,7 +62,13 @@ class Passwords:
             return False
 
     async def _run(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        if self._waiting >= QUEUE:
+            raise Unavailable("Too many logins at the same time: try again", retry_after=2)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        finally:
+            self._waiting -= 1
 
 
 def _matches_bcrypt(stored: str, password: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +28,7 @@ POOL_SIZE = 10
 POOL_SECONDS = 5
 QUEUE = 1_000
 STATEMENT_SECONDS = 30
+ANSWER_SECONDS = STATEMENT_SECONDS + 5
 ATTEMPTS = 3
 
 _KINDS: dict[type[psycopg.Error], Kind] = {
@@ -137,8 +139,14 @@ async def _configure(connection: Connection) -> None:
 
 
 async def _execute(connection: Connection, text: str, values: Values) -> Tuples:
-    cursor = await connection.execute(text.encode(), values, prepare=True)
-    return await cursor.fetchall() if cursor.description else ()
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            cursor = await connection.execute(text.encode(), values, prepare=True)
+            return await cursor.fetchall() if cursor.description else ()
+    except TimeoutError:
+        # The server would have ended the statement by now: the network is silent.
+        await connection.close()
+        raise Unavailable("The database does not answer: try again") from None
 
 
 @contextmanager

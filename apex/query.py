@@ -6,16 +6,17 @@ Filters ``$limit $skip $sort $select $or $and``, operators ``$in $nin $lt $lte $
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from apex.coerce import Coerce, anything
+from apex.coerce import Coerce, anything, json
 from apex.errors import BadRequest
 
 MAX_DEPTH = 10
 MAX_VALUES = 10_000
+MAX_CONDITIONS = 200
 MAX_PATTERN = 10_000
 MAX_ROWS = 2**63 - 1
 
@@ -109,7 +110,7 @@ class Syntax:
 class _Parser:
     def __init__(self, syntax: Syntax) -> None:
         self.syntax = syntax
-        self.values_left = MAX_VALUES
+        self.values_left, self.conditions_left = MAX_VALUES, MAX_CONDITIONS
 
     def parse(self, query: Mapping[str, Any]) -> Query:
         asked: dict[str, Any] = {}
@@ -133,10 +134,9 @@ class _Parser:
             return value
         if name in self.syntax.filters:
             return self.coerced(name, self.syntax.filters[name], value)
-        parsers: dict[str, Callable[[Any], Any]] = {
-            "$limit": _limit, "$skip": _skip, "$sort": self.sort, "$select": self.select,
-        }  # fmt: skip
-        return parsers[name](value)
+        if name in ("$limit", "$skip"):
+            return _limit(value) if name == "$limit" else _skip(value)
+        return self.sort(value) if name == "$sort" else self.select(value)
 
     def junction(self, name: str, value: Any, depth: int) -> Predicate:
         if not isinstance(value, list | tuple) or not value:
@@ -159,7 +159,7 @@ class _Parser:
         return self.property(name, value)[0]
 
     def property(self, name: str, value: Any) -> tuple[Predicate, Any]:
-        coerce = self.field(name)
+        coerce = self.comparable(name)
         if isinstance(value, Mapping) and value:
             parts, typed = [], {}
             for operator, operand in value.items():
@@ -168,6 +168,7 @@ class _Parser:
             return every(*parts), typed
         if isinstance(value, Mapping | list) and self.syntax.fields is not None:
             raise _invalid(name, "must be one value; to ask for several use $in")
+        self.count_condition()
         typed = self.coerced(name, coerce, value)
         return Compare(name, "$eq", typed), typed
 
@@ -176,6 +177,7 @@ class _Parser:
     ) -> tuple[Predicate, Any]:
         if operator not in self.syntax.operators:
             raise _unknown(f"Invalid query parameter {operator}", operator, self.syntax.operators, parent)
+        self.count_condition()
         if operator in ("$in", "$nin"):
             listed = operand if isinstance(operand, list | tuple) else [operand]
             typed = [self.coerced(name, coerce, item) for item in listed]
@@ -195,6 +197,17 @@ class _Parser:
             raise unknown_field(name, fields)
         return fields[name]
 
+    def comparable(self, name: str) -> Coerce:
+        coerce = self.field(name)
+        if coerce is json:
+            raise _invalid(name, "cannot be asked for or sorted by: it holds JSON")
+        return coerce
+
+    def count_condition(self) -> None:
+        self.conditions_left -= 1
+        if self.conditions_left < 0:
+            raise BadRequest(f"The query has more than {MAX_CONDITIONS} conditions: to ask for many values use $in")
+
     def coerced(self, name: str, coerce: Coerce, value: Any) -> Any:
         self.values_left -= 1
         if self.values_left < 0:
@@ -210,7 +223,7 @@ class _Parser:
         return {name: self.direction(name, direction) for name, direction in value.items()}
 
     def direction(self, name: str, direction: Any) -> int:
-        self.field(name)
+        self.comparable(name)
         if isinstance(direction, bool) or str(direction) not in ("1", "-1"):
             raise _invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")
         return int(direction)

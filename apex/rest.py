@@ -5,6 +5,7 @@ Service paths are answered here, before any router; every other path goes to a S
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -21,8 +22,17 @@ from starlette.routing import BaseRoute
 from apex.app import ASGI, Apex
 from apex.brackets import parse
 from apex.context import Context, Params
-from apex.encoding import decode, encode
-from apex.errors import BY_CODE, BadRequest, FeathersError, GeneralError, MethodNotAllowed, NotFound, PayloadTooLarge
+from apex.encoding import decode, decode_exactly, encode
+from apex.errors import (
+    BY_CODE,
+    BadRequest,
+    FeathersError,
+    GeneralError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    Timeout,
+)
 from apex.guard import Guard
 from apex.router import Match
 from apex.service import BoundService, Call
@@ -36,6 +46,7 @@ Headers = dict[str, str]
 log = logging.getLogger("apex")
 
 BODY_LIMIT = 1024 * 1024
+BODY_SECONDS = 30
 JSON = "application/json; charset=utf-8"
 
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remove"}
@@ -118,7 +129,15 @@ class Rest:
         return Call(service, method, match.id, data, params)
 
     async def _body(self, receive: Receive, headers: Headers) -> Any:
-        """The decoded JSON body, None when there is none."""
+        """The decoded JSON body, None when there is none. Raises Timeout when it takes too long to come."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._read(receive, headers)
+        except TimeoutError:
+            raise Timeout(f"The body did not arrive within {BODY_SECONDS} seconds") from None
+        return _json(body, headers.get("content-type", ""))
+
+    async def _read(self, receive: Receive, headers: Headers) -> bytes:
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.body_limit:
             raise self._too_large()
@@ -132,7 +151,7 @@ class Rest:
             more = message.get("more_body", False)
             if len(body) > self.body_limit:
                 raise self._too_large()
-        return _json(bytes(body), headers.get("content-type", ""))
+        return bytes(body)
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"request entity too large: the limit is {self.body_limit} bytes")
@@ -146,7 +165,10 @@ def failure(error: Exception, doing: str) -> tuple[int, list[tuple[str, str]], b
     try:
         return error.code, list(_flat(error.headers)), encode(error.to_dict())
     except (TypeError, ValueError) as unsendable:
-        return failure(unsendable, doing)
+        if error.data is None:
+            return failure(unsendable, doing)
+        error.data = None
+        return failure(error, doing)
 
 
 def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) -> str:
@@ -154,7 +176,7 @@ def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) 
     methods = _ON_RECORD if has_id else _ON_COLLECTION
     if verb not in methods:
         raise MethodNotAllowed(f"Method {verb} not allowed", headers=_allow(service, methods))
-    method = custom if custom is not None and verb == "POST" else methods[verb]
+    method = custom if custom and verb == "POST" else methods[verb]
     exposed = service.options.methods
     if method not in exposed or custom in STANDARD:
         raise MethodNotAllowed(
@@ -189,8 +211,10 @@ def _json(body: bytes, content_type: str) -> Any:
     if content_type and "json" not in content_type.lower():
         raise BadRequest(f"Content-Type is '{content_type[:100]}': send JSON as application/json")
     try:
-        data = decode(body)
-    except ValueError as error:
+        # What comes in deeper than what can go out would be stored and never be read again.
+        encode([[[[decode(body)]]]])
+        data = decode_exactly(body)
+    except (ValueError, TypeError) as error:
         raise BadRequest(f"Malformed JSON: {str(error)[:200]}") from None
     if not isinstance(data, dict | list):
         raise BadRequest("invalid JSON, only supports object and array")

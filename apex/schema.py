@@ -22,6 +22,9 @@ __all__ = [
 
 UNKNOWN = "Unknown field."
 
+fields.Field.default_error_messages |= {"required": "Is required", "null": "Must not be null"}
+fields.Integer.default_error_messages |= {"invalid": "Must be an integer", "too_large": "Must be an integer of 64 bits"}
+
 Sentence = tuple[str, str]
 
 

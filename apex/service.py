@@ -146,6 +146,8 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
         raise ValueError(f"Invalid service object passed for path `{path}`")
     for method in (*standard, *methods):
         _check_method(path, service, method)
+    if unknown := set(given) - {"methods", "events"}:
+        raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are methods and events")
     events = tuple(given.get("events", getattr(service, "events", ())))
     return Options(methods, events)
 

@@ -95,7 +95,7 @@ class SQLiteExecutor:
             return await self._in(self._writer, partial(unit.run, run))
         if not writes:
             return await self._in(self._readers, run)
-        async with self._turn:
+        async with self._writing():
             return await self._in(self._writer, run)
 
     @asynccontextmanager
@@ -105,7 +105,7 @@ class SQLiteExecutor:
         if unit is not None and unit.open:
             yield
             return
-        async with self._turn:
+        async with self._writing():
             unit = _Unit()
             token = self._unit.set(unit)
             end = self._rollback
@@ -118,6 +118,18 @@ class SQLiteExecutor:
                 self._unit.reset(token)
                 # Cancelled or not, the writer must be free again: what comes next waits behind this in its thread.
                 await asyncio.shield(self._in(self._writer, end))
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """The writer's turn. Those who wait behind a writer that waits for another process do not wait for ever."""
+        try:
+            await asyncio.wait_for(self._turn.acquire(), BUSY_SECONDS)
+        except TimeoutError:
+            raise Unavailable("The database is busy: try again") from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)

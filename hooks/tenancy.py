@@ -37,14 +37,16 @@ def _user_id(subject: Any) -> int | None:
 
 
 def name_organization(context: Context) -> None:
-    """Before list, create and custom methods: the request must name the organization it is about, many rows the same.
-
-    Raises MethodNotAllowed for many rows where the service takes one.
-    """
+    """Before list, create and custom methods: the request must name the one organization it is about."""
     if context.params.provider and context.method not in ON_RECORDS:
-        if isinstance(context.data, list):
-            context.service.require_multi(context.method, context.params)
         _named(context)
+
+
+def one_or_many(context: Context) -> None:
+    """Before all methods: raises MethodNotAllowed for many rows at once where the service takes one."""
+    many = isinstance(context.data, list) if context.method == "create" else context.id is None
+    if many and context.method in ("create", "patch", "remove"):
+        context.service.require_multi(context.method, context.params)
 
 
 def tenancy(context: Context) -> None:
@@ -82,12 +84,12 @@ def _named(context: Context) -> int:
     sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else rows(context)
     organizations = [source.get(FIELD) for source in sources]
     if None in organizations or not organizations:
-        raise _wrong(f"{FIELD} is required")
+        raise _wrong("is required")
     organization = organizations[0]
     if not isinstance(organization, int) or any(other != organization for other in organizations):
-        raise _wrong(f"{FIELD} must be the id of one organization")
+        raise _wrong("must be the id of one organization")
     return organization
 
 
-def _wrong(sentence: str) -> BadRequest:
-    return BadRequest(sentence, errors={FIELD: sentence})
+def _wrong(rule: str) -> BadRequest:
+    return BadRequest(f"{FIELD} {rule}", errors={FIELD: rule[:1].upper() + rule[1:]})

@@ -10,7 +10,7 @@ from apex import Apex
 from apex.cli import load_app, run, serve_app
 from apex.config import ConfigError
 from apex.migrate import upgrade
-from services.demo import PASSWORD, load_demo, load_large
+from services.demo import LARGE, PASSWORD, load_demo, load_large
 from services.users import ROLES
 
 BANNER = """Serving at {url}
@@ -28,6 +28,8 @@ Try it:
 def demo(factory: str, rows: int, serve: bool) -> None:
     """Migrate the database and load the demo data, once."""
     app = load_app(factory)
+    if app.get("env") == "production":
+        raise ConfigError("the demo's password is published: it has no place in production")
     upgrade(app.get("database_url"))
     token = run(app, lambda: _load(app, rows))
     if serve:
@@ -40,6 +42,7 @@ async def _load(app: Apex, rows: int) -> str:
     if rows:
         with click.progressbar(length=rows, label=f"Adding {rows:,} contacts") as bar:
             await load_large(app, rows, bar.update)
+        click.echo(f"Added to organization {LARGE}.")
     token: str = app.get("defaultAuthentication").tokens.create(789)[0]
     return token
 

@@ -38,9 +38,10 @@ class Plain(fields.Field[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if isinstance(value, str):
             return Text(max=5000, min=0).deserialize(value)
-        if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        fits = (isinstance(value, int) and abs(value) < 2**63) or (isinstance(value, float) and math.isfinite(value))
+        if fits:
             return value
-        raise ValidationError("Must be a string, a number, a boolean or null")
+        raise ValidationError("Must be a string, a number of at most 64 bits, a boolean or null")
 
 
 class ContactSchema(TenantSchema):
@@ -63,18 +64,11 @@ class ContactSchema(TenantSchema):
     def check_phone(self, data: dict[str, Any], **_: Any) -> None:
         """The number, the calling code and the country must go together, as far as they are given."""
         country, code, phone = (data.get(name) for name in ("phone_country_iso", "phone_country_code", "phone"))
-        if not country:
-            return
-        expected = phones.calling_code(country)
-        if expected is None:
-            raise ValidationError("Is not an ISO 3166 country code such as US", "phone_country_iso")
-        errors = {}
-        if code and code != expected:
-            errors["phone_country_code"] = [f"Is not the calling code of {country}, which is {expected}"]
-        if phone and (problem := phones.problem(phone, country)):
-            errors["phone"] = [problem]
+        errors = phones.mismatch(country, code)
+        if country and "phone_country_iso" not in errors and phone and (problem := phones.problem(phone, country)):
+            errors["phone"] = problem
         if errors:
-            raise ValidationError(errors)
+            raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
 class Contacts(Searchable):

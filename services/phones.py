@@ -25,14 +25,26 @@ def problem(phone: str, country: str) -> str | None:
     try:
         parsed = library.parse(phone, country)
     except library.NumberParseException:
-        return f"Is not a phone number of {country}"
-    return None if library.is_possible_number(parsed) else f"Has not the length of a phone number of {country}"
+        return f"Must be a phone number of {country}"
+    return None if library.is_possible_number(parsed) else f"Must have the length of a phone number of {country}"
 
 
 def calling_code(country: str) -> str | None:
     """``+1`` for ``US``; None for a country that does not exist."""
     code = _library().country_code_for_region(country)
     return f"+{code}" if code else None
+
+
+def mismatch(country: str | None, code: str | None) -> dict[str, str]:
+    """What is wrong with a country and a calling code, by field; nothing where one of them is not given."""
+    if not country:
+        return {}
+    expected = calling_code(country)
+    if expected is None:
+        return {"phone_country_iso": "Must be an ISO 3166 country code such as US"}
+    if code and code != expected:
+        return {"phone_country_code": f"Must be {expected}, the calling code of {country}"}
+    return {}
 
 
 @cache

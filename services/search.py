@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from marshmallow import post_load, validates_schema
 
 from apex import Context, Params, Schema, SQLService
-from apex.errors import BadRequest
 from apex.query import Compare, Junction, Predicate, Rank
-from apex.schema import Id, Text, fields, validate
+from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Page, Row
 from hooks.search_forms import digits, normalise
-from services.phones import calling_code
+from services.phones import mismatch
 
 SHORTEST = 2
 
@@ -27,6 +28,26 @@ class SearchSchema(Schema):
     skip = fields.Raw(data_key="$skip")
     sort = fields.Raw(data_key="$sort")
     select = fields.Raw(data_key="$select")
+
+    @post_load
+    def normalise_term(self, data: Row, **_: Any) -> Row:
+        """The term as the stored forms have it. What is left of it must be long enough."""
+        in_phones = data["searchIn"] == "phone"
+        term = digits(data["searchTerm"]) if in_phones else normalise(data["searchTerm"])
+        if len(term) < SHORTEST:
+            kind = "digits" if in_phones else "characters"
+            raise ValidationError(f"Must have at least {SHORTEST} {kind}", "searchTerm")
+        return {**data, "searchTerm": term}
+
+    @validates_schema(skip_on_field_errors=False)
+    def check_country(self, data: Row, **_: Any) -> None:
+        country, code = data.get("phone_country_iso"), data.get("phone_country_code")
+        errors = mismatch(country, code)
+        if data.get("searchIn") == "phone":
+            required = {"phone_country_iso": country, "phone_country_code": code}
+            errors |= {name: "Is required when searchIn is phone" for name, value in required.items() if not value}
+        if errors:
+            raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
 class Searchable(SQLService):
@@ -45,34 +66,12 @@ class Searchable(SQLService):
 
 
 def search_query(context: Context) -> None:
-    """Before all methods, for search: the term in its normalised form, and ``$limit``, ``$skip``, ``$sort`` and
-    ``$select`` as a parsed query.
-    """
-    if context.method != "search":
-        return
-    data = dict(context.data)
-    asked = {f"${name}": data.pop(name) for name in ("limit", "skip", "sort", "select") if name in data}
-    in_phones = data["searchIn"] == "phone"
-    data["searchTerm"] = digits(data["searchTerm"]) if in_phones else normalise(data["searchTerm"])
-    errors = dict(_problems(data))
-    if errors:
-        raise BadRequest("Invalid search", errors=errors)
-    context.data = data
-    context.params.query = context.service.syntax.parse(asked)
-
-
-def _problems(data: Row) -> list[tuple[str, str]]:
-    kind = "digits" if data["searchIn"] == "phone" else "characters"
-    problems = []
-    if len(data["searchTerm"]) < SHORTEST:
-        problems.append(("searchTerm", f"Must have at least {SHORTEST} {kind}"))
-    if kind == "digits":
-        country, code = data.get("phone_country_iso"), data.get("phone_country_code")
-        required = {"phone_country_iso": country, "phone_country_code": code}
-        problems += [(name, "Is required when searchIn is 'phone'") for name, value in required.items() if not value]
-        if country and code and calling_code(country) != code:
-            problems.append(("phone_country_code", f"Is not the calling code of {country}"))
-    return problems
+    """Before all methods, for search: ``$limit``, ``$skip``, ``$sort`` and ``$select`` become a parsed query."""
+    if context.method == "search":
+        data = dict(context.data)
+        asked = {f"${name}": data.pop(name) for name in ("limit", "skip", "sort", "select") if name in data}
+        context.data = data
+        context.params.query = context.service.syntax.parse(asked)
 
 
 def _in_country(data: Row) -> list[Predicate]:

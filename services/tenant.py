@@ -10,7 +10,7 @@ from apex.hooks import Hook
 from apex.schema import Id, fields
 from hooks.ownership import refers_within, stamp_owner
 from hooks.soft_delete import soft_delete
-from hooks.tenancy import forbid_foreign, membership, name_organization, tenancy
+from hooks.tenancy import forbid_foreign, membership, name_organization, one_or_many, tenancy
 from hooks.timestamps import timestamps
 
 
@@ -48,7 +48,7 @@ def tenant_hooks(
     owner = {"owned_by_user_id": ("memberships", "user_id")}
     refers = refers_within(message, **owner, **(references or {}))
     sealed = [
-        authenticate("jwt", entity=False), validate_query, validate_data(schemas, message), *checks,
+        authenticate("jwt", entity=False), one_or_many, validate_query, validate_data(schemas, message), *checks,
         name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ class Worker(Protocol):
 def pytest_configure_node(node: Worker) -> None:
     """Tell a worker where the server is that all workers share."""
     node.workerinput["postgres"] = running_server(node.config).url
+
+
+def pytest_configure() -> None:
+    """What is set outside must not change what the tests show."""
+    for name in ("APEX_APP", "APEX_ENV", "APEX_SECRET", "APEX_PASSWORD", "DATABASE_URL", "HOST", "PORT"):
+        os.environ.pop(name, None)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

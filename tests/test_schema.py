@@ -72,7 +72,7 @@ async def test_one_class_serves_create_update_and_patch() -> None:
     assert await people().patch(1, {"age": 6}) == {"age": 6}
     assert await people().patch(1, {}) == {}
     for method in ("create", "update"):
-        assert await errors_of({}, method) == {"name": "Missing data for required field."}
+        assert await errors_of({}, method) == {"name": "Is required"}
 
 
 async def test_a_patch_may_not_change_what_create_has_set() -> None:
@@ -85,7 +85,7 @@ async def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert await errors_of(data) == {
         "id": "Is set by the server: leave it out",
         "name": "Must have at most 5 characters",
-        "age": "Not a valid integer.",
+        "age": "Must be an integer",
         "nmae": "Unknown field. Did you mean 'name'?",
         "email": "Invalid email format",
         "role": "Must be one of: member, admin.",
@@ -96,12 +96,12 @@ async def test_everything_that_is_wrong_is_said_at_once() -> None:
     ("data", "path", "sentence"),
     [
         ({"home": {"steret": "x", "street": "x"}}, "home.steret", "Unknown field. Did you mean 'street'?"),
-        ({"home": {}}, "home.street", "Missing data for required field."),
-        ({"home": {"street": "x", "value": "x"}}, "home.value", "Not a valid integer."),
+        ({"home": {}}, "home.street", "Is required"),
+        ({"home": {"street": "x", "value": "x"}}, "home.value", "Must be an integer"),
         ({"home": 1}, "home", "Invalid input type."),
         ({"others": [{"street": "x"}, {"street": ""}]}, "others.1.street", "Must not be empty"),
         ({"others": [{"street": "x", "steret": "x"}]}, "others.0.steret", "Unknown field. Did you mean 'street'?"),
-        ({"extra": {"a": "x"}}, "extra.a", "Not a valid integer."),
+        ({"extra": {"a": "x"}}, "extra.a", "Must be an integer"),
     ],
 )
 async def test_what_is_wrong_inside_is_named_by_its_path(data: Any, path: str, sentence: str) -> None:
@@ -114,7 +114,7 @@ async def test_a_field_may_be_called_value() -> None:
 
     with pytest.raises(BadRequest) as caught:
         load(Setting(), {"value": "x"}, "Invalid")
-    assert caught.value.errors == {"value": "Not a valid integer."}
+    assert caught.value.errors == {"value": "Must be an integer"}
 
 
 async def test_each_record_of_a_list_is_checked() -> None:
@@ -166,7 +166,7 @@ async def test_a_rule_for_the_whole_record_is_named_data() -> None:
     ("value", "sentence"),
     [
         (1, "Must be a string"),
-        (None, "Field may not be null."),
+        (None, "Must not be null"),
         ({"$ne": 1}, "Must be a string"),
         ("", "Must not be empty"),
         (" \t\n", "Must not be empty"),
@@ -199,7 +199,7 @@ async def test_errors_reach_the_client_as_a_map() -> None:
     assert (response.status_code, response.text) == (
         400,
         '{"name":"BadRequest","message":"Invalid person","code":400,"className":"bad-request","errors":'
-        '{"name":"Missing data for required field.","age":"Not a valid integer."}}',
+        '{"name":"Is required","age":"Must be an integer"}}',
     )
 
 

@@ -59,12 +59,9 @@ def _coercer(column: Column[Any]) -> Coerce:
     base = _base_coercer(column.type)
     if not column.nullable:
         return base
-    return coerce.optional(base) if _takes_any_text(column.type) else coerce.nullable(base)
-
-
-def _takes_any_text(kind: TypeEngine[Any]) -> bool:
-    """Whether the empty string is a value, and not null."""
-    return isinstance(kind, String | JSON)
+    if base is coerce.json:
+        return base
+    return coerce.optional(base) if isinstance(column.type, String) else coerce.nullable(base)
 
 
 def _base_coercer(kind: TypeEngine[Any]) -> Coerce:
@@ -73,7 +70,7 @@ def _base_coercer(kind: TypeEngine[Any]) -> Coerce:
     for types, function in _COERCERS:
         if isinstance(kind, types):
             return function
-    return coerce.anything
+    return coerce.json if isinstance(kind, JSON) else coerce.anything
 
 
 def _bounded(length: int) -> Coerce:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Dialect, Executable, Select
+from sqlalchemy import Dialect, Executable, Float, Numeric, Select
 from sqlalchemy.dialects.postgresql.psycopg import dialect as postgresql_dialect
 from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
 from sqlalchemy.types import TypeEngine
@@ -16,6 +16,9 @@ from apex.executor import Values
 from apex.types import Row
 
 Processor = Callable[[Any], Any]
+
+FLOAT8, NUMERIC = 701, 1700
+"""PostgreSQL's ids of the types whose values depend on what the server sends."""
 
 
 _POSTGRESQL: Callable[..., Dialect] = postgresql_dialect
@@ -67,10 +70,10 @@ def compiled(statement: Executable, dialect: Dialect) -> Statement:
     columns = list(getattr(statement, "exported_columns", ()))
     return Statement(
         result.string,
-        dict(_processors(binds, dialect, "bind_processor")),
+        {name: process for name, bind in binds.items() if (process := binder(bind.type, dialect))},
         {name: bind.value for name, bind in binds.items() if not bind.required},
         tuple(str(column.name) for column in columns),
-        tuple(_processors({str(column.name): column for column in columns}, dialect, "result_processor", None)),
+        tuple(_loaders(columns, dialect)),
         not isinstance(statement, Select),
     )
 
@@ -80,11 +83,13 @@ def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _processors(typed: Mapping[str, Any], dialect: Dialect, kind: str, *args: Any) -> Iterator[tuple[str, Processor]]:
-    for name, element in typed.items():
-        process = getattr(element.type.dialect_impl(dialect), kind)(dialect, *args)
-        if process is not None:
-            yield name, process
+def _loaders(columns: Iterable[Any], dialect: Dialect) -> Iterator[tuple[str, Processor]]:
+    """For each column whose values need it, what reads them as the driver gives them."""
+    for column in columns:
+        numeric = FLOAT8 if isinstance(column.type, Float) else NUMERIC if isinstance(column.type, Numeric) else None
+        load = column.type.dialect_impl(dialect).result_processor(dialect, numeric)
+        if load is not None:
+            yield str(column.name), load
 
 
 class StatementCache:

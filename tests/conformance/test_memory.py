@@ -18,7 +18,7 @@ TYPES: Mapping[str, Coerce] = {
     "age": coerce.nullable(coerce.small_integer),
     "created": coerce.nullable(coerce.boolean),
     "time": coerce.nullable(coerce.timestamp),
-    "extra": coerce.anything,
+    "extra": coerce.json,
     "secret": coerce.optional(coerce.text),
     "organization_id": coerce.nullable(coerce.small_integer),
 }

@@ -34,7 +34,7 @@ async def test_a_list_must_name_an_organization_of_the_caller() -> None:
     service = await two_notes()
     with raises(BadRequest, "organization_id is required") as raised:
         await service.find(caller(1))
-    assert raised.error.errors == {"organization_id": "organization_id is required"}
+    assert raised.error.errors == {"organization_id": "Is required"}
     for user, organization in ((1, 20), (2, 10), (4, 10), (1, 99)):
         with raises(Forbidden):
             await service.find(caller(user, organization_id=organization))

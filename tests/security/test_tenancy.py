@@ -270,7 +270,7 @@ keys = st.sampled_from([*FIELDS, *PRIVATE, "$or", "$and", "$limit", "$skip", "$s
 async def test_by_any_query(shared: Crm, query: dict[str, Any]) -> None:
     data = {"query": {**query, "organization_id": OWN}}
     answer = await shared.call("GET /contacts", data, MALLORY)
-    assert answer[0] == 200
+    assert answer[0] == 200 or "more than 200 conditions" in answer[1]["message"]
     only_their_own(answer)
     status, page = await shared.call("GET /contacts", {"query": query}, MALLORY)
     only_their_own((status, page))
