@@ -123,7 +123,8 @@ class SQLiteExecutor:
     async def _writing(self) -> AsyncIterator[None]:
         """The writer's turn. Those who wait behind a writer that waits for another process do not wait for ever."""
         try:
-            await asyncio.wait_for(self._turn.acquire(), BUSY_SECONDS)
+            async with asyncio.timeout(BUSY_SECONDS):
+                await self._turn.acquire()
         except TimeoutError:
             raise Unavailable("The database is busy: try again") from None
         try:

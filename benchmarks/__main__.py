@@ -24,6 +24,8 @@ from benchmarks.people import ORGANIZATION, USER, load, terms
 from tests.databases import new_database, start_server
 
 SIZES = (10_000, 1_000_000)
+MEMORY = "shared_buffers = 1GB"
+"""Enough for the table and its indexes, as a server of that size would have."""
 SEARCHES, LISTS = 300, 100
 
 Request = Callable[[], dict[str, Any]]
@@ -108,7 +110,7 @@ def _print(name: str, figures: tuple[float, float]) -> None:
 
 def main() -> None:
     sizes = [int(argument) for argument in sys.argv[1:]] or SIZES
-    server = start_server()
+    server = start_server(MEMORY)
     try:
         for size in sizes:
             with new_database(server.url) as url, served(url) as client:

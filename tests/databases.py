@@ -65,7 +65,7 @@ class Server:
             raise ServerError(f"{program}: {complaint(log.read_text(errors='replace'))}")
 
 
-def start_server() -> Server:
+def start_server(more_settings: str = "") -> Server:
     """Start a server of its own, whatever else runs on this machine."""
     directory = Path(tempfile.mkdtemp(prefix="apex-postgres-"))
     try:
@@ -77,7 +77,7 @@ def start_server() -> Server:
             "--encoding=UTF8", "--locale=C.UTF-8",
         )  # fmt: skip
         with (directory / "data" / "postgresql.conf").open("a") as settings:
-            settings.write(f"{SETTINGS}port = {server.port}\n")
+            settings.write(f"{SETTINGS}{more_settings}\nport = {server.port}\n")
         server.run("pg_ctl", "start", "--wait", "--pgdata=data")
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)

@@ -166,3 +166,13 @@ def test_a_token_is_printed_alone(apex: Command, migrated_url: str) -> None:
     done = apex("token", "Ann@example.com", DATABASE_URL=migrated_url)
     token = done.stdout.strip()
     assert (done.returncode, done.stdout, token.count(".")) == (0, f"{token}\n", 2)
+
+
+def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:
+    done = apex("migrate", "--down", DATABASE_URL=migrated_sqlite_url)
+    assert (done.returncode, "say down to which revision" in done.stderr) == (1, True)
+
+
+def test_the_demo_is_not_for_production(apex: Command, sqlite_url: str) -> None:
+    done = apex("demo", DATABASE_URL=sqlite_url, APEX_ENV="production", APEX_SECRET="x" * 40)
+    assert (done.returncode, "no place in production" in done.stderr) == (1, True)

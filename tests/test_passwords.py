@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import bcrypt
 import pytest
 
-from apex.passwords import AT_ONCE, Passwords
+from apex.errors import Unavailable
+from apex.passwords import AT_ONCE, QUEUE, Passwords
 
 T = TypeVar("T")
 
@@ -129,3 +130,14 @@ async def test_who_gives_up_makes_no_room_for_more_at_once() -> None:
     await asyncio.gather(*busy, return_exceptions=True)
     assert await passwords.hash("p")
     assert passwords.most <= AT_ONCE
+
+
+async def test_a_long_queue_is_sent_away() -> None:
+    passwords = Passwords(QUICK)
+    stored = await passwords.hash("secret")
+    answers = await asyncio.gather(
+        *(passwords.verify(stored, "secret") for _ in range(QUEUE + 5)), return_exceptions=True
+    )
+    assert answers.count(True) == QUEUE
+    assert [type(answer) for answer in answers].count(Unavailable) == 5
+    assert await passwords.verify(stored, "secret")

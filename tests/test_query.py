@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apex import coerce
+from apex.coerce import integer, json
 from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import EVERYTHING, OPERATORS, PATTERNS, Compare, Junction, Query, Syntax, every, scope_predicate
@@ -163,3 +164,19 @@ def test_a_scope_is_a_value_or_a_list_of_values() -> None:
     assert scope_predicate({"a": [1, 2]}) == Compare("a", "$in", [1, 2])
     assert scope_predicate({"a": []}) == Compare("a", "$in", [])
     assert scope_predicate({"a": 1, "b": None}) == every(Compare("a", "$eq", 1), Compare("b", "$eq", None))
+
+
+@pytest.mark.parametrize("kind", ["$or", "$and"])
+def test_a_query_has_at_most_200_conditions(kind: str) -> None:
+    syntax = Syntax({"age": integer})
+    assert syntax.parse({kind: [{"age": number} for number in range(200)]})
+    with pytest.raises(BadRequest, match="more than 200 conditions"):
+        syntax.parse({kind: [{"age": number} for number in range(201)]})
+
+
+@pytest.mark.parametrize("query", [{"extra": 1}, {"extra": {"$in": [[1]]}}, {"$sort": {"extra": 1}}])
+def test_json_can_be_selected_but_not_asked_for(query: dict[str, Any]) -> None:
+    syntax = Syntax({"extra": json})
+    assert syntax.parse({"$select": ["extra"]}).select == ("extra",)
+    with pytest.raises(BadRequest, match="it holds JSON"):
+        syntax.parse(query)

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -620,3 +621,47 @@ async def test_a_server_answers_many_at_once() -> None:
     async with serving(app_of("echo", Echo())) as client:
         answers = await asyncio.gather(*(client.post("/echo", json={"a": n}) for n in range(50)))
     assert [json.loads(answer.content) for answer in answers] == [{"data": {"a": n}} for n in range(50)]
+
+
+@pytest.mark.parametrize("depth", [260, 400, 1_000, 10_000])
+async def test_what_is_nested_too_deep_is_refused_and_not_stored(depth: int) -> None:
+    app = Apex().use("messages", Messages()).configure(rest)
+    body = b'{"x":' + b"[" * depth + b"]" * depth + b"}"
+    response = await answer(app, "POST", "/messages", content=body)
+    assert (response.status_code, response.json()["name"]) == (400, "BadRequest")
+    assert (await answer(app, "GET", "/messages")).json()["total"] == 0
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "-9223372036854775809", "1" + "0" * 30])
+async def test_an_integer_of_more_than_64_bits_is_refused_by_its_field(number: str) -> None:
+    app = Apex().use("messages", Messages()).configure(rest)
+    response = await answer(app, "POST", "/messages", content=f'{{"size": {number}}}'.encode())
+    assert response.json()["errors"] == {"size": "must not hold integers of more than 64 bits"}
+
+
+@pytest.mark.parametrize("id", ["[1]", '{"a":1}'])
+async def test_an_id_in_the_data_is_a_number_or_a_text(id: str) -> None:
+    app = Apex().use("messages", Messages()).configure(rest)
+    response = await answer(app, "POST", "/messages", content=f'{{"id": {id}}}'.encode())
+    assert (response.status_code, list(response.json()["errors"])) == (400, ["id"])
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["apex.rest"], "BODY_SECONDS", 0.01)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/messages", "query_string": b"", "headers": []}
+    await Apex().use("messages", Messages()).configure(rest)(scope, receive, send)
+    assert sent[0]["status"] == 408
+
+
+async def test_an_empty_service_method_is_none() -> None:
+    app = Apex().use("messages", Messages()).configure(rest)
+    response = await answer(app, "POST", "/messages", content=b'{"text":"a"}', headers={"X-Service-Method": ""})
+    assert response.status_code == 201

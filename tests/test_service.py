@@ -9,6 +9,7 @@ import pytest
 from apex.app import Apex
 from apex.context import Context, Params
 from apex.errors import BadRequest
+from apex.memory import MemoryService
 from apex.service import Call, Service
 
 
@@ -283,3 +284,8 @@ async def test_dispatch_replaces_the_result_outside() -> None:
     notes = app(hooks={"after": lambda context: {"dispatch": {"safe": True}}}).service("notes")
     context = await notes.run("get", id=1)
     assert (context.result, context.external) == ({"id": 1}, {"safe": True})
+
+
+def test_an_option_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TypeError, match="Unknown option 'method'"):
+        Apex().use("people", MemoryService(), method=("find",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,9 +14,11 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    Float,
     ForeignKey,
     Integer,
     MetaData,
+    Numeric,
     String,
     Table,
     Text,
@@ -279,4 +282,26 @@ async def test_text_is_ordered_by_code_point_whatever_the_collation(postgres_url
     assert [row["name"] for row in found] == ["Z", "_", "a", "b"]
     for query in ({"name": "é"}, {"name": {"$in": ["é"]}}, {"name": {"$gt": "b"}}):
         assert [row["name"] for row in await app.service("words").find({"query": query})] == ["é"]
+    await app.teardown()
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, False, "5", "", [1], {"a": None}, None])
+async def test_any_json_is_read_as_it_was_written(empty_url: str, value: Any) -> None:
+    async with running(empty_url) as app:
+        created = await app.service("people").create({"name": "Ann", "extra": value})
+        assert created["extra"] == value
+        assert (await app.service("people").get(created["id"]))["extra"] == value
+
+
+async def test_numbers_with_a_point_are_read_as_they_were_written(empty_url: str) -> None:
+    prices = Table(
+        "prices", MetaData(), Column("id", Integer, primary_key=True), Column("f", Float), Column("n", Numeric(10, 2))
+    )
+    app = Apex().configure(database(empty_url)).use("prices", SQLService(prices))
+    await app.setup()
+    await app.get("database").create_all(prices.metadata)
+    assert await app.service("prices").create({"f": 1.5, "n": 2.25}) == {"id": 1, "f": 1.5, "n": Decimal("2.25")}
+    assert await app.service("prices").find({"query": {"n": {"$gt": "2"}}}) == [
+        {"id": 1, "f": 1.5, "n": Decimal("2.25")}
+    ]
     await app.teardown()

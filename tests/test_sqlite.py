@@ -300,3 +300,11 @@ async def test_objects_are_merged(path: str) -> None:
             """SELECT json_merge('{"a": 1}', '{"a": null, "b": 2}'), json_merge(NULL, '{}'), json_merge('{}', NULL)"""
         )
         assert await executor.fetch(text, {}) == [('{"b":2}', "{}", None)]
+
+
+async def test_who_waits_behind_a_writer_does_not_wait_for_ever(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apex.sqlite.BUSY_SECONDS", 0.05)
+    async with opened(path) as executor, executor.transaction():
+        waiting = asyncio.get_running_loop().create_task(add(executor, "Ann"), context=Context())
+        with pytest.raises(Unavailable):
+            await waiting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from apex import Context
 from apex.errors import Forbidden, MethodNotAllowed, NotFound
 from apex.service import BoundService
 from apex.testing import raises
@@ -77,3 +78,14 @@ async def test_the_event_is_removed() -> None:
         service.on(event, lambda row, context, event=event: seen.append((event, row["id"])))
     await service.remove(2)
     assert seen == [("removed", 2)]
+
+
+async def test_nothing_is_removed_when_a_later_hook_refuses() -> None:
+    def forbid(context: Context) -> None:
+        raise Forbidden("not today")
+
+    service = notes({"before": {"all": [soft_delete], "remove": [forbid]}})
+    row = await service.create({"text": "a"})
+    with raises(Forbidden):
+        await service.remove(row["id"])
+    assert (await service.get(row["id"])).get("deleted_at") is None
