@@ -129,7 +129,7 @@ def _pool(url: str, size: int) -> AsyncConnectionPool[Connection]:
         timeout=POOL_SECONDS,
         open=False,
         configure=_configure,
-        kwargs={"autocommit": True, "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s"},
+        kwargs={"autocommit": True, "options": f"-c timezone=UTC -c jit=off -c statement_timeout={STATEMENT_SECONDS}s"},
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Select,
     String,
     Table,
     Text,
@@ -94,22 +95,24 @@ class SQLService(Adapter):
         return rows, count
 
     def _select_statement(self, selection: Selection, total: bool) -> Statement:
-        query, where = selection.query, self.clauses.clause(selection.where)
-        columns: list[Any] = self._columns(selection.fields)
+        where = self.clauses.clause(selection.where)
+        order = self.clauses.order(selection.order(self.id), selection.query.rank)
+        columns = self._columns(selection.fields)
+        if total and any(compare.operator == "$contains" for compare in leaves(selection.where)):
+            return self.database.compile(self._search(selection, where, order, columns))
         if total:
-            columns.append(self._total(selection.where, where).label(TOTAL))
-        statement = select(*columns).where(where).order_by(*self.clauses.order(selection.order(self.id), query.rank))
-        if selection.limit is not None:
-            statement = statement.limit(bindparam("limit", type_=BigInteger()))
-        if query.skip:
-            statement = statement.offset(bindparam("skip", type_=BigInteger()))
-        return self.database.compile(statement)
+            counted = select(func.count()).select_from(self.table).where(where)
+            columns.append(counted.scalar_subquery().label(TOTAL))
+        return self.database.compile(_page(select(*columns).where(where).order_by(*order), selection))
 
-    def _total(self, where: Predicate, clause: Any) -> Any:
-        """A list reads one page in the order of an index and counts apart; a search reads all its matches anyway."""
-        if any(compare.operator == "$contains" for compare in leaves(where)):
-            return func.count().over()
-        return select(func.count()).select_from(self.table).where(clause).scalar_subquery()
+    def _search(self, selection: Selection, where: Any, order: list[Any], columns: list[Any]) -> Select[Any]:
+        """A list reads its page in the order of an index and counts apart. A search has to read all its matches: it
+        counts them as it does, and carries no more of each than it sorts by.
+        """
+        id = self.table.c[self.id]
+        counted = select(id.label("hit"), func.count().over().label(TOTAL)).where(where).order_by(*order)
+        hits = _page(counted, selection).subquery("hits")
+        return select(*columns, hits.c[TOTAL]).join(hits, id == hits.c.hit).order_by(*order)
 
     async def _count(self, where: Predicate) -> int:
         def build() -> Statement:
@@ -249,6 +252,12 @@ class SQLService(Adapter):
             return await self.database.fetch(statement, values)
         except Violation as violation:
             raise explained(violation, self.table) from None
+
+
+def _page(statement: Select[Any], selection: Selection) -> Select[Any]:
+    if selection.limit is not None:
+        statement = statement.limit(bindparam("limit", type_=BigInteger()))
+    return statement.offset(bindparam("skip", type_=BigInteger())) if selection.query.skip else statement
 
 
 def _default(default: Any) -> Callable[[], Any]:
