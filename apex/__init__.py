@@ -8,6 +8,7 @@ from apex.memory import MemoryService
 from apex.rest import rest
 from apex.schema import Schema, validate_data, validate_query
 from apex.service import Service
+from apex.sockets import sockets
 from apex.sql import SQLService, database
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "database",
     "load_config",
     "rest",
+    "sockets",
     "validate_data",
     "validate_query",
 ]

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from apex.bus import Bus
+from apex.channels import NamedChannel
 from apex.context import Context
 from apex.emitter import Emitter
+from apex.events import Events, Publisher
 from apex.hooks import LIFECYCLE, Chain, HookStore, Step, around, steps_of
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, options_of
@@ -30,6 +33,8 @@ class Apex(Emitter):
         self.lifecycle: dict[str, list[Step]] = {name: [] for name in LIFECYCLE}
         self.parsers: list[Callable[[Mapping[str, str]], dict[str, Any] | None]] = []
         self.transport: ASGI | None = None
+        self.events = Events(self)
+        self.bus = Bus()
         self.default_service: Callable[[str], Any] | None = None
         self._is_setup = False
         self._late: set[asyncio.Task[None]] = set()
@@ -43,6 +48,20 @@ class Apex(Emitter):
 
     def configure(self, function: Callable[[Apex], Any]) -> Apex:
         function(self)
+        return self
+
+    @property
+    def channels(self) -> list[str]:
+        """The names of the channels that have connections."""
+        return self.events.channels.names
+
+    def channel(self, *names: str | list[str]) -> NamedChannel:
+        """The channel of a name, or several channels as one. Raises ValueError without a name."""
+        return self.events.channels.named(*names)
+
+    def publish(self, event: str | Publisher, publisher: Publisher | None = None) -> Apex:
+        """Registers who gets the events of the services that have no publisher of their own for them."""
+        self.events.publishers.register(event, publisher)
         return self
 
     def use(self, path: str, service: Any, *, hooks: Any = None, **options: Any) -> Apex:
@@ -114,10 +133,14 @@ class Apex(Emitter):
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
         await around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
+        self.bus.on("event", self.events.deliver)
+        await self.bus.open()
         return self
 
     async def teardown(self) -> Apex:
         """Runs ``teardown(app, path)`` of each service, in the same order."""
+        self.emit("shutdown")
+        await self.bus.close()
         await around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
         return self
 

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from apex.app import Apex
+from apex.channels import Connection
 from apex.context import Context, Params
 from apex.errors import BadRequest, Conflict, NotAuthenticated, NotFound
 from apex.passwords import Passwords
 from apex.service import BoundService, Service
+from apex.sessions import Sessions
 from apex.tokens import Tokens
 
 Result = dict[str, Any]
@@ -53,10 +55,13 @@ class AuthenticationService(Service):
         if not self.settings.get("secret"):
             raise ValueError("A 'secret' must be provided in your authentication configuration")
         self.entity: str | None = self.settings.get("entity", "user")
+        self.password_field: str = self.settings.get("local", {}).get("passwordField", "password")
         self.tokens = Tokens(self.settings["secret"], self.settings.get("jwtOptions", {}))
         self.passwords = Passwords(self.settings.get("argon2"))
         self.strategies: dict[str, Strategy] = {}
         self.revoked: dict[str, int] = {}
+        self.sessions = Sessions(self)
+        self.path = "authentication"
         self._revocations = revocations
         app.set("defaultAuthentication", self)
         app.parsers.append(self.parse)
@@ -71,10 +76,13 @@ class AuthenticationService(Service):
 
     async def setup(self, app: Apex, path: str) -> None:
         """Loads the revoked tokens. Raises LookupError when the entity's service is missing."""
-        if self.entity is not None:
-            _ = self.users
+        self.path = path
+        await self.load_revoked()
+        self.sessions.follow(app)
+
+    async def load_revoked(self) -> None:
         if self._revocations is not None:
-            kept = await app.service(self._revocations).find({"paginate": False})
+            kept = await self.app.service(self._revocations).find({"paginate": False})
             self.revoked |= {row["jti"]: int(row["expires_at"].timestamp()) for row in kept}
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
@@ -105,16 +113,21 @@ class AuthenticationService(Service):
         result = await self.authenticate(authentication, params, *self.settings.get("authStrategies", ()))
         if id is not None and id != result.get("accessToken"):
             raise NotAuthenticated("Invalid access token")
-        await self.revoke(result["authentication"]["payload"])
+        await self.revoke(result["authentication"]["payload"], params.connection)
         return result
 
-    async def revoke(self, claims: Mapping[str, Any]) -> None:
-        """Makes a token worthless at once, and forgets those that have expired by themselves."""
+    async def revoke(self, claims: Mapping[str, Any], spare: Connection | None = None) -> None:
+        """Makes a token worthless at once, in all processes, and forgets those that have expired by themselves.
+
+        Connections that logged in with it are closed, but for one to spare: that which logs itself out.
+        """
         now = int(time.time())
         self.revoked = {jti: expiry for jti, expiry in self.revoked.items() if expiry > now}
         if self._revocations is not None:
             await self._keep(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
         self.revoked[claims["jti"]] = claims["exp"]
+        self.sessions.end_token(claims["jti"], spare)
+        self.app.bus.send("revoked", {"jti": claims["jti"], "exp": claims["exp"]})
 
     async def _keep(self, jti: str, expires_at: datetime) -> None:
         store = self.app.service(self._revocations or "")
@@ -154,9 +167,10 @@ class JWTStrategy:
         service, entity = self.service, self.service.entity
         if entity is not None:
             try:
-                result[entity] = await service.users.get(result["authentication"]["payload"]["sub"])
+                user = await service.users.get(result["authentication"]["payload"]["sub"])
             except NotFound:
                 raise NotAuthenticated("The user of this token no longer exists") from None
+            result[entity] = {name: value for name, value in user.items() if name != service.password_field}
         return result
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
@@ -175,9 +189,8 @@ class LocalStrategy:
 
     def __init__(self, service: AuthenticationService) -> None:
         self.service = service
-        options = service.settings.get("local", {})
-        self.username: str = options.get("usernameField", "email")
-        self.password: str = options.get("passwordField", "password")
+        self.username: str = service.settings.get("local", {}).get("usernameField", "email")
+        self.password = service.password_field
 
     def verify(self, authentication: Mapping[str, Any]) -> Result:
         raise NotAuthenticated("Invalid login")

@@ -48,6 +48,17 @@ def decode_exactly(text: bytes | str) -> Any:
     return json.loads(text) if _LONG_NUMBER.search(text if isinstance(text, bytes) else text.encode()) else decode(text)
 
 
+def decode_storable(text: bytes | str) -> Any:
+    """Like ``decode_exactly``, for what comes from outside: what is nested deeper than what can go out would be stored
+    and never be read again.
+    """
+    try:
+        encode([[[[decode(text)]]]])
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return decode_exactly(text)
+
+
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of both objects, the new ones winning; those that are null in the new one are gone."""
     return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}

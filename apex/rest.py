@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute
 from apex.app import ASGI, Apex
 from apex.brackets import parse
 from apex.context import Context, Params
-from apex.encoding import decode, decode_exactly, encode
+from apex.encoding import decode_storable, encode
 from apex.errors import (
     BY_CODE,
     BadRequest,
@@ -95,7 +95,7 @@ class Rest:
             return
         except Exception as error:
             status, headers, body = failure(error, f"{scope['method']} {scope['path']}")
-        await _respond(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
+        await respond(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -113,7 +113,7 @@ class Rest:
         return None if "" in segments else self.app.lookup(segments)
 
     async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService]) -> Call:
-        headers = _headers(scope)
+        headers = headers_of(scope)
         service, verb = match.target, scope["method"]
         method = _method(service, verb, match.id is not None, headers.get("x-service-method"))
         query = parse(scope["query_string"].decode("latin-1"))
@@ -157,11 +157,17 @@ class Rest:
         return PayloadTooLarge(f"request entity too large: the limit is {self.body_limit} bytes")
 
 
+def told(error: Exception, doing: str) -> FeathersError:
+    """What callers are told of an error. One that is not a Feathers error is logged, and its text stays in the log."""
+    if isinstance(error, FeathersError):
+        return error
+    log.error("%s failed", doing, exc_info=error)
+    return GeneralError("An unexpected error occurred")
+
+
 def failure(error: Exception, doing: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    """The response to an error. One that is not a Feathers error is logged, and its text stays in the log."""
-    if not isinstance(error, FeathersError):
-        log.error("%s failed", doing, exc_info=error)
-        error = GeneralError("An unexpected error occurred")
+    """The response to an error."""
+    error = told(error, doing)
     try:
         return error.code, list(_flat(error.headers)), encode(error.to_dict())
     except (TypeError, ValueError) as unsendable:
@@ -193,7 +199,7 @@ def _allow(service: BoundService, methods: dict[str, str]) -> dict[str, str]:
     return {"Allow": ", ".join(verbs)}
 
 
-def _headers(scope: Scope) -> Headers:
+def headers_of(scope: Scope) -> Headers:
     headers: Headers = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -211,10 +217,8 @@ def _json(body: bytes, content_type: str) -> Any:
     if content_type and "json" not in content_type.lower():
         raise BadRequest(f"Content-Type is '{content_type[:100]}': send JSON as application/json")
     try:
-        # What comes in deeper than what can go out would be stored and never be read again.
-        encode([[[[decode(body)]]]])
-        data = decode_exactly(body)
-    except (ValueError, TypeError) as error:
+        data = decode_storable(body)
+    except ValueError as error:
         raise BadRequest(f"Malformed JSON: {str(error)[:200]}") from None
     if not isinstance(data, dict | list):
         raise BadRequest("invalid JSON, only supports object and array")
@@ -249,7 +253,7 @@ def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, str(item)
 
 
-async def _respond(send: Send, status: int, headers: list[tuple[str, str]], body: bytes, length: int) -> None:
+async def respond(send: Send, status: int, headers: list[tuple[str, str]], body: bytes, length: int) -> None:
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     if length:
         raw.append((b"content-type", JSON.encode()))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
+from apex.commit import after_commit
 from apex.context import Context, Params
 from apex.emitter import Emitter
+from apex.encoding import RawJSON
+from apex.events import Publisher, Publishers, message_of
 from apex.hooks import Chain, HookStore, compose
 from apex.types import STANDARD, Id
 
@@ -56,6 +60,8 @@ class BoundService(Emitter):
         super().__init__()
         self.app, self.path, self.service, self.options = app, path, service, options
         self.hookable = _hookable(service, options.methods)
+        self.events = frozenset((*EVENTS.values(), *options.events))
+        self.publishers = Publishers()
         self.store = HookStore()
         self.chains: dict[str, Chain] = {}
         self.compose()
@@ -83,7 +89,8 @@ class BoundService(Emitter):
         # Hooks write into the params and the scope: a call made with another one's params gets its own.
         context = Context(self.app, self, method, id=id, data=data, params=Params(params), event=EVENTS.get(method))
         await chain(context)
-        self._announce(context)
+        if context.event is not None and context.event not in self.options.events:
+            after_commit(partial(self._announce, context, context.event))
         return context
 
     async def find(self, params: Mapping[str, Any] | None = None) -> Any:
@@ -110,14 +117,36 @@ class BoundService(Emitter):
             return _CustomMethod(self, name)
         return getattr(self.__dict__["service"], name)
 
-    def _announce(self, context: Context) -> None:
-        event = context.event
-        if event is None or event in self.options.events:
+    def publish(self, event: str | Publisher, publisher: Publisher | None = None) -> BoundService:
+        """Registers who gets an event: ``publish("created", function)``, or ``publish(function)`` for all events.
+
+        The function of ``(data, context)`` gives a channel, a list of channels or None: then nobody gets it.
+        Raises ValueError for an event that the service does not have.
+        """
+        if isinstance(event, str) and event not in self.events:
+            raise ValueError(f"'{event}' is not a valid service event")
+        self.publishers.register(event, publisher)
+        return self
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Calls the listeners and publishes the event with its first argument, once the unit of work is stored."""
+        after_commit(partial(self._emit, event, args))
+
+    def _emit(self, event: str, args: tuple[Any, ...]) -> None:
+        super().emit(event, *args)
+        if event in self.events:
+            self.app.events.publish(self, event, {"result": args[0] if args else None})
+
+    def _announce(self, context: Context, event: str) -> None:
+        """Emits and publishes the event of a call, once for each item, which keeps its place in the dispatch."""
+        if event not in self._listeners and self.app.events.publisher(self, event) is None:
             return
-        if event in self._listeners:
-            result = context.result
-            for item in result if isinstance(result, list) else [result]:
-                self.emit(event, item, context)
+        results, dispatched = _items(context.result), _items(context.external)
+        for index, item in enumerate(results):
+            super().emit(event, item, context)
+            if event in self.events:
+                sent = dispatched[index] if len(dispatched) == len(results) else context.external
+                self.app.events.publish(self, event, message_of(context, item, sent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +158,7 @@ class _CustomMethod:
         return (await self.bound.run(self.name, data=data, params=params)).result
 
 
-_ATTRIBUTES = {"app", "path", "service", "options", "hookable", "store", "chains"}
+_ATTRIBUTES = {"app", "path", "service", "options", "hookable", "events", "publishers", "store", "chains"}
 
 PROTECTED = _HOOK_WORDS | {name for name in dir(BoundService) if name not in STANDARD} | _ATTRIBUTES
 
@@ -160,6 +189,11 @@ def _check_method(path: str, service: Any, method: str) -> None:
         raise ValueError(f"Service '{path}' has no method '{method}'")
     if not iscoroutinefunction(function):
         raise TypeError(f"Method '{method}' of service '{path}' must be declared with 'async def'")
+
+
+def _items(value: Any) -> list[Any]:
+    value = value.value if isinstance(value, RawJSON) else value
+    return value if isinstance(value, list) else [value]
 
 
 def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:

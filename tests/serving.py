@@ -28,7 +28,7 @@ async def calling(app: Apex) -> AsyncIterator[AsyncClient]:
 @asynccontextmanager
 async def serving(app: Apex) -> AsyncIterator[AsyncClient]:
     """A client of a server that runs the app; the server's lifespan sets it up and tears it down."""
-    server = Announcing(uvicorn.Config(app, http="httptools", ws="none", lifespan="on", log_level="critical"))
+    server = Announcing(uvicorn.Config(app, http="httptools", lifespan="on", log_level="critical"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await server.ready.wait()

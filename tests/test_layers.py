@@ -10,13 +10,14 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
-    ["errors", "types", "encoding", "coerce", "executor"],
-    ["query", "brackets", "context", "router", "emitter", "tokens", "passwords", "guard"],
-    ["hooks", "schema"],
+    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus"],
+    ["query", "brackets", "context", "router", "emitter", "tokens", "passwords", "guard", "engine"],
+    ["hooks", "schema", "events"],
     ["config", "service", "postgres", "sqlite"],
     ["app", "adapter"],
-    ["memory", "sql", "auth"],
-    ["rest", "migrate"],
+    ["memory", "sql", "sessions"],
+    ["auth", "rest", "migrate"],
+    ["sockets"],
     ["__init__"],
     ["testing", "cli"],
     ["__main__"],
@@ -25,6 +26,8 @@ LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in mod
 
 FENCES = {
     "starlette": {"rest"},
+    "socketio": {"engine", "client"},
+    "engineio": {"engine"},
     "sqlalchemy": {"sql", "migrate"},
     "alembic": {"migrate"},
     "psycopg": {"postgres"},

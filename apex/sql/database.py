@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Executable, MetaData
@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from apex.app import Apex
+from apex.commit import unit_of_work
 from apex.context import Context
 from apex.executor import Executor, Values
 from apex.postgres import PostgresExecutor
@@ -36,9 +37,11 @@ class Database:
     async def close(self) -> None:
         await self.executor.close()
 
-    def transaction(self) -> AbstractAsyncContextManager[None]:
-        """Statements inside commit together or not at all."""
-        return self.executor.transaction()
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Statements inside commit together or not at all; the events of the calls inside follow the commit."""
+        async with unit_of_work(), self.executor.transaction():
+            yield
 
     def compile(self, statement: Executable) -> Statement:
         """Compiles a SQLAlchemy Core statement, to be run many times with ``fetch``."""

@@ -1,0 +1,57 @@
+"""The bus: what one process of an app tells the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Handler = Callable[[Any], None]
+
+log = logging.getLogger("apex")
+
+SYNC_SECONDS = 30
+
+
+class Bus:
+    """The bus of an app with one process: there is nobody to tell.
+
+    A message is a JSON value under a topic. ``on`` registers who takes the messages of the *other* processes: what
+    happens in this one, the caller does itself. ``on_sync`` registers what to read again from the database, so that
+    a message that was lost, or a change made past the app, is noticed within ``SYNC_SECONDS``.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self.syncs: list[Callable[[], Awaitable[None]]] = []
+        self._ticking: asyncio.Task[None] | None = None
+
+    def on(self, topic: str, handler: Handler) -> None:
+        self.handlers[topic] = handler
+
+    def on_sync(self, function: Callable[[], Awaitable[None]]) -> None:
+        self.syncs.append(function)
+
+    def send(self, topic: str, message: Any) -> None:
+        """Tells the other processes, without waiting."""
+
+    async def open(self) -> None:
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    async def sync(self) -> None:
+        """Reads all again. What fails is logged and tried with the next one."""
+        for function in self.syncs:
+            try:
+                await function()
+            except Exception:
+                log.exception("Reading again after a gap failed")
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_SECONDS)
+            await self.sync()

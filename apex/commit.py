@@ -1,0 +1,45 @@
+"""What waits for the end of a unit of work: it happens once all is stored, or never."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+
+class _Unit:
+    """A unit of work. A task that was started inside and outlives it is no longer part of it."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.waiting: list[Callable[[], None]] = []
+
+
+_current: ContextVar[_Unit | None] = ContextVar("unit", default=None)
+
+
+def after_commit(function: Callable[[], None]) -> None:
+    """Calls the function once the unit of work around this call is stored; at once where there is none."""
+    unit = _current.get()
+    if unit is not None and unit.open:
+        unit.waiting.append(function)
+    else:
+        function()
+
+
+@asynccontextmanager
+async def unit_of_work() -> AsyncIterator[None]:
+    """What waits inside is called at the end, and forgotten on an error; a unit inside another one is part of that."""
+    outer = _current.get()
+    if outer is not None and outer.open:
+        yield
+        return
+    unit = _Unit()
+    token = _current.set(unit)
+    try:
+        yield
+    finally:
+        unit.open = False
+        _current.reset(token)
+    for function in unit.waiting:
+        function()

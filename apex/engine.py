@@ -1,0 +1,252 @@
+"""python-socketio as this transport needs it: bounded queues, frames encoded once, and an answer to every call.
+
+It speaks Engine.IO 4 and Socket.IO 5 and keeps the connections; what a frame holds is read and written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
+
+import engineio
+import socketio
+from engineio.async_socket import AsyncSocket
+from engineio.packet import CLOSE, MESSAGE, Packet
+from engineio.payload import Payload
+from socketio import packet as frames
+from socketio.exceptions import ConnectionRefusedError
+
+from apex.channels import Connection
+from apex.encoding import decode_storable, encode
+from apex.errors import BadRequest, FeathersError, GeneralError
+
+MAX_PAYLOAD = 1_000_000
+MAX_CONNECTIONS = 10_000
+MAX_CALLS = 100
+MAX_BACKLOG = 4 * 1024 * 1024
+
+CONNECT_SECONDS = 45
+SMALLEST_PACKET = 16
+
+_BINARY = (frames.BINARY_EVENT, frames.BINARY_ACK)
+
+log = logging.getLogger("apex.engine")
+# Below this level the libraries write down whole frames, tokens with them.
+log.setLevel(logging.WARNING)
+
+
+class JSON:
+    """The JSON of the REST transport, in the form of the standard library's module."""
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        return encode(value).decode()
+
+    loads = staticmethod(decode_storable)
+
+
+class Frame(frames.Packet):  # type: ignore[misc]
+    json = JSON
+
+
+class Outgoing(asyncio.Queue[Packet | None]):
+    """The packets that a connection has not been sent, and how many characters they have."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self.size = 0
+        self.emptied = asyncio.Event()
+
+    def _put(self, packet: Packet | None) -> None:
+        super()._put(packet)
+        self.size += _size(packet)
+
+    def _get(self) -> Packet | None:
+        packet: Packet | None = super()._get()
+        self.size -= _size(packet)
+        if not self.size:
+            self.emptied.set()
+        return packet
+
+    async def below(self, limit: int) -> None:
+        """Waits for a connection that has more than this to read."""
+        while self.size > limit:
+            self.emptied.clear()
+            await self.emptied.wait()
+
+
+def _size(packet: Packet | None) -> int:
+    return 0 if packet is None else len(packet.encode())
+
+
+class Link:
+    """An open connection: its Socket.IO id, its Engine.IO socket and the calls that it has at work."""
+
+    connection: Connection
+
+    def __init__(self, sid: str, socket: AsyncSocket, limits: Mapping[str, int]) -> None:
+        self.sid, self.socket = sid, socket
+        self.outgoing: Outgoing = socket.queue
+        self.backlog = limits["maxBacklog"]
+        self.calls = asyncio.Semaphore(limits["maxCalls"])
+
+    def send(self, packet: Packet) -> bool:
+        """Queues a packet; False when too much waits already."""
+        if self.outgoing.size > self.backlog:
+            return False
+        if not self.socket.closed:
+            self.outgoing.put_nowait(packet)
+        return True
+
+    async def room(self) -> None:
+        """Waits until the connection may make another call: it reads its answers, and has not too many at work."""
+        await self.outgoing.below(self.backlog // 4)
+        await self.calls.acquire()
+
+    def clear(self) -> None:
+        while not self.outgoing.empty():
+            self.outgoing.get_nowait()
+
+
+class Transport(Protocol):
+    """Who gives the frames a meaning."""
+
+    async def connect(self, link: Link, scope: Any) -> None: ...
+
+    def disconnected(self, link: Link) -> None: ...
+
+    async def answer(self, link: Link, event: Any, arguments: list[Any]) -> list[Any]: ...
+
+
+class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
+    def create_queue(self, *_: Any, **__: Any) -> Outgoing:
+        return Outgoing()
+
+
+class Engine(socketio.AsyncServer):  # type: ignore[misc]
+    """The Socket.IO server. No name of an event is special: every one that a client sends is a call."""
+
+    def __init__(self, transport: Transport, limits: Mapping[str, int], origins: str | list[str]) -> None:
+        super().__init__(
+            async_mode="asgi",
+            serializer=Frame,
+            logger=log,
+            engineio_logger=log,
+            cors_allowed_origins=origins,
+            cors_credentials=False,
+            max_http_buffer_size=limits["maxPayload"],
+        )
+        # The library's own limit, 16, is less than what a client with many calls puts into one request.
+        Payload.max_decode_packets = limits["maxPayload"] // SMALLEST_PACKET
+        self.transport, self.limits = transport, limits
+        self.links: dict[str, Link] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.on("connect", self._connect)
+
+    def _engineio_server_class(self) -> type[engineio.AsyncServer]:
+        return _EngineIO
+
+    @staticmethod
+    def event(name: str, data: Any) -> Packet:
+        """The packet of an event, encoded, for any number of connections."""
+        return Packet(MESSAGE, f"{frames.EVENT}{JSON.dumps([name, data])}")
+
+    def close(self) -> None:
+        """Lets go of all connections, without waiting for those that do not read."""
+        for socket in list(self.eio.sockets.values()):
+            socket.queue.put_nowait(Packet(CLOSE))
+            self.end(socket)
+
+    def leave(self, link: Link) -> None:
+        """Tells a connection that it is one no longer."""
+        self._spawn(self.disconnect(link.sid))
+
+    def end(self, socket: AsyncSocket) -> None:
+        """Ends a connection once it has been sent what is queued."""
+        socket.queue.put_nowait(None)
+        self._spawn(socket.close(wait=False, abort=True, reason=self.reason.SERVER_DISCONNECT))
+
+    async def _connect(self, sid: str, environ: Mapping[str, Any], _: Any) -> None:
+        eio_sid = self.manager.eio_sid_from_sid(sid, "/")
+        link = Link(sid, self.eio.sockets[eio_sid], self.limits)
+        try:
+            await self.transport.connect(link, environ["asgi.scope"])
+        except FeathersError as error:
+            raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
+        self.links[eio_sid] = link
+        if link.socket.closed:
+            self._gone(eio_sid)
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        if namespace not in (None, "/"):
+            error = Frame(frames.CONNECT_ERROR, data={"message": "Invalid namespace"}, namespace=namespace)
+            await self._send_packet(eio_sid, error)
+        elif eio_sid not in self.links:
+            await super()._handle_connect(eio_sid, namespace, data)
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._require_connected, eio_sid)
+
+    def _require_connected(self, eio_sid: str) -> None:
+        """Ends a connection that has not said within the time that it wants to be one."""
+        if eio_sid in self.eio.sockets and eio_sid not in self.links:
+            self.end(self.eio.sockets[eio_sid])
+
+    async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
+        if isinstance(data, bytes):
+            return  # An attachment of an event that was refused.
+        try:
+            frame = Frame(encoded_packet=data)
+            if frame.packet_type == frames.CONNECT:
+                await self._handle_connect(eio_sid, frame.namespace, frame.data)
+            elif frame.packet_type == frames.DISCONNECT:
+                await self._handle_disconnect(eio_sid, frame.namespace)
+                self._gone(eio_sid)
+            else:
+                await self._handle_call(self.links[eio_sid], frame)
+        except (ValueError, TypeError, LookupError):
+            # What is no frame, or comes from who is not connected, ends the connection, as in Socket.IO on Node.
+            if eio_sid in self.eio.sockets:
+                self.end(self.eio.sockets[eio_sid])
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        await super()._handle_eio_disconnect(eio_sid, reason)
+        self._gone(eio_sid)
+
+    def _gone(self, eio_sid: str) -> None:
+        if (link := self.links.pop(eio_sid, None)) is not None:
+            self.transport.disconnected(link)
+
+    async def _handle_call(self, link: Link, frame: Frame) -> None:
+        if frame.packet_type in _BINARY:
+            error = BadRequest("Binary data is not supported: send JSON")
+            self._acknowledge(link, frame.id, [error.to_dict()])
+        elif frame.packet_type == frames.EVENT:
+            event, *arguments = frame.data
+            await link.room()
+            self._spawn(self._answer(link, frame.id, event, arguments))
+
+    async def _answer(self, link: Link, id: int | None, event: Any, arguments: list[Any]) -> None:
+        try:
+            acknowledgement = await self.transport.answer(link, event, arguments)
+        finally:
+            link.calls.release()
+        self._acknowledge(link, id, acknowledgement)
+
+    def _acknowledge(self, link: Link, id: int | None, arguments: list[Any]) -> None:
+        if id is None or link.socket.closed:
+            return
+        try:
+            text = JSON.dumps(arguments)
+        except (TypeError, ValueError) as error:
+            log.error("A result cannot be sent", exc_info=error)
+            text = JSON.dumps([GeneralError("An unexpected error occurred").to_dict()])
+        link.outgoing.put_nowait(Packet(MESSAGE, f"{frames.ACK}{id}{text}"))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

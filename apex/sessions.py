@@ -1,0 +1,141 @@
+"""Sessions: which connection is logged in, with which token, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apex.app import Apex
+from apex.channels import Connection
+from apex.context import Context
+from apex.emitter import Emitter
+
+if TYPE_CHECKING:
+    from apex.auth import AuthenticationService
+
+CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login on a connection; ``timer`` disconnects it when the token expires."""
+
+    jti: str
+    subject: str
+    token: str
+    timer: asyncio.TimerHandle
+
+
+class Sessions:
+    """The logins of this process's connections. They end with their token and with their user, wherever that happens.
+
+    After a login the app emits ``login``, after a logout ``logout``, with ``(result, params, context)``; a connection
+    that has to go is given to ``disconnect``.
+    """
+
+    def __init__(self, service: AuthenticationService) -> None:
+        self.service, self.app = service, service.app
+        self.open: dict[Connection, Session] = {}
+
+    def follow(self, app: Apex) -> None:
+        """Listens to what begins and ends sessions. The authentication service's own events are for nobody else."""
+        authentication = app.service(self.service.path)
+        authentication.publish(lambda data, context: None)
+        _listen(authentication, "created", self._logged_in)
+        _listen(authentication, "removed", self._logged_out)
+        _listen(app, "disconnect", self._disconnected)
+        if self.service.entity is not None:
+            _listen(self.service.users, "removed", self._user_removed)
+        app.bus.on("revoked", self._revoked_elsewhere)
+        app.bus.on("signed-out", self._end_user)
+        app.bus.on_sync(self._check)
+
+    def end_token(self, jti: str, spare: Connection | None = None) -> None:
+        """Disconnects who logged in with a token."""
+        self._end(lambda connection, session: session.jti == jti and connection is not spare)
+
+    def sign_out(self, user_id: Any) -> None:
+        """Disconnects a user, in all processes."""
+        self._end_user(user_id)
+        self.app.bus.send("signed-out", user_id)
+
+    def _logged_in(self, result: Mapping[str, Any], context: Context) -> None:
+        params, entity = context.params, self.service.entity
+        if params.connection is not None:
+            self._close(params.connection)
+            self._open(params.connection, result)
+            if entity is not None:
+                params.connection[entity] = result[entity]
+        if params.provider:
+            self.app.emit("login", result, params, context)
+
+    def _open(self, connection: Connection, result: Mapping[str, Any]) -> None:
+        claims, token = result["authentication"]["payload"], result["accessToken"]
+        connection.authentication = {"strategy": "jwt", "accessToken": token}
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0, claims["exp"] - time.time()), self.app.emit, "disconnect", connection)
+        self.open[connection] = Session(claims["jti"], claims["sub"], token, timer)
+
+    def _logged_out(self, result: Mapping[str, Any], context: Context) -> None:
+        params = context.params
+        session = self.open.get(params.connection)
+        if session is not None and session.token == result["accessToken"]:
+            self._close(params.connection)
+            self._forget(params.connection)
+            self.app.events.channels.leave_all(params.connection)
+        if params.provider:
+            self.app.emit("logout", result, params, context)
+
+    def _close(self, connection: Connection) -> None:
+        session = self.open.pop(connection, None)
+        if session is not None:
+            session.timer.cancel()
+
+    def _disconnected(self, connection: Connection) -> None:
+        """The other listeners still see who it was."""
+        if connection in self.open:
+            self._close(connection)
+            asyncio.get_running_loop().call_soon(self._forget, connection)
+
+    def _forget(self, connection: Connection) -> None:
+        connection.pop("authentication", None)
+        connection.pop(self.service.entity or "", None)
+
+    def _user_removed(self, user: Any, context: Context) -> None:
+        self.sign_out(user["id"])
+
+    def _end_user(self, user_id: Any) -> None:
+        self._end(lambda connection, session: session.subject == str(user_id))
+
+    def _revoked_elsewhere(self, message: Mapping[str, Any]) -> None:
+        self.service.revoked[message["jti"]] = message["exp"]
+        self.end_token(message["jti"])
+
+    def _end(self, applies: Callable[[Connection, Session], bool]) -> None:
+        for connection, session in list(self.open.items()):
+            if applies(connection, session):
+                self.app.emit("disconnect", connection)
+
+    async def _check(self) -> None:
+        """Ends what should have ended, had every message come."""
+        await self.service.load_revoked()
+        self._end(lambda connection, session: session.jti in self.service.revoked)
+        if self.service.entity is not None:
+            for ids in self._users():
+                there = await self.service.users.find({"query": {"id": {"$in": ids}}, "paginate": False})
+                gone = {str(id) for id in ids} - {str(user["id"]) for user in there}
+                self._end(lambda connection, session, gone=gone: session.subject in gone)  # type: ignore[misc]
+
+    def _users(self) -> Iterator[list[Any]]:
+        entity = self.service.entity or ""
+        ids = list({connection[entity]["id"] for connection in self.open})
+        return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+
+
+def _listen(emitter: Emitter, event: str, listener: Callable[..., None]) -> None:
+    """Once, however often the app is set up."""
+    emitter.off(event, listener)
+    emitter.on(event, listener)
