@@ -2,6 +2,8 @@
 
 from apex.app import Apex
 from apex.auth import AuthenticationService, JWTStrategy, LocalStrategy, authenticate
+from apex.bus import bus
+from apex.channels import Connection
 from apex.config import load_config
 from apex.context import Context, Params
 from apex.memory import MemoryService
@@ -14,6 +16,7 @@ from apex.sql import SQLService, database
 __all__ = [
     "Apex",
     "AuthenticationService",
+    "Connection",
     "Context",
     "JWTStrategy",
     "LocalStrategy",
@@ -23,6 +26,7 @@ __all__ = [
     "Schema",
     "Service",
     "authenticate",
+    "bus",
     "database",
     "load_config",
     "rest",

@@ -5,9 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from apex.app import Apex
 
 Handler = Callable[[Any], None]
+
+
+def bus(app: Apex) -> None:
+    """Configures the bus: ``app.configure(bus)``. Reads ``redis`` (a URL) from the app's settings; without it the app
+    is one process.
+    """
+    if url := app.get("redis"):
+        raise NotImplementedError(url)
+
 
 log = logging.getLogger("apex")
 

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -20,12 +21,14 @@ import click
 
 from apex.app import Apex
 from apex.config import ConfigError
+from apex.engine import MAX_PAYLOAD
 from apex.errors import FeathersError
 
 T = TypeVar("T")
 
 FACTORY = "services.app:create_app"
 SHUTDOWN_SECONDS = 10
+UNREAD_SECONDS = 30
 
 
 class Commands(click.Group):
@@ -170,6 +173,9 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
         log_level="warning",
         access_log=False,
         server_header=False,
+        ws_max_size=(app.get("sockets") or {}).get("maxPayload", MAX_PAYLOAD),
+        # Frames are small and many: compressing them costs more memory for each connection than it saves.
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 
@@ -182,19 +188,29 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
                 server = uvicorn.Server(config)
                 # The server raises its signal again once it has stopped, when the teardown is still to come.
                 for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, server.handle_exit)
+                    signal.signal(number, partial(_stop, app, server, asyncio.get_running_loop()))
                 click.echo((banner or "Serving at {url}").replace("{url}", url))
                 await server.serve(sockets=[listener])
 
     uvloop.run(served())
 
 
+def _stop(app: Apex, server: Any, loop: asyncio.AbstractEventLoop, number: int, frame: Any) -> None:
+    """Open connections do not hold the server up: they are let go, and their clients find it again."""
+    server.handle_exit(number, frame)
+    loop.call_soon_threadsafe(app.emit, "shutdown")
+
+
 def _listener(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise ConfigError(f"cannot listen on {_in_url(host)}:{port}: {reason}") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Connections inherit it: who does not read what it is sent is disconnected by the kernel.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
+    return listener
 
 
 def _in_url(host: str) -> str:

@@ -16,6 +16,7 @@ from apex.tokens import seconds
 ENVIRONMENTS = ("development", "test", "production")
 SECRET_BYTES = 32
 
+_REDIS = r"(rediss?|unix)://.+"
 _DATABASE = r"(sqlite:///(?!:memory:).+|postgresql(\+psycopg)?://([^@]*@)?(\[[^\]]*\]|[^/:?]*)(:[0-9]+)?([/?].*)?)\Z"
 
 
@@ -64,6 +65,14 @@ class Authentication(Schema):
     argon2 = fields.Nested(Argon2Options, load_default=dict)
 
 
+class SocketOptions(Schema):
+    origins = fields.List(fields.String())
+    maxPayload = fields.Integer(validate=validate.Range(min=1))
+    maxConnections = fields.Integer(validate=validate.Range(min=1))
+    maxCalls = fields.Integer(validate=validate.Range(min=1))
+    maxBacklog = fields.Integer(validate=validate.Range(min=1))
+
+
 class Config(Schema):
     """What the framework reads. An application with keys of its own extends this class."""
 
@@ -73,6 +82,8 @@ class Config(Schema):
         validate=validate.Regexp(_DATABASE, error="must be sqlite:///file.db or postgresql://host/name")
     )
     origins = fields.List(fields.String(), load_default=lambda: ["*"])
+    redis = fields.String(validate=validate.Regexp(_REDIS, error="must be redis://host:port/number"))
+    sockets = fields.Nested(SocketOptions, load_default=dict)
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
     paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})
     authentication = fields.Nested(Authentication)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, database, load_config, rest
+from apex import Apex, bus, database, load_config, rest, sockets
 from services import authentication, companies, contacts, organizations, users
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -17,7 +17,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     """The app for a configuration, by default that of the ``config`` folder and the environment."""
     app = Apex(load_config(CONFIG) if config is None else config)
     app.configure(database(app.get("database")))
+    app.configure(bus)
     app.configure(rest)
+    app.configure(sockets)
     for service in SERVICES:
         service.register(app)
     return app

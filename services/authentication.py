@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apex import Apex, AuthenticationService, Context, JWTStrategy, LocalStrategy, SQLService
+from services.audience import Audience
 from services.tables import revoked_tokens
 
 
@@ -39,4 +40,5 @@ def register(app: Apex) -> None:
     authentication = AuthenticationService(app, revocations="revoked-tokens")
     authentication.register("jwt", JWTStrategy(authentication))
     authentication.register("local", LocalStrategy(authentication))
-    app.use("authentication", authentication, hooks={"after": {"create": [profile], "remove": [profile]}})
+    after = {"create": [Audience(app).admit, profile], "remove": [profile]}
+    app.use("authentication", authentication, hooks={"after": after})

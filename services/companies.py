@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apex import Apex, SQLService
 from apex.schema import Text
+from services.audience import to_organization
 from services.tables import companies
 from services.tenant import TenantSchema, tenant_hooks
 
@@ -23,6 +24,6 @@ class Companies(SQLService):
 
 
 def register(app: Apex) -> None:
-    app.use(
-        "companies", Companies(paginate=app.get("paginate")), hooks=tenant_hooks(CompanySchema, "Invalid company data")
-    )
+    hooks = tenant_hooks(CompanySchema, "Invalid company data")
+    app.use("companies", Companies(paginate=app.get("paginate")), hooks=hooks)
+    app.service("companies").publish(to_organization)

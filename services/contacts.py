@@ -13,6 +13,7 @@ from apex.schema import Email, Id, Text, ValidationError, fields, validate
 from hooks.joins import join
 from hooks.search_forms import search_forms
 from services import phones
+from services.audience import to_organization
 from services.search import Searchable, SearchSchema, search_query
 from services.tables import contacts
 from services.tenant import TenantSchema, tenant_hooks
@@ -99,3 +100,4 @@ def register(app: Apex) -> None:
         after={"find": joins},
     )
     app.use("contacts", Contacts(paginate=app.get("paginate")), hooks=hooks)
+    app.service("contacts").publish(to_organization)

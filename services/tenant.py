@@ -9,6 +9,7 @@ from apex import Schema, authenticate, validate_data, validate_query
 from apex.hooks import Hook
 from apex.schema import Id, fields
 from hooks.ownership import refers_within, stamp_owner
+from hooks.selection import keep_whole, select_for_caller
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import forbid_foreign, membership, name_organization, one_or_many, tenancy
 from hooks.timestamps import timestamps
@@ -54,9 +55,10 @@ def tenant_hooks(
     return {
         "before": {
             "all": sealed,
-            "create": [refers, stamp_owner, timestamps, *on_write],
-            "patch": [refers, timestamps, *on_write],
+            "create": [keep_whole, refers, stamp_owner, timestamps, *on_write],
+            "patch": [keep_whole, refers, timestamps, *on_write],
+            "remove": [keep_whole],
         },
-        "after": dict(after or {}),
+        "after": {method: [select_for_caller] for method in ("create", "patch", "remove")} | dict(after or {}),
         "error": {"all": [forbid_foreign]},
     }

@@ -1,0 +1,32 @@
+"""What a caller selects is for the caller: hooks and events see the whole record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from apex import Context
+from apex.types import Row
+
+
+def keep_whole(context: Context) -> None:
+    """Before create, patch and remove, after ``validate_query``: takes ``$select`` aside."""
+    query: Any = context.params.query
+    if context.params.provider and query.select is not None:
+        asked = {name: value for name, value in query.asked.items() if name != "$select"}
+        context.params.selected = (*query.select, context.service.id)
+        context.params.query = replace(query, asked=asked, select=None)
+
+
+def select_for_caller(context: Context) -> None:
+    """After create, patch and remove: the caller gets what it selected."""
+    if (fields := context.params.selected) is not None:
+        context.dispatch = _each(context.result, fields)
+
+
+def _each(result: Any, fields: tuple[str, ...]) -> Any:
+    return [_picked(row, fields) for row in result] if isinstance(result, list) else _picked(result, fields)
+
+
+def _picked(row: Row, fields: tuple[str, ...]) -> Row:
+    return {name: row[name] for name in dict.fromkeys(fields)}
