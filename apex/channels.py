@@ -25,6 +25,9 @@ class Connection(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return self is other
 
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
     def __hash__(self) -> int:  # type: ignore[override]
         return id(self)
 

@@ -47,7 +47,7 @@ class Events:
         self.channels = Channels()
         self.connections: set[Connection] = set()
         self.publishers = Publishers()
-        self._late: set[asyncio.Future[None]] = set()
+        self.late: set[asyncio.Future[None]] = set()
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
         """The service's for the event or for all, else the app's."""
@@ -88,8 +88,8 @@ class Events:
                 log.exception("Publishing '%s %s' failed", context.path, context.event)
 
         task = asyncio.ensure_future(send())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self.late.add(task)
+        task.add_done_callback(self.late.discard)
 
 
 def message_of(context: Context, result: Any, dispatch: Any) -> Message:

@@ -1,0 +1,132 @@
+"""Who hears of an organization's records: the connections of its members, as long as they are members."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apex import Connection, Context
+from services.demo import PASSWORD
+from tests.services.crm import JANE, SEARCH, Crm, refused
+
+ADMIN, OTHER = "admin@example.com", "other@example.com"
+
+Sent = list[tuple[str, dict[str, Any], list[Connection]]]
+
+
+async def connect(crm: Crm, email: str = ADMIN) -> Connection:
+    """A connection of the app on which a user has logged in."""
+    connection = Connection(provider="socketio", headers={})
+    crm.app.events.connections.add(connection)
+    await login(crm, connection, email)
+    return connection
+
+
+async def login(crm: Crm, connection: Connection, email: str) -> None:
+    data = {"strategy": "local", "email": email, "password": PASSWORD}
+    await crm.app.service("authentication").create(data, {"provider": "socketio", "connection": connection})
+
+
+def listen(crm: Crm) -> Sent:
+    """Collects what is sent to connections: the event, its payload and who gets it."""
+    sent: Sent = []
+
+    def send(context: Context, recipients: dict[Connection, Any]) -> None:
+        (payload,) = recipients.values()
+        sent.append((f"{context.path} {context.event}", payload, list(recipients)))
+
+    crm.app.on("publish", send)
+    return sent
+
+
+async def test_each_organization_hears_of_its_own_records_alone(crm: Crm) -> None:
+    ours, theirs, sent = await connect(crm), await connect(crm, OTHER), listen(crm)
+    jane = await crm.create()
+    await crm.call(f"PATCH /contacts/{jane['id']}", {"first_name": "Joan"})
+    await crm.call(f"DELETE /contacts/{jane['id']}")
+    await crm.call("POST /companies", {"organization_id": 457, "name": "Theirs"}, 791)
+    heard = [(event, recipients) for event, _, recipients in sent]
+    changes = [("contacts created", [ours]), ("contacts patched", [ours]), ("contacts removed", [ours])]
+    assert heard == [*changes, ("companies created", [theirs])]
+
+
+async def test_what_a_caller_selects_is_for_the_caller(crm: Crm) -> None:
+    await connect(crm)
+    sent = listen(crm)
+    status, jane = await crm.call("POST /contacts?$select[]=first_name", JANE)
+    assert (status, jane) == (201, {"first_name": "Jane", "id": jane["id"]})
+    for verb, data in (("PATCH", {"last_name": "Doe"}), ("DELETE", None)):
+        status, answer = await crm.call(f"{verb} /contacts/{jane['id']}?$select[]=email", data)
+        assert (status, answer) == (200, {"email": None, "id": jane["id"]})
+    whole = await crm.create()
+    assert {frozenset(payload) for _, payload, _ in sent} == {frozenset(whole)}
+
+
+async def test_what_is_refused_or_read_is_not_told(crm: Crm) -> None:
+    await connect(crm)
+    sent = listen(crm)
+    refused(await crm.call("POST /contacts", JANE | {"company_id": 9999}), 400, "company_id")
+    refused(await crm.call("PATCH /contacts/201", {"first_name": "Joan"}), 403)
+    await crm.call("GET /contacts/123")
+    await crm.call("POST /contacts", {"searchTerm": "john", "searchIn": "name", "organization_id": 456}, headers=SEARCH)
+    assert sent == []
+
+
+async def test_a_membership_that_ends_or_begins_moves_open_connections_at_once(crm: Crm) -> None:
+    connection, memberships = await connect(crm), crm.app.service("memberships")
+    assert connection.channels == {"organizations/456"}
+    (member,) = await memberships.find({"query": {"user_id": 789}, "paginate": False})
+    await memberships.remove(member["id"])
+    assert connection.channels == set()
+    await memberships.create({"user_id": 789, "organization_id": 457})
+    assert connection.channels == {"organizations/457"}
+
+
+async def test_an_organization_that_is_removed_has_no_audience(crm: Crm) -> None:
+    connection = await connect(crm)
+    await crm.app.service("organizations").remove(456)
+    assert connection.channels == set()
+
+
+async def test_a_login_as_somebody_else_and_a_logout_move_too(crm: Crm) -> None:
+    connection = await connect(crm)
+    await login(crm, connection, OTHER)
+    assert connection.channels == {"organizations/457"}
+    params = {"provider": "socketio", "connection": connection, "authentication": connection.authentication}
+    await crm.app.service("authentication").remove(None, params)
+    assert connection.channels == set()
+
+
+async def test_a_change_made_past_the_app_is_noticed(crm: Crm) -> None:
+    connection, database = await connect(crm), crm.app.get("database")
+    await database.executor.fetch("UPDATE memberships SET organization_id = 457 WHERE user_id = 789", {}, True)
+    await crm.app.bus.sync()
+    assert connection.channels == {"organizations/457"}
+
+
+async def test_a_membership_that_ends_while_somebody_logs_in_counts(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memberships are read again when one has changed meanwhile."""
+    memberships = crm.app.service("memberships")
+    find, reads = memberships.service.find, []
+
+    async def find_then_remove(params: Any) -> Any:
+        rows = await find(params)
+        reads.append(rows)
+        if len(reads) == 1:
+            await memberships.remove(rows[0]["id"])
+        return rows
+
+    monkeypatch.setattr(memberships.service, "find", find_then_remove)
+    memberships.compose()
+    connection = await connect(crm)
+    assert (len(reads), connection.channels) == (2, set())
+
+
+async def test_events_carry_no_private_field(crm: Crm) -> None:
+    await connect(crm)
+    sent = listen(crm)
+    await crm.create()
+    await crm.app.service("users").patch(789, {"password": "another secret"})
+    ((_, payload, _),) = sent
+    assert not {name for name in payload if "form" in name or "search" in name or name in ("uuid", "password")}

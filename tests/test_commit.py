@@ -1,0 +1,88 @@
+"""What waits for a unit of work happens after it, or never."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, String, Table
+
+from apex import Apex, SQLService, database
+from apex.commit import after_commit, unit_of_work
+from apex.context import Context
+from apex.errors import BadRequest
+from hooks.transaction import transaction
+
+notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("text", String(100)))
+
+
+class Notes(SQLService):
+    table = notes
+
+
+async def test_without_a_unit_it_happens_at_once() -> None:
+    done: list[int] = []
+    after_commit(partial(done.append, 1))
+    assert done == [1]
+
+
+async def test_it_waits_for_the_outermost_unit() -> None:
+    done: list[int] = []
+    async with unit_of_work():
+        async with unit_of_work():
+            after_commit(partial(done.append, 1))
+        after_commit(partial(done.append, 2))
+        assert done == []
+    assert done == [1, 2]
+
+
+async def test_after_an_error_it_never_happens() -> None:
+    done: list[int] = []
+
+    async def fail() -> None:
+        async with unit_of_work():
+            after_commit(partial(done.append, 1))
+            raise BadRequest
+
+    with pytest.raises(BadRequest):
+        await fail()
+    assert done == []
+
+
+async def test_a_task_that_outlives_its_unit_works_for_itself() -> None:
+    done: list[int] = []
+    ended = asyncio.Event()
+
+    async def later() -> None:
+        await ended.wait()
+        after_commit(partial(done.append, 1))
+
+    async with unit_of_work():
+        task = asyncio.create_task(later())
+    ended.set()
+    await task
+    assert done == [1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_events_follow_the_commit_and_a_rollback_has_none(empty_url: str, fails: bool) -> None:
+    heard: list[str] = []
+
+    async def create_another(context: Context) -> None:
+        await context.app.service("copies").create({"text": context.data["text"]})
+        heard.append("stored")
+        if fails:
+            raise BadRequest("no")
+
+    app = Apex().configure(database(empty_url)).use("copies", Notes())
+    app.use("notes", Notes(), hooks={"around": {"create": [transaction]}, "after": {"create": [create_another]}})
+    for path in ("notes", "copies"):
+        app.service(path).on("created", lambda item, context: heard.append(context.path))
+    await app.setup()
+    await app.get("database").create_all(notes.metadata)
+    with pytest.raises(BadRequest) if fails else nullcontext():
+        await app.service("notes").create({"text": "hello"})
+    assert heard == (["stored"] if fails else ["stored", "copies", "notes"])
+    await app.teardown()
