@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import engineio
 import socketio
-from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, Packet
 from engineio.payload import Payload
 from socketio import packet as frames
@@ -21,6 +20,7 @@ from socketio.exceptions import ConnectionRefusedError
 from apex.channels import Connection
 from apex.encoding import decode_storable, encode
 from apex.errors import BadRequest, FeathersError, GeneralError
+from apex.wire import Outgoing, Socket
 
 MAX_PAYLOAD = 1_000_000
 MAX_CONNECTIONS = 10_000
@@ -51,63 +51,28 @@ class Frame(frames.Packet):  # type: ignore[misc]
     json = JSON
 
 
-class Outgoing(asyncio.Queue[Packet | None]):
-    """The packets that a connection has not been sent, and how many characters they have."""
-
-    def _init(self, maxsize: int) -> None:
-        super()._init(maxsize)
-        self.size = 0
-        self.emptied = asyncio.Event()
-
-    def _put(self, packet: Packet | None) -> None:
-        super()._put(packet)
-        self.size += _size(packet)
-
-    def _get(self) -> Packet | None:
-        packet: Packet | None = super()._get()
-        self.size -= _size(packet)
-        if not self.size:
-            self.emptied.set()
-        return packet
-
-    async def below(self, limit: int) -> None:
-        """Waits for a connection that has more than this to read."""
-        while self.size > limit:
-            self.emptied.clear()
-            await self.emptied.wait()
-
-
-def _size(packet: Packet | None) -> int:
-    return 0 if packet is None else len(packet.encode())
-
-
 class Link:
     """An open connection: its Socket.IO id, its Engine.IO socket and the calls that it has at work."""
 
     connection: Connection
 
-    def __init__(self, sid: str, socket: AsyncSocket, limits: Mapping[str, int]) -> None:
-        self.sid, self.socket = sid, socket
-        self.outgoing: Outgoing = socket.queue
+    def __init__(self, sid: str, socket: Socket, limits: Mapping[str, int]) -> None:
+        self.sid, self.socket, self.outgoing = sid, socket, socket.queue
         self.backlog = limits["maxBacklog"]
         self.calls = asyncio.Semaphore(limits["maxCalls"])
 
     def send(self, packet: Packet) -> bool:
-        """Queues a packet; False when too much waits already."""
+        """Sends a packet; False when too much waits already."""
         if self.outgoing.size > self.backlog:
             return False
         if not self.socket.closed:
-            self.outgoing.put_nowait(packet)
+            self.socket.write(packet)
         return True
 
     async def room(self) -> None:
         """Waits until the connection may make another call: it reads its answers, and has not too many at work."""
         await self.outgoing.below(self.backlog // 4)
         await self.calls.acquire()
-
-    def clear(self) -> None:
-        while not self.outgoing.empty():
-            self.outgoing.get_nowait()
 
 
 class Transport(Protocol):
@@ -163,16 +128,19 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         """Tells a connection that it is one no longer."""
         self._spawn(self.disconnect(link.sid))
 
-    def end(self, socket: AsyncSocket) -> None:
+    def end(self, socket: Socket) -> None:
         """Ends a connection once it has been sent what is queued."""
-        socket.queue.put_nowait(None)
+        socket.queue.end()
         self._spawn(socket.close(wait=False, abort=True, reason=self.reason.SERVER_DISCONNECT))
 
-    async def _connect(self, sid: str, environ: Mapping[str, Any], _: Any) -> None:
+    async def _connect(self, sid: str, environ: dict[str, Any], _: Any) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, "/")
         link = Link(sid, self.eio.sockets[eio_sid], self.limits)
+        scope = environ["asgi.scope"]
+        environ.clear()  # It is kept as long as the connection, and holds all of the first request.
+        environ["asgi.scope"] = scope
         try:
-            await self.transport.connect(link, environ["asgi.scope"])
+            await self.transport.connect(link, scope)
         except FeathersError as error:
             raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
         self.links[eio_sid] = link
@@ -188,6 +156,8 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
+        # The library makes its own kind of socket, and offers no other place to choose one.
+        self.eio.sockets[eio_sid].__class__ = Socket
         asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._require_connected, eio_sid)
 
     def _require_connected(self, eio_sid: str) -> None:
@@ -244,7 +214,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         except (TypeError, ValueError) as error:
             log.error("A result cannot be sent", exc_info=error)
             text = JSON.dumps([GeneralError("An unexpected error occurred").to_dict()])
-        link.outgoing.put_nowait(Packet(MESSAGE, f"{frames.ACK}{id}{text}"))
+        link.socket.write(Packet(MESSAGE, f"{frames.ACK}{id}{text}"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

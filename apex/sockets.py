@@ -134,7 +134,7 @@ class Sockets:
 
     def _too_slow(self, link: Link) -> None:
         log.warning("A connection was closed: it does not read what it is sent")
-        link.clear()
+        link.outgoing.take()
         self.app.emit("disconnect", link.connection)
         self.engine.end(link.socket)
 

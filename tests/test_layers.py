@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
-    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus"],
+    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire"],
     ["query", "brackets", "context", "router", "emitter", "tokens", "passwords", "guard", "engine"],
     ["hooks", "schema", "events"],
     ["config", "service", "postgres", "sqlite"],
@@ -27,7 +27,7 @@ LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in mod
 FENCES = {
     "starlette": {"rest"},
     "socketio": {"engine", "client"},
-    "engineio": {"engine"},
+    "engineio": {"engine", "wire"},
     "sqlalchemy": {"sql", "migrate"},
     "alembic": {"migrate"},
     "psycopg": {"postgres"},

@@ -1,0 +1,132 @@
+"""What a connection is sent: a bounded queue, and a way past it that a frame for thousands takes."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from contextlib import suppress
+from typing import Any
+
+from engineio.async_socket import AsyncSocket
+from engineio.exceptions import QueueEmpty
+from engineio.packet import Packet
+
+GONE = (OSError, RuntimeError)
+"""What sending raises when the peer is gone; who reads from it notices, and ends the connection."""
+
+
+class Outgoing(asyncio.Queue[Packet | None]):
+    """The packets that a connection has not been sent, and how many characters they have; None ends it."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self.size = 0
+        self.emptied = asyncio.Event()
+
+    def _put(self, packet: Packet | None) -> None:
+        super()._put(packet)
+        self.size += _size(packet)
+
+    def _get(self) -> Packet | None:
+        packet: Packet | None = super()._get()
+        self.size -= _size(packet)
+        if not self.size:
+            self.emptied.set()
+        return packet
+
+    async def below(self, limit: int) -> None:
+        """Waits for a connection that has more than this to read."""
+        while self.size > limit:
+            self.emptied.clear()
+            await self.emptied.wait()
+
+    def take(self) -> list[Packet]:
+        """All that waits, up to the end, which stays."""
+        packets = []
+        while not self.empty():
+            packet = self.get_nowait()
+            if packet is None:
+                self.end()
+                break
+            packets.append(packet)
+        return packets
+
+    def end(self) -> None:
+        self.put_nowait(None)
+
+
+class Socket(AsyncSocket):  # type: ignore[misc]
+    """An Engine.IO socket. The library's own wakes a task for each packet, and another one to time it."""
+
+    queue: Outgoing
+    wire: Wire | None = None
+
+    def write(self, packet: Packet) -> None:
+        """Sends a packet at once where nothing is in the way, else after what waits."""
+        wire = self.wire
+        if wire is None or not self.upgraded or wire.busy or not self.queue.empty():
+            self.queue.put_nowait(packet)
+        else:
+            wire.write(packet.encode())
+
+    async def poll(self) -> list[Packet]:
+        """What is to be sent, as soon as there is something; nothing at the end."""
+        try:
+            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
+                first = await self.queue.get()
+        except TimeoutError:
+            raise QueueEmpty from None
+        return [] if first is None else [first, *self.queue.take()]
+
+    async def _websocket_handler(self, ws: Any) -> None:
+        self.wire = Wire(ws)
+        await super()._websocket_handler(self.wire)
+
+
+class Wire:
+    """A WebSocket that can be written to without a task, as long as it takes what it is given at once."""
+
+    def __init__(self, ws: Any) -> None:
+        self._ws, self.wait, self.close = ws, ws.wait, ws.close
+        self._writing: asyncio.Task[None] | None = None
+        self._sending = False
+
+    @property
+    def busy(self) -> bool:
+        return self._sending or self._writing is not None
+
+    async def send(self, message: str | bytes) -> None:
+        if self._writing is not None:
+            await self._writing
+        self._sending = True
+        await self._ws.send(message)
+        self._sending = False
+
+    def write(self, message: str) -> None:
+        """Runs the sending up to where it would wait; a task does what is left. Only for a wire that is not busy."""
+        sending = self._ws.send(message)
+        try:
+            waited = sending.send(None)
+        except (StopIteration, *GONE):
+            return
+        self._writing = asyncio.get_running_loop().create_task(self._finish(sending, waited))
+
+    async def _finish(self, sending: Coroutine[Any, Any, None], waited: Any) -> None:
+        with suppress(*GONE):
+            await _resume(sending, waited)
+        self._writing = None
+
+
+@types.coroutine
+def _resume(sending: Coroutine[Any, Any, None], waited: Any) -> Generator[Any, Any, None]:
+    """The rest of a coroutine that was begun outside of a task and waits for something."""
+    try:
+        while True:
+            waited = sending.send((yield waited))
+    except StopIteration:
+        return
+
+
+def _size(packet: Packet | None) -> int:
+    return 0 if packet is None else len(packet.encode())
