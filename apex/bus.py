@@ -12,18 +12,20 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Any], None]
 
-
-def bus(app: Apex) -> None:
-    """Configures the bus: ``app.configure(bus)``. Reads ``redis`` (a URL) from the app's settings; without it the app
-    is one process.
-    """
-    if url := app.get("redis"):
-        raise NotImplementedError(url)
-
-
 log = logging.getLogger("apex")
 
 SYNC_SECONDS = 30
+
+
+def bus(app: Apex) -> None:
+    """Configures the bus: ``app.configure(bus)``, before the services.
+
+    Reads ``redis`` (a URL) from the app's settings; without it the app is one process.
+    """
+    if url := app.get("redis"):
+        from apex.redis import RedisBus
+
+        app.bus = RedisBus(url, app.get("database_url") or "")
 
 
 class Bus:
@@ -37,23 +39,25 @@ class Bus:
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
         self.syncs: list[Callable[[], Awaitable[None]]] = []
-        self._ticking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def on(self, topic: str, handler: Handler) -> None:
         self.handlers[topic] = handler
 
     def on_sync(self, function: Callable[[], Awaitable[None]]) -> None:
-        self.syncs.append(function)
+        if function not in self.syncs:
+            self.syncs.append(function)
 
     def send(self, topic: str, message: Any) -> None:
         """Tells the other processes, without waiting."""
 
     async def open(self) -> None:
-        self._ticking = asyncio.create_task(self._tick())
+        self._tasks = [asyncio.create_task(self._tick())]
 
     async def close(self) -> None:
-        if self._ticking is not None:
-            self._ticking.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def sync(self) -> None:
         """Reads all again. What fails is logged and tried with the next one."""
@@ -61,7 +65,7 @@ class Bus:
             try:
                 await function()
             except Exception:
-                log.exception("Reading again after a gap failed")
+                log.exception("Reading again what others may have changed failed")
 
     async def _tick(self) -> None:
         while True:

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
     ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire"],
-    ["query", "brackets", "context", "router", "emitter", "tokens", "passwords", "guard", "engine"],
-    ["hooks", "schema", "events"],
+    ["redis", "query", "brackets", "context", "router", "emitter", "tokens", "passwords", "guard", "engine"],
+    ["hooks", "schema", "events", "client"],
     ["config", "service", "postgres", "sqlite"],
     ["app", "adapter"],
     ["memory", "sql", "sessions"],
@@ -28,6 +28,8 @@ FENCES = {
     "starlette": {"rest"},
     "socketio": {"engine", "client"},
     "engineio": {"engine", "wire"},
+    "aiohttp": {"client"},
+    "httpx2": {"client"},
     "sqlalchemy": {"sql", "migrate"},
     "alembic": {"migrate"},
     "psycopg": {"postgres"},
@@ -37,6 +39,7 @@ FENCES = {
     "jwt": {"auth", "tokens"},
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
+    "redis": {"redis"},
     "click": {"cli"},
     "uvicorn": {"cli"},
 }

@@ -1,0 +1,188 @@
+"""The bus of an app with several processes: Redis, by its publish and subscribe."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from apex.bus import Bus
+from apex.encoding import decode, encode
+
+CONNECT_SECONDS = 2
+SILENCE_SECONDS = 10
+DOWN_SYNC_SECONDS = 5
+LONGEST_PAUSE = 2.0
+QUEUE = 10_000
+BATCH = 100
+YOUNG_SECONDS = 60
+ORIGINS = 1_000
+
+FAILURES = (RedisError, OSError, TimeoutError)
+
+log = logging.getLogger("apex")
+
+
+@dataclass(slots=True)
+class Stats:
+    """How the bus is: whether it is connected, and the messages since the start."""
+
+    connected: bool = False
+    sent: int = 0
+    received: int = 0
+    dropped: int = 0
+
+
+class RedisBus(Bus):
+    """Tells the other processes that have the same ``name`` (the app's database) through one Redis.
+
+    A message is handled once at most by each of them. While Redis is away the app goes on by itself: what it has to
+    tell waits, up to ``QUEUE`` messages and ``YOUNG_SECONDS``, and what others may have changed is read again every
+    ``DOWN_SYNC_SECONDS``, and once more when Redis is back.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__()
+        self.stats = Stats()
+        self.origin = uuid4().hex
+        # Redis does not keep the channels of its databases apart, so their name says whose they are.
+        self.channel = f"apex:{sha256(name.encode()).hexdigest()[:16]}"
+        self._url = url
+        self._numbers = 0
+        self._waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE)
+        self._seen: dict[str, int] = {}
+        self._synced = 0.0
+
+    def send(self, topic: str, message: Any) -> None:
+        self._numbers += 1
+        try:
+            text = encode([self.origin, self._numbers, topic, message])
+            self._waiting.put_nowait((time.monotonic(), text))
+        except asyncio.QueueFull:
+            self.stats.dropped += 1
+        except TypeError:
+            log.exception("A message to the other processes has no JSON form: '%s'", topic)
+
+    async def open(self) -> None:
+        await super().open()
+        # The bus itself tries again: a connection that the library mends by itself would hide that messages were lost.
+        once = Retry(NoBackoff(), 0)
+        limits: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": SILENCE_SECONDS}
+        self._redis = Redis.from_url(self._url, retry=once, **limits)
+        self._tasks += [asyncio.create_task(self._receive()), asyncio.create_task(self._deliver())]
+
+    async def close(self) -> None:
+        await super().close()
+        self.stats.connected = False
+        await self._redis.aclose()
+
+    async def sync(self) -> None:
+        self._synced = time.monotonic()
+        await super().sync()
+
+    async def _deliver(self) -> None:
+        """Sends what waits, in order, each message until Redis has taken it or it is old."""
+        while True:
+            batch = [await self._waiting.get()]
+            while not self._waiting.empty() and len(batch) < BATCH:
+                batch.append(self._waiting.get_nowait())
+            pause = _Pause()
+            while batch and not await self._published(batch):
+                await pause.wait()
+                young = [one for one in batch if time.monotonic() - one[0] < YOUNG_SECONDS]
+                self.stats.dropped += len(batch) - len(young)
+                batch = young
+
+    async def _published(self, batch: list[tuple[float, bytes]]) -> bool:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for _, text in batch:
+                    pipeline.publish(self.channel, text)
+                await pipeline.execute()
+        except FAILURES:
+            return False
+        self.stats.sent += len(batch)
+        return True
+
+    async def _receive(self) -> None:
+        """Listens, for as long as the app runs. What is missed between two connections is read again."""
+        pause = _Pause()
+        while True:
+            try:
+                async with self._subscribed() as pubsub:
+                    pause = _Pause()
+                    await self.sync()
+                    await self._listen(pubsub)
+            except FAILURES as error:
+                self._lost(error)
+            if time.monotonic() - self._synced >= DOWN_SYNC_SECONDS:
+                await self.sync()
+            await pause.wait()
+
+    @asynccontextmanager
+    async def _subscribed(self) -> AsyncIterator[PubSub]:
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(self.channel)
+            if await pubsub.get_message(timeout=SILENCE_SECONDS) is None:
+                raise TimeoutError("the subscription was not answered")
+            log.info("Redis is there: the processes hear each other")
+            self.stats.connected = True
+            yield pubsub
+
+    async def _listen(self, pubsub: PubSub) -> None:
+        """Handles messages until the connection breaks, or says nothing even when it is asked."""
+        asked = False
+        while True:
+            message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+            if message is None and asked:
+                raise TimeoutError("the connection is silent")
+            asked = message is None
+            if message is None:
+                await pubsub.ping()
+            elif message["type"] == "message":
+                self._handle(message["data"])
+
+    def _handle(self, text: bytes) -> None:
+        try:
+            origin, number, topic, message = decode(text)
+            if origin == self.origin or number <= self._seen.get(origin, 0):
+                return
+            self._remember(origin, number)
+            self.stats.received += 1
+            self.handlers[topic](message)
+        except Exception:
+            log.exception("A message of another process cannot be handled")
+
+    def _remember(self, origin: str, number: int) -> None:
+        self._seen[origin] = number
+        if len(self._seen) > ORIGINS:
+            del self._seen[next(iter(self._seen))]
+
+    def _lost(self, error: BaseException) -> None:
+        if self.stats.connected or not self._synced:
+            log.warning("Redis cannot be reached, the processes do not hear each other: %s", type(error).__name__)
+        self.stats.connected = False
+
+
+class _Pause:
+    """Longer and longer pauses between attempts, of random length so that processes do not come all at once."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.1
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self.seconds * random.uniform(0.5, 1))
+        self.seconds = min(self.seconds * 2, LONGEST_PAUSE)
