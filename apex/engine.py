@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import engineio
 import socketio
-from engineio.packet import CLOSE, MESSAGE, Packet
+from engineio.packet import MESSAGE, Packet
 from engineio.payload import Payload
 from socketio import packet as frames
 from socketio.exceptions import ConnectionRefusedError
@@ -121,7 +121,6 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
     def close(self) -> None:
         """Lets go of all connections, without waiting for those that do not read."""
         for socket in list(self.eio.sockets.values()):
-            socket.queue.put_nowait(Packet(CLOSE))
             self.end(socket)
 
     def leave(self, link: Link) -> None:
@@ -130,8 +129,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
 
     def end(self, socket: Socket) -> None:
         """Ends a connection once it has been sent what is queued."""
-        socket.queue.end()
-        self._spawn(socket.close(wait=False, abort=True, reason=self.reason.SERVER_DISCONNECT))
+        self._spawn(socket.close(reason=self.reason.SERVER_DISCONNECT))
 
     async def _connect(self, sid: str, environ: dict[str, Any], _: Any) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, "/")

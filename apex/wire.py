@@ -10,7 +10,7 @@ from typing import Any
 
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import QueueEmpty
-from engineio.packet import Packet
+from engineio.packet import CLOSE, Packet
 
 GONE = (OSError, RuntimeError)
 """What sending raises when the peer is gone; who reads from it notices, and ends the connection."""
@@ -78,6 +78,12 @@ class Socket(AsyncSocket):  # type: ignore[misc]
         except TimeoutError:
             raise QueueEmpty from None
         return [] if first is None else [first, *self.queue.take()]
+
+    async def close(self, wait: bool = False, abort: bool = True, reason: str | None = None) -> None:
+        """Ends the connection after what waits; a request that hangs until there is something is answered."""
+        await super().close(wait=False, abort=True, reason=reason)
+        self.queue.put_nowait(Packet(CLOSE))
+        self.queue.end()
 
     async def _websocket_handler(self, ws: Any) -> None:
         self.wire = Wire(ws)

@@ -1,0 +1,108 @@
+"""Two processes of the CRM with one database and one Redis, and nginx in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.databases import free_port
+from tests.process.commands import ROOT, SECONDS, apex, server
+from tests.process.sockets import listener
+from tests.process.test_serve import log_in
+from tests.redis_server import redis_server
+from tests.services.crm import JANE
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+POLLING_CLIENTS = 20
+
+needs_nginx = pytest.mark.skipif(
+    NGINX is None and "CI" not in os.environ, reason="needs nginx: apt install nginx-light"
+)
+
+
+@pytest.fixture
+def workers(tmp_path: Path, migrated_postgres_url: str) -> Iterator[tuple[str, str]]:
+    """URLs of two processes."""
+    with redis_server(tmp_path) as redis:
+        shared = {"DATABASE_URL": migrated_postgres_url, "REDIS_URL": redis.url}
+        assert apex("demo", **shared).returncode == 0
+        with server("serve", **shared) as (_, one), server("serve", **shared) as (_, two):
+            yield one, two
+
+
+def token_of(client: httpx2.Client) -> str:
+    return client.headers["authorization"].removeprefix("Bearer ")
+
+
+def create(client: httpx2.Client, name: str) -> None:
+    client.post("/contacts", json=JANE | {"first_name": name}).raise_for_status()
+
+
+async def test_an_event_of_one_process_reaches_the_sockets_of_both_once(workers: tuple[str, str]) -> None:
+    one, two = (log_in(url) for url in workers)
+    with one, two:
+        async with listener(workers[0], token_of(one)) as here, listener(workers[1], token_of(two)) as there:
+            for name in ("Ann", "Ben"):
+                await asyncio.to_thread(create, one, name)
+            await asyncio.to_thread(create, two, "Zoe")
+            assert await here.hears("Ann", "Ben", "Zoe")
+            assert await there.hears("Ann", "Ben", "Zoe")
+
+
+async def test_a_logout_in_one_process_ends_the_sockets_and_calls_of_both(workers: tuple[str, str]) -> None:
+    with log_in(workers[0]) as client:
+        async with listener(workers[1], token_of(client)) as there:
+            await asyncio.to_thread(client.delete, "/authentication")
+            async with asyncio.timeout(SECONDS):
+                await there.disconnected.wait()
+            headers = dict(client.headers)
+        assert httpx2.get(f"{workers[1]}/organizations", headers=headers).json()["message"] == "Token revoked"
+
+
+@contextmanager
+def nginx(folder: Path, workers: tuple[str, str]) -> Iterator[str]:
+    """nginx with the configuration of this project, at other ports."""
+    port = free_port()
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    for old, new in {"3031": workers[0][-5:], "3032": workers[1][-5:], "8080": f"127.0.0.1:{port}"}.items():
+        assert old in text
+        text = text.replace(old, new.strip(":/"))
+    (folder / "nginx.conf").write_text(f"daemon off; error_log stderr;\n{text}")
+    assert NGINX is not None, "CI needs nginx: apt install nginx-light"
+    with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def ready(url: str) -> None:
+    """Waits until somebody answers."""
+    transport = httpx2.HTTPTransport(retries=10)
+    with httpx2.Client(transport=transport) as client:
+        client.get(url)
+
+
+@needs_nginx
+async def test_behind_nginx_all_transports_work(workers: tuple[str, str], tmp_path: Path) -> None:
+    with nginx(tmp_path, workers) as url:
+        await asyncio.to_thread(ready, url)
+        with log_in(url) as client:
+            async with AsyncExitStack() as stack:
+                by_socket = await stack.enter_async_context(listener(url, token_of(client), "websocket"))
+                polling = [
+                    await stack.enter_async_context(listener(url, token_of(client), "polling"))
+                    for _ in range(POLLING_CLIENTS)
+                ]
+                for name in ("Ann", "Ben", "Cat"):
+                    await asyncio.to_thread(create, client, name)
+                for one in (by_socket, *polling):
+                    assert await one.hears("Ann", "Ben", "Cat")
