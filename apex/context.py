@@ -101,6 +101,10 @@ class Context:
         self._result = _UNSET
 
     @property
+    def has_dispatch(self) -> bool:
+        return self.dispatch is not _UNSET
+
+    @property
     def external(self) -> Any:
         """What a transport sends: ``dispatch`` where it is set, else the result, undecoded."""
         value = self._result if self.dispatch is _UNSET else self.dispatch

@@ -85,9 +85,9 @@ def _level(store: HookStore, method: str, run: Chain) -> Chain:
 
 def _sequence(before: tuple[Step, ...], run: Chain, after: tuple[Step, ...]) -> Chain:
     async def sequence(context: Context) -> None:
-        await _run_all(before, context, "before")
+        await run_steps(before, context, "before")
         await run(context)
-        await _run_all(after, context, "after")
+        await run_steps(after, context, "after")
 
     return sequence
 
@@ -101,7 +101,7 @@ def _guarded(error: tuple[Step, ...], run: Chain) -> Chain:
             _fail(context, failure)
             context.type = outside
             try:
-                await _run_all(error, context, "error")
+                await run_steps(error, context, "error")
             except Exception as replaced:
                 context.error = replaced
                 raise
@@ -117,7 +117,7 @@ def _fail(context: Context, failure: Exception) -> None:
     del context.result
 
 
-async def _run_all(steps: tuple[Step, ...], context: Context, kind: str) -> None:
+async def run_steps(steps: tuple[Step, ...], context: Context, kind: str) -> None:
     """A hook that fails leaves its type in the context, for ``context.original``."""
     outside, context.type = context.type, kind
     for hook, asynchronous in steps:

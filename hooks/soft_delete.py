@@ -2,19 +2,6 @@
 
 from __future__ import annotations
 
-from apex import Context
-from hooks.timestamps import now
+from apex import common
 
-FIELD = "deleted_at"
-
-
-def soft_delete(context: Context) -> None:
-    """Before all methods: rows with ``deleted_at`` are out of scope, and remove sets it instead of deleting.
-
-    The filter stands in the scope, where no query reaches it. The event stays ``removed``.
-    """
-    context.params.scope[FIELD] = None
-    if context.method == "remove":
-        moment = now()
-        marks = {FIELD: moment, "updated_at": moment}
-        context.params.adapter = {**(context.params.adapter or {}), "on_remove": marks}
+soft_delete = common.soft_delete("deleted_at", "updated_at")

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from apex import Context
-from apex.coerce import timestamp
+from apex.common import now
 from hooks.rows import change_rows
-
-
-def now() -> datetime:
-    """The moment, to the millisecond, as rows keep it."""
-    return timestamp(datetime.now(UTC))
 
 
 def timestamps(context: Context) -> None:

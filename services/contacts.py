@@ -7,10 +7,10 @@ from typing import Any
 
 from marshmallow import validates_schema
 
-from apex import Apex
+from apex import Apex, Context
 from apex.coerce import boolean
+from apex.common import populate
 from apex.schema import Email, Id, Text, ValidationError, fields, validate
-from hooks.joins import join
 from hooks.search_forms import search_forms
 from services import phones
 from services.audience import to_organization
@@ -83,12 +83,16 @@ class Contacts(Searchable):
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
 
 
+def is_join_asked(context: Context) -> bool:
+    return bool(context.params.query.get(JOIN))
+
+
 def register(app: Apex) -> None:
     forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
     people = ("id", "first_name", "last_name")
     joins = [
-        join("owner", service="users", key="owned_by_user_id", fields=people, when=JOIN),
-        join("company", service="companies", key="company_id", fields=("id", "name"), when=JOIN),
+        populate("owner", service="users", key="owned_by_user_id", fields=people, when=is_join_asked),
+        populate("company", service="companies", key="company_id", fields=("id", "name"), when=is_join_asked),
     ]
     hooks = tenant_hooks(
         ContactSchema,

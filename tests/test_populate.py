@@ -8,8 +8,8 @@ import pytest
 
 from apex import Context, MemoryService
 from apex.coerce import boolean
+from apex.common import populate
 from apex.service import BoundService
-from hooks.joins import join
 from tests.hooks.apps import notes
 
 PAGE = {"default": 10, "max": 10}
@@ -22,7 +22,10 @@ async def library(asked: list[Any] | None = None, **options: Any) -> BoundServic
         if asked is not None:
             asked.append(context.params.query)
 
-    hook = join("author", service="authors", key="author_id", fields=("id", "name"), when="withAuthor")
+    def asks(context: Context) -> Any:
+        return context.params.query.get("withAuthor")
+
+    hook = populate("author", service="authors", key="author_id", fields=("id", "name"), when=asks)
     service = notes({"after": {"find": [hook]}}, filters={"withAuthor": boolean}, **options)
     service.app.use("authors", MemoryService(start_id=1), hooks={"before": {"find": [note]}})
     await service.app.service("authors").create({"name": "Ada", "password": "secret"})

@@ -1,0 +1,258 @@
+"""Hooks that many services need, named as in feathers-hooks-common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from inspect import isawaitable
+from typing import Any
+
+from apex.coerce import timestamp
+from apex.context import Context, Params
+from apex.errors import BadRequest, Forbidden, MethodNotAllowed
+from apex.hooks import Hook, Step, run_steps, steps_of
+from apex.items import items, map_items
+from apex.query import Query
+
+Predicate = Callable[[Context], Any]
+Tree = dict[str, "Tree"]
+
+_PAGING = ("$select", "$sort", "$limit", "$skip")
+
+
+def is_provider(*providers: str) -> Predicate:
+    """Whether the call comes from one of these: ``rest``, ``socketio``, ``external`` (any of them), ``server``."""
+
+    def is_provider(context: Context) -> bool:
+        provider = context.params.provider
+        return provider in providers or ("external" if provider else "server") in providers
+
+    return is_provider
+
+
+def disallow(*providers: str) -> Hook:
+    """Before: refuses calls from these providers, without any all calls. Raises MethodNotAllowed."""
+    is_refused = is_provider(*providers or ("external", "server"))
+
+    def disallow(context: Context) -> None:
+        if is_refused(context):
+            caller = context.params.provider or "server"
+            raise MethodNotAllowed(f"Provider '{caller}' can not call '{context.method}'. (disallow)")
+
+    return disallow
+
+
+class iff:  # noqa: N801 - a hook, like the functions around it
+    """Runs hooks when a predicate, ``def`` or ``async def``, holds: ``iff(is_provider("external"), keep("a"))``.
+
+    ``.else_(...)`` names those for when it does not.
+    """
+
+    def __init__(self, predicate: Predicate | bool, *hooks: Hook) -> None:
+        self.predicate = predicate
+        self.then: Sequence[Step] = steps_of("before", hooks)
+        self.otherwise: Sequence[Step] = ()
+
+    def else_(self, *hooks: Hook) -> iff:
+        self.otherwise = steps_of("before", hooks)
+        return self
+
+    async def __call__(self, context: Context) -> None:
+        holds = self.predicate(context) if callable(self.predicate) else self.predicate
+        if isawaitable(holds):
+            holds = await holds
+        await run_steps(tuple(self.then if holds else self.otherwise), context, context.type)
+
+
+def keep(*fields: str) -> Hook:
+    """Before: the data keeps these fields alone; after: the result. Dots lead into objects: ``address.city``."""
+    tree = _tree(fields)
+    return _changing(lambda record: _only(record, tree))
+
+
+def discard(*fields: str) -> Hook:
+    """Before: the data loses these fields; after: the result. Dots lead into objects."""
+    tree = _tree(fields)
+    return _changing(lambda record: _without(record, tree))
+
+
+def prevent_changes(*fields: str, raise_error: bool = True) -> Hook:
+    """Before update and patch: these fields stay as they are.
+
+    Raises BadRequest naming those that are given; with ``raise_error=False`` they are left out.
+    """
+    tree = _tree(fields)
+
+    def prevent_changes(context: Context) -> None:
+        given = [field for field in fields if any(_has(record, field) for record in items(context.data))]
+        if given and raise_error:
+            raise BadRequest("Invalid data", errors=dict.fromkeys(given, "May not be changed"))
+        context.data = map_items(context.data, lambda record: _without(record, tree))
+
+    return prevent_changes
+
+
+def required(*fields: str) -> Hook:
+    """Before create, update and patch: these fields are given, and not null. Raises BadRequest naming the others."""
+
+    def required(context: Context) -> None:
+        records = items(context.data) or [{}]
+        missing = [field for field in fields if any(_at(record, field) is None for record in records)]
+        if missing:
+            raise BadRequest("Invalid data", errors=dict.fromkeys(missing, "Is required"))
+
+    return required
+
+
+def set_field(*, as_: str, from_: str) -> Hook:
+    """Copies a value of the context: ``set_field(from_="params.user.id", as_="params.scope.user_id")``.
+
+    Where it is missing, callers from outside get Forbidden, and calls inside go on without. A field that keeps callers
+    apart belongs into ``params.scope``, which no query gets around.
+    """
+
+    def set_field(context: Context) -> None:
+        value = _at(context, from_)
+        if value is not None:
+            _put(context, as_.split("."), value)
+        elif context.params.provider:
+            raise Forbidden(f"Expected field {from_} not available")
+
+    return set_field
+
+
+def set_now(*fields: str) -> Hook:
+    """Before: these fields of the data become the moment, to the millisecond."""
+
+    def set_now(context: Context) -> None:
+        stamps = dict.fromkeys(fields, now())
+        context.data = map_items(context.data, lambda record: {**record, **stamps})
+
+    return set_now
+
+
+def now() -> datetime:
+    """The moment, to the millisecond, as records keep it."""
+    return timestamp(datetime.now(UTC))
+
+
+def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
+    """Before all methods: records with a ``field`` that is not null are out of reach, and ``remove`` sets it, and
+    those in ``also``, to the moment instead of deleting.
+
+    The condition stands in the scope, where no query and no client reaches it. The event stays ``removed``.
+    """
+
+    def soft_delete(context: Context) -> None:
+        context.params.scope[field] = None
+        if context.method == "remove":
+            marks = dict.fromkeys((field, *also), now())
+            context.params.adapter = {**(context.params.adapter or {}), "on_remove": marks}
+
+    return soft_delete
+
+
+def stash_before(name: str = "before") -> Hook:
+    """Before update, patch and remove: ``params[name]`` is the record as it was, or the records that match.
+
+    They are read past the hooks, within the scope that the hooks before this one have set. Raises NotFound.
+    """
+
+    async def stash_before(context: Context) -> None:
+        service, params = context.service.service, context.params
+        inner: dict[str, Any] = {"scope": params.scope, "paginate": False}
+        if context.id is not None:
+            params[name] = await service.get(context.id, Params(inner))
+            return
+        query = {key: value for key, value in params.query.items() if key not in _PAGING}
+        params[name] = await service.find(Params({**inner, "query": query}))
+
+    return stash_before
+
+
+def populate(name: str, *, service: str, key: str, fields: Sequence[str], when: Predicate | None = None) -> Hook:
+    """After: each record gets under ``name`` the record of another service that its ``key`` refers to, cut to
+    ``fields``, or None. All are fetched at once. ``when`` says whether the call asks for it.
+    """
+
+    async def populate(context: Context) -> None:
+        if when is not None and not when(context):
+            return
+        records = [record for record in items(context.result) if key in record]
+        ids = sorted({record[key] for record in records if record[key] is not None})
+        query = {"id": {"$in": ids}, "$select": list(fields)}
+        found = await context.app.service(service).find({"query": query, "paginate": False}) if ids else []
+        by_id = {record["id"]: {field: record[field] for field in fields} for record in found}
+        for record in records:
+            record[name] = by_id.get(record[key])
+
+    return populate
+
+
+def _changing(change: Callable[[Any], Any]) -> Hook:
+    """A hook that changes the records of the data before a method, and those of the result after it."""
+
+    def changing(context: Context) -> None:
+        if context.type == "before":
+            context.data = map_items(context.data, change)
+        else:
+            context.result = map_items(context.result, change)
+
+    return changing
+
+
+def _tree(fields: Sequence[str]) -> Tree:
+    """``("a", "b.c")`` as ``{"a": {}, "b": {"c": {}}}``: what ends in nothing is meant as a whole."""
+    tree: Tree = {}
+    for field in sorted(fields, key=len, reverse=True):
+        *path, last = field.split(".")
+        branch = tree
+        for name in path:
+            branch = branch.setdefault(name, {})
+        branch[last] = {}
+    return tree
+
+
+def _without(record: Any, tree: Tree) -> Any:
+    if not isinstance(record, Mapping):
+        return record
+    kept = {name: value for name, value in record.items() if name not in tree or tree[name]}
+    return {name: _without(value, tree[name]) if name in tree else value for name, value in kept.items()}
+
+
+def _only(record: Any, tree: Tree) -> Any:
+    if not isinstance(record, Mapping):
+        return record
+    kept = {
+        name: value for name, value in record.items() if name in tree and (not tree[name] or isinstance(value, Mapping))
+    }
+    return {name: _only(value, tree[name]) if tree[name] else value for name, value in kept.items()}
+
+
+def _at(value: Any, path: str) -> Any:
+    """What a dotted path leads to, None where it leads nowhere."""
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    return value
+
+
+def _has(record: Any, path: str) -> bool:
+    *outer, last = path.split(".")
+    inner = _at(record, ".".join(outer)) if outer else record
+    return isinstance(inner, Mapping) and last in inner
+
+
+def _put(target: Any, path: list[str], value: Any) -> Any:
+    """Sets what a path leads to, without changing what callers have handed over."""
+    if not path:
+        return value
+    if isinstance(target, Query):
+        raise TypeError("set_field has to come before validate_query, or set params.scope")
+    name, *rest = path
+    if isinstance(target, list):
+        return [_put(one, path, value) for one in target]
+    if isinstance(target, Context):
+        setattr(target, name, _put(getattr(target, name), rest, value))
+        return target
+    changed = {**(target or {}), name: _put((target or {}).get(name), rest, value)}
+    return Params(changed) if isinstance(target, Params) else changed
