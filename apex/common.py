@@ -42,7 +42,7 @@ def disallow(*providers: str) -> Hook:
     return disallow
 
 
-class iff:  # noqa: N801 - a hook, like the functions around it
+class iff:
     """Runs hooks when a predicate, ``def`` or ``async def``, holds: ``iff(is_provider("external"), keep("a"))``.
 
     ``.else_(...)`` names those for when it does not.

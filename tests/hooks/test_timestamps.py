@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from apex.common import now
 from apex.service import BoundService
-from hooks.timestamps import now, timestamps
+from hooks.timestamps import timestamps
 from tests.hooks.apps import notes
 
 
