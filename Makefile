@@ -24,7 +24,7 @@ demo: install ## Load demo data: make demo ROWS=100000
 reset: ## Delete the demo's database
 	rm -rf var
 
-test: .venv/test.stamp ## Run the tests: make test ARGS="-k query"
+test: .venv/test.stamp .venv/npm.stamp ## Run the tests: make test ARGS="-k query"
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 lint: .venv/test.stamp ## Check style, types and layers
@@ -46,7 +46,7 @@ lock: .venv/venv.stamp ## Resolve the lock files again
 	$(LOCK) --output-file requirements/test.txt --constraint requirements/run.txt --extra test pyproject.toml
 
 clean: ## Remove .venv, caches and build output
-	rm -rf .venv build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv tests/interop/node_modules build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/venv.stamp:
@@ -64,3 +64,7 @@ clean: ## Remove .venv, caches and build output
 .venv/test.stamp: .venv/run.stamp requirements/test.txt
 	$(PIP) install --require-hashes --requirement requirements/test.txt
 	@touch $@
+
+.venv/npm.stamp: .venv/venv.stamp tests/interop/package.json tests/interop/package-lock.json
+	@command -v npm >/dev/null || { echo "npm not found: the tests with the clients of Feathers are skipped"; exit 0; }; \
+		npm ci --prefix tests/interop --silent --ignore-scripts && touch $@

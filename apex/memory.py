@@ -74,12 +74,12 @@ class MemoryService(Adapter):
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
         rows = self._matching(where)
         for row in rows:
-            changes = values if whole else self._merged(row, values)
+            changes = copy.deepcopy(values if whole else self._merged(row, values))
             if whole:
-                kept = {name: row[name] for name in (self.id, *self.private)}
+                kept = {name: row[name] for name in (*self.private, self.id) if name not in changes}
                 row.clear()
-                row.update(self._filled(kept))
-            row.update(copy.deepcopy(changes))
+                changes = self._filled({}) | changes | kept
+            row.update(changes)
         return _out(rows, fields)
 
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:

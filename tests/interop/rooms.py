@@ -1,0 +1,51 @@
+"""Rooms: events for some connections alone, and results of which callers see a part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apex import Apex, Context, MemoryService, Params
+from apex.channels import Channel
+
+
+class Rooms(MemoryService):
+    """Notes in rooms. Who follows a room hears of its notes, but nobody outside sees their secret."""
+
+    methods = ("find", "get", "create", "update", "patch", "remove", "join", "type", "reveal")
+    events = ("typing",)
+    multi = True
+    app: Apex
+
+    async def setup(self, app: Apex, path: str) -> None:
+        self.app = app
+
+    async def join(self, data: Any, params: Params) -> Any:
+        self.app.channel(*data["rooms"]).join(params.connection)
+        return data
+
+    async def type(self, data: Any, params: Params) -> Any:
+        self.app.service("rooms").emit("typing", data)
+        return data
+
+    async def reveal(self, data: Any, params: Params) -> Any:
+        """What a caller inside sees."""
+        return await self.app.service("rooms").get(data["id"])
+
+
+def redact(context: Context) -> None:
+    result = context.result
+    context.dispatch = [_public(note) for note in result] if isinstance(result, list) else _public(result)
+
+
+def _public(note: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in note.items() if name != "secret"}
+
+
+def to_rooms(note: dict[str, Any], context: Context) -> list[Channel]:
+    return [context.app.channel(room) for room in note["rooms"]]
+
+
+def add_rooms(app: Apex) -> None:
+    standard = ("find", "get", "create", "update", "patch", "remove")
+    app.use("rooms", Rooms(), hooks={"after": {method: [redact] for method in standard}})
+    app.service("rooms").publish(to_rooms)

@@ -1,0 +1,45 @@
+"""The npm clients of Feathers, as they are published, with a server of apex."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from apex import load_config
+from services.app import CONFIG, create_app
+from services.demo import load_demo
+from tests.databases import free_port
+from tests.interop.golden import golden
+from tests.interop.node import needs_node, passes
+from tests.process.commands import QUICK, apex
+from tests.serving import serving
+
+pytestmark = needs_node
+
+
+@pytest.mark.parametrize("check", ["rest", "statuses", "sockets", "channels", "authentication"])
+async def test_golden(check: str) -> None:
+    async with golden() as url:
+        await passes(f"{check}.mjs", URL=url)
+
+
+async def test_expiry() -> None:
+    async with golden(expiresIn=2) as url:
+        await passes("expiry.mjs", URL=url)
+
+
+async def test_crm(migrated_sqlite_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_sqlite_url}))
+    async with serving(app) as client:
+        await load_demo(app)
+        await passes("crm.mjs", URL=str(client.base_url).rstrip("/"))
+
+
+async def test_restart(migrated_sqlite_url: str) -> None:
+    demo = await asyncio.to_thread(apex, "demo", DATABASE_URL=migrated_sqlite_url)
+    assert demo.returncode == 0, demo.stderr
+    port = free_port()
+    served = {**QUICK, "PYTHON": sys.executable, "DATABASE_URL": migrated_sqlite_url, "PORT": str(port)}
+    await passes("restart.mjs", URL=f"http://localhost:{port}", **served)
