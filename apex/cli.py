@@ -207,8 +207,10 @@ def _listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise ConfigError(f"cannot listen on {_in_url(host)}:{port}: {reason}") from None
+    # Connections inherit the options. asyncio would set this one, but not for a listener that it is given.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # Connections inherit it: who does not read what it is sent is disconnected by the kernel.
+        # Who does not read what it is sent is disconnected by the system.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
     return listener
 

@@ -1,0 +1,148 @@
+"""Servers for the client to call, over REST and over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from apex import Apex, MemoryService, Params, Service, rest, sockets
+from apex.client import Client, socketio
+from apex.client import rest as over_rest
+from apex.errors import FeathersError
+from tests.serving import Announcing
+from tests.test_auth import site_app, users_service
+from tests.test_rest import Echo, Messages
+
+LOGIN = {"strategy": "local", "email": "a@b.c", "password": "p"}
+
+SECONDS = 10
+# A test that fails leaves calls at work, which the server must not wait for.
+GRACE: dict[str, Any] = {"timeout_graceful_shutdown": 1}
+
+TRANSPORTS: dict[str, Callable[..., Any]] = {"rest": over_rest, "socketio": socketio}
+
+
+class Slow(Service):
+    """Answers when it is allowed to; ``asked`` says that a call has come."""
+
+    methods = ("find", "get")
+
+    def __init__(self) -> None:
+        self.asked, self.allowed = asyncio.Event(), asyncio.Event()
+
+    async def find(self, params: Params) -> Any:
+        self.asked.set()
+        await self.allowed.wait()
+        return []
+
+    async def get(self, id: Any, params: Params) -> Any:
+        return {"text": "x" * int(id)}
+
+
+class Heard(Service):
+    """Gives back what came with the call beside its data."""
+
+    methods = ("find", "create", "remove", "shout")
+
+    async def find(self, params: Params) -> Any:
+        return {"headers": params.headers, "query": params.query, "route": params.route}
+
+    async def create(self, data: Any, params: Params) -> Any:
+        return {"headers": params.headers, "data": data}
+
+    async def remove(self, id: Any, params: Params) -> Any:
+        return {"headers": params.headers, "id": id}
+
+    async def shout(self, data: Any, params: Params) -> Any:
+        return {"headers": params.headers, "data": data}
+
+
+class Refuses(Service):
+    """Raises the same error whatever it is asked."""
+
+    methods = ("find", "create", "remove")
+
+    def __init__(self, error: FeathersError) -> None:
+        self.error = error
+
+    async def find(self, params: Params) -> Any:
+        raise self.error
+
+    async def create(self, data: Any, params: Params) -> Any:
+        raise self.error
+
+    async def remove(self, id: Any, params: Params) -> Any:
+        raise self.error
+
+
+async def _status(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("<html>", int(request.path_params["code"]))
+
+
+def plain_app() -> Apex:
+    """Services without a login. Everything that happens is told to every connection."""
+    app = Apex().configure(lambda app: rest(app, routes=[Route("/status/{code}", _status)])).configure(sockets)
+    app.use("messages", Messages(store={0: {"text": "a", "id": 0}, 1: {"text": "b", "id": 1}}, start_id=2))
+    app.use("echo", Echo()).use("slow", Slow()).use("heard", Heard()).use("groups/:groupId/members", Heard())
+    app.on("connection", app.channel("all").join)  # type: ignore[arg-type]
+    return app.publish(lambda data, context: app.channel("all"))
+
+
+def guarded_app() -> Apex:
+    """Services whose users can log in, with one user. Its notes are anyone's."""
+    users = users_service()
+    app = site_app(users).configure(sockets)
+
+    async def add_user(context: Any, next: Any) -> None:
+        await next()
+        await app.service("users").create({"email": "a@b.c", "password": "p"})
+
+    app.hooks({"setup": [add_user]})
+    return app.use("heard", Heard()).use("notes", MemoryService())
+
+
+@asynccontextmanager
+async def listening(app: Apex, port: int = 0) -> AsyncIterator[str]:
+    """The URL of a server that runs the app."""
+    server = Announcing(uvicorn.Config(app, http="httptools", lifespan="on", log_level="critical", **GRACE))
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        await server.ready.wait()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await running
+
+
+def happening(emitter: Any, event: str) -> asyncio.Future[Any]:
+    """Done when an event happens, with what comes with it; a TimeoutError when it does not happen."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(*args: Any) -> None:
+        if not future.done():
+            future.set_result(args[0] if args else None)
+
+    def give_up() -> None:
+        if not future.done():
+            future.set_exception(TimeoutError(event))
+
+    emitter.once(event, settle)
+    loop.call_later(SECONDS, give_up)
+    return future
+
+
+@asynccontextmanager
+async def talking(app: Apex, transport: str, **options: Any) -> AsyncIterator[Client]:
+    """A client of a server that runs the app."""
+    async with listening(app) as url, Client(TRANSPORTS[transport](url, **options)) as client:
+        yield client
