@@ -22,14 +22,8 @@ class Connection(dict[str, Any]):
         super().__init__(values)
         object.__setattr__(self, "channels", set())
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return id(self)
+    # In C: a connection is looked up several times for each frame that it is sent.
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)
@@ -70,6 +64,8 @@ class NamedChannel(Channel):
 
     @property
     def connections(self) -> list[Connection]:
+        if len(self.names) == 1:
+            return list(self._members.get(self.names[0], ()))
         return list(dict.fromkeys(one for name in self.names for one in self._members.get(name, ())))
 
     def join(self, *connections: Connection | None) -> NamedChannel:
@@ -124,8 +120,7 @@ def payloads(published: Any) -> dict[Connection, Any]:
     """Who gets what of the channels a publisher gave: a channel, lists of them, or None. The first one wins."""
     found: dict[Connection, Any] = {}
     for channel in _flat(published):
-        for connection in channel.connections:
-            found.setdefault(connection, channel.data)
+        found = dict.fromkeys(channel.connections, channel.data) | found
     return found
 
 

@@ -1,7 +1,7 @@
-"""How search and lists behave as an organization grows: ``make bench``.
+"""How search and lists behave as an organization grows, then the fan-out: ``make bench``.
 
 Starts a PostgreSQL server of its own, fills an organization, serves the CRM and measures over HTTP, one request at a
-time. Sizes: ``python -m benchmarks 10000 1000000``.
+time. Sizes: ``python -m benchmarks 10000 1000000``. The fan-out alone: ``python -m benchmarks fanout``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from statistics import median, quantiles
 from typing import Any
@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 from apex import load_config
 from apex.tokens import Tokens
+from benchmarks import fanout
 from benchmarks.people import ORGANIZATION, USER, load, terms
 from tests.databases import new_database, start_server
 
@@ -109,7 +110,14 @@ def _print(name: str, figures: tuple[float, float]) -> None:
 
 
 def main() -> None:
-    sizes = [int(argument) for argument in sys.argv[1:]] or SIZES
+    arguments = sys.argv[1:]
+    if arguments != ["fanout"]:
+        contacts([int(argument) for argument in arguments] or SIZES)
+    if arguments in ([], ["fanout"]):
+        fanout.main()
+
+
+def contacts(sizes: Iterable[int]) -> None:
     server = start_server(MEMORY)
     try:
         for size in sizes:

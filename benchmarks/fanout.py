@@ -1,0 +1,174 @@
+"""One create, told to a thousand connections: apex beside Feathers on Node. ``python -m benchmarks fanout``.
+
+Each round starts each server anew, one after the other, and measures it with the same listeners.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+
+from benchmarks.listeners import Listeners, capacity, frame, sample
+
+CONNECTIONS, ROUNDS = 1_000, 5
+CREATES, WARM_UP = 50, 30
+PAUSE = 0.02
+"""Seconds between two creates whose way is timed, so that each finds the server at rest."""
+AT_ONCE, SECONDS = 4, 5
+"""Creates on their way at once while throughput is measured, and for how long."""
+
+FEATHERS = Path(__file__).parent / "feathers"
+COMMANDS = {
+    "apex": [sys.executable, "-m", "apex", "--app", "benchmarks.messages:create_app", "serve", "--port", "0"],
+    "Feathers": ["node", str(FEATHERS / "server.js")],
+}
+TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+
+Figures = dict[str, float]
+
+
+class Server:
+    """A running server: its port, and what the system says of its process."""
+
+    def __init__(self, id: int, port: int) -> None:
+        self.id, self.port = id, port
+
+    @property
+    def memory(self) -> float:
+        """Resident memory in KiB."""
+        return int(self._stat()[21]) * PAGE / 1024
+
+    @property
+    def processor(self) -> float:
+        """Seconds of processor time, of all threads."""
+        return sum(map(int, self._stat()[11:13])) / TICK
+
+    def _stat(self) -> list[str]:
+        return Path(f"/proc/{self.id}/stat").read_text().rpartition(") ")[2].split()
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[Server]:
+    """A server that runs until the end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if line.startswith("Serving at"))
+            yield Server(process.pid, int(line.rpartition(":")[2]))
+        finally:
+            process.terminate()
+
+
+def measure(server: Server, connections: int) -> Figures:
+    """The figures of one round."""
+    before = server.memory
+    listeners = Listeners()
+    listeners.connect(server.port, connections)
+    time.sleep(1)
+    connected = server.memory
+    _times(listeners, WARM_UP)
+    times = _times(listeners, CREATES)
+    rate, cost = _sustained(listeners, server)
+    loaded = server.memory
+    listeners.close()
+    return {
+        "last connection has the event: median (ms)": median(times),
+        "last connection has the event: p99 (ms)": quantiles(times, n=100)[98],
+        "creates a second, sustained": rate,
+        "frames a second, sustained": rate * connections,
+        "processor time for a frame (µs)": cost,
+        "memory before connecting (MiB)": before / 1024,
+        "memory for a connection (KiB)": (connected - before) / connections,
+        "memory after the load (MiB)": loaded / 1024,
+    }
+
+
+def _times(listeners: Listeners, count: int) -> list[float]:
+    """Milliseconds from the sending of a create until the last connection has its event, one create at a time."""
+    taken = []
+    for _ in range(count):
+        time.sleep(PAUSE)
+        events = listeners.events + len(listeners.sockets)
+        start = time.perf_counter()
+        listeners.create()
+        taken.append((listeners.wait(events, listeners.answers + 1) - start) * 1000)
+    return taken
+
+
+def _sustained(listeners: Listeners, server: Server) -> tuple[float, float]:
+    """Creates a second with several on their way, and microseconds of processor time for a frame."""
+    connections, before, processor = len(listeners.sockets), listeners.events, server.processor
+    start, sent = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
+        for _ in range(sent - (listeners.events - before) // connections, AT_ONCE):
+            listeners.create()
+            sent += 1
+        listeners.read()
+    end = listeners.wait(before + sent * connections)
+    cost = (server.processor - processor) / (sent * connections)
+    return sent / (end - start), cost * 1_000_000
+
+
+def _install() -> None:
+    """Feathers, as its lock file has it."""
+    if shutil.which("npm") is None:
+        raise SystemExit("npm not found: the fan-out is measured beside Feathers, which needs Node")
+    lock, installed = FEATHERS / "package-lock.json", FEATHERS / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run(["npm", "ci", "--silent"], cwd=FEATHERS, check=True)
+
+
+def _require_same_frames() -> bytes:
+    """The text of the event that both servers send. Raises SystemExit when it is not the same one."""
+    frames = {}
+    for name, command in COMMANDS.items():
+        with started(command) as server:
+            frames[name] = sample(server.port)
+    if frames["apex"] != frames["Feathers"]:
+        raise SystemExit(f"The servers do not send the same: {frames}")
+    return frames["apex"][0]
+
+
+def _allow_open_files(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+
+
+def _table(rounds: list[dict[str, Figures]]) -> None:
+    print("| | apex | Feathers | apex / Feathers |\n|---|---:|---:|---:|")
+    for name in rounds[0]["apex"]:
+        columns = {server: [one[server][name] for one in rounds] for server in COMMANDS}
+        ratios = [ours / theirs for ours, theirs in zip(*columns.values(), strict=True)]
+        print(f"| {name} |", *(f"{_range(values)} |" for values in columns.values()), f"{median(ratios):.2f} |")
+
+
+def _range(values: list[float]) -> str:
+    """The median, and from where to where."""
+    places = 0 if median(values) >= 100 else 1
+    return f"{median(values):,.{places}f} ({min(values):,.{places}f} to {max(values):,.{places}f})"
+
+
+def main(connections: int = CONNECTIONS, rounds: int = ROUNDS) -> None:
+    _allow_open_files(3 * connections)
+    _install()
+    event = _require_same_frames()
+    print(f"\n{connections:,} connections, {rounds} rounds, an event of {len(event)} bytes")
+    print(f"The listeners can count {capacity(frame(event), connections):,.0f} frames a second\n", flush=True)
+    gc.disable()
+    measured: list[dict[str, Figures]] = []
+    for _ in range(rounds):
+        measured.append({})
+        for name, command in COMMANDS.items():
+            with started(command) as server:
+                measured[-1][name] = measure(server, connections)
+    _table(measured)

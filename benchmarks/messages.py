@@ -1,0 +1,21 @@
+"""The service that the fan-out is measured with: the same one as ``feathers/server.js``."""
+
+from __future__ import annotations
+
+from apex import Apex, Context, MemoryService, rest, sockets
+from apex.channels import Connection, NamedChannel
+
+
+def create_app() -> Apex:
+    app = Apex().configure(rest).configure(sockets)
+    app.use("messages", MemoryService())
+
+    def join(connection: Connection) -> None:
+        app.channel("everyone").join(connection)
+
+    def everyone(data: object, context: Context) -> NamedChannel:
+        return app.channel("everyone")
+
+    app.on("connection", join)
+    app.publish(everyone)
+    return app
