@@ -6,13 +6,8 @@ An application's commands are entry points in the group ``apex.commands``; they 
 from __future__ import annotations
 
 import asyncio
-import gc
-import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -21,14 +16,12 @@ import click
 
 from apex.app import Apex
 from apex.config import ConfigError
-from apex.engine import MAX_PAYLOAD
 from apex.errors import FeathersError
+from apex.server import running, serve_app
 
 T = TypeVar("T")
 
 FACTORY = "services.app:create_app"
-SHUTDOWN_SECONDS = 10
-UNREAD_SECONDS = 30
 
 
 class Commands(click.Group):
@@ -134,16 +127,6 @@ def require_migrated(app: Apex) -> None:
         raise ConfigError("the database is not up to date: run 'apex migrate'")
 
 
-@asynccontextmanager
-async def running(app: Apex) -> AsyncIterator[Apex]:
-    """The app, set up; torn down at the end."""
-    await app.setup()
-    try:
-        yield app
-    finally:
-        await app.teardown()
-
-
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
     require_migrated(app)
@@ -153,67 +136,3 @@ def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
             return await work()
 
     return asyncio.run(inside())
-
-
-def serve_app(app: Apex, host: str | None = None, port: int | None = None, banner: str = "") -> None:
-    """Serves the app until it is told to stop. ``banner`` may name the ``{url}``.
-
-    Raises Unavailable when the database cannot be reached, ConfigError when nobody can listen at the address.
-    """
-    import uvicorn
-    import uvloop
-
-    config = uvicorn.Config(
-        app,
-        host=host or app.get("host") or "localhost",
-        port=app.get("port") if port is None else port,
-        lifespan="off",
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws_max_size=(app.get("sockets") or {}).get("maxPayload", MAX_PAYLOAD),
-        # Frames are small and many: compressing them costs more memory for each connection than it saves.
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
-
-    async def served() -> None:
-        async with running(app):
-            with _listener(config.host, config.port) as listener:
-                gc.collect()
-                gc.freeze()
-                url = f"http://{_in_url(config.host)}:{listener.getsockname()[1]}"
-                server = uvicorn.Server(config)
-                # The server raises its signal again once it has stopped, when the teardown is still to come.
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, partial(_stop, app, server, asyncio.get_running_loop()))
-                click.echo((banner or "Serving at {url}").replace("{url}", url))
-                await server.serve(sockets=[listener])
-
-    uvloop.run(served())
-
-
-def _stop(app: Apex, server: Any, loop: asyncio.AbstractEventLoop, number: int, frame: Any) -> None:
-    """Open connections do not hold the server up: they are let go, and their clients find it again."""
-    server.handle_exit(number, frame)
-    loop.call_soon_threadsafe(app.emit, "shutdown")
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (")[0]
-        raise ConfigError(f"cannot listen on {_in_url(host)}:{port}: {reason}") from None
-    # Connections inherit the options. asyncio would set this one, but not for a listener that it is given.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # Who does not read what it is sent is disconnected by the system.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
-    return listener
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -19,22 +21,31 @@ from socketio.exceptions import ConnectionRefusedError
 
 from apex.channels import Connection
 from apex.encoding import decode_storable, encode
-from apex.errors import BadRequest, FeathersError, GeneralError
+from apex.errors import BadRequest, FeathersError
 from apex.wire import Outgoing, Socket
 
 MAX_PAYLOAD = 1_000_000
-MAX_CONNECTIONS = 10_000
-MAX_CALLS = 100
-MAX_BACKLOG = 4 * 1024 * 1024
+LIMITS = {"maxPayload": MAX_PAYLOAD, "maxConnections": 10_000, "maxCalls": 100, "maxBacklog": 4 * 1024 * 1024}
 
 CONNECT_SECONDS = 45
 SMALLEST_PACKET = 16
 
-_BINARY = (frames.BINARY_EVENT, frames.BINARY_ACK)
+SEPARATOR = "\x1e"
+TAKEN = {"status": "200 OK", "headers": [("Content-Type", "text/html")], "response": b"ok"}
+
+_PACKET = re.compile(r"4[0-6]|(1|3|5|[23]probe)\Z")
+_ATTACHMENT = re.compile(r"b([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
+_OURS = (None, "/")
+_ACKS = (frames.ACK, frames.BINARY_ACK)
 
 log = logging.getLogger("apex.engine")
 # Below this level the libraries write down whole frames, tokens with them.
 log.setLevel(logging.WARNING)
+
+
+def is_packet(text: str) -> bool:
+    """Whether this is something that a client sends. The library reads all else too, and fails in the middle of it."""
+    return _PACKET.match(text) is not None
 
 
 class JSON:
@@ -44,7 +55,13 @@ class JSON:
     def dumps(value: Any, **_: Any) -> str:
         return encode(value).decode()
 
-    loads = staticmethod(decode_storable)
+    @staticmethod
+    def loads(text: str) -> Any:
+        """The value, or the error that a call with this text is answered with."""
+        try:
+            return decode_storable(text)
+        except ValueError as error:
+            return BadRequest(f"Malformed JSON: {str(error)[:200]}")
 
 
 class Frame(frames.Packet):  # type: ignore[misc]
@@ -60,6 +77,7 @@ class Link:
         self.sid, self.socket, self.outgoing = sid, socket, socket.queue
         self.backlog = limits["maxBacklog"]
         self.calls = asyncio.Semaphore(limits["maxCalls"])
+        self._reading: asyncio.Task[None] | None = None
 
     def send(self, packet: Packet) -> bool:
         """Sends a packet; False when too much waits already."""
@@ -71,23 +89,41 @@ class Link:
 
     async def room(self) -> None:
         """Waits until the connection may make another call: it reads its answers, and has not too many at work."""
-        await self.outgoing.below(self.backlog // 4)
+        if self.outgoing.size > self.backlog // 4:
+            self._reading = asyncio.create_task(self.outgoing.below(self.backlog // 4))
+            await asyncio.wait([self._reading])
         await self.calls.acquire()
+        if self.socket.last_ping:
+            self.socket.last_ping = time.time()  # The answer to a ping waits behind the calls.
+
+    def leave(self) -> None:
+        """Nobody will read any more: what waits for that goes on."""
+        if self._reading is not None:
+            self._reading.cancel()
 
 
 class Transport(Protocol):
     """Who gives the frames a meaning."""
 
-    async def connect(self, link: Link, scope: Any) -> None: ...
+    async def log_in(self, link: Link, scope: Any) -> None: ...
+
+    def connected(self, link: Link) -> None: ...
 
     def disconnected(self, link: Link) -> None: ...
 
-    async def answer(self, link: Link, event: Any, arguments: list[Any]) -> list[Any]: ...
+    async def answer(self, link: Link, event: Any) -> str: ...
 
 
 class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
     def create_queue(self, *_: Any, **__: Any) -> Outgoing:
         return Outgoing()
+
+    def _cors_headers(self, environ: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [*super()._cors_headers(environ), ("Cache-Control", "no-store")]
+
+    def _ok(self, packets: list[Packet] | None = None, **options: Any) -> Any:
+        # What was posted is answered as by Socket.IO on Node.
+        return TAKEN if packets is None else super()._ok(packets, **options)
 
 
 class Engine(socketio.AsyncServer):  # type: ignore[misc]
@@ -102,9 +138,11 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
             cors_allowed_origins=origins,
             cors_credentials=False,
             max_http_buffer_size=limits["maxPayload"],
+            # It would hold up everyone else meanwhile.
+            http_compression=False,
         )
         # The library's own limit, 16, is less than what a client with many calls puts into one request.
-        Payload.max_decode_packets = limits["maxPayload"] // SMALLEST_PACKET
+        Payload.max_decode_packets = limits["maxPayload"]
         self.transport, self.limits = transport, limits
         self.links: dict[str, Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,6 +150,12 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
 
     def _engineio_server_class(self) -> type[engineio.AsyncServer]:
         return _EngineIO
+
+    def are_packets(self, body: str) -> bool:
+        """Whether this is what a client sends that polls, and not more at once than there is any use for."""
+        if body.count(SEPARATOR) > self.limits["maxPayload"] // SMALLEST_PACKET:
+            return False
+        return all(is_packet(packet) or _ATTACHMENT.match(packet) for packet in body.split(SEPARATOR))
 
     @staticmethod
     def event(name: str, data: Any) -> Packet:
@@ -124,8 +168,10 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
             self.end(socket)
 
     def leave(self, link: Link) -> None:
-        """Tells a connection that it is one no longer."""
+        """Tells a connection that it is one no longer; it may become one again."""
+        self.links.pop(link.socket.sid, None)
         self._spawn(self.disconnect(link.sid))
+        self._expect_connect(link.socket.sid)
 
     def end(self, socket: Socket) -> None:
         """Ends a connection once it has been sent what is queued."""
@@ -138,24 +184,33 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         environ.clear()  # It is kept as long as the connection, and holds all of the first request.
         environ["asgi.scope"] = scope
         try:
-            await self.transport.connect(link, scope)
+            await self.transport.log_in(link, scope)
         except FeathersError as error:
             raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
         self.links[eio_sid] = link
+        self.transport.connected(link)
         if link.socket.closed:
             self._gone(eio_sid)
+            raise ConnectionRefusedError("The connection was closed meanwhile")
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
-        if namespace not in (None, "/"):
+        if namespace not in _OURS:
             error = Frame(frames.CONNECT_ERROR, data={"message": "Invalid namespace"}, namespace=namespace)
             await self._send_packet(eio_sid, error)
         elif eio_sid not in self.links:
             await super()._handle_connect(eio_sid, namespace, data)
 
+    async def _send_packet(self, eio_sid: str, frame: Frame) -> None:
+        if (socket := self.eio.sockets.get(eio_sid)) is not None:
+            socket.write(Packet(MESSAGE, frame.encode()))
+
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
         # The library makes its own kind of socket, and offers no other place to choose one.
         self.eio.sockets[eio_sid].__class__ = Socket
+        self._expect_connect(eio_sid)
+
+    def _expect_connect(self, eio_sid: str) -> None:
         asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._require_connected, eio_sid)
 
     def _require_connected(self, eio_sid: str) -> None:
@@ -167,52 +222,51 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         if isinstance(data, bytes):
             return  # An attachment of an event that was refused.
         try:
-            frame = Frame(encoded_packet=data)
-            if frame.packet_type == frames.CONNECT:
-                await self._handle_connect(eio_sid, frame.namespace, frame.data)
-            elif frame.packet_type == frames.DISCONNECT:
-                await self._handle_disconnect(eio_sid, frame.namespace)
-                self._gone(eio_sid)
-            else:
-                await self._handle_call(self.links[eio_sid], frame)
+            await self._handle_frame(eio_sid, Frame(encoded_packet=data))
         except (ValueError, TypeError, LookupError):
             # What is no frame, or comes from who is not connected, ends the connection, as in Socket.IO on Node.
             if eio_sid in self.eio.sockets:
                 self.end(self.eio.sockets[eio_sid])
 
+    async def _handle_frame(self, eio_sid: str, frame: Frame) -> None:
+        if frame.packet_type == frames.CONNECT:
+            await self._handle_connect(eio_sid, frame.namespace, frame.data)
+        elif frame.namespace not in _OURS:
+            raise ValueError(f"Not connected to {frame.namespace}")
+        elif frame.packet_type == frames.DISCONNECT:
+            await self._handle_disconnect(eio_sid, frame.namespace)
+            self._gone(eio_sid)
+            self._expect_connect(eio_sid)
+        elif frame.packet_type not in _ACKS:
+            await self._handle_call(self.links[eio_sid], frame)
+
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)
+        self.eio.sockets.pop(eio_sid, None)
         self._gone(eio_sid)
 
     def _gone(self, eio_sid: str) -> None:
         if (link := self.links.pop(eio_sid, None)) is not None:
+            link.leave()
             self.transport.disconnected(link)
 
     async def _handle_call(self, link: Link, frame: Frame) -> None:
-        if frame.packet_type in _BINARY:
-            error = BadRequest("Binary data is not supported: send JSON")
-            self._acknowledge(link, frame.id, [error.to_dict()])
-        elif frame.packet_type == frames.EVENT:
-            event, *arguments = frame.data
-            await link.room()
-            self._spawn(self._answer(link, frame.id, event, arguments))
+        if frame.packet_type == frames.BINARY_EVENT:
+            frame.data = BadRequest("Binary data is not supported: send JSON")
+        elif frame.packet_type != frames.EVENT:
+            raise ValueError("Clients do not refuse connections")
+        await link.room()
+        self._spawn(self._answer(link, frame))
 
-    async def _answer(self, link: Link, id: int | None, event: Any, arguments: list[Any]) -> None:
+    async def _answer(self, link: Link, frame: Frame) -> None:
         try:
-            acknowledgement = await self.transport.answer(link, event, arguments)
+            if self.links.get(link.socket.sid) is not link:
+                return  # It went while the call waited.
+            text = await self.transport.answer(link, frame.data)
         finally:
             link.calls.release()
-        self._acknowledge(link, id, acknowledgement)
-
-    def _acknowledge(self, link: Link, id: int | None, arguments: list[Any]) -> None:
-        if id is None or link.socket.closed:
-            return
-        try:
-            text = JSON.dumps(arguments)
-        except (TypeError, ValueError) as error:
-            log.error("A result cannot be sent", exc_info=error)
-            text = JSON.dumps([GeneralError("An unexpected error occurred").to_dict()])
-        link.socket.write(Packet(MESSAGE, f"{frames.ACK}{id}{text}"))
+        if frame.id is not None and not link.socket.closed:
+            link.socket.write(Packet(MESSAGE, f"{frames.ACK}{frame.id}{text}"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs
 
 from apex.app import Apex
 from apex.channels import UNSET, Connection
 from apex.context import Context, Params
 from apex.encoding import encode
-from apex.engine import MAX_BACKLOG, MAX_CALLS, MAX_CONNECTIONS, MAX_PAYLOAD, Engine, Link
-from apex.errors import BadRequest, MethodNotAllowed, NotFound, Unavailable
-from apex.rest import Receive, Scope, Send, headers_of, respond, told
+from apex.endpoint import Endpoint
+from apex.engine import LIMITS, Engine, Link
+from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
+from apex.rest import Receive, Scope, Send, failure, headers_of, told
 from apex.router import split
 from apex.service import Call
 from apex.types import STANDARD
@@ -22,13 +22,6 @@ log = logging.getLogger("apex")
 
 PATH = "/socket.io/"
 SHOWN = 100
-
-_LIMITS = {
-    "maxPayload": MAX_PAYLOAD,
-    "maxConnections": MAX_CONNECTIONS,
-    "maxCalls": MAX_CALLS,
-    "maxBacklog": MAX_BACKLOG,
-}
 
 
 def sockets(app: Apex) -> None:
@@ -50,64 +43,57 @@ class Sockets:
 
     def __init__(self, app: Apex, settings: Mapping[str, Any]) -> None:
         self.app, self.inner = app, app.transport
-        self.limits = {name: settings.get(name, default) for name, default in _LIMITS.items()}
+        limits = {name: settings.get(name, default) for name, default in LIMITS.items()}
         origins = settings.get("origins") or app.get("origins") or ["*"]
-        self.engine = Engine(self, self.limits, "*" if "*" in origins else list(origins))
+        self.engine = Engine(self, limits, "*" if "*" in origins else list(origins))
+        self.endpoint = Endpoint(self.engine)
         self.links: dict[Connection, Link] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or scope["path"].rstrip("/") + "/" != PATH:
-            if self.inner is None:
-                raise RuntimeError("The app has no other transport: call app.configure(rest) before sockets")
-            await self.inner(scope, receive, send)
-        elif (refusal := self._refusal(scope)) is not None:
-            await _refuse(scope, receive, send, *refusal)
+        if scope["type"] in ("http", "websocket") and scope["path"].rstrip("/") + "/" == PATH:
+            await self.endpoint(scope, receive, send)
+        elif self.inner is None:
+            raise RuntimeError("The app has no other transport: call app.configure(rest) before sockets")
         else:
-            await self.engine.handle_request(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> tuple[int, Any] | None:
-        """Status and body for a request that cannot be served, in the words of Engine.IO."""
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        sid = query.get("sid", [""])[0]
-        if query.get("transport", [""])[0] not in ("polling", "websocket"):
-            return 400, {"code": 0, "message": "Transport unknown"}
-        if query.get("EIO") != ["4"]:
-            return 400, {"code": 5, "message": "Unsupported protocol version"}
-        if sid and sid not in self.engine.eio.sockets:
-            return 400, {"code": 1, "message": "Session ID unknown"}
-        if not sid and scope.get("method", "GET") not in ("GET", "OPTIONS"):
-            return 400, {"code": 2, "message": "Bad handshake method"}
-        if not sid and len(self.engine.eio.sockets) >= self.limits["maxConnections"]:
-            return 503, Unavailable("Too many connections: try again later").to_dict()
-        return None
+            await self.inner(scope, receive, send)
 
     # What the engine reports.
 
-    async def connect(self, link: Link, scope: Scope) -> None:
-        """A new connection. Raises what is wrong with the token in its headers."""
+    async def log_in(self, link: Link, scope: Scope) -> None:
+        """Makes a connection of a new link. Raises what is wrong with the token in its headers."""
         headers = headers_of(scope)
         connection = link.connection = Connection(provider="socketio", headers=headers)
         authentication = self._authentication(headers)
-        if authentication is not None:
-            service = self.app.get("defaultAuthentication")
-            params = {"provider": "socketio", "connection": connection, "headers": headers}
+        if authentication is None:
+            return
+        service = self.app.get("defaultAuthentication")
+        params = {"provider": "socketio", "connection": connection, "headers": headers}
+        try:
             await self.app.service(service.path).create(authentication, params)
-        self.links[connection] = link
-        self.app.events.connections.add(connection)
-        self.app.emit("connection", connection)
+        except Exception as error:
+            self._forget(connection)
+            raise told(error, "The login of a handshake") from None
+
+    def connected(self, link: Link) -> None:
+        """A connection that has been let in."""
+        self.links[link.connection] = link
+        self.app.events.connections.add(link.connection)
+        self.app.emit("connection", link.connection)
 
     def disconnected(self, link: Link) -> None:
         """A connection that is gone."""
         if self._forget(link.connection) is not None:
             self.app.emit("disconnect", link.connection)
 
-    async def answer(self, link: Link, event: Any, arguments: list[Any]) -> list[Any]:
-        """Runs the call of a frame; gives the arguments of its acknowledgement."""
+    async def answer(self, link: Link, event: Any) -> str:
+        """Runs the call of a frame; gives the arguments of its acknowledgement, encoded."""
         try:
-            context = await self.app.call(self._call(link.connection, event, arguments))
-            return [None, context.external]
+            context = await self.app.call(self._call(link.connection, event))
+            return encode([None, context.external]).decode()
         except Exception as error:
-            return [told(error, f"{event!r:.{SHOWN}} over a socket").to_dict()]
+            name = event[:2] if isinstance(event, list) else event
+            _, _, body = failure(error, f"{name!r:.{SHOWN}} over a socket")
+            return f"[{body.decode()}]"
 
     # What the app asks for.
 
@@ -128,8 +114,8 @@ class Sockets:
 
     def close(self) -> None:
         """Closes all connections, as the server goes down; the clients come back by themselves."""
-        for connection in list(self.links):
-            self._forget(connection)
+        for link in list(self.links.values()):
+            self.disconnected(link)
         self.engine.close()
 
     def _too_slow(self, link: Link) -> None:
@@ -147,9 +133,13 @@ class Sockets:
         found = (read(headers) for read in self.app.parsers)
         return next((authentication for authentication in found if authentication is not None), None)
 
-    def _call(self, connection: Connection, method: Any, arguments: list[Any]) -> Call:
+    def _call(self, connection: Connection, event: Any) -> Call:
         """The call of ``[method, path, ...arguments, query]``. Raises NotFound, MethodNotAllowed or BadRequest."""
-        path = arguments[0] if arguments else None
+        if isinstance(event, FeathersError):
+            raise event
+        if not isinstance(event, list) or not event:
+            raise BadRequest("An event must be a list: a method, a path, arguments")
+        method, path, *arguments = event if len(event) > 1 else (*event, None)
         if not isinstance(path, str):
             raise NotFound("Invalid service path")
         match = self.app.lookup(split(path))
@@ -157,7 +147,7 @@ class Sockets:
             raise NotFound(f"Service '{path[:SHOWN]}' not found")
         if method not in match.target.options.methods:
             raise MethodNotAllowed(f"Method '{str(method)[:SHOWN]}' not allowed on service '{match.target.path}'")
-        given, query = _arguments(method, arguments[1:])
+        given, query = _arguments(method, arguments)
         route = match.route if match.id is None else {**match.route, "__id": match.id}
         own = {"query": query, "route": route, "connection": connection}
         return Call(match.target, method, given.get("id"), given.get("data"), Params({**connection, **own}))
@@ -177,18 +167,3 @@ def _arguments(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str
     if method in STANDARD and not isinstance(given.get("data"), dict | list | None):
         raise BadRequest("The data must be an object or a list")
     return given, query or {}
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, body: Any) -> None:
-    headers, text = [("Content-Type", "application/json")], encode(body)
-    if scope["type"] == "http":
-        await respond(send, status, headers, text, 0)
-        return
-    await receive()
-    start = {
-        "type": "websocket.http.response.start",
-        "status": status,
-        "headers": [(b"content-type", b"application/json")],
-    }
-    await send(start)
-    await send({"type": "websocket.http.response.body", "body": text})

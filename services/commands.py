@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from apex import Apex
-from apex.cli import load_app, run, serve_app
+from apex.cli import load_app, run
 from apex.config import ConfigError
 from apex.migrate import upgrade
+from apex.server import serve_app
 from services.demo import LARGE, PASSWORD, load_demo, load_large
 from services.users import ROLES
 

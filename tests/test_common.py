@@ -65,7 +65,7 @@ async def test_disallow(refused: tuple[str, ...], rest: bool, socketio: bool, in
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_iff_runs_one_branch_or_the_other(asynchronous: bool) -> None:
     async def is_rest(context: Context) -> bool:
-        return context.params.provider == "rest"
+        return bool(context.params.provider == "rest")
 
     async def stamp(context: Context) -> None:
         context.data = {**context.data, "by": "server"}

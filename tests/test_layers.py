@@ -17,9 +17,11 @@ LEVELS = [
     ["app", "adapter"],
     ["memory", "sql", "sessions"],
     ["auth", "rest", "migrate"],
+    ["endpoint"],
     ["sockets"],
     ["__init__"],
-    ["testing", "cli"],
+    ["testing", "server"],
+    ["cli"],
     ["__main__"],
 ]
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
@@ -40,8 +42,8 @@ FENCES = {
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
     "redis": {"redis"},
-    "click": {"cli"},
-    "uvicorn": {"cli"},
+    "click": {"cli", "server"},
+    "uvicorn": {"server"},
 }
 
 LONGEST_FILE = 399

@@ -63,7 +63,10 @@ async def test_all_that_fails_is_told_by_property() -> None:
 
 
 async def test_an_error_of_the_server_is_not_told() -> None:
-    service = people(before=[resolve_data(resolve({"x": lambda *_: {}["secret"]}))])
+    def fail(value: Any, record: Any, context: Context) -> Any:
+        raise KeyError("secret")
+
+    service = people(before=[resolve_data(resolve({"x": fail}))])
     service.app.configure(rest)
     async with calling(service.app) as client:
         answer = await client.post("/people", json={"x": 1})

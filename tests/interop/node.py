@@ -6,7 +6,9 @@ import asyncio
 import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -21,16 +23,19 @@ needs_node = pytest.mark.skipif(
 
 
 async def passes(program: str, **variables: str) -> None:
-    """Runs a program to its end; fails with what it has printed."""
+    """Runs a program until it ends or its time is over; fails with what it has printed. Nothing of it stays."""
     assert NODE is not None, "Node is not installed"
-    process = await asyncio.create_subprocess_exec(
-        NODE, "--test", "--test-reporter=spec", str(FOLDER / program), env={**os.environ, **variables},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    with TemporaryFile() as output:
+        process = await asyncio.create_subprocess_exec(
+            NODE, "--test", "--test-reporter=spec", str(FOLDER / program), env={**os.environ, **variables},
+            stdout=output, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    assert process.returncode == 0, output.decode()
+        output.seek(0)
+        assert process.returncode == 0, output.read().decode()

@@ -47,3 +47,18 @@ for (const signal of ['SIGKILL', 'SIGTERM']) {
     app.io.close()
   })
 }
+
+test('a call that is under way when the server dies fails, where it has a time', LIMITS, async () => {
+  const app = overSocket()
+  await next(app.io.io.engine, 'upgrade')
+  await app.authenticate(ADMIN)
+  const again = loggedInAgain(app)
+  server.kill('SIGSTOP')
+  app.io.timeout(LIMITS.timeout)
+  const call = assert.rejects(app.service('contacts').get(123), { message: 'socket has been disconnected' })
+  await stop('SIGKILL')
+  await call
+  await start()
+  assert.equal((await again).user.email, ADMIN.email)
+  assert.equal((await app.service('contacts').get(123)).first_name, 'John')
+})

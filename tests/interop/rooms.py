@@ -6,6 +6,10 @@ from typing import Any
 
 from apex import Apex, Context, MemoryService, Params
 from apex.channels import Channel
+from apex.resolvers import OMIT, resolve, resolve_external
+from apex.types import STANDARD
+
+PUBLIC = resolve({"secret": lambda secret, note, context: OMIT})
 
 
 class Rooms(MemoryService):
@@ -32,20 +36,10 @@ class Rooms(MemoryService):
         return await self.app.service("rooms").get(data["id"])
 
 
-def redact(context: Context) -> None:
-    result = context.result
-    context.dispatch = [_public(note) for note in result] if isinstance(result, list) else _public(result)
-
-
-def _public(note: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in note.items() if name != "secret"}
-
-
 def to_rooms(note: dict[str, Any], context: Context) -> list[Channel]:
     return [context.app.channel(room) for room in note["rooms"]]
 
 
 def add_rooms(app: Apex) -> None:
-    standard = ("find", "get", "create", "update", "patch", "remove")
-    app.use("rooms", Rooms(), hooks={"after": {method: [redact] for method in standard}})
+    app.use("rooms", Rooms(), hooks={"around": {method: [resolve_external(PUBLIC)] for method in STANDARD}})
     app.service("rooms").publish(to_rooms)

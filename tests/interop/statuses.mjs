@@ -11,33 +11,59 @@ const call = (path, method = 'GET', data, headers) =>
     headers: { 'Content-Type': 'application/json', ...headers }
   })
 
-const FIRST_OF_ERRORS = ['name', 'message', 'code', 'className']
+const named = (method) => ({ 'X-Service-Method': method })
+const unsupported = (method) => `Method \`${method}\` is not supported by this endpoint.`
+const titled = (status, path, method = 'GET', headers = {}) =>
+  [method, path, ...Object.values(headers), 'is', status].join(' ')
 
 const STATUSES = [
   [200, 'echo'],
   [200, 'echo/1'],
   [201, 'echo', 'POST', { a: 1 }],
-  [200, 'messages', 'POST', { a: 1 }, { 'X-Service-Method': 'shout' }],
+  [200, 'messages', 'HEAD'],
+  [200, 'messages', 'POST', { a: 1 }, named('shout')],
+  [200, 'messages', 'GET', undefined, named('shout')],
   [204, 'echo', 'POST', { nothing: true }],
   [204, 'echo/null'],
   [206, 'echo/hdr'],
-  [303, 'echo/loc'],
-  [400, 'echo/bad'],
-  [409, 'echo/arr'],
-  [404, 'nope'],
-  [405, 'nomulti', 'PATCH', {}],
-  [401, 'users']
+  [303, 'echo/loc']
+]
+
+const NO_MANY = 'Can not patch multiple entries'
+const ERRORS = [
+  ['BadRequest', 400, 'bad one', 'echo/bad'],
+  ['NotAuthenticated', 401, 'Not authenticated', 'users'],
+  ['NotFound', 404, 'Path /nope not found', 'nope?x=1'],
+  ['NotFound', 404, 'Path / not found', ''],
+  ['NotFound', 404, "No record found for id '999'", 'messages/999'],
+  ['MethodNotAllowed', 405, 'Method PURGE not allowed', 'messages', 'PURGE'],
+  ['MethodNotAllowed', 405, NO_MANY, 'nomulti', 'PATCH', {}],
+  ['MethodNotAllowed', 405, unsupported('find'), 'authentication'],
+  ['MethodNotAllowed', 405, unsupported('get'), 'authentication/1'],
+  ['MethodNotAllowed', 405, unsupported('hidden'), 'messages', 'POST', {}, named('hidden')],
+  ['MethodNotAllowed', 405, unsupported('create'), 'messages', 'POST', {}, named('create')],
+  ['MethodNotAllowed', 405, unsupported('update'), 'messages/1', 'PUT', {}, named('find')],
+  ['Conflict', 409, 'several', 'echo/arr']
 ]
 
 for (const [status, path, method, data, headers] of STATUSES) {
-  const named = Object.values(headers ?? {}).join()
-  test(`${method ?? 'GET'} ${path} ${named} is ${status}`, async () => {
+  test(titled(status, path, method, headers), async () => {
     const response = await call(path, method, data, headers)
     assert.equal(response.status, status)
     const body = await response.text()
-    if (status === 204) return assert.equal(body, '')
+    if (status === 204 || method === 'HEAD') assert.equal(body, '')
+    if (status !== 204) assert.match(response.headers.get('content-type'), /^application\/json/)
+  })
+}
+
+for (const [name, code, message, path, method, data, headers] of ERRORS) {
+  test(`${titled(code, path, method, headers)}: ${message}`, async () => {
+    const response = await call(path, method, data, headers)
+    assert.equal(response.status, code)
     assert.match(response.headers.get('content-type'), /^application\/json/)
-    if (status >= 400) assert.deepEqual(Object.keys(JSON.parse(body)).slice(0, 4), FIRST_OF_ERRORS)
+    const error = await response.json()
+    assert.deepEqual(Object.entries(error).slice(0, 3), Object.entries({ name, message, code }))
+    assert.equal(Object.keys(error)[3], 'className')
   })
 }
 
