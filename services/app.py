@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, bus, database, load_config, rest, sockets
-from services import authentication, companies, contacts, organizations, users
+from services import authentication, companies, console, contacts, organizations, users
 
 CONFIG = Path(__file__).parent.parent / "config"
 SERVICES = (users, authentication, organizations, companies, contacts)
@@ -18,7 +18,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app = Apex(load_config(CONFIG) if config is None else config)
     app.configure(database(app.get("database")))
     app.configure(bus)
-    app.configure(rest)
+    app.configure(lambda app: rest(app, routes=console.routes()))
     app.configure(sockets)
     for service in SERVICES:
         service.register(app)

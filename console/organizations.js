@@ -1,0 +1,32 @@
+/** The organizations of the user, and the one that is shown. It is remembered as long as the tab lives. */
+
+import { client } from "./client.js";
+import { element, offer, write } from "./elements.js";
+
+const KEY = "organization";
+const MOST = 100;
+
+/** `onChoose()` is called when the user picks another one. */
+export function follow(onChoose) {
+  element("organization").addEventListener("change", ({ target }) => {
+    sessionStorage.setItem(KEY, target.value);
+    onChoose();
+  });
+}
+
+/** Loads the organizations, offers them where there is a choice, and gives the id of the chosen one, or null. */
+export async function load() {
+  const { data } = await client.service("organizations").find({ query: { $limit: MOST, $sort: { name: 1 } } });
+  const select = element("organization");
+  const wanted = sessionStorage.getItem(KEY);
+  offer(select, data.map(({ id, name }) => [id, name]));
+  select.value = data.some(({ id }) => String(id) === wanted) ? wanted : String(data[0]?.id ?? "");
+  element("chooser").hidden = data.length < 2;
+  element("only").hidden = data.length !== 1;
+  write(element("only"), chosenName());
+  return chosen();
+}
+
+export const chosen = () => Number(element("organization").value) || null;
+
+export const chosenName = () => element("organization").selectedOptions[0]?.textContent ?? "";

@@ -1,0 +1,52 @@
+"""The console in a real Chromium. Without one its tests are skipped, on CI they fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.console.visitor import Visitor, chromium
+from tests.process.commands import server
+
+MISSING = "there is no Chromium: install the package chromium"
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # For a module, not for the session: while it is open, no test of another kind can run an event loop.
+    with chromium() as found:
+        if found is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+        yield found
+
+
+@pytest.fixture
+def url(migrated_sqlite_url: str) -> Iterator[str]:
+    """URL of a CRM with the demo data."""
+    with server("demo", "--serve", DATABASE_URL=migrated_sqlite_url) as (_, url):
+        yield url
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Gives visitors, each with a window of its own. At the end nothing may have gone wrong in any of them."""
+    visitors: list[Visitor] = []
+
+    def visit(url: str, **options: object) -> Visitor:
+        visitors.append(Visitor(browser, url, **options))
+        return visitors[-1]
+
+    yield visit
+    for visitor in visitors:
+        visitor.context.close()
+    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
+
+
+@pytest.fixture
+def visitor(visit: Visit, url: str) -> Visitor:
+    return visit(url)

@@ -1,0 +1,84 @@
+"""The console's files: how they are served, and that those of others are what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+
+import phonenumbers
+import pytest
+from httpx2 import AsyncClient
+
+from services.app import create_app
+from services.console import FOLDER
+from tests.serving import calling
+
+VENDOR = FOLDER / "vendor"
+CONFIG = {"authentication": {"secret": "x" * 32}, "paginate": {"default": 10}}
+
+
+@pytest.fixture
+async def client(migrated_sqlite_url: str) -> AsyncIterator[AsyncClient]:
+    async with calling(create_app({**CONFIG, "database": migrated_sqlite_url})) as client:
+        yield client
+
+
+async def test_the_page_trusts_nobody_but_its_server(client: AsyncClient) -> None:
+    page = await client.get("/console/")
+    policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert page.headers["referrer-policy"] == "no-referrer"
+
+
+async def test_files_are_asked_for_again_and_versions_are_kept(client: AsyncClient) -> None:
+    for name in ("", "page.js", "style.css"):
+        first = await client.get(f"/console/{name}")
+        again = await client.get(f"/console/{name}", headers={"If-None-Match": first.headers["etag"]})
+        assert (first.headers["cache-control"], again.status_code) == ("no-cache", 304)
+    [vendored, *_] = VENDOR.glob("*.min.js")
+    kept = await client.get(f"/console/vendor/{vendored.name}")
+    assert "immutable" in kept.headers["cache-control"]
+
+
+async def test_the_way_to_the_page(client: AsyncClient) -> None:
+    answer = await client.get("/console")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/console/")
+    for path in ("/console/nope", "/console/../pyproject.toml", "/console/%2e%2e/pyproject.toml"):
+        assert (await client.get(path)).status_code == 404
+
+
+def test_the_vendored_files_are_those_that_are_named() -> None:
+    text = (VENDOR / "README.md").read_text()
+    named = {name: hash for hash, name in re.findall(r"^([0-9a-f]{64})  (\S+)$", text, re.MULTILINE)}
+    there = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in VENDOR.iterdir()}
+    assert named == {name: hash for name, hash in there.items() if name != "README.md"}
+    used = set(re.findall(r'src="vendor/(\S+)"', (FOLDER / "index.html").read_text()))
+    assert used == {name for name in there if name.endswith(".js")}
+
+
+def test_the_countries_are_those_of_the_server() -> None:
+    [table] = re.findall(r"TABLE = `([^`]+)`", (FOLDER / "countries.js").read_text())
+    codes = {entry[:2]: int(entry[2:]) for entry in table.split()}
+    assert codes == {
+        country: phonenumbers.country_code_for_region(country) for country in phonenumbers.SUPPORTED_REGIONS
+    }
+
+
+def test_data_never_becomes_markup() -> None:
+    for file in FOLDER.glob("*.js"):
+        found = re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", file.read_text())
+        assert found == [], file.name
+    for file in FOLDER.glob("*.html"):
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script>|https?://", file.read_text()), file.name
