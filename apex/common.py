@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any
@@ -13,6 +14,7 @@ from apex.errors import BadRequest, Forbidden, MethodNotAllowed
 from apex.hooks import Hook, Step, run_steps, steps_of
 from apex.items import items, map_items
 from apex.query import Query
+from apex.types import Row
 
 Predicate = Callable[[Context], Any]
 Tree = dict[str, "Tree"]
@@ -65,13 +67,16 @@ class iff:
 
 
 def keep(*fields: str) -> Hook:
-    """Before: the data keeps these fields alone; after: the result. Dots lead into objects: ``address.city``."""
+    """Before: the data keeps these fields alone; after: the result.
+
+    Dots lead into objects and lists of them: ``address.city``.
+    """
     tree = _tree(fields)
-    return _changing(lambda record: _only(record, tree))
+    return _changing(lambda record: _only(record, tree) if _is_nested(record) else record)
 
 
 def discard(*fields: str) -> Hook:
-    """Before: the data loses these fields; after: the result. Dots lead into objects."""
+    """Before: the data loses these fields; after: the result. Dots lead into objects and lists of them."""
     tree = _tree(fields)
     return _changing(lambda record: _without(record, tree))
 
@@ -84,20 +89,27 @@ def prevent_changes(*fields: str, raise_error: bool = True) -> Hook:
     tree = _tree(fields)
 
     def prevent_changes(context: Context) -> None:
-        given = [field for field in fields if any(_has(record, field) for record in items(context.data))]
+        if context.method not in ("update", "patch"):
+            return
+        given = [field for field in fields if _has(context.data, field)]
         if given and raise_error:
             raise BadRequest("Invalid data", errors=dict.fromkeys(given, "May not be changed"))
-        context.data = map_items(context.data, lambda record: _without(record, tree))
+        context.data = _without(context.data, tree)
 
     return prevent_changes
 
 
 def required(*fields: str) -> Hook:
-    """Before create, update and patch: these fields are given, and not null. Raises BadRequest naming the others."""
+    """Before methods that take data: these fields are given, neither null nor empty text.
+
+    Raises BadRequest naming the others.
+    """
 
     def required(context: Context) -> None:
-        records = items(context.data) or [{}]
-        missing = [field for field in fields if any(_at(record, field) is None for record in records)]
+        if not context.takes_data:
+            return
+        records = [{}] if context.data is None else items(context.method, context.data)
+        missing = [field for field in fields if any(_at(record, field) in (None, "") for record in records)]
         if missing:
             raise BadRequest("Invalid data", errors=dict.fromkeys(missing, "Is required"))
 
@@ -122,11 +134,12 @@ def set_field(*, as_: str, from_: str) -> Hook:
 
 
 def set_now(*fields: str) -> Hook:
-    """Before: these fields of the data become the moment, to the millisecond."""
+    """Before methods that take data: these fields of it become the moment, to the millisecond."""
 
     def set_now(context: Context) -> None:
-        stamps = dict.fromkeys(fields, now())
-        context.data = map_items(context.data, lambda record: {**record, **stamps})
+        if context.takes_data:
+            stamps = dict.fromkeys(fields, now())
+            context.data = map_items(context.method, context.data, lambda record: {**record, **stamps})
 
     return set_now
 
@@ -153,19 +166,20 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
 
 
 def stash_before(name: str = "before") -> Hook:
-    """Before update, patch and remove: ``params[name]`` is the record as it was, or the records that match.
+    """Before update, patch and remove: ``params[name]`` is the record as it was, or the list of those that match.
 
     They are read past the hooks, within the scope that the hooks before this one have set. Raises NotFound.
     """
 
     async def stash_before(context: Context) -> None:
+        if context.method not in ("update", "patch", "remove"):
+            return
         service, params = context.service.service, context.params
         inner: dict[str, Any] = {"scope": params.scope, "paginate": False}
         if context.id is not None:
             params[name] = await service.get(context.id, Params(inner))
             return
-        query = {key: value for key, value in params.query.items() if key not in _PAGING}
-        params[name] = await service.find(Params({**inner, "query": query}))
+        params[name] = await service.find(Params({**inner, "query": _unpaged(params.query)}))
 
     return stash_before
 
@@ -178,25 +192,42 @@ def populate(name: str, *, service: str, key: str, fields: Sequence[str], when: 
     async def populate(context: Context) -> None:
         if when is not None and not when(context):
             return
-        records = [record for record in items(context.result) if key in record]
-        ids = sorted({record[key] for record in records if record[key] is not None})
-        query = {"id": {"$in": ids}, "$select": list(fields)}
-        found = await context.app.service(service).find({"query": query, "paginate": False}) if ids else []
-        by_id = {record["id"]: {field: record[field] for field in fields} for record in found}
+        records = [record for record in items(context.method, context.result) if key in record]
+        ids = list(dict.fromkeys(record[key] for record in records if record[key] is not None))
+        by_id = await _by_id(context, service, ids, fields) if ids else {}
         for record in records:
             record[name] = by_id.get(record[key])
 
     return populate
 
 
+async def _by_id(context: Context, path: str, ids: list[Any], fields: Sequence[str]) -> dict[Any, Row]:
+    service = context.app.service(path)
+    query = {service.id: {"$in": ids}, "$select": list(fields)}
+    found = await service.find({"query": query, "paginate": False})
+    return {record[service.id]: {name: record[name] for name in fields if name in record} for record in found}
+
+
+def _unpaged(query: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The query without what picks a page and its fields, with the conditions that hooks have added."""
+    asked = {name: value for name, value in query.items() if name not in _PAGING}
+    if isinstance(query, Query):
+        return replace(query, asked=asked, limit=None, skip=0, sort=(), select=None)
+    return asked
+
+
 def _changing(change: Callable[[Any], Any]) -> Hook:
-    """A hook that changes the records of the data before a method, and those of the result after it."""
+    """A hook that changes the records of the data before a method; after it those of the result, and of what goes out
+    where a hook has set that apart.
+    """
 
     def changing(context: Context) -> None:
         if context.type == "before":
-            context.data = map_items(context.data, change)
-        else:
-            context.result = map_items(context.result, change)
+            context.data = map_items(context.method, context.data, change)
+            return
+        context.result = map_items(context.method, context.result, change)
+        if context.has_dispatch:
+            context.dispatch = map_items(context.method, context.dispatch, change)
 
     return changing
 
@@ -213,20 +244,23 @@ def _tree(fields: Sequence[str]) -> Tree:
     return tree
 
 
-def _without(record: Any, tree: Tree) -> Any:
-    if not isinstance(record, Mapping):
-        return record
-    kept = {name: value for name, value in record.items() if name not in tree or tree[name]}
-    return {name: _without(value, tree[name]) if name in tree else value for name, value in kept.items()}
+def _without(value: Any, tree: Tree) -> Any:
+    if isinstance(value, list):
+        return [_without(item, tree) for item in value]
+    if not tree or not isinstance(value, Mapping):
+        return value
+    return {name: _without(inner, tree.get(name, {})) for name, inner in value.items() if tree.get(name) != {}}
 
 
-def _only(record: Any, tree: Tree) -> Any:
-    if not isinstance(record, Mapping):
-        return record
-    kept = {
-        name: value for name, value in record.items() if name in tree and (not tree[name] or isinstance(value, Mapping))
-    }
-    return {name: _only(value, tree[name]) if tree[name] else value for name, value in kept.items()}
+def _only(value: Any, tree: Tree) -> Any:
+    if isinstance(value, list):
+        return [_only(item, tree) for item in value if _is_nested(item)]
+    kept = (name for name, inner in value.items() if name in tree and (not tree[name] or _is_nested(inner)))
+    return {name: _only(value[name], tree[name]) if tree[name] else value[name] for name in kept}
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list)
 
 
 def _at(value: Any, path: str) -> Any:

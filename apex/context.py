@@ -78,8 +78,16 @@ class Context:
     @property
     def arguments(self) -> tuple[Any, ...]:
         """What the method is called with: id and data where it takes them, and the params."""
-        taken = STANDARD.get(self.method, ("data",))
-        return (*(getattr(self, name) for name in taken), self.params)
+        return (*(getattr(self, name) for name in self._taken), self.params)
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether the method is create, update, patch or a custom one."""
+        return "data" in self._taken
+
+    @property
+    def _taken(self) -> tuple[str, ...]:
+        return STANDARD.get(self.method, ("data",))
 
     @property
     def has_result(self) -> bool:

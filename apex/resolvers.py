@@ -6,23 +6,29 @@ Feathers' names: ``resolve_data`` is resolveData, ``resolve_query`` resolveQuery
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from inspect import iscoroutinefunction
+from asyncio import gather
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from apex.context import Context
 from apex.errors import BadRequest, FeathersError
 from apex.hooks import Hook
-from apex.items import items, with_items
+from apex.items import items, map_items, with_items
 from apex.query import Query
 from apex.types import Row
 
 OMIT: Any = object()
 """What a function gives to leave its property out."""
 
-Around = Callable[[Context, Callable[[], Awaitable[None]]], Awaitable[None]]
+Next = Callable[[], Awaitable[None]]
+Around = Callable[[Context, Next], Awaitable[None]]
+Errors = tuple[type[Exception], ...]
+
+# What a caller sent is the caller's fault, so a ValueError about it is told; one about what is stored is the server's.
+_OF_CALLERS: Errors = (FeathersError, ValueError)
+_OF_SERVER: Errors = (FeathersError,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,24 @@ class _Property:
     is_async: bool
 
     def start(self, record: Row, context: Context) -> Any:
-        if self.is_virtual:
-            return self.function(record, context)
-        return self.function(record.get(self.name), record, context)
+        """The value, or what to await for it."""
+        given = (record,) if self.is_virtual else (record.get(self.name), record)
+        value = self.function(*given, context)
+        if isawaitable(value) and not self.is_async:
+            getattr(value, "close", lambda: None)()
+            raise TypeError(f"The resolver of '{self.name}' returned an awaitable: declare it with 'async def'")
+        return value
+
+    def now(self, record: Row, context: Context) -> Any:
+        """The value, or the error that a task of the same function would hold."""
+        try:
+            return self.start(record, context)
+        except Exception as error:
+            return error
+
+    def settled(self, value: Any, record: Row) -> Any:
+        """OMIT for None where there was no such property, so that a patch of others leaves it alone."""
+        return OMIT if value is None and not self.is_virtual and self.name not in record else value
 
 
 class Resolver:
@@ -56,18 +77,25 @@ class Resolver:
     def __init__(self, properties: Mapping[str, Callable[..., Any] | Virtual]) -> None:
         self.properties = tuple(_property(name, function) for name, function in properties.items())
         self.virtuals = {one.name for one in self.properties if one.is_virtual}
+        self.is_async = any(one.is_async for one in self.properties)
 
-    async def resolve(self, record: Row, context: Context, selected: frozenset[str] | None = None) -> Row:
-        """A new record. Raises BadRequest whose ``data`` has, by property, every Feathers error and ValueError of its
-        functions; any other error is the server's fault and goes up as it is.
+    async def resolve(
+        self, record: Row, context: Context, wanted: Collection[str] | None = None, told: Errors = _OF_CALLERS
+    ) -> Row:
+        """A new record, of whose properties ``wanted`` are computed. Raises BadRequest whose ``data`` has, by property,
+        the errors ``told``; any other error is the server's fault and goes up as it is, once all functions have ended.
         """
-        wanted = [one for one in self.properties if selected is None or one.name in selected]
-        values = await asyncio.gather(*(_value(one, record, context) for one in wanted if one.is_async))
-        late = iter(values)
-        found = {one.name: next(late) if one.is_async else _now(one, record, context) for one in wanted}
-        _raise_failures(found)
-        resolved = {name: value for name, value in record.items() if selected is None or name in selected} | found
-        return {name: value for name, value in resolved.items() if value is not OMIT}
+        asked = [one for one in self.properties if wanted is None or one.name in wanted]
+        late = iter(await _all(one.start(record, context) for one in asked if one.is_async))
+        values = [next(late) if one.is_async else one.now(record, context) for one in asked]
+        found = {one.name: one.settled(value, record) for one, value in zip(asked, values, strict=True)}
+        _raise_failures({name: value for name, value in found.items() if isinstance(value, BaseException)}, told)
+        return {name: value for name, value in (record | found).items() if value is not OMIT}
+
+
+async def _all(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Values and errors, once all have ended."""
+    return await gather(*awaitables, return_exceptions=True)
 
 
 def resolve(properties: Mapping[str, Callable[..., Any] | Virtual]) -> Resolver:
@@ -79,19 +107,20 @@ def resolve_data(*resolvers: Resolver) -> Hook:
     """A before hook: resolves the data of a call, each record of a list."""
 
     async def resolve_data(context: Context) -> None:
-        if context.data is not None:
-            context.data = await _each(context.data, resolvers, context)
+        if context.takes_data:
+            context.data = await _each(context, context.data, _Pass(resolvers, told=_OF_CALLERS))
 
     return resolve_data
 
 
 def resolve_query(*resolvers: Resolver) -> Hook:
     """A before hook: resolves ``params.query``. Raises TypeError after ``validate_query``, which settles the query."""
+    run = _Pass(resolvers, told=_OF_CALLERS)
 
     async def resolve_query(context: Context) -> None:
         if isinstance(context.params.query, Query):
             raise TypeError("resolve_query has to come before validate_query")
-        context.params.query = await _one(dict(context.params.query), resolvers, context)
+        context.params.query = await run.record(dict(context.params.query), context)
 
     return resolve_query
 
@@ -101,15 +130,11 @@ def resolve_result(*resolvers: Resolver) -> Around:
 
     Where ``$select`` names a virtual property, the method gets no ``$select``: the property may need the others.
     """
-    virtuals = set().union(*(resolver.virtuals for resolver in resolvers))
 
-    async def resolve_result(context: Context, next: Callable[[], Awaitable[None]]) -> None:
-        selected = _selected(context)
-        if selected is not None and selected & virtuals:
-            query = context.params.query
-            context.params.query = {name: value for name, value in query.items() if name != "$select"}
+    async def resolve_result(context: Context, next: Next) -> None:
+        run = _Pass(resolvers, _selection(context, resolvers))
         await next()
-        context.result = await _each(context.result, resolvers, context, selected)
+        context.result = await _each(context, context.result, run)
 
     return resolve_result
 
@@ -117,16 +142,46 @@ def resolve_result(*resolvers: Resolver) -> Around:
 def resolve_external(*resolvers: Resolver) -> Around:
     """An around hook, the first one of a service: what callers outside and events get instead of the result.
 
-    It sets ``context.dispatch``; callers inside the process keep the whole result.
+    It sets ``context.dispatch``; callers inside the process keep the whole result. Records of other services with this
+    hook, wherever they stand in a result, go out as those services show them, even with no resolver here.
     """
 
-    async def resolve_external(context: Context, next: Callable[[], Awaitable[None]]) -> None:
-        selected = _selected(context)
+    async def resolve_external(context: Context, next: Next) -> None:
+        run = _Pass(resolvers, _selection(context, resolvers))
         await next()
         seen = context.dispatch if context.has_dispatch else context.result
-        context.dispatch = await _each(seen, resolvers, context, selected)
+        shown = map_items(context.method, seen, lambda record: getattr(record, "dispatch", record))
+        context.dispatch = _safe(await _each(context, shown, run))
+        context.result = _marked(context)
 
     return resolve_external
+
+
+class Shown(dict[str, Any]):
+    """A record that knows what callers outside may see of it."""
+
+    __slots__ = ("dispatch",)
+
+    def __init__(self, record: Mapping[str, Any], dispatch: Any) -> None:
+        super().__init__(record)
+        self.dispatch = dispatch
+
+
+def _marked(context: Context) -> Any:
+    records, shown = (items(context.method, value) for value in (context.result, context.dispatch))
+    if len(records) != len(shown):
+        return context.result
+    pairs = zip(records, shown, strict=True)
+    marked = [Shown(record, outside) if isinstance(record, dict) else record for record, outside in pairs]
+    return with_items(context.method, context.result, marked)
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, Shown):
+        return value.dispatch
+    if isinstance(value, dict):
+        return {name: _safe(inner) for name, inner in value.items()}
+    return [_safe(item) for item in value] if isinstance(value, list) else value
 
 
 def _property(name: str, given: Callable[..., Any] | Virtual) -> _Property:
@@ -136,53 +191,85 @@ def _property(name: str, given: Callable[..., Any] | Virtual) -> _Property:
     return _Property(name, function, isinstance(given, Virtual), iscoroutinefunction(function))
 
 
-def _now(one: _Property, record: Row, context: Context) -> Any:
-    try:
-        return one.start(record, context)
-    except (FeathersError, ValueError) as error:
-        return error
-
-
-async def _value(one: _Property, record: Row, context: Context) -> Any:
-    try:
-        return await one.start(record, context)
-    except (FeathersError, ValueError) as error:
-        return error
-
-
-def _raise_failures(found: Row) -> None:
-    failures = {name: value for name, value in found.items() if isinstance(value, FeathersError | ValueError)}
+def _raise_failures(failures: Mapping[str, BaseException], told: Errors) -> None:
+    for failure in failures.values():
+        if not isinstance(failure, told):
+            raise failure
     if failures:
-        raise BadRequest("Error resolving data", {name: _told(error) for name, error in failures.items()})
+        error = BadRequest("Error resolving data")
+        # Set apart: a property's name may mean something to an error's constructor.
+        error.data = {name: _told(failure) for name, failure in failures.items()}
+        raise error
 
 
-def _told(error: FeathersError | ValueError) -> Row:
+def _told(error: BaseException) -> Row:
     return error.to_dict() if isinstance(error, FeathersError) else {"message": str(error)}
 
 
-def _selected(context: Context) -> frozenset[str] | None:
-    """What the caller selected, and the id, which is always there."""
-    select = context.params.query.get("$select")
-    if not isinstance(select, list | tuple):
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """What ``$select`` names, and the id. ``withheld`` from the method, which then gives whole records."""
+
+    names: tuple[str, ...]
+    withheld: bool
+
+    def wanted(self, record: Row) -> Collection[str]:
+        """Where the method cut its records, what it and hooks have left in them was wanted as well."""
+        return self.names if self.withheld else {*self.names, *record}
+
+    def cut(self, record: Row) -> Row:
+        return {name: record[name] for name in self.names if name in record} if self.withheld else record
+
+
+def _selection(context: Context, resolvers: Iterable[Resolver]) -> _Selection | None:
+    """None where nothing is selected, or in a form that the method has to refuse. Raises BadRequest for an unknown name
+    beside a virtual one, which the method does not see.
+    """
+    query = context.params.query
+    select = query.get("$select") if isinstance(query, Mapping) else None
+    names = [select] if isinstance(select, str) else select
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         return None
-    return frozenset((*select, getattr(context.service.service, "id", "id")))
+    virtuals = {name for resolver in resolvers for name in resolver.virtuals}
+    service = context.service.service
+    withheld = not virtuals.isdisjoint(names)
+    if withheld:
+        stored = [name for name in names if name not in virtuals]
+        context.params.query = _unselected(query)
+        if hasattr(service, "syntax"):
+            service.syntax.parse({"$select": stored})
+    return _Selection((*names, getattr(service, "id", "id")), withheld)
 
 
-async def _each(
-    value: Any, resolvers: tuple[Resolver, ...], context: Context, selected: frozenset[str] | None = None
-) -> Any:
-    if value is None:
-        return None
-    resolved = await asyncio.gather(*(_one(record, resolvers, context, selected) for record in items(value)))
-    return with_items(value, list(resolved))
+def _unselected(query: Mapping[str, Any]) -> Mapping[str, Any]:
+    asked = {name: value for name, value in query.items() if name != "$select"}
+    return replace(query, asked=asked, select=None) if isinstance(query, Query) else asked
 
 
-async def _one(
-    record: Any, resolvers: tuple[Resolver, ...], context: Context, selected: frozenset[str] | None = None
-) -> Any:
-    """A record through all resolvers, each with what the one before it made. What is no record stays as it is."""
-    if not isinstance(record, Mapping):
-        return record
-    for resolver in resolvers:
-        record = await resolver.resolve(dict(record), context, selected)
-    return record
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Records through all resolvers, each with what the one before it made."""
+
+    resolvers: tuple[Resolver, ...]
+    selection: _Selection | None = None
+    told: Errors = _OF_SERVER
+
+    async def record(self, record: Any, context: Context) -> Any:
+        """What is no record stays as it is."""
+        if not isinstance(record, Mapping):
+            return record
+        made, chosen = dict(record), self.selection
+        for resolver in self.resolvers:
+            made = await resolver.resolve(made, context, chosen.wanted(made) if chosen else None, self.told)
+        return chosen.cut(made) if chosen else made
+
+
+async def _each(context: Context, value: Any, run: _Pass) -> Any:
+    """The value with its records resolved, at the same time where that means waiting. Raises the first failure."""
+    calls = (run.record(record, context) for record in items(context.method, value))
+    waits = any(resolver.is_async for resolver in run.resolvers)
+    made = await _all(calls) if waits else [await call for call in calls]
+    for one in made:
+        if isinstance(one, BaseException):
+            raise one
+    return with_items(context.method, value, made)

@@ -9,10 +9,13 @@ from apex import Context
 from apex.types import Row
 from hooks.rows import change_rows
 
+# Letters that Unicode takes for whole, and people type without their stroke or as two.
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
+
 
 def normalise(text: str) -> str:
-    """``"José  ÁLVAREZ"`` becomes ``"jose alvarez"``."""
-    folded = unicodedata.normalize("NFKD", text).casefold()
+    """``"José  ÁLVAREZ"`` becomes ``"jose alvarez"``, and ``"Møller"`` becomes ``"moller"``."""
+    folded = unicodedata.normalize("NFKD", text).casefold().translate(_PLAIN)
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(letter))
     return " ".join(plain.split())
 

@@ -39,9 +39,9 @@ def notes(*before: Hook, after: list[Hook] | None = None, **options: Any) -> Bou
     return Apex().use("notes", MemoryService(start_id=1, **options), hooks=hooks).service("notes")
 
 
-def run(hook: Hook, kind: str, record: Any) -> Any:
+def run(hook: Hook, kind: str, record: Any, method: str = "create") -> Any:
     """What a hook makes of the data before, or of the result after a method."""
-    context = Context(Apex(), None, "create", data=record)
+    context = Context(Apex(), None, method, data=record)
     context.type = kind
     if kind == "after":
         context.result = record
@@ -88,10 +88,35 @@ def test_keep_and_discard_reach_into_objects(kind: str) -> None:
     assert run(discard("a", "b.d"), kind, NESTED) == {"b": {"c": 2}, "f": [1]}
     assert run(keep("b.c", "b"), kind, NESTED) == {"b": NESTED["b"]}
     assert run(keep("a.b"), kind, NESTED) == {}
-    page = {"total": 1, "limit": 1, "skip": 0, "data": [NESTED]}
     assert run(keep("a"), kind, [NESTED, {"x": 1}]) == [{"a": 1}, {}]
-    assert run(keep("a"), kind, page) == {**page, "data": [{"a": 1}]}
     assert run(keep("a"), kind, None) is None
+
+
+def test_keep_and_discard_reach_into_lists() -> None:
+    people = {"people": [{"name": "a", "password": "x"}, 5]}
+    assert run(discard("people.password"), "before", people) == {"people": [{"name": "a"}, 5]}
+    assert run(keep("people.name"), "before", people) == {"people": [{"name": "a"}]}
+
+
+PAGE = {"total": 1, "limit": 1, "skip": 0, "data": [{"a": 1, "b": 2}]}
+
+
+@pytest.mark.parametrize("method", ["find", "search"])
+def test_find_and_custom_methods_give_pages(method: str) -> None:
+    assert run(keep("a"), "after", PAGE, method) == {**PAGE, "data": [{"a": 1}]}
+
+
+def test_a_record_with_the_fields_of_a_page_is_a_record() -> None:
+    assert run(discard("total"), "after", PAGE, "get") == {"limit": 1, "skip": 0, "data": [{"a": 1, "b": 2}]}
+    assert run(keep("data"), "before", PAGE) == {"data": PAGE["data"]}
+
+
+async def test_what_goes_out_apart_from_the_result_is_changed_as_well() -> None:
+    def apart(context: Context) -> None:
+        context.dispatch = dict(context.result)
+
+    made = await notes(after=[apart, discard("secret")]).run("create", data={"a": 1, "secret": 2})
+    assert made.dispatch == made.result == {"a": 1, "id": 1}
 
 
 names = st.sampled_from("abc")
@@ -113,7 +138,7 @@ def test_what_keep_keeps_and_what_discard_leaves_make_the_whole(record: dict[str
 
 
 async def test_prevent_changes_names_what_may_not_change() -> None:
-    service = notes(iff(lambda context: context.method == "patch", prevent_changes("owner", "a.b")))
+    service = notes(prevent_changes("owner", "a.b"))
     await service.create({"owner": 1, "a": {"b": 1, "c": 1}})
     with pytest.raises(BadRequest) as caught:
         await service.patch(1, {"owner": None, "a": {"b": 2}, "x": 1})
@@ -122,18 +147,21 @@ async def test_prevent_changes_names_what_may_not_change() -> None:
 
 
 async def test_prevent_changes_can_leave_them_out() -> None:
-    service = notes(iff(lambda context: context.method == "patch", prevent_changes("owner", raise_error=False)))
+    service = notes(prevent_changes("owner", raise_error=False))
     await service.create({"owner": 1})
     assert await service.patch(1, {"owner": 2, "x": 1}) == {"id": 1, "owner": 1, "x": 1}
 
 
-@pytest.mark.parametrize("data", [None, {}, {"name": None}, [{"name": "a"}, {"x": 1}], {"name": {"first": None}}])
+@pytest.mark.parametrize(
+    "data", [None, {}, {"name": ""}, {"name": {"first": ""}}, [{"name": "a"}, {"x": 1}], {"name": {"first": None}}]
+)
 async def test_required_names_all_that_is_missing(data: Any) -> None:
     service = notes(required("name", "name.first"), multi=True)
     with pytest.raises(BadRequest) as caught:
         await service.create(data)
     assert caught.value.errors["name.first"] == "Is required"
-    assert await service.create({"name": {"first": ""}}) == {"id": 1, "name": {"first": ""}}
+    assert await service.create({"name": {"first": 0}}) == {"id": 1, "name": {"first": 0}}
+    assert len(await service.find()) == 1
 
 
 async def test_set_field_copies_and_outside_it_must_be_there() -> None:

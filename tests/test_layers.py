@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
-    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "items"],
-    ["redis", "query", "brackets", "context", "router", "emitter", "tokens", "passwords", "guard", "engine"],
+    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire"],
+    ["redis", "query", "brackets", "context", "router", "emitter", "tokens", "passwords", "guard", "engine", "items"],
     ["hooks", "schema", "events", "client"],
     ["config", "service", "postgres", "sqlite", "common", "resolvers"],
     ["app", "adapter"],

@@ -62,3 +62,12 @@ async def test_a_row_without_the_key_is_left_alone() -> None:
     service = await library(paginate=PAGE)
     page = await service.find({"query": {"withAuthor": True, "$select": ["id"]}})
     assert page["data"] == [{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}]
+
+
+async def test_keys_of_several_types_and_fields_that_are_missing_do_no_harm() -> None:
+    service = await library(paginate=PAGE)
+    await service.app.service("authors").create({})
+    for author in ("x", 2):
+        await service.create({"author_id": author})
+    rows = (await service.find({"query": {"withAuthor": True, "$skip": 4}}))["data"]
+    assert [row["author"] for row in rows] == [None, {"id": 2}]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from apex import Apex, Context, MemoryService, rest, validate_query
+from apex.coerce import integer, text
 from apex.errors import BadRequest, Forbidden
 from apex.resolvers import OMIT, resolve, resolve_data, resolve_external, resolve_query, resolve_result, virtual
 from apex.service import BoundService
@@ -62,15 +64,60 @@ async def test_all_that_fails_is_told_by_property() -> None:
     }  # fmt: skip
 
 
-async def test_an_error_of_the_server_is_not_told() -> None:
-    def fail(value: Any, record: Any, context: Context) -> Any:
-        raise KeyError("secret")
-
-    service = people(before=[resolve_data(resolve({"x": fail}))])
+@pytest.mark.parametrize(
+    "hooks",
+    [{"before": [resolve_data(resolve({"x": lambda value, record, context: record["secret"]}))]},
+     {"around": [resolve_result(resolve({"x": lambda value, record, context: int(value)}))]},
+     {"around": [resolve_external(resolve({"x": lambda value, record, context: int(value)}))]}],
+)  # fmt: skip
+async def test_an_error_of_the_server_is_not_told(hooks: Any) -> None:
+    service = people(**hooks)
     service.app.configure(rest)
     async with calling(service.app) as client:
-        answer = await client.post("/people", json={"x": 1})
+        answer = await client.post("/people", json={"x": "4111-x"})
     assert (answer.status_code, answer.json()["message"]) == (500, "An unexpected error occurred")
+    assert "4111" not in answer.text
+
+
+async def test_a_failing_property_may_be_called_anything() -> None:
+    def fail(value: Any, record: Any, context: Context) -> Any:
+        raise ValueError("is wrong")
+
+    service = people(before=[resolve_data(resolve({"message": fail, "errors": fail}))])
+    with pytest.raises(BadRequest, match="Error resolving data") as caught:
+        await service.create({"message": "hello"})
+    assert caught.value.data == {"message": {"message": "is wrong"}, "errors": {"message": "is wrong"}}
+
+
+async def test_a_patch_of_others_leaves_a_property_alone() -> None:
+    lower = resolve({"email": lambda email, *_: email and email.lower(), "seen": lambda seen, *_: seen or 0})
+    service = people(before=[resolve_data(lower)])
+    await service.create({"email": "ANN@x.org"})
+    assert await service.patch(1, {"first": "Ann"}) == {"id": 1, "email": "ann@x.org", "seen": 0, "first": "Ann"}
+    assert (await service.patch(1, {"email": None}))["email"] is None
+
+
+async def test_a_failure_goes_up_once_all_functions_have_ended() -> None:
+    ended = []
+
+    async def slow(record: Any, context: Context) -> None:
+        await asyncio.sleep(0)
+        ended.append(record["id"])
+
+    async def fail(record: Any, context: Context) -> None:
+        raise KeyError("x")
+
+    service = people(around={"find": [resolve_result(resolve({"a": virtual(fail), "b": virtual(slow)}))]})
+    await service.create([{}, {}])
+    with pytest.raises(KeyError):
+        await service.find()
+    assert sorted(ended) == [1, 2]
+
+
+async def test_a_function_that_waits_has_to_say_so() -> None:
+    service = people(around=[resolve_result(resolve({"name": virtual(lambda *_: full_name(ANN, _[1]))}))])
+    with pytest.raises(TypeError, match="The resolver of 'name' returned an awaitable: declare it with 'async def'"):
+        await service.create({})
 
 
 async def test_a_query_is_resolved_before_it_is_validated() -> None:
@@ -85,10 +132,12 @@ async def test_a_query_is_resolved_before_it_is_validated() -> None:
 
 @pytest.mark.parametrize(
     ("select", "expected"),
-    [(None, {"first", "last", "password", "id", "name"}), (["name"], {"id", "name"}), (["first"], {"first", "id"})],
-)
-async def test_a_virtual_property_can_be_selected(select: Any, expected: set[str]) -> None:
-    service = people(around={"find": [resolve_result(NAMED)], "get": [resolve_result(NAMED)]})
+    [(None, {"first", "last", "password", "id", "name"}), (["name"], {"id", "name"}), ("name", {"id", "name"}),
+     (["first"], {"first", "id"})],
+)  # fmt: skip
+@pytest.mark.parametrize("hook", [resolve_result(NAMED), resolve_result(resolve({"first": lambda v, *_: v}), NAMED)])
+async def test_a_virtual_property_can_be_selected(hook: Any, select: Any, expected: set[str]) -> None:
+    service = people(around={"find": [hook], "get": [hook]})
     await service.create(ANN)
     query = {} if select is None else {"$select": select}
     page, one = await service.find({"query": query}), await service.get(1, {"query": query})
@@ -110,6 +159,59 @@ async def test_safe_data_is_for_outside_and_events_the_whole_for_inside() -> Non
             assert "secret" not in (await client.get(path)).text
         created = await client.post("/people", json=ANN)
     assert created.json() == {"first": "Ann", "last": "Lee", "id": 3}
+
+
+async def test_outside_too_a_virtual_property_can_be_selected() -> None:
+    service = people(around=[resolve_external(SAFE, NAMED)])
+    service.app.configure(rest)
+    await service.create(ANN)
+    async with calling(service.app) as client:
+        assert (await client.get("/people/1?$select=name")).json() == {"name": "Ann Lee", "id": 1}
+        wrong = await client.get("/people/1?$select[0][a]=name")
+    assert (wrong.status_code, wrong.json()["errors"]) == (400, {"$select": "must be a list of field names"})
+
+
+async def test_beside_a_virtual_property_unknown_names_are_refused() -> None:
+    class People(MemoryService):
+        def fields(self) -> Any:
+            return {"id": integer, "first": text, "last": text}
+
+    hooks = {"around": {"all": [resolve_result(NAMED)]}}
+    service = Apex().use("people", People(start_id=1), hooks=hooks).service("people")
+    await service.create({"first": "Ann", "last": "Lee"})
+    query = {"$select": ["name"], "first": "Ann"}
+    assert await service.find({"query": query}) == [{"name": "Ann Lee", "id": 1}]
+    with pytest.raises(BadRequest, match=r"Unknown field 'frist'\. Did you mean 'first'\?"):
+        await service.find({"query": {"$select": ["name", "frist"]}})
+
+
+async def test_what_a_hook_adds_to_selected_records_stays() -> None:
+    def add(context: Context) -> None:
+        context.result["added"] = True
+
+    service = people(around=[resolve_result(SAFE)], after={"get": [add]})
+    await service.create(ANN)
+    assert await service.get(1, {"query": {"$select": ["first"]}}) == {"first": "Ann", "id": 1, "added": True}
+
+
+async def test_records_inside_others_go_out_as_their_own_service_shows_them() -> None:
+    async def embed(context: Context) -> None:
+        context.result = {"user": await context.app.service("people").get(1), "all": [await service.find()]}
+
+    service = people(around=[resolve_external(SAFE)])
+    await service.create(ANN)
+    app = service.app.configure(rest)
+    app.use("outer", MemoryService(), hooks={"before": {"get": [embed]}, "around": {"all": [resolve_external()]}})
+    assert (await app.service("outer").get(1))["user"] == ANN | {"id": 1}
+    async with calling(app) as client:
+        shown = (await client.get("/outer/1")).json()
+    assert shown["user"] == shown["all"][0]["data"][0] == {"first": "Ann", "last": "Lee", "id": 1}
+
+
+async def test_a_record_with_the_fields_of_a_page_is_safe() -> None:
+    service = people(around=[resolve_external(SAFE)])
+    made = await service.run("create", data=ANN | {"total": 1, "limit": 1, "skip": 0, "data": []})
+    assert "password" not in made.dispatch
 
 
 async def test_results_that_are_no_records_stay_as_they_are() -> None:

@@ -113,7 +113,7 @@ async def test_an_empty_service_gives_an_empty_page() -> None:
         ("POST", "/messages", {"text": "d"}, 201, '{"text":"d","id":3}'),
         ("POST", "/messages/", [{"text": "d"}, {"text": "e"}], 201, '[{"text":"d","id":3},{"text":"e","id":4}]'),
         ("POST", "/messages/77", {"text": "withid"}, 201, '{"text":"withid","id":3}'),
-        ("PUT", "/messages/1", {"text": "x"}, 200, '{"id":1,"text":"x"}'),
+        ("PUT", "/messages/1", {"text": "x"}, 200, '{"text":"x","id":1}'),
         ("PATCH", "/messages/1", {"seen": True}, 200, '{"text":"b","id":1,"seen":true}'),
         ("PATCH", "/messages?text=b", {"seen": True}, 200, '[{"text":"b","id":1,"seen":true}]'),
         ("DELETE", "/messages/0", None, 200, '{"text":"a","id":0}'),
