@@ -10,7 +10,9 @@ from apex.types import Row
 from hooks.rows import change_rows
 
 # Letters that Unicode takes for whole, and people type without their stroke or as two.
-_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"})
+_PLAIN = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe", "þ": "th"}
+)
 
 
 def normalise(text: str) -> str:

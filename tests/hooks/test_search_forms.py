@@ -15,7 +15,7 @@ HOOKS = {"before": {method: [search_forms(title="title_form", text="text_form")]
     [
         ("José  ÁLVAREZ", "jose alvarez"), ("Straße", "strasse"), ("ﬁn", "fin"), (" a\n b\t", "a b"), ("İ", "i"),
         ("\u00c5", "a"), ("A\u030a", "a"), ("\u212b", "a"), ("\uff21\uff22", "ab"), ("\u2126", "ω"),
-        ("李小龍", "李小龍"), ("", ""), ("\u0301", ""), ("Møller", "moller"), ("ǾŁÆ", "olae"), ("Yıldız", "yildiz"),
+        ("李小龍", "李小龍"), ("", ""), ("\u0301", ""), ("Møller", "moller"), ("ǾŁÆ", "olae"), ("\u0131", "i"),
     ],
 )  # fmt: skip
 def test_case_accents_and_white_space_do_not_count(text: str, form: str) -> None:
