@@ -138,7 +138,7 @@ async def test_without_redis_all_goes_on_and_one_line_says_so(
         assert sent_here[-1][1]["text"] == "meanwhile"
         redis.start()
         await heard(here, sent_there, "after")
-    assert synced
+        await until(lambda: synced)
     assert caplog.text.count("Redis cannot be reached") == 2
 
 

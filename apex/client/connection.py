@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, ClientWebSocketResponse
 from socketio import AsyncClient
 from socketio.exceptions import SocketIOError
 from socketio.packet import Packet
@@ -41,6 +41,21 @@ class Frame(Packet):  # type: ignore[misc]
     uses_binary_events = False
 
 
+class _Opening:
+    """The session as the library uses it. The library forgets a WebSocket whose handshake does not come to an end."""
+
+    def __init__(self, http: ClientSession) -> None:
+        self._http = http
+        self.socket: ClientWebSocketResponse | None = None
+
+    async def ws_connect(self, *arguments: Any, **options: Any) -> ClientWebSocketResponse:
+        self.socket = await self._http.ws_connect(*arguments, **options)
+        return self.socket
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._http, name)
+
+
 @asynccontextmanager
 async def connected(
     url: str, path: str, headers: Mapping[str, str], receive: Callable[..., None]
@@ -59,13 +74,14 @@ class Connection:
     """Calls as events with an acknowledgement. ``over`` is done when the connection is."""
 
     def __init__(self, http: ClientSession, receive: Callable[..., None]) -> None:
+        self._opening = _Opening(http)
         self._client = AsyncClient(
             reconnection=False,
             handle_sigint=False,
             serializer=Frame,
             logger=_log,
             engineio_logger=_log,
-            http_session=http,
+            http_session=self._opening,
             # Of a server that is trusted with the calls, an answer may have any size.
             websocket_extra_options={"max_msg_size": 0},
         )
@@ -100,6 +116,8 @@ class Connection:
             writer.cancel()
         # What was canceled may say so here: that does not mean this task.
         await asyncio.gather(self._client.disconnect(), return_exceptions=True)
+        if self._opening.socket is not None:
+            await self._opening.socket.close()
 
     async def call(self, call: Call) -> Any:
         """The result of a call. Raises what the server raises; Unavailable, at once, when the connection breaks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -132,6 +133,26 @@ async def test_a_server_that_hangs_up_is_not_waited_for() -> None:
         with pytest.raises(Timeout, match="it was closed at once"):
             await client.service("messages").find()
         await client.close()
+
+
+async def test_closing_in_the_middle_of_a_handshake_leaves_nothing_open() -> None:
+    come = asyncio.Event()
+
+    async def say_nothing(request: web.BaseRequest) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False)
+        await socket.prepare(request)
+        await socket.ping()
+        await socket.receive()
+        come.set()
+        await socket.receive()
+        return socket
+
+    async with RawTestServer(say_nothing) as server:
+        client = await Client(socketio(str(server.make_url("/")))).open()
+        await come.wait()
+        await client.close()
+        del client
+        gc.collect()  # What is left open complains when it is collected, and the test fails.
 
 
 async def test_closing_ends_the_calls_that_wait() -> None:
