@@ -184,28 +184,46 @@ def stash_before(name: str = "before") -> Hook:
     return stash_before
 
 
-def populate(name: str, *, service: str, key: str, fields: Sequence[str], when: Predicate | None = None) -> Hook:
-    """After: each record gets under ``name`` the record of another service that its ``key`` refers to, cut to
-    ``fields``, or None. All are fetched at once. ``when`` says whether the call asks for it.
+Fields = Sequence[str] | Callable[[Row], Row]
+
+
+def populate(
+    name: str, *, service: str, key: str, fields: Fields, many: bool = False, when: Predicate | None = None
+) -> Hook:
+    """After: each record gets under ``name`` the record of another service that its ``key`` refers to, or None; with
+    ``many`` the list of those whose ``key`` is its id.
+
+    They are cut to ``fields``, or are what a function makes of them. All are fetched at once. ``when`` says whether the
+    call asks for it.
     """
 
     async def populate(context: Context) -> None:
         if when is not None and not when(context):
             return
-        records = [record for record in items(context.method, context.result) if key in record]
-        ids = list(dict.fromkeys(record[key] for record in records if record[key] is not None))
-        by_id = await _by_id(context, service, ids, fields) if ids else {}
+        own, other = ("id", key) if many else (key, "id")
+        records = [record for record in items(context.method, context.result) if own in record]
+        ids = list(dict.fromkeys(record[own] for record in records if record[own] is not None))
+        found = await _related(context, service, other, ids, fields) if ids else {}
         for record in records:
-            record[name] = by_id.get(record[key])
+            related = found.get(record[own], [])
+            record[name] = related if many else next(iter(related), None)
 
     return populate
 
 
-async def _by_id(context: Context, path: str, ids: list[Any], fields: Sequence[str]) -> dict[Any, Row]:
-    service = context.app.service(path)
-    query = {service.id: {"$in": ids}, "$select": list(fields)}
-    found = await service.find({"query": query, "paginate": False})
-    return {record[service.id]: {name: record[name] for name in fields if name in record} for record in found}
+async def _related(context: Context, path: str, key: str, values: list[Any], fields: Fields) -> dict[Any, list[Row]]:
+    """The records of a service by the value of their ``key``, in the order of their ids."""
+    query: Row = {key: {"$in": values}}
+    if not callable(fields):
+        query["$select"] = [key, *fields]
+    related: dict[Any, list[Row]] = {}
+    for record in await context.app.service(path).find({"query": query, "paginate": False}):
+        related.setdefault(record[key], []).append(_shown(record, fields))
+    return related
+
+
+def _shown(record: Row, fields: Fields) -> Row:
+    return fields(record) if callable(fields) else {name: record[name] for name in fields if name in record}
 
 
 def _unpaged(query: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -71,3 +71,11 @@ async def test_keys_of_several_types_and_fields_that_are_missing_do_no_harm() ->
         await service.create({"author_id": author})
     rows = (await service.find({"query": {"withAuthor": True, "$skip": 4}}))["data"]
     assert [row["author"] for row in rows] == [None, {"id": 2}]
+
+
+async def test_many_records_stand_beside_the_one_they_refer_to() -> None:
+    hook = populate("notes", service="notes", key="author_id", fields=lambda note: note["id"], many=True)
+    service = await library()
+    authors = service.app.service("authors").hooks({"after": {"find": [hook]}})
+    await authors.create({"name": "Ben"})
+    assert [(author["name"], author["notes"]) for author in await authors.find()] == [("Ada", [1, 4]), ("Ben", [])]

@@ -1,7 +1,7 @@
 """SQL databases: the adapter, the database it runs on, and column types that mean the same on both."""
 
-from apex.sql.columns import Json, Timestamp
+from apex.sql.columns import Fixed, Json, Timestamp
 from apex.sql.database import Database, database
 from apex.sql.service import SQLService
 
-__all__ = ["Database", "Json", "SQLService", "Timestamp", "database"]
+__all__ = ["Database", "Fixed", "Json", "SQLService", "Timestamp", "database"]

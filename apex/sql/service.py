@@ -287,7 +287,7 @@ def _constrained(constraint: str | None, table: Table) -> tuple[str, ...]:
     named: dict[str, tuple[str, ...]] = {f"{table.name}_{name}_check": (name,) for name in coercers(table)}
     candidates: list[Any] = [*table.constraints, *table.indexes]
     for candidate in candidates:
-        columns = tuple(column.name for column in getattr(candidate, "columns", ()))
+        columns = tuple(str(column.name) for column in getattr(candidate, "columns", ()))
         usual = [f"{table.name}_{'_'.join(columns)}_{kind}" for kind in ("key", "fkey")]
         named |= dict.fromkeys([*usual, str(candidate.name)], columns)
     named[f"{table.name}_pkey"] = tuple(table.primary_key.columns.keys())

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Dialect, Executable, Float, Numeric, Select
 from sqlalchemy.dialects.postgresql.psycopg import dialect as postgresql_dialect
 from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import decode, encode
 from apex.executor import Values
@@ -86,8 +86,10 @@ def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
 def _loaders(columns: Iterable[Any], dialect: Dialect) -> Iterator[tuple[str, Processor]]:
     """For each column whose values need it, what reads them as the driver gives them."""
     for column in columns:
-        numeric = FLOAT8 if isinstance(column.type, Float) else NUMERIC if isinstance(column.type, Numeric) else None
-        load = column.type.dialect_impl(dialect).result_processor(dialect, numeric)
+        kind = column.type
+        inner = kind.load_dialect_impl(dialect) if isinstance(kind, TypeDecorator) else kind
+        numeric = FLOAT8 if isinstance(inner, Float) else NUMERIC if isinstance(inner, Numeric) else None
+        load = kind.dialect_impl(dialect).result_processor(dialect, numeric)
         if load is not None:
             yield str(column.name), load
 
