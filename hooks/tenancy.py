@@ -12,6 +12,9 @@ from hooks.rows import rows
 
 FIELD = "organization_id"
 ON_RECORDS = ("get", "update", "patch", "remove")
+READS = ("find", "get", "search", "export")
+ROLES = ("viewer", "member", "admin", "owner")
+"""What a membership allows: each role all that the ones before it may."""
 
 
 async def membership(context: Context) -> None:
@@ -50,20 +53,34 @@ def one_or_many(context: Context) -> None:
 
 
 def tenancy(context: Context) -> None:
-    """Before all methods, after ``membership``: puts the organizations that count for this call into the scope.
+    """Before all methods, after ``membership``: puts the organizations that count for this call into the scope: those
+    where the caller's role allows the method.
 
-    Raises Forbidden for an organization that the caller does not belong to.
+    Raises Forbidden for an organization that the caller does not belong to, or where its role does not suffice.
     """
     if not context.params.provider:
         return
     mine: Mapping[int, str] = context.params.memberships
+    allowed = sorted(organization for organization, role in mine.items() if _suffices(context, role))
     if context.method in ON_RECORDS and context.id is not None:
-        context.params.scope[FIELD] = sorted(mine)
+        context.params.scope[FIELD] = allowed
         return
     organization = _named(context)
-    if organization not in mine:
-        raise Forbidden(f"You are not a member of organization {organization}")
+    if organization not in allowed:
+        raise _forbidden(context, organization)
     context.params.scope[FIELD] = [organization]
+
+
+def _suffices(context: Context, role: str) -> bool:
+    least = "viewer" if context.method in READS else getattr(context.service, "writers", "member")
+    return ROLES.index(role) >= ROLES.index(least)
+
+
+def _forbidden(context: Context, organization: int) -> Forbidden:
+    role = context.params.memberships.get(organization)
+    if role is None:
+        return Forbidden(f"You are not a member of organization {organization}")
+    return Forbidden(f"Your role in organization {organization} is {role}: it does not allow {context.method} here")
 
 
 async def forbid_foreign(context: Context) -> None:
@@ -76,8 +93,11 @@ async def forbid_foreign(context: Context) -> None:
         row = await context.service.service.get(context.id, Params({"query": {"$select": [FIELD]}, "scope": scope}))
     except NotFound:
         return
-    if row[FIELD] not in allowed:
-        raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
+    if row[FIELD] in allowed:
+        return
+    if row[FIELD] in context.params.memberships:
+        raise _forbidden(context, row[FIELD])
+    raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
 
 
 def _named(context: Context) -> int:

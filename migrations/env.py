@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from services.tables import metadata
+from services.app import metadata
 
 LOCK = 7_266_501
 """The advisory lock under which one process migrates while others wait."""
@@ -16,7 +16,7 @@ WAIT_MILLISECONDS = 60_000
 
 def is_managed(name: str | None, kind: str, parents: object) -> bool:
     """SQLite keeps a search index in tables of its own."""
-    return not (kind == "table" and name is not None and name.startswith("contacts_search"))
+    return not (kind == "table" and name is not None and "_search" in name)
 
 
 def run(connection: Connection) -> None:

@@ -7,10 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, bus, database, load_config, rest, sockets
-from services import authentication, companies, console, contacts, organizations, users
+from services import (
+    activities,
+    authentication,
+    companies,
+    console,
+    contacts,
+    custom_fields,
+    deal_products,
+    deals,
+    organizations,
+    pipelines,
+    products,
+    support_tickets,
+    users,
+)
+from services.tables import metadata
+
+__all__ = ["CONFIG", "create_app", "metadata"]
 
 CONFIG = Path(__file__).parent.parent / "config"
-SERVICES = (users, authentication, organizations, companies, contacts)
+SERVICES = (
+    users, authentication, organizations, custom_fields, companies, contacts, pipelines, products, deals, deal_products,
+    activities, support_tickets,
+)  # fmt: skip
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Apex:

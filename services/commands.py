@@ -11,8 +11,8 @@ from apex.cli import load_app, run
 from apex.config import ConfigError
 from apex.migrate import upgrade
 from apex.server import serve_app
+from hooks.tenancy import ROLES
 from services.demo import LARGE, PASSWORD, load_demo, load_large
-from services.users import ROLES
 
 BANNER = """Serving at {url}
 Demo login: admin@example.com, password %(password)s (organization 456)

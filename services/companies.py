@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from apex import Apex, SQLService
-from apex.schema import Text
-from services.audience import to_organization
-from services.tables import companies
-from services.tenant import TenantSchema, tenant_hooks
+from sqlalchemy import Column, Computed, String
+from sqlalchemy import Text as Unbounded
+
+from apex import Apex
+from apex.schema import Text, fields, validate
+from apex.sql import Json
+from hooks.search_forms import search_forms
+from services.custom_fields import CustomValues
+from services.search import Searchable, SearchSchema, serve_searchable
+from services.tables import lines, tenant_table
+from services.tenant import PERSON, Join, TenantSchema
+
+companies = tenant_table(
+    "companies",
+    Column("name", String(200), nullable=False),
+    Column("description", String(5000)),
+    Column("website", String(2048)),
+    Column("industry", String(200)),
+    Column("size", String(100)),
+    Column("custom_fields_by_name", Json, nullable=False, default=dict),
+    Column("name_form", Unbounded),
+    Column("name_search", Unbounded, Computed(lines("coalesce(name_form, '')"), persisted=True)),
+    info={"search_index": "companies_search"},
+)
 
 
 class CompanySchema(TenantSchema):
@@ -15,15 +34,21 @@ class CompanySchema(TenantSchema):
     website = Text(max=2048, allow_none=True)
     industry = Text(max=200, allow_none=True)
     size = Text(max=100, allow_none=True)
+    custom_fields_by_name = CustomValues()
 
 
-class Companies(SQLService):
-    table = companies
-    methods = ("find", "get", "create", "patch", "remove")
-    private = ("uuid",)
+class CompanySearchSchema(SearchSchema):
+    searchIn = fields.String(load_default="name", validate=validate.OneOf(["name"]))
+
+
+class Companies(Searchable):
+    table, schema, noun = companies, CompanySchema, "company"
+    merge = ("custom_fields_by_name",)
+    private = ("uuid", "name_form", "name_search")
+    search_in, search_schema = {"name": "name_search"}, CompanySearchSchema
+    joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
+    join_filter = "fastJoinForCompanyList"
 
 
 def register(app: Apex) -> None:
-    hooks = tenant_hooks(CompanySchema, "Invalid company data")
-    app.use("companies", Companies(paginate=app.get("paginate")), hooks=hooks)
-    app.service("companies").publish(to_organization)
+    serve_searchable(app, "companies", Companies, on_write=[search_forms(name="name_form")])

@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from marshmallow import validates_schema
+from sqlalchemy import Column, Computed, Index, Integer, String
+from sqlalchemy import Text as Unbounded
 
-from apex import Apex, Context
-from apex.coerce import boolean
-from apex.common import populate
+from apex import Apex
 from apex.schema import Email, Id, Text, ValidationError, fields, validate
+from apex.sql import Json, Timestamp
 from hooks.search_forms import search_forms
 from services import phones
-from services.audience import to_organization
-from services.search import Searchable, SearchSchema, search_query
-from services.tables import contacts
-from services.tenant import TenantSchema, tenant_hooks
+from services.custom_fields import CustomValues
+from services.search import Searchable, serve_searchable
+from services.tables import Identifier, lines, partial_index, tenant_table, within
+from services.tenant import PERSON, Join, TenantSchema
 
-JOIN = "fastJoinForContactList"
-MESSAGE = "Invalid contact data"
+FIRST, LAST = "coalesce(first_name_form, '')", "coalesce(last_name_form, '')"
+NAME_SEARCH = lines(FIRST, LAST, f"{FIRST} || ' ' || {LAST}")
+EMAIL_SEARCH = lines("coalesce(email_form, '')")
+PHONE_SEARCH = lines("coalesce(phone, '')", "replace(coalesce(phone_country_code, ''), '+', '') || coalesce(phone, '')")
+
+contacts = tenant_table(
+    "contacts",
+    Column("first_name", String(100), nullable=False),
+    Column("last_name", String(100)),
+    Column("email", String(254)),
+    Column("phone", String(20)),
+    Column("phone_country_code", String(5)),
+    Column("phone_country_iso", String(2)),
+    Column("company_id", Identifier),
+    Column("channel_whatsapp_wa_id", String(100)),
+    Column("channel_instagram_user_id", String(100)),
+    Column("system_type", String(40), nullable=False, default="contact"),
+    Column("avatar_url", String(2048)),
+    Column("custom_fields_by_name", Json, nullable=False, default=dict),
+    Column("crm_id", String(200)),
+    Column("crm_source", String(100)),
+    Column("last_task_run", Timestamp),
+    Column("total_tasks_run", Integer, nullable=False, default=0),
+    Column("first_name_form", Unbounded),
+    Column("last_name_form", Unbounded),
+    Column("email_form", Unbounded),
+    Column("name_search", Unbounded, Computed(NAME_SEARCH, persisted=True)),
+    Column("email_search", Unbounded, Computed(EMAIL_SEARCH, persisted=True)),
+    Column("phone_search", Unbounded, Computed(PHONE_SEARCH, persisted=True)),
+    within("company_id", "companies"),
+    info={"search_index": "contacts_search"},
+)
+partial_index("ix_contacts_count", contacts.c.organization_id)
+partial_index("ix_contacts_email", contacts.c.organization_id, contacts.c.email)
+Index("ix_contacts_company", contacts.c.organization_id, contacts.c.company_id)
+Index("ix_contacts_owner", contacts.c.organization_id, contacts.c.owned_by_user_id)
+# One contact for each record of another system; one that is removed makes room for another.
+partial_index("uq_contacts_crm", contacts.c.organization_id, contacts.c.crm_source, contacts.c.crm_id, unique=True)
 
 
 class Phone(Text):
@@ -33,18 +69,6 @@ class Phone(Text):
             raise ValidationError(str(error)) from None
 
 
-class Plain(fields.Field[Any]):
-    """A string, a finite number, a boolean or null."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if isinstance(value, str):
-            return Text(max=5000, min=0).deserialize(value)
-        fits = (isinstance(value, int) and abs(value) < 2**63) or (isinstance(value, float) and math.isfinite(value))
-        if fits:
-            return value
-        raise ValidationError("Must be a string, a number of at most 64 bits, a boolean or null")
-
-
 class ContactSchema(TenantSchema):
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
@@ -55,7 +79,7 @@ class ContactSchema(TenantSchema):
     )
     phone_country_iso = Text(max=2, allow_none=True)
     company_id = Id(allow_none=True)
-    custom_fields_by_name = fields.Dict(keys=Text(max=100), values=Plain(allow_none=True))
+    custom_fields_by_name = CustomValues()
     channel_whatsapp_wa_id = fields.String(dump_only=True)
     channel_instagram_user_id = fields.String(dump_only=True)
     system_type = fields.String(dump_only=True)
@@ -73,35 +97,20 @@ class ContactSchema(TenantSchema):
 
 
 class Contacts(Searchable):
-    table = contacts
-    methods = ("find", "get", "create", "patch", "remove", "search")
-    filters = {JOIN: boolean}
+    table, schema, noun = contacts, ContactSchema, "contact"
     merge = ("custom_fields_by_name",)
     private = (
-        "uuid", "first_name_form", "last_name_form", "email_form", "name_search", "email_search", "phone_search",
+        "uuid", "crm_id", "crm_source", "last_task_run", "total_tasks_run", "first_name_form", "last_name_form",
+        "email_form", "name_search", "email_search", "phone_search",
     )  # fmt: skip
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
-
-
-def is_join_asked(context: Context) -> bool:
-    return bool(context.params.query.get(JOIN))
+    joins = (
+        Join("owner", "users", "owned_by_user_id", PERSON),
+        Join("company", "companies", "company_id", ("id", "name")),
+    )
+    join_filter = "fastJoinForContactList"
 
 
 def register(app: Apex) -> None:
     forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
-    people = ("id", "first_name", "last_name")
-    joins = [
-        populate("owner", service="users", key="owned_by_user_id", fields=people, when=is_join_asked),
-        populate("company", service="companies", key="company_id", fields=("id", "name"), when=is_join_asked),
-    ]
-    hooks = tenant_hooks(
-        ContactSchema,
-        MESSAGE,
-        custom={"search": SearchSchema},
-        references={"company_id": ("companies", "id")},
-        checks=[search_query],
-        on_write=[forms],
-        after={"find": joins},
-    )
-    app.use("contacts", Contacts(paginate=app.get("paginate")), hooks=hooks)
-    app.service("contacts").publish(to_organization)
+    serve_searchable(app, "contacts", Contacts, on_write=[forms])

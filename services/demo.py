@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from apex import Apex, Params
 from apex.types import Row
 from hooks.search_forms import normalise
-from services import tables
+from services.tables import metadata
 
 PASSWORD = "apex-demo"
 LARGE = 458
@@ -95,7 +95,7 @@ async def _advance_ids(app: Apex) -> None:
     """PostgreSQL does not notice ids that are given; its next ones start above them."""
     database = app.get("database")
     if database.executor.dialect == "postgresql":
-        for table in (tables.organizations, tables.users, tables.memberships, tables.companies, tables.contacts):
+        for table in (table for table in metadata.sorted_tables if "id" in table.c):
             last = select(func.max(table.c.id)).scalar_subquery()
             await database.execute(select(func.setval(func.pg_get_serial_sequence(table.name, "id"), last)))
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from marshmallow import post_load, validates_schema
 
-from apex import Context, Params, Schema, SQLService
+from apex import Apex, Context, Params, Schema
+from apex.hooks import Hook
 from apex.query import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Page, Row
 from hooks.search_forms import digits, normalise
 from services.phones import mismatch
+from services.tenant import TenantService, serve
 
 SHORTEST = 2
 
@@ -50,10 +52,12 @@ class SearchSchema(Schema):
             raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
-class Searchable(SQLService):
+class Searchable(TenantService):
     """A service with ``search``. ``search_in`` maps what callers search in to the column with its form of lines."""
 
+    methods = ("find", "get", "create", "patch", "remove", "search")
     search_in: ClassVar[Mapping[str, str]] = {}
+    search_schema: ClassVar[type[Schema]] = SearchSchema
 
     async def search(self, data: Row, params: Params) -> Page | list[Row]:
         """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""
@@ -63,6 +67,11 @@ class Searchable(SQLService):
         if not query.sort:
             narrowed = replace(narrowed, rank=Rank(form, term), sort=(("created_at", -1),))
         return await self.find(Params({**params, "query": narrowed}))
+
+
+def serve_searchable(app: Apex, path: str, service: type[Searchable], *, on_write: Sequence[Hook]) -> None:
+    """Registers a tenant's service with ``search``."""
+    serve(app, path, service, custom={"search": service.search_schema}, checks=[search_query], on_write=on_write)
 
 
 def search_query(context: Context) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    Computed,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -16,13 +16,12 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    Text,
     UniqueConstraint,
     Uuid,
     text,
 )
 
-from apex.sql import Json, Timestamp
+from apex.sql import Timestamp
 
 metadata = MetaData(
     naming_convention={
@@ -40,12 +39,6 @@ NOT_DELETED = text("deleted_at IS NULL")
 def lines(*expressions: str) -> str:
     """SQL for a form that is searched: each expression on a line of its own, with a line break at both ends."""
     return "'\n' || " + " || '\n' || ".join(expressions) + " || '\n'"
-
-
-FIRST, LAST = "coalesce(first_name_form, '')", "coalesce(last_name_form, '')"
-NAME_SEARCH = lines(FIRST, LAST, f"{FIRST} || ' ' || {LAST}")
-EMAIL_SEARCH = lines("coalesce(email_form, '')")
-PHONE_SEARCH = lines("coalesce(phone, '')", "replace(coalesce(phone_country_code, ''), '+', '') || coalesce(phone, '')")
 
 
 def keys() -> list[Column[Any]]:
@@ -100,54 +93,12 @@ memberships = Table(
     sqlite_autoincrement=True,
 )
 
-companies = Table(
-    "companies",
+counters = Table(
+    "counters",
     metadata,
-    *keys(),
-    Column("name", String(200), nullable=False),
-    Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False),
-    *times(),
-    Column("created_by_user_id", Identifier, ForeignKey("users.id")),
-    Column("owned_by_user_id", Identifier, ForeignKey("users.id")),
-    Column("description", String(5000)),
-    Column("website", String(2048)),
-    Column("industry", String(200)),
-    Column("size", String(100)),
-    Column("custom_fields_by_name", Json, nullable=False, default=dict),
-    UniqueConstraint("organization_id", "id"),
-    sqlite_autoincrement=True,
-)
-
-contacts = Table(
-    "contacts",
-    metadata,
-    *keys(),
-    Column("first_name", String(100), nullable=False),
-    Column("last_name", String(100)),
-    Column("email", String(254)),
-    Column("phone", String(20)),
-    Column("phone_country_code", String(5)),
-    Column("phone_country_iso", String(2)),
-    Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False),
-    *times(),
-    Column("created_by_user_id", Identifier, ForeignKey("users.id")),
-    Column("owned_by_user_id", Identifier, ForeignKey("users.id")),
-    Column("company_id", Identifier),
-    Column("channel_whatsapp_wa_id", String(100)),
-    Column("channel_instagram_user_id", String(100)),
-    Column("system_type", String(40), nullable=False, default="contact"),
-    Column("avatar_url", String(2048)),
-    Column("custom_fields_by_name", Json, nullable=False, default=dict),
-    Column("first_name_form", Text),
-    Column("last_name_form", Text),
-    Column("email_form", Text),
-    Column("name_search", Text, Computed(NAME_SEARCH, persisted=True)),
-    Column("email_search", Text, Computed(EMAIL_SEARCH, persisted=True)),
-    Column("phone_search", Text, Computed(PHONE_SEARCH, persisted=True)),
-    UniqueConstraint("organization_id", "id"),
-    ForeignKeyConstraint(["organization_id", "company_id"], ["companies.organization_id", "companies.id"]),
-    info={"search_index": "contacts_search"},
-    sqlite_autoincrement=True,
+    Column("organization_id", Identifier, ForeignKey("organizations.id"), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )
 
 revoked_tokens = Table(
@@ -158,15 +109,33 @@ revoked_tokens = Table(
 )
 
 
-def partial_index(name: str, *columns: Column[Any]) -> Index:
+def partial_index(name: str, *columns: Column[Any], unique: bool = False) -> Index:
     """An index of the rows that are not deleted: the only ones that callers reach."""
-    return Index(name, *columns, postgresql_where=NOT_DELETED, sqlite_where=NOT_DELETED)
+    return Index(name, *columns, unique=unique, postgresql_where=NOT_DELETED, sqlite_where=NOT_DELETED)
 
 
-partial_index("ix_contacts_count", contacts.c.organization_id)
-partial_index("ix_contacts_list", contacts.c.organization_id, contacts.c.id)
-partial_index("ix_contacts_created", contacts.c.organization_id, contacts.c.created_at, contacts.c.id)
-partial_index("ix_contacts_email", contacts.c.organization_id, contacts.c.email)
-Index("ix_contacts_company", contacts.c.organization_id, contacts.c.company_id)
-Index("ix_contacts_owner", contacts.c.organization_id, contacts.c.owned_by_user_id)
-partial_index("ix_companies_list", companies.c.organization_id, companies.c.id)
+def within(column: str, target: str) -> ForeignKeyConstraint:
+    """A reference to a row of the same organization."""
+    return ForeignKeyConstraint(["organization_id", column], [f"{target}.organization_id", f"{target}.id"])
+
+
+def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) -> Table:
+    """A table of rows that belong to an organization: ``parts`` between the ids and what all such tables have, with
+    the indexes of its lists.
+    """
+    table = Table(
+        name,
+        metadata,
+        *keys(),
+        Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False),
+        *parts,
+        *times(),
+        Column("created_by_user_id", Identifier, ForeignKey("users.id")),
+        Column("owned_by_user_id", Identifier, ForeignKey("users.id")),
+        UniqueConstraint("organization_id", "id"),
+        info=dict(info or {}),
+        sqlite_autoincrement=True,
+    )
+    partial_index(f"ix_{name}_list", table.c.organization_id, table.c.id)
+    partial_index(f"ix_{name}_created", table.c.organization_id, table.c.created_at, table.c.id)
+    return table

@@ -1,11 +1,17 @@
-"""What the services of a tenant share: the hooks that seal them, and the schema of what the server sets."""
+"""What the services of a tenant share: table, schema and joins are declared, all that seals them is added here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
 
-from apex import Schema, authenticate, validate_data, validate_query
+from sqlalchemy import ForeignKeyConstraint, Table
+
+from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
+from apex.coerce import boolean
+from apex.common import populate
 from apex.hooks import Hook
 from apex.schema import Id, fields
 from hooks.ownership import refers_within, stamp_owner
@@ -13,12 +19,17 @@ from hooks.selection import keep_whole, select_for_caller
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import forbid_foreign, membership, name_organization, one_or_many, tenancy
 from hooks.timestamps import timestamps
+from services.audience import to_organization
+
+PERSON = ("id", "first_name", "last_name")
+MEMBER = ("memberships", "user_id")
+JOINED = ("find", "get", "create", "patch")
 
 
 class TenantSchema(Schema):
     """The fields that every tenant's row has. The organization is chosen on create and stays."""
 
-    create_only = ("organization_id",)
+    create_only: ClassVar[tuple[str, ...]] = ("organization_id",)
 
     id = fields.Integer(dump_only=True)
     organization_id = Id(required=True)
@@ -27,6 +38,75 @@ class TenantSchema(Schema):
     deleted_at = fields.DateTime(dump_only=True)
     created_by_user_id = fields.Integer(dump_only=True)
     owned_by_user_id = Id(allow_none=True)
+
+
+HookMap = Mapping[str, Mapping[str, Sequence[Hook]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A record of another service beside the ``key`` that refers to it, or with ``many`` the records whose ``key`` is
+    this one's id. ``fields`` are those that are shown, or a function that makes what is shown.
+    """
+
+    name: str
+    service: str
+    key: str
+    fields: Sequence[str] | Callable[[Any], Any]
+    many: bool = False
+
+
+class TenantService(SQLService):
+    """A service whose rows belong to organizations. Class attributes declare it; ``serve`` registers it.
+
+    ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
+    there is none, ``writers`` is the least role that may change records.
+    """
+
+    schema: ClassVar[type[Schema]]
+    noun: ClassVar[str]
+    joins: ClassVar[Sequence[Join]] = ()
+    join_filter: ClassVar[str | None] = None
+    writers: ClassVar[str] = "member"
+
+    methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
+    private: Sequence[str] = ("uuid",)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.join_filter is not None:
+            self.filters = {**self.filters, self.join_filter: boolean}
+
+
+def serve(
+    app: Apex,
+    path: str,
+    service: type[TenantService],
+    *,
+    custom: Mapping[str, type[Schema]] | None = None,
+    checks: Sequence[Hook] = (),
+    on_write: Sequence[Hook] = (),
+    hooks: HookMap | None = None,
+) -> None:
+    """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others."""
+    own = hooks or {}
+    joins = [_populate(join, service.join_filter) for join in service.joins]
+    joined = ("find",) if service.join_filter else JOINED
+    after = {
+        name: [*own.get("after", {}).get(name, ()), *(joins if name in joined else ())] for name in service.methods
+    }
+    sealed = tenant_hooks(
+        service.schema,
+        f"Invalid {service.noun} data",
+        custom=custom,
+        references=_references(service.table),
+        checks=checks,
+        on_write=on_write,
+        after=after,
+    )
+    app.use(path, service(paginate=app.get("paginate")), hooks=sealed)
+    app.service(path).hooks({kind: by_method for kind, by_method in own.items() if kind != "after"})
+    app.service(path).publish(to_organization)
 
 
 def tenant_hooks(
@@ -46,19 +126,38 @@ def tenant_hooks(
     ``on_write`` hooks of its own before create and patch.
     """
     schemas = {"create": schema, "patch": schema, **(custom or {})}
-    owner = {"owned_by_user_id": ("memberships", "user_id")}
-    refers = refers_within(message, **owner, **(references or {}))
+    refers = refers_within(message, **{"owned_by_user_id": MEMBER, **(references or {})})
     sealed = [
         authenticate("jwt", entity=False), one_or_many, validate_query, validate_data(schemas, message), *checks,
         name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
-    return {
-        "before": {
-            "all": sealed,
-            "create": [keep_whole, refers, stamp_owner, timestamps, *on_write],
-            "patch": [keep_whole, refers, timestamps, *on_write],
-            "remove": [keep_whole],
-        },
-        "after": {method: [select_for_caller] for method in ("create", "patch", "remove")} | dict(after or {}),
-        "error": {"all": [forbid_foreign]},
+    before = {
+        "all": sealed,
+        "create": [keep_whole, refers, stamp_owner, timestamps, *on_write],
+        "patch": [keep_whole, refers, timestamps, *on_write],
+        "remove": [keep_whole],
     }
+    later = {method: list(hooks) for method, hooks in (after or {}).items()}
+    for method in ("create", "patch", "remove"):
+        later.setdefault(method, []).append(select_for_caller)
+    return {"before": before, "after": later, "error": {"all": [forbid_foreign]}}
+
+
+def _populate(join: Join, asked: str | None) -> Hook:
+    when = partial(_asks, asked) if asked else None
+    return populate(join.name, service=join.service, key=join.key, fields=join.fields, many=join.many, when=when)
+
+
+def _asks(name: str, context: Context) -> bool:
+    return bool(context.params.query.get(name))
+
+
+def _references(table: Table) -> dict[str, tuple[str, str]]:
+    """The fields that point to records of the same organization, with service and key, as the table declares them."""
+    found = {}
+    for constraint in table.constraints:
+        if isinstance(constraint, ForeignKeyConstraint):
+            *_, element = constraint.elements
+            column, target = str(element.parent.name), str(element.column.table.name)
+            found[column] = MEMBER if target == "users" else (target.replace("_", "-"), "id")
+    return {name: refers for name, refers in found.items() if name not in ("organization_id", "created_by_user_id")}

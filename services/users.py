@@ -10,11 +10,11 @@ from apex import Apex, Context, Schema, SQLService, validate_data
 from apex.hooks import Hook
 from apex.schema import Email, Text, fields, validate
 from hooks.soft_delete import soft_delete
+from hooks.tenancy import ROLES
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.tables import memberships, users
 
-ROLES = ("owner", "admin", "member", "viewer")
 SHORTEST_PASSWORD = 8
 
 

@@ -10,7 +10,7 @@ import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services import tables
+from services import companies, contacts, tables
 from tests.services.crm import SEARCH, Crm, refused
 from tests.services.fixtures import SHARED
 
@@ -29,7 +29,7 @@ PRIVATE = ["uuid", "name_search", "email_search", "phone_search", "first_name_fo
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def nothing_changes(shared: Crm) -> AsyncIterator[None]:
     """After all attempts every row is as it was."""
-    everything = (tables.contacts, tables.companies, tables.organizations, tables.users, tables.memberships)
+    everything = (contacts.contacts, companies.companies, tables.organizations, tables.users, tables.memberships)
     before = [await shared.rows(table) for table in everything]
     yield
     assert [await shared.rows(table) for table in everything] == before

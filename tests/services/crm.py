@@ -14,7 +14,7 @@ from sqlalchemy import Table, select
 
 from apex import Apex, load_config
 from apex.executor import Tuples, Values
-from services import tables
+from services import contacts
 from services.app import CONFIG, create_app
 from services.demo import load_demo
 
@@ -74,7 +74,7 @@ class Crm:
         assert status == 200, page
         return [contact["first_name"] for contact in page["data"]]
 
-    async def rows(self, table: Table = tables.contacts) -> list[dict[str, Any]]:
+    async def rows(self, table: Table = contacts.contacts) -> list[dict[str, Any]]:
         """All rows of a table as they are stored, also those that were removed."""
         return list(await self.app.get("database").execute(select(table).order_by(table.c.id)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import gather
 from typing import Any
 
-from services import tables
+from services import contacts
 from tests.services.crm import JANE, LIST, Crm
 
 
@@ -43,7 +43,7 @@ async def test_a_patch_and_a_removal_do_not_bring_a_contact_back(crm: Crm) -> No
     requests = [("PATCH /contacts/123", {"first_name": "Late"}), ("DELETE /contacts/123", None)] * 5
     await gather(*(crm.call(request, data) for request, data in requests))
     assert (await crm.call("GET /contacts/123"))[0] == 404
-    assert (await crm.rows(tables.contacts))[0]["deleted_at"] is not None
+    assert (await crm.rows(contacts.contacts))[0]["deleted_at"] is not None
 
 
 async def test_many_logouts_of_one_token_leave_it_worthless(crm: Crm) -> None:

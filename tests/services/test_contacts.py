@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services import tables
+from services import contacts
 from tests.services.crm import JANE, LIST, Crm, refused
 
 
@@ -137,5 +137,5 @@ async def test_join_gives_null_for_what_is_not_there(crm: Crm) -> None:
 
 async def test_both_forms_of_a_name_are_stored_for_search(crm: Crm) -> None:
     await crm.create(first_name="José", last_name="Álvarez")
-    row = (await crm.rows(tables.contacts))[-1]
+    row = (await crm.rows(contacts.contacts))[-1]
     assert row["name_search"] == "\njose\nalvarez\njose alvarez\n"

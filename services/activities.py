@@ -1,0 +1,87 @@
+"""Activities: calls, meetings, tasks and whatever else is to be done, with whom and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Boolean, Column, Date, ForeignKey, Integer, String
+
+from apex import Apex, Schema
+from apex.schema import Id, Text, fields, validate
+from apex.sql import Json
+from apex.types import Row
+from services.tables import Identifier, partial_index, tenant_table, within
+from services.tenant import Join, TenantSchema, TenantService, serve
+
+activities = tenant_table(
+    "activities",
+    Column("assigned_to_user_id", Identifier, ForeignKey("users.id")),
+    Column("subject", String(500), nullable=False),
+    Column("note", String(20_000)),
+    Column("public_description", String(20_000)),
+    Column("location", String(500)),
+    Column("location_geocoded", Json),
+    Column("start_date", Date),
+    Column("start_time", String(8)),
+    Column("end_date", Date),
+    Column("end_time", String(8)),
+    Column("duration", Integer),
+    Column("deal_id", Identifier),
+    Column("contact_id", Identifier),
+    Column("company_id", Identifier),
+    Column("activity_type", String(40), nullable=False),
+    Column("done", Boolean, nullable=False, default=False),
+    within("deal_id", "deals"),
+    within("contact_id", "contacts"),
+    within("company_id", "companies"),
+)
+c = activities.c
+agenda = (c.organization_id, c.assigned_to_user_id, c.done, c.start_date, c.start_time, c.id)
+partial_index("ix_activities_agenda", *agenda)
+
+KIND = validate.Regexp(r"[a-z][a-z0-9_-]{0,39}\Z", error="Must be a word such as call or meeting")
+TIME = validate.Regexp(r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\Z", error="Must be a time such as 14:30:00")
+
+
+class PlaceSchema(Schema):
+    lat = fields.Float(required=True, validate=validate.Range(-90, 90))
+    lng = fields.Float(required=True, validate=validate.Range(-180, 180))
+    address = Text(max=500, allow_none=True)
+
+
+class ActivitySchema(TenantSchema):
+    assigned_to_user_id = Id(allow_none=True)
+    subject = Text(required=True, max=500)
+    note = Text(max=20_000, allow_none=True)
+    public_description = Text(max=20_000, allow_none=True)
+    location = Text(max=500, allow_none=True)
+    location_geocoded = fields.Nested(PlaceSchema, allow_none=True)
+    start_date = fields.Date(allow_none=True)
+    start_time = fields.String(validate=TIME, allow_none=True)
+    end_date = fields.Date(allow_none=True)
+    end_time = fields.String(validate=TIME, allow_none=True)
+    duration = fields.Integer(strict=True, allow_none=True, validate=validate.Range(0, 525_600))
+    deal_id = Id(allow_none=True)
+    contact_id = Id(allow_none=True)
+    company_id = Id(allow_none=True)
+    activity_type = fields.String(required=True, validate=KIND)
+    done = fields.Boolean(truthy={True}, falsy={False})
+
+
+def person(row: Row) -> Any:
+    return {"id": row["id"], "full_name": " ".join(filter(None, (row["first_name"], row["last_name"])))}
+
+
+class Activities(TenantService):
+    table, schema, noun = activities, ActivitySchema, "activity"
+    joins = (
+        Join("created_by_user", "users", "created_by_user_id", person),
+        Join("assigned_to_user", "users", "assigned_to_user_id", person),
+        Join("deal", "deals", "deal_id", ("id", "name")),
+        Join("contact", "contacts", "contact_id", person),
+        Join("company", "companies", "company_id", ("id", "name")),
+    )
+
+
+def register(app: Apex) -> None:
+    serve(app, "activities", Activities)

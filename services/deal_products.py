@@ -1,0 +1,132 @@
+"""The products of a deal: quantities, prices, discounts, taxes, and the totals that the server works out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Column, String
+
+from apex import Apex, Context, Params
+from apex.common import now, stash_before
+from apex.errors import BadRequest
+from apex.schema import Id, Text, fields, validate
+from apex.types import Row
+from hooks.transaction import transaction
+from services.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
+from services.tables import Identifier, partial_index, tenant_table, within
+from services.tenant import HookMap, TenantSchema, TenantService, serve
+
+deal_products = tenant_table(
+    "deal_products",
+    Column("quantity", Quantity, nullable=False, default=1),
+    Column("price", Money, nullable=False),
+    Column("description", String(5000)),
+    Column("discount_type", String(10), nullable=False, default="none"),
+    Column("discount_amount", Money),
+    Column("discount_percentage", Percentage),
+    Column("tax_percentage", Percentage),
+    Column("total_amount_with_tax", Money, nullable=False),
+    Column("total_amount_without_tax", Money, nullable=False),
+    Column("product_id", Identifier),
+    Column("deal_id", Identifier, nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("sku", String(100)),
+    Column("main_media_path", String(2048)),
+    within("product_id", "products"),
+    within("deal_id", "deals"),
+)
+partial_index("ix_deal_products_deal", deal_products.c.organization_id, deal_products.c.deal_id, deal_products.c.id)
+HUNDRED = Decimal(100)
+
+
+class DealProductSchema(TenantSchema):
+    create_only = ("organization_id", "deal_id")
+
+    quantity = Amount(places=4, max=Decimal(1_000_000))
+    price = Amount()
+    description = Text(max=5000, allow_none=True)
+    discount_type = fields.String(validate=validate.OneOf(["percentage", "fixed", "none"]))
+    discount_amount = Amount(allow_none=True)
+    discount_percentage = Amount(places=4, max=HUNDRED, allow_none=True)
+    tax_percentage = Amount(places=4, max=Decimal(1000), allow_none=True)
+    total_amount_with_tax = fields.Decimal(dump_only=True)
+    total_amount_without_tax = fields.Decimal(dump_only=True)
+    product_id = Id(allow_none=True)
+    deal_id = Id(required=True)
+    name = Text(max=200)
+    sku = Text(max=100, allow_none=True)
+    main_media_path = fields.String(dump_only=True)
+
+
+class DealProducts(TenantService):
+    table, schema, noun = deal_products, DealProductSchema, "deal product"
+
+
+async def take_from_product(context: Context) -> None:
+    """Before create: name, price and SKU are those of the product, unless others are given."""
+    row: Row = context.data
+    if row.get("product_id") is not None:
+        product = await context.app.service("products").get(row["product_id"])
+        row = {"name": product["name"], "sku": product["sku"], "price": Decimal(str(product["price"])), **row}
+    missing = [name for name in ("name", "price") if row.get(name) is None]
+    if missing:
+        raise _wrong(dict.fromkeys(missing, "Is required without a product_id"))
+    context.data = row
+
+
+def work_out(context: Context) -> None:
+    """Before create and patch: the totals."""
+    context.data = context.data | totals({**(context.params.before or {}), **context.data})
+
+
+def totals(row: Mapping[str, Any]) -> Row:
+    """Quantity times price, less the discount; then with the tax. Half a cent is rounded up."""
+    full = to_cents(row.get("quantity", Decimal(1)) * row["price"])
+    net = max(Decimal(0), to_cents(full - _discount(row, full)))
+    gross = to_cents(net + net * (row.get("tax_percentage") or 0) / HUNDRED)
+    if gross > LARGEST:
+        raise _wrong({"quantity": f"Makes a total of more than {LARGEST}"})
+    return {"total_amount_without_tax": net, "total_amount_with_tax": gross}
+
+
+def _discount(row: Mapping[str, Any], full: Decimal) -> Decimal:
+    kind = row.get("discount_type", "none")
+    if kind == "percentage":
+        return full * (row.get("discount_percentage") or 0) / HUNDRED
+    return row.get("discount_amount") or Decimal(0) if kind == "fixed" else Decimal(0)
+
+
+def _wrong(errors: dict[str, str]) -> BadRequest:
+    return BadRequest("Invalid deal product data", errors=errors)
+
+
+async def hold_deal(context: Context) -> None:
+    """Before create, patch and remove: who changes the products of the same deal waits until this one is stored."""
+    deal_id = (context.params.before or context.data)["deal_id"]
+    await context.app.service("deals").service.patch(deal_id, {"updated_at": now()}, Params())
+
+
+async def follow_sum(context: Context) -> None:
+    """After create, patch and remove: the deal's amount is the sum of its products, while it has any."""
+    deal_id = context.result["deal_id"]
+    query = {"deal_id": deal_id, "$select": ["total_amount_without_tax"]}
+    rest = await context.service.find({"query": query, "paginate": False})
+    if rest:
+        amount = sum(row["total_amount_without_tax"] for row in rest)
+        await context.app.service("deals").patch(deal_id, {"amount": amount})
+
+
+def register(app: Apex) -> None:
+    stash = stash_before()
+    hooks: HookMap = {
+        "around": {"create": [transaction], "patch": [transaction], "remove": [transaction]},
+        "before": {
+            "create": [take_from_product, work_out, hold_deal],
+            "patch": [stash, work_out, hold_deal],
+            "remove": [stash, hold_deal],
+        },
+        "after": {"create": [follow_sum], "patch": [follow_sum], "remove": [follow_sum]},
+    }
+    serve(app, "deal-products", DealProducts, hooks=hooks)

@@ -1,0 +1,118 @@
+"""Deals: what may be sold to whom, on its way through a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, Date, ForeignKeyConstraint, String
+
+from apex import Apex, Context
+from apex.common import now
+from apex.errors import BadRequest
+from apex.schema import Id, Text, fields, validate
+from apex.sql import Timestamp
+from hooks.rows import change_rows, rows
+from services.money import Amount, Money
+from services.tables import Identifier, tenant_table, within
+from services.tenant import PERSON, Join, TenantSchema, TenantService, serve
+
+deals = tenant_table(
+    "deals",
+    Column("name", String(200), nullable=False),
+    Column("amount", Money, nullable=False, default=0),
+    Column("currency", String(3), nullable=False, default="USD"),
+    Column("status", String(10), nullable=False, default="open"),
+    Column("pipeline_id", Identifier, nullable=False),
+    Column("pipeline_stage_id", Identifier, nullable=False),
+    Column("contact_id", Identifier),
+    Column("company_id", Identifier),
+    Column("won_date", Timestamp),
+    Column("lost_date", Timestamp),
+    Column("expected_close_date", Date),
+    within("pipeline_id", "pipelines"),
+    within("contact_id", "contacts"),
+    within("company_id", "companies"),
+    ForeignKeyConstraint(
+        ["organization_id", "pipeline_id", "pipeline_stage_id"],
+        ["pipeline_stages.organization_id", "pipeline_stages.pipeline_id", "pipeline_stages.id"],
+    ),
+)
+
+STATUSES = ("open", "won", "lost")
+LINE = (
+    "id", "quantity", "price", "description", "discount_type", "discount_amount", "discount_percentage",
+    "tax_percentage", "total_amount_with_tax", "total_amount_without_tax", "product_id", "name", "sku", "created_at",
+    "updated_at", "deleted_at", "main_media_path",
+)  # fmt: skip
+
+
+class DealSchema(TenantSchema):
+    name = Text(required=True, max=200)
+    amount = Amount()
+    currency = fields.String(validate=validate.Regexp(r"[A-Z]{3}\Z", error="Must be a currency code such as USD"))
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    pipeline_id = Id()
+    pipeline_stage_id = Id(required=True)
+    contact_id = Id(allow_none=True)
+    company_id = Id(allow_none=True)
+    won_date = fields.DateTime(dump_only=True)
+    lost_date = fields.DateTime(dump_only=True)
+    expected_close_date = fields.Date(allow_none=True)
+
+
+class Deals(TenantService):
+    table, schema, noun = deals, DealSchema, "deal"
+    joins = (
+        Join("pipelineStage", "pipeline-stages", "pipeline_stage_id", ("id", "name", "pipeline_id")),
+        Join("pipeline", "pipelines", "pipeline_id", ("id", "name")),
+        Join(
+            "company", "companies", "company_id",
+            ("id", "name", "organization_id", "created_by_user_id", "owned_by_user_id"),
+        ),
+        Join(
+            "contact", "contacts", "contact_id",
+            ("id", "first_name", "last_name", "email", "phone", "phone_country_code", "company_id", "avatar_url"),
+        ),
+        Join("owner", "users", "owned_by_user_id", (*PERSON, "email")),
+        Join("dealProducts", "deal-products", "deal_id", LINE, many=True),
+    )  # fmt: skip
+
+
+def stamp_status(context: Context) -> None:
+    """Before create and patch: a deal that is won or lost says since when."""
+
+    def stamped(row: dict[str, Any]) -> dict[str, Any]:
+        if "status" not in row:
+            return row
+        return row | {f"{status}_date": now() if row["status"] == status else None for status in ("won", "lost")}
+
+    change_rows(context, stamped)
+
+
+async def place_in_pipeline(context: Context) -> None:
+    """Before create and patch: the stage decides the pipeline. Raises BadRequest when another one is named."""
+    for row in rows(context):
+        stage_id, pipeline_id = row.get("pipeline_stage_id"), row.get("pipeline_id")
+        if stage_id is None and pipeline_id is None:
+            continue
+        stage = await context.app.service("pipeline-stages").get(stage_id) if stage_id is not None else {}
+        if pipeline_id not in (None, stage.get("pipeline_id")):
+            raise _wrong(pipeline_stage_id=f"Must be a stage of pipeline {pipeline_id}")
+        row["pipeline_id"] = stage["pipeline_id"]
+
+
+async def keep_sum(context: Context) -> None:
+    """Before patch: the amount of a deal with products is their sum."""
+    if context.params.provider and "amount" in context.data:
+        query = {"deal_id": context.id, "$limit": 1, "$select": ["id"]}
+        if await context.app.service("deal-products").find({"query": query, "paginate": False}):
+            raise _wrong(amount="Is the sum of the deal's products: change those")
+
+
+def _wrong(**errors: str) -> BadRequest:
+    return BadRequest("Invalid deal data", errors=errors)
+
+
+def register(app: Apex) -> None:
+    hooks = {"before": {"patch": [keep_sum]}}
+    serve(app, "deals", Deals, on_write=[place_in_pipeline, stamp_status], hooks=hooks)

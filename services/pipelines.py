@@ -1,0 +1,55 @@
+"""Pipelines and their stages: the way of a deal."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Integer, String, UniqueConstraint
+
+from apex import Apex
+from apex.schema import Id, Text, fields, validate
+from services.tables import Identifier, tenant_table, within
+from services.tenant import Join, TenantSchema, TenantService, serve
+
+pipelines = tenant_table(
+    "pipelines",
+    Column("name", String(200), nullable=False),
+    Column("position", Integer, nullable=False, default=0),
+)
+pipeline_stages = tenant_table(
+    "pipeline_stages",
+    Column("name", String(200), nullable=False),
+    Column("pipeline_id", Identifier, nullable=False),
+    Column("position", Integer, nullable=False, default=0),
+    within("pipeline_id", "pipelines"),
+    UniqueConstraint("organization_id", "pipeline_id", "id"),
+)
+
+Position = fields.Integer(strict=True, validate=validate.Range(0, 10_000))
+
+
+class PipelineSchema(TenantSchema):
+    name = Text(required=True, max=200)
+    position = Position
+
+
+class Pipelines(TenantService):
+    table, schema, noun = pipelines, PipelineSchema, "pipeline"
+    joins = (Join("stages", "pipeline-stages", "pipeline_id", ("id", "name", "position"), many=True),)
+    writers = "admin"
+
+
+class PipelineStageSchema(TenantSchema):
+    create_only = ("organization_id", "pipeline_id")
+
+    name = Text(required=True, max=200)
+    pipeline_id = Id(required=True)
+    position = Position
+
+
+class PipelineStages(TenantService):
+    table, schema, noun = pipeline_stages, PipelineStageSchema, "pipeline stage"
+    writers = "admin"
+
+
+def register(app: Apex) -> None:
+    serve(app, "pipelines", Pipelines)
+    serve(app, "pipeline-stages", PipelineStages)

@@ -1,0 +1,136 @@
+"""Support tickets and their messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, ForeignKey, String, UniqueConstraint, bindparam, text
+
+from apex import Apex, Context, Params
+from apex.common import now
+from apex.schema import Email, Id, Text, fields, validate
+from apex.sql import Json, Timestamp
+from hooks.transaction import transaction
+from services.tables import Identifier, partial_index, tenant_table, within
+from services.tenant import HookMap, TenantSchema, TenantService, serve
+
+support_tickets = tenant_table(
+    "support_tickets",
+    Column("inbox_channel_id", Identifier),
+    Column("channel", String(40)),
+    Column("meta_inbox_channel_email", String(254)),
+    Column("contact_id", Identifier),
+    Column("meta_contact_first_name", String(100)),
+    Column("meta_contact_last_name", String(100)),
+    Column("meta_contact_email", String(254)),
+    Column("reference_number", String(40), nullable=False),
+    Column("subject", String(500), nullable=False),
+    Column("status", String(20), nullable=False, default="open"),
+    Column("priority", String(20), nullable=False, default="medium"),
+    Column("tags", Json, nullable=False, default=list),
+    Column("assigned_user_id", Identifier, ForeignKey("users.id")),
+    Column("assigned_ai_assistant_id", Identifier),
+    Column("thread_id", String(200)),
+    Column("last_message_at", Timestamp),
+    Column("handoff_reason", String(2000)),
+    within("contact_id", "contacts"),
+    UniqueConstraint("organization_id", "reference_number"),
+)
+support_ticket_messages = tenant_table(
+    "support_ticket_messages",
+    Column("support_ticket_id", Identifier, nullable=False),
+    Column("direction", String(10), nullable=False, default="outbound"),
+    Column("body", String(20_000), nullable=False),
+    within("support_ticket_id", "support_tickets"),
+)
+m = support_ticket_messages.c
+partial_index("ix_support_ticket_messages_ticket", m.organization_id, m.support_ticket_id, m.created_at, m.id)
+
+# One row for each series of numbers: who takes the next one waits until the one before is stored.
+NEXT_NUMBER = (
+    text(
+        "INSERT INTO counters (organization_id, name, value) VALUES (:organization_id, :name, 1) "
+        "ON CONFLICT (organization_id, name) DO UPDATE SET value = counters.value + 1 RETURNING value"
+    )
+    .bindparams(bindparam("organization_id", type_=BigInteger), bindparam("name", type_=String))
+    .columns(value=BigInteger)
+)
+
+
+class SupportTicketSchema(TenantSchema):
+    inbox_channel_id = Id(allow_none=True)
+    channel = Text(max=40, allow_none=True)
+    meta_inbox_channel_email = Email(max=254, allow_none=True)
+    contact_id = Id(allow_none=True)
+    meta_contact_first_name = fields.String(dump_only=True)
+    meta_contact_last_name = fields.String(dump_only=True)
+    meta_contact_email = fields.String(dump_only=True)
+    reference_number = fields.String(dump_only=True)
+    subject = Text(required=True, max=500)
+    status = fields.String(validate=validate.OneOf(["open", "pending", "resolved", "closed"]))
+    priority = fields.String(validate=validate.OneOf(["low", "medium", "high", "urgent"]))
+    tags = fields.List(Text(max=100), validate=validate.Length(max=100))
+    assigned_user_id = Id(allow_none=True)
+    assigned_ai_assistant_id = Id(allow_none=True)
+    thread_id = Text(max=200, allow_none=True)
+    last_message_at = fields.DateTime(dump_only=True)
+    handoff_reason = Text(max=2000, allow_none=True)
+
+
+class SupportTickets(TenantService):
+    table, schema, noun = support_tickets, SupportTicketSchema, "support ticket"
+
+    async def next_reference(self, organization_id: int) -> str:
+        """``TK-2026-001``: one for each ticket of an organization, in the order in which they are stored."""
+        year = now().year
+        values = {"organization_id": organization_id, "name": f"TK-{year}"}
+        ((row),) = await self.database.execute(NEXT_NUMBER, values)
+        return f"TK-{year}-{row['value']:03}"
+
+
+class SupportTicketMessageSchema(TenantSchema):
+    create_only = ("organization_id", "support_ticket_id", "direction")
+
+    support_ticket_id = Id(required=True)
+    direction = fields.String(validate=validate.OneOf(["inbound", "outbound", "note"]))
+    body = Text(required=True, max=20_000)
+
+
+class SupportTicketMessages(TenantService):
+    table, schema, noun = support_ticket_messages, SupportTicketMessageSchema, "support ticket message"
+
+
+async def number(context: Context) -> None:
+    """Before create: the next reference number."""
+    reference = await context.service.next_reference(context.data["organization_id"])
+    context.data = {**context.data, "reference_number": reference}
+
+
+async def name_contact(context: Context) -> None:
+    """Before create and patch: the contact's name and address as they are now."""
+    if "contact_id" in context.data:
+        contact = await _contact(context)
+        meta = {f"meta_contact_{name}": contact.get(name) for name in ("first_name", "last_name", "email")}
+        context.data = {**context.data, **meta}
+
+
+async def _contact(context: Context) -> dict[str, Any]:
+    contact_id = context.data["contact_id"]
+    return {} if contact_id is None else dict(await context.app.service("contacts").get(contact_id))
+
+
+async def note_message(context: Context) -> None:
+    """After create: the ticket knows when it was last written to."""
+    message = context.result
+    tickets = context.app.service("support-tickets")
+    moments = dict.fromkeys(("last_message_at", "updated_at"), message["created_at"])
+    # Past the hooks, which refuse what only the server sets; whoever follows the ticket hears of it all the same.
+    ticket = await tickets.service.patch(message["support_ticket_id"], moments, Params())
+    tickets.emit("patched", ticket)
+
+
+def register(app: Apex) -> None:
+    hooks: HookMap = {"around": {"create": [transaction]}, "before": {"create": [number]}}
+    serve(app, "support-tickets", SupportTickets, on_write=[name_contact], hooks=hooks)
+    hooks = {"around": {"create": [transaction]}, "after": {"create": [note_message]}}
+    serve(app, "support-ticket-messages", SupportTicketMessages, hooks=hooks)

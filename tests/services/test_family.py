@@ -1,0 +1,182 @@
+"""The services beside contacts: each made, read, joined, changed and removed by a member of its organization."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.deal_products import totals
+from tests.services.crm import Crm, refused
+
+OURS = {"organization_id": 456}
+PATHS = (
+    "companies", "custom-fields", "pipelines", "pipeline-stages", "products", "deals", "deal-products", "activities",
+    "support-tickets", "support-ticket-messages",
+)  # fmt: skip
+
+
+async def make(crm: Crm, path: str, **data: Any) -> dict[str, Any]:
+    status, record = await crm.call(f"POST /{path}", OURS | data)
+    assert status == 201, str(record)
+    return dict(record)
+
+
+async def make_deal(crm: Crm, **data: Any) -> dict[str, Any]:
+    pipeline = await make(crm, "pipelines", name="Sales")
+    stage = await make(crm, "pipeline-stages", name="Proposal", pipeline_id=pipeline["id"])
+    return await make(crm, "deals", name="Big", pipeline_stage_id=stage["id"], **data)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_who_belongs_elsewhere_reaches_nothing(crm: Crm, path: str) -> None:
+    refused(await crm.call(f"GET /{path}?organization_id=456", user=791), 403)
+    refused(await crm.call(f"GET /{path}", user=789), 400, "organization_id")
+    refused(await crm.call(f"GET /{path}?organization_id=456", user=None), 401)
+
+
+async def test_a_deal_has_what_it_refers_to(crm: Crm) -> None:
+    deal = await make_deal(crm, amount="25000.00", contact_id=123, company_id=101, expected_close_date="2026-12-31")
+    assert (deal["amount"], deal["currency"], deal["status"], deal["dealProducts"]) == ("25000.00", "USD", "open", [])
+    assert deal["pipeline"]["name"] == "Sales"
+    assert deal["pipelineStage"]["pipeline_id"] == deal["pipeline_id"]
+    assert (deal["contact"]["first_name"], deal["company"]["name"], deal["owner"]["id"]) == (
+        "John",
+        "Example Corp",
+        789,
+    )
+    assert (await crm.call(f"GET /deals/{deal['id']}"))[1] == deal
+    _, page = await crm.call("GET /deals?organization_id=456&amount[$gt]=24999.99")
+    assert page["data"] == [deal]
+
+
+async def test_a_deal_is_won_or_lost_since_a_moment(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    for status, dates in (("won", (True, False)), ("lost", (False, True)), ("open", (False, False))):
+        _, changed = await crm.call(f"PATCH /deals/{deal['id']}", {"status": status})
+        assert (bool(changed["won_date"]), bool(changed["lost_date"])) == dates
+    refused(
+        await crm.call(f"PATCH /deals/{deal['id']}", {"status": "gone", "amount": "1.005"}), 400, "status", "amount"
+    )
+
+
+async def test_a_stage_is_one_of_the_deals_pipeline(crm: Crm) -> None:
+    deal, other = await make_deal(crm), await make(crm, "pipelines", name="Other")
+    for wrong in (
+        {"pipeline_id": other["id"]},
+        {"pipeline_id": other["id"], "pipeline_stage_id": deal["pipeline_stage_id"]},
+    ):
+        refused(await crm.call(f"PATCH /deals/{deal['id']}", wrong), 400, "pipeline_stage_id")
+
+
+async def test_totals_are_the_servers(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    product = await make(crm, "products", name="Seat", price=10000, sku="S-1")
+    line = await make(
+        crm, "deal-products", deal_id=deal["id"], product_id=product["id"], quantity="2", discount_type="percentage",
+        discount_percentage="10", tax_percentage="7",
+    )  # fmt: skip
+    assert (line["quantity"], line["price"], line["discount_percentage"]) == ("2", "10000.00", "10")
+    assert (line["total_amount_without_tax"], line["total_amount_with_tax"]) == ("18000.00", "19260.00")
+    _, deal = await crm.call(f"GET /deals/{deal['id']}")
+    assert (deal["amount"], [one["name"] for one in deal["dealProducts"]]) == ("18000.00", ["Seat"])
+    assert not {"deal_id", "organization_id"} & set(deal["dealProducts"][0])
+    _, line = await crm.call(f"PATCH /deal-products/{line['id']}", {"quantity": "3"})
+    assert line["total_amount_without_tax"] == "27000.00"
+    assert (await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"] == "27000.00"
+    refused(await crm.call(f"PATCH /deals/{deal['id']}", {"amount": "1.00"}), 400, "amount")
+
+
+async def test_products_that_come_at_once_all_count(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    await asyncio.gather(*(make(crm, "deal-products", deal_id=deal["id"], name="x", price="1.10") for _ in range(8)))
+    assert (await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"] == "8.80"
+
+
+amounts = st.decimals(0, 10**6, places=2)
+percentages = st.decimals(0, 100, places=4)
+
+
+@given(amounts, st.decimals(0, 1000, places=4), percentages, percentages)
+def test_a_total_is_in_cents_and_never_below_nothing(
+    price: Decimal, quantity: Decimal, discount: Decimal, tax: Decimal
+) -> None:
+    row = {"price": price, "quantity": quantity, "discount_type": "percentage", "discount_percentage": discount}
+    made = totals({**row, "tax_percentage": tax})
+    net, gross = made["total_amount_without_tax"], made["total_amount_with_tax"]
+    assert 0 <= net <= gross
+    assert net == net.quantize(Decimal("0.01"))
+    assert gross == gross.quantize(Decimal("0.01"))
+
+
+async def test_a_sku_is_taken_once_in_an_organization(crm: Crm) -> None:
+    product = await make(crm, "products", name="Seat", sku="S-1", price=999.99)
+    assert product["price"] == 999.99
+    refused(await crm.call("POST /products", OURS | {"name": "Other", "sku": "S-1"}), 409, "sku")
+    await crm.call(f"DELETE /products/{product['id']}")
+    await make(crm, "products", name="Again", sku="S-1")
+
+
+async def test_an_agenda_is_sorted_and_filtered(crm: Crm) -> None:
+    place = {"lat": 1.5, "lng": 2.5, "address": "Here"}
+    for day, time in (("2025-04-16", "09:00:00"), ("2025-04-15", "14:30:00"), ("2025-04-15", "09:00:00")):
+        call = {
+            "subject": "Call",
+            "activity_type": "call",
+            "start_date": day,
+            "start_time": time,
+            "assigned_to_user_id": 790,
+        }
+        await make(crm, "activities", **call, contact_id=123, location_geocoded=place)
+    query = "assigned_to_user_id=790&done=false&$sort[start_date]=1&$sort[start_time]=1"
+    _, page = await crm.call(f"GET /activities?organization_id=456&{query}")
+    assert [(one["start_date"], one["start_time"]) for one in page["data"]] == [
+        ("2025-04-15", "09:00:00"), ("2025-04-15", "14:30:00"), ("2025-04-16", "09:00:00"),
+    ]  # fmt: skip
+    first = page["data"][0]
+    assert first["contact"] == {"id": 123, "full_name": "John Doe"}
+    assert first["location_geocoded"] == place
+    assert first["assigned_to_user"] == {"id": 790, "full_name": "Member User"}
+    _, done = await crm.call(f"PATCH /activities/{first['id']}", {"done": True})
+    assert done["done"] is True
+
+
+async def test_tickets_are_numbered_without_a_gap(crm: Crm) -> None:
+    made = await asyncio.gather(*(make(crm, "support-tickets", subject=f"Help {n}") for n in range(12)))
+    numbers = sorted(int(ticket["reference_number"].rpartition("-")[2]) for ticket in made)
+    assert numbers == list(range(1, 13))
+    ticket = await make(crm, "support-tickets", subject="Login", contact_id=123, tags=["login"], priority="high")
+    assert ticket["reference_number"].endswith("-013")
+    assert ticket["meta_contact_email"] == "john.doe@example.com"
+    await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="We look into it")
+    assert (await crm.call(f"GET /support-tickets/{ticket['id']}"))[1]["last_message_at"]
+
+
+async def test_companies_are_searched_and_joined(crm: Crm) -> None:
+    await make(crm, "companies", name="Møller & Söhne")
+    data = OURS | {"searchTerm": "moller"}
+    status, page = await crm.call("POST /companies", data, headers={"X-Service-Method": "search"})
+    assert (status, [company["name"] for company in page["data"]]) == (200, ["Møller & Söhne"])
+    _, page = await crm.call("GET /companies?organization_id=456&fastJoinForCompanyList=true&id=101")
+    admin = {"id": 789, "first_name": "Admin", "last_name": "User"}
+    assert (page["data"][0]["creator"], page["data"][0]["owner"]) == (admin, admin)
+
+
+@pytest.mark.parametrize(("role", "allowed"), [("viewer", 0), ("member", 1), ("admin", 2), ("owner", 2)])
+async def test_a_role_allows_what_the_ones_before_it_do(crm: Crm, role: str, allowed: int) -> None:
+    memberships = crm.app.service("memberships")
+    (mine,) = await memberships.find({"query": {"user_id": 790}, "paginate": False})
+    await memberships.patch(mine["id"], {"role": role})
+    answers = [
+        await crm.call("POST /contacts", OURS | {"first_name": "Jane"}, user=790),
+        await crm.call("POST /pipelines", OURS | {"name": "Sales"}, user=790),
+    ]
+    assert [status for status, _ in answers] == [201] * allowed + [403] * (2 - allowed)
+    assert (await crm.call("GET /contacts/123", user=790))[0] == 200
+    changed = await crm.call("PATCH /contacts/123", {"last_name": "Roe"}, user=790)
+    if not allowed:
+        assert refused(changed, 403)["message"].startswith("Your role in organization 456 is viewer")
