@@ -96,8 +96,22 @@ class ContactSchema(TenantSchema):
             raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
+class ContactRecord(ContactSchema):
+    """A contact as calls inside the process may write it: with its id in another system, and which system that is."""
+
+    crm_id = Text(max=200, allow_none=True)
+    crm_source = Text(max=100, allow_none=True)
+
+    @validates_schema
+    def check_crm(self, data: dict[str, Any], **_: Any) -> None:
+        given = {name for name in ("crm_id", "crm_source") if data.get(name) is not None}
+        if len(given) == 1:
+            missing = {"crm_id", "crm_source"} - given
+            raise ValidationError(f"Must be given together with {given.pop()}", missing.pop())
+
+
 class Contacts(Searchable):
-    table, schema, noun = contacts, ContactSchema, "contact"
+    table, schema, record, noun = contacts, ContactSchema, ContactRecord, "contact"
     merge = ("custom_fields_by_name",)
     private = (
         "uuid", "crm_id", "crm_source", "last_task_run", "total_tasks_run", "first_name_form", "last_name_form",

@@ -11,7 +11,7 @@ from sqlalchemy import ForeignKeyConstraint, Table
 
 from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
 from apex.coerce import boolean
-from apex.common import populate
+from apex.common import iff, is_provider, populate
 from apex.hooks import Hook
 from apex.schema import Id, fields
 from hooks.ownership import refers_within, stamp_owner
@@ -59,11 +59,13 @@ class Join:
 class TenantService(SQLService):
     """A service whose rows belong to organizations. Class attributes declare it; ``serve`` registers it.
 
+    ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
     there is none, ``writers`` is the least role that may change records.
     """
 
     schema: ClassVar[type[Schema]]
+    record: ClassVar[type[Schema] | None] = None
     noun: ClassVar[str]
     joins: ClassVar[Sequence[Join]] = ()
     join_filter: ClassVar[str | None] = None
@@ -98,6 +100,7 @@ def serve(
     sealed = tenant_hooks(
         service.schema,
         f"Invalid {service.noun} data",
+        record=service.record,
         custom=custom,
         references=_references(service.table),
         checks=checks,
@@ -113,6 +116,7 @@ def tenant_hooks(
     schema: type[Schema],
     message: str,
     *,
+    record: type[Schema] | None = None,
     custom: Mapping[str, type[Schema]] | None = None,
     references: Mapping[str, tuple[str, str]] | None = None,
     checks: Sequence[Hook] = (),
@@ -121,15 +125,14 @@ def tenant_hooks(
 ) -> dict[str, Any]:
     """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
 
-    ``message`` heads validation errors, ``custom`` names the schemas of custom methods, ``references`` the fields
-    that point to records of the same organization, ``checks`` further hooks that look at the request alone,
-    ``on_write`` hooks of its own before create and patch.
+    ``message`` heads validation errors, ``record`` is the schema of calls inside the process, ``custom`` names the
+    schemas of custom methods, ``references`` the fields that point to records of the same organization, ``checks``
+    further hooks that look at the request alone, ``on_write`` hooks of its own before create and patch.
     """
-    schemas = {"create": schema, "patch": schema, **(custom or {})}
     refers = refers_within(message, **{"owned_by_user_id": MEMBER, **(references or {})})
     sealed = [
-        authenticate("jwt", entity=False), one_or_many, validate_query, validate_data(schemas, message), *checks,
-        name_organization, membership, tenancy, soft_delete,
+        authenticate("jwt", entity=False), one_or_many, validate_query, _validate(schema, record, message, custom),
+        *checks, name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
     before = {
         "all": sealed,
@@ -141,6 +144,17 @@ def tenant_hooks(
     for method in ("create", "patch", "remove"):
         later.setdefault(method, []).append(select_for_caller)
     return {"before": before, "after": later, "error": {"all": [forbid_foreign]}}
+
+
+def _validate(
+    schema: type[Schema], record: type[Schema] | None, message: str, custom: Mapping[str, type[Schema]] | None
+) -> Hook:
+    """What a caller outside may write, or what a call inside the process may."""
+    outside = validate_data({"create": schema, "patch": schema, **(custom or {})}, message)
+    if record is None:
+        return outside
+    inside = validate_data({"create": record, "patch": record, **(custom or {})}, message)
+    return iff(is_provider("external"), outside).else_(inside)
 
 
 def _populate(join: Join, asked: str | None) -> Hook:

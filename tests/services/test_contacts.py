@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from apex.errors import BadRequest
+from apex.testing import raises
 from services import contacts
 from tests.services.crm import JANE, LIST, Crm, refused
 
@@ -139,3 +141,23 @@ async def test_both_forms_of_a_name_are_stored_for_search(crm: Crm) -> None:
     await crm.create(first_name="José", last_name="Álvarez")
     row = (await crm.rows(contacts.contacts))[-1]
     assert row["name_search"] == "\njose\nalvarez\njose alvarez\n"
+
+
+CRM = {"crm_id": "SF-1", "crm_source": "salesforce"}
+
+
+async def test_calls_inside_store_the_id_in_another_system_and_callers_do_not(crm: Crm) -> None:
+    contacts = crm.app.service("contacts")
+    stored = (await contacts.create(JANE | CRM))["id"]
+    await contacts.patch(124, CRM | {"crm_id": "SF-2"})
+    rows = {row["id"]: (row["crm_source"], row["crm_id"]) for row in await crm.rows()}
+    assert (rows[stored], rows[124]) == (("salesforce", "SF-1"), ("salesforce", "SF-2"))
+    for request in ("POST /contacts", "PATCH /contacts/123"):
+        refused(await crm.call(request, (JANE if request.startswith("POST") else {}) | CRM), 400, *CRM)
+
+
+@pytest.mark.parametrize(("given", "missing"), [("crm_id", "crm_source"), ("crm_source", "crm_id")])
+async def test_the_id_in_another_system_needs_the_system(crm: Crm, given: str, missing: str) -> None:
+    with raises(BadRequest, "Invalid contact data") as raised:
+        await crm.app.service("contacts").create(JANE | {given: "x"})
+    assert raised.error.errors == {missing: f"Must be given together with {given}"}
