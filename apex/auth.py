@@ -27,8 +27,8 @@ _SCHEMES = ("bearer", "jwt")
 class Strategy(Protocol):
     """One way to prove who one is."""
 
-    def verify(self, authentication: Mapping[str, Any]) -> Result:
-        """What the proof alone tells, without asking any service. Raises NotAuthenticated or BadRequest."""
+    async def verify(self, authentication: Mapping[str, Any]) -> Result:
+        """What the proof tells, without the entity. Raises NotAuthenticated or BadRequest."""
         ...
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
@@ -94,16 +94,24 @@ class AuthenticationService(Service):
         """The result of the named strategy. Raises NotAuthenticated when it is not one of those allowed."""
         return await self._strategy(authentication, allowed).authenticate(authentication, params)
 
-    def verify(self, authentication: Any, *allowed: str) -> Result:
-        """Like ``authenticate``, from the proof alone: no service is asked, so the entity is not there."""
-        return self._strategy(authentication, allowed).verify(authentication)
+    async def verify(self, authentication: Any, *allowed: str) -> Result:
+        """Like ``authenticate``, from the proof alone: the entity is not there."""
+        return await self._strategy(authentication, allowed).verify(authentication)
+
+    async def user_of(self, subject: Any) -> Result:
+        """The entity of a proof, without its password. Raises NotAuthenticated when it is gone."""
+        try:
+            user = await self.users.get(subject)
+        except NotFound:
+            raise NotAuthenticated("The user of this token no longer exists") from None
+        return {name: value for name, value in user.items() if name != self.password_field}
 
     async def create(self, data: Any, params: Params) -> Result:
         if isinstance(data, list):
             raise BadRequest("The data must be an object with a strategy")
         result = await self.authenticate(data, params, *self.settings.get("authStrategies", ()))
-        if "accessToken" in result:
-            return result
+        if "payload" in result["authentication"]:
+            return result  # The proof is good for more calls: there is no need of a token.
         token, payload = self.tokens.create(result[self.entity or "user"]["id"], params.payload)
         authentication = {**result.pop("authentication"), "payload": payload}
         return {"accessToken": token, "authentication": authentication, **result}
@@ -111,6 +119,8 @@ class AuthenticationService(Service):
     async def remove(self, id: Any, params: Params) -> Result:
         authentication = params.authentication
         result = await self.authenticate(authentication, params, *self.settings.get("authStrategies", ()))
+        if "accessToken" not in result:
+            raise BadRequest("Only a login can be logged out")
         if id is not None and id != result.get("accessToken"):
             raise NotAuthenticated("Invalid access token")
         await self.revoke(result["authentication"]["payload"], params.connection)
@@ -152,7 +162,7 @@ class JWTStrategy:
     def __init__(self, service: AuthenticationService) -> None:
         self.service = service
 
-    def verify(self, authentication: Mapping[str, Any]) -> Result:
+    async def verify(self, authentication: Mapping[str, Any]) -> Result:
         token = authentication.get("accessToken")
         if not token:
             raise NotAuthenticated("No access token")
@@ -163,14 +173,9 @@ class JWTStrategy:
         return {"accessToken": token, "authentication": proof}
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
-        result = self.verify(authentication)
-        service, entity = self.service, self.service.entity
-        if entity is not None:
-            try:
-                user = await service.users.get(result["authentication"]["payload"]["sub"])
-            except NotFound:
-                raise NotAuthenticated("The user of this token no longer exists") from None
-            result[entity] = {name: value for name, value in user.items() if name != service.password_field}
+        result = await self.verify(authentication)
+        if self.service.entity is not None:
+            result[self.service.entity] = await self.service.user_of(result["authentication"]["payload"]["sub"])
         return result
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
@@ -192,7 +197,7 @@ class LocalStrategy:
         self.username: str = service.settings.get("local", {}).get("usernameField", "email")
         self.password = service.password_field
 
-    def verify(self, authentication: Mapping[str, Any]) -> Result:
+    async def verify(self, authentication: Mapping[str, Any]) -> Result:
         raise NotAuthenticated("Invalid login")
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
@@ -236,7 +241,7 @@ def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], A
     """A before hook: callers from outside must be authenticated by one of the strategies.
 
     It sets ``params.authentication`` (with the token's ``payload``) and the entity, ``params.user``. With
-    ``entity=False`` the proof alone is checked and no service is asked, so that what is wrong with the rest of the
+    ``entity=False`` the proof alone is checked and the entity is not read, so that what is wrong with the rest of the
     request can be said before any work is done.
     """
     if not strategies:
@@ -264,4 +269,4 @@ def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], A
 async def _proven(service: AuthenticationService, params: Params, strategies: tuple[str, ...], entity: bool) -> Result:
     if entity:
         return await service.authenticate(params.authentication, params, *strategies)
-    return service.verify(params.authentication, *strategies)
+    return await service.verify(params.authentication, *strategies)

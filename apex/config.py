@@ -73,6 +73,11 @@ class SocketOptions(Schema):
     maxBacklog = fields.Integer(validate=validate.Range(min=1))
 
 
+class RateLimit(Schema):
+    requests = fields.Integer(load_default=1000, validate=validate.Range(min=1))
+    window = fields.Integer(load_default=3600, validate=validate.Range(min=1))
+
+
 class Config(Schema):
     """What the framework reads. An application with keys of its own extends this class."""
 
@@ -86,6 +91,7 @@ class Config(Schema):
     sockets = fields.Nested(SocketOptions, load_default=dict)
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
     paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})
+    rateLimit = fields.Nested(RateLimit, load_default=lambda: RateLimit().load({}))
     authentication = fields.Nested(Authentication)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from apex.encoding import decode, encode
-from apex.errors import Conflict, GeneralError, Unavailable
+from apex.errors import Conflict, Forbidden, GeneralError, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
+from apex.tenant import SETTING, reach
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -30,6 +31,9 @@ QUEUE = 1_000
 STATEMENT_SECONDS = 30
 ANSWER_SECONDS = STATEMENT_SECONDS + 5
 ATTEMPTS = 3
+
+REACH = f"SELECT set_config('{SETTING}', %(reach)s, true)"
+GRANT = "run 'apex migrate', and grant the role to the user"
 
 _KINDS: dict[type[psycopg.Error], Kind] = {
     errors.UniqueViolation: "unique",
@@ -45,55 +49,62 @@ class PostgresExecutor:
     """Runs statements on a pool of connections; see ``apex.executor.Executor``.
 
     A statement that crosses another one (serialization failure, deadlock) is tried three times; one that only reads
-    is tried again on another connection when its own is lost.
+    is tried again on another connection when its own is lost. With a ``role`` statements run as that role, and each
+    transaction knows the ``reach`` of the call it belongs to.
     """
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, size: int = POOL_SIZE) -> None:
-        self.url, self.size = url, size
-        self.pool = _pool(url, size)
-        self._held: ContextVar[Sequence[Connection]] = ContextVar("held", default=())
+    def __init__(self, url: str, size: int = POOL_SIZE, role: str | None = None) -> None:
+        self.url, self.size, self.role = url, size, role
+        self.pool = _pool(url, size, role)
+        self._run = _execute if role is None else _execute_within_reach
+        self._held: ContextVar[_Unit | None] = ContextVar("held", default=None)
 
     async def open(self) -> None:
-        """Raises Unavailable when the server does not answer."""
+        """Raises Unavailable when the server does not answer, or does not let its user act as the role."""
         try:
             probe = await psycopg.AsyncConnection.connect(self.url, connect_timeout=POOL_SECONDS)
-            await probe.close()
+            async with probe:
+                if self.role is not None:
+                    await probe.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+        except (errors.InvalidParameterValue, errors.InsufficientPrivilege):
+            raise Unavailable(f"The database does not let its user act as '{self.role}': {GRANT}") from None
         except psycopg.Error as error:
             log.debug("connecting failed", exc_info=error)
             raise Unavailable(f"The database {_address(self.url)} cannot be reached") from None
-        self.pool = _pool(self.url, self.size)
+        self.pool = _pool(self.url, self.size, self.role)
         await self.pool.open()
 
     async def close(self) -> None:
         await self.pool.close()
 
     async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples:
-        if held := self._held.get():
+        unit = self._held.get()
+        if unit is not None and unit.open:
             with _translating():
-                return await _execute(held[0], text, values)
+                return await unit.execute(text, values)
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
                 try:
-                    return await _execute(connection, text, values)
+                    return await self._run(connection, text, values)
                 except psycopg.Error as error:
                     if not isinstance(error, _CROSSED) and (writes or not connection.closed):
                         raise _translated(error) from None
         async with self._connection() as connection:
             with _translating():
-                return await _execute(connection, text, values)
+                return await self._run(connection, text, values)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """One unit of work; inside another one it is part of that."""
-        if self._held.get():
+        outer = self._held.get()
+        if outer is not None and outer.open:
             yield
             return
         async with self._connection() as connection:
-            # Emptied at the end: a task that was started inside and outlives the unit works for itself from then on.
-            held = [connection]
-            token = self._held.set(held)
+            unit = _Unit(connection, self.role is not None)
+            token = self._held.set(unit)
             try:
                 with _translating():
                     async with connection.transaction():
@@ -101,7 +112,7 @@ class PostgresExecutor:
                         if connection.info.transaction_status == TransactionStatus.INERROR:
                             raise GeneralError(FAILED_UNIT)
             finally:
-                held.clear()
+                unit.open = False
                 self._held.reset(token)
 
     @asynccontextmanager
@@ -120,7 +131,24 @@ class PostgresExecutor:
                 await self.pool.check()
 
 
-def _pool(url: str, size: int) -> AsyncConnectionPool[Connection]:
+class _Unit:
+    """A unit of work on a connection. A task that was started inside and outlives it works for itself from then on."""
+
+    def __init__(self, connection: Connection, sealed: bool) -> None:
+        self.connection, self.sealed = connection, sealed
+        self.open = True
+        self._reach: str | None = None
+        self._turn = asyncio.Lock()
+
+    async def execute(self, text: str, values: Values) -> Tuples:
+        async with self._turn:
+            if self.sealed and self._reach != reach():
+                await _execute(self.connection, REACH, {"reach": reach()})
+                self._reach = reach()
+            return await _execute(self.connection, text, values)
+
+
+def _pool(url: str, size: int, role: str | None) -> AsyncConnectionPool[Connection]:
     return AsyncConnectionPool(
         url,
         min_size=min(2, size),
@@ -129,8 +157,15 @@ def _pool(url: str, size: int) -> AsyncConnectionPool[Connection]:
         timeout=POOL_SECONDS,
         open=False,
         configure=_configure,
-        kwargs={"autocommit": True, "options": f"-c timezone=UTC -c jit=off -c statement_timeout={STATEMENT_SECONDS}s"},
+        kwargs={"autocommit": True, "options": _options(role)},
     )
+
+
+def _options(role: str | None) -> str:
+    settings = {"timezone": "UTC", "jit": "off", "statement_timeout": f"{STATEMENT_SECONDS}s"}
+    if role is not None:
+        settings["role"] = role
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
 
 async def _configure(connection: Connection) -> None:
@@ -139,10 +174,28 @@ async def _configure(connection: Connection) -> None:
 
 
 async def _execute(connection: Connection, text: str, values: Values) -> Tuples:
+    async with _answering(connection):
+        return await _rows(await connection.execute(text.encode(), values, prepare=True))
+
+
+async def _execute_within_reach(connection: Connection, text: str, values: Values) -> Tuples:
+    """The reach and the statement in one round trip, which is their transaction."""
+    async with _answering(connection):
+        async with connection.pipeline():
+            await connection.execute(REACH.encode(), {"reach": reach()}, prepare=True)
+            cursor = await connection.execute(text.encode(), values, prepare=True)
+        return await _rows(cursor)
+
+
+async def _rows(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> Tuples:
+    return await cursor.fetchall() if cursor.description else ()
+
+
+@asynccontextmanager
+async def _answering(connection: Connection) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            cursor = await connection.execute(text.encode(), values, prepare=True)
-            return await cursor.fetchall() if cursor.description else ()
+            yield
     except TimeoutError:
         # The server would have ended the statement by now: the network is silent.
         await connection.close()
@@ -164,6 +217,9 @@ def _translated(error: psycopg.Error) -> Exception:
         return Violation(kind, error.diag.constraint_name, (column,) if column else ())
     if isinstance(error, psycopg.DataError):
         return Violation("data")
+    if isinstance(error, errors.InsufficientPrivilege):
+        log.error("PostgreSQL held a statement back", exc_info=error)
+        return Forbidden("The record is outside of what you may touch")
     if isinstance(error, _CROSSED):
         return Conflict("The record was changed by others at the same time: try again")
     log.error("PostgreSQL refused a statement: %s", error.sqlstate, exc_info=error)

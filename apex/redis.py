@@ -24,6 +24,7 @@ from apex.encoding import decode, encode
 
 CONNECT_SECONDS = 2
 SILENCE_SECONDS = 10
+CLOSE_SECONDS = 1
 DOWN_SYNC_SECONDS = 5
 LONGEST_PAUSE = 2.0
 QUEUE = 10_000
@@ -85,6 +86,8 @@ class RedisBus(Bus):
         self._tasks += [asyncio.create_task(self._receive()), asyncio.create_task(self._deliver())]
 
     async def close(self) -> None:
+        """Sends what waits, if Redis takes it soon."""
+        await asyncio.wait([asyncio.ensure_future(self._waiting.join())], timeout=CLOSE_SECONDS)
         await super().close()
         self.stats.connected = False
         await self._redis.aclose()
@@ -99,12 +102,15 @@ class RedisBus(Bus):
             batch = [await self._waiting.get()]
             while not self._waiting.empty() and len(batch) < BATCH:
                 batch.append(self._waiting.get_nowait())
+            taken = len(batch)
             pause = _Pause()
             while batch and not await self._published(batch):
                 await pause.wait()
                 young = [one for one in batch if time.monotonic() - one[0] < YOUNG_SECONDS]
                 self.stats.dropped += len(batch) - len(young)
                 batch = young
+            for _ in range(taken):
+                self._waiting.task_done()
 
     async def _published(self, batch: list[tuple[float, bytes]]) -> bool:
         try:

@@ -14,6 +14,7 @@ from apex.emitter import Emitter
 from apex.encoding import RawJSON
 from apex.events import Publisher, Publishers, message_of
 from apex.hooks import Chain, HookStore, compose
+from apex.tenant import NOBODY, reaching
 from apex.types import STANDARD, Id
 
 if TYPE_CHECKING:
@@ -88,7 +89,11 @@ class BoundService(Emitter):
             raise AttributeError(f"Method {method} of '{self.path}' is not hooked: list it in the service's methods")
         # Hooks write into the params and the scope: a call made with another one's params gets its own.
         context = Context(self.app, self, method, id=id, data=data, params=Params(params), event=EVENTS.get(method))
-        await chain(context)
+        if context.params.provider:
+            with reaching(NOBODY):
+                await chain(context)
+        else:
+            await chain(context)
         if context.event is not None and context.event not in self.options.events:
             after_commit(partial(self._announce, context, context.event))
         return context

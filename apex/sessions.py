@@ -12,6 +12,7 @@ from apex.app import Apex
 from apex.channels import Connection
 from apex.context import Context
 from apex.emitter import Emitter
+from apex.errors import NotAuthenticated
 
 if TYPE_CHECKING:
     from apex.auth import AuthenticationService
@@ -21,12 +22,12 @@ CHUNK = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login on a connection; ``timer`` disconnects it when the token expires."""
+    """A login on a connection, with a token or another proof; ``timer`` disconnects it when the token expires."""
 
-    jti: str
+    jti: str | None
     subject: str
-    token: str
-    timer: asyncio.TimerHandle
+    token: str | None
+    timer: asyncio.TimerHandle | None
 
 
 class Sessions:
@@ -51,6 +52,7 @@ class Sessions:
             _listen(self.service.users, "removed", self._user_removed)
         app.bus.on("revoked", self._revoked_elsewhere)
         app.bus.on("signed-out", self._end_user)
+        app.bus.on("key-ended", self._end_key)
         app.bus.on_sync(self._check)
 
     def end_token(self, jti: str, spare: Connection | None = None) -> None:
@@ -62,22 +64,31 @@ class Sessions:
         self._end_user(user_id)
         self.app.bus.send("signed-out", user_id)
 
+    def end_key(self, key_id: Any) -> None:
+        """Disconnects who logged in with an API key, in all processes."""
+        self._end_key(key_id)
+        self.app.bus.send("key-ended", key_id)
+
     def _logged_in(self, result: Mapping[str, Any], context: Context) -> None:
         params, entity = context.params, self.service.entity
         if params.connection is not None:
             self._close(params.connection)
-            self._open(params.connection, result)
+            self._open(params.connection, result, context.data)
             if entity is not None:
                 params.connection[entity] = result[entity]
         if params.provider:
             self.app.emit("login", result, params, context)
 
-    def _open(self, connection: Connection, result: Mapping[str, Any]) -> None:
-        claims, token = result["authentication"]["payload"], result["accessToken"]
-        connection.authentication = {"strategy": "jwt", "accessToken": token}
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(max(0, claims["exp"] - time.time()), self.app.emit, "disconnect", connection)
-        self.open[connection] = Session(claims["jti"], claims["sub"], token, timer)
+    def _open(self, connection: Connection, result: Mapping[str, Any], proof: Mapping[str, Any]) -> None:
+        claims, token = result["authentication"]["payload"], result.get("accessToken")
+        timer = None
+        if token is None:
+            connection.authentication = {**proof, "key_id": result["authentication"].get("key_id")}
+        else:
+            connection.authentication = {"strategy": "jwt", "accessToken": token}
+            left = max(0, claims["exp"] - time.time())
+            timer = asyncio.get_running_loop().call_later(left, self.app.emit, "disconnect", connection)
+        self.open[connection] = Session(claims.get("jti"), claims["sub"], token, timer)
 
     def _logged_out(self, result: Mapping[str, Any], context: Context) -> None:
         params = context.params
@@ -91,7 +102,7 @@ class Sessions:
 
     def _close(self, connection: Connection) -> None:
         session = self.open.pop(connection, None)
-        if session is not None:
+        if session is not None and session.timer is not None:
             session.timer.cancel()
 
     def _disconnected(self, connection: Connection) -> None:
@@ -110,6 +121,9 @@ class Sessions:
     def _end_user(self, user_id: Any) -> None:
         self._end(lambda connection, session: session.subject == str(user_id))
 
+    def _end_key(self, key_id: Any) -> None:
+        self._end(lambda connection, session: connection.authentication.get("key_id") == key_id)
+
     def _revoked_elsewhere(self, message: Mapping[str, Any]) -> None:
         self.service.revoked[message["jti"]] = message["exp"]
         self.end_token(message["jti"])
@@ -123,11 +137,21 @@ class Sessions:
         """Ends what should have ended, had every message come."""
         await self.service.load_revoked()
         self._end(lambda connection, session: session.jti in self.service.revoked)
+        for connection, session in list(self.open.items()):
+            if session.token is None:
+                await self._check_proof(connection)
         if self.service.entity is not None:
             for ids in self._users():
                 there = await self.service.users.find({"query": {"id": {"$in": ids}}, "paginate": False})
                 gone = {str(id) for id in ids} - {str(user["id"]) for user in there}
                 self._end(lambda connection, session, gone=gone: session.subject in gone)  # type: ignore[misc]
+
+    async def _check_proof(self, connection: Connection) -> None:
+        proof = connection.authentication
+        try:
+            await self.service.verify(proof, proof["strategy"])
+        except NotAuthenticated:
+            self.app.emit("disconnect", connection)
 
     def _users(self) -> Iterator[list[Any]]:
         entity = self.service.entity or ""

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, bus, database, load_config, rest, sockets
+from apex.rates import rates
+from apex.tenant import ROLE
 from services import (
     activities,
+    api_keys,
     authentication,
     companies,
     console,
@@ -28,16 +31,17 @@ __all__ = ["CONFIG", "create_app", "metadata"]
 
 CONFIG = Path(__file__).parent.parent / "config"
 SERVICES = (
-    users, authentication, organizations, custom_fields, companies, contacts, pipelines, products, deals, deal_products,
-    activities, support_tickets,
+    users, authentication, organizations, api_keys, custom_fields, companies, contacts, pipelines, products, deals,
+    deal_products, activities, support_tickets,
 )  # fmt: skip
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     """The app for a configuration, by default that of the ``config`` folder and the environment."""
     app = Apex(load_config(CONFIG) if config is None else config)
-    app.configure(database(app.get("database")))
+    app.configure(database(app.get("database"), role=ROLE))
     app.configure(bus)
+    app.configure(rates)
     app.configure(lambda app: rest(app, routes=console.routes()))
     app.configure(sockets)
     for service in SERVICES:

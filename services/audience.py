@@ -8,6 +8,7 @@ from typing import Any
 
 from apex import Apex, Connection, Context
 from apex.channels import Channel
+from apex.tenant import EVERYONE, reaching
 
 Row = Mapping[str, Any]
 
@@ -36,10 +37,11 @@ class Audience:
         app.bus.on_sync(self.check)
 
     async def admit(self, context: Context) -> None:
-        """After a login over a socket: the connection joins the channels of its user."""
+        """After a login over a socket: the connection joins the channels of its user, or that of its API key."""
         connection: Connection | None = context.params.connection
         if connection is not None:
             connection.user = context.result["user"]
+            connection.organization = context.result["authentication"].get("organization_id")
             await self._seat([connection])
 
     def change(self, row: Row, begins: bool) -> None:
@@ -56,7 +58,8 @@ class Audience:
         self.changes += 1
         channel = self.app.channel(channel_of(organization))
         if begins:
-            channel.join(*(one for one in self.app.events.connections if one.user and one.user["id"] == user))
+            theirs = (one for one in self.app.events.connections if one.user and one.user["id"] == user)
+            channel.join(*(one for one in theirs if _may_hear(one, organization)))
         else:
             channel.leave(lambda one: one.user is not None and one.user["id"] == user)
 
@@ -67,7 +70,8 @@ class Audience:
             seen = self.changes
             organizations = await self._organizations({connection.user["id"] for connection in connections})
         for connection in connections:
-            wanted = {channel_of(organization) for organization in organizations[(connection.user or {}).get("id")]}
+            theirs = organizations[(connection.user or {}).get("id")]
+            wanted = {channel_of(organization) for organization in theirs if _may_hear(connection, organization)}
             for name in connection.channels - wanted:
                 self.app.channel(name).leave(connection)
             for name in wanted:
@@ -76,6 +80,13 @@ class Audience:
     async def _organizations(self, users: set[Any]) -> Mapping[Any, set[int]]:
         organizations: dict[Any, set[int]] = defaultdict(set)
         query = {"user_id": {"$in": sorted(users)}}
-        for row in await self.app.service("memberships").find({"query": query, "paginate": False}):
+        with reaching(EVERYONE):
+            rows = await self.app.service("memberships").find({"query": query, "paginate": False})
+        for row in rows:
             organizations[row["user_id"]].add(row["organization_id"])
         return organizations
+
+
+def _may_hear(connection: Connection, organization: int) -> bool:
+    """Of the organizations of its user, all, or with an API key that of the key."""
+    return connection.organization in (None, organization)

@@ -10,11 +10,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from apex import Apex, Params
+from apex.keys import hashed
 from apex.types import Row
 from hooks.search_forms import normalise
 from services.tables import metadata
 
 PASSWORD = "apex-demo"
+KEY = "apex_000000000456_only-for-the-demo-never-for-production-0123"
 LARGE = 458
 CHUNK = 2_000
 
@@ -117,6 +119,12 @@ def _records(password: str) -> dict[str, list[Row]]:
             {"organization_id": 456, "user_id": 789, "role": "admin", **_times()},
             {"organization_id": 456, "user_id": 790, "role": "member", **_times()},
             {"organization_id": 457, "user_id": 791, "role": "admin", **_times()},
+        ],
+        "api-keys": [
+            {
+                "organization_id": 456, "user_id": 789, "name": "Demo", "prefix": KEY[:17], "hash": hashed(KEY),
+                "created_by_user_id": 789, **_times(),
+            },
         ],
         "companies": [
             _company(101, 456, 789, "Example Corp"),

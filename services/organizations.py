@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from apex import Apex, Context, SQLService, authenticate, validate_query
+from apex.tenant import confine
+from hooks.rate_limit import limit_rate, tell_rate
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import membership
 from hooks.timestamps import timestamps
@@ -14,20 +16,29 @@ from services.users import end_memberships
 class Organizations(SQLService):
     table = organizations
     methods = ("find", "get")
-    private = ("uuid", "deleted_at")
+    private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret")
 
 
 def only_mine(context: Context) -> None:
     """Before all methods: the organizations of the caller are the scope."""
     if context.params.provider:
-        context.params.scope["id"] = sorted(context.params.memberships)
+        mine = context.params.scope["id"] = sorted(context.params.memberships)
+        confine(mine)
 
 
 def register(app: Apex) -> None:
-    sealed = [authenticate("jwt", entity=False), validate_query, membership, only_mine, soft_delete]
+    sealed = [
+        authenticate("jwt", "api-key", entity=False),
+        limit_rate,
+        validate_query,
+        membership,
+        only_mine,
+        soft_delete,
+    ]
     hooks = {
         "around": {"remove": [transaction]},
         "before": {"all": sealed, "create": [timestamps], "patch": [timestamps]},
         "after": {"remove": [end_memberships("organization_id")]},
+        "error": {"all": [tell_rate]},
     }
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)

@@ -64,6 +64,9 @@ organizations = Table(
     Column("name", String(200), nullable=False),
     Column("subscription_status", String(40), nullable=False, default="active"),
     *times(),
+    Column("rate_limit", Integer),
+    Column("rate_window", Integer),
+    Column("webhook_secret", String(200)),
     sqlite_autoincrement=True,
 )
 

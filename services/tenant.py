@@ -15,9 +15,10 @@ from apex.common import iff, is_provider, populate
 from apex.hooks import Hook
 from apex.schema import Id, fields
 from hooks.ownership import refers_within, stamp_owner
+from hooks.rate_limit import limit_rate, tell_rate
 from hooks.selection import keep_whole, select_for_caller
 from hooks.soft_delete import soft_delete
-from hooks.tenancy import forbid_foreign, membership, name_organization, one_or_many, tenancy
+from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, one_or_many, tenancy
 from hooks.timestamps import timestamps
 from services.audience import to_organization
 
@@ -61,7 +62,7 @@ class TenantService(SQLService):
 
     ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
-    there is none, ``writers`` is the least role that may change records.
+    there is none, ``readers`` is the least role that may see records, ``writers`` that may change them.
     """
 
     schema: ClassVar[type[Schema]]
@@ -69,6 +70,7 @@ class TenantService(SQLService):
     noun: ClassVar[str]
     joins: ClassVar[Sequence[Join]] = ()
     join_filter: ClassVar[str | None] = None
+    readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
@@ -109,7 +111,8 @@ def serve(
     )
     app.use(path, service(paginate=app.get("paginate")), hooks=sealed)
     app.service(path).hooks({kind: by_method for kind, by_method in own.items() if kind != "after"})
-    app.service(path).publish(to_organization)
+    if service.readers == "viewer":
+        app.service(path).publish(to_organization)
 
 
 def tenant_hooks(
@@ -131,8 +134,8 @@ def tenant_hooks(
     """
     refers = refers_within(message, **{"owned_by_user_id": MEMBER, **(references or {})})
     sealed = [
-        authenticate("jwt", entity=False), one_or_many, validate_query, _validate(schema, record, message, custom),
-        *checks, name_organization, membership, tenancy, soft_delete,
+        authenticate("jwt", "api-key", entity=False), limit_rate, fill_organization, one_or_many, validate_query,
+        _validate(schema, record, message, custom), *checks, name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
     before = {
         "all": sealed,
@@ -143,7 +146,7 @@ def tenant_hooks(
     later = {method: list(hooks) for method, hooks in (after or {}).items()}
     for method in ("create", "patch", "remove"):
         later.setdefault(method, []).append(select_for_caller)
-    return {"before": before, "after": later, "error": {"all": [forbid_foreign]}}
+    return {"before": before, "after": later, "error": {"all": [forbid_foreign, tell_rate]}}
 
 
 def _validate(

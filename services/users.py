@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, select
 from apex import Apex, Context, Schema, SQLService, validate_data
 from apex.hooks import Hook
 from apex.schema import Email, Text, fields, validate
+from apex.tenant import EVERYONE, reaching
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import ROLES
 from hooks.timestamps import timestamps
@@ -53,7 +54,8 @@ class Memberships(SQLService):
 
     async def of_user(self, user_id: int) -> dict[int, str] | None:
         """The user's role by organization; None when there is no such user any more."""
-        rows = await self.database.fetch(self._of_user, {"user_id": user_id})
+        with reaching(EVERYONE):
+            rows = await self.database.fetch(self._of_user, {"user_id": user_id})
         if not rows:
             return None
         return {row["organization_id"]: row["role"] for row in rows if row["organization_id"] is not None}

@@ -67,10 +67,18 @@ def log_in(url: str, password: str, email: str = "ann@example.com") -> Response:
 def test_help_lists_the_commands_of_framework_and_application() -> None:
     done = process("--help")
     assert done.returncode == 0
-    assert re.findall(r"^  ([a-z]+)  ", done.stdout, re.M) == ["demo", "migrate", "serve", "token", "user"]
+    assert re.findall(r"^  ([a-z]+)  ", done.stdout, re.M) == [
+        "demo",
+        "key",
+        "migrate",
+        "organization",
+        "serve",
+        "token",
+        "user",
+    ]
 
 
-@pytest.mark.parametrize("command", ["demo", "migrate", "serve", "token", "user"])
+@pytest.mark.parametrize("command", ["demo", "key", "migrate", "organization", "serve", "token", "user"])
 def test_every_command_has_help(apex: Command, command: str) -> None:
     done = apex(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -125,14 +125,19 @@ class Clauses:
         return listed if sign == "$in" else or_(not_(listed), empty)
 
     def _contains(self, compare: Compare, target: Column[Any], term: Any) -> ColumnElement[bool]:
-        if self._is_indexed(compare):
-            index = self.table.info["search_index"]
-            hits: Any = select(column("rowid")).select_from(table(index)).where(literal_column(index).op("MATCH")(term))
-            return self.table.c.id.in_(hits)
-        return target.like(term, escape="\\") if self.postgresql else func.instr(target, term) > 0
+        if not self._is_indexed(compare):
+            return target.like(term, escape="\\") if self.postgresql else func.instr(target, term) > 0
+        index = self.table.info["search_index"]
+        hits: Any
+        if self.postgresql:
+            hits = select(getattr(func, index)(compare.field, term))
+        else:
+            hits = select(column("rowid")).select_from(table(index)).where(literal_column(index).op("MATCH")(term))
+        return self.table.c.id.in_(hits)
 
     def _is_indexed(self, compare: Compare) -> bool:
-        return not self.postgresql and "search_index" in self.table.info and len(compare.value) >= TRIGRAM
+        """By a search index: on PostgreSQL a function of form and pattern, on SQLite a table of trigrams."""
+        return "search_index" in self.table.info and (self.postgresql or len(compare.value) >= TRIGRAM)
 
     def _operand(self, compare: Compare) -> Any:
         value = compare.value

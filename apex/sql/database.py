@@ -24,11 +24,11 @@ from apex.types import Row
 class Database:
     """A database by its URL: ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host/name``.
 
-    Raises ValueError for any other URL.
+    On PostgreSQL statements run as ``role``, where one is given. Raises ValueError for any other URL.
     """
 
-    def __init__(self, url: str) -> None:
-        self.executor = _executor(url)
+    def __init__(self, url: str, role: str | None = None) -> None:
+        self.executor = _executor(url, role)
         self.dialect = DIALECTS[self.executor.dialect]
 
     async def open(self) -> None:
@@ -63,11 +63,14 @@ class Database:
                 await self.execute(CreateIndex(index, if_not_exists=True))
 
 
-def database(url: str) -> Callable[[Apex], None]:
-    """Configures an app with a database: ``app.configure(database(url))``. It is open from setup to teardown."""
+def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
+    """Configures an app with a database: ``app.configure(database(url))``. It is open from setup to teardown.
+
+    ``role`` is ``apex.tenant.ROLE`` for an app whose tables are sealed by ``apex.migrate.seal``.
+    """
 
     def configure(app: Apex) -> None:
-        opened = Database(url)
+        opened = Database(url, role)
 
         async def setup(context: Context, next: Callable[[], Any]) -> None:
             await opened.open()
@@ -85,14 +88,14 @@ def database(url: str) -> Callable[[Apex], None]:
     return configure
 
 
-def _executor(url: str) -> Executor:
+def _executor(url: str, role: str | None) -> Executor:
     try:
         parts = make_url(url)
     except ArgumentError:
         raise ValueError("The database URL is malformed: use sqlite:///file.db or postgresql://host/name") from None
     backend = parts.get_backend_name()
     if backend == "postgresql":
-        return PostgresExecutor(parts.set(drivername="postgresql").render_as_string(hide_password=False))
+        return PostgresExecutor(parts.set(drivername="postgresql").render_as_string(hide_password=False), role=role)
     if backend == "sqlite" and parts.database and parts.database != ":memory:":
         return SQLiteExecutor(parts.database)
     raise ValueError("The database URL must be sqlite:///file.db or postgresql://host/name")

@@ -1,0 +1,44 @@
+"""Whose rows the statements of a call may reach: the floor under every scope.
+
+It is a text, for the database to hold callers to (on PostgreSQL by row-level security, see ``apex.migrate.seal``): the
+ids of tenants, separated by commas. Work inside the process reaches everyone's rows. A call from outside reaches
+nobody's until a hook has found out who the caller is, and calls ``confine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+ROLE = "apex_tenant"
+"""The database role that statements run as: it owns no table and cannot get around row-level security."""
+
+SETTING = "apex.tenant"
+"""The setting that carries the reach into a transaction."""
+
+EVERYONE, NOBODY = "*", ""
+
+_reach: ContextVar[str] = ContextVar("reach", default=EVERYONE)
+
+
+def reach() -> str:
+    """Whose rows may be reached now."""
+    return _reach.get()
+
+
+def confine(tenants: Iterable[int]) -> None:
+    """From here to the end of the call around it, the rows of these tenants alone may be reached."""
+    _reach.set(",".join(map(str, tenants)))
+
+
+@contextmanager
+def reaching(tenants: str) -> Iterator[None]:
+    """Inside, these may be reached: ``NOBODY`` for what comes from outside, ``EVERYONE`` for what a caller must be
+    told although it is not about its own rows. What is set inside ends with it.
+    """
+    token = _reach.set(tenants)
+    try:
+        yield
+    finally:
+        _reach.reset(token)

@@ -1,0 +1,126 @@
+"""The commands of an organization's programs: ``apex key`` and ``apex organization``."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import click
+
+from apex import Apex, Params
+from apex.cli import load_app, run
+from apex.config import ConfigError
+from apex.encoding import encode
+from apex.types import Row
+
+SHOWN = ("id", "prefix", "organization_id", "user_id", "name", "created_at", "last_used_at")
+
+
+@click.group()
+def key() -> None:
+    """Manage API keys."""
+
+
+@key.command()
+@click.option("--organization", type=int, required=True, help="Id of the organization the key is for.")
+@click.option("--user", type=int, required=True, help="Id of the member the key acts as.")
+@click.option("--name", help="What the key is for.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object with the key and its organization's ids.")
+@click.pass_obj
+def create(factory: str, organization: int, user: int, name: str | None, as_json: bool) -> None:
+    """Print a new key. It is shown this once."""
+    app = load_app(factory)
+    made = run(app, lambda: _create(app, organization, {"user_id": user, "name": name}))
+    click.echo(json.dumps(made) if as_json else made["key"])
+
+
+async def _create(app: Apex, organization: int, data: Row) -> Row:
+    uuid = str((await _organization(app, organization))["uuid"])
+    member = {"organization_id": organization, "user_id": data["user_id"], "$limit": 1}
+    if not await app.service("memberships").find({"query": member, "paginate": False}):
+        raise ConfigError(f"user {data['user_id']} is not a member of organization {organization}")
+    context = await app.service("api-keys").run("create", data={"organization_id": organization, **data})
+    return {"key": context.external["key"], "organization_id": organization, "organization_uuid": uuid}
+
+
+@key.command("list")
+@click.option("--organization", type=int, required=True, help="Id of the organization.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
+@click.pass_obj
+def list_keys(factory: str, organization: int, as_json: bool) -> None:
+    """List the keys of an organization: what each begins with, and when it was last used."""
+    app = load_app(factory)
+    query = {"organization_id": organization, "$select": list(SHOWN)}
+    rows = run(app, lambda: app.service("api-keys").find({"query": query, "paginate": False}))
+    if as_json:
+        click.echo(encode(rows).decode())
+        return
+    for row in rows:
+        used = f"last used {row['last_used_at']:%Y-%m-%d %H:%M} UTC" if row["last_used_at"] else "never used"
+        click.echo(f"{row['id']}  {row['prefix']}  user {row['user_id']}  {used}  {row['name'] or ''}".rstrip())
+
+
+@key.command()
+@click.argument("id", type=int)
+@click.pass_obj
+def rotate(factory: str, id: int) -> None:
+    """Print a new text for a key; the one before is worthless from then on."""
+    app = load_app(factory)
+    click.echo(run(app, lambda: app.service("api-keys").rotate({"id": id}))["key"])
+
+
+@key.command()
+@click.argument("id", type=int)
+@click.pass_obj
+def revoke(factory: str, id: int) -> None:
+    """Make a key worthless."""
+    app = load_app(factory)
+    row = run(app, lambda: app.service("api-keys").remove(id))
+    click.echo(f"Key {row['id']} ({row['prefix']}) revoked.")
+
+
+@click.group()
+def organization() -> None:
+    """Set what an organization may do."""
+
+
+@organization.command()
+@click.argument("id", type=int)
+@click.argument("requests", type=click.IntRange(min=1))
+@click.option("--window", type=click.IntRange(min=1), default=3600, show_default=True, help="In seconds.")
+@click.pass_obj
+def limit(factory: str, id: int, requests: int, window: int) -> None:
+    """Say how many requests the API keys of an organization may make."""
+    _change(factory, id, {"rate_limit": requests, "rate_window": window})
+    click.echo(f"Organization {id}: {requests:,} requests in {window:,} seconds.")
+
+
+@organization.command("webhook-secret")
+@click.argument("id", type=int)
+@click.option("--remove", is_flag=True, help="Take webhooks without a signature again.")
+@click.pass_obj
+def webhook_secret(factory: str, id: int, remove: bool) -> None:
+    """Print a new secret, with which the organization's webhooks must be signed from then on."""
+    secret = None if remove else secrets.token_urlsafe(32)
+    _change(factory, id, {"webhook_secret": secret})
+    click.echo(secret or f"Organization {id}: webhooks need no signature.")
+
+
+def _change(factory: str, id: int, data: dict[str, Any]) -> None:
+    app = load_app(factory)
+
+    async def change() -> None:
+        await _organization(app, id)
+        await app.service("organizations").patch(id, data)
+
+    run(app, change)
+
+
+async def _organization(app: Apex, id: int) -> Row:
+    found: list[Row] = await app.service("organizations").find(
+        Params({"query": {"id": id, "$limit": 1}, "paginate": False, "adapter": {"private": ()}})
+    )
+    if not found:
+        raise ConfigError(f"there is no organization {id}")
+    return found[0]
