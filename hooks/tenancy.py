@@ -107,7 +107,7 @@ def _forbidden(context: Context, organization: int) -> Forbidden:
 async def forbid_foreign(context: Context) -> None:
     """On error: a record that is there, but in an organization of others, is forbidden instead of not found."""
     allowed = context.params.scope.get(FIELD)
-    if not isinstance(context.error, NotFound) or context.id is None or allowed is None:
+    if not context.params.provider or not isinstance(context.error, NotFound) or context.id is None or allowed is None:
         return
     scope = {name: value for name, value in context.params.scope.items() if name != FIELD}
     try:

@@ -59,6 +59,7 @@ class RotationSchema(Schema):
 
 class APIKeys(TenantService):
     table, schema, record, noun = api_keys, APIKeySchema, APIKeyRecord, "API key"
+    custom = {"rotate": RotationSchema}
     readers = writers = "admin"
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     private = ("uuid", "hash", "owned_by_user_id")
@@ -157,7 +158,7 @@ def register(app: Apex) -> None:
         "before": {"create": [make_key]},
         "after": {"patch": [end_key], "remove": [end_key]},
     }
-    serve(app, "api-keys", APIKeys, custom={"rotate": RotationSchema}, hooks=hooks)
+    serve(app, "api-keys", APIKeys, hooks=hooks)
     # After the hook that selects: whatever is selected, the key is shown.
     app.service("api-keys").hooks({"after": {"create": [show_key]}})
     authentication: AuthenticationService = app.get("defaultAuthentication")

@@ -45,7 +45,7 @@ class Companies(Searchable):
     table, schema, noun = companies, CompanySchema, "company"
     merge = ("custom_fields_by_name",)
     private = ("uuid", "name_form", "name_search")
-    search_in, search_schema = {"name": "name_search"}, CompanySearchSchema
+    search_in, custom = {"name": "name_search"}, {"search": CompanySearchSchema}
     joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
     join_filter = "fastJoinForCompanyList"
 

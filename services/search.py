@@ -57,7 +57,7 @@ class Searchable(TenantService):
 
     methods = ("find", "get", "create", "patch", "remove", "search")
     search_in: ClassVar[Mapping[str, str]] = {}
-    search_schema: ClassVar[type[Schema]] = SearchSchema
+    custom = {"search": SearchSchema}
 
     async def search(self, data: Row, params: Params) -> Page | list[Row]:
         """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""
@@ -71,7 +71,7 @@ class Searchable(TenantService):
 
 def serve_searchable(app: Apex, path: str, service: type[Searchable], *, on_write: Sequence[Hook]) -> None:
     """Registers a tenant's service with ``search``."""
-    serve(app, path, service, custom={"search": service.search_schema}, checks=[search_query], on_write=on_write)
+    serve(app, path, service, checks=[search_query], on_write=on_write)
 
 
 def search_query(context: Context) -> None:

@@ -62,7 +62,8 @@ class TenantService(SQLService):
 
     ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
-    there is none, ``readers`` is the least role that may see records, ``writers`` that may change them.
+    there is none. ``custom`` has the schemas of custom methods. ``readers`` is the least role that may see records,
+    ``writers`` the least that may change them.
     """
 
     schema: ClassVar[type[Schema]]
@@ -70,6 +71,7 @@ class TenantService(SQLService):
     noun: ClassVar[str]
     joins: ClassVar[Sequence[Join]] = ()
     join_filter: ClassVar[str | None] = None
+    custom: ClassVar[Mapping[str, type[Schema]]] = {}
     readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
 
@@ -87,7 +89,6 @@ def serve(
     path: str,
     service: type[TenantService],
     *,
-    custom: Mapping[str, type[Schema]] | None = None,
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
     hooks: HookMap | None = None,
@@ -103,7 +104,7 @@ def serve(
         service.schema,
         f"Invalid {service.noun} data",
         record=service.record,
-        custom=custom,
+        custom=service.custom,
         references=_references(service.table),
         checks=checks,
         on_write=on_write,

@@ -1,0 +1,226 @@
+"""What an attacker tries on one method of a service, by the kind of the method; all of it made from the registry."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from marshmallow import fields, validate
+
+from apex.schema import Schema, Text
+from apex.service import BoundService
+from apex.types import STANDARD
+from tests.security.stage import ATTACKER, MARK, VICTIM, Row, Stage, _references
+
+VERBS = {"find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE"}
+REFUSALS = (400, 401, 403, 404, 405, 422)
+OPEN = ("authentication",)
+"""Services for those who are not logged in: nothing of a tenant is in them."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A call; ``must_fail`` where there is no harmless answer to it."""
+
+    method: str
+    id: Any = None
+    data: Any = None
+    query: Any = None
+    must_fail: bool = False
+
+
+def attempts(stage: Stage, path: str, method: str) -> Iterator[Attempt]:
+    bound = stage.app.service(path)
+    if method == "find":
+        yield from _finds(stage, bound)
+    elif method in ("get", "update", "patch", "remove"):
+        yield from _on_records(stage, bound, method)
+    else:
+        yield from _with_data(stage, bound, method)
+
+
+def _finds(stage: Stage, bound: BoundService) -> Iterator[Attempt]:
+    ours, theirs = {"organization_id": ATTACKER}, {"organization_id": VICTIM}
+    ids = stage.ids
+    joined: Row = dict.fromkeys(getattr(bound.service, "filters", {}), True)
+    for base in ({}, joined) if joined else ({},):
+        yield Attempt("find", query=base)
+        yield Attempt("find", query=base | theirs)
+        yield Attempt("find", query=base | {"organization_id": {"$in": [VICTIM, ATTACKER]}})
+        yield Attempt("find", query=base | {"organization_id": {"$ne": ATTACKER}})
+        for own in (ours, {}):
+            yield Attempt("find", query=base | own | {"id": {"$in": ids}})
+            yield Attempt("find", query=base | own | {"$or": [theirs, {"id": {"$in": ids}}, {"id": {"$gt": 0}}]})
+            yield Attempt("find", query=base | own | {"$and": [{"$or": [theirs, ours]}], "$limit": 100})
+            yield Attempt("find", query=base | own | {"$limit": -1, "$skip": 0, "$sort": {"organization_id": 1}})
+    for name in getattr(bound.service, "private", ()):
+        if name not in _fields(bound):
+            yield Attempt("find", query=ours | {"$select": [name]}, must_fail=True)
+            yield Attempt("find", query=ours | {"$sort": {name: 1}}, must_fail=True)
+            yield Attempt("find", query=ours | {name: {"$gt": ""}}, must_fail=True)
+            yield Attempt("find", query=ours | {"$or": [{name: MARK}]}, must_fail=True)
+    yield Attempt("find", query=ours | {"$select": ["organization.name"]})
+
+
+def _on_records(stage: Stage, bound: BoundService, method: str) -> Iterator[Attempt]:
+    data: Row | None = None if method in ("get", "remove") else {}
+    schema: Any = getattr(bound.service, "schema", None)
+    if data is not None and schema is not None:
+        names = [name for name, one in schema().load_fields.items() if isinstance(one, Text)]
+        data = {name: "stolen" for name in names[:1] if name not in schema.create_only}
+    for id in _ids_of(stage, bound):
+        for query in ({}, {"organization_id": ATTACKER}, {"organization_id": VICTIM}, {"$or": [{"id": {"$gt": 0}}]}):
+            yield Attempt(method, id=id, data=data, query=query, must_fail=True)
+    own = stage.rows[ATTACKER].get(getattr(getattr(bound.service, "table", None), "name", ""), {}).get("id")
+    if own is not None and method != "get":
+        for many in ({"organization_id": VICTIM}, {}):
+            yield Attempt(method, id=None, data=data, query=many, must_fail=True)
+
+
+def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attempt]:
+    if (valid := body(stage, bound, method)) is not None:
+        theirs = valid | {"organization_id": VICTIM}
+        in_organization = "organization_id" in valid
+        yield Attempt(method, data=theirs, must_fail=in_organization)
+        yield Attempt(method, data=theirs, query={"organization_id": ATTACKER}, must_fail=in_organization)
+        yield Attempt(method, data=[theirs], must_fail=True)
+        yield Attempt(method, data=[valid, theirs], must_fail=True)
+        yield Attempt(method, data=valid | {"id": stage.ids[0]})
+        for name, target in _pointers(bound):
+            yield Attempt(method, data=valid | {name: stage.rows[VICTIM][target]["id"]}, must_fail=True)
+        if "id" in valid:
+            for id in _ids_of(stage, bound):
+                yield Attempt(method, data=valid | {"id": id}, must_fail=True)
+
+
+def body(stage: Stage, bound: BoundService, method: str) -> Row | None:
+    """The least that the method takes, about records of the attacker's own, as its schema says."""
+    own: type[Schema] | None = getattr(bound.service, "schema", None)
+    schema = own if method in STANDARD else getattr(bound.service, "custom", {}).get(method)
+    return None if schema is None else dict(_required(stage, bound, schema()))
+
+
+def _required(stage: Stage, bound: BoundService, schema: Schema) -> Iterator[tuple[str, Any]]:
+    pointers = dict(_pointers(bound))
+    for name, one in schema.load_fields.items():
+        key = one.data_key or name
+        if key == "organization_id":
+            yield key, ATTACKER
+        elif name in pointers:
+            yield key, stage.rows[ATTACKER][pointers[name]]["id"]
+        elif one.required and key == "id":
+            yield key, stage.rows[ATTACKER][bound.service.table.name]["id"]
+        elif one.required:
+            yield key, _valid(one)
+
+
+def _valid(one: fields.Field[Any]) -> Any:
+    for rule in one.validators:
+        if isinstance(rule, validate.OneOf):
+            return next(iter(rule.choices))
+    if isinstance(one, fields.Integer | fields.Number):
+        return 1
+    return [] if isinstance(one, fields.List) else {} if isinstance(one, fields.Dict) else "spy"
+
+
+def _pointers(bound: BoundService) -> Iterator[tuple[str, str]]:
+    """The fields of a service that refer to records, and the table of those."""
+    table = getattr(bound.service, "table", None)
+    if table is None or not hasattr(table, "constraints"):
+        return
+    schema = getattr(bound.service, "schema", None)
+    known = schema().load_fields if schema is not None else {}
+    for name, (target, _) in _references(table):
+        if name in known:
+            yield name, target
+
+
+def _fields(bound: BoundService) -> Any:
+    syntax = getattr(bound.service, "syntax", None)
+    return (syntax.fields if syntax is not None else None) or {}
+
+
+def _ids_of(stage: Stage, bound: BoundService) -> list[Any]:
+    """What the victim's records of a service are called; all there are, where that cannot be told."""
+    table = getattr(bound.service, "table", None)
+    row = stage.rows[VICTIM].get(getattr(table, "name", ""))
+    return [row[bound.service.id]] if row else stage.ids
+
+
+async def answers(stage: Stage, path: str, attempt: Attempt) -> AsyncIterator[tuple[str, int, str]]:
+    """Makes the attempt in all ways: with a token and with a key, over REST and over a socket."""
+    for who in ("user", "key"):
+        status, text = await _over_rest(stage, who, path, attempt)
+        yield f"REST as {who}", status, text
+        status, text = await _over_socket(stage, who, path, attempt)
+        yield f"socket as {who}", status, text
+
+
+async def _over_rest(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:
+    method, organization = attempt.method, stage.rows[VICTIM]["organizations"]
+    headers = stage.proofs[who] | ({} if method in STANDARD else {"x-service-method": method})
+    headers["x-organization-id"] = str(organization.get("uuid", organization["id"]))
+    url = "/" + _filled(path) + ("" if attempt.id is None else "/" + quote(str(attempt.id), safe=""))
+    options: Row = {"headers": headers}
+    if method in ("find", "get"):
+        options["json"] = {"query": attempt.query or {}}
+    else:
+        options["params"] = _flat(attempt.query)
+        if attempt.data is not None:
+            options["json"] = attempt.data
+    response = await stage.http.request(VERBS.get(method, "POST"), url, **_jsonable(options))
+    return response.status_code, response.text
+
+
+async def _over_socket(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:
+    given = [getattr(attempt, name) for name in STANDARD.get(attempt.method, ("data",))]
+    answer = await stage.sockets[who].ask(
+        json.dumps([attempt.method, _filled(path), *given, attempt.query or {}], default=str)
+    )
+    status = 200 if len(answer) > 1 else int(answer[0]["code"])
+    return status, json.dumps(answer)
+
+
+def _filled(path: str) -> str:
+    """The path, its placeholders naming the victim."""
+    return "/".join(str(VICTIM) if part.startswith(":") else part for part in path.split("/"))
+
+
+def _flat(query: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    items = query.items() if isinstance(query, dict) else enumerate(query or [])
+    for name, value in items:
+        key = f"{prefix}[{name}]" if prefix else str(name)
+        flat |= _flat(value, key) if isinstance(value, dict | list) else {key: value}
+    return flat
+
+
+def _jsonable(options: Row) -> Row:
+    if "json" in options:
+        options = {**options, "content": json.dumps(options.pop("json"), default=str)}
+        options["headers"] = options["headers"] | {"content-type": "application/json"}
+    return options
+
+
+async def attack(stage: Stage, path: str, method: str) -> int:
+    """Asserts that nothing of the victim comes out of a method, and gives how often that was tried."""
+    tried = 0
+    for attempt in attempts(stage, path, method):
+        async for way, status, text in answers(stage, path, attempt):
+            told = f"{attempt} of {path} over {way}: {status} {text[:300]}"
+            assert status < 500, told
+            assert not attempt.must_fail or status in REFUSALS, told
+            shown = _victims_ids(stage, text)
+            assert status in REFUSALS or not shown, f"{told} shows {shown}"
+            assert MARK not in text, told
+            tried += 1
+    return tried
+
+
+def _victims_ids(stage: Stage, text: str) -> set[str]:
+    """The ids of the victim in an answer."""
+    return set(re.findall(r"[0-9a-f-]{36}|[0-9]{7,}", text)) & {str(id) for id in stage.ids}

@@ -1,0 +1,196 @@
+"""A stage for attacks: two organizations with a record of each kind, and an attacker who belongs to one of them.
+
+All that can be recognised in the records of the victim, organization 456, is marked: texts, and ids far from others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid5
+
+import httpx2
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Float,
+    ForeignKeyConstraint,
+    Integer,
+    String,
+    Table,
+    Uuid,
+    insert,
+    select,
+    update,
+)  # fmt: skip
+
+from apex import Apex, load_config
+from apex.sql import Fixed, Timestamp
+from services import tables
+from services.app import CONFIG, create_app
+from services.demo import _advance_ids, load_demo
+from tests.serving import serving
+from tests.sockets import Peer, connected
+
+Row = dict[str, Any]
+
+VICTIM, ATTACKER = 456, 457
+USERS = {VICTIM: 789, ATTACKER: 791}
+MARK = "canary-of-the-victim"
+VICTIMS_NAMESPACE, ATTACKERS_NAMESPACE = UUID(int=456), UUID(int=457)
+FIRST_IDS = {VICTIM: 7_000_001, ATTACKER: 8_000_001}
+"""New records get ids above the attacker's: none looks like one of the victim's."""
+
+SHARED = ("organizations", "users", "memberships")
+"""Tables whose rows the demo has already."""
+
+
+@dataclass
+class Stage:
+    """The app, served; ``rows`` are those of both organizations by table, ``sockets`` the attacker's connections."""
+
+    app: Apex
+    http: httpx2.AsyncClient
+    rows: dict[int, dict[str, Row]]
+    proofs: dict[str, dict[str, str]] = field(default_factory=dict)
+    sockets: dict[str, Peer] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[Any]:
+        """All that the victim's records are called by."""
+        rows = (row for table, row in self.rows[VICTIM].items() if table not in SHARED)
+        return [row[name] for row in rows for name in ("id", "uuid") if name in row]
+
+    async def victims_rows(self) -> dict[str, list[Row]]:
+        """All that is stored of the victim."""
+        database = self.app.get("database")
+        return {
+            table.name: await database.execute(select(table).where(owner(table) == VICTIM).order_by(*table.primary_key))
+            for table in tenant_tables()
+        }
+
+
+def owner(table: Table) -> Column[Any]:
+    """The column that says to which organization a row belongs."""
+    return table.c.id if table.name == "organizations" else table.c.organization_id
+
+
+def tenant_tables() -> list[Table]:
+    """All tables of organizations, each after those that it refers to."""
+    return [table for table in tables.metadata.sorted_tables if {"organization_id"} & set(table.c.keys())]
+
+
+@asynccontextmanager
+async def staged(url: str) -> AsyncIterator[Stage]:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
+    async with serving(app) as http:
+        await load_demo(app)
+        stage = Stage(app, http, {VICTIM: await _fill(app, VICTIM), ATTACKER: await _fill(app, ATTACKER)})
+        await _advance_ids(app)
+        await _prove(stage)
+        proofs = stage.proofs
+        async with (
+            connected(http, additional_headers=proofs["user"]) as user,
+            connected(http, additional_headers=proofs["key"]) as key,
+        ):
+            stage.sockets = {"user": user, "key": key}
+            yield stage
+
+
+async def _prove(stage: Stage) -> None:
+    """The attacker has a token and a key."""
+    app = stage.app
+    limits = {"rate_limit": 10_000_000, "rate_window": 60}
+    await app.service("organizations").patch(ATTACKER, limits)
+    made = await app.service("api-keys").run("create", data={"organization_id": ATTACKER, "user_id": USERS[ATTACKER]})
+    token = app.get("defaultAuthentication").tokens.create(USERS[ATTACKER])[0]
+    stage.proofs = {"user": {"authorization": f"Bearer {token}"}, "key": {"x-api-key": made.external["key"]}}
+
+
+async def _fill(app: Apex, organization: int) -> dict[str, Row]:
+    """One row in each table, which refers to those in the others."""
+    made: dict[str, Row] = {"users": {"id": USERS[organization]}, "organizations": {"id": organization}}
+    database = app.get("database")
+    for table in tenant_tables():
+        if table.name not in SHARED:
+            row = dict(_cells(table, organization, made))
+            try:
+                await database.execute(insert(table).values(row))
+            except Exception as error:
+                raise AssertionError(f"{table.name}: the stage cannot make a row of it: {error}") from error
+            made[table.name] = row
+    uuid = _uuid(organization, "organizations")
+    await database.execute(
+        update(tables.organizations).where(tables.organizations.c.id == organization).values(uuid=uuid)
+    )
+    if organization == VICTIM:
+        await database.execute(
+            update(tables.users)
+            .where(tables.users.c.id == USERS[VICTIM])
+            .values(last_name=f"{MARK} users", uuid=_uuid(organization, "users"))
+        )
+    return made
+
+
+def _cells(table: Table, organization: int, made: Mapping[str, Row]) -> Iterator[tuple[str, Any]]:
+    references = dict(_references(table))
+    for column in table.columns:
+        name = str(column.name)
+        if name == "organization_id":
+            yield name, organization
+        elif name in references:
+            target, key = references[name]
+            yield name, made[target][key] if target in made else None
+        elif name == "id":
+            yield name, FIRST_IDS[organization] + len(made)
+        elif name == "uuid":
+            yield name, _uuid(organization, table.name)
+        elif name != "deleted_at" and column.computed is None:
+            yield name, _cell(table, column, organization)
+
+
+def _references(table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
+    """For each column that refers to another table, which column of which."""
+    for constraint in table.constraints:
+        if isinstance(constraint, ForeignKeyConstraint):
+            for element in constraint.elements:
+                name, target = str(element.parent.name), element.column
+                if name != "organization_id":
+                    yield name, (str(target.table.name), str(target.name))
+
+
+def _cell(table: Table, column: Column[Any], organization: int) -> Any:
+    """A value by the column's type, which tells the victim's records from others where the type has room for it."""
+    kind = column.type
+    if isinstance(kind, Timestamp):
+        return datetime(2026, 1, 1, tzinfo=UTC)
+    if isinstance(kind, String):
+        text = f"{MARK if organization == VICTIM else 'of-the-attacker'} {table.name} {column.name}"
+        room = kind.length or 10_000
+        return text[:room] if room >= len(MARK) else ("v" if organization == VICTIM else "a") * min(room, 2)
+    for types, value in _CELLS:
+        if isinstance(kind, types):
+            return value
+    raise AssertionError(f"{table.name}.{column.name}: the stage knows no value of {kind!r}")
+
+
+_CELLS: tuple[tuple[Any, Any], ...] = (
+    (Boolean, False),
+    ((BigInteger, Integer), 1),
+    (Fixed, Decimal(1)),
+    (Float, 1.0),
+    (Date, date(2026, 1, 1)),
+    (JSON, {}),
+    (Uuid, UUID(int=1)),
+)
+
+
+def _uuid(organization: int, name: str) -> UUID:
+    return uuid5(VICTIMS_NAMESPACE if organization == VICTIM else ATTACKERS_NAMESPACE, name)
