@@ -52,6 +52,7 @@ class KeyStrategy:
 
     def __init__(self, find: Find, users: Callable[[Any], Awaitable[Any]]) -> None:
         self.find, self.users = find, users
+        self.clock = time.monotonic
         self._known: dict[str, tuple[float, Holder]] = {}
 
     def parse(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
@@ -73,7 +74,7 @@ class KeyStrategy:
         match = _KEY.fullmatch(key) if isinstance(key, str) else None
         if match is None:
             raise _unknown()
-        digest, moment = hashed(match[0]), time.monotonic()
+        digest, moment = hashed(match[0]), self.clock()
         known = self._known.get(digest)
         if known is not None and known[0] > moment:
             return known[1]

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import sha256
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.context import Context
 
 CONNECTIONS = 20
-SECONDS = 2
-"""How long Redis may take, before this process counts by itself."""
+ANSWER_SECONDS = 2
+AWAY_SECONDS = 1
+"""How long Redis is left alone after it has failed."""
 
 FAILURES = (RedisError, OSError, TimeoutError)
+
+# The moments of the requests in the window, the oldest first, by Redis' own clock; one step for all processes.
+TAKE = """
+local clock, limit, window = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
+local now = clock[1] + clock[2] / 1000000
+local oldest = redis.call('LINDEX', KEYS[1], 0)
+while oldest and tonumber(oldest) <= now - window do
+    redis.call('LPOP', KEYS[1])
+    oldest = redis.call('LINDEX', KEYS[1], 0)
+end
+local count = redis.call('LLEN', KEYS[1])
+local allowed = count < limit
+if allowed then
+    redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
+    redis.call('EXPIRE', KEYS[1], window)
+    count = count + 1
+end
+local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, count - limit)))
+return {allowed and 1 or 0, count, string.format('%.6f', free + window - now)}
+"""
 
 log = logging.getLogger("apex")
 
@@ -52,51 +76,66 @@ class Rate:
 class Rates:
     """Counts exactly: in no window of that length are there more than the limit. What is refused does not count.
 
-    While Redis is away each process counts by itself.
+    The processes that share a Redis and an ``app`` (its database) count together. While Redis is away each counts by
+    itself.
     """
 
-    def __init__(self, redis: str | None = None) -> None:
-        self._own = MovingWindowRateLimiter(MemoryStorage())
-        self._shared = None if redis is None else MovingWindowRateLimiter(_storage(redis))
-        self._is_away = False
+    def __init__(self, redis: str | None = None, app: str = "") -> None:
+        self._taken: dict[str, deque[float]] = {}
+        self._prefix = f"apex:{sha256(app.encode()).hexdigest()[:16]}:rates:"
+        self._redis = None if redis is None else _connected(redis)
+        self._script = None if self._redis is None else self._redis.register_script(TAKE)
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._away_until = 0.0
 
     async def take(self, name: str, limit: int, window: int) -> Rate:
         """Counts a request of somebody, ``limit`` being allowed in ``window`` seconds."""
-        item = _item(limit, window)
-        if self._shared is not None:
-            try:
-                rate = await _take(self._shared, item, name)
-            except FAILURES as error:
-                self._away(error)
-            else:
-                self._is_away = False
-                return rate
-        return await _take(self._own, item, name)
+        async with self._turns:
+            found = await self._take_shared(name, limit, window)
+        allowed, count, free = found or self._take(name, limit, window)
+        return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
 
-    def _away(self, error: BaseException) -> None:
-        if not self._is_away:
+    async def close(self) -> None:
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    def _take(self, name: str, limit: int, window: int) -> tuple[int, int, float]:
+        """What ``TAKE`` does, in this process."""
+        moments, now = self._taken.setdefault(name, deque()), time.monotonic()
+        while moments and moments[0] <= now - window:
+            moments.popleft()
+        allowed = len(moments) < limit
+        if allowed:
+            moments.append(now)
+        return allowed, len(moments), moments[max(0, len(moments) - limit)] + window - now
+
+    async def _take_shared(self, name: str, limit: int, window: int) -> tuple[int, int, float] | None:
+        """None without Redis, or while it is away."""
+        if self._script is None or time.monotonic() < self._away_until:
+            return None
+        try:
+            allowed, count, free = await self._script([self._prefix + name], [limit, window])
+        except FAILURES as error:
             log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
-        self._is_away = True
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return None
+        return allowed, count, float(free)
 
 
 def rates(app: Apex) -> None:
     """Configures ``app.get("rates")``; reads ``redis`` (a URL) from the app's settings."""
-    app.set("rates", Rates(app.get("redis")))
+    own = Rates(app.get("redis"), app.get("database_url") or "")
+
+    async def teardown(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await next()
+        finally:
+            await own.close()
+
+    app.set("rates", own)
+    app.hooks({"teardown": [teardown]})
 
 
-async def _take(limiter: MovingWindowRateLimiter, item: RateLimitItem, name: str) -> Rate:
-    allowed = await limiter.hit(item, name)
-    moment, remaining = await limiter.get_window_stats(item, name)
-    reset = max(1, ceil(moment - time.time()))
-    return Rate(allowed, item.amount, item.multiples, remaining if allowed else 0, reset)
-
-
-@lru_cache(1_000)
-def _item(limit: int, window: int) -> RateLimitItem:
-    return RateLimitItemPerSecond(limit, window, "apex")
-
-
-def _storage(url: str) -> RedisStorage:
-    options: dict[str, Any] = {"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS, "timeout": SECONDS}
-    pool: Any = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, **options)
-    return RedisStorage(f"async+{url}", implementation="redispy", connection_pool=pool)
+def _connected(url: str) -> Redis:
+    once = Retry(NoBackoff(), 0)
+    return Redis.from_url(url, retry=once, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)

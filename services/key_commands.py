@@ -67,7 +67,14 @@ def list_keys(factory: str, organization: int, as_json: bool) -> None:
 def rotate(factory: str, id: int) -> None:
     """Print a new text for a key; the one before is worthless from then on."""
     app = load_app(factory)
-    click.echo(run(app, lambda: app.service("api-keys").rotate({"id": id}))["key"])
+    click.echo(run(app, lambda: _rotate(app, id))["key"])
+
+
+async def _rotate(app: Apex, id: int) -> Row:
+    keys = app.service("api-keys")
+    row: Row = await keys.get(id)
+    rotated: Row = await keys.rotate({"id": id, "organization_id": row["organization_id"]})
+    return rotated
 
 
 @key.command()

@@ -55,7 +55,6 @@ FENCES = {
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
     "redis": {"redis", "rates"},
-    "limits": {"rates"},
     "click": {"cli", "server"},
     "uvicorn": {"server"},
 }

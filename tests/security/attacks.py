@@ -14,7 +14,7 @@ from marshmallow import fields, validate
 from apex.schema import Schema, Text
 from apex.service import BoundService
 from apex.types import STANDARD
-from tests.security.stage import ATTACKER, MARK, VICTIM, Row, Stage, _references
+from tests.security.stage import ATTACKER, MARK, VICTIM, Row, Stage, references
 
 VERBS = {"find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE"}
 REFUSALS = (400, 401, 403, 404, 405, 422)
@@ -90,8 +90,8 @@ def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attem
         yield Attempt(method, data=[theirs], must_fail=True)
         yield Attempt(method, data=[valid, theirs], must_fail=True)
         yield Attempt(method, data=valid | {"id": stage.ids[0]})
-        for name, target in _pointers(bound):
-            yield Attempt(method, data=valid | {name: stage.rows[VICTIM][target]["id"]}, must_fail=True)
+        for name, (target, key) in _pointers(bound):
+            yield Attempt(method, data=valid | {name: stage.rows[VICTIM][target][key]}, must_fail=True)
         if "id" in valid:
             for id in _ids_of(stage, bound):
                 yield Attempt(method, data=valid | {"id": id}, must_fail=True)
@@ -111,7 +111,8 @@ def _required(stage: Stage, bound: BoundService, schema: Schema) -> Iterator[tup
         if key == "organization_id":
             yield key, ATTACKER
         elif name in pointers:
-            yield key, stage.rows[ATTACKER][pointers[name]]["id"]
+            target, column = pointers[name]
+            yield key, stage.rows[ATTACKER][target][column]
         elif one.required and key == "id":
             yield key, stage.rows[ATTACKER][bound.service.table.name]["id"]
         elif one.required:
@@ -127,16 +128,14 @@ def _valid(one: fields.Field[Any]) -> Any:
     return [] if isinstance(one, fields.List) else {} if isinstance(one, fields.Dict) else "spy"
 
 
-def _pointers(bound: BoundService) -> Iterator[tuple[str, str]]:
-    """The fields of a service that refer to records, and the table of those."""
+def _pointers(bound: BoundService) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The fields of a service that refer to records, with the table and column of those."""
     table = getattr(bound.service, "table", None)
     if table is None or not hasattr(table, "constraints"):
         return
     schema = getattr(bound.service, "schema", None)
     known = schema().load_fields if schema is not None else {}
-    for name, (target, _) in _references(table):
-        if name in known:
-            yield name, target
+    yield from ((name, target) for name, target in references(table) if name in known)
 
 
 def _fields(bound: BoundService) -> Any:

@@ -140,13 +140,13 @@ async def _fill(app: Apex, organization: int) -> dict[str, Row]:
 
 
 def _cells(table: Table, organization: int, made: Mapping[str, Row]) -> Iterator[tuple[str, Any]]:
-    references = dict(_references(table))
+    refers = dict(references(table))
     for column in table.columns:
         name = str(column.name)
         if name == "organization_id":
             yield name, organization
-        elif name in references:
-            target, key = references[name]
+        elif name in refers:
+            target, key = refers[name]
             yield name, made[target][key] if target in made else None
         elif name == "id":
             yield name, FIRST_IDS[organization] + len(made)
@@ -156,7 +156,7 @@ def _cells(table: Table, organization: int, made: Mapping[str, Row]) -> Iterator
             yield name, _cell(table, column, organization)
 
 
-def _references(table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
+def references(table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
     """For each column that refers to another table, which column of which."""
     for constraint in table.constraints:
         if isinstance(constraint, ForeignKeyConstraint):

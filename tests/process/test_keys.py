@@ -1,0 +1,62 @@
+"""``apex key`` and ``apex organization``, as scripts use them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import httpx2
+
+from tests.process.commands import apex, server
+
+KEY = re.compile(r"apex_[0-9a-f]{12}_[A-Za-z0-9_-]{43}\n")
+FOR_ADMIN = ("--organization", "456", "--user", "789")
+
+
+def contacts(url: str, key: str) -> httpx2.Response:
+    return httpx2.get(f"{url}/contacts", headers={"x-api-key": key.strip()})
+
+
+def test_a_key_is_made_listed_rotated_and_revoked(migrated_url: str) -> None:
+    def run(*arguments: str) -> str:
+        done = apex(*arguments, DATABASE_URL=migrated_url)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    run("demo")
+    with server("serve", DATABASE_URL=migrated_url) as (_, url):
+        key = run("key", "create", *FOR_ADMIN, "--name", "Website")
+        assert KEY.fullmatch(key)
+        assert contacts(url, key).json()["total"] == 2
+        made = json.loads(run("key", "create", *FOR_ADMIN, "--json"))
+        assert set(made) == {"key", "organization_id", "organization_uuid"}
+        assert made["organization_id"] == 456
+        rows = json.loads(run("key", "list", "--organization", "456", "--json"))
+        assert [(row["id"], row["name"]) for row in rows] == [(1, "Demo"), (2, "Website"), (3, None)]
+        assert "Website" in run("key", "list", "--organization", "456")
+        rotated = run("key", "rotate", "2")
+        assert KEY.fullmatch(rotated)
+        run("key", "revoke", "3")
+        run("organization", "limit", "456", "1", "--window", "60")
+        deadline = 100
+        while (contacts(url, key).status_code, contacts(url, made["key"]).status_code) != (401, 401) and deadline:
+            deadline -= 1
+        assert contacts(url, rotated).status_code == 429  # There was more than one in the last minute.
+
+
+def test_a_key_for_who_is_not_there_is_refused_in_one_line(migrated_sqlite_url: str) -> None:
+    apex("demo", DATABASE_URL=migrated_sqlite_url)
+    for arguments, line in (
+        (("--organization", "999", "--user", "789"), "apex: there is no organization 999\n"),
+        (("--organization", "456", "--user", "791"), "apex: user 791 is not a member of organization 456\n"),
+    ):
+        done = apex("key", "create", *arguments, DATABASE_URL=migrated_sqlite_url)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_a_webhook_secret_is_made_and_taken_away(migrated_sqlite_url: str) -> None:
+    apex("demo", DATABASE_URL=migrated_sqlite_url)
+    made = apex("organization", "webhook-secret", "456", DATABASE_URL=migrated_sqlite_url)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", made.stdout)
+    gone = apex("organization", "webhook-secret", "456", "--remove", DATABASE_URL=migrated_sqlite_url)
+    assert gone.stdout == "Organization 456: webhooks need no signature.\n"

@@ -1,0 +1,86 @@
+"""The rate limit of an organization's keys: how it is told, and whom it holds."""
+
+from __future__ import annotations
+
+import asyncio
+
+from apex import load_config
+from services.app import CONFIG, create_app
+from services.demo import KEY, load_demo
+from tests.services.crm import Crm
+from tests.serving import serving
+from tests.sockets import connected
+
+PROOF = {"x-api-key": KEY}
+
+
+async def limited(crm: Crm, requests: int, window: int = 3600) -> None:
+    await crm.app.service("organizations").patch(456, {"rate_limit": requests, "rate_window": window})
+
+
+async def test_beyond_the_limit_the_answer_says_until_when(crm: Crm) -> None:
+    await limited(crm, 2)
+    first = await crm.send("GET /contacts/123", user=None, headers=PROOF)
+    assert {name: value for name, value in first.headers.items() if name.startswith("ratelimit")} == {
+        "ratelimit-limit": "2", "ratelimit-remaining": "1", "ratelimit-reset": "3600", "ratelimit-policy": "2;w=3600",
+    }  # fmt: skip
+    missing = await crm.send("GET /contacts/99999", user=None, headers=PROOF)
+    assert (missing.status_code, missing.headers["ratelimit-remaining"]) == (404, "0")
+    beyond = await crm.send("GET /contacts/123", user=None, headers=PROOF)
+    seconds = int(beyond.headers["retry-after"])
+    assert 3590 < seconds <= 3600
+    assert beyond.status_code == 429
+    assert beyond.json() == {
+        "name": "TooManyRequests",
+        "message": "Rate limit exceeded",
+        "code": 429,
+        "className": "too-many-requests",
+        "data": {"limit": 2, "current": 3, "window": 3600, "retryAfter": seconds},
+    }
+    assert beyond.headers["ratelimit-remaining"] == "0"
+
+
+async def test_it_holds_an_organizations_keys_together_and_nobody_else(crm: Crm) -> None:
+    await limited(crm, 1)
+    _, other = await crm.call("POST /api-keys", {"organization_id": 456})
+    assert (await crm.send("GET /companies", user=None, headers=PROOF)).status_code == 200
+    for key in (KEY, other["key"]):
+        response = await crm.send("GET /organizations", user=None, headers={"x-api-key": key})
+        assert response.status_code == 429
+    assert "ratelimit-limit" not in (await crm.send("GET /contacts/123")).headers
+    _, theirs = await crm.call("POST /api-keys", {"organization_id": 457}, 791)
+    response = await crm.send("GET /contacts", user=None, headers={"x-api-key": theirs["key"]})
+    assert (response.status_code, response.headers["ratelimit-limit"]) == (200, "1000")
+
+
+async def test_a_refused_key_costs_nothing(crm: Crm) -> None:
+    await limited(crm, 1)
+    await crm.send("GET /contacts", user=None, headers={"x-api-key": KEY[:-1] + "x"})
+    assert (await crm.send("GET /contacts", user=None, headers=PROOF)).status_code == 200
+
+
+async def test_ten_thousand_requests_at_once_get_no_more_than_the_limit(migrated_sqlite_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_sqlite_url}))
+    async with serving(app) as http:
+        await load_demo(app)
+        crm = Crm(app, http)
+        await limited(crm, 100)
+        gate = asyncio.Semaphore(200)
+
+        async def status() -> int:
+            async with gate:
+                return (await crm.send("GET /contacts/123", user=None, headers=PROOF, timeout=60)).status_code
+
+        statuses = await asyncio.gather(*(status() for _ in range(10_000)))
+        assert (statuses.count(200), statuses.count(429)) == (100, 9_900)
+
+
+async def test_it_holds_over_sockets_too(migrated_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+    async with serving(app) as http:
+        await load_demo(app)
+        await limited(Crm(app, http), 2)
+        async with connected(http, additional_headers=PROOF) as peer:
+            answers = [await peer.call("get", "contacts", 123, {}) for _ in range(3)]
+        assert [answer[0] and answer[0]["code"] for answer in answers] == [None, None, 429]
+        assert answers[2][0]["data"]["limit"] == 2

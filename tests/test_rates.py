@@ -1,0 +1,74 @@
+"""Rates: never more than the limit in any window, in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from apex.rates import Rate, Rates
+from tests.redis_server import RedisServer, redis_server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(params=["process", "redis"])
+async def rates(request: pytest.FixtureRequest) -> AsyncIterator[list[Rates]]:
+    """Those of one process, or of two that share a Redis."""
+    if request.param == "process":
+        one = Rates()
+        yield [one, one]
+        return
+    url = request.getfixturevalue("redis").url
+    both = [Rates(url), Rates(url)]
+    yield both
+    for one in both:
+        await one.close()
+
+
+async def test_what_is_taken_is_told(rates: list[Rates]) -> None:
+    taken = [await rates[number % 2].take("a", 2, 60) for number in range(4)]
+    assert [(rate.allowed, rate.remaining) for rate in taken] == [(True, 1), (True, 0), (False, 0), (False, 0)]
+    assert all(59 <= rate.reset <= 60 for rate in taken)
+    assert (await rates[0].take("b", 2, 60)).allowed
+
+
+async def test_ten_thousand_at_once_get_no_more_than_the_limit(rates: list[Rates]) -> None:
+    taken = await asyncio.gather(*(rates[number % 2].take("a", 1_000, 3_600) for number in range(10_000)))
+    assert sum(rate.allowed for rate in taken) == 1_000
+    assert min(rate.remaining for rate in taken) == 0
+
+
+async def test_the_window_slides(rates: list[Rates]) -> None:
+    assert (await rates[0].take("a", 1, 1)).allowed
+    async with asyncio.timeout(5):
+        while not (await rates[1].take("a", 1, 1)).allowed:
+            await asyncio.sleep(0.01)
+    assert not (await rates[0].take("a", 1, 1)).allowed
+
+
+async def test_without_redis_each_process_counts_by_itself(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    rates = Rates(redis.url)
+    assert (await rates.take("a", 2, 60)).remaining == 1
+    redis.kill()
+    assert [(await rates.take("a", 2, 60)).allowed for _ in range(3)] == [True, True, False]
+    assert caplog.text.count("each process limits rates by itself") == 1
+    redis.start()
+    async with asyncio.timeout(10):
+        while (await rates.take("a", 2, 60)).remaining != 1:  # As Redis, which has forgotten all, says.
+            await asyncio.sleep(0.01)
+    await rates.close()
+
+
+def test_the_headers_say_how_it_stands() -> None:
+    told = {"RateLimit-Limit": "5", "RateLimit-Remaining": "4", "RateLimit-Reset": "9", "RateLimit-Policy": "5;w=60"}
+    assert Rate(True, 5, 60, 4, 9).headers() == told
+    assert Rate(False, 5, 60, 0, 9).headers() == told | {"RateLimit-Remaining": "0", "Retry-After": "9"}
