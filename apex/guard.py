@@ -1,7 +1,9 @@
-"""The edge around a transport: who may call from a browser (CORS), and what no browser should guess."""
+"""The edge around a transport: who may call from a browser (CORS), what no browser should guess, and which request it is."""
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
@@ -11,10 +13,21 @@ Send = Callable[[Message], Awaitable[None]]
 Pairs = list[tuple[bytes, bytes]]
 
 METHODS = b"GET,HEAD,PUT,POST,DELETE,PATCH"
+REQUEST_ID = "x-request-id"
+
+_NAME = REQUEST_ID.encode()
+_PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(16)
 
 
 class Guard:
     """Answers preflights and adds the CORS headers. ``origins`` lists the allowed origins, ``*`` allows all.
+
+    Every other request gets an ``X-Request-Id``, in its own headers and in those of the response: the caller's, where
+    that is one to be kept, else a new one.
 
     Credentials are never allowed: callers prove who they are with headers, not with cookies.
     """
@@ -33,13 +46,16 @@ class Guard:
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers and b"origin" in headers:
             await _preflight(send, added, headers.get(b"access-control-request-headers"))
             return
+        request_id = _kept(headers.get(_NAME)) or new_request_id().encode()
+        added.append((_NAME, request_id))
+        named = [*(pair for pair in scope["headers"] if pair[0] != _NAME), (_NAME, request_id)]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
-        await self.inner(scope, receive, send_with_headers)
+        await self.inner({**scope, "headers": named}, receive, send_with_headers)
 
     def _cors(self, origin: bytes | None) -> Pairs:
         headers: Pairs = [(b"vary", b"Origin"), (b"x-content-type-options", b"nosniff")]
@@ -48,6 +64,11 @@ class Guard:
         elif origin in self.origins:
             headers.append((b"access-control-allow-origin", origin or b""))
         return headers
+
+
+def _kept(given: bytes | None) -> bytes | None:
+    """A caller's request id, None where it is not one that logs and databases can hold as it is."""
+    return given if given is not None and _PLAIN.fullmatch(given) else None
 
 
 async def _preflight(send: Send, headers: Pairs, asked: bytes | None) -> None:

@@ -13,7 +13,8 @@ from apex.encoding import encode
 from apex.endpoint import Endpoint
 from apex.engine import LIMITS, Engine, Link
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
-from apex.rest import Receive, Scope, Send, failure, headers_of, told
+from apex.guard import REQUEST_ID, new_request_id
+from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, told
 from apex.router import split
 from apex.service import Call
 from apex.types import STANDARD
@@ -67,7 +68,7 @@ class Sockets:
         if authentication is None:
             return
         service = self.app.get("defaultAuthentication")
-        params = {"provider": "socketio", "connection": connection, "headers": headers}
+        params = {"provider": "socketio", "connection": connection, "headers": _named(headers)}
         try:
             await self.app.service(service.path).create(authentication, params)
         except Exception as error:
@@ -149,8 +150,14 @@ class Sockets:
             raise MethodNotAllowed(f"Method '{str(method)[:SHOWN]}' not allowed on service '{match.target.path}'")
         given, query = _arguments(method, arguments)
         route = match.route if match.id is None else {**match.route, "__id": match.id}
-        own = {"query": query, "route": route, "connection": connection}
+        headers = _named(connection["headers"])
+        own = {"query": query, "route": route, "connection": connection, "headers": headers}
         return Call(match.target, method, given.get("id"), given.get("data"), Params({**connection, **own}))
+
+
+def _named(headers: Headers) -> Headers:
+    """The headers of a handshake for one of the calls after it, each of which has a request id of its own."""
+    return {**headers, REQUEST_ID: new_request_id()}
 
 
 def _arguments(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,13 +1,14 @@
-"""The edge around the transport: which pages may call from a browser."""
+"""The edge around the transport: which pages may call from a browser, and which request it is."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from httpx2 import Response
 
-from apex import Apex, MemoryService, rest
+from apex import Apex, MemoryService, Params, Service, rest
 from tests.serving import calling, serving
 
 ASKED = "authorization,content-type,x-service-method"
@@ -90,3 +91,44 @@ async def test_a_server_answers_preflights() -> None:
         response = await client.options("/notes", headers={"Origin": "https://a.example", **PREFLIGHT})
         assert (response.status_code, cors(response)["allow-headers"]) == (204, ASKED)
         assert (await client.get("/notes")).status_code == 200
+
+
+class Headers(Service):
+    async def find(self, params: Params) -> Any:
+        return params.headers["x-request-id"]
+
+
+async def request_id(*given: str) -> tuple[str, str]:
+    """The request id that a service is told, and that of the response."""
+    async with calling(Apex().configure(rest).use("headers", Headers())) as client:
+        response = await client.get("/headers", headers=[("X-Request-Id", value) for value in given])
+        return response.json(), response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("given", ["a", "Order-12_b.3", "x" * 128])
+async def test_a_request_keeps_the_id_it_came_with(given: str) -> None:
+    assert await request_id(given) == (given, given)
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", "a%20b", 'a"', "<script>", "a,b"])
+async def test_an_id_that_is_not_plain_is_replaced(given: str) -> None:
+    told, answered = await request_id(given)
+    assert told == answered != given
+    assert re.fullmatch("[0-9a-f]{32}", told)
+
+
+async def test_of_several_ids_one_counts() -> None:
+    told, answered = await request_id("one", "two")
+    assert told == answered == "two"
+
+
+async def test_each_request_without_an_id_gets_its_own() -> None:
+    assert (await request_id())[0] != (await request_id())[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status"), [("GET", "/nope", 404), ("OPTIONS", "/notes", 405), ("POST", "/notes", 413)]
+)
+async def test_an_error_has_the_id_too(method: str, url: str, status: int) -> None:
+    response = await answer(None, method, url, headers={"X-Request-Id": "mine"}, content=b"{" * 11)
+    assert (response.status_code, response.headers["x-request-id"]) == (status, "mine")

@@ -207,6 +207,21 @@ async def test_a_slow_call_does_not_hold_a_quick_one() -> None:
         assert await peer.frames(2) == ["430[null,1]", "432[null,2]"]
 
 
+class Told(Service):
+    """Gives the headers of a call."""
+
+    async def find(self, params: Params) -> Any:
+        return params.headers
+
+
+async def test_each_call_has_a_request_id_beside_the_headers_of_its_handshake() -> None:
+    headers = {"X-Request-Id": "handshake", "X-Mine": "kept"}
+    async with serving(app_of("told", Told())) as http, connected(http, additional_headers=headers) as peer:
+        told = [(await peer.call("find", "told"))[1] for _ in range(2)]
+    assert [one["x-mine"] for one in told] == ["kept"] * 2
+    assert len({one["x-request-id"] for one in told} | {"handshake"}) == 3
+
+
 @pytest.mark.parametrize("over", [connected, polling])
 async def test_a_call_at_work_when_its_connection_closes_is_finished(over: Any, caplog: Any) -> None:
     held = Held()
