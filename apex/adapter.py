@@ -27,12 +27,15 @@ _OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows, and what of them: a query with its scope inside ``where`` and its limit settled."""
+    """Which rows, and what of them: a query with its scope inside ``where`` and its limit settled. With ``lock`` they
+    are read to be changed.
+    """
 
     where: Predicate
     query: Query
     fields: tuple[str, ...] | None = None
     limit: int | None = None
+    lock: bool = False
 
     def order(self, id: str) -> tuple[tuple[str, int], ...]:
         """By field and direction; ties are broken by id, so that pages neither repeat nor lose a row."""
@@ -192,7 +195,8 @@ class Adapter(Service, ABC):
         return id
 
     def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None) -> Selection:
-        return Selection(where, query, self._fields(query, params), limit)
+        lock = bool((params.adapter or {}).get("lock"))
+        return Selection(where, query, self._fields(query, params), limit, lock)
 
     def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
         private = (params.adapter or {}).get("private", self.private)

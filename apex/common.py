@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -64,6 +64,17 @@ class iff:
         if isawaitable(holds):
             holds = await holds
         await run_steps(tuple(self.then if holds else self.otherwise), context, context.type)
+
+
+def ahead(*hooks: Hook) -> Hook:
+    """Around: before hooks that run ahead of the around hooks after this one, such as one that begins a transaction."""
+    steps = tuple(steps_of("before", hooks))
+
+    async def ahead(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+        await run_steps(steps, context, "before")
+        await next()
+
+    return ahead
 
 
 def keep(*fields: str) -> Hook:
@@ -168,14 +179,15 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
 def stash_before(name: str = "before") -> Hook:
     """Before update, patch and remove: ``params[name]`` is the record as it was, or the list of those that match.
 
-    They are read past the hooks, within the scope that the hooks before this one have set. Raises NotFound.
+    They are read past the hooks, within the scope that the hooks before this one have set. In a transaction nobody
+    else changes them before its end. Raises NotFound.
     """
 
     async def stash_before(context: Context) -> None:
         if context.method not in ("update", "patch", "remove"):
             return
         service, params = context.service.service, context.params
-        inner: dict[str, Any] = {"scope": params.scope, "paginate": False}
+        inner: dict[str, Any] = {"scope": params.scope, "paginate": False, "adapter": {"lock": True}}
         if context.id is not None:
             params[name] = await service.get(context.id, Params(inner))
             return

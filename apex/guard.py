@@ -1,4 +1,4 @@
-"""The edge around a transport: who may call from a browser (CORS), what no browser should guess, and which request it is."""
+"""The edge around a transport: who may call from a browser (CORS), what it should not guess, which request it is."""
 
 from __future__ import annotations
 

@@ -49,6 +49,8 @@ def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Cont
 async def _organization(context: Context) -> int:
     if context.method == "create":
         return int(rows(context)[0]["organization_id"])
+    if context.params.before:
+        return int(context.params.before["organization_id"])
     params = Params({"query": {"$select": ["organization_id"]}, "scope": context.params.scope})
     row: Mapping[str, Any] = await context.service.service.get(context.id, params)
     return int(row["organization_id"])

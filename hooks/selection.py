@@ -12,14 +12,14 @@ from apex.types import Row
 def keep_whole(context: Context) -> None:
     """Before create, patch and remove, after ``validate_query``: takes ``$select`` aside."""
     query: Any = context.params.query
-    if context.params.provider and query.select is not None:
+    if query.select is not None:
         asked = {name: value for name, value in query.asked.items() if name != "$select"}
         context.params.selected = (*query.select, context.service.id)
         context.params.query = replace(query, asked=asked, select=None)
 
 
 def select_for_caller(context: Context) -> None:
-    """After create, patch and remove: the caller gets what it selected."""
+    """After create, patch and remove: a caller outside gets what it selected."""
     if (fields := context.params.selected) is not None:
         context.dispatch = _each(context.result, fields)
 

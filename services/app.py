@@ -9,9 +9,11 @@ from typing import Any
 from apex import Apex, bus, database, load_config, rest, sockets
 from apex.rates import rates
 from apex.tenant import ROLE
+from hooks.audit import remember_caller
 from services import (
     activities,
     api_keys,
+    audit,
     authentication,
     companies,
     console,
@@ -32,7 +34,7 @@ __all__ = ["CONFIG", "create_app", "metadata"]
 CONFIG = Path(__file__).parent.parent / "config"
 SERVICES = (
     users, authentication, organizations, api_keys, custom_fields, companies, contacts, pipelines, products, deals,
-    deal_products, activities, support_tickets,
+    deal_products, activities, support_tickets, audit,
 )  # fmt: skip
 
 
@@ -44,6 +46,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.configure(rates)
     app.configure(lambda app: rest(app, routes=console.routes()))
     app.configure(sockets)
+    app.hooks({"around": {"all": [remember_caller]}})
     for service in SERVICES:
         service.register(app)
     return app

@@ -9,11 +9,10 @@ from typing import Any
 from sqlalchemy import Column, String
 
 from apex import Apex, Context, Params
-from apex.common import now, stash_before
+from apex.common import now
 from apex.errors import BadRequest
 from apex.schema import Id, Text, fields, validate
 from apex.types import Row
-from hooks.transaction import transaction
 from services.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import HookMap, TenantSchema, TenantService, serve
@@ -119,13 +118,11 @@ async def follow_sum(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    stash = stash_before()
     hooks: HookMap = {
-        "around": {"create": [transaction], "patch": [transaction], "remove": [transaction]},
         "before": {
             "create": [take_from_product, work_out, hold_deal],
-            "patch": [stash, work_out, hold_deal],
-            "remove": [stash, hold_deal],
+            "patch": [work_out, hold_deal],
+            "remove": [hold_deal],
         },
         "after": {"create": [follow_sum], "patch": [follow_sum], "remove": [follow_sum]},
     }

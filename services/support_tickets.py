@@ -10,7 +10,6 @@ from apex import Apex, Context, Params
 from apex.common import now
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
-from hooks.transaction import transaction
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import HookMap, TenantSchema, TenantService, serve
 
@@ -130,7 +129,7 @@ async def note_message(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    hooks: HookMap = {"around": {"create": [transaction]}, "before": {"create": [number]}}
+    hooks: HookMap = {"before": {"create": [number]}}
     serve(app, "support-tickets", SupportTickets, on_write=[name_contact], hooks=hooks)
-    hooks = {"around": {"create": [transaction]}, "after": {"create": [note_message]}}
+    hooks = {"after": {"create": [note_message]}}
     serve(app, "support-ticket-messages", SupportTicketMessages, hooks=hooks)

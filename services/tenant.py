@@ -11,20 +11,23 @@ from sqlalchemy import ForeignKeyConstraint, Table
 
 from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
 from apex.coerce import boolean
-from apex.common import iff, is_provider, populate
+from apex.common import ahead, iff, is_provider, populate, stash_before
 from apex.hooks import Hook
 from apex.schema import Id, fields
+from hooks.audit import audit
 from hooks.ownership import refers_within, stamp_owner
 from hooks.rate_limit import limit_rate, tell_rate
 from hooks.selection import keep_whole, select_for_caller
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, one_or_many, tenancy
 from hooks.timestamps import timestamps
+from hooks.transaction import transaction
 from services.audience import to_organization
 
 PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
 JOINED = ("find", "get", "create", "patch")
+WRITES = ("create", "patch", "remove")
 
 
 class TenantSchema(Schema):
@@ -128,6 +131,7 @@ def tenant_hooks(
     after: Mapping[str, Sequence[Hook]] | None = None,
 ) -> dict[str, Any]:
     """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
+    What a call stores, what follows from it and its audit are stored as a whole.
 
     ``message`` heads validation errors, ``record`` is the schema of calls inside the process, ``custom`` names the
     schemas of custom methods, ``references`` the fields that point to records of the same organization, ``checks``
@@ -138,16 +142,17 @@ def tenant_hooks(
         authenticate("jwt", "api-key", entity=False), limit_rate, fill_organization, one_or_many, validate_query,
         _validate(schema, record, message, custom), *checks, name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
+    stash = stash_before()
+    around = {"all": [ahead(*sealed)], **{method: [transaction] for method in WRITES}}
     before = {
-        "all": sealed,
         "create": [keep_whole, refers, stamp_owner, timestamps, *on_write],
-        "patch": [keep_whole, refers, timestamps, *on_write],
-        "remove": [keep_whole],
+        "patch": [keep_whole, stash, refers, timestamps, *on_write],
+        "remove": [keep_whole, stash],
     }
-    later = {method: list(hooks) for method, hooks in (after or {}).items()}
-    for method in ("create", "patch", "remove"):
-        later.setdefault(method, []).append(select_for_caller)
-    return {"before": before, "after": later, "error": {"all": [forbid_foreign, tell_rate]}}
+    later = dict(after or {})
+    for method in WRITES:
+        later[method] = [audit, *later.get(method, ()), select_for_caller]
+    return {"around": around, "before": before, "after": later, "error": {"all": [forbid_foreign, tell_rate]}}
 
 
 def _validate(

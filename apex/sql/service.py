@@ -82,7 +82,7 @@ class SQLService(Adapter):
         query = selection.query
         limited = selection.limit is not None
         key = ("select", shape(selection.where), selection.fields, query.sort, query.rank and query.rank.field,
-               limited, query.skip > 0, total)  # fmt: skip
+               limited, query.skip > 0, total, selection.lock)  # fmt: skip
         statement = self.statements.get(key, lambda: self._select_statement(selection, total))
         values = self.clauses.operands(selection.where) | self.clauses.rank_values(query.rank)
         rows = await self._run(statement, values | {"limit": selection.limit, "skip": query.skip})
@@ -103,7 +103,9 @@ class SQLService(Adapter):
         if total:
             counted = select(func.count()).select_from(self.table).where(where)
             columns.append(counted.scalar_subquery().label(TOTAL))
-        return self.database.compile(_page(select(*columns).where(where).order_by(*order), selection))
+        rows = _page(select(*columns).where(where).order_by(*order), selection)
+        # As an update locks them: who only refers to the rows does not wait. SQLite has one writer at a time anyway.
+        return self.database.compile(rows.with_for_update(key_share=True) if selection.lock else rows)
 
     def _search(self, selection: Selection, where: Any, order: list[Any], columns: list[Any]) -> Select[Any]:
         """A list reads its page in the order of an index and counts apart. A search has to read all its matches: it

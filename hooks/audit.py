@@ -1,0 +1,100 @@
+"""Who changed what: an entry for each record that is written, stored together with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from apex import Context
+from apex.common import now
+from apex.items import items
+from apex.types import Row
+from hooks.tenancy import FIELD
+
+API = "achieveapex"
+"""The API of a service that names no other with a class attribute ``api``."""
+
+_SECRET = re.compile(r"passw|secret|token|credential|(api|private).?key|(^|_)hash(_|$)", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class _Outside:
+    """A call from outside, for those that it leads to. What it has left running is still its caller's."""
+
+    context: Context
+    open: bool = True
+
+
+_outside: ContextVar[_Outside | None] = ContextVar("outside", default=None)
+
+
+async def remember_caller(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+    """Around all methods of all services: the calls that hooks make inside of one from outside are its caller's."""
+    outer = _outside.get()
+    if not context.params.provider or (outer is not None and outer.open):
+        await next()
+        return
+    outside = _Outside(context)
+    token = _outside.set(outside)
+    try:
+        await next()
+    finally:
+        outside.open = False
+        _outside.reset(token)
+
+
+async def audit(context: Context) -> None:
+    """After create, patch (after ``stash_before``) and remove: the service ``audit`` gets an entry for each record.
+
+    It has to be in the transaction of the write. What a patch leaves as it was is not in its entry, and nothing ever
+    whose name is that of a secret.
+    """
+    done = _caller() | {"created_at": now(), "service": context.path, "method": context.method}
+    id, stashed = context.service.id, _stashed(context)
+    entries = []
+    for row in items(context.method, context.result):
+        before, after = _changes(context.method, stashed.get(row[id]), row)
+        own = {FIELD: row[FIELD], "record_id": row[id], "before": _harmless(before), "after": _harmless(after)}
+        entries.append(done | own)
+    if entries:
+        await context.app.service("audit").create(entries, {"query": {"$select": ["id"]}})
+
+
+def _caller() -> Row:
+    """Who is behind a call; nobody where the process itself is, as for a command."""
+    outside = _outside.get()
+    if outside is None:
+        return {}
+    context = outside.context
+    params: Any = context.params
+    return {
+        "user_id": (params.user or {}).get("id"),
+        "key_id": (params.authentication or {}).get("key_id"),
+        "api": getattr(context.service, "api", API),
+        "provider": params.provider,
+        "request_id": (params.headers or {}).get("x-request-id"),
+    }
+
+
+def _stashed(context: Context) -> Mapping[Any, Row]:
+    """The records as they were, by id."""
+    stashed = None if context.method == "create" else context.params.before
+    return {row[context.service.id]: row for row in items(context.method, stashed)}
+
+
+def _changes(method: str, before: Row | None, after: Row) -> tuple[Row | None, Row | None]:
+    if before is None:
+        return None, after
+    if method == "remove":
+        return before, None
+    changed = [name for name, value in after.items() if name not in before or before[name] != value]
+    return {name: before.get(name) for name in changed}, {name: after[name] for name in changed}
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _harmless(inner) for name, inner in value.items() if not _SECRET.search(str(name))}
+    return [_harmless(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,43 @@
+"""The audit: who changed what."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0005"
+down_revision = "0002"
+
+IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+MOMENT = sa.String(24).with_variant(postgresql.TIMESTAMP(timezone=True, precision=3), "postgresql")
+JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("id", IDENTIFIER, nullable=False),
+        sa.Column("organization_id", IDENTIFIER, nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("user_id", IDENTIFIER),
+        sa.Column("key_id", IDENTIFIER),
+        sa.Column("api", sa.String(40)),
+        sa.Column("provider", sa.String(20)),
+        sa.Column("request_id", sa.String(128)),
+        sa.Column("service", sa.String(100), nullable=False),
+        sa.Column("method", sa.String(20), nullable=False),
+        sa.Column("record_id", IDENTIFIER, nullable=False),
+        sa.Column("before", JSON),
+        sa.Column("after", JSON),
+        sa.PrimaryKeyConstraint("id", name="pk_audit"),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name="fk_audit_organization_id"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_audit_user_id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_audit_list", "audit", ["organization_id", "id"])
+    op.create_index("ix_audit_record", "audit", ["organization_id", "service", "record_id", "id"])
+
+
+def downgrade() -> None:
+    op.drop_table("audit")

@@ -1,0 +1,65 @@
+"""The audit: who changed what, entry by entry, for those who run an organization. Nobody changes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Column, ForeignKey, Index, String, Table
+
+from apex import Apex, Context, SQLService, authenticate, validate_query
+from apex.common import disallow
+from apex.sql import Json, Timestamp
+from hooks.tenancy import forbid_foreign, membership, name_organization, tenancy
+from services.tables import Identifier, metadata
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("user_id", Identifier, ForeignKey("users.id")),
+    Column("key_id", Identifier),
+    Column("api", String(40)),
+    Column("provider", String(20)),
+    Column("request_id", String(128)),
+    Column("service", String(100), nullable=False),
+    Column("method", String(20), nullable=False),
+    Column("record_id", Identifier, nullable=False),
+    Column("before", Json),
+    Column("after", Json),
+    sqlite_autoincrement=True,
+)
+c = audit.c
+Index("ix_audit_list", c.organization_id, c.id)
+Index("ix_audit_record", c.organization_id, c.service, c.record_id, c.id)
+
+
+class Audit(SQLService):
+    table = audit
+    methods = ("find", "get")
+    multi = ("create",)
+    readers = "admin"
+
+
+def newest_first(context: Context) -> None:
+    """Before find: unless another order is asked for."""
+    query: Any = context.params.query
+    if not query.sort:
+        context.params.query = replace(query, sort=(("id", -1),))
+
+
+def register(app: Apex) -> None:
+    sealed = [authenticate("jwt", entity=False), validate_query, name_organization, membership, tenancy]
+    hooks = {
+        "before": {
+            "find": [*sealed, newest_first],
+            "get": sealed,
+            "update": [disallow()],
+            "patch": [disallow()],
+            "remove": [disallow()],
+        },
+        "error": {"get": [forbid_foreign]},
+    }
+    app.use("audit", Audit(paginate=app.get("paginate")), hooks=hooks)
