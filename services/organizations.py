@@ -1,22 +1,56 @@
-"""Organizations: the tenants. A caller sees those it belongs to."""
+"""Organizations: the tenants, and who belongs to them. A caller sees those it belongs to itself."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+from sqlalchemy import Table, select
+
 from apex import Apex, Context, SQLService, authenticate, validate_query
+from apex.coerce import text
+from apex.errors import Forbidden
 from apex.tenant import confine
 from hooks.rate_limit import limit_rate, tell_rate
+from hooks.search_forms import normalise
 from hooks.soft_delete import soft_delete
-from hooks.tenancy import membership
+from hooks.tenancy import FIELD, membership
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
-from services.tables import organizations
+from services.tables import memberships, organizations, users
 from services.users import end_memberships
+
+SHORTEST_TERM, LONGEST_TERM = 2, 200
+
+u, m = users.c, memberships.c
+members = (
+    select(u.id, u.first_name, u.last_name, u.email, m.role, m.organization_id)
+    .join_from(memberships, users, m.user_id == u.id)
+    .where(u.deleted_at.is_(None))
+    .subquery("members")
+)
+
+
+def term(value: Any) -> str:
+    """A search term in the form that names are compared in. Raises ValueError when it is too short or too long."""
+    normalised = normalise(text(value))
+    if not SHORTEST_TERM <= len(normalised) <= LONGEST_TERM:
+        raise ValueError(f"must have {SHORTEST_TERM} to {LONGEST_TERM} characters")
+    return normalised
 
 
 class Organizations(SQLService):
     table = organizations
     methods = ("find", "get")
     private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret")
+    filters = {"searchTerm": term}
+
+
+class Members(SQLService):
+    """The users of an organization. It is read as a table is; there is nothing to write to."""
+
+    table = cast(Table, members)
+    methods = ("find",)
+    private = (FIELD,)
 
 
 def only_mine(context: Context) -> None:
@@ -26,19 +60,35 @@ def only_mine(context: Context) -> None:
         confine(mine)
 
 
+async def named_alike(context: Context) -> None:
+    """Before find, with ``searchTerm``: the organizations whose name holds it are the scope. A caller has few."""
+    wanted = context.params.query.get("searchTerm")
+    if wanted is not None:
+        params = {"query": {"$select": ["name"]}, "scope": context.params.scope, "paginate": False}
+        found = await context.service.find(params)
+        context.params.scope["id"] = [row["id"] for row in found if wanted in normalise(row["name"])]
+
+
+def in_route(context: Context) -> None:
+    """Before find: the organization that the path names is the scope. Raises NotFound for what cannot be an id,
+    Forbidden where the caller is no member.
+    """
+    organization = context.app.service("organizations").typed_id(context.params.route[FIELD])
+    if context.params.provider and organization not in context.params.memberships:
+        raise Forbidden(f"You are not a member of organization {organization}")
+    context.params.scope[FIELD] = organization
+    confine([organization])
+
+
 def register(app: Apex) -> None:
-    sealed = [
-        authenticate("jwt", "api-key", entity=False),
-        limit_rate,
-        validate_query,
-        membership,
-        only_mine,
-        soft_delete,
-    ]
+    known = [authenticate("jwt", "api-key", entity=False), limit_rate, validate_query, membership]
+    sealed = [*known, only_mine, soft_delete]
     hooks = {
         "around": {"remove": [transaction]},
-        "before": {"all": sealed, "create": [timestamps], "patch": [timestamps]},
+        "before": {"all": sealed, "find": [named_alike], "create": [timestamps], "patch": [timestamps]},
         "after": {"remove": [end_memberships("organization_id")]},
         "error": {"all": [tell_rate]},
     }
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)
+    hooks = {"before": {"find": [*known, in_route]}, "error": {"all": [tell_rate]}}
+    app.use(f"organizations/:{FIELD}/users", Members(paginate=app.get("paginate")), hooks=hooks)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.services.crm import Crm, refused
+from tests.services.fixtures import SHARED
+from tests.serving import serving
+from tests.sockets import connected
 
 ORGANIZATION = {"id", "name", "subscription_status", "created_at", "updated_at"}
 
@@ -81,3 +84,95 @@ async def test_a_removed_company_leaves_its_contacts(crm: Crm) -> None:
     await crm.call("DELETE /companies/101")
     status, contact = await crm.call("GET /contacts/123")
     assert (status, contact["company_id"]) == (200, 101)
+
+
+async def found(crm: Crm, query: str) -> list[str]:
+    status, page = await crm.call(f"GET /organizations?{query}")
+    assert (status, page["total"]) == (200, len(page["data"])), page
+    return [organization["name"] for organization in page["data"]]
+
+
+async def test_organizations_are_found_by_name(crm: Crm) -> None:
+    for name in ("Société Générale", "100% Løsning", "Elsewhere"):
+        made = await crm.app.service("organizations").create({"name": name})
+        if name != "Elsewhere":
+            await crm.app.service("memberships").create({"organization_id": made["id"], "user_id": 789})
+    assert await found(crm, "searchTerm=societe g") == ["Société Générale"]
+    assert await found(crm, "searchTerm=LOSN") == ["100% Løsning"]
+    assert await found(crm, "searchTerm=0%25") == ["100% Løsning"]
+    assert await found(crm, "searchTerm=%25%25") == await found(crm, "searchTerm=__") == []
+    assert await found(crm, "searchTerm=elsewhere") == []
+    assert await found(crm, "searchTerm=organization&id=457") == []
+    assert await found(crm, "searchTerm=le&$sort[name]=-1") == ["Société Générale", "Example Organization"]
+    _, page = await crm.call("GET /organizations?searchTerm=le&$limit=1&$select=name")
+    assert (page["total"], page["data"]) == (2, [{"name": "Example Organization", "id": 456}])
+
+
+@SHARED
+@pytest.mark.parametrize("term", ["a", "%20a%20", "", "%CC%81%CC%81", "a" * 201])
+async def test_a_term_that_is_too_short_or_long_is_refused(shared: Crm, term: str) -> None:
+    refused(await shared.call(f"GET /organizations?searchTerm={term}"), 400, "searchTerm")
+
+
+@SHARED
+@pytest.mark.parametrize("term", [None, 5, ["ab"], {"$ne": "ab"}, "a\0b"], ids=repr)
+async def test_a_term_that_is_no_text_is_refused(shared: Crm, term: object) -> None:
+    refused(await shared.call("GET /organizations", {"query": {"searchTerm": term}}), 400, "searchTerm")
+
+
+ADMIN = {"id": 789, "first_name": "Admin", "last_name": "User", "email": "admin@example.com", "role": "admin"}
+MEMBER = {"id": 790, "first_name": "Member", "last_name": "User", "email": "member@example.com", "role": "member"}
+USERS = "GET /organizations/456/users"
+
+
+@SHARED
+async def test_the_users_of_an_organization_are_listed_for_its_members(shared: Crm) -> None:
+    for user in (789, 790):
+        page = {"total": 2, "limit": 10, "skip": 0, "data": [ADMIN, MEMBER]}
+        assert await shared.call(USERS, user=user) == (200, page)
+
+
+@SHARED
+@pytest.mark.parametrize(
+    ("query", "users"),
+    [
+        ("role=admin", [ADMIN]),
+        ("$sort[email]=-1", [MEMBER, ADMIN]),
+        ("$limit=1&$skip=1", [MEMBER]),
+        ("email[$in][]=member@example.com&$select[]=email", [{"email": "member@example.com", "id": 790}]),
+        ("last_name[$ne]=User", []),
+    ],
+)
+async def test_users_are_asked_for_as_other_records_are(
+    shared: Crm, query: str, users: list[dict[str, object]]
+) -> None:
+    status, page = await shared.call(f"{USERS}?{query}")
+    assert (status, page["data"]) == (200, users)
+
+
+async def test_users_are_listed_over_a_socket(crm: Crm) -> None:
+    proof = {"Authorization": f"Bearer {crm.token(790)}"}
+    async with serving(crm.app) as http, connected(http, additional_headers=proof) as peer:
+        error, page = await peer.call("find", "organizations/456/users", {"role": "member"})
+        assert (error, page["data"]) == (None, [MEMBER])
+        assert (await peer.call("find", "organizations/457/users", {}))[0]["code"] == 403
+
+
+@SHARED
+async def test_the_users_of_others_are_not_told(shared: Crm) -> None:
+    for path in ("457", "999999"):
+        refused(await shared.call(f"GET /organizations/{path}/users"), 403)
+    refused(await shared.call("GET /organizations/x/users"), 404)
+    refused(await shared.call(USERS, user=791), 403)
+    refused(await shared.call(USERS, user=None), 401)
+    for query in ("organization_id=457", "password=x", "$select[]=password", "$sort[uuid]=1", "deleted_at=null"):
+        refused(await shared.call(f"{USERS}?{query}"), 400)
+    for request in ("POST /organizations/456/users", "GET /organizations/456/users/789"):
+        refused(await shared.call(request, {} if "POST" in request else None), 405)
+
+
+async def test_who_is_gone_is_not_listed(crm: Crm) -> None:
+    await crm.app.service("users").remove(790)
+    (mine,) = await crm.app.service("memberships").find({"query": {"user_id": 789}, "paginate": False})
+    await crm.app.service("memberships").patch(mine["id"], {"role": "viewer"})
+    assert (await crm.call(USERS))[1]["data"] == [ADMIN | {"role": "viewer"}]
