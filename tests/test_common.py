@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from apex import Apex, Context, MemoryService, Params, validate_query
 from apex.coerce import integer, text
 from apex.common import (
+    ahead,
     disallow,
     discard,
     iff,
@@ -209,6 +211,27 @@ async def test_soft_delete_is_not_for_clients_to_undo() -> None:
         await service.get(1, REST)
     with raises(BadRequest):
         await service.find({**REST, "query": {"$disableSoftDelete": True}})
+
+
+async def test_hooks_go_ahead_of_the_around_hooks_that_follow() -> None:
+    seen: list[Any] = []
+
+    async def around(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+        seen.append("around")
+        await next()
+
+    def refuse(context: Context) -> None:
+        seen.append(context.type)
+        if context.data["refused"]:
+            raise BadRequest("no")
+
+    service = (
+        Apex().use("notes", MemoryService(), hooks={"around": {"create": [ahead(refuse), around]}}).service("notes")
+    )
+    await service.create({"refused": False})
+    with raises(BadRequest):
+        await service.create({"refused": True})
+    assert seen == ["before", "around", "before"]
 
 
 async def test_stash_before_keeps_what_was() -> None:

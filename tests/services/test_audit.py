@@ -1,0 +1,251 @@
+"""The audit: exactly one entry for each record that is written, for admins to read and nobody to change."""
+
+from __future__ import annotations
+
+from asyncio import gather
+from typing import Any
+
+import pytest
+
+from apex import Context
+from apex.errors import Conflict
+from services.audit import audit
+from services.contacts import Contacts
+from services.tenant import TenantService
+from tests.services.crm import JANE, Crm, refused
+from tests.services.test_family import OURS, make, make_deal
+from tests.serving import serving
+from tests.sockets import connected
+
+LIST = "GET /audit?organization_id=456"
+ENTRY = {
+    "id", "organization_id", "created_at", "user_id", "key_id", "api", "provider", "request_id", "service", "method",
+    "record_id", "before", "after",
+}  # fmt: skip
+
+
+async def entries(crm: Crm, query: str = "") -> list[dict[str, Any]]:
+    """The entries that an admin gets, newest first."""
+    status, page = await crm.call(f"{LIST}&$limit=100&{query}")
+    assert status == 200, page
+    return list(page["data"])
+
+
+DATA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "contacts": ({"first_name": "One"}, {"first_name": "Two", "custom_fields_by_name": {"A": 1}}),
+    "companies": ({"name": "One"}, {"name": "Two"}),
+    "custom-fields": ({"entity": "contacts", "name": "One", "type": "select"}, {"options": ["a"]}),
+    "pipelines": ({"name": "One"}, {"position": 2}),
+    "pipeline-stages": ({"name": "One"}, {"name": "Two"}),
+    "products": ({"name": "One", "price": 1.5}, {"price": 2.5}),
+    "deals": ({"name": "One"}, {"status": "won"}),
+    "deal-products": ({"name": "One", "price": "1.00"}, {"quantity": "2"}),
+    "activities": ({"subject": "One", "activity_type": "call"}, {"done": True, "start_date": "2025-04-15"}),
+    "support-tickets": ({"subject": "One"}, {"tags": ["a"], "contact_id": 123}),
+    "support-ticket-messages": ({"body": "One"}, {"body": "Two"}),
+}
+"""What makes a record of each service, but for what it refers to, and what changes it."""
+
+
+async def referred(crm: Crm, path: str) -> dict[str, int]:
+    """What a record of a service cannot be without."""
+    if path == "pipeline-stages":
+        return {"pipeline_id": (await make(crm, "pipelines", name="Sales"))["id"]}
+    if path in ("deals", "deal-products"):
+        deal = await make_deal(crm)
+        return {"deal_id": deal["id"]} if path == "deal-products" else {"pipeline_stage_id": deal["pipeline_stage_id"]}
+    if path == "support-ticket-messages":
+        return {"support_ticket_id": (await make(crm, "support-tickets", subject="Help"))["id"]}
+    return {}
+
+
+def test_every_service_of_an_organization_is_tried(crm: Crm) -> None:
+    assert set(DATA) == {path for path, bound in crm.app.services.items() if isinstance(bound.service, TenantService)}
+
+
+@pytest.mark.parametrize("path", DATA)
+async def test_each_write_of_each_service_leaves_one_entry(crm: Crm, path: str) -> None:
+    data, change = DATA[path]
+    data = data | await referred(crm, path)
+
+    async def written(method: str, request: str, data: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The answer without what is joined to it, and the entry."""
+        status, record = await crm.call(request, data, headers={"X-Request-Id": method})
+        assert status in (200, 201), record
+        (entry,) = await entries(crm, f"request_id={method}&service={path}")
+        assert set(entry) == ENTRY
+        who = (entry["user_id"], entry["key_id"], entry["api"], entry["provider"], entry["organization_id"])
+        assert who == (789, None, "achieveapex", "rest", 456)
+        assert (entry["method"], entry["record_id"]) == (method, record["id"])
+        return record, entry
+
+    created, entry = await written("create", f"POST /{path}", OURS | data)
+    stored = {name: created[name] for name in entry["after"]}
+    assert (entry["before"], entry["after"]) == (None, stored)
+    assert {"id", "organization_id", "created_at", "owned_by_user_id", *data} <= set(stored)
+    assert not {"uuid", "name_form", "name_search", "first_name_form"} & set(stored)
+    changed, entry = await written("patch", f"PATCH /{path}/{created['id']}", change)
+    assert {*change, "updated_at"} <= set(entry["after"])
+    assert entry["after"] == {name: changed[name] for name in entry["after"]}
+    assert entry["before"] == {name: created[name] for name in entry["after"]}
+    assert all(entry["before"][name] != entry["after"][name] for name in entry["after"])
+    _, entry = await written("remove", f"DELETE /{path}/{created['id']}")
+    assert (entry["before"], entry["after"]) == ({name: changed[name] for name in stored}, None)
+
+
+async def test_what_follows_from_a_write_is_its_callers(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    line = {"deal_id": deal["id"], "name": "Seat", "price": "10.00", "organization_id": 456}
+    await crm.call("POST /deal-products", line, 790, headers={"X-Request-Id": "line"})
+    follows, made = await entries(crm, "request_id=line")
+    assert (made["service"], made["method"], made["user_id"]) == ("deal-products", "create", 790)
+    assert (follows["service"], follows["method"], follows["user_id"]) == ("deals", "patch", 790)
+    assert (follows["before"]["amount"], follows["after"]["amount"]) == ("0.00", "10.00")
+
+
+async def test_selecting_less_does_not_audit_less(crm: Crm) -> None:
+    assert (await crm.call("PATCH /contacts/123?$select=id", {"last_name": "Roe"}))[1] == {"id": 123}
+    (entry,) = await entries(crm)
+    assert (entry["before"]["last_name"], entry["after"]["last_name"]) == ("Doe", "Roe")
+    await crm.app.service("contacts").create(JANE, {"query": {"$select": ["id"]}})
+    assert (await entries(crm))[0]["after"]["first_name"] == "Jane"
+
+
+async def test_work_of_the_process_is_nobodys(crm: Crm) -> None:
+    await crm.app.service("contacts").patch(123, {"last_name": "Roe"})
+    (entry,) = await entries(crm)
+    assert [entry[name] for name in ("user_id", "key_id", "api", "provider", "request_id")] == [None] * 5
+
+
+async def test_a_call_over_a_socket_is_told_by_its_own_id(crm: Crm) -> None:
+    proof = {"Authorization": f"Bearer {crm.token(790)}"}
+    async with serving(crm.app) as http, connected(http, additional_headers=proof) as peer:
+        for name in ("Roe", "Poe"):
+            assert (await peer.call("patch", "contacts", 123, {"last_name": name}, {}))[0] is None
+        last, first = await entries(crm)
+    assert {(one["user_id"], one["provider"]) for one in (first, last)} == {(790, "socketio")}
+    assert None is not first["request_id"] != last["request_id"] is not None
+
+
+async def test_many_created_at_once_have_an_entry_each(crm: Crm) -> None:
+    crm.app.service("contacts").service.multi = ("create",)
+    await crm.call("POST /contacts", [JANE, JANE | {"first_name": "June"}])
+    assert [entry["after"]["first_name"] for entry in await entries(crm)] == ["June", "Jane"]
+
+
+async def test_a_write_that_fails_leaves_no_entry(crm: Crm) -> None:
+    product = await make(crm, "products", name="Seat", sku="S-1")
+    before = await entries(crm)
+    for status, request, data in (
+        (400, "POST /contacts", {"first_name": ""}),
+        (400, "POST /contacts", JANE | {"company_id": 201}),
+        (403, "POST /contacts", JANE | {"organization_id": 457}),
+        (403, "PATCH /contacts/201", {"last_name": "Roe"}),
+        (404, "PATCH /contacts/999", {"last_name": "Roe"}),
+        (404, "PATCH /contacts/123?first_name=x", {"last_name": "Roe"}),
+        (404, "DELETE /contacts/999", None),
+        (409, "POST /products", OURS | {"name": "Other", "sku": "S-1"}),
+        (400, "PATCH /contacts/123", {"company_id": 201}),
+    ):
+        refused(await crm.call(request, data), status)
+    later = await make(crm, "products", name="Other", sku="S-2")
+    refused(await crm.call(f"PATCH /products/{later['id']}", {"sku": "S-1"}), 409)
+    assert [entry["record_id"] for entry in await entries(crm)] == [later["id"], product["id"]]
+    assert len(before) == 1
+
+
+async def test_nothing_is_stored_without_its_entry(crm: Crm) -> None:
+    def full(context: Context) -> None:
+        raise Conflict("full")
+
+    crm.app.service("audit").hooks({"before": {"create": [full]}})
+    before = await crm.rows()
+    for request, data in (("POST /contacts", JANE), ("PATCH /contacts/123", JANE), ("DELETE /contacts/123", None)):
+        data = {"last_name": "Roe"} if request.startswith("PATCH") else data
+        refused(await crm.call(request, data), 409)
+    assert await crm.rows() == before
+
+
+async def test_changes_at_once_are_told_as_they_came(crm: Crm) -> None:
+    await gather(*(crm.call("PATCH /contacts/123", {"last_name": f"L{number}"}) for number in range(10)))
+    told = [(entry["before"]["last_name"], entry["after"]["last_name"]) for entry in reversed(await entries(crm))]
+    assert told[0][0] == "Doe"
+    assert [before for before, _ in told[1:]] == [after for _, after in told[:-1]]
+    assert (await crm.call("GET /contacts/123"))[1]["last_name"] == told[-1][1]
+
+
+async def test_of_many_removals_one_is_told(crm: Crm) -> None:
+    await gather(*(crm.call("DELETE /contacts/123") for _ in range(5)))
+    assert len(await entries(crm)) == 1
+
+
+@pytest.mark.parametrize(("role", "status"), [("viewer", 403), ("member", 403), ("admin", 200), ("owner", 200)])
+async def test_it_is_for_those_who_run_the_organization(crm: Crm, role: str, status: int) -> None:
+    await crm.create()
+    (mine,) = await crm.app.service("memberships").find({"query": {"user_id": 790}, "paginate": False})
+    await crm.app.service("memberships").patch(mine["id"], {"role": role})
+    for request in (LIST, "GET /audit/1"):
+        answer = await crm.call(request, user=790)
+        assert answer[0] == status, answer
+        if status == 403:
+            assert refused(answer, 403)["message"].startswith(f"Your role in organization 456 is {role}")
+
+
+async def test_it_is_out_of_reach_for_others(crm: Crm) -> None:
+    await crm.create()
+    for request in (LIST, "GET /audit/1"):
+        refused(await crm.call(request, user=791), 403)
+        refused(await crm.call(request, user=None), 401)
+    refused(await crm.call("GET /audit"), 400, "organization_id")
+    assert (await crm.call("GET /audit?organization_id=457", user=791))[1]["data"] == []
+
+
+@pytest.mark.parametrize("request_", ["POST /audit", "PATCH /audit/1", "PUT /audit/1", "DELETE /audit/1"])
+async def test_nobody_writes_to_it(crm: Crm, request_: str) -> None:
+    await crm.create()
+    before = await crm.rows(audit)
+    refused(await crm.call(request_, OURS | {"service": "contacts"}), 405)
+    inside = crm.app.service("audit")
+    for call in (inside.patch(1, {"user_id": 790}), inside.update(1, {"user_id": 790}), inside.remove(1)):
+        with pytest.raises(Exception, match="can not call"):
+            await call
+    assert await crm.rows(audit) == before
+
+
+async def test_entries_are_asked_for(crm: Crm) -> None:
+    jane, june = await crm.create(), await crm.create(first_name="June")
+    await crm.call(f"PATCH /contacts/{jane['id']}", {"last_name": "Roe"}, 790, headers={"X-Request-Id": "mine"})
+    newest = [("patch", jane["id"]), ("create", june["id"]), ("create", jane["id"])]
+    for query, told in (
+        ("", newest),
+        ("$sort[id]=1", newest[::-1]),
+        (f"service=contacts&record_id={jane['id']}", [newest[0], newest[2]]),
+        ("user_id=790", newest[:1]),
+        ("request_id=mine", newest[:1]),
+        ("created_at[$gt]=2000-01-01", newest),
+        ("created_at[$lt]=2000-01-01", []),
+    ):
+        assert [(entry["method"], entry["record_id"]) for entry in await entries(crm, query)] == told, query
+    refused(await crm.call(f"{LIST}&before=x"), 400, "before")
+
+
+async def test_no_secret_is_told(crm: Crm) -> None:
+    password = "canary-password"
+    user = await crm.app.service("users").create(
+        {"email": "new@example.com", "first_name": "New", "password": password}
+    )
+    await crm.app.service("memberships").create({"organization_id": 456, "user_id": user["id"]})
+    login = {"strategy": "local", "email": "new@example.com", "password": password}
+    assert (await crm.call("POST /authentication", login, user=None))[0] == 201
+    contact = await crm.create(custom_fields_by_name={"API key": "canary-key", "Colour": "blue"})
+    await crm.call(f"PATCH /contacts/{contact['id']}", {"custom_fields_by_name": {"API key": "canary-other"}})
+    stored = await crm.rows(audit)
+    assert len(stored) == 2
+    assert not any(secret in str(stored) for secret in ("canary", "$argon2", crm.token(789)))
+    assert stored[0]["after"]["custom_fields_by_name"] == {"Colour": "blue"}
+
+
+async def test_another_api_is_named(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Contacts, "api", "agentvoice", raising=False)
+    await crm.create()
+    assert (await entries(crm))[0]["api"] == "agentvoice"
