@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Pairs = list[tuple[bytes, bytes]]
+Pair = tuple[bytes, bytes]
+Pairs = list[Pair]
 
 METHODS = b"GET,HEAD,PUT,POST,DELETE,PATCH"
 REQUEST_ID = "x-request-id"
@@ -46,9 +47,8 @@ class Guard:
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers and b"origin" in headers:
             await _preflight(send, added, headers.get(b"access-control-request-headers"))
             return
-        request_id = _kept(headers.get(_NAME)) or new_request_id().encode()
-        added.append((_NAME, request_id))
-        named = [*(pair for pair in scope["headers"] if pair[0] != _NAME), (_NAME, request_id)]
+        name, named = _named(scope["headers"], headers.get(_NAME))
+        added.append(name)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -66,9 +66,13 @@ class Guard:
         return headers
 
 
-def _kept(given: bytes | None) -> bytes | None:
-    """A caller's request id, None where it is not one that logs and databases can hold as it is."""
-    return given if given is not None and _PLAIN.fullmatch(given) else None
+def _named(pairs: Iterable[Pair], given: bytes | None) -> tuple[Pair, Pairs]:
+    """The header with the request id, and a request's headers with it in the place of what the caller gave."""
+    if given is not None:
+        pairs = [pair for pair in pairs if pair[0] != _NAME]
+    # What logs and databases can hold as it is.
+    name = (_NAME, given if given and _PLAIN.fullmatch(given) else new_request_id().encode())
+    return name, [*pairs, name]
 
 
 async def _preflight(send: Send, headers: Pairs, asked: bytes | None) -> None:

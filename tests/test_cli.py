@@ -23,7 +23,7 @@ Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
 UP_TO_DATE = "The database is up to date.\n"
-PENDING = "Migrations pending: 0001, 0002.\n"
+PENDING = "Migrations pending: 0001, 0002, 0005.\n"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_command_that_is_wrong_is_explained(apex: Command, arguments: tuple[st
 def test_migrate_goes_up_and_down(apex: Command, empty_url: str) -> None:
     for arguments, said in (
         ([], UP_TO_DATE), ([], UP_TO_DATE), (["base", "--down"], PENDING), (["--down", "base"], PENDING),
-        (["0002"], UP_TO_DATE),
+        (["head"], UP_TO_DATE),
     ):  # fmt: skip
         done = apex("migrate", *arguments, DATABASE_URL=empty_url)
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
