@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import Column, ForeignKey, Index, String, Table
 
-from apex import Apex, Context, SQLService, authenticate, validate_query
+from apex import Apex, Context, SQLService, validate_query
 from apex.common import disallow
 from apex.sql import Json, Timestamp
-from hooks.tenancy import forbid_foreign, membership, name_organization, tenancy
+from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, tenancy
 from services.tables import Identifier, metadata
+from services.tenant import KNOWN
 
 audit = Table(
     "audit",
@@ -51,8 +52,9 @@ def newest_first(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    sealed = [authenticate("jwt", entity=False), validate_query, name_organization, membership, tenancy]
+    sealed = [fill_organization, validate_query, name_organization, membership, tenancy]
     hooks = {
+        "around": {"all": KNOWN},
         "before": {
             "find": [*sealed, newest_first],
             "get": sealed,

@@ -6,17 +6,17 @@ from typing import Any, cast
 
 from sqlalchemy import Table, select
 
-from apex import Apex, Context, SQLService, authenticate, validate_query
+from apex import Apex, Context, SQLService, validate_query
 from apex.coerce import text
 from apex.errors import Forbidden
 from apex.tenant import confine
-from hooks.rate_limit import limit_rate, tell_rate
 from hooks.search_forms import normalise
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import FIELD, membership
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.tables import memberships, organizations, users
+from services.tenant import KNOWN
 from services.users import end_memberships
 
 SHORTEST_TERM, LONGEST_TERM = 2, 200
@@ -81,14 +81,16 @@ def in_route(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    known = [authenticate("jwt", "api-key", entity=False), limit_rate, validate_query, membership]
-    sealed = [*known, only_mine, soft_delete]
     hooks = {
-        "around": {"remove": [transaction]},
-        "before": {"all": sealed, "find": [named_alike], "create": [timestamps], "patch": [timestamps]},
+        "around": {"all": KNOWN, "remove": [transaction]},
+        "before": {
+            "all": [validate_query, membership, only_mine, soft_delete],
+            "find": [named_alike],
+            "create": [timestamps],
+            "patch": [timestamps],
+        },
         "after": {"remove": [end_memberships("organization_id")]},
-        "error": {"all": [tell_rate]},
     }
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)
-    hooks = {"before": {"find": [*known, in_route]}, "error": {"all": [tell_rate]}}
+    hooks = {"around": {"all": KNOWN}, "before": {"find": [validate_query, membership, in_route]}}
     app.use(f"organizations/:{FIELD}/users", Members(paginate=app.get("paginate")), hooks=hooks)

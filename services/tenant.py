@@ -16,7 +16,7 @@ from apex.hooks import Hook
 from apex.schema import Id, fields
 from hooks.audit import audit
 from hooks.ownership import refers_within, stamp_owner
-from hooks.rate_limit import limit_rate, tell_rate
+from hooks.rate_limit import limit_rate
 from hooks.selection import keep_whole, select_for_caller
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, one_or_many, tenancy
@@ -26,6 +26,8 @@ from services.audience import to_organization
 
 PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
+KNOWN = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
+"""Around hooks: it is known who calls, and they do not call too often."""
 JOINED = ("find", "get", "create", "patch")
 WRITES = ("create", "patch", "remove")
 
@@ -139,11 +141,11 @@ def tenant_hooks(
     """
     refers = refers_within(message, **{"owned_by_user_id": MEMBER, **(references or {})})
     sealed = [
-        authenticate("jwt", "api-key", entity=False), limit_rate, fill_organization, one_or_many, validate_query,
-        _validate(schema, record, message, custom), *checks, name_organization, membership, tenancy, soft_delete,
+        fill_organization, one_or_many, validate_query, _validate(schema, record, message, custom), *checks,
+        name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
     stash = stash_before()
-    around = {"all": [ahead(*sealed)], **{method: [transaction] for method in WRITES}}
+    around = {"all": [*KNOWN, ahead(*sealed)], **{method: [transaction] for method in WRITES}}
     before = {
         "create": [keep_whole, refers, stamp_owner, timestamps, *on_write],
         "patch": [keep_whole, stash, refers, timestamps, *on_write],
@@ -152,7 +154,7 @@ def tenant_hooks(
     later = dict(after or {})
     for method in WRITES:
         later[method] = [audit, *later.get(method, ()), select_for_caller]
-    return {"around": around, "before": before, "after": later, "error": {"all": [forbid_foreign, tell_rate]}}
+    return {"around": around, "before": before, "after": later, "error": {"all": [forbid_foreign]}}
 
 
 def _validate(

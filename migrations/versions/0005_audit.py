@@ -6,8 +6,11 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from apex.seals import seal, unseal
+from apex.tenant import ROLE
+
 revision = "0005"
-down_revision = "0002"
+down_revision = "0003"
 
 IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MOMENT = sa.String(24).with_variant(postgresql.TIMESTAMP(timezone=True, precision=3), "postgresql")
@@ -37,7 +40,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_list", "audit", ["organization_id", "id"])
     op.create_index("ix_audit_record", "audit", ["organization_id", "service", "record_id", "id"])
+    seal("audit")
+    if op.get_bind().dialect.name == "postgresql":
+        # What has happened has happened: not even the app changes it.
+        op.execute(f"REVOKE UPDATE, DELETE ON audit FROM {ROLE}")
 
 
 def downgrade() -> None:
+    unseal("audit")
     op.drop_table("audit")

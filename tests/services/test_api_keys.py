@@ -50,7 +50,7 @@ async def until_refused(crm: Crm, key: str) -> float:
 async def test_with_a_key_the_organization_may_be_left_out(crm: Crm, path: str) -> None:
     status, page = await with_key(crm, KEY, f"GET /{path}")
     assert status == 200, page
-    assert page == (await with_key(crm, KEY, f"GET /{path}?organization_id=456"))[1]
+    assert page["total"] == (await with_key(crm, KEY, f"GET /{path}?organization_id=456"))[1]["total"]
     refused(await with_key(crm, KEY, f"GET /{path}?organization_id=457"), 403)
 
 
