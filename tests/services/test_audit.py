@@ -83,7 +83,7 @@ async def test_each_write_of_each_service_leaves_one_entry(crm: Crm, path: str) 
     created, entry = await written("create", f"POST /{path}", OURS | data)
     stored = {name: created[name] for name in entry["after"]}
     assert (entry["before"], entry["after"]) == (None, stored)
-    assert {"id", "organization_id", "created_at", "owned_by_user_id", *data} <= set(stored)
+    assert {"id", "organization_id", "created_at", "created_by_user_id", *data} <= set(stored)
     assert not {"uuid", "name_form", "name_search", "first_name_form"} & set(stored)
     changed, entry = await written("patch", f"PATCH /{path}/{created['id']}", change)
     assert {*change, "updated_at"} <= set(entry["after"])
