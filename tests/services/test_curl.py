@@ -1,4 +1,4 @@
-"""The curl commands of the AchieveApex reference, run by curl as they are printed; only address and token are put in."""
+"""The curl commands of the reference, run by curl as they are printed; only address and token are put in."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from apex import load_config
 from services.app import CONFIG, create_app
 from services.demo import load_demo
-from tests.serving import serving
 from tests.services.crm import CONTACT, Crm
+from tests.serving import serving
 
 COMMANDS = (Path(__file__).parent / "reference" / "achieveapex.sh").read_text().strip().split("\n\n")
 
