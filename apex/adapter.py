@@ -22,7 +22,7 @@ from apex.types import Id, Page, Row
 
 Paginate = Mapping[str, int] | Literal[False]
 
-_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "methods", "events")
+_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "methods", "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class Adapter(Service, ABC):
     ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
     ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
     ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say),
-    ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole.
+    ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole,
+    ``paths`` JSON fields whose keys ``find`` can ask for and sort by, where the adapter has a way to look them up.
     """
 
     id: str = "id"
@@ -60,6 +61,7 @@ class Adapter(Service, ABC):
     filters: Mapping[str, Coerce] = {}
     private: Sequence[str] = ()
     merge: Sequence[str] = ()
+    paths: Mapping[str, Any] = {}
 
     def __init__(self, **options: Any) -> None:
         for name, value in options.items():
@@ -108,7 +110,7 @@ class Adapter(Service, ABC):
 
     async def get(self, id: Id, params: Params) -> Row:
         """The one record. Raises NotFound when scope, query or id leave none."""
-        query = self.syntax.parse(params.query)
+        query = self.syntax.parse(params.query).plain()
         selection = self._selection(self._one(id, query, params), replace(query, skip=0, sort=()), params, 1)
         return _single((await self._select(selection))[0], id)
 
@@ -127,7 +129,7 @@ class Adapter(Service, ABC):
         """Replaces a record: what is not given becomes null, but for private fields, which callers do not see."""
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
-        query = self.syntax.parse(params.query)
+        query = self.syntax.parse(params.query).plain()
         values = self._stamped(self._typed(data), params, fill=True)
         values.pop(self.id, None)
         where = self._one(id, query, params)
@@ -135,7 +137,7 @@ class Adapter(Service, ABC):
 
     async def patch(self, id: Id | None, data: Row, params: Params) -> Row | list[Row]:
         """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
-        query = self.syntax.parse(params.query)
+        query = self.syntax.parse(params.query).plain()
         values = self._stamped(self._typed(data), params, fill=False)
         values.pop(self.id, None)
         where = self._some("patch", id, query, params)
@@ -151,7 +153,7 @@ class Adapter(Service, ABC):
 
         ``params.adapter["on_remove"]``, which hooks alone can set, holds values to store instead of deleting.
         """
-        query = self.syntax.parse(params.query)
+        query = self.syntax.parse(params.query).plain()
         where, fields = self._some("remove", id, query, params), self._fields(query, params)
         marks: Row | None = (params.adapter or {}).get("on_remove")
         rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
@@ -165,7 +167,7 @@ class Adapter(Service, ABC):
         fields = self.columns
         if fields is not None:
             fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
-        return Syntax(fields, OPERATORS | set(self.operators), self.filters)
+        return Syntax(fields, OPERATORS | set(self.operators), self.filters, dict.fromkeys(self.paths))
 
     @cached_property
     def columns(self) -> Mapping[str, Coerce] | None:

@@ -111,6 +111,15 @@ def json(value: Any) -> Any:
     return text(value) if isinstance(value, str) else value
 
 
+def scalar(value: Any) -> Any:
+    """A string, a finite number, a boolean or null: what a key of a JSON field can be compared with."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str | int | float):
+        return text(value) if isinstance(value, str) else number(value)
+    raise ValueError("must be a string, a number, a boolean or null")
+
+
 def optional(coerce: Coerce) -> Coerce:
     """Also takes None."""
     return lambda value: None if value is None else coerce(value)

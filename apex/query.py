@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from apex.coerce import Coerce, anything, json
+from apex.coerce import Coerce, anything, json, scalar
 from apex.errors import BadRequest
 
 MAX_DEPTH = 10
 MAX_VALUES = 10_000
 MAX_CONDITIONS = 200
 MAX_PATTERN = 10_000
+MAX_PATHS = 8
 MAX_ROWS = 2**63 - 1
 
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
@@ -75,6 +76,7 @@ class Query(Mapping[str, Any]):
     sort: tuple[tuple[str, int], ...] = ()
     select: tuple[str, ...] | None = None
     rank: Rank | None = None
+    paths: frozenset[str] = frozenset()
 
     def __getitem__(self, key: str) -> Any:
         return self.asked[key]
@@ -89,14 +91,25 @@ class Query(Mapping[str, Any]):
         """The same query, where these hold as well."""
         return replace(self, where=every(*parts, self.where))
 
+    def plain(self) -> Query:
+        """This query. Raises BadRequest where it asks for keys of JSON fields, as ``find`` alone can."""
+        for name in sorted(self.paths):
+            raise _invalid(name, "can be asked for and sorted by in a list alone")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """What one service's callers may ask: fields (None: any), operators, filters of its own."""
+    """What one service's callers may ask: fields (None: any), operators, filters of its own.
+
+    ``paths`` names the JSON fields whose keys can be asked for and sorted by, as ``field.key``: each with the types
+    of its keys, or None where any key may be asked for.
+    """
 
     fields: Mapping[str, Coerce] | None = None
     operators: frozenset[str] = OPERATORS
     filters: Mapping[str, Coerce] = field(default_factory=dict)
+    paths: Mapping[str, Mapping[str, Coerce] | None] = field(default_factory=dict)
 
     def parse(self, query: Mapping[str, Any]) -> Query:
         """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
@@ -111,6 +124,7 @@ class _Parser:
     def __init__(self, syntax: Syntax) -> None:
         self.syntax = syntax
         self.values_left, self.conditions_left = MAX_VALUES, MAX_CONDITIONS
+        self.paths: set[str] = set()
 
     def parse(self, query: Mapping[str, Any]) -> Query:
         asked: dict[str, Any] = {}
@@ -125,7 +139,7 @@ class _Parser:
                 parts.append(predicate)
         return Query(
             asked, every(*parts), asked.get("$limit"), asked.get("$skip", 0),
-            tuple(asked.get("$sort", {}).items()), asked.get("$select"),
+            tuple(asked.get("$sort", {}).items()), asked.get("$select"), paths=frozenset(self.paths),
         )  # fmt: skip
 
     def filter(self, name: str, value: Any, parts: list[Predicate]) -> Any:
@@ -181,6 +195,8 @@ class _Parser:
         if operator in ("$in", "$nin"):
             listed = operand if isinstance(operand, list | tuple) else [operand]
             typed = [self.coerced(name, coerce, item) for item in listed]
+            if name in self.paths and len({is_number(item) for item in typed if item is not None}) > 1:
+                raise _invalid(name, f"{operator} needs numbers alone, or none")
             return _membership(name, operator, typed), typed
         value = self.coerced(name, coerce, operand)
         if value is None and operator != "$ne":
@@ -198,10 +214,23 @@ class _Parser:
         return fields[name]
 
     def comparable(self, name: str) -> Coerce:
+        outer, dot, key = name.partition(".")
+        if dot and key and outer in self.syntax.paths:
+            return self.path(name, outer, key)
         coerce = self.field(name)
         if coerce is json:
-            raise _invalid(name, "cannot be asked for or sorted by: it holds JSON")
+            hint = f"; ask for one of its keys, as in {name}.key" if name in self.syntax.paths else ""
+            raise _invalid(name, f"cannot be asked for or sorted by: it holds JSON{hint}")
         return coerce
+
+    def path(self, name: str, outer: str, key: str) -> Coerce:
+        keys = self.syntax.paths[outer]
+        if keys is not None and key not in keys:
+            raise unknown_field(name, [f"{outer}.{known}" for known in keys])
+        self.paths.add(name)
+        if len(self.paths) > MAX_PATHS:
+            raise BadRequest(f"The query asks for more than {MAX_PATHS} keys of JSON fields")
+        return scalar if keys is None else keys[key]
 
     def count_condition(self) -> None:
         self.conditions_left -= 1
@@ -245,6 +274,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'email'?`` where a known name is near, else nothing."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def scope_values(allowed: Any) -> list[Any]:

@@ -112,7 +112,8 @@ def validate_query(context: Context) -> None:
     """A before hook: id and ``params.query`` get their types, or a 404 or 400 is raised before any work is done."""
     if context.id is not None:
         context.id = context.service.typed_id(context.id)
-    context.params.query = context.service.syntax.parse(context.params.query)
+    query = context.service.syntax.parse(context.params.query)
+    context.params.query = query if context.method == "find" else query.plain()
 
 
 def load(schema: Schema, data: Any, message: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -60,20 +60,22 @@ def people(count: int, seed: int = 1) -> Iterator[Person]:
         yield Person(first, last, email, f"{chance.randrange(2_000_000_000, 9_999_999_999)}")
 
 
-def load(url: str, count: int) -> None:
-    """Copies people into an organization's contacts, on top of the demo data."""
+def load(url: str, count: int, values: Callable[[int], str] = lambda number: "{}") -> None:
+    """Copies people into an organization's contacts, on top of the demo data; ``values`` gives the custom fields of the
+    n-th as JSON.
+    """
     with psycopg.connect(url, autocommit=True) as connection:
         with connection.cursor().copy(f"COPY contacts ({', '.join(COLUMNS)}) FROM STDIN") as copy:
             for number, person in enumerate(people(count)):
-                copy.write_row(_row(number, person))
-        connection.execute("VACUUM (ANALYZE) contacts")
+                copy.write_row(_row(number, person, values(number)))
+        connection.execute("VACUUM (ANALYZE) contacts, contact_values")
 
 
-def _row(number: int, person: Person) -> tuple[object, ...]:
+def _row(number: int, person: Person, values: str) -> tuple[object, ...]:
     moment = (START + timedelta(seconds=number)).isoformat()
     return (
         str(UUID(int=number + 1)), person.first, person.last, person.email, person.phone, "+1", "US", ORGANIZATION,
-        moment, moment, USER, USER, "contact", "{}",
+        moment, moment, USER, USER, "contact", values,
         normalise(person.first), normalise(person.last), normalise(person.email),
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Cont
         given = {(name, row[name]) for row in rows(context) for name in references if row.get(name) is not None}
         if not given or not context.params.provider:
             return
-        organization = await _organization(context)
+        organization = await organization_of(context)
         errors = {
             name: MISSING for name, value in given if not await _exists(context, *references[name], value, organization)
         }
@@ -46,7 +46,8 @@ def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Cont
     return refers_within
 
 
-async def _organization(context: Context) -> int:
+async def organization_of(context: Context) -> int:
+    """Before create and patch: the organization that the record belongs to."""
     if context.method == "create":
         return int(rows(context)[0]["organization_id"])
     if context.params.before:

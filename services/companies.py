@@ -9,9 +9,9 @@ from apex import Apex
 from apex.schema import Text, fields, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
-from services.custom_fields import CustomValues
+from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
 from services.search import Searchable, SearchSchema, serve_searchable
-from services.tables import lines, tenant_table
+from services.tables import lines, tenant_table, values_table
 from services.tenant import PERSON, Join, TenantSchema
 
 companies = tenant_table(
@@ -26,6 +26,8 @@ companies = tenant_table(
     Column("name_search", Unbounded, Computed(lines("coalesce(name_form, '')"), persisted=True)),
     info={"search_index": "companies_search"},
 )
+
+company_values = values_table("company_values")
 
 
 class CompanySchema(TenantSchema):
@@ -43,7 +45,7 @@ class CompanySearchSchema(SearchSchema):
 
 class Companies(Searchable):
     table, schema, noun = companies, CompanySchema, "company"
-    merge = ("custom_fields_by_name",)
+    merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": company_values}
     private = ("uuid", "name_form", "name_search")
     search_in, custom = {"name": "name_search"}, {"search": CompanySearchSchema}
     joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
@@ -51,4 +53,5 @@ class Companies(Searchable):
 
 
 def register(app: Apex) -> None:
-    serve_searchable(app, "companies", Companies, on_write=[search_forms(name="name_form")])
+    forms = search_forms(name="name_form")
+    serve_searchable(app, "companies", Companies, on_write=[check_values, forms], hooks=CUSTOM_FIELDS)

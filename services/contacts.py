@@ -13,9 +13,9 @@ from apex.schema import Email, Id, Text, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.search_forms import search_forms
 from services import phones
-from services.custom_fields import CustomValues
+from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
 from services.search import Searchable, serve_searchable
-from services.tables import Identifier, lines, partial_index, tenant_table, within
+from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 from services.tenant import PERSON, Join, TenantSchema
 
 FIRST, LAST = "coalesce(first_name_form, '')", "coalesce(last_name_form, '')"
@@ -56,6 +56,8 @@ Index("ix_contacts_company", contacts.c.organization_id, contacts.c.company_id)
 Index("ix_contacts_owner", contacts.c.organization_id, contacts.c.owned_by_user_id)
 # One contact for each record of another system; one that is removed makes room for another.
 partial_index("uq_contacts_crm", contacts.c.organization_id, contacts.c.crm_source, contacts.c.crm_id, unique=True)
+
+contact_values = values_table("contact_values")
 
 
 class Phone(Text):
@@ -112,7 +114,7 @@ class ContactRecord(ContactSchema):
 
 class Contacts(Searchable):
     table, schema, record, noun = contacts, ContactSchema, ContactRecord, "contact"
-    merge = ("custom_fields_by_name",)
+    merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": contact_values}
     private = (
         "uuid", "crm_id", "crm_source", "last_task_run", "total_tasks_run", "first_name_form", "last_name_form",
         "email_form", "name_search", "email_search", "phone_search",
@@ -127,4 +129,4 @@ class Contacts(Searchable):
 
 def register(app: Apex) -> None:
     forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
-    serve_searchable(app, "contacts", Contacts, on_write=[forms])
+    serve_searchable(app, "contacts", Contacts, on_write=[check_values, forms], hooks=CUSTOM_FIELDS)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from marshmallow import validates_schema
 from sqlalchemy import Column, String
 
-from apex import Apex
+from apex import Apex, Context, Params, coerce
+from apex.coerce import Coerce, nullable, optional
+from apex.errors import BadRequest
+from apex.query import is_number, suggestion
 from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
-from services.tables import partial_index, tenant_table
+from apex.types import Row
+from hooks.ownership import organization_of
+from hooks.rows import rows
+from hooks.tenancy import FIELD as ORGANIZATION
+from services.tables import LONGEST_VALUE, partial_index, tenant_table
 from services.tenant import TenantSchema, TenantService, serve
 
-TYPES = ("text", "number", "boolean", "date", "select")
+FIELD = "custom_fields_by_name"
+NO_OPTIONS = "Are for fields of type select alone"
 
 custom_fields = tenant_table(
     "custom_fields",
@@ -45,13 +56,112 @@ class CustomValues(fields.Dict):
         super().__init__(keys=Text(max=100), values=Plain(allow_none=True))
 
 
+# What a value must be, by the type of its field: each gives what is wrong with it, or None.
+
+Problem = Callable[[Any, Row], str | None]
+
+
+def _text(value: Any, definition: Row) -> str | None:
+    if not isinstance(value, str):
+        return "Must be a string"
+    return f"Must have at most {LONGEST_VALUE} characters" if len(value) > LONGEST_VALUE else None
+
+
+def _number(value: Any, definition: Row) -> str | None:
+    return None if is_number(value) else "Must be a number"
+
+
+def _boolean(value: Any, definition: Row) -> str | None:
+    return None if isinstance(value, bool) else "Must be true or false"
+
+
+def _date(value: Any, definition: Row) -> str | None:
+    try:
+        if isinstance(value, str) and coerce.day(value).isoformat() == value:
+            return None
+    except ValueError:
+        pass
+    return "Must be a date such as 2023-01-31"
+
+
+def _select(value: Any, definition: Row) -> str | None:
+    options = definition["options"] or []
+    return None if value in options else "Must be one of: " + ", ".join(options)
+
+
+PROBLEMS: Mapping[str, Problem] = {
+    "text": _text, "number": _number, "boolean": _boolean, "date": _date, "select": _select,
+}  # fmt: skip
+TYPES: Mapping[str, Coerce] = {
+    "text": optional(coerce.text),
+    "number": nullable(coerce.number),
+    "boolean": nullable(coerce.boolean),
+    "date": nullable(lambda value: coerce.day(value).isoformat()),
+    "select": optional(coerce.text),
+}
+"""How a query's value is read, by the type of the field."""
+
+
+async def check_values(context: Context) -> None:
+    """Before create and patch, after ``tenancy``: values of custom fields are as the organization has defined them;
+    null takes one away, whatever its field. Raises BadRequest naming all that are not.
+    """
+    given = [(name, value) for row in rows(context) for name, value in (row.get(FIELD) or {}).items()]
+    values = [(name, value) for name, value in given if value is not None]
+    if values and context.params.provider:
+        defined = await _defined(context, await organization_of(context))
+        problems = {f"{FIELD}.{name}": _problem(context, name, value, defined) for name, value in values}
+        errors = {name: problem for name, problem in problems.items() if problem}
+        if errors:
+            raise BadRequest(f"Invalid {context.service.noun} data", errors=errors)
+
+
+def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row]) -> str | None:
+    if name in defined:
+        return PROBLEMS[defined[name]["type"]](value, defined[name])
+    hint = suggestion(name, defined) or " Define it in custom-fields first"
+    return f"Is not a custom field of {context.path}.{hint}"
+
+
+async def type_query(context: Context) -> None:
+    """Before find, after ``tenancy``: what a query compares with custom fields is read by their types, as a URL has
+    strings alone. Raises BadRequest for a field that the organization has not defined.
+    """
+    query: Any = context.params.query
+    if context.params.provider and query.paths:
+        defined = await _defined(context, query[ORGANIZATION])
+        types = {name: TYPES[definition["type"]] for name, definition in defined.items()}
+        context.params.query = replace(context.service.syntax, paths={FIELD: types}).parse(query.asked)
+
+
+async def _defined(context: Context, organization: int) -> dict[str, Row]:
+    """The organization's definitions for the records of a service, by name."""
+    query = {ORGANIZATION: organization, "entity": context.path, "$select": ["name", "type", "options"]}
+    found: Sequence[Row] = await context.app.service("custom-fields").find({"query": query, "paginate": False})
+    return {definition["name"]: definition for definition in found}
+
+
+CUSTOM_FIELDS = {"before": {"find": [type_query]}}
+"""The hooks of a service whose records have custom fields, beside ``check_values`` on write."""
+
+
 class CustomFieldSchema(TenantSchema):
     create_only = ("organization_id", "entity", "name", "type")
 
     entity = fields.String(required=True, validate=validate.OneOf(["contacts", "companies"]))
-    name = Text(required=True, max=100)
-    type = fields.String(required=True, validate=validate.OneOf(TYPES))
+    name = Text(required=True, max=100, validate=validate.Regexp(r"[^$]", error="Must not begin with $"))
+    type = fields.String(required=True, validate=validate.OneOf(list(PROBLEMS)))
     options = fields.List(Text(max=200), validate=validate.Length(min=1, max=200))
+
+    @validates_schema
+    def check_options(self, data: Row, **_: Any) -> None:
+        options, kind = data.get("options"), data.get("type", "select")
+        if options is not None and len(set(options)) < len(options):
+            raise ValidationError("Must differ from each other", "options")
+        if kind != "select" and options is not None:
+            raise ValidationError(NO_OPTIONS, "options")
+        if data.get("type") == "select" and options is None:
+            raise ValidationError("Are required for type select", "options")
 
 
 class CustomFields(TenantService):
@@ -59,5 +169,13 @@ class CustomFields(TenantService):
     writers = "admin"
 
 
+async def keep_type(context: Context) -> None:
+    """Before patch: options are for a field of type select."""
+    if "options" in context.data:
+        params = Params({"query": {"$select": ["type"]}, "scope": context.params.scope})
+        if (await context.service.service.get(context.id, params))["type"] != "select":
+            raise BadRequest("Invalid custom field data", errors={"options": NO_OPTIONS})
+
+
 def register(app: Apex) -> None:
-    serve(app, "custom-fields", CustomFields)
+    serve(app, "custom-fields", CustomFields, hooks={"before": {"patch": [keep_type]}})

@@ -44,6 +44,11 @@ def _company(id: int, organization: int, owner: int, name: str) -> Row:
     return {"id": id, "name": name, "organization_id": organization, **owned, **_times()}
 
 
+def _custom_field(id: int, name: str, kind: str, **more: Any) -> Row:
+    owned = {"organization_id": 456, "created_by_user_id": 789, "owned_by_user_id": 789}
+    return {"id": id, "entity": "contacts", "name": name, "type": kind, **owned, **more, **_times()}
+
+
 def _contact(organization: int, owner: int, first: str, last: str, email: str, **more: Any) -> Row:
     return {
         "first_name": first,
@@ -130,6 +135,10 @@ def _records(password: str) -> dict[str, list[Row]]:
             _company(101, 456, 789, "Example Corp"),
             _company(102, 456, 789, "Sample Inc"),
             _company(201, 457, 791, "Elsewhere Ltd"),
+        ],
+        "custom-fields": [
+            _custom_field(301, "Industry", "text"),
+            _custom_field(302, "Preferred Contact Method", "select", options=["Email", "Phone", "SMS"]),
         ],
         "contacts": [
             _contact(456, 789, "John", "Doe", "john.doe@example.com", **john, custom_fields_by_name=fields, **_times()),

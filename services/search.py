@@ -15,7 +15,7 @@ from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Page, Row
 from hooks.search_forms import digits, normalise
 from services.phones import mismatch
-from services.tenant import TenantService, serve
+from services.tenant import HookMap, TenantService, serve
 
 SHORTEST = 2
 
@@ -69,9 +69,11 @@ class Searchable(TenantService):
         return await self.find(Params({**params, "query": narrowed}))
 
 
-def serve_searchable(app: Apex, path: str, service: type[Searchable], *, on_write: Sequence[Hook]) -> None:
+def serve_searchable(
+    app: Apex, path: str, service: type[Searchable], *, on_write: Sequence[Hook], hooks: HookMap | None = None
+) -> None:
     """Registers a tenant's service with ``search``."""
-    serve(app, path, service, checks=[search_query], on_write=on_write)
+    serve(app, path, service, checks=[search_query], on_write=on_write, hooks=hooks)
 
 
 def search_query(context: Context) -> None:
@@ -80,7 +82,7 @@ def search_query(context: Context) -> None:
         data = dict(context.data)
         asked = {f"${name}": data.pop(name) for name in ("limit", "skip", "sort", "select") if name in data}
         context.data = data
-        context.params.query = context.service.syntax.parse(asked)
+        context.params.query = context.service.syntax.parse(asked).plain()
 
 
 def _in_country(data: Row) -> list[Predicate]:

@@ -9,6 +9,7 @@ from uuid import uuid4
 from sqlalchemy import (
     BigInteger,
     Column,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -34,6 +35,9 @@ metadata = MetaData(
 
 Identifier = BigInteger().with_variant(Integer(), "sqlite")
 NOT_DELETED = text("deleted_at IS NULL")
+
+LONGEST_VALUE = 500
+"""Characters of a custom field's text: what an entry of PostgreSQL's index has room for, four bytes each."""
 
 
 def lines(*expressions: str) -> str:
@@ -141,4 +145,27 @@ def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) 
     )
     partial_index(f"ix_{name}_list", table.c.organization_id, table.c.id)
     partial_index(f"ix_{name}_created", table.c.organization_id, table.c.created_at, table.c.id)
+    return table
+
+
+def code_points(size: int) -> String:
+    """Text that is compared by code point, whatever the database's collation."""
+    return String(size).with_variant(String(size, collation="C"), "postgresql")
+
+
+def values_table(name: str) -> Table:
+    """The values of custom fields beside their records, as ``apex.sql.paths`` wants them. Triggers fill it: each value
+    of a record that is not deleted, with the first 500 characters of a text.
+    """
+    table = Table(
+        name,
+        metadata,
+        Column("organization_id", Identifier, nullable=False),
+        Column("record_id", Identifier, primary_key=True, autoincrement=False),
+        Column("name", code_points(100), primary_key=True),
+        Column("number", Double),
+        Column("text", code_points(LONGEST_VALUE)),
+    )
+    c = table.c
+    Index(f"ix_{name}_sorted", c.organization_id, c.name, c.number, c.text, c.record_id)
     return table

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -38,10 +38,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
+from apex.adapter import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import PATTERNS, Compare, Junction, Predicate, Rank
+from apex.sql.paths import is_numeric, is_present, stored
 from apex.sql.statements import binder
+
+Values = Mapping[str, Any]
+"""The values of each path: an alias of the table that has them."""
 
 TRIGRAM = 3
 """SQLite's search index knows terms of three characters and more."""
@@ -54,7 +59,7 @@ def shape(where: Predicate) -> Hashable:
     if isinstance(where, Junction):
         return (where.kind, *map(shape, where.parts))
     long = where.operator == "$contains" and len(where.value) >= TRIGRAM
-    return (where.field, where.operator, where.value is None, long)
+    return (where.field, where.operator, where.value is None, long, is_numeric(where))
 
 
 def leaves(where: Predicate) -> Iterator[Compare]:
@@ -74,29 +79,46 @@ class Clauses:
         self.postgresql = dialect.name == "postgresql"
         self._binders = {str(c.name): binder(c.type, dialect) for c in table.columns}
 
-    def clause(self, where: Predicate) -> ColumnElement[bool]:
+    def clause(self, where: Predicate, values: Values | None = None) -> ColumnElement[bool]:
+        """``values`` has the aliases of the paths' values."""
         names = (f"p{number}" for number in count())
-        return self._clause(where, names)
+        return self._clause(where, names, values or {})
 
     def operands(self, where: Predicate) -> dict[str, Any]:
         return {f"p{number}": self._operand(compare) for number, compare in enumerate(leaves(where))}
 
-    def order(self, sort: Sequence[tuple[str, int]], rank: Rank | None) -> list[ColumnElement[Any]]:
-        """Null comes first, and last in descending order."""
-        ordered = [self._direction(self.table.c[name], direction) for name, direction in sort]
+    def order(self, selection: Selection, id: str, values: Values) -> list[ColumnElement[Any]]:
+        """Null comes first, and last in descending order; a path without a value comes last in both."""
+        rank, ordered = selection.query.rank, []
+        for name, direction in selection.order(id):
+            if name in values:
+                ordered += _by_value(values[name], direction, is_present(name, selection.where))
+            else:
+                ordered.append(self._direction(self.table.c[name], direction))
         return ordered if rank is None else [self._rank(rank), *ordered]
 
     def rank_values(self, rank: Rank | None) -> dict[str, str]:
         return {} if rank is None else {"whole": f"\n{rank.term}\n", "start": f"\n{rank.term}"}
 
-    def _clause(self, where: Predicate, names: Iterator[str]) -> ColumnElement[bool]:
+    def _clause(self, where: Predicate, names: Iterator[str], values: Values) -> ColumnElement[bool]:
         if isinstance(where, Junction):
-            parts = [self._clause(part, names) for part in where.parts]
+            parts = [self._clause(part, names, values) for part in where.parts]
             return or_(false(), *parts) if where.kind == "or" else and_(true(), *parts)
+        if where.field in values:
+            return self._of_path(where, values[where.field], names)
         target = self.table.c[where.field]
         if where.value is None:
-            return target.is_not(None) if where.operator == "$ne" else target.is_(None)
+            return _null(where.operator, target)
         return self._comparison(where, target, next(names))
+
+    def _of_path(self, where: Compare, value: Any, names: Iterator[str]) -> ColumnElement[bool]:
+        """Text is asked for where there is no number, as the index has the number first."""
+        if where.value is None:
+            return _null(where.operator, value.c.record_id)
+        if is_numeric(where):
+            return self._comparison(where, value.c.number, next(names))
+        found = self._comparison(where, value.c.text, next(names))
+        return found if where.operator in _NEGATED else and_(value.c.number.is_(None), found)
 
     def _comparison(self, compare: Compare, target: Column[Any], name: str) -> ColumnElement[bool]:
         sign = compare.operator
@@ -140,11 +162,11 @@ class Clauses:
         return "search_index" in self.table.info and (self.postgresql or len(compare.value) >= TRIGRAM)
 
     def _operand(self, compare: Compare) -> Any:
-        value = compare.value
+        value = compare.value if compare.field in self._binders else stored(compare.value)
         if compare.operator == "$contains":
             return self._term(compare)
         if compare.operator in ("$in", "$nin") and not self.postgresql:
-            process = self._binders[compare.field]
+            process = self._binders.get(compare.field)
             return encode([process(item) for item in value] if process else value).decode()
         return value
 
@@ -172,6 +194,17 @@ class Clauses:
         target = self.table.c[rank.field]
         whole, start = (place(target, bindparam(name, type_=Text())) > 0 for name in ("whole", "start"))
         return case((whole, 0), (start, 1), else_=2)
+
+
+def _null(sign: str, target: Column[Any]) -> ColumnElement[bool]:
+    return target.is_not(None) if sign == "$ne" else target.is_(None)
+
+
+def _by_value(value: Any, direction: int, present: bool) -> list[ColumnElement[Any]]:
+    """In the order of the index where a value is known to be there."""
+    columns = (value.c.number, value.c.text)
+    ways = [c.asc().nulls_last() if direction > 0 else c.desc().nulls_first() for c in columns]
+    return ways if present else [value.c.record_id.is_(None), *ways]
 
 
 def _is_text(target: Column[Any]) -> bool:
@@ -203,6 +236,7 @@ def merged(target: Column[Any], value: Any, postgresql: bool) -> ColumnElement[A
     return func.coalesce(target, literal_column("'{}'::jsonb")).op("||")(value).op("-")(gone)
 
 
+_NEGATED = frozenset({"$ne", "$nin", "$notlike"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$eq": operator.eq,
     "$ne": operator.ne,

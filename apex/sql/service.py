@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -32,10 +33,11 @@ from apex.coerce import Coerce
 from apex.encoding import encode
 from apex.errors import BadRequest, Conflict, FeathersError
 from apex.executor import Violation
-from apex.query import Predicate
+from apex.query import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
+from apex.sql.paths import Paths, Source
 from apex.sql.statements import Statement, StatementCache, binder
 from apex.types import Row
 
@@ -46,9 +48,11 @@ class SQLService(Adapter):
     """A service over a SQLAlchemy table, on the app's database.
 
     Columns that the database computes can be searched by the service itself and are never shown.
+    ``paths`` gives JSON fields the table with the values of their keys; ``apex.sql.paths`` says what it looks like.
     """
 
     table: Table
+    paths: Mapping[str, Table] = {}
 
     def __init__(self, table: Table | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -78,7 +82,31 @@ class SQLService(Adapter):
     def clauses(self) -> Clauses:
         return Clauses(self.table, self.database.dialect)
 
+    @cached_property
+    def _paths(self) -> Paths:
+        return Paths(self.table, self.id, self.paths)
+
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
+        sort = selection.query.sort
+        if selection.limit is None or not sort or sort[0][0] not in self._paths:
+            return await self._select_at_once(selection, total)
+        count = await self._count(selection.where) if total else None
+        return await self._select_by_path(selection, *sort[0]), count
+
+    async def _select_by_path(self, selection: Selection, path: str, direction: int) -> list[Row]:
+        """Rows with a value can be read in the order of its index, up to the limit; those without come last."""
+        query, limit = selection.query, selection.limit or 0
+        present = replace(selection, where=every(Compare(path, "$ne", None), selection.where))
+        rows, _ = await self._select_at_once(present)
+        if len(rows) == limit:
+            return rows
+        passed = query.skip if rows else await self._count(present.where)
+        rest = replace(query, sort=query.sort[1:] or ((self.id, direction),), skip=max(0, query.skip - passed))
+        where = every(Compare(path, "$eq", None), selection.where)
+        absent = replace(selection, where=where, query=rest, limit=limit - len(rows))
+        return rows + (await self._select_at_once(absent))[0]
+
+    async def _select_at_once(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         query = selection.query
         limited = selection.limit is not None
         key = ("select", shape(selection.where), selection.fields, query.sort, query.rank and query.rank.field,
@@ -95,31 +123,37 @@ class SQLService(Adapter):
         return rows, count
 
     def _select_statement(self, selection: Selection, total: bool) -> Statement:
-        where = self.clauses.clause(selection.where)
-        order = self.clauses.order(selection.order(self.id), selection.query.rank)
+        source = self._paths.source(selection.where, (name for name, _ in selection.query.sort))
+        where = self.clauses.clause(selection.where, source.values)
+        order = self.clauses.order(selection, self.id, source.values)
         columns = self._columns(selection.fields)
         if total and any(compare.operator == "$contains" for compare in leaves(selection.where)):
-            return self.database.compile(self._search(selection, where, order, columns))
+            return self.database.compile(self._search(selection, source, where, order, columns))
         if total:
-            counted = select(func.count()).select_from(self.table).where(where)
+            counted = select(func.count()).select_from(source.counted).where(where)
             columns.append(counted.scalar_subquery().label(TOTAL))
-        rows = _page(select(*columns).where(where).order_by(*order), selection)
+        rows = select(*columns).select_from(source.rows).where(where).order_by(*order)
         # As an update locks them: who only refers to the rows does not wait. SQLite has one writer at a time anyway.
-        return self.database.compile(rows.with_for_update(key_share=True) if selection.lock else rows)
+        rows = rows.with_for_update(key_share=True) if selection.lock else rows
+        return self.database.compile(_page(rows, selection))
 
-    def _search(self, selection: Selection, where: Any, order: list[Any], columns: list[Any]) -> Select[Any]:
+    def _search(
+        self, selection: Selection, source: Source, where: Any, order: list[Any], columns: list[Any]
+    ) -> Select[Any]:
         """A list reads its page in the order of an index and counts apart. A search has to read all its matches: it
         counts them as it does, and carries no more of each than it sorts by.
         """
         id = self.table.c[self.id]
-        counted = select(id.label("hit"), func.count().over().label(TOTAL)).where(where).order_by(*order)
-        hits = _page(counted, selection).subquery("hits")
-        return select(*columns, hits.c[TOTAL]).join(hits, id == hits.c.hit).order_by(*order)
+        counted = select(id.label("hit"), func.count().over().label(TOTAL)).select_from(source.rows)
+        hits = _page(counted.where(where).order_by(*order), selection).subquery("hits")
+        rows = source.rows.join(hits, id == hits.c.hit)
+        return select(*columns, hits.c[TOTAL]).select_from(rows).order_by(*order)
 
     async def _count(self, where: Predicate) -> int:
         def build() -> Statement:
-            counted = select(func.count().label(TOTAL)).select_from(self.table).where(self.clauses.clause(where))
-            return self.database.compile(counted)
+            source = self._paths.source(where)
+            counted = select(func.count().label(TOTAL)).select_from(source.rows)
+            return self.database.compile(counted.where(self.clauses.clause(where, source.values)))
 
         statement = self.statements.get(("count", shape(where)), build)
         count: int = (await self._run(statement, self.clauses.operands(where)))[0][TOTAL]
