@@ -119,7 +119,7 @@ async def check_values(context: Context) -> None:
 def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row]) -> str | None:
     if name in defined:
         return PROBLEMS[defined[name]["type"]](value, defined[name])
-    hint = suggestion(name, defined) or " Define it in custom-fields first"
+    hint = suggestion(name, defined) or " Define it first in custom-fields"
     return f"Is not a custom field of {context.path}.{hint}"
 
 

@@ -89,12 +89,16 @@ class Clauses:
 
     def order(self, selection: Selection, id: str, values: Values) -> list[ColumnElement[Any]]:
         """Null comes first, and last in descending order; a path without a value comes last in both."""
-        rank, ordered = selection.query.rank, []
-        for name, direction in selection.order(id):
+        rank, sort, where = selection.query.rank, selection.order(id), selection.where
+        first = sort[0][0]
+        in_index = first in values and is_present(first, where)
+        ids = values[first].c.record_id if in_index else self.table.c[id]
+        ordered: list[ColumnElement[Any]] = []
+        for name, direction in sort:
             if name in values:
-                ordered += _by_value(values[name], direction, is_present(name, selection.where))
+                ordered += _by_value(values[name], direction, is_present(name, where))
             else:
-                ordered.append(self._direction(self.table.c[name], direction))
+                ordered.append(self._direction(ids if name == id else self.table.c[name], direction))
         return ordered if rank is None else [self._rank(rank), *ordered]
 
     def rank_values(self, rank: Rank | None) -> dict[str, str]:
@@ -201,10 +205,11 @@ def _null(sign: str, target: Column[Any]) -> ColumnElement[bool]:
 
 
 def _by_value(value: Any, direction: int, present: bool) -> list[ColumnElement[Any]]:
-    """In the order of the index where a value is known to be there."""
-    columns = (value.c.number, value.c.text)
-    ways = [c.asc().nulls_last() if direction > 0 else c.desc().nulls_first() for c in columns]
-    return ways if present else [value.c.record_id.is_(None), *ways]
+    """Numbers before texts; where a value is known to be there, in the order of the index."""
+    number, text = value.c.number, value.c.text
+    ascending, descending = (number.asc().nulls_last(), text.asc()), (number.desc().nulls_first(), text.desc())
+    ordered = ascending if direction > 0 else descending
+    return [*ordered] if present else [value.c.record_id.is_(None), *ordered]
 
 
 def _is_text(target: Column[Any]) -> bool:

@@ -29,6 +29,7 @@ async def test_patches_of_both_names_leave_forms_that_hold_both(crm: Crm) -> Non
 
 async def test_patches_of_custom_fields_lose_no_key(crm: Crm) -> None:
     changes: list[dict[str, Any]] = [{"custom_fields_by_name": {f"Key {number}": number}} for number in range(20)]
+    await crm.define(**{f"Key {number}": "number" for number in range(20)})
     await gather(*(crm.call("PATCH /contacts/124", change) for change in changes))
     _, contact = await crm.call("GET /contacts/124")
     assert contact["custom_fields_by_name"] == {f"Key {number}": number for number in range(20)}

@@ -55,6 +55,7 @@ async def test_an_empty_patch_changes_nothing_but_the_time(crm: Crm) -> None:
 
 
 async def test_custom_fields_merge_by_key_and_null_removes_one(crm: Crm) -> None:
+    await crm.define(Text="text", Number="number", Yes="boolean", Gone="text", New="number")
     contact = await crm.create(custom_fields_by_name={"Text": "a", "Number": 1.5, "Yes": True, "Gone": "x"})
     changes = {"Text": "ä", "Gone": None, "New": 2}
     _, patched = await crm.call(f"PATCH /contacts/{contact['id']}", {"custom_fields_by_name": changes})
@@ -64,6 +65,7 @@ async def test_custom_fields_merge_by_key_and_null_removes_one(crm: Crm) -> None
 
 
 async def test_a_custom_field_that_is_null_stays_until_a_patch_names_it(crm: Crm) -> None:
+    await crm.define(Other="number")
     contact = await crm.create(custom_fields_by_name={"Empty": None})
     path = f"PATCH /contacts/{contact['id']}"
     _, patched = await crm.call(path, {"custom_fields_by_name": {"Other": 1}})
@@ -72,8 +74,10 @@ async def test_a_custom_field_that_is_null_stays_until_a_patch_names_it(crm: Crm
     assert patched["custom_fields_by_name"] == {"Other": 1}
 
 
-@pytest.mark.parametrize("value", [0, -1, 2**63 - 1, 1.5, 1e300, 1e-300, "", "null", True, False, "é" * 5000])
+@pytest.mark.parametrize("value", [0, -1, 2**63 - 1, 1.5, 1e300, 1e-300, "", "null", True, False, "é" * 500])
 async def test_a_custom_field_comes_back_as_it_was_sent(crm: Crm, value: Any) -> None:
+    kinds: dict[type, str] = {str: "text", bool: "boolean"}
+    await crm.define(**{"a 'quoted\" key": kinds.get(type(value), "number")})
     contact = await crm.create(custom_fields_by_name={"a 'quoted\" key": value})
     assert contact["custom_fields_by_name"] == {"a 'quoted\" key": value}
 
