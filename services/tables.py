@@ -165,6 +165,7 @@ def values_table(name: str) -> Table:
         Column("name", code_points(100), primary_key=True),
         Column("number", Double),
         Column("text", code_points(LONGEST_VALUE)),
+        info={"live": "deleted_at"},
     )
     c = table.c
     Index(f"ix_{name}_sorted", c.organization_id, c.name, c.number, c.text, c.record_id)

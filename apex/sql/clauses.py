@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Enum,
+    FromClause,
     String,
     Table,
     Text,
@@ -42,11 +43,8 @@ from apex.adapter import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import PATTERNS, Compare, Junction, Predicate, Rank
-from apex.sql.paths import is_numeric, is_present, stored
+from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.statements import binder
-
-Values = Mapping[str, Any]
-"""The values of each path: an alias of the table that has them."""
 
 TRIGRAM = 3
 """SQLite's search index knows terms of three characters and more."""
@@ -79,20 +77,21 @@ class Clauses:
         self.postgresql = dialect.name == "postgresql"
         self._binders = {str(c.name): binder(c.type, dialect) for c in table.columns}
 
-    def clause(self, where: Predicate, values: Values | None = None) -> ColumnElement[bool]:
-        """``values`` has the aliases of the paths' values."""
-        names = (f"p{number}" for number in count())
-        return self._clause(where, names, values or {})
+    def clause(self, where: Predicate, source: Source | None = None) -> ColumnElement[bool]:
+        """For a statement that reads from a source, or from the table."""
+        source = source or Source(self.table, self.table.c, {})
+        clause = self._clause(where, (f"p{number}" for number in count()), source)
+        return clause if source.condition is None else and_(source.condition, clause)
 
     def operands(self, where: Predicate) -> dict[str, Any]:
         return {f"p{number}": self._operand(compare) for number, compare in enumerate(leaves(where))}
 
-    def order(self, selection: Selection, id: str, values: Values) -> list[ColumnElement[Any]]:
+    def order(self, selection: Selection, id: str, values: Mapping[str, FromClause]) -> list[ColumnElement[Any]]:
         """Null comes first, and last in descending order; a path without a value comes last in both."""
         rank, sort, where = selection.query.rank, selection.order(id), selection.where
         first = sort[0][0]
         in_index = first in values and is_present(first, where)
-        ids = values[first].c.record_id if in_index else self.table.c[id]
+        ids: Any = values[first].c.record_id if in_index else self.table.c[id]
         ordered: list[ColumnElement[Any]] = []
         for name, direction in sort:
             if name in values:
@@ -104,13 +103,13 @@ class Clauses:
     def rank_values(self, rank: Rank | None) -> dict[str, str]:
         return {} if rank is None else {"whole": f"\n{rank.term}\n", "start": f"\n{rank.term}"}
 
-    def _clause(self, where: Predicate, names: Iterator[str], values: Values) -> ColumnElement[bool]:
+    def _clause(self, where: Predicate, names: Iterator[str], source: Source) -> ColumnElement[bool]:
         if isinstance(where, Junction):
-            parts = [self._clause(part, names, values) for part in where.parts]
+            parts = [self._clause(part, names, source) for part in where.parts]
             return or_(false(), *parts) if where.kind == "or" else and_(true(), *parts)
-        if where.field in values:
-            return self._of_path(where, values[where.field], names)
-        target = self.table.c[where.field]
+        if where.field in source.values:
+            return self._of_path(where, source.values[where.field], names)
+        target = source.columns[where.field]
         if where.value is None:
             return _null(where.operator, target)
         return self._comparison(where, target, next(names))

@@ -2,7 +2,8 @@
 
 The table beside has ``record_id``, the ``name`` of the key, and its value: a ``number`` or a ``text`` (booleans are the
 texts ``true`` and ``false``); record and name are unique. What other columns it has are those of the row, as a tenant,
-so that an index may begin with them. A key without a value, or with null, has no row there.
+so that an index may begin with them. A key without a value, or with null, has no row there; nor have records whose
+column ``info["live"]`` is not null.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, String, Table, and_, bindparam
+from sqlalchemy import ColumnElement, FromClause, String, Table, and_, bindparam, null
 
 from apex.query import Compare, Junction, Predicate, is_number
 
@@ -20,11 +21,12 @@ _OWN = frozenset({"record_id", "name", "number", "text"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a statement reads: the table, with the values of each path beside it; a count needs no order's."""
+    """What a statement reads: where the columns of the table are, and for each path the alias with its values."""
 
     rows: FromClause
-    counted: FromClause
+    columns: Any
     values: Mapping[str, FromClause]
+    condition: ColumnElement[bool] | None = None
 
 
 class Paths:
@@ -37,24 +39,54 @@ class Paths:
         return name.partition(".")[0] in self.beside and name not in self.table.c
 
     def source(self, where: Predicate, sorted: Iterable[str] = ()) -> Source:
-        """Reads the table with what a predicate and an order ask for."""
-        names = dict.fromkeys(name for name in (*compared(where), *sorted) if name in self)
-        values: dict[str, FromClause] = {name: self.beside[name.partition(".")[0]].alias() for name in names}
-        asked = set(compared(where))
-        counted = {name: value for name, value in values.items() if name in asked}
-        return Source(self.joined(where, values), self.joined(where, counted), values)
+        """The table, joined with what a predicate and an order ask for.
 
-    def joined(self, where: Predicate, values: Mapping[str, FromClause]) -> FromClause:
-        """Rows without a value stay, unless the predicate leaves them out: then its index can be read in order."""
+        Rows without a value stay, unless the predicate leaves them out: then an index can be read in order.
+        """
+        values = self._aliases((*compared(where), *sorted))
         rows: FromClause = self.table
         for name, value in values.items():
-            rows = rows.join(value, self._belongs(name, value), isouter=not is_present(name, where))
-        return rows
+            belongs = and_(_of(value, self.table.c, self.table.c[self.id]), _named(value, name))
+            rows = rows.join(value, belongs, isouter=not is_present(name, where))
+        return Source(rows, self.table.c, values)
 
-    def _belongs(self, name: str, value: FromClause) -> ColumnElement[bool]:
-        shared = [value.c[c.name] == self.table.c[c.name] for c in value.c if c.name not in _OWN]
-        key = bindparam(None, name.partition(".")[2], type_=String(), unique=True)
-        return and_(*shared, value.c.record_id == self.table.c[self.id], value.c.name == key)
+    def alone(self, where: Predicate) -> Source | None:
+        """The tables beside without the table, where they can tell which records a predicate is about."""
+        values = self._aliases(compared(where))
+        if not values or not all(map(self._tells, _conjunction(where))):
+            return None
+        (name, first), *others = values.items()
+        rows = first
+        for other, value in others:
+            rows = rows.join(value, and_(_of(value, first.c, first.c.record_id), _named(value, other)))
+        columns: dict[Any, Any] = {**dict(first.c.items()), self._beside(name).info.get("live"): null()}
+        return Source(rows, columns, values, _named(first, name))
+
+    def _tells(self, part: Predicate) -> bool:
+        """Values that are there, of live records, in the columns that both tables have."""
+        if isinstance(part, Junction):
+            return False
+        if part.field in self:
+            return part.operator != "$nin" and (part.value is not None or part.operator == "$ne")
+        tables = self.beside.values()
+        if (part.operator, part.value) == ("$eq", None):
+            return all(table.info.get("live") == part.field for table in tables)
+        return all(part.field in table.c and part.field not in _OWN for table in tables)
+
+    def _beside(self, name: str) -> Table:
+        return self.beside[name.partition(".")[0]]
+
+    def _aliases(self, names: Iterable[str]) -> dict[str, FromClause]:
+        return {name: self._beside(name).alias() for name in dict.fromkeys(names) if name in self}
+
+
+def _of(value: FromClause, columns: Any, id: Any) -> ColumnElement[bool]:
+    """A value's being one of a record."""
+    return and_(value.c.record_id == id, *(c == columns[c.name] for c in value.c if c.name not in _OWN))
+
+
+def _named(value: FromClause, path: str) -> ColumnElement[bool]:
+    return value.c.name == bindparam(None, path.partition(".")[2], type_=String(), unique=True)
 
 
 def compared(where: Predicate) -> Iterator[str]:
@@ -68,8 +100,11 @@ def compared(where: Predicate) -> Iterator[str]:
 
 def is_present(name: str, where: Predicate) -> bool:
     """Whether the predicate says of a field, before all else, that it is not null."""
-    parts = where.parts if isinstance(where, Junction) and where.kind == "and" else (where,)
-    return Compare(name, "$ne", None) in parts
+    return Compare(name, "$ne", None) in _conjunction(where)
+
+
+def _conjunction(where: Predicate) -> tuple[Predicate, ...]:
+    return where.parts if isinstance(where, Junction) and where.kind == "and" else (where,)
 
 
 def is_numeric(compare: Compare) -> bool:

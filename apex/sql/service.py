@@ -37,7 +37,7 @@ from apex.query import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
-from apex.sql.paths import Paths, Source
+from apex.sql.paths import Paths, Source, is_present
 from apex.sql.statements import Statement, StatementCache, binder
 from apex.types import Row
 
@@ -123,19 +123,34 @@ class SQLService(Adapter):
         return rows, count
 
     def _select_statement(self, selection: Selection, total: bool) -> Statement:
-        source = self._paths.source(selection.where, (name for name, _ in selection.query.sort))
-        where = self.clauses.clause(selection.where, source.values)
-        order = self.clauses.order(selection, self.id, source.values)
         columns = self._columns(selection.fields)
+        sorted = [name for name, _ in selection.query.sort]
+        if len(sorted) == 1 and sorted[0] in self._paths and is_present(sorted[0], selection.where):
+            alone = None if total else self._paths.alone(selection.where)
+            if alone:
+                return self.database.compile(self._by_index(selection, alone, columns))
+        source = self._paths.source(selection.where, sorted)
+        where = self.clauses.clause(selection.where, source)
+        order = self.clauses.order(selection, self.id, source.values)
         if total and any(compare.operator == "$contains" for compare in leaves(selection.where)):
             return self.database.compile(self._search(selection, source, where, order, columns))
         if total:
-            counted = select(func.count()).select_from(source.counted).where(where)
-            columns.append(counted.scalar_subquery().label(TOTAL))
+            columns.append(self._counting(selection.where).scalar_subquery().label(TOTAL))
         rows = select(*columns).select_from(source.rows).where(where).order_by(*order)
         # As an update locks them: who only refers to the rows does not wait. SQLite has one writer at a time anyway.
         rows = rows.with_for_update(key_share=True) if selection.lock else rows
         return self.database.compile(_page(rows, selection))
+
+    def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[Any]:
+        """The page is found in the index of a path's values, so that no more rows are read than there are on it."""
+        path = selection.query.sort[0][0]
+        value = source.values[path].c
+        found = select(value.record_id, value.number, value.text).select_from(source.rows)
+        found = found.where(self.clauses.clause(selection.where, source))
+        order = self.clauses.order(selection, self.id, source.values)
+        hits = _page(found.order_by(*order), selection).subquery("hits")
+        rows = self.table.join(hits, self.table.c[self.id] == hits.c.record_id)
+        return select(*columns).select_from(rows).order_by(*self.clauses.order(selection, self.id, {path: hits}))
 
     def _search(
         self, selection: Selection, source: Source, where: Any, order: list[Any], columns: list[Any]
@@ -150,14 +165,14 @@ class SQLService(Adapter):
         return select(*columns, hits.c[TOTAL]).select_from(rows).order_by(*order)
 
     async def _count(self, where: Predicate) -> int:
-        def build() -> Statement:
-            source = self._paths.source(where)
-            counted = select(func.count().label(TOTAL)).select_from(source.rows)
-            return self.database.compile(counted.where(self.clauses.clause(where, source.values)))
-
-        statement = self.statements.get(("count", shape(where)), build)
+        statement = self.statements.get(("count", shape(where)), lambda: self.database.compile(self._counting(where)))
         count: int = (await self._run(statement, self.clauses.operands(where)))[0][TOTAL]
         return count
+
+    def _counting(self, where: Predicate) -> Select[Any]:
+        source = self._paths.alone(where) or self._paths.source(where)
+        counted = select(func.count().label(TOTAL)).select_from(source.rows)
+        return counted.where(self.clauses.clause(where, source))
 
     async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
         rows = [self._defaulted(row) for row in rows]
