@@ -21,6 +21,8 @@ class Executor(Protocol):
 
     Raises Violation where the data breaks a rule of the database, Conflict for transactions that stay in each other's
     way, Unavailable where the database cannot be reached. The driver's own text stays in the log.
+
+    ``prepared`` keeps the statement's plan for all values; without it each call is planned for its own.
     """
 
     dialect: str
@@ -29,7 +31,7 @@ class Executor(Protocol):
 
     async def close(self) -> None: ...
 
-    async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples: ...
+    async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples: ...
 
     def transaction(self) -> AbstractAsyncContextManager[None]: ...
 

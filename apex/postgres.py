@@ -79,21 +79,21 @@ class PostgresExecutor:
     async def close(self) -> None:
         await self.pool.close()
 
-    async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples:
+    async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples:
         unit = self._held.get()
         if unit is not None and unit.open:
             with _translating():
-                return await unit.execute(text, values)
+                return await unit.execute(text, values, prepared)
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
                 try:
-                    return await self._run(connection, text, values)
+                    return await self._run(connection, text, values, prepared)
                 except psycopg.Error as error:
                     if not isinstance(error, _CROSSED) and (writes or not connection.closed):
                         raise _translated(error) from None
         async with self._connection() as connection:
             with _translating():
-                return await self._run(connection, text, values)
+                return await self._run(connection, text, values, prepared)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -140,12 +140,12 @@ class _Unit:
         self._reach: str | None = None
         self._turn = asyncio.Lock()
 
-    async def execute(self, text: str, values: Values) -> Tuples:
+    async def execute(self, text: str, values: Values, prepared: bool) -> Tuples:
         async with self._turn:
             if self.sealed and self._reach != reach():
                 await _execute(self.connection, REACH, {"reach": reach()})
                 self._reach = reach()
-            return await _execute(self.connection, text, values)
+            return await _execute(self.connection, text, values, prepared)
 
 
 def _pool(url: str, size: int, role: str | None) -> AsyncConnectionPool[Connection]:
@@ -173,17 +173,17 @@ async def _configure(connection: Connection) -> None:
     set_json_dumps(encode, connection)
 
 
-async def _execute(connection: Connection, text: str, values: Values) -> Tuples:
+async def _execute(connection: Connection, text: str, values: Values, prepared: bool = True) -> Tuples:
     async with _answering(connection):
-        return await _rows(await connection.execute(text.encode(), values, prepare=True))
+        return await _rows(await connection.execute(text.encode(), values, prepare=prepared))
 
 
-async def _execute_within_reach(connection: Connection, text: str, values: Values) -> Tuples:
+async def _execute_within_reach(connection: Connection, text: str, values: Values, prepared: bool) -> Tuples:
     """The reach and the statement in one round trip, which is their transaction."""
     async with _answering(connection):
         async with connection.pipeline():
             await connection.execute(REACH.encode(), {"reach": reach()}, prepare=True)
-            cursor = await connection.execute(text.encode(), values, prepare=True)
+            cursor = await connection.execute(text.encode(), values, prepare=prepared)
         return await _rows(cursor)
 
 

@@ -88,7 +88,7 @@ class SQLiteExecutor:
             connection.close()
         self._connections.clear()
 
-    async def fetch(self, text: str, values: Values, writes: bool = False) -> Tuples:
+    async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples:
         run = partial(self._run, text, values)
         unit = self._unit.get()
         if unit is not None and unit.open:

@@ -97,9 +97,9 @@ async def plans(url: str, query: dict[str, Any]) -> list[str]:
     executor, run = app.get("database").executor, []
     fetch = executor.fetch
 
-    async def noted(text: str, values: Values, writes: bool = False) -> Tuples:
+    async def noted(text: str, values: Values, *how: bool) -> Tuples:
         run.append((text, values))
-        rows: Tuples = await fetch(text, values, writes)
+        rows: Tuples = await fetch(text, values, *how)
         return rows
 
     executor.fetch = noted

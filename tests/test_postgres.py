@@ -76,6 +76,14 @@ async def test_values_that_are_not_used_are_ignored(url: str) -> None:
         assert await executor.fetch("SELECT %(a)s::int", {"a": 1, "b": 2}) == [(1,)]
 
 
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_a_plan_is_kept_unless_each_call_is_to_have_its_own(url: str, prepared: bool) -> None:
+    kept = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%%41 + %%'"
+    async with opened(url) as executor, executor.transaction():
+        await executor.fetch("SELECT 41 + %(a)s::int", {"a": 1}, prepared=prepared)
+        assert await executor.fetch(kept, {}, prepared=False) == [(int(prepared),)]
+
+
 async def test_a_transaction_commits(url: str) -> None:
     async with opened(url) as executor:
         async with executor.transaction():

@@ -180,3 +180,21 @@ def test_json_can_be_selected_but_not_asked_for(query: dict[str, Any]) -> None:
     assert syntax.parse({"$select": ["extra"]}).select == ("extra",)
     with pytest.raises(BadRequest, match="it holds JSON"):
         syntax.parse(query)
+
+
+def test_keys_of_json_have_the_types_that_are_named() -> None:
+    syntax = Syntax({"extra": json}, paths={"extra": {"a.b": integer}})
+    query = syntax.parse({"extra.a.b": {"$gt": "5"}, "$sort": {"extra.a.b": -1}})
+    assert (query.where, query.paths) == (Compare("extra.a.b", "$gt", 5), {"extra.a.b"})
+    assert query.sort == (("extra.a.b", -1),)
+    with pytest.raises(BadRequest, match=re.escape("Unknown field 'extra.a.c'. Did you mean 'extra.a.b'?")):
+        syntax.parse({"extra.a.c": 1})
+
+
+def test_a_query_is_plain_unless_it_asks_for_keys_of_json() -> None:
+    syntax = Syntax({"extra": json, "age": integer}, paths={"extra": None})
+    assert syntax.parse({"age": 5}).plain() == syntax.parse({"age": 5})
+    for asked in ({"extra.a": 1}, {"$or": [{"extra.a": 1}]}, {"$sort": {"extra.a": 1}}):
+        with pytest.raises(BadRequest) as raised:
+            syntax.parse(asked).plain()
+        assert list(raised.value.errors) == ["extra.a"]

@@ -43,12 +43,16 @@ class Database:
         async with unit_of_work(), self.executor.transaction():
             yield
 
-    def compile(self, statement: Executable) -> Statement:
-        """Compiles a SQLAlchemy Core statement, to be run many times with ``fetch``."""
-        return compiled(statement, self.dialect)
+    def compile(self, statement: Executable, prepared: bool = True) -> Statement:
+        """Compiles a SQLAlchemy Core statement, to be run many times with ``fetch``.
+
+        One whose best plan depends on its values is better not ``prepared``.
+        """
+        return compiled(statement, self.dialect, prepared)
 
     async def fetch(self, statement: Statement, values: Values | None = None) -> list[Row]:
-        rows = await self.executor.fetch(statement.text, statement.bind(values or {}), statement.writes)
+        bound = statement.bind(values or {})
+        rows = await self.executor.fetch(statement.text, bound, statement.writes, statement.prepared)
         return [statement.row(row) for row in rows]
 
     async def execute(self, statement: Executable, values: Values | None = None) -> list[Row]:

@@ -37,7 +37,7 @@ from apex.query import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
-from apex.sql.paths import Paths, Source, is_present
+from apex.sql.paths import Paths, Source, compared, is_present
 from apex.sql.statements import Statement, StatementCache, binder
 from apex.types import Row
 
@@ -125,10 +125,10 @@ class SQLService(Adapter):
     def _select_statement(self, selection: Selection, total: bool) -> Statement:
         columns = self._columns(selection.fields)
         sorted = [name for name, _ in selection.query.sort]
-        if len(sorted) == 1 and sorted[0] in self._paths and is_present(sorted[0], selection.where):
-            alone = None if total else self._paths.alone(selection.where)
-            if alone:
-                return self.database.compile(self._by_index(selection, alone, columns))
+        if not total and len(sorted) == 1 and sorted[0] in self._paths and is_present(sorted[0], selection.where):
+            alone = self._paths.alone(selection.where)
+            if alone is not None:
+                return self.database.compile(self._by_index(selection, alone, columns), prepared=False)
         source = self._paths.source(selection.where, sorted)
         where = self.clauses.clause(selection.where, source)
         order = self.clauses.order(selection, self.id, source.values)
@@ -139,7 +139,7 @@ class SQLService(Adapter):
         rows = select(*columns).select_from(source.rows).where(where).order_by(*order)
         # As an update locks them: who only refers to the rows does not wait. SQLite has one writer at a time anyway.
         rows = rows.with_for_update(key_share=True) if selection.lock else rows
-        return self.database.compile(_page(rows, selection))
+        return self.database.compile(_page(rows, selection), prepared=not source.values)
 
     def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[Any]:
         """The page is found in the index of a path's values, so that no more rows are read than there are on it."""
@@ -165,7 +165,11 @@ class SQLService(Adapter):
         return select(*columns, hits.c[TOTAL]).select_from(rows).order_by(*order)
 
     async def _count(self, where: Predicate) -> int:
-        statement = self.statements.get(("count", shape(where)), lambda: self.database.compile(self._counting(where)))
+        def build() -> Statement:
+            prepared = not any(name in self._paths for name in compared(where))
+            return self.database.compile(self._counting(where), prepared)
+
+        statement = self.statements.get(("count", shape(where)), build)
         count: int = (await self._run(statement, self.clauses.operands(where)))[0][TOTAL]
         return count
 

@@ -49,6 +49,7 @@ class Statement:
     names: tuple[str, ...]
     loaders: tuple[tuple[str, Processor], ...]
     writes: bool
+    prepared: bool
 
     def bind(self, values: Values) -> dict[str, Any]:
         bound = {**self.constants, **values}
@@ -63,7 +64,7 @@ class Statement:
         return row
 
 
-def compiled(statement: Executable, dialect: Dialect) -> Statement:
+def compiled(statement: Executable, dialect: Dialect, prepared: bool = True) -> Statement:
     """Compiles any SQLAlchemy Core statement for an executor."""
     result: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
     binds = getattr(result, "binds", {})
@@ -75,6 +76,7 @@ def compiled(statement: Executable, dialect: Dialect) -> Statement:
         tuple(str(column.name) for column in columns),
         tuple(_loaders(columns, dialect)),
         not isinstance(statement, Select),
+        prepared,
     )
 
 

@@ -92,9 +92,9 @@ class Crm:
         executor = self.app.get("database").executor
         fetch = executor.fetch
 
-        async def collected(text: str, values: Values, writes: bool = False) -> Tuples:
+        async def collected(text: str, values: Values, *how: bool) -> Tuples:
             self.statements.append(text)
-            rows: Tuples = await fetch(text, values, writes)
+            rows: Tuples = await fetch(text, values, *how)
             return rows
 
         executor.fetch = collected

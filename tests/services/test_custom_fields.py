@@ -160,6 +160,25 @@ async def test_records_without_a_value_come_last_in_both_directions(crm: Crm) ->
     assert by_name == [three, other, two, one, none, 123, 124]
 
 
+async def test_totals_are_those_of_the_records_that_are_there(crm: Crm) -> None:
+    definition = {"organization_id": 457, "entity": "contacts", "name": "Industry", "type": "text"}
+    await crm.call("POST /custom-fields", definition, user=791)
+    for id in (201, 202):
+        await crm.call(f"PATCH /contacts/{id}", {FIELD: {"Industry": "Technology"}}, user=791)
+    await crm.call("DELETE /contacts/201", user=791)
+    other = await crm.create(custom_fields_by_name={"Industry": "Technology"})
+    asked = f"{FIELD}.Industry=Technology&$sort[{FIELD}.Industry]=1&$limit=1"
+    _, page = await crm.call(f"{LIST}&{asked}")
+    assert (page["total"], [contact["id"] for contact in page["data"]]) == (2, [123])
+    _, page = await crm.call(f"{LIST}&{asked}&$skip=1&id[$ne]=123")
+    assert (page["total"], page["data"]) == (1, [])
+    await crm.call("DELETE /contacts/123")
+    _, page = await crm.call(f"{LIST}&{asked}")
+    assert (page["total"], [contact["id"] for contact in page["data"]]) == (1, [other["id"]])
+    _, page = await crm.call(f"GET /contacts?organization_id=457&{asked}", user=791)
+    assert (page["total"], [contact["id"] for contact in page["data"]]) == (1, [202])
+
+
 async def test_another_organizations_fields_cannot_be_asked_for(crm: Crm) -> None:
     foreign = f"GET /contacts?organization_id=457&{FIELD}.Industry=x"
     crm.statements.clear()
