@@ -104,13 +104,19 @@ TYPES: Mapping[str, Coerce] = {
 
 async def check_values(context: Context) -> None:
     """Before create and patch, after ``tenancy``: values of custom fields are as the organization has defined them;
-    null takes one away, whatever its field. Raises BadRequest naming all that are not.
+    null takes one away, whatever its field. Raises BadRequest naming all that are not, with the place of their row
+    where there are many.
     """
-    given = [(name, value) for row in rows(context) for name, value in (row.get(FIELD) or {}).items()]
-    values = [(name, value) for name, value in given if value is not None]
-    if values and context.params.provider:
+    many = isinstance(context.data, list)
+    values = {
+        (f"{place}.{FIELD}.{name}" if many else f"{FIELD}.{name}"): (name, value)
+        for place, row in enumerate(rows(context))
+        for name, value in (row.get(FIELD) or {}).items()
+        if value is not None
+    }
+    if values:
         defined = await _defined(context, await organization_of(context))
-        problems = {f"{FIELD}.{name}": _problem(context, name, value, defined) for name, value in values}
+        problems = {path: _problem(context, name, value, defined) for path, (name, value) in values.items()}
         errors = {name: problem for name, problem in problems.items() if problem}
         if errors:
             raise BadRequest(f"Invalid {context.service.noun} data", errors=errors)

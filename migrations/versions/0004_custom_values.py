@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from apex.seals import seal, unseal
+
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TABLES = {"contact_values": "contacts", "company_values": "companies"}
@@ -58,6 +60,7 @@ def _create_table(values: str) -> None:
         sa.PrimaryKeyConstraint("record_id", "name", name=f"pk_{values}"),
     )
     op.create_index(f"ix_{values}_sorted", values, ["organization_id", "name", "number", "text", "record_id"])
+    seal(values)
 
 
 def _keep_on_postgresql(values: str, records: str) -> None:
@@ -97,4 +100,5 @@ def downgrade() -> None:
             op.execute(f"DROP TRIGGER {values}_{when}{on}")
         if op.get_bind().dialect.name == "postgresql":
             op.execute(f"DROP FUNCTION keep_{values}()")
+        unseal(values)
         op.drop_table(values)

@@ -10,7 +10,7 @@ from apex.seals import seal, unseal
 from apex.tenant import ROLE
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MOMENT = sa.String(24).with_variant(postgresql.TIMESTAMP(timezone=True, precision=3), "postgresql")

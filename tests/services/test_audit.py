@@ -32,10 +32,10 @@ async def entries(crm: Crm, query: str = "") -> list[dict[str, Any]]:
 
 
 DATA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "contacts": ({"first_name": "One"}, {"first_name": "Two", "custom_fields_by_name": {"A": 1}}),
+    "contacts": ({"first_name": "One"}, {"first_name": "Two", "custom_fields_by_name": {"Industry": "Retail"}}),
     "companies": ({"name": "One"}, {"name": "Two"}),
     "api-keys": ({"name": "One"}, {"name": "Two"}),
-    "custom-fields": ({"entity": "contacts", "name": "One", "type": "select"}, {"options": ["a"]}),
+    "custom-fields": ({"entity": "contacts", "name": "One", "type": "select", "options": ["a"]}, {"options": ["b"]}),
     "pipelines": ({"name": "One"}, {"position": 2}),
     "pipeline-stages": ({"name": "One"}, {"name": "Two"}),
     "products": ({"name": "One", "price": 1.5}, {"price": 2.5}),
