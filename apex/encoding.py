@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -26,6 +26,20 @@ class RawJSON:
     @property
     def value(self) -> Any:
         return orjson.loads(self.text)
+
+
+class Stream:
+    """A result that is made while it is sent, and never held as a whole. It goes out over REST alone."""
+
+    __slots__ = ("chunks", "content_type", "first")
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], content_type: str) -> None:
+        self.chunks, self.content_type = chunks, content_type
+        self.first = b""
+
+    async def start(self) -> None:
+        """Makes the first chunk: what fails at once can then still be answered with an error."""
+        self.first = await anext(self.chunks, b"")
 
 
 def encode(value: Any) -> bytes:

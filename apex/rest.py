@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute
 from apex.app import ASGI, Apex
 from apex.brackets import parse
 from apex.context import Context, Params
-from apex.encoding import decode_storable, encode
+from apex.encoding import Stream, decode_storable, encode
 from apex.errors import (
     BY_CODE,
     BadRequest,
@@ -91,11 +91,16 @@ class Rest:
             call = await self._call(scope, receive, match)
             context = await self.app.call(call)
             status, headers, body = _success(context)
+            if isinstance(body, Stream):
+                await body.start()
         except ClientGone:
             return
         except Exception as error:
             status, headers, body = failure(error, f"{scope['method']} {scope['path']}")
-        await respond(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
+        if isinstance(body, Stream):
+            await send_stream(receive, send, status, headers, body)
+        else:
+            await respond(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -232,7 +237,7 @@ def _query_of(data: Any) -> dict[str, Any]:
     return query
 
 
-def _success(context: Context) -> tuple[int, list[tuple[str, str]], bytes]:
+def _success(context: Context) -> tuple[int, list[tuple[str, str]], bytes | Stream]:
     """Feathers' rule: an explicit status, else 303 with a location, 204 without a result, 201 for create, 200."""
     value, http = context.external, context.http or {}
     headers = dict(http.get("headers") or {})
@@ -241,6 +246,8 @@ def _success(context: Context) -> tuple[int, list[tuple[str, str]], bytes]:
     status = http.get("status") or (
         303 if "Location" in headers else 204 if value is None else 201 if context.method == "create" else 200
     )
+    if isinstance(value, Stream):
+        return status, list(_flat(headers)), value
     return status, list(_flat(headers)), b"" if value is None or status in _BODILESS else encode(value)
 
 
@@ -254,13 +261,38 @@ def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 async def respond(send: Send, status: int, headers: list[tuple[str, str]], body: bytes, length: int) -> None:
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    if length:
-        raw.append((b"content-type", JSON.encode()))
+    more = {"content-type": JSON} if length else {}
     if status not in _BODILESS:
-        raw.append((b"content-length", str(length).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+        more["content-length"] = str(length)
+    await send(_start(status, [*headers, *more.items()]))
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_stream(receive: Receive, send: Send, status: int, headers: list[tuple[str, str]], body: Stream) -> None:
+    """Sends chunk by chunk, each when the one before it is under way; no more once the client has gone. An error
+    breaks the connection: what was sent must not look whole.
+    """
+    gone = asyncio.create_task(_disconnected(receive))
+    try:
+        async with aclosing(body.chunks):
+            await send(_start(status, [*headers, ("content-type", body.content_type)]))
+            chunk: bytes | None = body.first
+            while chunk is not None and not gone.done():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                chunk = await anext(body.chunks, None)
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _start(status: int, headers: list[tuple[str, str]]) -> dict[str, Any]:
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return {"type": "http.response.start", "status": status, "headers": raw}
 
 
 async def _starlette_error(request: Request, error: Exception) -> Response:

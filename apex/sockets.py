@@ -9,7 +9,7 @@ from typing import Any
 from apex.app import Apex
 from apex.channels import UNSET, Connection
 from apex.context import Context, Params
-from apex.encoding import encode
+from apex.encoding import Stream, encode
 from apex.endpoint import Endpoint
 from apex.engine import LIMITS, Engine, Link
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
@@ -90,6 +90,8 @@ class Sockets:
         """Runs the call of a frame; gives the arguments of its acknowledgement, encoded."""
         try:
             context = await self.app.call(self._call(link.connection, event))
+            if isinstance(context.external, Stream):
+                raise BadRequest(f"'{context.method}' of '{context.path}' answers with a file: call it over REST")
             return encode([None, context.external]).decode()
         except Exception as error:
             name = event[:2] if isinstance(event, list) else event
