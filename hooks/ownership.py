@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from apex import Context, Params
+from apex import Apex, Context, Params
 from apex.errors import BadRequest
 from apex.types import Row
 from hooks.rows import change_rows, rows
@@ -25,25 +25,46 @@ def _owned(row: Row, user_id: int) -> Row:
     return {**row, "created_by_user_id": user_id, "owned_by_user_id": user_id if owner is None else owner}
 
 
+References = Mapping[str, tuple[str, str]]
+"""A field to the service and the key that it refers to: ``company_id`` to ``("companies", "id")``."""
+
+
 def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Context], Awaitable[None]]:
     """Before create and patch: each named field must refer to a record of the row's organization.
 
     ``company_id=("companies", "id")`` says that the field is an id of companies. Raises BadRequest naming all
-    the fields that do not.
+    the fields that do not, with the place of their row where there are many.
     """
 
     async def refers_within(context: Context) -> None:
-        given = {(name, row[name]) for row in rows(context) for name in references if row.get(name) is not None}
+        given = any(row.get(name) is not None for row in rows(context) for name in references)
         if not given or not context.params.provider:
             return
-        organization = await organization_of(context)
-        errors = {
-            name: MISSING for name, value in given if not await _exists(context, *references[name], value, organization)
-        }
+        lost = await strays(context.app, references, rows(context), await organization_of(context))
+        many = isinstance(context.data, list)
+        errors = {f"{place}.{name}" if many else name: MISSING for place, names in enumerate(lost) for name in names}
         if errors:
             raise BadRequest(message, errors=errors)
 
     return refers_within
+
+
+async def strays(app: Apex, references: References, rows: Sequence[Row], organization: int) -> list[list[str]]:
+    """For each row the fields that refer to nothing in the organization. Asks once for each field, not for each row."""
+    missing = {
+        name: await _missing(app, refers, {row[name] for row in rows if row.get(name) is not None}, organization)
+        for name, refers in references.items()
+    }
+    return [[name for name in references if row.get(name) in missing[name]] for row in rows]
+
+
+async def _missing(app: Apex, refers: tuple[str, str], values: set[int], organization: int) -> set[int]:
+    if not values:
+        return values
+    service, key = refers
+    query = {key: {"$in": sorted(values)}, "organization_id": organization, "$select": [key]}
+    found = await app.service(service).find({"query": query, "paginate": False})
+    return values - {row[key] for row in found}
 
 
 async def organization_of(context: Context) -> int:
@@ -55,8 +76,3 @@ async def organization_of(context: Context) -> int:
     params = Params({"query": {"$select": ["organization_id"]}, "scope": context.params.scope})
     row: Mapping[str, Any] = await context.service.service.get(context.id, params)
     return int(row["organization_id"])
-
-
-async def _exists(context: Context, service: str, key: str, value: int, organization: int) -> bool:
-    query = {key: value, "organization_id": organization, "$select": [key], "$limit": 1}
-    return bool(await context.app.service(service).find({"query": query, "paginate": False}))

@@ -110,7 +110,7 @@ def serve(
         f"Invalid {service.noun} data",
         record=service.record,
         custom=service.custom,
-        references=_references(service.table),
+        references=references_of(service.table),
         checks=checks,
         on_write=on_write,
         after=after,
@@ -177,7 +177,7 @@ def _asks(name: str, context: Context) -> bool:
     return bool(context.params.query.get(name))
 
 
-def _references(table: Table) -> dict[str, tuple[str, str]]:
+def references_of(table: Table) -> dict[str, tuple[str, str]]:
     """The fields that point to records of the same organization, with service and key, as the table declares them."""
     found = {}
     for constraint in table.constraints:

@@ -68,8 +68,9 @@ async def test_all_references_to_other_organizations_are_named(given: dict[str, 
 
 async def test_each_of_many_rows_is_looked_at() -> None:
     rows = [{"organization_id": 10, "folder_id": 1}, {"organization_id": 10, "folder_id": 2}]
-    with raises(BadRequest):
+    with raises(BadRequest) as raised:
         await (await folders()).create(rows, caller(1))
+    assert raised.error.errors == {"1.folder_id": "Does not exist in this organization"}
 
 
 async def test_calls_from_inside_are_trusted() -> None:
