@@ -10,9 +10,10 @@ from apex.schema import Text, fields, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
-from services.search import Searchable, SearchSchema, serve_searchable
-from services.tables import lines, tenant_table, values_table
+from services.search import SearchSchema, serve_searchable
+from services.tables import lines, partial_index, tenant_table, values_table
 from services.tenant import PERSON, Join, TenantSchema
+from services.transfer import Transferable
 
 companies = tenant_table(
     "companies",
@@ -26,6 +27,7 @@ companies = tenant_table(
     Column("name_search", Unbounded, Computed(lines("coalesce(name_form, '')"), persisted=True)),
     info={"search_index": "companies_search"},
 )
+partial_index("ix_companies_name", companies.c.organization_id, companies.c.name)
 
 company_values = values_table("company_values")
 
@@ -43,11 +45,12 @@ class CompanySearchSchema(SearchSchema):
     searchIn = fields.String(load_default="name", validate=validate.OneOf(["name"]))
 
 
-class Companies(Searchable):
+class Companies(Transferable):
     table, schema, noun = companies, CompanySchema, "company"
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": company_values}
     private = ("uuid", "name_form", "name_search")
-    search_in, custom = {"name": "name_search"}, {"search": CompanySearchSchema}
+    upsert = {"name": ("name",)}
+    search_in, custom = {"name": "name_search"}, {**Transferable.custom, "search": CompanySearchSchema}
     joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
     join_filter = "fastJoinForCompanyList"
 

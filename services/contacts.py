@@ -14,9 +14,10 @@ from apex.sql import Json, Timestamp
 from hooks.search_forms import search_forms
 from services import phones
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
-from services.search import Searchable, serve_searchable
+from services.search import serve_searchable
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 from services.tenant import PERSON, Join, TenantSchema
+from services.transfer import Transferable
 
 FIRST, LAST = "coalesce(first_name_form, '')", "coalesce(last_name_form, '')"
 NAME_SEARCH = lines(FIRST, LAST, f"{FIRST} || ' ' || {LAST}")
@@ -52,6 +53,7 @@ contacts = tenant_table(
 )
 partial_index("ix_contacts_count", contacts.c.organization_id)
 partial_index("ix_contacts_email", contacts.c.organization_id, contacts.c.email)
+partial_index("ix_contacts_phone", contacts.c.organization_id, contacts.c.phone)
 Index("ix_contacts_company", contacts.c.organization_id, contacts.c.company_id)
 Index("ix_contacts_owner", contacts.c.organization_id, contacts.c.owned_by_user_id)
 # One contact for each record of another system; one that is removed makes room for another.
@@ -112,13 +114,16 @@ class ContactRecord(ContactSchema):
             raise ValidationError(f"Must be given together with {given.pop()}", missing.pop())
 
 
-class Contacts(Searchable):
+class Contacts(Transferable):
     table, schema, record, noun = contacts, ContactSchema, ContactRecord, "contact"
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": contact_values}
     private = (
         "uuid", "crm_id", "crm_source", "last_task_run", "total_tasks_run", "first_name_form", "last_name_form",
         "email_form", "name_search", "email_search", "phone_search",
     )  # fmt: skip
+    upsert = {
+        "email": ("email",), "phone": ("phone", "phone_country_code"), "crm_id": ("crm_id", "crm_source"),
+    }  # fmt: skip
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
     joins = (
         Join("owner", "users", "owned_by_user_id", PERSON),

@@ -55,9 +55,9 @@ class SearchSchema(Schema):
 class Searchable(TenantService):
     """A service with ``search``. ``search_in`` maps what callers search in to the column with its form of lines."""
 
-    methods = ("find", "get", "create", "patch", "remove", "search")
+    methods: Sequence[str] = ("find", "get", "create", "patch", "remove", "search")
     search_in: ClassVar[Mapping[str, str]] = {}
-    custom = {"search": SearchSchema}
+    custom: ClassVar[Mapping[str, type[Schema]]] = {"search": SearchSchema}
 
     async def search(self, data: Row, params: Params) -> Page | list[Row]:
         """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""

@@ -1,0 +1,24 @@
+"""Exports: all records of an organization, read page by page, so that memory and transactions stay small."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from apex.query import Compare, Query
+from apex.service import BoundService
+from apex.types import Row
+
+PAGE = 1_000
+
+
+async def pages(service: BoundService, organization: int, fields: Sequence[str]) -> AsyncIterator[list[Row]]:
+    """The records in the order of their ids. Each page is a query of its own: what changes meanwhile may be in it."""
+    last = 0
+    params = {"scope": {"organization_id": organization}, "paginate": False}
+    while True:
+        query = Query(where=Compare("id", "$gt", last), limit=PAGE, sort=(("id", 1),), select=tuple(fields))
+        page: list[Row] = await service.find({**params, "query": query})
+        if not page:
+            return
+        yield page
+        last = page[-1]["id"]

@@ -1,0 +1,126 @@
+"""Import and export as methods of a service: what goes in or out as CSV or JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from io import BytesIO
+from itertools import islice
+from typing import Any, ClassVar
+
+from marshmallow import validates_schema
+
+from apex import Apex, Params, Schema
+from apex.encoding import Stream
+from apex.errors import BadRequest, FeathersError
+from apex.hooks import Hook
+from apex.schema import Id, ValidationError, fields, validate
+from apex.types import Row
+from services.checkpoints import Checkpoint
+from services.columns import Columns
+from services.exports import pages
+from services.formats import FORMATS, Numbered, records, rows, written
+from services.imports import Import
+from services.search import Searchable, serve_searchable
+
+MOST_ROWS = 10_000
+BATCH = 100
+"""Rows that a call stores at once: an import must not hold up what else the process serves."""
+
+
+class ExportSchema(Schema):
+    organization_id = Id(required=True)
+    format = fields.String(load_default="json", validate=validate.OneOf(tuple(FORMATS)))
+
+
+class ImportSchema(ExportSchema):
+    rows = fields.List(fields.Raw(allow_none=True))
+    text = fields.String()
+    upsert = fields.String(allow_none=True)
+    dry_run = fields.Boolean(truthy={True}, falsy={False}, load_default=False)
+    again = fields.Boolean(truthy={True}, falsy={False}, load_default=False)
+
+    @validates_schema(skip_on_field_errors=False)
+    def check_source(self, data: Row, **_: Any) -> None:
+        if ("rows" in data) == ("text" in data):
+            raise ValidationError("Give either rows (a list of objects) or text (CSV or JSON)", "rows")
+        if "rows" in data and data.get("format") == "csv":
+            raise ValidationError("Must be text for the format csv", "rows")
+
+
+class Transferable(Searchable):
+    """A service with ``import`` and ``export``. ``upsert`` names the keys by which a row finds the record that it
+    changes: the field that is looked up, then those that must not differ where both have one.
+    """
+
+    methods: Sequence[str] = (*Searchable.methods, "import", "export")
+    upsert: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    async def setup(self, app: Apex, path: str) -> None:
+        await super().setup(app, path)
+        self.app, self.path = app, path
+
+    async def _import(self, data: Row, params: Params) -> Row:
+        """Stores rows; those that are wrong are listed as ``errors``, and the others stored."""
+        errors: list[Row] = []
+        run = Import(
+            self.app, self.path, data["organization_id"], lambda line, error: errors.append(told(line, error)),
+            user=(params.user or {}).get("id"), upsert=data.get("upsert"), dry_run=data["dry_run"],
+            again=data["again"], checkpoint=self.checkpoint(data["organization_id"], _digest(data)), batch=BATCH,
+        )  # fmt: skip
+        async for _ in run.run(_numbered(data, await self.file_columns(data["organization_id"]))):
+            pass
+        return {"rows": run.progress.rows, **asdict(run.progress), "errors": errors}
+
+    async def export(self, data: Row, params: Params) -> Stream:
+        """All records of an organization as a file."""
+        return await self.exported(data["organization_id"], data["format"])
+
+    async def exported(self, organization: int, format: str, done: Callable[[int], Any] = lambda rows: None) -> Stream:
+        """The file of an organization's records; ``done`` is told how many more of them are in it."""
+        columns = await self.file_columns(organization)
+        found = pages(self.app.service(self.path), organization, columns.stored)
+        return Stream(written(found, format, columns, done), FORMATS[format])
+
+    async def file_columns(self, organization: int) -> Columns:
+        query = {"organization_id": organization, "entity": self.path, "$select": ["name", "type"], "$sort": {"id": 1}}
+        defined = await self.app.service("custom-fields").find({"query": query, "paginate": False})
+        return Columns(self, {field["name"]: field["type"] for field in defined})
+
+    def checkpoint(self, organization: int, digest: str) -> Checkpoint:
+        return Checkpoint(self.database, organization, f"import:{self.path}:{digest}")
+
+
+# A word of Python's own, so it cannot be written as a method.
+setattr(Transferable, "import", Transferable._import)
+
+
+def serve_transferable(app: Apex, path: str, service: type[Transferable], *, on_write: Sequence[Hook]) -> None:
+    """Registers a tenant's service with ``search``, ``import`` and ``export``."""
+    custom = {"import": ImportSchema, "export": ExportSchema}
+    serve_searchable(app, path, service, custom=custom, on_write=on_write)
+
+
+def told(line: int, error: FeathersError) -> Row:
+    """A row that was refused, in the shape of validation errors."""
+    return {"line": line, **error.to_dict()}
+
+
+def _digest(data: Row) -> str:
+    content: str = data["text"] if "text" in data else json.dumps(data["rows"])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _numbered(data: Row, columns: Columns) -> list[Numbered]:
+    """The rows of a call. Raises BadRequest where there are too many, or nothing after a place can be read."""
+    if "text" in data:
+        numbered = rows(BytesIO(data["text"].encode()), data["format"], columns)
+    else:
+        numbered = records(enumerate(data["rows"], 1), columns)
+    listed = list(islice(numbered, MOST_ROWS + 1))
+    if len(listed) > MOST_ROWS:
+        source = "text" if "text" in data else "rows"
+        raise BadRequest("Too many rows", errors={source: f"Must have at most {MOST_ROWS:,} rows: send several calls"})
+    return listed
