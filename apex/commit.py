@@ -41,5 +41,7 @@ async def unit_of_work() -> AsyncIterator[None]:
     finally:
         unit.open = False
         _current.reset(token)
-    for function in unit.waiting:
+        # Timers and tasks that were started inside keep the unit for a while; what has waited is not to stay with it.
+        waiting, unit.waiting = unit.waiting, []
+    for function in waiting:
         function()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from contextlib import nullcontext
 from functools import partial
 
@@ -86,3 +87,17 @@ async def test_events_follow_the_commit_and_a_rollback_has_none(empty_url: str, 
         await app.service("notes").create({"text": "hello"})
     assert heard == (["stored"] if fails else ["stored", "copies", "notes"])
     await app.teardown()
+
+
+async def test_what_has_waited_does_not_stay_with_a_task_that_outlives_the_unit() -> None:
+    class Waiting:
+        def __call__(self) -> None: ...
+
+    async with unit_of_work():
+        waiting = Waiting()
+        seen = weakref.ref(waiting)
+        after_commit(waiting)
+        outliving = asyncio.create_task(asyncio.Event().wait())
+    del waiting
+    assert seen() is None
+    outliving.cancel()
