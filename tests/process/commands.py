@@ -24,10 +24,10 @@ def environment(**variables: str) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in VARIABLES}, **variables}
 
 
-def apex(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
+def apex(*arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end, with this on its stdin."""
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | variables), stdin=subprocess.DEVNULL,
+        [*COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | variables), input=input,
         capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
 

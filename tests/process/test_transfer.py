@@ -1,0 +1,145 @@
+"""``apex import`` and ``apex export`` as an operator runs them, and as they are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from apex.sql import Database
+from services.contacts import contacts
+from services.tables import counters
+from tests.process.commands import COMMAND, QUICK, ROOT, apex, environment
+
+PEOPLE = "first_name,email\nAnn,ann@example.com\nBob,nowhere\n,cid@example.com\n"
+INTO = ("--organization", "456")
+
+
+def ask(url: str, statement: Any) -> list[dict[str, Any]]:
+    async def asked() -> list[dict[str, Any]]:
+        database = Database(url)
+        await database.open()
+        try:
+            return await database.execute(statement)
+        finally:
+            await database.close()
+
+    return asyncio.run(asked())
+
+
+@pytest.fixture
+def url(migrated_url: str) -> str:
+    """A database with the demo data."""
+    assert apex("demo", DATABASE_URL=migrated_url).returncode == 0
+    return migrated_url
+
+
+@pytest.fixture
+def sqlite(migrated_sqlite_url: str) -> str:
+    assert apex("demo", DATABASE_URL=migrated_sqlite_url).returncode == 0
+    return migrated_sqlite_url
+
+
+def test_an_import_says_what_it_has_done_and_what_is_wrong(sqlite: str, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text(PEOPLE)
+    done = apex("import", "contacts", str(file), *INTO, "--user", "789", DATABASE_URL=sqlite)
+    assert (done.returncode, done.stdout) == (1, "3 rows: 1 created, 0 updated, 2 refused.\n")
+    assert [json.loads(line) for line in done.stderr.splitlines()] == [
+        {
+            "line": line, "name": "BadRequest", "message": "Invalid contact data", "code": 400,
+            "className": "bad-request", "errors": errors,
+        }
+        for line, errors in ((3, {"email": "Invalid email format"}), (4, {"first_name": "Is required"}))
+    ]  # fmt: skip
+    again = apex("import", "contacts", str(file), *INTO, DATABASE_URL=sqlite)
+    expected = "Nothing is left: all 3 rows were done before (--again starts over).\n"
+    assert (again.returncode, again.stdout, again.stderr) == (0, expected, "")
+
+
+def test_a_dry_run_and_the_errors_in_a_file(sqlite: str, tmp_path: Path) -> None:
+    errors = tmp_path / "errors.jsonl"
+    options = ("--format", "csv", "--upsert", "email", "--dry-run", "--errors", str(errors))
+    done = apex("import", "contacts", "-", *INTO, *options, input=PEOPLE, DATABASE_URL=sqlite)
+    expected = "Dry run, nothing is stored. 3 rows: 1 created, 0 updated, 2 refused.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, expected, "")
+    assert [json.loads(line)["line"] for line in errors.read_text().splitlines()] == [3, 4]
+    assert len(ask(sqlite, select(contacts))) == 4
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_what_is_exported_can_be_imported(sqlite: str, tmp_path: Path, format: str) -> None:
+    file = tmp_path / f"companies.{format}"
+    done = apex("export", "companies", *INTO, "--output", str(file), DATABASE_URL=sqlite)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    piped = apex("export", "companies", *INTO, "--format", format, DATABASE_URL=sqlite)
+    assert piped.stdout == file.read_text()
+    back = apex("import", "companies", str(file), *INTO, "--upsert", "name", DATABASE_URL=sqlite)
+    assert (back.returncode, back.stdout) == (0, "2 rows: 0 created, 2 updated, 0 refused.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("people.txt", *INTO), "--format"),
+        (("people.csv", "--organization", "999"), "no organization 999"),
+        (("people.csv", *INTO, "--user", "791"), "user 791 is not a member"),
+        (("people.csv", *INTO, "--upsert", "name"), "Must be one of email, phone, crm_id"),
+        (("wrong.csv", *INTO), "Unknown column. Did you mean 'email'?"),
+        (("empty.csv", *INTO), "There are no columns"),
+    ],
+)
+def test_what_cannot_be_imported_is_said_in_one_line(
+    sqlite: str, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    for name, text in {"people.csv": PEOPLE, "people.txt": PEOPLE, "wrong.csv": "emial\na\n", "empty.csv": ""}.items():
+        (tmp_path / name).write_text(text)
+    done = apex("import", "contacts", str(tmp_path / arguments[0]), *arguments[1:], DATABASE_URL=sqlite)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+    assert said in done.stderr
+    assert len(ask(sqlite, select(contacts))) == 4
+
+
+def test_a_killed_import_goes_on_where_it_ended(url: str, tmp_path: Path) -> None:
+    total, file = 20_000, tmp_path / "people.csv"
+    rows = (f"Person {number},p{number}@example.com\n" for number in range(total))
+    file.write_text("first_name,email\n" + "".join(rows))
+    command = [*COMMAND, "import", "contacts", str(file), *INTO]
+    variables = environment(**QUICK, DATABASE_URL=url)
+    with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as process:
+        while not (done := ask(url, select(counters.c.value).where(counters.c.value > 0))):
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    left = apex("import", "contacts", str(file), *INTO, DATABASE_URL=url)
+    assert left.returncode == 0, left.stderr
+    before = int(left.stdout.split(": ")[1].split(" done before")[0].replace(",", ""))
+    assert done[0]["value"] <= before < total
+    made = contacts.c.first_name.like("Person %")
+    ((counted),) = ask(url, select(func.count(), func.count(contacts.c.email.distinct()).label("emails")).where(made))
+    assert list(counted.values()) == [total, total]
+
+
+def test_a_terminal_shows_how_far_it_is(sqlite: str, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("first_name\n" + "Ann\n" * 200_000)
+    terminal, stderr = pty.openpty()
+    command = [*COMMAND, "import", "contacts", str(file), *INTO]
+    variables = environment(**QUICK, DATABASE_URL=sqlite)
+    with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL, stderr=stderr) as process:
+        shown = ""
+        while not re.search(r"Importing contacts .* [0-9]+%  [0-9]{2}:[0-9]{2}:[0-9]{2} .*rows/s", shown):
+            assert process.poll() is None
+            shown += os.read(terminal, 65536).decode()
+        process.kill()
+    os.close(stderr)
+    os.close(terminal)

@@ -1,0 +1,330 @@
+"""Import and export as methods: what is stored, changed, refused and written, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete
+
+from apex import Params
+from services import companies, contacts
+from tests.services.crm import Crm, refused, running
+
+PHONE = {"phone": "2025550143", "phone_country_iso": "US", "phone_country_code": "+1"}
+CRM = {"crm_id": "SF-1", "crm_source": "salesforce"}
+
+
+async def imports(crm: Crm, *rows: Any, path: str = "contacts", user: int = 789, **options: Any) -> dict[str, Any]:
+    """What the import of these rows answers; with ``text`` that of a file."""
+    data = {"organization_id": 456, **({} if "text" in options else {"rows": rows}), **options}
+    status, answer = await crm.call(f"POST /{path}", data, user, headers={"X-Service-Method": "import"})
+    assert status == 200, answer
+    return dict(answer)
+
+
+async def exports(crm: Crm, organization: int = 456, **options: Any) -> str:
+    data = {"organization_id": organization, **options}
+    response = await crm.send("POST /contacts", data, headers={"X-Service-Method": "export"})
+    assert response.status_code == 200, response.text
+    return str(response.text)
+
+
+async def define(crm: Crm, name: str, type: str) -> None:
+    data = {"organization_id": 456, "entity": "contacts", "name": name, "type": type}
+    assert (await crm.call("POST /custom-fields", data))[0] == 201
+
+
+def counts(answer: dict[str, Any]) -> tuple[int, ...]:
+    """How many rows were skipped, created, updated and refused."""
+    return tuple(answer[name] for name in ("skipped", "created", "updated", "refused"))
+
+
+def errors(answer: dict[str, Any]) -> dict[int, Any]:
+    """The errors by line."""
+    return {error["line"]: error.get("errors", error["message"]) for error in answer["errors"]}
+
+
+async def by_name(crm: Crm) -> dict[str, dict[str, Any]]:
+    return {row["first_name"]: row for row in await crm.rows()}
+
+
+async def test_rows_become_records_of_the_caller(crm: Crm) -> None:
+    answer = await imports(crm, {"first_name": " Ann ", **PHONE, **CRM}, {"first_name": "Bob", "owned_by_user_id": 790})
+    assert answer == {"rows": 2, "skipped": 0, "created": 2, "updated": 0, "refused": 0, "errors": []}
+    rows = await by_name(crm)
+    ann, bob = rows["Ann"], rows["Bob"]
+    assert ann.items() >= (CRM | PHONE | {"organization_id": 456, "owned_by_user_id": 789}).items()
+    assert (bob["created_by_user_id"], bob["owned_by_user_id"]) == (789, 790)
+    assert await crm.found("ann") == ["Ann"]
+
+
+async def test_bad_rows_are_told_whole_and_the_others_stored(crm: Crm) -> None:
+    bad = {"first_name": "", "email": "nowhere", "phone": "1", "phone_country_iso": "US", "crm_id": "x", "nmae": 1}
+    rows = [bad, {"first_name": "Good"}, {"first_name": "Far", "company_id": 201, "owned_by_user_id": 791}, 5, None]
+    answer = await imports(crm, *rows)
+    assert counts(answer) == (0, 1, 0, 4)
+    missing = "Does not exist in this organization"
+    assert errors(answer) == {
+        1: {
+            "first_name": "Must not be empty",
+            "email": "Invalid email format",
+            "phone": "Must be a phone number of US",
+            "nmae": "Unknown field.",
+        },
+        3: {"owned_by_user_id": missing, "company_id": missing},
+        4: "The row must be an object",
+        5: "The row must be an object",
+    }
+    assert answer["errors"][0].items() >= {
+        "line": 1, "name": "BadRequest", "message": "Invalid contact data", "code": 400, "className": "bad-request",
+    }.items()  # fmt: skip
+    assert "Good" in await by_name(crm)
+
+
+async def test_what_the_database_alone_refuses_costs_no_other_row(crm: Crm) -> None:
+    await imports(crm, {"first_name": "First", **CRM})
+    rows = [{"first_name": f"Row {number}"} for number in range(8)]
+    answer = await imports(crm, *rows[:3], {"first_name": "Second", **CRM}, *rows[3:])
+    assert counts(answer) == (0, 8, 0, 1)
+    assert [(error["line"], error["name"]) for error in answer["errors"]] == [(4, "Conflict")]
+    assert {row["first_name"] for row in rows} < (await by_name(crm)).keys()
+
+
+@pytest.mark.parametrize(
+    ("upsert", "key"),
+    [("email", {"email": "ann@example.com"}), ("phone", PHONE), ("crm_id", CRM)],
+)
+async def test_a_row_changes_the_record_with_its_key(crm: Crm, upsert: str, key: dict[str, Any]) -> None:
+    await imports(crm, {"first_name": "Ann", "last_name": "Old", "custom_fields_by_name": {}, **key})
+    rows = [{**key, "last_name": "New"}, {**key, "last_name": "Newest"}, {"first_name": "Keyless"}]
+    assert counts(await imports(crm, *rows, upsert=upsert)) == (0, 1, 2, 0)
+    assert (await by_name(crm))["Ann"]["last_name"] == "Newest"
+
+
+async def test_the_second_row_with_a_new_key_changes_what_the_first_has_made(crm: Crm) -> None:
+    rows = [{"first_name": "Ann", "email": " ann@EXAMPLE.com "}, {"email": "ann@example.com", "last_name": "Second"}]
+    assert counts(await imports(crm, *rows, upsert="email")) == (0, 1, 1, 0)
+    assert (await by_name(crm))["Ann"]["last_name"] == "Second"
+
+
+async def test_a_key_of_several_records_is_refused(crm: Crm) -> None:
+    await imports(crm, {"first_name": "Ann", "email": "a@example.com"}, {"first_name": "Bob", "email": "a@example.com"})
+    answer = await imports(crm, {"first_name": "Who", "email": "a@example.com"}, upsert="email")
+    ids = ", ".join(str(row["id"]) for name, row in (await by_name(crm)).items() if name in ("Ann", "Bob"))
+    assert errors(answer) == {1: {"email": f"Is that of several records: {ids}"}}
+
+
+async def test_a_phone_of_another_country_is_another_phone(crm: Crm) -> None:
+    await imports(crm, {"first_name": "Ann", **PHONE})
+    rows = [{"first_name": "Gus", "phone": PHONE["phone"], "phone_country_code": "+44"}]
+    assert counts(await imports(crm, *rows, upsert="phone")) == (0, 1, 0, 0)
+
+
+async def test_records_of_others_and_removed_ones_are_not_found(crm: Crm) -> None:
+    await crm.call("DELETE /contacts/123")
+    rows = [{"first_name": "Olga", "email": "olga@example.org"}, {"first_name": "J", "email": "john.doe@example.com"}]
+    assert counts(await imports(crm, *rows, upsert="email")) == (0, 2, 0, 0)
+
+
+async def test_companies_are_found_by_their_name(crm: Crm) -> None:
+    rows = [{"name": "Example Corp", "size": "10"}, {"name": "New Corp"}]
+    assert counts(await imports(crm, *rows, path="companies", upsert="name")) == (0, 1, 1, 0)
+    stored = {row["name"]: row["size"] for row in await crm.rows(companies.companies)}
+    assert stored.items() >= {"Example Corp": "10", "New Corp": None}.items()
+
+
+async def test_a_dry_run_tells_all_and_stores_nothing(crm: Crm) -> None:
+    before = await crm.rows()
+    heard: list[Any] = []
+    crm.app.service("contacts").on("created", lambda *event: heard.append(event))
+    rows = [{"first_name": "Ann"}, {"email": "john.doe@example.com", "last_name": "New"}, {"email": "nowhere"}]
+    assert counts(await imports(crm, *rows, upsert="email", dry_run=True)) == (0, 1, 1, 1)
+    assert (await crm.rows(), heard) == (before, [])
+    assert counts(await imports(crm, *rows, upsert="email")) == (0, 1, 1, 1)
+    assert len(heard) == 1
+
+
+async def test_the_same_rows_are_imported_once_unless_asked_again(crm: Crm) -> None:
+    rows = [{"first_name": "Ann"}, {"first_name": "Bob"}]
+    assert counts(await imports(crm, *rows)) == (0, 2, 0, 0)
+    assert counts(await imports(crm, *rows)) == (2, 0, 0, 0)
+    assert counts(await imports(crm, *rows, again=True)) == (0, 2, 0, 0)
+    assert len(await crm.rows()) == 8
+
+
+CSV = """\ufefffirst_name, email,company_id,custom_fields_by_name.Age,custom_fields_by_name.Vip,id,created_at\r
+Ann,ann@example.com,101,30,true,999,whenever\r
+\r
+"Two
+Lines",nowhere,x,old,maybe,,\r
+Bob,,,2.5\r
+Many,,,,,,,more\r
+"Open" quote,\r
+"""
+
+
+async def test_cells_are_read_by_the_type_of_their_column(crm: Crm) -> None:
+    await define(crm, "Age", "number")
+    await define(crm, "Vip", "boolean")
+    answer = await imports(crm, text=CSV, format="csv")
+    assert (counts(answer)[:3], sorted(errors(answer))) == ((0, 2, 0), [4, 7, 8])
+    assert errors(answer)[4].items() >= {"email": "Invalid email format", "company_id": "Must be an integer"}.items()
+    assert errors(answer)[7] == "There are 8 cells, but 7 columns"
+    rows = await by_name(crm)
+    assert rows["Ann"].items() >= {"company_id": 101, "custom_fields_by_name": {"Age": 30, "Vip": True}}.items()
+    assert rows["Ann"]["id"] != 999
+    assert (rows["Bob"]["email"], rows["Bob"]["custom_fields_by_name"]) == (None, {"Age": 2.5})
+
+
+async def test_json_is_an_array_or_an_object_on_each_line(crm: Crm) -> None:
+    array = ' [{"first_name": "Ann"}, {"first_name": "Bob"}]'
+    assert counts(await imports(crm, text=array, format="json")) == (0, 2, 0, 0)
+    lines = '{"first_name": "Cid"}\n\n{"first_name": \n{"first_name": "Dan"}\n'
+    answer = await imports(crm, text=lines)
+    assert (counts(answer), list(errors(answer))) == ((0, 2, 0, 1), [3])
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ({"text": "first_name,emial\nAnn,a", "format": "csv"}, "emial"),
+        ({"text": "email,email\na,a", "format": "csv"}, "email"),
+        ({"rows": [], "text": ""}, "rows"),
+        ({}, "rows"),
+        ({"rows": [], "format": "csv"}, "rows"),
+        ({"rows": [], "format": "xml"}, "format"),
+        ({"rows": [], "upsert": "last_name"}, "upsert"),
+        ({"rows": [1] * 10_001}, "rows"),
+        ({"rows": [], "organization_id": None}, "organization_id"),
+    ],
+)
+async def test_what_cannot_be_imported_is_refused_at_once(crm: Crm, data: dict[str, Any], named: str) -> None:
+    before = await crm.rows()
+    answer = await crm.call("POST /contacts", {"organization_id": 456} | data, headers={"X-Service-Method": "import"})
+    refused(answer, 400, named)
+    assert await crm.rows() == before
+
+
+@pytest.mark.parametrize("text", ['[{"first_name": "Ann"}, {"first', '[{"first_name": "Ann"}] more', "["])
+async def test_json_that_breaks_off_is_refused_whole(crm: Crm, text: str) -> None:
+    before = await crm.rows()
+    data = {"organization_id": 456, "text": text}
+    refused(await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"}), 400)
+    assert await crm.rows() == before
+
+
+@pytest.mark.parametrize("method", ["import", "export"])
+async def test_who_belongs_elsewhere_gets_nothing(crm: Crm, method: str) -> None:
+    data: dict[str, Any] = {"organization_id": 456} | ({"rows": []} if method == "import" else {})
+    refused(await crm.call("POST /contacts", data, 791, headers={"X-Service-Method": method}), 403)
+
+
+async def test_a_viewer_exports_and_does_not_import(crm: Crm) -> None:
+    memberships = crm.app.service("memberships")
+    (mine,) = await memberships.find({"query": {"user_id": 789, "organization_id": 456}, "paginate": False})
+    await memberships.patch(mine["id"], {"role": "viewer"})
+    assert len(json.loads(await exports(crm))) == 2
+    data = {"organization_id": 456, "rows": []}
+    refused(await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"}), 403)
+
+
+async def test_an_export_holds_all_records_of_the_organization_alone(crm: Crm) -> None:
+    await imports(crm, *({"first_name": f"Row {number}"} for number in range(2_500)))
+    await crm.call("DELETE /contacts/124")
+    records = json.loads(await exports(crm))
+    assert len(records) == 2_501
+    assert {record["organization_id"] for record in records} == {456}
+    assert [record["id"] for record in records] == sorted(record["id"] for record in records)
+    assert records[0].items() >= {"id": 123, "crm_id": None, "created_at": "2023-01-01T00:00:00.000Z"}.items()
+
+
+async def test_an_export_is_read_in_pages(crm: Crm) -> None:
+    await imports(crm, *({"first_name": f"Row {number}"} for number in range(1_500)))
+    crm.statements.clear()
+    await exports(crm, format="csv")
+    assert len([text for text in crm.statements if "FROM contacts" in text]) == 3
+
+
+async def test_an_empty_organization_exports_an_empty_file(crm: Crm) -> None:
+    for contact in (123, 124):
+        await crm.call(f"DELETE /contacts/{contact}")
+    assert json.loads(await exports(crm)) == []
+    assert len((await exports(crm, format="csv")).splitlines()) == 1
+
+
+async def test_custom_values_that_a_cell_cannot_give_back_are_kept_in_the_last_one(crm: Crm) -> None:
+    await define(crm, "Age", "number")
+    await define(crm, "Note", "text")
+    await crm.app.service("contacts").service.patch(
+        123,
+        {"custom_fields_by_name": {"Age": 30, "Note": "", "Industry": None, "Preferred Contact Method": None}},
+        Params(),
+    )
+    (line, _) = csv.DictReader(io.StringIO(await exports(crm, format="csv")))
+    assert (line["custom_fields_by_name.Age"], line["custom_fields_by_name.Note"]) == ("30", "")
+    assert json.loads(line["custom_fields_by_name"]) == {"Note": ""}
+
+
+# Text that a spreadsheet may mangle: quotes, separators, line breaks, letters beyond ASCII.
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12).filter(str.strip)
+VALUES = {
+    "Text": TEXT | st.just(""),
+    "Number": st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9),
+    "Yes": st.booleans(),
+}
+CONTACT = st.fixed_dictionaries(
+    {"first_name": TEXT},
+    optional={
+        "last_name": TEXT,
+        "email": st.sampled_from(["zoë@example.com", "a+b@example.org", "o'neil@example.com"]),
+        "phone": st.from_regex(r"[0-9]{1,20}", fullmatch=True),
+        "custom_fields_by_name": st.fixed_dictionaries({}, optional=VALUES),
+    },
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(CONTACT, min_size=1, max_size=20))
+def test_what_is_exported_and_imported_elsewhere_is_the_same(migrated_url: str, rows: list[dict[str, Any]]) -> None:
+    async def round_trips() -> None:
+        async with running(migrated_url) as crm:
+            for format in ("csv", "json"):
+                await _round_trip(crm, rows, format)
+
+    asyncio.run(round_trips())
+
+
+async def _round_trip(crm: Crm, rows: list[dict[str, Any]], format: str) -> None:
+    for organization in (456, 457):
+        await _prepare(crm, organization)
+    assert (await imports(crm, *rows, again=True))["created"] == len(rows)
+    text = await exports(crm, format=format)
+    answer = await imports(crm, organization_id=457, text=text, format=format, again=True)
+    assert (answer["created"], answer["errors"]) == (len(rows), [])
+    assert await _told(crm, 457) == await _told(crm, 456)
+
+
+async def _prepare(crm: Crm, organization: int) -> None:
+    """An organization with no contacts and three custom fields, which user 789 belongs to."""
+    fields, memberships = crm.app.service("custom-fields"), crm.app.service("memberships")
+    if organization not in await memberships.of_user(789):
+        await memberships.create({"organization_id": organization, "user_id": 789})
+    if not await fields.find({"query": {"organization_id": organization}, "paginate": False}):
+        for name, kind in {"Text": "text", "Number": "number", "Yes": "boolean"}.items():
+            field = {"organization_id": organization, "entity": "contacts", "name": name, "type": kind}
+            await fields.create(field, {"user": {"id": 789}})
+    await crm.app.get("database").execute(delete(contacts.contacts))
+
+
+async def _told(crm: Crm, organization: int) -> list[dict[str, Any]]:
+    """The contacts of an organization in their order, less what the server gives each."""
+    own = {"id", "organization_id", "created_at", "updated_at"}
+    records = json.loads(await exports(crm, organization))
+    return [{name: value for name, value in record.items() if name not in own} for record in records]
