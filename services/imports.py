@@ -217,7 +217,9 @@ class Import:
         if not changes:
             return 0
         try:
-            await self.service.create([change.row for change in changes], self._params(adapter={"multi": True}))
+            await self.service.create(
+                [change.row for change in changes], self._params(loaded=True, adapter={"multi": True})
+            )
         except BadRequest as error:
             wrong = _by_place(error)
             if not wrong:
@@ -228,7 +230,7 @@ class Import:
 
     async def _patch(self, changes: list[Change]) -> int:
         for change in changes:
-            await self.service.patch(change.id, change.row, self._params())
+            await self.service.patch(change.id, change.row, self._params(loaded=True))
         return len(changes)
 
     async def _advance(self, rows: int) -> None:

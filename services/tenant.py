@@ -160,12 +160,14 @@ def tenant_hooks(
 def _validate(
     schema: type[Schema], record: type[Schema] | None, message: str, custom: Mapping[str, type[Schema]] | None
 ) -> Hook:
-    """What a caller outside may write, or what a call inside the process may."""
+    """What a caller outside may write, or what a call inside the process may: one whose data the schema has made
+    already says so with ``params.loaded``.
+    """
     outside = validate_data({"create": schema, "patch": schema, **(custom or {})}, message)
-    if record is None:
-        return outside
-    inside = validate_data({"create": record, "patch": record, **(custom or {})}, message)
-    return iff(is_provider("external"), outside).else_(inside)
+    inside = outside
+    if record is not None:
+        inside = validate_data({"create": record, "patch": record, **(custom or {})}, message)
+    return iff(is_provider("external"), outside).else_(iff(lambda context: not context.params.loaded, inside))
 
 
 def _populate(join: Join, asked: str | None) -> Hook:

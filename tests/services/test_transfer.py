@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from apex import Params
+from apex.errors import Unavailable
+from apex.testing import raises
 from services import companies, contacts
 from tests.services.crm import Crm, refused, running
 
@@ -157,6 +160,25 @@ async def test_the_same_rows_are_imported_once_unless_asked_again(crm: Crm) -> N
     assert counts(await imports(crm, *rows)) == (2, 0, 0, 0)
     assert counts(await imports(crm, *rows, again=True)) == (0, 2, 0, 0)
     assert len(await crm.rows()) == 8
+
+
+async def test_two_runs_of_one_import_do_not_store_rows_twice(crm: Crm) -> None:
+    first, second = (crm.app.service("contacts").service.checkpoint(456, "same") for _ in range(2))
+    assert [await first.begin(), await second.begin()] == [0, 0]
+    await first.advance(10)
+    with raises(Unavailable, "Another run of this import is at work"):
+        await second.advance(10)
+    assert await second.begin() == 10
+
+
+async def test_rows_that_were_not_stored_are_not_counted(crm: Crm) -> None:
+    checkpoint = crm.app.service("contacts").service.checkpoint(456, "broken off")
+    await checkpoint.begin()
+    with suppress(ZeroDivisionError):
+        async with crm.app.get("database").transaction():
+            await checkpoint.advance(10)
+            raise ZeroDivisionError
+    assert (checkpoint.done, await checkpoint.begin()) == (0, 0)
 
 
 CSV = """\ufefffirst_name, email,company_id,custom_fields_by_name.Age,custom_fields_by_name.Vip,id,created_at\r
