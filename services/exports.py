@@ -6,18 +6,29 @@ from collections.abc import AsyncIterator, Sequence
 
 from apex.query import Compare, Query
 from apex.service import BoundService
+from apex.tenant import reach, reaching
 from apex.types import Row
 
 PAGE = 1_000
 
 
-async def pages(service: BoundService, organization: int, fields: Sequence[str]) -> AsyncIterator[list[Row]]:
-    """The records in the order of their ids. Each page is a query of its own: what changes meanwhile may be in it."""
+def pages(service: BoundService, organization: int, fields: Sequence[str]) -> AsyncIterator[list[Row]]:
+    """The records in the order of their ids. Each page is a query of its own: what changes meanwhile may be in it.
+
+    They are read once the call is over, within the reach that it has now.
+    """
+    return _pages(service, organization, fields, reach())
+
+
+async def _pages(
+    service: BoundService, organization: int, fields: Sequence[str], tenants: str
+) -> AsyncIterator[list[Row]]:
     last = 0
     params = {"scope": {"organization_id": organization}, "paginate": False}
     while True:
         query = Query(where=Compare("id", "$gt", last), limit=PAGE, sort=(("id", 1),), select=tuple(fields))
-        page: list[Row] = await service.find({**params, "query": query})
+        with reaching(tenants):
+            page: list[Row] = await service.find({**params, "query": query})
         if not page:
             return
         yield page

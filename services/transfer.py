@@ -15,7 +15,6 @@ from marshmallow import validates_schema
 from apex import Apex, Params, Schema
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
-from apex.hooks import Hook
 from apex.schema import Id, ValidationError, fields, validate
 from apex.types import Row
 from services.checkpoints import Checkpoint
@@ -23,7 +22,7 @@ from services.columns import Columns
 from services.exports import pages
 from services.formats import FORMATS, Numbered, records, rows, written
 from services.imports import Import
-from services.search import Searchable, serve_searchable
+from services.search import Searchable
 
 MOST_ROWS = 10_000
 BATCH = 100
@@ -36,7 +35,7 @@ class ExportSchema(Schema):
 
 
 class ImportSchema(ExportSchema):
-    rows = fields.List(fields.Raw(allow_none=True))
+    rows = fields.List(fields.Raw(allow_none=True), metadata={"example": []})
     text = fields.String()
     upsert = fields.String(allow_none=True)
     dry_run = fields.Boolean(truthy={True}, falsy={False}, load_default=False)
@@ -56,6 +55,7 @@ class Transferable(Searchable):
     """
 
     methods: Sequence[str] = (*Searchable.methods, "import", "export")
+    custom: ClassVar[Mapping[str, type[Schema]]] = {**Searchable.custom, "import": ImportSchema, "export": ExportSchema}
     upsert: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     async def setup(self, app: Apex, path: str) -> None:
@@ -95,12 +95,6 @@ class Transferable(Searchable):
 
 # A word of Python's own, so it cannot be written as a method.
 setattr(Transferable, "import", Transferable._import)
-
-
-def serve_transferable(app: Apex, path: str, service: type[Transferable], *, on_write: Sequence[Hook]) -> None:
-    """Registers a tenant's service with ``search``, ``import`` and ``export``."""
-    custom = {"import": ImportSchema, "export": ExportSchema}
-    serve_searchable(app, path, service, custom=custom, on_write=on_write)
 
 
 def told(line: int, error: FeathersError) -> Row:

@@ -23,7 +23,7 @@ Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
 UP_TO_DATE = "The database is up to date.\n"
-PENDING = "Migrations pending: 0001, 0002, 0003, 0004, 0005.\n"
+PENDING = "Migrations pending: 0001, 0002, 0003, 0004, 0005, 0006.\n"
 
 
 @pytest.fixture

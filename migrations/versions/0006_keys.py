@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0002"
+down_revision = "0005"
 
 NOT_DELETED = sa.text("deleted_at IS NULL")
 INDEXES = {"ix_contacts_phone": ("contacts", "phone"), "ix_companies_name": ("companies", "name")}

@@ -117,6 +117,8 @@ def _required(stage: Stage, bound: BoundService, schema: Schema) -> Iterator[tup
             yield key, stage.rows[ATTACKER][bound.service.table.name]["id"]
         elif one.required:
             yield key, _valid(one)
+        elif "example" in one.metadata:
+            yield key, one.metadata["example"]
 
 
 def _valid(one: fields.Field[Any]) -> Any:
