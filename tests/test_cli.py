@@ -23,7 +23,8 @@ Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
 UP_TO_DATE = "The database is up to date.\n"
-PENDING = "Migrations pending: 0001, 0002, 0003, 0004, 0005, 0006.\n"
+REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
+PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_a_command_that_is_wrong_is_explained(apex: Command, arguments: tuple[st
 def test_migrate_goes_up_and_down(apex: Command, empty_url: str) -> None:
     for arguments, said in (
         ([], UP_TO_DATE), ([], UP_TO_DATE), (["base", "--down"], PENDING), (["--down", "base"], PENDING),
-        (["head"], UP_TO_DATE),
+        (REVISIONS[-1:], UP_TO_DATE),
     ):  # fmt: skip
         done = apex("migrate", *arguments, DATABASE_URL=empty_url)
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
