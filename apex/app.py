@@ -67,7 +67,9 @@ class Apex(Emitter):
     def use(self, path: str, service: Any, *, hooks: Any = None, **options: Any) -> Apex:
         """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
-        Options are ``methods`` and ``events``. Another ``Apex`` brings all of its services along.
+        Options are ``methods``, ``events`` and ``errors``, a function that makes of a FeathersError the body that is
+        answered over REST, for an API whose errors have a form of their own. Another ``Apex`` brings all of its
+        services along.
         Raises ValueError for a path that is taken, a service without methods or a protected name.
         """
         if not isinstance(path, str):

@@ -164,12 +164,13 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
     """Before all methods: records with a ``field`` that is not null are out of reach, and ``remove`` sets it, and
     those in ``also``, to the moment instead of deleting.
 
-    The condition stands in the scope, where no query and no client reaches it. The event stays ``removed``.
+    The condition stands in the scope, where no query and no client reaches it. The event stays ``removed``. A call
+    inside the process deletes for good with ``params.permanent``.
     """
 
     def soft_delete(context: Context) -> None:
         context.params.scope[field] = None
-        if context.method == "remove":
+        if context.method == "remove" and not context.params.permanent:
             marks = dict.fromkeys((field, *also), now())
             context.params.adapter = {**(context.params.adapter or {}), "on_remove": marks}
 

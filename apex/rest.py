@@ -96,7 +96,8 @@ class Rest:
         except ClientGone:
             return
         except Exception as error:
-            status, headers, body = failure(error, f"{scope['method']} {scope['path']}")
+            doing = f"{scope['method']} {scope['path']}"
+            status, headers, body = failure(error, doing, match.target.options.errors)
         if isinstance(body, Stream):
             await send_stream(receive, send, status, headers, body)
         else:
@@ -122,25 +123,25 @@ class Rest:
         service, verb = match.target, scope["method"]
         method = _method(service, verb, match.id is not None, headers.get("x-service-method"))
         query = parse(scope["query_string"].decode("latin-1"))
-        data = None
+        body = data = None
         if verb in ("POST", "PUT", "PATCH") or (verb == "GET" and _has_body(headers)):
-            data = await self._body(receive, headers)
+            body = await self._body(receive, headers)
+            data = _json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
             query = {**query, **_query_of(data)}
-        params = Params({"query": query, "provider": "rest", "headers": headers, "route": match.route})
+        params = Params({"query": query, "provider": "rest", "headers": headers, "route": match.route, "body": body})
         for read in self.app.parsers:
             if (authentication := read(headers)) is not None:
                 params["authentication"] = authentication
         return Call(service, method, match.id, data, params)
 
-    async def _body(self, receive: Receive, headers: Headers) -> Any:
-        """The decoded JSON body, None when there is none. Raises Timeout when it takes too long to come."""
+    async def _body(self, receive: Receive, headers: Headers) -> bytes:
+        """The body as it was sent. Raises Timeout when it takes too long to come."""
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await self._read(receive, headers)
+                return await self._read(receive, headers)
         except TimeoutError:
             raise Timeout(f"The body did not arrive within {BODY_SECONDS} seconds") from None
-        return _json(body, headers.get("content-type", ""))
 
     async def _read(self, receive: Receive, headers: Headers) -> bytes:
         length = headers.get("content-length", "0")
@@ -170,16 +171,18 @@ def told(error: Exception, doing: str) -> FeathersError:
     return GeneralError("An unexpected error occurred")
 
 
-def failure(error: Exception, doing: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    """The response to an error."""
+def failure(
+    error: Exception, doing: str, form: Callable[[FeathersError], Any] = FeathersError.to_dict
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """The response to an error. ``form`` makes its body."""
     error = told(error, doing)
     try:
-        return error.code, list(_flat(error.headers)), encode(error.to_dict())
+        return error.code, list(_flat(error.headers)), encode(form(error))
     except (TypeError, ValueError) as unsendable:
         if error.data is None:
-            return failure(unsendable, doing)
+            return failure(unsendable, doing, form)
         error.data = None
-        return failure(error, doing)
+        return failure(error, doing, form)
 
 
 def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) -> str:
@@ -217,6 +220,7 @@ def _has_body(headers: Headers) -> bool:
 
 
 def _json(body: bytes, content_type: str) -> Any:
+    """The value that a body holds, None when it is empty."""
     if not body.strip():
         return None
     if content_type and "json" not in content_type.lower():

@@ -12,6 +12,7 @@ from apex.commit import after_commit
 from apex.context import Context, Params
 from apex.emitter import Emitter
 from apex.encoding import RawJSON
+from apex.errors import FeathersError
 from apex.events import Publisher, Publishers, message_of
 from apex.hooks import Chain, HookStore, compose
 from apex.tenant import NOBODY, reaching
@@ -37,10 +38,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a service was registered."""
+    """How a service was registered. ``errors`` makes of a failure the body that REST answers with."""
 
     methods: tuple[str, ...]
     events: tuple[str, ...] = ()
+    errors: Callable[[FeathersError], Any] = FeathersError.to_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +182,10 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
         raise ValueError(f"Invalid service object passed for path `{path}`")
     for method in (*standard, *methods):
         _check_method(path, service, method)
-    if unknown := set(given) - {"methods", "events"}:
-        raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are methods and events")
+    if unknown := set(given) - {"methods", "events", "errors"}:
+        raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are methods, events and errors")
     events = tuple(given.get("events", getattr(service, "events", ())))
-    return Options(methods, events)
+    return Options(methods, events, given.get("errors", FeathersError.to_dict))
 
 
 def _check_method(path: str, service: Any, method: str) -> None:

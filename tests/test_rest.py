@@ -568,6 +568,55 @@ async def test_a_length_that_is_no_number_is_not_trusted(length: str) -> None:
     assert response.status_code == 201
 
 
+# Errors in a form of the service's own.
+
+
+def plain(result: Any = None) -> Apex:
+    """A service whose errors are one line of text."""
+    app = Apex({"bodyLimit": 10}).configure(rest)
+    return app.use("plain", Gives(result), errors=lambda error: {"problem": f"{error.code} {error.message}"[:24]})
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "problem"),
+    [
+        ("POST", b"{", 400, "400 Malformed JSON: unex"),
+        ("POST", b"{" * 11, 413, "413 request entity too l"),
+        ("PUT", b"{}", 405, "405 Method `update` is n"),
+        ("PURGE", b"", 405, "405 Method PURGE not all"),
+    ],
+)
+async def test_what_no_hook_has_seen_fails_in_the_form_of_the_service(
+    method: str, body: bytes, status: int, problem: str
+) -> None:
+    response = await answer(plain(), method, "/plain", content=body)
+    assert (response.status_code, response.json()) == (status, {"problem": problem})
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "problem"),
+    [(Conflict("Taken"), 409, "409 Taken"), (RuntimeError("secret"), 500, "500 An unexpected error ")],
+)
+async def test_what_a_service_raises_has_its_form(error: Exception, status: int, problem: str) -> None:
+    response = await answer(plain(error), "GET", "/plain")
+    assert (response.status_code, response.json()) == (status, {"problem": problem})
+
+
+async def test_an_error_that_cannot_be_sent_has_the_form_too() -> None:
+    response = await answer(plain(Conflict("Taken", headers={"x-a": "b\nc"})), "GET", "/plain")
+    assert (response.status_code, response.json()) == (500, {"problem": "500 An unexpected error "})
+
+
+async def test_hooks_see_the_body_as_it_was_sent() -> None:
+    seen: list[Any] = []
+    app = app_of("gives", Gives([]), hooks={"before": {"all": [lambda context: seen.append(context.params.body)]}})
+    await answer(app, "POST", "/gives", content=b'{"a":  1}')
+    await answer(app, "GET", "/gives")
+    assert seen == [b'{"a":  1}', None]
+
+
 # Through a real server.
 
 

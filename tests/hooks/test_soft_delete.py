@@ -49,6 +49,15 @@ async def test_no_write_sets_the_mark_past_remove() -> None:
             await call
 
 
+async def test_a_call_inside_deletes_for_good() -> None:
+    service = await two_notes()
+    removed = await service.remove(2, {"permanent": True})
+    assert (removed["text"], removed.get("deleted_at")) == ("here", None)
+    assert list(service.service.store) == [1]
+    with raises(NotFound):
+        await service.remove(1, {"permanent": True})
+
+
 async def test_remove_obeys_the_query() -> None:
     service = await two_notes()
     with raises(NotFound):
