@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from apex import Context, Params
@@ -84,7 +84,20 @@ def tenancy(context: Context) -> None:
         context.params.scope[FIELD] = allowed
         confine(allowed)
         return
-    organization = _named(context)
+    _hold(context, _named(context), allowed)
+
+
+def tenancy_of_key(context: Context) -> None:
+    """Before all methods, after ``membership``: what ``tenancy`` does, where all callers have an API key. Nothing names
+    the organization but the key.
+    """
+    if context.params.provider:
+        organization: int = context.params.authentication[FIELD]
+        role = context.params.memberships[organization]
+        _hold(context, organization, [organization] if _suffices(context, role) else [])
+
+
+def _hold(context: Context, organization: int, allowed: Collection[int]) -> None:
     if organization not in allowed:
         raise _forbidden(context, organization)
     context.params.scope[FIELD] = [organization]

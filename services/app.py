@@ -12,12 +12,14 @@ from apex.tenant import ROLE
 from hooks.audit import remember_caller
 from services import (
     activities,
+    agentvoice,
     api_keys,
     audit,
     authentication,
     companies,
     console,
     contacts,
+    crm_webhook,
     custom_fields,
     deal_products,
     deals,
@@ -34,7 +36,7 @@ __all__ = ["CONFIG", "create_app", "metadata"]
 CONFIG = Path(__file__).parent.parent / "config"
 SERVICES = (
     users, authentication, organizations, api_keys, custom_fields, companies, contacts, pipelines, products, deals,
-    deal_products, activities, support_tickets, audit,
+    deal_products, activities, support_tickets, audit, agentvoice, crm_webhook,
 )  # fmt: skip
 
 

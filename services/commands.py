@@ -12,11 +12,12 @@ from apex.config import ConfigError
 from apex.migrate import upgrade
 from apex.server import serve_app
 from hooks.tenancy import ROLES
-from services.demo import KEY, LARGE, PASSWORD, load_demo, load_large
+from services.demo import KEY, LARGE, PASSWORD, load_demo, load_large, uuid_of
 
 BANNER = """Serving at {url}
 Demo login: admin@example.com, password %(password)s (organization 456)
 Demo API key: %(key)s
+AgentVoice x-organization-id: %(organization)s
 
 Try it:
   curl "{url}/contacts?organization_id=456" -H "Authorization: Bearer %(token)s"
@@ -35,7 +36,7 @@ def demo(factory: str, rows: int, serve: bool) -> None:
     upgrade(app.get("database_url"))
     token = run(app, lambda: _load(app, rows))
     if serve:
-        serve_app(app, banner=BANNER % {"password": PASSWORD, "key": KEY, "token": token})
+        serve_app(app, banner=BANNER % {"password": PASSWORD, "key": KEY, "token": token, "organization": uuid_of(456)})
 
 
 async def _load(app: Apex, rows: int) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Column, Computed, String
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex
+from apex.query import Compare, Query
 from apex.schema import Text, fields, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
+from hooks.tenancy import FIELD
+from services.counters import next_value
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
 from services.search import SearchSchema, serve_searchable
 from services.tables import lines, partial_index, tenant_table, values_table
@@ -53,6 +58,22 @@ class Companies(Transferable):
     search_in, custom = {"name": "name_search"}, {**Transferable.custom, "search": CompanySearchSchema}
     joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
     join_filter = "fastJoinForCompanyList"
+
+
+async def company_named(app: Apex, name: str, organization_id: int, user: Any) -> int:
+    """The id of the organization's company of this name, the oldest of several; it is made where there is none.
+
+    To be called in a unit of work: two that miss the same name make it once, as the second one waits for the first.
+    """
+    companies = app.service("companies")
+    inside = {"scope": {FIELD: organization_id}, "user": user, "paginate": False}
+    query = Query(where=Compare("name", "$eq", name), limit=1, select=("id",))
+    found = await companies.find({**inside, "query": query})
+    if not found:
+        await next_value(app.get("database"), organization_id, "companies")
+        found = await companies.find({**inside, "query": query})
+    company = found[0] if found else await companies.create({FIELD: organization_id, "name": name}, inside)
+    return int(company["id"])
 
 
 def register(app: Apex) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Computed, Index, Integer, String
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex
-from apex.schema import Email, Id, Text, ValidationError, fields, validate
+from apex.schema import Email, Id, Schema, Text, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.search_forms import search_forms
 from services import phones
@@ -18,6 +18,8 @@ from services.search import serve_searchable
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 from services.tenant import PERSON, Join, TenantSchema
 from services.transfer import Transferable
+
+CRM = ("crm_id", "crm_source")
 
 FIRST, LAST = "coalesce(first_name_form, '')", "coalesce(last_name_form, '')"
 NAME_SEARCH = lines(FIRST, LAST, f"{FIRST} || ' ' || {LAST}")
@@ -100,18 +102,24 @@ class ContactSchema(TenantSchema):
             raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
-class ContactRecord(ContactSchema):
-    """A contact as calls inside the process may write it: with its id in another system, and which system that is."""
+class CrmSchema(Schema):
+    """The id of a contact in another system, and which system that is: both or none."""
 
     crm_id = Text(max=200, allow_none=True)
     crm_source = Text(max=100, allow_none=True)
 
-    @validates_schema
-    def check_crm(self, data: dict[str, Any], **_: Any) -> None:
-        given = {name for name in ("crm_id", "crm_source") if data.get(name) is not None}
-        if len(given) == 1:
-            missing = {"crm_id", "crm_source"} - given
-            raise ValidationError(f"Must be given together with {given.pop()}", missing.pop())
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_crm(self, data: Any, original: dict[str, Any], **_: Any) -> None:
+        named = {name for name in CRM if name in original}
+        given = {name for name in named if original[name] is not None}
+        lone = given if len(given) == 1 else named
+        if len(lone) == 1:
+            (missing,) = set(CRM) - lone
+            raise ValidationError(f"Must be given together with {lone.pop()}", missing)
+
+
+class ContactRecord(ContactSchema, CrmSchema):
+    """A contact as calls inside the process may write it."""
 
 
 class Contacts(Transferable):

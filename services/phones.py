@@ -7,6 +7,7 @@ from typing import Any
 
 from hooks.search_forms import digits
 
+LONGEST, LONGEST_CODE = 20, 3
 CODE = r"\+[1-9][0-9]{0,3}\Z"
 SEPARATORS = str.maketrans("", "", " .-()[]")
 
@@ -17,6 +18,21 @@ def stripped(phone: str) -> str:
     if not number or digits(number) != number:
         raise ValueError("Must be digits; put the country code in phone_country_code")
     return number
+
+
+def split(phone: str) -> tuple[str | None, str]:
+    """Calling code and digits of ``+1 (202) 555-0143``; without a plus there is no code. Whether the number is assigned
+    is not asked. Raises ValueError.
+    """
+    if not phone.startswith("+"):
+        return None, stripped(phone)
+    number = stripped(phone[1:])
+    beginnings = [number[:length] for length in range(1, LONGEST_CODE + 1)]
+    known = _library().COUNTRY_CODE_TO_REGION_CODE
+    code = next((digits for digits in beginnings if digits[0] != "0" and int(digits) in known), number)
+    if code == number:
+        raise ValueError("Must begin with a calling code such as +1, and digits must follow")
+    return f"+{code}", number[len(code) :]
 
 
 def problem(phone: str, country: str) -> str | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, String, UniqueConstraint, bindparam, text
+from sqlalchemy import Column, ForeignKey, String, UniqueConstraint
 
 from apex import Apex, Context, Params
 from apex.common import now
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
+from services.counters import next_value
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import HookMap, TenantSchema, TenantService, serve
 
@@ -45,16 +46,6 @@ support_ticket_messages = tenant_table(
 m = support_ticket_messages.c
 partial_index("ix_support_ticket_messages_ticket", m.organization_id, m.support_ticket_id, m.created_at, m.id)
 
-# One row for each series of numbers: who takes the next one waits until the one before is stored.
-NEXT_NUMBER = (
-    text(
-        "INSERT INTO counters (organization_id, name, value) VALUES (:organization_id, :name, 1) "
-        "ON CONFLICT (organization_id, name) DO UPDATE SET value = counters.value + 1 RETURNING value"
-    )
-    .bindparams(bindparam("organization_id", type_=BigInteger), bindparam("name", type_=String))
-    .columns(value=BigInteger)
-)
-
 
 class SupportTicketSchema(TenantSchema):
     inbox_channel_id = Id(allow_none=True)
@@ -82,9 +73,7 @@ class SupportTickets(TenantService):
     async def next_reference(self, organization_id: int) -> str:
         """``TK-2026-001``: one for each ticket of an organization, in the order in which they are stored."""
         year = now().year
-        values = {"organization_id": organization_id, "name": f"TK-{year}"}
-        ((row),) = await self.database.execute(NEXT_NUMBER, values)
-        return f"TK-{year}-{row['value']:03}"
+        return f"TK-{year}-{await next_value(self.database, organization_id, f'TK-{year}'):03}"
 
 
 class SupportTicketMessageSchema(TenantSchema):

@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its curl calls and its service are run as they are printed."""
+"""What the README and the AgentVoice page show is what happens: their calls are run as they are printed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from tests.databases import free_port
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-CALLS = re.findall(r"```bash\n(curl [^`]+)```\n\n```json\n([^`]+)```", README)
+VOICE = (ROOT / "docs" / "agentvoice.md").read_text(encoding="utf-8")
+
+SHOWN = r"```bash\n(curl [^`]+)```\n\n```json\n([^`]+)```"
+CALLS, VOICE_CALLS = re.findall(SHOWN, README), re.findall(SHOWN, VOICE)
+SETTINGS = dict(re.findall(r"^([A-Z]+)='?([^'\n]+)'?$", VOICE, re.M)[:5])
 SERVICE = re.findall(r"```python\n([^`]+)```", README)[0]
 SERVICE_CALLS = re.findall(r"^(curl .*)\n# (.*)$", README, re.M)
 
@@ -61,6 +65,21 @@ def test_the_curl_calls_answer_as_printed(sqlite_url: str) -> None:
         ).stdout.strip()
         for call, expected in CALLS:
             assert answer(call.replace("http://localhost:3030", url), TOKEN=token) == json.loads(expected)
+
+
+def test_the_calls_of_agentvoice_answer_as_printed(sqlite_url: str) -> None:
+    with running("-m", "apex", "demo", "--serve", folder=ROOT, DATABASE_URL=sqlite_url, PORT="0") as server:
+        url = wait_for(server, "Serving at").split()[-1]
+        assert len(VOICE_CALLS) == 7
+        for call, expected in VOICE_CALLS:
+            found = answer(call, **SETTINGS | {"API": f"{url}/api"})
+            assert unique(json.dumps(found)) == unique(json.dumps(json.loads(expected)))
+
+
+def unique(text: str) -> str:
+    """Without what is another each time: ids that were made, and the moment."""
+    text = re.sub(r'"(?!0{8})[0-9a-f]{8}-[0-9a-f-]{27}"', '"id"', text)
+    return re.sub(r'"(?!2023)\d{4}-\d\d-\d\dT[0-9:]{8}Z"', '"now"', text)
 
 
 @pytest.mark.parametrize("pasted", [SERVICE])

@@ -165,3 +165,6 @@ async def test_the_id_in_another_system_needs_the_system(crm: Crm, given: str, m
     with raises(BadRequest, "Invalid contact data") as raised:
         await crm.app.service("contacts").create(JANE | {given: "x"})
     assert raised.error.errors == {missing: f"Must be given together with {given}"}
+    with raises(BadRequest, "Invalid contact data") as raised:
+        await crm.app.service("contacts").patch(124, {given: None})
+    assert raised.error.errors == {missing: f"Must be given together with {given}"}
