@@ -80,7 +80,7 @@ class PatchSchema(PersonSchema, CrmSchema):
 
 
 class CreateSchema(PatchSchema):
-    first_name = Text(max=100, allow_none=True)
+    first_name = Text(max=100, allow_none=True, metadata={"example": "Jane"})
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_name(self, data: Any, original: Row, **_: Any) -> None:
@@ -200,6 +200,7 @@ def _moment(moment: Any) -> str:
 
 
 class Contacts(AgentVoice):
+    schema = CreateSchema
     methods = ("find", "get", "create", "patch", "remove")
 
     async def find(self, params: Params) -> Row:

@@ -51,6 +51,7 @@ class EventSchema(Schema):
 
 
 class Webhook(AgentVoice):
+    schema = EventSchema
     methods = ("create",)
 
     async def create(self, data: Row, params: Params) -> Row:

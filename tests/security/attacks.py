@@ -18,6 +18,9 @@ from tests.security.stage import ATTACKER, MARK, VICTIM, Row, Stage, references
 
 VERBS = {"find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE"}
 REFUSALS = (400, 401, 403, 404, 405, 422)
+DIALECTS = ("api/",)
+"""Where callers name their organization in a header."""
+
 OPEN = ("authentication",)
 """Services for those who are not logged in: nothing of a tenant is in them."""
 
@@ -125,7 +128,9 @@ def _valid(one: fields.Field[Any]) -> Any:
     for rule in one.validators:
         if isinstance(rule, validate.OneOf):
             return next(iter(rule.choices))
-    if isinstance(one, fields.Integer | fields.Number):
+    if isinstance(one, fields.Nested):
+        return {name: _valid(inner) for name, inner in one.schema.load_fields.items() if inner.required}
+    if isinstance(one, fields.Number):
         return 1
     return [] if isinstance(one, fields.List) else {} if isinstance(one, fields.Dict) else "spy"
 
@@ -155,16 +160,17 @@ def _ids_of(stage: Stage, bound: BoundService) -> list[Any]:
 async def answers(stage: Stage, path: str, attempt: Attempt) -> AsyncIterator[tuple[str, int, str]]:
     """Makes the attempt in all ways: with a token and with a key, over REST and over a socket."""
     for who in ("user", "key"):
-        status, text = await _over_rest(stage, who, path, attempt)
-        yield f"REST as {who}", status, text
+        for organization in (VICTIM, ATTACKER) if path.startswith(DIALECTS) else (VICTIM,):
+            status, text = await _over_rest(stage, who, path, attempt, organization)
+            yield f"REST as {who} in {organization}", status, text
         status, text = await _over_socket(stage, who, path, attempt)
         yield f"socket as {who}", status, text
 
 
-async def _over_rest(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:
-    method, organization = attempt.method, stage.rows[VICTIM]["organizations"]
+async def _over_rest(stage: Stage, who: str, path: str, attempt: Attempt, organization: int) -> tuple[int, str]:
+    method = attempt.method
     headers = stage.proofs[who] | ({} if method in STANDARD else {"x-service-method": method})
-    headers["x-organization-id"] = str(organization.get("uuid", organization["id"]))
+    headers["x-organization-id"] = str(stage.rows[organization]["organizations"]["uuid"])
     url = "/" + _filled(path) + ("" if attempt.id is None else "/" + quote(str(attempt.id), safe=""))
     options: Row = {"headers": headers}
     if method in ("find", "get"):

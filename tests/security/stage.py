@@ -66,7 +66,8 @@ class Stage:
     def ids(self) -> list[Any]:
         """All that the victim's records are called by."""
         rows = (row for table, row in self.rows[VICTIM].items() if table not in SHARED)
-        return [row[name] for row in rows for name in ("id", "uuid") if name in row]
+        ids = [row[name] for row in rows for name in ("id", "uuid") if name in row]
+        return [*ids, self.rows[VICTIM]["users"]["uuid"]]
 
     async def victims_rows(self) -> dict[str, list[Row]]:
         """All that is stored of the victim."""
@@ -116,8 +117,13 @@ async def _prove(stage: Stage) -> None:
 
 async def _fill(app: Apex, organization: int) -> dict[str, Row]:
     """One row in each table, which refers to those in the others."""
-    made: dict[str, Row] = {"users": {"id": USERS[organization]}, "organizations": {"id": organization}}
     database = app.get("database")
+    made: dict[str, Row] = {}
+    for table, id in ((tables.users, USERS[organization]), (tables.organizations, organization)):
+        made[table.name] = {"id": id, "uuid": _uuid(organization, table.name)}
+        marks = {"last_name": _mark(organization, "users")} if table is tables.users else {}
+        changed = update(table).where(table.c.id == id).values(uuid=made[table.name]["uuid"], **marks)
+        await database.execute(changed)
     for table in tenant_tables():
         if table.name not in SHARED:
             row = dict(_cells(table, organization, made))
@@ -126,16 +132,6 @@ async def _fill(app: Apex, organization: int) -> dict[str, Row]:
             except Exception as error:
                 raise AssertionError(f"{table.name}: the stage cannot make a row of it: {error}") from error
             made[table.name] = row
-    uuid = _uuid(organization, "organizations")
-    await database.execute(
-        update(tables.organizations).where(tables.organizations.c.id == organization).values(uuid=uuid)
-    )
-    if organization == VICTIM:
-        await database.execute(
-            update(tables.users)
-            .where(tables.users.c.id == USERS[VICTIM])
-            .values(last_name=f"{MARK} users", uuid=_uuid(organization, "users"))
-        )
     return made
 
 
@@ -172,7 +168,7 @@ def _cell(table: Table, column: Column[Any], organization: int) -> Any:
     if isinstance(kind, Timestamp):
         return datetime(2026, 1, 1, tzinfo=UTC)
     if isinstance(kind, String):
-        text = f"{MARK if organization == VICTIM else 'of-the-attacker'} {table.name} {column.name}"
+        text = _mark(organization, f"{table.name} {column.name}")
         room = kind.length or 10_000
         return text[:room] if room >= len(MARK) else ("v" if organization == VICTIM else "a") * min(room, 2)
     for types, value in _CELLS:
@@ -190,6 +186,10 @@ _CELLS: tuple[tuple[Any, Any], ...] = (
     (JSON, {}),
     (Uuid, UUID(int=1)),
 )
+
+
+def _mark(organization: int, what: str) -> str:
+    return f"{MARK if organization == VICTIM else 'of-the-attacker'} {what}"
 
 
 def _uuid(organization: int, name: str) -> UUID:

@@ -16,7 +16,7 @@ from apex import Params, SQLService, authenticate, load_config, validate_query
 from services import activities
 from services.app import CONFIG, create_app
 from services.tenant import TenantService
-from tests.security.attacks import OPEN, attack, body
+from tests.security.attacks import DIALECTS, OPEN, attack, body
 from tests.security.stage import ATTACKER, MARK, VICTIM, Stage, staged
 from tests.services.fixtures import SHARED
 
@@ -49,7 +49,9 @@ async def test_what_is_refused_would_be_taken_from_a_member(stage: Stage, path: 
     """The attacks are refused for what is the victim's in them, and not for something else that is wrong."""
     valid = body(stage, stage.app.service(path), method)
     if valid is not None:
-        headers = stage.proofs["user"] | ({} if method == "create" else {"x-service-method": method})
+        who = "key" if path.startswith(DIALECTS) else "user"
+        headers = stage.proofs[who] | ({} if method == "create" else {"x-service-method": method})
+        headers["x-organization-id"] = str(stage.rows[ATTACKER]["organizations"]["uuid"])
         response = await stage.http.post(f"/{path}", json=valid, headers=headers)
         assert response.status_code in (200, 201), f"{valid}: {response.text}"
 
