@@ -200,7 +200,7 @@ def _moment(moment: Any) -> str:
 
 
 class Contacts(AgentVoice):
-    schema = CreateSchema
+    table, id, schema = contacts, "uuid", CreateSchema
     methods = ("find", "get", "create", "patch", "remove")
 
     async def find(self, params: Params) -> Row:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 from apex.seals import prepare_seals, remove_seals, seal, unseal
 from apex.tenant import EVERYONE, ROLE, SETTING
+from migrations.tables import MOMENT, identifier, refers, tenant_table, text
 
 revision = "0003"
 down_revision = "0002"
-
-IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-MOMENT = sa.String(24).with_variant(postgresql.TIMESTAMP(timezone=True, precision=3), "postgresql")
-NOT_DELETED = sa.text("deleted_at IS NULL")
 
 TABLES = (
     "memberships", "counters", "companies", "contacts", "custom_fields", "pipelines", "pipeline_stages", "products",
@@ -38,36 +34,16 @@ def upgrade() -> None:
 
 
 def _create_api_keys() -> None:
-    op.create_table(
+    tenant_table(
         "api_keys",
-        sa.Column("id", IDENTIFIER, nullable=False),
-        sa.Column("uuid", sa.Uuid(), nullable=False),
-        sa.Column("user_id", IDENTIFIER, nullable=False),
-        sa.Column("name", sa.String(100)),
-        sa.Column("prefix", sa.String(20), nullable=False),
-        sa.Column("hash", sa.String(64), nullable=False),
+        identifier("user_id", required=True),
+        text("name", 100),
+        text("prefix", 20, required=True),
+        text("hash", 64, required=True),
         sa.Column("last_used_at", MOMENT),
-        sa.Column("organization_id", IDENTIFIER, nullable=False),
-        sa.Column("created_at", MOMENT, nullable=False),
-        sa.Column("updated_at", MOMENT, nullable=False),
-        sa.Column("deleted_at", MOMENT),
-        sa.Column("created_by_user_id", IDENTIFIER),
-        sa.Column("owned_by_user_id", IDENTIFIER),
-        sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
-        sa.UniqueConstraint("uuid", name="uq_api_keys_uuid"),
         sa.UniqueConstraint("prefix", name="uq_api_keys_prefix"),
-        sa.UniqueConstraint("organization_id", "id", name="uq_api_keys_organization_id_id"),
-        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name="fk_api_keys_organization_id"),
-        *(
-            sa.ForeignKeyConstraint([column], ["users.id"], name=f"fk_api_keys_{column}")
-            for column in ("user_id", "created_by_user_id", "owned_by_user_id")
-        ),
-        sqlite_autoincrement=True,
+        refers("api_keys", "user_id", "users"),
     )
-    for name, columns in (("list", ["organization_id", "id"]), ("created", ["organization_id", "created_at", "id"])):
-        op.create_index(
-            f"ix_api_keys_{name}", "api_keys", columns, postgresql_where=NOT_DELETED, sqlite_where=NOT_DELETED
-        )
 
 
 def _search_inside(table: str) -> None:

@@ -6,11 +6,11 @@ import sqlalchemy as sa
 from alembic import op
 
 from apex.seals import seal, unseal
+from migrations.tables import IDENTIFIER
 
 revision = "0004"
 down_revision = "0003"
 
-IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TABLES = {"contact_values": "contacts", "company_values": "companies"}
 
 POSTGRESQL = """

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
 from apex.seals import seal, unseal
 from apex.tenant import ROLE
+from migrations.tables import IDENTIFIER, JSON, MOMENT
 
 revision = "0005"
 down_revision = "0004"
-
-IDENTIFIER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-MOMENT = sa.String(24).with_variant(postgresql.TIMESTAMP(timezone=True, precision=3), "postgresql")
-JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
