@@ -55,7 +55,7 @@ async def test_it_takes_many_at_once_where_it_says_so(notes: Crm) -> None:
     error = refused(await notes.call("POST /notes", [rows[0], {"organization_id": 456, "text": ""}]), 400)
     assert error["errors"] == {"1.text": "Must not be empty"}
     refused(await notes.call("POST /notes", [rows[0], rows[0] | {"organization_id": 457}]), 400, "organization_id")
-    refused(await notes.call("POST /notes", [rows[0] | {"owned_by_user_id": 791}]), 400, "owned_by_user_id")
+    refused(await notes.call("POST /notes", [rows[0] | {"owned_by_user_id": 791}]), 400, "0.owned_by_user_id")
     assert (await notes.call("GET /notes?organization_id=456"))[1]["total"] == 2
 
 
