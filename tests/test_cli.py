@@ -22,6 +22,7 @@ from tests.serving import calling
 Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
+COMMANDS = ["demo", "export", "import", "key", "migrate", "organization", "serve", "token", "user"]
 UP_TO_DATE = "The database is up to date.\n"
 REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
 PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
@@ -68,18 +69,12 @@ def log_in(url: str, password: str, email: str = "ann@example.com") -> Response:
 def test_help_lists_the_commands_of_framework_and_application() -> None:
     done = process("--help")
     assert done.returncode == 0
-    assert re.findall(r"^  ([a-z]+)  ", done.stdout, re.M) == [
-        "demo",
-        "key",
-        "migrate",
-        "organization",
-        "serve",
-        "token",
-        "user",
-    ]
+    assert re.findall(r"^  ([a-z]+)  ", done.stdout, re.M) == COMMANDS
 
 
-@pytest.mark.parametrize("command", ["demo", "key", "migrate", "organization", "serve", "token", "user"])
+@pytest.mark.parametrize(
+    "command", ["demo", "export", "import", "key", "migrate", "organization", "serve", "token", "user"]
+)
 def test_every_command_has_help(apex: Command, command: str) -> None:
     done = apex(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
