@@ -20,6 +20,10 @@ def to_organization(data: Row, context: Context) -> Channel:
     return context.app.channel(channel_of(data["organization_id"])).send(data)
 
 
+def to_nobody(data: Row, context: Context) -> None:
+    """A publisher: of records that not every member may read."""
+
+
 def channel_of(organization: Any) -> str:
     return f"organizations/{organization}"
 

@@ -11,6 +11,7 @@ from apex import Apex, Context, SQLService, validate_query
 from apex.common import disallow
 from apex.sql import Json, Timestamp
 from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, tenancy
+from services.audience import to_nobody
 from services.tables import Identifier, metadata
 from services.tenant import KNOWN
 
@@ -65,3 +66,4 @@ def register(app: Apex) -> None:
         "error": {"get": [forbid_foreign]},
     }
     app.use("audit", Audit(paginate=app.get("paginate")), hooks=hooks)
+    app.service("audit").publish(to_nobody)

@@ -22,7 +22,7 @@ from hooks.soft_delete import soft_delete
 from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, one_or_many, tenancy
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
-from services.audience import to_organization
+from services.audience import to_nobody, to_organization
 
 PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
@@ -117,8 +117,7 @@ def serve(
     )
     app.use(path, service(paginate=app.get("paginate")), hooks=sealed)
     app.service(path).hooks({kind: by_method for kind, by_method in own.items() if kind != "after"})
-    if service.readers == "viewer":
-        app.service(path).publish(to_organization)
+    app.service(path).publish(to_organization if service.readers == "viewer" else to_nobody)
 
 
 def tenant_hooks(
