@@ -238,9 +238,10 @@ async def test_no_secret_is_told(crm: Crm) -> None:
     await crm.app.service("memberships").create({"organization_id": 456, "user_id": user["id"]})
     login = {"strategy": "local", "email": "new@example.com", "password": password}
     assert (await crm.call("POST /authentication", login, user=None))[0] == 201
+    await crm.define(**{"API key": "text", "Colour": "text"})
     contact = await crm.create(custom_fields_by_name={"API key": "canary-key", "Colour": "blue"})
     await crm.call(f"PATCH /contacts/{contact['id']}", {"custom_fields_by_name": {"API key": "canary-other"}})
-    stored = await crm.rows(audit)
+    stored = [row for row in await crm.rows(audit) if row["service"] == "contacts"]
     assert len(stored) == 2
     assert not any(secret in str(stored) for secret in ("canary", "$argon2", crm.token(789)))
     assert stored[0]["after"]["custom_fields_by_name"] == {"Colour": "blue"}
