@@ -23,6 +23,9 @@ from tests.services.crm import JANE
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 POLLING_CLIENTS = 20
 
+# The client of python-socketio does not close the poll that it leaves for a WebSocket.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
+
 needs_nginx = pytest.mark.skipif(
     NGINX is None and "CI" not in os.environ, reason="needs nginx: apt install nginx-light"
 )
