@@ -61,16 +61,14 @@ class KeyStrategy:
 
     async def verify(self, authentication: Mapping[str, Any]) -> dict[str, Any]:
         """Raises NotAuthenticated for a key that nobody holds."""
-        holder = await self.holder(authentication.get("key"))
-        proof = {name: value for name, value in holder.items() if name != "hash"}
-        return {"authentication": {"strategy": "api-key", **proof}}
+        return {"authentication": await self.holder(authentication.get("key"))}
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> dict[str, Any]:
         result = await self.verify(authentication)
         return {**result, "user": await self.users(result["authentication"]["payload"]["sub"])}
 
     async def holder(self, key: Any) -> Holder:
-        """Who holds a key. Raises NotAuthenticated."""
+        """What proves who holds a key. Raises NotAuthenticated."""
         match = _KEY.fullmatch(key) if isinstance(key, str) else None
         if match is None:
             raise _unknown()
@@ -82,17 +80,18 @@ class KeyStrategy:
         if holder is None or not compare_digest(holder["hash"], digest):
             self._known.pop(digest, None)
             raise _unknown()
-        self._remember(digest, moment + FRESH_SECONDS, holder)
-        return holder
+        proof = {"strategy": "api-key", **{name: value for name, value in holder.items() if name != "hash"}}
+        self._remember(digest, moment + FRESH_SECONDS, proof)
+        return proof
 
     def forget(self) -> None:
         """Asks anew for all keys."""
         self._known.clear()
 
-    def _remember(self, digest: str, until: float, holder: Holder) -> None:
+    def _remember(self, digest: str, until: float, proof: Holder) -> None:
         if len(self._known) >= REMEMBERED:
             self._known.pop(next(iter(self._known)))
-        self._known[digest] = until, holder
+        self._known[digest] = until, proof
 
 
 def _unknown() -> NotAuthenticated:

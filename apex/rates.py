@@ -8,14 +8,10 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from math import ceil
 from typing import TYPE_CHECKING
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from apex.redis import FAILURES, connected, namespace
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -25,8 +21,6 @@ CONNECTIONS = 20
 ANSWER_SECONDS = 2
 AWAY_SECONDS = 1
 """How long Redis is left alone after it has failed."""
-
-FAILURES = (RedisError, OSError, TimeoutError)
 
 # The moments of the requests in the window, the oldest first, by Redis' own clock; one step for all processes.
 TAKE = """
@@ -82,16 +76,15 @@ class Rates:
 
     def __init__(self, redis: str | None = None, app: str = "") -> None:
         self._taken: dict[str, deque[float]] = {}
-        self._prefix = f"apex:{sha256(app.encode()).hexdigest()[:16]}:rates:"
-        self._redis = None if redis is None else _connected(redis)
+        self._prefix = f"{namespace(app)}:rates:"
+        self._redis = None if redis is None else connected(redis, ANSWER_SECONDS)
         self._script = None if self._redis is None else self._redis.register_script(TAKE)
         self._turns = asyncio.Semaphore(CONNECTIONS)
         self._away_until = 0.0
 
     async def take(self, name: str, limit: int, window: int) -> Rate:
         """Counts a request of somebody, ``limit`` being allowed in ``window`` seconds."""
-        async with self._turns:
-            found = await self._take_shared(name, limit, window)
+        found = await self._take_shared(name, limit, window)
         allowed, count, free = found or self._take(name, limit, window)
         return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
 
@@ -111,10 +104,13 @@ class Rates:
 
     async def _take_shared(self, name: str, limit: int, window: int) -> tuple[int, int, float] | None:
         """None without Redis, or while it is away."""
-        if self._script is None or time.monotonic() < self._away_until:
+        if self._script is None:
             return None
         try:
-            allowed, count, free = await self._script([self._prefix + name], [limit, window])
+            async with self._turns:
+                if time.monotonic() < self._away_until:
+                    return None
+                allowed, count, free = await self._script([self._prefix + name], [limit, window])
         except FAILURES as error:
             log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
             self._away_until = time.monotonic() + AWAY_SECONDS
@@ -134,8 +130,3 @@ def rates(app: Apex) -> None:
 
     app.set("rates", own)
     app.hooks({"teardown": [teardown]})
-
-
-def _connected(url: str) -> Redis:
-    once = Retry(NoBackoff(), 0)
-    return Redis.from_url(url, retry=once, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)

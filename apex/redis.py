@@ -47,6 +47,19 @@ class Stats:
     dropped: int = 0
 
 
+def connected(url: str, seconds: float) -> Redis:
+    """A client that says at once when Redis is away, or has not answered for so long: whoever uses it tries again
+    by itself.
+    """
+    limits: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": seconds}
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits)
+
+
+def namespace(app: str) -> str:
+    """What the names in Redis of one app (its database) begin with; several apps may share a Redis."""
+    return f"apex:{sha256(app.encode()).hexdigest()[:16]}"
+
+
 class RedisBus(Bus):
     """Tells the other processes that have the same ``name`` (the app's database) through one Redis.
 
@@ -59,8 +72,7 @@ class RedisBus(Bus):
         super().__init__()
         self.stats = Stats()
         self.origin = uuid4().hex
-        # Redis does not keep the channels of its databases apart, so their name says whose they are.
-        self.channel = f"apex:{sha256(name.encode()).hexdigest()[:16]}"
+        self.channel = namespace(name)
         self._url = url
         self._numbers = 0
         self._waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE)
@@ -80,9 +92,7 @@ class RedisBus(Bus):
     async def open(self) -> None:
         await super().open()
         # The bus itself tries again: a connection that the library mends by itself would hide that messages were lost.
-        once = Retry(NoBackoff(), 0)
-        limits: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": SILENCE_SECONDS}
-        self._redis = Redis.from_url(self._url, retry=once, **limits)
+        self._redis = connected(self._url, SILENCE_SECONDS)
         self._tasks += [asyncio.create_task(self._receive()), asyncio.create_task(self._deliver())]
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from apex import Context
@@ -94,7 +95,12 @@ def _changes(method: str, before: Row | None, after: Row) -> tuple[Row | None, R
     return {name: before.get(name) for name in changed}, {name: after[name] for name in changed}
 
 
+@lru_cache(4096)
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
+
+
 def _harmless(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _harmless(inner) for name, inner in value.items() if not _SECRET.search(str(name))}
+        return {name: _harmless(inner) for name, inner in value.items() if not _is_secret(str(name))}
     return [_harmless(inner) for inner in value] if isinstance(value, list) else value

@@ -156,11 +156,9 @@ def end_key(context: Context) -> None:
 def register(app: Apex) -> None:
     hooks: HookMap = {
         "before": {"create": [make_key]},
-        "after": {"patch": [end_key], "remove": [end_key]},
+        "after": {"create": [show_key], "patch": [end_key], "remove": [end_key]},
     }
     serve(app, "api-keys", APIKeys, hooks=hooks)
-    # After the hook that selects: whatever is selected, the key is shown.
-    app.service("api-keys").hooks({"after": {"create": [show_key]}})
     authentication: AuthenticationService = app.get("defaultAuthentication")
     strategy = KeyStrategy(lambda prefix: app.service("api-keys").holder(prefix), authentication.user_of)
     authentication.register("api-key", strategy)

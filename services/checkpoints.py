@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, String, bindparam, text
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import bindparam, update
 
 from apex.commit import after_commit
 from apex.errors import Unavailable
 from apex.sql import Database
+from services.counters import next_value
+from services.tables import counters
 
-_PARAMETERS: Mapping[str, type[TypeEngine[Any]]] = {
-    "organization_id": BigInteger,
-    "name": String,
-    "done": BigInteger,
-    "now": BigInteger,
-}
-
-
-def _statement(sql: str) -> Any:
-    names: list[Any] = [bindparam(name, type_=kind) for name, kind in _PARAMETERS.items() if f":{name}" in sql]
-    return text(sql).bindparams(*names).columns(value=BigInteger)
-
-
-BEGIN = _statement(
-    "INSERT INTO counters (organization_id, name, value) VALUES (:organization_id, :name, 0) "
-    "ON CONFLICT (organization_id, name) DO UPDATE SET value = counters.value RETURNING value"
-)
-ADVANCE = _statement(
-    "UPDATE counters SET value = :now "
-    "WHERE organization_id = :organization_id AND name = :name AND value = :done RETURNING value"
+ADVANCE = (
+    update(counters)
+    .where(counters.c.organization_id == bindparam("organization_id"), counters.c.name == bindparam("name"))
+    .where(counters.c.value == bindparam("done"))
+    .values(value=bindparam("now"))
+    .returning(counters.c.value)
 )
 
 
@@ -40,12 +26,11 @@ class Checkpoint:
 
     def __init__(self, database: Database, organization: int, name: str) -> None:
         self.database, self.done = database, 0
-        self.key = {"organization_id": organization, "name": name}
+        self.key: dict[str, Any] = {"organization_id": organization, "name": name}
 
     async def begin(self, again: bool = False) -> int:
         """How many rows earlier runs have done; ``again`` forgets them."""
-        ((row),) = await self.database.execute(BEGIN, self.key)
-        self.done = row["value"]
+        self.done = await next_value(self.database, **self.key, step=0)
         if again:
             await self.advance(-self.done)
         return self.done

@@ -25,7 +25,7 @@ class Columns:
     """
 
     def __init__(self, service: TenantService, custom: Mapping[str, str]) -> None:
-        self.schema = (service.record or service.schema)()
+        self.schema = service.record()
         self.coerce = service.columns or {}
         self.custom = custom
         self.names = tuple(name for name in self.schema.fields if name in self.coerce and name != CUSTOM)

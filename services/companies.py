@@ -70,7 +70,7 @@ async def company_named(app: Apex, name: str, organization_id: int, user: Any) -
     query = Query(where=Compare("name", "$eq", name), limit=1, select=("id",))
     found = await companies.find({**inside, "query": query})
     if not found:
-        await next_value(app.get("database"), organization_id, "companies")
+        await next_value(app.get("database"), organization_id, "companies", step=0)
         found = await companies.find({**inside, "query": query})
     company = found[0] if found else await companies.create({FIELD: organization_id, "name": name}, inside)
     return int(company["id"])

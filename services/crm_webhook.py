@@ -33,8 +33,10 @@ class DataSchema(PersonSchema):
     crm_id = Text(max=200, required=True)
 
     @pre_load
-    def named(self, data: Row, **_: Any) -> Row:
+    def named(self, data: Any, **_: Any) -> Any:
         """The fields under their own names. What is empty is null; a first name that is, was not sent."""
+        if not isinstance(data, Mapping):
+            return data
         named = {name: None if value == "" else value for name, value in data.items()}
         for field, aliases in ALIASES.items():
             for alias in aliases:

@@ -10,7 +10,7 @@ from typing import Any
 from marshmallow import validates_schema
 from sqlalchemy import Column, String
 
-from apex import Apex, Context, Params, coerce
+from apex import Apex, Context, coerce
 from apex.coerce import Coerce, nullable, optional
 from apex.errors import BadRequest
 from apex.query import is_number, suggestion
@@ -175,12 +175,10 @@ class CustomFields(TenantService):
     writers = "admin"
 
 
-async def keep_type(context: Context) -> None:
+def keep_type(context: Context) -> None:
     """Before patch: options are for a field of type select."""
-    if "options" in context.data:
-        params = Params({"query": {"$select": ["type"]}, "scope": context.params.scope})
-        if (await context.service.service.get(context.id, params))["type"] != "select":
-            raise BadRequest("Invalid custom field data", errors={"options": NO_OPTIONS})
+    if "options" in context.data and context.params.before["type"] != "select":
+        raise BadRequest("Invalid custom field data", errors={"options": NO_OPTIONS})
 
 
 def register(app: Apex) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from apex.query import Compare, Query
 from apex.service import BoundService
@@ -12,16 +13,19 @@ from apex.types import Row
 PAGE = 1_000
 
 
-def pages(service: BoundService, organization: int, fields: Sequence[str]) -> AsyncIterator[list[Row]]:
-    """The records in the order of their ids. Each page is a query of its own: what changes meanwhile may be in it.
+def pages(
+    service: BoundService, organization: int, fields: Sequence[str], done: Callable[[int], Any]
+) -> AsyncIterator[list[Row]]:
+    """The records in the order of their ids; ``done`` is told how many each page had. Each page is a query of its own:
+    what changes meanwhile may be in it.
 
     They are read once the call is over, within the reach that it has now.
     """
-    return _pages(service, organization, fields, reach())
+    return _pages(service, organization, fields, done, reach())
 
 
 async def _pages(
-    service: BoundService, organization: int, fields: Sequence[str], tenants: str
+    service: BoundService, organization: int, fields: Sequence[str], done: Callable[[int], Any], tenants: str
 ) -> AsyncIterator[list[Row]]:
     last = 0
     params = {"scope": {"organization_id": organization}, "paginate": False}
@@ -32,4 +36,5 @@ async def _pages(
         if not page:
             return
         yield page
+        done(len(page))
         last = page[-1]["id"]

@@ -15,6 +15,7 @@ from apex.errors import BadRequest
 from apex.types import Row
 from services.columns import Columns
 
+Pages = AsyncIterator[list[Row]]
 Numbered = tuple[int, Row | BadRequest]
 """The number of a row's line (in a JSON array its place) with the row, or with what is wrong with it."""
 
@@ -104,20 +105,15 @@ def _tried(make: Callable[..., Row], *values: Any) -> Row | BadRequest:
         return error
 
 
-async def written(
-    pages: AsyncIterator[list[Row]], format: str, columns: Columns, done: Callable[[int], None]
-) -> AsyncGenerator[bytes, None]:
-    """The text of a file, page by page; ``done`` is told how many records each has."""
-    parts = _csv_text(pages, columns) if format == "csv" else _json_text(pages)
-    async for text, records in parts:
-        yield text
-        done(records)
+def written(pages: Pages, format: str, columns: Columns) -> AsyncGenerator[bytes, None]:
+    """The text of a file, page by page."""
+    return _csv_text(pages, columns) if format == "csv" else _json_text(pages)
 
 
-async def _csv_text(pages: AsyncIterator[list[Row]], columns: Columns) -> AsyncIterator[tuple[bytes, int]]:
-    yield _csv([columns.header]), 0
+async def _csv_text(pages: Pages, columns: Columns) -> AsyncGenerator[bytes, None]:
+    yield _csv([columns.header])
     async for page in pages:
-        yield _csv([columns.cells(row) for row in page]), len(page)
+        yield _csv([columns.cells(row) for row in page])
 
 
 def _csv(lines: list[list[str]]) -> bytes:
@@ -126,10 +122,10 @@ def _csv(lines: list[list[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-async def _json_text(pages: AsyncIterator[list[Row]]) -> AsyncIterator[tuple[bytes, int]]:
+async def _json_text(pages: Pages) -> AsyncGenerator[bytes, None]:
     """An array with a record on each line."""
     before = b"[\n"
     async for page in pages:
-        yield before + b",\n".join(map(encode, page)), len(page)
+        yield before + b",\n".join(map(encode, page))
         before = b",\n"
-    yield b"[]\n" if before == b"[\n" else b"\n]\n", 0
+    yield b"[]\n" if before == b"[\n" else b"\n]\n"

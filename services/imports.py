@@ -81,7 +81,7 @@ class Import:
     def __post_init__(self) -> None:
         self.service = self.app.service(self.path)
         tenant = self.service.service
-        schema = tenant.record or tenant.schema
+        schema = tenant.record
         self.new, self.partial = schema(), schema(partial=True, exclude=schema.create_only)
         self.message = f"Invalid {tenant.noun} data"
         self.references = references_of(tenant.table)

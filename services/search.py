@@ -58,6 +58,7 @@ class Searchable(TenantService):
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove", "search")
     search_in: ClassVar[Mapping[str, str]] = {}
     custom: ClassVar[Mapping[str, type[Schema]]] = {"search": SearchSchema}
+    reads: ClassVar[Sequence[str]] = (*TenantService.reads, "search")
 
     async def search(self, data: Row, params: Params) -> Page | list[Row]:
         """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""

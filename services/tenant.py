@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from sqlalchemy import ForeignKeyConstraint, Table
+from sqlalchemy import Table
 
 from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
 from apex.coerce import boolean
@@ -15,7 +15,7 @@ from apex.common import ahead, iff, is_provider, populate, stash_before
 from apex.hooks import Hook
 from apex.schema import Id, fields
 from hooks.audit import audit
-from hooks.ownership import refers_within, stamp_owner
+from hooks.ownership import References, refers_within, stamp_owner
 from hooks.rate_limit import limit_rate
 from hooks.selection import keep_whole, select_for_caller
 from hooks.soft_delete import soft_delete
@@ -28,6 +28,7 @@ PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
 KNOWN = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
 """Around hooks: it is known who calls, and they do not call too often."""
+OWNER = {"owned_by_user_id": MEMBER}
 JOINED = ("find", "get", "create", "patch")
 WRITES = ("create", "patch", "remove")
 
@@ -67,21 +68,26 @@ class TenantService(SQLService):
 
     ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
-    there is none. ``custom`` has the schemas of custom methods. ``readers`` is the least role that may see records,
-    ``writers`` the least that may change them.
+    there is none. ``custom`` has the schemas of custom methods, ``reads`` names the methods that only read.
+    ``readers`` is the least role that may see records, ``writers`` the least that may change them.
     """
 
     schema: ClassVar[type[Schema]]
-    record: ClassVar[type[Schema] | None] = None
+    record: ClassVar[type[Schema]]
     noun: ClassVar[str]
     joins: ClassVar[Sequence[Join]] = ()
     join_filter: ClassVar[str | None] = None
     custom: ClassVar[Mapping[str, type[Schema]]] = {}
+    reads: ClassVar[Sequence[str]] = ("find", "get")
     readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
     private: Sequence[str] = ("uuid",)
+
+    def __init_subclass__(cls) -> None:
+        if "schema" in cls.__dict__ and "record" not in cls.__dict__:
+            cls.record = cls.schema
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -99,12 +105,6 @@ def serve(
     hooks: HookMap | None = None,
 ) -> None:
     """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others."""
-    own = hooks or {}
-    joins = [_populate(join, service.join_filter) for join in service.joins]
-    joined = ("find",) if service.join_filter else JOINED
-    after = {
-        name: [*own.get("after", {}).get(name, ()), *(joins if name in joined else ())] for name in service.methods
-    }
     sealed = tenant_hooks(
         service.schema,
         f"Invalid {service.noun} data",
@@ -113,11 +113,13 @@ def serve(
         references=references_of(service.table),
         checks=checks,
         on_write=on_write,
-        after=after,
     )
+    joins = [_populate(join, service.join_filter) for join in service.joins]
     app.use(path, service(paginate=app.get("paginate")), hooks=sealed)
-    app.service(path).hooks({kind: by_method for kind, by_method in own.items() if kind != "after"})
-    app.service(path).publish(to_organization if service.readers == "viewer" else to_nobody)
+    bound = app.service(path)
+    bound.hooks(hooks or {})
+    bound.hooks({"after": dict.fromkeys(("find",) if service.join_filter else JOINED, joins)})
+    bound.publish(to_organization if service.readers == "viewer" else to_nobody)
 
 
 def tenant_hooks(
@@ -126,10 +128,9 @@ def tenant_hooks(
     *,
     record: type[Schema] | None = None,
     custom: Mapping[str, type[Schema]] | None = None,
-    references: Mapping[str, tuple[str, str]] | None = None,
+    references: References = OWNER,
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
-    after: Mapping[str, Sequence[Hook]] | None = None,
 ) -> dict[str, Any]:
     """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
     What a call stores, what follows from it and its audit are stored as a whole.
@@ -138,7 +139,7 @@ def tenant_hooks(
     schemas of custom methods, ``references`` the fields that point to records of the same organization, ``checks``
     further hooks that look at the request alone, ``on_write`` hooks of its own before create and patch.
     """
-    refers = refers_within(message, **{"owned_by_user_id": MEMBER, **(references or {})})
+    refers = refers_within(message, **references)
     sealed = [
         fill_organization, one_or_many, validate_query, _validate(schema, record, message, custom), *checks,
         name_organization, membership, tenancy, soft_delete,
@@ -150,10 +151,8 @@ def tenant_hooks(
         "patch": [keep_whole, stash, refers, timestamps, *on_write],
         "remove": [keep_whole, stash],
     }
-    later = dict(after or {})
-    for method in WRITES:
-        later[method] = [audit, *later.get(method, ()), select_for_caller]
-    return {"around": around, "before": before, "after": later, "error": {"all": [forbid_foreign]}}
+    after = {method: [audit, select_for_caller] for method in WRITES}
+    return {"around": around, "before": before, "after": after, "error": {"all": [forbid_foreign]}}
 
 
 def _validate(
@@ -162,11 +161,12 @@ def _validate(
     """What a caller outside may write, or what a call inside the process may: one whose data the schema has made
     already says so with ``params.loaded``.
     """
-    outside = validate_data({"create": schema, "patch": schema, **(custom or {})}, message)
-    inside = outside
-    if record is not None:
-        inside = validate_data({"create": record, "patch": record, **(custom or {})}, message)
-    return iff(is_provider("external"), outside).else_(iff(lambda context: not context.params.loaded, inside))
+
+    def validated(schema: type[Schema]) -> Hook:
+        return validate_data({"create": schema, "patch": schema, **(custom or {})}, message)
+
+    inside = iff(lambda context: not context.params.loaded, validated(record or schema))
+    return iff(is_provider("external"), validated(schema)).else_(inside)
 
 
 def _populate(join: Join, asked: str | None) -> Hook:
@@ -181,9 +181,9 @@ def _asks(name: str, context: Context) -> bool:
 def references_of(table: Table) -> dict[str, tuple[str, str]]:
     """The fields that point to records of the same organization, with service and key, as the table declares them."""
     found = {}
-    for constraint in table.constraints:
-        if isinstance(constraint, ForeignKeyConstraint):
-            *_, element = constraint.elements
-            column, target = str(element.parent.name), str(element.column.table.name)
+    for constraint in table.foreign_key_constraints:
+        *_, element = constraint.elements
+        column, target = str(element.parent.name), str(element.column.table.name)
+        if column not in ("organization_id", "created_by_user_id"):
             found[column] = MEMBER if target == "users" else (target.replace("_", "-"), "id")
-    return {name: refers for name, refers in found.items() if name not in ("organization_id", "created_by_user_id")}
+    return found

@@ -56,6 +56,7 @@ class Transferable(Searchable):
 
     methods: Sequence[str] = (*Searchable.methods, "import", "export")
     custom: ClassVar[Mapping[str, type[Schema]]] = {**Searchable.custom, "import": ImportSchema, "export": ExportSchema}
+    reads: ClassVar[Sequence[str]] = (*Searchable.reads, "export")
     upsert: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     async def setup(self, app: Apex, path: str) -> None:
@@ -81,8 +82,8 @@ class Transferable(Searchable):
     async def exported(self, organization: int, format: str, done: Callable[[int], Any] = lambda rows: None) -> Stream:
         """The file of an organization's records; ``done`` is told how many more of them are in it."""
         columns = await self.file_columns(organization)
-        found = pages(self.app.service(self.path), organization, columns.stored)
-        return Stream(written(found, format, columns, done), FORMATS[format])
+        found = pages(self.app.service(self.path), organization, columns.stored, done)
+        return Stream(written(found, format, columns), FORMATS[format])
 
     async def file_columns(self, organization: int) -> Columns:
         query = {"organization_id": organization, "entity": self.path, "$select": ["name", "type"], "$sort": {"id": 1}}

@@ -54,7 +54,7 @@ FENCES = {
     "jwt": {"auth", "tokens"},
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
-    "redis": {"redis", "rates"},
+    "redis": {"redis"},
     "click": {"cli", "server"},
     "uvicorn": {"server"},
 }

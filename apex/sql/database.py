@@ -70,7 +70,7 @@ class Database:
 def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
     """Configures an app with a database: ``app.configure(database(url))``. It is open from setup to teardown.
 
-    ``role`` is ``apex.tenant.ROLE`` for an app whose tables are sealed by ``apex.migrate.seal``.
+    ``role`` is ``apex.tenant.ROLE`` for an app whose tables are sealed by ``apex.seals.seal``.
     """
 
     def configure(app: Apex) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,6 @@ from apex.adapter import Adapter, Selection
 from apex.app import Apex
 from apex.coerce import Coerce
 from apex.encoding import encode
-from apex.errors import BadRequest, Conflict, FeathersError
 from apex.executor import Violation
 from apex.query import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
@@ -39,6 +38,7 @@ from apex.sql.columns import coercers
 from apex.sql.database import Database
 from apex.sql.paths import Paths, Source, compared, is_present
 from apex.sql.statements import Statement, StatementCache, binder
+from apex.sql.violations import explained
 from apex.types import Row
 
 TOTAL = "total_"
@@ -319,35 +319,3 @@ def _default(default: Any) -> Callable[[], Any]:
     if default.is_callable:
         return lambda: default.arg(None)
     return lambda: default.arg
-
-
-def explained(violation: Violation, table: Table) -> FeathersError:
-    """The broken rule as an error that names the fields, never the driver's text."""
-    columns = violation.columns or _constrained(violation.constraint, table)
-    named = ", ".join(columns)
-    if violation.kind == "unique":
-        return Conflict(f"A record with this {named or 'value'} already exists", errors=_each(columns, "is taken"))
-    sentences = {
-        "foreign key": "refers to a record that does not exist, or is still referred to",
-        "not null": "is required",
-        "check": "has a value that is not allowed",
-        "data": "has a value that does not fit",
-    }
-    sentence = sentences[violation.kind]
-    return BadRequest(f"{named or 'A field'} {sentence}", errors=_each(columns, sentence))
-
-
-def _constrained(constraint: str | None, table: Table) -> tuple[str, ...]:
-    """The columns of a constraint by its name, which PostgreSQL makes up where the table gives none."""
-    named: dict[str, tuple[str, ...]] = {f"{table.name}_{name}_check": (name,) for name in coercers(table)}
-    candidates: list[Any] = [*table.constraints, *table.indexes]
-    for candidate in candidates:
-        columns = tuple(str(column.name) for column in getattr(candidate, "columns", ()))
-        usual = [f"{table.name}_{'_'.join(columns)}_{kind}" for kind in ("key", "fkey")]
-        named |= dict.fromkeys([*usual, str(candidate.name)], columns)
-    named[f"{table.name}_pkey"] = tuple(table.primary_key.columns.keys())
-    return named.get(constraint or "", ())
-
-
-def _each(columns: Sequence[str], sentence: str) -> dict[str, str] | None:
-    return dict.fromkeys(columns, sentence) or None

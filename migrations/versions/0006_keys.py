@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+
+from migrations.tables import partial_index
 
 revision = "0006"
 down_revision = "0005"
 
-NOT_DELETED = sa.text("deleted_at IS NULL")
 INDEXES = {"ix_contacts_phone": ("contacts", "phone"), "ix_companies_name": ("companies", "name")}
 
 
 def upgrade() -> None:
     for name, (table, column) in INDEXES.items():
-        op.create_index(
-            name, table, ["organization_id", column], postgresql_where=NOT_DELETED, sqlite_where=NOT_DELETED
-        )
+        partial_index(name, table, ["organization_id", column])
 
 
 def downgrade() -> None:

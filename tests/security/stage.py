@@ -84,8 +84,8 @@ def owner(table: Table) -> Column[Any]:
 
 
 def tenant_tables() -> list[Table]:
-    """All tables of organizations, each after those that it refers to."""
-    return [table for table in tables.metadata.sorted_tables if {"organization_id"} & set(table.c.keys())]
+    """The organizations and all tables of theirs, each after those that it refers to."""
+    return [t for t in tables.metadata.sorted_tables if t.name == "organizations" or "organization_id" in t.c]
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from apex import Params, SQLService, authenticate, load_config, validate_query
 from services import activities
 from services.app import CONFIG, create_app
 from services.tenant import TenantService
-from tests.security.attacks import DIALECTS, OPEN, attack, body
+from tests.security.attacks import OPEN, attack, body, is_dialect
 from tests.security.stage import ATTACKER, MARK, VICTIM, Stage, staged
 from tests.services.fixtures import SHARED
 
@@ -27,7 +27,7 @@ METHODS = [
     (path, method) for path, bound in APP.services.items() if path not in OPEN for method in bound.options.methods
 ]
 INTERNAL = [path for path, bound in APP.services.items() if not bound.options.methods]
-WRITING = [(path, method) for path, method in METHODS if method not in ("find", "get", "remove", "patch")]
+WITH_DATA = [(path, method) for path, method in METHODS if method not in ("find", "get", "remove", "patch")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -44,12 +44,12 @@ async def test_a_method_gives_nothing_away(stage: Stage, path: str, method: str)
     assert await attack(stage, path, method) >= 4
 
 
-@pytest.mark.parametrize(("path", "method"), WRITING)
+@pytest.mark.parametrize(("path", "method"), WITH_DATA)
 async def test_what_is_refused_would_be_taken_from_a_member(stage: Stage, path: str, method: str) -> None:
     """The attacks are refused for what is the victim's in them, and not for something else that is wrong."""
     valid = body(stage, stage.app.service(path), method)
     if valid is not None:
-        who = "key" if path.startswith(DIALECTS) else "user"
+        who = "key" if is_dialect(stage.app.service(path)) else "user"
         headers = stage.proofs[who] | ({} if method == "create" else {"x-service-method": method})
         headers["x-organization-id"] = str(stage.rows[ATTACKER]["organizations"]["uuid"])
         response = await stage.http.post(f"/{path}", json=valid, headers=headers)
@@ -70,7 +70,7 @@ async def test_an_internal_service_is_not_there(stage: Stage, path: str) -> None
 async def test_no_event_reaches_another_organization(stage: Stage) -> None:
     """Each record of the victim's changes; then one of the attacker's own does, and that alone is heard of."""
     for organization in (VICTIM, ATTACKER):
-        for _path, bound in stage.app.services.items():
+        for bound in stage.app.services.values():
             row = stage.rows[organization].get(getattr(getattr(bound.service, "table", None), "name", ""))
             if isinstance(bound.service, TenantService) and row is not None and "patch" in bound.options.methods:
                 bound.emit("patched", await bound.service.get(row["id"], Params()))
