@@ -188,7 +188,8 @@ def stash_before(name: str = "before") -> Hook:
         if context.method not in ("update", "patch", "remove"):
             return
         service, params = context.service.service, context.params
-        inner: dict[str, Any] = {"scope": params.scope, "paginate": False, "adapter": {"lock": True}}
+        adapter = {**(params.adapter or {}), "lock": True}
+        inner: dict[str, Any] = {"scope": params.scope, "paginate": False, "adapter": adapter}
         if context.id is not None:
             params[name] = await service.get(context.id, Params(inner))
             return

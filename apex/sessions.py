@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from apex.app import Apex
 from apex.channels import Connection
 from apex.context import Context
 from apex.emitter import Emitter
-from apex.errors import NotAuthenticated
+from apex.errors import FeathersError, NotAuthenticated
 
 if TYPE_CHECKING:
     from apex.auth import AuthenticationService
 
+log = logging.getLogger("apex")
+
 CHUNK = 1_000
+PROOF_SECONDS = 0.5
+"""How often a proof without a token is looked at again, that may have lost its worth in another process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Sessions:
     def __init__(self, service: AuthenticationService) -> None:
         self.service, self.app = service, service.app
         self.open: dict[Connection, Session] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     def follow(self, app: Apex) -> None:
         """Listens to what begins and ends sessions. The authentication service's own events are for nobody else."""
@@ -48,6 +54,7 @@ class Sessions:
         _listen(authentication, "created", self._logged_in)
         _listen(authentication, "removed", self._logged_out)
         _listen(app, "disconnect", self._disconnected)
+        _listen(app, "shutdown", self._stop)
         if self.service.entity is not None:
             _listen(self.service.users, "removed", self._user_removed)
         app.bus.on("revoked", self._revoked_elsewhere)
@@ -84,6 +91,7 @@ class Sessions:
         timer = None
         if token is None:
             connection.authentication = {**proof, "key_id": result["authentication"].get("key_id")}
+            self._watch()
         else:
             connection.authentication = {"strategy": "jwt", "accessToken": token}
             left = max(0, claims["exp"] - time.time())
@@ -137,21 +145,36 @@ class Sessions:
         """Ends what should have ended, had every message come."""
         await self.service.load_revoked()
         self._end(lambda connection, session: session.jti in self.service.revoked)
-        for connection, session in list(self.open.items()):
-            if session.token is None:
-                await self._check_proof(connection)
         if self.service.entity is not None:
             for ids in self._users():
                 there = await self.service.users.find({"query": {"id": {"$in": ids}}, "paginate": False})
                 gone = {str(id) for id in ids} - {str(user["id"]) for user in there}
                 self._end(lambda connection, session, gone=gone: session.subject in gone)  # type: ignore[misc]
 
+    def _watch(self) -> None:
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.get_running_loop().create_task(self._check_proofs())
+
+    def _stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _check_proofs(self) -> None:
+        """Ends the sessions whose proof is worth nothing any more, for as long as there are some without a token."""
+        while proven := [connection for connection, session in self.open.items() if session.token is None]:
+            for connection in proven:
+                await self._check_proof(connection)
+            await asyncio.sleep(PROOF_SECONDS)
+
     async def _check_proof(self, connection: Connection) -> None:
         proof = connection.authentication
         try:
-            await self.service.verify(proof, proof["strategy"])
+            if proof is not None:
+                await self.service.verify(proof, proof["strategy"])
         except NotAuthenticated:
             self.app.emit("disconnect", connection)
+        except FeathersError as error:
+            log.warning("A session could not be checked: %s", error)
 
     def _users(self) -> Iterator[list[Any]]:
         entity = self.service.entity or ""

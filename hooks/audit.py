@@ -18,7 +18,12 @@ from hooks.tenancy import FIELD
 API = "achieveapex"
 """The API of a service that names no other with a class attribute ``api``."""
 
-_SECRET = re.compile(r"passw|secret|token|credential|(api|private).?key|(^|_)hash(_|$)", re.IGNORECASE)
+HIDDEN = "***"
+"""What stands for a secret: that it was there, and not what it was."""
+
+_SECRET = re.compile(
+    r"passw|secrets?(?![a-z])|tokens?(?![a-z])|credential|(api|private).?key|(^|_)hash(_|$)", re.IGNORECASE
+)
 
 
 @dataclass(slots=True)
@@ -50,15 +55,20 @@ async def remember_caller(context: Context, next: Callable[[], Awaitable[None]])
 async def audit(context: Context) -> None:
     """After create, patch (after ``stash_before``) and remove: the service ``audit`` gets an entry for each record.
 
-    It has to be in the transaction of the write. What a patch leaves as it was is not in its entry, and nothing ever
-    whose name is that of a secret.
+    It has to be in the transaction of the write. What a patch leaves as it was is not in its entry, and of what has the
+    name of a secret only that it was there. A record without an organization is one.
     """
     done = _caller() | {"created_at": now(), "service": context.path, "method": context.method}
     id, stashed = context.service.id, _stashed(context)
     entries = []
     for row in items(context.method, context.result):
         before, after = _changes(context.method, stashed.get(row[id]), row)
-        own = {FIELD: row[FIELD], "record_id": row[id], "before": _harmless(before), "after": _harmless(after)}
+        own = {
+            FIELD: row.get(FIELD, row[id]),
+            "record_id": row[id],
+            "before": _harmless(before),
+            "after": _harmless(after),
+        }
         entries.append(done | own)
     if entries:
         await context.app.service("audit").create(entries, {"query": {"$select": ["id"]}})
@@ -102,5 +112,5 @@ def _is_secret(name: str) -> bool:
 
 def _harmless(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _harmless(inner) for name, inner in value.items() if not _is_secret(str(name))}
+        return {name: HIDDEN if _is_secret(str(name)) else _harmless(inner) for name, inner in value.items()}
     return [_harmless(inner) for inner in value] if isinstance(value, list) else value

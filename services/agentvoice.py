@@ -238,7 +238,7 @@ class Lookup(AgentVoice):
 
 def same_organization(context: Context) -> None:
     """Before all methods, after ``authenticate``: ``x-organization-id`` is that of the key. Raises NotAuthenticated."""
-    named = (context.params.headers or {}).get("x-organization-id", "").lower()
+    named = (context.params.headers or {}).get("x-organization-id", "").strip().lower()
     if named != str(context.params.authentication["organization_uuid"]):
         raise NotAuthenticated("x-organization-id must be the organization of the API key")
 
@@ -286,7 +286,10 @@ def dialect_hooks(
     """The hooks of the dialect's services, which are for callers with a key alone. ``checks`` look at the data,
     ``query`` is the schema of a list's query.
     """
-    around = [ahead(disallow("server"), authenticate("api-key", entity=False), same_organization), limit_rate]
+    around = [
+        ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), same_organization),
+        limit_rate,
+    ]
     before = [name_contact, check_query(query), *checks, membership, tenancy_of_key]
     return {"around": {"all": around}, "before": {"all": before}, "after": after or {}}
 

@@ -119,7 +119,7 @@ def _change(factory: str, id: int, data: dict[str, Any]) -> None:
 
     async def change() -> None:
         await _organization(app, id)
-        await app.service("organizations").patch(id, data)
+        await app.service("organizations").patch(id, data, {"adapter": {"private": ()}})
 
     run(app, change)
 

@@ -8,8 +8,10 @@ from sqlalchemy import Table, select
 
 from apex import Apex, Context, SQLService, validate_query
 from apex.coerce import text
+from apex.common import stash_before
 from apex.errors import Forbidden
 from apex.tenant import confine
+from hooks.audit import audit
 from hooks.search_forms import normalise
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import FIELD, membership
@@ -82,14 +84,14 @@ def in_route(context: Context) -> None:
 
 def register(app: Apex) -> None:
     hooks = {
-        "around": {"all": KNOWN, "remove": [transaction]},
+        "around": {"all": KNOWN, "create": [transaction], "patch": [transaction], "remove": [transaction]},
         "before": {
             "all": [validate_query, membership, only_mine, soft_delete],
             "find": [named_alike],
             "create": [timestamps],
-            "patch": [timestamps],
+            "patch": [stash_before(), timestamps],
         },
-        "after": {"remove": [end_memberships("organization_id")]},
+        "after": {"create": [audit], "patch": [audit], "remove": [audit, end_memberships("organization_id")]},
     }
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)
     hooks = {"around": {"all": KNOWN}, "before": {"find": [validate_query, membership, in_route]}}

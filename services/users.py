@@ -7,9 +7,11 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from apex import Apex, Context, Schema, SQLService, validate_data
+from apex.common import stash_before
 from apex.hooks import Hook
 from apex.schema import Email, Text, fields, validate
 from apex.tenant import EVERYONE, reaching
+from hooks.audit import audit
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import ROLES
 from hooks.timestamps import timestamps
@@ -88,8 +90,17 @@ def register(app: Apex) -> None:
     before = {"all": [soft_delete], "create": checked, "patch": checked}
     after = {"remove": [end_memberships("user_id")]}
     app.use("users", Users(), hooks={"around": {"remove": [transaction]}, "before": before, "after": after})
+    written = ("create", "patch", "remove")
     app.use(
         "memberships",
         Memberships(),
-        hooks={"before": {"create": [validate_data(MembershipSchema, "Invalid membership data"), timestamps]}},
+        hooks={
+            "around": dict.fromkeys(written, transaction),
+            "before": {
+                "create": [validate_data(MembershipSchema, "Invalid membership data"), timestamps],
+                "patch": [stash_before()],
+                "remove": [stash_before()],
+            },
+            "after": dict.fromkeys(written, audit),
+        },
     )

@@ -137,7 +137,7 @@ async def test_a_caller_is_forgotten_after_a_failure() -> None:
 @pytest.mark.parametrize(
     "name", ["password", "Wifi Password", "accessToken", "client_secret", "api_key", "apiKey", "API key", "hash"]
 )
-async def test_what_has_the_name_of_a_secret_is_left_out(name: str) -> None:
+async def test_of_what_has_the_name_of_a_secret_there_is_no_more_than_the_name(name: str) -> None:
     app = app_of()
     notes = app.service("notes")
     await notes.create({**OURS, name: "canary", "fields": {name: "canary", "list": [{name: "canary", "a": 1}]}})
@@ -145,7 +145,14 @@ async def test_what_has_the_name_of_a_secret_is_left_out(name: str) -> None:
     await notes.remove(1)
     made = await entries(app)
     assert "canary" not in str(made)
-    assert made[0]["after"] == {**OURS, "id": 1, "fields": {"list": [{"a": 1}]}}
+    assert made[0]["after"] == {**OURS, "id": 1, name: "***", "fields": {name: "***", "list": [{name: "***", "a": 1}]}}
+    assert made[1]["after"] == {name: "***"}
+
+
+async def test_a_name_that_only_begins_like_a_secret_is_told() -> None:
+    app = app_of()
+    await app.service("notes").create({**OURS, "Secretary": "Jo", "tokenized": 1})
+    assert (await entries(app))[0]["after"].items() >= {"Secretary": "Jo", "tokenized": 1}.items()
 
 
 async def test_a_write_fails_where_it_cannot_be_audited() -> None:

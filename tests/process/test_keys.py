@@ -42,6 +42,11 @@ def test_a_key_is_made_listed_rotated_and_revoked(migrated_url: str) -> None:
         while (contacts(url, key).status_code, contacts(url, made["key"]).status_code) != (401, 401) and deadline:
             deadline -= 1
         assert contacts(url, rotated).status_code == 429  # There was more than one in the last minute.
+        token = run("token", "admin@example.com").strip()
+        page = httpx2.get(
+            f"{url}/audit?organization_id=456&service=organizations", headers={"authorization": f"Bearer {token}"}
+        ).json()
+        assert page["data"][0]["after"].items() >= {"rate_limit": 1, "rate_window": 60}.items()
 
 
 def test_a_key_for_who_is_not_there_is_refused_in_one_line(migrated_sqlite_url: str) -> None:

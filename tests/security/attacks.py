@@ -25,13 +25,14 @@ OPEN = ("authentication",)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A call; ``must_fail`` where there is no harmless answer to it."""
+    """A call; ``must_fail`` where there is no harmless answer to it, ``must_lack`` is what no answer may hold."""
 
     method: str
     id: Any = None
     data: Any = None
     query: Any = None
     must_fail: bool = False
+    must_lack: str = ""
 
 
 def attempts(stage: Stage, path: str, method: str) -> Iterator[Attempt]:
@@ -76,14 +77,28 @@ def _on_records(stage: Stage, bound: BoundService, method: str) -> Iterator[Atte
     for id in _ids_of(stage, bound):
         for query in ({}, {"organization_id": ATTACKER}, {"organization_id": VICTIM}, {"$or": [{"id": {"$gt": 0}}]}):
             yield Attempt(method, id=id, data=data, query=query, must_fail=True)
-    own = stage.rows[ATTACKER].get(getattr(getattr(bound.service, "table", None), "name", ""), {}).get("id")
-    if own is not None and method != "get":
+    mine = stage.rows[ATTACKER].get(getattr(getattr(bound.service, "table", None), "name", ""), {})
+    if mine and method in ("get", "patch"):
+        yield Attempt(method, id=mine[bound.service.id], data=data and {})
+    if mine and method == "patch":
+        for name, (target, key) in _pointers(bound):
+            theirs = {name: stage.rows[VICTIM][target][key]}
+            yield Attempt(method, id=mine[bound.service.id], data=theirs, must_fail=True)
+    if mine and method != "get":
         for many in ({"organization_id": VICTIM}, {}):
             yield Attempt(method, id=None, data=data, query=many, must_fail=True)
 
 
 def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attempt]:
     if (valid := body(stage, bound, method)) is not None:
+        yield Attempt(method, data=valid)
+        if "searchTerm" in valid:
+            yield Attempt(method, data=valid | {"searchTerm": MARK})
+        if "rows" in valid:
+            yield from _imports(stage, bound, valid)
+        if "custom_fields_by_name" in _fields(bound):
+            near = {MARK[:-1]: "x"}  # Were the victim's definitions read, its own would be suggested.
+            yield Attempt(method, data=valid | {"custom_fields_by_name": near})
         theirs = valid | {"organization_id": VICTIM}
         in_organization = "organization_id" in valid
         yield Attempt(method, data=theirs, must_fail=in_organization)
@@ -96,6 +111,20 @@ def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attem
         if "id" in valid:
             for id in _ids_of(stage, bound):
                 yield Attempt(method, data=valid | {"id": id}, must_fail=True)
+
+
+def _imports(stage: Stage, bound: BoundService, valid: Row) -> Iterator[Attempt]:
+    """Rows that the victim's records would be found by, and rows that refer to them."""
+    named = dict(_required(stage, bound, bound.service.schema()))
+    row = {name: value for name, value in named.items() if name != "organization_id"}
+    for key, columns in bound.service.upsert.items():
+        found = {name: stage.rows[VICTIM][bound.service.table.name][name] for name in columns}
+        yield Attempt(
+            "import", data=valid | {"rows": [row | found], "upsert": key, "dry_run": True}, must_lack='"updated":1'
+        )
+    for name, (target, column) in _pointers(bound):
+        pointing = row | {name: stage.rows[VICTIM][target][column]}
+        yield Attempt("import", data=valid | {"rows": [pointing], "dry_run": True}, must_lack='"created":1')
 
 
 def body(stage: Stage, bound: BoundService, method: str) -> Row | None:
@@ -223,10 +252,13 @@ async def attack(stage: Stage, path: str, method: str) -> int:
         async for way, status, text in answers(stage, path, attempt, turn):
             told = f"{attempt} of {path} over {way}: {status} {text[:300]}"
             assert status < 500, told
-            assert not attempt.must_fail or status in REFUSALS, told
+            foreign = is_dialect(stage.app.service(path)) and way.endswith(str(VICTIM))
+            assert not (attempt.must_fail or foreign) or status in REFUSALS, told
             shown = _victims_ids(stage, text)
             assert status in REFUSALS or not shown, f"{told} shows {shown}"
-            assert MARK not in text, told
+            given = MARK in json.dumps(attempt.data, default=str)
+            assert MARK not in text or given, told
+            assert not attempt.must_lack or attempt.must_lack not in text.replace(" ", ""), told
             tried += 1
     return tried
 

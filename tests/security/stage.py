@@ -167,6 +167,8 @@ def _cell(table: Table, column: Column[Any], organization: int) -> Any:
     kind = column.type
     if isinstance(kind, Timestamp):
         return datetime(2026, 1, 1, tzinfo=UTC)
+    if column.name in _FORMS:
+        return _FORMS[column.name][organization]
     if isinstance(kind, String):
         text = _mark(organization, f"{table.name} {column.name}")
         room = kind.length or 10_000
@@ -176,6 +178,12 @@ def _cell(table: Table, column: Column[Any], organization: int) -> Any:
             return value
     raise AssertionError(f"{table.name}.{column.name}: the stage knows no value of {kind!r}")
 
+
+_FORMS = {
+    "email": {VICTIM: f"{MARK}@example.com", ATTACKER: "attacker@example.com"},
+    "phone": {VICTIM: "7000000456", ATTACKER: "8000000457"},
+}
+"""Values of the columns whose texts have a form."""
 
 _CELLS: tuple[tuple[Any, Any], ...] = (
     (Boolean, False),

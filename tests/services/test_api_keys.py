@@ -165,6 +165,40 @@ async def test_a_socket_with_a_key_calls_and_hears_until_it_is_revoked(migrated_
             await peer.closed()
 
 
+async def test_a_socket_ends_within_a_second_when_its_key_is_revoked_in_another_process(migrated_url: str) -> None:
+    """Without Redis, which would tell at once."""
+    here, there = (
+        create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url})) for _ in range(2)
+    )
+    async with serving(here) as http, serving(there):
+        await load_demo(here)
+        made = await make_key(Crm(here, http))
+        async with connected(http, additional_headers={"x-api-key": made["key"]}) as peer:
+            await there.service("api-keys").remove(made["id"])
+            start = time.monotonic()
+            assert await peer.frame() == "41"
+            assert time.monotonic() - start < 2
+
+
+async def test_a_key_logs_in_and_tells_no_more_than_whose_it_is(crm: Crm) -> None:
+    login = {"strategy": "api-key", "key": KEY}
+    status, result = await crm.call("POST /authentication", login, None)
+    assert (status, set(result), result["user"]["id"]) == (201, {"authentication", "user"}, 789)
+    assert result["authentication"] == {"strategy": "api-key", "payload": {"sub": "789"}}
+    refused(await crm.call("POST /authentication", login | {"key": KEY[:-1] + "x"}, None), 401)
+    refused(await with_key(crm, KEY, "DELETE /authentication"), 400)
+
+
+async def test_a_socket_logs_in_with_a_key(migrated_sqlite_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_sqlite_url}))
+    async with serving(app) as http:
+        await load_demo(app)
+        async with connected(http) as peer:
+            error, result = await peer.call("create", "authentication", {"strategy": "api-key", "key": KEY}, {})
+            assert (error, result["user"]["id"]) == (None, 789)
+            assert (await peer.call("find", "contacts", {}))[1]["total"] == 2
+
+
 async def test_a_socket_with_a_wrong_key_is_refused(migrated_sqlite_url: str) -> None:
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_sqlite_url}))
     async with serving(app) as http:

@@ -244,7 +244,7 @@ async def test_no_secret_is_told(crm: Crm) -> None:
     stored = [row for row in await crm.rows(audit) if row["service"] == "contacts"]
     assert len(stored) == 2
     assert not any(secret in str(stored) for secret in ("canary", "$argon2", crm.token(789)))
-    assert stored[0]["after"]["custom_fields_by_name"] == {"Colour": "blue"}
+    assert stored[0]["after"]["custom_fields_by_name"] == {"API key": "***", "Colour": "blue"}
 
 
 async def test_another_api_is_named(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
