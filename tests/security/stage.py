@@ -182,6 +182,8 @@ def _cell(table: Table, column: Column[Any], organization: int) -> Any:
 _FORMS = {
     "email": {VICTIM: f"{MARK}@example.com", ATTACKER: "attacker@example.com"},
     "phone": {VICTIM: "7000000456", ATTACKER: "8000000457"},
+    "phone_country_code": dict.fromkeys((VICTIM, ATTACKER), "+1"),
+    "entity": dict.fromkeys((VICTIM, ATTACKER), "contacts"),
 }
 """Values of the columns whose texts have a form."""
 
