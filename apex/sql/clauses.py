@@ -47,7 +47,7 @@ from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.statements import binder
 
 TRIGRAM = 3
-"""SQLite's search index knows terms of three characters and more."""
+"""The search indexes know terms of three characters and more."""
 
 _WILD = re.compile(r"([\\%_])")
 
@@ -162,7 +162,7 @@ class Clauses:
 
     def _is_indexed(self, compare: Compare) -> bool:
         """By a search index: on PostgreSQL a function of form and pattern, on SQLite a table of trigrams."""
-        return "search_index" in self.table.info and (self.postgresql or len(compare.value) >= TRIGRAM)
+        return "search_index" in self.table.info and len(compare.value) >= TRIGRAM
 
     def _operand(self, compare: Compare) -> Any:
         value = compare.value if compare.field in self._binders else stored(compare.value)
