@@ -245,10 +245,10 @@ class Adapter(Service, ABC):
         for name, allowed in params.scope.items():
             values = scope_values(allowed)
             if name in row and row[name] not in values:
-                raise Forbidden(f"{name} is outside of what you may touch", errors={name: "belongs to somebody else"})
+                raise Forbidden(f"{name} is outside of what you may touch", errors={name: "Belongs to somebody else"})
             if name not in row and fill:
                 if len(values) != 1:
-                    raise BadRequest(f"{name} is required", errors={name: "is required"})
+                    raise BadRequest(f"{name} is required", errors={name: "Is required"})
                 row[name] = values[0]
         return row
 

@@ -66,7 +66,7 @@ class MemoryService(Adapter):
             if row.get(self.id) is None:
                 row[self.id] = next(id for id in self._ids if id not in self.store)
             if row[self.id] in self.store or row[self.id] in stored:
-                raise Conflict(f"A record with this {self.id} already exists", errors={self.id: "is taken"})
+                raise Conflict(f"A record with this {self.id} already exists", errors={self.id: "Is taken"})
             stored[row[self.id]] = self._filled(row)
         self.store.update(stored)
         return _out(list(stored.values()), fields)

@@ -190,7 +190,10 @@ class _Parser:
         self, name: str, operator: str, operand: Any, coerce: Coerce, parent: Mapping[str, Any]
     ) -> tuple[Predicate, Any]:
         if operator not in self.syntax.operators:
-            raise _unknown(f"Invalid query parameter {operator}", operator, self.syntax.operators, parent)
+            error = _unknown(f"Invalid query parameter {operator}", operator, self.syntax.operators, parent)
+            known = ", ".join(sorted(self.syntax.operators))
+            error.errors = {name: f"Has no operator {operator}: there are {known}"}
+            raise error
         self.count_condition()
         if operator in ("$in", "$nin"):
             listed = operand if isinstance(operand, list | tuple) else [operand]

@@ -17,13 +17,42 @@ from apex.errors import BadRequest
 from apex.query import suggestion
 
 __all__ = [
-    "Email", "Id", "Schema", "Text", "ValidationError", "fields", "load", "validate", "validate_data", "validate_query",
+    "Boolean", "Email", "Float", "Id", "Schema", "Text", "ValidationError", "fields", "load", "validate",
+    "validate_data", "validate_query",
 ]  # fmt: skip
 
 UNKNOWN = "Unknown field."
 
-fields.Field.default_error_messages |= {"required": "Is required", "null": "Must not be null"}
-fields.Integer.default_error_messages |= {"invalid": "Must be an integer", "too_large": "Must be an integer of 64 bits"}
+FINITE = "Must be a finite number"
+
+SENTENCES: Mapping[type[fields.Field[Any]], Mapping[str, str]] = {
+    fields.Field: {"required": "Is required", "null": "Must not be null", "validator_failed": "Is not allowed"},
+    fields.String: {"invalid": "Must be a string", "invalid_utf8": "Must be UTF-8"},
+    fields.Boolean: {"invalid": "Must be true or false"},
+    fields.Number: {"invalid": "Must be a number", "too_large": FINITE},
+    fields.Integer: {"invalid": "Must be an integer", "too_large": "Must be an integer of 64 bits"},
+    fields.Float: {"special": FINITE},
+    fields.Decimal: {"special": FINITE},
+    fields.DateTime: {"invalid": "Must be a date and time such as 2023-01-01T00:00:00.000Z"},
+    fields.Date: {"invalid": "Must be a date such as 2023-01-31"},
+    fields.UUID: {"invalid_uuid": "Must be a UUID"},
+    fields.List: {"invalid": "Must be a list"},
+    fields.Mapping: {"invalid": "Must be an object"},
+    fields.Nested: {"type": "Must be an object"},
+}
+"""What marshmallow's own fields say of values that they do not take, in the words of the others here."""
+
+for _field, _said in SENTENCES.items():
+    _field.default_error_messages = {**_field.default_error_messages, **_said}
+
+validate.OneOf.default_message = "Must be one of: {choices}"
+validate.Range.message_min = "Must be {min_op} {{min}}"
+validate.Range.message_max = "Must be {max_op} {{max}}"
+validate.Range.message_all = "Must be {min_op} {{min}} and {max_op} {{max}}"
+validate.Length.message_min = "Must have a length of at least {min}"
+validate.Length.message_max = "Must have a length of at most {max}"
+validate.Length.message_all = "Must have a length from {min} to {max}"
+validate.Length.message_equal = "Must have a length of {equal}"
 
 Sentence = tuple[str, str]
 
@@ -35,6 +64,7 @@ class Schema(marshmallow.Schema):
     """
 
     create_only: ClassVar[tuple[str, ...]] = ()
+    error_messages = {"type": "Must be an object"}
 
     class Meta:
         unknown = RAISE
@@ -84,6 +114,25 @@ class Id(fields.Integer):
     def __init__(self, **options: Any) -> None:
         known = validate.Range(1, 2**63 - 1, error="Must be the id of a record")
         super().__init__(strict=True, validate=known, **options)
+
+
+class Boolean(fields.Boolean):
+    """True or false, not a number or a word for it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise self.make_error("invalid", input=value)
+
+
+class Float(fields.Float):
+    """A finite number, not a string of digits."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if not isinstance(value, int | float):
+            raise self.make_error("invalid", input=value)
+        number: float = super()._deserialize(value, attr, data, **kwargs)
+        return number
 
 
 Schemas = type[Schema] | Mapping[str, type[Schema]]
@@ -138,7 +187,10 @@ def _loaders(schemas: Schemas) -> dict[str, Schema]:
 
 
 def _variant(schema: type[Schema], method: str) -> Schema:
-    return schema(partial=True, exclude=schema.create_only) if method == "patch" else schema()
+    """For a patch each field may be left out, but none inside of one: what is given replaces what was there."""
+    if method != "patch":
+        return schema()
+    return schema(partial=tuple(schema().fields), exclude=schema.create_only)
 
 
 def _sentences(schema: marshmallow.Schema | None, messages: Any, path: str = "") -> Iterator[Sentence]:

@@ -110,7 +110,7 @@ def test_sort_and_select_keep_their_order() -> None:
         ({"$select": ["ages"]}, "ages", "age"),
         ({"$or": [{"nam": 1}]}, "nam", "name"),
         ({"$limti": 1}, "$limti", "$limit"),
-        ({"age": {"$gte_": 1}}, "$gte_", "$gte"),
+        ({"age": {"$gte_": 1}}, "age", "$gte"),
         ({"$or": [{"$orr": 1}]}, "$orr", "$or"),
     ],
 )
@@ -118,6 +118,12 @@ def test_an_unknown_name_gets_a_suggestion(query: dict[str, Any], field: str, ne
     with pytest.raises(BadRequest, match=re.escape(f"Did you mean '{near}'?")) as raised:
         SYNTAX.parse(query)
     assert list(raised.value.errors) == [field]
+
+
+def test_an_unknown_operator_names_those_there_are() -> None:
+    with pytest.raises(BadRequest, match=r"^Invalid query parameter \$foo$") as raised:
+        Syntax(FIELDS).parse({"age": {"$foo": 1}})
+    assert raised.value.errors == {"age": "Has no operator $foo: there are $gt, $gte, $in, $lt, $lte, $ne, $nin"}
 
 
 def test_a_name_like_no_other_gets_none() -> None:

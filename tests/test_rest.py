@@ -168,7 +168,8 @@ async def test_an_unknown_operator_is_named_with_its_data(client: AsyncClient) -
     response = await client.get("/messages?text[$regex]=1")
     assert response.text == (
         '{"name":"BadRequest","message":"Invalid query parameter $regex","code":400,"className":"bad-request",'
-        '"data":{"$regex":"1"}}'
+        '"data":{"$regex":"1"},'
+        '"errors":{"text":"Has no operator $regex: there are $gt, $gte, $in, $lt, $lte, $ne, $nin"}}'
     )
 
 

@@ -10,7 +10,7 @@ from apex import Apex, Context, MemoryService, Params, Schema, Service, rest, va
 from apex.coerce import integer, text
 from apex.errors import BadRequest
 from apex.query import Query
-from apex.schema import Email, Text, ValidationError, fields, load, validate
+from apex.schema import Boolean, Email, Float, Text, ValidationError, fields, load, validate
 from tests.serving import calling
 
 
@@ -31,6 +31,11 @@ class Person(Schema):
     home = fields.Nested(Address)
     others = fields.List(fields.Nested(Address))
     extra = fields.Dict(keys=fields.String(), values=fields.Integer())
+    active = Boolean()
+    height = Float(validate=validate.Range(0, 3))
+    nick = fields.String(validate=validate.Length(2, 5))
+    born = fields.Date()
+    seen = fields.DateTime()
 
 
 class Echo(Service):
@@ -88,7 +93,7 @@ async def test_everything_that_is_wrong_is_said_at_once() -> None:
         "age": "Must be an integer",
         "nmae": "Unknown field. Did you mean 'name'?",
         "email": "Invalid email format",
-        "role": "Must be one of: member, admin.",
+        "role": "Must be one of: member, admin",
     }
 
 
@@ -98,7 +103,7 @@ async def test_everything_that_is_wrong_is_said_at_once() -> None:
         ({"home": {"steret": "x", "street": "x"}}, "home.steret", "Unknown field. Did you mean 'street'?"),
         ({"home": {}}, "home.street", "Is required"),
         ({"home": {"street": "x", "value": "x"}}, "home.value", "Must be an integer"),
-        ({"home": 1}, "home", "Invalid input type."),
+        ({"home": 1}, "home", "Must be an object"),
         ({"others": [{"street": "x"}, {"street": ""}]}, "others.1.street", "Must not be empty"),
         ({"others": [{"street": "x", "steret": "x"}]}, "others.0.steret", "Unknown field. Did you mean 'street'?"),
         ({"extra": {"a": "x"}}, "extra.a", "Must be an integer"),
@@ -106,6 +111,39 @@ async def test_everything_that_is_wrong_is_said_at_once() -> None:
 )
 async def test_what_is_wrong_inside_is_named_by_its_path(data: Any, path: str, sentence: str) -> None:
     assert await errors_of({"name": "Ann", **data}) == {path: sentence}
+
+
+async def test_what_is_inside_is_whole_in_a_patch_too() -> None:
+    assert await people().patch(1, {"home": {"street": "x"}}) == {"home": {"street": "x"}}
+    assert await errors_of({"home": {}}, "patch") == {"home.street": "Is required"}
+    assert await errors_of({"others": [{"value": 1}]}, "patch") == {"others.0.street": "Is required"}
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "sentence"),
+    [
+        ("active", [0, 1, 1.0, "true", [], None], "Must be true or false"),
+        ("height", ["1.5", True, []], "Must be a number"),
+        ("height", [float("inf")], "Must be a finite number"),
+        ("height", [-1, 3.5], "Must be greater than or equal to 0 and less than or equal to 3"),
+        ("nick", [5, {}], "Must be a string"),
+        ("nick", ["a", "abcdef"], "Must have a length from 2 to 5"),
+        ("born", ["x", 5], "Must be a date such as 2023-01-31"),
+        ("seen", ["x", 5], "Must be a date and time such as 2023-01-01T00:00:00.000Z"),
+        ("others", [{}, "x"], "Must be a list"),
+        ("extra", [[], 5], "Must be an object"),
+    ],
+)
+async def test_a_value_of_another_type_is_told_what_it_must_be(field: str, values: list[Any], sentence: str) -> None:
+    for value in values:
+        expected = "Must not be null" if value is None else sentence
+        assert await errors_of({field: value}, "patch") == {field: expected}
+
+
+async def test_what_is_true_or_a_number_stays_so() -> None:
+    data = {"active": False, "height": 1, "born": "2023-01-31"}
+    patched = await people().patch(1, data)
+    assert (patched["active"], patched["height"], str(patched["born"])) == (False, 1.0, "2023-01-31")
 
 
 async def test_a_field_may_be_called_value() -> None:
@@ -121,7 +159,7 @@ async def test_each_record_of_a_list_is_checked() -> None:
     assert [row["name"] for row in await people().create([{"name": "Ann"}, {"name": "Bo"}])] == ["Ann", "Bo"]
     assert await errors_of([{"name": "Ann"}, {"name": ""}, 1]) == {
         "1.name": "Must not be empty",
-        "2": "Invalid input type.",
+        "2": "Must be an object",
     }
 
 

@@ -51,6 +51,15 @@ PEOPLE = Table(
     UniqueConstraint("email", name="one_email"),
 )
 KEYS = Table("keys", METADATA, Column("id", Uuid, primary_key=True, default=uuid4), Column("name", Text))
+BADGES = Table(
+    "badges",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("team", Integer),
+    Column("number", Integer),
+    UniqueConstraint("team", "number"),
+    info={"tenant": "team"},
+)
 CODES = Table("codes", METADATA, Column("code", String(5), primary_key=True), Column("name", Text))
 
 
@@ -58,6 +67,7 @@ CODES = Table("codes", METADATA, Column("code", String(5), primary_key=True), Co
 async def running(url: str) -> AsyncIterator[Apex]:
     app = Apex().configure(database(url))
     app.use("teams", SQLService(TEAMS, multi=True))
+    app.use("badges", SQLService(BADGES))
     app.use("people", SQLService(PEOPLE, multi=True, operators=["$like"]))
     app.use("keys", SQLService(KEYS, multi=True)).use("codes", SQLService(CODES, id="code", multi=True))
     await app.setup()
@@ -155,7 +165,15 @@ async def test_what_is_taken_is_a_conflict_that_names_the_fields(empty_url: str)
         ):
             with pytest.raises(Conflict, match=", ".join(fields)) as raised:
                 await people.create(data)
-            assert raised.value.errors == dict.fromkeys(fields, "is taken")
+            assert raised.value.errors == dict.fromkeys(fields, "Is taken")
+
+
+async def test_what_is_taken_does_not_name_whom_the_row_belongs_to(empty_url: str) -> None:
+    async with running(empty_url) as app:
+        await app.service("badges").create({"team": 1, "number": 5})
+        with pytest.raises(Conflict, match="A record with this number already exists") as raised:
+            await app.service("badges").create({"team": 1, "number": 5})
+        assert raised.value.errors == {"number": "Is taken"}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class SQLService(Adapter):
     """A service over a SQLAlchemy table, on the app's database.
 
     Columns that the database computes can be searched by the service itself and are never shown.
+    ``table.info["tenant"]`` names the column with whom a row belongs to; errors of keys that hold it leave it out.
     ``paths`` gives JSON fields the table with the values of their keys; ``apex.sql.paths`` says what it looks like.
     """
 

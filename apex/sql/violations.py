@@ -13,11 +13,14 @@ from apex.sql.columns import coercers
 
 
 def explained(violation: Violation, table: Table) -> FeathersError:
-    """The broken rule as an error that names the fields, never the driver's text."""
-    columns = violation.columns or _constrained(violation.constraint, table)
+    """The broken rule as an error that names the fields, never the driver's text; whom the row belongs to, only where
+    there is nothing else to name.
+    """
+    broken = violation.columns or _constrained(violation.constraint, table)
+    columns = tuple(name for name in broken if name != table.info.get("tenant")) or broken
     named = ", ".join(columns)
     if violation.kind == "unique":
-        return Conflict(f"A record with this {named or 'value'} already exists", errors=_each(columns, "is taken"))
+        return Conflict(f"A record with this {named or 'value'} already exists", errors=_each(columns, "Is taken"))
     sentences = {
         "foreign key": "refers to a record that does not exist, or is still referred to",
         "not null": "is required",
@@ -25,7 +28,7 @@ def explained(violation: Violation, table: Table) -> FeathersError:
         "data": "has a value that does not fit",
     }
     sentence = sentences[violation.kind]
-    return BadRequest(f"{named or 'A field'} {sentence}", errors=_each(columns, sentence))
+    return BadRequest(f"{named or 'A field'} {sentence}", errors=_each(columns, sentence[0].upper() + sentence[1:]))
 
 
 def _constrained(constraint: str | None, table: Table) -> tuple[str, ...]:

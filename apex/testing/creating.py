@@ -48,7 +48,7 @@ class Creating(Contract):
             await service.create({self.key: 77, "name": "Bill"})
             with raises(Conflict, self.key) as raised:
                 await service.create([{self.key: 78, "name": "Dave"}, {self.key: 77, "name": "Eve"}])
-            assert raised.error.errors == {self.key: "is taken"}
+            assert raised.error.errors == {self.key: "Is taken"}
             assert names(await service.find()) == ["Bill"]
 
     async def test_create_many_needs_multi(self) -> None:

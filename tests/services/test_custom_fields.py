@@ -49,7 +49,7 @@ async def values(crm: Crm) -> list[tuple[Any, ...]]:
         ({"type": "text", "options": ["a"]}, "options", "Are for fields of type select alone"),
         ({"type": "select", "options": ["a", " a"]}, "options", "Must differ from each other"),
         ({"type": "text", "name": "$set"}, "name", "Must not begin with $"),
-        ({"type": "money"}, "type", "Must be one of: text, number, boolean, date, select."),
+        ({"type": "money"}, "type", "Must be one of: text, number, boolean, date, select"),
     ],
 )
 async def test_a_definition_that_does_not_hold(crm: Crm, definition: dict[str, Any], field: str, sentence: str) -> None:
