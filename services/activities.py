@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Date, ForeignKey, Integer, String
+from sqlalchemy import Boolean as TrueOrFalse
+from sqlalchemy import Column, Date, ForeignKey, Integer, String
 
 from apex import Apex, Schema
-from apex.schema import Id, Text, fields, validate
+from apex.schema import Boolean, Float, Id, Text, fields, validate
 from apex.sql import Json
 from apex.types import Row
 from services.tables import Identifier, partial_index, tenant_table, within
@@ -30,7 +31,7 @@ activities = tenant_table(
     Column("contact_id", Identifier),
     Column("company_id", Identifier),
     Column("activity_type", String(40), nullable=False),
-    Column("done", Boolean, nullable=False, default=False),
+    Column("done", TrueOrFalse, nullable=False, default=False),
     within("deal_id", "deals"),
     within("contact_id", "contacts"),
     within("company_id", "companies"),
@@ -44,8 +45,8 @@ TIME = validate.Regexp(r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\Z", error="Mus
 
 
 class PlaceSchema(Schema):
-    lat = fields.Float(required=True, validate=validate.Range(-90, 90))
-    lng = fields.Float(required=True, validate=validate.Range(-180, 180))
+    lat = Float(required=True, validate=validate.Range(-90, 90))
+    lng = Float(required=True, validate=validate.Range(-180, 180))
     address = Text(max=500, allow_none=True)
 
 
@@ -65,7 +66,7 @@ class ActivitySchema(TenantSchema):
     contact_id = Id(allow_none=True)
     company_id = Id(allow_none=True)
     activity_type = fields.String(required=True, validate=KIND)
-    done = fields.Boolean(truthy={True}, falsy={False})
+    done = Boolean()
 
 
 def person(row: Row) -> Any:

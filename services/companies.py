@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import Column, Computed, String
@@ -37,10 +38,17 @@ partial_index("ix_companies_name", companies.c.organization_id, companies.c.name
 company_values = values_table("company_values")
 
 
+WEBSITE = validate.Regexp(
+    r"(https?://[\w.-]+|[\w-]+(\.[\w-]+)+)(:[0-9]{1,5})?([/?#]\S*)?\Z",
+    re.IGNORECASE,
+    error="Must be a domain or an http(s) URL such as https://example.com",
+)
+
+
 class CompanySchema(TenantSchema):
     name = Text(required=True, max=200)
     description = Text(max=5000, allow_none=True)
-    website = Text(max=2048, allow_none=True)
+    website = Text(max=2048, allow_none=True, validate=WEBSITE)
     industry = Text(max=200, allow_none=True)
     size = Text(max=100, allow_none=True)
     custom_fields_by_name = CustomValues()

@@ -26,7 +26,7 @@ ALIASES = {
     "phone": ("phoneNumber",),
     "company": ("companyName", "organization"),
 }
-"""What other systems call the fields. The field's own name wins, then the order here."""
+"""What other systems call the fields. The field's own name wins, then the order here, but for what is empty."""
 
 
 class DataSchema(PersonSchema):
@@ -34,14 +34,16 @@ class DataSchema(PersonSchema):
 
     @pre_load
     def named(self, data: Any, **_: Any) -> Any:
-        """The fields under their own names. What is empty is null; a first name that is, was not sent."""
+        """The fields under their own names. What is empty is null, where no other name of the field has more to say; a
+        first name that is, was not sent.
+        """
         if not isinstance(data, Mapping):
             return data
         named = {name: None if value == "" else value for name, value in data.items()}
         for field, aliases in ALIASES.items():
-            for alias in aliases:
-                if alias in named:
-                    named.setdefault(field, named.pop(alias))
+            given = [named.pop(name) for name in (field, *aliases) if name in named]
+            if given:
+                named[field] = next((value for value in given if value is not None), None)
         if named.get("first_name", "") is None:
             del named["first_name"]
         return named

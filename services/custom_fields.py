@@ -18,10 +18,10 @@ from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row
 from hooks.ownership import organization_of
-from hooks.rows import rows
+from hooks.rows import change_rows, rows
 from hooks.tenancy import FIELD as ORGANIZATION
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
-from services.tenant import TenantSchema, TenantService, serve
+from services.tenant import HookMap, TenantSchema, TenantService, serve
 
 FIELD = "custom_fields_by_name"
 NO_OPTIONS = "Are for fields of type select alone"
@@ -147,7 +147,17 @@ async def _defined(context: Context, organization: int) -> dict[str, Row]:
     return {definition["name"]: definition for definition in found}
 
 
-CUSTOM_FIELDS = {"before": {"find": [type_query]}}
+def drop_nulls(context: Context) -> None:
+    """Before create: null takes a value away, and there is none yet."""
+
+    def dropped(row: Row) -> Row:
+        values = row.get(FIELD) or {}
+        return row | {FIELD: {name: value for name, value in values.items() if value is not None}}
+
+    change_rows(context, dropped)
+
+
+CUSTOM_FIELDS: HookMap = {"before": {"find": [type_query], "create": [drop_nulls]}}
 """The hooks of a service whose records have custom fields, beside ``check_values`` on write."""
 
 

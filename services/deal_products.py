@@ -8,11 +8,13 @@ from typing import Any
 
 from sqlalchemy import Column, String
 
-from apex import Apex, Context, Params
+from apex import Apex, Context
 from apex.common import now
 from apex.errors import BadRequest
+from apex.items import items
 from apex.schema import Id, Text, fields, validate
 from apex.types import Row
+from hooks.children import change_parent
 from services.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import HookMap, TenantSchema, TenantService, serve
@@ -103,18 +105,25 @@ def _wrong(errors: dict[str, str]) -> BadRequest:
 
 async def hold_deal(context: Context) -> None:
     """Before create, patch and remove: who changes the products of the same deal waits until this one is stored."""
-    deal_id = (context.params.before or context.data)["deal_id"]
-    await context.app.service("deals").service.patch(deal_id, {"updated_at": now()}, Params())
+    for deal_id in _deals(context, context.params.before or context.data):
+        await change_parent(context, "deals", "deal_id", deal_id, {"updated_at": now()})
 
 
 async def follow_sum(context: Context) -> None:
     """After create, patch and remove: the deal's amount is the sum of its products, while it has any."""
-    deal_id = context.result["deal_id"]
-    query = {"deal_id": deal_id, "$select": ["total_amount_without_tax"]}
-    rest = await context.service.find({"query": query, "paginate": False})
-    if rest:
-        amount = sum(row["total_amount_without_tax"] for row in rest)
-        await context.app.service("deals").patch(deal_id, {"amount": amount})
+    for deal_id in _deals(context, context.result):
+        query = {"deal_id": deal_id, "$select": ["total_amount_without_tax"]}
+        rest = await context.service.find({"query": query, "paginate": False})
+        if rest:
+            amount = sum(row["total_amount_without_tax"] for row in rest)
+            if amount > LARGEST:
+                raise _wrong(dict.fromkeys(("quantity", "price"), f"Makes a deal of more than {LARGEST}"))
+            await context.app.service("deals").patch(deal_id, {"amount": amount})
+
+
+def _deals(context: Context, lines: Any) -> list[int]:
+    """The deals of the lines, each once."""
+    return sorted({line["deal_id"] for line in items(context.method, lines)})
 
 
 def register(app: Apex) -> None:

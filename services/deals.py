@@ -11,6 +11,7 @@ from apex.common import now
 from apex.errors import BadRequest
 from apex.schema import Id, Text, fields, validate
 from apex.sql import Timestamp
+from hooks.children import remove_children
 from hooks.rows import change_rows, rows
 from services.money import Amount, Money
 from services.tables import Identifier, tenant_table, within
@@ -79,10 +80,11 @@ class Deals(TenantService):
 
 
 def stamp_status(context: Context) -> None:
-    """Before create and patch: a deal that is won or lost says since when."""
+    """Before create and patch: a deal that is won or lost says since when, which a patch to the same does not move."""
+    known = (context.params.before or {}).get("status")
 
     def stamped(row: dict[str, Any]) -> dict[str, Any]:
-        if "status" not in row:
+        if row.get("status") in (None, known):
             return row
         return row | {f"{status}_date": now() if row["status"] == status else None for status in ("won", "lost")}
 
@@ -114,5 +116,5 @@ def _wrong(**errors: str) -> BadRequest:
 
 
 def register(app: Apex) -> None:
-    hooks = {"before": {"patch": [keep_sum]}}
+    hooks = {"before": {"patch": [keep_sum], "remove": [remove_children("deal-products", "deal_id")]}}
     serve(app, "deals", Deals, on_write=[place_in_pipeline, stamp_status], hooks=hooks)

@@ -48,7 +48,8 @@ def _user(id: int, email: str, first: str, last: str, password: str) -> Row:
 
 def _company(id: int, organization: int, owner: int, name: str) -> Row:
     owned = {"created_by_user_id": owner, "owned_by_user_id": owner}
-    return {"id": id, "name": name, "organization_id": organization, **owned, **_times()}
+    names = {"name": name, "name_form": normalise(name)}
+    return {"id": id, **names, "organization_id": organization, **owned, **_times()}
 
 
 def _custom_field(id: int, name: str, kind: str, **more: Any) -> Row:

@@ -76,10 +76,19 @@ def in_route(context: Context) -> None:
     Forbidden where the caller is no member.
     """
     organization = context.app.service("organizations").typed_id(context.params.route[FIELD])
-    if context.params.provider and organization not in context.params.memberships:
-        raise Forbidden(f"You are not a member of organization {organization}")
+    _require_member(context, organization)
     context.params.scope[FIELD] = organization
     confine([organization])
+
+
+def forbid_others(context: Context) -> None:
+    """Before get: raises Forbidden where the caller is no member, whether there is such an organization or not."""
+    _require_member(context, context.id)
+
+
+def _require_member(context: Context, organization: Any) -> None:
+    if context.params.provider and organization not in context.params.memberships:
+        raise Forbidden(f"You are not a member of organization {organization}")
 
 
 def register(app: Apex) -> None:
@@ -88,6 +97,7 @@ def register(app: Apex) -> None:
         "before": {
             "all": [validate_query, membership, only_mine, soft_delete],
             "find": [named_alike],
+            "get": [forbid_others],
             "create": [timestamps],
             "patch": [stash_before(), timestamps],
         },

@@ -6,6 +6,7 @@ from sqlalchemy import Column, Integer, String, UniqueConstraint
 
 from apex import Apex
 from apex.schema import Id, Text, fields, validate
+from hooks.children import remove_children
 from services.tables import Identifier, tenant_table, within
 from services.tenant import Join, TenantSchema, TenantService, serve
 
@@ -51,5 +52,6 @@ class PipelineStages(TenantService):
 
 
 def register(app: Apex) -> None:
-    serve(app, "pipelines", Pipelines)
+    stages = remove_children("pipeline-stages", "pipeline_id")
+    serve(app, "pipelines", Pipelines, hooks={"before": {"remove": [stages]}})
     serve(app, "pipeline-stages", PipelineStages)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Integer, String
+from sqlalchemy import Boolean as TrueOrFalse
+from sqlalchemy import Column, Integer, String
 
-from apex import Apex
-from apex.schema import Id, Text, fields, validate
+from apex import Apex, Context
+from apex.errors import BadRequest
+from apex.schema import Boolean, Id, Text, fields, validate
 from apex.sql import Fixed
 from services.money import Amount
 from services.tables import Identifier, partial_index, tenant_table, within
@@ -21,7 +23,7 @@ products = tenant_table(
     Column("parent_id", Identifier),
     Column("sku", String(100)),
     Column("stock_quantity", Integer),
-    Column("is_variant", Boolean, nullable=False, default=False),
+    Column("is_variant", TrueOrFalse, nullable=False, default=False),
     Column("product_category_id", Identifier),
     within("parent_id", "products"),
 )
@@ -37,7 +39,7 @@ class ProductSchema(TenantSchema):
     parent_id = Id(allow_none=True)
     sku = Text(max=100, allow_none=True)
     stock_quantity = fields.Integer(strict=True, allow_none=True, validate=validate.Range(0, 2**31 - 1))
-    is_variant = fields.Boolean(truthy={True}, falsy={False})
+    is_variant = Boolean()
     product_category_id = Id(allow_none=True)
 
 
@@ -45,5 +47,11 @@ class Products(TenantService):
     table, schema, noun = products, ProductSchema, "product"
 
 
+def check_parent(context: Context) -> None:
+    """Before patch: raises BadRequest for a product that would be its own parent."""
+    if context.data.get("parent_id") == context.id:
+        raise BadRequest("Invalid product data", errors={"parent_id": "Must be another product"})
+
+
 def register(app: Apex) -> None:
-    serve(app, "products", Products)
+    serve(app, "products", Products, hooks={"before": {"patch": [check_parent]}})

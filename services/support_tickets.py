@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Column, ForeignKey, String, UniqueConstraint
 
-from apex import Apex, Context, Params
+from apex import Apex, Context
 from apex.common import now
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
+from hooks.children import change_parent, remove_children
 from services.counters import next_value
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import HookMap, TenantSchema, TenantService, serve
@@ -110,15 +111,16 @@ async def _contact(context: Context) -> dict[str, Any]:
 async def note_message(context: Context) -> None:
     """After create: the ticket knows when it was last written to."""
     message = context.result
-    tickets = context.app.service("support-tickets")
+    key = "support_ticket_id"
     moments = dict.fromkeys(("last_message_at", "updated_at"), message["created_at"])
     # Past the hooks, which refuse what only the server sets; whoever follows the ticket hears of it all the same.
-    ticket = await tickets.service.patch(message["support_ticket_id"], moments, Params())
-    tickets.emit("patched", ticket)
+    ticket = await change_parent(context, "support-tickets", key, message[key], moments)
+    context.app.service("support-tickets").emit("patched", ticket)
 
 
 def register(app: Apex) -> None:
-    hooks: HookMap = {"before": {"create": [number]}}
+    messages = remove_children("support-ticket-messages", "support_ticket_id")
+    hooks: HookMap = {"before": {"create": [number], "remove": [messages]}}
     serve(app, "support-tickets", SupportTickets, on_write=[name_contact], hooks=hooks)
     hooks = {"after": {"create": [note_message]}}
     serve(app, "support-ticket-messages", SupportTicketMessages, hooks=hooks)

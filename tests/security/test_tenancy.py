@@ -213,7 +213,7 @@ async def test_by_search(shared: Crm) -> None:
 
 
 async def test_by_the_organization_itself(shared: Crm) -> None:
-    refused(await shared.call("GET /organizations/456", user=MALLORY), 404)
+    refused(await shared.call("GET /organizations/456", user=MALLORY), 403)
     _, page = await shared.call("GET /organizations?$or[0][id]=456&$or[1][id][$gt]=0", user=MALLORY)
     assert [organization["id"] for organization in page["data"]] == [OWN]
 

@@ -44,6 +44,12 @@ async def test_a_contact_is_made_and_then_changed(crm: Crm) -> None:
         ({"companyName": "Acme", "organization": "Other"}, {"company": "Acme"}),
         ({"organization": "Other"}, {"company": "Other", "first_name": "Unknown"}),
         ({"first_name": None, "last_name": "", "email": ""}, {"first_name": "Unknown", "last_name": None}),
+        ({"first_name": "", "firstName": None, "name": "Ann"}, {"first_name": "Ann"}),
+        (
+            {"last_name": None, "lastName": "Lee", "companyName": "", "organization": "Acme"},
+            {"last_name": "Lee", "company": "Acme"},
+        ),
+        ({"email": "", "emailAddress": ""}, {"email": None}),
     ],
 )
 async def test_other_systems_call_the_fields_otherwise(crm: Crm, sent: Any, stored: dict[str, Any]) -> None:

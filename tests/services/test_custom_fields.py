@@ -263,3 +263,8 @@ async def test_a_list_asks_for_eight_custom_fields_at_most(shared: Crm) -> None:
     query = "&".join(f"{FIELD}.F{number}=x" for number in range(9))
     error = refused(await shared.call(f"{LIST}&{query}"), 400)
     assert error["message"] == "The query asks for more than 8 keys of JSON fields"
+
+
+async def test_null_is_no_value_of_a_new_record(crm: Crm) -> None:
+    contact = await crm.create(**{FIELD: {"Industry": "Farming", "Nope": None}})
+    assert contact[FIELD] == {"Industry": "Farming"}

@@ -64,6 +64,65 @@ async def test_a_deal_is_won_or_lost_since_a_moment(crm: Crm) -> None:
     )
 
 
+async def test_a_deal_that_is_won_again_was_won_before(crm: Crm) -> None:
+    deal = await make_deal(crm, status="won")
+    _, changed = await crm.call(f"PATCH /deals/{deal['id']}", {"status": "won", "name": "Bigger"})
+    assert (changed["name"], changed["won_date"]) == ("Bigger", deal["won_date"])
+
+
+async def test_a_removed_pipeline_takes_its_stages_along(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    stage = f"/pipeline-stages/{deal['pipeline_stage_id']}"
+    await crm.call(f"DELETE /pipelines/{deal['pipeline_id']}")
+    refused(await crm.call(f"GET {stage}"), 404)
+    lost = OURS | {"name": "Lost", "pipeline_stage_id": deal["pipeline_stage_id"]}
+    refused(await crm.call("POST /deals", lost), 400, "pipeline_stage_id")
+    assert (await crm.call(f"PATCH /deals/{deal['id']}", {"status": "lost"}))[0] == 200
+
+
+async def test_a_removed_deal_takes_its_products_along(crm: Crm) -> None:
+    deal, other = await make_deal(crm), await make_deal(crm)
+    for one in (deal, deal, other):
+        await make(crm, "deal-products", deal_id=one["id"], name="Seat", price="5.00")
+    events = heard(crm, "deal-products", "deals")
+    assert (await crm.call(f"DELETE /deals/{deal['id']}"))[1]["amount"] == "10.00"
+    _, page = await crm.call("GET /deal-products?organization_id=456")
+    assert [line["deal_id"] for line in page["data"]] == [other["id"]]
+    assert events == ["deal-products removed", "deal-products removed", "deals removed"]
+    assert await removed(crm) == {("deal-products", 1), ("deal-products", 2), ("deals", deal["id"])}
+
+
+async def test_a_removed_ticket_takes_its_messages_along(crm: Crm) -> None:
+    ticket = await make(crm, "support-tickets", subject="Login")
+    await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="Hello")
+    await crm.call(f"DELETE /support-tickets/{ticket['id']}")
+    assert (await crm.call("GET /support-ticket-messages?organization_id=456"))[1]["total"] == 0
+    assert await removed(crm) == {("support-ticket-messages", 1), ("support-tickets", ticket["id"])}
+
+
+async def test_a_deal_gets_no_product_once_it_is_removed(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    line = OURS | {"deal_id": deal["id"], "name": "Seat", "price": "5.00"}
+    added, _ = await asyncio.gather(crm.call("POST /deal-products", line), crm.call(f"DELETE /deals/{deal['id']}"))
+    assert added[0] == 201 or refused(added, 400, "deal_id")
+    assert (await crm.call("GET /deal-products?organization_id=456"))[1]["total"] == 0
+
+
+def heard(crm: Crm, *paths: str) -> list[str]:
+    """What the services will tell of records that change."""
+    events: list[str] = []
+    for path in paths:
+        for event in ("patched", "removed"):
+            crm.app.service(path).on(event, lambda row, context, event=event: events.append(f"{context.path} {event}"))
+    return events
+
+
+async def removed(crm: Crm) -> set[tuple[str, int]]:
+    """The records whose removal is in the audit."""
+    _, page = await crm.call("GET /audit?organization_id=456&method=remove")
+    return {(entry["service"], entry["record_id"]) for entry in page["data"]}
+
+
 async def test_a_stage_is_one_of_the_deals_pipeline(crm: Crm) -> None:
     deal, other = await make_deal(crm), await make(crm, "pipelines", name="Other")
     for wrong in (
@@ -91,6 +150,14 @@ async def test_totals_are_the_servers(crm: Crm) -> None:
     refused(await crm.call(f"PATCH /deals/{deal['id']}", {"amount": "1.00"}), 400, "amount")
 
 
+async def test_a_sum_that_is_too_large_is_told_of_the_product(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    line = OURS | {"deal_id": deal["id"], "name": "Gold", "price": "999999999999.99"}
+    await make(crm, "deal-products", **line)
+    error = refused(await crm.call("POST /deal-products", line), 400)
+    assert (error["message"], set(error["errors"])) == ("Invalid deal product data", {"quantity", "price"})
+
+
 async def test_products_that_come_at_once_all_count(crm: Crm) -> None:
     deal = await make_deal(crm)
     await asyncio.gather(*(make(crm, "deal-products", deal_id=deal["id"], name="x", price="1.10") for _ in range(8)))
@@ -116,9 +183,26 @@ def test_a_total_is_in_cents_and_never_below_nothing(
 async def test_a_sku_is_taken_once_in_an_organization(crm: Crm) -> None:
     product = await make(crm, "products", name="Seat", sku="S-1", price=999.99)
     assert product["price"] == 999.99
-    refused(await crm.call("POST /products", OURS | {"name": "Other", "sku": "S-1"}), 409, "sku")
+    taken = refused(await crm.call("POST /products", OURS | {"name": "Other", "sku": "S-1"}), 409)
+    assert (taken["message"], taken["errors"]) == ("A record with this sku already exists", {"sku": "Is taken"})
     await crm.call(f"DELETE /products/{product['id']}")
     await make(crm, "products", name="Again", sku="S-1")
+
+
+async def test_a_product_is_a_variant_of_another_one(crm: Crm) -> None:
+    product, parent = await make(crm, "products", name="Seat"), await make(crm, "products", name="Seats")
+    path = f"PATCH /products/{product['id']}"
+    refused(await crm.call(path, {"parent_id": product["id"]}), 400, "parent_id")
+    assert (await crm.call(path, {"parent_id": parent["id"]}))[1]["parent_id"] == parent["id"]
+
+
+async def test_a_place_is_whole(crm: Crm) -> None:
+    activity = await make(crm, "activities", subject="Call", activity_type="call")
+    path = f"PATCH /activities/{activity['id']}"
+    for place in ({"address": "Here"}, {"lat": "5", "lng": 1}, {"lat": 1}):
+        refused(await crm.call(path, {"location_geocoded": place}), 400)
+    for done in (0, 1.0, "true"):
+        assert refused(await crm.call(path, {"done": done}), 400)["errors"] == {"done": "Must be true or false"}
 
 
 async def test_an_agenda_is_sorted_and_filtered(crm: Crm) -> None:

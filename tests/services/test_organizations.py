@@ -27,8 +27,10 @@ async def test_a_caller_sees_its_own_organizations(crm: Crm) -> None:
     assert (await crm.call("GET /organizations/456"))[1] == page["data"][0]
 
 
-async def test_another_organization_is_not_there(crm: Crm) -> None:
-    refused(await crm.call("GET /organizations/457"), 404)
+async def test_another_organization_is_forbidden(crm: Crm) -> None:
+    for other in ("457", "999999"):
+        refused(await crm.call(f"GET /organizations/{other}"), 403)
+    refused(await crm.call("GET /organizations/x"), 404)
     assert (await crm.call("GET /organizations?id=457"))[1]["data"] == []
     assert (await crm.call("GET /organizations?$or[0][id]=457&$or[1][id]=456"))[1]["total"] == 1
 
@@ -78,6 +80,31 @@ async def test_a_company_that_is_wrong_is_refused(crm: Crm) -> None:
     assert error["message"] == "Invalid company data"
     refused(await crm.call("POST /companies", NEW | {"owned_by_user_id": 791}), 400, "owned_by_user_id")
     refused(await crm.call("PATCH /companies/101", {"organization_id": 456}), 400, "organization_id")
+
+
+@pytest.mark.parametrize(
+    "website",
+    [
+        "https://example.com",
+        "HTTP://example.com:8080/a?b=c#d",
+        "http://localhost/",
+        "example.com",
+        "www.bücher.example/a",
+    ],
+)
+async def test_a_website_is_an_address_of_the_web(crm: Crm, website: str) -> None:
+    assert (await crm.call("PATCH /companies/101", {"website": website}))[1]["website"] == website
+
+
+@SHARED
+@pytest.mark.parametrize(
+    "website",
+    ["javascript:alert(1)", "javascript:1", "data:text/html,x", "ftp://example.com", "//example.com", "example",
+     "https://", "http://a b.com", "https://user@example.com", "example.com\njavascript:alert(1)"],
+)  # fmt: skip
+async def test_what_is_no_address_of_the_web_is_refused(shared: Crm, website: str) -> None:
+    error = refused(await shared.call("PATCH /companies/101", {"website": website}), 400)
+    assert error["errors"] == {"website": "Must be a domain or an http(s) URL such as https://example.com"}
 
 
 async def test_a_removed_company_leaves_its_contacts(crm: Crm) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.services.crm import CONTACT, Crm, refused
+from tests.services.crm import CONTACT, SEARCH, Crm, refused
 from tests.services.fixtures import SHARED
 
 pytestmark = SHARED
@@ -164,3 +164,9 @@ async def test_search_follows_a_change_of_either_name(people: Crm) -> None:
     assert await people.found("wedding") == []
     await people.call(f"DELETE /contacts/{contact['id']}")
     assert await people.found("before bride") == []
+
+
+async def test_the_companies_of_the_demo_are_found(shared: Crm) -> None:
+    data = {"searchTerm": "example", "organization_id": 456}
+    _, page = await shared.call("POST /companies", data, headers=SEARCH)
+    assert [company["name"] for company in page["data"]] == ["Example Corp"]
