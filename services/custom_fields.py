@@ -18,7 +18,7 @@ from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row
 from hooks.ownership import organization_of
-from hooks.rows import change_rows, rows
+from hooks.rows import rows
 from hooks.tenancy import FIELD as ORGANIZATION
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
 from services.tenant import HookMap, TenantSchema, TenantService, serve
@@ -104,15 +104,15 @@ TYPES: Mapping[str, Coerce] = {
 
 async def check_values(context: Context) -> None:
     """Before create and patch, after ``tenancy``: values of custom fields are as the organization has defined them;
-    null takes one away, whatever its field. Raises BadRequest naming all that are not, with the place of their row
-    where there are many.
+    null in a patch takes one away, whatever its field. Raises BadRequest naming all that are not, with the place of
+    their row where there are many.
     """
     many = isinstance(context.data, list)
     values = {
         (f"{place}.{FIELD}.{name}" if many else f"{FIELD}.{name}"): (name, value)
         for place, row in enumerate(rows(context))
         for name, value in (row.get(FIELD) or {}).items()
-        if value is not None
+        if value is not None or context.method == "create"
     }
     if values:
         defined = await _defined(context, await organization_of(context))
@@ -124,7 +124,7 @@ async def check_values(context: Context) -> None:
 
 def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row]) -> str | None:
     if name in defined:
-        return PROBLEMS[defined[name]["type"]](value, defined[name])
+        return None if value is None else PROBLEMS[defined[name]["type"]](value, defined[name])
     hint = suggestion(name, defined) or " Define it first in custom-fields"
     return f"Is not a custom field of {context.path}.{hint}"
 
@@ -147,17 +147,7 @@ async def _defined(context: Context, organization: int) -> dict[str, Row]:
     return {definition["name"]: definition for definition in found}
 
 
-def drop_nulls(context: Context) -> None:
-    """Before create: null takes a value away, and there is none yet."""
-
-    def dropped(row: Row) -> Row:
-        values = row.get(FIELD) or {}
-        return row | {FIELD: {name: value for name, value in values.items() if value is not None}}
-
-    change_rows(context, dropped)
-
-
-CUSTOM_FIELDS: HookMap = {"before": {"find": [type_query], "create": [drop_nulls]}}
+CUSTOM_FIELDS: HookMap = {"before": {"find": [type_query]}}
 """The hooks of a service whose records have custom fields, beside ``check_values`` on write."""
 
 

@@ -65,7 +65,7 @@ async def test_custom_fields_merge_by_key_and_null_removes_one(crm: Crm) -> None
 
 
 async def test_a_custom_field_that_is_null_stays_until_a_patch_names_it(crm: Crm) -> None:
-    await crm.define(Other="number")
+    await crm.define(Other="number", Empty="text")
     contact = await crm.create(custom_fields_by_name={"Empty": None})
     path = f"PATCH /contacts/{contact['id']}"
     _, patched = await crm.call(path, {"custom_fields_by_name": {"Other": 1}})
