@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
-from apex import Apex
+from apex import Apex, Params
 from apex.cli import load_app, run
 from apex.config import ConfigError
+from apex.keys import hashed
 from apex.migrate import upgrade
 from apex.server import serve_app
+from apex.types import Row
 from hooks.tenancy import ROLES
 from services.demo import KEY, LARGE, PASSWORD, load_demo, load_large, uuid_of
 
@@ -22,6 +24,7 @@ AgentVoice x-organization-id: %(organization)s
 Try it:
   curl "{url}/contacts?organization_id=456" -H "Authorization: Bearer %(token)s"
 """
+NO_KEY = "rotated or revoked; .venv/bin/apex key create --organization 456 --user 789 makes another"
 
 
 @click.command()
@@ -34,12 +37,13 @@ def demo(factory: str, rows: int, serve: bool) -> None:
     if app.get("env") == "production":
         raise ConfigError("the demo's password is published: it has no place in production")
     upgrade(app.get("database_url"))
-    token = run(app, lambda: _load(app, rows))
+    shown = run(app, lambda: _load(app, rows))
     if serve:
-        serve_app(app, banner=BANNER % {"password": PASSWORD, "key": KEY, "token": token, "organization": uuid_of(456)})
+        serve_app(app, banner=BANNER % {"password": PASSWORD, "organization": uuid_of(456), **shown})
 
 
-async def _load(app: Apex, rows: int) -> str:
+async def _load(app: Apex, rows: int) -> dict[str, str]:
+    """Gives what the banner shows of what is stored: a token, and the key while it is one."""
     loaded = await load_demo(app)
     click.echo("Demo data loaded." if loaded else "Demo data is there.")
     if rows:
@@ -47,7 +51,14 @@ async def _load(app: Apex, rows: int) -> str:
             await load_large(app, rows, bar.update)
         click.echo(f"Added to organization {LARGE}.")
     token: str = app.get("defaultAuthentication").tokens.create(789)[0]
-    return token
+    return {"token": token, "key": KEY if await _is_stored(app, KEY) else NO_KEY}
+
+
+async def _is_stored(app: Apex, key: str) -> bool:
+    """Whether a key is neither rotated nor revoked."""
+    asked = Params({"query": {"prefix": key[:17]}, "paginate": False, "adapter": {"private": ()}})
+    found = await app.service("api-keys").find(asked)
+    return any(row["hash"] == hashed(key) for row in found)
 
 
 @click.group()
@@ -68,21 +79,23 @@ def add(factory: str, /, organization: int | None, new_organization: str | None,
     """Create a user."""
     app = load_app(factory)
     given = {name: value for name, value in data.items() if value is not None}
-    created = run(app, lambda: _add(app, given, organization, new_organization, role))
-    click.echo(f"User {created['id']} ({created['email']}) created.")
+    created, joined = run(app, lambda: _add(app, given, organization, new_organization, role))
+    told = "" if joined is None else f", {role} of organization {joined}"
+    click.echo(f"User {created['id']} ({created['email']}) created{told}.")
 
 
 async def _add(
-    app: Apex, data: dict[str, Any], organization: int | None, new_organization: str | None, role: str
-) -> dict[str, Any]:
+    app: Apex, data: Row, organization: int | None, new_organization: str | None, role: str
+) -> tuple[Row, int | None]:
+    """Gives the user and the id of the organization it belongs to."""
     async with app.get("database").transaction():
-        created: dict[str, Any] = await app.service("users").create(data)
+        created: Row = await app.service("users").create(data)
         if new_organization:
             organization = (await app.service("organizations").create({"name": new_organization}))["id"]
         if organization is not None:
             member = {"organization_id": organization, "user_id": created["id"], "role": role}
             await app.service("memberships").create(member)
-    return created
+    return created, organization
 
 
 @user.command()

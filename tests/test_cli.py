@@ -107,7 +107,7 @@ def test_migrate_refuses_a_revision_there_is_not(apex: Command, sqlite_url: str)
 
 def test_a_user_that_was_added_can_log_in_and_create_contacts(apex: Command, migrated_url: str) -> None:
     done = add_user(apex, migrated_url, "--new-organization", "Ann Ltd", "--role", "owner")
-    assert (done.returncode, done.stdout) == (0, "User 1 (ann@example.com) created.\n")
+    assert (done.returncode, done.stdout) == (0, "User 1 (ann@example.com) created, owner of organization 1.\n")
     headers = {"Authorization": log_in(migrated_url, PASSWORD).json()["accessToken"]}
     contact = {"organization_id": 1, "first_name": "Bo"}
     assert answer(migrated_url, "POST", "/contacts", json=contact, headers=headers).status_code == 201
