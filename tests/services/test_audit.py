@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from apex import Context
+from apex import Context, load_config
 from apex.errors import Conflict
+from services.app import CONFIG, create_app
 from services.audit import audit
 from services.contacts import Contacts
 from services.tenant import TenantService
+from tests.security.attacks import body
+from tests.security.stage import ATTACKER, staged
 from tests.services.crm import JANE, Crm, refused
 from tests.services.test_family import OURS, make, make_deal
 from tests.serving import serving
@@ -31,67 +34,55 @@ async def entries(crm: Crm, query: str = "") -> list[dict[str, Any]]:
     return list(page["data"])
 
 
-DATA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "contacts": ({"first_name": "One"}, {"first_name": "Two", "custom_fields_by_name": {"Industry": "Retail"}}),
-    "companies": ({"name": "One"}, {"name": "Two"}),
-    "api-keys": ({"name": "One"}, {"name": "Two"}),
-    "custom-fields": ({"entity": "contacts", "name": "One", "type": "select", "options": ["a"]}, {"options": ["b"]}),
-    "pipelines": ({"name": "One"}, {"position": 2}),
-    "pipeline-stages": ({"name": "One"}, {"name": "Two"}),
-    "products": ({"name": "One", "price": 1.5}, {"price": 2.5}),
-    "deals": ({"name": "One"}, {"status": "won"}),
-    "deal-products": ({"name": "One", "price": "1.00"}, {"quantity": "2"}),
-    "activities": ({"subject": "One", "activity_type": "call"}, {"done": True, "start_date": "2025-04-15"}),
-    "support-tickets": ({"subject": "One"}, {"tags": ["a"], "contact_id": 123}),
-    "support-ticket-messages": ({"body": "One"}, {"body": "Two"}),
+APP = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": "sqlite:///nothing.db"}))
+PATHS = [path for path, bound in APP.services.items() if isinstance(bound.service, TenantService)]
+CHANGES: dict[str, dict[str, Any]] = {
+    "contacts": {"first_name": "Two", "company_id": None},
+    "companies": {"name": "Two"},
+    "api-keys": {"name": "Two"},
+    "pipelines": {"position": 2},
+    "pipeline-stages": {"name": "Two"},
+    "products": {"price": 2.5},
+    "deals": {"status": "won"},
+    "deal-products": {"quantity": "2"},
+    "activities": {"done": True, "start_date": "2025-04-15"},
+    "support-tickets": {"tags": ["a"], "contact_id": None},
+    "support-ticket-messages": {"body": "Two"},
 }
-"""What makes a record of each service, but for what it refers to, and what changes it."""
+"""What changes a record, where that is more than its owner, which others lose."""
 
 
-async def referred(crm: Crm, path: str) -> dict[str, int]:
-    """What a record of a service cannot be without."""
-    if path == "pipeline-stages":
-        return {"pipeline_id": (await make(crm, "pipelines", name="Sales"))["id"]}
-    if path in ("deals", "deal-products"):
-        deal = await make_deal(crm)
-        return {"deal_id": deal["id"]} if path == "deal-products" else {"pipeline_stage_id": deal["pipeline_stage_id"]}
-    if path == "support-ticket-messages":
-        return {"support_ticket_id": (await make(crm, "support-tickets", subject="Help"))["id"]}
-    return {}
+@pytest.mark.parametrize("path", PATHS)
+async def test_each_write_of_each_service_leaves_one_entry(migrated_url: str, path: str) -> None:
+    async with staged(migrated_url) as stage:
+        crm = Crm(stage.app, stage.http)
+        data = body(stage, stage.app.service(path), "create") or {}
+        change = CHANGES.get(path, {"owned_by_user_id": None})
 
+        async def written(method: str, request: str, data: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+            """The answer without what is joined to it, and the entry."""
+            status, record = await crm.call(request, data, 791, headers={"X-Request-Id": method})
+            assert status in (200, 201), record
+            asked = f"GET /audit?organization_id={ATTACKER}&request_id={method}&service={path}"
+            (entry,) = (await crm.call(asked, user=791))[1]["data"]
+            assert set(entry) == ENTRY
+            who = (entry["user_id"], entry["key_id"], entry["api"], entry["provider"], entry["organization_id"])
+            assert who == (791, None, "achieveapex", "rest", ATTACKER)
+            assert (entry["method"], entry["record_id"]) == (method, record["id"])
+            return record, entry
 
-def test_every_service_of_an_organization_is_tried(crm: Crm) -> None:
-    assert set(DATA) == {path for path, bound in crm.app.services.items() if isinstance(bound.service, TenantService)}
-
-
-@pytest.mark.parametrize("path", DATA)
-async def test_each_write_of_each_service_leaves_one_entry(crm: Crm, path: str) -> None:
-    data, change = DATA[path]
-    data = data | await referred(crm, path)
-
-    async def written(method: str, request: str, data: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The answer without what is joined to it, and the entry."""
-        status, record = await crm.call(request, data, headers={"X-Request-Id": method})
-        assert status in (200, 201), record
-        (entry,) = await entries(crm, f"request_id={method}&service={path}")
-        assert set(entry) == ENTRY
-        who = (entry["user_id"], entry["key_id"], entry["api"], entry["provider"], entry["organization_id"])
-        assert who == (789, None, "achieveapex", "rest", 456)
-        assert (entry["method"], entry["record_id"]) == (method, record["id"])
-        return record, entry
-
-    created, entry = await written("create", f"POST /{path}", OURS | data)
-    stored = {name: created[name] for name in entry["after"]}
-    assert (entry["before"], entry["after"]) == (None, stored)
-    assert {"id", "organization_id", "created_at", "created_by_user_id", *data} <= set(stored)
-    assert not {"uuid", "name_form", "name_search", "first_name_form"} & set(stored)
-    changed, entry = await written("patch", f"PATCH /{path}/{created['id']}", change)
-    assert {*change, "updated_at"} <= set(entry["after"])
-    assert entry["after"] == {name: changed[name] for name in entry["after"]}
-    assert entry["before"] == {name: created[name] for name in entry["after"]}
-    assert all(entry["before"][name] != entry["after"][name] for name in entry["after"])
-    _, entry = await written("remove", f"DELETE /{path}/{created['id']}")
-    assert (entry["before"], entry["after"]) == ({name: changed[name] for name in stored}, None)
+        created, entry = await written("create", f"POST /{path}", data)
+        stored = {name: created[name] for name in entry["after"]}
+        assert (entry["before"], entry["after"]) == (None, stored)
+        assert {"id", "organization_id", "created_at", "created_by_user_id", *data} <= set(stored)
+        assert not {"uuid", "name_form", "name_search", "first_name_form"} & set(stored)
+        changed, entry = await written("patch", f"PATCH /{path}/{created['id']}", change)
+        assert {*change, "updated_at"} <= set(entry["after"])
+        assert entry["after"] == {name: changed[name] for name in entry["after"]}
+        assert entry["before"] == {name: created[name] for name in entry["after"]}
+        assert all(entry["before"][name] != entry["after"][name] for name in entry["after"])
+        _, entry = await written("remove", f"DELETE /{path}/{created['id']}")
+        assert (entry["before"], entry["after"]) == ({name: changed[name] for name in stored}, None)
 
 
 async def test_what_follows_from_a_write_is_its_callers(crm: Crm) -> None:
@@ -110,6 +101,14 @@ async def test_selecting_less_does_not_audit_less(crm: Crm) -> None:
     assert (entry["before"]["last_name"], entry["after"]["last_name"]) == ("Doe", "Roe")
     await crm.app.service("contacts").create(JANE, {"query": {"$select": ["id"]}})
     assert (await entries(crm))[0]["after"]["first_name"] == "Jane"
+
+
+async def test_custom_fields_are_told_with_those_that_stay(crm: Crm) -> None:
+    await crm.call("PATCH /contacts/123", {"custom_fields_by_name": {"Industry": "Retail"}})
+    (entry,) = await entries(crm)
+    told = [entry[when]["custom_fields_by_name"] for when in ("before", "after")]
+    stays = {"Preferred Contact Method": "Email"}
+    assert told == [stays | {"Industry": "Technology"}, stays | {"Industry": "Retail"}]
 
 
 async def test_work_of_the_process_is_nobodys(crm: Crm) -> None:

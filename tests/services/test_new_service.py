@@ -29,6 +29,8 @@ MODULE, MIGRATION = map(textwrap.dedent, re.findall(r"```python\n(.*?)```", CHAP
 @pytest.fixture
 def vehicles_url(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A database with the guide's migration, the app having the guide's service."""
+    if "vehicles" in metadata.tables:
+        pytest.skip("the service that the guide adds is there already")
     module = ModuleType("services.vehicles")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(MODULE, "vehicles.py", "exec"), module.__dict__)
