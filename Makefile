@@ -21,7 +21,7 @@ run: install ## Serve the CRM API with demo data
 demo: install ## Load demo data: make demo ROWS=100000
 	$(BIN)/apex demo --rows $(ROWS)
 
-reset: ## Delete the demo's database
+reset: ## Delete the demo's database; stop the server first
 	rm -rf var
 
 test: .venv/test.stamp .venv/npm.stamp ## Run the tests: make test ARGS="-k query"

@@ -1,10 +1,11 @@
-"""What the README and the AgentVoice page show is what happens: their calls are run as they are printed."""
+"""What the README and the pages of the CRM show is what happens: their calls are run as they are printed."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,18 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from services.demo import KEY
 from tests.databases import free_port
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-VOICE = (ROOT / "docs" / "agentvoice.md").read_text(encoding="utf-8")
-
-SHOWN = r"```bash\n(curl [^`]+)```\n\n```json\n([^`]+)```"
-CALLS, VOICE_CALLS = re.findall(SHOWN, README), re.findall(SHOWN, VOICE)
-SETTINGS = dict(re.findall(r"^([A-Z]+)='?([^'\n]+)'?$", VOICE, re.M)[:5])
+CALLS = re.findall(r"```bash\n(curl [^`]+)```\n\n```json\n([^`]+)```", README)
+BLOCKS = r"```bash\n([^`]+)```(?:\n\n```json\n([^`]+)```)?"
 SERVICE = re.findall(r"```python\n([^`]+)```", README)[0]
 SERVICE_CALLS = re.findall(r"^(curl .*)\n# (.*)$", README, re.M)
+
+needs_curl = pytest.mark.skipif(
+    shutil.which("curl") is None and "CI" not in os.environ, reason="needs curl: apt install curl"
+)
 
 
 @contextmanager
@@ -45,8 +48,14 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
 
 
 def answer(command: str, **environ: str) -> object:
-    done = subprocess.run(["bash", "-c", command], capture_output=True, env={**os.environ, **environ}, check=True)
-    return json.loads(done.stdout)
+    return json.loads(output(command, **environ))
+
+
+def output(command: str, **environ: str) -> str:
+    env = {**os.environ, **environ}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 def test_the_readme_shows_five_calls_and_a_service() -> None:
@@ -55,6 +64,7 @@ def test_the_readme_shows_five_calls_and_a_service() -> None:
     assert len([line for line in SERVICE.splitlines() if line]) <= 30
 
 
+@needs_curl
 def test_the_curl_calls_answer_as_printed(sqlite_url: str) -> None:
     with running("-m", "apex", "demo", "--serve", folder=ROOT, DATABASE_URL=sqlite_url, PORT="0") as server:
         url = wait_for(server, "Serving at").split()[-1]
@@ -67,21 +77,38 @@ def test_the_curl_calls_answer_as_printed(sqlite_url: str) -> None:
             assert answer(call.replace("http://localhost:3030", url), TOKEN=token) == json.loads(expected)
 
 
-def test_the_calls_of_agentvoice_answer_as_printed(sqlite_url: str) -> None:
+@needs_curl
+@pytest.mark.parametrize(("page", "shown"), [("agentvoice.md", 8), ("crm.md", 1)])
+def test_a_page_answers_as_printed_from_top_to_bottom(page: str, shown: int, sqlite_url: str) -> None:
+    blocks = re.findall(BLOCKS, (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert len([expected for _, expected in blocks if expected]) == shown
     with running("-m", "apex", "demo", "--serve", folder=ROOT, DATABASE_URL=sqlite_url, PORT="0") as server:
         url = wait_for(server, "Serving at").split()[-1]
-        assert len(VOICE_CALLS) == 7
-        for call, expected in VOICE_CALLS:
-            found = answer(call, **SETTINGS | {"API": f"{url}/api"})
-            assert unique(json.dumps(found)) == unique(json.dumps(json.loads(expected)))
+        script = "printf '\\0'\n".join(command for command, _ in blocks)
+        script = script.replace("http://localhost:3030", url).replace(".venv/bin/apex", f"{sys.executable} -m apex")
+        printed = output(script, DATABASE_URL=sqlite_url).split("\0")
+    for (command, expected), found in zip(blocks, printed, strict=True):
+        if expected:
+            assert unique(found) == unique(expected.strip()), command
+
+
+def test_the_demo_shows_its_key_only_while_it_is_one(sqlite_url: str) -> None:
+    def served() -> str:
+        with running("-m", "apex", "demo", "--serve", folder=ROOT, DATABASE_URL=sqlite_url, PORT="0") as server:
+            return wait_for(server, "Demo API key")
+
+    assert KEY in served()
+    output(f"{sys.executable} -m apex key rotate 1", DATABASE_URL=sqlite_url)
+    assert "rotated or revoked" in served()
 
 
 def unique(text: str) -> str:
     """Without what is another each time: ids that were made, and the moment."""
     text = re.sub(r'"(?!0{8})[0-9a-f]{8}-[0-9a-f-]{27}"', '"id"', text)
-    return re.sub(r'"(?!2023)\d{4}-\d\d-\d\dT[0-9:]{8}Z"', '"now"', text)
+    return re.sub(r'"(?!2023)\d{4}-\d\d-\d\dT[0-9:.]+Z"', '"now"', text)
 
 
+@needs_curl
 @pytest.mark.parametrize("pasted", [SERVICE])
 def test_the_service_runs_when_it_is_pasted(pasted: str, tmp_path: Path) -> None:
     port = str(free_port())
