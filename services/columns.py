@@ -15,6 +15,7 @@ from services.tenant import TenantService
 
 CUSTOM = "custom_fields_by_name"
 DOTTED = f"{CUSTOM}."
+NOT_UTF8 = "The file is not UTF-8: save it as UTF-8"
 
 
 class Columns:
@@ -46,9 +47,12 @@ class Columns:
 
     def check(self, header: Sequence[str]) -> None:
         """Raises BadRequest naming every column that is unknown or there twice."""
+        _check_encoding(header)
         known = self.header
         errors = {name: "Unknown column." + suggestion(name, known) for name in header if name not in known}
         errors |= {name: "Is there twice" for name in header if header.count(name) > 1}
+        if errors and len(header) == 1 and ";" in header[0]:
+            raise BadRequest("The columns are separated by semicolons: save the file with commas")
         if errors or not header:
             raise BadRequest("Invalid columns" if errors else "There are no columns", errors=errors or None)
 
@@ -63,10 +67,7 @@ class Columns:
         """The row that cells of a CSV file make: an empty one is not given. Raises BadRequest for cells too many."""
         if len(cells) > len(header):
             raise BadRequest(f"There are {len(cells)} cells, but {len(header)} columns")
-        try:
-            "".join(cells).encode()
-        except UnicodeEncodeError:
-            raise BadRequest("The text is not UTF-8") from None
+        _check_encoding(cells)
         return self.record({name: self._value(name, cell) for name, cell in zip(header, cells, strict=False) if cell})
 
     def record(self, given: Any) -> Row:
@@ -89,6 +90,13 @@ class Columns:
             return self.coerce[name](cell) if name in self.numbers else cell
         except ValueError:
             return cell
+
+
+def _check_encoding(cells: Sequence[str]) -> None:
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        raise BadRequest(NOT_UTF8) from None
 
 
 def _read(kind: str, cell: str) -> Any:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, iterdecode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from functools import partial
 from io import StringIO
 from itertools import count
 from typing import Any, BinaryIO
 
-import ijson
-
-from apex.encoding import decode_exactly, encode
+from apex.encoding import decode_storable, encode
 from apex.errors import BadRequest
 from apex.types import Row
-from services.columns import Columns
+from services.columns import NOT_UTF8, Columns
 
 Pages = AsyncIterator[list[Row]]
 Numbered = tuple[int, Row | BadRequest]
@@ -21,7 +23,13 @@ Numbered = tuple[int, Row | BadRequest]
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json; charset=utf-8"}
 LONGEST_LINE = 1024 * 1024
-BOM = b"\xef\xbb\xbf"
+CHUNK = 64 * 1024
+
+# What is between the values of an array; the decoder finds where each of them ends, and makes no numbers of its digits.
+_SPACE = re.compile(r"[ \t\n\r]*")
+_MARK = re.compile(r"[ \t\n\r]*([,\]])")
+_EMPTY = re.compile(r"[ \t\n\r]*\]")
+_VALUES = json.JSONDecoder(parse_float=str, parse_int=str)
 
 
 def rows(file: BinaryIO, format: str, columns: Columns) -> Iterator[Numbered]:
@@ -30,12 +38,14 @@ def rows(file: BinaryIO, format: str, columns: Columns) -> Iterator[Numbered]:
     A row that cannot be read is told in its place. Raises BadRequest where nothing after a place can be read, and for
     columns that are not known.
     """
-    file.seek(len(BOM) if file.read(len(BOM)) == BOM else 0)
+    head = file.read(1024)
+    if head.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) or b"\0" in head[:2]:
+        raise BadRequest(NOT_UTF8)
+    start = len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0
+    is_array = format != "csv" and head[start:].lstrip().startswith(b"[")
+    file.seek(head.index(b"[") + 1 if is_array else start)
     if format == "csv":
         return _csv_rows(file, columns)
-    start = file.tell()
-    is_array = file.read(1024).lstrip().startswith(b"[")
-    file.seek(start)
     return records(_array(file) if is_array else _json_lines(file), columns)
 
 
@@ -46,16 +56,21 @@ def records(numbered: Iterator[tuple[int, Any]], columns: Columns) -> Iterator[N
 
 
 def _csv_rows(file: BinaryIO, columns: Columns) -> Iterator[Numbered]:
-    reader = csv.reader(_lines(file), strict=True)
+    record: list[str] = []
+    reader = csv.reader(_noted(_lines(file), record), strict=True)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1
+        record.clear()
         try:
             cells = next(reader)
         except StopIteration:
             break
         except csv.Error as error:
-            yield line, BadRequest(f"Malformed CSV: {error}")
+            wrong = _malformed(error)
+            if header is None or not _has_ended(record):
+                raise BadRequest(f"Line {line}: {wrong}: nothing after it can be read") from None
+            yield line, BadRequest(wrong)
             continue
         if header is None:
             header = [name.strip() for name in cells]
@@ -66,25 +81,83 @@ def _csv_rows(file: BinaryIO, columns: Columns) -> Iterator[Numbered]:
         columns.check([])
 
 
+def _noted(lines: Iterator[str], record: list[str]) -> Iterator[str]:
+    for line in lines:
+        record.append(line)
+        yield line
+
+
+def _has_ended(record: list[str]) -> bool:
+    """Whether a malformed record surely ends with its last line: what is inside of it must not be taken for rows.
+
+    Readers differ: for some each quote opens or closes, for others those inside a cell mean nothing. All must agree.
+    """
+    quotes = sum(line.count('"') for line in record)
+    try:
+        return not quotes or (quotes % 2 == 0 and len(list(csv.reader([*record, "next"]))) == 2)
+    except csv.Error:
+        return False
+
+
+def _malformed(error: csv.Error) -> str:
+    is_return = str(error).startswith("new-line character")
+    return f"Malformed CSV: {'a carriage return alone does not end a line' if is_return else error}"
+
+
 def _json_lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(_lines(file), 1):
         if line.strip():
-            try:
-                yield number, decode_exactly(line)
-            except ValueError as error:
-                yield number, BadRequest(f"Malformed JSON: {str(error)[:200]}")
+            yield number, _value(line)
 
 
 def _array(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    values = ijson.items(file, "item", use_float=True)
-    for place in count(1):
-        try:
-            value = next(values)
-        except StopIteration:
-            return
-        except (ijson.JSONError, UnicodeDecodeError):
-            raise BadRequest(f"Malformed JSON: row {place} of the array, or what follows it, cannot be read") from None
-        yield place, value
+    place = 0
+    try:
+        for place, text in enumerate(_elements(file), 1):
+            yield place, _value(text)
+    except (ValueError, RecursionError):
+        wrong = f"malformed, nested too deep or longer than {LONGEST_LINE:,} characters"
+        raise BadRequest(f"Row {place + 1} of the array is {wrong}: nothing after it can be read") from None
+
+
+def _elements(file: BinaryIO) -> Iterator[str]:
+    """The text of each value of an array whose bracket has been read. Raises ValueError or RecursionError where there
+    is none.
+    """
+    rest, mark = "", "["
+    for chunk in iterdecode(iter(partial(file.read, CHUNK), b""), "utf-8", "surrogateescape"):
+        rest, at = rest + chunk, 0
+        if mark == "[" and (empty := _EMPTY.match(rest)):
+            mark, at = "]", empty.end()
+        while mark != "]" and (found := _element(rest, at)):
+            text, mark, at = found
+            yield text
+        rest = rest[at:]
+        if rest.strip() if mark == "]" else len(rest) > LONGEST_LINE:
+            raise ValueError
+    if mark != "]":
+        raise ValueError
+
+
+def _element(text: str, at: int) -> tuple[str, str, int] | None:
+    """A value, the mark after it, and where that ends; None while they are not there as a whole."""
+    start = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+    try:
+        _, end = _VALUES.raw_decode(text, start)
+    except ValueError:
+        return None
+    mark = _MARK.match(text, end)
+    return (text[start:end], mark[1], mark.end()) if mark else None
+
+
+def _value(text: str) -> Any:
+    """What a row's JSON means, or what is wrong with it, by the rules for what comes in a request."""
+    try:
+        return decode_storable(text.encode())
+    except UnicodeEncodeError:
+        return BadRequest(NOT_UTF8)
+    except ValueError as error:
+        return BadRequest(f"Malformed JSON: {str(error)[:200]}")
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
