@@ -22,6 +22,7 @@ from apex.server import running, serve_app
 T = TypeVar("T")
 
 FACTORY = "services.app:create_app"
+ID = click.IntRange(1, (1 << 63) - 1)
 
 
 class Commands(click.Group):

@@ -22,22 +22,32 @@ ADVANCE = (
 
 
 class Checkpoint:
-    """The number of rows that are ``done`` of the import with this name into an organization."""
+    """How many rows are ``done`` of the import with this name into an organization, and how many were ``refused``."""
 
     def __init__(self, database: Database, organization: int, name: str) -> None:
-        self.database, self.done = database, 0
+        self.database, self.done, self.refused = database, 0, 0
         self.key: dict[str, Any] = {"organization_id": organization, "name": name}
 
     async def begin(self, again: bool = False) -> int:
         """How many rows earlier runs have done; ``again`` forgets them."""
         self.done = await next_value(self.database, **self.key, step=0)
+        self.refused = await self._refuse(0)
         if again:
-            await self.advance(-self.done)
+            await self.advance(-self.done, -self.refused)
         return self.done
 
-    async def advance(self, rows: int) -> None:
+    async def advance(self, rows: int, refused: int) -> None:
         """To be called in the transaction that stores the rows. Raises Unavailable when another run has moved on."""
         now = self.done + rows
-        if not await self.database.execute(ADVANCE, {**self.key, "done": self.done, "now": now}):
-            raise Unavailable("Another run of this import is at work: wait until it has ended, then start again")
-        after_commit(lambda: setattr(self, "done", now))
+        async with self.database.transaction():
+            if not await self.database.execute(ADVANCE, {**self.key, "done": self.done, "now": now}):
+                raise Unavailable("Another run of this import is at work: wait until it has ended, then start again")
+            total = await self._refuse(refused)
+            after_commit(lambda: self._stored(now, total))
+
+    async def _refuse(self, rows: int) -> int:
+        name = f"{self.key['name']}:refused"
+        return await next_value(self.database, self.key["organization_id"], name, step=rows)
+
+    def _stored(self, done: int, refused: int) -> None:
+        self.done, self.refused = done, refused

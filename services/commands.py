@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from apex import Apex, Params
-from apex.cli import load_app, run
+from apex.cli import ID, load_app, run
 from apex.config import ConfigError
 from apex.keys import hashed
 from apex.migrate import upgrade
@@ -70,7 +70,7 @@ def user() -> None:
 @click.argument("email")
 @click.option("--first-name", required=True)
 @click.option("--last-name")
-@click.option("--organization", type=int, help="Id of an organization the user joins.")
+@click.option("--organization", type=ID, help="Id of an organization the user joins.")
 @click.option("--new-organization", help="Name of an organization to create for the user.")
 @click.option("--role", type=click.Choice(ROLES), default="member", show_default=True)
 @click.password_option(envvar="APEX_PASSWORD", help="Asked for when it is not given here or in APEX_PASSWORD.")

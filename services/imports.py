@@ -41,12 +41,13 @@ class Change(NamedTuple):
 
 @dataclass(slots=True)
 class Progress:
-    """Rows so far: ``skipped`` ones were done by an earlier run."""
+    """Rows so far: ``skipped`` ones were done by an earlier run, ``refused_before`` of them refused."""
 
     skipped: int = 0
     created: int = 0
     updated: int = 0
     refused: int = 0
+    refused_before: int = 0
 
     @property
     def rows(self) -> int:
@@ -98,6 +99,7 @@ class Import:
         if self.checkpoint and not self.dry_run:
             done = await self.checkpoint.begin(self.again)
             self.progress.skipped = sum(1 for _ in islice(rows, done))
+            self.progress.refused_before = self.checkpoint.refused
         yield self.progress
         for batch in self._batches(rows):
             await self._store(batch)
@@ -186,7 +188,7 @@ class Import:
                 updated = await self._patch([change for change in changes if change.id is not None])
                 if self.dry_run:
                     raise _Rehearsed
-                await self._advance(len(batch))
+                await self._advance(len(batch), len(refused))
         except _Rehearsed:
             pass
         except FeathersError as error:
@@ -202,7 +204,7 @@ class Import:
             for half in (batch[:middle], batch[middle:]):
                 await self._store(half)
             return
-        await self._advance(1)
+        await self._advance(1, 1)
         self._count(1, 0, 0, {batch[0].number: error})
 
     def _count(self, rows: int, created: int, updated: int, refused: dict[int, FeathersError]) -> None:
@@ -233,9 +235,9 @@ class Import:
             await self.service.patch(change.id, change.row, self._params(loaded=True))
         return len(changes)
 
-    async def _advance(self, rows: int) -> None:
+    async def _advance(self, rows: int, refused: int) -> None:
         if self.checkpoint and not self.dry_run:
-            await self.checkpoint.advance(rows)
+            await self.checkpoint.advance(rows, refused)
 
     def _params(self, **more: Any) -> Params:
         user = {} if self.user is None else {"user": {"id": self.user}}

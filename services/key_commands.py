@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from apex import Apex, Params
-from apex.cli import load_app, run
+from apex.cli import ID, load_app, run
 from apex.config import ConfigError
 from apex.encoding import encode
 from apex.types import Row
@@ -23,8 +23,8 @@ def key() -> None:
 
 
 @key.command()
-@click.option("--organization", type=int, required=True, help="Id of the organization the key is for.")
-@click.option("--user", type=int, required=True, help="Id of the member the key acts as.")
+@click.option("--organization", type=ID, required=True, help="Id of the organization the key is for.")
+@click.option("--user", type=ID, required=True, help="Id of the member the key acts as.")
 @click.option("--name", help="What the key is for.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with the key and its organization's ids.")
 @click.pass_obj
@@ -45,14 +45,13 @@ async def _create(app: Apex, organization: int, data: Row) -> Row:
 
 
 @key.command("list")
-@click.option("--organization", type=int, required=True, help="Id of the organization.")
+@click.option("--organization", type=ID, required=True, help="Id of the organization.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 @click.pass_obj
 def list_keys(factory: str, organization: int, as_json: bool) -> None:
     """List the keys of an organization: what each begins with, and when it was last used."""
     app = load_app(factory)
-    query = {"organization_id": organization, "$select": list(SHOWN)}
-    rows = run(app, lambda: app.service("api-keys").find({"query": query, "paginate": False}))
+    rows = run(app, lambda: _list(app, organization))
     if as_json:
         click.echo(encode(rows).decode())
         return
@@ -61,8 +60,15 @@ def list_keys(factory: str, organization: int, as_json: bool) -> None:
         click.echo(f"{row['id']}  {row['prefix']}  user {row['user_id']}  {used}  {row['name'] or ''}".rstrip())
 
 
+async def _list(app: Apex, organization: int) -> list[Row]:
+    await _organization(app, organization)
+    query = {"organization_id": organization, "$select": list(SHOWN)}
+    rows: list[Row] = await app.service("api-keys").find({"query": query, "paginate": False})
+    return rows
+
+
 @key.command()
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @click.pass_obj
 def rotate(factory: str, id: int) -> None:
     """Print a new text for a key; the one before is worthless from then on."""
@@ -78,7 +84,7 @@ async def _rotate(app: Apex, id: int) -> Row:
 
 
 @key.command()
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @click.pass_obj
 def revoke(factory: str, id: int) -> None:
     """Make a key worthless."""
@@ -93,7 +99,7 @@ def organization() -> None:
 
 
 @organization.command()
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @click.argument("requests", type=click.IntRange(min=1))
 @click.option("--window", type=click.IntRange(min=1), default=3600, show_default=True, help="In seconds.")
 @click.pass_obj
@@ -104,7 +110,7 @@ def limit(factory: str, id: int, requests: int, window: int) -> None:
 
 
 @organization.command("webhook-secret")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @click.option("--remove", is_flag=True, help="Take webhooks without a signature again.")
 @click.pass_obj
 def webhook_secret(factory: str, id: int, remove: bool) -> None:

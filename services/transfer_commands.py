@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import click
 
 from apex import Apex
-from apex.cli import load_app, run
+from apex.cli import ID, load_app, run
 from apex.config import ConfigError
 from apex.encoding import encode
 from apex.errors import FeathersError
@@ -30,14 +30,14 @@ CLEAR_LINE = "\r\x1b[2K"
 Update = Callable[[int, int], None]
 
 format_option = click.option("--format", type=click.Choice(tuple(FORMATS)), help="By default the file's ending tells.")
-organization_option = click.option("--organization", type=int, required=True, help="Id of the organization.")
+organization_option = click.option("--organization", type=ID, required=True, help="Id of the organization.")
 
 
 @click.command("import")
 @click.argument("service", type=click.Choice(SERVICES))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @organization_option
-@click.option("--user", type=int, help="Id of the member who makes the new records, and owns them by default.")
+@click.option("--user", type=ID, help="Id of the member who makes the new records, and owns them by default.")
 @format_option
 @click.option("--upsert", help="Change the record with the same email, phone or crm_id (contacts), name (companies).")
 @click.option("--dry-run", is_flag=True, help="Check every row, and store nothing.")
@@ -48,13 +48,13 @@ def import_(factory: str, /, service: str, file: str, format: str | None, errors
     """Store the rows of FILE (- is stdin), CSV or JSON, as contacts or companies.
 
     A run that was broken off goes on where it ended when it is started again. Each row that is wrong is told in a line
-    of JSON, and the exit code is then 1.
+    of JSON, and the exit code is then 1, as it is for rows that an earlier run has refused.
     """
     app = load_app(factory)
     format = format or _format_of(file)
     with _seekable(file) as source:
         progress = run(app, lambda: _import(app, service, source, format, errors, **options))
-    sys.exit(1 if progress.refused else 0)
+    sys.exit(1 if progress.refused or progress.refused_before else 0)
 
 
 @click.command()
@@ -94,7 +94,7 @@ async def _export(app: Apex, service: str, organization: int, format: str, outpu
     total = (await app.service(service).find({"query": query, "paginate": {"default": 0}}))["total"]
     written = 0
 
-    with _bar(f"Exporting {service}", total) as update, click.open_file(output, "wb", atomic=output != "-") as file:
+    with _bar(f"Exporting {service}", total) as update, _opened(output, "wb", atomic=output != "-") as file:
 
         def count(rows: int) -> None:
             nonlocal written
@@ -134,10 +134,18 @@ def _seekable(file: str) -> Iterator[BinaryIO]:
         yield kept
 
 
+def _opened(file: str, mode: str, **options: Any) -> IO[Any]:
+    """A file to write. Raises ConfigError where there can be none."""
+    try:
+        return click.open_file(file, mode, **options)
+    except OSError as error:
+        raise ConfigError(f"cannot write '{file}': {error.strerror}") from None
+
+
 @contextmanager
 def _refusals(file: str | None) -> Iterator[Callable[[int, FeathersError], None]]:
     """Writes each refusal as a line of JSON: into a file, behind those of earlier runs, or on stderr."""
-    with nullcontext() if file is None else open(file, "a", encoding="utf-8") as opened:
+    with nullcontext() if file is None else _opened(file, "a", encoding="utf-8") as opened:
 
         def refuse(line: int, error: FeathersError) -> None:
             text = encode(told(line, error)).decode()
@@ -163,13 +171,14 @@ def _bar(label: str, length: int) -> Iterator[Update]:
 
 
 def _summary(progress: Progress, dry_run: bool) -> str:
+    before = f"done before{f', {progress.refused_before:,} of them refused' if progress.refused_before else ''}"
     if progress.skipped == progress.rows and not dry_run and progress.rows:
-        return f"Nothing is left: all {progress.rows:,} rows were done before (--again starts over)."
+        return f"Nothing is left: all {progress.rows:,} rows were {before} (--again starts over)."
     parts = {
-        "done before": progress.skipped,
+        before: progress.skipped,
         "created": progress.created,
         "updated": progress.updated,
         "refused": progress.refused,
     }
-    told = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count or what != "done before")
+    told = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count or what != before)
     return f"{'Dry run, nothing is stored. ' if dry_run else ''}{progress.rows:,} rows: {told}."

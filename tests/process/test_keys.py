@@ -57,6 +57,8 @@ def test_a_key_for_who_is_not_there_is_refused_in_one_line(migrated_sqlite_url: 
     ):
         done = apex("key", "create", *arguments, DATABASE_URL=migrated_sqlite_url)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+    done = apex("key", "list", "--organization", "999", DATABASE_URL=migrated_sqlite_url)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "apex: there is no organization 999\n")
 
 
 def test_a_webhook_secret_is_made_and_taken_away(migrated_sqlite_url: str) -> None:

@@ -62,8 +62,8 @@ def test_an_import_says_what_it_has_done_and_what_is_wrong(sqlite: str, tmp_path
         for line, errors in ((3, {"email": "Invalid email format"}), (4, {"first_name": "Is required"}))
     ]  # fmt: skip
     again = apex("import", "contacts", str(file), *INTO, DATABASE_URL=sqlite)
-    expected = "Nothing is left: all 3 rows were done before (--again starts over).\n"
-    assert (again.returncode, again.stdout, again.stderr) == (0, expected, "")
+    expected = "Nothing is left: all 3 rows were done before, 2 of them refused (--again starts over).\n"
+    assert (again.returncode, again.stdout, again.stderr) == (1, expected, "")
 
 
 def test_a_dry_run_and_the_errors_in_a_file(sqlite: str, tmp_path: Path) -> None:
@@ -93,6 +93,7 @@ def test_what_is_exported_can_be_imported(sqlite: str, tmp_path: Path, format: s
         (("people.txt", *INTO), "--format"),
         (("people.csv", "--organization", "999"), "no organization 999"),
         (("people.csv", *INTO, "--user", "791"), "user 791 is not a member"),
+        (("people.csv", *INTO, "--errors", "/nowhere/errors"), "cannot write '/nowhere/errors': No such file"),
         (("people.csv", *INTO, "--upsert", "name"), "Must be one of email, phone, crm_id"),
         (("wrong.csv", *INTO), "Unknown column. Did you mean 'email'?"),
         (("empty.csv", *INTO), "There are no columns"),
@@ -107,6 +108,36 @@ def test_what_cannot_be_imported_is_said_in_one_line(
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
     assert said in done.stderr
     assert len(ask(sqlite, select(contacts))) == 4
+
+
+def test_an_export_that_cannot_be_written_is_said_in_one_line(sqlite: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "nowhere" / "people.csv")
+    done = apex("export", "contacts", *INTO, "--output", output, DATABASE_URL=sqlite)
+    expected = f"apex: cannot write '{output}': No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+BEYOND = str(1 << 63)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("import", "contacts", "-", "--format", "csv", "--organization", BEYOND),
+        ("import", "contacts", "-", "--format", "csv", *INTO, "--user", BEYOND),
+        ("export", "contacts", "--organization", BEYOND),
+        ("key", "list", "--organization", BEYOND),
+        ("key", "create", *INTO, "--user", "0"),
+        ("key", "revoke", BEYOND),
+        ("organization", "webhook-secret", BEYOND),
+        ("organization", "limit", BEYOND, "5"),
+        ("user", "add", "a@example.com", "--first-name", "Ann", "--password", "a-secret", "--organization", BEYOND),
+    ],
+)
+def test_numbers_out_of_range_are_refused_as_usage(sqlite: str, arguments: tuple[str, ...]) -> None:
+    done = apex(*arguments, DATABASE_URL=sqlite)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "is not in the range 1<=x<=" in done.stderr
 
 
 def test_a_killed_import_goes_on_where_it_ended(url: str, tmp_path: Path) -> None:

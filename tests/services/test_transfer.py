@@ -60,7 +60,8 @@ async def by_name(crm: Crm) -> dict[str, dict[str, Any]]:
 
 async def test_rows_become_records_of_the_caller(crm: Crm) -> None:
     answer = await imports(crm, {"first_name": " Ann ", **PHONE, **CRM}, {"first_name": "Bob", "owned_by_user_id": 790})
-    assert answer == {"rows": 2, "skipped": 0, "created": 2, "updated": 0, "refused": 0, "errors": []}
+    totals = {"rows": 2, "skipped": 0, "created": 2, "updated": 0, "refused": 0, "refused_before": 0}
+    assert answer == {**totals, "errors": []}
     rows = await by_name(crm)
     ann, bob = rows["Ann"], rows["Bob"]
     assert ann.items() >= (CRM | PHONE | {"organization_id": 456, "owned_by_user_id": 789}).items()
@@ -163,12 +164,23 @@ async def test_the_same_rows_are_imported_once_unless_asked_again(crm: Crm) -> N
     assert len(await crm.rows()) == 8
 
 
+async def test_rows_that_an_earlier_run_refused_are_told(crm: Crm) -> None:
+    first = {"first_name": "First", **CRM}
+    rows = [first, {"first_name": "Second", **CRM}, {"email": "nowhere"}]
+    assert counts(await imports(crm, *rows)) == (0, 1, 0, 2)
+    answer = await imports(crm, *rows)
+    assert (counts(answer), answer["refused_before"]) == ((3, 0, 0, 0), 2)
+    answer = await imports(crm, *rows, upsert="crm_id", again=True)
+    assert (counts(answer), answer["refused_before"]) == ((0, 0, 2, 1), 0)
+    assert (await imports(crm, *rows))["refused_before"] == 1
+
+
 async def test_two_runs_of_one_import_do_not_store_rows_twice(crm: Crm) -> None:
     first, second = (crm.app.service("contacts").service.checkpoint(456, "same") for _ in range(2))
     assert [await first.begin(), await second.begin()] == [0, 0]
-    await first.advance(10)
+    await first.advance(10, 0)
     with raises(Unavailable, "Another run of this import is at work"):
-        await second.advance(10)
+        await second.advance(10, 0)
     assert await second.begin() == 10
 
 
@@ -177,7 +189,7 @@ async def test_rows_that_were_not_stored_are_not_counted(crm: Crm) -> None:
     await checkpoint.begin()
     with suppress(ZeroDivisionError):
         async with crm.app.get("database").transaction():
-            await checkpoint.advance(10)
+            await checkpoint.advance(10, 0)
             raise ZeroDivisionError
     assert (checkpoint.done, await checkpoint.begin()) == (0, 0)
 
