@@ -58,7 +58,7 @@ async def audit(context: Context) -> None:
     It has to be in the transaction of the write. What a patch leaves as it was is not in its entry, and of what has the
     name of a secret only that it was there. A record without an organization is one.
     """
-    done = _caller() | {"created_at": now(), "service": context.path, "method": context.method}
+    done = _caller(context) | {"created_at": now(), "service": context.path, "method": context.method}
     id, stashed = context.service.id, _stashed(context)
     entries = []
     for row in items(context.method, context.result):
@@ -74,11 +74,12 @@ async def audit(context: Context) -> None:
         await context.app.service("audit").create(entries, {"query": {"$select": ["id"]}})
 
 
-def _caller() -> Row:
-    """Who is behind a call; nobody where the process itself is, as for a command."""
+def _caller(inside: Context) -> Row:
+    """Who is behind a call; where the process itself is, as for a command, whom it says that it works for."""
     outside = _outside.get()
     if outside is None:
-        return {}
+        user = inside.params.user
+        return {"user_id": user["id"]} if user else {}
     context = outside.context
     params: Any = context.params
     return {

@@ -15,7 +15,7 @@ from marshmallow import validates_schema
 from apex import Apex, Params, Schema
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
-from apex.schema import Id, ValidationError, fields, validate
+from apex.schema import Boolean, Id, ValidationError, fields, validate
 from apex.types import Row
 from services.checkpoints import Checkpoint
 from services.columns import Columns
@@ -38,8 +38,8 @@ class ImportSchema(ExportSchema):
     rows = fields.List(fields.Raw(allow_none=True), metadata={"example": []})
     text = fields.String()
     upsert = fields.String(allow_none=True)
-    dry_run = fields.Boolean(truthy={True}, falsy={False}, load_default=False)
-    again = fields.Boolean(truthy={True}, falsy={False}, load_default=False)
+    dry_run = Boolean(load_default=False)
+    again = Boolean(load_default=False)
 
     @validates_schema(skip_on_field_errors=False)
     def check_source(self, data: Row, **_: Any) -> None:

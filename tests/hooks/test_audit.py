@@ -134,6 +134,13 @@ async def test_a_caller_is_forgotten_after_a_failure() -> None:
     assert "user_id" not in (await entries(app))[0]
 
 
+async def test_a_command_may_say_whom_it_works_for() -> None:
+    app = app_of()
+    await app.service("notes").create(OURS, {"user": {"id": 7}})
+    (entry,) = await entries(app)
+    assert (entry["user_id"], entry.get("provider")) == (7, None)
+
+
 @pytest.mark.parametrize(
     "name", ["password", "Wifi Password", "accessToken", "client_secret", "api_key", "apiKey", "API key", "hash"]
 )
