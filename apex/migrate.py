@@ -22,6 +22,8 @@ from apex.errors import Unavailable
 
 FOLDER = Path("migrations")
 CONNECT_SECONDS = 5
+FORBIDDEN = "42501"
+"""PostgreSQL's code for what its user may not do."""
 
 
 def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
@@ -62,6 +64,8 @@ def _explained(url: str) -> Iterator[None]:
     except (CommandError, RevisionError) as error:
         raise ConfigError(f"cannot migrate: {error}") from None
     except (DatabaseError, OSError) as error:
+        if getattr(getattr(error, "orig", None), "sqlstate", "") == FORBIDDEN:
+            raise ConfigError(f"cannot migrate: {str(error.orig).partition(chr(10))[0]}") from None  # type: ignore[union-attr]
         is_no_database = getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_NOTADB"
         if getattr(error, "statement", None) is not None and not is_no_database:
             raise

@@ -46,6 +46,11 @@ def unseal(table: str) -> None:
         op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
 
 
+_REFUSAL = f"""
+    RAISE insufficient_privilege USING MESSAGE = format(
+        'an administrator has to run: CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO %I', current_user);
+"""
+
 _PREPARATIONS = (
     # The role belongs to the whole server: another database may have made it, or make it in this moment.
     f"""
@@ -53,7 +58,9 @@ _PREPARATIONS = (
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}') THEN
             CREATE ROLE {ROLE} NOLOGIN NOBYPASSRLS;
         END IF;
-    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+    EXCEPTION
+        WHEN duplicate_object OR unique_violation THEN NULL;
+        WHEN insufficient_privilege THEN {_REFUSAL}
     END $$
     """,
     f"""
@@ -61,7 +68,10 @@ _PREPARATIONS = (
         IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
             EXECUTE format('GRANT {ROLE} TO %I', current_user);
         END IF;
-    EXCEPTION WHEN unique_violation THEN NULL;
+    EXCEPTION
+        WHEN unique_violation THEN NULL;
+        WHEN insufficient_privilege THEN
+            IF NOT pg_has_role(current_user, '{ROLE}', 'MEMBER') THEN {_REFUSAL} END IF;
     END $$
     """,
     f"DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO {ROLE}', current_schema()); END $$",

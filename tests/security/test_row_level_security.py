@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,11 +11,13 @@ from sqlalchemy.pool import NullPool
 
 import apex.adapter
 from apex import Params
+from apex.config import ConfigError
 from apex.errors import Forbidden
-from apex.migrate import engine_url
+from apex.migrate import engine_url, pending, upgrade
 from apex.query import EVERYTHING
 from apex.tenant import EVERYONE, NOBODY, ROLE, reaching
 from services import contacts
+from tests.databases import execute, new_database
 from tests.services.crm import SEARCH, Crm, running
 
 OPEN = {"users", "revoked_tokens", "alembic_version"}
@@ -99,3 +102,21 @@ async def test_a_unit_of_work_follows_what_may_be_reached(crm: Crm) -> None:
         for reach, total in (("457", 2), (NOBODY, 0), ("456,457", 4), (EVERYONE, 4)):
             with reaching(reach):
                 assert (await service.find(Params()))["total"] == total
+
+
+def test_a_user_that_may_not_make_roles_migrates_once_it_has_the_role(
+    postgres_server: str, postgres_template: str
+) -> None:
+    user = f"plain_{secrets.token_hex(4)}"
+    execute(postgres_server, "CREATE ROLE {} LOGIN", user)
+    with new_database(postgres_server) as url:
+        database = url.rpartition("/")[2]
+        execute(postgres_server, "ALTER DATABASE {} OWNER TO {}", database, user)
+        theirs = url.replace("postgres@", f"{user}@")
+        upgrade(theirs, "0002")
+        with pytest.raises(ConfigError, match=f"an administrator has to run: .*GRANT {ROLE} TO {user}"):
+            upgrade(theirs)
+        execute(postgres_server, "GRANT {} TO {}", ROLE, user)
+        upgrade(theirs)
+        assert pending(theirs) == []
+    execute(postgres_server, "DROP ROLE {}", user)
