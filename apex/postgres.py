@@ -1,4 +1,4 @@
-"""PostgreSQL through psycopg's connection pool."""
+"""PostgreSQL through psycopg: statements on lanes, units of work and slow statements on a pool of connections."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.adapt import AdaptersMap, PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
+from apex.lanes import LANES, Command, Lane, LaneLost, Lanes, LanesFull, error_of
 from apex.tenant import SETTING, reach
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -29,8 +32,13 @@ POOL_SIZE = 10
 POOL_SECONDS = 5
 QUEUE = 1_000
 STATEMENT_SECONDS = 30
+LANE_SECONDS = 3
+"""What takes longer on a lane is ended there, and done again on a connection of its own."""
 ANSWER_SECONDS = STATEMENT_SECONDS + 5
 ATTEMPTS = 3
+
+COMMANDS = 4_096
+"""Statements whose form for the lanes is remembered."""
 
 REACH = f"SELECT set_config('{SETTING}', %(reach)s, true)"
 GRANT = "run 'apex migrate', and grant the role to the user"
@@ -42,12 +50,40 @@ _KINDS: dict[type[psycopg.Error], Kind] = {
     errors.CheckViolation: "check",
 }
 _CROSSED = (errors.SerializationFailure, errors.DeadlockDetected)
+_CHANGED = (errors.FeatureNotSupported, errors.InvalidSqlStatementName)
+"""The tables, or the server, are not those that a statement was prepared for."""
+_APART = (errors.QueryCanceled, errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
+"""Ended before it was done: nothing is stored, and a connection of its own may do better."""
 _POOL = (PoolTimeout, PoolClosed, TooManyRequests)
 
 
-class PostgresExecutor:
-    """Runs statements on a pool of connections; see ``apex.executor.Executor``.
+class _Adapters:
+    """How values travel on the lanes, whose results are not those of psycopg's cursors."""
 
+    def __init__(self) -> None:
+        self.adapters = AdaptersMap(psycopg.adapters)
+        self.connection = None
+        set_json_loads(decode, self)
+        set_json_dumps(encode, self)
+
+
+_REACH = Command(REACH)
+_transformer = Transformer(_Adapters())
+
+
+def _dumped(values: list[Any]) -> Any:
+    return _transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
+
+
+def _loaded(result: PGresult) -> Tuples:
+    _transformer.set_pgresult(result)
+    return _transformer.load_rows(0, result.ntuples, tuple)
+
+
+class PostgresExecutor:
+    """Runs statements on ``lanes`` and on a pool of ``size`` connections; see ``apex.executor.Executor``.
+
+    Units of work, slow statements and those that are planned anew for each call run on the pool, without lanes all do.
     A statement that crosses another one (serialization failure, deadlock) is tried three times; one that only reads
     is tried again on another connection when its own is lost. With a ``role`` statements run as that role, and each
     transaction knows the ``reach`` of the call it belongs to.
@@ -55,9 +91,11 @@ class PostgresExecutor:
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, size: int = POOL_SIZE, role: str | None = None) -> None:
+    def __init__(self, url: str, size: int = POOL_SIZE, role: str | None = None, lanes: int = LANES) -> None:
         self.url, self.size, self.role = url, size, role
         self.pool = _pool(url, size, role)
+        self.lanes = Lanes(self._connect_lane, lanes)
+        self._commands: dict[str, Command] = {}
         self._run = _execute if role is None else _execute_within_reach
         self._held: ContextVar[_Unit | None] = ContextVar("held", default=None)
 
@@ -75,8 +113,10 @@ class PostgresExecutor:
             raise Unavailable(f"The database {_address(self.url)} cannot be reached") from None
         self.pool = _pool(self.url, self.size, self.role)
         await self.pool.open()
+        await self.lanes.open()
 
     async def close(self) -> None:
+        await self.lanes.close()
         await self.pool.close()
 
     async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples:
@@ -84,6 +124,8 @@ class PostgresExecutor:
         if unit is not None and unit.open:
             with _translating():
                 return await unit.execute(text, values, prepared)
+        if prepared and (result := await self._fetch_on_lane(text, values, writes)) is not None:
+            return _loaded(result)
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
                 try:
@@ -94,6 +136,52 @@ class PostgresExecutor:
         async with self._connection() as connection:
             with _translating():
                 return await self._run(connection, text, values, prepared)
+
+    async def _fetch_on_lane(self, text: str, values: Values, writes: bool) -> PGresult | None:
+        """The result, or None where the pool has to do it: no lane is there, or the statement would hold it up."""
+        command = self._commands.get(text) or self._command(text)
+        failure: psycopg.Error | None = None
+        for _ in range(ATTEMPTS):
+            lane = self._lane(command)
+            if lane is None:
+                return None
+            try:
+                result = await lane.send(self._steps(command, values))
+            except LaneLost:
+                if writes:
+                    raise Unavailable("The database cannot answer now: try again") from None
+                return None
+            failure = error_of(result)
+            if failure is None:
+                return result
+            if isinstance(failure, _APART):
+                return None
+            if isinstance(failure, _CHANGED):
+                lane.forget(command)
+            elif not isinstance(failure, _CROSSED):
+                break
+        raise _translated(failure or psycopg.Error()) from None
+
+    def _lane(self, command: Command) -> Lane | None:
+        try:
+            lane = self.lanes.pick()
+        except LanesFull:
+            raise _busy() from None
+        return None if lane is None or command.is_slow(lane.loop.time()) else lane
+
+    def _steps(self, command: Command, values: Values) -> list[tuple[Command, Any]]:
+        step = (command, _dumped([values[name] for name in command.names]))
+        return [step] if self.role is None else [(_REACH, [reach().encode()]), step]
+
+    def _command(self, text: str) -> Command:
+        if len(self._commands) >= COMMANDS:
+            del self._commands[next(iter(self._commands))]
+        command = self._commands[text] = Command(text)
+        return command
+
+    async def _connect_lane(self) -> Connection:
+        options = _options(self.role, LANE_SECONDS)
+        return await psycopg.AsyncConnection.connect(self.url, options=options, connect_timeout=POOL_SECONDS)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -121,7 +209,7 @@ class PostgresExecutor:
             connection = await self.pool.getconn()
         except _POOL as error:
             log.warning("no connection to the database: %s", type(error).__name__)
-            raise Unavailable("The database is busy or cannot be reached: try again") from None
+            raise _busy() from None
         try:
             yield connection
         finally:
@@ -148,6 +236,10 @@ class _Unit:
             return await _execute(self.connection, text, values, prepared)
 
 
+def _busy() -> Unavailable:
+    return Unavailable("The database is busy or cannot be reached: try again")
+
+
 def _pool(url: str, size: int, role: str | None) -> AsyncConnectionPool[Connection]:
     return AsyncConnectionPool(
         url,
@@ -157,12 +249,12 @@ def _pool(url: str, size: int, role: str | None) -> AsyncConnectionPool[Connecti
         timeout=POOL_SECONDS,
         open=False,
         configure=_configure,
-        kwargs={"autocommit": True, "options": _options(role)},
+        kwargs={"autocommit": True, "options": _options(role, STATEMENT_SECONDS)},
     )
 
 
-def _options(role: str | None) -> str:
-    settings = {"timezone": "UTC", "jit": "off", "statement_timeout": f"{STATEMENT_SECONDS}s"}
+def _options(role: str | None, seconds: int) -> str:
+    settings = {"timezone": "UTC", "jit": "off", "statement_timeout": f"{seconds}s"}
     if role is not None:
         settings["role"] = role
     return " ".join(f"-c {name}={value}" for name, value in settings.items())

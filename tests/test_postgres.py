@@ -33,8 +33,8 @@ def url(postgres_url: str) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str, size: int = 5) -> AsyncIterator[PostgresExecutor]:
-    executor = PostgresExecutor(url, size)
+async def opened(url: str, size: int = 5, lanes: int = 2) -> AsyncIterator[PostgresExecutor]:
+    executor = PostgresExecutor(url, size, lanes=lanes)
     await executor.open()
     try:
         yield executor
@@ -235,7 +235,7 @@ async def test_calls_wait_for_a_connection(url: str) -> None:
 
 async def test_a_pool_without_a_free_connection_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.postgres.POOL_SECONDS", 0.05)
-    async with opened(url, size=1) as executor:
+    async with opened(url, size=1, lanes=0) as executor:
         started = asyncio.Event()
         task = asyncio.create_task(hold(executor, started))
         await started.wait()

@@ -1,0 +1,303 @@
+"""Lanes: a few PostgreSQL connections in libpq's pipeline mode, shared by all calls.
+
+A call's statements go out as one group that ends with a sync, which is their transaction: one round trip, no connection
+to wait for, no BEGIN and COMMIT. Many groups are under way at once; their results come back in order.
+
+A group does not wait for those of other calls, but PostgreSQL runs them one after the other. Statements that take long
+are therefore told apart by what they have taken (``Command.is_slow``), and belong on a connection of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.errors import error_from_result
+
+log = logging.getLogger("apex")
+
+LANES = 4
+IN_FLIGHT = 512
+"""Groups under way on one lane; beyond them there is no room."""
+
+PREPARED = 256
+"""Statements that a lane keeps prepared."""
+
+SLOW_SECONDS = 0.02
+"""A statement that takes this long, on average, would hold up too many others."""
+
+APART_SECONDS = 10
+"""For how long a slow statement stays away, until it is tried on a lane again."""
+
+SILENT_SECONDS = 5
+"""A lane that gives no answer for so long is given up. The server ends its statements before."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between two attempts to connect again."""
+
+_PLACEHOLDER = re.compile(r"%(?:%|\((\w+)\)s)")
+
+Values = Sequence[bytes | bytearray | memoryview | None]
+Connection = psycopg.AsyncConnection[Any]
+Connect = Callable[[], Awaitable[Connection]]
+
+
+class LaneLost(Exception):
+    """The connection broke while a group was under way: whether it was carried out is not known."""
+
+
+class LanesFull(Exception):
+    """No lane has room for another group."""
+
+
+class Command:
+    """A statement in the form of the protocol: ``%(name)s`` is ``$1``, the same name the same number.
+
+    ``seconds`` is what it takes, the last ones counting most; it is slow until ``slow_until`` on the loop's clock.
+    """
+
+    __slots__ = ("names", "seconds", "slow_until", "text")
+
+    def __init__(self, text: str) -> None:
+        numbers: dict[str, int] = {}
+
+        def numbered(match: re.Match[str]) -> str:
+            return "%" if match[1] is None else f"${numbers.setdefault(match[1], len(numbers) + 1)}"
+
+        self.text = _PLACEHOLDER.sub(numbered, text).encode()
+        self.names = tuple(numbers)
+        self.seconds = self.slow_until = 0.0
+
+    def took(self, seconds: float, now: float) -> None:
+        self.seconds += (seconds - self.seconds) / 8
+        if self.seconds > SLOW_SECONDS:
+            self.seconds, self.slow_until = 0.0, now + APART_SECONDS
+
+    def is_slow(self, now: float) -> bool:
+        return now < self.slow_until
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """What goes out together: its last command's result is the answer."""
+
+    command: Command
+    answer: asyncio.Future[pq.abc.PGresult]
+    sent: float
+    prepared: tuple[bytes, ...]
+    result: pq.abc.PGresult | None = None
+    failed: pq.abc.PGresult | None = None
+
+
+class Lane:
+    """One connection in pipeline mode. ``lost`` is called once, when it breaks."""
+
+    def __init__(self, connection: Connection, lost: Callable[[Lane], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.connection, self.lost = connection, lost
+        self.pg: Any = connection.pgconn
+        self.waiting: deque[_Group] = deque()
+        self.heard = 0.0
+        self._names: dict[bytes, bytes] = {}
+        self._made = 0
+        self._flushing = self._writing = False
+        self.pg.nonblocking = 1
+        self.pg.enter_pipeline_mode()
+        self.socket: int = self.pg.socket
+        self.loop.add_reader(self.socket, self._read)
+
+    def send(self, steps: Sequence[tuple[Command, Values]]) -> asyncio.Future[pq.abc.PGresult]:
+        """Sends commands as one group. The answer is the result of the last one, or of the first that fails.
+
+        Awaiting it raises LaneLost when the connection breaks.
+        """
+        answer: asyncio.Future[pq.abc.PGresult] = self.loop.create_future()
+        known = self._made
+        try:
+            for command, values in steps:
+                self.pg.send_query_prepared(self._prepared(command), values)
+            self.pg.pipeline_sync()
+        except psycopg.Error as error:
+            self.end(error)
+            answer.set_exception(LaneLost())
+            return answer
+        new = () if self._made == known else tuple(command.text for command, _ in steps)
+        self.waiting.append(_Group(steps[-1][0], answer, self.loop.time(), new))
+        if not self._flushing:
+            # Once for all that calls have sent in this turn of the loop.
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+        return answer
+
+    def forget(self, command: Command) -> None:
+        """The command is prepared anew when it is sent again: tables are no longer what they were."""
+        self._close(command.text)
+
+    def end(self, error: Exception | None = None) -> None:
+        """Breaks the connection; the groups under way are lost."""
+        if self.pg is None:
+            return
+        self.pg = None
+        self.loop.remove_reader(self.socket)
+        self.loop.remove_writer(self.socket)
+        self.connection.pgconn.finish()
+        waiting, self.waiting = self.waiting, deque()
+        for group in waiting:
+            if not group.answer.done():
+                group.answer.set_exception(LaneLost())
+        if error is not None:
+            log.warning("a connection to the database was lost: %s", error)
+        self.lost(self)
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds the oldest group has waited without a word from the server."""
+        return self.loop.time() - max(self.heard, self.waiting[0].sent) if self.waiting else 0.0
+
+    def _prepared(self, command: Command) -> bytes:
+        name = self._names.get(command.text)
+        if name is None:
+            if len(self._names) >= PREPARED:
+                self._close(next(iter(self._names)))
+            self._made += 1
+            name = self._names[command.text] = b"apex%d" % self._made
+            self.pg.send_prepare(name, command.text)
+        return name
+
+    def _close(self, text: bytes) -> None:
+        name = self._names.pop(text, None)
+        if name is not None:
+            self.pg.send_close_prepared(name)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.pg is None:
+            return
+        try:
+            unsent = self.pg.flush()
+        except psycopg.Error as error:
+            self.end(error)
+            return
+        if unsent and not self._writing:
+            self.loop.add_writer(self.socket, self._flush)
+        elif self._writing and not unsent:
+            self.loop.remove_writer(self.socket)
+        self._writing = bool(unsent)
+
+    def _read(self) -> None:
+        try:
+            self.pg.consume_input()
+            while self.waiting and not self.pg.is_busy():
+                self._take(self.pg.get_result())
+            if not self.waiting:
+                self.pg.is_busy()  # Notices of the server's end are read here, too.
+        except psycopg.Error as error:
+            self.end(error)
+        else:
+            if self.pg.status == pq.ConnStatus.BAD:
+                self.end(ConnectionError("closed by the server"))
+
+    def _take(self, result: pq.abc.PGresult | None) -> None:
+        if result is None:
+            return
+        status, group = result.status, self.waiting[0]
+        if status == pq.ExecStatus.PIPELINE_SYNC:
+            self._finish(self.waiting.popleft())
+        elif status == pq.ExecStatus.FATAL_ERROR:
+            group.failed = group.failed or result
+        elif status != pq.ExecStatus.PIPELINE_ABORTED:
+            group.result = result
+
+    def _finish(self, group: _Group) -> None:
+        now = self.loop.time()
+        group.command.took(now - max(self.heard, group.sent), now)
+        self.heard = now
+        if group.failed is not None:
+            for text in group.prepared:  # It may not have come to that.
+                self._close(text)
+        if not group.answer.done():
+            group.answer.set_result(group.failed or group.result)  # type: ignore[arg-type]
+
+
+class Lanes:
+    """The lanes of a database. They are connected when they are opened, and again when they are lost."""
+
+    def __init__(self, connect: Connect, size: int = LANES) -> None:
+        self.connect, self.size = connect, size
+        self.lanes: list[Lane] = []
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.TimerHandle | None = None
+        self._open = False
+
+    async def open(self) -> None:
+        """Raises psycopg's error when the server cannot be reached."""
+        self._open = True
+        for connection in await asyncio.gather(*(self.connect() for _ in range(self.size))):
+            self.lanes.append(Lane(connection, self._lost))
+        self._watch()
+
+    async def close(self) -> None:
+        """Waits for what is under way."""
+        self._open = False
+        if self._watching is not None:
+            self._watching.cancel()
+        for task in self._connecting:
+            task.cancel()
+        waiting = [group.answer for lane in self.lanes for group in lane.waiting if not group.answer.done()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=SILENT_SECONDS)
+        for lane in tuple(self.lanes):
+            lane.end()
+
+    def pick(self) -> Lane | None:
+        """The lane with the fewest groups under way, None when all are lost. Raises LanesFull."""
+        if not self.lanes:
+            return None
+        best = min(self.lanes, key=_load)
+        if len(best.waiting) >= IN_FLIGHT:
+            raise LanesFull
+        return best
+
+    def metrics(self) -> Mapping[str, int]:
+        """How many lanes there are, and how many groups are under way."""
+        return {"lanes": len(self.lanes), "in_flight": sum(map(_load, self.lanes)), "size": self.size}
+
+    def _lost(self, lane: Lane) -> None:
+        self.lanes.remove(lane)
+        if self._open:
+            task = lane.loop.create_task(self._reconnect())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _reconnect(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                self.lanes.append(Lane(await self.connect(), self._lost))
+                return
+            except psycopg.Error as error:
+                log.debug("connecting a lane failed", exc_info=error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _watch(self) -> None:
+        for lane in tuple(self.lanes):
+            if lane.silence > SILENT_SECONDS:
+                lane.end(TimeoutError("it does not answer"))
+        self._watching = asyncio.get_running_loop().call_later(1, self._watch)
+
+
+def _load(lane: Lane) -> int:
+    return len(lane.waiting)
+
+
+def error_of(result: pq.abc.PGresult) -> psycopg.Error | None:
+    """What a result says has gone wrong."""
+    return error_from_result(result) if result.status == pq.ExecStatus.FATAL_ERROR else None
