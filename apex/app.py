@@ -130,7 +130,7 @@ class Apex(Emitter):
 
     async def call(self, call: Call) -> Context:
         """Runs a call from a transport and gives its context. Raises whatever the hooks let through."""
-        return await call.service.run(call.method, id=call.id, data=call.data, params=call.params)
+        return await call.service.call(call.method, call.id, call.data, call.params)
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""

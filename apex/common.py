@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -64,17 +64,6 @@ class iff:
         if isawaitable(holds):
             holds = await holds
         await run_steps(tuple(self.then if holds else self.otherwise), context, context.type)
-
-
-def ahead(*hooks: Hook) -> Hook:
-    """Around: before hooks that run ahead of the around hooks after this one, such as one that begins a transaction."""
-    steps = tuple(steps_of("before", hooks))
-
-    async def ahead(context: Context, next: Callable[[], Awaitable[None]]) -> None:
-        await run_steps(steps, context, "before")
-        await next()
-
-    return ahead
 
 
 def keep(*fields: str) -> Hook:

@@ -140,7 +140,7 @@ def _whole(body: bytes) -> Receive:
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, body: Any) -> None:
     text = encode(body)
     if scope["type"] == "http":
-        await respond(send, status, [("Cache-Control", "no-store")], text, len(text))
+        await respond(send, status, [(b"cache-control", b"no-store")], text, len(text))
         return
     await receive()
     headers = [(b"content-type", b"application/json")]

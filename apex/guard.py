@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
+from itertools import count
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -16,12 +17,19 @@ Pairs = list[Pair]
 METHODS = b"GET,HEAD,PUT,POST,DELETE,PATCH"
 REQUEST_ID = "x-request-id"
 
+_ALWAYS: Pairs = [(b"vary", b"Origin"), (b"x-content-type-options", b"nosniff")]
+_FOR_ALL: Pairs = [*_ALWAYS, (b"access-control-allow-origin", b"*")]
+
 _NAME = REQUEST_ID.encode()
 _PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
+_process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
+
+
 def new_request_id() -> str:
-    return secrets.token_hex(16)
+    """Like no other, in this process and in others; it is no secret."""
+    return f"{_process}{next(_numbers):016x}"
 
 
 class Guard:
@@ -42,37 +50,43 @@ class Guard:
         if scope["type"] != "http":
             await self.inner(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        added = self._cors(headers.get(b"origin"))
-        if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers and b"origin" in headers:
-            await _preflight(send, added, headers.get(b"access-control-request-headers"))
-            return
-        name, named = _named(scope["headers"], headers.get(_NAME))
-        added.append(name)
+        if scope["method"] == "OPTIONS":
+            headers = dict(scope["headers"])
+            if b"access-control-request-method" in headers and b"origin" in headers:
+                cors = self._cors(scope["headers"])
+                await _preflight(send, cors, headers.get(b"access-control-request-headers"))
+                return
+        added = self.admit(scope)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
-        await self.inner({**scope, "headers": named}, receive, send_with_headers)
+        await self.inner(scope, receive, send_with_headers)
 
-    def _cors(self, origin: bytes | None) -> Pairs:
-        headers: Pairs = [(b"vary", b"Origin"), (b"x-content-type-options", b"nosniff")]
+    def admit(self, scope: Message) -> Pairs:
+        """Names a request, in its own headers; gives the headers that its answer must have besides."""
+        pairs = scope["headers"]
+        name, scope["headers"] = _named(pairs)
+        return [*self._cors(pairs), name]
+
+    def _cors(self, pairs: Iterable[Pair]) -> Pairs:
         if self.any:
-            headers.append((b"access-control-allow-origin", b"*"))
-        elif origin in self.origins:
-            headers.append((b"access-control-allow-origin", origin or b""))
-        return headers
+            return _FOR_ALL
+        origin = dict(pairs).get(b"origin")
+        allowed = [(b"access-control-allow-origin", origin)] if origin in self.origins else []
+        return [*_ALWAYS, *allowed]
 
 
-def _named(pairs: Iterable[Pair], given: bytes | None) -> tuple[Pair, Pairs]:
+def _named(pairs: Collection[Pair]) -> tuple[Pair, Pairs]:
     """The header with the request id, and a request's headers with it in the place of what the caller gave."""
-    if given is not None:
-        pairs = [pair for pair in pairs if pair[0] != _NAME]
+    others = [pair for pair in pairs if pair[0] != _NAME]
+    given = dict(pairs)[_NAME] if len(others) < len(pairs) else b""
     # What logs and databases can hold as it is.
-    name = (_NAME, given if given and _PLAIN.fullmatch(given) else new_request_id().encode())
-    return name, [*pairs, name]
+    name = (_NAME, given if _PLAIN.fullmatch(given) else new_request_id().encode())
+    others.append(name)
+    return name, others
 
 
 async def _preflight(send: Send, headers: Pairs, asked: bytes | None) -> None:

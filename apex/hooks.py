@@ -85,9 +85,11 @@ def _level(store: HookStore, method: str, run: Chain) -> Chain:
 
 def _sequence(before: tuple[Step, ...], run: Chain, after: tuple[Step, ...]) -> Chain:
     async def sequence(context: Context) -> None:
-        await run_steps(before, context, "before")
+        if before:
+            await run_steps(before, context, "before")
         await run(context)
-        await run_steps(after, context, "after")
+        if after:
+            await run_steps(after, context, "after")
 
     return sequence
 
@@ -145,7 +147,21 @@ def around(steps: Sequence[Step], run: Chain) -> Chain:
     return run
 
 
+class ahead:
+    """Around: before hooks that run ahead of the around hooks after this one, such as one that begins a transaction."""
+
+    def __init__(self, *hooks: Hook) -> None:
+        self.steps = tuple(steps_of("before", hooks))
+
+    async def __call__(self, context: Context, next: Callable[[], Awaitable[None]]) -> None:
+        await run_steps(self.steps, context, "before")
+        await next()
+
+
 def _wrap(hook: Hook, inner: Chain) -> Chain:
+    if isinstance(hook, ahead):
+        return _sequence(hook.steps, inner, ())
+
     async def wrapped(context: Context) -> None:
         returned = await hook(context, _Next(inner, context))
         if isinstance(returned, Mapping):
@@ -162,11 +178,11 @@ class _Next:
     def __init__(self, inner: Chain, context: Context) -> None:
         self.inner, self.context, self.called = inner, context, False
 
-    async def __call__(self) -> None:
+    def __call__(self) -> Awaitable[None]:
         if self.called:
             raise RuntimeError("next() called multiple times")
         self.called = True
-        await self.inner(self.context)
+        return self.inner(self.context)
 
 
 def steps_of(kind: str, hooks: Any) -> list[Step]:

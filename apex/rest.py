@@ -42,6 +42,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = dict[str, str]
+Pairs = list[tuple[bytes, bytes]]
 
 log = logging.getLogger("apex")
 
@@ -54,6 +55,7 @@ _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
 _ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
 _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
 _BODILESS = (204, 304)
+_JSON = (b"content-type", JSON.encode())
 _HEADER = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -66,8 +68,7 @@ def rest(app: Apex, *, routes: Sequence[BaseRoute] = ()) -> None:
 
     Reads ``origins`` (default all) and ``bodyLimit`` (bytes, default 1 MiB) from the app's settings.
     """
-    transport = Rest(app, routes)
-    app.transport = Guard(transport, app.get("origins") or ["*"])
+    app.transport = Rest(app, routes)
 
 
 class Rest:
@@ -76,6 +77,7 @@ class Rest:
     def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
         self.app = app
         self.body_limit: int = app.get("bodyLimit") or BODY_LIMIT
+        self.guard = Guard(self._guarded, app.get("origins") or ["*"])
         self.others: ASGI = Starlette(
             routes=list(routes),
             lifespan=self._lifespan,
@@ -83,10 +85,23 @@ class Rest:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Requests for a service go straight to it; the guard answers preflights and leads to the other routes."""
+        match = self._match(scope) if scope["type"] == "http" and scope["method"] != "OPTIONS" else None
+        if match is None:
+            await self.guard(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send, match, self.guard.admit(scope))
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         match = self._match(scope) if scope["type"] == "http" else None
         if match is None:
             await self.others(scope, receive, send)
-            return
+        else:
+            await self._serve(scope, receive, send, match, [])
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, match: Match[BoundService], added: Pairs
+    ) -> None:
         try:
             call = await self._call(scope, receive, match)
             context = await self.app.call(call)
@@ -99,9 +114,10 @@ class Rest:
             doing = f"{scope['method']} {scope['path']}"
             status, headers, body = failure(error, doing, match.target.options.errors)
         if isinstance(body, Stream):
-            await send_stream(receive, send, status, headers, body)
+            await send_stream(receive, send, status, [*headers, *added], body)
         else:
-            await respond(send, status, headers, b"" if scope["method"] == "HEAD" else body, len(body))
+            sent = b"" if scope["method"] == "HEAD" else body
+            await respond(send, status, [*headers, *added], sent, len(body))
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -115,7 +131,9 @@ class Rest:
         """Ids may hold encoded slashes, so the raw path is split first and decoded after."""
         raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         path = raw.decode("latin-1").partition("?")[0].strip("/")
-        segments = [unquote(segment, errors="replace") for segment in path.split("/")] if path else []
+        segments = path.split("/") if path else []
+        if "%" in path:
+            segments = [unquote(segment, errors="replace") for segment in segments]
         return None if "" in segments else self.app.lookup(segments)
 
     async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService]) -> Call:
@@ -173,7 +191,7 @@ def told(error: Exception, doing: str) -> FeathersError:
 
 def failure(
     error: Exception, doing: str, form: Callable[[FeathersError], Any] = FeathersError.to_dict
-) -> tuple[int, list[tuple[str, str]], bytes]:
+) -> tuple[int, Pairs, bytes]:
     """The response to an error. ``form`` makes its body."""
     error = told(error, doing)
     try:
@@ -208,7 +226,10 @@ def _allow(service: BoundService, methods: dict[str, str]) -> dict[str, str]:
 
 
 def headers_of(scope: Scope) -> Headers:
-    headers: Headers = {}
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    if len(headers) == len(scope["headers"]):
+        return headers
+    headers.clear()
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -241,45 +262,51 @@ def _query_of(data: Any) -> dict[str, Any]:
     return query
 
 
-def _success(context: Context) -> tuple[int, list[tuple[str, str]], bytes | Stream]:
+def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
     """Feathers' rule: an explicit status, else 303 with a location, 204 without a result, 201 for create, 200."""
-    value, http = context.external, context.http or {}
-    headers = dict(http.get("headers") or {})
-    if http.get("location") is not None:
-        headers["Location"] = quote(http["location"], safe=_SAFE_IN_LOCATION)
-    status = http.get("status") or (
-        303 if "Location" in headers else 204 if value is None else 201 if context.method == "create" else 200
-    )
+    value, http = context.external, context.http
+    if not http:
+        status, pairs = 204 if value is None else 201 if context.method == "create" else 200, []
+    else:
+        headers = dict(http.get("headers") or {})
+        if http.get("location") is not None:
+            headers["Location"] = quote(http["location"], safe=_SAFE_IN_LOCATION)
+        status = http.get("status") or (
+            303 if "Location" in headers else 204 if value is None else 201 if context.method == "create" else 200
+        )
+        pairs = list(_flat(headers))
     if isinstance(value, Stream):
-        return status, list(_flat(headers)), value
-    return status, list(_flat(headers)), b"" if value is None or status in _BODILESS else encode(value)
+        return status, pairs, value
+    return status, pairs, b"" if value is None or status in _BODILESS else encode(value)
 
 
-def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
     """Name and value of each header. Raises ValueError for one that would break out of its line."""
     for name, value in headers.items():
         for item in value if isinstance(value, list | tuple) else [value]:
             if not _HEADER.fullmatch(f"{name}: {item}"):
                 raise ValueError(f"Header {name} holds characters that HTTP cannot carry")
-            yield name, str(item)
+            yield name.lower().encode("latin-1"), str(item).encode("latin-1")
 
 
-async def respond(send: Send, status: int, headers: list[tuple[str, str]], body: bytes, length: int) -> None:
-    more = {"content-type": JSON} if length else {}
+async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: int) -> None:
+    if length:
+        headers.append(_JSON)
     if status not in _BODILESS:
-        more["content-length"] = str(length)
-    await send(_start(status, [*headers, *more.items()]))
+        headers.append((b"content-length", b"%d" % length))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_stream(receive: Receive, send: Send, status: int, headers: list[tuple[str, str]], body: Stream) -> None:
+async def send_stream(receive: Receive, send: Send, status: int, headers: Pairs, body: Stream) -> None:
     """Sends chunk by chunk, each when the one before it is under way; no more once the client has gone. An error
     breaks the connection: what was sent must not look whole.
     """
     gone = asyncio.create_task(_disconnected(receive))
     try:
         async with aclosing(body.chunks):
-            await send(_start(status, [*headers, ("content-type", body.content_type)]))
+            headers.append((b"content-type", body.content_type.encode("latin-1")))
+            await send({"type": "http.response.start", "status": status, "headers": headers})
             chunk: bytes | None = body.first
             while chunk is not None and not gone.done():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -294,16 +321,12 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _start(status: int, headers: list[tuple[str, str]]) -> dict[str, Any]:
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    return {"type": "http.response.start", "status": status, "headers": raw}
-
-
 async def _starlette_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = _as_feathers(error, request)
     status, headers, body = failure(error, f"{request.method} {request.url.path}")
-    return Response(body, status, dict(headers), media_type=JSON)
+    named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    return Response(body, status, named, media_type=JSON)
 
 
 def _as_feathers(error: HTTPException, request: Request) -> FeathersError:

@@ -86,16 +86,19 @@ class BoundService(Emitter):
         self, method: str, *, id: Any = None, data: Any = None, params: Mapping[str, Any] | None = None
     ) -> Context:
         """Runs a method with its hooks and gives the context. Raises AttributeError for a method without hooks."""
-        chain = self.chains.get(method)
-        if chain is None:
+        if method not in self.chains:
             raise AttributeError(f"Method {method} of '{self.path}' is not hooked: list it in the service's methods")
         # Hooks write into the params and the scope: a call made with another one's params gets its own.
-        context = Context(self.app, self, method, id=id, data=data, params=Params(params), event=EVENTS.get(method))
-        if context.params.provider:
+        return await self.call(method, id, data, Params(params))
+
+    async def call(self, method: str, id: Any, data: Any, params: Params) -> Context:
+        """Like ``run``, for a transport, with params that are this call's own."""
+        context = Context(self.app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
+        if params.provider:
             with reaching(NOBODY):
-                await chain(context)
+                await self.chains[method](context)
         else:
-            await chain(context)
+            await self.chains[method](context)
         if context.event is not None and context.event not in self.options.events:
             after_commit(partial(self._announce, context, context.event))
         return context

@@ -7,8 +7,7 @@ nobody's until a hook has found out who the caller is, and calls ``confine``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 ROLE = "apex_tenant"
@@ -32,13 +31,18 @@ def confine(tenants: Iterable[int]) -> None:
     _reach.set(",".join(map(str, tenants)))
 
 
-@contextmanager
-def reaching(tenants: str) -> Iterator[None]:
+class reaching:
     """Inside, these may be reached: ``NOBODY`` for what comes from outside, ``EVERYONE`` for what a caller must be
     told although it is not about its own rows. What is set inside ends with it.
     """
-    token = _reach.set(tenants)
-    try:
-        yield
-    finally:
-        _reach.reset(token)
+
+    __slots__ = ("tenants", "token")
+
+    def __init__(self, tenants: str) -> None:
+        self.tenants = tenants
+
+    def __enter__(self) -> None:
+        self.token = _reach.set(self.tenants)
+
+    def __exit__(self, *error: object) -> None:
+        _reach.reset(self.token)

@@ -13,10 +13,10 @@ from marshmallow import validates_schema
 
 from apex import Apex, Context, Params, Service, authenticate, validate_data
 from apex.coerce import uuid
-from apex.common import ahead, disallow
+from apex.common import disallow
 from apex.encoding import timestamp
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import Hook
+from apex.hooks import Hook, ahead
 from apex.query import MAX_ROWS, Compare, Query, every
 from apex.schema import Email, Schema, Text, ValidationError, fields, load, validate
 from apex.service import BoundService

@@ -11,8 +11,8 @@ from sqlalchemy import Table
 
 from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
 from apex.coerce import boolean
-from apex.common import ahead, iff, is_provider, populate, stash_before
-from apex.hooks import Hook
+from apex.common import iff, is_provider, populate, stash_before
+from apex.hooks import Hook, ahead
 from apex.schema import Id, fields
 from hooks.audit import audit
 from hooks.ownership import References, refers_within, stamp_owner

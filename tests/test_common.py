@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from apex import Apex, Context, MemoryService, Params, validate_query
 from apex.coerce import integer, text
 from apex.common import (
-    ahead,
     disallow,
     discard,
     iff,
@@ -28,7 +27,7 @@ from apex.common import (
     stash_before,
 )
 from apex.errors import BadRequest, FeathersError, Forbidden, MethodNotAllowed, NotFound
-from apex.hooks import Hook
+from apex.hooks import Hook, ahead
 from apex.service import BoundService
 from apex.testing import raises
 
