@@ -8,7 +8,7 @@ An adapter for another store subclasses ``Adapter`` and writes ``_select``, ``_c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -42,6 +42,25 @@ class Selection:
         sort = self.query.sort
         last = sort[-1][1] if sort else 1
         return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What another service stores together with new rows, or neither is stored: ``row`` makes an entry of each.
+
+    ``id`` names the property of an entry that has the id of the row, ``whole`` the one that has the row as a whole.
+    """
+
+    service: Adapter
+    row: Callable[[Row], Row]
+    id: str
+    whole: str
+
+    async def store(self, rows: list[Row], id: str) -> None:
+        """The entries of rows that are stored, whose ids are known."""
+        entries = [self.row(row) | {self.id: row[id]} for row in rows]
+        if entries:
+            await self.service.create(entries, Params({"adapter": {"multi": True}}))
 
 
 class Adapter(Service, ABC):
@@ -79,11 +98,16 @@ class Adapter(Service, ABC):
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         """The rows in order, and with ``total`` how many there are without limit and skip."""
 
+    async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
+        """The one row. Raises NotFound."""
+        return _single((await self._select(selection))[0], id)
+
     @abstractmethod
     async def _count(self, where: Predicate) -> int: ...
 
     @abstractmethod
-    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]: ...
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Any]:
+        """The rows as they are stored. ``params.adapter["beside"]`` is what is stored with them; see ``Beside``."""
 
     @abstractmethod
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
@@ -112,7 +136,8 @@ class Adapter(Service, ABC):
         """The one record. Raises NotFound when scope, query or id leave none."""
         query = self.syntax.parse(params.query).plain()
         selection = self._selection(self._one(id, query, params), replace(query, skip=0, sort=()), params, 1)
-        return _single((await self._select(selection))[0], id)
+        record: Row = await self._record(selection, id, params)
+        return record
 
     async def create(self, data: Row | list[Row], params: Params) -> Row | list[Row]:
         """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
@@ -122,7 +147,7 @@ class Adapter(Service, ABC):
         select = params.query.get("$select")
         query = self.syntax.parse({} if select is None else {"$select": select})
         rows = [self._stamped(self._typed(row), params, fill=True) for row in (data if many else [data])]
-        stored = await self._insert(rows, self._fields(query, params)) if rows else []
+        stored = await self._insert(rows, self._fields(query, params), params) if rows else []
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Row, params: Params) -> Row:

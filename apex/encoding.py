@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -16,16 +16,19 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class RawJSON:
-    """JSON text that a database has built. It goes out untouched; ``value`` decodes it for who wants to look."""
+    """JSON text that a database has built. It goes out untouched; ``value`` decodes it for who wants to look, and
+    ``load`` gives what is in it the types that it has in Python.
+    """
 
-    __slots__ = ("text",)
+    __slots__ = ("load", "text")
 
-    def __init__(self, text: bytes) -> None:
-        self.text = text
+    def __init__(self, text: bytes, load: Callable[[Any], Any] | None = None) -> None:
+        self.text, self.load = text, load
 
     @property
     def value(self) -> Any:
-        return orjson.loads(self.text)
+        decoded = orjson.loads(self.text)
+        return decoded if self.load is None else self.load(decoded)
 
 
 class Stream:

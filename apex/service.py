@@ -149,7 +149,7 @@ class BoundService(Emitter):
 
     def _announce(self, context: Context, event: str) -> None:
         """Emits and publishes the event of a call, once for each item, which keeps its place in the dispatch."""
-        if event not in self._listeners and self.app.events.publisher(self, event) is None:
+        if event not in self._listeners and not self.app.events.is_followed(self, event):
             return
         results, dispatched = _items(context.result), _items(context.external)
         for index, item in enumerate(results):

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from apex import Context
+from apex.adapter import Beside
 from apex.common import now
 from apex.items import items
 from apex.types import Row
@@ -50,6 +51,17 @@ async def remember_caller(context: Context, next: Callable[[], Awaitable[None]])
     finally:
         outside.open = False
         _outside.reset(token)
+
+
+def audit_beside(context: Context) -> None:
+    """Before create, last: what ``audit`` does, in the statement that stores the records."""
+    done = _caller(context) | {"created_at": now(), "service": context.path, "method": context.method}
+
+    def entry(row: Row) -> Row:
+        return done | {FIELD: row[FIELD], "before": None, "after": _harmless(row)}
+
+    beside = Beside(context.app.service("audit").service, entry, id="record_id", whole="after")
+    context.params.adapter = {**(context.params.adapter or {}), "beside": beside}
 
 
 async def audit(context: Context) -> None:
