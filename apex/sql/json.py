@@ -110,6 +110,18 @@ def loader(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> Callable[
     return load_row
 
 
+def written_row(columns: list[Any], dialect: Dialect) -> tuple[list[Any], Callable[[Any], RawJSON]]:
+    """What to select or return for the object of a row, and what reads it. Raises Unwritable."""
+    load = loader(columns, dialect)
+
+    def read(values: Any) -> RawJSON:
+        raw = raw_json(*values)
+        raw.load = load
+        return raw
+
+    return row_json(columns, dialect).columns, read
+
+
 class _SQL(FunctionElement[Any]):
     """SQL text around expressions: ``{0}`` is the first."""
 
