@@ -22,7 +22,7 @@ from apex.types import Id, Page, Row
 
 Paginate = Mapping[str, int] | Literal[False]
 
-_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "methods", "events")
+_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "json", "methods", "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,10 @@ class Adapter(Service, ABC):
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         """The rows in order, and with ``total`` how many there are without limit and skip."""
 
+    async def _page(self, selection: Selection, params: Params) -> Any:
+        rows, total = await self._select(selection, total=True)
+        return {"total": total or 0, "limit": selection.limit or 0, "skip": selection.query.skip, "data": rows}
+
     async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
         """The one row. Raises NotFound."""
         return _single((await self._select(selection))[0], id)
@@ -129,8 +133,8 @@ class Adapter(Service, ABC):
             return [] if limit == 0 else (await self._select(self._selection(where, query, params, limit)))[0]
         if limit == 0:
             return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
-        rows, total = await self._select(self._selection(where, query, params, limit), total=True)
-        return {"total": total or 0, "limit": limit or 0, "skip": query.skip, "data": rows}
+        found: Page = await self._page(self._selection(where, query, params, limit), params)
+        return found
 
     async def get(self, id: Id, params: Params) -> Row:
         """The one record. Raises NotFound when scope, query or id leave none."""

@@ -120,7 +120,9 @@ def serve(
         alone=alone,
     )
     joins = [_populate(join, service.join_filter) for join in service.joins]
-    app.use(path, service(paginate=app.get("paginate")), hooks=sealed)
+    # Joins that are always made look at every record.
+    json = not service.joins or service.join_filter is not None
+    app.use(path, service(paginate=app.get("paginate"), json=json), hooks=sealed)
     bound = app.service(path)
     bound.hooks(hooks or {})
     bound.hooks({"after": dict.fromkeys(("find",) if service.join_filter else JOINED, joins)})

@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from apex.adapter import Beside
 from apex.encoding import encode
+from apex.sql.columns import Fixed
 from apex.sql.statements import Statement, binder
 from apex.types import Row
 
@@ -82,7 +83,7 @@ class Inserts:
                 ("insert one", names, fields, json), lambda: self._one(names, fields, json)
             )
             return await self.service.run(statement, values)
-        entry = beside.row({name: row.get(name) for name in self._shown})
+        entry = beside.row({name: self._as_read(name, row.get(name)) for name in self._shown})
         others = tuple(entry)
         statement = self.service.statements.get(
             ("insert one beside", names, fields, json, others),
@@ -170,6 +171,14 @@ class Inserts:
         hidden = {*self.service.private, self.service.id}
         return tuple(name for name in self.service.columns or () if name not in hidden)
 
+    def _as_read(self, name: str, value: Any) -> Any:
+        """A value that is to be stored as it will be read."""
+        return self._fixed[name].process_result_value(value, self.database.dialect) if name in self._fixed else value
+
+    @cached_property
+    def _fixed(self) -> Mapping[str, Fixed]:
+        return {str(c.name): c.type for c in self.table.columns if isinstance(c.type, Fixed)}
+
     @cached_property
     def _json_columns(self) -> frozenset[str]:
         return frozenset(column.name for column in self.table.columns if isinstance(column.type, JSON))
@@ -190,7 +199,8 @@ class Inserts:
         return {name: process for name, process in processors.items() if process is not None}
 
     def _defaulted(self, row: Row) -> Row:
-        return row | {name: make() for name, make in self._defaults.items() if name not in row}
+        columns = self.service.columns or {}
+        return row | {name: columns[name](make()) for name, make in self._defaults.items() if name not in row}
 
     def _jsonable(self, row: Row) -> Row:
         processors = self._json_processors

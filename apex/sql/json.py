@@ -122,6 +122,34 @@ def written_row(columns: list[Any], dialect: Dialect) -> tuple[list[Any], Callab
     return row_json(columns, dialect).columns, read
 
 
+def written_page(
+    columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any], dialect: Dialect
+) -> tuple[list[Any], Callable[[Any], RawJSON]]:
+    """What to select for a page of a subquery's rows, and what reads it. Raises Unwritable."""
+    columns = list(columns)
+    load = loader(columns, dialect)
+
+    def load_page(page: Any) -> Any:
+        page["data"] = [load(row) for row in page["data"]]
+        return page
+
+    def read(values: Any) -> RawJSON:
+        raw = raw_json(*values)
+        raw.load = load_page
+        return raw
+
+    return page_json(columns, total, dialect).columns, read
+
+
+def is_writable(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> bool:
+    """Whether the database can write rows with these columns as the encoder does."""
+    try:
+        row_json(columns, dialect)
+    except Unwritable:
+        return False
+    return True
+
+
 class _SQL(FunctionElement[Any]):
     """SQL text around expressions: ``{0}`` is the first."""
 

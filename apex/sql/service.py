@@ -31,7 +31,7 @@ from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
 from apex.sql.inserts import Inserts
-from apex.sql.json import Unwritable, written_row
+from apex.sql.json import is_writable, written_page, written_row
 from apex.sql.paths import Paths, Source, compared, is_present
 from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.violations import explained
@@ -194,6 +194,32 @@ class SQLService(Adapter):
             raise missing(id)
         return rows[0]
 
+    async def _page(self, selection: Selection, params: Params) -> Any:
+        if not self._goes_out(params) or not self._is_plain(selection):
+            return await super()._page(selection, params)
+        query = selection.query
+        key = ("page", shape(selection.where), selection.fields, query.sort, query.skip > 0)
+        statement = self.statements.get(key, lambda: self._page_statement(selection))
+        values = self.clauses.operands(selection.where)
+        return (await self.run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
+
+    def _is_plain(self, selection: Selection) -> bool:
+        """Whether it is a list that is read in one go: no search, and not in the order of a path."""
+        query = selection.query
+        return (
+            query.rank is None
+            and not any(name in self._paths for name, _ in query.sort)
+            and not any(compare.operator == "$contains" for compare in leaves(selection.where))
+        )
+
+    def _page_statement(self, selection: Selection) -> Statement:
+        source = self._paths.source(selection.where)
+        rows = select(*self._columns(selection.fields)).select_from(source.rows)
+        rows = rows.where(self.clauses.clause(selection.where, source))
+        listed = _page(rows.order_by(*self.clauses.order(selection, self.id, {})), selection).subquery("listed")
+        columns, read = written_page(listed.c, self._counting(selection.where).scalar_subquery(), self.database.dialect)
+        return self.database.compile(select(*columns).select_from(listed), not source.values, read=read)
+
     def _record_statement(self, selection: Selection) -> Statement:
         columns, read = self.output(self.table, selection.fields, json=True)
         return self.database.compile(select(*columns).where(self.clauses.clause(selection.where)), read=read)
@@ -233,15 +259,16 @@ class SQLService(Adapter):
         return [columns[name] for name in (self.columns or () if fields is None else fields)]
 
     def output(self, source: FromClause, fields: Fields, json: bool) -> tuple[list[Any], Reader | None]:
-        """What a statement gives of a row, and how it is read: as JSON where that is asked for and can be."""
+        """What a statement gives of a row, and how it is read."""
         columns = self._columns(fields, source)
-        try:
-            return written_row(columns, self.database.dialect) if json else (columns, None)
-        except Unwritable:
-            return columns, None
+        return written_row(columns, self.database.dialect) if json else (columns, None)
 
     def _goes_out(self, params: Params) -> bool:
-        return self.json and params.provider is not None
+        return params.provider is not None and self._writes_json
+
+    @cached_property
+    def _writes_json(self) -> bool:
+        return self.json and is_writable(self._columns(None), self.database.dialect)
 
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
