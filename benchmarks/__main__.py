@@ -8,9 +8,9 @@ time. Sizes: ``python -m benchmarks 10000 1000000``. A part alone: ``python -m b
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import custom_fields, fanout, transfer
+from benchmarks import compare, custom_fields, fanout, hold, transfer
 from benchmarks.crm import Client, Request, report, served, timings
 from benchmarks.people import load, terms
 from tests.databases import new_database, start_server
@@ -19,6 +19,7 @@ SIZES = (10_000, 1_000_000)
 MEMORY = "shared_buffers = 1GB"
 """Enough for the table and its indexes, as a server of that size would have."""
 SEARCHES, LISTS = 300, 100
+COMMANDS: Mapping[str, Callable[..., None]] = {"compare": compare.main, "hold": hold.main, "load": hold.ask}
 
 
 def measure(client: Client, size: int) -> None:
@@ -42,6 +43,8 @@ def measure(client: Client, size: int) -> None:
 
 def main() -> None:
     arguments = sys.argv[1:]
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](*arguments[1:])
     if arguments[:1] == ["transfer"]:
         return transfer.main(*map(int, arguments[1:]))
     if arguments in (["fanout"], ["custom"]):
