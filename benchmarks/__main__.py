@@ -2,7 +2,7 @@
 
 Starts a PostgreSQL server of its own, fills an organization, serves the CRM and measures over HTTP, one request at a
 time. Sizes: ``python -m benchmarks 10000 1000000``. A part alone: ``python -m benchmarks fanout``, ``custom``, or
-``transfer``, the import and the export.
+``transfer``, the import and the export; ``micro``, without a server, what is remembered or taken the short way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import compare, custom_fields, fanout, hold, transfer
+from benchmarks import compare, custom_fields, fanout, hold, micro, transfer
 from benchmarks.crm import Client, Request, report, served, timings
 from benchmarks.people import load, terms
 from tests.databases import new_database, start_server
@@ -19,7 +19,7 @@ SIZES = (10_000, 1_000_000)
 MEMORY = "shared_buffers = 1GB"
 """Enough for the table and its indexes, as a server of that size would have."""
 SEARCHES, LISTS = 300, 100
-COMMANDS: Mapping[str, Callable[..., None]] = {"compare": compare.main, "hold": hold.main, "load": hold.ask}
+COMMANDS: Mapping[str, Callable[..., None]] = {"compare": compare.main, "hold": hold.main, "load": hold.ask, "micro": micro.main}
 
 
 def measure(client: Client, size: int) -> None:

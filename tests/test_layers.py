@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
-    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "tenant"],
+    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "tenant", "fresh"],
     [
         "redis",
         "query",
