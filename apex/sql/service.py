@@ -36,6 +36,7 @@ from apex.query import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
+from apex.sql.estimates import estimate, plan_of, rows_of
 from apex.sql.paths import Paths, Source, compared, is_present
 from apex.sql.statements import Statement, StatementCache, binder
 from apex.sql.violations import explained
@@ -66,6 +67,7 @@ class SQLService(Adapter):
 
     async def setup(self, app: Apex, path: str) -> None:
         """Takes the app's database. Raises LookupError when none is configured."""
+        await super().setup(app, path)
         self._database = app.get("database")
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
@@ -173,6 +175,19 @@ class SQLService(Adapter):
         statement = self.statements.get(("count", shape(where)), build)
         count: int = (await self._run(statement, self.clauses.operands(where)))[0][TOTAL]
         return count
+
+    async def _estimate(self, where: Predicate) -> int | None:
+        """SQLite keeps no statistics to estimate from."""
+        if not self.clauses.postgresql:
+            return None
+        return await estimate(self.database, str(self.table), where, self._expected)
+
+    async def _expected(self, where: Predicate) -> int:
+        def build() -> Statement:
+            return plan_of(self.database.compile(self._counting(where).with_only_columns(literal_column("1"))))
+
+        statement = self.statements.get(("expected", shape(where)), build)
+        return rows_of((await self._run(statement, self.clauses.operands(where)))[0])
 
     def _counting(self, where: Predicate) -> Select[Any]:
         source = self._paths.alone(where) or self._paths.source(where)
