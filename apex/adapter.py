@@ -1,8 +1,8 @@
 """What every adapter shares: the rules of Feathers' database services, above five storage operations.
 
 An adapter for another store subclasses ``Adapter`` and writes ``_select``, ``_count``, ``_insert``, ``_update`` and
-``_delete``; limits, scopes, multi, ids and errors are decided here, so that all adapters behave alike.
-``apex.testing`` holds the suite that shows it.
+``_delete``, and ``_estimate`` where it can; limits, cursors, scopes, multi, ids and errors are decided here, so that
+all adapters behave alike. ``apex.testing`` holds the suite that shows it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,35 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from apex.coerce import Coerce, json
 from apex.context import Params
+from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
-from apex.query import OPERATORS, Compare, Predicate, Query, Syntax, every, scope_predicate, scope_values, suggestion
+from apex.query import (
+    MAX_ROWS,
+    OPERATORS,
+    Compare,
+    Predicate,
+    Query,
+    Syntax,
+    every,
+    invalid,
+    scope_predicate,
+    scope_values,
+    suggestion,
+)
 from apex.service import Service
 from apex.types import Id, Page, Row
 
+if TYPE_CHECKING:
+    from apex.app import Apex
+
 Paginate = Mapping[str, int] | Literal[False]
+
+MAX_SORTED = 32
+"""Fields of an order that cursors follow."""
 
 _OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "json", "methods", "events")
 
@@ -87,6 +106,11 @@ class Adapter(Service, ABC):
             if name not in _OPTIONS:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(_OPTIONS)}")
             setattr(self, name, value)
+        self.cursors = Cursors()
+
+    async def setup(self, app: Apex, path: str) -> None:
+        """Takes the app's secret, so that its processes know each other's cursors."""
+        self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
 
     # What an adapter writes.
 
@@ -99,8 +123,10 @@ class Adapter(Service, ABC):
         """The rows in order, and with ``total`` how many there are without limit and skip."""
 
     async def _page(self, selection: Selection, params: Params) -> Any:
-        rows, total = await self._select(selection, total=True)
-        return {"total": total or 0, "limit": selection.limit or 0, "skip": selection.query.skip, "data": rows}
+        counted = selection.query.total is not False
+        rows, total = await self._select(selection, counted)
+        page = {"limit": selection.limit or 0, "skip": selection.query.skip, "data": rows}
+        return {"total": total or 0, **page} if counted else page
 
     async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
         """The one row. Raises NotFound."""
@@ -108,6 +134,10 @@ class Adapter(Service, ABC):
 
     @abstractmethod
     async def _count(self, where: Predicate) -> int: ...
+
+    async def _estimate(self, where: Predicate) -> int | None:
+        """About how many rows there are, without reading them; None where they have to be counted."""
+        return None
 
     @abstractmethod
     async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Any]:
@@ -129,11 +159,18 @@ class Adapter(Service, ABC):
         page = self.pagination(params)
         limit = _limit(query.limit, page)
         where = every(scope_predicate(params.scope), query.where)
+        selection = self._selection(where, query, params, limit)
+        if query.cursor is not None:
+            if not page:
+                raise invalid(query.cursor[0], "needs pages, and this list has none")
+            return await self._walk(selection, *query.cursor)
         if not page:
-            return [] if limit == 0 else (await self._select(self._selection(where, query, params, limit)))[0]
-        if limit == 0:
+            return [] if limit == 0 else (await self._select(selection))[0]
+        if query.total == "estimated":
+            return await self._estimated(selection)
+        if limit == 0 and query.total is not False:
             return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
-        found: Page = await self._page(self._selection(where, query, params, limit), params)
+        found: Page = await self._page(selection, params)
         return found
 
     async def get(self, id: Id, params: Params) -> Row:
@@ -187,6 +224,56 @@ class Adapter(Service, ABC):
         marks: Row | None = (params.adapter or {}).get("on_remove")
         rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
         return rows if id is None else _single(rows, id)
+
+    # Pages whose total is left out or estimated, and pages from a place onwards.
+
+    async def _estimated(self, selection: Selection) -> Page:
+        limit, skip = selection.limit or 0, selection.query.skip
+        rows = (await self._select(selection))[0] if limit else []
+        seen = skip + len(rows)
+        ends = len(rows) < limit and (bool(rows) or not skip)
+        total = await self._total(selection, seen if rows else 0, ends)
+        return {**total, "limit": limit, "skip": skip, "data": rows}  # type: ignore[typeddict-item]
+
+    async def _total(self, selection: Selection, seen: int, all_seen: bool) -> dict[str, Any]:
+        """What a page says of the number of rows, of which it has seen some. Nothing is counted where it tells all."""
+        asked, where = selection.query.total, selection.where
+        if not asked:
+            return {}
+        estimate = None if all_seen or asked == "exact" else await self._estimate(where)
+        if estimate is not None:
+            return {"total": max(estimate, seen), "estimated": True}
+        total = {"total": seen if all_seen else await self._count(where)}
+        return total if asked == "exact" else {**total, "estimated": False}
+
+    async def _walk(self, selection: Selection, name: str, cursor: str) -> Page:
+        """The page after a cursor, or before it; an empty one is the beginning, or the end.
+
+        One row more than the page holds tells whether there is another one in the direction of the walk.
+        """
+        query, fields, limit = selection.query, selection.fields, selection.limit or 0
+        if not limit:
+            raise invalid("$limit", f"must be 1 or more beside {name}")
+        walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
+        places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
+        ahead = replace(query, sort=walk.direction)
+        asked = replace(selection, where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
+        found, _ = await self._select(asked)
+        rows, ends = walk.page(found, limit)
+        total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)
+        data = rows if places == fields else [_picked(row, fields) for row in rows]
+        return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
+
+    def _walked(self, selection: Selection, name: str) -> Order:
+        """The order of a walk: what comes after the id decides nothing. Raises BadRequest for one without cursors."""
+        order = selection.order(self.id)
+        order = order[: [field for field, _ in order].index(self.id) + 1]
+        if len(order) > MAX_SORTED:
+            raise invalid("$sort", f"must have at most {MAX_SORTED} fields beside {name}")
+        for field, _ in order:
+            if field in selection.query.paths:
+                raise invalid(name, f"does not go with an order by {field}: use $skip")
+        return order
 
     # What the rules are made of.
 
@@ -284,6 +371,10 @@ class Adapter(Service, ABC):
 
 def missing(id: Any) -> NotFound:
     return NotFound(f"No record found for id '{id}'")
+
+
+def _picked(row: Row, fields: Sequence[str] | None) -> Row:
+    return {name: row[name] for name in fields or () if name in row}
 
 
 def _single(rows: list[Row], id: Any) -> Row:

@@ -175,6 +175,10 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "$notlike": lambda one, pattern: one is not None and not _like(one, pattern),
     "$ilike": lambda one, pattern: one is not None and _like_match(str(one).lower(), pattern.lower()),
     "$contains": lambda one, term: one is not None and term in one,
+    "$above": lambda one, other: _compare(one, other) > 0,
+    "$from": lambda one, other: _compare(one, other) >= 0,
+    "$upto": lambda one, other: _compare(one, other) <= 0,
+    "$below": lambda one, other: _compare(one, other) < 0,
 }
 
 _DIGITS = re.compile(r"-?[0-9]+")

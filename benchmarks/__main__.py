@@ -19,7 +19,12 @@ SIZES = (10_000, 1_000_000)
 MEMORY = "shared_buffers = 1GB"
 """Enough for the table and its indexes, as a server of that size would have."""
 SEARCHES, LISTS = 300, 100
-COMMANDS: Mapping[str, Callable[..., None]] = {"compare": compare.main, "hold": hold.main, "load": hold.ask, "micro": micro.main}
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "compare": compare.main,
+    "hold": hold.main,
+    "load": hold.ask,
+    "micro": micro.main,
+}
 
 
 def measure(client: Client, size: int) -> None:

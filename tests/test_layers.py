@@ -25,7 +25,7 @@ LEVELS = [
         "items",
         "seals",
     ],
-    ["hooks", "schema", "events", "client", "keys", "rates", "lanes"],
+    ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors"],
     ["config", "service", "postgres", "sqlite", "common", "resolvers"],
     ["app", "adapter"],
     ["memory", "sql", "sessions"],

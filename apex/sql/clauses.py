@@ -135,7 +135,7 @@ class Clauses:
             raise BadRequest(f"Invalid query parameter {sign}")
         left = target if sign in ("$eq", "$ne") else self._collated(target)
         result: ColumnElement[bool] = _COMPARISONS[sign](left, bindparam(name, type_=_parameter_type(target)))
-        return result
+        return or_(result, target.is_(None)) if sign in ("$below", "$upto") and target.nullable else result
 
     def _membership(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
         """One parameter for the whole list, so that its length does not make another statement."""
@@ -200,7 +200,9 @@ class Clauses:
 
 
 def _null(sign: str, target: Column[Any]) -> ColumnElement[bool]:
-    return target.is_not(None) if sign == "$ne" else target.is_(None)
+    if sign in ("$below", "$from"):
+        return false() if sign == "$below" else true()
+    return target.is_not(None) if sign in ("$ne", "$above") else target.is_(None)
 
 
 def _by_value(value: Any, direction: int, present: bool) -> list[ColumnElement[Any]]:
@@ -248,4 +250,8 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$lte": operator.le,
     "$gt": operator.gt,
     "$gte": operator.ge,
+    "$above": operator.gt,
+    "$from": operator.ge,
+    "$upto": operator.le,
+    "$below": operator.lt,
 }

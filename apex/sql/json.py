@@ -82,11 +82,17 @@ def rows_json(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> Writte
     return Written(_SQL(array, text), _SQL(every, _all(flags), type=Boolean()) if flags else None)
 
 
-def page_json(columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any], dialect: Dialect) -> Written:
-    """The page with the rows of a subquery; ``limit`` and ``skip`` are parameters. Raises Unwritable."""
+def page_json(columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any] | None, dialect: Dialect) -> Written:
+    """The page with the rows of a subquery, and a total where one is given; ``limit`` and ``skip`` are parameters.
+
+    Raises Unwritable.
+    """
     rows = rows_json(columns, dialect)
     limit, skip = (bindparam(name, type_=BigInteger()) for name in ("limit", "skip"))
-    return Written(_SQL(_PAGE, total, limit, skip, rows.text), rows.plain)
+    if total is None:
+        return Written(_SQL(f"'{{{{' || {_PAGE}", limit, skip, rows.text), rows.plain)
+    counted = f"""'{{{{"total":' || CAST({{3}} AS TEXT) || ',' || {_PAGE}"""
+    return Written(_SQL(counted, limit, skip, rows.text, total), rows.plain)
 
 
 def raw_json(text: str | bytes, plain: bool | None = True) -> RawJSON:
@@ -123,7 +129,7 @@ def written_row(columns: list[Any], dialect: Dialect) -> tuple[list[Any], Callab
 
 
 def written_page(
-    columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any], dialect: Dialect
+    columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any] | None, dialect: Dialect
 ) -> tuple[list[Any], Callable[[Any], RawJSON]]:
     """What to select for a page of a subquery's rows, and what reads it. Raises Unwritable."""
     columns = list(columns)
@@ -265,10 +271,7 @@ def _units(kind: Fixed) -> _Spelling:
     return _Spelling(trimmed if kind.trimmed else digits, load=Decimal)
 
 
-_PAGE = (
-    """'{{"total":' || CAST({0} AS TEXT) || ',"limit":' || CAST({1} AS TEXT) || ',"skip":' || CAST({2} AS TEXT)"""
-    """ || ',"data":' || {3} || '}}'"""
-)
+_PAGE = """'"limit":' || CAST({0} AS TEXT) || ',"skip":' || CAST({1} AS TEXT) || ',"data":' || {2} || '}}'"""
 _MOMENT = """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
 _DASHED = " || '-' || ".join(
     f"substr({{0}}, {start}, {size})" for start, size in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))

@@ -16,6 +16,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    literal_column,
     null,
     select,
     update,
@@ -30,6 +31,7 @@ from apex.query import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
+from apex.sql.estimates import estimate, plan_of
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, written_page, written_row
 from apex.sql.paths import Paths, Source, compared, is_present
@@ -67,6 +69,7 @@ class SQLService(Adapter):
 
     async def setup(self, app: Apex, path: str) -> None:
         """Takes the app's database. Raises LookupError when none is configured."""
+        await super().setup(app, path)
         self._database = app.get("database")
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
@@ -179,6 +182,20 @@ class SQLService(Adapter):
         count: int = (await self.run(statement, self.clauses.operands(where)))[0][TOTAL]
         return count
 
+    async def _estimate(self, where: Predicate) -> int | None:
+        """SQLite keeps no statistics to estimate from."""
+        if not self.clauses.postgresql:
+            return None
+        return await estimate(self.database, str(self.table), where, self._expected)
+
+    async def _expected(self, where: Predicate) -> int:
+        def build() -> Statement:
+            return plan_of(self.database.compile(self._counting(where).with_only_columns(literal_column("1"))))
+
+        statement = self.statements.get(("expected", shape(where)), build)
+        rows: int = (await self.run(statement, self.clauses.operands(where)))[0]
+        return rows
+
     def _counting(self, where: Predicate) -> Select[Any]:
         source = self._paths.alone(where) or self._paths.source(where)
         counted = select(func.count().label(TOTAL)).select_from(source.rows)
@@ -198,7 +215,7 @@ class SQLService(Adapter):
         if not self._goes_out(params) or not self._is_plain(selection):
             return await super()._page(selection, params)
         query = selection.query
-        key = ("page", shape(selection.where), selection.fields, query.sort, query.skip > 0)
+        key = ("page", shape(selection.where), selection.fields, query.sort, query.skip > 0, query.total)
         statement = self.statements.get(key, lambda: self._page_statement(selection))
         values = self.clauses.operands(selection.where)
         return (await self.run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
@@ -217,7 +234,8 @@ class SQLService(Adapter):
         rows = select(*self._columns(selection.fields)).select_from(source.rows)
         rows = rows.where(self.clauses.clause(selection.where, source))
         listed = _page(rows.order_by(*self.clauses.order(selection, self.id, {})), selection).subquery("listed")
-        columns, read = written_page(listed.c, self._counting(selection.where).scalar_subquery(), self.database.dialect)
+        total = None if selection.query.total is False else self._counting(selection.where).scalar_subquery()
+        columns, read = written_page(listed.c, total, self.database.dialect)
         return self.database.compile(select(*columns).select_from(listed), not source.values, read=read)
 
     def _record_statement(self, selection: Selection) -> Statement:
