@@ -1,7 +1,8 @@
 """JSON that the database writes: byte for byte what ``apex.encoding.encode`` makes of the rows.
 
 Where a database spells a value in another way (JSONB with spaces, floats with an exponent), the text comes with a flag
-that it is not ``plain``; ``raw_json`` then puts it right. Rows that hooks look at go through a ``loader`` first.
+that it is not ``plain``; ``raw_json`` then puts it right. Rows that hooks look at go through a ``loader`` first. On
+SQLite dates and JSON columns are taken for what the adapter stores there: the encoder's texts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from sqlalchemy import (
     Enum,
     Float,
     Integer,
-    Numeric,
     String,
     Text,
     Uuid,
@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from apex.encoding import RawJSON, decode, encode
 from apex.sql.columns import Fixed, Timestamp
@@ -180,7 +180,7 @@ def _object(columns: list[ColumnElement[Any]], dialect: Dialect) -> tuple[Column
     if dialect.name == "postgresql":
         quote = dialect.identifier_preparer.quote
         listed = ", ".join(f"{{{place}}} AS {quote(name)}" for place, name in enumerate(names))
-        return _SQL(f"(SELECT row_to_json(row_) FROM (SELECT {listed}) AS row_)::text", *values), flags
+        return _SQL(f"(SELECT row_to_json(row_.*) FROM (SELECT {listed}) AS row_)::text", *values), flags
     if len(columns) > MOST_COLUMNS:
         raise Unwritable(f"An object with more than {MOST_COLUMNS} properties is too large for SQLite")
     listed = ", ".join("'{}', {{{}}}".format(name.replace("'", "''"), place) for place, name in enumerate(names))
@@ -202,34 +202,41 @@ class _Spelling:
 
 def _spelling(column: ColumnElement[Any], dialect: Dialect) -> _Spelling:
     kind = column.type.dialect_impl(dialect)
-    spelling = _on_postgresql(kind) if dialect.name == "postgresql" else _on_sqlite(kind)
+    spelling = _alike(kind) or (_on_postgresql(kind) if dialect.name == "postgresql" else _on_sqlite(kind))
     if spelling is None:
         raise Unwritable(f"{dialect.name} cannot write '{column.name}' as the encoder does: it is {kind!r}")
     return spelling
+
+
+def _alike(kind: TypeEngine[Any]) -> _Spelling | None:
+    match kind:
+        case Enum():
+            return None
+        case Integer() | String():
+            return _Spelling()
+        case Date():
+            return _Spelling(load=date.fromisoformat)
+    return None
 
 
 def _on_postgresql(kind: TypeEngine[Any]) -> _Spelling | None:
     match kind:
         case Timestamp():
             return _Spelling(_MOMENT, load=datetime.fromisoformat)
-        case Fixed(places=places, as_float=as_float, trimmed=trimmed) if places <= PLACES:
-            if as_float:
-                return _Spelling(_FLOAT.replace("{0}", "({0})::float8"), _NO_EXPONENT.replace("{0}", "({0})::float8"))
-            return _Spelling("trim_scale({0})::text" if trimmed else "{0}::text", load=Decimal)
-        case Enum() | TypeDecorator():
+        case Fixed(places=places) if places > PLACES:
             return None
-        case Boolean() | Integer() | String():
+        case Fixed(as_float=True):
+            return _Spelling(_FLOAT.format("{0}::float8"), _NO_EXPONENT.format("{0}::float8"))
+        case Fixed(trimmed=trimmed):
+            return _Spelling("trim_scale({0})::text" if trimmed else "{0}::text", load=Decimal)
+        case Float(asdecimal=False):
+            return _Spelling(_FLOAT, _NO_EXPONENT)
+        case Boolean():
             return _Spelling()
-        case Date():
-            return _Spelling(load=date.fromisoformat)
         case Uuid(as_uuid=True, native_uuid=True):
             return _Spelling(load=UUID)
         case JSONB():
             return _Spelling(plain=_PLAIN_JSONB)
-        case Float(asdecimal=False):
-            return _Spelling(_FLOAT, _NO_EXPONENT)
-        case Numeric(asdecimal=True, scale=int(scale)) if scale <= PLACES:
-            return _Spelling("{0}::text", load=Decimal)
     return None
 
 
@@ -239,20 +246,14 @@ def _on_sqlite(kind: TypeEngine[Any]) -> _Spelling | None:
             return _Spelling(load=datetime.fromisoformat)
         case Fixed(places=places) if places <= PLACES:
             return _units(kind)
-        case Enum() | TypeDecorator():
-            return None
+        case Float(asdecimal=False):
+            return _Spelling("json(json_number({0}))")
         case Boolean():
             return _Spelling("json(CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END)")
-        case Integer() | String():
-            return _Spelling()
-        case Date():
-            return _Spelling(load=date.fromisoformat)
         case Uuid(as_uuid=True):
             return _Spelling(_DASHED, load=UUID)
         case JSON():
             return _Spelling("json(CASE typeof({0}) WHEN 'real' THEN json_number({0}) ELSE {0} END)")
-        case Float(asdecimal=False):
-            return _Spelling("json(json_number({0}))")
     return None
 
 
