@@ -176,7 +176,9 @@ class Adapter(Service, ABC):
     async def get(self, id: Id, params: Params) -> Row:
         """The one record. Raises NotFound when scope, query or id leave none."""
         query = self.syntax.parse(params.query).plain()
-        selection = self._selection(self._one(id, query, params), replace(query, skip=0, sort=()), params, 1)
+        if query.skip or query.sort:
+            query = replace(query, skip=0, sort=())
+        selection = self._selection(self._one(id, query, params), query, params, 1)
         record: Row = await self._record(selection, id, params)
         return record
 
@@ -313,13 +315,24 @@ class Adapter(Service, ABC):
         return id
 
     def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None) -> Selection:
-        lock = bool((params.adapter or {}).get("lock"))
-        return Selection(where, query, self._fields(query, params), limit, lock)
+        adapter = params.get("adapter")
+        return Selection(
+            where, query, self._fields(query, params), limit, adapter is not None and bool(adapter.get("lock"))
+        )
 
     def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
-        private = (params.adapter or {}).get("private", self.private)
         if query.select is not None:
             return tuple(dict.fromkeys((*query.select, self.id)))
+        adapter = params.get("adapter")
+        if adapter is None or "private" not in adapter:
+            return self._shown
+        return self._but(adapter["private"])
+
+    @cached_property
+    def _shown(self) -> tuple[str, ...] | None:
+        return self._but(self.private)
+
+    def _but(self, private: Sequence[str]) -> tuple[str, ...] | None:
         if self.columns is None or not private:
             return None
         return tuple(name for name in self.columns if name not in private)

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from apex.coerce import Coerce, anything, json, scalar
 from apex.errors import BadRequest
@@ -33,8 +34,7 @@ _TOTALS: Mapping[str, Total] = {"exact": "exact", "true": "exact", "estimated": 
 _LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,19})")
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(NamedTuple):
     """``field operator value``. ``$eq`` and ``$ne`` also take None.
 
     For services, not for callers: ``$contains``; and ``$above $from $upto $below``, which compare as a sort does, where
@@ -46,8 +46,7 @@ class Compare:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Junction:
+class Junction(NamedTuple):
     """All of the parts, or any of them."""
 
     kind: Literal["and", "or"]
@@ -62,7 +61,10 @@ def every(*parts: Predicate) -> Predicate:
     """All of the parts, flattened."""
     flat: list[Predicate] = []
     for part in parts:
-        flat.extend(part.parts if isinstance(part, Junction) and part.kind == "and" else (part,))
+        if isinstance(part, Junction) and part.kind == "and":
+            flat.extend(part.parts)
+        else:
+            flat.append(part)
     return flat[0] if len(flat) == 1 else Junction("and", tuple(flat))
 
 
@@ -115,6 +117,10 @@ class Query(Mapping[str, Any]):
         return self
 
 
+NOTHING = Query(MappingProxyType({}))
+"""What is asked by who asks nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Syntax:
     """What one service's callers may ask: fields (None: any), operators, filters of its own.
@@ -132,6 +138,8 @@ class Syntax:
         """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
         if isinstance(query, Query):
             return query
+        if query == {}:
+            return NOTHING
         if not isinstance(query, Mapping):
             raise BadRequest("The query must be an object")
         return _Parser(self).parse(query)
@@ -313,12 +321,14 @@ def scope_values(allowed: Any) -> list[Any]:
 
 def scope_predicate(scope: Mapping[str, Any]) -> Predicate:
     """What a scope allows: a field equals a value, or one of a list of values."""
-    parts: list[Predicate] = []
-    for name, allowed in scope.items():
-        values = scope_values(allowed)
-        one = len(values) == 1
-        parts.append(Compare(name, "$eq", values[0]) if one else _membership(name, "$in", values))
-    return every(*parts)
+    return every(*[_allowed(name, values) for name, values in scope.items()])
+
+
+def _allowed(name: str, allowed: Any) -> Predicate:
+    if allowed is None:
+        return Compare(name, "$eq", None)
+    values = scope_values(allowed)
+    return Compare(name, "$eq", values[0]) if len(values) == 1 else _membership(name, "$in", values)
 
 
 def _membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:

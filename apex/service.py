@@ -94,7 +94,7 @@ class BoundService(Emitter):
     async def call(self, method: str, id: Any, data: Any, params: Params) -> Context:
         """Like ``run``, for a transport, with params that are this call's own."""
         context = Context(self.app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
-        if params.provider:
+        if params.get("provider"):
             with reaching(NOBODY):
                 await self.chains[method](context)
         else:

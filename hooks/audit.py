@@ -41,7 +41,7 @@ _outside: ContextVar[_Outside | None] = ContextVar("outside", default=None)
 async def remember_caller(context: Context, next: Callable[[], Awaitable[None]]) -> None:
     """Around all methods of all services: the calls that hooks make inside of one from outside are its caller's."""
     outer = _outside.get()
-    if not context.params.provider or (outer is not None and outer.open):
+    if not context.params.get("provider") or (outer is not None and outer.open):
         await next()
         return
     outside = _Outside(context)

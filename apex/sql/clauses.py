@@ -56,17 +56,16 @@ def shape(where: Predicate) -> Hashable:
     """What makes two predicates the same statement: everything but the values."""
     if isinstance(where, Junction):
         return (where.kind, *map(shape, where.parts))
-    long = where.operator == "$contains" and len(where.value) >= TRIGRAM
-    return (where.field, where.operator, where.value is None, long, is_numeric(where))
+    field, sign, value = where
+    long = sign == "$contains" and len(value) >= TRIGRAM
+    return (field, sign, value is None, long, "." in field and is_numeric(where))
 
 
-def leaves(where: Predicate) -> Iterator[Compare]:
+def leaves(where: Predicate) -> list[Compare]:
     """The comparisons that carry a parameter, in order."""
     if isinstance(where, Junction):
-        for part in where.parts:
-            yield from leaves(part)
-    elif where.value is not None:
-        yield where
+        return [leaf for part in where.parts for leaf in leaves(part)]
+    return [] if where.value is None else [where]
 
 
 class Clauses:
@@ -166,6 +165,8 @@ class Clauses:
 
     def _operand(self, compare: Compare) -> Any:
         value = compare.value if compare.field in self._binders else stored(compare.value)
+        if compare.operator == "$eq":
+            return value
         if compare.operator == "$contains":
             return self._term(compare)
         if compare.operator in ("$in", "$nin") and not self.postgresql:
