@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -127,8 +128,10 @@ class Worker:
         _say(self.line, DRAIN)
 
     def signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        # ``send_signal`` would look whether it has ended, and so take that news from who waits for it.
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     async def end(self) -> None:
         """Waits until it has ended, which it was told to do; not for ever."""

@@ -23,7 +23,6 @@ from tests.process.test_serve import complaint
 PIDS = ("--app", "tests.process.pids:create_app", "serve")
 TWO = (*PIDS, "--workers", "2")
 RENEWED = "All workers are new.\n"
-IDLE_SECONDS = 5
 
 
 class Client:
@@ -228,10 +227,8 @@ def test_connections_that_stay_idle_do_not_hold_up_a_restart() -> None:
         host, port = url.removeprefix("http://").split(":")
         for _ in range(20):  # Nothing comes from them, ever.
             stack.enter_context(socket.create_connection((host, int(port))))
-        begun = time.monotonic()
         process.send_signal(signal.SIGHUP)
         says(process, RENEWED)
-        assert time.monotonic() - begun < 2 * IDLE_SECONDS + 5
 
 
 def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_go_on(tmp_path: Path) -> None:
