@@ -69,11 +69,12 @@ def decode_storable(text: bytes | str) -> Any:
     """Like ``decode_exactly``, for what comes from outside: what is nested deeper than what can go out would be stored
     and never be read again.
     """
+    value = decode(text)
     try:
-        encode([[[[decode(text)]]]])
+        encode([[[[value]]]])
     except TypeError as error:
         raise ValueError(str(error)) from None
-    return decode_exactly(text)
+    return decode_exactly(text) if _LONG_NUMBER.search(text if isinstance(text, bytes) else text.encode()) else value
 
 
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:

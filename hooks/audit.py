@@ -125,6 +125,9 @@ def _is_secret(name: str) -> bool:
 
 
 def _harmless(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: HIDDEN if _is_secret(str(name)) else _harmless(inner) for name, inner in value.items()}
+    if isinstance(value, dict):
+        return {
+            name: HIDDEN if _is_secret(name) else _harmless(inner) if isinstance(inner, dict | list) else inner
+            for name, inner in value.items()
+        }
     return [_harmless(inner) for inner in value] if isinstance(value, list) else value

@@ -34,6 +34,7 @@ LEVELS = [
     ["sockets"],
     ["__init__"],
     ["testing", "server"],
+    ["workers"],
     ["cli"],
     ["__main__"],
 ]
@@ -55,7 +56,7 @@ FENCES = {
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
     "redis": {"redis"},
-    "click": {"cli", "server"},
+    "click": {"cli", "server", "workers"},
     "uvicorn": {"server"},
 }
 
