@@ -39,7 +39,7 @@ if allowed then
     count = count + 1
 end
 local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, count - limit)))
-return {allowed and 1 or 0, count, string.format('%.6f', free + window - now)}
+return {allowed and 1 or 0, count, string.format('%.6f', window - (now - free))}
 """
 
 log = logging.getLogger("apex")
@@ -100,7 +100,7 @@ class Rates:
         allowed = len(moments) < limit
         if allowed:
             moments.append(now)
-        return allowed, len(moments), moments[max(0, len(moments) - limit)] + window - now
+        return allowed, len(moments), window - (now - moments[max(0, len(moments) - limit)])
 
     async def _take_shared(self, name: str, limit: int, window: int) -> tuple[int, int, float] | None:
         """None without Redis, or while it is away."""
