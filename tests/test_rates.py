@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from apex.rates import Rate, Rates
+from apex.redis import RedisRates
 from tests.redis_server import RedisServer, redis_server
 
 
@@ -26,7 +27,7 @@ async def rates(request: pytest.FixtureRequest) -> AsyncIterator[list[Rates]]:
         yield [one, one]
         return
     url = request.getfixturevalue("redis").url
-    both = [Rates(url), Rates(url)]
+    both: list[Rates] = [RedisRates(url), RedisRates(url)]
     yield both
     for one in both:
         await one.close()
@@ -56,7 +57,7 @@ async def test_the_window_slides(rates: list[Rates]) -> None:
 async def test_without_redis_each_process_counts_by_itself(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rates = Rates(redis.url)
+    rates = RedisRates(redis.url)
     assert (await rates.take("a", 2, 60)).remaining == 1
     redis.kill()
     assert [(await rates.take("a", 2, 60)).allowed for _ in range(3)] == [True, True, False]
