@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,12 @@ class Rates:
     """Counts exactly: in no window of that length are there more than the limit. What is refused does not count."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, deque[float]] = {}
+        self._taken: dict[str, tuple[float, deque[float]]] = {}
+
+    @property
+    def counted(self) -> int:
+        """How many names are counted at the moment by this process."""
+        return len(self._taken)
 
     async def take(self, name: str, limit: int, window: int) -> Rate:
         """Counts a request of somebody, ``limit`` being allowed in ``window`` seconds."""
@@ -51,13 +57,21 @@ class Rates:
         return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
 
     async def count(self, name: str, limit: int, window: int) -> Count:
-        moments, now = self._taken.setdefault(name, deque()), time.monotonic()
+        now = time.monotonic()
+        _, moments = self._taken.pop(name, (now, deque()))
         while moments and moments[0] <= now - window:
             moments.popleft()
         allowed = len(moments) < limit
         if allowed:
             moments.append(now)
+        self._taken[name] = now + window, moments
+        self._forget(now)
         return allowed, len(moments), window - (now - moments[max(0, len(moments) - limit)])
+
+    def _forget(self, now: float) -> None:
+        """Those whose window is over. Who has not asked for longest comes first."""
+        for name in list(takewhile(lambda name: self._taken[name][0] <= now, self._taken)):
+            del self._taken[name]
 
     async def close(self) -> None:
         """Lets go of what it is connected to."""

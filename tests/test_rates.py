@@ -54,6 +54,17 @@ async def test_the_window_slides(rates: list[Rates]) -> None:
     assert not (await rates[0].take("a", 1, 1)).allowed
 
 
+async def test_who_asks_no_more_is_forgotten() -> None:
+    rates = Rates()
+    await rates.take("a", 1, 1)
+    await rates.take("b", 1, 60)
+    assert rates.counted == 2
+    async with asyncio.timeout(5):
+        while rates.counted != 1:
+            await rates.take("b", 1, 60)
+            await asyncio.sleep(0.01)
+
+
 async def test_without_redis_each_process_counts_by_itself(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
