@@ -17,6 +17,7 @@ import click
 from apex.app import Apex
 from apex.config import ConfigError
 from apex.errors import FeathersError
+from apex.revisions import is_up_to_date
 from apex.server import running, serve_app
 from apex.workers import serve_workers, work
 
@@ -143,10 +144,12 @@ def load_app(factory: str) -> Apex:
 
 def require_migrated(app: Apex) -> None:
     """Raises ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached."""
+    url = app.get("database_url")
+    if url is None or is_up_to_date(url):
+        return
     from apex.migrate import pending
 
-    url = app.get("database_url")
-    if url is not None and pending(url):
+    if pending(url):
         raise ConfigError("the database is not up to date: run 'apex migrate'")
 
 

@@ -12,16 +12,10 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
-import engineio
-import socketio
-from engineio.packet import MESSAGE, Packet
-from engineio.payload import Payload
-from socketio import packet as frames
-from socketio.exceptions import ConnectionRefusedError
-
 from apex.channels import Connection
 from apex.encoding import decode_storable, encode
 from apex.errors import BadRequest, FeathersError
+from apex.socketio import MESSAGE, ConnectionRefusedError, Packet, Payload, engineio, frames, socketio
 from apex.wire import Outgoing, Socket
 
 MAX_PAYLOAD = 1_000_000

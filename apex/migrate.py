@@ -13,15 +13,14 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import create_engine
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from apex.config import ConfigError
 from apex.errors import Unavailable
+from apex.revisions import FOLDER, engine_url
 
-FOLDER = Path("migrations")
-CONNECT_SECONDS = 5
 FORBIDDEN = "42501"
 """PostgreSQL's code for what its user may not do."""
 
@@ -45,15 +44,6 @@ def pending(url: str, folder: Path = FOLDER) -> list[str]:
         script = ScriptDirectory.from_config(_config(url, folder))
         revisions = [revision.revision for revision in script.iterate_revisions("head", _current(url) or "base")]
     return revisions[::-1]
-
-
-def engine_url(url: str) -> URL:
-    """The URL as SQLAlchemy's engines want it: psycopg for PostgreSQL."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "postgresql":
-        return parsed
-    query = {"connect_timeout": str(CONNECT_SECONDS), **parsed.query}
-    return parsed.set(drivername="postgresql+psycopg", query=query)
 
 
 @contextmanager

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil
 from typing import TYPE_CHECKING
-
-from apex.redis import FAILURES, connected, namespace
 
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.context import Context
 
-CONNECTIONS = 20
-ANSWER_SECONDS = 2
-AWAY_SECONDS = 1
-"""How long Redis is left alone after it has failed."""
-
-# The moments of the requests in the window, the oldest first, by Redis' own clock; one step for all processes.
-TAKE = """
-local clock, limit, window = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
-local now = clock[1] + clock[2] / 1000000
-local oldest = redis.call('LINDEX', KEYS[1], 0)
-while oldest and tonumber(oldest) <= now - window do
-    redis.call('LPOP', KEYS[1])
-    oldest = redis.call('LINDEX', KEYS[1], 0)
-end
-local count = redis.call('LLEN', KEYS[1])
-local allowed = count < limit
-if allowed then
-    redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
-    redis.call('EXPIRE', KEYS[1], window)
-    count = count + 1
-end
-local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, count - limit)))
-return {allowed and 1 or 0, count, string.format('%.6f', window - (now - free))}
-"""
-
-log = logging.getLogger("apex")
+Count = tuple[bool, int, float]
+"""Whether a request is allowed, how many are in the window with it, and seconds until one is free again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,59 +41,49 @@ class Rate:
 
 
 class Rates:
-    """Counts exactly: in no window of that length are there more than the limit. What is refused does not count.
+    """Counts exactly: in no window of that length are there more than the limit. What is refused does not count."""
 
-    The processes that share a Redis and an ``app`` (its database) count together. While Redis is away each counts by
-    itself.
-    """
+    def __init__(self) -> None:
+        self._taken: dict[str, tuple[float, deque[float]]] = {}
 
-    def __init__(self, redis: str | None = None, app: str = "") -> None:
-        self._taken: dict[str, deque[float]] = {}
-        self._prefix = f"{namespace(app)}:rates:"
-        self._redis = None if redis is None else connected(redis, ANSWER_SECONDS)
-        self._script = None if self._redis is None else self._redis.register_script(TAKE)
-        self._turns = asyncio.Semaphore(CONNECTIONS)
-        self._away_until = 0.0
+    @property
+    def counted(self) -> int:
+        """How many names are counted at the moment by this process."""
+        return len(self._taken)
 
     async def take(self, name: str, limit: int, window: int) -> Rate:
         """Counts a request of somebody, ``limit`` being allowed in ``window`` seconds."""
-        found = await self._take_shared(name, limit, window)
-        allowed, count, free = found or self._take(name, limit, window)
+        allowed, count, free = await self.count(name, limit, window)
         return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
 
-    async def close(self) -> None:
-        if self._redis is not None:
-            await self._redis.aclose()
-
-    def _take(self, name: str, limit: int, window: int) -> tuple[int, int, float]:
-        """What ``TAKE`` does, in this process."""
-        moments, now = self._taken.setdefault(name, deque()), time.monotonic()
+    async def count(self, name: str, limit: int, window: int) -> Count:
+        now = time.monotonic()
+        _, moments = self._taken.pop(name, (now, deque()))
         while moments and moments[0] <= now - window:
             moments.popleft()
         allowed = len(moments) < limit
         if allowed:
             moments.append(now)
+        self._taken[name] = now + window, moments
+        self._forget(now)
         return allowed, len(moments), window - (now - moments[max(0, len(moments) - limit)])
 
-    async def _take_shared(self, name: str, limit: int, window: int) -> tuple[int, int, float] | None:
-        """None without Redis, or while it is away."""
-        if self._script is None:
-            return None
-        try:
-            async with self._turns:
-                if time.monotonic() < self._away_until:
-                    return None
-                allowed, count, free = await self._script([self._prefix + name], [limit, window])
-        except FAILURES as error:
-            log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            return None
-        return allowed, count, float(free)
+    def _forget(self, now: float) -> None:
+        """Those whose window is over. Who has not asked for longest comes first."""
+        for name in list(takewhile(lambda name: self._taken[name][0] <= now, self._taken)):
+            del self._taken[name]
+
+    async def close(self) -> None:
+        """Lets go of what it is connected to."""
 
 
 def rates(app: Apex) -> None:
     """Configures ``app.get("rates")``; reads ``redis`` (a URL) from the app's settings."""
-    own = Rates(app.get("redis"), app.get("database_url") or "")
+    own = Rates()
+    if url := app.get("redis"):
+        from apex.redis import RedisRates
+
+        own = RedisRates(url, app.get("database_url") or "")
 
     async def teardown(context: Context, next: Callable[[], Awaitable[None]]) -> None:
         try:

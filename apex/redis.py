@@ -1,4 +1,4 @@
-"""The bus of an app with several processes: Redis, by its publish and subscribe."""
+"""What the processes of an app share through Redis: the bus, by its publish and subscribe, and the rates."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from apex.bus import Bus
 from apex.encoding import decode, encode
+from apex.rates import Count, Rates
 
 CONNECT_SECONDS = 2
 SILENCE_SECONDS = 10
@@ -31,6 +32,31 @@ QUEUE = 10_000
 BATCH = 100
 YOUNG_SECONDS = 60
 ORIGINS = 1_000
+
+RATES_CONNECTIONS = 20
+RATES_SECONDS = 2
+AWAY_SECONDS = 1
+"""How long the rates leave Redis alone after it has failed."""
+
+# The moments of the requests in the window, the oldest first, by Redis' own clock; one step for all processes.
+TAKE = """
+local clock, limit, window = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
+local now = clock[1] + clock[2] / 1000000
+local oldest = redis.call('LINDEX', KEYS[1], 0)
+while oldest and tonumber(oldest) <= now - window do
+    redis.call('LPOP', KEYS[1])
+    oldest = redis.call('LINDEX', KEYS[1], 0)
+end
+local count = redis.call('LLEN', KEYS[1])
+local allowed = count < limit
+if allowed then
+    redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
+    redis.call('EXPIRE', KEYS[1], window)
+    count = count + 1
+end
+local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, count - limit)))
+return {allowed and 1 or 0, count, string.format('%.6f', window - (now - free))}
+"""
 
 FAILURES = (RedisError, OSError, TimeoutError)
 
@@ -204,3 +230,36 @@ class _Pause:
     async def wait(self) -> None:
         await asyncio.sleep(self.seconds * random.uniform(0.5, 1))
         self.seconds = min(self.seconds * 2, LONGEST_PAUSE)
+
+
+class RedisRates(Rates):
+    """The processes that share a Redis and a ``name`` (the app's database) count together. While Redis is away each
+    counts by itself.
+    """
+
+    def __init__(self, url: str, name: str = "") -> None:
+        super().__init__()
+        self._prefix = f"{namespace(name)}:rates:"
+        self._redis = connected(url, RATES_SECONDS)
+        self._script = self._redis.register_script(TAKE)
+        self._turns = asyncio.Semaphore(RATES_CONNECTIONS)
+        self._away_until = 0.0
+
+    async def count(self, name: str, limit: int, window: int) -> Count:
+        return await self._count_shared(name, limit, window) or await super().count(name, limit, window)
+
+    async def _count_shared(self, name: str, limit: int, window: int) -> Count | None:
+        """None while Redis is away."""
+        try:
+            async with self._turns:
+                if time.monotonic() < self._away_until:
+                    return None
+                allowed, count, free = await self._script([self._prefix + name], [limit, window])
+        except FAILURES as error:
+            log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return None
+        return bool(allowed), count, float(free)
+
+    async def close(self) -> None:
+        await self._redis.aclose()

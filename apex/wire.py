@@ -8,9 +8,7 @@ from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from typing import Any
 
-from engineio.async_socket import AsyncSocket
-from engineio.exceptions import QueueEmpty
-from engineio.packet import CLOSE, Packet
+from apex.socketio import CLOSE, AsyncSocket, Packet, QueueEmpty
 
 GONE = (OSError, RuntimeError)
 """What sending raises when the peer is gone; who reads from it notices, and ends the connection."""

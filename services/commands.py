@@ -10,7 +10,7 @@ from apex import Apex, Params
 from apex.cli import ID, load_app, run
 from apex.config import ConfigError
 from apex.keys import hashed
-from apex.migrate import upgrade
+from apex.revisions import is_up_to_date
 from apex.server import serve_app
 from apex.types import Row
 from hooks.tenancy import ROLES
@@ -36,7 +36,10 @@ def demo(factory: str, rows: int, serve: bool) -> None:
     app = load_app(factory)
     if app.get("env") == "production":
         raise ConfigError("the demo's password is published: it has no place in production")
-    upgrade(app.get("database_url"))
+    if not is_up_to_date(app.get("database_url")):
+        from apex.migrate import upgrade
+
+        upgrade(app.get("database_url"))
     shown = run(app, lambda: _load(app, rows))
     if serve:
         serve_app(app, banner=BANNER % {"password": PASSWORD, "organization": uuid_of(456), **shown})

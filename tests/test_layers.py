@@ -10,9 +10,9 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
+    ["socketio"],
     ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "tenant", "fresh"],
     [
-        "redis",
         "query",
         "brackets",
         "context",
@@ -26,7 +26,7 @@ LEVELS = [
         "seals",
     ],
     ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors"],
-    ["config", "service", "postgres", "sqlite", "common", "resolvers"],
+    ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions"],
     ["app", "adapter"],
     ["memory", "sql", "sessions"],
     ["auth", "rest", "migrate"],
@@ -42,11 +42,11 @@ LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in mod
 
 FENCES = {
     "starlette": {"rest"},
-    "socketio": {"engine", "client"},
-    "engineio": {"engine", "wire"},
+    "socketio": {"socketio", "client"},
+    "engineio": {"socketio"},
     "aiohttp": {"client"},
     "httpx2": {"client"},
-    "sqlalchemy": {"sql", "migrate"},
+    "sqlalchemy": {"sql", "migrate", "revisions"},
     "alembic": {"migrate", "seals"},
     "psycopg": {"postgres", "lanes"},
     "psycopg_pool": {"postgres"},

@@ -13,7 +13,8 @@ from sqlalchemy.pool import NullPool
 
 from apex.config import ConfigError
 from apex.errors import Unavailable
-from apex.migrate import downgrade, engine_url, pending, upgrade
+from apex.migrate import downgrade, pending, upgrade
+from apex.revisions import engine_url
 from services.app import metadata
 from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
 

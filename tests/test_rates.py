@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from apex.rates import Rate, Rates
+from apex.redis import RedisRates
 from tests.redis_server import RedisServer, redis_server
 
 
@@ -26,7 +27,7 @@ async def rates(request: pytest.FixtureRequest) -> AsyncIterator[list[Rates]]:
         yield [one, one]
         return
     url = request.getfixturevalue("redis").url
-    both = [Rates(url), Rates(url)]
+    both: list[Rates] = [RedisRates(url), RedisRates(url)]
     yield both
     for one in both:
         await one.close()
@@ -53,10 +54,21 @@ async def test_the_window_slides(rates: list[Rates]) -> None:
     assert not (await rates[0].take("a", 1, 1)).allowed
 
 
+async def test_who_asks_no_more_is_forgotten() -> None:
+    rates = Rates()
+    await rates.take("a", 1, 1)
+    await rates.take("b", 1, 60)
+    assert rates.counted == 2
+    async with asyncio.timeout(5):
+        while rates.counted != 1:
+            await rates.take("b", 1, 60)
+            await asyncio.sleep(0.01)
+
+
 async def test_without_redis_each_process_counts_by_itself(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rates = Rates(redis.url)
+    rates = RedisRates(redis.url)
     assert (await rates.take("a", 2, 60)).remaining == 1
     redis.kill()
     assert [(await rates.take("a", 2, 60)).allowed for _ in range(3)] == [True, True, False]

@@ -13,8 +13,9 @@ import apex.adapter
 from apex import Params
 from apex.config import ConfigError
 from apex.errors import Forbidden
-from apex.migrate import engine_url, pending, upgrade
+from apex.migrate import pending, upgrade
 from apex.query import EVERYTHING
+from apex.revisions import engine_url
 from apex.tenant import EVERYONE, NOBODY, ROLE, reaching
 from services import contacts
 from tests.databases import execute, new_database

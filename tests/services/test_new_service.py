@@ -15,7 +15,7 @@ from alembic.operations import Operations
 from sqlalchemy import create_engine
 
 import services.app
-from apex.migrate import engine_url
+from apex.revisions import engine_url
 from services.tables import metadata
 from tests.security.attacks import attack
 from tests.security.stage import staged
