@@ -15,6 +15,7 @@ import uvloop
 from apex.app import Apex
 from apex.config import ConfigError
 from apex.engine import MAX_PAYLOAD
+from apex.frames import FrameProtocol
 
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
@@ -57,6 +58,7 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
         log_level="warning",
         access_log=False,
         server_header=False,
+        ws=FrameProtocol,
         ws_max_size=(app.get("sockets") or {}).get("maxPayload", MAX_PAYLOAD),
         # Frames are small and many: compressing them costs more memory for each connection than it saves.
         ws_per_message_deflate=False,
