@@ -22,6 +22,7 @@ LEVELS = [
         "passwords",
         "guard",
         "engine",
+        "frames",
         "items",
         "seals",
     ],
@@ -57,7 +58,8 @@ FENCES = {
     "bcrypt": {"passwords"},
     "redis": {"redis"},
     "click": {"cli", "server", "workers"},
-    "uvicorn": {"server"},
+    "uvicorn": {"frames", "server"},
+    "websockets": {"frames", "wire"},
 }
 
 LONGEST_FILE = 399
