@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +24,8 @@ from benchmarks.tenants import Tenants, clear_created
 
 WARM_UP = 2
 PEER, BARE = "Feathers", "bare ASGI"
+FIGURES = Path("var/benchmarks")
+
 Rounds = Sequence[Figures]
 Results = dict[str, dict[str, list[Figures]]]
 Measure = Callable[[Load, int], Figures]
@@ -119,6 +123,13 @@ def thrift(ours: Rounds, theirs: Rounds) -> float:
         return 0
     pairs = zip(ours, theirs, strict=True)
     return median((other.server / other.requests) / (one.server / one.requests) for one, other in pairs)
+
+
+def write(name: str, found: Results) -> None:
+    """Keeps the figures for the plot: ``python -m benchmarks plot``."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    plain = {title: {who: [vars(one) for one in rounds] for who, rounds in row.items()} for title, row in found.items()}
+    (FIGURES / f"{name}.json").write_text(json.dumps(plain, indent=1))
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:

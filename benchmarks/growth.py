@@ -6,19 +6,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 
 from benchmarks import load
 from benchmarks.bodies import ask
-from benchmarks.compare import Measure, Results, measure, nothing, over_http, table
+from benchmarks.compare import Measure, Results, measure, nothing, over_http, table, write
 from benchmarks.load import Load
 from benchmarks.many import MORE
 from benchmarks.peers import COMMANDS, serving
@@ -196,11 +194,3 @@ COPY = f"""
         {_SAME}
     FROM contacts WHERE id <= %(rows)s ORDER BY id
 """
-
-
-def write(name: str, found: Results) -> None:
-    """Keeps the figures for the plot: ``python -m benchmarks plot``."""
-    folder = Path("var/benchmarks")
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = {title: {who: [vars(one) for one in rounds] for who, rounds in row.items()} for title, row in found.items()}
-    (folder / f"{name}.json").write_text(json.dumps(plain, indent=1))
