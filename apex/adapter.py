@@ -8,7 +8,7 @@ all adapters behave alike. ``apex.testing`` holds the suite that shows it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,19 +17,8 @@ from apex.coerce import Coerce, json
 from apex.context import Params
 from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
-from apex.query import (
-    MAX_ROWS,
-    OPERATORS,
-    Compare,
-    Predicate,
-    Query,
-    Syntax,
-    every,
-    invalid,
-    scope_predicate,
-    scope_values,
-    suggestion,
-)
+from apex.predicates import Compare, Predicate, every, scope_predicate, scope_values
+from apex.query import MAX_ROWS, OPERATORS, Query, Syntax, invalid, suggestion
 from apex.service import Service
 from apex.types import Id, Page, Row
 
@@ -61,25 +50,6 @@ class Selection:
         sort = self.query.sort
         last = sort[-1][1] if sort else 1
         return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What another service stores together with new rows, or neither is stored: ``row`` makes an entry of each.
-
-    ``id`` names the property of an entry that has the id of the row, ``whole`` the one that has the row as a whole.
-    """
-
-    service: Adapter
-    row: Callable[[Row], Row]
-    id: str
-    whole: str
-
-    async def store(self, rows: list[Row], id: str) -> None:
-        """The entries of rows that are stored, whose ids are known."""
-        entries = [self.row(row) | {self.id: row[id]} for row in rows]
-        if entries:
-            await self.service.create(entries, Params({"adapter": {"multi": True}}))
 
 
 class Adapter(Service, ABC):

@@ -10,7 +10,7 @@ from marshmallow import post_load, validates_schema
 
 from apex import Apex, Context, Params, Schema
 from apex.hooks import Hook
-from apex.query import Compare, Junction, Predicate, Rank
+from apex.predicates import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Page, Row
 from hooks.search_forms import digits, normalise

@@ -15,7 +15,7 @@ from apex import Apex
 from apex.cursors import TAG, Cursors, Place, beyond
 from apex.errors import BadRequest
 from apex.memory import MemoryService
-from apex.query import EVERYTHING, Compare, Junction, every
+from apex.predicates import EVERYTHING, Compare, Junction, every
 
 ZONES = st.sampled_from([None, UTC, timezone(timedelta(hours=-3, minutes=-30))])
 VALUES: st.SearchStrategy[Any] = st.one_of(

@@ -11,7 +11,20 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
     ["socketio"],
-    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "tenant", "fresh"],
+    [
+        "errors",
+        "types",
+        "encoding",
+        "coerce",
+        "executor",
+        "commit",
+        "channels",
+        "bus",
+        "wire",
+        "tenant",
+        "fresh",
+        "predicates",
+    ],
     [
         "query",
         "brackets",
@@ -27,7 +40,7 @@ LEVELS = [
         "seals",
         "accept",
     ],
-    ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors"],
+    ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors", "beside"],
     ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions"],
     ["app", "adapter"],
     ["memory", "sql", "sessions"],

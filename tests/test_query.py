@@ -13,7 +13,8 @@ from apex import coerce
 from apex.coerce import integer, json
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query import EVERYTHING, OPERATORS, PATTERNS, Compare, Junction, Query, Syntax, every, scope_predicate
+from apex.predicates import EVERYTHING, Compare, Junction, every, scope_predicate
+from apex.query import OPERATORS, PATTERNS, Query, Syntax
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
 SYNTAX = Syntax(FIELDS, OPERATORS | PATTERNS, {"$deep": coerce.boolean})

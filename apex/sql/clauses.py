@@ -42,7 +42,8 @@ from sqlalchemy.types import TypeEngine
 from apex.adapter import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query import PATTERNS, Compare, Junction, Predicate, Rank
+from apex.predicates import Compare, Junction, Predicate, Rank
+from apex.query import PATTERNS
 from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.statements import binder
 

@@ -27,7 +27,7 @@ from apex.app import Apex
 from apex.coerce import Coerce
 from apex.context import Params
 from apex.executor import Violation
-from apex.query import Compare, Predicate, every
+from apex.predicates import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database

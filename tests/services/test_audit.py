@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from apex import load_config
-from apex.migrate import engine_url
+from apex.revisions import engine_url
 from services.app import CONFIG, create_app
 from services.audit import audit
 from services.contacts import Contacts
