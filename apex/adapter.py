@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from apex.coerce import Coerce, json
 from apex.context import Params
@@ -33,8 +33,7 @@ MAX_SORTED = 32
 _OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "json", "methods", "events")
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which rows, and what of them: a query with its scope inside ``where`` and its limit settled. With ``lock`` they
     are read to be changed.
     """
@@ -229,7 +228,7 @@ class Adapter(Service, ABC):
         walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
         places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
         ahead = replace(query, sort=walk.direction)
-        asked = replace(selection, where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
+        asked = selection._replace(where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
         found, _ = await self._select(asked)
         rows, ends = walk.page(found, limit)
         total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)

@@ -68,6 +68,8 @@ class Query(Mapping[str, Any]):
 
     def plain(self) -> Query:
         """This query. Raises BadRequest where it asks for what ``find`` alone can: keys of JSON, totals, cursors."""
+        if not self.asked:
+            return self
         for name in sorted(self.paths):
             raise invalid(name, "can be asked for and sorted by in a list alone")
         for name in ("$total", *CURSORS):

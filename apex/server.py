@@ -111,6 +111,8 @@ def configured(app: Apex) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Nothing here looks at the client's address.
+        proxy_headers=False,
         ws=FrameProtocol,
         ws_max_size=(app.get("sockets") or {}).get("maxPayload", MAX_PAYLOAD),
         # Frames are small and many: compressing them costs more memory for each connection than it saves.

@@ -86,6 +86,18 @@ class Clauses:
     def operands(self, where: Predicate) -> dict[str, Any]:
         return {f"p{number}": self._operand(compare) for number, compare in enumerate(leaves(where))}
 
+    def parted(self, where: Predicate) -> tuple[Hashable, dict[str, Any]]:
+        """Shape and operands, in one walk."""
+        values: dict[str, Any] = {}
+        return self._parted(where, values), values
+
+    def _parted(self, where: Predicate, values: dict[str, Any]) -> Hashable:
+        if isinstance(where, Junction):
+            return (where.kind, *[self._parted(part, values) for part in where.parts])
+        if where.value is not None:
+            values[f"p{len(values)}"] = self._operand(where)
+        return shape(where)
+
     def order(self, selection: Selection, id: str, values: Mapping[str, FromClause]) -> list[ColumnElement[Any]]:
         """Null comes first, and last in descending order; a path without a value comes last in both."""
         rank, sort, where = selection.query.rank, selection.order(id), selection.where
