@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, Literal
 
 from apex.coerce import Coerce, anything, json, scalar
@@ -98,6 +99,10 @@ class Query(Mapping[str, Any]):
         return self
 
 
+NOTHING = Query(MappingProxyType({}))
+"""Nothing is asked: the same for all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Syntax:
     """What one service's callers may ask: fields (None: any), operators, filters of its own.
@@ -117,7 +122,7 @@ class Syntax:
             return query
         if not isinstance(query, Mapping):
             raise BadRequest("The query must be an object")
-        return _Parser(self).parse(query)
+        return _Parser(self).parse(query) if query else NOTHING
 
 
 class _Parser:
