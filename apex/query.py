@@ -99,11 +99,9 @@ class Syntax:
         """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
         if isinstance(query, Query):
             return query
-        if query == {}:
-            return NOTHING
         if not isinstance(query, Mapping):
             raise BadRequest("The query must be an object")
-        return _Parser(self).parse(query)
+        return _Parser(self).parse(query) if query else NOTHING
 
 
 class _Parser:

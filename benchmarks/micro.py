@@ -18,8 +18,9 @@ from typing import Any
 import marshmallow
 from email_validator import validate_email
 
-from apex import load_config
+from apex import brackets, load_config
 from apex.migrate import upgrade
+from apex.query import Syntax, _Parser
 from apex.schema import Email, Schema
 from apex.tokens import Tokens
 from benchmarks.people import ORGANIZATION, USER, people
@@ -39,7 +40,7 @@ Case = tuple[str, Callable[[], Any], Callable[[], Any]]
 
 def main() -> None:
     print("| what | without µs | with µs | ratio |\n|---|---:|---:|---:|")
-    for cases in (tokens, memberships, contacts):
+    for cases in (tokens, memberships, contacts, queries):
         for name, without, with_ in cases():
             slow, fast = microseconds(without), microseconds(with_)
             print(f"| {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |", flush=True)
@@ -97,6 +98,14 @@ def contacts() -> Iterator[Case]:
         lambda: validate_email(next(emails), check_deliverability=False).normalized,
         lambda: field.deserialize(next(emails)),
     )
+
+
+def queries() -> Iterator[Case]:
+    """Of a list and of a get."""
+    page = f"organization_id={ORGANIZATION}&$limit=25&$sort[created_at]=-1"
+    yield "the query string of a page", lambda: brackets._parse(page), lambda: brackets.parse(page)
+    syntax = Syntax({})
+    yield "no query at all", lambda: _Parser(syntax).parse({}), lambda: syntax.parse({})
 
 
 def loads(schema: Schema, rows: list[dict[str, Any]]) -> tuple[Callable[[], Any], Callable[[], Any]]:

@@ -64,6 +64,13 @@ def test_what_was_asked_parses_to_the_same(asked: dict[str, Any]) -> None:
     assert (again.where, again.limit, again.skip, again.sort) == (query.where, query.limit, query.skip, query.sort)
 
 
+def test_an_empty_query_cannot_be_spoiled_for_the_next_call() -> None:
+    asked: Any = Syntax().parse({}).asked
+    with pytest.raises(TypeError):
+        asked["$limit"] = 1
+    assert Syntax().parse({}) == Query()
+
+
 def test_an_empty_query_matches_everything() -> None:
     assert SYNTAX.parse({}) == Query({}, EVERYTHING)
 
