@@ -2,7 +2,7 @@
 
 Starts a PostgreSQL server of its own, fills an organization, serves the CRM and measures over HTTP, one request at a
 time. Sizes: ``python -m benchmarks 10000 1000000``. A part alone: ``python -m benchmarks fanout``, ``custom``, or
-``transfer``, the import and the export.
+``transfer``, the import and the export, or ``start``, what a process takes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 
-from benchmarks import custom_fields, fanout, transfer
+from benchmarks import custom_fields, fanout, start, transfer
 from benchmarks.crm import Client, Request, report, served, timings
 from benchmarks.people import load, terms
 from tests.databases import new_database, start_server
@@ -44,6 +44,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["transfer"]:
         return transfer.main(*map(int, arguments[1:]))
+    if arguments[:1] == ["start"]:
+        url, *seconds = arguments[1:] or [""]
+        return start.main(url, *map(int, seconds))
     if arguments in (["fanout"], ["custom"]):
         return fanout.main() if arguments == ["fanout"] else with_server(custom_fields.measure, SIZES)
     sizes = [int(argument) for argument in arguments] or SIZES
