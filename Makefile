@@ -44,6 +44,7 @@ lock: .venv/venv.stamp ## Resolve the lock files again
 	$(PIP) install uv
 	$(LOCK) --output-file requirements/run.txt --extra client pyproject.toml
 	$(LOCK) --output-file requirements/test.txt --constraint requirements/run.txt --extra client --extra test pyproject.toml
+	$(LOCK) --output-file requirements/bench.txt --constraint requirements/test.txt --extra bench pyproject.toml
 
 clean: ## Remove .venv, caches and build output
 	rm -rf .venv tests/interop/node_modules build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

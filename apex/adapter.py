@@ -1,28 +1,47 @@
 """What every adapter shares: the rules of Feathers' database services, above five storage operations.
 
 An adapter for another store subclasses ``Adapter`` and writes ``_select``, ``_count``, ``_insert``, ``_update`` and
-``_delete``; limits, scopes, multi, ids and errors are decided here, so that all adapters behave alike.
-``apex.testing`` holds the suite that shows it.
+``_delete``, and ``_estimate`` where it can; limits, cursors, scopes, multi, ids and errors are decided here, so that
+all adapters behave alike. ``apex.testing`` holds the suite that shows it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from apex.coerce import Coerce, json
 from apex.context import Params
+from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
-from apex.query import OPERATORS, Compare, Predicate, Query, Syntax, every, scope_predicate, scope_values, suggestion
+from apex.query import (
+    MAX_ROWS,
+    OPERATORS,
+    Compare,
+    Predicate,
+    Query,
+    Syntax,
+    every,
+    invalid,
+    scope_predicate,
+    scope_values,
+    suggestion,
+)
 from apex.service import Service
 from apex.types import Id, Page, Row
 
+if TYPE_CHECKING:
+    from apex.app import Apex
+
 Paginate = Mapping[str, int] | Literal[False]
 
-_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "methods", "events")
+MAX_SORTED = 32
+"""Fields of an order that cursors follow."""
+
+_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "json", "methods", "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +61,25 @@ class Selection:
         sort = self.query.sort
         last = sort[-1][1] if sort else 1
         return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What another service stores together with new rows, or neither is stored: ``row`` makes an entry of each.
+
+    ``id`` names the property of an entry that has the id of the row, ``whole`` the one that has the row as a whole.
+    """
+
+    service: Adapter
+    row: Callable[[Row], Row]
+    id: str
+    whole: str
+
+    async def store(self, rows: list[Row], id: str) -> None:
+        """The entries of rows that are stored, whose ids are known."""
+        entries = [self.row(row) | {self.id: row[id]} for row in rows]
+        if entries:
+            await self.service.create(entries, Params({"adapter": {"multi": True}}))
 
 
 class Adapter(Service, ABC):
@@ -68,6 +106,11 @@ class Adapter(Service, ABC):
             if name not in _OPTIONS:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(_OPTIONS)}")
             setattr(self, name, value)
+        self.cursors = Cursors()
+
+    async def setup(self, app: Apex, path: str) -> None:
+        """Takes the app's secret, so that its processes know each other's cursors."""
+        self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
 
     # What an adapter writes.
 
@@ -79,11 +122,26 @@ class Adapter(Service, ABC):
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         """The rows in order, and with ``total`` how many there are without limit and skip."""
 
+    async def _page(self, selection: Selection, params: Params) -> Any:
+        counted = selection.query.total is not False
+        rows, total = await self._select(selection, counted)
+        page = {"limit": selection.limit or 0, "skip": selection.query.skip, "data": rows}
+        return {"total": total or 0, **page} if counted else page
+
+    async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
+        """The one row. Raises NotFound."""
+        return _single((await self._select(selection))[0], id)
+
     @abstractmethod
     async def _count(self, where: Predicate) -> int: ...
 
+    async def _estimate(self, where: Predicate) -> int | None:
+        """About how many rows there are, without reading them; None where they have to be counted."""
+        return None
+
     @abstractmethod
-    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]: ...
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Any]:
+        """The rows as they are stored. ``params.adapter["beside"]`` is what is stored with them; see ``Beside``."""
 
     @abstractmethod
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
@@ -101,18 +159,28 @@ class Adapter(Service, ABC):
         page = self.pagination(params)
         limit = _limit(query.limit, page)
         where = every(scope_predicate(params.scope), query.where)
+        selection = self._selection(where, query, params, limit)
+        if query.cursor is not None:
+            if not page:
+                raise invalid(query.cursor[0], "needs pages, and this list has none")
+            return await self._walk(selection, *query.cursor)
         if not page:
-            return [] if limit == 0 else (await self._select(self._selection(where, query, params, limit)))[0]
-        if limit == 0:
+            return [] if limit == 0 else (await self._select(selection))[0]
+        if query.total == "estimated":
+            return await self._estimated(selection)
+        if limit == 0 and query.total is not False:
             return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
-        rows, total = await self._select(self._selection(where, query, params, limit), total=True)
-        return {"total": total or 0, "limit": limit or 0, "skip": query.skip, "data": rows}
+        found: Page = await self._page(selection, params)
+        return found
 
     async def get(self, id: Id, params: Params) -> Row:
         """The one record. Raises NotFound when scope, query or id leave none."""
         query = self.syntax.parse(params.query).plain()
-        selection = self._selection(self._one(id, query, params), replace(query, skip=0, sort=()), params, 1)
-        return _single((await self._select(selection))[0], id)
+        if query.skip or query.sort:
+            query = replace(query, skip=0, sort=())
+        selection = self._selection(self._one(id, query, params), query, params, 1)
+        record: Row = await self._record(selection, id, params)
+        return record
 
     async def create(self, data: Row | list[Row], params: Params) -> Row | list[Row]:
         """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
@@ -122,7 +190,7 @@ class Adapter(Service, ABC):
         select = params.query.get("$select")
         query = self.syntax.parse({} if select is None else {"$select": select})
         rows = [self._stamped(self._typed(row), params, fill=True) for row in (data if many else [data])]
-        stored = await self._insert(rows, self._fields(query, params)) if rows else []
+        stored = await self._insert(rows, self._fields(query, params), params) if rows else []
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Row, params: Params) -> Row:
@@ -158,6 +226,56 @@ class Adapter(Service, ABC):
         marks: Row | None = (params.adapter or {}).get("on_remove")
         rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
         return rows if id is None else _single(rows, id)
+
+    # Pages whose total is left out or estimated, and pages from a place onwards.
+
+    async def _estimated(self, selection: Selection) -> Page:
+        limit, skip = selection.limit or 0, selection.query.skip
+        rows = (await self._select(selection))[0] if limit else []
+        seen = skip + len(rows)
+        ends = len(rows) < limit and (bool(rows) or not skip)
+        total = await self._total(selection, seen if rows else 0, ends)
+        return {**total, "limit": limit, "skip": skip, "data": rows}  # type: ignore[typeddict-item]
+
+    async def _total(self, selection: Selection, seen: int, all_seen: bool) -> dict[str, Any]:
+        """What a page says of the number of rows, of which it has seen some. Nothing is counted where it tells all."""
+        asked, where = selection.query.total, selection.where
+        if not asked:
+            return {}
+        estimate = None if all_seen or asked == "exact" else await self._estimate(where)
+        if estimate is not None:
+            return {"total": max(estimate, seen), "estimated": True}
+        total = {"total": seen if all_seen else await self._count(where)}
+        return total if asked == "exact" else {**total, "estimated": False}
+
+    async def _walk(self, selection: Selection, name: str, cursor: str) -> Page:
+        """The page after a cursor, or before it; an empty one is the beginning, or the end.
+
+        One row more than the page holds tells whether there is another one in the direction of the walk.
+        """
+        query, fields, limit = selection.query, selection.fields, selection.limit or 0
+        if not limit:
+            raise invalid("$limit", f"must be 1 or more beside {name}")
+        walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
+        places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
+        ahead = replace(query, sort=walk.direction)
+        asked = replace(selection, where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
+        found, _ = await self._select(asked)
+        rows, ends = walk.page(found, limit)
+        total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)
+        data = rows if places == fields else [_picked(row, fields) for row in rows]
+        return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
+
+    def _walked(self, selection: Selection, name: str) -> Order:
+        """The order of a walk: what comes after the id decides nothing. Raises BadRequest for one without cursors."""
+        order = selection.order(self.id)
+        order = order[: [field for field, _ in order].index(self.id) + 1]
+        if len(order) > MAX_SORTED:
+            raise invalid("$sort", f"must have at most {MAX_SORTED} fields beside {name}")
+        for field, _ in order:
+            if field in selection.query.paths:
+                raise invalid(name, f"does not go with an order by {field}: use $skip")
+        return order
 
     # What the rules are made of.
 
@@ -197,13 +315,24 @@ class Adapter(Service, ABC):
         return id
 
     def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None) -> Selection:
-        lock = bool((params.adapter or {}).get("lock"))
-        return Selection(where, query, self._fields(query, params), limit, lock)
+        adapter = params.get("adapter")
+        return Selection(
+            where, query, self._fields(query, params), limit, adapter is not None and bool(adapter.get("lock"))
+        )
 
     def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
-        private = (params.adapter or {}).get("private", self.private)
         if query.select is not None:
             return tuple(dict.fromkeys((*query.select, self.id)))
+        adapter = params.get("adapter")
+        if adapter is None or "private" not in adapter:
+            return self._shown
+        return self._but(adapter["private"])
+
+    @cached_property
+    def _shown(self) -> tuple[str, ...] | None:
+        return self._but(self.private)
+
+    def _but(self, private: Sequence[str]) -> tuple[str, ...] | None:
         if self.columns is None or not private:
             return None
         return tuple(name for name in self.columns if name not in private)
@@ -255,6 +384,10 @@ class Adapter(Service, ABC):
 
 def missing(id: Any) -> NotFound:
     return NotFound(f"No record found for id '{id}'")
+
+
+def _picked(row: Row, fields: Sequence[str] | None) -> Row:
+    return {name: row[name] for name in fields or () if name in row}
 
 
 def _single(rows: list[Row], id: Any) -> Row:

@@ -24,6 +24,8 @@ def parse(text: str) -> dict[str, Any]:
 
     Raises BadRequest for malformed brackets or encoding, a key used in two forms, depth over 10, over 10,000 pairs.
     """
+    if not text:
+        return {}
     pairs = [pair for pair in text.split("&") if pair and pair[0] != "="]
     if len(pairs) > MAX_PAIRS:
         raise BadRequest(f"The query string has more than {MAX_PAIRS} parameters")

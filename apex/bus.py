@@ -36,6 +36,9 @@ class Bus:
     a message that was lost, or a change made past the app, is noticed within ``SYNC_SECONDS``.
     """
 
+    alone = True
+    """Whether there is nobody to tell."""
+
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
         self.syncs: list[Callable[[], Awaitable[None]]] = []

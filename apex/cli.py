@@ -19,6 +19,7 @@ from apex.config import ConfigError
 from apex.errors import FeathersError
 from apex.revisions import is_up_to_date
 from apex.server import running, serve_app
+from apex.workers import serve_workers, work
 
 T = TypeVar("T")
 
@@ -67,12 +68,33 @@ def main() -> None:
 @apex.command()
 @click.option("--host", help="Address to listen on [default: the configuration's]")
 @click.option("--port", type=int, help="Port to listen on [default: the configuration's]")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the address."
+)
 @click.pass_obj
-def serve(factory: str, host: str | None, port: int | None) -> None:
-    """Serve the application."""
+def serve(factory: str, host: str | None, port: int | None, workers: int) -> None:
+    """Serve the application.
+
+    SIGTERM and SIGINT stop it once the requests under way are answered. With several workers SIGHUP renews them one
+    after the other, and no request is refused meanwhile.
+    """
+    app = load_app(factory)
+    if workers > 1:
+        serve_workers(app, factory, workers, host, port)
+    else:
+        require_migrated(app)
+        serve_app(app, host, port)
+
+
+@apex.command(hidden=True)
+@click.argument("listener", type=int)
+@click.argument("line", type=int)
+@click.pass_obj
+def worker(factory: str, listener: int, line: int) -> None:
+    """Serve the application as one of several workers."""
     app = load_app(factory)
     require_migrated(app)
-    serve_app(app, host, port)
+    work(app, listener, line)
 
 
 @apex.command()

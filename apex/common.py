@@ -26,7 +26,7 @@ def is_provider(*providers: str) -> Predicate:
     """Whether the call comes from one of these: ``rest``, ``socketio``, ``external`` (any of them), ``server``."""
 
     def is_provider(context: Context) -> bool:
-        provider = context.params.provider
+        provider = context.params.get("provider")
         return provider in providers or ("external" if provider else "server") in providers
 
     return is_provider
@@ -158,7 +158,7 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
     """
 
     def soft_delete(context: Context) -> None:
-        context.params.scope[field] = None
+        context.params["scope"][field] = None
         if context.method == "remove" and not context.params.permanent:
             marks = dict.fromkeys((field, *also), now())
             context.params.adapter = {**(context.params.adapter or {}), "on_remove": marks}

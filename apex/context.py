@@ -26,9 +26,10 @@ class Params(dict[str, Any]):
     scope: dict[str, Any]
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
-        super().__init__(values or {})
-        self["query"] = {} if self.get("query") is None else self["query"]
-        self["scope"] = dict(self.get("scope") or {})
+        super().__init__(values or ())
+        if self.get("query") is None:
+            self["query"] = {}
+        self["scope"] = dict(self.get("scope") or ())
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)
@@ -72,7 +73,7 @@ class Context:
         self.error: BaseException | None = None
         self.original: Context | None = None
         self.dispatch: Any = _UNSET
-        self.http: dict[str, Any] | None = {} if self.params.provider == "rest" else None
+        self.http: dict[str, Any] | None = {} if self.params.get("provider") == "rest" else None
         self._result: Any = _UNSET
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -16,16 +16,19 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class RawJSON:
-    """JSON text that a database has built. It goes out untouched; ``value`` decodes it for who wants to look."""
+    """JSON text that a database has built. It goes out untouched; ``value`` decodes it for who wants to look, and
+    ``load`` gives what is in it the types that it has in Python.
+    """
 
-    __slots__ = ("text",)
+    __slots__ = ("load", "text")
 
-    def __init__(self, text: bytes) -> None:
-        self.text = text
+    def __init__(self, text: bytes, load: Callable[[Any], Any] | None = None) -> None:
+        self.text, self.load = text, load
 
     @property
     def value(self) -> Any:
-        return orjson.loads(self.text)
+        decoded = orjson.loads(self.text)
+        return decoded if self.load is None else self.load(decoded)
 
 
 class Stream:
@@ -66,11 +69,12 @@ def decode_storable(text: bytes | str) -> Any:
     """Like ``decode_exactly``, for what comes from outside: what is nested deeper than what can go out would be stored
     and never be read again.
     """
+    value = decode(text)
     try:
-        encode([[[[decode(text)]]]])
+        encode([[[[value]]]])
     except TypeError as error:
         raise ValueError(str(error)) from None
-    return decode_exactly(text)
+    return decode_exactly(text) if _LONG_NUMBER.search(text if isinstance(text, bytes) else text.encode()) else value
 
 
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:

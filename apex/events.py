@@ -53,6 +53,11 @@ class Events:
         """The service's for the event or for all, else the app's."""
         return service.publishers.of(event) or self.publishers.of(event)
 
+    def is_followed(self, service: BoundService, event: str) -> bool:
+        """Whether there is a publisher for an event, and anybody here or elsewhere whom it could be for."""
+        has_followers = bool(self.connections) or not self.app.bus.alone
+        return has_followers and self.publisher(service, event) is not None
+
     def publish(self, service: BoundService, event: str, message: Message) -> None:
         """Sends an event to the connections of this process, and tells the others."""
         if self.publisher(service, event) is not None:

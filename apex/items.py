@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from apex.types import STANDARD, Page
+from apex.types import STANDARD
 
 
 def items(method: str, value: Any) -> list[Any]:
@@ -31,4 +31,4 @@ def _is_page(method: str, value: Any) -> bool:
     """``find`` gives pages and custom methods may. A record is never one, whatever its fields are called."""
     if not isinstance(value, Mapping) or not isinstance(value.get("data"), list):
         return False
-    return method == "find" or (method not in STANDARD and Page.__required_keys__ <= value.keys())
+    return method == "find" or (method not in STANDARD and "limit" in value and ("skip" in value or "next" in value))

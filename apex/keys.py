@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
@@ -12,11 +11,7 @@ from typing import Any, NamedTuple
 
 from apex.context import Params
 from apex.errors import NotAuthenticated
-
-FRESH_SECONDS = 0.9
-"""For how long a holder is remembered: what is changed in a key is so everywhere within a second."""
-
-REMEMBERED = 10_000
+from apex.fresh import Fresh
 
 _KEY = re.compile(r"(apex_[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
@@ -52,8 +47,7 @@ class KeyStrategy:
 
     def __init__(self, find: Find, users: Callable[[Any], Awaitable[Any]]) -> None:
         self.find, self.users = find, users
-        self.clock = time.monotonic
-        self._known: dict[str, tuple[float, Holder]] = {}
+        self.holders: Fresh[tuple[str, str], Holder] = Fresh(self._find)
 
     def parse(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
         key = headers.get("x-api-key")
@@ -72,26 +66,21 @@ class KeyStrategy:
         match = _KEY.fullmatch(key) if isinstance(key, str) else None
         if match is None:
             raise _unknown()
-        digest, moment = hashed(match[0]), self.clock()
-        known = self._known.get(digest)
-        if known is not None and known[0] > moment:
-            return known[1]
-        holder = await self.find(match[1])
-        if holder is None or not compare_digest(holder["hash"], digest):
-            self._known.pop(digest, None)
+        holder = await self.holders.get((match[1], hashed(match[0])))
+        if holder is None:
             raise _unknown()
-        proof = {"strategy": "api-key", **{name: value for name, value in holder.items() if name != "hash"}}
-        self._remember(digest, moment + FRESH_SECONDS, proof)
-        return proof
+        return holder
 
     def forget(self) -> None:
         """Asks anew for all keys."""
-        self._known.clear()
+        self.holders.forget()
 
-    def _remember(self, digest: str, until: float, proof: Holder) -> None:
-        if len(self._known) >= REMEMBERED:
-            self._known.pop(next(iter(self._known)))
-        self._known[digest] = until, proof
+    async def _find(self, key: tuple[str, str]) -> Holder | None:
+        prefix, digest = key
+        holder = await self.find(prefix)
+        if holder is None or not compare_digest(holder["hash"], digest):
+            return None
+        return {"strategy": "api-key", **{name: value for name, value in holder.items() if name != "hash"}}
 
 
 def _unknown() -> NotAuthenticated:

@@ -30,14 +30,21 @@ IN_FLIGHT = 512
 PREPARED = 256
 """Statements that a lane keeps prepared."""
 
-SLOW_SECONDS = 0.02
-"""A statement that takes this long, on average, would hold up too many others."""
+SLOW_SECONDS, SLOW_TIMES = 0.02, 20
+"""A statement that takes this long, on average, and so many times what the quickest one takes, would hold up others.
+Where all are slow, as on a machine that has too much to do, none is held up by another.
+"""
 
 APART_SECONDS = 10
 """For how long a slow statement stays away, until it is tried on a lane again."""
 
 SILENT_SECONDS = 5
 """A lane that gives no answer for so long is given up. The server ends its statements before."""
+
+WATCH_SECONDS = 0.5
+
+COMMANDS = 4_096
+"""Statements whose form for the lanes is remembered."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between two attempts to connect again."""
@@ -63,7 +70,7 @@ class Command:
     ``seconds`` is what it takes, the last ones counting most; it is slow until ``slow_until`` on the loop's clock.
     """
 
-    __slots__ = ("names", "seconds", "slow_until", "text")
+    __slots__ = ("names", "seconds", "slow_until", "text", "used")
 
     def __init__(self, text: str) -> None:
         numbers: dict[str, int] = {}
@@ -73,12 +80,11 @@ class Command:
 
         self.text = _PLACEHOLDER.sub(numbered, text).encode()
         self.names = tuple(numbers)
-        self.seconds = self.slow_until = 0.0
+        self.seconds = self.slow_until = self.used = 0.0
 
     def took(self, seconds: float, now: float) -> None:
         self.seconds += (seconds - self.seconds) / 8
-        if self.seconds > SLOW_SECONDS:
-            self.seconds, self.slow_until = 0.0, now + APART_SECONDS
+        self.used = now
 
     def is_slow(self, now: float) -> bool:
         return now < self.slow_until
@@ -232,6 +238,7 @@ class Lanes:
     def __init__(self, connect: Connect, size: int = LANES) -> None:
         self.connect, self.size = connect, size
         self.lanes: list[Lane] = []
+        self.commands: dict[str, Command] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None
         self._open = False
@@ -256,9 +263,21 @@ class Lanes:
         for lane in tuple(self.lanes):
             lane.end()
 
-    def pick(self) -> Lane | None:
-        """The lane with the fewest groups under way, None when all are lost. Raises LanesFull."""
-        if not self.lanes:
+    def command(self, text: str) -> Command:
+        """A statement as the lanes know it."""
+        command = self.commands.get(text)
+        if command is None:
+            if len(self.commands) >= COMMANDS:
+                del self.commands[next(iter(self.commands))]
+            command = self.commands[text] = Command(text)
+        return command
+
+    def pick(self, command: Command) -> Lane | None:
+        """The lane with the fewest groups under way; None when all are lost, or would be held up by the command.
+
+        Raises LanesFull.
+        """
+        if not self.lanes or (command.slow_until and command.is_slow(self.lanes[0].loop.time())):
             return None
         best = min(self.lanes, key=_load)
         if len(best.waiting) >= IN_FLIGHT:
@@ -288,10 +307,20 @@ class Lanes:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _watch(self) -> None:
+        self._set_apart(asyncio.get_running_loop().time())
         for lane in tuple(self.lanes):
             if lane.silence > SILENT_SECONDS:
                 lane.end(TimeoutError("it does not answer"))
-        self._watching = asyncio.get_running_loop().call_later(1, self._watch)
+        self._watching = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
+
+    def _set_apart(self, now: float) -> None:
+        """Tells the commands that are slow of late from the others."""
+        used = [command for command in self.commands.values() if command.used > now - APART_SECONDS]
+        limit = max(SLOW_SECONDS, SLOW_TIMES * min((command.seconds for command in used), default=0.0))
+        for command in used:
+            if command.seconds > limit:
+                log.info("a statement is slow, and runs apart for a while: %s", command.text[:200])
+                command.seconds, command.slow_until = 0.0, now + APART_SECONDS
 
 
 def _load(lane: Lane) -> int:

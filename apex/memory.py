@@ -9,8 +9,9 @@ from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard
 
-from apex.adapter import Adapter, Selection
+from apex.adapter import Adapter, Beside, Selection
 from apex.coerce import Coerce
+from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query import Compare, Junction, Predicate
@@ -55,7 +56,7 @@ class MemoryService(Adapter):
     async def _count(self, where: Predicate) -> int:
         return len(self._matching(where))
 
-    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Row]:
         stored: dict[Any, Row] = {}
         for row in rows:
             row = copy.deepcopy(row)
@@ -68,6 +69,9 @@ class MemoryService(Adapter):
             if row[self.id] in self.store or row[self.id] in stored:
                 raise Conflict(f"A record with this {self.id} already exists", errors={self.id: "Is taken"})
             stored[row[self.id]] = self._filled(row)
+        beside: Beside | None = (params.adapter or {}).get("beside")
+        if beside is not None:
+            await beside.store(copy.deepcopy(list(stored.values())), self.id)
         self.store.update(stored)
         return _out(list(stored.values()), fields)
 
@@ -171,6 +175,10 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "$notlike": lambda one, pattern: one is not None and not _like(one, pattern),
     "$ilike": lambda one, pattern: one is not None and _like_match(str(one).lower(), pattern.lower()),
     "$contains": lambda one, term: one is not None and term in one,
+    "$above": lambda one, other: _compare(one, other) > 0,
+    "$from": lambda one, other: _compare(one, other) >= 0,
+    "$upto": lambda one, other: _compare(one, other) <= 0,
+    "$below": lambda one, other: _compare(one, other) < 0,
 }
 
 _DIGITS = re.compile(r"-?[0-9]+")

@@ -37,9 +37,6 @@ LANE_SECONDS = 3
 ANSWER_SECONDS = STATEMENT_SECONDS + 5
 ATTEMPTS = 3
 
-COMMANDS = 4_096
-"""Statements whose form for the lanes is remembered."""
-
 REACH = f"SELECT set_config('{SETTING}', %(reach)s, true)"
 GRANT = "run 'apex migrate', and grant the role to the user"
 
@@ -95,7 +92,6 @@ class PostgresExecutor:
         self.url, self.size, self.role = url, size, role
         self.pool = _pool(url, size, role)
         self.lanes = Lanes(self._connect_lane, lanes)
-        self._commands: dict[str, Command] = {}
         self._run = _execute if role is None else _execute_within_reach
         self._held: ContextVar[_Unit | None] = ContextVar("held", default=None)
 
@@ -139,7 +135,7 @@ class PostgresExecutor:
 
     async def _fetch_on_lane(self, text: str, values: Values, writes: bool) -> PGresult | None:
         """The result, or None where the pool has to do it: no lane is there, or the statement would hold it up."""
-        command = self._commands.get(text) or self._command(text)
+        command = self.lanes.command(text)
         failure: psycopg.Error | None = None
         for _ in range(ATTEMPTS):
             lane = self._lane(command)
@@ -164,20 +160,13 @@ class PostgresExecutor:
 
     def _lane(self, command: Command) -> Lane | None:
         try:
-            lane = self.lanes.pick()
+            return self.lanes.pick(command)
         except LanesFull:
             raise _busy() from None
-        return None if lane is None or command.is_slow(lane.loop.time()) else lane
 
     def _steps(self, command: Command, values: Values) -> list[tuple[Command, Any]]:
         step = (command, _dumped([values[name] for name in command.names]))
         return [step] if self.role is None else [(_REACH, [reach().encode()]), step]
-
-    def _command(self, text: str) -> Command:
-        if len(self._commands) >= COMMANDS:
-            del self._commands[next(iter(self._commands))]
-        command = self._commands[text] = Command(text)
-        return command
 
     async def _connect_lane(self) -> Connection:
         options = _options(self.role, LANE_SECONDS)

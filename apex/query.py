@@ -1,15 +1,17 @@
 """The query language of Feathers: a dict becomes a frozen ``Query``, or a 400 that names what is wrong.
 
-Filters ``$limit $skip $sort $select $or $and``, operators ``$in $nin $lt $lte $gt $gte $ne``, and what a service adds.
+Filters ``$limit $skip $sort $select $total $after $before $or $and``, operators ``$in $nin $lt $lte $gt $gte $ne``, and
+what a service adds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from apex.coerce import Coerce, anything, json, scalar
 from apex.errors import BadRequest
@@ -23,22 +25,28 @@ MAX_ROWS = 2**63 - 1
 
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
 PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
-FILTERS = ("$limit", "$skip", "$sort", "$select", "$or", "$and")
+CURSORS = ("$after", "$before")
+FILTERS = ("$limit", "$skip", "$sort", "$select", "$total", *CURSORS, "$or", "$and")
+
+Total = Literal["exact", "estimated", False]
+_TOTALS: Mapping[str, Total] = {"exact": "exact", "true": "exact", "estimated": "estimated", "false": False}
 
 _LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,19})")
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """``field operator value``. ``$eq`` and ``$ne`` also take None; ``$contains`` is for services, not for callers."""
+class Compare(NamedTuple):
+    """``field operator value``. ``$eq`` and ``$ne`` also take None.
+
+    For services, not for callers: ``$contains``; and ``$above $from $upto $below``, which compare as a sort does, where
+    null comes before everything.
+    """
 
     field: str
     operator: str
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Junction:
+class Junction(NamedTuple):
     """All of the parts, or any of them."""
 
     kind: Literal["and", "or"]
@@ -53,7 +61,10 @@ def every(*parts: Predicate) -> Predicate:
     """All of the parts, flattened."""
     flat: list[Predicate] = []
     for part in parts:
-        flat.extend(part.parts if isinstance(part, Junction) and part.kind == "and" else (part,))
+        if isinstance(part, Junction) and part.kind == "and":
+            flat.extend(part.parts)
+        else:
+            flat.append(part)
     return flat[0] if len(flat) == 1 else Junction("and", tuple(flat))
 
 
@@ -67,7 +78,10 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class Query(Mapping[str, Any]):
-    """A parsed query. As a mapping it is what the caller asked, with typed values; it cannot be changed in place."""
+    """A parsed query. As a mapping it is what the caller asked, with typed values; it cannot be changed in place.
+
+    ``cursor`` is ``$after`` or ``$before`` with its text, which is empty where a walk begins.
+    """
 
     asked: Mapping[str, Any] = field(default_factory=dict)
     where: Predicate = EVERYTHING
@@ -77,6 +91,8 @@ class Query(Mapping[str, Any]):
     select: tuple[str, ...] | None = None
     rank: Rank | None = None
     paths: frozenset[str] = frozenset()
+    total: Total | None = None
+    cursor: tuple[str, str] | None = None
 
     def __getitem__(self, key: str) -> Any:
         return self.asked[key]
@@ -92,10 +108,17 @@ class Query(Mapping[str, Any]):
         return replace(self, where=every(*parts, self.where))
 
     def plain(self) -> Query:
-        """This query. Raises BadRequest where it asks for keys of JSON fields, as ``find`` alone can."""
+        """This query. Raises BadRequest where it asks for what ``find`` alone can: keys of JSON, totals, cursors."""
         for name in sorted(self.paths):
-            raise _invalid(name, "can be asked for and sorted by in a list alone")
+            raise invalid(name, "can be asked for and sorted by in a list alone")
+        for name in ("$total", *CURSORS):
+            if name in self.asked:
+                raise invalid(name, "is for lists alone")
         return self
+
+
+NOTHING = Query(MappingProxyType({}))
+"""What is asked by who asks nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +138,8 @@ class Syntax:
         """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
         if isinstance(query, Query):
             return query
+        if query == {}:
+            return NOTHING
         if not isinstance(query, Mapping):
             raise BadRequest("The query must be an object")
         return _Parser(self).parse(query)
@@ -140,6 +165,7 @@ class _Parser:
         return Query(
             asked, every(*parts), asked.get("$limit"), asked.get("$skip", 0),
             tuple(asked.get("$sort", {}).items()), asked.get("$select"), paths=frozenset(self.paths),
+            total=asked.get("$total"), cursor=_only_place(asked),
         )  # fmt: skip
 
     def filter(self, name: str, value: Any, parts: list[Predicate]) -> Any:
@@ -148,21 +174,24 @@ class _Parser:
             return value
         if name in self.syntax.filters:
             return self.coerced(name, self.syntax.filters[name], value)
-        if name in ("$limit", "$skip"):
-            return _limit(value) if name == "$limit" else _skip(value)
+        read = _READERS.get(name)
+        if read is not None:
+            return read(value)
+        if name in CURSORS:
+            return _cursor(name, value)
         return self.sort(value) if name == "$sort" else self.select(value)
 
     def junction(self, name: str, value: Any, depth: int) -> Predicate:
         if not isinstance(value, list | tuple) or not value:
-            raise _invalid(name, "must be a list of queries with at least one entry")
+            raise invalid(name, "must be a list of queries with at least one entry")
         if depth > MAX_DEPTH:
-            raise _invalid(name, f"must not be nested deeper than {MAX_DEPTH} levels")
+            raise invalid(name, f"must not be nested deeper than {MAX_DEPTH} levels")
         parts = tuple(self.group(name, part, depth) for part in value)
         return every(*parts) if name == "$and" else Junction("or", parts)
 
     def group(self, name: str, query: Any, depth: int) -> Predicate:
         if not isinstance(query, Mapping):
-            raise _invalid(name, "must be a list of queries, each an object")
+            raise invalid(name, "must be a list of queries, each an object")
         return every(*(self.condition(key, value, query, depth) for key, value in query.items()))
 
     def condition(self, name: str, value: Any, query: Mapping[str, Any], depth: int) -> Predicate:
@@ -181,7 +210,7 @@ class _Parser:
                 parts.append(predicate)
             return every(*parts), typed
         if isinstance(value, Mapping | list) and self.syntax.fields is not None:
-            raise _invalid(name, "must be one value; to ask for several use $in")
+            raise invalid(name, "must be one value; to ask for several use $in")
         self.count_condition()
         typed = self.coerced(name, coerce, value)
         return Compare(name, "$eq", typed), typed
@@ -199,13 +228,13 @@ class _Parser:
             listed = operand if isinstance(operand, list | tuple) else [operand]
             typed = [self.coerced(name, coerce, item) for item in listed]
             if name in self.paths and len({is_number(item) for item in typed if item is not None}) > 1:
-                raise _invalid(name, f"{operator} needs numbers alone, or none")
+                raise invalid(name, f"{operator} needs numbers alone, or none")
             return _membership(name, operator, typed), typed
         value = self.coerced(name, coerce, operand)
         if value is None and operator != "$ne":
-            raise _invalid(name, f"{operator} needs a value that is not null")
+            raise invalid(name, f"{operator} needs a value that is not null")
         if operator in PATTERNS and not _is_pattern(value):
-            raise _invalid(name, f"{operator} needs a text of at most {MAX_PATTERN} characters without an open escape")
+            raise invalid(name, f"{operator} needs a text of at most {MAX_PATTERN} characters without an open escape")
         return Compare(name, operator, value), value
 
     def field(self, name: str) -> Coerce:
@@ -223,7 +252,7 @@ class _Parser:
         coerce = self.field(name)
         if coerce is json:
             hint = f"; ask for one of its keys, as in {name}.key" if name in self.syntax.paths else ""
-            raise _invalid(name, f"cannot be asked for or sorted by: it holds JSON{hint}")
+            raise invalid(name, f"cannot be asked for or sorted by: it holds JSON{hint}")
         return coerce
 
     def path(self, name: str, outer: str, key: str) -> Coerce:
@@ -247,24 +276,24 @@ class _Parser:
         try:
             return coerce(value)
         except ValueError as error:
-            raise _invalid(name, str(error)) from None
+            raise invalid(name, str(error)) from None
 
     def sort(self, value: Any) -> dict[str, int]:
         if not isinstance(value, Mapping):
-            raise _invalid("$sort", "must be an object such as {field: 1} or {field: -1}")
+            raise invalid("$sort", "must be an object such as {field: 1} or {field: -1}")
         return {name: self.direction(name, direction) for name, direction in value.items()}
 
     def direction(self, name: str, direction: Any) -> int:
         self.comparable(name)
         if isinstance(direction, bool) or str(direction) not in ("1", "-1"):
-            raise _invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")
+            raise invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")
         return int(direction)
 
     def select(self, value: Any) -> tuple[str, ...]:
         names = value if isinstance(value, list | tuple) else [value]
         for name in names:
             if not isinstance(name, str):
-                raise _invalid("$select", "must be a list of field names")
+                raise invalid("$select", "must be a list of field names")
             self.field(name)
         return tuple(dict.fromkeys(names))
 
@@ -285,17 +314,21 @@ def is_number(value: Any) -> bool:
 
 def scope_values(allowed: Any) -> list[Any]:
     """The values that one entry of a scope allows."""
-    return list(allowed) if isinstance(allowed, list | tuple | set | frozenset) else [allowed]
+    if isinstance(allowed, set | frozenset):
+        return sorted(allowed, key=repr)  # In one order in all processes: cursors are told by what they belong to.
+    return list(allowed) if isinstance(allowed, list | tuple) else [allowed]
 
 
 def scope_predicate(scope: Mapping[str, Any]) -> Predicate:
     """What a scope allows: a field equals a value, or one of a list of values."""
-    parts: list[Predicate] = []
-    for name, allowed in scope.items():
-        values = scope_values(allowed)
-        one = len(values) == 1
-        parts.append(Compare(name, "$eq", values[0]) if one else _membership(name, "$in", values))
-    return every(*parts)
+    return every(*[_allowed(name, values) for name, values in scope.items()])
+
+
+def _allowed(name: str, allowed: Any) -> Predicate:
+    if allowed is None:
+        return Compare(name, "$eq", None)
+    values = scope_values(allowed)
+    return Compare(name, "$eq", values[0]) if len(values) == 1 else _membership(name, "$in", values)
 
 
 def _membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:
@@ -319,8 +352,32 @@ def _skip(value: Any) -> int:
     match = _LEADING_INTEGER.fullmatch(str(value)) if isinstance(value, str | int) else None
     skip = int(match[1]) if match and not isinstance(value, bool) else -1
     if not 0 <= skip <= MAX_ROWS:
-        raise _invalid("$skip", "must be an integer of 0 or more")
+        raise invalid("$skip", "must be an integer of 0 or more")
     return skip
+
+
+def _total(value: Any) -> Total:
+    word = str(value).lower() if isinstance(value, bool) else value
+    if not isinstance(word, str) or word not in _TOTALS:
+        raise invalid("$total", "must be exact (or true), estimated or false")
+    return _TOTALS[word]
+
+
+def _cursor(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise invalid(name, "must be a cursor that a page has given, or empty to begin")
+    return value
+
+
+def _only_place(asked: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The cursor of a query, which says where its page begins and so goes with nothing else that does."""
+    first, *others = [name for name in (*CURSORS, "$skip") if name in asked] or [""]
+    if others:
+        raise invalid(first, f"does not go with {others[0]}: leave one of them out")
+    return (first, asked[first]) if first in CURSORS else None
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {"$limit": _limit, "$skip": _skip, "$total": _total}
 
 
 def _is_pattern(value: Any) -> bool:
@@ -330,7 +387,7 @@ def _is_pattern(value: Any) -> bool:
     return (len(value) - len(value.rstrip("\\"))) % 2 == 0
 
 
-def _invalid(name: str, sentence: str) -> BadRequest:
+def invalid(name: str, sentence: str) -> BadRequest:
     return BadRequest(f"Invalid query: {name} {sentence}", errors={name: sentence})
 
 

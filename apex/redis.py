@@ -94,6 +94,8 @@ class RedisBus(Bus):
     ``DOWN_SYNC_SECONDS``, and once more when Redis is back.
     """
 
+    alone = False
+
     def __init__(self, url: str, name: str) -> None:
         super().__init__()
         self.stats = Stats()

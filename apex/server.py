@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import FrameType
 
 import click
 import uvicorn
@@ -18,18 +20,60 @@ from apex.engine import MAX_PAYLOAD
 
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
+TICK_SECONDS = 0.05
 
 
 class Server(uvicorn.Server):
-    """Open connections do not hold it up when it stops: they are let go, and their clients find it again."""
+    """Open connections do not hold it up when it stops: they are let go, and their clients find it again.
 
-    def __init__(self, app: Apex, config: uvicorn.Config) -> None:
+    ``ready`` is called once it accepts connections.
+    """
+
+    def __init__(self, app: Apex, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self.app = app
+        self.app, self.ready = app, ready
+        self.patient = False
+
+    def drain(self) -> None:
+        """Stops it as ``stop`` does, but for connections that wait for a request: they may make one more."""
+        self.patient = self.should_exit = True
+
+    def stop(self) -> None:
+        """Stops it once the requests under way are answered."""
+        self.patient, self.should_exit = False, True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.patient = False
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.emit("shutdown")
+        if self.patient:
+            await self._drained()
+            self.app.emit("shutdown")
         await super().shutdown(sockets)
+
+    async def _drained(self) -> None:
+        """Accepts no more, and waits for the connections to end: each after its next response, or when it is idle.
+
+        A client may be sending a request at the very moment at which an idle connection would be closed.
+        """
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            # A client that has read its response's headers without this would use the connection again.
+            if cycle is not None and not cycle.response_started:
+                cycle.keep_alive = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_keep_alive):
+                while self.server_state.connections and self.patient:
+                    await asyncio.sleep(TICK_SECONDS)
 
 
 @asynccontextmanager
@@ -47,10 +91,19 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
 
     Raises Unavailable when the database cannot be reached, ConfigError when nobody can listen at the address.
     """
-    config = uvicorn.Config(
+
+    async def served() -> None:
+        async with running(app):
+            with listening(app, host, port) as (listener, url):
+                await serve_on(listener, Server(app, configured(app), lambda: announce(url, banner)))
+
+    uvloop.run(served())
+
+
+def configured(app: Apex) -> uvicorn.Config:
+    """What a server of the app needs to be told."""
+    return uvicorn.Config(
         app,
-        host=host or app.get("host") or "localhost",
-        port=app.get("port") if port is None else port,
         lifespan="off",
         loop="uvloop",
         http="httptools",
@@ -63,20 +116,27 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 
-    async def served() -> None:
-        async with running(app):
-            with _listener(config.host, config.port) as listener:
-                gc.collect()
-                gc.freeze()
-                url = f"http://{_in_url(config.host)}:{listener.getsockname()[1]}"
-                server = Server(app, config)
-                # The server raises its signal again once it has stopped, when the teardown is still to come.
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, server.handle_exit)
-                click.echo((banner or "Serving at {url}").replace("{url}", url))
-                await server.serve(sockets=[listener])
 
-    uvloop.run(served())
+async def serve_on(listener: socket.socket, server: Server) -> None:
+    """Serves what is connected to the listener until the server is told to stop."""
+    gc.collect()
+    gc.freeze()
+    # The server raises its signal again once it has stopped, when the teardown is still to come.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, server.handle_exit)
+    await server.serve(sockets=[listener])
+
+
+def announce(url: str, banner: str = "") -> None:
+    click.echo((banner or "Serving at {url}").replace("{url}", url))
+
+
+@contextmanager
+def listening(app: Apex, host: str | None = None, port: int | None = None) -> Iterator[tuple[socket.socket, str]]:
+    """A socket that listens, by default at the configuration's address, and its URL. Raises ConfigError."""
+    host = host or app.get("host") or "localhost"
+    with _listener(host, app.get("port") if port is None else port) as listener:
+        yield listener, f"http://{_in_url(host)}:{listener.getsockname()[1]}"
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -94,7 +94,7 @@ class BoundService(Emitter):
     async def call(self, method: str, id: Any, data: Any, params: Params) -> Context:
         """Like ``run``, for a transport, with params that are this call's own."""
         context = Context(self.app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
-        if params.provider:
+        if params.get("provider"):
             with reaching(NOBODY):
                 await self.chains[method](context)
         else:
@@ -149,7 +149,7 @@ class BoundService(Emitter):
 
     def _announce(self, context: Context, event: str) -> None:
         """Emits and publishes the event of a call, once for each item, which keeps its place in the dispatch."""
-        if event not in self._listeners and self.app.events.publisher(self, event) is None:
+        if event not in self._listeners and not self.app.events.is_followed(self, event):
             return
         results, dispatched = _items(context.result), _items(context.external)
         for index, item in enumerate(results):

@@ -166,6 +166,7 @@ def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.create_function("lower", 1, _lower, deterministic=True)
     connection.create_function("json_merge", 2, _json_merge, deterministic=True)
+    connection.create_function("json_number", 1, _json_number, deterministic=True)
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "case_sensitive_like=ON"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
@@ -181,6 +182,11 @@ def _json_merge(old: str | None, new: str | None) -> str | None:
     if new is None:
         return None
     return encode(merge(decode(old or "{}"), decode(new))).decode()
+
+
+def _json_number(number: float | None) -> str:
+    """SQLite itself writes 15 digits of a float, which can be too few."""
+    return encode(number).decode()
 
 
 def _translated(error: sqlite3.Error) -> Exception:

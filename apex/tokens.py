@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 from uuid import uuid4
 
 import jwt
 
 from apex.encoding import timestamp
 from apex.errors import NotAuthenticated
+from apex.fresh import Bounded
 
 _DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -21,6 +23,19 @@ _TIMES = ("exp", "iat", "nbf")
 _LAST_MOMENT = 253_402_300_799
 _LONGEST = 8_192
 _UNSIGNED = (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError)
+
+Claims = dict[str, Any]
+
+
+class Verified(NamedTuple):
+    """A token's claims as they were verified, and when they hold: from ``begins`` until before ``ends``, in seconds
+    since 1970. ``copy`` makes those that are given out: what a caller changes in them is its own.
+    """
+
+    begins: int
+    ends: int
+    claims: Claims
+    copy: Callable[[Claims], Claims]
 
 
 class Tokens:
@@ -36,8 +51,9 @@ class Tokens:
         self.issuer = options.get("issuer", "feathers")
         self.algorithm = options.get("algorithm", "HS256")
         self.lifetime = seconds(options.get("expiresIn", "1d"))
+        self._verified: Bounded[str, Verified] = Bounded()
 
-    def create(self, subject: Any, payload: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def create(self, subject: Any, payload: Mapping[str, Any] | None = None) -> tuple[str, Claims]:
         """A token and its claims; the subject is carried as a string."""
         now = int(time.time())
         claims = {
@@ -51,10 +67,22 @@ class Tokens:
         }
         return jwt.encode(claims, self.secret, self.algorithm, self.header), claims
 
-    def verify(self, token: Any) -> dict[str, Any]:
-        """The claims of a token. Raises NotAuthenticated with the reason."""
+    def verify(self, token: Any) -> Claims:
+        """The claims of a token. Raises NotAuthenticated with the reason.
+
+        A token that was verified before is looked up, as a whole, and must only be of the moment still: its signature
+        cannot go bad. One that is not of the moment is verified anew, so that the reason is always found in one place.
+        """
         if not isinstance(token, str):
             raise _refused("jwt must be a string")
+        known = self._verified.get(token)
+        if known is not None and known.begins <= time.time() < known.ends:
+            return known.copy(known.claims)
+        claims = self._verify(token)
+        self._verified[token] = _verified(claims)
+        return claims
+
+    def _verify(self, token: str) -> Claims:
         if len(token) > _LONGEST:
             raise _refused("jwt malformed")
         try:
@@ -64,7 +92,7 @@ class Tokens:
             )  # fmt: skip
         except jwt.PyJWTError as error:
             raise self._reason(error, token) from None
-        claims: dict[str, Any] = complete["payload"]
+        claims: Claims = complete["payload"]
         of_type = complete["header"].get("typ") == self.header.get("typ")
         if not of_type or not all(_is_moment(claims[name]) for name in _TIMES if name in claims):
             raise _refused("invalid token")
@@ -97,6 +125,12 @@ def seconds(duration: Any) -> int:
     if match is None:
         raise ValueError(f"'{duration}' is not a duration: use seconds, or a string such as '1d'")
     return int(int(match[1]) * _SECONDS[match[2]])
+
+
+def _verified(claims: Claims) -> Verified:
+    nested = any(isinstance(value, dict | list) for value in claims.values())
+    copy = deepcopy if nested else dict
+    return Verified(max(claims["iat"], claims.get("nbf", 0)), claims["exp"], copy(claims), copy)
 
 
 def _refused(message: str) -> NotAuthenticated:

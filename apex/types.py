@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Id = int | str
 Row = dict[str, Any]
@@ -23,9 +23,17 @@ STANDARD: Mapping[str, tuple[str, ...]] = {
 
 
 class Page(TypedDict):
-    """One page of ``find``: ``total`` counts all matches, ``data`` holds at most ``limit`` of them after ``skip``."""
+    """One page of ``find``: ``data`` holds at most ``limit`` of the rows, those after ``skip`` others, or those between
+    the cursors ``next`` and ``previous``, which are None where there is nothing further.
 
-    total: int
+    ``total`` counts all matches; it is absent where it was not wanted. ``estimated`` says, of a total that may be, that
+    it is about right.
+    """
+
+    total: NotRequired[int]
+    estimated: NotRequired[bool]
     limit: int
-    skip: int
+    skip: NotRequired[int]
+    next: NotRequired[str | None]
+    previous: NotRequired[str | None]
     data: list[Row]

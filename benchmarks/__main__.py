@@ -2,15 +2,16 @@
 
 Starts a PostgreSQL server of its own, fills an organization, serves the CRM and measures over HTTP, one request at a
 time. Sizes: ``python -m benchmarks 10000 1000000``. A part alone: ``python -m benchmarks fanout``, ``custom``, or
-``transfer``, the import and the export, or ``start``, what a process takes.
+``transfer``, the import and the export; ``start``, what a process takes; ``micro``, without a server, what is
+remembered or taken the short way.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from benchmarks import custom_fields, fanout, start, transfer
+from benchmarks import compare, custom_fields, fanout, hold, micro, start, transfer
 from benchmarks.crm import Client, Request, report, served, timings
 from benchmarks.people import load, terms
 from tests.databases import new_database, start_server
@@ -19,6 +20,13 @@ SIZES = (10_000, 1_000_000)
 MEMORY = "shared_buffers = 1GB"
 """Enough for the table and its indexes, as a server of that size would have."""
 SEARCHES, LISTS = 300, 100
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "compare": compare.main,
+    "hold": hold.main,
+    "load": hold.ask,
+    "micro": micro.main,
+    "start": start.main,
+}
 
 
 def measure(client: Client, size: int) -> None:
@@ -42,11 +50,10 @@ def measure(client: Client, size: int) -> None:
 
 def main() -> None:
     arguments = sys.argv[1:]
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](*arguments[1:])
     if arguments[:1] == ["transfer"]:
         return transfer.main(*map(int, arguments[1:]))
-    if arguments[:1] == ["start"]:
-        url, *seconds = arguments[1:] or [""]
-        return start.main(url, *map(int, seconds))
     if arguments in (["fanout"], ["custom"]):
         return fanout.main() if arguments == ["fanout"] else with_server(custom_fields.measure, SIZES)
     sizes = [int(argument) for argument in arguments] or SIZES

@@ -6,18 +6,14 @@ Each round starts each server anew, one after the other, and measures it with th
 from __future__ import annotations
 
 import gc
-import os
 import resource
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.listeners import Listeners, capacity, frame, sample
+from benchmarks.peers import FEATHERS, install
+from benchmarks.servers import Server, started
 
 CONNECTIONS, ROUNDS = 1_000, 5
 CREATES, WARM_UP = 50, 30
@@ -26,46 +22,12 @@ PAUSE = 0.02
 AT_ONCE, SECONDS = 4, 5
 """Creates on their way at once while throughput is measured, and for how long."""
 
-FEATHERS = Path(__file__).parent / "feathers"
 COMMANDS = {
     "apex": [sys.executable, "-m", "apex", "--app", "benchmarks.messages:create_app", "serve", "--port", "0"],
-    "Feathers": ["node", str(FEATHERS / "server.js")],
+    "Feathers": ["node", str(FEATHERS / "messages.js")],
 }
-TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 Figures = dict[str, float]
-
-
-class Server:
-    """A running server: its port, and what the system says of its process."""
-
-    def __init__(self, id: int, port: int) -> None:
-        self.id, self.port = id, port
-
-    @property
-    def memory(self) -> float:
-        """Resident memory in KiB."""
-        return int(self._stat()[21]) * PAGE / 1024
-
-    @property
-    def processor(self) -> float:
-        """Seconds of processor time, of all threads."""
-        return sum(map(int, self._stat()[11:13])) / TICK
-
-    def _stat(self) -> list[str]:
-        return Path(f"/proc/{self.id}/stat").read_text().rpartition(") ")[2].split()
-
-
-@contextmanager
-def started(command: list[str]) -> Iterator[Server]:
-    """A server that runs until the end."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = next(line for line in process.stdout if line.startswith("Serving at"))
-            yield Server(process.pid, int(line.rpartition(":")[2]))
-        finally:
-            process.terminate()
 
 
 def measure(server: Server, connections: int) -> Figures:
@@ -118,15 +80,6 @@ def _sustained(listeners: Listeners, server: Server) -> tuple[float, float]:
     return sent / (end - start), cost * 1_000_000
 
 
-def _install() -> None:
-    """Feathers, as its lock file has it."""
-    if shutil.which("npm") is None:
-        raise SystemExit("npm not found: the fan-out is measured beside Feathers, which needs Node")
-    lock, installed = FEATHERS / "package-lock.json", FEATHERS / "node_modules/.package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        subprocess.run(["npm", "ci", "--silent"], cwd=FEATHERS, check=True)
-
-
 def _require_same_frames() -> bytes:
     """The text of the event that both servers send. Raises SystemExit when it is not the same one."""
     frames = {}
@@ -160,7 +113,7 @@ def _range(values: list[float]) -> str:
 
 def main(connections: int = CONNECTIONS, rounds: int = ROUNDS) -> None:
     _allow_open_files(3 * connections)
-    _install()
+    install()
     event = _require_same_frames()
     print(f"\n{connections:,} connections, {rounds} rounds, an event of {len(event)} bytes")
     print(f"The listeners can count {capacity(frame(event), connections):,.0f} frames a second\n", flush=True)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 
+from apex.encoding import timestamp
 from hooks.search_forms import normalise
 
 ORGANIZATION, USER = 456, 789
@@ -60,22 +61,37 @@ def people(count: int, seed: int = 1) -> Iterator[Person]:
         yield Person(first, last, email, f"{chance.randrange(2_000_000_000, 9_999_999_999)}")
 
 
-def load(url: str, count: int, values: Callable[[int], str] = lambda number: "{}") -> None:
-    """Copies people into an organization's contacts, on top of the demo data; ``values`` gives the custom fields of the
-    n-th as JSON.
+Owner = tuple[int, int]
+"""An organization and the user of it who owns a contact."""
+
+
+def _always(number: int) -> Owner:
+    return ORGANIZATION, USER
+
+
+def load(
+    url: str,
+    count: int,
+    values: Callable[[int], str] = lambda number: "{}",
+    owner: Callable[[int], Owner] = _always,
+) -> None:
+    """Copies people into contacts, by default into one organization on top of the demo data; ``values`` gives the
+    custom fields of the n-th as JSON, ``owner`` whose it is.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         with connection.cursor().copy(f"COPY contacts ({', '.join(COLUMNS)}) FROM STDIN") as copy:
             for number, person in enumerate(people(count)):
-                copy.write_row(_row(number, person, values(number)))
+                copy.write_row(row(number, person, values(number), owner(number)))
         connection.execute("VACUUM (ANALYZE) contacts, contact_values")
 
 
-def _row(number: int, person: Person, values: str) -> tuple[object, ...]:
-    moment = (START + timedelta(seconds=number)).isoformat()
+def row(number: int, person: Person, values: str, owner: Owner) -> tuple[object, ...]:
+    """The n-th contact in the order of ``COLUMNS``."""
+    organization, user = owner
+    moment = timestamp(START + timedelta(seconds=number))
     return (
-        str(UUID(int=number + 1)), person.first, person.last, person.email, person.phone, "+1", "US", ORGANIZATION,
-        moment, moment, USER, USER, "contact", values,
+        str(UUID(int=number + 1)), person.first, person.last, person.email, person.phone, "+1", "US", organization,
+        moment, moment, user, user, "contact", values,
         normalise(person.first), normalise(person.last), normalise(person.email),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from benchmarks.crm import Client, Request
 
 ROUNDS = 7
-SECONDS, SAMPLES = 60, 12
+SECONDS, SAMPLES = "60", 12
 CONNECTIONS = 8
 COMMAND = [sys.executable, "-m", "apex"]
 
@@ -41,13 +41,13 @@ class Started(NamedTuple):
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-def main(url: str = "", seconds: int = SECONDS) -> None:
+def main(url: str = "", seconds: str = SECONDS) -> None:
     print("\n| figure | median | from | to |\n|---|---:|---:|---:|")
     report("`import apex` (s)", [_seconds(lambda: _run([sys.executable, "-c", "import apex"])) for _ in range(ROUNDS)])
     with tempfile.TemporaryDirectory() as folder:
         _on_sqlite(f"sqlite:///{folder}/apex.db")
     if url:
-        _under_load(url, seconds)
+        _under_load(url, int(seconds))
 
 
 def report(name: str, values: list[float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from apex import Context
 from apex.errors import FeathersError, TooManyRequests
@@ -14,8 +15,8 @@ async def limit_rate(context: Context, next: Callable[[], Awaitable[None]]) -> N
 
     How a request stands is in the headers of its answer over REST, also where that is an error.
     """
-    proof = context.params.authentication
-    if not context.params.provider or proof["strategy"] != "api-key":
+    proof: Any = context.params.get("authentication")
+    if not context.params.get("provider") or proof["strategy"] != "api-key":
         await next()
         return
     name = f"organizations/{proof['organization_id']}"

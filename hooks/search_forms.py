@@ -17,6 +17,8 @@ _PLAIN = str.maketrans(
 
 def normalise(text: str) -> str:
     """``"José  ÁLVAREZ"`` becomes ``"jose alvarez"``, and ``"Møller"`` becomes ``"moller"``."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFKD", text).casefold().translate(_PLAIN)
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(letter))
     return " ".join(plain.split())

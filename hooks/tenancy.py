@@ -22,9 +22,10 @@ async def membership(context: Context) -> None:
 
     Raises NotAuthenticated when the user is gone, or never was.
     """
-    if not context.params.provider:
+    params = context.params
+    if not params.get("provider"):
         return
-    proof = context.params.authentication
+    proof = params["authentication"]
     user_id = _user_id(proof["payload"]["sub"])
     if "memberships" in proof:  # An API key knows its own.
         memberships = proof["memberships"]
@@ -32,8 +33,7 @@ async def membership(context: Context) -> None:
         memberships = None if user_id is None else await context.app.service("memberships").of_user(user_id)
     if memberships is None:
         raise NotAuthenticated("The user of this token no longer exists")
-    context.params.user = {"id": user_id}
-    context.params.memberships = memberships
+    params["user"], params["memberships"] = {"id": user_id}, memberships
 
 
 def _user_id(subject: Any) -> int | None:
@@ -47,7 +47,7 @@ def fill_organization(context: Context) -> None:
     """Before list, create and custom methods, after ``authenticate``: with an API key the organization is the key's,
     unless the request names one.
     """
-    mine = (context.params.authentication or {}).get(FIELD)
+    mine = (context.params.get("authentication") or {}).get(FIELD)
     if mine is None or context.method in ON_RECORDS:
         return
     if context.method == "find":
@@ -75,12 +75,13 @@ def tenancy(context: Context) -> None:
 
     Raises Forbidden for an organization that the caller does not belong to, or where its role does not suffice.
     """
-    if not context.params.provider:
+    params = context.params
+    if not params.get("provider"):
         return
-    mine: Mapping[int, str] = context.params.memberships
+    mine: Mapping[int, str] = params["memberships"]
     allowed = sorted(organization for organization, role in mine.items() if _suffices(context, role))
     if context.method in ON_RECORDS and context.id is not None:
-        context.params.scope[FIELD] = allowed
+        params["scope"][FIELD] = allowed
         confine(allowed)
         return
     _hold(context, _named(context), allowed)
@@ -104,9 +105,10 @@ def _hold(context: Context, organization: int, allowed: Collection[int]) -> None
 
 
 def _suffices(context: Context, role: str) -> bool:
-    reads = getattr(context.service, "reads", ("find", "get"))
+    service = context.service.service
+    reads = getattr(service, "reads", ("find", "get"))
     kind, usual = ("readers", "viewer") if context.method in reads else ("writers", "member")
-    least = getattr(context.service, kind, usual)
+    least = getattr(service, kind, usual)
     return ROLES.index(role) >= ROLES.index(least)
 
 

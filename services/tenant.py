@@ -14,7 +14,7 @@ from apex.coerce import boolean
 from apex.common import iff, is_provider, populate, stash_before
 from apex.hooks import Hook, ahead
 from apex.schema import Id, fields
-from hooks.audit import audit
+from hooks.audit import audit, audit_beside
 from hooks.ownership import References, refers_within, stamp_owner
 from hooks.rate_limit import limit_rate
 from hooks.selection import keep_whole, select_for_caller
@@ -104,7 +104,11 @@ def serve(
     on_write: Sequence[Hook] = (),
     hooks: HookMap | None = None,
 ) -> None:
-    """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others."""
+    """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others.
+
+    Without a hook of its own a create is one statement; with one it is a unit of work, in which the hook may store.
+    """
+    alone = not any("create" in by_method for by_method in (hooks or {}).values())
     sealed = tenant_hooks(
         service.schema,
         f"Invalid {service.noun} data",
@@ -113,9 +117,12 @@ def serve(
         references=references_of(service.table),
         checks=checks,
         on_write=on_write,
+        alone=alone,
     )
     joins = [_populate(join, service.join_filter) for join in service.joins]
-    app.use(path, service(paginate=app.get("paginate")), hooks=sealed)
+    # Joins that are always made look at every record.
+    json = not service.joins or service.join_filter is not None
+    app.use(path, service(paginate=app.get("paginate"), json=json), hooks=sealed)
     bound = app.service(path)
     bound.hooks(hooks or {})
     bound.hooks({"after": dict.fromkeys(("find",) if service.join_filter else JOINED, joins)})
@@ -131,13 +138,15 @@ def tenant_hooks(
     references: References = OWNER,
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
+    alone: bool = False,
 ) -> dict[str, Any]:
     """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
     What a call stores, what follows from it and its audit are stored as a whole.
 
     ``message`` heads validation errors, ``record`` is the schema of calls inside the process, ``custom`` names the
     schemas of custom methods, ``references`` the fields that point to records of the same organization, ``checks``
-    further hooks that look at the request alone, ``on_write`` hooks of its own before create and patch.
+    further hooks that look at the request alone, ``on_write`` hooks of its own before create and patch, which do not
+    store anything. Where nothing else is stored by a create, it is ``alone`` and needs no unit of work.
     """
     refers = refers_within(message, **references)
     sealed = [
@@ -145,13 +154,14 @@ def tenant_hooks(
         name_organization, membership, tenancy, soft_delete,
     ]  # fmt: skip
     stash = stash_before()
-    around = {"all": [*KNOWN, ahead(*sealed)], **{method: [transaction] for method in WRITES}}
+    units = WRITES[1:] if alone else WRITES
+    around = {"all": [*KNOWN, ahead(*sealed)], **{method: [transaction] for method in units}}
     before = {
-        "create": [keep_whole, refers, stamp_owner, timestamps, *on_write],
+        "create": [keep_whole, refers, stamp_owner, timestamps, *on_write, *([audit_beside] if alone else [])],
         "patch": [keep_whole, stash, refers, timestamps, *on_write],
         "remove": [keep_whole, stash],
     }
-    after = {method: [audit, select_for_caller] for method in WRITES}
+    after = {method: [audit, select_for_caller] if method in units else [select_for_caller] for method in WRITES}
     return {"around": around, "before": before, "after": after, "error": {"all": [forbid_foreign]}}
 
 

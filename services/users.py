@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import bindparam, select
 
 from apex import Apex, Context, Schema, SQLService, validate_data
 from apex.common import stash_before
+from apex.fresh import Fresh
 from apex.hooks import Hook
 from apex.schema import Email, Text, fields, validate
-from apex.tenant import EVERYONE, reaching
 from hooks.audit import audit
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import ROLES
@@ -19,6 +21,10 @@ from hooks.transaction import transaction
 from services.tables import memberships, users
 
 SHORTEST_PASSWORD = 8
+TOPIC = "user"
+"""Of the messages that tell the other processes whose memberships to read again."""
+
+Roles = Mapping[int, str]
 
 
 class UserSchema(Schema):
@@ -46,6 +52,12 @@ class Memberships(SQLService):
     methods = ()
     multi = ("remove",)
 
+    def __init__(self, app: Apex) -> None:
+        super().__init__()
+        self.app = app
+        self.roles: Fresh[int, Roles] = Fresh(self._read)
+        app.bus.on(TOPIC, self.roles.forget)
+
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)
         self._of_user = self.database.compile(
@@ -54,13 +66,25 @@ class Memberships(SQLService):
             .where(users.c.id == bindparam("user_id", type_=users.c.id.type), users.c.deleted_at.is_(None))
         )
 
-    async def of_user(self, user_id: int) -> dict[int, str] | None:
-        """The user's role by organization; None when there is no such user any more."""
-        with reaching(EVERYONE):
-            rows = await self.database.fetch(self._of_user, {"user_id": user_id})
+    async def of_user(self, user_id: int) -> Roles | None:
+        """The user's role by organization; None when there is no such user any more.
+
+        Remembered for less than a second; what is written here counts at once, and so it does in the other processes
+        where there is a bus.
+        """
+        return await self.roles.get(user_id)
+
+    def forget(self, user_id: int) -> None:
+        """Reads the user's memberships again, in all processes."""
+        self.roles.forget(user_id)
+        self.app.bus.send(TOPIC, user_id)
+
+    async def _read(self, user_id: int) -> Roles | None:
+        rows = await self.database.fetch(self._of_user, {"user_id": user_id})
         if not rows:
             return None
-        return {row["organization_id"]: row["role"] for row in rows if row["organization_id"] is not None}
+        mine = {row["organization_id"]: row["role"] for row in rows if row["organization_id"] is not None}
+        return MappingProxyType(mine)
 
 
 async def hash_password(context: Context) -> None:
@@ -91,9 +115,10 @@ def register(app: Apex) -> None:
     after = {"remove": [end_memberships("user_id")]}
     app.use("users", Users(), hooks={"around": {"remove": [transaction]}, "before": before, "after": after})
     written = ("create", "patch", "remove")
+    service = Memberships(app)
     app.use(
         "memberships",
-        Memberships(),
+        service,
         hooks={
             "around": dict.fromkeys(written, transaction),
             "before": {
@@ -104,3 +129,6 @@ def register(app: Apex) -> None:
             "after": dict.fromkeys(written, audit),
         },
     )
+    for event in ("created", "patched", "removed"):
+        app.service("memberships").on(event, lambda row, context: service.forget(row["user_id"]))
+        app.service("users").on(event, lambda row, context: service.forget(row["id"]))

@@ -184,6 +184,18 @@ async def test_the_crm_tells_members_wherever_they_are_connected(redis: RedisSer
         assert (list(sent[0]), payload["first_name"]) == ([connection], "Jane")
 
 
+async def test_a_role_that_changes_in_one_process_changes_in_all(redis: RedisServer, migrated_url: str) -> None:
+    async with two_crms(redis, migrated_url) as (here, there):
+        memberships, read = here.app.service("memberships"), there.app.service("memberships").of_user
+        there.app.service("memberships").service.roles.clock = lambda: 0.0
+        assert await read(790) == {456: "member"}
+        (mine,) = await memberships.find({"query": {"user_id": 790}, "paginate": False})
+        await memberships.patch(mine["id"], {"role": "admin"})
+        async with asyncio.timeout(SECONDS):
+            while await read(790) != {456: "admin"}:
+                await asyncio.sleep(0.01)
+
+
 async def test_what_ends_in_one_process_ends_in_all(redis: RedisServer, migrated_url: str) -> None:
     async with two_crms(redis, migrated_url) as (here, there):
         revoked, member, removed = await connect(there), await connect(there), await connect(there, "other@example.com")

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import apex.keys
 from apex.errors import NotAuthenticated
 from apex.keys import Holder, Key, KeyStrategy, hashed, new_key
 
@@ -75,22 +74,6 @@ async def test_a_key_is_asked_for_again_when_it_was_changed_here() -> None:
 async def test_a_key_is_asked_for_again_within_a_second() -> None:
     keys = Keys()
     for moment in (100.0, 100.8, 101.0):
-        keys.clock = lambda moment=moment: moment  # type: ignore[misc]
+        keys.holders.clock = lambda moment=moment: moment  # type: ignore[misc]
         await keys.proves(KEY.text)
     assert len(keys.asked) == 2
-
-
-async def test_only_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apex.keys, "REMEMBERED", 3)
-    made = [new_key() for _ in range(5)]
-    by_prefix = {key.prefix: {"hash": key.hash} for key in made}
-    asked: list[str] = []
-
-    async def find(prefix: str) -> Holder | None:
-        asked.append(prefix)
-        return by_prefix[prefix]
-
-    keys = KeyStrategy(find, find)
-    for key in (*made, made[-1], made[0]):
-        await keys.verify({"key": key.text})
-    assert asked == [key.prefix for key in (*made, made[0])]

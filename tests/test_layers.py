@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
     ["socketio"],
-    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "tenant"],
+    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "tenant", "fresh"],
     [
         "query",
         "brackets",
@@ -25,7 +25,7 @@ LEVELS = [
         "items",
         "seals",
     ],
-    ["hooks", "schema", "events", "client", "keys", "rates", "lanes"],
+    ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors"],
     ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions"],
     ["app", "adapter"],
     ["memory", "sql", "sessions"],
@@ -34,6 +34,7 @@ LEVELS = [
     ["sockets"],
     ["__init__"],
     ["testing", "server"],
+    ["workers"],
     ["cli"],
     ["__main__"],
 ]
@@ -55,7 +56,7 @@ FENCES = {
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
     "redis": {"redis"},
-    "click": {"cli", "server"},
+    "click": {"cli", "server", "workers"},
     "uvicorn": {"server"},
 }
 

@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
+from datetime import datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +52,92 @@ def test_a_token_holds_the_claims_of_feathers() -> None:
     assert claims["exp"] - claims["iat"] == 86_400
     assert UUID(claims["jti"]).version == 4
     assert TOKENS.verify(token) == claims
+
+
+def answer(tokens: Tokens, token: str) -> Any:
+    """The claims of a token, or what is said of it."""
+    try:
+        return tokens.verify(token)
+    except NotAuthenticated as error:
+        return error.message, error.data
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the clock."""
+
+    def at(moment: float) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Clock:
+                return cls.fromtimestamp(moment, tz)
+
+        monkeypatch.setattr(time, "time", lambda: moment)
+        monkeypatch.setattr("jwt.api_jwt.datetime", Clock)
+
+    return at
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens whose signature was looked at."""
+    decode, seen = jwt.decode_complete, []
+
+    def noted(token: str, *args: Any, **options: Any) -> Any:
+        seen.append(token)
+        return decode(token, *args, **options)
+
+    monkeypatch.setattr(jwt, "decode_complete", noted)
+    return seen
+
+
+def test_a_signature_is_looked_at_once(decoded: list[str]) -> None:
+    tokens = Tokens(SECRET, {})
+    (first, claims), (second, others) = tokens.create(1), tokens.create(2)
+    assert [tokens.verify(token) for token in (first, second, first, second)] == [claims, others, claims, others]
+    assert decoded == [first, second]
+
+
+@pytest.mark.parametrize("moment", [0, 999.999, 1000, 1499.5, 1500, 1999.999, 2000, 2000.001, 9e9])
+def test_a_token_that_is_remembered_is_answered_as_one_that_is_not(at: Callable[[float], None], moment: float) -> None:
+    made = [forged(iat=1000, exp=2000, nbf=nbf) for nbf in (..., 1500, 500)]
+    tokens = Tokens(SECRET, {})
+    at(1600)
+    for token in made:
+        tokens.verify(token)
+    at(moment)
+    for token in made:
+        assert answer(tokens, token) == answer(Tokens(SECRET, {}), token)
+
+
+def test_a_token_that_was_refused_is_looked_at_again(at: Callable[[float], None]) -> None:
+    tokens, token = Tokens(SECRET, {}), forged(iat=1000, nbf=1500, exp=2000)
+    at(1400)
+    assert refused(token, tokens).message == "jwt not active"
+    at(1600)
+    assert tokens.verify(token)["nbf"] == 1500
+
+
+@pytest.mark.parametrize("payload", [{"role": "admin"}, {"roles": ["admin"], "of": {"org": [1]}}])
+def test_what_one_call_does_to_the_claims_is_its_own(payload: dict[str, Any]) -> None:
+    tokens = Tokens(SECRET, {})
+    token, claims = tokens.create(1, payload)
+    for _ in range(3):
+        given = tokens.verify(token)
+        assert given == claims
+        for value in given.values():
+            if isinstance(value, dict | list):
+                value.clear()
+        given.clear()
+
+
+def test_only_so_many_tokens_are_remembered(decoded: list[str]) -> None:
+    tokens = Tokens(SECRET, {})
+    tokens._verified.size = 3
+    made = [tokens.create(number)[0] for number in range(5)]
+    for token in (*made, *made[2:], made[0]):
+        tokens.verify(token)
+    assert decoded == [*made, made[0]]
 
 
 def test_every_token_has_an_id_of_its_own() -> None:

@@ -56,17 +56,16 @@ def shape(where: Predicate) -> Hashable:
     """What makes two predicates the same statement: everything but the values."""
     if isinstance(where, Junction):
         return (where.kind, *map(shape, where.parts))
-    long = where.operator == "$contains" and len(where.value) >= TRIGRAM
-    return (where.field, where.operator, where.value is None, long, is_numeric(where))
+    field, sign, value = where
+    long = sign == "$contains" and len(value) >= TRIGRAM
+    return (field, sign, value is None, long, "." in field and is_numeric(where))
 
 
-def leaves(where: Predicate) -> Iterator[Compare]:
+def leaves(where: Predicate) -> list[Compare]:
     """The comparisons that carry a parameter, in order."""
     if isinstance(where, Junction):
-        for part in where.parts:
-            yield from leaves(part)
-    elif where.value is not None:
-        yield where
+        return [leaf for part in where.parts for leaf in leaves(part)]
+    return [] if where.value is None else [where]
 
 
 class Clauses:
@@ -135,7 +134,7 @@ class Clauses:
             raise BadRequest(f"Invalid query parameter {sign}")
         left = target if sign in ("$eq", "$ne") else self._collated(target)
         result: ColumnElement[bool] = _COMPARISONS[sign](left, bindparam(name, type_=_parameter_type(target)))
-        return result
+        return or_(result, target.is_(None)) if sign in ("$below", "$upto") and target.nullable else result
 
     def _membership(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
         """One parameter for the whole list, so that its length does not make another statement."""
@@ -166,6 +165,8 @@ class Clauses:
 
     def _operand(self, compare: Compare) -> Any:
         value = compare.value if compare.field in self._binders else stored(compare.value)
+        if compare.operator == "$eq":
+            return value
         if compare.operator == "$contains":
             return self._term(compare)
         if compare.operator in ("$in", "$nin") and not self.postgresql:
@@ -200,7 +201,9 @@ class Clauses:
 
 
 def _null(sign: str, target: Column[Any]) -> ColumnElement[bool]:
-    return target.is_not(None) if sign == "$ne" else target.is_(None)
+    if sign in ("$below", "$from"):
+        return false() if sign == "$below" else true()
+    return target.is_not(None) if sign in ("$ne", "$above") else target.is_(None)
 
 
 def _by_value(value: Any, direction: int, present: bool) -> list[ColumnElement[Any]]:
@@ -248,4 +251,8 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$lte": operator.le,
     "$gt": operator.gt,
     "$gte": operator.ge,
+    "$above": operator.gt,
+    "$from": operator.ge,
+    "$upto": operator.le,
+    "$below": operator.lt,
 }

@@ -16,7 +16,7 @@ from apex.commit import unit_of_work
 from apex.context import Context
 from apex.executor import Executor, Values
 from apex.postgres import PostgresExecutor
-from apex.sql.statements import DIALECTS, Statement, compiled
+from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.sqlite import SQLiteExecutor
 from apex.types import Row
 
@@ -43,17 +43,19 @@ class Database:
         async with unit_of_work(), self.executor.transaction():
             yield
 
-    def compile(self, statement: Executable, prepared: bool = True) -> Statement:
+    def compile(
+        self, statement: Executable, prepared: bool = True, *, writes: bool = False, read: Reader | None = None
+    ) -> Statement:
         """Compiles a SQLAlchemy Core statement, to be run many times with ``fetch``.
 
-        One whose best plan depends on its values is better not ``prepared``.
+        One whose best plan depends on its values is better not ``prepared``. A select that ``writes`` has to say so.
         """
-        return compiled(statement, self.dialect, prepared)
+        return compiled(statement, self.dialect, prepared, writes=writes, read=read)
 
-    async def fetch(self, statement: Statement, values: Values | None = None) -> list[Row]:
+    async def fetch(self, statement: Statement, values: Values | None = None) -> list[Any]:
         bound = statement.bind(values or {})
         rows = await self.executor.fetch(statement.text, bound, statement.writes, statement.prepared)
-        return [statement.row(row) for row in rows]
+        return [statement.read(row) for row in rows]
 
     async def execute(self, statement: Executable, values: Values | None = None) -> list[Row]:
         """Compiles and runs a statement once."""

@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
+    FromClause,
     Select,
-    String,
     Table,
-    Text,
     bindparam,
-    cast,
     delete,
     func,
-    insert,
     literal_column,
     null,
     select,
     update,
 )  # fmt: skip
-from sqlalchemy.dialects.postgresql import JSONB
 
-from apex.adapter import Adapter, Selection
+from apex.adapter import Adapter, Selection, missing
 from apex.app import Apex
 from apex.coerce import Coerce
-from apex.encoding import encode
+from apex.context import Params
 from apex.executor import Violation
 from apex.query import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
+from apex.sql.estimates import estimate, plan_of
+from apex.sql.inserts import Inserts
+from apex.sql.json import is_writable, written_page, written_row
 from apex.sql.paths import Paths, Source, compared, is_present
-from apex.sql.statements import Statement, StatementCache, binder
+from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.violations import explained
-from apex.types import Row
+from apex.types import Id, Row
+
+Fields = tuple[str, ...] | None
 
 TOTAL = "total_"
 
@@ -49,11 +49,14 @@ class SQLService(Adapter):
 
     Columns that the database computes can be searched by the service itself and are never shown.
     ``table.info["tenant"]`` names the column with whom a row belongs to; errors of keys that hold it leave it out.
+    With ``json`` the database writes the JSON of what goes out, and hooks that look at it decode it: better not where
+    they always do.
     ``paths`` gives JSON fields the table with the values of their keys; ``apex.sql.paths`` says what it looks like.
     """
 
     table: Table
     paths: Mapping[str, Table] = {}
+    json: bool = True
 
     def __init__(self, table: Table | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -66,6 +69,7 @@ class SQLService(Adapter):
 
     async def setup(self, app: Apex, path: str) -> None:
         """Takes the app's database. Raises LookupError when none is configured."""
+        await super().setup(app, path)
         self._database = app.get("database")
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
@@ -82,6 +86,10 @@ class SQLService(Adapter):
     @cached_property
     def clauses(self) -> Clauses:
         return Clauses(self.table, self.database.dialect)
+
+    @cached_property
+    def _inserts(self) -> Inserts:
+        return Inserts(self)
 
     @cached_property
     def _paths(self) -> Paths:
@@ -114,7 +122,7 @@ class SQLService(Adapter):
                limited, query.skip > 0, total, selection.lock)  # fmt: skip
         statement = self.statements.get(key, lambda: self._select_statement(selection, total))
         values = self.clauses.operands(selection.where) | self.clauses.rank_values(query.rank)
-        rows = await self._run(statement, values | {"limit": selection.limit, "skip": query.skip})
+        rows = await self.run(statement, values | {"limit": selection.limit, "skip": query.skip})
         if not total:
             return rows, None
         if not rows:
@@ -171,64 +179,71 @@ class SQLService(Adapter):
             return self.database.compile(self._counting(where), prepared)
 
         statement = self.statements.get(("count", shape(where)), build)
-        count: int = (await self._run(statement, self.clauses.operands(where)))[0][TOTAL]
+        count: int = (await self.run(statement, self.clauses.operands(where)))[0][TOTAL]
         return count
+
+    async def _estimate(self, where: Predicate) -> int | None:
+        """SQLite keeps no statistics to estimate from."""
+        if not self.clauses.postgresql:
+            return None
+        return await estimate(self.database, str(self.table), where, self._expected)
+
+    async def _expected(self, where: Predicate) -> int:
+        def build() -> Statement:
+            return plan_of(self.database.compile(self._counting(where).with_only_columns(literal_column("1"))))
+
+        statement = self.statements.get(("expected", shape(where)), build)
+        rows: int = (await self.run(statement, self.clauses.operands(where)))[0]
+        return rows
 
     def _counting(self, where: Predicate) -> Select[Any]:
         source = self._paths.alone(where) or self._paths.source(where)
         counted = select(func.count().label(TOTAL)).select_from(source.rows)
         return counted.where(self.clauses.clause(where, source))
 
-    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
-        rows = [self._defaulted(row) for row in rows]
-        returned = None if fields is None else tuple(dict.fromkeys((*fields, self.id)))
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for place, row in enumerate(rows):
-            groups.setdefault(tuple(name for name in self._filled_by_database if name in row), []).append(place)
-        if len(groups) == 1:
-            return await self._insert_alike(rows, returned)
-        stored: dict[int, Row] = {}
-        async with self.database.transaction():
-            for places in groups.values():
-                alike = await self._insert_alike([rows[place] for place in places], returned)
-                stored.update(zip(places, alike, strict=True))
-        return [stored[place] for place in range(len(rows))]
+    async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
+        if not self._goes_out(params) or selection.lock:
+            return await super()._record(selection, id, params)
+        key = ("record", shape(selection.where), selection.fields)
+        statement = self.statements.get(key, lambda: self._record_statement(selection))
+        rows = await self.run(statement, self.clauses.operands(selection.where))
+        if not rows:
+            raise missing(id)
+        return rows[0]
 
-    async def _insert_alike(self, rows: list[Row], returned: tuple[str, ...] | None) -> list[Row]:
-        """Rows which leave the same columns to the database; in the others what is not given is null."""
-        names = tuple(name for name in self.columns or () if any(name in row for row in rows))
-        statement = self.statements.get(("insert", names, returned), lambda: self._insert_statement(names, returned))
-        if not names:
-            return [(await self._run(statement, {}))[0] for _ in rows]
-        text = encode([self._jsonable(row) for row in rows]).decode()
-        stored = await self._run(statement, {"rows": text})
-        given = {row[self.id]: place for place, row in enumerate(rows) if self.id in row}
-        if len(given) == len(rows):
-            return sorted(stored, key=lambda row: given[row[self.id]])
-        return sorted(stored, key=lambda row: row[self.id])
+    async def _page(self, selection: Selection, params: Params) -> Any:
+        if not self._goes_out(params) or not self._is_plain(selection):
+            return await super()._page(selection, params)
+        query = selection.query
+        key = ("page", shape(selection.where), selection.fields, query.sort, query.skip > 0, query.total)
+        statement = self.statements.get(key, lambda: self._page_statement(selection))
+        values = self.clauses.operands(selection.where)
+        return (await self.run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
 
-    def _insert_statement(self, names: tuple[str, ...], fields: tuple[str, ...] | None) -> Statement:
-        """All rows travel as one JSON parameter: one statement for any number of them, ids given in their order."""
-        if not names:
-            return self.database.compile(insert(self.table).values({}).returning(*self._columns(fields)))
-        if self.clauses.postgresql:
-            rows = cast(bindparam("rows", type_=Text()), JSONB)
-            each = func.jsonb_array_elements(rows).table_valued("value", with_ordinality="key", name="each")
-            each = each.render_derived()
-        else:
-            each = func.json_each(bindparam("rows", type_=Text())).table_valued("value", "key", name="each")
-        values = [self._extracted(each.c.value, self.table.c[name]) for name in names]
-        source = select(*values).order_by(each.c.key)
-        statement = insert(self.table).from_select(list(names), source, include_defaults=False)
-        return self.database.compile(statement.returning(*self._columns(fields)))
+    def _is_plain(self, selection: Selection) -> bool:
+        """Whether it is a list that is read in one go: no search, and not in the order of a path."""
+        query = selection.query
+        return (
+            query.rank is None
+            and not any(name in self._paths for name, _ in query.sort)
+            and not any(compare.operator == "$contains" for compare in leaves(selection.where))
+        )
 
-    def _extracted(self, value: Any, target: Column[Any]) -> Any:
-        name = target.name.replace("'", "''")
-        path: Any = literal_column(f"'{name}'" if self.clauses.postgresql else f"'$.\"{name}\"'")
-        if target.name in self._json_columns:
-            return func.nullif(value.op("->")(path), literal_column("'null'"))
-        text = value.op("->>")(path)
-        return cast(text, target.type) if self.clauses.postgresql and not isinstance(target.type, String) else text
+    def _page_statement(self, selection: Selection) -> Statement:
+        source = self._paths.source(selection.where)
+        rows = select(*self._columns(selection.fields)).select_from(source.rows)
+        rows = rows.where(self.clauses.clause(selection.where, source))
+        listed = _page(rows.order_by(*self.clauses.order(selection, self.id, {})), selection).subquery("listed")
+        total = None if selection.query.total is False else self._counting(selection.where).scalar_subquery()
+        columns, read = written_page(listed.c, total, self.database.dialect)
+        return self.database.compile(select(*columns).select_from(listed), not source.values, read=read)
+
+    def _record_statement(self, selection: Selection) -> Statement:
+        columns, read = self.output(self.table, selection.fields, json=True)
+        return self.database.compile(select(*columns).where(self.clauses.clause(selection.where)), read=read)
+
+    async def _insert(self, rows: list[Row], fields: Fields, params: Params) -> list[Any]:
+        return await self._inserts.run(rows, fields, (params.adapter or {}).get("beside"), self._goes_out(params))
 
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
         names = tuple(values)
@@ -241,7 +256,7 @@ class SQLService(Adapter):
 
         statement = self.statements.get(("update", shape(where), names, fields, whole), build)
         assigned = {f"new_{name}": value for name, value in values.items()}
-        return self._by_id(await self._run(statement, self.clauses.operands(where) | assigned))
+        return self._by_id(await self.run(statement, self.clauses.operands(where) | assigned))
 
     def _changed(self, name: str, whole: bool) -> Any:
         value = bindparam(f"new_{name}", type_=self.table.c[name].type)
@@ -255,10 +270,23 @@ class SQLService(Adapter):
             return self.database.compile(statement)
 
         statement = self.statements.get(("delete", shape(where), fields), build)
-        return self._by_id(await self._run(statement, self.clauses.operands(where)))
+        return self._by_id(await self.run(statement, self.clauses.operands(where)))
 
-    def _columns(self, fields: tuple[str, ...] | None) -> list[Any]:
-        return [self.table.c[name] for name in (self.columns or () if fields is None else fields)]
+    def _columns(self, fields: Fields, source: FromClause | None = None) -> list[Any]:
+        columns = self.table.c if source is None else source.c
+        return [columns[name] for name in (self.columns or () if fields is None else fields)]
+
+    def output(self, source: FromClause, fields: Fields, json: bool) -> tuple[list[Any], Reader | None]:
+        """What a statement gives of a row, and how it is read."""
+        columns = self._columns(fields, source)
+        return written_row(columns, self.database.dialect) if json else (columns, None)
+
+    def _goes_out(self, params: Params) -> bool:
+        return params.provider is not None and self._writes_json
+
+    @cached_property
+    def _writes_json(self) -> bool:
+        return self.json and is_writable(self._columns(None), self.database.dialect)
 
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
@@ -266,44 +294,11 @@ class SQLService(Adapter):
         kept = {self.id, *self.private}
         return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and c.computed is None)
 
-    @cached_property
-    def _filled_by_database(self) -> tuple[str, ...]:
-        """Where nothing is not null: the database hands out the id, and has defaults of its own."""
-        columns = (c for c in self.table.columns if c.name == self.id or c.server_default is not None)
-        return tuple(str(c.name) for c in columns if c.computed is None)
-
-    @cached_property
-    def _json_columns(self) -> frozenset[str]:
-        return frozenset(column.name for column in self.table.columns if isinstance(column.type, JSON))
-
-    @cached_property
-    def _defaults(self) -> Mapping[str, Callable[[], Any]]:
-        """The columns with a default in Python, and how to make one."""
-        defaults = {str(column.name): column.default for column in self.table.columns if column.default is not None}
-        return {name: _default(default) for name, default in defaults.items()}
-
-    @cached_property
-    def _json_processors(self) -> Mapping[str, Callable[[Any], Any]]:
-        """SQLite has few types: what it stores in a form of its own goes into the rows' JSON in that form."""
-        if self.clauses.postgresql:
-            return {}
-        dialect = self.database.dialect
-        plain = (c for c in self.table.columns if c.name not in self._json_columns)
-        processors = {str(c.name): binder(c.type, dialect) for c in plain}
-        return {name: process for name, process in processors.items() if process is not None}
-
-    def _defaulted(self, row: Row) -> Row:
-        missing = {name: make() for name, make in self._defaults.items() if name not in row}
-        return row | missing
-
-    def _jsonable(self, row: Row) -> Row:
-        processors = self._json_processors
-        return {name: processors[name](value) if name in processors else value for name, value in row.items()}
-
     def _by_id(self, rows: list[Row]) -> list[Row]:
         return sorted(rows, key=lambda row: row[self.id]) if len(rows) > 1 else rows
 
-    async def _run(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+    async def run(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+        """Rows as the statement reads them. Raises what a broken rule of the database means to callers."""
         try:
             return await self.database.fetch(statement, values)
         except Violation as violation:
@@ -314,9 +309,3 @@ def _page(statement: Select[Any], selection: Selection) -> Select[Any]:
     if selection.limit is not None:
         statement = statement.limit(bindparam("limit", type_=BigInteger()))
     return statement.offset(bindparam("skip", type_=BigInteger())) if selection.query.skip else statement
-
-
-def _default(default: Any) -> Callable[[], Any]:
-    if default.is_callable:
-        return lambda: default.arg(None)
-    return lambda: default.arg

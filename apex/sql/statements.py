@@ -16,6 +16,7 @@ from apex.executor import Values
 from apex.types import Row
 
 Processor = Callable[[Any], Any]
+Reader = Callable[[Any], Any]
 
 FLOAT8, NUMERIC = 701, 1700
 """PostgreSQL's ids of the types whose values depend on what the server sends."""
@@ -41,13 +42,12 @@ DIALECTS: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL text, how its values are bound, and how its rows are read."""
+    """SQL text, how its values are bound, and what is read from a row: a dict by column, or JSON."""
 
     text: str
     binders: Mapping[str, Processor]
     constants: Values
-    names: tuple[str, ...]
-    loaders: tuple[tuple[str, Processor], ...]
+    read: Reader
     writes: bool
     prepared: bool
 
@@ -57,15 +57,13 @@ class Statement:
             bound[name] = process(bound[name])
         return bound
 
-    def row(self, values: Any) -> Row:
-        row = dict(zip(self.names, values, strict=True))
-        for name, load in self.loaders:
-            row[name] = load(row[name])
-        return row
 
-
-def compiled(statement: Executable, dialect: Dialect, prepared: bool = True) -> Statement:
-    """Compiles any SQLAlchemy Core statement for an executor."""
+def compiled(
+    statement: Executable, dialect: Dialect, prepared: bool = True, *, writes: bool = False, read: Reader | None = None
+) -> Statement:
+    """Compiles any SQLAlchemy Core statement for an executor. A select that ``writes`` has to say so; ``read`` makes
+    something else of a row than a dict.
+    """
     result: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
     binds = getattr(result, "binds", {})
     columns = list(getattr(statement, "exported_columns", ()))
@@ -73,11 +71,20 @@ def compiled(statement: Executable, dialect: Dialect, prepared: bool = True) -> 
         result.string,
         {name: process for name, bind in binds.items() if (process := binder(bind.type, dialect))},
         {name: bind.value for name, bind in binds.items() if not bind.required},
-        tuple(str(column.name) for column in columns),
-        tuple(_loaders(columns, dialect)),
-        not isinstance(statement, Select),
+        read or _reader(tuple(str(column.name) for column in columns), tuple(_loaders(columns, dialect))),
+        writes or not isinstance(statement, Select),
         prepared,
     )
+
+
+def _reader(names: tuple[str, ...], loaders: tuple[tuple[str, Processor], ...]) -> Reader:
+    def read(values: Any) -> Row:
+        row = dict(zip(names, values, strict=True))
+        for name, load in loaders:
+            row[name] = load(row[name])
+        return row
+
+    return read
 
 
 def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:

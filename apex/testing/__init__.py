@@ -20,10 +20,11 @@ from apex.testing.paging import Paging
 from apex.testing.querying import Querying
 from apex.testing.reading import Reading
 from apex.testing.scope import Hiding, Scoping
+from apex.testing.walking import Walking
 from apex.testing.writing import Merging, Writing
 
 __all__ = ["AdapterContract", "Contract", "Raised", "names", "raises", "wire", "within"]
 
 
-class AdapterContract(Basics, Reading, Querying, Paging, Creating, Writing, Merging, Scoping, Hiding):
+class AdapterContract(Basics, Reading, Querying, Paging, Walking, Creating, Writing, Merging, Scoping, Hiding):
     """Every rule there is."""

@@ -15,7 +15,7 @@ from typing import IO
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "apex"]
 SECONDS = 30
-VARIABLES = ("APEX_ENV", "APEX_SECRET", "APEX_APP", "APEX_PASSWORD", "DATABASE_URL", "HOST", "PORT")
+VARIABLES = ("APEX_ENV", "APEX_SECRET", "APEX_APP", "APEX_PASSWORD", "DATABASE_URL", "HOST", "PORT", "REDIS_URL")
 QUICK = {"APEX_ENV": "test"}
 
 

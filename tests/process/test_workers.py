@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -22,6 +23,7 @@ from tests.services.crm import JANE
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 POLLING_CLIENTS = 20
+WEBSOCKET_CLIENTS = 16
 
 # The client of python-socketio does not close the poll that it leaves for a WebSocket.
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
@@ -68,6 +70,30 @@ async def test_a_logout_in_one_process_ends_the_sockets_and_calls_of_both(worker
                 await there.disconnected.wait()
             headers = dict(client.headers)
         assert httpx2.get(f"{workers[1]}/organizations", headers=headers).json()["message"] == "Token revoked"
+
+
+async def test_workers_at_one_address_hear_each_other_and_let_sockets_go_when_they_are_renewed(
+    tmp_path: Path, migrated_postgres_url: str
+) -> None:
+    with redis_server(tmp_path) as redis:
+        shared = {"DATABASE_URL": migrated_postgres_url, "REDIS_URL": redis.url}
+        assert apex("demo", **shared).returncode == 0
+        with server("serve", "--workers", "2", **shared) as (process, url), log_in(url) as client:
+            async with AsyncExitStack() as stack:
+                sockets = [
+                    await stack.enter_async_context(listener(url, token_of(client), "websocket"))
+                    for _ in range(WEBSOCKET_CLIENTS)
+                ]
+                await asyncio.to_thread(create, client, "Ann")
+                for one in sockets:
+                    assert await one.hears("Ann")
+                process.send_signal(signal.SIGHUP)
+                async with asyncio.timeout(SECONDS):
+                    for one in sockets:
+                        await one.disconnected.wait()
+                async with listener(url, token_of(client), "websocket") as one:
+                    await asyncio.to_thread(create, client, "Ben")
+                    assert await one.hears("Ben")
 
 
 @contextmanager

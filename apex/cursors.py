@@ -1,0 +1,167 @@
+"""Cursors: places in a list, as texts that a caller gets with a page and brings back for the next one.
+
+A place is what the last row of a page is sorted by, its id included. What comes after it is found by comparison, not by
+counting, so that a page far down costs what the first one does and rows that come or go in between change nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from hashlib import sha256, shake_256
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from apex.encoding import decode, encode
+from apex.query import Compare, Junction, Predicate, every, invalid
+from apex.types import Row
+
+Order = tuple[tuple[str, int], ...]
+Place = tuple[Any, ...]
+"""A value for each field of an order. Without any it is where a walk begins, or ends."""
+
+TAG = 16
+"""Bytes that nobody makes without the key."""
+
+
+class Cursors:
+    """Makes cursors of places, and places of cursors, for the service at a path.
+
+    They are sealed with keys made of a secret, so that processes that share it understand each other; without one they
+    are good in this process alone. What a cursor is about (an order and what is asked for) is sealed in.
+    """
+
+    def __init__(self, secret: str | None = None, path: str = "") -> None:
+        root = secret.encode() if secret else secrets.token_bytes(32)
+        self._signing, self._hiding = (
+            hmac.digest(root, f"apex cursors: {use} {path}".encode(), "sha256") for use in ("signing", "hiding")
+        )
+
+    def walk(self, name: str, cursor: str, order: Order, where: Predicate) -> Walk:
+        """The walk ``$after`` or ``$before`` a cursor. Raises BadRequest for one that is not of this list."""
+        try:
+            place = self.open(cursor, order, where) if cursor else ()
+        except ValueError:
+            rule = "is no cursor of this list: use it with the query that it came from, or leave it empty to begin anew"
+            raise invalid(name, rule) from None
+        return Walk(self, name, place, order, where)
+
+    def seal(self, place: Place, order: Order, where: Predicate) -> str:
+        """Raises TypeError for a value that has no form here, such as an object or a list."""
+        text = encode([_plain(value) for value in place])
+        tag = self._tag(text, order, where)
+        return _written(tag + self._hidden(text, tag))
+
+    def open(self, cursor: str, order: Order, where: Predicate) -> Place:
+        """Raises ValueError for what was not sealed here, or for another order or predicate."""
+        sealed = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        tag, text = sealed[:TAG], self._hidden(sealed[TAG:], sealed[:TAG])
+        # Base64 has several texts for the same bytes: one alone is the cursor.
+        if _written(sealed) != cursor or not hmac.compare_digest(tag, self._tag(text, order, where)):
+            raise ValueError("not a cursor of this list")
+        return tuple(_typed(value) for value in decode(text))
+
+    def _tag(self, text: bytes, order: Order, where: Predicate) -> bytes:
+        about = sha256(repr((order, _canonical(where))).encode()).digest()
+        return hmac.digest(self._signing, about + text, "sha256")[:TAG]
+
+    def _hidden(self, text: bytes, tag: bytes) -> bytes:
+        """The text hidden, or shown again: a list may be sorted by what an after hook takes out of its rows. The tag
+        serves as nonce, which is safe as it differs wherever the text does.
+        """
+        stream = shake_256(self._hiding + tag).digest(len(text))
+        return bytes(one ^ other for one, other in zip(text, stream, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A way through a list, ``$after`` a place towards its end or ``$before`` one towards its beginning."""
+
+    cursors: Cursors
+    name: str
+    place: Place
+    order: Order
+    all: Predicate
+
+    @property
+    def direction(self) -> Order:
+        """The order in which the rows are read: away from the place."""
+        return tuple((field, -way) for field, way in self.order) if self.backwards else self.order
+
+    @property
+    def backwards(self) -> bool:
+        return self.name == "$before"
+
+    @property
+    def where(self) -> Predicate:
+        return every(beyond(self.direction, self.place), self.all) if self.place else self.all
+
+    def page(self, found: list[Row], limit: int) -> tuple[list[Row], dict[str, str | None]]:
+        """The rows of the page, of which one more than its limit was looked for, and the cursors of both ends."""
+        more, behind = len(found) > limit, bool(self.place)
+        rows = found[:limit]
+        if self.backwards:
+            rows.reverse()
+            more, behind = behind, more
+        first, last = (rows[0], rows[-1]) if rows else (None, None)
+        return rows, {"next": self._cursor(last) if more else None, "previous": self._cursor(first) if behind else None}
+
+    def _cursor(self, row: Row | None) -> str:
+        """Of an empty page: the end of the list, which is where it lies."""
+        place = () if row is None else tuple(row.get(field) for field, _ in self.order)
+        try:
+            return self.cursors.seal(place, self.order, self.all)
+        except TypeError as error:
+            raise invalid(self.name, f"does not go with this order: {error}. Use $skip") from None
+
+
+def beyond(order: Order, place: Place) -> Predicate:
+    """That a row comes after a place. Each field first says where in an index the rows begin, then which they are."""
+    (name, direction), value = order[0], place[0]
+    after, at_least = ("$above", "$from") if direction > 0 else ("$below", "$upto")
+    first = Compare(name, after, value)
+    if len(order) == 1:
+        return first
+    return every(Compare(name, at_least, value), Junction("or", (first, beyond(order[1:], place[1:]))))
+
+
+def _written(sealed: bytes) -> str:
+    return urlsafe_b64encode(sealed).decode().rstrip("=")
+
+
+def _canonical(where: Predicate) -> str:
+    """The same for predicates that differ in the order of their parts alone."""
+    if isinstance(where, Compare):
+        return repr(where)
+    return f"{where.kind}({', '.join(sorted(map(_canonical, where.parts)))})"
+
+
+_KINDS: Mapping[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
+    datetime: ("t", datetime.isoformat, datetime.fromisoformat),
+    date: ("d", date.isoformat, date.fromisoformat),
+    time: ("h", time.isoformat, time.fromisoformat),
+    Decimal: ("n", str, Decimal),
+    UUID: ("u", str, UUID),
+}
+"""What JSON has no form for: in a list of two, with a letter."""
+
+_READERS = {letter: read for letter, _, read in _KINDS.values()}
+
+
+def _plain(value: Any) -> Any:
+    kind = _KINDS.get(type(value))
+    if kind is not None:
+        return [kind[0], kind[1](value)]
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value)):
+        return value
+    raise TypeError(f"{type(value).__name__} has no place in a cursor")
+
+
+def _typed(value: Sequence[str] | Any) -> Any:
+    return _READERS[value[0]](value[1]) if isinstance(value, list) else value

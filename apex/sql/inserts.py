@@ -1,0 +1,213 @@
+"""What stores rows: one statement for any number of them, and for what is stored beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    FromClause,
+    Select,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    select,
+)  # fmt: skip
+from sqlalchemy.dialects.postgresql import JSONB
+
+from apex.adapter import Beside
+from apex.encoding import encode
+from apex.sql.columns import Fixed
+from apex.sql.statements import Statement, binder
+from apex.types import Row
+
+if TYPE_CHECKING:
+    from apex.sql.service import SQLService
+
+Names = tuple[str, ...]
+
+
+class Inserts:
+    """The inserts of a service."""
+
+    def __init__(self, service: SQLService) -> None:
+        self.service, self.table, self.database = service, service.table, service.database
+        self.postgresql = self.database.dialect.name == "postgresql"
+
+    async def run(self, rows: list[Row], fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
+        """The rows as they are stored, in their order; with ``json`` one row is given as JSON where that can be.
+
+        What is stored ``beside`` them is stored with them, or neither.
+        """
+        rows = [self._defaulted(row) for row in rows]
+        if beside is None:
+            return await self._stored(rows, fields, None, json)
+        if self.postgresql and len(rows) == 1 and self._only_id_is_missing(rows[0]):
+            return await self._stored(rows, fields, beside, json)
+        async with self.database.transaction():
+            stored = await self._stored(rows, None, None, False)
+            shown = (self.service.id, *self._shown)
+            await beside.store([{name: row[name] for name in shown} for row in stored], self.service.id)
+        return [row if fields is None else {name: row[name] for name in fields} for row in stored]
+
+    async def _stored(self, rows: list[Row], fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
+        returned = None if fields is None else tuple(dict.fromkeys((*fields, self.service.id)))
+        if len(rows) == 1:
+            return await self._insert_one(rows[0], returned, beside, json)
+        groups: dict[Names, list[int]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(tuple(name for name in self._filled_by_database if name in row), []).append(place)
+        if len(groups) == 1:
+            return await self._insert_alike(rows, returned)
+        stored: dict[int, Row] = {}
+        async with self.database.transaction():
+            for places in groups.values():
+                alike = await self._insert_alike([rows[place] for place in places], returned)
+                stored.update(zip(places, alike, strict=True))
+        return [stored[place] for place in range(len(rows))]
+
+    async def _insert_one(self, row: Row, fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
+        """One row travels as its values."""
+        names = tuple(name for name in self.service.columns or () if name in row)
+        values = {f"new_{name}": row[name] for name in names}
+        if beside is None:
+            statement = self.service.statements.get(
+                ("insert one", names, fields, json), lambda: self._one(names, fields, json)
+            )
+            return await self.service.run(statement, values)
+        entry = beside.row({name: self._as_read(name, row.get(name)) for name in self._shown})
+        others = tuple(entry)
+        statement = self.service.statements.get(
+            ("insert one beside", names, fields, json, others),
+            lambda: self._one_beside(names, fields, json, beside, others),
+        )
+        return await self.service.run(statement, values | {f"beside_{name}": entry[name] for name in others})
+
+    def _one(self, names: Names, fields: Names | None, json: bool) -> Statement:
+        columns, read = self.service.output(self.table, fields, json)
+        statement = insert(self.table).values(self._bound(names)).returning(*columns)
+        return self.database.compile(statement, read=read)
+
+    def _one_beside(self, names: Names, fields: Names | None, json: bool, beside: Beside, others: Names) -> Statement:
+        """Both rows in one statement. What the database alone knows of the first, its id, goes into the second."""
+        id = self.service.id
+        stored = (
+            insert(self.table)
+            .values(self._bound(names))
+            .returning(*self.service.output(self.table, None, False)[0])
+            .cte("stored")
+        )
+        table: Table = beside.service.table  # type: ignore[attr-defined]
+        bound: dict[str, Any] = {name: bindparam(f"beside_{name}", type_=table.c[name].type) for name in others}
+        bound[beside.id] = stored.c[id]
+        whole: Any = cast(bound[beside.whole], JSONB)
+        bound[beside.whole] = whole.op("||")(func.jsonb_build_object(id, stored.c[id]))
+        entry = insert(table).from_select(list(bound), select(*bound.values()), include_defaults=False).cte("beside")
+        columns, read = self.service.output(stored, fields, json)
+        return self.database.compile(select(*columns).select_from(stored).add_cte(entry), writes=True, read=read)
+
+    def _bound(self, names: Names) -> dict[str, Any]:
+        return {name: bindparam(f"new_{name}", type_=self.table.c[name].type) for name in names}
+
+    async def _insert_alike(self, rows: list[Row], returned: Names | None) -> list[Row]:
+        """Rows which leave the same columns to the database; in the others what is not given is null."""
+        service = self.service
+        names = tuple(name for name in service.columns or () if any(name in row for row in rows))
+        if not names:
+            return [(await self._insert_one({}, returned, None, False))[0] for _ in rows]
+        statement = service.statements.get(("insert", names, returned), lambda: self._many(names, returned))
+        text = encode([self._jsonable(row) for row in rows]).decode()
+        stored = await service.run(statement, {"rows": text})
+        given = {row[service.id]: place for place, row in enumerate(rows) if service.id in row}
+        if len(given) == len(rows):
+            return sorted(stored, key=lambda row: given[row[service.id]])
+        return sorted(stored, key=lambda row: row[service.id])
+
+    def _many(self, names: Names, fields: Names | None) -> Statement:
+        """All rows travel as one JSON parameter: one statement for any number of them, ids given in their order."""
+        statement = insert(self.table).from_select(list(names), self._each(names), include_defaults=False)
+        return self.database.compile(statement.returning(*self.service.output(self.table, fields, False)[0]))
+
+    def _each(self, names: Names) -> Select[Any]:
+        each: FromClause
+        if self.postgresql:
+            rows = cast(bindparam("rows", type_=Text()), JSONB)
+            each = func.jsonb_array_elements(rows).table_valued("value", with_ordinality="key", name="each")
+            each = each.render_derived()
+        else:
+            each = func.json_each(bindparam("rows", type_=Text())).table_valued("value", "key", name="each")
+        values = [self._extracted(each.c.value, self.table.c[name]) for name in names]
+        return select(*values).order_by(each.c.key)
+
+    def _extracted(self, value: Any, target: Column[Any]) -> Any:
+        name = target.name.replace("'", "''")
+        path: Any = literal_column(f"'{name}'" if self.postgresql else f"'$.\"{name}\"'")
+        if target.name in self._json_columns:
+            return func.nullif(value.op("->")(path), literal_column("'null'"))
+        text = value.op("->>")(path)
+        return cast(text, target.type) if self.postgresql and not isinstance(target.type, String) else text
+
+    @cached_property
+    def _filled_by_database(self) -> Names:
+        """Where nothing is not null: the database hands out the id, and has defaults of its own."""
+        columns = (c for c in self.table.columns if c.name == self.service.id or c.server_default is not None)
+        return tuple(str(c.name) for c in columns if c.computed is None)
+
+    def _only_id_is_missing(self, row: Row) -> bool:
+        """Whether all but the id is known before the row is stored."""
+        return self.service.id not in row and self._filled_by_database == (self.service.id,)
+
+    @cached_property
+    def _shown(self) -> Names:
+        """What callers see of a row, but for its id."""
+        hidden = {*self.service.private, self.service.id}
+        return tuple(name for name in self.service.columns or () if name not in hidden)
+
+    def _as_read(self, name: str, value: Any) -> Any:
+        """A value that is to be stored as it will be read."""
+        return self._fixed[name].process_result_value(value, self.database.dialect) if name in self._fixed else value
+
+    @cached_property
+    def _fixed(self) -> Mapping[str, Fixed]:
+        return {str(c.name): c.type for c in self.table.columns if isinstance(c.type, Fixed)}
+
+    @cached_property
+    def _json_columns(self) -> frozenset[str]:
+        return frozenset(column.name for column in self.table.columns if isinstance(column.type, JSON))
+
+    @cached_property
+    def _defaults(self) -> Mapping[str, Callable[[], Any]]:
+        """The columns with a default in Python, and how to make one."""
+        defaults = {str(column.name): column.default for column in self.table.columns if column.default is not None}
+        return {name: _default(default) for name, default in defaults.items()}
+
+    @cached_property
+    def _json_processors(self) -> Mapping[str, Callable[[Any], Any]]:
+        """SQLite has few types: what it stores in a form of its own goes into the rows' JSON in that form."""
+        if self.postgresql:
+            return {}
+        plain = (c for c in self.table.columns if c.name not in self._json_columns)
+        processors = {str(c.name): binder(c.type, self.database.dialect) for c in plain}
+        return {name: process for name, process in processors.items() if process is not None}
+
+    def _defaulted(self, row: Row) -> Row:
+        columns = self.service.columns or {}
+        return row | {name: columns[name](make()) for name, make in self._defaults.items() if name not in row}
+
+    def _jsonable(self, row: Row) -> Row:
+        processors = self._json_processors
+        return {name: processors[name](value) if name in processors else value for name, value in row.items()}
+
+
+def _default(default: Any) -> Callable[[], Any]:
+    if default.is_callable:
+        return lambda: default.arg(None)
+    return lambda: default.arg

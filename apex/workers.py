@@ -1,0 +1,251 @@
+"""Several processes of an app on one socket: a parent that keeps its workers at work and renews them.
+
+A worker is an interpreter of its own, which inherits the socket and one end of a line to the parent. It says on its
+line that it is ready; the parent says that it shall drain; and each notices by its end that the other is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import Process
+from contextlib import suppress
+
+import click
+import uvloop
+
+from apex.app import Apex
+from apex.bus import Bus
+from apex.config import ConfigError
+from apex.server import SHUTDOWN_SECONDS, Server, announce, configured, listening, running, serve_on
+from apex.sockets import Sockets
+
+START_SECONDS = 60
+"""How long a worker may take until it is ready."""
+
+END_SECONDS = SHUTDOWN_SECONDS + 20
+"""How long it may take to end before it is killed: for connections that are idle, requests under way, the teardown."""
+
+STEADY_SECONDS = 10
+"""Who has worked for so long did not fail at its start."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+
+READY, DRAIN = b"r", b"d"
+
+log = logging.getLogger("apex")
+
+
+def serve_workers(app: Apex, factory: str, count: int, host: str | None = None, port: int | None = None) -> None:
+    """Serves the app that ``factory`` makes with so many workers until it is told to stop; SIGHUP renews them all.
+
+    Exits with 1 when they do not start: they have said why. Raises ConfigError when they would not hear each other, or
+    nobody can listen at the address.
+    """
+    _require_bus(app)
+    with listening(app, host, port) as (listener, url):
+        if not asyncio.run(Workers(factory, listener, url, count).run()):
+            sys.exit(1)
+
+
+def _require_bus(app: Apex) -> None:
+    """Raises ConfigError for an app with events or logouts that its workers would not hear of."""
+    shares = isinstance(app.transport, Sockets) or app.get("defaultAuthentication") is not None
+    if shares and type(app.bus) is Bus:
+        raise ConfigError("several workers hear of events and logouts through Redis: set 'redis' (REDIS_URL)")
+
+
+def work(app: Apex, listener: int, line: int) -> None:
+    """Serves the app as one of several workers. The arguments are the descriptors it has inherited."""
+    # Who tells all processes to renew themselves means the parent.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def served() -> None:
+        with socket.socket(fileno=listener) as inherited, socket.socket(fileno=line) as parent:
+            for one in (inherited, parent):
+                one.set_inheritable(False)
+            server = Server(app, configured(app), lambda: _say(parent, READY))
+            loop = asyncio.get_running_loop()
+            loop.add_reader(parent, _hear, parent, server)
+            try:
+                async with running(app):
+                    await serve_on(inherited, server)
+            finally:
+                loop.remove_reader(parent)
+
+    uvloop.run(served())
+
+
+def _hear(parent: socket.socket, server: Server) -> None:
+    """Does what the parent says. Without it there is nobody to serve for."""
+    if parent.recv(1) == DRAIN:
+        server.drain()
+    else:
+        asyncio.get_running_loop().remove_reader(parent)
+        server.stop()
+
+
+def _say(line: socket.socket, word: bytes) -> None:
+    # That the other one is gone is noticed by whoever waits for it.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        line.send(word)
+
+
+class Worker:
+    """A process as its parent sees it."""
+
+    def __init__(self, process: Process, line: socket.socket) -> None:
+        self.process, self.line = process, line
+        self.began = time.monotonic()
+
+    @classmethod
+    async def start(cls, factory: str, listener: socket.socket) -> Worker:
+        """Raises OSError when there can be no process."""
+        line, theirs = socket.socketpair()
+        line.setblocking(False)
+        with theirs:
+            descriptors = listener.fileno(), theirs.fileno()
+            command = [sys.executable, "-m", "apex", "--app", factory, "worker", *map(str, descriptors)]
+            # In a group of its own it gets no Ctrl+C: that is for the parent to tell.
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=descriptors, process_group=0)
+        return cls(process, line)
+
+    async def is_ready(self) -> bool:
+        """Waits until it is; False when it has ended instead, or takes too long."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                return await asyncio.get_running_loop().sock_recv(self.line, 1) == READY
+        except TimeoutError:
+            log.error("Worker %d was not ready within %d seconds", self.process.pid, START_SECONDS)
+            return False
+
+    def drain(self) -> None:
+        _say(self.line, DRAIN)
+
+    def signal(self, number: signal.Signals) -> None:
+        # ``send_signal`` would look whether it has ended, and so take that news from who waits for it.
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    async def end(self) -> None:
+        """Waits until it has ended, which it was told to do; not for ever."""
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            log.error("Worker %d was killed: it did not end within %d seconds", self.process.pid, END_SECONDS)
+            self.signal(signal.SIGKILL)
+            await self.process.wait()
+
+
+class Workers:
+    """Keeps ``count`` workers on a listener, each in a place of its own. One is started at a time, but at the start."""
+
+    def __init__(self, factory: str, listener: socket.socket, url: str, count: int) -> None:
+        self.factory, self.listener, self.url, self.count = factory, listener, url, count
+        self.places: list[Worker] = []
+        self.alive: set[Worker] = set()
+        self.turn = asyncio.Lock()
+        self.renewal = asyncio.Event()
+
+    async def run(self) -> bool:
+        """Returns when it was told to stop and all have ended; False when they did not start."""
+        loop = asyncio.get_running_loop()
+        working = loop.create_task(self._work())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, working.cancel)
+        loop.add_signal_handler(signal.SIGHUP, self.renewal.set)
+        await asyncio.wait([working])
+        # Asked again, it does not wait for them.
+        loop.add_signal_handler(signal.SIGINT, self._signal, signal.SIGKILL)
+        self._signal(signal.SIGTERM)
+        await asyncio.gather(*(worker.end() for worker in self.alive))
+        return working.cancelled() or working.result()
+
+    async def _work(self) -> bool:
+        # One goes ahead, so that what keeps them all from starting is said once.
+        started = [await self._started()]
+        if started[0] is not None:
+            started += await asyncio.gather(*(self._started() for _ in range(1, self.count)))
+        self.places = [worker for worker in started if worker is not None]
+        if len(self.places) < self.count:
+            return False
+        announce(self.url)
+        await asyncio.gather(self._renew(), *(self._keep(place) for place in range(self.count)))
+        return True
+
+    async def _started(self) -> Worker | None:
+        """A worker that is ready; None when it does not start, which it has said itself."""
+        try:
+            worker = await Worker.start(self.factory, self.listener)
+        except OSError as error:
+            log.error("A worker cannot be started: %s", error.strerror)
+            return None
+        self.alive.add(worker)
+        if await worker.is_ready():
+            return worker
+        worker.signal(signal.SIGTERM)
+        await worker.end()
+        self._forget(worker)
+        return None
+
+    async def _keep(self, place: int) -> None:
+        """Starts a worker again when it has died; after longer and longer pauses when that happens at once."""
+        pause = 0.0
+        while True:
+            worker = self.places[place]
+            code = await worker.process.wait()
+            self._forget(worker)
+            if self.places[place] is worker:
+                log.warning("Worker %d has ended (%s): another one takes its place", worker.process.pid, _told(code))
+            if time.monotonic() - worker.began > STEADY_SECONDS:
+                pause = 0.0
+            while self.places[place] is worker:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause or FIRST_PAUSE, LONGEST_PAUSE)
+                await self._replace(place, worker)
+
+    async def _renew(self) -> None:
+        while True:
+            await self.renewal.wait()
+            self.renewal.clear()
+            if await self._roll():
+                click.echo("All workers are new.")
+            else:
+                log.error("The restart was given up: a new worker does not start. The old ones go on.")
+
+    async def _roll(self) -> bool:
+        """Renews one worker after the other, each once another one is ready in its place."""
+        async with self.turn:
+            old = list(self.places)
+        for place, worker in enumerate(old):
+            if not await self._replace(place, worker):
+                return False
+            worker.drain()
+            await worker.end()
+        return True
+
+    async def _replace(self, place: int, worker: Worker) -> bool:
+        """Puts another one in a worker's place, unless there is one already; False when that does not start."""
+        async with self.turn:
+            if self.places[place] is worker and (new := await self._started()) is not None:
+                self.places[place] = new
+        return self.places[place] is not worker
+
+    def _forget(self, worker: Worker) -> None:
+        worker.line.close()
+        self.alive.discard(worker)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for worker in self.alive:
+            worker.signal(number)
+
+
+def _told(code: int) -> str:
+    return f"code {code}" if code >= 0 else signal.Signals(-code).name

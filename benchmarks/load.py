@@ -1,0 +1,85 @@
+"""Load on a server: wrk with tokens and URLs that vary, and what it, the server and the database took."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.servers import Server, database_processor
+from benchmarks.tenants import FIRST_ORGANIZATION, Tenants, TokenFile
+from tests import databases
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+KINDS = ("get", "list", "create")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked: ``kind`` of ``wrk.lua``, how many connections at once, tokens at random or in turn."""
+
+    kind: str
+    tokens: TokenFile
+    tenants: Tenants
+    connections: int = 32
+    seconds: int = 5
+    in_turn: bool = False
+    path: str = "/"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one round: requests a second, milliseconds, processor seconds, MiB, answers that were errors."""
+
+    rate: float
+    p50: float
+    p99: float
+    server: float
+    database: float
+    memory: float
+    requests: int
+    failed: int
+    lost: int
+
+
+def run(load: Load, server: Server, database: databases.Server | None, seed: int = 1) -> Figures:
+    """One round. Raises SystemExit when wrk does not end well."""
+    before, before_database = server.processor, _database(database)
+    told = _wrk(load, server.port, seed)
+    return Figures(
+        told["requests"] / told["seconds"],
+        told["p50"],
+        told["p99"],
+        server.processor - before,
+        _database(database) - before_database,
+        server.memory / 1024,
+        int(told["requests"]),
+        int(told["failed"]),
+        int(told["lost"]),
+    )
+
+
+def _database(database: databases.Server | None) -> float:
+    return 0.0 if database is None else database_processor(database.directory)
+
+
+def _wrk(load: Load, port: int, seed: int) -> dict[str, float]:
+    order, tenants = "in turn" if load.in_turn else "random", load.tenants
+    how = ["--threads", "1", "--connections", str(load.connections), "--duration", f"{load.seconds}s"]
+    url = f"http://127.0.0.1:{port}"
+    what: list[object] = [load.kind, load.tokens.path, seed, order, tenants.organizations, tenants.contacts]
+    command = ["wrk", *how, "--timeout", "20s", "--script", str(SCRIPT), url, "--"]
+    command += [*map(str, what), str(FIRST_ORGANIZATION), load.path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")
+    told: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+    return told
+
+
+def require_wrk() -> None:
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk not found: install it with 'apt-get install wrk'")

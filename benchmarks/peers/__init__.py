@@ -1,0 +1,45 @@
+"""The servers that are compared: how each is started on a database."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.servers import Server, started
+from benchmarks.tenants import SETTINGS
+
+FEATHERS = Path(__file__).parent / "feathers"
+COMMANDS: Mapping[str, list[str]] = {
+    "apex": [sys.executable, "-m", "apex", "serve", "--port", "0"],
+    "Feathers": ["node", str(FEATHERS / "app.js")],
+    "FastAPI": [sys.executable, "-m", "benchmarks.peers.fastapi_app"],
+    "bare ASGI": [sys.executable, "-m", "benchmarks.peers.bare"],
+}
+NAMES = {name.lower().partition(" ")[0]: name for name in COMMANDS}
+"""The servers by what they are called on the command line."""
+
+
+@contextmanager
+def serving(names: list[str], url: str, more: Mapping[str, str] | None = None) -> Iterator[dict[str, Server]]:
+    """The named servers, all on one database."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as settings, ExitStack() as stack:
+        json.dump({"secret": SETTINGS["secret"], "jwtOptions": SETTINGS["jwtOptions"]}, settings, default=dict)
+        settings.flush()
+        environ = {"DATABASE_URL": url, "SETTINGS": settings.name, "APEX_ENV": "development", "NODE_ENV": "production"}
+        environ |= more or {}
+        yield {name: stack.enter_context(started(COMMANDS[name], environ)) for name in names}
+
+
+def install() -> None:
+    """Feathers, as its lock file has it."""
+    if shutil.which("npm") is None:
+        raise SystemExit("npm not found: apex is measured beside Feathers, which needs Node")
+    lock, installed = FEATHERS / "package-lock.json", FEATHERS / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run(["npm", "ci", "--silent", "--ignore-scripts"], cwd=FEATHERS, check=True)

@@ -1,0 +1,34 @@
+"""An application that says which process answers. It cannot be made while the file named by ``BROKEN`` is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from apex import Apex, Params, rest
+from apex.auth import AuthenticationService
+from apex.config import ConfigError
+
+
+class Pids:
+    async def find(self, params: Params) -> int:
+        return os.getpid()
+
+    async def create(self, data: Any, params: Params) -> int:
+        return os.getpid()
+
+
+def create_app() -> Apex:
+    if Path(os.environ.get("BROKEN", "/nowhere")).exists():
+        raise ConfigError("the application is broken")
+    app = Apex({"host": "127.0.0.1", "port": 0})
+    app.configure(rest)
+    app.use("pids", Pids())
+    return app
+
+
+def create_guarded() -> Apex:
+    app = create_app().set("authentication", {"secret": "a-secret-of-tests-that-nobody-knows"})
+    app.use("authentication", AuthenticationService(app))
+    return app
