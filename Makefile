@@ -37,8 +37,11 @@ format: .venv/test.stamp ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/test.stamp ## Measure the speed
-	$(BIN)/python -m benchmarks
+bench: .venv/bench.stamp ## Measure the speed beside Feathers and FastAPI: make bench ARGS="proof --rounds 3"
+	@command -v npm >/dev/null || { echo "npm not found: install Node 20 or newer" >&2; exit 1; }
+	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends wrk; } || \
+		{ echo "wrk not found: install it" >&2; exit 1; }
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: .venv/venv.stamp ## Resolve the lock files again
 	$(PIP) install uv
@@ -64,6 +67,10 @@ clean: ## Remove .venv, caches and build output
 
 .venv/test.stamp: .venv/run.stamp requirements/test.txt
 	$(PIP) install --require-hashes --requirement requirements/test.txt
+	@touch $@
+
+.venv/bench.stamp: .venv/test.stamp requirements/bench.txt
+	$(PIP) install --require-hashes --requirement requirements/bench.txt
 	@touch $@
 
 .venv/npm.stamp: .venv/venv.stamp tests/interop/package.json tests/interop/package-lock.json

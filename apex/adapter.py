@@ -8,28 +8,17 @@ all adapters behave alike. ``apex.testing`` holds the suite that shows it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from apex.coerce import Coerce, json
 from apex.context import Params
 from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
-from apex.query import (
-    MAX_ROWS,
-    OPERATORS,
-    Compare,
-    Predicate,
-    Query,
-    Syntax,
-    every,
-    invalid,
-    scope_predicate,
-    scope_values,
-    suggestion,
-)
+from apex.predicates import Compare, Predicate, every, scope_predicate, scope_values
+from apex.query import MAX_ROWS, OPERATORS, Query, Syntax, invalid, suggestion
 from apex.service import Service
 from apex.types import Id, Page, Row
 
@@ -44,8 +33,7 @@ MAX_SORTED = 32
 _OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "json", "methods", "events")
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which rows, and what of them: a query with its scope inside ``where`` and its limit settled. With ``lock`` they
     are read to be changed.
     """
@@ -61,25 +49,6 @@ class Selection:
         sort = self.query.sort
         last = sort[-1][1] if sort else 1
         return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What another service stores together with new rows, or neither is stored: ``row`` makes an entry of each.
-
-    ``id`` names the property of an entry that has the id of the row, ``whole`` the one that has the row as a whole.
-    """
-
-    service: Adapter
-    row: Callable[[Row], Row]
-    id: str
-    whole: str
-
-    async def store(self, rows: list[Row], id: str) -> None:
-        """The entries of rows that are stored, whose ids are known."""
-        entries = [self.row(row) | {self.id: row[id]} for row in rows]
-        if entries:
-            await self.service.create(entries, Params({"adapter": {"multi": True}}))
 
 
 class Adapter(Service, ABC):
@@ -259,7 +228,7 @@ class Adapter(Service, ABC):
         walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
         places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
         ahead = replace(query, sort=walk.direction)
-        asked = replace(selection, where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
+        asked = selection._replace(where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
         found, _ = await self._select(asked)
         rows, ends = walk.page(found, limit)
         total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)

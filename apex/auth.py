@@ -87,16 +87,18 @@ class AuthenticationService(Service):
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
         """What the first strategy that finds something in the headers makes of it."""
-        found = (strategy.parse(headers) for strategy in self.strategies.values())
-        return next((authentication for authentication in found if authentication is not None), None)
+        for strategy in self.strategies.values():
+            if (authentication := strategy.parse(headers)) is not None:
+                return authentication
+        return None
 
     async def authenticate(self, authentication: Any, params: Params, *allowed: str) -> Result:
         """The result of the named strategy. Raises NotAuthenticated when it is not one of those allowed."""
-        return await self._strategy(authentication, allowed).authenticate(authentication, params)
+        return await self.strategy_of(authentication, allowed).authenticate(authentication, params)
 
     async def verify(self, authentication: Any, *allowed: str) -> Result:
         """Like ``authenticate``, from the proof alone: the entity is not there."""
-        return await self._strategy(authentication, allowed).verify(authentication)
+        return await self.strategy_of(authentication, allowed).verify(authentication)
 
     async def user_of(self, subject: Any) -> Result:
         """The entity of a proof, without its password. Raises NotAuthenticated when it is gone."""
@@ -145,7 +147,8 @@ class AuthenticationService(Service):
         with suppress(Conflict):  # Logged out twice at the same moment.
             await store.create({"jti": jti, "expires_at": expires_at})
 
-    def _strategy(self, authentication: Any, allowed: tuple[str, ...]) -> Strategy:
+    def strategy_of(self, authentication: Any, allowed: tuple[str, ...]) -> Strategy:
+        """The strategy that a proof names. Raises NotAuthenticated when it is not one of those allowed."""
         name = authentication.get("strategy") if isinstance(authentication, Mapping) else None
         if not name:
             raise NotAuthenticated("Invalid authentication information (no `strategy` set)")
@@ -181,11 +184,14 @@ class JWTStrategy:
     def parse(self, headers: Mapping[str, str]) -> Result | None:
         """The token of ``Authorization: Bearer <token>``, or of a value without a scheme."""
         value = headers.get("authorization", "").strip()
+        if not value:
+            return None
         match = _SCHEME.fullmatch(value)
         if match is None:
             token = value if value and " " not in value else None
         else:
-            token = match[2] if any(scheme in match[1].lower() for scheme in _SCHEMES) else None
+            scheme = match[1].lower()
+            token = match[2] if scheme == "bearer" or any(known in scheme for known in _SCHEMES) else None
         return None if token is None else {"strategy": "jwt", "accessToken": token}
 
 
@@ -254,19 +260,16 @@ def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], A
         service: AuthenticationService | None = context.app.get("defaultAuthentication")
         if service is None:
             raise NotAuthenticated("Could not find a valid authentication service")
-        if params.authenticated is True:
+        if params.get("authenticated") is True:
             return
-        if params.authentication is None:
-            if params.provider:
+        proof = params.get("authentication")
+        if proof is None:
+            if params.get("provider"):
                 raise NotAuthenticated("Not authenticated")
             return
-        result = await _proven(service, params, strategies, entity)
-        params.update({key: value for key, value in result.items() if key != "accessToken"}, authenticated=True)
+        strategy = service.strategy_of(proof, strategies)
+        result = await (strategy.authenticate(proof, params) if entity else strategy.verify(proof))
+        params.update(result, authenticated=True)
+        params.pop("accessToken", None)
 
     return authenticate
-
-
-async def _proven(service: AuthenticationService, params: Params, strategies: tuple[str, ...], entity: bool) -> Result:
-    if entity:
-        return await service.authenticate(params.authentication, params, *strategies)
-    return await service.verify(params.authentication, *strategies)

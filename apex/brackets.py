@@ -6,13 +6,18 @@ Where the Node parsers guess (a list of 21 items becomes an object, a deep tail 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_plus
 
+from apex.encoding import decode, encode
 from apex.errors import BadRequest
 
 MAX_PAIRS = 10_000
 MAX_DEPTH = 10
+
+REMEMBERED, LONGEST = 4_096, 512
+"""So many query strings are remembered, of so many characters at most."""
 
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _LIST_IN_LIST = re.compile(r"\[\]\[[0-9]*\]")
@@ -26,6 +31,16 @@ def parse(text: str) -> dict[str, Any]:
     """
     if not text:
         return {}
+    return decode(_remembered(text)) if len(text) <= LONGEST else _parse(text)
+
+
+@lru_cache(REMEMBERED)
+def _remembered(text: str) -> bytes:
+    """As JSON, of which every call gets its own copy: hooks may change what they are given."""
+    return encode(_parse(text))
+
+
+def _parse(text: str) -> dict[str, Any]:
     pairs = [pair for pair in text.split("&") if pair and pair[0] != "="]
     if len(pairs) > MAX_PAIRS:
         raise BadRequest(f"The query string has more than {MAX_PAIRS} parameters")

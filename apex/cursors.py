@@ -19,7 +19,8 @@ from typing import Any
 from uuid import UUID
 
 from apex.encoding import decode, encode
-from apex.query import Compare, Junction, Predicate, every, invalid
+from apex.predicates import Compare, Junction, Predicate, every
+from apex.query import invalid
 from apex.types import Row
 
 Order = tuple[tuple[str, int], ...]

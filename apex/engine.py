@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from apex.channels import Connection
 from apex.encoding import decode_storable, encode
 from apex.errors import BadRequest, FeathersError
-from apex.socketio import MESSAGE, ConnectionRefusedError, Packet, Payload, engineio, frames, socketio
-from apex.wire import Outgoing, Socket
+from apex.socketio import ConnectionRefusedError, Payload, engineio, frames, socketio
+from apex.wire import Message, Outgoing, Socket
 
 MAX_PAYLOAD = 1_000_000
 LIMITS = {"maxPayload": MAX_PAYLOAD, "maxConnections": 10_000, "maxCalls": 100, "maxBacklog": 4 * 1024 * 1024}
@@ -73,7 +73,7 @@ class Link:
         self.calls = asyncio.Semaphore(limits["maxCalls"])
         self._reading: asyncio.Task[None] | None = None
 
-    def send(self, packet: Packet) -> bool:
+    def send(self, packet: Message) -> bool:
         """Sends a packet; False when too much waits already."""
         if self.outgoing.size > self.backlog:
             return False
@@ -115,7 +115,7 @@ class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
     def _cors_headers(self, environ: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [*super()._cors_headers(environ), ("Cache-Control", "no-store")]
 
-    def _ok(self, packets: list[Packet] | None = None, **options: Any) -> Any:
+    def _ok(self, packets: list[Any] | None = None, **options: Any) -> Any:
         # What was posted is answered as by Socket.IO on Node.
         return TAKEN if packets is None else super()._ok(packets, **options)
 
@@ -152,9 +152,9 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         return all(is_packet(packet) or _ATTACHMENT.match(packet) for packet in body.split(SEPARATOR))
 
     @staticmethod
-    def event(name: str, data: Any) -> Packet:
+    def event(name: str, data: Any) -> Message:
         """The packet of an event, encoded, for any number of connections."""
-        return Packet(MESSAGE, f"{frames.EVENT}{JSON.dumps([name, data])}")
+        return Message(f"{frames.EVENT}{JSON.dumps([name, data])}")
 
     def close(self) -> None:
         """Lets go of all connections, without waiting for those that do not read."""
@@ -196,7 +196,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _send_packet(self, eio_sid: str, frame: Frame) -> None:
         if (socket := self.eio.sockets.get(eio_sid)) is not None:
-            socket.write(Packet(MESSAGE, frame.encode()))
+            socket.write(Message(frame.encode()))
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
@@ -260,7 +260,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         finally:
             link.calls.release()
         if frame.id is not None and not link.socket.closed:
-            link.socket.write(Packet(MESSAGE, f"{frames.ACK}{frame.id}{text}"))
+            link.socket.write(Message(f"{frames.ACK}{frame.id}{text}"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -9,12 +9,13 @@ from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard
 
-from apex.adapter import Adapter, Beside, Selection
+from apex.adapter import Adapter, Selection
+from apex.beside import Beside
 from apex.coerce import Coerce
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
-from apex.query import Compare, Junction, Predicate
+from apex.predicates import Compare, Junction, Predicate
 from apex.types import Row
 
 

@@ -7,14 +7,15 @@ what a service adds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from apex.coerce import Coerce, anything, json, scalar
 from apex.errors import BadRequest
+from apex.predicates import EVERYTHING, Compare, Junction, Predicate, Rank, every, membership
 
 MAX_DEPTH = 10
 MAX_VALUES = 10_000
@@ -32,48 +33,6 @@ Total = Literal["exact", "estimated", False]
 _TOTALS: Mapping[str, Total] = {"exact": "exact", "true": "exact", "estimated": "estimated", "false": False}
 
 _LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,19})")
-
-
-class Compare(NamedTuple):
-    """``field operator value``. ``$eq`` and ``$ne`` also take None.
-
-    For services, not for callers: ``$contains``; and ``$above $from $upto $below``, which compare as a sort does, where
-    null comes before everything.
-    """
-
-    field: str
-    operator: str
-    value: Any
-
-
-class Junction(NamedTuple):
-    """All of the parts, or any of them."""
-
-    kind: Literal["and", "or"]
-    parts: tuple[Predicate, ...]
-
-
-Predicate = Compare | Junction
-EVERYTHING = Junction("and", ())
-
-
-def every(*parts: Predicate) -> Predicate:
-    """All of the parts, flattened."""
-    flat: list[Predicate] = []
-    for part in parts:
-        if isinstance(part, Junction) and part.kind == "and":
-            flat.extend(part.parts)
-        else:
-            flat.append(part)
-    return flat[0] if len(flat) == 1 else Junction("and", tuple(flat))
-
-
-@dataclass(frozen=True, slots=True)
-class Rank:
-    """Sorts by how well a form of lines (newline, line, newline ...) holds the term: whole line, start, anywhere."""
-
-    field: str
-    term: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +68,8 @@ class Query(Mapping[str, Any]):
 
     def plain(self) -> Query:
         """This query. Raises BadRequest where it asks for what ``find`` alone can: keys of JSON, totals, cursors."""
+        if not self.asked:
+            return self
         for name in sorted(self.paths):
             raise invalid(name, "can be asked for and sorted by in a list alone")
         for name in ("$total", *CURSORS):
@@ -138,11 +99,9 @@ class Syntax:
         """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
         if isinstance(query, Query):
             return query
-        if query == {}:
-            return NOTHING
         if not isinstance(query, Mapping):
             raise BadRequest("The query must be an object")
-        return _Parser(self).parse(query)
+        return _Parser(self).parse(query) if query else NOTHING
 
 
 class _Parser:
@@ -229,7 +188,7 @@ class _Parser:
             typed = [self.coerced(name, coerce, item) for item in listed]
             if name in self.paths and len({is_number(item) for item in typed if item is not None}) > 1:
                 raise invalid(name, f"{operator} needs numbers alone, or none")
-            return _membership(name, operator, typed), typed
+            return membership(name, operator, typed), typed
         value = self.coerced(name, coerce, operand)
         if value is None and operator != "$ne":
             raise invalid(name, f"{operator} needs a value that is not null")
@@ -310,35 +269,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def scope_values(allowed: Any) -> list[Any]:
-    """The values that one entry of a scope allows."""
-    if isinstance(allowed, set | frozenset):
-        return sorted(allowed, key=repr)  # In one order in all processes: cursors are told by what they belong to.
-    return list(allowed) if isinstance(allowed, list | tuple) else [allowed]
-
-
-def scope_predicate(scope: Mapping[str, Any]) -> Predicate:
-    """What a scope allows: a field equals a value, or one of a list of values."""
-    return every(*[_allowed(name, values) for name, values in scope.items()])
-
-
-def _allowed(name: str, allowed: Any) -> Predicate:
-    if allowed is None:
-        return Compare(name, "$eq", None)
-    values = scope_values(allowed)
-    return Compare(name, "$eq", values[0]) if len(values) == 1 else _membership(name, "$in", values)
-
-
-def _membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:
-    present = [value for value in values if value is not None]
-    listed = Compare(name, operator, present)
-    if len(present) == len(values):
-        return listed
-    if operator == "$in":
-        return Junction("or", (listed, Compare(name, "$eq", None)))
-    return every(listed, Compare(name, "$ne", None))
 
 
 def _limit(value: Any) -> int | None:

@@ -17,6 +17,7 @@ import uvloop
 from apex.app import Apex
 from apex.config import ConfigError
 from apex.engine import MAX_PAYLOAD
+from apex.frames import FrameProtocol
 
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
@@ -110,6 +111,9 @@ def configured(app: Apex) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Nothing here looks at the client's address.
+        proxy_headers=False,
+        ws=FrameProtocol,
         ws_max_size=(app.get("sockets") or {}).get("maxPayload", MAX_PAYLOAD),
         # Frames are small and many: compressing them costs more memory for each connection than it saves.
         ws_per_message_deflate=False,

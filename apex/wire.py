@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
-from apex.socketio import CLOSE, AsyncSocket, Packet, QueueEmpty
+from websockets.frames import Frame, Opcode
+
+from apex.socketio import CLOSE, MESSAGE, AsyncSocket, Packet, QueueEmpty
+
+FRAMES = "apex.frames"
+"""The ASGI extension of a server that takes built frames: its ``write`` sends one, or gives False and does nothing."""
+
+Put = Callable[[bytes], bool]
 
 GONE = (OSError, RuntimeError)
 """What sending raises when the peer is gone; who reads from it notices, and ends the connection."""
+
+
+class Message(Packet):  # type: ignore[misc]
+    """A packet of Socket.IO, whose WebSocket frame is built once for all connections that it goes to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(MESSAGE, text)
+
+    @cached_property
+    def frame(self) -> bytes:
+        return Frame(Opcode.TEXT, self.encode().encode()).serialize(mask=False)
 
 
 class Outgoing(asyncio.Queue[Packet | None]):
@@ -59,14 +78,15 @@ class Socket(AsyncSocket):  # type: ignore[misc]
 
     queue: Outgoing
     wire: Wire | None = None
+    put: Put | None = None
 
-    def write(self, packet: Packet) -> None:
+    def write(self, packet: Message) -> None:
         """Sends a packet at once where nothing is in the way, else after what waits."""
         wire = self.wire
         if wire is None or not self.upgraded or wire.busy or not self.queue.empty():
             self.queue.put_nowait(packet)
         else:
-            wire.write(packet.encode())
+            wire.write(packet)
 
     async def poll(self) -> list[Packet]:
         """What is to be sent, as soon as there is something; nothing at the end."""
@@ -83,16 +103,21 @@ class Socket(AsyncSocket):  # type: ignore[misc]
         self.queue.put_nowait(Packet(CLOSE))
         self.queue.end()
 
+    async def _upgrade_websocket(self, environ: Mapping[str, Any]) -> Any:
+        self.put = (environ["asgi.scope"].get("extensions") or {}).get(FRAMES, {}).get("write")
+        return await super()._upgrade_websocket(environ)
+
     async def _websocket_handler(self, ws: Any) -> None:
-        self.wire = Wire(ws)
+        self.wire = Wire(ws, self.put)
         await super()._websocket_handler(self.wire)
 
 
 class Wire:
     """A WebSocket that can be written to without a task, as long as it takes what it is given at once."""
 
-    def __init__(self, ws: Any) -> None:
+    def __init__(self, ws: Any, put: Put | None) -> None:
         self._ws, self.wait, self.close = ws, ws.wait, ws.close
+        self._put = put
         self._writing: asyncio.Task[None] | None = None
         self._sending = False
 
@@ -101,15 +126,17 @@ class Wire:
         return self._sending or self._writing is not None
 
     async def send(self, message: str | bytes) -> None:
+        self._sending = True  # First: the task may end a moment before this goes on.
         if self._writing is not None:
             await self._writing
-        self._sending = True
         await self._ws.send(message)
         self._sending = False
 
-    def write(self, message: str) -> None:
-        """Runs the sending up to where it would wait; a task does what is left. Only for a wire that is not busy."""
-        sending = self._ws.send(message)
+    def write(self, packet: Message) -> None:
+        """Sends a packet without waiting; a task does what would have to. Only for a wire that is not busy."""
+        if self._put is not None and self._put(packet.frame):
+            return
+        sending = self._ws.send(packet.encode())
         try:
             waited = sending.send(None)
         except (StopIteration, *GONE):

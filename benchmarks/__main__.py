@@ -1,83 +1,53 @@
-"""How search, lists and custom fields behave as an organization grows, then the fan-out: ``make bench``.
+"""Measures: ``python -m benchmarks [COMMAND]``, by default ``proof``, which ``make bench`` runs.
 
-Starts a PostgreSQL server of its own, fills an organization, serves the CRM and measures over HTTP, one request at a
-time. Sizes: ``python -m benchmarks 10000 1000000``. A part alone: ``python -m benchmarks fanout``, ``custom``, or
-``transfer``, the import and the export; ``start``, what a process takes; ``micro``, without a server, what is
-remembered or taken the short way.
+proof          apex beside Feathers and FastAPI, what the database alone does, many connections, cold tokens, SQLite
+compare        one of the parts of it: ``compare get --peers apex,feathers --seconds 3``
+growth         10,000 and 1,000,000 contacts; ``growth 10000 10000000``, ``growth services``, ``growth organizations``
+soak           whether memory stays flat under load: ``soak 600``
+start          how long it takes until the first answer
+plot           pictures of what proof and growth have measured last
+micro          what is remembered or taken the short way, without a server
+hold, load     for profilers: servers that stay, and load on one of them
+sizes          search and lists as an organization grows: ``sizes 10000 1000000``
+custom         lists by custom fields
+fanout         one event to 1,000 sockets, beside Feathers
+transfer       import and export: ``transfer 100000``
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from benchmarks import compare, custom_fields, fanout, hold, micro, start, transfer
-from benchmarks.crm import Client, Request, report, served, timings
-from benchmarks.people import load, terms
-from tests.databases import new_database, start_server
+from benchmarks import compare, fanout, growth, hold, micro, plot, proof, search, soak, startup, transfer
 
-SIZES = (10_000, 1_000_000)
-MEMORY = "shared_buffers = 1GB"
-"""Enough for the table and its indexes, as a server of that size would have."""
-SEARCHES, LISTS = 300, 100
+
+def start() -> None:
+    startup.main()
+
+
 COMMANDS: Mapping[str, Callable[..., None]] = {
+    "proof": proof.main,
     "compare": compare.main,
+    "growth": growth.main,
+    "soak": soak.main,
+    "start": start,
+    "plot": plot.main,
     "hold": hold.main,
     "load": hold.ask,
     "micro": micro.main,
-    "start": start.main,
+    "sizes": search.main,
+    "custom": search.custom,
+    "fanout": fanout.main,
+    "transfer": lambda *rows: transfer.main(*map(int, rows)),
 }
 
 
-def measure(client: Client, size: int) -> None:
-    print(f"\n{size:,} contacts in one organization\n\n| request | median ms | p99 ms |\n|---|---:|---:|")
-    page = {"$limit": 25, "$sort[created_at]": -1}
-    lists: dict[str, Request] = {
-        "count alone": lambda: client.find({"$limit": 0}),
-        "first page of 25, newest first, with total": lambda: client.find(page),
-    }
-    for name, request in lists.items():
-        report(name, timings([request] * LISTS))
-    everything: list[Request] = []
-    for name, kind in terms(SEARCHES).items():
-        requests: list[Request] = [lambda where=where, term=term: client.search(where, term) for where, term in kind]  # type: ignore[misc]
-        everything += requests
-        report(f"search: {name}", timings(requests))
-    report("search: all of these", timings(everything))
-    short: list[Request] = [lambda: client.search("name", "an")] * 10
-    report("search: two letters (no trigram)", timings(short))
-
-
 def main() -> None:
-    arguments = sys.argv[1:]
-    if arguments and arguments[0] in COMMANDS:
-        return COMMANDS[arguments[0]](*arguments[1:])
-    if arguments[:1] == ["transfer"]:
-        return transfer.main(*map(int, arguments[1:]))
-    if arguments in (["fanout"], ["custom"]):
-        return fanout.main() if arguments == ["fanout"] else with_server(custom_fields.measure, SIZES)
-    sizes = [int(argument) for argument in arguments] or SIZES
-    with_server(contacts, sizes)
-    with_server(custom_fields.measure, sizes)
-    if not arguments:
-        fanout.main()
-
-
-def contacts(url: str, size: int) -> None:
-    with served(url) as client:
-        load(url, size)
-        measure(client, size)
-
-
-def with_server(part: Callable[[str, int], None], sizes: Iterable[int]) -> None:
-    """Each size in a database of its own."""
-    server = start_server(MEMORY)
-    try:
-        for size in sizes:
-            with new_database(server.url) as url:
-                part(url, size)
-    finally:
-        server.stop()
+    name, *rest = sys.argv[1:] or ["proof"]
+    if name not in COMMANDS:
+        raise SystemExit(__doc__)
+    COMMANDS[name](*rest)
 
 
 if __name__ == "__main__":

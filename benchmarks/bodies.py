@@ -42,7 +42,7 @@ def require_same(servers: Mapping[str, Server], tenants: Tenants, kinds: Sequenc
     A create comes last: it changes what lists answer.
     """
     for kind in sorted(kinds, key=load.KINDS.index):
-        answers = {name: _ANSWERS[kind](server.port, tenants) for name, server in servers.items()}
+        answers = {name: ANSWERS[kind](server.port, tenants) for name, server in servers.items()}
         first, expected = next(iter(answers.items()))
         for name, answer in answers.items():
             if answer != expected:
@@ -68,7 +68,7 @@ def _create(port: int, tenants: Tenants) -> Answer:
     return status, {name: value for name, value in body.items() if name not in OWN}
 
 
-_ANSWERS = {"get": _get, "list": _list, "create": _create}
+ANSWERS = {"get": _get, "list": _list, "create": _create}
 
 
 def _short(answer: Answer) -> str:

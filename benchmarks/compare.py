@@ -6,50 +6,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import median
+from typing import Any
 
-from benchmarks import load
+from benchmarks import limits, load
 from benchmarks.bodies import require_audit, require_same
 from benchmarks.load import Figures, Load
 from benchmarks.peers import NAMES, install, serving
 from benchmarks.servers import Server
-from benchmarks.tenants import Tenants, TokenFile, clear_created, fill, token_file
-from tests import databases
-from tests.databases import new_database, start_server
+from benchmarks.stage import Stage, stage, tokens
+from benchmarks.tenants import Tenants, clear_created
 
-MEMORY = "shared_buffers = 1GB\nmax_wal_size = 4GB\nautovacuum = off"
-"""Room for the table and its indexes; nothing happens but what is measured."""
 WARM_UP = 2
-PEER = "Feathers"
-COLD = 150_000
-"""Tokens of a run in which each request has another one: more than a round takes."""
+PEER, BARE = "Feathers", "bare ASGI"
+FIGURES = Path("var/benchmarks")
 
+Rounds = Sequence[Figures]
 Results = dict[str, dict[str, list[Figures]]]
 Measure = Callable[[Load, int], Figures]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A filled database, and the server that it is in."""
-
-    url: str
-    server: databases.Server
-    tenants: Tenants
-
-
-@contextmanager
-def stage(tenants: Tenants) -> Iterator[Stage]:
-    server = start_server(MEMORY)
-    try:
-        with new_database(server.url) as url:
-            fill(url, tenants)
-            yield Stage(url, server, tenants)
-    finally:
-        server.stop()
 
 
 def nothing() -> None:
@@ -71,74 +50,92 @@ def measure(
     return measured
 
 
+def over_http(server: Server, on: Stage | None = None, **changes: Any) -> Measure:
+    """Asks a server, with ``changes`` to the load."""
+    database = None if on is None else on.server
+    return lambda given, seed: load.run(replace(given, **changes), server, database, seed)
+
+
 def compare(on: Stage, names: Sequence[str], kinds: Sequence[str], given: Load, rounds: int) -> Results:
     """All kinds, with one start of each server."""
     found: Results = {}
-    with serving(list(names), on.url) as servers:
-        require_same(servers, on.tenants, kinds)
+    served = [name for name in names if name != limits.NAME]
+    with serving(served, on.url) as servers:
+        require_same({name: servers[name] for name in served if name != BARE}, on.tenants, kinds)
         require_audit(on.url, on.tenants)
-        contenders = {name: _over_http(on, name, servers) for name in names}
         for kind in kinds:
             after = partial(clear_created, on.url, on.tenants) if kind == "create" else nothing
             after()
+            contenders = {name: over_http(servers[name], on) for name in served if name != BARE or kind == "get"}
+            if limits.NAME in names:
+                contenders[limits.NAME] = limits.Pgbench(on, kind)
             found[kind] = measure(contenders, replace(given, kind=kind), rounds, after)
             print(table(kind, found[kind]), flush=True)
     return found
 
 
-def _over_http(on: Stage, name: str, servers: Mapping[str, Server]) -> Measure:
-    def one(given: Load, seed: int) -> Figures:
-        figures = load.run(given, servers[name], on.server, seed)
-        if figures.failed or figures.lost:
-            raise SystemExit(f"{name}, {given.kind}: {figures.failed} answers were errors, {figures.lost} were lost")
-        return figures
-
-    return one
-
-
 HEAD = (
-    "| | requests/s | p50 ms | p99 ms | server: processor µs/request | database: µs/request | MiB | to Feathers |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|"
+    "| | requests/s | p50 ms | p99 ms | server: processor µs/request | database: µs/request | MiB "
+    "| to {peer} | by processor time |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
-def table(title: str, measured: Mapping[str, list[Figures]]) -> str:
+def table(title: str, measured: Mapping[str, list[Figures]], peer: str = PEER) -> str:
     """Medians, from where to where, and the ratio to the peer in the same round."""
-    lines = [f"\n**{title}**\n", HEAD]
+    lines = [f"\n**{title}**\n", HEAD.format(peer=peer)]
     for name, rounds in measured.items():
+        rates = [one.rate for one in rounds]
         cells = [
-            _range([one.rate for one in rounds]),
+            f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
             f"{median(one.p50 for one in rounds):.1f}",
             f"{median(one.p99 for one in rounds):.1f}",
-            f"{median(one.server / one.requests for one in rounds) * 1e6:,.0f}",
-            f"{median(one.database / one.requests for one in rounds) * 1e6:,.0f}",
-            f"{max(one.memory for one in rounds):.0f}",
-            ratio(rounds, measured.get(PEER)),
+            _figure(median(one.server / one.requests for one in rounds) * 1e6),
+            _figure(median(one.database / one.requests for one in rounds) * 1e6),
+            _figure(max(one.memory for one in rounds)),
+            _ratio(ratio, rounds, measured.get(peer)),
+            _ratio(thrift, rounds, measured.get(peer)),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    wrong = {name: sum(one.failed + one.lost for one in rounds) for name, rounds in measured.items()}
+    lines += [f"\n{name}: {count:,} requests failed" for name, count in wrong.items() if count]
     return "\n".join(lines)
 
 
-def ratio(ours: Sequence[Figures], theirs: Sequence[Figures] | None) -> str:
-    if theirs is None:
-        return ""
-    return f"{median(one.rate / other.rate for one, other in zip(ours, theirs, strict=True)):.2f}"
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value else ""
 
 
-def _range(values: Sequence[float]) -> str:
-    return f"{median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+def _ratio(kind: Callable[[Rounds, Rounds], float], ours: Rounds, theirs: Rounds | None) -> str:
+    value = kind(ours, theirs) if theirs else 0
+    return f"{value:.2f}" if value else ""
 
 
-@contextmanager
-def tokens(tenants: Tenants, cold: bool) -> Iterator[TokenFile]:
-    with token_file(tenants, COLD if cold else tenants.users) as file:
-        yield file
+def ratio(ours: Rounds, theirs: Rounds) -> float:
+    """How many times as many requests a second: the median of the rounds."""
+    return median(one.rate / other.rate for one, other in zip(ours, theirs, strict=True))
+
+
+def thrift(ours: Rounds, theirs: Rounds) -> float:
+    """How many times as many requests for a second of the server's processor time, which others on the machine
+    disturb less; 0 for what has no server.
+    """
+    if not all(one.server for one in ours):
+        return 0
+    pairs = zip(ours, theirs, strict=True)
+    return median((other.server / other.requests) / (one.server / one.requests) for one, other in pairs)
+
+
+def write(name: str, found: Results) -> None:
+    """Keeps the figures for the plot: ``python -m benchmarks plot``."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    plain = {title: {who: [vars(one) for one in rounds] for who, rounds in row.items()} for title, row in found.items()}
+    (FIGURES / f"{name}.json").write_text(json.dumps(plain, indent=1))
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks compare", description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(load.KINDS)}; all without")
-    parser.add_argument("--peers", default="apex,feathers,fastapi", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--peers", default="apex,feathers,fastapi", help=f"of {', '.join([*NAMES, limits.NAME])}")
     parser.add_argument("--seconds", type=int, default=5, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=32)
@@ -149,7 +146,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 def main(*given: str) -> None:
     asked = arguments(given)
-    names = [NAMES[name] for name in asked.peers.split(",")]
+    names = [NAMES.get(name, name) for name in asked.peers.split(",")]
     load.require_wrk()
     install()
     tenants = Tenants(contacts=asked.contacts)

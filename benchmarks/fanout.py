@@ -6,14 +6,13 @@ Each round starts each server anew, one after the other, and measures it with th
 from __future__ import annotations
 
 import gc
-import resource
 import sys
 import time
 from statistics import median, quantiles
 
 from benchmarks.listeners import Listeners, capacity, frame, sample
 from benchmarks.peers import FEATHERS, install
-from benchmarks.servers import Server, started
+from benchmarks.servers import Server, allow_open_files, started
 
 CONNECTIONS, ROUNDS = 1_000, 5
 CREATES, WARM_UP = 50, 30
@@ -91,12 +90,6 @@ def _require_same_frames() -> bytes:
     return frames["apex"][0]
 
 
-def _allow_open_files(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
-
-
 def _table(rounds: list[dict[str, Figures]]) -> None:
     print("| | apex | Feathers | apex / Feathers |\n|---|---:|---:|---:|")
     for name in rounds[0]["apex"]:
@@ -112,7 +105,7 @@ def _range(values: list[float]) -> str:
 
 
 def main(connections: int = CONNECTIONS, rounds: int = ROUNDS) -> None:
-    _allow_open_files(3 * connections)
+    allow_open_files(3 * connections)
     install()
     event = _require_same_frames()
     print(f"\n{connections:,} connections, {rounds} rounds, an event of {len(event)} bytes")

@@ -9,10 +9,10 @@ import argparse
 import signal
 
 from benchmarks import load
-from benchmarks.compare import stage, tokens
 from benchmarks.load import Load
 from benchmarks.peers import NAMES, serving
 from benchmarks.servers import Server, listening
+from benchmarks.stage import stage, tokens
 from benchmarks.tenants import Tenants, sample
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.servers import Server, database_processor
@@ -14,11 +14,15 @@ from tests import databases
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 KINDS = ("get", "list", "create")
+PATIENT = 256
+"""Connections of a load that keeps to a rate."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked: ``kind`` of ``wrk.lua``, how many connections at once, tokens at random or in turn."""
+    """What is asked: ``kind`` of ``wrk.lua``, how many connections at once, tokens at random or in turn, and how many
+    milliseconds a connection waits between two requests, on average.
+    """
 
     kind: str
     tokens: TokenFile
@@ -26,7 +30,7 @@ class Load:
     connections: int = 32
     seconds: int = 5
     in_turn: bool = False
-    path: str = "/"
+    think: float = 0
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,18 @@ def _wrk(load: Load, port: int, seed: int) -> dict[str, float]:
     url = f"http://127.0.0.1:{port}"
     what: list[object] = [load.kind, load.tokens.path, seed, order, tenants.organizations, tenants.contacts]
     command = ["wrk", *how, "--timeout", "20s", "--script", str(SCRIPT), url, "--"]
-    command += [*map(str, what), str(FIRST_ORGANIZATION), load.path]
+    command += [*map(str, what), str(FIRST_ORGANIZATION), str(load.think)]
     done = subprocess.run(command, capture_output=True, text=True)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
         raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")
     told: dict[str, float] = json.loads(line.removeprefix("RESULT "))
     return told
+
+
+def open_loop(given: Load, rate: float) -> Load:
+    """About ``rate`` requests a second, whatever the server does: many connections that seldom ask."""
+    return replace(given, connections=PATIENT, think=PATIENT / rate * 1_000)
 
 
 def require_wrk() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,3 +76,10 @@ def listening(port: int) -> int:
     if match is None:
         raise SystemExit(f"nobody listens on port {port}")
     return int(match[1])
+
+
+def allow_open_files(count: int) -> None:
+    """Of this process and those that it starts, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,16 +119,17 @@ def clear_created(url: str, tenants: Tenants) -> None:
 
 @dataclass(frozen=True)
 class TokenFile:
-    """Tokens for wrk: a line each, with the place of the organization."""
+    """Tokens for wrk: a line each, with the place of the organization, and a path where ``paths`` are asked for."""
 
     path: Path
     count: int
 
 
 @contextmanager
-def token_file(tenants: Tenants, count: int) -> Iterator[TokenFile]:
+def token_file(tenants: Tenants, count: int, paths: Sequence[str] = ()) -> Iterator[TokenFile]:
+    """``paths`` by the place of the organization."""
     with tempfile.NamedTemporaryFile("w", prefix="apex-tokens-") as file:
-        file.writelines(f"{token} {place}\n" for token, place in tenants.tokens(count))
+        file.writelines(f"{token} {place} {paths[place] if paths else ''}\n" for token, place in tenants.tokens(count))
         file.flush()
         yield TokenFile(Path(file.name), count)
 

@@ -1,19 +1,25 @@
--- What wrk asks for: get, list or create, with tokens in turn or at random.
--- wrk ... -s wrk.lua URL -- KIND TOKENS SEED ORDER ORGANIZATIONS CONTACTS FIRST_ORGANIZATION PATH
+-- What wrk asks for: get, list, create, or the paths that stand beside the tokens; with tokens in turn or at random.
+-- THINK is how many milliseconds a connection waits between two requests, on average: 0 for none.
+-- wrk ... -s wrk.lua URL -- KIND TOKENS SEED ORDER ORGANIZATIONS CONTACTS FIRST_ORGANIZATION THINK
 local LIST = "/contacts?organization_id=%d&%%24limit=25&%%24sort%%5Bcreated_at%%5D=-1"
-local tokens, places, next_token = {}, {}, 0
-local kind, order, organizations, contacts, first, path
+local tokens, places, paths, next_token = {}, {}, {}, 0
+local kind, order, organizations, contacts, first
 
 function init(args)
-  kind, order, path = args[1], args[4], args[8]
+  kind, order = args[1], args[4]
   organizations, contacts, first = tonumber(args[5]), tonumber(args[6]), tonumber(args[7])
   for line in io.lines(args[2]) do
-    local token, place = line:match("(%S+) (%d+)")
-    tokens[#tokens + 1], places[#places + 1] = token, tonumber(place)
+    local token, place, path = line:match("(%S+) (%d+) ?(%S*)")
+    tokens[#tokens + 1], places[#places + 1], paths[#paths + 1] = token, tonumber(place), path
   end
   local seed = tonumber(args[3])
   math.randomseed(seed)
   next_token = (seed * 7919) % #tokens
+  local think = tonumber(args[8])
+  if think > 0 then
+    -- As from many people who do not know of each other.
+    delay = function() return math.floor(0.5 - think * math.log(1 - math.random())) end
+  end
 end
 
 local function pick()
@@ -45,14 +51,13 @@ function ask.create(token, place)
     .. '"email":"maria.novak%d@example.com","phone":"20255%d"}'):format(first + place, number, number, number))
 end
 
--- Any list: PATH with %d for the organization.
-function ask.path(token, place)
-  return text("GET", path:format(first + place), token)
+function ask.path(token, _, path)
+  return text("GET", path, token)
 end
 
 function request()
   local n = pick()
-  return ask[kind](tokens[n], places[n])
+  return ask[kind](tokens[n], places[n], paths[n])
 end
 
 function done(summary, latency)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from apex import Context, Params
-from apex.adapter import Beside
+from apex.beside import Beside
 from apex.common import now
 from apex.items import items
 from apex.types import Row

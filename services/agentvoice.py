@@ -17,7 +17,8 @@ from apex.common import disallow
 from apex.encoding import timestamp
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.hooks import Hook, ahead
-from apex.query import MAX_ROWS, Compare, Query, every
+from apex.predicates import Compare, every
+from apex.query import MAX_ROWS, Query
 from apex.schema import Email, Schema, Text, ValidationError, fields, load, validate
 from apex.service import BoundService
 from apex.sql import Database

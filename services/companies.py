@@ -9,7 +9,8 @@ from sqlalchemy import Column, Computed, String
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex
-from apex.query import Compare, Query
+from apex.predicates import Compare
+from apex.query import Query
 from apex.schema import Text, fields, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from apex.query import Compare, Query
+from apex.predicates import Compare
+from apex.query import Query
 from apex.service import BoundService
 from apex.tenant import reach, reaching
 from apex.types import Row

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from apex import Apex, Params
 from apex.errors import BadRequest, FeathersError
-from apex.query import Compare, Query
+from apex.predicates import Compare
+from apex.query import Query
 from apex.schema import ValidationError, load
 from apex.types import Row
 from hooks.ownership import strays

@@ -10,7 +10,7 @@ from marshmallow import post_load, validates_schema
 
 from apex import Apex, Context, Params, Schema
 from apex.hooks import Hook
-from apex.query import Compare, Junction, Predicate, Rank
+from apex.predicates import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Page, Row
 from hooks.search_forms import digits, normalise
@@ -18,6 +18,8 @@ from services.phones import mismatch
 from services.tenant import HookMap, TenantService, serve
 
 SHORTEST = 2
+FOR_LISTS = ("$total", "$after", "$before")
+ASKED = ("limit", "skip", "sort", "select", *(name[1:] for name in FOR_LISTS))
 
 
 class SearchSchema(Schema):
@@ -30,6 +32,7 @@ class SearchSchema(Schema):
     skip = fields.Raw(data_key="$skip")
     sort = fields.Raw(data_key="$sort")
     select = fields.Raw(data_key="$select")
+    total, after, before = (fields.Raw(data_key=name, allow_none=True) for name in FOR_LISTS)
 
     @post_load
     def normalise_term(self, data: Row, **_: Any) -> Row:
@@ -78,10 +81,12 @@ def serve_searchable(
 
 
 def search_query(context: Context) -> None:
-    """Before all methods, for search: ``$limit``, ``$skip``, ``$sort`` and ``$select`` become a parsed query."""
+    """Before all methods, for search: ``$limit``, ``$skip``, ``$sort`` and ``$select`` become a parsed query. What else
+    a list can be asked for is refused: a search has to read and rank all its matches, wherever its page begins.
+    """
     if context.method == "search":
         data = dict(context.data)
-        asked = {f"${name}": data.pop(name) for name in ("limit", "skip", "sort", "select") if name in data}
+        asked = {f"${name}": data.pop(name) for name in ASKED if name in data}
         context.data = data
         context.params.query = context.service.syntax.parse(asked).plain()
 

@@ -12,6 +12,7 @@ import uvicorn
 from httpx2 import ASGITransport, AsyncClient
 
 from apex import Apex
+from apex.frames import FrameProtocol
 
 
 @asynccontextmanager
@@ -26,9 +27,10 @@ async def calling(app: Apex) -> AsyncIterator[AsyncClient]:
 
 
 @asynccontextmanager
-async def serving(app: Apex) -> AsyncIterator[AsyncClient]:
+async def serving(app: Any, **options: Any) -> AsyncIterator[AsyncClient]:
     """A client of a server that runs the app; the server's lifespan sets it up and tears it down."""
-    server = Announcing(uvicorn.Config(app, http="httptools", lifespan="on", log_level="critical"))
+    options = {"http": "httptools", "ws": FrameProtocol, "lifespan": "on", "log_level": "critical", **options}
+    server = Announcing(uvicorn.Config(app, **options))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await server.ready.wait()

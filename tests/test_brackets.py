@@ -166,3 +166,18 @@ def test_a_malformed_name_is_shown_shortened() -> None:
     with pytest.raises(BadRequest) as raised:
         parse("[" * 5_000 + "=1")
     assert len(raised.value.message) < 200
+
+
+@pytest.mark.parametrize("length", [1, 5_000])
+def test_what_one_caller_changes_no_other_sees(length: int) -> None:
+    text = f"id[$in][]={'1' * length}&id[$in][]=2&name=x"
+    first = parse(text)
+    first["id"]["$in"].clear()
+    first["name"] = "y"
+    assert parse(text) == {"id": {"$in": ["1" * length, "2"]}, "name": "x"}
+
+
+def test_what_is_wrong_is_wrong_each_time() -> None:
+    for _ in range(3):
+        with pytest.raises(BadRequest):
+            parse("a[b=1")

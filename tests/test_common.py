@@ -100,11 +100,14 @@ def test_keep_and_discard_reach_into_lists() -> None:
 
 
 PAGE = {"total": 1, "limit": 1, "skip": 0, "data": [{"a": 1, "b": 2}]}
+UNCOUNTED = {"limit": 1, "skip": 0, "data": PAGE["data"]}
+WALKED = {"limit": 1, "next": None, "previous": None, "data": PAGE["data"]}
 
 
+@pytest.mark.parametrize("page", [PAGE, UNCOUNTED, WALKED])
 @pytest.mark.parametrize("method", ["find", "search"])
-def test_find_and_custom_methods_give_pages(method: str) -> None:
-    assert run(keep("a"), "after", PAGE, method) == {**PAGE, "data": [{"a": 1}]}
+def test_find_and_custom_methods_give_pages(method: str, page: dict[str, Any]) -> None:
+    assert run(keep("a"), "after", page, method) == {**page, "data": [{"a": 1}]}
 
 
 def test_a_record_with_the_fields_of_a_page_is_a_record() -> None:

@@ -11,7 +11,20 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
     ["socketio"],
-    ["errors", "types", "encoding", "coerce", "executor", "commit", "channels", "bus", "wire", "tenant", "fresh"],
+    [
+        "errors",
+        "types",
+        "encoding",
+        "coerce",
+        "executor",
+        "commit",
+        "channels",
+        "bus",
+        "wire",
+        "tenant",
+        "fresh",
+        "predicates",
+    ],
     [
         "query",
         "brackets",
@@ -22,10 +35,12 @@ LEVELS = [
         "passwords",
         "guard",
         "engine",
+        "frames",
         "items",
         "seals",
+        "accept",
     ],
-    ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors"],
+    ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors", "beside"],
     ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions"],
     ["app", "adapter"],
     ["memory", "sql", "sessions"],
@@ -51,13 +66,14 @@ FENCES = {
     "psycopg": {"postgres", "lanes"},
     "psycopg_pool": {"postgres"},
     "sqlite3": {"sqlite"},
-    "marshmallow": {"schema", "openapi"},
+    "marshmallow": {"accept", "schema", "openapi"},
     "jwt": {"auth", "tokens"},
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
     "redis": {"redis"},
     "click": {"cli", "server", "workers"},
-    "uvicorn": {"server"},
+    "uvicorn": {"frames", "server"},
+    "websockets": {"frames", "wire"},
 }
 
 LONGEST_FILE = 399

@@ -13,7 +13,8 @@ from apex import coerce
 from apex.coerce import integer, json
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query import EVERYTHING, OPERATORS, PATTERNS, Compare, Junction, Query, Syntax, every, scope_predicate
+from apex.predicates import EVERYTHING, Compare, Junction, every, scope_predicate
+from apex.query import OPERATORS, PATTERNS, Query, Syntax
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
 SYNTAX = Syntax(FIELDS, OPERATORS | PATTERNS, {"$deep": coerce.boolean})
@@ -61,6 +62,13 @@ def test_what_was_asked_parses_to_the_same(asked: dict[str, Any]) -> None:
         return
     again = SYNTAX.parse(dict(query))
     assert (again.where, again.limit, again.skip, again.sort) == (query.where, query.limit, query.skip, query.sort)
+
+
+def test_an_empty_query_cannot_be_spoiled_for_the_next_call() -> None:
+    asked: Any = Syntax().parse({}).asked
+    with pytest.raises(TypeError):
+        asked["$limit"] = 1
+    assert Syntax().parse({}) == Query()
 
 
 def test_an_empty_query_matches_everything() -> None:

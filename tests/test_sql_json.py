@@ -218,6 +218,11 @@ async def test_what_is_not_plain_is_put_right(app: Apex) -> None:
     await written(app, "extra", [*values, *({"": value} for value in values)])
 
 
+@pytest.mark.parametrize("name", ["price", "double"])
+async def test_one_value_that_is_not_plain_is_enough(app: Apex, name: str) -> None:
+    assert [plain for _, plain in await written(app, name, [1.5, "9007199254740993.11", 2.5])].count(True) >= 2
+
+
 async def test_floats_that_have_no_json_are_null(opened: Database) -> None:
     for number in (math.inf, -math.inf, math.nan):
         await opened.execute(insert(THINGS).values(double=number).returning(THINGS.c.id))

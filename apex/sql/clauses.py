@@ -42,7 +42,8 @@ from sqlalchemy.types import TypeEngine
 from apex.adapter import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query import PATTERNS, Compare, Junction, Predicate, Rank
+from apex.predicates import Compare, Junction, Predicate, Rank
+from apex.query import PATTERNS
 from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.statements import binder
 
@@ -84,6 +85,18 @@ class Clauses:
 
     def operands(self, where: Predicate) -> dict[str, Any]:
         return {f"p{number}": self._operand(compare) for number, compare in enumerate(leaves(where))}
+
+    def parted(self, where: Predicate) -> tuple[Hashable, dict[str, Any]]:
+        """Shape and operands, in one walk."""
+        values: dict[str, Any] = {}
+        return self._parted(where, values), values
+
+    def _parted(self, where: Predicate, values: dict[str, Any]) -> Hashable:
+        if isinstance(where, Junction):
+            return (where.kind, *[self._parted(part, values) for part in where.parts])
+        if where.value is not None:
+            values[f"p{len(values)}"] = self._operand(where)
+        return shape(where)
 
     def order(self, selection: Selection, id: str, values: Mapping[str, FromClause]) -> list[ColumnElement[Any]]:
         """Null comes first, and last in descending order; a path without a value comes last in both."""

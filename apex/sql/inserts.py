@@ -23,7 +23,7 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 
-from apex.adapter import Beside
+from apex.beside import Beside
 from apex.encoding import encode
 from apex.sql.columns import Fixed
 from apex.sql.statements import Statement, binder
@@ -105,7 +105,7 @@ class Inserts:
             .returning(*self.service.output(self.table, None, False)[0])
             .cte("stored")
         )
-        table: Table = beside.service.table  # type: ignore[attr-defined]
+        table: Table = beside.service.table
         bound: dict[str, Any] = {name: bindparam(f"beside_{name}", type_=table.c[name].type) for name in others}
         bound[beside.id] = stored.c[id]
         whole: Any = cast(bound[beside.whole], JSONB)

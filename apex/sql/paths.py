@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, String, Table, and_, bindparam, null
 
-from apex.query import Compare, Junction, Predicate, is_number
+from apex.predicates import Compare, Junction, Predicate
+from apex.query import is_number
 
 _OWN = frozenset({"record_id", "name", "number", "text"})
 

@@ -27,7 +27,7 @@ from apex.app import Apex
 from apex.coerce import Coerce
 from apex.context import Params
 from apex.executor import Violation
-from apex.query import Compare, Predicate, every
+from apex.predicates import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
 from apex.sql.database import Database
@@ -105,14 +105,14 @@ class SQLService(Adapter):
     async def _select_by_path(self, selection: Selection, path: str, direction: int) -> list[Row]:
         """Rows with a value can be read in the order of its index, up to the limit; those without come last."""
         query, limit = selection.query, selection.limit or 0
-        present = replace(selection, where=every(Compare(path, "$ne", None), selection.where))
+        present = selection._replace(where=every(Compare(path, "$ne", None), selection.where))
         rows, _ = await self._select_at_once(present)
         if len(rows) == limit:
             return rows
         passed = query.skip if rows else await self._count(present.where)
         rest = replace(query, sort=query.sort[1:] or ((self.id, direction),), skip=max(0, query.skip - passed))
         where = every(Compare(path, "$eq", None), selection.where)
-        absent = replace(selection, where=where, query=rest, limit=limit - len(rows))
+        absent = selection._replace(where=where, query=rest, limit=limit - len(rows))
         return rows + (await self._select_at_once(absent))[0]
 
     async def _select_at_once(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
@@ -204,9 +204,10 @@ class SQLService(Adapter):
     async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
         if not self._goes_out(params) or selection.lock:
             return await super()._record(selection, id, params)
-        key = ("record", shape(selection.where), selection.fields)
+        form, values = self.clauses.parted(selection.where)
+        key = ("record", form, selection.fields)
         statement = self.statements.get(key, lambda: self._record_statement(selection))
-        rows = await self.run(statement, self.clauses.operands(selection.where))
+        rows = await self.run(statement, values)
         if not rows:
             raise missing(id)
         return rows[0]
@@ -215,9 +216,9 @@ class SQLService(Adapter):
         if not self._goes_out(params) or not self._is_plain(selection):
             return await super()._page(selection, params)
         query = selection.query
-        key = ("page", shape(selection.where), selection.fields, query.sort, query.skip > 0, query.total)
+        form, values = self.clauses.parted(selection.where)
+        key = ("page", form, selection.fields, query.sort, query.skip > 0, query.total)
         statement = self.statements.get(key, lambda: self._page_statement(selection))
-        values = self.clauses.operands(selection.where)
         return (await self.run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
 
     def _is_plain(self, selection: Selection) -> bool:

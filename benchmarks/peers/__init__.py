@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,3 +44,13 @@ def install() -> None:
     lock, installed = FEATHERS / "package-lock.json", FEATHERS / "node_modules/.package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         subprocess.run(["npm", "ci", "--silent", "--ignore-scripts"], cwd=FEATHERS, check=True)
+
+
+def install_sqlite() -> None:
+    """Builds better-sqlite3, which takes a minute, with the headers of the Node that is there."""
+    if (FEATHERS / "node_modules/better-sqlite3/build/Release/better_sqlite3.node").exists():
+        return
+    node = Path(shutil.which("node") or "node").resolve().parent.parent
+    headers = {"npm_config_nodedir": str(node)} if (node / "include/node").exists() else {}
+    command = ["npm", "rebuild", "--silent", "better-sqlite3"]
+    subprocess.run(command, cwd=FEATHERS, check=True, env={**os.environ, **headers})

@@ -33,6 +33,17 @@ async def test_a_query_asks_for_a_page(client: Client) -> None:
     assert page == {"total": 2, "limit": 1, "skip": 0, "data": [{"text": "b", "id": 1}]}
 
 
+async def test_a_list_is_walked_by_cursors(client: Client) -> None:
+    messages = client.service("messages")
+    query = {"$sort": {"text": 1}, "$limit": 1}
+    first = await messages.find({"query": {**query, "$after": "", "$total": "estimated"}})
+    assert (first["total"], first["estimated"], first["data"]) == (2, False, [{"text": "a", "id": 0}])
+    second = await messages.find({"query": {**query, "$after": first["next"]}})
+    assert (second["data"], second["next"]) == ([{"text": "b", "id": 1}], None)
+    assert (await messages.find({"query": {**query, "$before": second["previous"]}}))["data"] == first["data"]
+    assert await messages.find({"query": {"$total": False, "$limit": 0}}) == {"limit": 0, "skip": 0, "data": []}
+
+
 async def test_a_null_id_is_for_all_that_match(client: Client) -> None:
     messages = client.service("messages")
     patched = await messages.patch(None, {"seen": True}, {"query": {"text": "a"}})

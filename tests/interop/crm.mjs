@@ -17,6 +17,11 @@ for (const [transport, client] of [['sockets', overSocket], ['fetch', () => over
     const contacts = await entered(client())
     const page = await contacts.find({ query: { ...query, $sort: { id: 1 }, $limit: 1, $select: ['first_name'] } })
     assert.deepEqual(page.data, [{ first_name: 'John', id: 123 }])
+    const walk = { ...query, $sort: { first_name: -1 }, $limit: 1 }
+    const first = await contacts.find({ query: { ...walk, $after: '', $total: true } })
+    assert.deepEqual([first.total, first.data[0].first_name, first.previous], [2, 'Johnny', null])
+    const last = await contacts.find({ query: { ...walk, $after: first.next } })
+    assert.deepEqual([last.total, last.data[0].first_name, last.next], [undefined, 'John', null])
     const { id } = await contacts.create({ ...JANE, last_name: 'Müller', email: 'jane@example.com' })
     assert.equal((await contacts.patch(id, { last_name: 'Möller' })).last_name, 'Möller')
     const found = await contacts.search({ searchTerm: 'moller', searchIn: 'name', ...query })

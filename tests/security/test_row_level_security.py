@@ -14,7 +14,7 @@ from apex import Params
 from apex.config import ConfigError
 from apex.errors import Forbidden
 from apex.migrate import pending, upgrade
-from apex.query import EVERYTHING
+from apex.predicates import EVERYTHING
 from apex.revisions import engine_url
 from apex.tenant import EVERYONE, NOBODY, ROLE, reaching
 from services import contacts

@@ -188,6 +188,9 @@ async def test_a_body_that_is_not_json(shared: Crm) -> None:
 
 QUERIES = {
     "$skip=-1": "$skip", "$skip=abc": "$skip", "$skip=1e3": "$skip", "$skip=99999999999999999999": "$skip",
+    "$total=": "$total", "$total=maybe": "$total", "$total=1": "$total", "$total[]=exact&$total[]=false": "$total",
+    "$after=&$skip=0": "$after", "$before=&$skip=1": "$before", "$after=&$before=": "$after",
+    "$after=x&$before=": "$after", "$after[]=": "$after", "$before[a]=b": "$before", "$aftr=": "$aftr",
     "$sort[x]=2": "x", "$sort[x]=1": "x", "$sort[created_at]=2": "$sort[created_at]", "$sort[id]=up": "$sort[id]",
     "$sort[name_search]=1": "name_search", "$sort[uuid]=1": "uuid", "$sort=id": "$sort", "$sort[]=id": "$sort",
     "$or=notalist": "$or", "$or[]=x": "$or", "$or[0]=x": "$or", "$and=5": "$and", "$or[0][x]=1": "x",
@@ -211,10 +214,35 @@ async def test_a_query_that_asks_for_what_there_is_not(shared: Crm, query: str, 
     await refused_without_a_trace(shared, 400, *named, request=f"{LIST}&{query}")
 
 
+CURSORS = ["x", "null", "1", "====", "-_-_", "é", "%2527", "a" * 5000, "AAAAAAAAAAAAAAAAAAAAAA", "Ww", "..", "%00x"]
+
+
+@pytest.mark.parametrize("cursor", CURSORS, ids=lambda cursor: cursor[:20])
+@pytest.mark.parametrize("name", ["$after", "$before"])
+async def test_a_cursor_that_no_page_has_given(shared: Crm, name: str, cursor: str) -> None:
+    error = refused(await shared.call(f"{LIST}&{name}={cursor}"), 400)
+    if "%00" not in cursor:
+        assert "use it with the query that it came from" in error["errors"][name]
+
+
+@pytest.mark.parametrize("query", ["$total=false", "$after=", "$before=x"])
+@pytest.mark.parametrize("verb", ["GET", "PATCH", "DELETE"])
+async def test_what_lists_alone_can_be_asked_for(shared: Crm, verb: str, query: str) -> None:
+    data = {"first_name": "X"} if verb == "PATCH" else None
+    name = query.partition("=")[0]
+    error = await refused_without_a_trace(shared, 400, name, request=f"{verb} /contacts/123?{query}", data=data)
+    assert error["errors"] == {name: "is for lists alone"}
+
+
+async def test_a_walk_in_pages_of_nothing(shared: Crm) -> None:
+    refused(await shared.call(f"{LIST}&$after=&$limit=0"), 400, "$limit")
+
+
 TYPED = [
     {"first_name": 5}, {"first_name": ["a"]}, {"id": {"$in": "x"}}, {"id": {"$gt": None}}, {"id": 10**30}, {"id": True},
     {"$limit": 1, "$skip": 1.5}, {"$skip": 2**63}, {"$skip": -1}, {"$sort": []}, {"$sort": {"id": True}},
-    {"$sort": "id"},
+    {"$sort": "id"}, {"$total": None}, {"$total": 1}, {"$total": "EXACT"}, {"$after": None}, {"$before": 5},
+    {"$after": ["a"]}, {"$before": {"$gt": ""}}, {"$after": "", "$skip": None},
     {"$select": [1]}, {"$select": {}}, {"$or": []}, {"$or": {}}, {"$or": "x"}, {"$or": [[]]}, {"$or": [None]},
     {"$and": [{"$limit": 1}]}, {"$or": [{"organization_id": {"$ne": 456}, "x": 1}]}, {"first_name": "a\0b"},
     {"id": {"$in": [1] * 10_001}}, {"custom_fields_by_name": {"a": 1}}, {"email": {"$gt": {}}}, {"deleted_at": 5},
@@ -254,6 +282,9 @@ SEARCHES: list[tuple[str, list[Any]]] = [
     ("$skip", [-1, "x", 1.5, None, [], 2**63]),
     ("$sort", ["id", [], {"id": 2}, None, 5]),
     ("$select", [5, {}, None]),
+    ("$total", [False, "estimated", None]),
+    ("$after", ["", "x", None]),
+    ("$before", [""]),
     ("$or", [[{"organization_id": 457}]]),
     ("$where", ["1"]),
     ("first_name", ["John"]),

@@ -1,0 +1,88 @@
+"""What the comparison is to show, and whether it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from benchmarks import limits
+from benchmarks.compare import PEER, Results, ratio
+
+FASTAPI = "FastAPI"
+FEW, MANY = 32, 1_000
+FULL, CALM = f"{PEER}, full load", f"apex, at {PEER}' rate"
+FIRST = "start to first answer"
+
+Aim = tuple[str, str, float, bool]
+"""What, the aim, the figure, whether it is reached."""
+
+
+def reached(parts: Mapping[str, Results], started: Mapping[str, float]) -> list[Aim]:
+    """``parts`` are those of ``benchmarks.proof``, ``started`` has seconds."""
+    memory = max(one.memory for row in parts["main"].values() for one in row["apex"])
+    return [
+        *_ratios(parts["main"]),
+        *_flat(parts["connections"]),
+        *_calm(parts["calm"]),
+        *_embedded(parts["sqlite"]),
+        _most("memory under load", memory, 80, " MiB"),
+        _most(FIRST, started[FIRST], 1, " s"),
+    ]
+
+
+def table(aims: Sequence[Aim]) -> str:
+    lines = [f"| {what} | {aim} | {figure:,.2f} | {'yes' if met else 'no'} |" for what, aim, figure, met in aims]
+    return "\n".join(["| what | aim | measured | reached |", "|---|---|---:|---|", *lines])
+
+
+def connected(name: str, count: int) -> str:
+    return f"{name}, {count:,} connections"
+
+
+RATIOS = {"get": (6, 20), "list": (3.5, 6), "create": (5, 15)}
+OF_DATABASE = 0.65
+
+
+def _ratios(found: Results) -> list[Aim]:
+    aims = []
+    for kind, least in RATIOS.items():
+        row = found[kind]
+        for peer, times in zip((PEER, FASTAPI), least, strict=True):
+            aims.append(_least(kind, ratio(row["apex"], row[peer]), times, f" times {peer}"))
+    row = found["list"]
+    share = ratio(row["apex"], row[limits.NAME])
+    return [*aims, _least("list", share, OF_DATABASE, " of what the database alone does")]
+
+
+def _flat(found: Results) -> list[Aim]:
+    few, many = (found["get"][connected("apex", count)] for count in (FEW, MANY))
+    failed = sum(one.failed + one.lost for one in many)
+    return [
+        _least(f"get, {MANY:,} connections", ratio(many, few), 0.9, f" times {FEW} connections"),
+        _most(f"errors of {MANY:,} connections", failed, 0, ""),
+    ]
+
+
+def _calm(found: Results) -> list[Aim]:
+    return [
+        _most(
+            f"{kind}: p99 at {PEER}' full load",
+            median(ours.p99 / theirs.p99 for ours, theirs in zip(row[CALM], row[FULL], strict=True)),
+            0.5, f" of {PEER}'",
+        )
+        for kind, row in found.items()
+    ]  # fmt: skip
+
+
+def _embedded(found: Results) -> list[Aim]:
+    return [
+        _least(f"{kind} on SQLite", ratio(row["apex"], row[PEER]), 1, f" times {PEER}") for kind, row in found.items()
+    ]
+
+
+def _least(what: str, figure: float, least: float, unit: str) -> Aim:
+    return what, f"at least {least:g}{unit}", figure, figure >= least
+
+
+def _most(what: str, figure: float, most: float, unit: str) -> Aim:
+    return what, f"at most {most:g}{unit}", figure, figure <= most
