@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-REMEMBERED = 10_000
-"""At most so many entries of a kind are remembered."""
+REMEMBERED = 5_000
+"""At most so many entries of a kind are remembered. A token takes 900 bytes."""
 
 FRESH_SECONDS = 0.9
 """For how long what the database has said counts: what is changed in it is so everywhere within a second."""
@@ -66,8 +66,16 @@ class Fresh(Generic[K, V]):
         try:
             found = await self.find(key)
             if found is not None and self._finding.get(key) is task:
-                self._known[key] = until, found
+                self._remember(key, until, found)
             return found
         finally:
             if self._finding.get(key) is task:
                 del self._finding[key]
+
+    def _remember(self, key: K, until: float, value: V) -> None:
+        """Lets go of those that are old, too; the oldest come first."""
+        self._known.pop(key, None)
+        self._known[key] = until, value
+        now = self.clock()
+        while self._known and next(iter(self._known.values()))[0] <= now:
+            self._known.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -79,8 +80,13 @@ class Tokens:
         if known is not None and known.begins <= time.time() < known.ends:
             return known.copy(known.claims)
         claims = self._verify(token)
-        self._verified[token] = _verified(claims)
+        self._verified[token] = _verified(self._alike(claims))
         return claims
+
+    def _alike(self, claims: Claims) -> Claims:
+        """The claims, with what tokens have alike once in memory: JSON makes it anew for each."""
+        alike = {"aud": self.audience, "iss": self.issuer}
+        return {sys.intern(name): alike.get(name, value) for name, value in claims.items()}
 
     def _verify(self, token: str) -> Claims:
         if len(token) > _LONGEST:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextvars import ContextVar
 
 import pytest
@@ -66,6 +68,22 @@ async def test_a_value_is_as_old_as_the_question() -> None:
     await call
     await source.fresh.get("a")
     assert source.asked == ["a", "a"]
+
+
+async def test_a_value_that_is_old_is_let_go() -> None:
+    class Value:
+        pass
+
+    async def find(key: str) -> Value:
+        return Value()
+
+    fresh = Fresh(find)
+    fresh.clock = lambda: 100.0
+    old = weakref.ref(await fresh.get("a"))
+    fresh.clock = lambda: 100 + FRESH_SECONDS
+    await fresh.get("b")
+    gc.collect()
+    assert old() is None
 
 
 async def test_that_there_is_nothing_is_not_remembered() -> None:

@@ -140,6 +140,17 @@ def test_only_so_many_tokens_are_remembered(decoded: list[str]) -> None:
     assert decoded == [*made, made[0]]
 
 
+def test_what_tokens_have_alike_is_in_memory_once() -> None:
+    tokens = Tokens(SECRET, {})
+    signed = [tokens.create(number)[0] for number in (1, 2)]
+    for token in signed:
+        tokens.verify(token)
+    one, other = map(tokens.verify, signed)
+    assert one["iss"] is other["iss"]
+    assert one["aud"] is other["aud"]
+    assert {id(name) for name in one} == {id(name) for name in other}
+
+
 def test_every_token_has_an_id_of_its_own() -> None:
     assert TOKENS.create(1)[1]["jti"] != TOKENS.create(1)[1]["jti"]
 
