@@ -24,6 +24,7 @@ from benchmarks.tenants import Tenants, clear_created
 
 WARM_UP = 2
 PEER, BARE = "Feathers", "bare ASGI"
+BUSY = 0.2
 FIGURES = Path("var/benchmarks")
 
 Rounds = Sequence[Figures]
@@ -97,6 +98,10 @@ def table(title: str, measured: Mapping[str, list[Figures]], peer: str = PEER) -
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     wrong = {name: sum(one.failed + one.lost for one in rounds) for name, rounds in measured.items()}
+    shares = [one.others for rounds in measured.values() for one in rounds]
+    lines.append(f"\nOthers used {median(shares):.0%} of the machine's processors, at most {max(shares):.0%}.")
+    if median(shares) > BUSY:
+        lines.append("The machine is too busy: these figures and ratios say little.")
     lines += [f"\n{name}: {count:,} requests failed" for name, count in wrong.items() if count]
     return "\n".join(lines)
 
