@@ -24,6 +24,7 @@ from benchmarks.tenants import Tenants, clear_created
 
 WARM_UP = 2
 PEER, BARE = "Feathers", "bare ASGI"
+BUSY = 0.2
 FIGURES = Path("var/benchmarks")
 
 Rounds = Sequence[Figures]
@@ -39,8 +40,10 @@ def measure(
     contenders: Mapping[str, Measure], given: Load, rounds: int, after: Callable[[], None] = nothing
 ) -> dict[str, list[Figures]]:
     """The figures of each contender, round by round; ``after`` is called after each."""
-    for seed, one in enumerate(contenders.values()):
-        one(replace(given, seconds=WARM_UP), 100 + seed)
+    for seed, (name, one) in enumerate(contenders.items()):
+        warm = one(replace(given, seconds=WARM_UP), 100 + seed)
+        if wrong := warm.failed + warm.lost:
+            print(f"\n{name}: {wrong:,} requests failed while it warmed up", flush=True)
         after()
     measured: dict[str, list[Figures]] = {name: [] for name in contenders}
     for number in range(rounds):
@@ -97,6 +100,10 @@ def table(title: str, measured: Mapping[str, list[Figures]], peer: str = PEER) -
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     wrong = {name: sum(one.failed + one.lost for one in rounds) for name, rounds in measured.items()}
+    shares = [one.others for rounds in measured.values() for one in rounds if one.server]
+    lines.append(f"\nOthers used {median(shares):.0%} of the machine's processors, at most {max(shares):.0%}.")
+    if median(shares) > BUSY:
+        lines.append("The machine is too busy: these figures and ratios say little.")
     lines += [f"\n{name}: {count:,} requests failed" for name, count in wrong.items() if count]
     return "\n".join(lines)
 

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from urllib.parse import quote
 
-import psycopg
-
 from benchmarks import load
 from benchmarks.bodies import ask
 from benchmarks.compare import Measure, Results, measure, nothing, over_http, table, write
 from benchmarks.load import Load
 from benchmarks.many import MORE
 from benchmarks.peers import COMMANDS, serving
+from benchmarks.people import settled
 from benchmarks.servers import Server, started
 from benchmarks.stage import MEMORY, Stage, tokens
 from benchmarks.tenants import FIRST_ORGANIZATION, Tenants, clear_created, fill, token_file
@@ -36,7 +35,7 @@ EACH = 100
 """Contacts of an organization when the number of organizations grows."""
 LAST = "cursor at the far end"
 PAGE = "/contacts?organization_id={organization}&%24limit=25&%24sort%5Bcreated_at%5D=-1"
-BUILD = "SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2; SET synchronous_commit = off"
+BUILD = "SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2"
 
 
 def main(*given: str) -> None:
@@ -165,7 +164,7 @@ def _multiply(url: str, base: int, count: int) -> None:
     """Copies of the first contacts, later ones being younger, without triggers, checks of references, and all indexes
     but those of keys: these are built anew when the rows are there.
     """
-    with psycopg.connect(url, autocommit=True) as connection:
+    with settled(url) as connection:
         connection.execute(BUILD)
         connection.execute("SET session_replication_role = replica")
         indexes = connection.execute(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.servers import Server, database_processor
+from benchmarks.servers import Server, database_processor, machine_processor
 from benchmarks.tenants import FIRST_ORGANIZATION, Tenants, TokenFile
 from tests import databases
 
@@ -35,7 +37,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one round: requests a second, milliseconds, processor seconds, MiB, answers that were errors."""
+    """Of one round: requests a second, milliseconds, processor seconds, MiB, answers that were errors, and which share
+    of the machine's processors others used meanwhile.
+    """
 
     rate: float
     p50: float
@@ -46,27 +50,36 @@ class Figures:
     requests: int
     failed: int
     lost: int
+    others: float = 0.0
 
 
 def run(load: Load, server: Server, database: databases.Server | None, seed: int = 1) -> Figures:
     """One round. Raises SystemExit when wrk does not end well."""
-    before, before_database = server.processor, _database(database)
+    before = _used(server, database)
     told = _wrk(load, server.port, seed)
+    all_, of_server, of_database, of_wrk = (
+        after - one for one, after in zip(before, _used(server, database), strict=True)
+    )
+    others = all_ - of_server - of_database - of_wrk
     return Figures(
         told["requests"] / told["seconds"],
         told["p50"],
         told["p99"],
-        server.processor - before,
-        _database(database) - before_database,
+        of_server,
+        of_database,
         server.memory / 1024,
         int(told["requests"]),
         int(told["failed"]),
         int(told["lost"]),
+        max(others, 0.0) / told["seconds"] / (os.cpu_count() or 1),
     )
 
 
-def _database(database: databases.Server | None) -> float:
-    return 0.0 if database is None else database_processor(database.directory)
+def _used(server: Server, database: databases.Server | None) -> tuple[float, float, float, float]:
+    """Processor seconds of the machine, the server, the database and of wrk when it ran before."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    of_database = 0.0 if database is None else database_processor(database.directory)
+    return machine_processor(), server.processor, of_database, children.ru_utime + children.ru_stime
 
 
 def _wrk(load: Load, port: int, seed: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -69,6 +70,13 @@ def _always(number: int) -> Owner:
     return ORGANIZATION, USER
 
 
+def settled(url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection whose commits are in the log at once: only then VACUUM takes their rows for visible to all, and a
+    count finds them in the index alone.
+    """
+    return psycopg.connect(url, autocommit=True, options="-c synchronous_commit=on")
+
+
 def load(
     url: str,
     count: int,
@@ -78,7 +86,7 @@ def load(
     """Copies people into contacts, by default into one organization on top of the demo data; ``values`` gives the
     custom fields of the n-th as JSON, ``owner`` whose it is.
     """
-    with psycopg.connect(url, autocommit=True) as connection:
+    with settled(url) as connection:
         with connection.cursor().copy(f"COPY contacts ({', '.join(COLUMNS)}) FROM STDIN") as copy:
             for number, person in enumerate(people(count)):
                 copy.write_row(row(number, person, values(number), owner(number)))

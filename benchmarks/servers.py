@@ -40,6 +40,12 @@ def database_processor(directory: Path) -> float:
     return _seconds(parent, OWN) + _seconds(parent, CHILDREN) + sum(_seconds(int(child), OWN) for child in children)
 
 
+def machine_processor() -> float:
+    """Seconds of processor time that anybody on this machine has used."""
+    user, nice, system, _, _, interrupts, soft, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + interrupts + soft) / TICK
+
+
 def _seconds(id: int, fields: slice) -> float:
     try:
         return sum(map(int, _stat(id)[fields])) / TICK

@@ -111,7 +111,7 @@ def _plain(value: object) -> object:
 
 def clear_created(url: str, tenants: Tenants) -> None:
     """The table as it was before contacts were created, so that each server creates into the same one."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    with people.settled(url) as connection:
         connection.execute("DELETE FROM contacts WHERE id > %s", (tenants.contacts,))
         connection.execute("TRUNCATE audit")
         connection.execute("VACUUM contacts")
