@@ -40,6 +40,8 @@ things = Table(
     Column("exactly", DateTime(timezone=True)),
     Column("day", Date),
     Column("key", Uuid),
+    # Without it SQLite gives the id of a row that is gone to another one.
+    sqlite_autoincrement=True,
 )
 FIELDS = [column.name for column in things.columns]
 START = datetime(2024, 2, 29, tzinfo=UTC)
