@@ -4,7 +4,7 @@ proof          apex beside Feathers and FastAPI, what the database alone does, m
 compare        one of the parts of it: ``compare get --peers apex,feathers --seconds 3``
 growth         10,000 and 1,000,000 contacts; ``growth 10000 10000000``, ``growth services``, ``growth organizations``
 soak           whether memory stays flat under load: ``soak 600``
-start          how long it takes until the first answer
+start          how long it takes until the first answer, and the memory then
 plot           pictures of what proof and growth have measured last
 micro          what is remembered or taken the short way, without a server
 hold, load     for profilers: servers that stay, and load on one of them

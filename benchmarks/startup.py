@@ -1,4 +1,4 @@
-"""How long it takes until apex is imported, and until a new process has given its first answer, on SQLite."""
+"""How long it takes until apex is imported, and a new process has given its first answer on SQLite; its memory then."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def main() -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="apex-sqlite-") as folder:
         url = f"sqlite:///{Path(folder) / 'apex.db'}"
         fill(url, SMALL)
+        memory: list[float] = []
         found = {
             "import apex": _median(lambda: _run("import apex")),
             "import services.app": _median(lambda: _run("import services.app")),
-            FIRST: _median(lambda: _first_answer(url)),
+            FIRST: _median(lambda: _first_answer(url, memory)),
         }
     print("\n| start | seconds |\n|---|---:|")
     for name, (middle, least, most) in found.items():
         print(f"| {name} | {middle:.2f} ({least:.2f} to {most:.2f}) |", flush=True)
+    print(f"\nMemory after the first answer: {median(memory):.1f} MiB", flush=True)
     return {name: middle for name, (middle, _, _) in found.items()}
 
 
@@ -47,13 +49,14 @@ def _run(code: str) -> float:
     return time.perf_counter() - begin
 
 
-def _first_answer(url: str) -> float:
+def _first_answer(url: str, memory: list[float]) -> float:
     mine = sample(SMALL)
     environ = {"DATABASE_URL": url, "APEX_ENV": "development"}
     begin = time.perf_counter()
     with started(COMMANDS["apex"], environ) as server:
         status, body = ask(server.port, "GET", f"/contacts/{mine['id']}", mine["token"])
         taken = time.perf_counter() - begin
+        memory.append(server.memory / 1024)
     if status != 200:
         raise SystemExit(f"the first answer is {status}: {body}")
     return taken
