@@ -41,6 +41,11 @@ SLOW_RUNS, APART_SECONDS = 4, 10
 INSTRUCTIONS = 200
 """Of SQLite's machine, between two looks at the clock: 10 to 50 microseconds."""
 
+WRITES = 64
+"""Of so many writes the first two go to the writer, whatever they take: what comes after a long log waits for the disk.
+One moves the log into the file, and the other begins it anew.
+"""
+
 STATEMENTS = 512
 """Those that a connection keeps prepared, and whose pace is remembered."""
 
@@ -89,13 +94,14 @@ class _Pace:
             self.slow, self.apart_until = SLOW_RUNS - 1, now + APART_SECONDS
 
 
-class _Inline:
+class Inline:
     """The connection on which the loop itself runs what is quick."""
 
     def __init__(self, path: str) -> None:
         self.clock = time.monotonic
         self.connection = _connect(path)
-        self.connection.execute("PRAGMA busy_timeout=0")
+        for pragma in ("busy_timeout=0", "wal_autocheckpoint=0"):
+            self.connection.execute(f"PRAGMA {pragma}")
         self.connection.set_progress_handler(self._is_late, INSTRUCTIONS)
         self._late = 0.0
         self._paces: Bounded[str, _Pace] = Bounded(STATEMENTS)
@@ -136,7 +142,8 @@ class SQLiteExecutor:
         self.path = path
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._inline: _Inline | None = None
+        self._inline: Inline | None = None
+        self._written = 0
         self._turn = asyncio.Lock()
         self._unit: ContextVar[_Unit | None] = ContextVar("unit", default=None)
         self._start()
@@ -146,7 +153,7 @@ class SQLiteExecutor:
         self._start()
         try:
             await self._in(self._writer, self._connection)
-            self._inline = await self._in(self._readers, partial(_Inline, self.path))
+            self._inline = await self._in(self._readers, partial(Inline, self.path))
         except (sqlite3.Error, OSError) as error:
             log.debug("opening %s failed", self.path, exc_info=error)
             raise Unavailable(f"The database file {self.path} cannot be opened") from None
@@ -171,11 +178,20 @@ class SQLiteExecutor:
         unit = self._unit.get()
         if unit is not None and unit.open:
             return await self._in(self._writer, partial(unit.run, run))
+        rows = None if writes and not self._may_write() else self._at_once(text, values)
+        if rows is not None:
+            return rows
         if not writes:
-            rows = self._at_once(text, values)
-            return await self._in(self._readers, run) if rows is None else rows
+            return await self._in(self._readers, run)
         async with self._writing():
             return await self._in(self._writer, run)
+
+    def _may_write(self) -> bool:
+        """Whether the loop may do the next write, as nobody has the turn."""
+        if self._turn.locked():
+            return False
+        self._written += 1
+        return self._written % WRITES > 1
 
     def _at_once(self, text: str, values: Values) -> list[Any] | None:
         """On the loop; None where that cannot be."""
