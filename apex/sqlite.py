@@ -1,4 +1,8 @@
-"""SQLite through the standard library: WAL, a few reader threads, one writer."""
+"""SQLite through the standard library: WAL, a few reader threads, one writer, and a connection of the loop's own.
+
+A thread costs more than a point read. What is quick therefore runs on the loop, and is told apart by what it has taken
+(``_Pace``); there nothing waits for a lock, and nothing runs for long.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import logging
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,6 +23,7 @@ from typing import Any, TypeVar
 from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
+from apex.fresh import Bounded
 
 T = TypeVar("T")
 
@@ -25,6 +31,23 @@ log = logging.getLogger("apex")
 
 READERS = 4
 BUSY_SECONDS = 5
+
+QUICK_SECONDS = 0.0002
+"""A statement may hold the loop for so long. With a thread and its hand-over it would take about as much."""
+
+SLOW_RUNS, APART_SECONDS = 4, 10
+"""So many slow runs more than quick ones send a statement to the threads, until it is tried again."""
+
+INSTRUCTIONS = 200
+"""Of SQLite's machine, between two looks at the clock: 10 to 50 microseconds."""
+
+WRITES = 64
+"""Of so many writes the first two go to the writer, whatever they take: what comes after a long log waits for the disk.
+One moves the log into the file, and the other begins it anew.
+"""
+
+STATEMENTS = 512
+"""Those that a connection keeps prepared, and whose pace is remembered."""
 
 _KINDS: dict[str, Kind] = {
     "SQLITE_CONSTRAINT_UNIQUE": "unique",
@@ -54,8 +77,64 @@ class _Unit:
             raise
 
 
+class _Pace:
+    """Of one statement: ``slow`` is by how many its slow runs outnumber the quick ones."""
+
+    __slots__ = ("apart_until", "slow")
+
+    def __init__(self) -> None:
+        self.slow, self.apart_until = 0, 0.0
+
+    def took(self, seconds: float, now: float) -> None:
+        if seconds < QUICK_SECONDS:
+            self.slow = max(0, self.slow - 1)
+            return
+        self.slow += 1
+        if self.slow >= SLOW_RUNS:
+            self.slow, self.apart_until = SLOW_RUNS - 1, now + APART_SECONDS
+
+
+class Inline:
+    """The connection on which the loop itself runs what is quick."""
+
+    def __init__(self, path: str) -> None:
+        self.clock = time.monotonic
+        self.connection = _connect(path)
+        for pragma in ("busy_timeout=0", "wal_autocheckpoint=0"):
+            self.connection.execute(f"PRAGMA {pragma}")
+        self.connection.set_progress_handler(self._is_late, INSTRUCTIONS)
+        self._late = 0.0
+        self._paces: Bounded[str, _Pace] = Bounded(STATEMENTS)
+
+    def run(self, text: str, values: Values) -> list[Any] | None:
+        """None where it is a matter for the threads, and nothing was done: the statement is slow, or something is in
+        its way. Raises sqlite3.Error.
+        """
+        began = self.clock()
+        pace = self._paces.get(text)
+        if pace is None:
+            pace = self._paces[text] = _Pace()
+        if began < pace.apart_until:
+            return None
+        self._late = began + QUICK_SECONDS
+        try:
+            rows: list[Any] | None = self.connection.execute(text, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY")):
+                raise
+            rows = None
+        now = self.clock()
+        pace.took(now - began, now)
+        return rows
+
+    def _is_late(self) -> bool:
+        return self.clock() > self._late
+
+
 class SQLiteExecutor:
-    """Runs statements on a database file; see ``apex.executor.Executor``. The loop never waits for the disk."""
+    """Runs statements on a database file; see ``apex.executor.Executor``. The loop waits for no lock, and not for long
+    for the disk.
+    """
 
     dialect = "sqlite"
 
@@ -63,6 +142,8 @@ class SQLiteExecutor:
         self.path = path
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._inline: Inline | None = None
+        self._written = 0
         self._turn = asyncio.Lock()
         self._unit: ContextVar[_Unit | None] = ContextVar("unit", default=None)
         self._start()
@@ -72,6 +153,7 @@ class SQLiteExecutor:
         self._start()
         try:
             await self._in(self._writer, self._connection)
+            self._inline = await self._in(self._readers, partial(Inline, self.path))
         except (sqlite3.Error, OSError) as error:
             log.debug("opening %s failed", self.path, exc_info=error)
             raise Unavailable(f"The database file {self.path} cannot be opened") from None
@@ -87,16 +169,36 @@ class SQLiteExecutor:
         for connection in self._connections:
             connection.close()
         self._connections.clear()
+        if self._inline is not None:
+            self._inline.connection.close()
+            self._inline = None
 
     async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples:
         run = partial(self._run, text, values)
         unit = self._unit.get()
         if unit is not None and unit.open:
             return await self._in(self._writer, partial(unit.run, run))
+        rows = None if writes and not self._may_write() else self._at_once(text, values)
+        if rows is not None:
+            return rows
         if not writes:
             return await self._in(self._readers, run)
         async with self._writing():
             return await self._in(self._writer, run)
+
+    def _may_write(self) -> bool:
+        """Whether the loop may do the next write, as nobody has the turn."""
+        if self._turn.locked():
+            return False
+        self._written += 1
+        return self._written % WRITES > 1
+
+    def _at_once(self, text: str, values: Values) -> list[Any] | None:
+        """On the loop; None where that cannot be."""
+        try:
+            return None if self._inline is None else self._inline.run(text, values)
+        except sqlite3.Error as error:
+            raise _translated(error) from None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -163,7 +265,9 @@ class SQLiteExecutor:
 
 def _connect(path: str) -> sqlite3.Connection:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+    )
     connection.create_function("lower", 1, _lower, deterministic=True)
     connection.create_function("json_merge", 2, _json_merge, deterministic=True)
     connection.create_function("json_number", 1, _json_number, deterministic=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from contextvars import Context
@@ -13,7 +15,7 @@ import pytest
 
 from apex.errors import GeneralError, Unavailable
 from apex.executor import Violation
-from apex.sqlite import SQLiteExecutor
+from apex.sqlite import APART_SECONDS, SLOW_RUNS, WRITES, Inline, SQLiteExecutor
 
 TABLES = """
 CREATE TABLE teams (id INTEGER PRIMARY KEY);
@@ -23,6 +25,9 @@ CREATE TABLE people (
 );
 """
 ADD = "INSERT INTO people (name) VALUES (:name)"
+NUMBERS = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < :most)"
+COUNT = f"{NUMBERS} SELECT count(*) FROM n"
+LONG = {"most": 2_000_000}
 
 
 @pytest.fixture
@@ -143,6 +148,7 @@ async def test_a_commit_that_fails_rolls_back(path: str) -> None:
         ("INSERT INTO people (name, age) VALUES ('Ann', 1), ('Ann', 1)", "unique", ("name", "age")),
         ("INSERT INTO people (id, name) VALUES (1, 'a'), (1, 'b')", "unique", ("id",)),
         ("INSERT INTO people (name, team) VALUES ('Ann', 9)", "foreign key", ()),
+        ("INSERT INTO people (name, boss) VALUES ('Ann', 9) RETURNING id", "foreign key", ()),
         ("INSERT INTO people (name) VALUES (NULL)", "not null", ("name",)),
         ("INSERT INTO people (name, age) VALUES ('Ann', -1)", "check", ()),
         ("INSERT INTO people (id, name) VALUES ('x', 'Ann')", "data", ()),
@@ -150,10 +156,13 @@ async def test_a_commit_that_fails_rolls_back(path: str) -> None:
 )
 async def test_a_broken_rule_has_its_kind(path: str, text: str, kind: str, columns: tuple[str, ...]) -> None:
     async with opened(path) as executor:
-        with pytest.raises(Violation) as raised:
-            await executor.fetch(text, {}, writes=True)
-        assert (raised.value.kind, raised.value.columns) == (kind, columns)
-        assert await people(executor) == []
+        for _ in range(4):  # On the loop and on the writer.
+            with pytest.raises(Violation) as raised:
+                await executor.fetch(text, {}, writes=True)
+            assert (raised.value.kind, raised.value.columns) == (kind, columns)
+            assert await people(executor) == []
+        await add(executor, "Ann")
+        assert await people(executor) == ["Ann"]
 
 
 async def test_the_drivers_words_stay_in_the_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -308,3 +317,107 @@ async def test_who_waits_behind_a_writer_does_not_wait_for_ever(path: str, monke
         waiting = asyncio.get_running_loop().create_task(add(executor, "Ann"), context=Context())
         with pytest.raises(Unavailable):
             await waiting
+
+
+async def test_a_long_read_does_not_hold_the_loop(path: str) -> None:
+    async with opened(path) as executor:
+        long = asyncio.create_task(executor.fetch(COUNT, LONG))
+        await asyncio.sleep(0)
+        assert await executor.fetch("SELECT 1", {}) == [(1,)]
+        assert not long.done()
+        assert await long == [(LONG["most"],)]
+
+
+async def test_a_long_write_is_done_once_and_does_not_hold_the_loop(path: str) -> None:
+    async with opened(path) as executor:
+        await add_some(executor)
+        text = f"INSERT INTO teams {NUMBERS} SELECT i FROM n"
+        long = asyncio.create_task(executor.fetch(text, {"most": 200_000}, writes=True))
+        await asyncio.sleep(0)
+        assert await executor.fetch("SELECT count(*) FROM teams", {}) == [(0,)]
+        assert not long.done()
+        await long
+        assert await executor.fetch("SELECT count(*) FROM teams", {}) == [(200_000,)]
+
+
+async def add_some(executor: SQLiteExecutor) -> list[str]:
+    """So many that the next write is one for the loop."""
+    for number in range(4):
+        await add(executor, str(number))
+    return ["0", "1", "2", "3"]
+
+
+async def test_reads_do_not_wait_for_another_process_that_writes(path: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with opened(path) as executor:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("INSERT INTO people (name) VALUES ('Ann')")
+            began = time.monotonic()
+            assert await people(executor) == []
+            assert time.monotonic() - began < 1
+            other.execute("COMMIT")
+            assert await people(executor) == ["Ann"]
+
+
+async def test_a_write_waits_for_another_process_while_reads_go_on(path: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with opened(path) as executor:
+            before = await add_some(executor)
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            writing = asyncio.create_task(add(executor, "Ann"))
+            await asyncio.sleep(0)
+            assert await people(executor) == before
+            assert not writing.done()
+            assert time.monotonic() - began < 1
+            other.execute("COMMIT")
+            await writing
+            assert await people(executor) == [*before, "Ann"]
+
+
+async def test_a_write_that_waits_too_long_is_unavailable_while_reads_go_on(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apex.sqlite.BUSY_SECONDS", 0.2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with opened(path) as executor:
+            before = await add_some(executor)
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(add(executor, "Ann"))
+            reads = 0
+            while not writing.done():
+                await asyncio.sleep(0)
+                assert await people(executor) == before
+                reads += 1
+            assert reads > 10
+            with pytest.raises(Unavailable, match="try again"):
+                await writing
+            other.execute("ROLLBACK")
+            await add(executor, "Bob")
+            assert await people(executor) == [*before, "Bob"]
+
+
+def test_a_slow_statement_stays_away_from_the_loop_for_a_while(path: str) -> None:
+    inline, ahead = Inline(path), 0
+    with closing(inline.connection):
+        inline.clock = lambda: time.monotonic() + ahead
+        assert [inline.run(COUNT, LONG) for _ in range(SLOW_RUNS)] == [None] * SLOW_RUNS
+        assert inline.run(COUNT, {"most": 1}) is None
+        ahead = APART_SECONDS
+        assert inline.run(COUNT, {"most": 1}) == [(1,)]
+
+
+async def test_the_log_of_many_small_writes_stays_short(path: str) -> None:
+    async with opened(path) as executor:
+        text, values = "INSERT INTO people (name) VALUES (:name)", {"name": "a" * 8_000}
+        for _ in range(20 * WRITES):
+            await executor.fetch(text, values, writes=True)
+        assert os.stat(f"{path}-wal").st_size < 8_000_000
+
+
+async def test_closed_it_leaves_the_file_to_others(path: str) -> None:
+    async with opened(path) as executor:
+        await add_some(executor)
+        await people(executor)
+    with closing(sqlite3.connect(path, timeout=0)) as other:
+        assert other.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
