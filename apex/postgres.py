@@ -300,6 +300,8 @@ async def _pid(connection: Connection) -> int:
 async def _are_sessions(one: Connection, other: Connection) -> bool:
     """Whether each connection has a process of its own, also when the other one has just used the proxy's."""
     before = await _pid(one)
+    if before == await _pid(other):
+        return False
     async with other.transaction():
         return before != await _pid(other) and before == await _pid(one)
 
