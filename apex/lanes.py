@@ -14,7 +14,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
@@ -48,6 +48,9 @@ COMMANDS = 4_096
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between two attempts to connect again."""
+
+STALE = {"0A000", "26000"}
+"""SQL states that say: the tables, or the server, are not those that a statement was prepared for."""
 
 _PLACEHOLDER = re.compile(r"%(?:%|\((\w+)\)s)")
 
@@ -90,24 +93,39 @@ class Command:
         return now < self.slow_until
 
 
+Steps = Sequence[tuple[Command, Values]]
+
+
 @dataclass(slots=True, eq=False)
 class _Group:
-    """What goes out together: its last command's result is the answer."""
+    """What goes out together: its last command's result is the answer. ``new`` if it prepares a command."""
 
-    command: Command
+    steps: Steps
     answer: asyncio.Future[pq.abc.PGresult]
     sent: float
-    prepared: tuple[bytes, ...]
+    new: bool
     result: pq.abc.PGresult | None = None
     failed: pq.abc.PGresult | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened on lanes: groups answered, how many of them with an error, lanes connected again, and how often
+    a statement was set apart.
+    """
+
+    groups: int = 0
+    errors: int = 0
+    reconnects: int = 0
+    set_apart: int = 0
 
 
 class Lane:
     """One connection in pipeline mode. ``lost`` is called once, when it breaks."""
 
-    def __init__(self, connection: Connection, lost: Callable[[Lane], None]) -> None:
+    def __init__(self, connection: Connection, lost: Callable[[Lane], None], counts: Counts) -> None:
         self.loop = asyncio.get_running_loop()
-        self.connection, self.lost = connection, lost
+        self.connection, self.lost, self.counts = connection, lost, counts
         self.pg: Any = connection.pgconn
         self.waiting: deque[_Group] = deque()
         self.heard = 0.0
@@ -117,9 +135,9 @@ class Lane:
         self.pg.nonblocking = 1
         self.pg.enter_pipeline_mode()
         self.socket: int = self.pg.socket
-        self.loop.add_reader(self.socket, self._read)
+        self.loop.add_reader(self.socket, self.read)
 
-    def send(self, steps: Sequence[tuple[Command, Values]]) -> asyncio.Future[pq.abc.PGresult]:
+    def send(self, steps: Steps) -> asyncio.Future[pq.abc.PGresult]:
         """Sends commands as one group. The answer is the result of the last one, or of the first that fails.
 
         Awaiting it raises LaneLost when the connection breaks.
@@ -134,17 +152,12 @@ class Lane:
             self.end(error)
             answer.set_exception(LaneLost())
             return answer
-        new = () if self._made == known else tuple(command.text for command, _ in steps)
-        self.waiting.append(_Group(steps[-1][0], answer, self.loop.time(), new))
+        self.waiting.append(_Group(steps, answer, self.loop.time(), self._made != known))
         if not self._flushing:
             # Once for all that calls have sent in this turn of the loop.
             self._flushing = True
             self.loop.call_soon(self._flush)
         return answer
-
-    def forget(self, command: Command) -> None:
-        """The command is prepared anew when it is sent again: tables are no longer what they were."""
-        self._close(command.text)
 
     def end(self, error: Exception | None = None) -> None:
         """Breaks the connection; the groups under way are lost."""
@@ -197,7 +210,8 @@ class Lane:
             self.loop.remove_writer(self.socket)
         self._writing = bool(unsent)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Takes what the server has sent."""
         try:
             self.pg.consume_input()
             while self.waiting and not self.pg.is_busy():
@@ -212,6 +226,8 @@ class Lane:
 
     def _take(self, result: pq.abc.PGresult | None) -> None:
         if result is None:
+            if self.pg.status == pq.ConnStatus.BAD:
+                raise psycopg.OperationalError("the server's words make no sense")
             return
         status, group = result.status, self.waiting[0]
         if status == pq.ExecStatus.PIPELINE_SYNC:
@@ -223,11 +239,14 @@ class Lane:
 
     def _finish(self, group: _Group) -> None:
         now = self.loop.time()
-        group.command.took(now - max(self.heard, group.sent), now)
+        group.steps[-1][0].took(now - max(self.heard, group.sent), now)
         self.heard = now
+        self.counts.groups += 1
         if group.failed is not None:
-            for text in group.prepared:  # It may not have come to that.
-                self._close(text)
+            self.counts.errors += 1
+            if group.new or state_of(group.failed) in STALE:
+                for command, _ in group.steps:  # Prepared anew when it is sent again: it may not have come to that.
+                    self._close(command.text)
         if not group.answer.done():
             group.answer.set_result(group.failed or group.result)  # type: ignore[arg-type]
 
@@ -239,28 +258,37 @@ class Lanes:
         self.connect, self.size = connect, size
         self.lanes: list[Lane] = []
         self.commands: dict[str, Command] = {}
+        self.counts = Counts()
         self._connecting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None
         self._open = False
 
     async def open(self) -> None:
-        """Raises psycopg's error when the server cannot be reached."""
+        """Connects them; a lane that cannot be connected now is tried again."""
         self._open = True
-        for connection in await asyncio.gather(*(self.connect() for _ in range(self.size))):
-            self.lanes.append(Lane(connection, self._lost))
+        connections = (self.connect() for _ in range(self.size))
+        for connected in await asyncio.gather(*connections, return_exceptions=True):
+            if isinstance(connected, psycopg.AsyncConnection):
+                self._add(connected)
+            elif isinstance(connected, (psycopg.Error, TimeoutError)):
+                self._connect_again()
+            else:
+                raise connected
         self._watch()
 
     async def close(self) -> None:
-        """Waits for what is under way."""
+        """Waits for what is under way, and takes no more."""
         self._open = False
         if self._watching is not None:
             self._watching.cancel()
         for task in self._connecting:
             task.cancel()
-        waiting = [group.answer for lane in self.lanes for group in lane.waiting if not group.answer.done()]
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        lanes, self.lanes = self.lanes, []
+        waiting = [group.answer for lane in lanes for group in lane.waiting if not group.answer.done()]
         if waiting:
             await asyncio.wait(waiting, timeout=SILENT_SECONDS)
-        for lane in tuple(self.lanes):
+        for lane in lanes:
             lane.end()
 
     def command(self, text: str) -> Command:
@@ -285,23 +313,31 @@ class Lanes:
         return best
 
     def metrics(self) -> Mapping[str, int]:
-        """How many lanes there are, and how many groups are under way."""
-        return {"lanes": len(self.lanes), "in_flight": sum(map(_load, self.lanes)), "size": self.size}
+        """How many lanes there are (of ``size``), how many groups are under way, and the counts since the start."""
+        now = {"size": self.size, "lanes": len(self.lanes), "in_flight": sum(map(_load, self.lanes))}
+        return now | asdict(self.counts)
+
+    def _add(self, connection: Connection) -> None:
+        self.lanes.append(Lane(connection, self._lost, self.counts))
 
     def _lost(self, lane: Lane) -> None:
-        self.lanes.remove(lane)
         if self._open:
-            task = lane.loop.create_task(self._reconnect())
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            self.lanes.remove(lane)
+            self._connect_again()
+
+    def _connect_again(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reconnect())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     async def _reconnect(self) -> None:
         pause = FIRST_PAUSE
         while True:
             try:
-                self.lanes.append(Lane(await self.connect(), self._lost))
+                self._add(await self.connect())
+                self.counts.reconnects += 1
                 return
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 log.debug("connecting a lane failed", exc_info=error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -309,6 +345,8 @@ class Lanes:
     def _watch(self) -> None:
         self._set_apart(asyncio.get_running_loop().time())
         for lane in tuple(self.lanes):
+            if lane.silence > SILENT_SECONDS:
+                lane.read()  # Where this process stood still, the answer may be here.
             if lane.silence > SILENT_SECONDS:
                 lane.end(TimeoutError("it does not answer"))
         self._watching = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
@@ -321,10 +359,16 @@ class Lanes:
             if command.seconds > limit:
                 log.info("a statement is slow, and runs apart for a while: %s", command.text[:200])
                 command.seconds, command.slow_until = 0.0, now + APART_SECONDS
+                self.counts.set_apart += 1
 
 
 def _load(lane: Lane) -> int:
     return len(lane.waiting)
+
+
+def state_of(result: pq.abc.PGresult) -> str:
+    """The SQL state of an error."""
+    return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
 
 
 def error_of(result: pq.abc.PGresult) -> psycopg.Error | None:

@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
-from apex.lanes import LANES, Command, Lane, LaneLost, Lanes, LanesFull, error_of
+from apex.lanes import LANES, STALE, Command, Lane, LaneLost, Lanes, LanesFull, error_of
 from apex.tenant import SETTING, reach
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -30,14 +30,16 @@ log = logging.getLogger("apex")
 
 POOL_SIZE = 10
 POOL_SECONDS = 5
+CONNECT_SECONDS = 5
 QUEUE = 1_000
 STATEMENT_SECONDS = 30
-LANE_SECONDS = 3
-"""What takes longer on a lane is ended there, and done again on a connection of its own."""
+LANE_SECONDS, LANE_LOCK_SECONDS = 3, 0.1
+"""What takes longer on a lane, or waits longer for a lock, is ended there, and done again on another connection."""
 ANSWER_SECONDS = STATEMENT_SECONDS + 5
 ATTEMPTS = 3
 
 REACH = f"SELECT set_config('{SETTING}', %(reach)s, true)"
+NO_SESSIONS = "The proxy in front of the database must pool sessions: set pool_mode = session in PgBouncer"
 GRANT = "run 'apex migrate', and grant the role to the user"
 
 _KINDS: dict[type[psycopg.Error], Kind] = {
@@ -47,9 +49,7 @@ _KINDS: dict[type[psycopg.Error], Kind] = {
     errors.CheckViolation: "check",
 }
 _CROSSED = (errors.SerializationFailure, errors.DeadlockDetected)
-_CHANGED = (errors.FeatureNotSupported, errors.InvalidSqlStatementName)
-"""The tables, or the server, are not those that a statement was prepared for."""
-_APART = (errors.QueryCanceled, errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
+_APART = (errors.QueryCanceled, errors.LockNotAvailable)
 """Ended before it was done: nothing is stored, and a connection of its own may do better."""
 _POOL = (PoolTimeout, PoolClosed, TooManyRequests)
 
@@ -64,7 +64,6 @@ class _Adapters:
         set_json_dumps(encode, self)
 
 
-_REACH = Command(REACH)
 _transformer = Transformer(_Adapters())
 
 
@@ -90,26 +89,36 @@ class PostgresExecutor:
 
     def __init__(self, url: str, size: int = POOL_SIZE, role: str | None = None, lanes: int = LANES) -> None:
         self.url, self.size, self.role = url, size, role
-        self.pool = _pool(url, size, role)
+        self.pool = self._new_pool()
         self.lanes = Lanes(self._connect_lane, lanes)
-        self._run = _execute if role is None else _execute_within_reach
+        self._seal = None if role is None else REACH
         self._held: ContextVar[_Unit | None] = ContextVar("held", default=None)
 
     async def open(self) -> None:
-        """Raises Unavailable when the server does not answer, or does not let its user act as the role."""
+        """Raises Unavailable when the server does not answer, does not let its user act as the role, or is behind a
+        proxy that does not pool sessions.
+        """
         try:
-            probe = await psycopg.AsyncConnection.connect(self.url, connect_timeout=POOL_SECONDS)
-            async with probe:
-                if self.role is not None:
-                    await probe.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+            await self._probe()
         except (errors.InvalidParameterValue, errors.InsufficientPrivilege):
             raise Unavailable(f"The database does not let its user act as '{self.role}': {GRANT}") from None
-        except psycopg.Error as error:
+        except (psycopg.Error, TimeoutError) as error:
             log.debug("connecting failed", exc_info=error)
             raise Unavailable(f"The database {_address(self.url)} cannot be reached") from None
-        self.pool = _pool(self.url, self.size, self.role)
+        self.pool = self._new_pool()
         await self.pool.open()
         await self.lanes.open()
+
+    async def _probe(self) -> None:
+        async with asyncio.timeout(CONNECT_SECONDS), await self._connect() as one:
+            if await _pid(one) != one.info.backend_pid:
+                async with await self._connect() as other:
+                    if not await _are_sessions(one, other):
+                        raise Unavailable(NO_SESSIONS)
+                if self.role is not None:
+                    # Whatever becomes of the proxy, no statement runs as somebody else.
+                    self._seal = f"{REACH}, set_config('role', {sql.quote(self.role)}, true)"
+            await one.execute(_settings(self.role, STATEMENT_SECONDS))
 
     async def close(self) -> None:
         await self.lanes.close()
@@ -125,24 +134,35 @@ class PostgresExecutor:
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
                 try:
-                    return await self._run(connection, text, values, prepared)
+                    return await self._execute(connection, text, values, prepared)
                 except psycopg.Error as error:
-                    if not isinstance(error, _CROSSED) and (writes or not connection.closed):
+                    if error.sqlstate in STALE:
+                        # Its session would fail again, and so may others that have prepared it.
+                        await connection.close()
+                        prepared = False
+                    elif not isinstance(error, _CROSSED) and (writes or not connection.closed):
                         raise _translated(error) from None
         async with self._connection() as connection:
             with _translating():
-                return await self._run(connection, text, values, prepared)
+                return await self._execute(connection, text, values, prepared)
+
+    async def _execute(self, connection: Connection, text: str, values: Values, prepared: bool) -> Tuples:
+        if self._seal is None:
+            return await _execute(connection, text, values, prepared)
+        return await _execute_within_reach(connection, self._seal, text, values, prepared)
 
     async def _fetch_on_lane(self, text: str, values: Values, writes: bool) -> PGresult | None:
         """The result, or None where the pool has to do it: no lane is there, or the statement would hold it up."""
         command = self.lanes.command(text)
+        with _translating():
+            steps = self._steps(command, values)
         failure: psycopg.Error | None = None
         for _ in range(ATTEMPTS):
             lane = self._lane(command)
             if lane is None:
                 return None
             try:
-                result = await lane.send(self._steps(command, values))
+                result = await lane.send(steps)
             except LaneLost:
                 if writes:
                     raise Unavailable("The database cannot answer now: try again") from None
@@ -152,11 +172,11 @@ class PostgresExecutor:
                 return result
             if isinstance(failure, _APART):
                 return None
-            if isinstance(failure, _CHANGED):
-                lane.forget(command)
-            elif not isinstance(failure, _CROSSED):
+            if not isinstance(failure, _CROSSED) and failure.sqlstate not in STALE:
                 break
-        raise _translated(failure or psycopg.Error()) from None
+        if failure is None or failure.sqlstate in STALE:
+            return None
+        raise _translated(failure) from None
 
     def _lane(self, command: Command) -> Lane | None:
         try:
@@ -166,11 +186,39 @@ class PostgresExecutor:
 
     def _steps(self, command: Command, values: Values) -> list[tuple[Command, Any]]:
         step = (command, _dumped([values[name] for name in command.names]))
-        return [step] if self.role is None else [(_REACH, [reach().encode()]), step]
+        if self._seal is None:
+            return [step]
+        return [(self.lanes.command(self._seal), [reach().encode()]), step]
+
+    async def _connect(self) -> Connection:
+        return await psycopg.AsyncConnection.connect(self.url, autocommit=True, connect_timeout=CONNECT_SECONDS)
 
     async def _connect_lane(self) -> Connection:
-        options = _options(self.role, LANE_SECONDS)
-        return await psycopg.AsyncConnection.connect(self.url, options=options, connect_timeout=POOL_SECONDS)
+        connection = await self._connect()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.execute(_settings(self.role, LANE_SECONDS, LANE_LOCK_SECONDS))
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def _new_pool(self) -> AsyncConnectionPool[Connection]:
+        return AsyncConnectionPool(
+            self.url,
+            min_size=min(2, self.size),
+            max_size=self.size,
+            max_waiting=QUEUE,
+            timeout=POOL_SECONDS,
+            open=False,
+            configure=self._configure,
+            kwargs={"autocommit": True},
+        )
+
+    async def _configure(self, connection: Connection) -> None:
+        set_json_loads(decode, connection)
+        set_json_dumps(encode, connection)
+        await connection.execute(_settings(self.role, STATEMENT_SECONDS))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -180,7 +228,7 @@ class PostgresExecutor:
             yield
             return
         async with self._connection() as connection:
-            unit = _Unit(connection, self.role is not None)
+            unit = _Unit(connection, self._seal)
             token = self._held.set(unit)
             try:
                 with _translating():
@@ -211,16 +259,16 @@ class PostgresExecutor:
 class _Unit:
     """A unit of work on a connection. A task that was started inside and outlives it works for itself from then on."""
 
-    def __init__(self, connection: Connection, sealed: bool) -> None:
-        self.connection, self.sealed = connection, sealed
+    def __init__(self, connection: Connection, seal: str | None) -> None:
+        self.connection, self.seal = connection, seal
         self.open = True
         self._reach: str | None = None
         self._turn = asyncio.Lock()
 
     async def execute(self, text: str, values: Values, prepared: bool) -> Tuples:
         async with self._turn:
-            if self.sealed and self._reach != reach():
-                await _execute(self.connection, REACH, {"reach": reach()})
+            if self.seal is not None and self._reach != reach():
+                await _execute(self.connection, self.seal, {"reach": reach()})
                 self._reach = reach()
             return await _execute(self.connection, text, values, prepared)
 
@@ -229,29 +277,33 @@ def _busy() -> Unavailable:
     return Unavailable("The database is busy or cannot be reached: try again")
 
 
-def _pool(url: str, size: int, role: str | None) -> AsyncConnectionPool[Connection]:
-    return AsyncConnectionPool(
-        url,
-        min_size=min(2, size),
-        max_size=size,
-        max_waiting=QUEUE,
-        timeout=POOL_SECONDS,
-        open=False,
-        configure=_configure,
-        kwargs={"autocommit": True, "options": _options(role, STATEMENT_SECONDS)},
-    )
-
-
-def _options(role: str | None, seconds: int) -> str:
-    settings = {"timezone": "UTC", "jit": "off", "statement_timeout": f"{seconds}s"}
+def _settings(role: str | None, seconds: float, lock_seconds: float = 0) -> sql.Composed:
+    """Makes a session what statements expect. They are no options of the start, which PgBouncer refuses or drops."""
+    settings = {
+        "timezone": "UTC",
+        "jit": "off",
+        "statement_timeout": f"{int(seconds * 1000)}ms",
+        "lock_timeout": f"{int(lock_seconds * 1000)}ms",
+    }
     if role is not None:
         settings["role"] = role
-    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+    calls = (sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in settings.items())
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))
 
 
-async def _configure(connection: Connection) -> None:
-    set_json_loads(decode, connection)
-    set_json_dumps(encode, connection)
+async def _pid(connection: Connection) -> int:
+    """The process that serves the connection; a proxy does not tell its clients at the start."""
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    return int((await cursor.fetchall())[0][0])
+
+
+async def _are_sessions(one: Connection, other: Connection) -> bool:
+    """Whether each connection has a process of its own, also when the other one has just used the proxy's."""
+    before = await _pid(one)
+    if before == await _pid(other):
+        return False
+    async with other.transaction():
+        return before != await _pid(other) and before == await _pid(one)
 
 
 async def _execute(connection: Connection, text: str, values: Values, prepared: bool = True) -> Tuples:
@@ -259,11 +311,11 @@ async def _execute(connection: Connection, text: str, values: Values, prepared: 
         return await _rows(await connection.execute(text.encode(), values, prepare=prepared))
 
 
-async def _execute_within_reach(connection: Connection, text: str, values: Values, prepared: bool) -> Tuples:
+async def _execute_within_reach(connection: Connection, seal: str, text: str, values: Values, prepared: bool) -> Tuples:
     """The reach and the statement in one round trip, which is their transaction."""
     async with _answering(connection):
         async with connection.pipeline():
-            await connection.execute(REACH.encode(), {"reach": reach()}, prepare=True)
+            await connection.execute(seal.encode(), {"reach": reach()}, prepare=prepared)
             cursor = await connection.execute(text.encode(), values, prepare=prepared)
         return await _rows(cursor)
 
@@ -304,7 +356,7 @@ def _translated(error: psycopg.Error) -> Exception:
     if isinstance(error, _CROSSED):
         return Conflict("The record was changed by others at the same time: try again")
     log.error("PostgreSQL refused a statement: %s", error.sqlstate, exc_info=error)
-    if isinstance(error, psycopg.OperationalError):
+    if isinstance(error, psycopg.OperationalError) or error.sqlstate in STALE:
         return Unavailable("The database cannot answer now: try again")
     return GeneralError("The database refused the request")
 

@@ -9,10 +9,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import click
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from apex.app import Apex
 from apex.config import ConfigError
@@ -22,6 +24,29 @@ from apex.frames import FrameProtocol
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
 TICK_SECONDS = 0.05
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """A read whose client has gone ends, and so does its statement. What writes goes on: it may be half done."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.served, self.app = self.app, self._serve
+        self.reading: asyncio.Task[Any] | None = None
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        self.reading = asyncio.current_task() if scope["method"] in ("GET", "HEAD") else None
+        try:
+            await self.served(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.transport.is_closing():
+                raise
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.app = self.served
+        if self.reading is not None and not self.cycle.response_complete:
+            self.reading.cancel()
 
 
 class Server(uvicorn.Server):
@@ -107,7 +132,7 @@ def configured(app: Apex) -> uvicorn.Config:
         app,
         lifespan="off",
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -398,7 +398,7 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(url: str) -
 
 
 async def test_a_statement_that_takes_too_long_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apex.postgres.STATEMENT_SECONDS", "0.05")
+    monkeypatch.setattr("apex.postgres.STATEMENT_SECONDS", 0.05)
     async with opened(url) as executor:
         with pytest.raises(Unavailable, match="cannot answer now"):
             await executor.fetch("SELECT pg_sleep(60)", {})

@@ -1,4 +1,4 @@
-"""The adapter contract on SQLite and PostgreSQL, and with an id of another name."""
+"""The adapter contract on SQLite, on PostgreSQL with lanes and without, and with an id of another name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text
 from sqlalchemy.schema import DropTable
 
 from apex.app import Apex
+from apex.lanes import LANES
+from apex.postgres import PostgresExecutor
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
 from apex.testing import AdapterContract
@@ -42,6 +44,7 @@ def shared_url(postgres_server: str) -> Iterator[str]:
 
 class TestSQL(AdapterContract):
     url: str
+    lanes = LANES
 
     @pytest.fixture(autouse=True, params=BACKENDS)
     def database(self, request: pytest.FixtureRequest) -> None:
@@ -51,6 +54,9 @@ class TestSQL(AdapterContract):
     async def make(self, **options: Any) -> AsyncIterator[BoundService]:
         table = people(self.key)
         app = Apex().configure(database(self.url)).use("people", SQLService(table, id=self.key, **options))
+        executor = app.get("database").executor
+        if isinstance(executor, PostgresExecutor):
+            executor.lanes.size = self.lanes
         await app.setup()
         try:
             await app.get("database").execute(DropTable(table, if_exists=True))
@@ -58,6 +64,16 @@ class TestSQL(AdapterContract):
             yield app.service("people")
         finally:
             await app.teardown()
+
+
+class TestSQLWithoutLanes(TestSQL):
+    """PostgreSQL on the pool alone, as it is while the lanes are lost."""
+
+    lanes = 0
+
+    @pytest.fixture(autouse=True)
+    def database(self, shared_url: str) -> None:
+        self.url = shared_url
 
 
 class TestSQLWithAnotherId(TestSQL):

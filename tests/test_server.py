@@ -1,0 +1,82 @@
+"""The server: what becomes of a call whose client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import psycopg
+
+from apex import Apex, Params, rest
+from apex.server import HttpProtocol
+from apex.sql import database
+from tests.serving import serving
+
+
+class Slow:
+    """Each call takes its time in the database."""
+
+    def __init__(self, app: Apex, seconds: int) -> None:
+        self.app, self.seconds = app, seconds
+        self.done = asyncio.Event()
+
+    async def sleep(self) -> None:
+        text = "SELECT pg_sleep(%(seconds)s)"
+        await self.app.get("database").executor.fetch(text, {"seconds": self.seconds}, prepared=False)
+
+    async def find(self, params: Params) -> list[Any]:
+        await self.sleep()
+        return []
+
+    async def create(self, data: Any, params: Params) -> Any:
+        await self.sleep()
+        self.done.set()
+        return data
+
+
+def slow(url: str, seconds: int) -> tuple[Apex, Slow]:
+    app = Apex().configure(rest).configure(database(url))
+    service = Slow(app, seconds)
+    app.use("slow", service)
+    return app, service
+
+
+async def at_work(url: str, statements: int) -> None:
+    """Waits until so many statements of the service run."""
+    text = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, asyncio.timeout(10):
+        while await (await connection.execute(text)).fetchall() != [(statements,)]:
+            await asyncio.sleep(0.02)
+
+
+async def leave(port: int, url: str, request: str) -> None:
+    """Makes a request, and goes once its statement runs."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode())
+    writer.write(b"Content-Length: 2\r\n\r\n{}" if request.startswith("POST") else b"\r\n")
+    await at_work(url, 1)
+    writer.close()
+
+
+async def test_a_read_ends_when_its_client_has_gone(postgres_url: str, caplog: Any) -> None:
+    app, _ = slow(postgres_url, 60)
+    async with serving(app, http=HttpProtocol) as client:
+        await leave(client.base_url.port or 0, postgres_url, "GET /slow")
+        await at_work(postgres_url, 0)
+        assert (await client.get("/nothing")).status_code == 404
+    assert not [record for record in caplog.records if record.name.startswith(("uvicorn", "apex"))]
+
+
+async def test_a_write_goes_on_when_its_client_has_gone(postgres_url: str) -> None:
+    app, service = slow(postgres_url, 1)
+    async with serving(app, http=HttpProtocol) as client:
+        await leave(client.base_url.port or 0, postgres_url, "POST /slow")
+        async with asyncio.timeout(10):
+            await service.done.wait()
+
+
+async def test_a_read_whose_client_waits_is_answered(postgres_url: str) -> None:
+    app, _ = slow(postgres_url, 0)
+    async with serving(app, http=HttpProtocol) as client:
+        for _ in range(3):
+            assert (await client.get("/slow")).json() == []
