@@ -52,6 +52,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 STALE = {"0A000", "26000"}
 """SQL states that say: the tables, or the server, are not those that a statement was prepared for."""
 
+SYNC, FATAL, ABORTED = pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED
+
 _PLACEHOLDER = re.compile(r"%(?:%|\((\w+)\)s)")
 
 Values = Sequence[bytes | bytearray | memoryview | None]
@@ -230,11 +232,11 @@ class Lane:
                 raise psycopg.OperationalError("the server's words make no sense")
             return
         status, group = result.status, self.waiting[0]
-        if status == pq.ExecStatus.PIPELINE_SYNC:
+        if status == SYNC:
             self._finish(self.waiting.popleft())
-        elif status == pq.ExecStatus.FATAL_ERROR:
+        elif status == FATAL:
             group.failed = group.failed or result
-        elif status != pq.ExecStatus.PIPELINE_ABORTED:
+        elif status != ABORTED:
             group.result = result
 
     def _finish(self, group: _Group) -> None:
@@ -373,4 +375,4 @@ def state_of(result: pq.abc.PGresult) -> str:
 
 def error_of(result: pq.abc.PGresult) -> psycopg.Error | None:
     """What a result says has gone wrong."""
-    return error_from_result(result) if result.status == pq.ExecStatus.FATAL_ERROR else None
+    return error_from_result(result) if result.status == FATAL else None
