@@ -7,7 +7,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from copy import copy
 from typing import Generic, TypeVar
+
+from apex.errors import FeathersError
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,7 +56,10 @@ class Fresh(Generic[K, V]):
         task = self._finding.get(key)
         if task is None:
             task = self._finding[key] = asyncio.create_task(self._find(key), context=Context())
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except FeathersError as error:
+            raise copy(error) from None  # Each caller's own: what is wrong with one call is written into its error.
 
     def forget(self, *keys: K) -> None:
         """Finds these anew, or without any all. What is being found at the moment is not remembered either."""

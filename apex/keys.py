@@ -55,7 +55,7 @@ class KeyStrategy:
 
     async def verify(self, authentication: Mapping[str, Any]) -> dict[str, Any]:
         """Raises NotAuthenticated for a key that nobody holds."""
-        return {"authentication": await self.holder(authentication.get("key"))}
+        return {"authentication": dict(await self.holder(authentication.get("key")))}
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> dict[str, Any]:
         result = await self.verify(authentication)

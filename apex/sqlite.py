@@ -120,7 +120,7 @@ class Inline:
         try:
             rows: list[Any] | None = self.connection.execute(text, values).fetchall()
         except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY")):
+            if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY")):
                 raise
             rows = None
         now = self.clock()

@@ -140,7 +140,7 @@ def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) 
         Column("created_by_user_id", Identifier, ForeignKey("users.id")),
         Column("owned_by_user_id", Identifier, ForeignKey("users.id")),
         UniqueConstraint("organization_id", "id"),
-        info={"tenant": "organization_id", **(info or {})},
+        info={"tenant": "organization_id", "live": "deleted_at", **(info or {})},
         sqlite_autoincrement=True,
     )
     partial_index(f"ix_{name}_list", table.c.organization_id, table.c.id)

@@ -183,10 +183,17 @@ class SQLService(Adapter):
         return count
 
     async def _estimate(self, where: Predicate) -> int | None:
-        """SQLite keeps no statistics to estimate from."""
-        if not self.clauses.postgresql:
+        """SQLite keeps no statistics to estimate from. Those of PostgreSQL are of all tenants: one is told what they say
+        of itself as a whole, and would learn about the others from what they say of a condition.
+        """
+        if not self.clauses.postgresql or not self._is_whole(where):
             return None
         return await estimate(self.database, str(self.table), where, self._expected)
+
+    def _is_whole(self, where: Predicate) -> bool:
+        """Whether a predicate holds for all rows of a tenant that are not gone."""
+        info = self.table.info
+        return "tenant" not in info or set(compared(where)) <= {info["tenant"], info.get("live")}
 
     async def _expected(self, where: Predicate) -> int:
         def build() -> Statement:
