@@ -183,8 +183,8 @@ class SQLService(Adapter):
         return count
 
     async def _estimate(self, where: Predicate) -> int | None:
-        """SQLite keeps no statistics to estimate from. Those of PostgreSQL are of all tenants: one is told what they say
-        of itself as a whole, and would learn about the others from what they say of a condition.
+        """SQLite keeps no statistics to estimate from. Those of PostgreSQL are of all tenants: one is told what they
+        say of itself as a whole, and would learn about the others from what they say of a condition.
         """
         if not self.clauses.postgresql or not self._is_whole(where):
             return None
