@@ -92,7 +92,7 @@ def _wrk(load: Load, port: int, seed: int) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
-        raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")
+        raise SystemExit(f"wrk ended with {done.returncode}: {done.stderr or done.stdout}")
     told: dict[str, float] = json.loads(line.removeprefix("RESULT "))
     return told
 

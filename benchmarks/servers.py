@@ -66,7 +66,7 @@ def started(command: list[str], more: Mapping[str, str] | None = None) -> Iterat
             assert process.stdout is not None
             line = next((line for line in process.stdout if line.startswith(LINE)), None)
             if line is None:
-                raise SystemExit(f"{' '.join(command)} does not start")
+                raise SystemExit(f"{' '.join(command)} does not start: it ended with {process.wait()}")
             yield Server(process.pid, int(line.rpartition(":")[2]))
         finally:
             process.terminate()
