@@ -77,7 +77,7 @@ class Inserts:
     async def _insert_one(self, row: Row, fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
         """One row travels as its values."""
         names = tuple(name for name in self.service.columns or () if name in row)
-        values = {f"new_{name}": row[name] for name in names}
+        values = {f"new_{place}": row[name] for place, name in enumerate(names)}
         if beside is None:
             statement = self.service.statements.get(
                 ("insert one", names, fields, json), lambda: self._one(names, fields, json)
@@ -89,7 +89,9 @@ class Inserts:
             ("insert one beside", names, fields, json, others),
             lambda: self._one_beside(names, fields, json, beside, others),
         )
-        return await self.service.run(statement, values | {f"beside_{name}": entry[name] for name in others})
+        return await self.service.run(
+            statement, values | {f"beside_{place}": entry[name] for place, name in enumerate(others)}
+        )
 
     def _one(self, names: Names, fields: Names | None, json: bool) -> Statement:
         columns, read = self.service.output(self.table, fields, json)
@@ -106,7 +108,9 @@ class Inserts:
             .cte("stored")
         )
         table: Table = beside.service.table
-        bound: dict[str, Any] = {name: bindparam(f"beside_{name}", type_=table.c[name].type) for name in others}
+        bound: dict[str, Any] = {
+            name: bindparam(f"beside_{place}", type_=table.c[name].type) for place, name in enumerate(others)
+        }
         bound[beside.id] = stored.c[id]
         whole: Any = cast(bound[beside.whole], JSONB)
         bound[beside.whole] = whole.op("||")(func.jsonb_build_object(id, stored.c[id]))
@@ -115,7 +119,8 @@ class Inserts:
         return self.database.compile(select(*columns).select_from(stored).add_cte(entry), writes=True, read=read)
 
     def _bound(self, names: Names) -> dict[str, Any]:
-        return {name: bindparam(f"new_{name}", type_=self.table.c[name].type) for name in names}
+        types = self.table.c
+        return {name: bindparam(f"new_{place}", type_=types[name].type) for place, name in enumerate(names)}
 
     async def _insert_alike(self, rows: list[Row], returned: Names | None) -> list[Row]:
         """Rows which leave the same columns to the database; in the others what is not given is null."""
