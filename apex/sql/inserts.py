@@ -86,7 +86,7 @@ class Inserts:
         entry = beside.row({name: self._as_read(name, row.get(name)) for name in self._shown})
         others = tuple(entry)
         statement = self.service.statements.get(
-            ("insert one beside", names, fields, json, others),
+            ("insert one beside", names, fields, json, others, beside.service.table, beside.id, beside.whole),
             lambda: self._one_beside(names, fields, json, beside, others),
         )
         return await self.service.run(

@@ -54,7 +54,7 @@ class Paths:
     def alone(self, where: Predicate) -> Source | None:
         """The tables beside without the table, where they can tell which records a predicate is about."""
         values = self._aliases(compared(where))
-        if not values or not all(map(self._tells, _conjunction(where))):
+        if not values or not all(map(self._tells, conjunction(where))):
             return None
         (name, first), *others = values.items()
         rows = first
@@ -101,10 +101,11 @@ def compared(where: Predicate) -> Iterator[str]:
 
 def is_present(name: str, where: Predicate) -> bool:
     """Whether the predicate says of a field, before all else, that it is not null."""
-    return Compare(name, "$ne", None) in _conjunction(where)
+    return Compare(name, "$ne", None) in conjunction(where)
 
 
-def _conjunction(where: Predicate) -> tuple[Predicate, ...]:
+def conjunction(where: Predicate) -> tuple[Predicate, ...]:
+    """The parts that all have to hold."""
     return where.parts if isinstance(where, Junction) and where.kind == "and" else (where,)
 
 

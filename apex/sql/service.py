@@ -34,7 +34,7 @@ from apex.sql.database import Database
 from apex.sql.estimates import estimate, plan_of
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, written_page, written_row
-from apex.sql.paths import Paths, Source, compared, is_present
+from apex.sql.paths import Paths, Source, compared, conjunction, is_present
 from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.violations import explained
 from apex.types import Id, Row
@@ -191,9 +191,12 @@ class SQLService(Adapter):
         return await estimate(self.database, str(self.table), where, self._expected)
 
     def _is_whole(self, where: Predicate) -> bool:
-        """Whether a predicate holds for all rows of a tenant that are not gone."""
-        info = self.table.info
-        return "tenant" not in info or set(compared(where)) <= {info["tenant"], info.get("live")}
+        """Whether a predicate holds for all rows of one tenant that are not gone, and says no more."""
+        tenant, live = self.table.info.get("tenant"), self.table.info.get("live", "")
+        if tenant is None:
+            return True
+        said = [part for part in conjunction(where) if part != Compare(live, "$eq", None)]
+        return all(part == said[0] and part[:2] == (tenant, "$eq") for part in said)
 
     async def _expected(self, where: Predicate) -> int:
         def build() -> Statement:
