@@ -52,18 +52,18 @@ class iff:
 
     def __init__(self, predicate: Predicate | bool, *hooks: Hook) -> None:
         self.predicate = predicate
-        self.then: Sequence[Step] = steps_of("before", hooks)
-        self.otherwise: Sequence[Step] = ()
+        self.then = tuple(steps_of("before", hooks))
+        self.otherwise: tuple[Step, ...] = ()
 
     def else_(self, *hooks: Hook) -> iff:
-        self.otherwise = steps_of("before", hooks)
+        self.otherwise = tuple(steps_of("before", hooks))
         return self
 
     async def __call__(self, context: Context) -> None:
         holds = self.predicate(context) if callable(self.predicate) else self.predicate
         if isawaitable(holds):
             holds = await holds
-        await run_steps(tuple(self.then if holds else self.otherwise), context, context.type)
+        await run_steps(self.then if holds else self.otherwise, context, context.type)
 
 
 def keep(*fields: str) -> Hook:

@@ -21,6 +21,8 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from apex.fresh import Bounded
+
 log = logging.getLogger("apex")
 
 LANES = 4
@@ -259,7 +261,7 @@ class Lanes:
     def __init__(self, connect: Connect, size: int = LANES) -> None:
         self.connect, self.size = connect, size
         self.lanes: list[Lane] = []
-        self.commands: dict[str, Command] = {}
+        self.commands: Bounded[str, Command] = Bounded(COMMANDS)
         self.counts = Counts()
         self._connecting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None
@@ -297,8 +299,6 @@ class Lanes:
         """A statement as the lanes know it."""
         command = self.commands.get(text)
         if command is None:
-            if len(self.commands) >= COMMANDS:
-                del self.commands[next(iter(self.commands))]
             command = self.commands[text] = Command(text)
         return command
 

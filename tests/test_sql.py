@@ -31,6 +31,7 @@ from apex.app import Apex
 from apex.errors import BadRequest, Conflict, NotFound
 from apex.service import BoundService
 from apex.sql import Json, SQLService, database
+from apex.sql.statements import StatementCache
 
 METADATA = MetaData()
 TEAMS = Table("teams", METADATA, Column("id", Integer, primary_key=True), Column("motto", Text, server_default="go"))
@@ -246,7 +247,7 @@ async def test_calls_at_the_same_time_all_arrive(empty_url: str) -> None:
 async def test_queries_of_many_shapes_are_answered(empty_url: str) -> None:
     async with running(empty_url) as app:
         people = app.service("people")
-        people.service.statements.size = 3
+        people.service.statements = StatementCache(3)
         await people.create({"name": "Ann", "age": 5})
         for depth in range(1, 8):
             query: dict[str, Any] = {"$or": [{"age": number} for number in range(depth)]}

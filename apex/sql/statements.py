@@ -13,6 +13,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import decode, encode
 from apex.executor import Values
+from apex.fresh import Bounded
 from apex.types import Row
 
 Processor = Callable[[Any], Any]
@@ -107,13 +108,10 @@ class StatementCache:
     """The compiled statements of one service, by shape; the oldest goes when there are too many shapes."""
 
     def __init__(self, size: int = 512) -> None:
-        self.size = size
-        self._statements: dict[Hashable, Statement] = {}
+        self._statements: Bounded[Hashable, Statement] = Bounded(size)
 
     def get(self, shape: Hashable, build: Callable[[], Statement]) -> Statement:
         statement = self._statements.get(shape)
         if statement is None:
-            if len(self._statements) >= self.size:
-                del self._statements[next(iter(self._statements))]
             statement = self._statements[shape] = build()
         return statement
