@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
 
 from apex.bus import Bus
@@ -128,9 +128,9 @@ class Apex(Emitter):
         """The service for the decoded segments of a path, with placeholders and id."""
         return self.router.lookup(segments)
 
-    async def call(self, call: Call) -> Context:
+    def call(self, call: Call) -> Coroutine[Any, Any, Context]:
         """Runs a call from a transport and gives its context. Raises whatever the hooks let through."""
-        return await call.service.call(call.method, call.id, call.data, call.params)
+        return call.service.call(call.method, call.id, call.data, call.params)
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""

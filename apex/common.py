@@ -63,7 +63,8 @@ class iff:
         holds = self.predicate(context) if callable(self.predicate) else self.predicate
         if isawaitable(holds):
             holds = await holds
-        await run_steps(self.then if holds else self.otherwise, context, context.type)
+        if steps := self.then if holds else self.otherwise:
+            await run_steps(steps, context, context.type)
 
 
 def keep(*fields: str) -> Hook:

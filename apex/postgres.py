@@ -154,8 +154,10 @@ class PostgresExecutor:
     async def _fetch_on_lane(self, text: str, values: Values, writes: bool) -> PGresult | None:
         """The result, or None where the pool has to do it: no lane is there, or the statement would hold it up."""
         command = self.lanes.command(text)
-        with _translating():
+        try:
             steps = self._steps(command, values)
+        except psycopg.Error as error:
+            raise _translated(error) from None
         failure: psycopg.Error | None = None
         for _ in range(ATTEMPTS):
             lane = self._lane(command)

@@ -42,13 +42,16 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = dict[str, str]
-Pairs = list[tuple[bytes, bytes]]
+Pair = tuple[bytes, bytes]
+Pairs = list[Pair]
 
 log = logging.getLogger("apex")
 
 BODY_LIMIT = 1024 * 1024
 BODY_SECONDS = 30
 JSON = "application/json; charset=utf-8"
+RESPONSE = "apex.response"
+"""An extension of ASGI that a server may offer: a function of status, headers and body that sends them as a whole."""
 
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remove"}
 _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
@@ -84,13 +87,12 @@ class Rest:
             exception_handlers=dict.fromkeys((HTTPException, FeathersError, Exception), _starlette_error),
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Requests for a service go straight to it; the guard answers preflights and leads to the other routes."""
         match = self._match(scope) if scope["type"] == "http" and scope["method"] != "OPTIONS" else None
         if match is None:
-            await self.guard(scope, receive, send)
-        else:
-            await self._serve(scope, receive, send, match, self.guard.admit(scope))
+            return self.guard(scope, receive, send)
+        return self._serve(scope, receive, send, match, self.guard.admit(scope))
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         match = self._match(scope) if scope["type"] == "http" else None
@@ -117,7 +119,8 @@ class Rest:
             await send_stream(receive, send, status, [*headers, *added], body)
         else:
             sent = b"" if scope["method"] == "HEAD" else body
-            await respond(send, status, [*headers, *added], sent, len(body))
+            whole = scope.get("extensions", {}).get(RESPONSE)
+            await respond(send, status, [*headers, *added], sent, len(body), whole)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -289,11 +292,21 @@ def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
             yield name.lower().encode("latin-1"), str(item).encode("latin-1")
 
 
-async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: int) -> None:
+async def respond(
+    send: Send,
+    status: int,
+    headers: Pairs,
+    body: bytes,
+    length: int,
+    whole: Callable[[int, Pairs, bytes], Awaitable[None]] | None = None,
+) -> None:
     if length:
         headers.append(_JSON)
     if status not in _BODILESS:
         headers.append((b"content-length", b"%d" % length))
+    if whole is not None:
+        await whole(status, headers, body)
+        return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -183,9 +183,10 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[
 
 def validate_query(context: Context) -> None:
     """A before hook: id and ``params.query`` get their types, or a 404 or 400 is raised before any work is done."""
+    service = context.service.service
     if context.id is not None:
-        context.id = context.service.typed_id(context.id)
-    query = context.service.syntax.parse(context.params.query)
+        context.id = service.typed_id(context.id)
+    query = service.syntax.parse(context.params.query)
     context.params.query = query if context.method == "find" else query.plain()
 
 

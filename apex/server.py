@@ -6,41 +6,80 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import click
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from apex.app import Apex
 from apex.config import ConfigError
 from apex.engine import MAX_PAYLOAD
 from apex.frames import FrameProtocol
+from apex.rest import RESPONSE, Pair
 
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
 TICK_SECONDS = 0.05
+CLOSE = (b"connection", b"close")
+COLLECT_AFTER = 10_000
+"""Objects made before the garbage collector looks for circles among them: a request makes about a hundred."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """A read whose client has gone ends, and so does its statement. What writes goes on: it may be half done."""
+    """A read whose client has gone ends, and so does its statement. What writes goes on: it may be half done.
+
+    It offers apps an extension of ASGI, ``RESPONSE``: a whole response in one call, and one write. ASGI's two messages
+    are two system calls, and two packets.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.served, self.app = self.app, self._serve
         self.reading: asyncio.Task[Any] | None = None
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        extensions: dict[str, Any] = {RESPONSE: partial(self._respond, cycle)}
+        cycle.scope["extensions"] = extensions
+        task = self.loop.create_task(cycle.run_asgi(app))
+        self.reading = task if cycle.scope["method"] in ("GET", "HEAD") else None
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
-        self.reading = asyncio.current_task() if scope["method"] in ("GET", "HEAD") else None
         try:
             await self.served(scope, receive, send)
         except asyncio.CancelledError:
             if not self.transport.is_closing():
                 raise
+
+    async def _respond(self, cycle: RequestResponseCycle, status: int, headers: Iterable[Pair], body: bytes) -> None:
+        """Headers are written as they are: the app answers for what is in them."""
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        if cycle.disconnected:
+            return
+        pairs = [*cycle.default_headers, *headers]
+        if CLOSE in pairs:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            pairs.append(CLOSE)
+        lines = [STATUS_LINE[status]]
+        for name, value in pairs:
+            lines += name, b": ", value, b"\r\n"
+        lines += b"\r\n", body
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(b"".join(lines))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -90,7 +129,7 @@ class Server(uvicorn.Server):
         """
         for server in self.servers:
             server.close()
-        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
         for connection in self.server_state.connections:
             cycle = getattr(connection, "cycle", None)
             # A client that has read its response's headers without this would use the connection again.
@@ -150,6 +189,7 @@ async def serve_on(listener: socket.socket, server: Server) -> None:
     """Serves what is connected to the listener until the server is told to stop."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
     # The server raises its signal again once it has stopped, when the teardown is still to come.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from apex.app import Apex
@@ -50,13 +50,13 @@ class Sockets:
         self.endpoint = Endpoint(self.engine)
         self.links: dict[Connection, Link] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] in ("http", "websocket") and scope["path"].rstrip("/") + "/" == PATH:
-            await self.endpoint(scope, receive, send)
-        elif self.inner is None:
+            return self.endpoint(scope, receive, send)
+        if self.inner is None:
             raise RuntimeError("The app has no other transport: call app.configure(rest) before sockets")
-        else:
-            await self.inner(scope, receive, send)
+        answered: Awaitable[None] = self.inner(scope, receive, send)
+        return answered
 
     # What the engine reports.
 

@@ -79,7 +79,8 @@ def tenancy(context: Context) -> None:
     if not params.get("provider"):
         return
     mine: Mapping[int, str] = params["memberships"]
-    allowed = sorted(organization for organization, role in mine.items() if _suffices(context, role))
+    enough = _sufficient(context)
+    allowed = sorted([organization for organization, role in mine.items() if role in enough])
     if context.method in ON_RECORDS and context.id is not None:
         params["scope"][FIELD] = allowed
         confine(allowed)
@@ -94,7 +95,7 @@ def tenancy_of_key(context: Context) -> None:
     if context.params.provider:
         organization: int = context.params.authentication[FIELD]
         role = context.params.memberships[organization]
-        _hold(context, organization, [organization] if _suffices(context, role) else [])
+        _hold(context, organization, [organization] if role in _sufficient(context) else [])
 
 
 def _hold(context: Context, organization: int, allowed: Collection[int]) -> None:
@@ -104,12 +105,12 @@ def _hold(context: Context, organization: int, allowed: Collection[int]) -> None
     confine([organization])
 
 
-def _suffices(context: Context, role: str) -> bool:
+def _sufficient(context: Context) -> tuple[str, ...]:
+    """The roles that allow the method."""
     service = context.service.service
     reads = getattr(service, "reads", ("find", "get"))
     kind, usual = ("readers", "viewer") if context.method in reads else ("writers", "member")
-    least = getattr(service, kind, usual)
-    return ROLES.index(role) >= ROLES.index(least)
+    return ROLES[ROLES.index(getattr(service, kind, usual)) :]
 
 
 def _forbidden(context: Context, organization: int) -> Forbidden:
