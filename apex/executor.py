@@ -9,6 +9,10 @@ from typing import Any, Literal, Protocol
 Values = Mapping[str, Any]
 Tuples = Sequence[Sequence[Any]]
 Kind = Literal["unique", "foreign key", "not null", "check", "data"]
+Plan = Literal["anew", "kept", "one"]
+"""A statement's plan is made anew for the values of each call, or kept where the database thinks that one will do for
+all; ``one`` says that it does, whatever the values are.
+"""
 
 
 FAILED_UNIT = "A statement of this unit of work has failed: nothing was stored"
@@ -21,8 +25,6 @@ class Executor(Protocol):
 
     Raises Violation where the data breaks a rule of the database, Conflict for transactions that stay in each other's
     way, Unavailable where the database cannot be reached. The driver's own text stays in the log.
-
-    ``prepared`` keeps the statement's plan for all values; without it each call is planned for its own.
     """
 
     dialect: str
@@ -31,7 +33,7 @@ class Executor(Protocol):
 
     async def close(self) -> None: ...
 
-    async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples: ...
+    async def fetch(self, text: str, values: Values, writes: bool = False, plan: Plan = "kept") -> Tuples: ...
 
     def transaction(self) -> AbstractAsyncContextManager[None]: ...
 

@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, Unavailable
-from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
+from apex.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
 from apex.lanes import LANES, STALE, Command, Lane, LaneLost, Lanes, LanesFull, error_of
 from apex.tenant import SETTING, reach
 
@@ -39,6 +39,7 @@ ANSWER_SECONDS = STATEMENT_SECONDS + 5
 ATTEMPTS = 3
 
 REACH = f"SELECT set_config('{SETTING}', %(reach)s, true)"
+ONE_PLAN = "set_config('plan_cache_mode', 'force_generic_plan', true)"
 NO_SESSIONS = "The proxy in front of the database must pool sessions: set pool_mode = session in PgBouncer"
 GRANT = "run 'apex migrate', and grant the role to the user"
 
@@ -124,12 +125,13 @@ class PostgresExecutor:
         await self.lanes.close()
         await self.pool.close()
 
-    async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples:
+    async def fetch(self, text: str, values: Values, writes: bool = False, plan: Plan = "kept") -> Tuples:
         unit = self._held.get()
         if unit is not None and unit.open:
             with _translating():
-                return await unit.execute(text, values, prepared)
-        if prepared and (result := await self._fetch_on_lane(text, values, writes)) is not None:
+                return await unit.execute(text, values, plan != "anew")
+        prepared = plan != "anew"
+        if prepared and (result := await self._fetch_on_lane(text, values, writes, plan)) is not None:
             return _loaded(result)
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
@@ -151,11 +153,11 @@ class PostgresExecutor:
             return await _execute(connection, text, values, prepared)
         return await _execute_within_reach(connection, self._seal, text, values, prepared)
 
-    async def _fetch_on_lane(self, text: str, values: Values, writes: bool) -> PGresult | None:
+    async def _fetch_on_lane(self, text: str, values: Values, writes: bool, plan: Plan) -> PGresult | None:
         """The result, or None where the pool has to do it: no lane is there, or the statement would hold it up."""
         command = self.lanes.command(text)
         try:
-            steps = self._steps(command, values)
+            steps = self._steps(command, values, plan)
         except psycopg.Error as error:
             raise _translated(error) from None
         failure: psycopg.Error | None = None
@@ -186,11 +188,12 @@ class PostgresExecutor:
         except LanesFull:
             raise _busy() from None
 
-    def _steps(self, command: Command, values: Values) -> list[tuple[Command, Any]]:
+    def _steps(self, command: Command, values: Values, plan: Plan) -> list[tuple[Command, Any]]:
         step = (command, _dumped([values[name] for name in command.names]))
-        if self._seal is None:
-            return [step]
-        return [(self.lanes.command(self._seal), [reach().encode()]), step]
+        if self._seal is not None:
+            before = f"{self._seal}, {ONE_PLAN}" if plan == "one" else self._seal
+            return [(self.lanes.command(before), [reach().encode()]), step]
+        return [(self.lanes.command(f"SELECT {ONE_PLAN}"), ()), step] if plan == "one" else [step]
 
     async def _connect(self) -> Connection:
         return await psycopg.AsyncConnection.connect(self.url, autocommit=True, connect_timeout=CONNECT_SECONDS)

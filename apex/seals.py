@@ -32,11 +32,14 @@ def remove_seals() -> None:
 def seal(table: str, column: str = "organization_id") -> None:
     """In a migration: from now on statements reach the rows of a table only where ``column`` is within their reach."""
     if op.get_bind().dialect.name == "postgresql":
-        # Each part in parentheses with SELECT is worked out once for a statement, not once for a row.
-        mine = f"{column} = ANY ((SELECT apex_tenants())::bigint[])"
-        everyone = f"(SELECT current_setting('{SETTING}', true)) = '{EVERYONE}'"
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"CREATE POLICY tenant ON {table} TO {ROLE} USING ({mine} OR {everyone})")
+        op.execute(f"CREATE POLICY tenant ON {table} TO {ROLE} USING ({_within_reach(column)})")
+
+
+def reseal(table: str, column: str = "organization_id") -> None:
+    """In a migration: a table that an earlier version of ``seal`` has sealed gets the policy of this one."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"ALTER POLICY tenant ON {table} USING ({_within_reach(column)})")
 
 
 def unseal(table: str) -> None:
@@ -44,6 +47,16 @@ def unseal(table: str) -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"DROP POLICY tenant ON {table}")
         op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+
+
+def _within_reach(column: str) -> str:
+    """The rule of a policy. What is in parentheses with SELECT is worked out once for a statement, not once for a row.
+
+    Most calls reach one tenant: to look for it in a list takes three times as long for each row that is counted.
+    """
+    first, all_ = "(SELECT (apex_tenants())[1])", "(SELECT apex_tenants())::bigint[]"
+    everyone = f"(SELECT current_setting('{SETTING}', true)) = '{EVERYONE}'"
+    return f"{column} = {first} OR {column} = ANY ({all_}) OR {everyone}"
 
 
 _REFUSAL = f"""

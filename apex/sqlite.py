@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
-from apex.executor import FAILED_UNIT, Kind, Tuples, Values, Violation
+from apex.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
 from apex.fresh import Bounded
 
 T = TypeVar("T")
@@ -175,7 +175,7 @@ class SQLiteExecutor:
             self._inline.connection.close()
             self._inline = None
 
-    async def fetch(self, text: str, values: Values, writes: bool = False, prepared: bool = True) -> Tuples:
+    async def fetch(self, text: str, values: Values, writes: bool = False, plan: Plan = "kept") -> Tuples:
         run = partial(self._run, text, values)
         unit = self._unit.get()
         if unit is not None and unit.open:

@@ -16,6 +16,7 @@ import pytest
 
 import apex.adapter
 from apex.errors import Unavailable
+from apex.executor import Plan
 from apex.postgres import PostgresExecutor
 from apex.predicates import EVERYTHING
 from apex.tenant import ROLE
@@ -70,8 +71,8 @@ def wait_for(port: int) -> None:
                 return
 
 
-async def who(executor: PostgresExecutor, prepared: bool = True) -> tuple[str, str]:
-    user, timezone = (await executor.fetch(WHO, {}, prepared=prepared))[0]
+async def who(executor: PostgresExecutor, plan: Plan = "kept") -> tuple[str, str]:
+    user, timezone = (await executor.fetch(WHO, {}, plan=plan))[0]
     return user, timezone
 
 
@@ -98,7 +99,9 @@ async def test_statements_run_as_the_role(migrated_postgres_url: str, lanes: int
     with pgbouncer(migrated_postgres_url, "session") as url:
         executor = PostgresExecutor(url, 3, role=ROLE, lanes=lanes)
         await executor.open()
-        assert set(await asyncio.gather(*(who(executor, n % 2 == 0) for n in range(50)))) == {(ROLE, "UTC")}
+        assert set(await asyncio.gather(*(who(executor, "kept" if n % 2 else "anew") for n in range(50)))) == {
+            (ROLE, "UTC")
+        }
         async with executor.transaction():
             assert await who(executor) == (ROLE, "UTC")
         await executor.close()
@@ -122,6 +125,6 @@ async def test_a_proxy_that_changes_its_mind_unseals_nothing(
         executor = PostgresExecutor(url, 5, role=ROLE, lanes=0)
         await executor.open()
         monkeypatch.setattr("apex.postgres._settings", lambda *_: "SELECT 1")
-        found = await asyncio.gather(*(who(executor, prepared=False) for _ in range(50)))
+        found = await asyncio.gather(*(who(executor, "anew") for _ in range(50)))
         assert {user for user, _ in found} == {ROLE}
         await executor.close()

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from apex.errors import Conflict, GeneralError, Unavailable
-from apex.executor import Violation
+from apex.executor import Plan, Violation
 from apex.postgres import PostgresExecutor
 
 TABLES = """
@@ -80,8 +80,18 @@ async def test_values_that_are_not_used_are_ignored(url: str) -> None:
 async def test_a_plan_is_kept_unless_each_call_is_to_have_its_own(url: str, prepared: bool) -> None:
     kept = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%%41 + %%'"
     async with opened(url) as executor, executor.transaction():
-        await executor.fetch("SELECT 41 + %(a)s::int", {"a": 1}, prepared=prepared)
-        assert await executor.fetch(kept, {}, prepared=False) == [(int(prepared),)]
+        await executor.fetch("SELECT 41 + %(a)s::int", {"a": 1}, plan="kept" if prepared else "anew")
+        assert await executor.fetch(kept, {}, plan="anew") == [(int(prepared),)]
+
+
+@pytest.mark.parametrize(("plan", "generic"), [("kept", 0), ("one", 2)])
+async def test_one_plan_is_made_once_for_all_values(url: str, plan: Plan, generic: int) -> None:
+    """PostgreSQL itself would make one for each of the first five calls."""
+    made = "SELECT generic_plans::int FROM pg_prepared_statements WHERE statement LIKE 'SELECT name FROM people WHERE id%%'"
+    async with opened(url, lanes=1) as executor:
+        for id in (1, 2):
+            await executor.fetch("SELECT name FROM people WHERE id = %(id)s", {"id": id}, plan=plan)
+        assert await executor.fetch(made, {}) == [(generic,)]
 
 
 async def test_a_transaction_commits(url: str) -> None:

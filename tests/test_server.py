@@ -22,7 +22,7 @@ class Slow:
 
     async def sleep(self) -> None:
         text = "SELECT pg_sleep(%(seconds)s)"
-        await self.app.get("database").executor.fetch(text, {"seconds": self.seconds}, prepared=False)
+        await self.app.get("database").executor.fetch(text, {"seconds": self.seconds}, plan="anew")
 
     async def find(self, params: Params) -> list[Any]:
         await self.sleep()

@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from apex.app import Apex
 from apex.commit import unit_of_work
 from apex.context import Context
-from apex.executor import Executor, Values
+from apex.executor import Executor, Plan, Values
 from apex.postgres import PostgresExecutor
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.sqlite import SQLiteExecutor
@@ -44,17 +44,17 @@ class Database:
             yield
 
     def compile(
-        self, statement: Executable, prepared: bool = True, *, writes: bool = False, read: Reader | None = None
+        self, statement: Executable, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None
     ) -> Statement:
         """Compiles a SQLAlchemy Core statement, to be run many times with ``fetch``.
 
-        One whose best plan depends on its values is better not ``prepared``. A select that ``writes`` has to say so.
+        One whose best plan depends on its values is better planned ``anew``. A select that ``writes`` has to say so.
         """
-        return compiled(statement, self.dialect, prepared, writes=writes, read=read)
+        return compiled(statement, self.dialect, plan, writes=writes, read=read)
 
     async def fetch(self, statement: Statement, values: Values | None = None) -> list[Any]:
         bound = statement.bind(values or {})
-        rows = await self.executor.fetch(statement.text, bound, statement.writes, statement.prepared)
+        rows = await self.executor.fetch(statement.text, bound, statement.writes, statement.plan)
         return [statement.read(row) for row in rows]
 
     async def execute(self, statement: Executable, values: Values | None = None) -> list[Row]:

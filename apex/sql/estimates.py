@@ -37,7 +37,7 @@ async def estimate(
 
 def plan_of(statement: Statement) -> Statement:
     """The plan of a statement, made for its values, instead of its rows."""
-    return replace(statement, text=f"EXPLAIN (FORMAT JSON) {statement.text}", read=_plan, prepared=False)
+    return replace(statement, text=f"EXPLAIN (FORMAT JSON) {statement.text}", read=_plan, plan="anew")
 
 
 def _plan(values: Sequence[Any]) -> int:

@@ -26,7 +26,7 @@ from apex.adapter import Adapter, Selection, missing
 from apex.app import Apex
 from apex.coerce import Coerce
 from apex.context import Params
-from apex.executor import Violation
+from apex.executor import Plan, Violation
 from apex.predicates import Compare, Predicate, every
 from apex.sql.clauses import Clauses, leaves, merged, shape
 from apex.sql.columns import coercers
@@ -137,7 +137,7 @@ class SQLService(Adapter):
         if not total and len(sorted) == 1 and sorted[0] in self._paths and is_present(sorted[0], selection.where):
             alone = self._paths.alone(selection.where)
             if alone is not None:
-                return self.database.compile(self._by_index(selection, alone, columns), prepared=False)
+                return self.database.compile(self._by_index(selection, alone, columns), "anew")
         source = self._paths.source(selection.where, sorted)
         where = self.clauses.clause(selection.where, source)
         order = self.clauses.order(selection, self.id, source.values)
@@ -148,7 +148,7 @@ class SQLService(Adapter):
         rows = select(*columns).select_from(source.rows).where(where).order_by(*order)
         # As an update locks them: who only refers to the rows does not wait. SQLite has one writer at a time anyway.
         rows = rows.with_for_update(key_share=True) if selection.lock else rows
-        return self.database.compile(_page(rows, selection), prepared=not source.values)
+        return self.database.compile(_page(rows, selection), "anew" if source.values else "kept")
 
     def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[Any]:
         """The page is found in the index of a path's values, so that no more rows are read than there are on it."""
@@ -175,8 +175,8 @@ class SQLService(Adapter):
 
     async def _count(self, where: Predicate) -> int:
         def build() -> Statement:
-            prepared = not any(name in self._paths for name in compared(where))
-            return self.database.compile(self._counting(where), prepared)
+            by_path = any(name in self._paths for name in compared(where))
+            return self.database.compile(self._counting(where), "anew" if by_path else "kept")
 
         statement = self.statements.get(("count", shape(where)), build)
         count: int = (await self.run(statement, self.clauses.operands(where)))[0][TOTAL]
@@ -247,7 +247,14 @@ class SQLService(Adapter):
         listed = _page(rows.order_by(*self.clauses.order(selection, self.id, {})), selection).subquery("listed")
         total = None if selection.query.total is False else self._counting(selection.where).scalar_subquery()
         columns, read = written_page(listed.c, total, self.database.dialect)
-        return self.database.compile(select(*columns).select_from(listed), not source.values, read=read)
+        plan: Plan = "anew" if source.values else "one" if self._is_of_any_tenant(selection.where) else "kept"
+        return self.database.compile(select(*columns).select_from(listed), plan, read=read)
+
+    def _is_of_any_tenant(self, where: Predicate) -> bool:
+        """Whether a list is read in the same way whoever's it is; PostgreSQL would plan it anew each time, at the cost
+        of reading it.
+        """
+        return "tenant" in self.table.info and self._is_whole(where)
 
     def _record_statement(self, selection: Selection) -> Statement:
         columns, read = self.output(self.table, selection.fields, json=True)

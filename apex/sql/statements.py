@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import decode, encode
-from apex.executor import Values
+from apex.executor import Plan, Values
 from apex.fresh import Bounded
 from apex.types import Row
 
@@ -50,7 +50,7 @@ class Statement:
     constants: Values
     read: Reader
     writes: bool
-    prepared: bool
+    plan: Plan
 
     def bind(self, values: Values) -> dict[str, Any]:
         bound = {**self.constants, **values}
@@ -60,7 +60,7 @@ class Statement:
 
 
 def compiled(
-    statement: Executable, dialect: Dialect, prepared: bool = True, *, writes: bool = False, read: Reader | None = None
+    statement: Executable, dialect: Dialect, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None
 ) -> Statement:
     """Compiles any SQLAlchemy Core statement for an executor. A select that ``writes`` has to say so; ``read`` makes
     something else of a row than a dict.
@@ -74,7 +74,7 @@ def compiled(
         {name: bind.value for name, bind in binds.items() if not bind.required},
         read or _reader(tuple(str(column.name) for column in columns), tuple(_loaders(columns, dialect))),
         writes or not isinstance(statement, Select),
-        prepared,
+        plan,
     )
 
 
