@@ -61,7 +61,7 @@ class iff:
 
     async def __call__(self, context: Context) -> None:
         holds = self.predicate(context) if callable(self.predicate) else self.predicate
-        if isawaitable(holds):
+        if not isinstance(holds, bool) and isawaitable(holds):
             holds = await holds
         if steps := self.then if holds else self.otherwise:
             await run_steps(steps, context, context.type)

@@ -164,7 +164,7 @@ def _wrap(hook: Hook, inner: Chain) -> Chain:
 
     async def wrapped(context: Context) -> None:
         returned = await hook(context, _Next(inner, context))
-        if isinstance(returned, Mapping):
+        if returned is not None and isinstance(returned, Mapping):
             context.update(returned)
 
     return wrapped

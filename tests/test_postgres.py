@@ -87,9 +87,7 @@ async def test_a_plan_is_kept_unless_each_call_is_to_have_its_own(url: str, prep
 @pytest.mark.parametrize(("plan", "generic"), [("kept", 0), ("one", 2)])
 async def test_one_plan_is_made_once_for_all_values(url: str, plan: Plan, generic: int) -> None:
     """PostgreSQL itself would make one for each of the first five calls."""
-    made = (
-        "SELECT generic_plans::int FROM pg_prepared_statements WHERE statement LIKE 'SELECT name FROM people%%'"
-    )
+    made = "SELECT generic_plans::int FROM pg_prepared_statements WHERE statement LIKE 'SELECT name FROM people%%'"
     async with opened(url, lanes=1) as executor:
         for id in (1, 2):
             await executor.fetch("SELECT name FROM people WHERE id = %(id)s", {"id": id}, plan=plan)

@@ -324,3 +324,15 @@ async def test_numbers_with_a_point_are_read_as_they_were_written(empty_url: str
         {"id": 1, "f": 1.5, "n": Decimal("2.25")}
     ]
     await app.teardown()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4])
+@pytest.mark.parametrize("skip", [0, 1, 2, 3, 9])
+async def test_a_page_of_json_has_the_total_whether_it_was_counted_or_seen(
+    empty_url: str, limit: int, skip: int
+) -> None:
+    async with running(empty_url) as app:
+        await app.service("people").create([{"name": name} for name in "abc"])
+        query = {"$limit": limit, "$skip": skip, "name": {"$ne": "z"}}
+        page = await app.service("people").find({"provider": "rest", "query": query, "paginate": {"max": 10}})
+        assert (page["total"], len(page["data"])) == (3, max(0, min(limit, 3 - skip)))

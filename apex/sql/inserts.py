@@ -83,7 +83,7 @@ class Inserts:
                 ("insert one", names, fields, json), lambda: self._one(names, fields, json)
             )
             return await self.service.run(statement, values)
-        entry = beside.row({name: self._as_read(name, row.get(name)) for name in self._shown})
+        entry = beside.row({name: row.get(name) for name in self._shown} | self._as_read(row))
         others = tuple(entry)
         statement = self.service.statements.get(
             ("insert one beside", names, fields, json, others, beside.service.table, beside.id, beside.whole),
@@ -176,13 +176,14 @@ class Inserts:
         hidden = {*self.service.private, self.service.id}
         return tuple(name for name in self.service.columns or () if name not in hidden)
 
-    def _as_read(self, name: str, value: Any) -> Any:
-        """A value that is to be stored as it will be read."""
-        return self._fixed[name].process_result_value(value, self.database.dialect) if name in self._fixed else value
+    def _as_read(self, row: Row) -> Row:
+        """The values that are not read as they are stored, as they will be read."""
+        dialect = self.database.dialect
+        return {name: kind.process_result_value(row.get(name), dialect) for name, kind in self._fixed.items()}
 
     @cached_property
     def _fixed(self) -> Mapping[str, Fixed]:
-        return {str(c.name): c.type for c in self.table.columns if isinstance(c.type, Fixed)}
+        return {str(c.name): c.type for c in self.table.columns if isinstance(c.type, Fixed) and c.name in self._shown}
 
     @cached_property
     def _json_columns(self) -> frozenset[str]:
