@@ -196,11 +196,16 @@ class SQLService(Adapter):
 
     def _is_whole(self, where: Predicate) -> bool:
         """Whether a predicate holds for all rows of one tenant that are not gone, and says no more."""
-        tenant, live = self.table.info.get("tenant"), self.table.info.get("live", "")
-        if tenant is None:
-            return True
+        if "tenant" not in self._info:
+            return isinstance(self.table, Table)  # What a subquery is made of is not known here.
+        tenant, live = self._info["tenant"], self._info.get("live", "")
         said = [part for part in conjunction(where) if part != Compare(live, "$eq", None)]
         return all(part == said[0] and part[:2] == (tenant, "$eq") for part in said)
+
+    @cached_property
+    def _info(self) -> Mapping[str, Any]:
+        """What a table says of itself; a subquery in its place says nothing."""
+        return getattr(self.table, "info", {})
 
     async def _expected(self, where: Predicate) -> int:
         def build() -> Statement:
@@ -265,7 +270,7 @@ class SQLService(Adapter):
         """Whether a list is read in the same way whoever's it is; PostgreSQL would plan it anew each time, at the cost
         of reading it.
         """
-        return "tenant" in self.table.info and self._is_whole(where)
+        return "tenant" in self._info and self._is_whole(where)
 
     def _record_statement(self, selection: Selection) -> Statement:
         columns, read = self.output(self.table, selection.fields, json=True)

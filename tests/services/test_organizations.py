@@ -168,6 +168,7 @@ async def test_the_users_of_an_organization_are_listed_for_its_members(shared: C
         ("$limit=1&$skip=1", [MEMBER]),
         ("email[$in][]=member@example.com&$select[]=email", [{"email": "member@example.com", "id": 790}]),
         ("last_name[$ne]=User", []),
+        ("$limit=1&$total=estimated", [ADMIN]),
     ],
 )
 async def test_users_are_asked_for_as_other_records_are(
