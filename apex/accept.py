@@ -67,11 +67,11 @@ def _loaded(data: Any, steps: tuple[Step, ...], checks: tuple[Check, ...], many:
 
 def _is_plain(schema: Schema) -> bool:
     """Whether a load does no more than read the fields and check the whole."""
-    hooks, fields = schema._hooks, schema.load_fields
-    keys = {_key(name, field) for name, field in fields.items()}
-    nests = any("." in (field.attribute or name) for name, field in fields.items())
+    hooks, named = schema._hooks, schema.load_fields
+    keys = {_key(name, field) for name, field in named.items()}
+    nests = any("." in (field.attribute or name) for name, field in named.items())
     collects = any(many for _, many, _ in hooks[VALIDATES_SCHEMA])
-    return not (hooks[PRE_LOAD] or hooks[VALIDATES] or hooks[POST_LOAD] or nests or collects or len(keys) < len(fields))
+    return not (hooks[PRE_LOAD] or hooks[VALIDATES] or hooks[POST_LOAD] or nests or collects or len(keys) < len(named))
 
 
 def _steps(schema: Schema) -> Iterator[Step]:

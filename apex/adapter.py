@@ -44,7 +44,7 @@ class Selection(NamedTuple):
     limit: int | None = None
     lock: bool = False
 
-    def order(self, id: str) -> tuple[tuple[str, int], ...]:
+    def order(self, id: str) -> Order:
         """By field and direction; ties are broken by id, so that pages neither repeat nor lose a row."""
         sort = self.query.sort
         last = sort[-1][1] if sort else 1

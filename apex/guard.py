@@ -50,12 +50,10 @@ class Guard:
         if scope["type"] != "http":
             await self.inner(scope, receive, send)
             return
-        if scope["method"] == "OPTIONS":
-            headers = dict(scope["headers"])
-            if b"access-control-request-method" in headers and b"origin" in headers:
-                cors = self._cors(scope["headers"])
-                await _preflight(send, cors, headers.get(b"access-control-request-headers"))
-                return
+        if is_preflight(scope):
+            asked = dict(scope["headers"]).get(b"access-control-request-headers")
+            await _preflight(send, self._cors(scope["headers"]), asked)
+            return
         added = self.admit(scope)
 
         async def send_with_headers(message: Message) -> None:
@@ -77,6 +75,13 @@ class Guard:
         origin = dict(pairs).get(b"origin")
         allowed = [(b"access-control-allow-origin", origin)] if origin in self.origins else []
         return [*_ALWAYS, *allowed]
+
+
+def is_preflight(scope: Message) -> bool:
+    """Whether a browser asks if it may make a request."""
+    if scope["method"] != "OPTIONS":
+        return False
+    return {b"origin", b"access-control-request-method"} <= {name for name, _ in scope["headers"]}
 
 
 def _named(pairs: Collection[Pair]) -> tuple[Pair, Pairs]:

@@ -248,7 +248,7 @@ class Lane:
         self.counts.groups += 1
         if group.failed is not None:
             self.counts.errors += 1
-            if group.new or state_of(group.failed) in STALE:
+            if group.new or _state_of(group.failed) in STALE:
                 for command, _ in group.steps:  # Prepared anew when it is sent again: it may not have come to that.
                     self._close(command.text)
         if not group.answer.done():
@@ -368,7 +368,7 @@ def _load(lane: Lane) -> int:
     return len(lane.waiting)
 
 
-def state_of(result: pq.abc.PGresult) -> str:
+def _state_of(result: pq.abc.PGresult) -> str:
     """The SQL state of an error."""
     return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
 

@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
-from apex.lanes import LANES, STALE, Command, Lane, LaneLost, Lanes, LanesFull, error_of
+from apex.lanes import LANES, STALE, Command, LaneLost, Lanes, LanesFull, error_of
 from apex.tenant import SETTING, reach
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -126,17 +126,16 @@ class PostgresExecutor:
         await self.pool.close()
 
     async def fetch(self, text: str, values: Values, writes: bool = False, plan: Plan = "kept") -> Tuples:
-        unit = self._held.get()
+        prepared, unit = plan != "anew", self._held.get()
         if unit is not None and unit.open:
             with _translating():
-                return await unit.execute(text, values, plan != "anew")
-        prepared = plan != "anew"
+                return await unit.execute(text, values, prepared)
         if prepared and (result := await self._fetch_on_lane(text, values, writes, plan)) is not None:
             return _loaded(result)
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
                 try:
-                    return await self._execute(connection, text, values, prepared)
+                    return await self._execute_alone(connection, text, values, prepared)
                 except psycopg.Error as error:
                     if error.sqlstate in STALE:
                         # Its session would fail again, and so may others that have prepared it.
@@ -146,9 +145,9 @@ class PostgresExecutor:
                         raise _translated(error) from None
         async with self._connection() as connection:
             with _translating():
-                return await self._execute(connection, text, values, prepared)
+                return await self._execute_alone(connection, text, values, prepared)
 
-    async def _execute(self, connection: Connection, text: str, values: Values, prepared: bool) -> Tuples:
+    async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Tuples:
         if self._seal is None:
             return await _execute(connection, text, values, prepared)
         return await _execute_within_reach(connection, self._seal, text, values, prepared)
@@ -162,11 +161,13 @@ class PostgresExecutor:
             raise _translated(error) from None
         failure: psycopg.Error | None = None
         for _ in range(ATTEMPTS):
-            lane = self._lane(command)
-            if lane is None:
-                return None
             try:
+                lane = self.lanes.pick(command)
+                if lane is None:
+                    return None
                 result = await lane.send(steps)
+            except LanesFull:
+                raise _busy() from None
             except LaneLost:
                 if writes:
                     raise Unavailable("The database cannot answer now: try again") from None
@@ -181,12 +182,6 @@ class PostgresExecutor:
         if failure is None or failure.sqlstate in STALE:
             return None
         raise _translated(failure) from None
-
-    def _lane(self, command: Command) -> Lane | None:
-        try:
-            return self.lanes.pick(command)
-        except LanesFull:
-            raise _busy() from None
 
     def _steps(self, command: Command, values: Values, plan: Plan) -> list[tuple[Command, Any]]:
         step = (command, _dumped([values[name] for name in command.names]))

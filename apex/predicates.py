@@ -62,8 +62,6 @@ def scope_predicate(scope: Mapping[str, Any]) -> Predicate:
 
 
 def _allowed(name: str, allowed: Any) -> Predicate:
-    if allowed is None:
-        return Compare(name, "$eq", None)
     values = scope_values(allowed)
     return Compare(name, "$eq", values[0]) if len(values) == 1 else membership(name, "$in", values)
 

@@ -33,7 +33,7 @@ from apex.errors import (
     PayloadTooLarge,
     Timeout,
 )
-from apex.guard import Guard
+from apex.guard import Guard, is_preflight
 from apex.router import Match
 from apex.service import BoundService, Call
 from apex.types import STANDARD
@@ -50,8 +50,6 @@ log = logging.getLogger("apex")
 BODY_LIMIT = 1024 * 1024
 BODY_SECONDS = 30
 JSON = "application/json; charset=utf-8"
-RESPONSE = "apex.response"
-"""An extension of ASGI that a server may offer: a function of status, headers and body that sends them as a whole."""
 
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remove"}
 _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
@@ -80,26 +78,19 @@ class Rest:
     def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
         self.app = app
         self.body_limit: int = app.get("bodyLimit") or BODY_LIMIT
-        self.guard = Guard(self._guarded, app.get("origins") or ["*"])
         self.others: ASGI = Starlette(
             routes=list(routes),
             lifespan=self._lifespan,
             exception_handlers=dict.fromkeys((HTTPException, FeathersError, Exception), _starlette_error),
         )
+        self.guard = Guard(self.others, app.get("origins") or ["*"])
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Requests for a service go straight to it; the guard answers preflights and leads to the other routes."""
-        match = self._match(scope) if scope["type"] == "http" and scope["method"] != "OPTIONS" else None
+        match = self._match(scope) if scope["type"] == "http" and not is_preflight(scope) else None
         if match is None:
             return self.guard(scope, receive, send)
         return self._serve(scope, receive, send, match, self.guard.admit(scope))
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        match = self._match(scope) if scope["type"] == "http" else None
-        if match is None:
-            await self.others(scope, receive, send)
-        else:
-            await self._serve(scope, receive, send, match, [])
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, match: Match[BoundService], added: Pairs
@@ -119,8 +110,7 @@ class Rest:
             await send_stream(receive, send, status, [*headers, *added], body)
         else:
             sent = b"" if scope["method"] == "HEAD" else body
-            whole = scope.get("extensions", {}).get(RESPONSE)
-            await respond(send, status, [*headers, *added], sent, len(body), whole)
+            await respond(send, status, [*headers, *added], sent, len(body))
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -268,15 +258,14 @@ def _query_of(data: Any) -> dict[str, Any]:
 def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
     """Feathers' rule: an explicit status, else 303 with a location, 204 without a result, 201 for create, 200."""
     value, http = context.external, context.http
+    usual = 204 if value is None else 201 if context.method == "create" else 200
     if not http:
-        status, pairs = 204 if value is None else 201 if context.method == "create" else 200, []
+        status, pairs = usual, []
     else:
         headers = dict(http.get("headers") or {})
         if http.get("location") is not None:
             headers["Location"] = quote(http["location"], safe=_SAFE_IN_LOCATION)
-        status = http.get("status") or (
-            303 if "Location" in headers else 204 if value is None else 201 if context.method == "create" else 200
-        )
+        status = http.get("status") or (303 if "Location" in headers else usual)
         pairs = list(_flat(headers))
     if isinstance(value, Stream):
         return status, pairs, value
@@ -292,18 +281,13 @@ def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
             yield name.lower().encode("latin-1"), str(item).encode("latin-1")
 
 
-async def respond(
-    send: Send,
-    status: int,
-    headers: Pairs,
-    body: bytes,
-    length: int,
-    whole: Callable[[int, Pairs, bytes], Awaitable[None]] | None = None,
-) -> None:
+async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: int) -> None:
+    """Sends a response, at once where the server has a way to (``apex.server.Sending``)."""
     if length:
         headers.append(_JSON)
     if status not in _BODILESS:
         headers.append((b"content-length", b"%d" % length))
+    whole: Callable[[int, Pairs, bytes], Awaitable[None]] | None = getattr(send, "whole", None)
     if whole is not None:
         await whole(status, headers, body)
         return

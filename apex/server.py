@@ -6,9 +6,8 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -21,7 +20,7 @@ from apex.app import Apex
 from apex.config import ConfigError
 from apex.engine import MAX_PAYLOAD
 from apex.frames import FrameProtocol
-from apex.rest import RESPONSE, Pair
+from apex.rest import Pair
 
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
@@ -32,11 +31,7 @@ COLLECT_AFTER = 10_000
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """A read whose client has gone ends, and so does its statement. What writes goes on: it may be half done.
-
-    It offers apps an extension of ASGI, ``RESPONSE``: a whole response in one call, and one write. ASGI's two messages
-    are two system calls, and two packets.
-    """
+    """A read whose client has gone ends, and so does its statement. What writes goes on: it may be half done."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -44,8 +39,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.reading: asyncio.Task[Any] | None = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        extensions: dict[str, Any] = {RESPONSE: partial(self._respond, cycle)}
-        cycle.scope["extensions"] = extensions
         task = self.loop.create_task(cycle.run_asgi(app))
         self.reading = task if cycle.scope["method"] in ("GET", "HEAD") else None
         self.tasks.add(task)
@@ -53,15 +46,38 @@ class HttpProtocol(HttpToolsProtocol):
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await self.served(scope, receive, send)
+            await self.served(scope, receive, Sending(send.__self__))
         except asyncio.CancelledError:
             if not self.transport.is_closing():
                 raise
 
-    async def _respond(self, cycle: RequestResponseCycle, status: int, headers: Iterable[Pair], body: bytes) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.app = self.served  # Else it would refer to itself, and wait for the garbage collector.
+        if self.reading is not None and not self.cycle.response_complete:
+            self.reading.cancel()
+
+
+class Sending:
+    """What an app sends with: ASGI's messages or, in one call and one write, a ``whole`` response.
+
+    The two messages are two system calls, and two packets. Whoever puts a function of its own in the place of this one
+    gets messages.
+    """
+
+    __slots__ = ("cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self.cycle = cycle
+
+    def __call__(self, message: Any) -> Awaitable[None]:
+        return self.cycle.send(message)
+
+    async def whole(self, status: int, headers: Iterable[Pair], body: bytes) -> None:
         """Headers are written as they are: the app answers for what is in them."""
-        if self.flow.write_paused and not cycle.disconnected:
-            await self.flow.drain()
+        cycle = self.cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
         if cycle.disconnected:
             return
         pairs = [*cycle.default_headers, *headers]
@@ -75,17 +91,11 @@ class HttpProtocol(HttpToolsProtocol):
         lines += b"\r\n", body
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        self.transport.write(b"".join(lines))
+        cycle.transport.write(b"".join(lines))
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self.transport.close()
+            cycle.transport.close()
         cycle.on_response()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.app = self.served
-        if self.reading is not None and not self.cycle.response_complete:
-            self.reading.cancel()
 
 
 class Server(uvicorn.Server):

@@ -21,17 +21,12 @@ from collections.abc import Callable, Mapping
 
 from benchmarks import compare, fanout, growth, hold, micro, plot, proof, search, soak, startup, transfer
 
-
-def start() -> None:
-    startup.main()
-
-
-COMMANDS: Mapping[str, Callable[..., None]] = {
+COMMANDS: Mapping[str, Callable[..., object]] = {
     "proof": proof.main,
     "compare": compare.main,
     "growth": growth.main,
     "soak": soak.main,
-    "start": start,
+    "start": startup.main,
     "plot": plot.main,
     "hold": hold.main,
     "load": hold.ask,

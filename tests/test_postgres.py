@@ -32,6 +32,9 @@ def url(postgres_url: str) -> str:
     return postgres_url
 
 
+ON_LANES_AND_POOL = pytest.mark.parametrize("lanes", [0, 2])
+
+
 @asynccontextmanager
 async def opened(url: str, size: int = 5, lanes: int = 2) -> AsyncIterator[PostgresExecutor]:
     executor = PostgresExecutor(url, size, lanes=lanes)
@@ -239,7 +242,7 @@ async def test_writes_at_the_same_time_all_arrive(url: str) -> None:
 
 
 async def test_calls_wait_for_a_connection(url: str) -> None:
-    async with opened(url, size=1) as executor:
+    async with opened(url, size=1, lanes=0) as executor:
         assert len(await asyncio.gather(*(pid(executor) for _ in range(50)))) == 50
 
 
@@ -264,15 +267,17 @@ async def hold(executor: PostgresExecutor, started: asyncio.Event) -> None:
         await asyncio.Event().wait()
 
 
-async def test_a_read_is_tried_again_when_its_connection_is_lost(url: str) -> None:
-    async with opened(url) as executor:
+@ON_LANES_AND_POOL
+async def test_a_read_is_tried_again_when_its_connection_is_lost(url: str, lanes: int) -> None:
+    async with opened(url, lanes=lanes) as executor:
         before = await pid(executor)
         kill_all(url)
         assert await pid(executor) != before
 
 
-async def test_a_read_is_tried_again_when_its_connection_is_lost_while_it_runs(url: str) -> None:
-    async with opened(url) as executor:
+@ON_LANES_AND_POOL
+async def test_a_read_is_tried_again_when_its_connection_is_lost_while_it_runs(url: str, lanes: int) -> None:
+    async with opened(url, lanes=lanes) as executor:
         await executor.fetch("CREATE TABLE tries (n serial)", {}, writes=True)
         # Runs on a sequence, which no rollback undoes: the first try ends its own connection.
         end_itself = "pg_terminate_backend(pg_backend_pid())::text"
@@ -280,8 +285,9 @@ async def test_a_read_is_tried_again_when_its_connection_is_lost_while_it_runs(u
         assert await executor.fetch(text, {}) == [("ok",)]
 
 
-async def test_a_write_whose_connection_is_lost_is_not_tried_again(url: str) -> None:
-    async with opened(url) as executor:
+@ON_LANES_AND_POOL
+async def test_a_write_whose_connection_is_lost_is_not_tried_again(url: str, lanes: int) -> None:
+    async with opened(url, lanes=lanes) as executor:
         await executor.fetch("CREATE TABLE tries (n serial)", {}, writes=True)
         with pytest.raises(Unavailable, match="cannot answer now"):
             await executor.fetch(
@@ -327,11 +333,12 @@ END $$
 """
 
 
+@ON_LANES_AND_POOL
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-async def test_statements_that_cross_are_tried_three_times(url: str, state: str) -> None:
+async def test_statements_that_cross_are_tried_three_times(url: str, lanes: int, state: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(CROSSING)
-    async with opened(url) as executor:
+    async with opened(url, lanes=lanes) as executor:
         call: dict[str, Any] = {"times": 2, "state": state}
         text = "SELECT crossing(%(times)s::int, %(state)s::text)"
         assert await executor.fetch(text, call, writes=True) == [("done",)]
@@ -409,7 +416,7 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(url: str) -
 
 async def test_a_statement_that_takes_too_long_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.postgres.STATEMENT_SECONDS", 0.05)
-    async with opened(url) as executor:
+    async with opened(url, lanes=0) as executor:
         with pytest.raises(Unavailable, match="cannot answer now"):
             await executor.fetch("SELECT pg_sleep(60)", {})
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import psycopg
+import pytest
 
-from apex import Apex, Params, rest
-from apex.server import HttpProtocol
+from apex import Apex, MemoryService, Params, rest
 from apex.sql import database
 from tests.serving import serving
 
@@ -60,7 +61,7 @@ async def leave(port: int, url: str, request: str) -> None:
 
 async def test_a_read_ends_when_its_client_has_gone(postgres_url: str, caplog: Any) -> None:
     app, _ = slow(postgres_url, 60)
-    async with serving(app, http=HttpProtocol) as client:
+    async with serving(app) as client:
         await leave(client.base_url.port or 0, postgres_url, "GET /slow")
         await at_work(postgres_url, 0)
         assert (await client.get("/nothing")).status_code == 404
@@ -69,7 +70,7 @@ async def test_a_read_ends_when_its_client_has_gone(postgres_url: str, caplog: A
 
 async def test_a_write_goes_on_when_its_client_has_gone(postgres_url: str) -> None:
     app, service = slow(postgres_url, 1)
-    async with serving(app, http=HttpProtocol) as client:
+    async with serving(app) as client:
         await leave(client.base_url.port or 0, postgres_url, "POST /slow")
         async with asyncio.timeout(10):
             await service.done.wait()
@@ -77,6 +78,48 @@ async def test_a_write_goes_on_when_its_client_has_gone(postgres_url: str) -> No
 
 async def test_a_read_whose_client_waits_is_answered(postgres_url: str) -> None:
     app, _ = slow(postgres_url, 0)
-    async with serving(app, http=HttpProtocol) as client:
+    async with serving(app) as client:
         for _ in range(3):
             assert (await client.get("/slow")).json() == []
+
+
+async def talk(port: int, requests: str) -> str:
+    """What comes back until the server closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(requests.replace("\n", "\r\n").encode())
+    async with asyncio.timeout(10):
+        answered = (await reader.read()).decode().lower()
+    writer.close()
+    return answered
+
+
+LAST = "GET /notes/0 HTTP/1.1\nHost: x\nConnection: close\n\n"
+NOTE = '{"text":"hi","id":0}'
+
+
+@pytest.mark.parametrize(
+    ("requests", "statuses", "bodies"),
+    [
+        (LAST, ["200 ok"], 1),
+        ("GET /notes/0 HTTP/1.0\n\n", ["200 ok"], 1),
+        ("GET /notes/0 HTTP/1.1\nHost: x\n\n" * 2 + LAST, ["200 ok"] * 3, 3),
+        ("HEAD /notes/0 HTTP/1.1\nHost: x\n\n" + LAST, ["200 ok"] * 2, 1),
+        ("OPTIONS /notes HTTP/1.1\nHost: x\n\n" + LAST, ["405 method not allowed", "200 ok"], 1),
+        (
+            "POST /notes HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 13\n"
+            'Expect: 100-continue\n\n{"text":"hi"}' + LAST,
+            ["100 continue", "201 created", "200 ok"],
+            1,
+        ),
+    ],
+)
+async def test_each_request_of_a_connection_gets_its_whole_response(
+    requests: str, statuses: list[str], bodies: int
+) -> None:
+    app = Apex().configure(rest).use("notes", MemoryService())
+    async with serving(app) as client:
+        await app.service("notes").create({"text": "hi"})
+        answered = await talk(client.base_url.port or 0, requests)
+    assert re.findall("http/1.1 (.+)\r\n", answered) == statuses
+    assert (answered.count(NOTE), answered.count("connection: close")) == (bodies, 1)
+    assert answered.count("x-request-id: ") == len([status for status in statuses if status != "100 continue"])

@@ -130,7 +130,7 @@ async def running(url: str) -> AsyncIterator[Apex]:
 async def write(opened: Database, statement: Executable) -> list[bytes]:
     """What the database writes, row by row."""
     rows = await opened.execute(statement, PAGE)
-    return [raw_json(row["json"], row.get("plain", True)).text for row in rows]
+    return [raw_json((row["json"], row.get("plain", True))).text for row in rows]
 
 
 async def assert_same(opened: Database, query: Select[Any]) -> list[Row]:

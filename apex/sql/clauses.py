@@ -1,7 +1,7 @@
 """Predicates and orders as SQLAlchemy clauses, and the values that go with them.
 
-``shape``, ``clause`` and ``operands`` walk a predicate in the same order: the first gives its cache key, the second
-the SQL with parameters ``p0, p1, ...``, the third the values for these.
+``parted`` and ``clause`` walk a predicate in the same order: the one gives its cache key, and the values for the
+parameters ``p0, p1, ...`` in the SQL of the other.
 """
 
 from __future__ import annotations
@@ -53,13 +53,11 @@ TRIGRAM = 3
 _WILD = re.compile(r"([\\%_])")
 
 
-def shape(where: Predicate) -> Hashable:
-    """What makes two predicates the same statement: everything but the values."""
-    if isinstance(where, Junction):
-        return (where.kind, *map(shape, where.parts))
-    field, sign, value = where
+def _shape(compare: Compare) -> Hashable:
+    """What makes two comparisons the same in a statement: everything but the value."""
+    field, sign, value = compare
     long = sign == "$contains" and len(value) >= TRIGRAM
-    return (field, sign, value is None, long, "." in field and is_numeric(where))
+    return (field, sign, value is None, long, "." in field and is_numeric(compare))
 
 
 def leaves(where: Predicate) -> list[Compare]:
@@ -83,11 +81,8 @@ class Clauses:
         clause = self._clause(where, (f"p{number}" for number in count()), source)
         return clause if source.condition is None else and_(source.condition, clause)
 
-    def operands(self, where: Predicate) -> dict[str, Any]:
-        return {f"p{number}": self._operand(compare) for number, compare in enumerate(leaves(where))}
-
     def parted(self, where: Predicate) -> tuple[Hashable, dict[str, Any]]:
-        """Shape and operands, in one walk."""
+        """What makes two predicates the same statement, and the values that go with it."""
         values: dict[str, Any] = {}
         return self._parted(where, values), values
 
@@ -96,7 +91,7 @@ class Clauses:
             return (where.kind, *[self._parted(part, values) for part in where.parts])
         if where.value is not None:
             values[f"p{len(values)}"] = self._operand(where)
-        return shape(where)
+        return _shape(where)
 
     def order(self, selection: Selection, id: str, values: Mapping[str, FromClause]) -> list[ColumnElement[Any]]:
         """Null comes first, and last in descending order; a path without a value comes last in both."""
@@ -247,7 +242,7 @@ def _like(sign: str, target: Column[Any], pattern: Any) -> ColumnElement[bool]:
 
 
 def merged(target: Column[Any], value: Any, postgresql: bool) -> ColumnElement[Any]:
-    """What ``apex.adapter.merge`` does, in SQL; ``json_merge`` is a function of the SQLite executor."""
+    """What ``apex.encoding.merge`` does, in SQL; ``json_merge`` is a function of the SQLite executor."""
     if not postgresql:
         return func.json_merge(target, value)
     key, new = column("key", Text()), column("value", JSONB())

@@ -59,18 +59,17 @@ class Inserts:
         return [row if fields is None else {name: row[name] for name in fields} for row in stored]
 
     async def _stored(self, rows: list[Row], fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
-        returned = None if fields is None else tuple(dict.fromkeys((*fields, self.service.id)))
         if len(rows) == 1:
-            return await self._insert_one(rows[0], returned, beside, json)
+            return await self._insert_one(rows[0], fields, beside, json)
         groups: dict[Names, list[int]] = {}
         for place, row in enumerate(rows):
             groups.setdefault(tuple(name for name in self._filled_by_database if name in row), []).append(place)
         if len(groups) == 1:
-            return await self._insert_alike(rows, returned)
+            return await self._insert_alike(rows, fields)
         stored: dict[int, Row] = {}
         async with self.database.transaction():
             for places in groups.values():
-                alike = await self._insert_alike([rows[place] for place in places], returned)
+                alike = await self._insert_alike([rows[place] for place in places], fields)
                 stored.update(zip(places, alike, strict=True))
         return [stored[place] for place in range(len(rows))]
 
@@ -122,13 +121,13 @@ class Inserts:
         types = self.table.c
         return {name: bindparam(f"new_{place}", type_=types[name].type) for place, name in enumerate(names)}
 
-    async def _insert_alike(self, rows: list[Row], returned: Names | None) -> list[Row]:
+    async def _insert_alike(self, rows: list[Row], fields: Names | None) -> list[Row]:
         """Rows which leave the same columns to the database; in the others what is not given is null."""
         service = self.service
         names = tuple(name for name in service.columns or () if any(name in row for row in rows))
         if not names:
-            return [(await self._insert_one({}, returned, None, False))[0] for _ in rows]
-        statement = service.statements.get(("insert", names, returned), lambda: self._many(names, returned))
+            return [(await self._insert_one({}, fields, None, False))[0] for _ in rows]
+        statement = service.statements.get(("insert", names, fields), lambda: self._many(names, fields))
         text = encode([self._jsonable(row) for row in rows]).decode()
         stored = await service.run(statement, {"rows": text})
         given = {row[service.id]: place for place, row in enumerate(rows) if service.id in row}

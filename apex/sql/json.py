@@ -7,7 +7,7 @@ SQLite dates and JSON columns are taken for what the adapter stores there: the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -95,11 +95,12 @@ def page_json(columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any] |
     return Written(_SQL(counted, limit, skip, rows.text, total), rows.plain)
 
 
-def raw_json(text: str | bytes, plain: bool | None = True) -> RawJSON:
-    """What the database has written, as the encoder spells it."""
-    if not plain:
-        return RawJSON(encode(decode(text)))
-    return RawJSON(text if isinstance(text, bytes) else text.encode())
+def raw_json(written: Sequence[Any], load: Callable[[Any], Any] | None = None) -> RawJSON:
+    """What the database has written, as the encoder spells it, and what gives its values their types."""
+    text, *plain = written
+    if not all(plain):
+        text = encode(decode(text))
+    return RawJSON(text if isinstance(text, bytes) else text.encode(), load)
 
 
 def loader(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> Callable[[Row], Row]:
@@ -120,12 +121,7 @@ def written_row(columns: list[Any], dialect: Dialect) -> tuple[list[Any], Callab
     """What to select or return for the object of a row, and what reads it. Raises Unwritable."""
     load = loader(columns, dialect)
 
-    def read(values: Any) -> RawJSON:
-        raw = raw_json(*values)
-        raw.load = load
-        return raw
-
-    return row_json(columns, dialect).columns, read
+    return row_json(columns, dialect).columns, lambda values: raw_json(values, load)
 
 
 def written_page(
@@ -139,12 +135,7 @@ def written_page(
         page["data"] = [load(row) for row in page["data"]]
         return page
 
-    def read(values: Any) -> RawJSON:
-        raw = raw_json(*values)
-        raw.load = load_page
-        return raw
-
-    return page_json(columns, total, dialect).columns, read
+    return page_json(columns, total, dialect).columns, lambda values: raw_json(values, load_page)
 
 
 def is_writable(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> bool:

@@ -32,7 +32,7 @@ from apex.coerce import Coerce
 from apex.context import Params
 from apex.executor import Plan, Violation
 from apex.predicates import Compare, Predicate, every
-from apex.sql.clauses import Clauses, leaves, merged, shape
+from apex.sql.clauses import Clauses, leaves, merged
 from apex.sql.columns import coercers
 from apex.sql.database import Database
 from apex.sql.estimates import estimate, plan_of
@@ -122,10 +122,11 @@ class SQLService(Adapter):
     async def _select_at_once(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         query = selection.query
         limited = selection.limit is not None
-        key = ("select", shape(selection.where), selection.fields, query.sort, query.rank and query.rank.field,
+        form, values = self.clauses.parted(selection.where)
+        key = ("select", form, selection.fields, query.sort, query.rank and query.rank.field,
                limited, query.skip > 0, total, selection.lock)  # fmt: skip
         statement = self.statements.get(key, lambda: self._select_statement(selection, total))
-        values = self.clauses.operands(selection.where) | self.clauses.rank_values(query.rank)
+        values |= self.clauses.rank_values(query.rank)
         rows = await self.run(statement, values | {"limit": selection.limit, "skip": query.skip})
         if not total:
             return rows, None
@@ -182,8 +183,9 @@ class SQLService(Adapter):
             by_path = any(name in self._paths for name in compared(where))
             return self.database.compile(self._counting(where), "anew" if by_path else "kept")
 
-        statement = self.statements.get(("count", shape(where)), build)
-        count: int = (await self.run(statement, self.clauses.operands(where)))[0][TOTAL]
+        form, values = self.clauses.parted(where)
+        statement = self.statements.get(("count", form), build)
+        count: int = (await self.run(statement, values))[0][TOTAL]
         return count
 
     async def _estimate(self, where: Predicate) -> int | None:
@@ -211,8 +213,9 @@ class SQLService(Adapter):
         def build() -> Statement:
             return plan_of(self.database.compile(self._counting(where).with_only_columns(literal_column("1"))))
 
-        statement = self.statements.get(("expected", shape(where)), build)
-        rows: int = (await self.run(statement, self.clauses.operands(where)))[0]
+        form, values = self.clauses.parted(where)
+        statement = self.statements.get(("expected", form), build)
+        rows: int = (await self.run(statement, values))[0]
         return rows
 
     def _counting(self, where: Predicate) -> Select[Any]:
@@ -279,7 +282,7 @@ class SQLService(Adapter):
     async def _insert(self, rows: list[Row], fields: Fields, params: Params) -> list[Any]:
         return await self._inserts.run(rows, fields, (params.adapter or {}).get("beside"), self._goes_out(params))
 
-    async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
+    async def _update(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
         names = tuple(values)
 
         def build() -> Statement:
@@ -288,9 +291,10 @@ class SQLService(Adapter):
             statement = update(self.table).where(self.clauses.clause(where)).values(changes)
             return self.database.compile(statement.returning(*self._columns(fields)))
 
-        statement = self.statements.get(("update", shape(where), names, fields, whole), build)
+        form, operands = self.clauses.parted(where)
+        statement = self.statements.get(("update", form, names, fields, whole), build)
         assigned = {f"new_{name}": value for name, value in values.items()}
-        return self._by_id(await self.run(statement, self.clauses.operands(where) | assigned))
+        return self._by_id(await self.run(statement, operands | assigned))
 
     def _changed(self, name: str, whole: bool) -> Any:
         value = bindparam(f"new_{name}", type_=self.table.c[name].type)
@@ -298,13 +302,14 @@ class SQLService(Adapter):
             return value
         return merged(self.table.c[name], value, self.clauses.postgresql)
 
-    async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
+    async def _delete(self, where: Predicate, fields: Fields) -> list[Row]:
         def build() -> Statement:
             statement = delete(self.table).where(self.clauses.clause(where)).returning(*self._columns(fields))
             return self.database.compile(statement)
 
-        statement = self.statements.get(("delete", shape(where), fields), build)
-        return self._by_id(await self.run(statement, self.clauses.operands(where)))
+        form, operands = self.clauses.parted(where)
+        statement = self.statements.get(("delete", form, fields), build)
+        return self._by_id(await self.run(statement, operands))
 
     def _columns(self, fields: Fields, source: FromClause | None = None) -> list[Any]:
         columns = self.table.c if source is None else source.c

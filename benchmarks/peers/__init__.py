@@ -27,13 +27,12 @@ NAMES = {name.lower().partition(" ")[0]: name for name in COMMANDS}
 
 
 @contextmanager
-def serving(names: list[str], url: str, more: Mapping[str, str] | None = None) -> Iterator[dict[str, Server]]:
+def serving(names: list[str], url: str) -> Iterator[dict[str, Server]]:
     """The named servers, all on one database."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as settings, ExitStack() as stack:
         json.dump({"secret": SETTINGS["secret"], "jwtOptions": SETTINGS["jwtOptions"]}, settings, default=dict)
         settings.flush()
         environ = {"DATABASE_URL": url, "SETTINGS": settings.name, "APEX_ENV": "development", "NODE_ENV": "production"}
-        environ |= more or {}
         yield {name: stack.enter_context(started(COMMANDS[name], environ)) for name in names}
 
 

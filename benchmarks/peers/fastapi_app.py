@@ -1,7 +1,4 @@
-"""The contacts of the CRM on FastAPI with SQLAlchemy's ORM, async, as their documentation sets them up.
-
-``AUDIT=0`` leaves out the entry that a create writes beside the contact.
-"""
+"""The contacts of the CRM on FastAPI with SQLAlchemy's ORM, async, as their documentation sets them up."""
 
 from __future__ import annotations
 
@@ -28,7 +25,6 @@ from benchmarks.peers.serving import serve
 from hooks.search_forms import normalise
 
 SETTINGS = json.loads(Path(os.environ["SETTINGS"]).read_text())
-RECORDED = os.environ.get("AUDIT") != "0"
 DRIVER = os.environ.get("DRIVER", "asyncpg")
 MOMENT = TIMESTAMP(timezone=True)
 
@@ -229,8 +225,7 @@ async def create(data: ContactIn, user: User, session: Database) -> Any:
     contact.owned_by_user_id = data.owned_by_user_id or user
     session.add(contact)
     await session.flush()
-    if RECORDED:
-        session.add(_recorded(contact, user))
+    session.add(_recorded(contact, user))
     await session.commit()
     return contact
 

@@ -1,6 +1,5 @@
 // The contacts of the CRM on Feathers 5: Koa, knex, as its documentation sets them up, and tuned where that is fair:
 // the secret is parsed once, no user is looked up, what is created comes back from the INSERT itself.
-// AUDIT=0 leaves out the entry that a create writes beside the contact.
 import { createSecretKey, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { AuthenticationService, JWTStrategy, authenticate } from '@feathersjs/authentication'
@@ -13,7 +12,7 @@ import { Type, getValidator, querySyntax } from '@feathersjs/typebox'
 import knex from 'knex'
 import pg from 'pg'
 
-const { DATABASE_URL, AUDIT = '1', POOL = '10' } = process.env
+const { DATABASE_URL, POOL = '10' } = process.env
 const settings = JSON.parse(readFileSync(process.env.SETTINGS, 'utf8'))
 const onSQLite = DATABASE_URL.startsWith('sqlite:')
 
@@ -163,7 +162,6 @@ app.use('authentication', authentication)
 app.use('contacts', new Contacts({ Model: db, name: 'contacts', paginate: { default: 25, max: 100 } }), {
   methods: ['find', 'get', 'create']
 })
-const recorded = AUDIT !== '0'
 app.service('contacts').hooks({
   around: { all: [authenticate('jwt')] },
   before: {
@@ -171,11 +169,11 @@ app.service('contacts').hooks({
     find: [tenancy, softDelete],
     get: [tenancy, softDelete],
     create: [
-      schemaHooks.validateData(dataValidator), tenancy, complete, ...(recorded ? [transaction.start()] : [])
+      schemaHooks.validateData(dataValidator), tenancy, complete, transaction.start()
     ]
   },
-  after: { create: recorded ? [audit, transaction.end()] : [] },
-  error: { create: recorded ? [transaction.rollback()] : [] }
+  after: { create: [audit, transaction.end()] },
+  error: { create: [transaction.rollback()] }
 })
 
 const server = await app.listen(0, '127.0.0.1')
