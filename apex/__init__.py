@@ -2,6 +2,7 @@
 
 from apex.app import Apex
 from apex.auth import AuthenticationService, JWTStrategy, LocalStrategy, authenticate
+from apex.batch import batch
 from apex.bus import bus
 from apex.channels import Connection
 from apex.config import load_config
@@ -26,6 +27,7 @@ __all__ = [
     "Schema",
     "Service",
     "authenticate",
+    "batch",
     "bus",
     "database",
     "load_config",

@@ -108,6 +108,12 @@ class Conflict(FeathersError):
     code = 409
 
 
+class PreconditionFailed(Conflict):
+    """412 under the name of Conflict: the clients rebuild only names they know."""
+
+    code = 412
+
+
 class Gone(FeathersError):
     code = 410
 

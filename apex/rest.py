@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from urllib.parse import quote, unquote
@@ -33,7 +33,9 @@ from apex.errors import (
     PayloadTooLarge,
     Timeout,
 )
+from apex.etags import is_among, tag_of
 from apex.guard import Guard, is_preflight
+from apex.preconditions import CHANGES, call_if_match
 from apex.router import Match
 from apex.service import BoundService, Call
 from apex.types import STANDARD
@@ -56,6 +58,7 @@ _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
 _ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
 _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
 _BODILESS = (204, 304)
+_TAGGED = ("find", "get")
 _JSON = (b"content-type", JSON.encode())
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -100,10 +103,12 @@ class Rest:
     ) -> None:
         try:
             call = await self._call(scope, receive, match)
-            context = await self.app.call(call)
+            context = await self._made(call)
             status, headers, body = _success(context)
             if isinstance(body, Stream):
                 await body.start()
+            elif call.method in _TAGGED and status == 200:
+                status, body = _tagged(call, headers, body)
         except ClientGone:
             return
         except Exception as error:
@@ -148,6 +153,11 @@ class Rest:
             if (authentication := read(headers)) is not None:
                 params["authentication"] = authentication
         return Call(service, method, match.id, data, params)
+
+    def _made(self, call: Call) -> Coroutine[Any, Any, Context]:
+        if call.method in CHANGES and (tags := call.params["headers"].get("if-match")) is not None:
+            return call_if_match(self.app, call, tags)
+        return self.app.call(call)
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         """The body as it was sent. Raises Timeout when it takes too long to come."""
@@ -273,6 +283,14 @@ def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
     if isinstance(value, Stream):
         return status, pairs, value
     return status, pairs, b"" if value is None or status in _BODILESS else encode(value)
+
+
+def _tagged(call: Call, headers: Pairs, body: bytes) -> tuple[int, bytes]:
+    """Status and body, with the body's tag in the headers: nothing is sent that the client knows already."""
+    tag = tag_of(body)
+    headers.append((b"etag", tag.encode()))
+    known = call.params["headers"].get("if-none-match")
+    return (304, b"") if known is not None and is_among(tag, known) else (200, body)
 
 
 def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:

@@ -36,6 +36,12 @@ async def membership(context: Context) -> None:
     params["user"], params["memberships"] = {"id": user_id}, memberships
 
 
+def caller_of(context: Context) -> str:
+    """After ``authenticate``: who calls, by the proof: another token of the same user is the same caller."""
+    proof: Any = context.params.authentication
+    return f"{proof['strategy']} {proof.get('key_id') or proof['payload']['sub']}"
+
+
 def _user_id(subject: Any) -> int | None:
     try:
         return integer(subject)

@@ -61,6 +61,7 @@ class APIKeys(TenantService):
     table, schema, record, noun = api_keys, APIKeySchema, APIKeyRecord, "API key"
     custom = {"rotate": RotationSchema}
     readers = writers = "admin"
+    repeatable = False  # A key is in its answer, and is stored nowhere.
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     private = ("uuid", "hash", "owned_by_user_id")
 

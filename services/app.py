@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, bus, database, load_config, rest, sockets
+from apex import Apex, batch, bus, database, load_config, rest, sockets
 from apex.rates import rates
 from apex.tenant import ROLE
 from hooks.audit import remember_caller
@@ -48,6 +48,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.configure(rates)
     app.configure(lambda app: rest(app, routes=console.routes()))
     app.configure(sockets)
+    app.configure(batch)
     app.hooks({"around": {"all": [remember_caller]}})
     for service in SERVICES:
         service.register(app)

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from apex.sql import Timestamp
+from apex.sql.idempotency import answers_table
 
 metadata = MetaData(
     naming_convention={
@@ -114,6 +115,9 @@ revoked_tokens = Table(
     Column("jti", String(64), primary_key=True),
     Column("expires_at", Timestamp, nullable=False, index=True),
 )
+
+
+answers = answers_table(metadata)
 
 
 def partial_index(name: str, *columns: Column[Any], unique: bool = False) -> Index:

@@ -14,20 +14,30 @@ from apex.coerce import boolean
 from apex.common import iff, is_provider, populate, stash_before
 from apex.hooks import Hook, ahead
 from apex.schema import Id, fields
+from apex.sql.idempotency import idempotent
 from hooks.audit import audit, audit_beside
 from hooks.ownership import References, refers_within, stamp_owner
 from hooks.rate_limit import limit_rate
 from hooks.selection import keep_whole, select_for_caller
 from hooks.soft_delete import soft_delete
-from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, one_or_many, tenancy
+from hooks.tenancy import (
+    caller_of,
+    fill_organization,
+    forbid_foreign,
+    membership,
+    name_organization,
+    one_or_many,
+    tenancy,
+)
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.audience import to_nobody, to_organization
+from services.tables import answers
 
 PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
-KNOWN = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
-"""Around hooks: it is known who calls, and they do not call too often."""
+KNOWN = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate, idempotent(answers, caller_of))
+"""Around hooks: it is known who calls, and they do not call too often, nor twice where they ask once."""
 OWNER = {"owned_by_user_id": MEMBER}
 JOINED = ("find", "get", "create", "patch")
 WRITES = ("create", "patch", "remove")
@@ -69,7 +79,8 @@ class TenantService(SQLService):
     ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
     there is none. ``custom`` has the schemas of custom methods, ``reads`` names the methods that only read.
-    ``readers`` is the least role that may see records, ``writers`` the least that may change them.
+    ``readers`` is the least role that may see records, ``writers`` the least that may change them. ``repeatable`` says
+    whether an answer may be stored for who repeats a write with its Idempotency-Key.
     """
 
     schema: ClassVar[type[Schema]]
@@ -81,6 +92,7 @@ class TenantService(SQLService):
     reads: ClassVar[Sequence[str]] = ("find", "get")
     readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
+    repeatable: ClassVar[bool] = True
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
     private: Sequence[str] = ("uuid",)

@@ -1,0 +1,89 @@
+"""Many calls in one request, in the shape of feathers-batch.
+
+``create({"calls": [["get", "contacts", 1, {}], ["create", "contacts", {...}, {}]]})`` gives a list in the order of the
+calls: ``{"status": "fulfilled", "value": ...}`` or ``{"status": "rejected", "reason": <error>}``. Each call names a
+method, a path, what the method takes before its params, and a query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context as Variables
+from typing import Any
+
+from apex.app import Apex
+from apex.context import Params
+from apex.encoding import Stream
+from apex.errors import BadRequest, NotFound
+from apex.rest import told
+from apex.service import BoundService, Call
+from apex.types import STANDARD, Row
+
+MOST_CALLS = 100
+IDEMPOTENCY = "idempotency-key"
+_INHERITED = ("provider", "headers", "authentication", "connection")
+
+
+def batch(app: Apex) -> None:
+    """Configures an app with the service: ``app.configure(batch)``."""
+    app.use("batch", Batch(app), methods=["create"])
+    app.service("batch").publish(lambda data, context: None)
+
+
+class Batch:
+    """Each call is one from outside, with all hooks of its service and the proof of who makes the batch; it is not
+    made where its method is not exposed. One that fails leaves the others as they are.
+    """
+
+    def __init__(self, app: Apex) -> None:
+        self.app = app
+
+    async def create(self, data: Any, params: Params) -> list[Row]:
+        """Raises BadRequest for what is no list of at most 100 calls."""
+        calls = data.get("calls") if isinstance(data, dict) else None
+        if not isinstance(calls, list) or len(calls) > MOST_CALLS:
+            rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
+            raise BadRequest("Invalid batch", errors={"calls": rule})
+        # Each has variables of its own, as a request has: it is its caller's call, not a part of this one.
+        makers = (self._settled(call, _nth(params, place)) for place, call in enumerate(calls))
+        return await asyncio.gather(*(asyncio.create_task(made, context=Variables()) for made in makers))
+
+    async def _settled(self, call: Any, params: Row) -> Row:
+        try:
+            return {"status": "fulfilled", "value": await self._value(call, params)}
+        except Exception as error:
+            return {"status": "rejected", "reason": told(error, "a call of a batch").to_dict()}
+
+    async def _value(self, call: Any, params: Row) -> Any:
+        value = (await self.app.call(self._call(call, params))).external
+        if isinstance(value, Stream):
+            raise BadRequest("A result that is streamed does not fit into a batch")
+        return value
+
+    def _call(self, call: Any, params: Row) -> Call:
+        if not isinstance(call, list) or len(call) < 2 or not all(isinstance(name, str) for name in call[:2]):
+            raise BadRequest('A call must be a list such as ["get", "contacts", 1, {}]')
+        method, path, *arguments = call
+        service, route = self._service(path)
+        taken = STANDARD.get(method, ("data",))
+        if method not in service.options.methods or service.service is self:
+            raise BadRequest(f"Invalid method {method} on {path}")
+        if not len(taken) <= len(arguments) <= len(taken) + 1:
+            raise BadRequest(f"{method} takes {', '.join((*taken, 'query'))}")
+        given = dict(zip((*taken, "query"), arguments, strict=False))
+        asked = Params({**params, "query": given.get("query") or {}, "route": route})
+        return Call(service, method, given.get("id"), given.get("data"), asked)
+
+    def _service(self, path: str) -> tuple[BoundService, dict[str, str]]:
+        segments = path.strip("/").split("/")
+        match = None if "" in segments else self.app.lookup(segments)
+        if match is None or match.id is not None:
+            raise NotFound(f"Invalid service {path}")
+        return match.target, match.route
+
+
+def _nth(params: Params, place: int) -> Row:
+    """What a call takes over from its batch. A key that makes the batch safe to repeat makes each call safe."""
+    own = {name: params[name] for name in _INHERITED if name in params}
+    key = own.get("headers", {}).get(IDEMPOTENCY)
+    return own if key is None else {**own, "headers": {**own["headers"], IDEMPOTENCY: f"{key}/{place}"}}

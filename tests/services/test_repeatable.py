@@ -1,0 +1,135 @@
+"""Requests of the CRM that are conditional, repeated or sent together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from services.tables import answers
+from tests.services.crm import JANE, LIST, Crm, refused, running
+
+KEY = {"Idempotency-Key": "order-12"}
+
+
+async def names(crm: Crm) -> list[str]:
+    return [row["first_name"] for row in (await crm.call(LIST))[1]["data"]]
+
+
+async def test_what_is_known_is_not_sent_again(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        for url in ("GET /contacts/123", LIST):
+            first = await crm.send(url)
+            tag = {"If-None-Match": first.headers["etag"]}
+            again = await crm.send(url, headers=tag)
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+            await crm.call("PATCH /contacts/123", {"first_name": url[-3:]})
+            assert (await crm.send(url, headers=tag)).status_code == 200
+
+
+async def test_of_changes_to_one_state_one_wins(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        tag = (await crm.send("GET /contacts/123")).headers["etag"]
+        changes = (crm.call("PATCH /contacts/123", {"last_name": str(n)}, headers={"If-Match": tag}) for n in range(10))
+        answers = await asyncio.gather(*changes)
+        assert sorted(status for status, _ in answers) == [200, *[412] * 9]
+        refused(next(answer for answer in answers if answer[0] == 412), 412)
+
+
+@pytest.mark.parametrize(
+    ("request_", "data"), [("PATCH /contacts/123", {"last_name": "X"}), ("DELETE /contacts/123", None)]
+)
+async def test_a_record_is_changed_while_it_is_the_known_one(migrated_url: str, request_: str, data: Any) -> None:
+    async with running(migrated_url) as crm:
+        refused(await crm.call(request_, data, headers={"If-Match": '"another"'}), 412)
+        tag = (await crm.send("GET /contacts/123")).headers["etag"]
+        assert (await crm.call(request_, data, headers={"If-Match": f'"another", W/{tag}'}))[0] == 200
+
+
+async def test_a_record_of_others_is_not_told_of(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        answer = await crm.call("PATCH /contacts/123", {"last_name": "X"}, 791, headers={"If-Match": "*"})
+        refused(answer, 403)
+
+
+async def test_a_write_with_a_key_is_made_once(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        events: list[Any] = []
+        crm.app.service("contacts").on("created", lambda row, context: events.append(row["id"]))
+        sent = (crm.send("POST /contacts", JANE, headers=KEY) for _ in range(20))
+        responses = await asyncio.gather(*sent)
+        assert {(one.status_code, one.content) for one in responses} == {(201, responses[0].content)}
+        assert sorted("idempotency-replayed" in one.headers for one in responses) == [False, *[True] * 19]
+        assert (len(events), (await names(crm)).count("Jane")) == (1, 1)
+        entries = await crm.app.service("audit").find({"query": {"service": "contacts"}, "paginate": False})
+        assert len(entries) == 1
+
+
+async def test_a_key_stands_for_one_request_of_one_caller(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        first = await crm.call("POST /contacts", JANE, headers=KEY)
+        refused(await crm.call("POST /contacts", JANE | {"last_name": "Doe"}, headers=KEY), 422)
+        refused(await crm.call("PATCH /contacts/123", {"last_name": "Doe"}, headers=KEY), 422)
+        assert (await crm.call("POST /contacts", JANE, 790, headers=KEY))[1]["id"] != first[1]["id"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "data"), [("PATCH /contacts/123", {"last_name": "X"}), ("DELETE /contacts/123", None)]
+)
+async def test_changes_and_removals_are_repeated_too(migrated_url: str, request_: str, data: Any) -> None:
+    async with running(migrated_url) as crm:
+        first = await crm.call(request_, data, headers=KEY)
+        assert first[0] == 200
+        assert await crm.call(request_, data, headers=KEY) == first
+
+
+async def test_what_fails_may_be_tried_again_with_its_key(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        refused(await crm.call("POST /contacts", JANE | {"email": "no"}, headers=KEY), 400, "email")
+        assert (await crm.call("POST /contacts", JANE, headers=KEY))[0] == 201
+        assert len(await crm.app.get("database").execute(answers.select())) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256])
+async def test_a_key_that_is_none_is_refused(migrated_sqlite_url: str, key: str) -> None:
+    async with running(migrated_sqlite_url) as crm:
+        refused(await crm.call("POST /contacts", JANE, headers={"Idempotency-Key": key}), 400)
+        assert "Jane" not in await names(crm)
+
+
+async def test_an_answer_with_a_secret_is_not_stored(migrated_sqlite_url: str) -> None:
+    async with running(migrated_sqlite_url) as crm:
+        data = {"organization_id": 456, "user_id": 789, "name": "mine"}
+        refused(await crm.call("POST /api-keys", data, headers=KEY), 400)
+
+
+async def test_calls_of_a_batch_are_calls_of_their_own(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        calls = [
+            ["get", "contacts", 123, {"$select": ["first_name"]}],
+            ["create", "contacts", JANE, {}],
+            ["get", "contacts", 201],
+            ["find", "contacts", {"organization_id": 457}],
+            ["create", "contacts", JANE | {"email": "no"}],
+        ]
+        status, settled = await crm.call("POST /batch", {"calls": calls})
+        assert (status, settled[0]) == (201, {"status": "fulfilled", "value": {"id": 123, "first_name": "John"}})
+        assert settled[1]["value"]["first_name"] == "Jane"
+        assert [one["reason"]["code"] for one in settled[2:]] == [403, 403, 400]
+        entries = await crm.app.service("audit").find({"query": {"service": "contacts"}, "paginate": False})
+        assert [entry["user_id"] for entry in entries] == [789]
+
+
+async def test_a_batch_may_be_repeated(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        calls = {"calls": [["create", "contacts", JANE], ["create", "contacts", JANE]]}
+        first = await crm.call("POST /batch", calls, headers=KEY)
+        assert await crm.call("POST /batch", calls, headers=KEY) == first
+        assert (await names(crm)).count("Jane") == 2
+
+
+async def test_who_is_nobody_may_do_nothing_in_a_batch(migrated_sqlite_url: str) -> None:
+    async with running(migrated_sqlite_url) as crm:
+        _, settled = await crm.call("POST /batch", {"calls": [["get", "contacts", 123]]}, None)
+        assert settled[0]["reason"]["code"] == 401

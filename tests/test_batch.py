@@ -1,0 +1,67 @@
+"""Many calls in one request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apex import Apex, MemoryService, batch, rest
+from tests.serving import calling
+
+
+def app_of() -> Apex:
+    app = Apex().configure(rest).configure(batch)
+    app.use("notes", MemoryService(multi=True)).use("inside", MemoryService(), methods=[])
+    return app
+
+
+async def settled(*calls: Any) -> list[Any]:
+    async with calling(app_of()) as client:
+        response = await client.post("/batch", json={"calls": calls})
+        assert response.status_code == 201
+        return list(response.json())
+
+
+async def test_values_and_errors_are_in_the_order_of_the_calls() -> None:
+    found = await settled(["create", "notes", {"text": "a"}], ["get", "notes", 7, {}], ["find", "notes", {"text": "b"}])
+    assert found[0] == {"status": "fulfilled", "value": {"text": "a", "id": 0}}
+    assert (found[1]["status"], found[1]["reason"]["name"]) == ("rejected", "NotFound")
+    assert found[2] == {"status": "fulfilled", "value": []}
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "message"),
+    [
+        (["create", "inside", {}], "BadRequest", "Invalid method create on inside"),
+        (["setup", "notes", {}], "BadRequest", "Invalid method setup on notes"),
+        (["create", "batch", {"calls": []}], "BadRequest", "Invalid method create on batch"),
+        (["find", "nothing"], "NotFound", "Invalid service nothing"),
+        (["get", "notes/1"], "NotFound", "Invalid service notes/1"),
+        (["patch", "notes", 1], "BadRequest", "patch takes id, data, query"),
+        (["get", "notes", 1, {}, {}], "BadRequest", "get takes id, query"),
+        ([], "BadRequest", 'A call must be a list such as ["get", "contacts", 1, {}]'),
+        ([1, "notes"], "BadRequest", 'A call must be a list such as ["get", "contacts", 1, {}]'),
+        (None, "BadRequest", 'A call must be a list such as ["get", "contacts", 1, {}]'),
+        (["find", "notes", "x"], "BadRequest", "The query must be an object"),
+    ],
+)
+async def test_what_is_no_call_is_rejected(call: Any, name: str, message: str) -> None:
+    [found] = await settled(call)
+    assert (found["status"], found["reason"]["name"], found["reason"]["message"]) == ("rejected", name, message)
+
+
+@pytest.mark.parametrize("data", [{}, [], {"calls": {}}, {"calls": [["find", "notes"]] * 101}])
+async def test_what_is_no_batch_is_refused(data: Any) -> None:
+    async with calling(app_of()) as client:
+        response = await client.post("/batch", json=data)
+        assert (response.status_code, "calls" in response.json()["errors"]) == (400, True)
+
+
+async def test_nobody_hears_of_a_batch() -> None:
+    app, heard = app_of(), []
+    app.publish(lambda data, context: heard.append(context.path))
+    async with calling(app) as client:
+        app.channel("all").join(object())
+        await client.post("/batch", json={"calls": [["create", "notes", {}]]})
+    assert "batch" not in heard
