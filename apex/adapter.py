@@ -75,6 +75,8 @@ class Adapter(Service, ABC):
             if name not in _OPTIONS:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(_OPTIONS)}")
             setattr(self, name, value)
+        if self.id in self.private:
+            raise TypeError("The id cannot be private: callers ask for records by it")
         self.cursors = Cursors()
 
     async def setup(self, app: Apex, path: str) -> None:

@@ -57,7 +57,10 @@ _ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
 _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
 _BODILESS = (204, 304)
 _JSON = (b"content-type", JSON.encode())
-_HEADER = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_SERVERS = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
+"""Headers that say how a message is sent (RFC 9110, 7.6.1 and 8.6): they are the server's, not a hook's."""
 
 
 class ClientGone(Exception):
@@ -275,10 +278,13 @@ def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
 def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
     """Name and value of each header. Raises ValueError for one that would break out of its line."""
     for name, value in headers.items():
+        lower = name.lower()
+        if lower in _SERVERS:
+            continue
         for item in value if isinstance(value, list | tuple) else [value]:
-            if not _HEADER.fullmatch(f"{name}: {item}"):
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(str(item)):
                 raise ValueError(f"Header {name} holds characters that HTTP cannot carry")
-            yield name.lower().encode("latin-1"), str(item).encode("latin-1")
+            yield lower.encode(), str(item).encode("latin-1")
 
 
 async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: int) -> None:

@@ -31,14 +31,20 @@ COLLECT_AFTER = 10_000
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """A read whose client has gone ends, and so does its statement. What writes goes on: it may be half done."""
+    """A read whose client has gone ends, and with it a statement on a connection of its own.
+
+    What writes goes on: it may be half done.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.served, self.app = self.app, self._serve
+        self.answering: RequestResponseCycle | None = None
         self.reading: asyncio.Task[Any] | None = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """It is called for one request at a time: others on the connection wait for the answer."""
+        self.answering = cycle
         task = self.loop.create_task(cycle.run_asgi(app))
         self.reading = task if cycle.scope["method"] in ("GET", "HEAD") else None
         self.tasks.add(task)
@@ -54,7 +60,11 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.app = self.served  # Else it would refer to itself, and wait for the garbage collector.
-        if self.reading is not None and not self.cycle.response_complete:
+        if self.answering is None or self.answering.response_complete:
+            return
+        self.answering.disconnected = True
+        self.answering.message_event.set()
+        if self.reading is not None:
             self.reading.cancel()
 
 
@@ -81,6 +91,8 @@ class Sending:
         if cycle.disconnected:
             return
         pairs = [*cycle.default_headers, *headers]
+        if cycle.waiting_for_100_continue:  # Nobody has read the body, which may still come.
+            cycle.keep_alive = False
         if CLOSE in pairs:
             cycle.keep_alive = False
         elif not cycle.keep_alive:

@@ -17,15 +17,24 @@ from typing import Any
 
 import marshmallow
 from email_validator import validate_email
+from sqlalchemy import select
+from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from apex import brackets, load_config
+from apex.hooks import compose
 from apex.migrate import upgrade
+from apex.predicates import Compare, every
 from apex.query import Syntax, _Parser
+from apex.router import Router
 from apex.schema import Email, Schema
+from apex.sql.clauses import Clauses
+from apex.sql.statements import DIALECTS, Statement, StatementCache, compiled
 from apex.tokens import Tokens
 from benchmarks.people import ORGANIZATION, USER, people
 from services.app import CONFIG, create_app
 from services.contacts import ContactSchema
+from services.contacts import contacts as table
 from services.demo import load_demo
 
 ROUNDS = 5
@@ -40,7 +49,7 @@ Case = tuple[str, Callable[[], Any], Callable[[], Any]]
 
 def main() -> None:
     print("| what | without µs | with µs | ratio |\n|---|---:|---:|---:|")
-    for cases in (tokens, memberships, contacts, queries):
+    for cases in (tokens, memberships, contacts, queries, statements, chains, paths):
         for name, without, with_ in cases():
             slow, fast = microseconds(without), microseconds(with_)
             print(f"| {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |", flush=True)
@@ -106,6 +115,47 @@ def queries() -> Iterator[Case]:
     yield "the query string of a page", lambda: brackets._parse(page), lambda: brackets.parse(page)
     syntax = Syntax({})
     yield "no query at all", lambda: _Parser(syntax).parse({}), lambda: syntax.parse({})
+
+
+def statements() -> Iterator[Case]:
+    """A tenant's contacts: the statement is built and compiled, or looked up by its shape."""
+    dialect = DIALECTS["postgresql"]
+    clauses, known = Clauses(table, dialect), StatementCache()
+    where = every(Compare("organization_id", "$eq", ORGANIZATION), Compare("deleted_at", "$eq", None))
+
+    def build() -> Statement:
+        return compiled(select(table).where(clauses.clause(where)), dialect)
+
+    yield "a statement", build, lambda: known.get(clauses.parted(where)[0], build)
+
+
+def chains() -> Iterator[Case]:
+    """All hooks of a get are put around it with the call, or are there since the registration."""
+    with TemporaryDirectory() as directory:
+        url = f"sqlite:///{Path(directory) / 'crm.db'}"
+        app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
+        bound = app.service("contacts")
+        inner = bound.chains["get"]
+        yield (
+            "the hooks of a get",
+            lambda: compose(app.store, bound.store, "get", inner),
+            lambda: bound.chains["get"],
+        )
+
+
+def paths() -> Iterator[Case]:
+    """A contact's service among thirty: by Starlette's routes, or by the tree of paths."""
+    names = [f"services-{number}" for number in range(29)] + ["contacts"]
+    routes = [Route(f"/{name}/{{id}}", lambda request: Response()) for name in names]
+    scope = {"type": "http", "method": "GET", "path": "/contacts/123"}
+    router: Router[str] = Router()
+    for name in names:
+        router.insert(name, name)
+    yield (
+        "a service is found",
+        lambda: next(route for route in routes if route.matches(scope)[0] is Match.FULL),
+        lambda: router.lookup(["contacts", "123"]),
+    )
 
 
 def loads(schema: Schema, rows: list[dict[str, Any]]) -> tuple[Callable[[], Any], Callable[[], Any]]:

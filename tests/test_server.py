@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from typing import Any
 
 import psycopg
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from apex import Apex, MemoryService, Params, rest
+from apex import Apex, Context, MemoryService, Params, rest
 from apex.sql import database
 from tests.serving import serving
 
@@ -111,6 +113,11 @@ NOTE = '{"text":"hi","id":0}'
             ["100 continue", "201 created", "200 ok"],
             1,
         ),
+        (
+            "POST /notes HTTP/1.1\nHost: x\nContent-Length: 2000000\nExpect: 100-continue\n\n" + LAST,
+            ["413 request entity too large"],
+            0,
+        ),
     ],
 )
 async def test_each_request_of_a_connection_gets_its_whole_response(
@@ -123,3 +130,51 @@ async def test_each_request_of_a_connection_gets_its_whole_response(
     assert re.findall("http/1.1 (.+)\r\n", answered) == statuses
     assert (answered.count(NOTE), answered.count("connection: close")) == (bodies, 1)
     assert answered.count("x-request-id: ") == len([status for status in statuses if status != "100 continue"])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Content-Length", "3"),
+        ("Transfer-Encoding", "chunked"),
+        ("Connection", "keep-alive, Close"),
+        ("Upgrade", "h2c"),
+    ],
+)
+async def test_hooks_do_not_say_how_a_response_is_sent(header: tuple[str, str]) -> None:
+    def pass_on(context: Context) -> None:
+        context.http = {"headers": dict([header, ("X-Of-The-Other", "yes")])}
+
+    app = Apex().configure(rest).use("notes", MemoryService(), hooks={"after": {"find": pass_on}})
+    async with serving(app) as client:
+        for _ in range(2):
+            response = await client.get("/notes")
+            assert (response.json(), response.headers["x-of-the-other"]) == ([], "yes")
+
+
+async def test_who_pipelines_and_leaves_is_missed(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    app, service = slow(postgres_url, 1)
+    post = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    async with serving(app) as client:
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port or 0)
+        writer.write(post * 2)
+        await at_work(postgres_url, 1)
+        writer.close()
+        async with asyncio.timeout(10):
+            await service.done.wait()
+        assert (await client.get("/nothing")).status_code == 404
+    assert not [record for record in caplog.records if record.name.startswith(("uvicorn", "apex"))]
+
+
+async def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:
+    app = Apex().configure(rest).use("notes", MemoryService())
+    async with serving(app) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await client.get("/notes")
+            alive = sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects())
+        finally:
+            gc.enable()
+    assert alive == 1

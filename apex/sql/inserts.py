@@ -126,7 +126,8 @@ class Inserts:
         service = self.service
         names = tuple(name for name in service.columns or () if any(name in row for row in rows))
         if not names:
-            return [(await self._insert_one({}, fields, None, False))[0] for _ in rows]
+            async with self.database.transaction():
+                return [(await self._insert_one({}, fields, None, False))[0] for _ in rows]
         statement = service.statements.get(("insert", names, fields), lambda: self._many(names, fields))
         text = encode([self._jsonable(row) for row in rows]).decode()
         stored = await service.run(statement, {"rows": text})
