@@ -18,7 +18,9 @@ METHODS = b"GET,HEAD,PUT,POST,DELETE,PATCH"
 REQUEST_ID = "x-request-id"
 
 _ALWAYS: Pairs = [(b"vary", b"Origin"), (b"x-content-type-options", b"nosniff")]
-_FOR_ALL: Pairs = [*_ALWAYS, (b"access-control-allow-origin", b"*")]
+_READABLE: Pair = (b"access-control-expose-headers", b"*")
+"""Scripts may read all headers, such as ``ETag``: browsers take the star for all where there are no credentials."""
+_FOR_ALL: Pairs = [*_ALWAYS, (b"access-control-allow-origin", b"*"), _READABLE]
 
 _NAME = REQUEST_ID.encode()
 _PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -52,7 +54,8 @@ class Guard:
             return
         if is_preflight(scope):
             asked = dict(scope["headers"]).get(b"access-control-request-headers")
-            await _preflight(send, self._cors(scope["headers"]), asked)
+            cors = [pair for pair in self._cors(scope["headers"]) if pair is not _READABLE]
+            await _preflight(send, cors, asked)
             return
         added = self.admit(scope)
 
@@ -73,7 +76,7 @@ class Guard:
         if self.any:
             return _FOR_ALL
         origin = dict(pairs).get(b"origin")
-        allowed = [(b"access-control-allow-origin", origin)] if origin in self.origins else []
+        allowed = [(b"access-control-allow-origin", origin), _READABLE] if origin in self.origins else []
         return [*_ALWAYS, *allowed]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apex import Apex, MemoryService, batch, rest
+from apex import Apex, Connection, MemoryService, batch, rest
 from tests.serving import calling
 
 
@@ -62,6 +62,6 @@ async def test_nobody_hears_of_a_batch() -> None:
     app, heard = app_of(), []
     app.publish(lambda data, context: heard.append(context.path))
     async with calling(app) as client:
-        app.channel("all").join(object())
+        app.channel("all").join(Connection(provider="test", headers={}))
         await client.post("/batch", json={"calls": [["create", "notes", {}]]})
     assert "batch" not in heard

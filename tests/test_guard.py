@@ -61,13 +61,14 @@ async def test_options_that_is_no_preflight_is_405(headers: dict[str, str]) -> N
 )
 async def test_every_response_says_who_may_read_it(method: str, url: str, content: Any, status: int) -> None:
     response = await answer(None, method, url, content=content, headers={"Origin": "https://a.example"})
-    assert (response.status_code, cors(response)) == (status, {"allow-origin": "*"})
+    assert (response.status_code, cors(response)) == (status, {"allow-origin": "*", "expose-headers": "*"})
     assert (response.headers["vary"], response.headers["x-content-type-options"]) == ("Origin", "nosniff")
 
 
 async def test_a_listed_origin_is_named() -> None:
     response = await answer(["https://a.example", "https://b.example"], "GET", headers={"Origin": "https://b.example"})
-    assert (cors(response), response.headers["vary"]) == ({"allow-origin": "https://b.example"}, "Origin")
+    named = {"allow-origin": "https://b.example", "expose-headers": "*"}
+    assert (cors(response), response.headers["vary"]) == (named, "Origin")
 
 
 @pytest.mark.parametrize(
