@@ -56,7 +56,9 @@ class AuthenticationService(Service):
             raise ValueError("A 'secret' must be provided in your authentication configuration")
         self.entity: str | None = self.settings.get("entity", "user")
         self.password_field: str = self.settings.get("local", {}).get("passwordField", "password")
-        self.tokens = Tokens(self.settings["secret"], self.settings.get("jwtOptions", {}))
+        self.tokens = Tokens(
+            self.settings["secret"], self.settings.get("jwtOptions", {}), self.settings.get("previousSecret")
+        )
         self.passwords = Passwords(self.settings.get("argon2"))
         self.strategies: dict[str, Strategy] = {}
         self.revoked: dict[str, int] = {}

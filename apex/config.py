@@ -57,6 +57,7 @@ class Argon2Options(Schema):
 
 class Authentication(Schema):
     secret = fields.String(required=True)
+    previousSecret = fields.String()
     entity = fields.String(load_default="user", allow_none=True)
     service = fields.String(load_default="users")
     authStrategies = fields.List(fields.String(), load_default=lambda: ["jwt", "local"])
@@ -170,12 +171,16 @@ def _problems(error: BadRequest, env: str) -> str:
 def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> None:
     if "authentication" not in config:
         return
-    secret = config["authentication"]["secret"]
-    if len(secret.encode()) < SECRET_BYTES:
-        raise ConfigError(f"authentication.secret needs at least {SECRET_BYTES} bytes: set APEX_SECRET")
-    shared = (_read(folder / f"{name}.json") for name in ("default", "development", "test"))
-    if env == "production" and secret in [layer.get("authentication", {}).get("secret") for layer in shared]:
-        raise ConfigError("authentication.secret is published in the configuration: set APEX_SECRET")
+    layers = [_read(folder / f"{name}.json").get("authentication", {}) for name in ("default", "development", "test")]
+    published = [layer.get("secret") for layer in layers]
+    for name, variable in (("secret", "APEX_SECRET"), ("previousSecret", "APEX_PREVIOUS_SECRET")):
+        secret = config["authentication"].get(name)
+        if secret is None:
+            continue
+        if len(secret.encode()) < SECRET_BYTES:
+            raise ConfigError(f"authentication.{name} needs at least {SECRET_BYTES} bytes: set {variable}")
+        if env == "production" and secret in published:
+            raise ConfigError(f"authentication.{name} is published in the configuration: set {variable}")
 
 
 def _frozen(value: Any) -> Any:

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeGuard
@@ -40,13 +41,14 @@ class Verified(NamedTuple):
 
 
 class Tokens:
-    """Signs and verifies tokens with one secret; ``options`` are Feathers' ``jwtOptions``.
+    """Signs tokens with a secret, and verifies those that were signed with it or with the ``previous`` one, while a secret
+    is changed for another; ``options`` are Feathers' ``jwtOptions``.
 
     Raises ValueError for an ``expiresIn`` that is neither seconds nor a duration such as ``1d``.
     """
 
-    def __init__(self, secret: str, options: Mapping[str, Any]) -> None:
-        self.secret = secret
+    def __init__(self, secret: str, options: Mapping[str, Any], previous: str | None = None) -> None:
+        self.secret, self.previous = secret, previous
         self.header = dict(options.get("header", {"typ": "access"}))
         self.audience = options.get("audience", "https://yourdomain.com")
         self.issuer = options.get("issuer", "feathers")
@@ -92,10 +94,7 @@ class Tokens:
         if len(token) > _LONGEST:
             raise _refused("jwt malformed")
         try:
-            complete = jwt.decode_complete(
-                token, self.secret, [self.algorithm],
-                audience=self.audience, issuer=self.issuer, options={"require": _CLAIMS, "strict_aud": True},
-            )  # fmt: skip
+            complete = self._decoded(token)
         except jwt.PyJWTError as error:
             raise self._reason(error, token) from None
         claims: Claims = complete["payload"]
@@ -103,6 +102,18 @@ class Tokens:
         if not of_type or not all(_is_moment(claims[name]) for name in _TIMES if name in claims):
             raise _refused("invalid token")
         return claims
+
+    def _decoded(self, token: str) -> dict[str, Any]:
+        if self.previous is not None:
+            with suppress(jwt.InvalidSignatureError):
+                return self._signed_with(self.previous, token)
+        return self._signed_with(self.secret, token)
+
+    def _signed_with(self, secret: str, token: str) -> dict[str, Any]:
+        return jwt.decode_complete(
+            token, secret, [self.algorithm],
+            audience=self.audience, issuer=self.issuer, options={"require": _CLAIMS, "strict_aud": True},
+        )  # fmt: skip
 
     def _reason(self, error: jwt.PyJWTError, token: str) -> NotAuthenticated:
         if isinstance(error, jwt.ExpiredSignatureError):

@@ -74,6 +74,10 @@ def test_an_empty_variable_counts_as_not_set(folder: Path) -> None:
         ({"authentication": {"secret": SECRET, "jwtOptions": {"expiresIn": "soon"}}}, "'soon' is not a duration"),
         ({"authentication": {}}, "authentication.secret: Is required (set APEX_SECRET)"),
         ({"authentication": {"secret": "short"}}, "authentication.secret needs at least 32 bytes: set APEX_SECRET"),
+        (
+            {"authentication": {"secret": SECRET, "previousSecret": "short"}},
+            "authentication.previousSecret needs at least 32 bytes: set APEX_PREVIOUS_SECRET",
+        ),
         ({"database": "mysql://host/name"}, "database: must be sqlite:///file.db or postgresql://host/name"),
         ({"database": "x"}, "database: must be sqlite:///file.db or postgresql://host/name"),
         ({"database": "sqlite://"}, "database: must be sqlite:///file.db or postgresql://host/name"),

@@ -193,6 +193,15 @@ def test_a_signature_by_another_secret_is_refused(secret: str) -> None:
     assert (error.message, error.data) == ("invalid signature", {"name": "JsonWebTokenError"})
 
 
+def test_while_a_secret_is_changed_both_count_and_the_new_one_signs() -> None:
+    new = "b" + SECRET
+    both, old = Tokens(new, {}, previous=SECRET), TOKENS.create(1)[0]
+    assert both.verify(old)["sub"] == Tokens(new, {}).verify(both.create("1")[0])["sub"] == "1"
+    assert refused(forged(exp=1), both).message == "jwt expired"
+    assert refused(forged(secret="c" + SECRET), both).message == "invalid signature"
+    assert refused(old, Tokens(new, {})).message == "invalid signature"
+
+
 def test_claims_that_were_changed_after_signing_are_refused() -> None:
     (header, _, signature), claims = forged().split("."), forged(sub="2").split(".")[1]
     assert refused(f"{header}.{claims}.{signature}").message == "invalid signature"
