@@ -5,6 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group build
+EXTRAS := --extra client --extra postgres --extra redis
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -45,8 +46,8 @@ bench: .venv/bench.stamp ## Measure the speed beside Feathers and FastAPI: make 
 
 lock: .venv/venv.stamp ## Resolve the lock files again
 	$(PIP) install uv
-	$(LOCK) --output-file requirements/run.txt --extra client pyproject.toml
-	$(LOCK) --output-file requirements/test.txt --constraint requirements/run.txt --extra client --extra test pyproject.toml
+	$(LOCK) --output-file requirements/run.txt $(EXTRAS) pyproject.toml
+	$(LOCK) --output-file requirements/test.txt --constraint requirements/run.txt $(EXTRAS) --extra test pyproject.toml
 	$(LOCK) --output-file requirements/bench.txt --constraint requirements/test.txt --extra bench pyproject.toml
 
 clean: ## Remove .venv, caches and build output
