@@ -9,7 +9,7 @@ EXTRAS := --extra client --extra postgres --extra redis
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run demo reset test lint format bench lock clean
+.PHONY: help install run demo reset test lint format docs bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: .venv/test.stamp ## Check style, types and layers
 format: .venv/test.stamp ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: .venv/test.stamp ## Build the documentation into build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --quiet docs build/docs
 
 bench: .venv/bench.stamp ## Measure the speed beside Feathers and FastAPI: make bench ARGS="proof --rounds 3"
 	@command -v npm >/dev/null || { echo "npm not found: install Node 20 or newer" >&2; exit 1; }
