@@ -41,8 +41,8 @@ class Verified(NamedTuple):
 
 
 class Tokens:
-    """Signs tokens with a secret, and verifies those that were signed with it or with the ``previous`` one, while a secret
-    is changed for another; ``options`` are Feathers' ``jwtOptions``.
+    """Signs tokens with a secret, and verifies those signed with it or, while it is changed for another, with the
+    ``previous`` one; ``options`` are Feathers' ``jwtOptions``.
 
     Raises ValueError for an ``expiresIn`` that is neither seconds nor a duration such as ``1d``.
     """
