@@ -30,6 +30,7 @@ from services import phones
 from services.companies import company_named
 from services.contacts import CRM, CrmSchema, contacts
 from services.references import release
+from services.tenant import ONCE
 
 MOST = 1_000
 """How many contacts a list has at most."""
@@ -113,8 +114,8 @@ class AgentVoice(Service):
 
     async def rows(self, params: Params, **asked: Any) -> list[Row]:
         """The contacts that a query finds, as they are stored."""
-        query = Query(select=STORED, **asked)
-        found: list[Row] = await self.contacts.find({**inside(params), "query": query, "paginate": False})
+        query, more = Query(select=STORED, **asked), {"paginate": False, "adapter": params.adapter}
+        found: list[Row] = await self.contacts.find({**inside(params), "query": query, **more})
         return found
 
     async def row(self, params: Params, **equal: Any) -> Row:
@@ -290,6 +291,7 @@ def dialect_hooks(
     around = [
         ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), same_organization),
         limit_rate,
+        ONCE,
     ]
     before = [name_contact, check_query(query), *checks, membership, tenancy_of_key]
     return {"around": {"all": around}, "before": {"all": before}, "after": after or {}}

@@ -36,7 +36,8 @@ from services.tables import answers
 
 PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
-KNOWN = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate, idempotent(answers, caller_of))
+ONCE = idempotent(answers, caller_of)
+KNOWN = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate, ONCE)
 """Around hooks: it is known who calls, and they do not call too often, nor twice where they ask once."""
 OWNER = {"owned_by_user_id": MEMBER}
 JOINED = ("find", "get", "create", "patch")

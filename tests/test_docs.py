@@ -30,7 +30,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
 
 
 def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", DOCS, tmp_path]
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", str(DOCS), str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert (built.returncode, built.stderr) == (0, "")
     assert "class apex.app.Apex" in re.sub("<[^>]*>", "", (tmp_path / "reference.html").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.tables import answers
+from tests.services import voice
 from tests.services.crm import JANE, LIST, Crm, refused, running
 
 KEY = {"Idempotency-Key": "order-12"}
@@ -45,6 +46,19 @@ async def test_a_record_is_changed_while_it_is_the_known_one(migrated_url: str, 
         refused(await crm.call(request_, data, headers={"If-Match": '"another"'}), 412)
         tag = (await crm.send("GET /contacts/123")).headers["etag"]
         assert (await crm.call(request_, data, headers={"If-Match": f'"another", W/{tag}'}))[0] == 200
+
+
+async def test_the_other_api_has_conditions_and_repeats_too(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        tag = (await voice.send(crm, f"GET {voice.JOHN}")).headers["etag"]
+        matched = voice.PROOF | {"If-Match": tag}
+        changes = (voice.call(crm, f"PATCH {voice.JOHN}", {"last_name": str(n)}, headers=matched) for n in range(10))
+        assert sorted(status for status, _ in await asyncio.gather(*changes)) == [200, *[412] * 9]
+        made = [
+            await voice.call(crm, "POST /api/contacts", {"first_name": "Jane"}, headers=voice.PROOF | KEY) for _ in "ab"
+        ]
+        assert (made[0][0], made[0]) == (201, made[1])
+        assert (await names(crm)).count("Jane") == 1
 
 
 async def test_a_record_of_others_is_not_told_of(migrated_url: str) -> None:
