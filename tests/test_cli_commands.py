@@ -6,17 +6,20 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from sqlalchemy import create_engine, text
 
-from apex import Apex, MemoryService, SQLService, authenticate, database, validate_query
-from apex.checks import findings
+from apex import Apex, Context, MemoryService, SQLService, authenticate, database, validate_query
+from apex.checks import findings, has_tenants
 from apex.cli import apex as command
 from apex.common import iff
-from apex.hooks import ahead
+from apex.hooks import Hook, ahead
+from apex.revisions import engine_url
 from apex.routes import chain, endpoints, entry
 from services.activities import activities
 from services.app import create_app
@@ -95,42 +98,41 @@ def test_an_endpoint_is_listed_for_each_request_that_is_answered() -> None:
     ]  # fmt: skip
 
 
-def test_the_hooks_are_listed_in_the_order_in_which_they_run() -> None:
+async def test_the_hooks_are_listed_in_the_order_in_which_they_run() -> None:
     ran: list[str] = []
 
-    def hook(name: str, kind: str) -> object:
-        async def around(context: object, next: object) -> None:
+    def hook(name: str, kind: str) -> Hook:
+        async def around(context: Context, next: Callable[[], Awaitable[None]]) -> None:
             ran.append(name)
-            await next()  # type: ignore[operator]
+            await next()
 
-        def plain(context: object) -> None:
+        def plain(context: Context) -> None:
             ran.append(name)
 
         made = around if kind == "around" else plain
         made.__qualname__ = name
         return made
 
+    def hooks(level: str) -> dict[str, Any]:
+        kinds = ("around", "before", "after")
+        return {
+            kind: {method: [hook(f"{level} {kind} {method}", kind)] for method in ("find", "all")} for kind in kinds
+        }
+
     app = Apex().use("notes", MemoryService())
-    kinds = ("around", "before", "after")
-    inside = ahead(hook("first", "before"), iff(True, hook("second", "before")))  # type: ignore[arg-type]
-    service = {kind: {"all": [hook(f"service {kind}", kind)], "find": [hook(f"find {kind}", kind)]} for kind in kinds}
-    app.service("notes").hooks({"around": {"all": [inside]}})
-    app.service("notes").hooks(service)
-    app.hooks({kind: {"all": [hook(f"app {kind}", kind)]} for kind in kinds})
+    inside = ahead(hook("ahead", "before"), iff(True, hook("then", "before")).else_(hook("else", "before")))
+    app.service("notes").hooks({"around": {"all": [inside]}}).hooks(hooks("service"))
+    app.hooks(hooks("app"))
+    await app.service("notes").find()
+    listed = chain(app.service("notes"), "find")
+    assert [name for name in names(listed) if name not in ("MemoryService.find", "Adapter.find", "else")] == ran
 
-    def names(entries: list[dict[str, object]]) -> Iterator[str]:
-        for one in entries:
-            groups = one.get("inside")
-            if isinstance(groups, dict):
-                for group in groups.values():
-                    yield from names(group)
-            elif one["type" if "type" in one else "name"] != "method":
-                yield str(one["name"])
 
-    import asyncio
-
-    asyncio.run(app.service("notes").find())
-    assert list(names(chain(app.service("notes"), "find"))) == ran
+def names(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """The names in a chain; of a hook with others inside, theirs."""
+    for one in entries:
+        groups = one.get("inside")
+        yield from [one["name"]] if groups is None else names([inner for group in groups.values() for inner in group])
 
 
 def test_routes_of_a_service_are_told_to_people_and_to_programs() -> None:
@@ -241,10 +243,6 @@ def test_a_service_that_is_not_sealed_is_found(migrated_sqlite_url: str) -> None
 
 
 def test_a_table_without_row_level_security_is_found(migrated_postgres_url: str) -> None:
-    from sqlalchemy import create_engine, text
-
-    from apex.revisions import engine_url
-
     engine = create_engine(engine_url(migrated_postgres_url))
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE deals DISABLE ROW LEVEL SECURITY"))
@@ -257,8 +255,6 @@ def test_a_table_without_row_level_security_is_found(migrated_postgres_url: str)
 
 
 def test_every_service_of_the_crm_with_tenants_is_looked_at() -> None:
-    from apex.checks import has_tenants
-
     app = create_app()
     looked_at = {path for path, bound in app.services.items() if has_tenants(bound.service)}
     assert looked_at >= {"contacts", "deals", "audit", "api/contacts", "memberships"}

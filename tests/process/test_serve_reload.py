@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-import pytest
 
 from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment, lines, printed_url
 from tests.process.test_serve import complaint
@@ -67,7 +66,6 @@ def test_what_does_not_start_leaves_the_old_one_at_work(tmp_path: Path) -> None:
         assert httpx2.get(f"{url}/words").json() == ["mended"]
 
 
-@pytest.mark.parametrize("reload", ["--reload"])
-def test_it_is_not_for_production(migrated_sqlite_url: str, reload: str) -> None:
+def test_it_is_not_for_production(migrated_sqlite_url: str) -> None:
     variables = {"APEX_ENV": "production", "APEX_SECRET": "a-secret-of-tests-that-nobody-knows"}
-    assert "for development" in complaint("serve", reload, DATABASE_URL=migrated_sqlite_url, **variables)
+    assert "for development" in complaint("serve", "--reload", DATABASE_URL=migrated_sqlite_url, **variables)
