@@ -1,30 +1,35 @@
-"""The ``apex`` command: serve, migrate and token, and the commands that applications add.
+"""The ``apex`` command: that of the framework, and the commands that applications add.
 
-An application's commands are entry points in the group ``apex.commands``; they are imported when they are called.
+An application's commands are entry points in the group ``apex.commands``; they are imported when they are called or
+listed. What a command needs is imported where it works, so that help and completion load no framework.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from apex.app import Apex
-from apex.config import ConfigError
-from apex.errors import FeathersError
-from apex.revisions import is_up_to_date
-from apex.server import running, serve_app
-from apex.workers import serve_workers, work
+from apex.errors import ConfigError, FeathersError
+
+if TYPE_CHECKING:
+    from apex.app import Apex
 
 T = TypeVar("T")
 
 FACTORY = "services.app:create_app"
+HIDDEN = ("worker",)
 ID = click.IntRange(1, (1 << 63) - 1)
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program to read.")
 
 
 class Commands(click.Group):
@@ -40,9 +45,27 @@ class Commands(click.Group):
         command: click.Command = extension.load()
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises NoSuchCommand, which names what is near."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            known = [name for name in self.list_commands(ctx) if name not in HIDDEN]
+            raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
+
 
 def _extensions() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="apex.commands")}
+    """The commands whose modules are there: in the folder of another application those of this one are not."""
+    return {point.name: point for point in entry_points(group="apex.commands") if _is_there(point.module)}
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 @click.group(cls=Commands)
@@ -57,12 +80,16 @@ def main() -> None:
     """Runs the command. What an operator can mend is said in one line, with exit code 1."""
     sys.path.insert(0, "")
     try:
-        apex()
+        apex(prog_name="apex")
     except (ConfigError, FeathersError) as error:
-        errors: dict[str, str] = getattr(error, "errors", None) or {}
-        told = [f"{name}: {rule}" for name, rule in errors.items() if rule not in str(error)]
-        click.echo("; ".join([f"apex: {error}", *told]), err=True)
+        click.echo(f"apex: {told(error)}", err=True)
         sys.exit(1)
+
+
+def told(error: Exception) -> str:
+    """An error in one line, with what it says of each field."""
+    errors: dict[str, str] = getattr(error, "errors", None) or {}
+    return "; ".join([str(error), *(f"{name}: {rule}" for name, rule in errors.items() if rule not in str(error))])
 
 
 @apex.command()
@@ -71,17 +98,24 @@ def main() -> None:
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the address."
 )
+@click.option("--reload", is_flag=True, help="Start anew when *.py or config/*.json change; for development.")
 @click.pass_obj
-def serve(factory: str, host: str | None, port: int | None, workers: int) -> None:
+def serve(factory: str, host: str | None, port: int | None, workers: int, reload: bool) -> None:
     """Serve the application.
 
     SIGTERM and SIGINT stop it once the requests under way are answered. With several workers SIGHUP renews them one
     after the other, and no request is refused meanwhile.
     """
     app = load_app(factory)
-    if workers > 1:
-        serve_workers(app, factory, workers, host, port)
+    if reload and app.get("env") == "production":
+        raise ConfigError("--reload is for development: APEX_ENV is 'production'")
+    if workers > 1 or reload:
+        from apex.workers import serve_workers
+
+        serve_workers(app, factory, workers, host, port, reload=reload)
     else:
+        from apex.server import serve_app
+
         require_migrated(app)
         serve_app(app, host, port)
 
@@ -92,6 +126,8 @@ def serve(factory: str, host: str | None, port: int | None, workers: int) -> Non
 @click.pass_obj
 def worker(factory: str, listener: int, line: int) -> None:
     """Serve the application as one of several workers."""
+    from apex.workers import work
+
     app = load_app(factory)
     require_migrated(app)
     work(app, listener, line)
@@ -100,26 +136,143 @@ def worker(factory: str, listener: int, line: int) -> None:
 @apex.command()
 @click.argument("revision", required=False)
 @click.option("--down", is_flag=True, help="Take the database down to the revision ('base' undoes everything).")
+@click.option("--status", is_flag=True, help="Say where the database is, and change nothing.")
+@click.option("--new", "message", metavar="MESSAGE", help="Write the next migration, and change no database.")
+@as_json_option
 @click.pass_obj
-def migrate(factory: str, revision: str | None, down: bool) -> None:
+def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
     """Bring the database up to a revision, by default the newest."""
-    from apex.migrate import downgrade, pending, upgrade
+    from apex.migrate import current, downgrade, pending, upgrade
 
-    url = load_app(factory).get("database_url")
+    if message is not None:
+        write_migration(message)
+        return
+    url = _database_url(load_app(factory))
     if down and revision is None:
         raise ConfigError("say down to which revision: 'base' undoes everything")
-    (downgrade if down else upgrade)(url, revision or "head")
-    left = pending(url)
+    if not status:
+        (downgrade if down else upgrade)(url, revision or "head")
+    left, reached = pending(url), current(url)
+    if as_json:
+        click.echo(json.dumps({"current": reached, "pending": left}))
+        return
+    if status:
+        click.echo(f"The database is at {reached}." if reached else "The database is empty.")
     click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
+
+
+def write_migration(message: str) -> None:
+    from apex.migrate import write
+
+    click.echo(f"{write(message)} written.")
+
+
+def _database_url(app: Apex) -> str:
+    """Raises ConfigError for an app without a database."""
+    url: str | None = app.get("database_url")
+    if url is None:
+        raise ConfigError("the application has no database: app.configure(database(url))")
+    return url
+
+
+@apex.command()
+@click.argument("service", required=False)
+@as_json_option
+@click.pass_obj
+def routes(factory: str, service: str | None, as_json: bool) -> None:
+    """List the endpoints and events of all services, or the hooks of one, in the order in which they run."""
+    from apex import routes
+
+    app = load_app(factory)
+    if service is None:
+        listed = routes.services(app)
+        click.echo(json.dumps(listed) if as_json else "\n".join(routes.told(listed)))
+        return
+    bound = routes.find(app, service)
+    entry = routes.entry(bound)
+    hooks = {method: routes.chain(bound, method) for method in bound.hookable}
+    if as_json:
+        click.echo(json.dumps({**entry, "hooks": hooks}))
+        return
+    lines = [line for method, steps in hooks.items() for line in ("", method, *routes.told_chain(steps))]
+    click.echo("\n".join([*routes.told([entry]), *lines]))
+
+
+@apex.command()
+@as_json_option
+@click.pass_obj
+def check(factory: str, as_json: bool) -> None:
+    """Look for what is wrong: configuration, secret, database, migrations, Redis, unsealed services.
+
+    Each finding is a line, and the exit code is then 1.
+    """
+    from apex.checks import findings
+
+    try:
+        found = findings(load_app(factory))
+    except ConfigError as error:
+        found = [{"check": "configuration", "message": told(error)}]
+    if as_json:
+        click.echo(json.dumps({"ok": not found, "findings": found}))
+    else:
+        click.echo("\n".join(f"{one['check']}: {one['message']}" for one in found) or "Nothing is wrong.")
+    sys.exit(1 if found else 0)
 
 
 @apex.command()
 @click.argument("name")
+def new(name: str) -> None:
+    """Make a project in a new folder: users who log in, messages, migrations and tests, on SQLite."""
+    from apex.scaffold import new_project
+
+    folder = new_project(name)
+    click.echo(f"Project {folder} made. Next:\n  cd {folder}\n  apex migrate\n  apex serve --reload")
+
+
+@apex.group()
+def generate() -> None:
+    """Write a service, a hook or a migration into a project that 'apex new' has made."""
+
+
+@generate.command("service")
+@click.argument("name")
+def generate_service(name: str) -> None:
+    """Write a service with its schema, table, migration and test, and register it."""
+    from apex.scaffold import new_service
+
+    _wrote(new_service(name))
+
+
+@generate.command("hook")
+@click.argument("name")
+def generate_hook(name: str) -> None:
+    """Write a hook and its test."""
+    from apex.scaffold import new_hook
+
+    _wrote(new_hook(name))
+
+
+@generate.command("migration")
+@click.argument("message")
+def generate_migration(message: str) -> None:
+    """Write the next migration; the same as 'apex migrate --new'."""
+    write_migration(message)
+
+
+def _wrote(files: list[Path]) -> None:
+    for file in files:
+        click.echo(f"{file} written.")
+
+
+@apex.command()
+@click.argument("name")
+@as_json_option
 @click.pass_obj
-def token(factory: str, name: str) -> None:
+def token(factory: str, name: str, as_json: bool) -> None:
     """Print an access token for a user, by the name the user logs in with."""
     app = load_app(factory)
-    click.echo(run(app, lambda: _token(app, name)))
+    token = run(app, lambda: _token(app, name))
+    click.echo(json.dumps({"accessToken": token}) if as_json else token)
 
 
 async def _token(app: Apex, name: str) -> str:
@@ -144,6 +297,8 @@ def load_app(factory: str) -> Apex:
 
 def require_migrated(app: Apex) -> None:
     """Raises ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached."""
+    from apex.revisions import is_up_to_date
+
     url = app.get("database_url")
     if url is None or is_up_to_date(url):
         return
@@ -155,6 +310,8 @@ def require_migrated(app: Apex) -> None:
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
+    from apex.server import running
+
     require_migrated(app)
 
     async def inside() -> T:

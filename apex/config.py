@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from apex.errors import BadRequest
+from apex.errors import BadRequest, ConfigError
 from apex.schema import Schema, ValidationError, fields, load, validate
 from apex.tokens import seconds
 
@@ -18,10 +18,6 @@ SECRET_BYTES = 32
 
 _REDIS = r"(rediss?|unix)://.+"
 _DATABASE = r"(sqlite:///(?!:memory:).+|postgresql(\+psycopg)?://([^@]*@)?(\[[^\]]*\]|[^/:?]*)(:[0-9]+)?([/?].*)?)\Z"
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; the message is one line that says what to change."""
 
 
 def is_duration(value: Any) -> None:

@@ -152,3 +152,7 @@ class Unavailable(FeathersError):
 
 BY_CODE = {cls.code: cls for cls in FeathersError.__subclasses__()}
 """The class of an HTTP status."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message is one line that says what to change. Callers are never told."""

@@ -76,6 +76,21 @@ def compose(app: HookStore, service: HookStore, method: str, run: Chain) -> Chai
     return around(app.outer(method), outer)
 
 
+def in_order(app: HookStore, service: HookStore, method: str) -> list[tuple[str, str, Hook]]:
+    """What ``compose`` makes a chain of: ``app`` or ``service``, the type and the hook, in the order in which they run.
+
+    A type without an entry has no hooks; error hooks come last, as they run when anything before them fails.
+    """
+    outside, inside = ("app", app), ("service", service)
+    found: list[tuple[str, str, tuple[Step, ...]]] = []
+    for level, store in (outside, inside):
+        found += (level, "around", store.outer(method)), (level, "around", store.steps("around", method))
+        found.append((level, "before", store.steps("before", method)))
+    found += ((level, "after", store.steps("after", method)) for level, store in (inside, outside))
+    found += ((level, "error", store.steps("error", method)) for level, store in (inside, outside))
+    return [(level, kind, hook) for level, kind, steps in found for hook, _ in steps]
+
+
 def _level(store: HookStore, method: str, run: Chain) -> Chain:
     before, after, error = (store.steps(kind, method) for kind in ("before", "after", "error"))
     if before or after:

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from alembic import command
+from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, MetaData, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
-from apex.config import ConfigError
-from apex.errors import Unavailable
+from apex.errors import ConfigError, Unavailable
 from apex.revisions import FOLDER, engine_url
 
+Included = Callable[[Any, Any, Any], bool]
+
+LOCK = 7_266_501
+"""The advisory lock under which one process migrates while others wait."""
+
+WAIT_MILLISECONDS = 60_000
+LONGEST_MESSAGE = 100
 FORBIDDEN = "42501"
 """PostgreSQL's code for what its user may not do."""
+
+
+def run_migrations(metadata: MetaData, include_name: Included | None = None) -> None:
+    """In ``migrations/env.py``: what Alembic has to do, all of it or nothing, while no other process migrates."""
+    engine = create_engine(context.config.attributes["url"], poolclass=NullPool)
+    with engine.connect() as connection:
+        context.configure(connection, target_metadata=metadata, include_name=include_name, transactional_ddl=True)
+        with context.begin_transaction():
+            _take_turn(connection)
+            context.run_migrations()
+
+
+def _take_turn(connection: Connection) -> None:
+    """Waits until no other process migrates; then all migrations are applied, or none."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        return
+    # The driver would commit after each statement that changes the schema.
+    connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_MILLISECONDS}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
@@ -46,6 +76,30 @@ def pending(url: str, folder: Path = FOLDER) -> list[str]:
     return revisions[::-1]
 
 
+def current(url: str) -> str | None:
+    """The revision that the database has; None where it has none."""
+    with _explained(url):
+        return _current(url)
+
+
+def write(message: str, folder: Path = FOLDER) -> Path:
+    """Writes the next migration from the folder's template, with a number of its own. Raises ConfigError."""
+    if not re.search(r"\w", message) or len(message) > LONGEST_MESSAGE or not message.isprintable():
+        raise ConfigError(f"a message is one line of at most {LONGEST_MESSAGE} characters: it heads the migration")
+    shown = message.rstrip(".").replace("\\", "/").replace('"', "'")
+    with _explained(""):
+        script = ScriptDirectory.from_config(_config("", folder))
+        written = script.generate_revision(next_revision(folder), shown)
+    assert written is not None
+    return folder / "versions" / Path(written.path).name
+
+
+def next_revision(folder: Path = FOLDER) -> str:
+    """The number after the highest one there is."""
+    numbers = [int(file.name[:4]) for file in (folder / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")]
+    return f"{max(numbers, default=0) + 1:04}"
+
+
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
     """Says what an operator can mend: raises Unavailable for the database, ConfigError for the migrations."""
@@ -65,9 +119,9 @@ def _explained(url: str) -> Iterator[None]:
 
 
 def _config(url: str, folder: Path) -> Config:
-    config = Config()
+    config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(folder))
-    config.attributes["url"] = engine_url(url)
+    config.attributes["url"] = engine_url(url) if url else None
     return config
 
 

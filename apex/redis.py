@@ -263,3 +263,15 @@ class RedisRates(Rates):
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+async def reached(url: str) -> str | None:
+    """Why a Redis does not answer; None when it does."""
+    redis = connected(url, RATES_SECONDS)
+    try:
+        await redis.ping()
+    except FAILURES as error:
+        return type(error).__name__
+    finally:
+        await redis.aclose()
+    return None

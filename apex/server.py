@@ -17,8 +17,8 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from apex.app import Apex
-from apex.config import ConfigError
 from apex.engine import MAX_PAYLOAD
+from apex.errors import ConfigError
 from apex.frames import FrameProtocol
 from apex.rest import Pair
 

@@ -7,8 +7,9 @@ nobody's until a hook has found out who the caller is, and calls ``confine``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from typing import Any, TypeVar
 
 ROLE = "apex_tenant"
 """The database role that statements run as: it owns no table and cannot get around row-level security."""
@@ -18,7 +19,20 @@ SETTING = "apex.tenant"
 
 EVERYONE, NOBODY = "*", ""
 
+H = TypeVar("H", bound=Callable[..., Any])
+
 _reach: ContextVar[str] = ContextVar("reach", default=EVERYONE)
+_sealing: list[Callable[..., Any]] = []
+
+
+def sealing(hook: H) -> H:
+    """Marks a hook that confines every call from outside; ``apex check`` names the services that have none."""
+    _sealing.append(hook)
+    return hook
+
+
+def is_sealing(hook: Callable[..., Any]) -> bool:
+    return any(hook is known for known in _sealing)
 
 
 def reach() -> str:

@@ -15,13 +15,15 @@ import sys
 import time
 from asyncio.subprocess import Process
 from contextlib import suppress
+from pathlib import Path
 
 import click
 import uvloop
 
 from apex.app import Apex
 from apex.bus import Bus
-from apex.config import ConfigError
+from apex.errors import ConfigError
+from apex.reload import Stamps, stamps
 from apex.server import SHUTDOWN_SECONDS, Server, announce, configured, listening, running, serve_on
 from apex.sockets import Sockets
 
@@ -34,6 +36,9 @@ END_SECONDS = SHUTDOWN_SECONDS + 20
 STEADY_SECONDS = 10
 """Who has worked for so long did not fail at its start."""
 
+LOOK_SECONDS = 0.5
+"""Between two looks at the files."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 READY, DRAIN = b"r", b"d"
@@ -41,15 +46,19 @@ READY, DRAIN = b"r", b"d"
 log = logging.getLogger("apex")
 
 
-def serve_workers(app: Apex, factory: str, count: int, host: str | None = None, port: int | None = None) -> None:
-    """Serves the app that ``factory`` makes with so many workers until it is told to stop; SIGHUP renews them all.
+def serve_workers(
+    app: Apex, factory: str, count: int, host: str | None = None, port: int | None = None, *, reload: bool = False
+) -> None:
+    """Serves the app that ``factory`` makes with so many workers until it is told to stop; SIGHUP renews them all,
+    and with ``reload`` so does a change of the files of the app.
 
     Exits with 1 when they do not start: they have said why. Raises ConfigError when they would not hear each other, or
     nobody can listen at the address.
     """
-    _require_bus(app)
+    if count > 1:
+        _require_bus(app)
     with listening(app, host, port) as (listener, url):
-        if not asyncio.run(Workers(factory, listener, url, count).run()):
+        if not asyncio.run(Workers(factory, listener, url, count, reload=reload).run()):
             sys.exit(1)
 
 
@@ -147,8 +156,9 @@ class Worker:
 class Workers:
     """Keeps ``count`` workers on a listener, each in a place of its own. One is started at a time, but at the start."""
 
-    def __init__(self, factory: str, listener: socket.socket, url: str, count: int) -> None:
+    def __init__(self, factory: str, listener: socket.socket, url: str, count: int, *, reload: bool = False) -> None:
         self.factory, self.listener, self.url, self.count = factory, listener, url, count
+        self.reload = reload
         self.places: list[Worker] = []
         self.alive: set[Worker] = set()
         self.turn = asyncio.Lock()
@@ -169,6 +179,7 @@ class Workers:
         return working.cancelled() or working.result()
 
     async def _work(self) -> bool:
+        files = stamps(Path.cwd()) if self.reload else {}
         # One goes ahead, so that what keeps them all from starting is said once.
         started = [await self._started()]
         if started[0] is not None:
@@ -177,7 +188,10 @@ class Workers:
         if len(self.places) < self.count:
             return False
         announce(self.url)
-        await asyncio.gather(self._renew(), *(self._keep(place) for place in range(self.count)))
+        keeping = [self._keep(place) for place in range(self.count)]
+        if self.reload:
+            keeping.append(self._watch(files))
+        await asyncio.gather(self._renew(), *keeping)
         return True
 
     async def _started(self) -> Worker | None:
@@ -219,6 +233,16 @@ class Workers:
                 click.echo("All workers are new.")
             else:
                 log.error("The restart was given up: a new worker does not start. The old ones go on.")
+
+    async def _watch(self, before: Stamps) -> None:
+        """Renews the workers when a file is no longer what it was before they started."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = stamps(Path.cwd())
+            if changed := sorted({path for path, _ in before.items() ^ now.items()}):
+                click.echo(f"Changed: {', '.join(changed)}")
+                self.renewal.set()
+            before = now
 
     async def _roll(self) -> bool:
         """Renews one worker after the other, each once another one is ready in its place."""

@@ -8,7 +8,7 @@ from typing import Any
 from apex import Context, Params
 from apex.coerce import integer
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
-from apex.tenant import EVERYONE, confine, reaching
+from apex.tenant import EVERYONE, confine, reaching, sealing
 from hooks.rows import change_rows, rows
 
 FIELD = "organization_id"
@@ -75,6 +75,7 @@ def one_or_many(context: Context) -> None:
         context.service.require_multi(context.method, context.params)
 
 
+@sealing
 def tenancy(context: Context) -> None:
     """Before all methods, after ``membership``: puts the organizations that count for this call into the scope: those
     where the caller's role allows the method.
@@ -94,6 +95,7 @@ def tenancy(context: Context) -> None:
     _hold(context, _named(context), allowed)
 
 
+@sealing
 def tenancy_of_key(context: Context) -> None:
     """Before all methods, after ``membership``: what ``tenancy`` does, where all callers have an API key. Nothing names
     the organization but the key.

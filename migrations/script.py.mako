@@ -1,17 +1,14 @@
-"""${message}"""
+"""${message}."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import op
-${imports if imports else ""}
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
+revision = "${up_revision}"
+down_revision = ${f'"{down_revision}"' if down_revision else None}
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    """What the database gains."""
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    """What undoes it."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from apex import Apex, Params
-from apex.cli import ID, load_app, run
-from apex.config import ConfigError
-from apex.keys import hashed
-from apex.revisions import is_up_to_date
-from apex.server import serve_app
-from apex.types import Row
+from apex.cli import ID, as_json_option, load_app, run
+from apex.errors import ConfigError
 from hooks.tenancy import ROLES
-from services.demo import KEY, LARGE, PASSWORD, load_demo, load_large, uuid_of
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+    from apex.types import Row
 
 BANNER = """Serving at {url}
 Demo login: admin@example.com, password %(password)s (organization 456)
@@ -33,6 +32,10 @@ NO_KEY = "rotated or revoked; .venv/bin/apex key create --organization 456 --use
 @click.pass_obj
 def demo(factory: str, rows: int, serve: bool) -> None:
     """Migrate the database and load the demo data, once."""
+    from apex.revisions import is_up_to_date
+    from apex.server import serve_app
+    from services.demo import PASSWORD, uuid_of
+
     app = load_app(factory)
     if app.get("env") == "production":
         raise ConfigError("the demo's password is published: it has no place in production")
@@ -47,6 +50,8 @@ def demo(factory: str, rows: int, serve: bool) -> None:
 
 async def _load(app: Apex, rows: int) -> dict[str, str]:
     """Gives what the banner shows of what is stored: a token, and the key while it is one."""
+    from services.demo import KEY, LARGE, load_demo, load_large
+
     loaded = await load_demo(app)
     click.echo("Demo data loaded." if loaded else "Demo data is there.")
     if rows:
@@ -59,6 +64,9 @@ async def _load(app: Apex, rows: int) -> dict[str, str]:
 
 async def _is_stored(app: Apex, key: str) -> bool:
     """Whether a key is neither rotated nor revoked."""
+    from apex import Params
+    from apex.keys import hashed
+
     asked = Params({"query": {"prefix": key[:17]}, "paginate": False, "adapter": {"private": ()}})
     found = await app.service("api-keys").find(asked)
     return any(row["hash"] == hashed(key) for row in found)
@@ -77,12 +85,19 @@ def user() -> None:
 @click.option("--new-organization", help="Name of an organization to create for the user.")
 @click.option("--role", type=click.Choice(ROLES), default="member", show_default=True)
 @click.password_option(envvar="APEX_PASSWORD", help="Asked for when it is not given here or in APEX_PASSWORD.")
+@as_json_option
 @click.pass_obj
-def add(factory: str, /, organization: int | None, new_organization: str | None, role: str, **data: Any) -> None:
+def add(
+    factory: str, /, organization: int | None, new_organization: str | None, role: str, as_json: bool, **data: Any
+) -> None:
     """Create a user."""
     app = load_app(factory)
     given = {name: value for name, value in data.items() if value is not None}
     created, joined = run(app, lambda: _add(app, given, organization, new_organization, role))
+    if as_json:
+        known = {"id": created["id"], "email": created["email"]}
+        click.echo(json.dumps({**known, "organization_id": joined, "role": role if joined is not None else None}))
+        return
     told = "" if joined is None else f", {role} of organization {joined}"
     click.echo(f"User {created['id']} ({created['email']}) created{told}.")
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from apex import Apex, Params
-from apex.cli import ID, load_app, run
-from apex.config import ConfigError
+from apex import Params
+from apex.cli import ID, as_json_option, load_app, run
 from apex.encoding import encode
-from apex.types import Row
+from apex.errors import ConfigError
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+    from apex.types import Row
 
 SHOWN = ("id", "prefix", "organization_id", "user_id", "name", "created_at", "last_used_at")
 
@@ -69,11 +72,13 @@ async def _list(app: Apex, organization: int) -> list[Row]:
 
 @key.command()
 @click.argument("id", type=ID)
+@as_json_option
 @click.pass_obj
-def rotate(factory: str, id: int) -> None:
+def rotate(factory: str, id: int, as_json: bool) -> None:
     """Print a new text for a key; the one before is worthless from then on."""
     app = load_app(factory)
-    click.echo(run(app, lambda: _rotate(app, id))["key"])
+    key = run(app, lambda: _rotate(app, id))["key"]
+    click.echo(json.dumps({"id": id, "key": key}) if as_json else key)
 
 
 async def _rotate(app: Apex, id: int) -> Row:

@@ -10,7 +10,7 @@ from apex import Apex, Context, SQLService, validate_query
 from apex.coerce import text
 from apex.common import stash_before
 from apex.errors import Forbidden
-from apex.tenant import confine
+from apex.tenant import confine, sealing
 from hooks.audit import audit
 from hooks.search_forms import normalise
 from hooks.soft_delete import soft_delete
@@ -55,6 +55,7 @@ class Members(SQLService):
     private = (FIELD,)
 
 
+@sealing
 def only_mine(context: Context) -> None:
     """Before all methods: the organizations of the caller are the scope."""
     if context.params.provider:
@@ -71,6 +72,7 @@ async def named_alike(context: Context) -> None:
         context.params.scope["id"] = [row["id"] for row in found if wanted in normalise(row["name"])]
 
 
+@sealing
 def in_route(context: Context) -> None:
     """Before find: the organization that the path names is the scope. Raises NotFound for what cannot be an id,
     Forbidden where the caller is no member.

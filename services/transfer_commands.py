@@ -10,26 +10,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from apex import Apex
 from apex.cli import ID, load_app, run
-from apex.config import ConfigError
 from apex.encoding import encode
-from apex.errors import FeathersError
-from services.formats import FORMATS, rows
-from services.imports import Import, Progress
-from services.transfer import told
+from apex.errors import ConfigError, FeathersError
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+    from services.imports import Progress
 
 SERVICES = ("contacts", "companies")
 ENDINGS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
 CLEAR_LINE = "\r\x1b[2K"
 
 Update = Callable[[int, int], None]
 
-format_option = click.option("--format", type=click.Choice(tuple(FORMATS)), help="By default the file's ending tells.")
+format_option = click.option("--format", type=click.Choice(FORMATS), help="By default the file's ending tells.")
 organization_option = click.option("--organization", type=ID, required=True, help="Id of the organization.")
 
 
@@ -74,6 +74,9 @@ async def _import(
     app: Apex, service: str, source: BinaryIO, format: str, errors: str | None, organization: int, user: int | None,
     **options: Any,
 ) -> Progress:  # fmt: skip
+    from services.formats import rows
+    from services.imports import Import
+
     await _check(app, organization, user)
     tenant = app.service(service).service
     digest = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -145,6 +148,8 @@ def _opened(file: str, mode: str, **options: Any) -> IO[Any]:
 @contextmanager
 def _refusals(file: str | None) -> Iterator[Callable[[int, FeathersError], None]]:
     """Writes each refusal as a line of JSON: into a file, behind those of earlier runs, or on stderr."""
+    from services.transfer import told
+
     with nullcontext() if file is None else _opened(file, "a", encoding="utf-8") as opened:
 
         def refuse(line: int, error: FeathersError) -> None:

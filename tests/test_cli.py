@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -22,7 +23,10 @@ from tests.serving import calling
 Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
-COMMANDS = ["demo", "export", "import", "key", "migrate", "organization", "serve", "token", "user"]
+COMMANDS = [
+    "check", "demo", "export", "generate", "import", "key", "migrate", "new", "organization", "routes", "serve",
+    "token", "user",
+]  # fmt: skip
 UP_TO_DATE = "The database is up to date.\n"
 REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
 PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
@@ -72,9 +76,7 @@ def test_help_lists_the_commands_of_framework_and_application() -> None:
     assert re.findall(r"^  ([a-z]+)  ", done.stdout, re.M) == COMMANDS
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "export", "import", "key", "migrate", "organization", "serve", "token", "user"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(apex: Command, command: str) -> None:
     done = apex(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -170,6 +172,13 @@ def test_a_token_is_printed_alone(apex: Command, migrated_url: str) -> None:
     done = apex("token", "Ann@example.com", DATABASE_URL=migrated_url)
     token = done.stdout.strip()
     assert (done.returncode, done.stdout, token.count(".")) == (0, f"{token}\n", 2)
+
+
+def test_a_program_reads_what_was_made(apex: Command, migrated_sqlite_url: str) -> None:
+    added = add_user(apex, migrated_sqlite_url, "--new-organization", "Ann Ltd", "--role", "owner", "--json")
+    assert json.loads(added.stdout) == {"id": 1, "email": "ann@example.com", "organization_id": 1, "role": "owner"}
+    token = apex("token", "ann@example.com", "--json", DATABASE_URL=migrated_sqlite_url)
+    assert json.loads(token.stdout)["accessToken"].count(".") == 2
 
 
 def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from apex.config import Config, ConfigError, load_config
+from apex.config import Config, load_config
+from apex.errors import ConfigError
 from apex.schema import fields
 
 CONFIG = Path(__file__).parent.parent / "config"

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
-    ["errors", "socketio"],
+    ["errors", "socketio", "reload"],
     [
         "types",
         "encoding",
@@ -48,8 +48,8 @@ LEVELS = [
     ["endpoint", "batch"],
     ["sockets"],
     ["__init__"],
-    ["testing", "server"],
-    ["workers"],
+    ["testing", "server", "routes", "scaffold"],
+    ["workers", "checks"],
     ["cli"],
     ["__main__"],
 ]
@@ -61,7 +61,7 @@ FENCES = {
     "engineio": {"socketio"},
     "aiohttp": {"client"},
     "httpx2": {"client"},
-    "sqlalchemy": {"sql", "migrate", "revisions"},
+    "sqlalchemy": {"sql", "migrate", "revisions", "checks"},
     "alembic": {"migrate", "seals"},
     "psycopg": {"postgres", "lanes"},
     "psycopg_pool": {"postgres"},

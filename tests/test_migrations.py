@@ -11,8 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from apex.config import ConfigError
-from apex.errors import Unavailable
+from apex.errors import ConfigError, Unavailable
 from apex.migrate import downgrade, pending, upgrade
 from apex.revisions import engine_url
 from services.app import metadata

@@ -8,7 +8,7 @@ from typing import Any
 
 from apex import Apex, Params, rest
 from apex.auth import AuthenticationService
-from apex.config import ConfigError
+from apex.errors import ConfigError
 
 
 class Pids:

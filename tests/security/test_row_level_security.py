@@ -11,8 +11,7 @@ from sqlalchemy.pool import NullPool
 
 import apex.adapter
 from apex import Params
-from apex.config import ConfigError
-from apex.errors import Forbidden
+from apex.errors import ConfigError, Forbidden
 from apex.migrate import pending, upgrade
 from apex.predicates import EVERYTHING
 from apex.revisions import engine_url

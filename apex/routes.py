@@ -1,0 +1,149 @@
+"""What an app has registered, for people and programs to read: endpoints, events, and the hooks of each method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from apex.app import Apex
+from apex.common import iff
+from apex.errors import ConfigError
+from apex.hooks import Hook, ahead, in_order
+from apex.query import suggestion
+from apex.service import EVENTS, BoundService
+from apex.types import STANDARD
+
+Entry = dict[str, Any]
+
+_ENDPOINTS = {
+    "find": [("GET", "")],
+    "get": [("GET", "/:id")],
+    "create": [("POST", "")],
+    "update": [("PUT", ""), ("PUT", "/:id")],
+    "patch": [("PATCH", ""), ("PATCH", "/:id")],
+    "remove": [("DELETE", ""), ("DELETE", "/:id")],
+}
+INDENT = "  "
+
+
+def services(app: Apex) -> list[Entry]:
+    """Each service with ``path``, ``endpoints``, ``methods`` and ``events``, in the order in which they were
+    registered. One that has no methods for callers outside has no endpoints.
+    """
+    return [entry(bound) for bound in app.services.values()]
+
+
+def entry(bound: BoundService) -> Entry:
+    return {
+        "path": bound.path,
+        "endpoints": list(endpoints(bound)),
+        "methods": list(bound.options.methods),
+        "events": events(bound),
+    }
+
+
+def endpoints(bound: BoundService) -> Iterator[Entry]:
+    """``verb``, ``path`` and ``method`` of each request that is answered; a custom method is named by a header."""
+    path = f"/{bound.path.strip('/')}"
+    for method in bound.options.methods:
+        for verb, suffix in _ENDPOINTS.get(method, [("POST", "")]):
+            if suffix or method in ("find", "create") or method not in STANDARD or _takes_many(bound, method):
+                yield {"verb": verb, "path": path.rstrip("/") + suffix or "/", "method": method}
+
+
+def _takes_many(bound: BoundService, method: str) -> bool:
+    """An adapter says of which methods it does; any other service is asked."""
+    multi = getattr(bound.service, "multi", True)
+    return multi if isinstance(multi, bool) else method in multi
+
+
+def events(bound: BoundService) -> list[str]:
+    return [*(EVENTS[method] for method in bound.hookable if method in EVENTS), *bound.options.events]
+
+
+def find(app: Apex, path: str) -> BoundService:
+    """The service of a path. Raises ConfigError when there is none."""
+    path = path.strip("/") or "/"
+    if path not in app.services:
+        raise ConfigError(f"there is no service '{path}'.{suggestion(path, app.services)}")
+    return app.services[path]
+
+
+def chain(bound: BoundService, method: str) -> list[Entry]:
+    """The hooks of a method in the order in which they run, and the method among them: ``type``, ``level`` (app or
+    service), ``name``, ``module``, and ``inside`` where hooks are inside of others.
+    """
+    own = {"type": "method", "level": "service", **_named(getattr(type(bound.service), method))}
+    entries = [{"type": kind, "level": level, **shown(hook)} for level, kind, hook in hooks_of(bound, method)]
+    place = sum(entry["type"] in ("around", "before") for entry in entries)
+    return [*entries[:place], own, *entries[place:]]
+
+
+def hooks_of(bound: BoundService, method: str) -> list[tuple[str, str, Hook]]:
+    return in_order(bound.app.store, bound.store, method)
+
+
+def shown(hook: Hook) -> Entry:
+    """``name`` and ``module`` of a hook, with the hooks ``inside`` of it and what they are for."""
+    inside: dict[str, list[Entry]] = {group: [shown(one) for one in hooks] for group, hooks in within(hook)}
+    when = {"when": _named(hook.predicate)["name"]} if isinstance(hook, iff) else {}
+    return {**_named(hook), **when, **({"inside": inside} if inside else {})}
+
+
+def within(hook: Hook) -> Iterator[tuple[str, list[Hook]]]:
+    """The hooks that a hook runs: ``before`` others, ``then`` when its predicate holds and ``else`` when not."""
+    if isinstance(hook, ahead):
+        yield "before", [one for one, _ in hook.steps]
+    elif isinstance(hook, iff):
+        groups = {"then": hook.then, "else": hook.otherwise}
+        yield from ((group, [one for one, _ in steps]) for group, steps in groups.items() if steps)
+
+
+def flat(hook: Hook) -> Iterator[Hook]:
+    """A hook and all that are inside of it."""
+    yield hook
+    for _, hooks in within(hook):
+        for one in hooks:
+            yield from flat(one)
+
+
+def _named(thing: Any) -> Entry:
+    """The name of a function or a class; a function that another one has made is called by its own name alone."""
+    while isinstance(thing, partial):
+        thing = thing.func
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    name = named.__qualname__.rpartition("<locals>.")[2]
+    if name == "<lambda>":
+        name = f"lambda, line {thing.__code__.co_firstlineno}"
+    return {"name": name, "module": named.__module__}
+
+
+# For people to read.
+
+
+def told(entries: list[Entry]) -> Iterator[str]:
+    """A line for each endpoint, and below them the events."""
+    for entry in entries:
+        yield f"{entry['path']}{'' if entry['endpoints'] else '  (internal)'}"
+        for endpoint in entry["endpoints"]:
+            custom = "" if endpoint["method"] in STANDARD else "  (X-Service-Method)"
+            yield f"{INDENT}{endpoint['verb']:<7} {endpoint['path']}  {endpoint['method']}{custom}"
+        if entry["events"]:
+            yield f"{INDENT}{'events':<7} {', '.join(entry['events'])}"
+
+
+def told_chain(entries: list[Entry]) -> Iterator[str]:
+    """A line for each hook: its type, its level, its name and its module."""
+    for entry in entries:
+        yield from _lines(entry, f"{entry['type']:<7} {entry['level']:<8}", 0)
+
+
+def _lines(entry: Entry, head: str, depth: int) -> Iterator[str]:
+    when = f" {entry['when']}" if "when" in entry else ""
+    yield f"{INDENT}{head}{INDENT * depth}{entry['name']}{when}  {entry['module']}"
+    for group, hooks in entry.get("inside", {}).items():
+        if group == "else":
+            yield f"{INDENT}{'':<16}{INDENT * depth}else"
+        for hook in hooks:
+            yield from _lines(hook, f"{'':<16}", depth + 1)

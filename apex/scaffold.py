@@ -1,0 +1,124 @@
+"""What ``apex new`` and ``apex generate`` write, from the templates in ``apex/templates``."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import secrets
+from pathlib import Path
+from string import Template
+
+from apex.errors import ConfigError
+
+TEMPLATES = Path(__file__).parent / "templates"
+NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+LONGEST_NAME = 40
+MARK = re.compile(r"^\[tool\.apex\]$", re.MULTILINE)
+IMPORTED = re.compile(r"^from services import \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
+LISTED = re.compile(r"^SERVICES = \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
+RENAMED = {"gitignore": ".gitignore"}
+"""Files that packages would leave out under their own name."""
+
+Files = dict[Path, str]
+
+
+def new_project(name: str) -> Path:
+    """Writes a project into a folder of this name. Raises ConfigError where something is there."""
+    _require_name(name)
+    folder = Path(name)
+    if folder.exists():
+        raise ConfigError(f"'{name}' is there already: choose another name, or take it away")
+    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32)))
+    return folder
+
+
+def new_service(path: str) -> list[Path]:
+    """Writes a service, its table's migration and its test, and lists it in ``services/app.py``. Gives what is new.
+
+    Raises ConfigError, and writes nothing, outside of a project and where one of the files is there.
+    """
+    _require_project()
+    module = _module(path)
+    app = Path("services/app.py")
+    registered = _registered(app, module)
+    title = module.replace("_", " ").capitalize()
+    name = title.title().replace(" ", "")
+    down, revision = _revisions()
+    files = rendered(
+        "service", Path(), path=path, module=module, title=title, name=name, revision=revision, down_revision=down
+    )
+    _write(files)
+    app.write_text(registered, encoding="utf-8")
+    return list(files)
+
+
+def new_hook(name: str) -> list[Path]:
+    """Writes a hook and its test. Raises ConfigError, and writes nothing, where one of the files is there."""
+    _require_project()
+    module = _module(name)
+    files = rendered("hook", Path(), module=module, title=module.replace("_", " ").capitalize())
+    _write(files)
+    return list(files)
+
+
+def rendered(template: str, folder: Path, **values: str) -> Files:
+    """The files of a template with what is in them; their names are templates, too."""
+    root = TEMPLATES / template
+    files: Files = {}
+    for source in sorted(root.rglob("*.tmpl")):
+        relative = Path(Template(str(source.relative_to(root).with_suffix(""))).substitute(values))
+        target = folder / relative.with_name(RENAMED.get(relative.name, relative.name))
+        files[target] = Template(source.read_text(encoding="utf-8")).substitute(values)
+    return files
+
+
+def _write(files: Files) -> None:
+    """Raises ConfigError before anything is written where one of the files is there."""
+    if there := [str(file) for file in files if file.exists()]:
+        raise ConfigError(f"{', '.join(there)} would be overwritten: choose another name")
+    for file, content in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+
+
+def _require_name(name: str) -> None:
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        rule = f"small letters, digits, '-' and '_', at most {LONGEST_NAME}, a letter first"
+        raise ConfigError(f"'{name}' cannot be the name: it has {rule}")
+
+
+def _module(name: str) -> str:
+    """The name as Python has it. Raises ConfigError for what Python has taken."""
+    _require_name(name)
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise ConfigError(f"'{name}' cannot be the name: it is a word of Python")
+    return name.replace("-", "_")
+
+
+def _require_project() -> None:
+    file = Path("pyproject.toml")
+    if not file.is_file() or not MARK.search(file.read_text(encoding="utf-8")):
+        raise ConfigError("this is no folder of a project that 'apex new' has made: go there first")
+
+
+def _registered(app: Path, module: str) -> str:
+    """The source of ``services/app.py`` with one more service. Raises ConfigError when its lists are not found."""
+    source = app.read_text(encoding="utf-8") if app.is_file() else ""
+    imported, listed = IMPORTED.search(source), LISTED.search(source)
+    if imported is None or listed is None:
+        raise ConfigError(f"{app} has no 'from services import (' and 'SERVICES = (' with a line for each service")
+    names = sorted({*imported[1].split(), f"{module},"})
+    source = source.replace(imported[0], _lines("from services import (", names))
+    return source.replace(listed[0], _lines("SERVICES = (", [*listed[1].split(), f"{module},"]))
+
+
+def _lines(head: str, names: list[str]) -> str:
+    return "".join([f"{head}\n", *(f"    {name}\n" for name in names), ")\n"])
+
+
+def _revisions() -> tuple[str, str]:
+    """The newest revision, and the one to come."""
+    from apex.migrate import next_revision
+
+    following = next_revision()
+    return f"{int(following) - 1:04}", following

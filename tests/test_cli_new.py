@@ -1,0 +1,68 @@
+"""``apex new`` and ``apex generate``: what they write passes lint, types and its own tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.process.commands import COMMAND, ROOT, environment
+
+MINUTES = 180
+
+
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a folder, with this apex."""
+    paths = {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(
+        command, cwd=folder, env=environment(**paths), capture_output=True, text=True, timeout=MINUTES
+    )
+
+
+def apex(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, *COMMAND, *arguments)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    done = apex(tmp_path, "new", "blog")
+    assert (done.returncode, done.stderr) == (0, "")
+    return tmp_path / "blog"
+
+
+def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
+    for arguments in (("service", "blog-posts"), ("hook", "count_calls"), ("migration", "Index of names")):
+        done = apex(project, "generate", *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+    for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
+        done = run(project, sys.executable, "-m", *tool)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_new_project_migrates_and_has_commands_of_its_own(project: Path) -> None:
+    assert apex(project, "migrate").stdout == "The database is up to date.\n"
+    assert apex(project, "check").stdout == "Nothing is wrong.\n"
+    assert "/messages" in apex(project, "routes").stdout
+    assert "demo" not in apex(project, "--help").stdout
+
+
+def test_nothing_is_overwritten(project: Path) -> None:
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    for arguments in (("new", "blog"), ("generate", "service", "messages"), ("generate", "hook", "own")):
+        done = apex(project.parent if arguments[0] == "new" else project, *arguments)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["Blog", "../blog", "1st", "class", "a b", "x" * 41])
+def test_a_name_that_cannot_be_is_refused(project: Path, name: str) -> None:
+    done = apex(project, "generate", "service", name)
+    assert (done.returncode, f"'{name}' cannot be the name" in done.stderr) == (1, True)
+
+
+def test_a_folder_that_is_no_project_gets_nothing(tmp_path: Path) -> None:
+    done = apex(tmp_path, "generate", "hook", "count_calls")
+    assert (done.returncode, "go there first" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
