@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, rest, sockets
+from apex.health import health
 from apex.rates import rates
 from apex.tenant import ROLE
 from hooks.audit import remember_caller
+from hooks.tenancy import FIELD
 from services import (
     activities,
     agentvoice,
@@ -46,7 +48,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(bus)
     app.configure(rates)
-    app.configure(lambda app: rest(app, routes=console.routes()))
+    app.configure(lambda app: rest(app, routes=[*health(app), *console.routes()]))
+    app.set("tenant", FIELD)
     app.configure(sockets)
     app.configure(batch)
     app.hooks({"around": {"all": [remember_caller]}})

@@ -41,11 +41,11 @@ LEVELS = [
         "accept",
     ],
     ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors", "beside"],
-    ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions"],
+    ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions", "observe"],
     ["app", "adapter"],
     ["memory", "sql", "sessions", "preconditions"],
-    ["auth", "rest", "migrate"],
-    ["endpoint", "batch"],
+    ["auth", "rest", "migrate", "logs", "tracing"],
+    ["endpoint", "batch", "health", "metrics"],
     ["sockets"],
     ["__init__"],
     ["testing", "server"],
@@ -56,7 +56,7 @@ LEVELS = [
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 
 FENCES = {
-    "starlette": {"rest"},
+    "starlette": {"rest", "health", "metrics"},
     "socketio": {"socketio", "client"},
     "engineio": {"socketio"},
     "aiohttp": {"client"},
@@ -71,6 +71,9 @@ FENCES = {
     "argon2": {"passwords"},
     "bcrypt": {"passwords"},
     "redis": {"redis"},
+    "structlog": {"logs"},
+    "prometheus_client": {"metrics"},
+    "opentelemetry": {"tracing"},
     "click": {"cli", "server", "workers"},
     "uvicorn": {"frames", "server"},
     "websockets": {"frames", "wire"},
