@@ -6,7 +6,7 @@ does, a call costs nothing more.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from time import perf_counter, time
@@ -27,6 +27,9 @@ BEGUN, ENDED = "observing", "observation"
 """The app's events at the beginning and at the end of a call."""
 
 
+Pairs = Sequence[tuple[bytes, bytes]]
+
+
 class Part(NamedTuple):
     """What a call has done in between: from when to when, on the clock of ``perf_counter``."""
 
@@ -40,16 +43,25 @@ class Observation:
     """A call from outside. ``status`` is that of HTTP, over a socket too; ``seconds`` is what the call took.
 
     ``call`` is None where there came no call of what was asked; ``verb`` then says what that was, as far as is known.
-    ``parts`` are kept where somebody wants to know them (``app.get("timing")``, traces), else None.
+    ``sent`` are the headers of a request. ``parts`` are kept where somebody wants to know them (``app.get("timing")``,
+    traces), else None.
     """
 
     __slots__ = (
-        "_path", "_request_id", "app", "began", "call", "error", "parts", "provider", "seconds", "shown", "status",
-        "verb",
+        "_path", "_request_id", "app", "began", "call", "error", "parts", "provider", "seconds", "sent", "shown",
+        "status", "verb",
     )  # fmt: skip
 
-    def __init__(self, app: Apex, provider: str, path: str = "", verb: str = "", request_id: str = "") -> None:
-        self.app, self.provider, self.verb = app, provider, verb
+    def __init__(
+        self,
+        app: Apex,
+        provider: str,
+        path: str = "",
+        verb: str = "",
+        request_id: str = "",
+        sent: Pairs = (),
+    ) -> None:
+        self.app, self.provider, self.verb, self.sent = app, provider, verb, sent
         self._path, self._request_id = path, request_id
         self.call: Call | None = None
         self.error: Exception | None = None
@@ -71,6 +83,13 @@ class Observation:
     @property
     def params(self) -> Params | Mapping[str, Any]:
         return {} if self.call is None else self.call.params
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those of the request, or of the handshake."""
+        return self.params.get("headers") or {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in self.sent
+        }
 
     @property
     def request_id(self) -> str:
@@ -185,3 +204,10 @@ class TimedExecutor:
         else:
             with timed("database", "COMMIT"):
                 await unit.__aexit__(None, None, None)
+
+
+def time_database(app: Apex) -> None:
+    """Where somebody wants to know, statements are timed; after the database is configured: ``app.configure(...)``."""
+    if app.get("timing") or app.get("tracing"):
+        database: Any = app.get("database")
+        database.executor = TimedExecutor(database.executor)

@@ -105,7 +105,7 @@ class Rest:
     ) -> None:
         verb = scope["method"] if scope["method"] in _ON_RECORD else "OTHER"
         request_id = added[-1][1].decode()
-        with observing(Observation(self.app, "rest", match.target.path, verb, request_id)) as seen:
+        with observing(Observation(self.app, "rest", match.target.path, verb, request_id, scope["headers"])) as seen:
             await self._serve(scope, receive, send, match, added, seen)
 
     async def _serve(
