@@ -15,6 +15,7 @@ from apex.app import Apex
 from apex.context import Params
 from apex.encoding import Stream
 from apex.errors import BadRequest, NotFound
+from apex.observe import ENDED, Observation, observing
 from apex.rest import told
 from apex.service import BoundService, Call
 from apex.types import STANDARD, Row
@@ -45,17 +46,33 @@ class Batch:
             rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
             raise BadRequest("Invalid batch", errors={"calls": rule})
         # Each has variables of its own, as a request has: it is its caller's call, not a part of this one.
-        makers = (self._settled(call, _nth(params, place)) for place, call in enumerate(calls))
+        settle = self._observed if self.app.listens(ENDED) else self._settled
+        makers = (settle(call, _nth(params, place)) for place, call in enumerate(calls))
         return await asyncio.gather(*(asyncio.create_task(made, context=Variables()) for made in makers))
 
-    async def _settled(self, call: Any, params: Row) -> Row:
-        try:
-            return {"status": "fulfilled", "value": await self._value(call, params)}
-        except Exception as error:
-            return {"status": "rejected", "reason": told(error, "a call of a batch").to_dict()}
+    async def _observed(self, call: Any, params: Row) -> Row:
+        request_id = params.get("headers", {}).get("x-request-id", "")
+        with observing(Observation(self.app, params.get("provider") or "", request_id=request_id)) as seen:
+            return await self._settled(call, params, seen)
 
-    async def _value(self, call: Any, params: Row) -> Any:
-        value = (await self.app.call(self._call(call, params))).external
+    async def _settled(self, call: Any, params: Row, seen: Observation | None = None) -> Row:
+        try:
+            value = await self._value(call, params, seen)
+            status, settled = 200, {"status": "fulfilled", "value": value}
+        except Exception as error:
+            reason = told(error, "a call of a batch")
+            status, settled = reason.code, {"status": "rejected", "reason": reason.to_dict()}
+            if seen is not None:
+                seen.error = error
+        if seen is not None:
+            seen.status = status
+        return settled
+
+    async def _value(self, call: Any, params: Row, seen: Observation | None) -> Any:
+        made = self._call(call, params)
+        if seen is not None:
+            seen.call = made
+        value = (await self.app.call(made)).external
         if isinstance(value, Stream):
             raise BadRequest("A result that is streamed does not fit into a batch")
         return value

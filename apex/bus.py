@@ -54,6 +54,10 @@ class Bus:
     def send(self, topic: str, message: Any) -> None:
         """Tells the other processes, without waiting."""
 
+    async def is_reached(self) -> bool:
+        """Whether what the bus goes through answers now."""
+        return True
+
     async def open(self) -> None:
         self._tasks = [asyncio.create_task(self._tick())]
 

@@ -75,6 +75,11 @@ class RateLimit(Schema):
     window = fields.Integer(load_default=3600, validate=validate.Range(min=1))
 
 
+class LogOptions(Schema):
+    level = fields.String(validate=validate.OneOf(["debug", "info", "warning", "error"]))
+    format = fields.String(validate=validate.OneOf(["json", "text"]))
+
+
 class Config(Schema):
     """What the framework reads. An application with keys of its own extends this class."""
 
@@ -86,6 +91,11 @@ class Config(Schema):
     origins = fields.List(fields.String(), load_default=lambda: ["*"])
     redis = fields.String(validate=validate.Regexp(_REDIS, error="must be redis://host:port/number"))
     sockets = fields.Nested(SocketOptions, load_default=dict)
+    metrics = fields.Boolean(load_default=False)
+    metricsToken = fields.String(validate=validate.Length(min=16))
+    tracing = fields.Boolean(load_default=False)
+    timing = fields.Boolean(load_default=False)
+    logs = fields.Nested(LogOptions, load_default=dict)
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
     paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})
     rateLimit = fields.Nested(RateLimit, load_default=lambda: RateLimit().load({}))

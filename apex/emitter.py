@@ -31,6 +31,12 @@ class Emitter:
         listeners = self._listeners.get(event, [])
         if listener in listeners:
             listeners.remove(listener)
+        if not listeners:
+            self._listeners.pop(event, None)
+
+    def listens(self, event: str) -> bool:
+        """Whether anybody listens to an event."""
+        return event in self._listeners
 
     def emit(self, event: str, *args: Any) -> None:
         """Calls every listener. One that fails is logged: what has happened has happened, the call goes on."""

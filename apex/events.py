@@ -48,6 +48,7 @@ class Events:
         self.connections: set[Connection] = set()
         self.publishers = Publishers()
         self.late: set[asyncio.Future[None]] = set()
+        self.published = 0
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
         """The service's for the event or for all, else the app's."""
@@ -61,6 +62,7 @@ class Events:
     def publish(self, service: BoundService, event: str, message: Message) -> None:
         """Sends an event to the connections of this process, and tells the others."""
         if self.publisher(service, event) is not None:
+            self.published += 1
             message = {"path": service.path, "event": event, **message}
             self.deliver(message)
             self.app.bus.send("event", message)

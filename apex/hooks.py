@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable, iscoroutinefunction
+from traceback import walk_tb
 from typing import Any
 
 from apex.context import Context
@@ -218,3 +219,24 @@ def _check_method(method: str, methods: Sequence[str]) -> None:
 
 def _name(hook: Hook) -> str:
     return getattr(hook, "__qualname__", type(hook).__name__)
+
+
+def raiser(error: BaseException) -> str | None:
+    """The hook that has raised an error, such as ``hooks.tenancy.tenancy``; None where it was the method, or no hook.
+
+    It is the one that the hooks' own functions called last, as the traceback says: a call that succeeds pays nothing.
+    """
+    found, caller = None, None
+    for frame, _ in walk_tb(error.__traceback__):
+        code = frame.f_code
+        if caller == "run":
+            found = None
+        elif caller == "hook":
+            found = f"{frame.f_globals.get('__name__')}.{code.co_qualname.partition('.<locals>')[0]}"
+        caller = _CALLERS.get(code.co_qualname) if code.co_filename in _FILES else None
+    return None if found is None else found.removesuffix(".__call__")
+
+
+_CALLERS = {"run_steps": "hook", "_wrap.<locals>.wrapped": "hook", "_runner.<locals>.run": "run"}
+_FILES = {__file__, __file__.replace("hooks.py", "service.py")}
+"""Who calls hooks, and methods: the innermost of them tells whose error it is."""

@@ -44,6 +44,7 @@ class Rates:
     """Counts exactly: in no window of that length are there more than the limit. What is refused does not count."""
 
     def __init__(self) -> None:
+        self.refused = 0
         self._taken: dict[str, tuple[float, deque[float]]] = {}
 
     @property
@@ -54,6 +55,7 @@ class Rates:
     async def take(self, name: str, limit: int, window: int) -> Rate:
         """Counts a request of somebody, ``limit`` being allowed in ``window`` seconds."""
         allowed, count, free = await self.count(name, limit, window)
+        self.refused += not allowed
         return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
 
     async def count(self, name: str, limit: int, window: int) -> Count:

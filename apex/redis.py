@@ -130,6 +130,12 @@ class RedisBus(Bus):
         self.stats.connected = False
         await self._redis.aclose()
 
+    async def is_reached(self) -> bool:
+        try:
+            return bool(await self._redis.ping())
+        except FAILURES:
+            return False
+
     async def sync(self) -> None:
         self._synced = time.monotonic()
         await super().sync()

@@ -35,6 +35,7 @@ from apex.errors import (
 )
 from apex.etags import is_among, tag_of
 from apex.guard import Guard, is_preflight
+from apex.observe import ENDED, Observation, observing, timed
 from apex.preconditions import CHANGES, call_if_match
 from apex.router import Match
 from apex.service import BoundService, Call
@@ -96,15 +97,35 @@ class Rest:
         match = self._match(scope) if scope["type"] == "http" and not is_preflight(scope) else None
         if match is None:
             return self.guard(scope, receive, send)
-        return self._serve(scope, receive, send, match, self.guard.admit(scope))
+        serve = self._observed if self.app.listens(ENDED) or self.app.get("timing") else self._serve
+        return serve(scope, receive, send, match, self.guard.admit(scope))
+
+    async def _observed(
+        self, scope: Scope, receive: Receive, send: Send, match: Match[BoundService], added: Pairs
+    ) -> None:
+        verb = scope["method"] if scope["method"] in _ON_RECORD else "OTHER"
+        request_id = added[-1][1].decode()
+        with observing(Observation(self.app, "rest", match.target.path, verb, request_id, scope["headers"])) as seen:
+            await self._serve(scope, receive, send, match, added, seen)
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, match: Match[BoundService], added: Pairs
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        match: Match[BoundService],
+        added: Pairs,
+        seen: Observation | None = None,
     ) -> None:
         try:
             call = await self._call(scope, receive, match)
-            context = await self._made(call)
-            status, headers, body = _success(context)
+            if seen is None:
+                status, headers, body = _success(await self._made(call))
+            else:
+                seen.call = call
+                context = await self._made(call)
+                with timed("encode"):
+                    status, headers, body = _success(context)
             if isinstance(body, Stream):
                 await body.start()
             elif call.method in _TAGGED and status == 200:
@@ -114,6 +135,12 @@ class Rest:
         except Exception as error:
             doing = f"{scope['method']} {scope['path']}"
             status, headers, body = failure(error, doing, match.target.options.errors)
+            if seen is not None:
+                seen.error = error
+        if seen is not None:
+            seen.status = status
+            if seen.shown:
+                headers.extend(seen.response_headers())
         if isinstance(body, Stream):
             await send_stream(receive, send, status, [*headers, *added], body)
         else:

@@ -17,6 +17,12 @@ _ASSIGNED = re.compile(r"^(revision|down_revision)\b[^=\n]*=(.*)", re.MULTILINE)
 _QUOTED = re.compile(r"[\"'](.*?)[\"']")
 
 
+def newest_of(folder: Path = FOLDER) -> tuple[set[str], set[str]]:
+    """The revisions of a folder that no other one follows, and all of them; none where there is no such folder."""
+    revisions, followed = _read(folder)
+    return revisions - followed, revisions
+
+
 def is_up_to_date(url: str, folder: Path = FOLDER) -> bool:
     """Whether the database has the newest revision, and no other.
 
@@ -27,7 +33,7 @@ def is_up_to_date(url: str, folder: Path = FOLDER) -> bool:
             current = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
     except (DatabaseError, OSError):
         return False
-    return bool(current) and current == _newest(folder)
+    return bool(current) and current == newest_of(folder)[0]
 
 
 def engine_url(url: str) -> URL:
@@ -39,12 +45,12 @@ def engine_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg", query=query)
 
 
-def _newest(folder: Path) -> set[str]:
-    """The revisions that no other one follows, as the files say; a file that says nothing counts as one of its own."""
+def _read(folder: Path) -> tuple[set[str], set[str]]:
+    """The revisions, and those that another one follows; a file that says nothing counts as one of its own."""
     revisions: set[str] = set()
     followed: set[str] = set()
     for file in (folder / "versions").glob("*.py"):
         assigned = dict(_ASSIGNED.findall(file.read_text(encoding="utf-8")))
         revisions.update(_QUOTED.findall(assigned.get("revision", "")) or [file.name])
         followed.update(_QUOTED.findall(assigned.get("down_revision", "")))
-    return revisions - followed
+    return revisions, followed

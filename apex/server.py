@@ -20,6 +20,7 @@ from apex.app import Apex
 from apex.engine import MAX_PAYLOAD
 from apex.errors import ConfigError
 from apex.frames import FrameProtocol
+from apex.logs import logs
 from apex.rest import Pair
 
 SHUTDOWN_SECONDS = 10
@@ -188,12 +189,14 @@ def serve_app(app: Apex, host: str | None = None, port: int | None = None, banne
 
 
 def configured(app: Apex) -> uvicorn.Config:
-    """What a server of the app needs to be told."""
+    """What a server of the app needs to be told. What it says from now on is said as ``logs`` has it."""
+    logs(app)
     return uvicorn.Config(
         app,
         lifespan="off",
         loop="uvloop",
         http=HttpProtocol,
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -14,6 +14,7 @@ from apex.endpoint import Endpoint
 from apex.engine import LIMITS, Engine, Link
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
 from apex.guard import REQUEST_ID, new_request_id
+from apex.observe import ENDED, Observation, observing
 from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, told
 from apex.router import split
 from apex.service import Call
@@ -69,11 +70,17 @@ class Sockets:
             return
         service = self.app.get("defaultAuthentication")
         params = {"provider": "socketio", "connection": connection, "headers": _named(headers)}
-        try:
-            await self.app.service(service.path).create(authentication, params)
-        except Exception as error:
-            self._forget(connection)
-            raise told(error, "The login of a handshake") from None
+        call = Call(self.app.service(service.path), "create", None, authentication, Params(params))
+        with observing(Observation(self.app, "socketio")) as seen:
+            seen.call = call
+            try:
+                await self.app.call(call)
+                seen.status = 201
+            except Exception as error:
+                self._forget(connection)
+                refusal = told(error, "The login of a handshake")
+                seen.error, seen.status = error, refusal.code
+                raise refusal from None
 
     def connected(self, link: Link) -> None:
         """A connection that has been let in."""
@@ -88,14 +95,28 @@ class Sockets:
 
     async def answer(self, link: Link, event: Any) -> str:
         """Runs the call of a frame; gives the arguments of its acknowledgement, encoded."""
+        if not self.app.listens(ENDED):
+            return await self._answer(link, event)
+        with observing(Observation(self.app, "socketio")) as seen:
+            return await self._answer(link, event, seen)
+
+    async def _answer(self, link: Link, event: Any, seen: Observation | None = None) -> str:
         try:
-            context = await self.app.call(self._call(link.connection, event))
+            call = self._call(link.connection, event)
+            if seen is not None:
+                seen.call = call
+            context = await self.app.call(call)
             if isinstance(context.external, Stream):
                 raise BadRequest(f"'{context.method}' of '{context.path}' answers with a file: call it over REST")
-            return encode([None, context.external]).decode()
+            text = encode([None, context.external]).decode()
+            if seen is not None:
+                seen.status = 201 if call.method == "create" else 200
+            return text
         except Exception as error:
             name = event[:2] if isinstance(event, list) else event
-            _, _, body = failure(error, f"{name!r:.{SHOWN}} over a socket")
+            status, _, body = failure(error, f"{name!r:.{SHOWN}} over a socket")
+            if seen is not None:
+                seen.error, seen.status = error, status
             return f"[{body.decode()}]"
 
     # What the app asks for.

@@ -14,8 +14,10 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import uvloop
@@ -23,6 +25,8 @@ import uvloop
 from apex.app import Apex
 from apex.bus import Bus
 from apex.errors import ConfigError
+from apex.logs import logs
+from apex.metrics import FOLDER, forget_process, shared_folder
 from apex.reload import Stamps, stamps
 from apex.server import SHUTDOWN_SECONDS, Server, announce, configured, listening, running, serve_on
 from apex.sockets import Sockets
@@ -57,8 +61,10 @@ def serve_workers(
     """
     if count > 1:
         _require_bus(app)
-    with listening(app, host, port) as (listener, url):
-        if not asyncio.run(Workers(factory, listener, url, count, reload=reload).run()):
+    logs(app)
+    with listening(app, host, port) as (listener, url), TemporaryDirectory(prefix="apex-metrics-") as folder:
+        workers = Workers(factory, listener, url, count, shared_folder(app, folder), reload=reload)
+        if not asyncio.run(workers.run()):
             sys.exit(1)
 
 
@@ -113,7 +119,7 @@ class Worker:
         self.began = time.monotonic()
 
     @classmethod
-    async def start(cls, factory: str, listener: socket.socket) -> Worker:
+    async def start(cls, factory: str, listener: socket.socket, environ: Mapping[str, str]) -> Worker:
         """Raises OSError when there can be no process."""
         line, theirs = socket.socketpair()
         line.setblocking(False)
@@ -121,7 +127,7 @@ class Worker:
             descriptors = listener.fileno(), theirs.fileno()
             command = [sys.executable, "-m", "apex", "--app", factory, "worker", *map(str, descriptors)]
             # In a group of its own it gets no Ctrl+C: that is for the parent to tell.
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=descriptors, process_group=0)
+            process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=descriptors, process_group=0)
         return cls(process, line)
 
     async def is_ready(self) -> bool:
@@ -156,9 +162,18 @@ class Worker:
 class Workers:
     """Keeps ``count`` workers on a listener, each in a place of its own. One is started at a time, but at the start."""
 
-    def __init__(self, factory: str, listener: socket.socket, url: str, count: int, *, reload: bool = False) -> None:
+    def __init__(
+        self,
+        factory: str,
+        listener: socket.socket,
+        url: str,
+        count: int,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        reload: bool = False,
+    ) -> None:
         self.factory, self.listener, self.url, self.count = factory, listener, url, count
-        self.reload = reload
+        self.environ, self.reload = environ, reload
         self.places: list[Worker] = []
         self.alive: set[Worker] = set()
         self.turn = asyncio.Lock()
@@ -197,7 +212,7 @@ class Workers:
     async def _started(self) -> Worker | None:
         """A worker that is ready; None when it does not start, which it has said itself."""
         try:
-            worker = await Worker.start(self.factory, self.listener)
+            worker = await Worker.start(self.factory, self.listener, self.environ)
         except OSError as error:
             log.error("A worker cannot be started: %s", error.strerror)
             return None
@@ -265,6 +280,8 @@ class Workers:
     def _forget(self, worker: Worker) -> None:
         worker.line.close()
         self.alive.discard(worker)
+        if (folder := self.environ.get(FOLDER)) is not None:
+            forget_process(folder, worker.process.pid)
 
     def _signal(self, number: signal.Signals) -> None:
         for worker in self.alive:

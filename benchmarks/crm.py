@@ -55,7 +55,9 @@ class Client:
 @contextmanager
 def served(url: str) -> Iterator[Client]:
     """The CRM on a database, with the demo data."""
-    environ = {**os.environ, "DATABASE_URL": url, "PORT": "0", "APEX_ENV": "development"}
+    # What a developer is shown of each call takes time, and the peers show nothing.
+    quiet = {"LOG_LEVEL": "warning", "TIMING": "false"}
+    environ = {**os.environ, "DATABASE_URL": url, "PORT": "0", "APEX_ENV": "development", **quiet}
     command = [sys.executable, "-m", "apex", "demo", "--serve"]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as server:
         try:

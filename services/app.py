@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, rest, sockets
+from apex.health import health
+from apex.metrics import metrics
+from apex.observe import time_database
 from apex.rates import rates
 from apex.tenant import ROLE
+from apex.tracing import tracing
 from hooks.audit import remember_caller
+from hooks.tenancy import FIELD
 from services import (
     activities,
     agentvoice,
@@ -44,9 +49,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     """The app for a configuration, by default that of the ``config`` folder and the environment."""
     app = Apex(load_config(CONFIG) if config is None else config)
     app.configure(database(app.get("database"), role=ROLE))
+    app.configure(time_database).configure(tracing)
     app.configure(bus)
     app.configure(rates)
-    app.configure(lambda app: rest(app, routes=console.routes()))
+    app.configure(lambda app: rest(app, routes=[*health(app), *metrics(app), *console.routes()]))
+    app.set("tenant", FIELD)
     app.configure(sockets)
     app.configure(batch)
     app.hooks({"around": {"all": [remember_caller]}})

@@ -13,8 +13,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from apex.app import Apex
 from apex.commit import unit_of_work
-from apex.config import ConfigError
 from apex.context import Context
+from apex.errors import ConfigError
 from apex.executor import Executor, Plan, Values
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.sqlite import SQLiteExecutor

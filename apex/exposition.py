@@ -1,0 +1,89 @@
+"""The library for Prometheus, as metrics use it: loaded where there are metrics, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+
+GAUGES = {
+    "sockets_open": "Socket.IO connections that are open.",
+    "lanes": "Lanes that there should be.",
+    "lanes_connected": "Lanes that are connected.",
+    "lanes_in_flight": "Groups of statements under way on lanes.",
+    "pool_size": "Connections of the pool.",
+    "pool_available": "Connections of the pool that nobody uses.",
+    "pool_max": "Connections that the pool may have.",
+    "pool_waiting": "Calls that wait for a connection of the pool.",
+    "bus_connected": "Whether the process hears the others through Redis: 1 or 0, of several workers how many.",
+}
+TOTALS = {
+    "events_published": "Events published in this process.",
+    "rate_limits_refused": "Requests refused for the rate limit of their key's organization.",
+    "lanes_groups": "Groups of statements answered on lanes.",
+    "lanes_errors": "Groups of statements that failed.",
+    "lanes_reconnects": "Lanes connected again.",
+    "lanes_set_apart": "Statements sent to the pool for a while because they are slow.",
+    "pool_requests_num": "Connections of the pool that were asked for.",
+    "pool_requests_queued": "Those that had to be waited for.",
+    "pool_requests_errors": "Those that were not given.",
+    "pool_connections_lost": "Connections of the pool that were lost.",
+    "bus_sent": "Messages sent to other processes.",
+    "bus_received": "Messages received from other processes.",
+    "bus_dropped": "Messages lost while Redis was away.",
+}
+
+
+class _Durations(Histogram):
+    """A histogram that takes many observations at once."""
+
+    def add(self, counted: Sequence[float]) -> None:
+        """``counted`` has the sum, and then a number for each bucket."""
+        self._sum.inc(counted[0])
+        for bucket, number in zip(self._buckets, counted[1:], strict=True):
+            if number:
+                bucket.inc(number)
+
+
+class Exposition:
+    """The metrics of a process, or of all workers where ``PROMETHEUS_MULTIPROC_DIR`` names what they share."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, buckets: Sequence[float]) -> None:
+        own = self.registry = CollectorRegistry()
+        labels = ("service", "method", "status")
+        self.calls = _Durations("apex_call_seconds", "Calls from outside.", labels, buckets=buckets, registry=own)
+        self.errors = Counter("apex_errors", "Calls that failed, by class of error.", ("error",), registry=own)
+        self.gauges = {
+            name: Gauge(f"apex_{name}", text, registry=own, multiprocess_mode="livesum")
+            for name, text in GAUGES.items()
+        }
+        self.totals = {name: Counter(f"apex_{name}", text, registry=own) for name, text in TOTALS.items()}
+        self._known: dict[str, float] = {}
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            self.registry = CollectorRegistry()
+            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
+
+    def add_calls(self, calls: Mapping[tuple[str, str, int], Sequence[float]]) -> None:
+        for (service, method, status), counted in calls.items():
+            self.calls.labels(service, method, str(status)).add(counted)
+
+    def add_errors(self, errors: Mapping[str, int]) -> None:
+        for name, number in errors.items():
+            self.errors.labels(name).inc(number)
+
+    def take(self, gauges: Mapping[str, float], totals: Mapping[str, float]) -> None:
+        """How things are, and what there was since the start; a number that has become less began anew."""
+        for name, value in gauges.items():
+            self.gauges[name].set(value)
+        for name, value in totals.items():
+            known = self._known.get(name, 0)
+            self._known[name] = value
+            self.totals[name].inc(value - known if value >= known else value)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

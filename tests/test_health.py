@@ -1,0 +1,94 @@
+"""Health: what a process says of itself to those who send it requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+from httpx2 import AsyncClient
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from apex import Apex, bus, database, rest
+from apex.health import health
+from apex.revisions import engine_url
+from tests.redis_server import redis_server
+from tests.serving import serving
+
+
+@asynccontextmanager
+async def site(url: str | None = None, redis: str | None = None) -> AsyncIterator[tuple[Apex, AsyncClient]]:
+    app = Apex({"redis": redis})
+    if url is not None:
+        app.configure(database(url))
+    app.configure(bus).configure(lambda app: rest(app, routes=health(app)))
+    async with serving(app) as client:
+        yield app, client
+
+
+async def becomes(client: AsyncClient, status: int, path: str = "/readyz") -> dict[str, str]:
+    """Waits until the answer has this status; gives what is not ready."""
+    async with asyncio.timeout(10):
+        while (response := await client.get(path)).status_code != status:
+            await asyncio.sleep(0.05)
+    assert response.headers["cache-control"] == "no-store"
+    ills: dict[str, str] = response.json()["notReady"]
+    return ills
+
+
+def write(url: str, statement: str) -> None:
+    with create_engine(engine_url(url), poolclass=NullPool).begin() as connection:
+        connection.execute(text(statement))
+
+
+async def test_who_lives_says_so_without_a_database() -> None:
+    async with site() as (_, client):
+        for path in ("/healthz", "/readyz"):
+            response = await client.get(path)
+            assert (response.status_code, response.json()["status"]) == (200, "ok")
+            assert response.headers["cache-control"] == "no-store"
+
+
+async def test_pending_migrations_are_named(migrated_url: str) -> None:
+    async with site(migrated_url) as (_, client):
+        assert await becomes(client, 200) == {}
+        write(migrated_url, "UPDATE alembic_version SET version_num = '0001'")
+        assert list(await becomes(client, 503)) == ["migrations"]
+        assert (await client.get("/healthz")).status_code == 200
+        assert await becomes(client, 200, "/readyz?exclude=migrations") == {}
+
+
+async def test_a_database_that_is_ahead_is_served(migrated_url: str) -> None:
+    write(migrated_url, "UPDATE alembic_version SET version_num = '9999'")
+    async with site(migrated_url) as (_, client):
+        assert await becomes(client, 200) == {}
+
+
+async def test_a_database_that_does_not_answer_is_named_within_a_second(migrated_postgres_url: str) -> None:
+    async with site(migrated_postgres_url) as (_, client):
+        async with await psycopg.AsyncConnection.connect(migrated_postgres_url) as other:
+            await other.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+            assert list(await becomes(client, 503)) == ["database"]
+        assert await becomes(client, 200) == {}
+
+
+async def test_redis_that_is_away_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with site(redis=server.url) as (_, client):
+            assert await becomes(client, 200) == {}
+            server.kill()
+            assert list(await becomes(client, 503)) == ["redis"]
+            assert await becomes(client, 200, "/readyz?exclude=redis&exclude=other") == {}
+            server.start()
+            assert await becomes(client, 200) == {}
+
+
+async def test_who_drains_is_not_ready_and_lives() -> None:
+    async with site() as (app, client):
+        app.emit("shutdown")
+        response = await client.get("/readyz")
+        assert (response.status_code, list(response.json()["notReady"])) == (503, ["draining"])
+        assert (await client.get("/healthz")).status_code == 200

@@ -1,0 +1,134 @@
+"""Metrics, as Prometheus reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from apex import Apex, Context, MemoryService, database, rest
+from apex.errors import Forbidden
+from apex.metrics import metrics
+from apex.rates import rates
+from tests.process.commands import apex, server
+from tests.redis_server import redis_server
+from tests.serving import serving
+
+TOKEN = "a-token-for-prometheus"
+
+
+def site(**settings: Any) -> Apex:
+    app = Apex({"metrics": True, **settings})
+    app.configure(lambda app: rest(app, routes=metrics(app)))
+    return app.use("groups/:group/notes", MemoryService())
+
+
+def read(text: str) -> Mapping[tuple[str, ...], float]:
+    """The samples of an answer: name and values of the labels, by their names, to value."""
+    families = text_string_to_metric_families(text)
+    return {
+        (one.name, *(one.labels[name] for name in sorted(one.labels))): one.value
+        for family in families
+        for one in family.samples
+    }
+
+
+async def samples(client: httpx2.AsyncClient) -> Mapping[tuple[str, ...], float]:
+    response = await client.get("/metrics")
+    assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+    return read(response.text)
+
+
+async def test_calls_are_counted_by_service_method_and_status() -> None:
+    async with serving(site()) as client:
+        for group in range(3):
+            await client.get(f"/groups/{group}/notes")
+        await client.post("/groups/1/notes", json={"text": "hi"})
+        await client.get("/groups/1/notes/99")
+        await client.post("/groups/1/notes", content="{", headers={"content-type": "application/json"})
+        await client.delete("/nothing/here")
+        found = await samples(client)
+    path = "groups/:group/notes"
+    counts = {key[1:]: value for key, value in found.items() if key[0] == "apex_call_seconds_count"}
+    assert counts == {
+        ("find", path, "200"): 3,
+        ("create", path, "201"): 1,
+        ("get", path, "404"): 1,
+        ("POST", path, "400"): 1,
+    }
+    assert (found["apex_errors_total", "NotFound"], found["apex_errors_total", "BadRequest"]) == (1, 1)
+    assert found["apex_call_seconds_bucket", "+Inf", "find", path, "200"] == 3
+    assert 0 < found["apex_call_seconds_sum", "find", path, "200"] < 3
+
+
+async def test_the_database_is_told_of(postgres_url: str) -> None:
+    app = site().configure(database(postgres_url)).configure(rates)
+    async with serving(app) as client:
+        await app.get("database").executor.fetch("SELECT 1", {})
+        for _ in range(3):
+            await app.get("rates").take("anyone", 1, 60)
+        found = await samples(client)
+    assert (found["apex_lanes_connected",], found["apex_lanes_in_flight",]) == (4, 0)
+    assert found["apex_lanes_groups_total",] == 1
+    assert found["apex_pool_max",] == 10
+    assert found["apex_rate_limits_refused_total",] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "status"),
+    [
+        ({}, {}, 200),
+        ({}, {"X-Forwarded-For": "127.0.0.1"}, 403),
+        ({"metricsToken": TOKEN}, {}, 401),
+        ({"metricsToken": TOKEN}, {"Authorization": "Bearer another"}, 401),
+        ({"metricsToken": TOKEN}, {"Authorization": f"Bearer {TOKEN}", "X-Forwarded-For": "1.2.3.4"}, 200),
+        ({"metrics": False}, {}, 404),
+    ],
+)
+async def test_only_who_may_reads_them(settings: dict[str, Any], headers: dict[str, str], status: int) -> None:
+    async with serving(site(**settings)) as client:
+        assert (await client.get("/metrics", headers=headers)).status_code == status
+
+
+async def test_events_are_counted() -> None:
+    app = site().use("notes", MemoryService())
+    app.publish(lambda data, context: None)
+    app.events.connections.add(object())  # type: ignore[arg-type]
+    async with serving(app) as client:
+        await client.post("/notes", json={})
+        found = await samples(client)
+        app.events.connections.clear()
+    assert (found["apex_events_published_total",], found["apex_sockets_open",]) == (1, 1)
+
+
+async def test_errors_of_hooks_are_told_by_their_class() -> None:
+    def refuse(context: Context) -> None:
+        raise KeyError if context.id == "1" else Forbidden("no")
+
+    app = site().use("notes", MemoryService(), hooks={"before": {"get": [refuse]}})
+    async with serving(app) as client:
+        assert [(await client.get(f"/notes/{id}")).status_code for id in (1, 2)] == [500, 403]
+        found = await samples(client)
+    assert (found["apex_errors_total", "KeyError"], found["apex_errors_total", "Forbidden"]) == (1, 1)
+
+
+async def test_several_workers_are_counted_as_one(migrated_sqlite_url: str, tmp_path: Any) -> None:
+    apex("demo", DATABASE_URL=migrated_sqlite_url)
+    with redis_server(tmp_path) as redis:
+        given = {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis.url, "METRICS": "true"}
+        with server("serve", "--workers", "2", **given) as (process, url):
+            for _ in range(7):
+                assert httpx2.get(f"{url}/contacts").status_code == 401
+            key = "apex_call_seconds_count", "find", "contacts", "401"
+            deadline = time.monotonic() + 10
+            while (found := read(httpx2.get(f"{url}/metrics").text)).get(key, 0) < 7:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            assert (found[key], found["apex_bus_connected",]) == (7, 2)
+            process.terminate()
+            assert process.wait(30) == 0
