@@ -6,10 +6,12 @@ An application's commands are entry points in the group ``apex.commands``; they 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -111,6 +113,20 @@ def migrate(factory: str, revision: str | None, down: bool) -> None:
     (downgrade if down else upgrade)(url, revision or "head")
     left = pending(url)
     click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
+
+
+@apex.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write [default: stdout]")
+@click.pass_obj
+def openapi(factory: str, output: Path | None) -> None:
+    """Print the OpenAPI document of the application, as it is served at /openapi.json."""
+    from apex.openapi import document_of
+
+    text = json.dumps(document_of(load_app(factory)), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(f"{text}\n", encoding="utf-8")
 
 
 @apex.command()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, batch, bus, database, load_config, rest, sockets
+from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
 from apex.rates import rates
 from apex.tenant import ROLE
 from hooks.audit import remember_caller
@@ -43,10 +43,11 @@ SERVICES = (
 def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     """The app for a configuration, by default that of the ``config`` folder and the environment."""
     app = Apex(load_config(CONFIG) if config is None else config)
+    app.set("openapi", {"title": "apex CRM", "version": "1"})
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(bus)
     app.configure(rates)
-    app.configure(lambda app: rest(app, routes=console.routes()))
+    app.configure(lambda app: rest(app, routes=[*console.routes(), *openapi.routes(app)]))
     app.configure(sockets)
     app.configure(batch)
     app.hooks({"around": {"all": [remember_caller]}})

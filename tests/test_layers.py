@@ -24,6 +24,7 @@ LEVELS = [
         "fresh",
         "predicates",
         "etags",
+        "describe",
     ],
     [
         "query",
@@ -45,7 +46,7 @@ LEVELS = [
     ["app", "adapter"],
     ["memory", "sql", "sessions", "preconditions"],
     ["auth", "rest", "migrate"],
-    ["endpoint", "batch"],
+    ["endpoint", "batch", "openapi"],
     ["sockets"],
     ["__init__"],
     ["testing", "server"],
@@ -56,7 +57,8 @@ LEVELS = [
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 
 FENCES = {
-    "starlette": {"rest"},
+    "apispec": {"openapi"},
+    "starlette": {"openapi", "rest"},
     "socketio": {"socketio", "client"},
     "engineio": {"socketio"},
     "aiohttp": {"client"},
