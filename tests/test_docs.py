@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md"), *(ROOT /
 LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
 
 
-@pytest.mark.parametrize("page", ["hooks.md", "realtime.md"])
+@pytest.mark.parametrize("page", ["hooks.md", "openapi.md", "realtime.md"])
 def test_the_examples_run(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks

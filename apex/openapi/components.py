@@ -15,7 +15,7 @@ from apex.coerce import Coerce, boolean, day, decimal, integer, number, small_in
 from apex.describe import Facts, Related, facts_of
 from apex.openapi.facts import Known
 from apex.openapi.fields import FieldConverter
-from apex.schema import Schema, fields, validate
+from apex.schema import Schema, validate
 from apex.service import BoundService
 from apex.sql.shapes import shapes_of
 
@@ -123,8 +123,10 @@ class Components:
         """A column says whether there is a value and of which type, a field which values there are."""
         if field is None:
             return dict(shape)
-        if not shape:
-            return dict(self.converter.field2property(field)) if isinstance(field, fields.Field) else {}
+        if "type" not in shape:
+            return (
+                _nullable(self.converter.field2property(field)) if not shape else self.converter.field2property(field)
+            )
         choices = [check for check in field.validators if isinstance(check, validate.OneOf)]
         told = {key: field.metadata[key] for key in ("description", "example") if key in field.metadata}
         if choices:
@@ -148,6 +150,12 @@ class Components:
         if related.many:
             return {"type": "array", "items": {"type": "object", **record}}
         return {"type": ["object", "null"], **record}
+
+
+def _nullable(shape: Shape) -> Shape:
+    types = shape.get("type", [])
+    listed = types if isinstance(types, list) else [types]
+    return {**shape, "type": [*listed, "null"]} if listed and "null" not in listed else shape
 
 
 def written(kind: type[Schema], method: str) -> Schema:

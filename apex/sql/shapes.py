@@ -32,6 +32,8 @@ def shapes_of(table: Table) -> Mapping[str, Shape]:
 
 def _shape(column: Column[Any]) -> Shape:
     shape = dict(_shape_of(column.type))
+    if not shape and not column.nullable:
+        return {"not": {"type": "null"}}
     if column.nullable and "type" in shape:
         shape["type"] = [shape["type"], "null"]
     return shape
