@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from apex.app import Apex
 from apex.channels import Connection
 from apex.context import Context, Params
+from apex.describe import describe
 from apex.errors import BadRequest, Conflict, NotAuthenticated, NotFound
 from apex.passwords import Passwords
 from apex.service import BoundService, Service
@@ -22,6 +23,25 @@ Result = dict[str, Any]
 
 _SCHEME = re.compile(r"(\S+)\s+(\S+)")
 _SCHEMES = ("bearer", "jwt")
+
+PROOF = {
+    "title": "Login",
+    "type": "object",
+    "properties": {
+        "strategy": {"type": "string", "examples": ["local"]},
+        "email": {"type": "string"},
+        "password": {"type": "string", "format": "password"},
+        "accessToken": {"type": "string"},
+    },
+    "required": ["strategy"],
+}
+LOGIN = {
+    "title": "LoginResult",
+    "type": "object",
+    "properties": {"accessToken": {"type": "string"}, "authentication": {"type": "object"}, "user": {"type": "object"}},
+    "required": ["authentication"],
+}
+"""What logs in, and what comes of it, as documents have them."""
 
 
 class Strategy(Protocol):
@@ -110,6 +130,7 @@ class AuthenticationService(Service):
             raise NotAuthenticated("The user of this token no longer exists") from None
         return {name: value for name, value in user.items() if name != self.password_field}
 
+    @describe(data={"create": PROOF}, result=LOGIN, errors=(401, 404))
     async def create(self, data: Any, params: Params) -> Result:
         if isinstance(data, list):
             raise BadRequest("The data must be an object with a strategy")
@@ -120,6 +141,7 @@ class AuthenticationService(Service):
         authentication = {**result.pop("authentication"), "payload": payload}
         return {"accessToken": token, "authentication": authentication, **result}
 
+    @describe(result=LOGIN, statuses=(200,), strategies=("jwt",), errors=(401, 404), collection=True)
     async def remove(self, id: Any, params: Params) -> Result:
         authentication = params.authentication
         result = await self.authenticate(authentication, params, *self.settings.get("authStrategies", ()))
@@ -163,6 +185,8 @@ class AuthenticationService(Service):
 
 class JWTStrategy:
     """Who holds a token signed by this service, not expired and not revoked, is its subject."""
+
+    scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
     def __init__(self, service: AuthenticationService) -> None:
         self.service = service
@@ -255,6 +279,7 @@ def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], A
     if not strategies:
         raise ValueError("The authenticate hook needs at least one allowed strategy")
 
+    @describe(strategies=strategies, errors=(401,))
     async def authenticate(context: Context) -> None:
         if context.type != "before":
             raise NotAuthenticated("The authenticate hook must be used as a before hook")

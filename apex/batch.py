@@ -13,6 +13,7 @@ from typing import Any
 
 from apex.app import Apex
 from apex.context import Params
+from apex.describe import describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, NotFound
 from apex.observe import ENDED, Observation, observing
@@ -22,6 +23,24 @@ from apex.types import STANDARD, Row
 
 MOST_CALLS = 100
 IDEMPOTENCY = "idempotency-key"
+CALLS = {
+    "title": "Batch",
+    "type": "object",
+    "properties": {"calls": {"type": "array", "items": {"type": "array"}, "maxItems": MOST_CALLS}},
+    "required": ["calls"],
+    "examples": [{"calls": [["get", "contacts", 123, {}], ["find", "contacts", {"organization_id": 456}]]}],
+}
+SETTLED = {
+    "title": "BatchResult",
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"status": {"enum": ["fulfilled", "rejected"]}, "value": {}, "reason": {"type": "object"}},
+        "required": ["status"],
+    },
+}
+"""What a batch is and what comes of it, as documents have them."""
+
 _INHERITED = ("provider", "headers", "authentication", "connection")
 
 
@@ -39,6 +58,7 @@ class Batch:
     def __init__(self, app: Apex) -> None:
         self.app = app
 
+    @describe(data={"create": CALLS}, result=SETTLED)
     async def create(self, data: Any, params: Params) -> list[Row]:
         """Raises BadRequest for what is no list of at most 100 calls."""
         calls = data.get("calls") if isinstance(data, dict) else None

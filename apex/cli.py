@@ -220,6 +220,20 @@ def check(factory: str, as_json: bool) -> None:
 
 
 @apex.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write [default: stdout]")
+@click.pass_obj
+def openapi(factory: str, output: Path | None) -> None:
+    """Print the OpenAPI document of the application, as it is served at /openapi.json."""
+    from apex.openapi import document_of
+
+    text = json.dumps(document_of(load_app(factory)), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(f"{text}\n", encoding="utf-8")
+
+
+@apex.command()
 @click.argument("name")
 def new(name: str) -> None:
     """Make a project in a new folder: users who log in, messages, migrations and tests, on SQLite."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from apex.coerce import timestamp
 from apex.context import Context, Params
+from apex.describe import Related, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed
 from apex.hooks import Hook, Step, run_steps, steps_of
 from apex.items import items, map_items
@@ -201,6 +202,7 @@ def populate(
     call asks for it.
     """
 
+    @describe(adds={name: Related(service, fields, many)})
     async def populate(context: Context) -> None:
         if when is not None and not when(context):
             return

@@ -45,6 +45,8 @@ class KeyStrategy:
     of the authentication shall have; ``users`` gives the entity for a login.
     """
 
+    scheme = {"type": "apiKey", "in": "header", "name": "x-api-key"}
+
     def __init__(self, find: Find, users: Callable[[Any], Awaitable[Any]]) -> None:
         self.find, self.users = find, users
         self.holders: Fresh[tuple[str, str], Holder] = Fresh(self._find)

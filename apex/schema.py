@@ -15,6 +15,7 @@ from marshmallow import RAISE, ValidationError, fields, validate
 
 from apex.accept import DOUBT, acceptor
 from apex.context import Context
+from apex.describe import describe
 from apex.errors import BadRequest
 from apex.query import suggestion
 
@@ -69,10 +70,12 @@ Sentence = tuple[str, str]
 class Schema(marshmallow.Schema):
     """A marshmallow schema that refuses unknown fields. Fields marked ``dump_only`` are the server's.
 
-    ``create_only`` names the fields that a patch may not change. Every problem is reported at once.
+    ``create_only`` names the fields that a patch may not change. Every problem is reported at once. ``keywords`` are
+    those of JSON Schema that say what validators of the whole check, for documents.
     """
 
     create_only: ClassVar[tuple[str, ...]] = ()
+    keywords: ClassVar[Mapping[str, Any]] = {}
     error_messages = {"type": "Must be an object"}
 
     class Meta:
@@ -171,6 +174,7 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[
     """
     loaders = _loaders(schemas)
 
+    @describe(data=_by_method(schemas))
     def validate_data(context: Context) -> None:
         loader = loaders.get(context.method)
         if loader is not None:
@@ -206,9 +210,11 @@ def _no_object(message: str) -> BadRequest:
 
 
 def _loaders(schemas: Schemas) -> dict[str, Schema]:
-    if isinstance(schemas, Mapping):
-        return {method: _variant(schema, method) for method, schema in schemas.items()}
-    return {method: _variant(schemas, method) for method in ("create", "update", "patch")}
+    return {method: _variant(schema, method) for method, schema in _by_method(schemas).items()}
+
+
+def _by_method(schemas: Schemas) -> Mapping[str, type[Schema]]:
+    return schemas if isinstance(schemas, Mapping) else dict.fromkeys(("create", "update", "patch"), schemas)
 
 
 def _variant(schema: type[Schema], method: str) -> Schema:

@@ -6,10 +6,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from apex import Context
+from apex.describe import describe
 from apex.errors import FeathersError, TooManyRequests
 from apex.rates import Rate
 
+ANSWERS = {
+    "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "With an API key: the requests in a window."},
+    "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit with its window: `1000;w=3600`."},
+    "RateLimit-Remaining": {"schema": {"type": "integer"}, "description": "The requests that are left."},
+    "RateLimit-Reset": {"schema": {"type": "integer"}, "description": "Seconds until one is free again."},
+}
 
+
+@describe(answers=ANSWERS, errors=(429,))
 async def limit_rate(context: Context, next: Callable[[], Awaitable[None]]) -> None:
     """Around all methods, inside of ``authenticate``: raises TooManyRequests beyond the limit of a key's organization.
 

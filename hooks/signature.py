@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 
 from apex import Apex, Context
+from apex.describe import describe
 from apex.errors import NotAuthenticated
 from apex.query import Query
 from apex.tenant import reaching
@@ -17,6 +18,7 @@ class InvalidSignature(NotAuthenticated):
     """A webhook is not signed with the organization's secret."""
 
 
+@describe(sends={HEADER: {"schema": {"type": "string"}, "description": "`sha256=` and the HMAC of the body."}})
 async def verify_signature(context: Context) -> None:
     """Before create, after ``authenticate``: where the caller's organization has a webhook secret, the header
     ``x-webhook-signature`` is ``sha256=`` and the hexadecimal HMAC-SHA256 of the body as it was sent.

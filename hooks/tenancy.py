@@ -7,6 +7,7 @@ from typing import Any
 
 from apex import Context, Params
 from apex.coerce import integer
+from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
 from apex.tenant import EVERYONE, confine, reaching, sealing
 from hooks.rows import change_rows, rows
@@ -62,6 +63,7 @@ def fill_organization(context: Context) -> None:
         change_rows(context, lambda row: {FIELD: mine, **row})
 
 
+@describe(methods=("find",), requires=(FIELD,))
 def name_organization(context: Context) -> None:
     """Before list, create and custom methods: the request must name the one organization it is about."""
     if context.params.provider and context.method not in ON_RECORDS:
@@ -76,6 +78,7 @@ def one_or_many(context: Context) -> None:
 
 
 @sealing
+@describe(errors=(403,))
 def tenancy(context: Context) -> None:
     """Before all methods, after ``membership``: puts the organizations that count for this call into the scope: those
     where the caller's role allows the method.
@@ -96,6 +99,7 @@ def tenancy(context: Context) -> None:
 
 
 @sealing
+@describe(errors=(403,))
 def tenancy_of_key(context: Context) -> None:
     """Before all methods, after ``membership``: what ``tenancy`` does, where all callers have an API key. Nothing names
     the organization but the key.

@@ -8,6 +8,7 @@ from sqlalchemy import Boolean as TrueOrFalse
 from sqlalchemy import Column, Date, ForeignKey, Integer, String
 
 from apex import Apex, Schema
+from apex.describe import describe
 from apex.schema import Boolean, Float, Id, Text, fields, validate
 from apex.sql import Json
 from apex.types import Row
@@ -44,6 +45,12 @@ KIND = validate.Regexp(r"[a-z][a-z0-9_-]{0,39}\Z", error="Must be a word such as
 TIME = validate.Regexp(r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\Z", error="Must be a time such as 14:30:00")
 
 
+PERSON = {
+    "properties": {"id": {"type": "integer"}, "full_name": {"type": "string"}},
+    "required": ["id", "full_name"],
+}
+
+
 class PlaceSchema(Schema):
     lat = Float(required=True, validate=validate.Range(-90, 90))
     lng = Float(required=True, validate=validate.Range(-180, 180))
@@ -69,6 +76,7 @@ class ActivitySchema(TenantSchema):
     done = Boolean()
 
 
+@describe(result=PERSON)
 def person(row: Row) -> Any:
     return {"id": row["id"], "full_name": " ".join(filter(None, (row["first_name"], row["last_name"])))}
 

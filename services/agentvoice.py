@@ -14,6 +14,7 @@ from marshmallow import validates_schema
 from apex import Apex, Context, Params, Service, authenticate, validate_data
 from apex.coerce import uuid
 from apex.common import disallow
+from apex.describe import describe
 from apex.encoding import timestamp
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.hooks import Hook, ahead
@@ -43,6 +44,33 @@ STORED = (
     "created_at", "updated_at", "last_task_run", "total_tasks_run", "crm_id", "crm_source",
 )  # fmt: skip
 """What is read of a contact."""
+
+
+_TEXT, _TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
+_UUID = {"type": "string", "format": "uuid"}
+_MOMENT = {"type": "string", "format": "date-time"}
+SHOWN: dict[str, Any] = {
+    "id": _UUID,
+    "user_id": {"type": ["string", "null"], "format": "uuid"},
+    "first_name": _TEXT,
+    **dict.fromkeys(("last_name", "email", "phone", "company"), _TEXT_OR_NULL),
+    "created_at": _MOMENT,
+    "updated_at": _MOMENT,
+    "last_task_run": {"type": ["string", "null"], "format": "date-time"},
+    "total_tasks_run": {"type": "integer"},
+    "organization_id": _UUID,
+    **dict.fromkeys(CRM, _TEXT_OR_NULL),
+}
+
+
+def described(title: str, properties: Mapping[str, Any]) -> Row:
+    """The shape of an object that has these and no other fields, for documents."""
+    shape = {"title": title, "type": "object", "properties": dict(properties)}
+    return {**shape, "required": list(properties), "additionalProperties": False}
+
+
+CONTACT = described("AgentVoiceContact", SHOWN)
+ERROR = described("AgentVoiceError", {"error": _TEXT})
 
 
 class Number(Text):
@@ -80,8 +108,12 @@ class PersonSchema(Schema):
 class PatchSchema(PersonSchema, CrmSchema):
     """What a patch may change."""
 
+    keywords = {"dependentRequired": {"crm_id": ["crm_source"], "crm_source": ["crm_id"]}}
+
 
 class CreateSchema(PatchSchema):
+    keywords = {**PatchSchema.keywords, "anyOf": [{"required": ["first_name"]}, {"required": list(CRM)}]}
+
     first_name = Text(max=100, allow_none=True, metadata={"example": "Jane"})
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
@@ -201,10 +233,15 @@ def _moment(moment: Any) -> str:
     return timestamp(moment).partition(".")[0] + "Z"
 
 
+TOTAL = {"x-total-count": {"schema": {"type": "integer"}, "description": "How many contacts there are."}}
+
+
 class Contacts(AgentVoice):
+    noun = "AgentVoice contact"
     table, id, schema = contacts, "uuid", CreateSchema
     methods = ("find", "get", "create", "patch", "remove")
 
+    @describe(result={"type": "array", "items": CONTACT}, answers=TOTAL)
     async def find(self, params: Params) -> Row:
         """A page; ``show_total`` makes the list of it that goes out."""
         asked = params.query
@@ -212,17 +249,21 @@ class Contacts(AgentVoice):
         page = await self.contacts.find({**inside(params), "query": newest, "paginate": {"max": MOST}})
         return {**page, "data": await self.shown(page["data"], params)}
 
+    @describe(result=CONTACT)
     async def get(self, id: Any, params: Params) -> Row:
         return await self.one(params, uuid=id)
 
+    @describe(result=CONTACT)
     async def create(self, data: Row, params: Params) -> Row:
         async with self.database.transaction():
             return await self.add(data, params)
 
+    @describe(result=CONTACT)
     async def patch(self, id: Any, data: Row, params: Params) -> Row:
         async with self.database.transaction():
             return await self.change((await self.row(params, uuid=id))["id"], data, params)
 
+    @describe(result=described("AgentVoiceMessage", {"message": _TEXT}))
     async def remove(self, id: Any, params: Params) -> Row:
         async with self.database.transaction():
             contact_id = (await self.row(params, uuid=id))["id"]
@@ -232,12 +273,15 @@ class Contacts(AgentVoice):
 
 
 class Lookup(AgentVoice):
+    noun = "AgentVoice lookup"
     methods = ("find",)
 
+    @describe(result=CONTACT, errors=(404,))
     async def find(self, params: Params) -> Row:
         return await self.one(params, **params.query)
 
 
+@describe(sends={"x-organization-id": {"required": True, "schema": _UUID}})
 def same_organization(context: Context) -> None:
     """Before all methods, after ``authenticate``: ``x-organization-id`` is that of the key. Raises NotAuthenticated."""
     named = (context.params.headers or {}).get("x-organization-id", "").strip().lower()
@@ -268,6 +312,7 @@ def check_query(schema: type[Schema] = Schema) -> Hook:
     schemas = {"find": schema()}
     nothing = Schema()
 
+    @describe(query={"find": schema})
     def check_query(context: Context) -> None:
         context.params.query = load(schemas.get(context.method, nothing), dict(context.params.query), "Invalid query")
 
@@ -297,6 +342,7 @@ def dialect_hooks(
     return {"around": {"all": around}, "before": {"all": before}, "after": after or {}}
 
 
+@describe(result=ERROR)
 def voiced(error: FeathersError) -> Row:
     """An error as AgentVoice has it."""
     return {"error": _sentence(error)}

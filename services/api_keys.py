@@ -11,6 +11,7 @@ from sqlalchemy import Column, ForeignKey, String, bindparam, select, update
 
 from apex import Apex, AuthenticationService, Context, Params
 from apex.common import now
+from apex.describe import describe
 from apex.errors import FeathersError
 from apex.keys import Holder, KeyStrategy, new_key
 from apex.schema import Id, Schema, Text, fields
@@ -87,6 +88,7 @@ class APIKeys(TenantService):
             .where(users.c.deleted_at.is_(None), organizations.c.deleted_at.is_(None))
         )  # fmt: skip
 
+    @describe(result="record")
     async def rotate(self, data: Row, params: Params) -> Row:
         """Gives a key another text; the one before is worthless from then on. Raises NotFound."""
         key = new_key()
@@ -139,6 +141,7 @@ def make_key(context: Context) -> None:
     context.data = {"user_id": user.get("id"), **context.data, "prefix": key.prefix, "hash": key.hash}
 
 
+@describe(adds={"key": {"type": "string", "description": "The key itself, shown when it is made and never again."}})
 def show_key(context: Context) -> None:
     """After create: who made the key, and nobody else, is told what it is. It is shown this once."""
     shown = context.dispatch if context.has_dispatch else context.result

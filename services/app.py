@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, batch, bus, database, load_config, rest, sockets
+from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
 from apex.health import health
 from apex.metrics import metrics
 from apex.observe import time_database
@@ -48,11 +48,12 @@ SERVICES = (
 def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     """The app for a configuration, by default that of the ``config`` folder and the environment."""
     app = Apex(load_config(CONFIG) if config is None else config)
+    app.set("openapi", {"title": "apex CRM", "version": "1"})
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(time_database).configure(tracing)
     app.configure(bus)
     app.configure(rates)
-    app.configure(lambda app: rest(app, routes=[*health(app), *metrics(app), *console.routes()]))
+    app.configure(lambda app: rest(app, routes=[*health(app), *metrics(app), *openapi.routes(app), *console.routes()]))
     app.set("tenant", FIELD)
     app.configure(sockets)
     app.configure(batch)

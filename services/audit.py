@@ -40,6 +40,7 @@ Index("ix_audit_record", c.organization_id, c.service, c.record_id, c.id)
 
 class Audit(SQLService):
     table = audit
+    noun = "audit entry"
     methods = ("find", "get")
     multi = ("create",)
     readers = "admin"

@@ -8,11 +8,12 @@ from typing import Any
 from marshmallow import pre_load
 
 from apex import Apex, Context, Params, validate_data
+from apex.describe import describe
 from apex.errors import BadRequest, Conflict, FeathersError, NotFound
 from apex.schema import Schema, Text, fields
 from apex.types import Row
 from hooks.signature import verify_signature
-from services.agentvoice import AgentVoice, PersonSchema, dialect_hooks, voiced
+from services.agentvoice import ERROR, SHOWN, AgentVoice, PersonSchema, described, dialect_hooks, voiced
 
 INVALID = "Invalid payload: source, data, and data.crm_id are required"
 CREATED, UPDATED = "Contact created successfully", "Contact updated successfully"
@@ -30,6 +31,8 @@ ALIASES = {
 
 
 class DataSchema(PersonSchema):
+    keywords = {"properties": {alias: {"type": ["string", "null"]} for names in ALIASES.values() for alias in names}}
+
     crm_id = Text(max=200, required=True)
 
     @pre_load
@@ -54,10 +57,21 @@ class EventSchema(Schema):
     data = fields.Nested(DataSchema, required=True)
 
 
+STORED = described(
+    "AgentVoiceStored",
+    {
+        "message": {"enum": [CREATED, UPDATED]},
+        "contact": described("AgentVoiceKnown", {name: SHOWN[name] for name in SHOWN if name not in HIDDEN}),
+    },
+)
+
+
 class Webhook(AgentVoice):
+    noun = "AgentVoice event"
     schema = EventSchema
     methods = ("create",)
 
+    @describe(result=STORED)
     async def create(self, data: Row, params: Params) -> Row:
         """Makes or changes the contact of ``(source, crm_id)``, as a whole. Where others do so at the same moment it
         looks again.
@@ -96,6 +110,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+@describe(statuses=(200, 201))
 def show_status(context: Context) -> None:
     """After create: 201 for a contact that is new, 200 for one that was there."""
     result: Any = context.result
@@ -103,6 +118,7 @@ def show_status(context: Context) -> None:
         context.http["status"] = 201 if result["message"] == CREATED else 200
 
 
+@describe(result=ERROR)
 def answered(error: FeathersError) -> Row:
     """An error as AgentVoice has it. A body that is no JSON object lacks what is required."""
     return {"error": INVALID} if error.code == 400 and not error.errors else voiced(error)

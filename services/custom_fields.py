@@ -53,7 +53,8 @@ class CustomValues(fields.Dict):
     """The values of a record's custom fields by their names."""
 
     def __init__(self) -> None:
-        super().__init__(keys=Text(max=100), values=Plain(allow_none=True))
+        values = Plain(allow_none=True, metadata={"type": ["string", "number", "boolean"]})
+        super().__init__(keys=Text(max=100), values=values)
 
 
 # What a value must be, by the type of its field: each gives what is wrong with it, or None.

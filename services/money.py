@@ -21,7 +21,8 @@ class Amount(fields.Field[Decimal]):
     """A decimal number, as a string or a number, with at most ``places`` decimal places and at most ``max``."""
 
     def __init__(self, *, places: int = 2, max: Decimal = LARGEST, **options: Any) -> None:
-        super().__init__(**options)
+        shape = {"type": ["string", "number"], "pattern": rf"^[0-9]{{1,12}}(\.[0-9]{{1,{places}}})?$"}
+        super().__init__(metadata={**shape, "minimum": 0, "maximum": float(max)}, **options)
         self.places, self.max = places, max
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:

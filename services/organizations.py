@@ -9,6 +9,7 @@ from sqlalchemy import Table, select
 from apex import Apex, Context, SQLService, validate_query
 from apex.coerce import text
 from apex.common import stash_before
+from apex.describe import describe
 from apex.errors import Forbidden
 from apex.tenant import confine, sealing
 from hooks.audit import audit
@@ -32,6 +33,7 @@ members = (
 )
 
 
+@describe(result={"type": "string", "minLength": SHORTEST_TERM, "maxLength": LONGEST_TERM})
 def term(value: Any) -> str:
     """A search term in the form that names are compared in. Raises ValueError when it is too short or too long."""
     normalised = normalise(text(value))
@@ -41,7 +43,10 @@ def term(value: Any) -> str:
 
 
 class Organizations(SQLService):
+    """The organizations of the caller."""
+
     table = organizations
+    noun = "organization"
     methods = ("find", "get")
     private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret")
     filters = {"searchTerm": term}
@@ -51,6 +56,7 @@ class Members(SQLService):
     """The users of an organization. It is read as a table is; there is nothing to write to."""
 
     table = cast(Table, members)
+    noun = "member"
     methods = ("find",)
     private = (FIELD,)
 
@@ -73,6 +79,7 @@ async def named_alike(context: Context) -> None:
 
 
 @sealing
+@describe(errors=(403,))
 def in_route(context: Context) -> None:
     """Before find: the organization that the path names is the scope. Raises NotFound for what cannot be an id,
     Forbidden where the caller is no member.
@@ -83,6 +90,7 @@ def in_route(context: Context) -> None:
     confine([organization])
 
 
+@describe(errors=(403,))
 def forbid_others(context: Context) -> None:
     """Before get: raises Forbidden where the caller is no member, whether there is such an organization or not."""
     _require_member(context, context.id)

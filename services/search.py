@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from marshmallow import post_load, validates_schema
 
 from apex import Apex, Context, Params, Schema
+from apex.describe import describe
 from apex.hooks import Hook
 from apex.predicates import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
@@ -28,11 +29,11 @@ class SearchSchema(Schema):
     searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
     phone_country_iso = fields.String()
     phone_country_code = fields.String()
-    limit = fields.Raw(data_key="$limit", allow_none=True)
-    skip = fields.Raw(data_key="$skip")
-    sort = fields.Raw(data_key="$sort")
-    select = fields.Raw(data_key="$select")
-    total, after, before = (fields.Raw(data_key=name, allow_none=True) for name in FOR_LISTS)
+    limit = fields.Raw(data_key="$limit", allow_none=True, metadata={"type": "integer"})
+    skip = fields.Raw(data_key="$skip", metadata={"type": "integer", "minimum": 0})
+    sort = fields.Raw(data_key="$sort", metadata={"type": "object", "additionalProperties": {"enum": [1, -1]}})
+    select = fields.Raw(data_key="$select", metadata={"type": "array", "items": {"type": "string"}})
+    total, after, before = (fields.Raw(data_key=name, metadata={"hidden": True}, allow_none=True) for name in FOR_LISTS)
 
     @post_load
     def normalise_term(self, data: Row, **_: Any) -> Row:
@@ -63,6 +64,7 @@ class Searchable(TenantService):
     custom: ClassVar[Mapping[str, type[Schema]]] = {"search": SearchSchema}
     reads: ClassVar[Sequence[str]] = (*TenantService.reads, "search")
 
+    @describe(result="page")
     async def search(self, data: Row, params: Params) -> Page | list[Row]:
         """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""
         query = self.syntax.parse(params.query)

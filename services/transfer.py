@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from marshmallow import validates_schema
 
 from apex import Apex, Params, Schema
+from apex.describe import describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
 from apex.schema import Boolean, Id, ValidationError, fields, validate
@@ -29,12 +30,28 @@ BATCH = 100
 """Rows that a call stores at once: an import must not hold up what else the process serves."""
 
 
+COUNTS = ("rows", "skipped", "created", "updated", "refused", "refused_before")
+IMPORTED = {
+    "title": "Imported",
+    "type": "object",
+    "properties": {
+        **{name: {"type": "integer", "minimum": 0} for name in COUNTS},
+        "errors": {"type": "array", "items": {"type": "object", "required": ["line", "message"]}},
+    },
+    "required": ["rows", "created", "updated", "refused", "errors"],
+    "additionalProperties": False,
+}
+EXPORTED = {"type": "array", "items": {"type": "object"}}
+
+
 class ExportSchema(Schema):
     organization_id = Id(required=True)
     format = fields.String(load_default="json", validate=validate.OneOf(tuple(FORMATS)))
 
 
 class ImportSchema(ExportSchema):
+    keywords = {"oneOf": [{"required": ["rows"]}, {"required": ["text"]}]}
+
     rows = fields.List(fields.Raw(allow_none=True), metadata={"example": []})
     text = fields.String()
     upsert = fields.String(allow_none=True)
@@ -63,6 +80,7 @@ class Transferable(Searchable):
         await super().setup(app, path)
         self.app, self.path = app, path
 
+    @describe(result=IMPORTED)
     async def _import(self, data: Row, params: Params) -> Row:
         """Stores rows; those that are wrong are listed as ``errors``, and the others stored."""
         errors: list[Row] = []
@@ -75,6 +93,7 @@ class Transferable(Searchable):
             pass
         return {"rows": run.progress.rows, **asdict(run.progress), "errors": errors}
 
+    @describe(result=EXPORTED, content_types=("application/json", "text/csv"))
     async def export(self, data: Row, params: Params) -> Stream:
         """All records of an organization as a file."""
         return await self.exported(data["organization_id"], data["format"])

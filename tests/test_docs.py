@@ -16,7 +16,7 @@ PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "benchmarks").glob("*.
 LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
 
 
-@pytest.mark.parametrize("page", ["hooks.md", "realtime.md", "from-feathers.md", "from-fastapi.md"])
+@pytest.mark.parametrize("page", ["hooks.md", "openapi.md", "realtime.md", "from-feathers.md", "from-fastapi.md"])
 def test_the_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)

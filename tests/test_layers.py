@@ -24,6 +24,7 @@ LEVELS = [
         "fresh",
         "predicates",
         "etags",
+        "describe",
     ],
     [
         "query",
@@ -45,7 +46,7 @@ LEVELS = [
     ["app", "adapter"],
     ["memory", "sql", "sessions", "preconditions", "exposition"],
     ["auth", "rest", "migrate", "logs", "tracing"],
-    ["endpoint", "batch", "health", "metrics"],
+    ["endpoint", "batch", "health", "metrics", "openapi"],
     ["sockets"],
     ["__init__"],
     ["testing", "server", "routes", "scaffold"],
@@ -56,7 +57,8 @@ LEVELS = [
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 
 FENCES = {
-    "starlette": {"rest", "health", "metrics"},
+    "apispec": {"openapi"},
+    "starlette": {"health", "metrics", "openapi", "rest"},
     "socketio": {"socketio", "client"},
     "engineio": {"socketio"},
     "aiohttp": {"client"},

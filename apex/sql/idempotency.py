@@ -17,6 +17,7 @@ from sqlalchemy import Column, Index, MetaData, String, Table, Text, bindparam, 
 from sqlalchemy.dialects import postgresql, sqlite
 
 from apex.context import Context
+from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
 from apex.errors import BadRequest, Unprocessable
 from apex.hooks import Hook
@@ -27,6 +28,12 @@ HEADER, REPLAYED = "idempotency-key", "Idempotency-Replayed"
 KEPT = timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _READS = ("find", "get")
+
+
+SENDS = {
+    "Idempotency-Key": {"schema": {"type": "string"}, "description": "Makes the call once, however often it is sent."}
+}
+ANSWERS = {REPLAYED: {"schema": {"type": "string"}, "description": "`true` where it is the answer of the first time."}}
 
 
 def answers_table(metadata: MetaData) -> Table:
@@ -53,6 +60,7 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Hook:
     that is none.
     """
 
+    @describe(methods=_repeats, sends=SENDS, answers=ANSWERS, errors=(422,))
     async def idempotent(context: Context, next: Callable[[], Awaitable[None]]) -> None:
         key = (context.params.headers or {}).get(HEADER)
         reads = getattr(context.service.service, "reads", _READS)
@@ -75,6 +83,10 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Hook:
                 await answers.replay(request, context)
 
     return idempotent
+
+
+def _repeats(service: Any, method: str) -> bool:
+    return method not in getattr(service, "reads", _READS) and getattr(service, "repeatable", True)
 
 
 def _fingerprint(context: Context) -> str:

@@ -1,0 +1,99 @@
+"""The document: a path for each service and for its records, an operation for each method that is exposed."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from apex.adapter import Adapter
+from apex.app import Apex
+from apex.openapi.components import Components, name_of
+from apex.openapi.facts import Known
+from apex.openapi.operations import Operations
+from apex.service import BoundService
+from apex.types import STANDARD
+
+Shape = dict[str, Any]
+
+_PLACEHOLDER = re.compile(r":([^/]+)")
+_VERBS = {"find": "get", "get": "get", "create": "post", "update": "put", "patch": "patch", "remove": "delete"}
+
+
+def document(app: Apex) -> Shape:
+    """An OpenAPI document as a dict."""
+    components = Components(app)
+    for path, bound in app.services.items():
+        if bound.options.methods:
+            components.spec.tag({"name": path, "description": description(bound)})
+            for place, operations in _paths(components, path, bound):
+                components.spec.path(path=place, operations=operations, parameters=_placeholders(bound, place))
+    for name, scheme in _schemes(app):
+        components.spec.components.security_scheme(name, scheme)
+    return components.spec.to_dict()
+
+
+def description(bound: BoundService) -> str:
+    """What the class of a service says of it, or the module that it is alone in."""
+    kind = type(bound.service)
+    text = kind.__dict__.get("__doc__") or sys.modules[kind.__module__].__doc__ or ""
+    return inspect.cleandoc(text).replace("``", "`")
+
+
+def _paths(components: Components, path: str, bound: BoundService) -> Iterator[tuple[str, Shape]]:
+    whole = _PLACEHOLDER.sub(r"{\1}", f"/{path.strip('/')}")
+    made = Operations(components, path, bound)
+    exposed = bound.options.methods
+    collection: Shape = {}
+    record: Shape = {}
+    for method in exposed:
+        if method not in STANDARD or method in ("find", "create"):
+            continue
+        known = Known(bound, method)
+        if known.collection or _takes_many(bound, method):
+            collection[_VERBS[method]] = made.operation(method, known, many=True)
+        if not known.collection:
+            record[_VERBS[method]] = made.operation(method, known)
+    if "find" in exposed:
+        collection["get"] = made.operation("find", Known(bound, "find"))
+    if posted := [method for method in exposed if method == "create" or method not in STANDARD]:
+        collection["post"] = made.posted(posted)
+    for place, operations in ((whole, collection), (f"{whole.rstrip('/')}/{{id}}", record)):
+        if operations:
+            yield place, operations
+
+
+def _takes_many(bound: BoundService, method: str) -> bool:
+    """Whether a method is called without an id for all records that a query finds."""
+    if not isinstance(bound.service, Adapter) or method not in ("patch", "remove"):
+        return False
+    return bound.service.multi is True or method in (bound.service.multi or ())
+
+
+def _placeholders(bound: BoundService, place: str) -> list[Shape]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _id(bound) if name == "id" else {"type": "string"}}
+        for name in re.findall(r"\{([^}]+)\}", place)
+    ]
+
+
+def _id(bound: BoundService) -> Shape:
+    service: Any = bound.service
+    if getattr(service, "table", None) is None:
+        return {"type": "string"}
+    from apex.sql.shapes import shapes_of
+
+    return dict(shapes_of(service.table)[service.id])
+
+
+def _schemes(app: Apex) -> Iterator[tuple[str, Shape]]:
+    """How callers prove who they are in the headers of a request."""
+    authentication = app.get("defaultAuthentication")
+    for name, strategy in (authentication.strategies if authentication is not None else {}).items():
+        if (scheme := getattr(strategy, "scheme", None)) is not None:
+            yield name, scheme
+
+
+__all__ = ["description", "document", "name_of"]

@@ -1,0 +1,59 @@
+"""What is known of a call: the facts of all hooks that it passes, and of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from apex.common import iff
+from apex.describe import facts_of
+from apex.hooks import TYPES, Hook, HookStore, Step, ahead
+from apex.service import BoundService
+
+
+class Known:
+    """The facts of one method of a service, as they are together."""
+
+    def __init__(self, bound: BoundService, method: str) -> None:
+        things = [*_hooks(bound, method), getattr(bound.service, method)]
+        found = [facts for thing in things if (facts := facts_of(thing)) is not None]
+        self.facts = [facts for facts in found if facts.holds(bound.service, method)]
+        self.data = self._of_method("data", method)
+        self.query = self._of_method("query", method)
+        self.sends = self._merged("sends")
+        self.answers = self._merged("answers")
+        self.adds = self._merged("adds")
+        self.collection = any(facts.collection for facts in self.facts)
+
+    def listed(self, name: str) -> list[Any]:
+        """All that is listed under a name, each once."""
+        return list(dict.fromkeys(item for facts in self.facts for item in getattr(facts, name)))
+
+    def last(self, name: str) -> Any:
+        """What was said last under a name, which is what counts; None where nothing was."""
+        return next((said for facts in reversed(self.facts) if (said := getattr(facts, name))), None)
+
+    def _of_method(self, name: str, method: str) -> Any:
+        return next((shapes[method] for facts in self.facts if method in (shapes := getattr(facts, name))), None)
+
+    def _merged(self, name: str) -> dict[str, Any]:
+        return {key: value for facts in self.facts for key, value in getattr(facts, name).items()}
+
+
+def _hooks(bound: BoundService, method: str) -> Iterator[Hook]:
+    for store in (bound.app.store, bound.store):
+        yield from _flat(_steps(store, method))
+
+
+def _steps(store: HookStore, method: str) -> list[Step]:
+    return [*store.outer(method), *(step for kind in TYPES for step in store.steps(kind, method))]
+
+
+def _flat(steps: Sequence[Step]) -> Iterator[Hook]:
+    """The hooks, with those that other hooks hold; of two ways the first one, which is that of callers outside."""
+    for hook, _ in steps:
+        yield hook
+        if isinstance(hook, ahead):
+            yield from _flat(hook.steps)
+        elif isinstance(hook, iff):
+            yield from _flat(hook.then)

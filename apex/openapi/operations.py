@@ -1,0 +1,160 @@
+"""Operations: what a method of a service takes over REST, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from apex.adapter import Adapter
+from apex.openapi.components import Components, name_of
+from apex.openapi.facts import Known
+from apex.openapi.parameters import header, parameters
+from apex.openapi.responses import Responses
+from apex.service import BoundService
+from apex.types import STANDARD
+
+Shape = dict[str, Any]
+
+JSON = "application/json"
+ALWAYS = (400, 500, 503)
+WITH_BODY = (408, 413)
+TITLES = {"find": "List", "get": "Get one of", "create": "Create in", "update": "Replace one of",
+          "patch": "Change one of", "remove": "Remove one of"}  # fmt: skip
+IF_MATCH = {"schema": {"type": "string"}, "description": "Changes the record only while it has one of these tags."}
+IF_NONE_MATCH = {"schema": {"type": "string"}, "description": "Tags that are known: 304 where one of them is right."}
+CUSTOM = "The custom method to call; without it the record is created."
+
+
+class Operations:
+    """The operations of one service."""
+
+    def __init__(self, components: Components, path: str, bound: BoundService) -> None:
+        self.components, self.path, self.bound = components, path, bound
+        self.responses = Responses(components, bound)
+        self.id = ".".join(part for part in path.split("/") if part and not part.startswith(":"))
+
+    def operation(self, method: str, known: Known, *, many: bool = False) -> Shape:
+        """A standard method other than create."""
+        return {
+            **self._about(method, known, "many" if many else ""),
+            "parameters": [*self._parameters(method, known), *self._conditions(method, many)],
+            **({"requestBody": self._body([method])} if "data" in STANDARD[method] else {}),
+            "responses": {**self._successes(method, known, many), **self.responses.errors(self._errors(method, known))},
+        }
+
+    def posted(self, methods: Sequence[str]) -> Shape:
+        """Create and the custom methods, which share a path and are told apart by a header."""
+        known = {method: Known(self.bound, method) for method in methods}
+        responses: Shape = {}
+        for method in methods:
+            for status, response in self._successes(method, known[method], False).items():
+                responses[status] = _either(responses.get(status), response)
+        codes = [405, *(code for method in methods for code in self._errors(method, known[method]))]
+        given = [parameter for method in methods for parameter in self._parameters(method, known[method])]
+        unique = {parameter["name"]: parameter for parameter in given}
+        return {
+            **self._about(methods[0], known[methods[0]]),
+            "parameters": [*unique.values(), *_method_header(methods)],
+            "requestBody": self._body(methods),
+            "responses": {**responses, **self.responses.errors(codes)},
+        }
+
+    def _about(self, method: str, known: Known, *more: str) -> Shape:
+        security: list[Shape] = [{name: []} for name in known.listed("strategies")]
+        return {
+            "tags": [self.path],
+            "operationId": ".".join(filter(None, (self.id, method, *more))),
+            "summary": f"{TITLES.get(method, method)} {self.path}",
+            **({"security": security} if security else {}),
+        }
+
+    def _parameters(self, method: str, known: Known) -> list[Shape]:
+        asked = parameters(self.components, self.bound, method, known)
+        return [*asked, *(header(name, said) for name, said in known.sends.items())]
+
+    def _conditions(self, method: str, many: bool) -> list[Shape]:
+        if method in ("find", "get"):
+            return [header("If-None-Match", IF_NONE_MATCH)]
+        return [header("If-Match", IF_MATCH)] if self._is_conditional(method) and not many else []
+
+    def _is_conditional(self, method: str) -> bool:
+        return method in ("update", "patch", "remove") and "get" in self.bound.options.methods
+
+    def _body(self, methods: Sequence[str]) -> Shape:
+        shapes = {method: self._data(method) for method in methods}
+        unique = [shape for place, shape in enumerate(shapes.values()) if shape not in list(shapes.values())[:place]]
+        given = getattr(self.bound.service, "examples", {})
+        examples = {method: {"value": given[method]} for method in methods if method in given}
+        media = {"schema": unique[0] if len(unique) == 1 else {"anyOf": unique}}
+        return {"required": True, "content": {JSON: {**media, **({"examples": examples} if examples else {})}}}
+
+    def _data(self, method: str) -> Shape:
+        data, service = Known(self.bound, method).data, self.bound.service
+        shape = {"type": "object"}
+        if data is not None:
+            shape = self.components.shape(data, name_of(self.bound) + method.capitalize(), method)
+        if (
+            method == "create"
+            and isinstance(service, Adapter)
+            and (service.multi is True or "create" in (service.multi or ()))
+        ):
+            return {"anyOf": [shape, {"type": "array", "items": shape}]}
+        return shape
+
+    def _successes(self, method: str, known: Known, many: bool) -> Shape:
+        shape = self._result(method, known, many)
+        types = known.listed("content_types") or [JSON]
+        tagged = method in ("find", "get")
+        headers = {**known.answers, **({"ETag": TAG} if tagged else {})}
+        statuses = known.last("statuses") or [201 if method == "create" else 200]
+        found = {str(status): self.responses.success("OK", shape, types, headers) for status in statuses}
+        if method not in STANDARD and known.last("result") is None:
+            found["204"] = self.responses.success("There is nothing to say.", None, (), {})
+        if tagged:
+            found["304"] = self.responses.success("As it is known.", None, (), {"ETag": TAG})
+        return found
+
+    def _result(self, method: str, known: Known, many: bool) -> Shape:
+        said, bound = known.last("result"), self.bound
+        if said is not None and not isinstance(said, str):
+            return self.components.shape(said, f"{name_of(bound)}{method.capitalize()}Result")
+        if said == "page" or (said is None and method == "find" and isinstance(bound.service, Adapter)):
+            pages = not isinstance(bound.service, Adapter) or bound.service.paginate
+            return self.components.page(bound) if pages else {"type": "array", "items": self.components.record(bound)}
+        if method not in STANDARD and said is None:
+            return {}
+        record = self.components.record(bound)
+        return {"type": "array", "items": record} if many else record
+
+    def _errors(self, method: str, known: Known) -> list[int]:
+        takes_data = "data" in STANDARD.get(method, ("data",))
+        codes = [*ALWAYS, *known.listed("errors"), *(WITH_BODY if takes_data else ())]
+        if "id" in STANDARD.get(method, ()) or ":" in self.path:
+            codes.append(404)
+        if method not in ("find", "get"):
+            codes.append(409)
+        return [*codes, *([412] if self._is_conditional(method) else [])]
+
+
+TAG = {"schema": {"type": "string"}, "description": "The tag of what was answered."}
+
+
+def _method_header(methods: Sequence[str]) -> list[Shape]:
+    custom = [method for method in methods if method not in STANDARD]
+    if not custom:
+        return []
+    said: Shape = {"schema": {"type": "string", "enum": custom}, "description": CUSTOM}
+    return [header("X-Service-Method", {**said, "required": "create" not in methods})]
+
+
+def _either(one: Shape | None, other: Shape) -> Shape:
+    """The response of two methods that share a status."""
+    if one is None:
+        return other
+    content = dict(one.get("content", {}))
+    for name, media in other.get("content", {}).items():
+        known = content.get(name, media)["schema"]
+        shapes = known["anyOf"] if set(known) == {"anyOf"} else [known]
+        shapes = [*shapes, *([] if media["schema"] in shapes else [media["schema"]])]
+        content[name] = {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}
+    return {**one, "headers": {**one["headers"], **other["headers"]}, "content": content}

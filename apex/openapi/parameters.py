@@ -1,0 +1,120 @@
+"""What a query may ask, as parameters: a field, a field with an operator in brackets, and the words with a dollar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from apex.adapter import Adapter
+from apex.coerce import json
+from apex.openapi.components import Components, value_shape
+from apex.openapi.facts import Known
+from apex.service import BoundService
+
+Shape = dict[str, Any]
+
+ORDERED = ("integer", "number")
+RANGES = ("$gt", "$gte", "$lt", "$lte")
+LISTS = ("$in", "$nin")
+
+
+def parameters(components: Components, bound: BoundService, method: str, known: Known) -> list[Shape]:
+    """What the query string of a call may hold."""
+    if known.query is not None:
+        return list(components.converter.schema2parameters(known.query(), location="query"))
+    if not isinstance(bound.service, Adapter):
+        return []
+    if method == "find":
+        return list(_of_list(components, bound, known.listed("requires")))
+    return list(_select(bound.service))
+
+
+def header(name: str, said: Mapping[str, Any]) -> Shape:
+    return {"name": name, "in": "header", **said}
+
+
+def _of_list(components: Components, bound: BoundService, required: list[str]) -> Iterator[Shape]:
+    service: Adapter = bound.service
+    yield from _conditions(components.properties(bound), service, required)
+    for name, coerce in service.filters.items():
+        yield _query(name, value_shape(coerce))
+    yield from _page(service)
+    yield from _select(service)
+    yield from _groups()
+
+
+def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: list[str]) -> Iterator[Shape]:
+    fields = service.syntax.fields or {}
+    asked = {name: _value(shapes[name]) for name, coerce in fields.items() if coerce is not json and name in shapes}
+    for name, shape in asked.items():
+        needed = {"required": True, "description": _NEEDED} if name in required else {}
+        yield {**_query(name, shape), **needed}
+    yield {
+        **_query("$sort", {
+            "type": "object",
+            "properties": {name: {"type": "integer", "enum": [1, -1]} for name in asked},
+            "additionalProperties": False,
+        }),
+        "style": "deepObject",
+        "description": "1 is ascending, -1 descending: `$sort[created_at]=-1`.",
+    }  # fmt: skip
+    for name, shape in asked.items():
+        for operator in _operators(shape, service.syntax.operators):
+            operand = {"type": "array", "items": shape} if operator in LISTS else shape
+            yield _query(f"{name}[{operator}]", operand)
+
+
+_NEEDED = "With an API key it may be left out: the organization is that of the key."
+
+
+def _value(shape: Shape) -> Shape:
+    """What is compared is a value, and not null."""
+    if not isinstance(shape.get("type"), list):
+        return shape
+    value = {**shape, "type": shape["type"][0]}
+    if "enum" in value:
+        value["enum"] = [choice for choice in value["enum"] if choice is not None]
+    return value
+
+
+def _operators(shape: Shape, operators: frozenset[str]) -> list[str]:
+    """Those that make sense for a type; the others are allowed as well."""
+    is_ordered = shape.get("type") in ORDERED or shape.get("format") in ("date", "date-time", "decimal")
+    is_text = shape.get("type") == "string" and "format" not in shape
+    patterns = sorted(operators - {"$ne", *LISTS, *RANGES}) if is_text else []
+    return ["$ne", *LISTS, *(RANGES if is_ordered else ()), *patterns]
+
+
+def _page(service: Adapter) -> Iterator[Shape]:
+    page = service.paginate or {}
+    limit = {"type": "integer", "minimum": 0, **({"default": page["default"]} if "default" in page else {})}
+    most = f", at most {page['max']}" if "max" in page else ""
+    yield {**_query("$limit", limit), "description": f"How many records{most}; 0 asks for the total alone."}
+    yield {**_query("$skip", {"type": "integer", "minimum": 0}), "description": "How many records to pass over."}
+    if page:
+        yield {**_query("$total", {"type": "string", "enum": ["exact", "estimated", "true", "false"]}),
+               "description": "Whether the page has a total, and whether it may be estimated."}  # fmt: skip
+        for name, field in (("$after", "next"), ("$before", "previous")):
+            text = f"A page's `{field}`; empty where a walk by cursors begins."
+            yield {**_query(name, {"type": "string"}), "description": text}
+
+
+def _select(service: Adapter) -> Iterator[Shape]:
+    names = sorted(service.syntax.fields or ())
+    items: Shape = {"type": "string", **({"enum": names} if names else {})}
+    yield {
+        **_query("$select", {"type": "array", "items": items}),
+        "description": "Fewer fields; the id is always there.",
+    }
+
+
+def _groups() -> Iterator[Shape]:
+    items = {"type": "object", "description": "Conditions as those of the query itself, or `$or` and `$and`."}
+    for name, word in (("$or", "any"), ("$and", "all")):
+        example = f"`{name}[0][name]=a&{name}[1][age][$gt]=3`"
+        shape = {"type": "array", "items": items}
+        yield {**_query(name, shape), "description": f"Queries of which {word} must hold: {example}."}
+
+
+def _query(name: str, shape: Shape) -> Shape:
+    return {"name": name, "in": "query", "schema": shape}

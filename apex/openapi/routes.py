@@ -1,0 +1,46 @@
+"""Where a document is served: ``/openapi.json``, made at the first request and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from apex.app import Apex
+from apex.encoding import encode
+from apex.etags import is_among, tag_of
+
+PATH = "/openapi.json"
+
+
+def document_of(app: Apex) -> dict[str, Any]:
+    """The OpenAPI document of an app, by what is registered now.
+
+    ``app.get("openapi")`` may give its ``title``, ``version``, ``description`` and what else ``info`` has.
+    """
+    from apex.openapi.document import document
+
+    return document(app)
+
+
+def routes(app: Apex) -> list[BaseRoute]:
+    """Routes for ``rest``."""
+    return [Route(PATH, _served(app))]
+
+
+def _served(app: Apex) -> Callable[[Request], Awaitable[Response]]:
+    kept: list[bytes] = []
+
+    async def openapi(request: Request) -> Response:
+        if not kept:
+            kept.append(encode(document_of(app)))
+        tag = tag_of(kept[0])
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if is_among(tag, request.headers.get("if-none-match", "")):
+            return Response(status_code=304, headers=headers)
+        return Response(kept[0], headers=headers, media_type="application/json")
+
+    return openapi

@@ -1,0 +1,136 @@
+"""The OpenAPI document: what it says of an app, where it is served, and that it is one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from click.testing import CliRunner
+from openapi_spec_validator import validate
+from sqlalchemy import Column, Integer, MetaData, String, Table
+
+from apex import Apex, MemoryService, Params, Schema, SQLService, rest, validate_data
+from apex.cli import apex
+from apex.openapi import document_of, routes
+from apex.schema import Text, fields
+
+notes = Table(
+    "notes",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("text", String(100), nullable=False),
+    Column("color", String(10)),
+    Column("secret", String(10)),
+)
+
+
+class NoteSchema(Schema):
+    create_only = ("color",)
+
+    text = Text(required=True, max=100)
+    color = fields.String(allow_none=True)
+    id = fields.Integer(dump_only=True)
+
+
+class ShoutSchema(Schema):
+    loud = Text(required=True, max=10)
+
+
+class Notes(SQLService):
+    """What is to be remembered."""
+
+    table, noun = notes, "note"
+    private = ("secret",)
+    methods = ("find", "get", "create", "patch", "shout")
+    examples = {"create": {"text": "Milk"}}
+
+    async def shout(self, data: Any, params: Params) -> Any:
+        return data
+
+
+def app() -> Apex:
+    app = Apex({"openapi": {"title": "Notes", "version": "7"}})
+    app.configure(lambda app: rest(app, routes=routes(app)))
+    checked = validate_data({"create": NoteSchema, "patch": NoteSchema, "shout": ShoutSchema})
+    app.use("notes", Notes(paginate={"default": 10, "max": 50}), hooks={"before": {"all": [checked]}})
+    return app
+
+
+def schema(name: str) -> dict[str, Any]:
+    return dict(document_of(app())["components"]["schemas"][name])
+
+
+def operation(verb: str, path: str) -> dict[str, Any]:
+    return dict(document_of(app())["paths"][path][verb])
+
+
+def test_it_is_valid_and_says_whose_it_is() -> None:
+    document = document_of(app())
+    validate(document)
+    assert (document["openapi"], document["info"]) == ("3.1.0", {"title": "Notes", "version": "7"})
+    assert document["tags"] == [{"name": "notes", "description": "What is to be remembered."}]
+
+
+def test_exposed_methods_have_operations_and_no_others() -> None:
+    paths = document_of(app())["paths"]
+    assert {path: set(item) - {"parameters"} for path, item in paths.items()} == {
+        "/notes": {"get", "post"},
+        "/notes/{id}": {"get", "patch"},
+    }
+
+
+def test_what_is_read_has_no_private_field() -> None:
+    assert set(schema("Note")["properties"]) == {"id", "text", "color"}
+    assert schema("Note")["properties"]["color"] == {"type": ["string", "null"]}
+    assert schema("Note")["additionalProperties"] is False
+
+
+def test_what_is_written_differs_by_method() -> None:
+    create, patch = schema("NoteCreate"), schema("NotePatch")
+    assert (set(create["properties"]), create["required"]) == ({"text", "color"}, ["text"])
+    assert (set(patch["properties"]), patch.get("required")) == ({"text"}, None)
+
+
+def test_custom_methods_are_alternatives_of_post() -> None:
+    post = operation("post", "/notes")
+    references = [f"#/components/schemas/{name}" for name in ("NoteCreate", "NoteShout")]
+    content = post["requestBody"]["content"]["application/json"]
+    assert [shape["$ref"] for shape in content["schema"]["anyOf"]] == references
+    assert content["examples"] == {"create": {"value": {"text": "Milk"}}}
+    (header,) = [parameter for parameter in post["parameters"] if parameter["in"] == "header"]
+    assert (header["name"], header["schema"]["enum"], header["required"]) == ("X-Service-Method", ["shout"], False)
+    assert {"201", "200", "204", "400", "405"} <= set(post["responses"])
+
+
+def test_a_list_has_its_fields_operators_and_words() -> None:
+    names = {parameter["name"] for parameter in operation("get", "/notes")["parameters"]}
+    assert {"text", "text[$in]", "id[$gt]", "$limit", "$skip", "$sort", "$select", "$after", "$or"} <= names
+    assert not {name for name in names if name.startswith("secret")}
+
+
+def test_a_service_without_a_schema_is_described_too() -> None:
+    app = Apex()
+    app.use("things", MemoryService(multi=True))
+    document = document_of(app)
+    validate(document)
+    assert set(document["paths"]["/things"]) >= {"get", "post", "patch", "delete"}
+
+
+async def test_it_is_served_with_a_tag() -> None:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app()), base_url="http://app") as http:
+        first = await http.get("/openapi.json")
+        again = await http.get("/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, first.headers["content-type"]) == (200, "application/json")
+    assert first.json() == document_of(app())
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_command_writes_it(tmp_path: Path) -> None:
+    named = ["--app", f"{__name__}:app", "openapi"]
+    printed = CliRunner().invoke(apex, named)
+    assert json.loads(printed.output) == document_of(app())
+    file = tmp_path / "openapi.json"
+    assert CliRunner().invoke(apex, [*named, "--output", str(file)]).output == ""
+    assert json.loads(file.read_text()) == document_of(app())
