@@ -19,9 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from apex.app import Apex
-from apex.config import ConfigError
 from apex.context import Context
-from apex.errors import Forbidden, NotAuthenticated
+from apex.errors import ConfigError, Forbidden, NotAuthenticated
 from apex.observe import ENDED, Observation
 
 if TYPE_CHECKING:

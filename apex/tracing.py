@@ -6,7 +6,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from apex.app import Apex
-from apex.config import ConfigError
+from apex.errors import ConfigError
 from apex.observe import BEGUN, ENDED, Observation
 
 if TYPE_CHECKING:
