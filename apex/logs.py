@@ -41,12 +41,12 @@ Event = MutableMapping[str, Any]
 def logs(app: Apex) -> None:
     """Sends what this process has to say to stderr, and a line for each call from outside: for who serves an app.
 
-    Reads ``logs`` from the app's settings: ``level`` (what is less is not said; ``info``, in tests ``warning``) and
-    ``format`` (``json``, in production, or ``text``). Calls are told at ``info``, those that failed within the server
-    at ``error``.
+    Reads ``logs`` from the app's settings: ``level``, below which nothing is said (``info`` in development and
+    production, else ``warning``), and ``format`` (``json``, in production, or ``text``). Calls are told at ``info``,
+    those that failed within the server at ``error``.
     """
     settings, env = app.get("logs") or {}, app.get("env")
-    level = settings.get("level") or ("warning" if env == "test" else "info")
+    level = settings.get("level") or ("info" if env in ("development", "production") else "warning")
     is_json = (settings.get("format") or ("json" if env == "production" else "text")) == "json"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(is_json))

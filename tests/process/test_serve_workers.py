@@ -182,7 +182,7 @@ def test_a_killed_worker_is_replaced_and_nobody_is_refused() -> None:
         assert len(clients.failures) <= 6, "more than what the killed worker had at work"
         assert killed not in pids(url, 2)
         process.terminate()
-        assert has_ended(process) == f"Worker {killed} has ended (SIGKILL): another one takes its place\n"
+        assert f"Worker {killed} has ended (SIGKILL): another one takes its place" in has_ended(process)
 
 
 def test_a_restart_under_load_fails_no_request() -> None:
@@ -240,10 +240,10 @@ def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_go_on(tmp_pa
         assert process.stderr is not None
         told = lines(process.stderr)
         assert next(told) == "apex: the application is broken\n"
-        assert next(told) == "The restart was given up: a new worker does not start. The old ones go on.\n"
+        assert "The restart was given up: a new worker does not start. The old ones go on." in next(told)
         assert pids(url, 2) == before
         os.kill(min(before), signal.SIGKILL)
-        assert next(told).endswith("has ended (SIGKILL): another one takes its place\n")
+        assert "has ended (SIGKILL): another one takes its place" in next(told)
         assert [next(told) for _ in range(2)] == ["apex: the application is broken\n"] * 2
         broken.unlink()
         assert min(before) not in pids(url, 2)
