@@ -22,7 +22,7 @@ from tests.serving import calling
 Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
-COMMANDS = ["demo", "export", "import", "key", "migrate", "organization", "serve", "token", "user"]
+COMMANDS = ["demo", "export", "import", "key", "migrate", "openapi", "organization", "serve", "token", "user"]
 UP_TO_DATE = "The database is up to date.\n"
 REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
 PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
