@@ -24,7 +24,7 @@ Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
 COMMANDS = [
-    "check", "demo", "export", "generate", "import", "key", "migrate", "new", "organization", "routes", "serve",
+    "check", "demo", "export", "generate", "import", "key", "migrate", "new", "openapi", "organization", "routes", "serve",
     "token", "user",
 ]  # fmt: skip
 UP_TO_DATE = "The database is up to date.\n"
