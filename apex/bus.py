@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from apex.errors import ConfigError
+
 if TYPE_CHECKING:
     from apex.app import Apex
 
@@ -23,7 +25,10 @@ def bus(app: Apex) -> None:
     Reads ``redis`` (a URL) from the app's settings; without it the app is one process.
     """
     if url := app.get("redis"):
-        from apex.redis import RedisBus
+        try:
+            from apex.redis import RedisBus
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"Redis needs {error.name}: pip install 'apex[redis]'") from None
 
         app.bus = RedisBus(url, app.get("database_url") or "")
 
