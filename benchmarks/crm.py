@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from apex import load_config
 from apex.tokens import Tokens
 from benchmarks.people import ORGANIZATION, USER
+from benchmarks.servers import QUIET
 
 Request = Callable[[], dict[str, Any]]
 
@@ -55,9 +56,7 @@ class Client:
 @contextmanager
 def served(url: str) -> Iterator[Client]:
     """The CRM on a database, with the demo data."""
-    # What a developer is shown of each call takes time, and the peers show nothing.
-    quiet = {"LOG_LEVEL": "warning", "TIMING": "false"}
-    environ = {**os.environ, "DATABASE_URL": url, "PORT": "0", "APEX_ENV": "development", **quiet}
+    environ = {**os.environ, **QUIET, "DATABASE_URL": url, "PORT": "0"}
     command = [sys.executable, "-m", "apex", "demo", "--serve"]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as server:
         try:

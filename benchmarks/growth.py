@@ -19,7 +19,7 @@ from benchmarks.load import Load
 from benchmarks.many import MORE
 from benchmarks.peers import COMMANDS, serving
 from benchmarks.people import settled
-from benchmarks.servers import Server, started
+from benchmarks.servers import QUIET, Server, started
 from benchmarks.stage import MEMORY, Stage, tokens
 from benchmarks.tenants import FIRST_ORGANIZATION, Tenants, clear_created, fill, token_file
 from tests import databases
@@ -103,7 +103,7 @@ def services() -> Results:
     with stages([Tenants()]) as (one,), tokens(one.tenants) as file, ExitStack() as stack:
         contenders = {}
         for more in SERVICES:
-            environ = {"DATABASE_URL": one.url, "APEX_ENV": "development", MORE: str(more)}
+            environ = {**QUIET, "DATABASE_URL": one.url, MORE: str(more)}
             contenders[f"{more:,} services more"] = over_http(stack.enter_context(started(command, environ)), one)
         for kind in ("get", "list"):
             found[kind] = measure(contenders, Load(kind, file, one.tenants, CONNECTIONS, SECONDS), ROUNDS)

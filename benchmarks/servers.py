@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+QUIET = {"APEX_ENV": "development", "LOG_LEVEL": "warning", "TIMING": "false"}
+"""What a developer is shown of each call takes time, and the peers show nothing."""
+
 TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 LINE = "Serving at"
 OWN, CHILDREN = slice(11, 13), slice(13, 15)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.servers import Server, started
+from benchmarks.servers import QUIET, Server, started
 from benchmarks.tenants import SETTINGS
 
 FEATHERS = Path(__file__).parent / "feathers"
@@ -32,7 +32,7 @@ def serving(names: list[str], url: str) -> Iterator[dict[str, Server]]:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as settings, ExitStack() as stack:
         json.dump({"secret": SETTINGS["secret"], "jwtOptions": SETTINGS["jwtOptions"]}, settings, default=dict)
         settings.flush()
-        environ = {"DATABASE_URL": url, "SETTINGS": settings.name, "APEX_ENV": "development", "NODE_ENV": "production"}
+        environ = {**QUIET, "DATABASE_URL": url, "SETTINGS": settings.name, "NODE_ENV": "production"}
         yield {name: stack.enter_context(started(COMMANDS[name], environ)) for name in names}
 
 

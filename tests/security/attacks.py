@@ -21,6 +21,8 @@ VERBS = {"find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch"
 REFUSALS = (400, 401, 403, 404, 405, 422)
 OPEN = ("authentication",)
 """Services for those who are not logged in: nothing of a tenant is in them."""
+BATCH = "batch"
+"""The service that calls the others: each of them is attacked through it, too."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,8 @@ async def answers(stage: Stage, path: str, attempt: Attempt, turn: int) -> Async
         yield f"REST as {one} in {organization}", status, text
     status, text = await _over_socket(stage, other, path, attempt)
     yield f"socket as {other}", status, text
+    status, text = await _in_batch(stage, other, path, attempt)
+    yield f"batch as {other} in {VICTIM}", status, text
 
 
 def is_dialect(bound: BoundService) -> bool:
@@ -214,6 +218,15 @@ async def _over_rest(stage: Stage, who: str, path: str, attempt: Attempt, organi
             options["json"] = attempt.data
     response = await stage.http.request(VERBS.get(method, "POST"), url, **_jsonable(options))
     return response.status_code, response.text
+
+
+async def _in_batch(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:
+    headers = stage.proofs[who] | {"x-organization-id": str(stage.rows[VICTIM]["organizations"]["uuid"])}
+    given = [getattr(attempt, name) for name in STANDARD.get(attempt.method, ("data",))]
+    calls = [[attempt.method, _filled(path), *given, attempt.query or {}]]
+    response = await stage.http.post("/batch", **_jsonable({"headers": headers, "json": {"calls": calls}}))
+    [settled] = response.json()
+    return settled.get("reason", {"code": 200})["code"], json.dumps(settled)
 
 
 async def _over_socket(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:

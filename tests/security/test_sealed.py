@@ -16,7 +16,7 @@ from apex import Params, SQLService, authenticate, load_config, validate_query
 from services import activities
 from services.app import CONFIG, create_app
 from services.tenant import TenantService
-from tests.security.attacks import OPEN, attack, body, is_dialect
+from tests.security.attacks import BATCH, OPEN, attack, body, is_dialect
 from tests.security.stage import ATTACKER, MARK, VICTIM, Stage, staged
 from tests.services.fixtures import SHARED
 
@@ -24,7 +24,10 @@ pytestmark = SHARED
 
 APP = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": "sqlite:///nothing.db"}))
 METHODS = [
-    (path, method) for path, bound in APP.services.items() if path not in OPEN for method in bound.options.methods
+    (path, method)
+    for path, bound in APP.services.items()
+    if path not in (*OPEN, BATCH)
+    for method in bound.options.methods
 ]
 INTERNAL = [path for path, bound in APP.services.items() if not bound.options.methods]
 WITH_DATA = [(path, method) for path, method in METHODS if method not in ("find", "get", "remove", "patch")]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apex.accept import DOUBT, acceptor
@@ -63,7 +63,7 @@ def written(schema: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: f"{type(schema).__name__}-{bool(schema.partial)}")
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_both_ways_through_a_schema_agree(schema: Schema, data: st.DataObject) -> None:
     good = data.draw(written(schema))
