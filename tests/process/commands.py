@@ -15,7 +15,23 @@ from typing import IO
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "apex"]
 SECONDS = 30
-VARIABLES = ("APEX_ENV", "APEX_SECRET", "APEX_APP", "APEX_PASSWORD", "DATABASE_URL", "HOST", "PORT", "REDIS_URL")
+VARIABLES = (
+    "APEX_ENV",
+    "APEX_SECRET",
+    "APEX_PREVIOUS_SECRET",
+    "APEX_APP",
+    "APEX_PASSWORD",
+    "DATABASE_URL",
+    "HOST",
+    "PORT",
+    "REDIS_URL",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "METRICS",
+    "METRICS_TOKEN",
+    "TRACING",
+    "TIMING",
+)
 QUICK = {"APEX_ENV": "test"}
 
 
