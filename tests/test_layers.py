@@ -45,7 +45,7 @@ LEVELS = [
     ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions", "observe"],
     ["app", "adapter"],
     ["memory", "sql", "sessions", "preconditions", "exposition"],
-    ["auth", "rest", "migrate", "logs", "tracing"],
+    ["auth", "rest", "migrate", "logs", "tracing", "pages"],
     ["endpoint", "batch", "health", "metrics", "openapi"],
     ["sockets"],
     ["__init__"],
@@ -58,7 +58,7 @@ LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in mod
 
 FENCES = {
     "apispec": {"openapi"},
-    "starlette": {"health", "metrics", "openapi", "rest"},
+    "starlette": {"health", "metrics", "openapi", "pages", "rest"},
     "socketio": {"socketio", "client"},
     "engineio": {"socketio"},
     "aiohttp": {"client"},

@@ -1,8 +1,9 @@
-"""Where a document is served: ``/openapi.json``, made at the first request and kept."""
+"""Where a document is served: ``/openapi.json``, made at the first request and kept, and its page, ``/docs/``."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from apex.app import Apex
 from apex.encoding import encode
 from apex.etags import is_among, tag_of
+from apex.pages import page
 
 PATH = "/openapi.json"
 
@@ -28,7 +30,7 @@ def document_of(app: Apex) -> dict[str, Any]:
 
 def routes(app: Apex) -> list[BaseRoute]:
     """Routes for ``rest``."""
-    return [Route(PATH, _served(app))]
+    return [Route(PATH, _served(app)), *page("/docs", Path(__file__).parent / "ui")]
 
 
 def _served(app: Apex) -> Callable[[Request], Awaitable[Response]]:

@@ -1,0 +1,30 @@
+// The page of an app's OpenAPI document. Whoever logs in makes the calls of "Try it out" with that token.
+'use strict'
+
+const ui = SwaggerUIBundle({
+  url: '../openapi.json',
+  dom_id: '#document',
+  deepLinking: true,
+  docExpansion: 'none',
+  filter: true,
+  validatorUrl: null
+})
+
+const form = document.getElementById('login')
+const told = form.querySelector('output')
+
+form.addEventListener('submit', async event => {
+  event.preventDefault()
+  const { email, password } = Object.fromEntries(new FormData(form))
+  const response = await fetch('../authentication', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ strategy: 'local', email, password })
+  })
+  const answer = await response.json()
+  if (response.ok) {
+    ui.preauthorizeApiKey('jwt', answer.accessToken)
+    form.reset()
+  }
+  told.textContent = response.ok ? `Logged in as ${email}` : answer.message
+})

@@ -1,0 +1,42 @@
+"""The page of the OpenAPI document, in a real browser and without the internet."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+import apex.openapi
+from services.demo import PASSWORD
+from tests.console.conftest import Visit
+
+UI = Path(apex.openapi.__file__).parent / "ui"
+
+
+def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
+    page = visit(url).page
+    page.goto(f"{url}/docs")
+    page.get_by_placeholder("E-mail").fill("admin@example.com")
+    page.get_by_placeholder("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
+    page.locator("#operations-tag-contacts").click()
+    operation = page.locator(".opblock-get", has_text="/contacts/{id}").first
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_placeholder("id", exact=True).fill("123")
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+    expect(operation.locator(".live-responses-table").first).to_contain_text("john.doe@example.com")
+
+
+def test_the_vendored_files_are_those_that_are_named() -> None:
+    vendor = UI / "vendor"
+    told = dict(
+        reversed(line.split()) for line in re.findall("^[0-9a-f]{64} .*", (vendor / "README.md").read_text(), re.M)
+    )
+    assert told == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in vendor.glob("swagger-ui*")}
+    used = set(re.findall(r'(?:src|href)="vendor/(\S+)"', (UI / "index.html").read_text()))
+    assert used == {file.name for file in (*vendor.glob("*.js"), *vendor.glob("*.css"))}
