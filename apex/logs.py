@@ -13,12 +13,15 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import orjson
-import structlog
-from structlog.dev import ConsoleRenderer, plain_traceback
-from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
 from apex.app import Apex
 from apex.observe import ENDED, Observation, current
+from apex.sparing import sparing
+
+with sparing(hidden=("rich",)):  # It would be used for tracebacks, which are plain here.
+    import structlog
+    from structlog.dev import ConsoleRenderer, plain_traceback
+    from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
 HIDDEN = "***"
 """What stands for a secret: that it was there, and not what it was."""
