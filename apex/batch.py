@@ -18,7 +18,7 @@ from apex.encoding import Stream
 from apex.errors import BadRequest, NotFound
 from apex.observe import ENDED, Observation, observing
 from apex.rest import told
-from apex.service import BoundService, Call
+from apex.service import BoundService, Call, arguments_of
 from apex.types import STANDARD, Row
 
 MOST_CALLS = 100
@@ -102,13 +102,13 @@ class Batch:
             raise BadRequest('A call must be a list such as ["get", "contacts", 1, {}]')
         method, path, *arguments = call
         service, route = self._service(path)
-        taken = STANDARD.get(method, ("data",))
         if method not in service.options.methods or service.service is self:
             raise BadRequest(f"Invalid method {method} on {path}")
+        taken = STANDARD.get(method, ("data",))
         if not len(taken) <= len(arguments) <= len(taken) + 1:
             raise BadRequest(f"{method} takes {', '.join((*taken, 'query'))}")
-        given = dict(zip((*taken, "query"), arguments, strict=False))
-        asked = Params({**params, "query": given.get("query") or {}, "route": route})
+        given, query = arguments_of(method, arguments)
+        asked = Params({**params, "query": query, "route": route})
         return Call(service, method, given.get("id"), given.get("data"), asked)
 
     def _service(self, path: str) -> tuple[BoundService, dict[str, str]]:

@@ -118,18 +118,7 @@ class Rest:
         seen: Observation | None = None,
     ) -> None:
         try:
-            call = await self._call(scope, receive, match)
-            if seen is None:
-                status, headers, body = _success(await self._made(call))
-            else:
-                seen.call = call
-                context = await self._made(call)
-                with timed("encode"):
-                    status, headers, body = _success(context)
-            if isinstance(body, Stream):
-                await body.start()
-            elif call.method in _TAGGED and status == 200:
-                status, body = _tagged(call, headers, body)
+            status, headers, body = await self._answer(scope, receive, match, seen)
         except ClientGone:
             return
         except Exception as error:
@@ -146,6 +135,23 @@ class Rest:
         else:
             sent = b"" if scope["method"] == "HEAD" else body
             await respond(send, status, [*headers, *added], sent, len(body))
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, match: Match[BoundService], seen: Observation | None
+    ) -> tuple[int, Pairs, bytes | Stream]:
+        call = await self._call(scope, receive, match)
+        if seen is None:
+            status, headers, body = _success(await self._made(call))
+        else:
+            seen.call = call
+            context = await self._made(call)
+            with timed("encode"):
+                status, headers, body = _success(context)
+        if isinstance(body, Stream):
+            await body.start()
+        elif call.method in _TAGGED and status == 200:
+            status, body = _tagged(call, headers, body)
+        return status, headers, body
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

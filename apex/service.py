@@ -12,7 +12,7 @@ from apex.commit import after_commit
 from apex.context import Context, Params
 from apex.emitter import Emitter
 from apex.encoding import RawJSON
-from apex.errors import FeathersError
+from apex.errors import BadRequest, FeathersError
 from apex.events import Publisher, Publishers, message_of
 from apex.hooks import Chain, HookStore, compose
 from apex.tenant import NOBODY, reaching
@@ -216,7 +216,25 @@ def _runner(function: Callable[..., Awaitable[Any]], method: str) -> Chain:
 
     async def run(context: Context) -> None:
         if not context.has_result:
+            if (check := context.params.pop("precondition", None)) is not None:
+                await check()
             arguments = [getattr(context, name) for name in takes]
             context.result = await function(*arguments, context.params)
 
     return run
+
+
+def arguments_of(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a method takes, by name, and the query. Raises BadRequest for what cannot be either."""
+    names = STANDARD.get(method, ("data",))
+    if len(values) > len(names) + 1:
+        raise BadRequest(f"Too many arguments for '{method}' method")
+    given = dict(zip((*names, "query"), values, strict=False))
+    query = given.pop("query", None)
+    if not isinstance(query, dict | None):
+        raise BadRequest("The query must be an object")
+    if isinstance(given.get("id"), bool | float | list | dict):
+        raise BadRequest("The id must be a string, an integer or null")
+    if method in STANDARD and not isinstance(given.get("data"), dict | list | None):
+        raise BadRequest("The data must be an object or a list")
+    return given, query or {}

@@ -17,8 +17,7 @@ from apex.guard import REQUEST_ID, new_request_id
 from apex.observe import ENDED, Observation, observing
 from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, told
 from apex.router import split
-from apex.service import Call
-from apex.types import STANDARD
+from apex.service import Call, arguments_of
 
 log = logging.getLogger("apex")
 
@@ -171,7 +170,7 @@ class Sockets:
             raise NotFound(f"Service '{path[:SHOWN]}' not found")
         if method not in match.target.options.methods:
             raise MethodNotAllowed(f"Method '{str(method)[:SHOWN]}' not allowed on service '{match.target.path}'")
-        given, query = _arguments(method, arguments)
+        given, query = arguments_of(method, arguments)
         route = match.route if match.id is None else {**match.route, "__id": match.id}
         headers = _named(connection["headers"])
         own = {"query": query, "route": route, "connection": connection, "headers": headers}
@@ -181,19 +180,3 @@ class Sockets:
 def _named(headers: Headers) -> Headers:
     """The headers of a handshake for one of the calls after it, each of which has a request id of its own."""
     return {**headers, REQUEST_ID: new_request_id()}
-
-
-def _arguments(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a method takes, by name, and the query. Raises BadRequest for what cannot be either."""
-    names = STANDARD.get(method, ("data",))
-    if len(values) > len(names) + 1:
-        raise BadRequest(f"Too many arguments for '{method}' method")
-    given = dict(zip((*names, "query"), values, strict=False))
-    query = given.pop("query", None)
-    if not isinstance(query, dict | None):
-        raise BadRequest("The query must be an object")
-    if isinstance(given.get("id"), bool | float | list | dict):
-        raise BadRequest("The id must be a string, an integer or null")
-    if method in STANDARD and not isinstance(given.get("data"), dict | list | None):
-        raise BadRequest("The data must be an object or a list")
-    return given, query or {}

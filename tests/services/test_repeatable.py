@@ -98,6 +98,17 @@ async def test_changes_and_removals_are_repeated_too(migrated_url: str, request_
         assert await crm.call(request_, data, headers=KEY) == first
 
 
+async def test_a_change_on_a_condition_is_repeated_too(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        matched = KEY | {"If-Match": (await crm.send("GET /contacts/123")).headers["etag"]}
+        made = [await crm.call("PATCH /contacts/123", {"last_name": "X"}, headers=matched) for _ in "ab"]
+        assert (made[0][0], made[0]) == (200, made[1])
+        refused(await crm.call("PATCH /contacts/123", {"last_name": "Y"}, headers=matched), 422)
+        refused(
+            await crm.call("PATCH /contacts/123", {"last_name": "Y"}, headers=matched | {"Idempotency-Key": "b"}), 412
+        )
+
+
 async def test_what_fails_may_be_tried_again_with_its_key(migrated_url: str) -> None:
     async with running(migrated_url) as crm:
         refused(await crm.call("POST /contacts", JANE | {"email": "no"}, headers=KEY), 400, "email")
@@ -133,6 +144,18 @@ async def test_calls_of_a_batch_are_calls_of_their_own(migrated_url: str) -> Non
         assert [one["reason"]["code"] for one in settled[2:]] == [403, 403, 400]
         entries = await crm.app.service("audit").find({"query": {"service": "contacts"}, "paginate": False})
         assert [entry["user_id"] for entry in entries] == [789]
+
+
+@pytest.mark.parametrize("headers", [{}, KEY])
+@pytest.mark.parametrize(
+    "call",
+    [["find", "contacts", "x"], ["find", "contacts", [1]], ["create", "contacts", JANE, "x"], ["get", "contacts", [1]]],
+)
+async def test_what_is_no_query_is_refused_in_a_batch(crm: Crm, call: Any, headers: dict[str, str]) -> None:
+    for proof in ({}, {"x-api-key": voice.PROOF["x-api-key"]}):
+        user = None if proof else 789
+        _, settled = await crm.call("POST /batch", {"calls": [call]}, user, headers=headers | proof)
+        assert settled[0]["reason"]["code"] in (400, 404), settled
 
 
 async def test_a_batch_may_be_repeated(migrated_url: str) -> None:
