@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -101,8 +102,14 @@ def redact(_: Any, __: str, event: Event) -> Event:
     }
 
 
+@lru_cache(1_024)
+def _is_secret(name: str) -> bool:
+    """Headers and fields have few names, and each line looks at a dozen of them."""
+    return _NAME.search(name) is not None
+
+
 def _redacted(name: str, value: Any, given: Sequence[str]) -> Any:
-    if _NAME.search(name):
+    if _is_secret(name):
         return HIDDEN
     if isinstance(value, Mapping):
         return {key: _redacted(str(key), inner, given) for key, inner in value.items()}
@@ -126,7 +133,7 @@ def _secrets(seen: Observation | None) -> Iterator[str]:
 def _within(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _within(name or (str(key) if _NAME.search(str(key)) or key == "key" else ""), inner)
+            yield from _within(name or (str(key) if _is_secret(str(key)) or key == "key" else ""), inner)
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _within(name, inner)
