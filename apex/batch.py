@@ -13,7 +13,7 @@ from typing import Any
 
 from apex.app import Apex
 from apex.context import Params
-from apex.describe import describe
+from apex.describe import ANY, Example, describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, NotFound
 from apex.observe import ENDED, Observation, observing
@@ -28,7 +28,6 @@ CALLS = {
     "type": "object",
     "properties": {"calls": {"type": "array", "items": {"type": "array"}, "maxItems": MOST_CALLS}},
     "required": ["calls"],
-    "examples": [{"calls": [["get", "contacts", 123, {}], ["find", "contacts", {"organization_id": 456}]]}],
 }
 SETTLED = {
     "title": "BatchResult",
@@ -55,10 +54,12 @@ class Batch:
     made where its method is not exposed. One that fails leaves the others as they are.
     """
 
+    examples = {"create": Example(data={"calls": [["get", "contacts", 123], ["get", "companies", 101]]})}
+
     def __init__(self, app: Apex) -> None:
         self.app = app
 
-    @describe(data={"create": CALLS}, result=SETTLED)
+    @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,))
     async def create(self, data: Any, params: Params) -> list[Row]:
         """Raises BadRequest for what is no list of at most 100 calls."""
         calls = data.get("calls") if isinstance(data, dict) else None

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 _NAME = "__facts__"
 
+ANY = "*"
+
 Methods = Collection[str] | Callable[[Any, str], bool]
 
 
@@ -18,8 +20,9 @@ class Facts:
     """What is true of the calls that something takes part in. Shapes are JSON Schemas or schemas of marshmallow.
 
     ``methods`` are those that it is true of (empty: all), or a function of service and method. ``strategies`` are the
-    ways to prove who one is, ``data`` and ``query`` the shapes of what is sent, by method; ``requires`` names keys of a
-    query. ``sends`` are headers of a request, ``answers`` those of a response, as OpenAPI describes them.
+    ways to prove who one is (``ANY``: all that there are, and none), ``data`` and ``query`` the shapes of what is sent,
+    by method; ``requires`` names keys of a query. ``sends`` are headers of a request, ``answers`` those of a response,
+    as OpenAPI describes them.
     ``result`` is what comes back: a shape, or ``"record"`` or ``"page"`` for those of the service; ``content_types``
     are those that it may have. ``adds`` are fields beside those of a record. ``statuses`` replace the usual one,
     ``errors`` are the codes of failures. ``collection`` tells that a method is called without an id.
@@ -43,6 +46,19 @@ class Facts:
         if callable(self.methods):
             return self.methods(service, method)
         return not self.methods or method in self.methods
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A call that works, of a method that a service's ``examples`` name it for: what it is given. ``route`` fills the
+    placeholders of the service's path.
+    """
+
+    id: Any = None
+    data: Any = None
+    query: Mapping[str, Any] = field(default_factory=dict)
+    route: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Related(NamedTuple):

@@ -12,6 +12,7 @@ from apex.describe import describe
 from apex.schema import Boolean, Float, Id, Text, fields, validate
 from apex.sql import Json
 from apex.types import Row
+from services.examples import examples_of
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import Join, TenantSchema, TenantService, serve
 
@@ -89,6 +90,11 @@ class Activities(TenantService):
         Join("deal", "deals", "deal_id", ("id", "name")),
         Join("contact", "contacts", "contact_id", person),
         Join("company", "companies", "company_id", ("id", "name")),
+    )
+    examples = examples_of(
+        1,
+        {"subject": "Call John", "activity_type": "call", "contact_id": 123, "start_date": "2026-03-02"},
+        {"done": True},
     )
 
 

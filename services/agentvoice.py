@@ -14,7 +14,7 @@ from marshmallow import validates_schema
 from apex import Apex, Context, Params, Service, authenticate, validate_data
 from apex.coerce import uuid
 from apex.common import disallow
-from apex.describe import describe
+from apex.describe import Example, describe
 from apex.encoding import timestamp
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.hooks import Hook, ahead
@@ -30,11 +30,15 @@ from hooks.tenancy import FIELD, ON_RECORDS, membership, tenancy_of_key
 from services import phones
 from services.companies import company_named
 from services.contacts import CRM, CrmSchema, contacts
+from services.examples import ORGANIZATION, uuid_of
 from services.references import release
 from services.tenant import ONCE
 
 MOST = 1_000
 """How many contacts a list has at most."""
+
+HEADER = "x-organization-id"
+"""The header that names the organization of the key."""
 
 UNKNOWN = "Unknown"
 """The first name of a contact that another system sends without one."""
@@ -130,6 +134,12 @@ class ListSchema(Schema):
 class LookupSchema(Schema):
     crm_id = Text(max=200, required=True)
     crm_source = Text(max=100, required=True)
+
+
+def example(id: int | None = None, **given: Any) -> Example:
+    """A call for the demo data."""
+    uuid = None if id is None else uuid_of(id)
+    return Example(uuid, headers={HEADER: uuid_of(ORGANIZATION)}, **given)
 
 
 class AgentVoice(Service):
@@ -240,6 +250,15 @@ class Contacts(AgentVoice):
     noun = "AgentVoice contact"
     table, id, schema = contacts, "uuid", CreateSchema
     methods = ("find", "get", "create", "patch", "remove")
+    examples = {
+        "create": example(
+            data={"first_name": "Jane", "phone": "+1987654321", "crm_id": "CRM456", "crm_source": "hubspot"}
+        ),
+        "find": example(query={"limit": 2}),
+        "get": example(123),
+        "patch": example(123, data={"last_name": "Roe"}),
+        "remove": example(124),
+    }
 
     @describe(result={"type": "array", "items": CONTACT}, answers=TOTAL)
     async def find(self, params: Params) -> Row:
@@ -275,18 +294,19 @@ class Contacts(AgentVoice):
 class Lookup(AgentVoice):
     noun = "AgentVoice lookup"
     methods = ("find",)
+    examples = {"find": example(query={"crm_id": "CRM456", "crm_source": "hubspot"})}
 
     @describe(result=CONTACT, errors=(404,))
     async def find(self, params: Params) -> Row:
         return await self.one(params, **params.query)
 
 
-@describe(sends={"x-organization-id": {"required": True, "schema": _UUID}})
+@describe(sends={HEADER: {"required": True, "schema": _UUID}})
 def same_organization(context: Context) -> None:
     """Before all methods, after ``authenticate``: ``x-organization-id`` is that of the key. Raises NotAuthenticated."""
-    named = (context.params.headers or {}).get("x-organization-id", "").strip().lower()
+    named = (context.params.headers or {}).get(HEADER, "").strip().lower()
     if named != str(context.params.authentication["organization_uuid"]):
-        raise NotAuthenticated("x-organization-id must be the organization of the API key")
+        raise NotAuthenticated(f"{HEADER} must be the organization of the API key")
 
 
 def name_contact(context: Context) -> None:

@@ -18,6 +18,7 @@ from apex.schema import Id, Schema, Text, fields
 from apex.sql import Timestamp
 from apex.tenant import EVERYONE, reaching
 from apex.types import Row
+from services.examples import examples_of
 from services.tables import Identifier, memberships, organizations, tenant_table, users
 from services.tenant import HookMap, TenantSchema, TenantService, serve
 
@@ -65,6 +66,8 @@ class APIKeys(TenantService):
     repeatable = False  # A key is in its answer, and is stored nowhere.
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     private = ("uuid", "hash", "owned_by_user_id")
+    # The first key is that of the demo, with which the examples of others are called.
+    examples = examples_of(2, {"name": "Nightly report"}, {"name": "Weekly report"}, rotate={"id": 2})
 
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)

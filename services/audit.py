@@ -9,9 +9,11 @@ from sqlalchemy import Column, ForeignKey, Index, String, Table
 
 from apex import Apex, Context, SQLService, validate_query
 from apex.common import disallow
+from apex.describe import Example
 from apex.sql import Json, Timestamp
-from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, tenancy
+from hooks.tenancy import FIELD, fill_organization, forbid_foreign, membership, name_organization, tenancy
 from services.audience import to_nobody
+from services.examples import ORGANIZATION
 from services.tables import Identifier, metadata
 from services.tenant import KNOWN
 
@@ -44,6 +46,7 @@ class Audit(SQLService):
     methods = ("find", "get")
     multi = ("create",)
     readers = "admin"
+    examples = {"find": Example(query={FIELD: ORGANIZATION, "service": "contacts", "$limit": 2}), "get": Example(1)}
 
 
 def newest_first(context: Context) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from apex import Apex, AuthenticationService, Context, JWTStrategy, LocalStrategy, SQLService
+from apex.describe import Example
 from services.audience import Audience
+from services.examples import EMAIL, PASSWORD
 from services.tables import revoked_tokens
 
 
@@ -16,6 +18,15 @@ class RevokedTokens(SQLService):
     id = "jti"
     multi = ("remove",)
     methods = ()
+
+
+class Authentication(AuthenticationService):
+    """Logging in and out."""
+
+    examples = {
+        "create": Example(data={"strategy": "local", "email": EMAIL, "password": PASSWORD}),
+        "remove": Example(),
+    }
 
 
 def profile(context: Context) -> None:
@@ -39,7 +50,7 @@ def _profile(user: dict[str, Any]) -> dict[str, Any]:
 
 def register(app: Apex) -> None:
     app.use("revoked-tokens", RevokedTokens())
-    authentication = AuthenticationService(app, revocations="revoked-tokens")
+    authentication = Authentication(app, revocations="revoked-tokens")
     authentication.register("jwt", JWTStrategy(authentication))
     authentication.register("local", LocalStrategy(authentication))
     after = {"create": [Audience(app).admit, profile], "remove": [profile]}

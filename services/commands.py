@@ -34,7 +34,7 @@ def demo(factory: str, rows: int, serve: bool) -> None:
     """Migrate the database and load the demo data, once."""
     from apex.revisions import is_up_to_date
     from apex.server import serve_app
-    from services.demo import PASSWORD, uuid_of
+    from services.examples import PASSWORD, uuid_of
 
     app = load_app(factory)
     if app.get("env") == "production":

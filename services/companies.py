@@ -17,6 +17,7 @@ from hooks.search_forms import search_forms
 from hooks.tenancy import FIELD
 from services.counters import next_value
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
+from services.examples import examples_of
 from services.search import SearchSchema, serve_searchable
 from services.tables import lines, partial_index, tenant_table, values_table
 from services.tenant import PERSON, Join, TenantSchema
@@ -67,6 +68,16 @@ class Companies(Transferable):
     search_in, custom = {"name": "name_search"}, {**Transferable.custom, "search": CompanySearchSchema}
     joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
     join_filter = "fastJoinForCompanyList"
+    examples = examples_of(
+        101,
+        {"name": "New Corp", "website": "https://example.com", "industry": "Energy"},
+        {"size": "11-50"},
+        **{
+            "search": {"searchTerm": "corp"},
+            "import": {"rows": [{"name": "Sample Inc", "industry": "Retail"}], "upsert": "name", "dry_run": True},
+            "export": {"format": "json"},
+        },
+    )
 
 
 async def company_named(app: Apex, name: str, organization_id: int, user: Any) -> int:

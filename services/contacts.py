@@ -14,6 +14,7 @@ from apex.sql import Json, Timestamp
 from hooks.search_forms import search_forms
 from services import phones
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
+from services.examples import examples_of
 from services.search import serve_searchable
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 from services.tenant import PERSON, Join, TenantSchema
@@ -138,6 +139,16 @@ class Contacts(Transferable):
         Join("company", "companies", "company_id", ("id", "name")),
     )
     join_filter = "fastJoinForContactList"
+    examples = examples_of(
+        123,
+        {"first_name": "Jane", "last_name": "Smith", "email": "jane.smith@example.com", "company_id": 101},
+        {"email": "john.updated@example.com", "custom_fields_by_name": {"Industry": "Energy"}},
+        **{
+            "search": {"searchTerm": "john", "searchIn": "name", "$limit": 5},
+            "import": {"rows": [{"first_name": "Ada", "email": "ada@example.com"}], "upsert": "email"},
+            "export": {"format": "json"},
+        },
+    )
 
 
 def register(app: Apex) -> None:

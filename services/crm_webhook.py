@@ -13,7 +13,7 @@ from apex.errors import BadRequest, Conflict, FeathersError, NotFound
 from apex.schema import Schema, Text, fields
 from apex.types import Row
 from hooks.signature import verify_signature
-from services.agentvoice import ERROR, SHOWN, AgentVoice, PersonSchema, described, dialect_hooks, voiced
+from services.agentvoice import ERROR, SHOWN, AgentVoice, PersonSchema, described, dialect_hooks, example, voiced
 
 INVALID = "Invalid payload: source, data, and data.crm_id are required"
 CREATED, UPDATED = "Contact created successfully", "Contact updated successfully"
@@ -70,6 +70,9 @@ class Webhook(AgentVoice):
     noun = "AgentVoice event"
     schema = EventSchema
     methods = ("create",)
+    examples = {
+        "create": example(data={"source": "salesforce", "data": {"crm_id": "CRM123", "name": "Jo", "lastName": "Roe"}})
+    }
 
     @describe(result=STORED)
     async def create(self, data: Row, params: Params) -> Row:

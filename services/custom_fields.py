@@ -20,6 +20,7 @@ from apex.types import Row
 from hooks.ownership import organization_of
 from hooks.rows import rows
 from hooks.tenancy import FIELD as ORGANIZATION
+from services.examples import examples_of
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
 from services.tenant import HookMap, TenantSchema, TenantService, serve
 
@@ -174,6 +175,11 @@ class CustomFieldSchema(TenantSchema):
 class CustomFields(TenantService):
     table, schema, noun = custom_fields, CustomFieldSchema, "custom field"
     writers = "admin"
+    examples = examples_of(
+        302,
+        {"entity": "companies", "name": "Segment", "type": "select", "options": ["Small", "Large"]},
+        {"options": ["Email", "Phone", "SMS", "Letter"]},
+    )
 
 
 def keep_type(context: Context) -> None:

@@ -15,6 +15,7 @@ from apex.items import items
 from apex.schema import Id, Text, fields, validate
 from apex.types import Row
 from hooks.children import change_parent
+from services.examples import examples_of
 from services.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import HookMap, TenantSchema, TenantService, serve
@@ -63,6 +64,7 @@ class DealProductSchema(TenantSchema):
 
 class DealProducts(TenantService):
     table, schema, noun = deal_products, DealProductSchema, "deal product"
+    examples = examples_of(1, {"deal_id": 1, "product_id": 1, "quantity": 100}, {"tax_percentage": 19})
 
 
 async def take_from_product(context: Context) -> None:

@@ -13,6 +13,7 @@ from apex.schema import Id, Text, fields, validate
 from apex.sql import Timestamp
 from hooks.children import remove_children
 from hooks.rows import change_rows, rows
+from services.examples import examples_of
 from services.money import Amount, Money
 from services.tables import Identifier, tenant_table, within
 from services.tenant import PERSON, Join, TenantSchema, TenantService, serve
@@ -77,6 +78,9 @@ class Deals(TenantService):
         Join("owner", "users", "owned_by_user_id", (*PERSON, "email")),
         Join("dealProducts", "deal-products", "deal_id", LINE, many=True),
     )  # fmt: skip
+    examples = examples_of(
+        1, {"name": "100 notebooks", "pipeline_stage_id": 1, "contact_id": 123, "currency": "EUR"}, {"status": "won"}
+    )
 
 
 def stamp_status(context: Context) -> None:

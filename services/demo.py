@@ -14,9 +14,9 @@ from apex import Apex, Params
 from apex.keys import hashed
 from apex.types import Row
 from hooks.search_forms import normalise
+from services.examples import PASSWORD, uuid_of
 from services.tables import metadata
 
-PASSWORD = "apex-demo"
 KEY = "apex_000000000456_only-for-the-demo-never-for-production-0123"
 LARGE = 458
 CHUNK = 2_000
@@ -36,14 +36,13 @@ def _times(day: int = 0) -> Row:
     return dict.fromkeys(("created_at", "updated_at"), _DAY + timedelta(days=day))
 
 
-def uuid_of(id: int) -> UUID:
-    """The UUID of a record of the demo, so that examples can name it."""
-    return UUID(f"00000000-0000-4000-8000-{id:012}")
+def _uuid(id: int) -> UUID:
+    return UUID(uuid_of(id))
 
 
 def _user(id: int, email: str, first: str, last: str, password: str) -> Row:
     names = {"email": email, "first_name": first, "last_name": last, "password": password}
-    return {"id": id, "uuid": uuid_of(id), **names, **_times()}
+    return {"id": id, "uuid": _uuid(id), **names, **_times()}
 
 
 def _company(id: int, organization: int, owner: int, name: str) -> Row:
@@ -119,15 +118,15 @@ def _records(password: str) -> dict[str, list[Row]]:
     fields = {"Industry": "Technology", "Preferred Contact Method": "Email"}
     john = {
         "id": 123,
-        "uuid": uuid_of(123),
+        "uuid": _uuid(123),
         "phone": "1234567890",
         "company_id": 101,
         "avatar_url": "/path/to/avatar.jpg",
     }
     return {
         "organizations": [
-            {"id": 456, "uuid": uuid_of(456), "name": "Example Organization", **_times()},
-            {"id": 457, "uuid": uuid_of(457), "name": "Other Organization", **_times()},
+            {"id": 456, "uuid": _uuid(456), "name": "Example Organization", **_times()},
+            {"id": 457, "uuid": _uuid(457), "name": "Other Organization", **_times()},
         ],
         "users": [
             _user(789, "admin@example.com", "Admin", "User", password),
@@ -158,11 +157,11 @@ def _records(password: str) -> dict[str, list[Row]]:
             _contact(456, 789, "John", "Doe", "john.doe@example.com", **john, custom_fields_by_name=fields, **_times()),
             _contact(
                 456, 789, "Johnny", "Smith", "johnny.smith@example.com",
-                id=124, uuid=uuid_of(124), phone="9876543210", company_id=102, **_times(1),
+                id=124, uuid=_uuid(124), phone="9876543210", company_id=102, **_times(1),
             ),
             _contact(
                 457, 791, "Olga", "Other", "olga@example.org",
-                id=201, uuid=uuid_of(201), phone="2025550101", company_id=201, **_times(),
+                id=201, uuid=_uuid(201), phone="2025550101", company_id=201, **_times(),
             ),
             _contact(457, 791, "Otto", "Other", "otto@example.org", id=202, phone="2025550102", **_times(1)),
         ],

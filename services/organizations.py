@@ -9,7 +9,7 @@ from sqlalchemy import Table, select
 from apex import Apex, Context, SQLService, validate_query
 from apex.coerce import text
 from apex.common import stash_before
-from apex.describe import describe
+from apex.describe import Example, describe
 from apex.errors import Forbidden
 from apex.tenant import confine, sealing
 from hooks.audit import audit
@@ -18,6 +18,7 @@ from hooks.soft_delete import soft_delete
 from hooks.tenancy import FIELD, membership
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
+from services.examples import ORGANIZATION
 from services.tables import memberships, organizations, users
 from services.tenant import KNOWN
 from services.users import end_memberships
@@ -50,6 +51,7 @@ class Organizations(SQLService):
     methods = ("find", "get")
     private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret")
     filters = {"searchTerm": term}
+    examples = {"find": Example(query={"searchTerm": "example"}), "get": Example(ORGANIZATION)}
 
 
 class Members(SQLService):
@@ -59,6 +61,7 @@ class Members(SQLService):
     noun = "member"
     methods = ("find",)
     private = (FIELD,)
+    examples = {"find": Example(query={"$sort": {"first_name": 1}}, route={FIELD: ORGANIZATION})}
 
 
 @sealing

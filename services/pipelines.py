@@ -7,6 +7,7 @@ from sqlalchemy import Column, Integer, String, UniqueConstraint
 from apex import Apex
 from apex.schema import Id, Text, fields, validate
 from hooks.children import remove_children
+from services.examples import examples_of
 from services.tables import Identifier, tenant_table, within
 from services.tenant import Join, TenantSchema, TenantService, serve
 
@@ -36,6 +37,7 @@ class Pipelines(TenantService):
     table, schema, noun = pipelines, PipelineSchema, "pipeline"
     joins = (Join("stages", "pipeline-stages", "pipeline_id", ("id", "name", "position"), many=True),)
     writers = "admin"
+    examples = examples_of(1, {"name": "Sales"}, {"name": "Direct sales"})
 
 
 class PipelineStageSchema(TenantSchema):
@@ -49,6 +51,7 @@ class PipelineStageSchema(TenantSchema):
 class PipelineStages(TenantService):
     table, schema, noun = pipeline_stages, PipelineStageSchema, "pipeline stage"
     writers = "admin"
+    examples = examples_of(1, {"name": "Qualified", "pipeline_id": 1}, {"position": 2})
 
 
 def register(app: Apex) -> None:

@@ -9,6 +9,7 @@ from apex import Apex, Context
 from apex.errors import BadRequest
 from apex.schema import Boolean, Id, Text, fields, validate
 from apex.sql import Fixed
+from services.examples import examples_of
 from services.money import Amount
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import TenantSchema, TenantService, serve
@@ -45,6 +46,7 @@ class ProductSchema(TenantSchema):
 
 class Products(TenantService):
     table, schema, noun = products, ProductSchema, "product"
+    examples = examples_of(1, {"name": "Notebook", "price": "12.50", "sku": "NB-1"}, {"stock_quantity": 40})
 
 
 def check_parent(context: Context) -> None:

@@ -12,6 +12,7 @@ from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.children import change_parent, remove_children
 from services.counters import next_value
+from services.examples import examples_of
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import HookMap, TenantSchema, TenantService, serve
 
@@ -70,6 +71,11 @@ class SupportTicketSchema(TenantSchema):
 
 class SupportTickets(TenantService):
     table, schema, noun = support_tickets, SupportTicketSchema, "support ticket"
+    examples = examples_of(
+        1,
+        {"subject": "Where is my order?", "contact_id": 123, "priority": "high", "tags": ["order"]},
+        {"status": "pending"},
+    )
 
     async def next_reference(self, organization_id: int) -> str:
         """``TK-2026-001``: one for each ticket of an organization, in the order in which they are stored."""
@@ -87,6 +93,7 @@ class SupportTicketMessageSchema(TenantSchema):
 
 class SupportTicketMessages(TenantService):
     table, schema, noun = support_ticket_messages, SupportTicketMessageSchema, "support ticket message"
+    examples = examples_of(1, {"support_ticket_id": 1, "body": "It is on its way."}, {"body": "It arrives tomorrow."})
 
 
 async def number(context: Context) -> None:

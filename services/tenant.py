@@ -32,6 +32,7 @@ from hooks.tenancy import (
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.audience import to_nobody, to_organization
+from services.examples import Examples
 from services.tables import answers
 
 PERSON = ("id", "first_name", "last_name")
@@ -81,7 +82,8 @@ class TenantService(SQLService):
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
     there is none. ``custom`` has the schemas of custom methods, ``reads`` names the methods that only read.
     ``readers`` is the least role that may see records, ``writers`` the least that may change them. ``repeatable`` says
-    whether an answer may be stored for who repeats a write with its Idempotency-Key.
+    whether an answer may be stored for who repeats a write with its Idempotency-Key. ``examples`` are those of its
+    documentation, by method.
     """
 
     schema: ClassVar[type[Schema]]
@@ -94,6 +96,7 @@ class TenantService(SQLService):
     readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
     repeatable: ClassVar[bool] = True
+    examples: ClassVar[Examples] = {}
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
     private: Sequence[str] = ("uuid",)

@@ -30,6 +30,7 @@ LEVELS = [
     [
         "query",
         "brackets",
+        "querystring",
         "context",
         "router",
         "emitter",

@@ -10,9 +10,9 @@ from httpx2 import AsyncClient, Headers, Limits, RequestError, Response
 
 from apex.client.call import Call, Receiver
 from apex.client.failure import rebuild
-from apex.client.querystring import write
 from apex.encoding import decode_exactly, encode
 from apex.errors import GeneralError, Unavailable
+from apex.querystring import write
 from apex.types import STANDARD
 
 _VERBS = {"find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE"}

@@ -49,6 +49,7 @@ class Components:
         self.spec = APISpec(openapi_version=VERSION, plugins=[plugin], info=info, **_title(info))
         self.converter: Any = plugin.converter
         self.made: dict[str, Any] = {}
+        self.schemes = _schemes(app)
 
     def named(self, kind: str, name: str, value: Mapping[str, Any]) -> Shape:
         """A reference to a part; the first one under a name stays."""
@@ -187,3 +188,10 @@ def _stored(service: Any) -> Mapping[str, Shape]:
 
 def _title(info: dict[str, Any]) -> dict[str, str]:
     return {name: info.pop(name) for name in ("title", "version")}
+
+
+def _schemes(app: Apex) -> dict[str, Shape]:
+    """How callers prove who they are in the headers of a request, by the names of strategies."""
+    authentication = app.get("defaultAuthentication")
+    strategies = authentication.strategies if authentication is not None else {}
+    return {name: strategy.scheme for name, strategy in strategies.items() if hasattr(strategy, "scheme")}

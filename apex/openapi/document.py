@@ -30,7 +30,7 @@ def document(app: Apex) -> Shape:
             components.spec.tag({"name": path, "description": description(bound)})
             for place, operations in _paths(components, path, bound):
                 components.spec.path(path=place, operations=operations, parameters=_placeholders(bound, place))
-    for name, scheme in _schemes(app):
+    for name, scheme in components.schemes.items():
         components.spec.components.security_scheme(name, scheme)
     return components.spec.to_dict()
 
@@ -86,14 +86,6 @@ def _id(bound: BoundService) -> Shape:
     from apex.sql.shapes import shapes_of
 
     return dict(shapes_of(service.table)[service.id])
-
-
-def _schemes(app: Apex) -> Iterator[tuple[str, Shape]]:
-    """How callers prove who they are in the headers of a request."""
-    authentication = app.get("defaultAuthentication")
-    for name, strategy in (authentication.strategies if authentication is not None else {}).items():
-        if (scheme := getattr(strategy, "scheme", None)) is not None:
-            yield name, scheme
 
 
 __all__ = ["description", "document", "name_of"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from apex.adapter import Adapter
+from apex.describe import ANY, Example
 from apex.openapi.components import Components, name_of
 from apex.openapi.facts import Known
 from apex.openapi.parameters import header, parameters
 from apex.openapi.responses import Responses
+from apex.openapi.samples import samples
 from apex.service import BoundService
 from apex.types import STANDARD
 
@@ -40,6 +42,7 @@ class Operations:
             "parameters": [*self._parameters(method, known), *self._conditions(method, many)],
             **({"requestBody": self._body([method])} if "data" in STANDARD[method] else {}),
             "responses": {**self._successes(method, known, many), **self.responses.errors(self._errors(method, known))},
+            **({} if many and not known.collection else self._samples({method: known})),
         }
 
     def posted(self, methods: Sequence[str]) -> Shape:
@@ -57,16 +60,39 @@ class Operations:
             "parameters": [*unique.values(), *_method_header(methods)],
             "requestBody": self._body(methods),
             "responses": {**responses, **self.responses.errors(codes)},
+            **self._samples(known),
         }
 
     def _about(self, method: str, known: Known, *more: str) -> Shape:
-        security: list[Shape] = [{name: []} for name in known.listed("strategies")]
+        optional: list[Shape] = [{}] if ANY in known.listed("strategies") else []
+        security = [*optional, *({name: []} for name in self._strategies(known))]
         return {
             "tags": [self.path],
             "operationId": ".".join(filter(None, (self.id, method, *more))),
             "summary": f"{TITLES.get(method, method)} {self.path}",
             **({"security": security} if security else {}),
         }
+
+    def _strategies(self, known: Known) -> list[str]:
+        named = known.listed("strategies")
+        return list(self.components.schemes) if ANY in named else named
+
+    def _samples(self, known: Mapping[str, Known]) -> Shape:
+        """How the methods of an operation are called, where the service has examples."""
+        given, schemes = self._examples(known), self.components.schemes
+        url = f"http://localhost:{self.components.app.get('port') or 3030}"
+        written = [
+            sample
+            for method, example in given.items()
+            for sample in samples(
+                url, self.path, method, example, [schemes[name] for name in self._strategies(known[method])]
+            )
+        ]
+        return {"x-codeSamples": written} if written else {}
+
+    def _examples(self, methods: Iterable[str]) -> dict[str, Example]:
+        given: Mapping[str, Example] = getattr(self.bound.service, "examples", {})
+        return {method: given[method] for method in methods if method in given}
 
     def _parameters(self, method: str, known: Known) -> list[Shape]:
         asked = parameters(self.components, self.bound, method, known)
@@ -83,8 +109,7 @@ class Operations:
     def _body(self, methods: Sequence[str]) -> Shape:
         shapes = {method: self._data(method) for method in methods}
         unique = [shape for place, shape in enumerate(shapes.values()) if shape not in list(shapes.values())[:place]]
-        given = getattr(self.bound.service, "examples", {})
-        examples = {method: {"value": given[method]} for method in methods if method in given}
+        examples = {method: {"value": example.data} for method, example in self._examples(methods).items()}
         media = {"schema": unique[0] if len(unique) == 1 else {"anyOf": unique}}
         return {"required": True, "content": {JSON: {**media, **({"examples": examples} if examples else {})}}}
 

@@ -13,6 +13,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, Params, Schema, SQLService, rest, validate_data
 from apex.cli import apex
+from apex.describe import Example
 from apex.openapi import document_of, routes
 from apex.schema import Text, fields
 
@@ -44,7 +45,7 @@ class Notes(SQLService):
     table, noun = notes, "note"
     private = ("secret",)
     methods = ("find", "get", "create", "patch", "shout")
-    examples = {"create": {"text": "Milk"}}
+    examples = {"create": Example(data={"text": "Milk"})}
 
     async def shout(self, data: Any, params: Params) -> Any:
         return data

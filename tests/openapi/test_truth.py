@@ -21,7 +21,8 @@ from schemathesis.checks import CHECKS
 from apex import load_config
 from apex.openapi import document_of
 from services.app import CONFIG, create_app
-from services.demo import KEY, PASSWORD, uuid_of
+from services.demo import KEY
+from services.examples import PASSWORD, uuid_of
 from tests.services.crm import Crm, running
 
 DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))
@@ -47,7 +48,7 @@ IDS = {
     "companies": 101,
     "organizations": 456,
     "custom-fields": 301,
-    "api/contacts": str(uuid_of(124)),
+    "api/contacts": (uuid_of(124)),
     "api-keys": 2,
 }
 UNLIKELY = ("GET /api/contacts/crm/lookup",)
@@ -97,7 +98,7 @@ class Caller:
         ways = [name for way in operation.definition.raw.get("security", []) for name in way]
         if "jwt" in ways:
             return {"authorization": f"Bearer {self.crm.token(789)}"}
-        return {"x-api-key": KEY, "x-organization-id": str(uuid_of(456))} if ways else {}
+        return {"x-api-key": KEY, "x-organization-id": (uuid_of(456))} if ways else {}
 
 
 def response_of(sent: httpx2.Response, made: requests.PreparedRequest) -> schemathesis.Response:

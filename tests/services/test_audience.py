@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apex import Connection, Context
-from services.demo import PASSWORD
+from services.examples import PASSWORD
 from tests.services.crm import JANE, SEARCH, Crm, refused
 
 ADMIN, OTHER = "admin@example.com", "other@example.com"

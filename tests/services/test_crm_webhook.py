@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services import companies
-from services.demo import uuid_of
+from services.examples import uuid_of
 from tests.services.crm import Crm, running
 from tests.services.test_audience import connect, listen
 from tests.services.voice import CONTACT, JOHN, PROOF, call, hook, send
@@ -26,7 +26,7 @@ async def test_a_contact_is_made_and_then_changed(crm: Crm) -> None:
     contact = made["contact"]
     assert list(contact) == [name for name in CONTACT if name not in ("last_task_run", "total_tasks_run")]
     assert (contact["company"], contact["user_id"], contact["crm_source"]) == (
-        "Example Corp", str(uuid_of(789)), "salesforce",
+        "Example Corp", (uuid_of(789)), "salesforce",
     )  # fmt: skip
     status, changed = await hook(crm, last_name="Doe")
     assert (status, changed["message"]) == (200, "Contact updated successfully")

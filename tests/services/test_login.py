@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.demo import PASSWORD
+from services.examples import PASSWORD
 from tests.services.crm import LIST, Crm, refused, running
 
 ADMIN = {"strategy": "local", "email": "admin@example.com", "password": PASSWORD}

@@ -10,13 +10,14 @@ from apex.encoding import decode, encode
 from apex.errors import BadRequest
 
 
-def write(query: Mapping[str, Any]) -> str:
-    """The query string: null is an empty value, dates and decimals are written as JSON writes them.
+def write(query: Mapping[str, Any], safe: str = "") -> str:
+    """The query string: null is an empty value, dates and decimals are written as JSON writes them, and the characters
+    that are ``safe`` as they are.
 
     Raises BadRequest for an empty list or object within the query, TypeError for a value without a JSON form.
     """
     pairs = (pair for name, value in decode(encode(dict(query))).items() for pair in _pairs(name, value))
-    return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in pairs)
+    return "&".join(f"{quote(name, safe=safe)}={quote(text, safe=safe)}" for name, text in pairs)
 
 
 def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex.brackets import parse
-from apex.client.querystring import write
 from apex.errors import BadRequest
+from apex.querystring import write
 
 NAMES = st.text("$abé_ .&=+%-/", min_size=1, max_size=5)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

@@ -1,0 +1,175 @@
+"""Samples of a call, one example written for curl, for the client of Feathers and for ``apex.client``."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from apex.describe import Example
+from apex.querystring import write
+from apex.types import STANDARD
+
+WIDTH = 80
+READABLE = "$[]:,@"
+"""What curl and the shell leave alone between single quotes, so that a query can be read."""
+
+_VERBS = {"update": "PUT", "patch": "PATCH", "remove": "DELETE"}
+_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*")
+
+
+class Variable(str):
+    """A name in place of a secret."""
+
+
+class Call(NamedTuple):
+    """An example with the way to its service. ``bearer`` tells that it takes a token, which clients that have logged in
+    send by themselves; ``proof`` are the headers that they do not.
+    """
+
+    path: str
+    method: str
+    example: Example
+    bearer: bool
+    proof: Mapping[str, str]
+
+    @property
+    def arguments(self) -> list[Any]:
+        """What the method is given, in a client."""
+        headers = {**self.proof, **self.example.headers}
+        params = {name: said for name, said in (("query", dict(self.example.query)), ("headers", headers)) if said}
+        given = [getattr(self.example, name) for name in STANDARD.get(self.method, ("data",))]
+        return [*given, *([params] if params else [])]
+
+
+def samples(url: str, path: str, method: str, example: Example, schemes: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Those of a method, as the extension ``x-codeSamples`` of Redoc has them. Of the schemes the first one is used:
+    a token is called ``TOKEN``, a key ``KEY``.
+    """
+    scheme = schemes[0] if schemes else {}
+    proof = {scheme["name"]: Variable("KEY")} if scheme.get("in") == "header" else {}
+    filled = re.sub(r":([^/]+)", lambda match: str(example.route[match[1]]), path)
+    call = Call(filled, method, example, scheme.get("scheme") == "bearer", proof)
+    sources = {"Shell": curl(call, url), "JavaScript": feathers(call), "Python": python(call)}
+    return [{"lang": lang, "label": f"{method}: {lang}", "source": source} for lang, source in sources.items()]
+
+
+def curl(call: Call, url: str) -> str:
+    """A command for a shell that has ``TOKEN`` or ``KEY``."""
+    verb = f"-X {_VERBS[call.method]} " if call.method in _VERBS else ""
+    target = url + _target(call)
+    # Without -g brackets would be patterns of curl's own.
+    literally = "-g " if "[" in target else ""
+    parts = [f"curl {verb}{literally}{_quoted(target)}", *(f"-H {header}" for header in _headers(call))]
+    if call.example.data is not None:
+        parts.append(f"-d {_quoted(literal(call.example.data, JSON))}")
+    return " \\\n  ".join(parts)
+
+
+def _target(call: Call) -> str:
+    path = f"/{call.path}" + ("" if call.example.id is None else f"/{quote(str(call.example.id), safe='')}")
+    return path + (f"?{write(call.example.query, READABLE)}" if call.example.query else "")
+
+
+def _headers(call: Call) -> Iterator[str]:
+    if call.bearer:
+        yield '"Authorization: Bearer $TOKEN"'
+    yield from (f'"{name}: ${variable}"' for name, variable in call.proof.items())
+    yield from (_quoted(f"{name}: {value}") for name, value in call.example.headers.items())
+    if call.method not in STANDARD:
+        yield _quoted(f"X-Service-Method: {call.method}")
+    if call.example.data is not None:
+        yield "'Content-Type: application/json'"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def feathers(call: Call) -> str:
+    """JavaScript, where ``app`` is a client of Feathers that has logged in, and ``connection`` its transport."""
+    path = literal(call.path, JAVASCRIPT)
+    called = f"await {_client(call, 'app')}.service({path}).{call.method}({_arguments(call, JAVASCRIPT)})"
+    if call.method in STANDARD:
+        return called
+    return f"app.use({path}, connection.service({path}), {{ methods: ['{call.method}'] }})\n{called}"
+
+
+def python(call: Call) -> str:
+    """Python, where ``client`` is an ``apex.client.Client`` that has logged in."""
+    service = f"{_client(call, 'client')}.service({literal(call.path, PYTHON)})"
+    method = f"{service}.{call.method}"
+    if keyword.iskeyword(call.method):
+        method = f'getattr({service}, "{call.method}")'
+    return f"await {method}({_arguments(call, PYTHON)})"
+
+
+def _client(call: Call, name: str) -> str:
+    """Whoever sends a key must not send a token as well."""
+    return "keyed" if call.proof else name
+
+
+def _arguments(call: Call, style: Style) -> str:
+    return ", ".join(literal(argument, style) for argument in call.arguments)
+
+
+class Style(NamedTuple):
+    """How a language writes what JSON can say."""
+
+    text: Callable[[str], str]
+    key: Callable[[str], str]
+    words: Mapping[Any, str]
+    space: str
+    indent: str
+
+
+def literal(value: Any, style: Style, indent: str = "") -> str:
+    """On one line where there is room, otherwise with a line for each item."""
+    one = _flat(value, style)
+    if len(indent) + len(one) <= WIDTH or not isinstance(value, dict | list) or not value:
+        return one
+    inner = indent + style.indent
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    lines = f",\n{inner}".join(_items(value, style, inner))
+    return f"{start}\n{inner}{lines}\n{indent}{end}"
+
+
+def _flat(value: Any, style: Style) -> str:
+    if isinstance(value, dict):
+        return f"{{{style.space}{', '.join(_items(value, style))}{style.space}}}" if value else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(_items(value, style))}]"
+    if isinstance(value, Variable):
+        return str(value)
+    if value is None or isinstance(value, bool):
+        return style.words.get(value) or json.dumps(value)
+    return style.text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _items(value: Any, style: Style, indent: str | None = None) -> list[str]:
+    def written(child: Any) -> str:
+        return _flat(child, style) if indent is None else literal(child, style, indent)
+
+    if isinstance(value, dict):
+        return [f"{style.key(name)}: {written(child)}" for name, child in value.items()]
+    return [written(child) for child in value]
+
+
+def _double(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _single(text: str) -> str:
+    return "'" + _double(text)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
+
+
+def _key(name: str) -> str:
+    return name if _IDENTIFIER.fullmatch(name) else _single(name)
+
+
+JSON = Style(_double, _double, {}, "", "  ")
+PYTHON = Style(_double, _double, {None: "None", True: "True", False: "False"}, "", "    ")
+JAVASCRIPT = Style(_single, _key, {}, " ", "  ")
