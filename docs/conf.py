@@ -3,7 +3,16 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from apex import load_config  # noqa: E402
+from apex.openapi import document_of  # noqa: E402
+from apex.openapi.markdown import write_pages  # noqa: E402
+from services.app import CONFIG, create_app  # noqa: E402
+
+# The pages of the services, made of their OpenAPI document.
+write_pages(document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"}))), HERE / "services")
 
 project = "apex"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from apex.describe import Example
+from apex.openapi.literals import JAVASCRIPT, JSON, PYTHON, WIDTH, Style, Variable
 from apex.querystring import write
 from apex.types import STANDARD
 
-WIDTH = 80
 READABLE = "$[]:,@"
 """What curl and the shell leave alone between single quotes, so that a query can be read."""
 
 _VERBS = {"update": "PUT", "patch": "PATCH", "remove": "DELETE"}
-_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*")
-
-
-class Variable(str):
-    """A name in place of a secret."""
 
 
 class Call(NamedTuple):
@@ -65,7 +59,7 @@ def curl(call: Call, url: str) -> str:
     literally = "-g " if "[" in target else ""
     parts = [f"curl {verb}{literally}{_quoted(target)}", *(f"-H {header}" for header in _headers(call))]
     if call.example.data is not None:
-        parts.append(f"-d {_quoted(literal(call.example.data, JSON))}")
+        parts.append(f"-d {_quoted(JSON.write(call.example.data))}")
     return " \\\n  ".join(parts)
 
 
@@ -91,8 +85,8 @@ def _quoted(text: str) -> str:
 
 def feathers(call: Call) -> str:
     """JavaScript, where ``app`` is a client of Feathers that has logged in, and ``connection`` its transport."""
-    path = literal(call.path, JAVASCRIPT)
-    called = f"await {_client(call, 'app')}.service({path}).{call.method}({_arguments(call, JAVASCRIPT)})"
+    path = JAVASCRIPT.write(call.path)
+    called = _called(f"await {_client(call, 'app')}.service({path}).{call.method}", call, JAVASCRIPT)
     if call.method in STANDARD:
         return called
     return f"app.use({path}, connection.service({path}), {{ methods: ['{call.method}'] }})\n{called}"
@@ -100,11 +94,11 @@ def feathers(call: Call) -> str:
 
 def python(call: Call) -> str:
     """Python, where ``client`` is an ``apex.client.Client`` that has logged in."""
-    service = f"{_client(call, 'client')}.service({literal(call.path, PYTHON)})"
+    service = f"{_client(call, 'client')}.service({PYTHON.write(call.path)})"
     method = f"{service}.{call.method}"
     if keyword.iskeyword(call.method):
         method = f'getattr({service}, "{call.method}")'
-    return f"await {method}({_arguments(call, PYTHON)})"
+    return _called(f"await {method}", call, PYTHON)
 
 
 def _client(call: Call, name: str) -> str:
@@ -112,64 +106,7 @@ def _client(call: Call, name: str) -> str:
     return "keyed" if call.proof else name
 
 
-def _arguments(call: Call, style: Style) -> str:
-    return ", ".join(literal(argument, style) for argument in call.arguments)
-
-
-class Style(NamedTuple):
-    """How a language writes what JSON can say."""
-
-    text: Callable[[str], str]
-    key: Callable[[str], str]
-    words: Mapping[Any, str]
-    space: str
-    indent: str
-
-
-def literal(value: Any, style: Style, indent: str = "") -> str:
-    """On one line where there is room, otherwise with a line for each item."""
-    one = _flat(value, style)
-    if len(indent) + len(one) <= WIDTH or not isinstance(value, dict | list) or not value:
-        return one
-    inner = indent + style.indent
-    start, end = "{}" if isinstance(value, dict) else "[]"
-    lines = f",\n{inner}".join(_items(value, style, inner))
-    return f"{start}\n{inner}{lines}\n{indent}{end}"
-
-
-def _flat(value: Any, style: Style) -> str:
-    if isinstance(value, dict):
-        return f"{{{style.space}{', '.join(_items(value, style))}{style.space}}}" if value else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(_items(value, style))}]"
-    if isinstance(value, Variable):
-        return str(value)
-    if value is None or isinstance(value, bool):
-        return style.words.get(value) or json.dumps(value)
-    return style.text(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _items(value: Any, style: Style, indent: str | None = None) -> list[str]:
-    def written(child: Any) -> str:
-        return _flat(child, style) if indent is None else literal(child, style, indent)
-
-    if isinstance(value, dict):
-        return [f"{style.key(name)}: {written(child)}" for name, child in value.items()]
-    return [written(child) for child in value]
-
-
-def _double(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _single(text: str) -> str:
-    return "'" + _double(text)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
-
-
-def _key(name: str) -> str:
-    return name if _IDENTIFIER.fullmatch(name) else _single(name)
-
-
-JSON = Style(_double, _double, {}, "", "  ")
-PYTHON = Style(_double, _double, {None: "None", True: "True", False: "False"}, "", "    ")
-JAVASCRIPT = Style(_single, _key, {}, " ", "  ")
+def _called(start: str, call: Call, style: Style) -> str:
+    """A call, with its objects on several lines where one is too short."""
+    line = f"{start}({', '.join(map(style.on_a_line, call.arguments))})"
+    return line if len(line) <= WIDTH else f"{start}({', '.join(map(style.on_lines, call.arguments))})"

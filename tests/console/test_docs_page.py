@@ -32,6 +32,14 @@ def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
     expect(operation.locator(".live-responses-table").first).to_contain_text("john.doe@example.com")
 
 
+def test_an_operation_shows_how_it_is_called(visit: Visit, url: str) -> None:
+    page = visit(url).page
+    page.goto(f"{url}/docs/#/contacts/contacts.create")
+    operation = page.locator(".opblock-post", has_text="/contacts").first
+    operation.get_by_text("search: JavaScript").click()
+    expect(operation.locator(".samples details[open] pre")).to_contain_text("app.service('contacts').search({")
+
+
 def test_the_vendored_files_are_those_that_are_named() -> None:
     vendor = UI / "vendor"
     told = dict(

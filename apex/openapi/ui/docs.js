@@ -1,12 +1,29 @@
 // The page of an app's OpenAPI document. Whoever logs in makes the calls of "Try it out" with that token.
 'use strict'
 
+// Shows the samples of an operation, `x-codeSamples`, above its responses.
+const samples = () => ({
+  wrapComponents: {
+    responses: (Original, { React, specSelectors }) => props => {
+      const samples = specSelectors.specJson().getIn(['paths', props.path, props.method, 'x-codeSamples'])
+      const shown = samples?.toJS().map(({ label, source }) =>
+        React.createElement('details', { key: label },
+          React.createElement('summary', null, label),
+          React.createElement('pre', null, source)))
+      return React.createElement(React.Fragment, null,
+        shown && React.createElement('section', { className: 'samples' }, shown),
+        React.createElement(Original, props))
+    }
+  }
+})
+
 const ui = SwaggerUIBundle({
   url: '../openapi.json',
   dom_id: '#document',
   deepLinking: true,
   docExpansion: 'none',
   filter: true,
+  plugins: [samples],
   validatorUrl: null
 })
 

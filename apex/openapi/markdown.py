@@ -1,0 +1,124 @@
+"""A reference in Markdown: a page for each service of a document, with its operations, their samples and their data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Shape = Mapping[str, Any]
+
+VERBS = ("post", "get", "put", "patch", "delete")
+LARGE = 2**31
+"""A maximum from here on is that of the type."""
+
+_REFERENCE = "#/components/schemas/"
+
+
+def pages(document: Shape) -> dict[str, str]:
+    """The text of each page, by its name: ``support-tickets``, ``organizations-organization_id-users``."""
+    return {re.sub(r"\W+", "-", tag["name"]): "\n".join(_page(document, tag)) for tag in document["tags"]}
+
+
+def write_pages(document: Shape, folder: Path) -> None:
+    """Writes the pages as files of a folder, which is made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages(document).items():
+        (folder / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _page(document: Shape, tag: Shape) -> Iterator[str]:
+    yield f"# {tag['name']}\n\n{tag['description']}"
+    named: dict[str, None] = {}
+    for path, operations in document["paths"].items():
+        for verb in VERBS:
+            if tag["name"] in operations.get(verb, {}).get("tags", ()):
+                operation = operations[verb]
+                named |= dict.fromkeys(_named(document, _successes(operation), operation.get("requestBody")))
+                yield from _operation(f"{verb.upper()} {path}", operation)
+    for name in named:
+        yield from _data(name, document["components"]["schemas"][name])
+
+
+def _operation(title: str, operation: Shape) -> Iterator[str]:
+    yield f"\n## `{title}`\n"
+    if asked := _asked([given["name"] for given in operation["parameters"] if given["in"] == "query"]):
+        yield f"- Query: {asked}"
+    if "requestBody" in operation:
+        yield f"- Takes {_shapes(operation['requestBody'])}"
+    for status, response in _successes(operation).items():
+        yield f"- Answers {status} {_shapes(response)}".rstrip()
+    yield f"- Fails with {', '.join(status for status in operation['responses'] if status >= '4')}"
+    for sample in operation.get("x-codeSamples", ()):
+        if sample["lang"] == "Shell":
+            yield f"\n### {sample['label'].partition(':')[0]}"
+        yield f"\n```{sample['lang'].lower()}\n{sample['source']}\n```"
+
+
+def _asked(names: list[str]) -> str:
+    """What a query may hold: conditions on fields, and words."""
+    fields = dict.fromkeys(name.partition("[")[0] for name in names if "[" in name)
+    words = [f"`{name}`" for name in names if "[" not in name and name not in fields]
+    conditions = ["each field of the record, with operators in brackets"] if fields else []
+    return ", ".join(conditions + words)
+
+
+def _successes(operation: Shape) -> dict[str, Shape]:
+    return {status: response for status, response in operation["responses"].items() if status < "4"}
+
+
+def _data(name: str, shape: Shape) -> Iterator[str]:
+    yield f"\n## {name}\n"
+    if "properties" not in shape:
+        yield f"{_type(shape)}"
+        return
+    yield "| field | type | |\n|---|---|---|"
+    for field, inner in shape["properties"].items():
+        needed = "required" if field in shape.get("required", ()) else ""
+        told = re.sub(r"\s+", " ", inner.get("description", ""))
+        yield f"| `{field}` | {_type(inner)} | {'. '.join(filter(None, (needed, told)))} |"
+
+
+def _shapes(part: Shape) -> str:
+    """What a body may be, for each of its content types."""
+    shapes = [media["schema"] for media in part.get("content", {}).values()]
+    return " or ".join(dict.fromkeys(_type(shape) for shape in shapes if shape))
+
+
+def _type(shape: Shape) -> str:
+    """``string or null``, with what is required of it in short."""
+    if "$ref" in shape:
+        name = shape["$ref"].removeprefix(_REFERENCE)
+        return f"[{name}](#{name.lower()})"
+    if options := shape.get("anyOf", shape.get("oneOf")):
+        return " or ".join(map(_type, options))
+    if "enum" in shape:
+        return " or ".join(f"`{choice}`" for choice in shape["enum"])
+    types = shape.get("type", "anything")
+    text = " or ".join(types if isinstance(types, list) else [types])
+    if "items" in shape and text == "array":
+        text = f"array of {_type(shape['items'])}"
+    return text + _limits(shape)
+
+
+def _limits(shape: Shape) -> str:
+    said = [shape["format"]] if "format" in shape else []
+    said += [
+        f"at most {shape[name]:,}" for name in ("maxLength", "maximum", "maxItems") if shape.get(name, 2**63) < 2**31
+    ]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _named(document: Shape, *parts: Any) -> Iterator[str]:
+    """The names of the schemas that are referred to, and of those that they refer to."""
+    for part in parts:
+        if isinstance(part, Mapping):
+            reference = str(part.get("$ref", ""))
+            if reference.startswith(_REFERENCE):
+                name = reference.removeprefix(_REFERENCE)
+                yield name
+                yield from _named(document, document["components"]["schemas"][name])
+            yield from _named(document, *part.values())
+        elif isinstance(part, list):
+            yield from _named(document, *part)
