@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apex import Apex, AuthenticationService, Context, JWTStrategy, LocalStrategy, SQLService
-from apex.describe import Example
+from apex.describe import Example, describe
 from services.audience import Audience
 from services.examples import EMAIL, PASSWORD
 from services.tables import revoked_tokens
@@ -29,6 +29,44 @@ class Authentication(AuthenticationService):
     }
 
 
+USER = {
+    "title": "LoginUser",
+    "type": "object",
+    "properties": {
+        "id": {"type": "integer"},
+        "email": {"type": "string"},
+        "name": {"type": "string"},
+        "avatar": {"type": ["string", "null"]},
+        "createdAt": {"type": "string", "format": "date-time"},
+        "updatedAt": {"type": "string", "format": "date-time"},
+    },
+    "required": ["id", "email", "name", "avatar", "createdAt", "updatedAt"],
+    "additionalProperties": False,
+}
+LOGIN = {
+    "title": "Login",
+    "type": "object",
+    "properties": {
+        "accessToken": {"type": "string"},
+        "authentication": {
+            "type": "object",
+            "properties": {
+                "strategy": {"type": "string"},
+                "payload": {"type": "object"},
+                "accessToken": {"type": "string"},
+            },
+            "required": ["strategy"],
+            "additionalProperties": False,
+        },
+        "user": USER,
+    },
+    "required": ["authentication", "user"],
+    "additionalProperties": False,
+}
+"""What comes of a login or logout, as documents have it."""
+
+
+@describe(result=LOGIN)
 def profile(context: Context) -> None:
     """After create and remove: the user as callers see it, and of the proof no more than what it proves."""
     proof = context.result["authentication"]

@@ -30,7 +30,7 @@ ALIASES = {
 """What other systems call the fields. The field's own name wins, then the order here, but for what is empty."""
 
 
-class DataSchema(PersonSchema):
+class EventDataSchema(PersonSchema):
     keywords = {"properties": {alias: {"type": ["string", "null"]} for names in ALIASES.values() for alias in names}}
 
     crm_id = Text(max=200, required=True)
@@ -54,7 +54,7 @@ class DataSchema(PersonSchema):
 
 class EventSchema(Schema):
     source = Text(max=100, required=True)
-    data = fields.Nested(DataSchema, required=True)
+    data = fields.Nested(EventDataSchema, required=True)
 
 
 STORED = described(

@@ -34,6 +34,8 @@ class PipelineSchema(TenantSchema):
 
 
 class Pipelines(TenantService):
+    """Pipelines, each with its stages."""
+
     table, schema, noun = pipelines, PipelineSchema, "pipeline"
     joins = (Join("stages", "pipeline-stages", "pipeline_id", ("id", "name", "position"), many=True),)
     writers = "admin"
@@ -49,6 +51,8 @@ class PipelineStageSchema(TenantSchema):
 
 
 class PipelineStages(TenantService):
+    """The stages of pipelines: where a deal may be."""
+
     table, schema, noun = pipeline_stages, PipelineStageSchema, "pipeline stage"
     writers = "admin"
     examples = examples_of(1, {"name": "Qualified", "pipeline_id": 1}, {"position": 2})

@@ -70,6 +70,8 @@ class SupportTicketSchema(TenantSchema):
 
 
 class SupportTickets(TenantService):
+    """Support tickets: what somebody asks for, from the first word until it is closed."""
+
     table, schema, noun = support_tickets, SupportTicketSchema, "support ticket"
     examples = examples_of(
         1,
@@ -92,6 +94,8 @@ class SupportTicketMessageSchema(TenantSchema):
 
 
 class SupportTicketMessages(TenantService):
+    """The messages of support tickets: what came in, what went out, and notes."""
+
     table, schema, noun = support_ticket_messages, SupportTicketMessageSchema, "support ticket message"
     examples = examples_of(1, {"support_ticket_id": 1, "body": "It is on its way."}, {"body": "It arrives tomorrow."})
 

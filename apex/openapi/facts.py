@@ -15,7 +15,7 @@ class Known:
     """The facts of one method of a service, as they are together."""
 
     def __init__(self, bound: BoundService, method: str) -> None:
-        things = [*_hooks(bound, method), getattr(bound.service, method)]
+        things = [getattr(bound.service, method), *_hooks(bound, method)]
         found = [facts for thing in things if (facts := facts_of(thing)) is not None]
         self.facts = [facts for facts in found if facts.holds(bound.service, method)]
         self.data = self._of_method("data", method)

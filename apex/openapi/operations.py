@@ -22,6 +22,8 @@ ALWAYS = (400, 500, 503)
 WITH_BODY = (408, 413)
 TITLES = {"find": "List", "get": "Get one of", "create": "Create in", "update": "Replace one of",
           "patch": "Change one of", "remove": "Remove one of"}  # fmt: skip
+RESULTS = {"find": "What was found.", "get": "The record.", "create": "What was made.", "update": "What it is now.",
+           "patch": "What it is now.", "remove": "What was removed."}  # fmt: skip
 IF_MATCH = {"schema": {"type": "string"}, "description": "Changes the record only while it has one of these tags."}
 IF_NONE_MATCH = {"schema": {"type": "string"}, "description": "Tags that are known: 304 where one of them is right."}
 CUSTOM = "The custom method to call; without it the record is created."
@@ -132,7 +134,10 @@ class Operations:
         tagged = method in ("find", "get")
         headers = {**known.answers, **({"ETag": TAG} if tagged else {})}
         statuses = known.last("statuses") or [201 if method == "create" else 200]
-        found = {str(status): self.responses.success("OK", shape, types, headers) for status in statuses}
+        found = {
+            str(status): self.responses.success(RESULTS.get(method) or f"What {method} gives.", shape, types, headers)
+            for status in statuses
+        }
         if method not in STANDARD and known.last("result") is None:
             found["204"] = self.responses.success("There is nothing to say.", None, (), {})
         if tagged:

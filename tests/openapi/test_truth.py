@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,6 +23,8 @@ from apex.openapi import document_of
 from services.app import CONFIG, create_app
 from services.demo import KEY
 from services.examples import PASSWORD, uuid_of
+from tests.conftest import BACKENDS
+from tests.databases import new_database
 from tests.services.crm import Crm, running
 
 DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))
@@ -109,13 +111,25 @@ def response_of(sent: httpx2.Response, made: requests.PreparedRequest) -> schema
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def caller(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    path = tmp_path_factory.mktemp("truth") / "test.db"
-    shutil.copyfile(sqlite_template, path)
-    caller = Caller(f"sqlite:///{path}")
-    yield caller
-    caller.close()
+@pytest.fixture(scope="module", params=BACKENDS)
+def caller(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    with migrated(request, tmp_path_factory) as url:
+        caller = Caller(url)
+        yield caller
+        caller.close()
+
+
+@contextmanager
+def migrated(request: pytest.FixtureRequest, folders: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a migrated database for all tests of this module."""
+    if request.param == "sqlite":
+        path = folders.mktemp("truth") / "test.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+    else:
+        template, server = (request.getfixturevalue(name) for name in ("postgres_template", "postgres_server"))
+        with new_database(server, template) as url:
+            yield url
 
 
 def suited(keys: set[str]) -> str | None:
