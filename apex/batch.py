@@ -23,10 +23,13 @@ from apex.types import STANDARD, Row
 
 MOST_CALLS = 100
 IDEMPOTENCY = "idempotency-key"
+CALL = {
+    "description": "A list of method, path, what the method takes and a query. What is no such list is rejected alone."
+}
 CALLS = {
     "title": "Batch",
     "type": "object",
-    "properties": {"calls": {"type": "array", "items": {"type": "array"}, "maxItems": MOST_CALLS}},
+    "properties": {"calls": {"type": "array", "items": CALL, "maxItems": MOST_CALLS}},
     "required": ["calls"],
 }
 SETTLED = {

@@ -1,0 +1,42 @@
+"""What the OpenAPI document does not allow in a query or a body, the CRM refuses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+from schemathesis.core.parameters import ParameterLocation
+
+from tests.openapi.test_truth import FEW, OPERATIONS, Caller
+
+REFUSED: list[Any] = CHECKS.get_by_names(["not_a_server_error", "negative_data_rejection"])
+HEADER = ParameterLocation.HEADER
+REFUSING = [operation for operation in OPERATIONS if operation.label != "DELETE /authentication"]
+"""All but logging out, of which nothing but the token can be wrong."""
+
+
+@pytest.fixture(scope="module")
+def caller(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    path = tmp_path_factory.mktemp("refusals") / "test.db"
+    shutil.copyfile(sqlite_template, path)
+    caller = Caller(f"sqlite:///{path}")
+    yield caller
+    caller.close()
+
+
+@pytest.mark.parametrize("operation", REFUSING, ids=lambda operation: operation.label)
+def test_what_is_wrong_is_refused(operation: Any, caller: Caller) -> None:
+    @settings(FEW, max_examples=10)
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def check(case: Any) -> None:
+        # The caller puts in the right proof, and sends no header that is not one of HTTP.
+        assume(HEADER not in case.meta.components or not case.meta.components[HEADER].mode.is_negative)
+        case.validate_response(caller.call(case), checks=REFUSED)
+
+    check()
