@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import httpx2
 
-from tests.process.commands import apex, server
+from services.demo import KEY as DEMO_KEY
+from tests.process.commands import COMMAND, QUICK, ROOT, apex, environment, server
 
 KEY = re.compile(r"apex_[0-9a-f]{12}_[A-Za-z0-9_-]{43}\n")
 FOR_ADMIN = ("--organization", "456", "--user", "789")
@@ -67,3 +69,20 @@ def test_a_webhook_secret_is_made_and_taken_away(migrated_sqlite_url: str) -> No
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", made.stdout)
     gone = apex("organization", "webhook-secret", "456", "--remove", DATABASE_URL=migrated_sqlite_url)
     assert gone.stdout == "Organization 456: webhooks need no signature.\n"
+
+
+def test_the_demo_shows_its_key_only_while_it_is_one(sqlite_url: str) -> None:
+    def served() -> str:
+        variables = environment(**QUICK, PORT="0", DATABASE_URL=sqlite_url)
+        with subprocess.Popen(
+            [*COMMAND, "demo", "--serve"], cwd=ROOT, env=variables, text=True, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            try:
+                return next(line for line in process.stdout if "Demo API key" in line)
+            finally:
+                process.kill()
+
+    assert DEMO_KEY in served()
+    assert apex("key", "rotate", "1", DATABASE_URL=sqlite_url).returncode == 0
+    assert "rotated or revoked" in served()

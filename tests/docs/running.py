@@ -1,0 +1,115 @@
+"""Runs a page: its blocks are one bash script, in a copy of the checkout, at ports that are free."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.databases import free_port
+from tests.docs.blocks import Block
+from tests.docs.languages import NEEDED, PRELUDE, bash, command_of
+from tests.interop.node import FOLDER as INTEROP
+from tests.process.commands import ROOT, environment
+from tests.redis_server import redis_server
+
+SECONDS = 120
+PORTS = ("3030", "3031", "3032", "8080")
+REDIS = "6379"
+COPIED = ("services", "hooks", "config", "migrations", "deploy")
+LEFT_OUT = (".venv", ".git", "var", "build")
+PATHS = f"{os.environ['PATH']}:/usr/sbin"
+STAMPS = ("venv", "run", "test", "npm")
+STRICT = "set -e; export CURL_HOME=$HERE/strict"
+SHOWING = "set +e; export CURL_HOME=$HERE/showing"
+CURL = 'silent\nshow-error\nwrite-out = "\\n"\n'
+
+
+def run_page(blocks: list[Block], folder: Path) -> list[str]:
+    """What each block of a page prints. Fails with all that was printed where a command fails that should not."""
+    require({block.lang for block in blocks})
+    script = script_of(blocks)
+    with ExitStack() as stack:
+        ports = {port: str(free_port()) for port in PORTS}
+        if REDIS in script:
+            ports[REDIS] = str(stack.enter_context(redis_server(folder)).port)
+        checkout(folder, ports)
+        (folder / "page.sh").write_text(moved(script, ports), encoding="utf-8")
+        here = {"HERE": str(folder), "HOME": str(folder), "PATH": f"{folder}/.venv/bin:{PATHS}"}
+        printed = printed_by("page.sh", folder, environment(PORT=ports["3030"], **here))
+    return [moved(text, {new: old for old, new in ports.items()}) for text in printed.split("\0")[:-1]]
+
+
+def script_of(blocks: list[Block]) -> str:
+    """What runs the blocks; a zero byte ends what each prints. Where it shows an error, it may fail."""
+    steps = []
+    for block in blocks:
+        strict = block.shown is None and not block.comments
+        steps += [STRICT if strict else SHOWING, command_of(block.lang, block.text), r"printf '\0'"]
+    script = "\n".join(steps)
+    demo = "localhost:3030" in script.partition("\nserve ")[0]
+    return "\n".join([PRELUDE, bash("make run # serves") if demo else "", script, "stop"])
+
+
+def printed_by(script: str, folder: Path, variables: dict[str, str]) -> str:
+    """What a script prints; nothing that it has started is left."""
+    with subprocess.Popen(
+        ["bash", script], cwd=folder, env=variables, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            printed, _ = process.communicate(timeout=SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    logs = "\n".join(log.read_text() for log in sorted(folder.rglob("server-*.log")))
+    assert process.returncode == 0, f"{printed[-3000:]}\n{logs[-3000:]}"
+    return printed
+
+
+def moved(text: str, ports: dict[str, str]) -> str:
+    """With other ports."""
+    return re.sub(rf"\b({'|'.join(ports)})\b", lambda port: ports[port[0]], text)
+
+
+def checkout(folder: Path, ports: dict[str, str]) -> None:
+    """A copy of the checkout, in which everything is installed: what a page may change is copied, the rest linked."""
+    for path in ROOT.iterdir():
+        if path.name in COPIED:
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.name not in LEFT_OUT:
+            (folder / path.name).symlink_to(path)
+    for path in (folder / "deploy").iterdir():
+        path.write_text(moved(path.read_text(encoding="utf-8"), ports), encoding="utf-8")
+    (folder / "node_modules").symlink_to(INTEROP / "node_modules")
+    install(folder / ".venv")
+    for name, option in {"showing": "", "strict": "fail-with-body\n"}.items():
+        (folder / name).mkdir()
+        (folder / name / ".curlrc").write_text(f"{CURL}{option}")
+
+
+def install(venv: Path) -> None:
+    """The environment of this process, in which ``make`` finds nothing left to do."""
+    venv.mkdir()
+    for path in Path(sys.prefix).iterdir():
+        if path.suffix != ".stamp":
+            (venv / path.name).symlink_to(path)
+    for stamp in STAMPS:
+        (venv / f"{stamp}.stamp").touch()
+
+
+def require(langs: set[str]) -> None:
+    """Skips the test where a program is missing, unless on CI."""
+    programs = {NEEDED[lang] for lang in langs if lang in NEEDED}
+    missing = {program for program in programs if shutil.which(program, path=PATHS) is None}
+    if "node" in programs and not (INTEROP / "node_modules").exists():
+        missing.add("what npm installs")
+    if missing and "CI" not in os.environ:
+        pytest.skip(f"needs {', '.join(sorted(missing))}")

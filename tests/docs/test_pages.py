@@ -1,0 +1,91 @@
+"""What the documentation shows is what happens, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import PROSE, NotRun, blocks_of, differences, programs_of
+from tests.docs.running import run_page
+from tests.process.commands import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "guide").glob("*.md")]
+)
+"""All pages but those that ``make docs`` writes of the services' samples, which ``openapi/test_samples.py`` runs."""
+
+LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
+
+NOT_RUN = {
+    "export APEX_SECRET=$(openssl rand -hex 32) POSTGRES_PASSWORD=$(openssl rand -hex 16)": "needs a Docker daemon",
+    "git clone <your repository> /opt/apex && cd /opt/apex && make install": "needs a machine of its own, with systemd",
+}
+"""What each ``console`` block begins with, and why no test runs it."""
+
+RUN = [page for page in PAGES if {block.lang for block in blocks_of(page)} - {"console", *PROSE}]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    blocks = programs_of(page, NOT_RUN)
+    printed = run_page(blocks, tmp_path)
+    assert [line for block, text in zip(blocks, printed, strict=True) for line in differences(block, text)] == []
+
+
+def test_the_exceptions_are_those_that_there_are() -> None:
+    blocks = [block for page in PAGES for block in blocks_of(page)]
+    assert {block.head for block in blocks if block.lang == "console"} == set(NOT_RUN)
+
+
+@pytest.mark.parametrize("lang", ["", "sh", "rust", "json", "console"])
+def test_a_block_that_nothing_runs_is_found(lang: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n```{lang}\n1\n```\n", encoding="utf-8")
+    with pytest.raises(NotRun):
+        programs_of(page)
+
+
+def test_a_service_of_ones_own_takes_thirty_lines() -> None:
+    (service,) = [block for block in blocks_of(ROOT / "README.md") if block.lang == "python"]
+    assert len([line for line in service.text.splitlines()[1:] if line]) <= 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    assert list(broken(page)) == []
+
+
+def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", str(DOCS), str(tmp_path)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert (built.returncode, built.stderr) == (0, "")
+    assert "class apex.app.Apex" in re.sub("<[^>]*>", "", (tmp_path / "reference.html").read_text(encoding="utf-8"))
+
+
+def broken(page: Path) -> Iterator[str]:
+    """The links of a page to nothing."""
+    for path, anchor in re.findall(LINK, prose(page)):
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield f"{path}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links to it."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
