@@ -39,7 +39,8 @@ def name(page: Path) -> str:
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     blocks = programs_of(page, NOT_RUN)
     printed = run_page(blocks, tmp_path)
-    assert [line for block, text in zip(blocks, printed, strict=True) for line in differences(block, text)] == []
+    wrong = [line for block, text in zip(blocks, printed, strict=True) for line in differences(block, text)]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_exceptions_are_those_that_there_are() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,13 +14,14 @@ from sqlalchemy import create_engine
 import services.app
 from apex.revisions import engine_url
 from services.tables import metadata
+from tests.docs.blocks import blocks_of
+from tests.process.commands import ROOT
 from tests.security.attacks import attack
 from tests.security.stage import staged
 from tests.services.crm import refused, running
 
-GUIDE = (Path(__file__).parent.parent.parent / "docs" / "guide.md").read_text(encoding="utf-8")
-CHAPTER = GUIDE.partition("## Adding a service to the CRM")[2].partition("\n## ")[0]
-MODULE, MIGRATION = map(textwrap.dedent, re.findall(r"```python\n(.*?)```", CHAPTER, re.DOTALL))
+PAGE = ROOT / "docs" / "guide" / "tenancy.md"
+MODULE, MIGRATION = (block.text for block in blocks_of(PAGE) if "vehicles.py" in block.head)
 
 
 @pytest.fixture
