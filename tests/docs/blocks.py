@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.docs.languages import LANGUAGES
+from tests.docs.languages import FILE, LANGUAGES, NotRun
 
 FENCE = re.compile(r"^( *)(```|~~~)([^\n]*)\n(.*?)^\1\2$", re.M | re.S)
 SHOWN = ("json", "text")
@@ -24,10 +24,6 @@ CHANGING = {
     r'("next":|"previous":)"[\w-]{40,}"': r'\1"a cursor"',
 }
 """What is another each time, and what stands for it in a comparison."""
-
-
-class NotRun(Exception):
-    """A block that nothing runs."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,10 @@ def programs_of(page: Path, not_run: Collection[str] = ()) -> list[Block]:
         excepted = block.lang in PROSE or (block.lang == "console" and block.head in not_run)
         if block.lang not in LANGUAGES and not excepted:
             raise NotRun(f"{block}: no test runs it")
-    return [block for block in blocks if block.lang in LANGUAGES]
+    programs = [block for block in blocks if block.lang in LANGUAGES]
+    if programs and FILE.match(programs[-1].text):
+        raise NotRun(f"{programs[-1]}: nothing uses this file")
+    return programs
 
 
 def differences(block: Block, printed: str) -> list[str]:

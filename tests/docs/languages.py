@@ -11,6 +11,11 @@ import yaml
 FILE = re.compile(r"(?:#|//) ([\w./-]+\.\w+)\n+")
 SERVER = re.compile(r"^(?!#)(.*\bserves?\b.*)$", re.M)
 
+
+class NotRun(Exception):
+    """A block that nothing runs."""
+
+
 PRELUDE = """\
 serve() { servers="$servers $!"; grep -qE 'Serving at|Uvicorn running' < <(tail -n +1 -f --pid=$! "$1") || exit 1; }
 stop() { for pid in $servers; do kill $pid; wait $pid || true; done; servers=; }
@@ -57,8 +62,10 @@ def javascript(text: str) -> str:
 
 
 def yaml_paths(text: str) -> str:
-    """Asks for the paths that are in it."""
+    """Asks for the paths that are in it. Raises NotRun where there are none."""
     paths = list(values(list(yaml.safe_load_all(text)), "path"))
+    if not paths:
+        raise NotRun(f"there is no path to ask for in {text}")
     return "\n".join(f"curl -o /dev/null 'http://localhost:3030{path}'" for path in paths)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import PROSE, NotRun, blocks_of, differences, programs_of
+from apex.scaffold import rendered
+from tests.docs.blocks import PROSE, Block, blocks_of, differences, programs_of
+from tests.docs.languages import NotRun
 from tests.docs.running import run_page
 from tests.process.commands import ROOT
 
@@ -37,8 +39,18 @@ def name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    blocks = programs_of(page, NOT_RUN)
-    printed = run_page(blocks, tmp_path)
+    check(programs_of(page, NOT_RUN), tmp_path)
+
+
+def test_the_page_of_a_new_project_does_what_it_says(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(rendered("project", Path(), name="blog", secret="")[Path("README.md")], encoding="utf-8")
+    (folder := tmp_path / "checkout").mkdir()
+    check([Block(page, 0, "bash", "apex new blog\ncd blog\n"), *programs_of(page)], folder)
+
+
+def check(blocks: list[Block], folder: Path) -> None:
+    printed = run_page(blocks, folder)
     wrong = [line for block, text in zip(blocks, printed, strict=True) for line in differences(block, text)]
     assert not wrong, "\n".join(wrong)
 
@@ -48,12 +60,37 @@ def test_the_exceptions_are_those_that_there_are() -> None:
     assert {block.head for block in blocks if block.lang == "console"} == set(NOT_RUN)
 
 
-@pytest.mark.parametrize("lang", ["", "sh", "rust", "json", "console"])
-def test_a_block_that_nothing_runs_is_found(lang: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "block", ["```\n1\n```", "```sh\n1\n```", "~~~rust\n1\n~~~", "```json\n1\n```", "  ```console\n  ls\n  ```",
+              "```python\n# file.py\n1\n```"]
+)  # fmt: skip
+def test_a_block_that_nothing_runs_is_found(block: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"# Page\n\n```{lang}\n1\n```\n", encoding="utf-8")
+    page.write_text(f"# Page\n\n{block}\n", encoding="utf-8")
     with pytest.raises(NotRun):
         programs_of(page)
+
+
+@pytest.mark.parametrize(
+    ("block", "found"),
+    [
+        ("```bash\necho 1\n```\n\n```text\n1\n```", []),
+        ("```bash\necho 1\n# 2\n```", ["page.md:1 ```bash has not printed 2, but 1\n"]),
+        ("```bash\necho '[1]'\n```\n\n```json\n[2]\n```", ["page.md:1 ```bash printed [1]\n"]),
+        ("```python\nprint(1)\n```\n\n```text\n2\n```", ["page.md:1 ```python printed 1\n"]),
+    ],
+)
+def test_what_is_shown_but_not_printed_is_found(block: str, found: list[str], tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(block, encoding="utf-8")
+    (folder := tmp_path / "checkout").mkdir()
+    (program,) = programs_of(page)
+    assert differences(program, *run_page([program], folder)) == found
+
+
+def test_a_command_that_fails_fails_the_page(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        run_page([Block(tmp_path / "page.md", 1, "bash", "false\ntrue\n")], tmp_path)
 
 
 def test_a_service_of_ones_own_takes_thirty_lines() -> None:
