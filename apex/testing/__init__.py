@@ -1,14 +1,7 @@
 """The contract that all adapters keep, as tests to run on one of yours.
 
-    class TestFileService(AdapterContract):
-        @asynccontextmanager
-        async def make(self, **options: Any) -> AsyncIterator[BoundService]:
-            app = Apex().use("people", FileService(**options))
-            await app.setup()
-            yield app.service("people")
-            await app.teardown()
-
-Each method is one rule, a coroutine without arguments: any test runner will do. A rule that does not apply raises
+A subclass of ``AdapterContract`` says in ``make`` how to make the service; ``docs/guide/testing.md`` has one. Each
+method is one rule, a coroutine without arguments: any test runner will do. A rule that does not apply raises
 ``unittest.SkipTest``. See ``Contract`` for what the service holds.
 """
 
