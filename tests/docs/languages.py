@@ -91,5 +91,3 @@ LANGUAGES: dict[str, Callable[[str], str]] = {
     "yaml": yaml_paths,
     "nginx": nginx,
 }
-NEEDED = {"bash": "curl", "js": "node", "javascript": "node", "nginx": "nginx"}
-"""The programs that a machine may lack."""

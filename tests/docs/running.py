@@ -15,7 +15,7 @@ import pytest
 
 from tests.databases import free_port
 from tests.docs.blocks import Block
-from tests.docs.languages import NEEDED, PRELUDE, bash, command_of
+from tests.docs.languages import PRELUDE, bash, command_of
 from tests.interop.node import FOLDER as INTEROP
 from tests.process.commands import ROOT, environment
 from tests.redis_server import redis_server
@@ -25,6 +25,8 @@ PORTS = ("3030", "3031", "3032", "8080")
 REDIS = "6379"
 COPIED = ("services", "hooks", "config", "migrations", "deploy")
 LEFT_OUT = (".venv", ".git", "var", "build")
+PROGRAMS = ("curl", "node", "nginx", "openssl")
+"""Those that a machine may lack."""
 PATHS = f"{os.environ['PATH']}:/usr/sbin"
 STAMPS = ("venv", "run", "test", "npm")
 STRICT = "set -e; export CURL_HOME=$HERE/strict"
@@ -34,8 +36,8 @@ CURL = 'silent\nshow-error\nwrite-out = "\\n"\n'
 
 def run_page(blocks: list[Block], folder: Path) -> list[str]:
     """What each block of a page prints. Fails with all that was printed where a command fails that should not."""
-    require({block.lang for block in blocks})
     script = script_of(blocks)
+    require(script)
     with ExitStack() as stack:
         ports = {port: str(free_port()) for port in PORTS}
         if REDIS in script:
@@ -105,11 +107,11 @@ def install(venv: Path) -> None:
         (venv / f"{stamp}.stamp").touch()
 
 
-def require(langs: set[str]) -> None:
+def require(script: str) -> None:
     """Skips the test where a program is missing, unless on CI."""
-    programs = {NEEDED[lang] for lang in langs if lang in NEEDED}
-    missing = {program for program in programs if shutil.which(program, path=PATHS) is None}
-    if "node" in programs and not (INTEROP / "node_modules").exists():
-        missing.add("what npm installs")
+    needed = [program for program in PROGRAMS if f"{program} " in script]
+    missing = [program for program in needed if shutil.which(program, path=PATHS) is None]
+    if "node" in needed and not (INTEROP / "node_modules").exists():
+        missing.append("what npm installs")
     if missing and "CI" not in os.environ:
-        pytest.skip(f"needs {', '.join(sorted(missing))}")
+        pytest.skip(f"needs {', '.join(missing)}")
