@@ -2,8 +2,8 @@
 
 What a reader sees is what counts:
 
-- ``bash``, ``python`` and ``js`` are run, in one shell for a page. A block that begins with a comment of nothing but a
-  path is that file.
+- ``bash``, ``python``, ``js`` and ``ts`` are run, in one shell for a page. A block that begins with a comment of
+  nothing but a path is that file.
 - A line of bash with the word "serve" is a server: it is left running, as in a terminal of its own. One that does not
   end in ``&`` takes the terminal of the one before, which is stopped.
 - A page that asks ``http://localhost:3030`` before it serves anything gets a fresh demo there.

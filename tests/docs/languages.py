@@ -22,6 +22,8 @@ stop() { for pid in $servers; do kill $pid; wait $pid || true; done; servers=; }
 """
 """Waits for the server that was started last to say that it serves; ends all."""
 
+TYPESCRIPT = "--strict --skipLibCheck --module nodenext --target es2022"
+
 NGINX = """\
 pid nginx.pid; events {}
 http { upstream apex { server 127.0.0.1:3030; } server { listen 8080;
@@ -61,6 +63,12 @@ def javascript(text: str) -> str:
     return fed("node --input-type=module -")(f"{text}\nprocess.exit()\n")
 
 
+def typescript(text: str) -> str:
+    """Compiled strictly, beside the files that the page has written, and run."""
+    compiled = f"node node_modules/typescript/bin/tsc {TYPESCRIPT} block.mts"
+    return f"{file('block.mts', text)}\n{compiled}\necho 'process.exit()' >> block.mjs\nnode block.mjs"
+
+
 def yaml_paths(text: str) -> str:
     """Asks for the paths that are in it. Raises NotRun where there are none."""
     paths = list(values(list(yaml.safe_load_all(text)), "path"))
@@ -88,6 +96,7 @@ LANGUAGES: dict[str, Callable[[str], str]] = {
     "python": fed("python -W error -"),
     "js": javascript,
     "javascript": javascript,
+    "ts": typescript,
     "yaml": yaml_paths,
     "nginx": nginx,
 }
