@@ -175,8 +175,18 @@ def _database_url(app: Apex) -> str:
     return url
 
 
+def complete_service(ctx: click.Context, argument: click.Parameter, incomplete: str) -> list[str]:
+    """The paths of the application's services that begin so. Where the application cannot be made, there are none."""
+    sys.path.insert(0, "")
+    try:
+        app = load_app(ctx.find_root().params["factory"])
+    except (ConfigError, FeathersError):
+        return []
+    return [path for path, bound in app.services.items() if path.startswith(incomplete) and bound.options.methods]
+
+
 @apex.command()
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=complete_service)
 @as_json_option
 @click.pass_obj
 def routes(factory: str, service: str | None, as_json: bool) -> None:
@@ -259,11 +269,14 @@ def generate_service(name: str) -> None:
 
 @generate.command("hook")
 @click.argument("name")
-def generate_hook(name: str) -> None:
+@click.option(
+    "--type", "kind", type=click.Choice(["around", "before", "after", "error"]), default="around", show_default=True
+)
+def generate_hook(name: str, kind: str) -> None:
     """Write a hook and its test."""
     from apex.scaffold import new_hook
 
-    _wrote(new_hook(name))
+    _wrote(new_hook(name, kind))
 
 
 @generate.command("migration")

@@ -16,6 +16,13 @@ LONGEST_NAME = 40
 MARK = re.compile(r"^\[tool\.apex\]$", re.MULTILINE)
 IMPORTED = re.compile(r"^from services import \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
 LISTED = re.compile(r"^SERVICES = \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
+HOOKS = {
+    "around": "what stands before next runs before the method, what stands behind it after",
+    "before": "what the call brings, such as context.data, may be looked at and changed",
+    "after": "what the method gave, context.result, may be looked at and changed",
+    "error": "what was raised, context.error, may be looked at and changed",
+}
+"""The types of hooks, and what each is for."""
 RENAMED = {"gitignore": ".gitignore"}
 """Files that packages would leave out under their own name."""
 
@@ -52,11 +59,15 @@ def new_service(path: str) -> list[Path]:
     return list(files)
 
 
-def new_hook(name: str) -> list[Path]:
-    """Writes a hook and its test. Raises ConfigError, and writes nothing, where one of the files is there."""
+def new_hook(name: str, kind: str = "around") -> list[Path]:
+    """Writes a hook, of a type in ``HOOKS``, and its test. Raises ConfigError, and writes nothing, where one of the
+    files is there.
+    """
     _require_project()
     module = _module(name)
-    files = rendered("hook", Path(), module=module, title=module.replace("_", " ").capitalize())
+    template = "around_hook" if kind == "around" else "hook"
+    title = module.replace("_", " ").capitalize()
+    files = rendered(template, Path(), module=module, title=title, kind=kind, when=kind.title(), says=HOOKS[kind])
     _write(files)
     return list(files)
 

@@ -65,6 +65,13 @@ def test_a_shell_completes_commands() -> None:
     assert done.stdout == "plain,migrate\n"
 
 
+def test_a_shell_completes_the_services_of_the_application() -> None:
+    done = process(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex routes support", COMP_CWORD="2")
+    assert done.stdout.split() == ["plain,support-tickets", "plain,support-ticket-messages"]
+    done = process(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex --app nowhere:app routes con", COMP_CWORD="4")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize(("wrong", "right"), [("migrat", "migrate"), ("usr", "user")])
 def test_a_command_that_is_near_is_named(wrong: str, right: str) -> None:
     done = process(wrong)

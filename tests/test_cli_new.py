@@ -33,7 +33,8 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
-    for arguments in (("service", "blog-posts"), ("hook", "count_calls"), ("migration", "Index of names")):
+    hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("before", "after", "error")]
+    for arguments in (("service", "blog-posts"), ("hook", "count_calls"), *hooks, ("migration", "Index of names")):
         done = apex(project, "generate", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
     for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
