@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapter import Adapter
@@ -40,7 +41,7 @@ class Operations:
     def operation(self, method: str, known: Known, *, many: bool = False) -> Shape:
         """A standard method other than create."""
         return {
-            **self._about(method, known, "many" if many else ""),
+            **self._about([method], known, "many" if many else ""),
             "parameters": [*self._parameters(method, known), *self._conditions(method, many)],
             **({"requestBody": self._body([method])} if "data" in STANDARD[method] else {}),
             "responses": {**self._successes(method, known, many), **self.responses.errors(self._errors(method, known))},
@@ -58,22 +59,33 @@ class Operations:
         given = [parameter for method in methods for parameter in self._parameters(method, known[method])]
         unique = {parameter["name"]: parameter for parameter in given}
         return {
-            **self._about(methods[0], known[methods[0]]),
+            **self._about(methods, known[methods[0]]),
             "parameters": [*unique.values(), *_method_header(methods)],
             "requestBody": self._body(methods),
             "responses": {**responses, **self.responses.errors(codes)},
             **self._samples(known),
         }
 
-    def _about(self, method: str, known: Known, *more: str) -> Shape:
+    def _about(self, methods: Sequence[str], known: Known, *more: str) -> Shape:
+        method, told = methods[0], "\n\n".join(self._told(methods))
         optional: list[Shape] = [{}] if ANY in known.listed("strategies") else []
         security = [*optional, *({name: []} for name in self._strategies(known))]
         return {
             "tags": [self.path],
             "operationId": ".".join(filter(None, (self.id, method, *more))),
             "summary": f"{TITLES.get(method, method)} {self.path}",
+            **({"description": told} if told else {}),
             **({"security": security} if security else {}),
         }
+
+    def _told(self, methods: Sequence[str]) -> Iterator[str]:
+        """What custom methods say of themselves, and which keys a list can be asked for."""
+        for method in methods:
+            if method not in STANDARD and (text := inspect.getdoc(getattr(self.bound.service, method))):
+                yield f"`{method}`: {text.replace('``', '`')}"
+        if methods == ["find"] and (paths := getattr(self.bound.service, "paths", None)):
+            names = " and ".join(f"`{name}.KEY`" for name in paths)
+            yield f"Keys of JSON are asked for and sorted by as {names}, with operators as other fields."
 
     def _strategies(self, known: Known) -> list[str]:
         named = known.listed("strategies")
