@@ -6,10 +6,10 @@ listed. What a command needs is imported where it works, so that help and comple
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -56,6 +56,7 @@ class Commands(click.Group):
             raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
 
 
+@cache
 def _extensions() -> dict[str, EntryPoint]:
     """The commands whose modules are there: in the folder of another application those of this one are not."""
     return {point.name: point for point in entry_points(group="apex.commands") if _is_there(point.module)}
@@ -337,6 +338,8 @@ def require_migrated(app: Apex) -> None:
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
+    import asyncio
+
     from apex.server import running
 
     require_migrated(app)

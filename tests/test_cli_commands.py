@@ -27,7 +27,7 @@ from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
 from tests.process.commands import apex as process
 
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-FRAMEWORK = ("sqlalchemy", "starlette", "marshmallow", "uvicorn", "alembic", "psycopg")
+FRAMEWORK = ("asyncio", "sqlalchemy", "starlette", "marshmallow", "uvicorn", "alembic", "psycopg")
 
 
 def all_commands(group: click.Command = command, name: str = "apex") -> Iterator[tuple[str, click.Command]]:
