@@ -34,6 +34,7 @@ IN_THE_WAY = ("55P03", "40P01")
 
 LONGEST_SHOWN = 100
 
+PID = text("SELECT pg_backend_pid()")
 HOLDERS = """
     SELECT DISTINCT a.pid, a.usename, coalesce(a.state, a.backend_type), a.xact_start,
         extract(epoch FROM now() - a.xact_start)::integer
@@ -49,14 +50,32 @@ def take_turn(connection: Connection) -> None:
     """Waits until no other process migrates; the connection is the only one to migrate until it is closed.
 
     It asks again and again: who waits inside a statement has a snapshot, and an index that is built concurrently would
-    wait for its end. The lock outlives the transactions of the migrations, so a proxy must leave sessions alone.
+    wait for its end. Raises Unavailable behind a proxy that keeps no sessions: the lock would stay in one of its own.
     """
+    if not _are_sessions(connection):
+        raise Unavailable("cannot migrate: set pool_mode = session in PgBouncer, or connect to PostgreSQL itself")
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):
         connection.commit()
         time.sleep(TURN_SECONDS)
     connection.exec_driver_sql(f"SET lock_timeout = {LOCK_MILLISECONDS}")
     connection.exec_driver_sql("SET statement_timeout = 0")
     connection.commit()
+
+
+def _are_sessions(connection: Connection) -> bool:
+    """Whether this connection has a process of its own, also when another one has just used the proxy's."""
+    with connection.engine.connect() as other:
+        before = _pid(connection)
+        if before == _pid(other):
+            return False
+        with other.begin():
+            return before != other.scalar(PID) and before == _pid(connection)
+
+
+def _pid(connection: Connection) -> int | None:
+    pid = connection.scalar(PID)
+    connection.commit()
+    return pid
 
 
 def retrying(url: str, migrate: Callable[[], None]) -> None:
