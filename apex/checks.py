@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, make_url
 from apex.app import Apex
 from apex.config import SECRET_BYTES
 from apex.errors import ConfigError, Unavailable
+from apex.extras import extra
 from apex.migrate import pending
 from apex.revisions import connect
 from apex.routes import flat, hooks_of
@@ -83,7 +84,8 @@ def _tables(app: Apex) -> Iterator[Table]:
 
 def redis(app: Apex) -> Iterator[str]:
     if url := app.get("redis"):
-        from apex.redis import reached
+        with extra("redis", "Redis"):
+            from apex.redis import reached
 
         if (reason := asyncio.run(reached(url))) is not None:
             yield f"it cannot be reached: {reason}"

@@ -10,6 +10,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
+from apex.extras import extra
+
 FOLDER = Path("migrations")
 CONNECT_SECONDS = 5
 
@@ -37,8 +39,10 @@ def is_up_to_date(url: str, folder: Path = FOLDER) -> bool:
 
 
 def connect(url: str) -> Connection:
-    """A connection to a database, of an engine that keeps none."""
-    return create_engine(engine_url(url), poolclass=NullPool).connect()
+    """A connection to a database, of an engine that keeps none. Raises ConfigError where its driver is missing."""
+    with extra("postgres", "PostgreSQL"):
+        engine = create_engine(engine_url(url), poolclass=NullPool)
+    return engine.connect()
 
 
 def engine_url(url: str) -> URL:
