@@ -60,7 +60,7 @@ def drop_index(name: str, table: str) -> None:
 
 
 def add_foreign_key(
-    name: str, table: str, target: str, columns: Sequence[str], target_columns: Sequence[str], **options: Any
+    name: str, table: str, target: str, columns: list[str], target_columns: list[str], **options: Any
 ) -> None:
     """In a migration: a reference as ``op.create_foreign_key`` makes it, for rows to come and then for those there are.
 

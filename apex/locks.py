@@ -73,7 +73,7 @@ def _are_sessions(connection: Connection) -> bool:
 
 
 def _pid(connection: Connection) -> int | None:
-    pid = connection.scalar(PID)
+    pid: int | None = connection.scalar(PID)
     connection.commit()
     return pid
 

@@ -58,7 +58,8 @@ def migrating(url: str, folder: Path) -> Iterator[threading.Thread]:
 
 def waiting(url: str, thread: threading.Thread, statement: str) -> int:
     """The process of PostgreSQL that waits with a statement, once there is one."""
-    return until(thread, lambda: one(url, WAITING, f"%{statement}%"))
+    found: int = until(thread, lambda: one(url, WAITING, f"%{statement}%"))
+    return found
 
 
 def until(thread: threading.Thread, look: Callable[[], T | None]) -> T:

@@ -23,7 +23,7 @@ from apex.revisions import FOLDER
 from tests.migrating import NOTES, folder_of
 
 BASE = "0002"
-SQUAWK = next(file.locate() for file in files("squawk-cli") or () if file.stem == "squawk" and ".." in file.parts)
+SQUAWK = next(str(file.locate()) for file in files("squawk-cli") or () if file.stem == "squawk" and ".." in file.parts)
 LEFT_OUT = (
     "prefer-robust-stmts", "prefer-bigint-over-int", "prefer-text-field", "prefer-identity", "prefer-timestamptz",
     "ban-drop-constraint",
