@@ -5,6 +5,7 @@ A name is imported when it is first asked for: the command line, which loads thi
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from apex.sockets import sockets
     from apex.sql.database import database
     from apex.sql.service import SQLService
+
+    __version__: str
 
 __all__ = [
     "Apex",
@@ -77,6 +80,8 @@ class _Package(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return version("apex")
         if name not in _MODULES:
             raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
         value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -70,6 +70,7 @@ def _is_there(module: str) -> bool:
 
 
 @click.group(cls=Commands)
+@click.version_option(package_name="apex")
 @click.option("--app", "factory", envvar="APEX_APP", default=FACTORY, show_default=True, help="module:function")
 @click.pass_context
 def apex(ctx: click.Context, factory: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 import apex.adapter
 from apex.errors import Unavailable
 from apex.executor import Plan
+from apex.migrate import pending, upgrade
 from apex.postgres import PostgresExecutor
 from apex.predicates import EVERYTHING
 from apex.tenant import ROLE
@@ -112,6 +113,14 @@ async def test_without_sessions_the_app_does_not_start(migrated_postgres_url: st
     refused = pytest.raises(Unavailable, match="set pool_mode = session in PgBouncer")
     with pgbouncer(migrated_postgres_url, mode) as url, refused:
         await PostgresExecutor(url, role=ROLE).open()
+
+
+def test_who_migrates_needs_sessions(postgres_url: str) -> None:
+    with pgbouncer(postgres_url, "transaction") as url, pytest.raises(Unavailable, match="pool_mode = session"):
+        upgrade(url)
+    with pgbouncer(postgres_url, "session") as url:
+        upgrade(url)
+        assert pending(url) == []
 
 
 async def test_a_proxy_that_changes_its_mind_unseals_nothing(
