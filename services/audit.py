@@ -13,7 +13,7 @@ from apex.sql import Json, Timestamp
 from hooks.tenancy import fill_organization, forbid_foreign, membership, name_organization, tenancy
 from services.audience import to_nobody
 from services.tables import Identifier, metadata
-from services.tenant import KNOWN
+from services.tenant import KNOWN, HookMap
 
 audit = Table(
     "audit",
@@ -55,7 +55,7 @@ def newest_first(context: Context) -> None:
 
 def register(app: Apex) -> None:
     sealed = [fill_organization, validate_query, name_organization, membership, tenancy]
-    hooks = {
+    hooks: HookMap = {
         "around": {"all": KNOWN},
         "before": {
             "find": [*sealed, newest_first],

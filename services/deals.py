@@ -15,7 +15,7 @@ from hooks.children import remove_children
 from hooks.rows import change_rows, rows
 from services.money import Amount, Money
 from services.tables import Identifier, tenant_table, within
-from services.tenant import PERSON, Join, TenantSchema, TenantService, serve
+from services.tenant import PERSON, HookMap, Join, TenantSchema, TenantService, serve
 
 deals = tenant_table(
     "deals",
@@ -116,5 +116,5 @@ def _wrong(**errors: str) -> BadRequest:
 
 
 def register(app: Apex) -> None:
-    hooks = {"before": {"patch": [keep_sum], "remove": [remove_children("deal-products", "deal_id")]}}
+    hooks: HookMap = {"before": {"patch": [keep_sum], "remove": [remove_children("deal-products", "deal_id")]}}
     serve(app, "deals", Deals, on_write=[place_in_pipeline, stamp_status], hooks=hooks)
