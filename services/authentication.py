@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apex import Apex, AuthenticationService, Context, HookMap, JWTStrategy, LocalStrategy, SQLService
+from apex import Apex, AuthenticationService, Context, JWTStrategy, LocalStrategy, SQLService
 from services.audience import Audience
 from services.tables import revoked_tokens
 
@@ -42,5 +42,5 @@ def register(app: Apex) -> None:
     authentication = AuthenticationService(app, revocations="revoked-tokens")
     authentication.register("jwt", JWTStrategy(authentication))
     authentication.register("local", LocalStrategy(authentication))
-    hooks: HookMap = {"after": {"create": [Audience(app).admit, profile], "remove": [profile]}}
-    app.use("authentication", authentication, hooks=hooks)
+    admit = Audience(app).admit
+    app.use("authentication", authentication, hooks={"after": {"create": [admit, profile], "remove": [profile]}})
