@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from apex.channels import Connection
     from apex.config import load_config
     from apex.context import Context, Params
+    from apex.hooks import Around, Hook, HookMap, Next
     from apex.memory import MemoryService
     from apex.rest import rest
     from apex.schema import Schema, validate_data, validate_query
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Apex",
+    "Around",
     "AuthenticationService",
     "Connection",
     "Context",
+    "Hook",
+    "HookMap",
     "JWTStrategy",
     "LocalStrategy",
     "MemoryService",
+    "Next",
     "Params",
     "SQLService",
     "Schema",
@@ -52,12 +57,16 @@ __all__ = [
 
 _MODULES = {
     "Apex": "app",
+    "Around": "hooks",
     "AuthenticationService": "auth",
     "Connection": "channels",
     "Context": "context",
+    "Hook": "hooks",
+    "HookMap": "hooks",
     "JWTStrategy": "auth",
     "LocalStrategy": "auth",
     "MemoryService": "memory",
+    "Next": "hooks",
     "Params": "context",
     "SQLService": "sql.service",
     "Schema": "schema",

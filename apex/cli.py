@@ -233,16 +233,25 @@ def check(factory: str, as_json: bool) -> None:
 
 @apex.command()
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write [default: stdout]")
+@click.option("--typescript", is_flag=True, help="Write declarations for the client of Feathers instead.")
 @click.pass_obj
-def openapi(factory: str, output: Path | None) -> None:
+def openapi(factory: str, output: Path | None, typescript: bool) -> None:
     """Print the OpenAPI document of the application, as it is served at /openapi.json."""
+    text = _described(load_app(factory), typescript)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def _described(app: Apex, typescript: bool) -> str:
+    if typescript:
+        from apex.openapi.declarations import declarations
+
+        return declarations(app)
     from apex.openapi import document_of
 
-    text = json.dumps(document_of(load_app(factory)), indent=2, ensure_ascii=False)
-    if output is None:
-        click.echo(text)
-    else:
-        output.write_text(f"{text}\n", encoding="utf-8")
+    return json.dumps(document_of(app), indent=2, ensure_ascii=False) + "\n"
 
 
 @apex.command()

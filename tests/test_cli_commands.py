@@ -18,7 +18,7 @@ from apex import Apex, Context, MemoryService, SQLService, authenticate, databas
 from apex.checks import findings, has_tenants
 from apex.cli import apex as command
 from apex.common import iff
-from apex.hooks import Hook, ahead
+from apex.hooks import ahead
 from apex.revisions import engine_url
 from apex.routes import chain, endpoints, entry
 from services.activities import activities
@@ -108,7 +108,7 @@ def test_an_endpoint_is_listed_for_each_request_that_is_answered() -> None:
 async def test_the_hooks_are_listed_in_the_order_in_which_they_run() -> None:
     ran: list[str] = []
 
-    def hook(name: str, kind: str) -> Hook:
+    def hook(name: str, kind: str) -> Any:
         async def around(context: Context, next: Callable[[], Awaitable[None]]) -> None:
             ran.append(name)
             await next()

@@ -121,27 +121,24 @@ class Operations:
         return method in ("update", "patch", "remove") and "get" in self.bound.options.methods
 
     def _body(self, methods: Sequence[str]) -> Shape:
-        shapes = {method: self._data(method) for method in methods}
+        shapes = {method: self.data(method) for method in methods}
         unique = [shape for place, shape in enumerate(shapes.values()) if shape not in list(shapes.values())[:place]]
         examples = {method: {"value": example.data} for method, example in self._examples(methods).items()}
         media = {"schema": unique[0] if len(unique) == 1 else {"anyOf": unique}}
         return {"required": True, "content": {JSON: {**media, **({"examples": examples} if examples else {})}}}
 
-    def _data(self, method: str) -> Shape:
-        data, service = Known(self.bound, method).data, self.bound.service
+    def data(self, method: str) -> Shape:
+        """The shape of what a method takes."""
+        data = Known(self.bound, method).data
         shape = {"type": "object"}
         if data is not None:
             shape = self.components.shape(data, name_of(self.bound) + method.capitalize(), method)
-        if (
-            method == "create"
-            and isinstance(service, Adapter)
-            and (service.multi is True or "create" in (service.multi or ()))
-        ):
+        if method == "create" and takes_many(self.bound, method):
             return {"anyOf": [shape, {"type": "array", "items": shape}]}
         return shape
 
     def _successes(self, method: str, known: Known, many: bool) -> Shape:
-        shape = self._result(method, known, many)
+        shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
         tagged = method in ("find", "get")
         headers = {**known.answers, **({"ETag": TAG} if tagged else {})}
@@ -156,7 +153,8 @@ class Operations:
             found["304"] = self.responses.success("As it is known.", None, (), {"ETag": TAG})
         return found
 
-    def _result(self, method: str, known: Known, many: bool) -> Shape:
+    def result(self, method: str, known: Known, many: bool = False) -> Shape:
+        """The shape of what a method gives."""
         said, bound = known.last("result"), self.bound
         if said is not None and not isinstance(said, str):
             return self.components.shape(said, f"{name_of(bound)}{method.capitalize()}Result")
@@ -176,6 +174,14 @@ class Operations:
         if method not in ("find", "get"):
             codes.append(409)
         return [*codes, *([412] if self._is_conditional(method) else [])]
+
+
+def takes_many(bound: BoundService, method: str) -> bool:
+    """Whether a method makes a list of records at once, or is called without an id for all that a query finds."""
+    service = bound.service
+    if not isinstance(service, Adapter) or method not in ("create", "patch", "remove"):
+        return False
+    return service.multi is True or method in (service.multi or ())
 
 
 TAG = {"schema": {"type": "string"}, "description": "The tag of what was answered."}
