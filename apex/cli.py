@@ -233,25 +233,31 @@ def check(factory: str, as_json: bool) -> None:
 
 @apex.command()
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write [default: stdout]")
-@click.option("--typescript", is_flag=True, help="Write declarations for the client of Feathers instead.")
+@click.option("--typescript", "form", flag_value="typescript", help="Declarations for the client of Feathers instead.")
+@click.option("--markdown", "form", flag_value="markdown", help="A reference for people instead.")
 @click.pass_obj
-def openapi(factory: str, output: Path | None, typescript: bool) -> None:
+def openapi(factory: str, output: Path | None, form: str | None) -> None:
     """Print the OpenAPI document of the application, as it is served at /openapi.json."""
-    text = _described(load_app(factory), typescript)
+    text = _described(load_app(factory), form)
     if output is None:
         click.echo(text, nl=False)
     else:
         output.write_text(text, encoding="utf-8")
 
 
-def _described(app: Apex, typescript: bool) -> str:
-    if typescript:
+def _described(app: Apex, form: str | None) -> str:
+    if form == "typescript":
         from apex.openapi.declarations import declarations
 
         return declarations(app)
     from apex.openapi import document_of
 
-    return json.dumps(document_of(app), indent=2, ensure_ascii=False) + "\n"
+    document = document_of(app)
+    if form == "markdown":
+        from apex.openapi.markdown import pages
+
+        return "\n\n".join(pages(document).values()) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 @apex.command()

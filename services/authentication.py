@@ -44,7 +44,7 @@ USER = {
     "additionalProperties": False,
 }
 LOGIN = {
-    "title": "Login",
+    "title": "LoginResult",
     "type": "object",
     "properties": {
         "accessToken": {"type": "string"},
