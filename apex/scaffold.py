@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import secrets
+from importlib.metadata import distribution
 from pathlib import Path
 from string import Template
 
@@ -35,7 +37,7 @@ def new_project(name: str) -> Path:
     folder = Path(name)
     if folder.exists():
         raise ConfigError(f"'{name}' is there already: choose another name, or take it away")
-    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32)))
+    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32), origin=_origin()))
     return folder
 
 
@@ -81,6 +83,16 @@ def rendered(template: str, folder: Path, **values: str) -> Files:
         target = folder / relative.with_name(RENAMED.get(relative.name, relative.name))
         files[target] = Template(source.read_text(encoding="utf-8")).substitute(values)
     return files
+
+
+def _origin() -> str:
+    """Where this apex is from, as a requirement has it (PEP 508); nothing where it is from an index."""
+    text = distribution("apex").read_text("direct_url.json")
+    if text is None:
+        return ""
+    said = json.loads(text)
+    vcs = said.get("vcs_info")
+    return f" @ {vcs['vcs']}+{said['url']}@{vcs['commit_id']}" if vcs else f" @ {said['url']}"
 
 
 def _write(files: Files) -> None:
