@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group build
-EXTRAS := --extra client --extra postgres --extra redis --extra metrics --extra tracing
+EXTRAS := --extra all
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -5,6 +5,7 @@ A name is imported when it is first asked for: the command line, which loads thi
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from apex.channels import Connection
     from apex.config import load_config
     from apex.context import Context, Params
+    from apex.hooks import Around, Hook, HookMap, Next
     from apex.memory import MemoryService
     from apex.rest import rest
     from apex.schema import Schema, validate_data, validate_query
@@ -24,14 +26,20 @@ if TYPE_CHECKING:
     from apex.sql.database import database
     from apex.sql.service import SQLService
 
+    __version__: str
+
 __all__ = [
     "Apex",
+    "Around",
     "AuthenticationService",
     "Connection",
     "Context",
+    "Hook",
+    "HookMap",
     "JWTStrategy",
     "LocalStrategy",
     "MemoryService",
+    "Next",
     "Params",
     "SQLService",
     "Schema",
@@ -49,12 +57,16 @@ __all__ = [
 
 _MODULES = {
     "Apex": "app",
+    "Around": "hooks",
     "AuthenticationService": "auth",
     "Connection": "channels",
     "Context": "context",
+    "Hook": "hooks",
+    "HookMap": "hooks",
     "JWTStrategy": "auth",
     "LocalStrategy": "auth",
     "MemoryService": "memory",
+    "Next": "hooks",
     "Params": "context",
     "SQLService": "sql.service",
     "Schema": "schema",
@@ -77,6 +89,8 @@ class _Package(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return version("apex")
         if name not in _MODULES:
             raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
         value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

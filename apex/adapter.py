@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from apex.coerce import Coerce, json
 from apex.context import Params
@@ -30,7 +30,21 @@ Paginate = Mapping[str, int] | Literal[False]
 MAX_SORTED = 32
 """Fields of an order that cursors follow."""
 
-_OPTIONS = ("id", "paginate", "multi", "operators", "filters", "private", "merge", "paths", "json", "methods", "events")
+
+class AdapterOptions(TypedDict, total=False):
+    """What the constructor of an adapter takes by name."""
+
+    id: str
+    paginate: Paginate
+    multi: bool | Sequence[str]
+    operators: Sequence[str]
+    filters: Mapping[str, Coerce]
+    private: Sequence[str]
+    merge: Sequence[str]
+    paths: Mapping[str, Any]
+    json: bool
+    methods: Sequence[str]
+    events: Sequence[str]
 
 
 class Selection(NamedTuple):
@@ -70,10 +84,11 @@ class Adapter(Service, ABC):
     merge: Sequence[str] = ()
     paths: Mapping[str, Any] = {}
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[AdapterOptions]) -> None:
+        known = AdapterOptions.__annotations__
         for name, value in options.items():
-            if name not in _OPTIONS:
-                raise TypeError(f"Unknown option '{name}': there are {', '.join(_OPTIONS)}")
+            if name not in known:
+                raise TypeError(f"Unknown option '{name}': there are {', '.join(known)}")
             setattr(self, name, value)
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
@@ -122,9 +137,9 @@ class Adapter(Service, ABC):
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
         """The rows as they were."""
 
-    # What callers use.
+    # What callers use. A service of one's own may say of which types data and results are, so these leave it open.
 
-    async def find(self, params: Params) -> Page | list[Row]:
+    async def find(self, params: Params) -> Any:
         """A page, or a list where the service does not paginate."""
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
@@ -141,19 +156,17 @@ class Adapter(Service, ABC):
             return await self._estimated(selection)
         if limit == 0 and query.total is not False:
             return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
-        found: Page = await self._page(selection, params)
-        return found
+        return await self._page(selection, params)
 
-    async def get(self, id: Id, params: Params) -> Row:
+    async def get(self, id: Id, params: Params) -> Any:
         """The one record. Raises NotFound when scope, query or id leave none."""
         query = self.syntax.parse(params.query).plain()
         if query.skip or query.sort:
             query = replace(query, skip=0, sort=())
         selection = self._selection(self._one(id, query, params), query, params, 1)
-        record: Row = await self._record(selection, id, params)
-        return record
+        return await self._record(selection, id, params)
 
-    async def create(self, data: Row | list[Row], params: Params) -> Row | list[Row]:
+    async def create(self, data: Any, params: Params) -> Any:
         """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
         many = isinstance(data, list)
         if many:
@@ -164,7 +177,7 @@ class Adapter(Service, ABC):
         stored = await self._insert(rows, self._fields(query, params), params) if rows else []
         return stored if many else stored[0]
 
-    async def update(self, id: Id | None, data: Row, params: Params) -> Row:
+    async def update(self, id: Id | None, data: Any, params: Params) -> Any:
         """Replaces a record: what is not given becomes null, but for private fields, which callers do not see."""
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
@@ -174,7 +187,7 @@ class Adapter(Service, ABC):
         where = self._one(id, query, params)
         return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
 
-    async def patch(self, id: Id | None, data: Row, params: Params) -> Row | list[Row]:
+    async def patch(self, id: Id | None, data: Any, params: Params) -> Any:
         """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
         query = self.syntax.parse(params.query).plain()
         values = self._stamped(self._typed(data), params, fill=False)
@@ -187,7 +200,7 @@ class Adapter(Service, ABC):
             rows = (await self._select(Selection(where, Query(), fields)))[0]
         return rows if id is None else _single(rows, id)
 
-    async def remove(self, id: Id | None, params: Params) -> Row | list[Row]:
+    async def remove(self, id: Id | None, params: Params) -> Any:
         """Takes one record away, or all that match when the id is None and ``multi`` allows.
 
         ``params.adapter["on_remove"]``, which hooks alone can set, holds values to store instead of deleting.

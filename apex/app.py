@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Unpack
 
 from apex.bus import Bus
 from apex.channels import NamedChannel
 from apex.context import Context
 from apex.emitter import Emitter
 from apex.events import Events, Publisher
-from apex.hooks import LIFECYCLE, Chain, HookStore, Step, around, steps_of
+from apex.hooks import LIFECYCLE, Chain, HookMap, HookStore, Step, around, steps_of
 from apex.router import Match, Router, split
-from apex.service import BoundService, Call, options_of
+from apex.service import BoundService, Call, ServiceOptions, options_of
 
 ASGI = Callable[[MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
 
@@ -64,7 +64,7 @@ class Apex(Emitter):
         self.events.publishers.register(event, publisher)
         return self
 
-    def use(self, path: str, service: Any, *, hooks: Any = None, **options: Any) -> Apex:
+    def use(self, path: str, service: Any, *, hooks: HookMap | None = None, **options: Unpack[ServiceOptions]) -> Apex:
         """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
         Options are ``methods``, ``events`` and ``errors``, a function that makes of a FeathersError the body that is
@@ -111,7 +111,7 @@ class Apex(Emitter):
         self.router.remove(path)
         return bound
 
-    def hooks(self, hooks: Any) -> Apex:
+    def hooks(self, hooks: HookMap) -> Apex:
         """Registers hooks for all services, or around hooks for ``setup`` and ``teardown``."""
         if isinstance(hooks, Mapping) and any(name in LIFECYCLE for name in hooks):
             for name, functions in hooks.items():

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from apex.errors import ConfigError
+from apex.extras import extra
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -22,13 +22,12 @@ SYNC_SECONDS = 30
 def bus(app: Apex) -> None:
     """Configures the bus: ``app.configure(bus)``, before the services.
 
-    Reads ``redis`` (a URL) from the app's settings; without it the app is one process.
+    Reads ``redis`` (a URL) from the app's settings; without it the app is one process. Raises ConfigError where
+    the library is missing.
     """
     if url := app.get("redis"):
-        try:
+        with extra("redis", "Redis"):
             from apex.redis import RedisBus
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"Redis needs {error.name}: pip install 'apex[redis]'") from None
 
         app.bus = RedisBus(url, app.get("database_url") or "")
 

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Table, create_engine, text
+from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.pool import NullPool
 
 from apex.app import Apex
 from apex.config import SECRET_BYTES
 from apex.errors import ConfigError, Unavailable
+from apex.extras import extra
 from apex.migrate import pending
-from apex.revisions import engine_url
+from apex.revisions import connect
 from apex.routes import flat, hooks_of
 from apex.service import BoundService
 from apex.tenant import is_sealing
@@ -65,7 +65,7 @@ def database(app: Apex) -> Iterator[str]:
 
 def policies(app: Apex, url: str) -> Iterator[str]:
     wanted = {table.name for table in _tables(app) if "tenant" in table.info}
-    with create_engine(engine_url(url), poolclass=NullPool).connect() as connection:
+    with connect(url) as connection:
         for name in sorted(wanted - _sealed(connection)):
             yield f"table '{name}' has no row-level security: call seal('{name}') of apex.seals in a migration"
 
@@ -84,7 +84,8 @@ def _tables(app: Apex) -> Iterator[Table]:
 
 def redis(app: Apex) -> Iterator[str]:
     if url := app.get("redis"):
-        from apex.redis import reached
+        with extra("redis", "Redis"):
+            from apex.redis import reached
 
         if (reason := asyncio.run(reached(url))) is not None:
             yield f"it cannot be reached: {reason}"

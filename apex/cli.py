@@ -6,10 +6,10 @@ listed. What a command needs is imported where it works, so that help and comple
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -56,6 +56,7 @@ class Commands(click.Group):
             raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
 
 
+@cache
 def _extensions() -> dict[str, EntryPoint]:
     """The commands whose modules are there: in the folder of another application those of this one are not."""
     return {point.name: point for point in entry_points(group="apex.commands") if _is_there(point.module)}
@@ -69,6 +70,7 @@ def _is_there(module: str) -> bool:
 
 
 @click.group(cls=Commands)
+@click.version_option(package_name="apex")
 @click.option("--app", "factory", envvar="APEX_APP", default=FACTORY, show_default=True, help="module:function")
 @click.pass_context
 def apex(ctx: click.Context, factory: str) -> None:
@@ -175,8 +177,18 @@ def _database_url(app: Apex) -> str:
     return url
 
 
+def complete_service(ctx: click.Context, argument: click.Parameter, incomplete: str) -> list[str]:
+    """The paths of the application's services that begin so. Where the application cannot be made, there are none."""
+    sys.path.insert(0, "")
+    try:
+        app = load_app(ctx.find_root().params["factory"])
+    except (ConfigError, FeathersError):
+        return []
+    return [path for path, bound in app.services.items() if path.startswith(incomplete) and bound.options.methods]
+
+
 @apex.command()
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=complete_service)
 @as_json_option
 @click.pass_obj
 def routes(factory: str, service: str | None, as_json: bool) -> None:
@@ -221,16 +233,31 @@ def check(factory: str, as_json: bool) -> None:
 
 @apex.command()
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write [default: stdout]")
+@click.option("--typescript", "form", flag_value="typescript", help="Declarations for the client of Feathers instead.")
+@click.option("--markdown", "form", flag_value="markdown", help="A reference for people instead.")
 @click.pass_obj
-def openapi(factory: str, output: Path | None) -> None:
+def openapi(factory: str, output: Path | None, form: str | None) -> None:
     """Print the OpenAPI document of the application, as it is served at /openapi.json."""
+    text = _described(load_app(factory), form)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def _described(app: Apex, form: str | None) -> str:
+    if form == "typescript":
+        from apex.openapi.declarations import declarations
+
+        return declarations(app)
     from apex.openapi import document_of
 
-    text = json.dumps(document_of(load_app(factory)), indent=2, ensure_ascii=False)
-    if output is None:
-        click.echo(text)
-    else:
-        output.write_text(f"{text}\n", encoding="utf-8")
+    document = document_of(app)
+    if form == "markdown":
+        from apex.openapi.markdown import pages
+
+        return "\n\n".join(pages(document).values()) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 @apex.command()
@@ -259,11 +286,14 @@ def generate_service(name: str) -> None:
 
 @generate.command("hook")
 @click.argument("name")
-def generate_hook(name: str) -> None:
+@click.option(
+    "--type", "kind", type=click.Choice(["around", "before", "after", "error"]), default="around", show_default=True
+)
+def generate_hook(name: str, kind: str) -> None:
     """Write a hook and its test."""
     from apex.scaffold import new_hook
 
-    _wrote(new_hook(name))
+    _wrote(new_hook(name, kind))
 
 
 @generate.command("migration")
@@ -324,6 +354,8 @@ def require_migrated(app: Apex) -> None:
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
+    import asyncio
+
     from apex.server import running
 
     require_migrated(app)

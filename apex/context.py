@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Self
+
+from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
 from apex.types import STANDARD
@@ -11,6 +13,9 @@ from apex.types import STANDARD
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.service import BoundService
+
+Data = TypeVar("Data", default=Any)
+Result = TypeVar("Result", default=Any)
 
 _UNSET: Any = object()
 
@@ -38,8 +43,10 @@ class Params(dict[str, Any]):
         self[name] = value
 
 
-class Context:
+class Context(Generic[Data, Result]):
     """One call on its way through the hooks. ``id``, ``data`` and ``params`` may be replaced until the method runs.
+
+    A hook may say of which type ``data`` and ``result`` are: ``Context[Message]``, ``Context[Message, Row]``.
 
     Setting ``result`` before the method skips it; setting it in an error hook swallows the error.
     ``dispatch`` replaces the result for callers outside, ``http`` holds ``status``, ``headers`` and ``location``.
@@ -57,21 +64,22 @@ class Context:
         method: str,
         *,
         id: Any = None,
-        data: Any = None,
+        data: Data | None = None,
         params: Params | None = None,
         event: str | None = None,
     ) -> None:
         self.app = app
-        self.service: Any = service
+        # Setup and teardown alone are without one.
+        self.service: BoundService = service  # type: ignore[assignment]
         self.path = service.path if service is not None else ""
         self.method = method
         self.type = "around"
         self.id = id
-        self.data = data
+        self.data: Data = data  # type: ignore[assignment]
         self.params = Params() if params is None else params
         self.event = event
         self.error: BaseException | None = None
-        self.original: Context | None = None
+        self.original: Self | None = None
         self.dispatch: Any = _UNSET
         self.http: dict[str, Any] | None = {} if self.params.get("provider") == "rest" else None
         self._result: Any = _UNSET
@@ -95,14 +103,15 @@ class Context:
         return self._result is not _UNSET
 
     @property
-    def result(self) -> Any:
+    def result(self) -> Result:
         """The method's result, None before there is one. JSON built by a database is decoded when it is looked at."""
         if isinstance(self._result, RawJSON):
             self._result = self._result.value
-        return None if self._result is _UNSET else self._result
+        result: Any = self._result
+        return None if result is _UNSET else result  # type: ignore[return-value]
 
     @result.setter
-    def result(self, value: Any) -> None:
+    def result(self, value: Result) -> None:
         self._result = value
 
     @result.deleter
@@ -124,8 +133,8 @@ class Context:
         for name, value in values.items():
             setattr(self, name, value)
 
-    def copy(self) -> Context:
-        other = object.__new__(Context)
+    def copy(self) -> Self:
+        other = object.__new__(type(self))
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
         return other

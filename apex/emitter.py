@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-Listener = Callable[..., None]
+Listener = Callable[..., object]
 
 log = logging.getLogger("apex")
 

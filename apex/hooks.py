@@ -7,17 +7,37 @@ for error hooks after them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable, iscoroutinefunction
 from traceback import walk_tb
-from typing import Any
+from typing import Any, Protocol
 
 from apex.context import Context
 
-Hook = Callable[..., Any]
-Chain = Callable[[Context], Awaitable[None]]
-Step = tuple[Hook, bool]
+Next = Callable[[], Coroutine[Any, Any, None]]
+"""What an around hook awaits to go on."""
+
+
+class Hook(Protocol):
+    """Before, after or error: ``def`` or ``async def``. It returns nothing, or what is laid over the context."""
+
+    def __call__(self, context: Context, /) -> Any: ...
+
+
+class Around(Protocol):
+    """``async def``, which calls ``await next()`` to go on."""
+
+    def __call__(self, context: Context, next: Next, /) -> Awaitable[Any]: ...
+
+
+AnyHook = Hook | Around
+Hooks = AnyHook | Sequence[AnyHook]
+HookMap = Hooks | Mapping[str, Hooks | Mapping[str, Hooks]]
+"""Every form of Feathers: by type and method, by type, around hooks by method, a list of around hooks."""
+
+Chain = Callable[[Context], Coroutine[Any, Any, None]]
+Step = tuple[Callable[..., Any], bool]
 
 TYPES = ("around", "before", "after", "error")
 LIFECYCLE = ("setup", "teardown")
@@ -31,7 +51,7 @@ class HookStore:
     listed: list[Step] = field(default_factory=list)
     mapped: dict[str, list[Step]] = field(default_factory=dict)
 
-    def add(self, hooks: Any, methods: Sequence[str]) -> None:
+    def add(self, hooks: HookMap, methods: Sequence[str]) -> None:
         """Takes every form of Feathers: a map by type, a list of around hooks, a map of methods to around hooks.
 
         Raises ValueError for a type or method that does not exist, TypeError for what cannot be called.
@@ -46,7 +66,7 @@ class HookStore:
                 _check_method(method, methods)
                 self.mapped.setdefault(method, []).extend(steps_of("around", functions))
 
-    def _add_type(self, kind: str, registered: Any, methods: Sequence[str]) -> None:
+    def _add_type(self, kind: str, registered: Hooks | Mapping[str, Hooks], methods: Sequence[str]) -> None:
         if kind not in TYPES:
             raise ValueError(f"'{kind}' is not a valid hook type")
         by_method = registered if isinstance(registered, Mapping) else {"all": registered}
@@ -65,7 +85,7 @@ class HookStore:
         return (*self.listed, *self.mapped.get(method, ()))
 
 
-def _is_async(hook: Hook) -> bool:
+def _is_async(hook: AnyHook) -> bool:
     return iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
 
 
@@ -77,7 +97,7 @@ def compose(app: HookStore, service: HookStore, method: str, run: Chain) -> Chai
     return around(app.outer(method), outer)
 
 
-def in_order(app: HookStore, service: HookStore, method: str) -> list[tuple[str, str, Hook]]:
+def in_order(app: HookStore, service: HookStore, method: str) -> list[tuple[str, str, AnyHook]]:
     """What ``compose`` makes a chain of: ``app`` or ``service``, the type and the hook, in the order in which they run.
 
     A type without an entry has no hooks; error hooks come last, as they run when anything before them fails.
@@ -145,7 +165,7 @@ async def run_steps(steps: tuple[Step, ...], context: Context, kind: str) -> Non
     context.type = outside
 
 
-def _merge(context: Context, hook: Hook, returned: Any) -> None:
+def _merge(context: Context, hook: AnyHook, returned: Any) -> None:
     if isinstance(returned, Mapping):
         context.update(returned)
     elif isawaitable(returned):
@@ -169,12 +189,12 @@ class ahead:
     def __init__(self, *hooks: Hook) -> None:
         self.steps = tuple(steps_of("before", hooks))
 
-    async def __call__(self, context: Context, next: Callable[[], Awaitable[None]]) -> None:
+    async def __call__(self, context: Context, next: Next) -> None:
         await run_steps(self.steps, context, "before")
         await next()
 
 
-def _wrap(hook: Hook, inner: Chain) -> Chain:
+def _wrap(hook: Around, inner: Chain) -> Chain:
     if isinstance(hook, ahead):
         return _sequence(hook.steps, inner, ())
 
@@ -194,7 +214,7 @@ class _Next:
     def __init__(self, inner: Chain, context: Context) -> None:
         self.inner, self.context, self.called = inner, context, False
 
-    def __call__(self) -> Awaitable[None]:
+    def __call__(self) -> Coroutine[Any, Any, None]:
         if self.called:
             raise RuntimeError("next() called multiple times")
         self.called = True
@@ -217,7 +237,7 @@ def _check_method(method: str, methods: Sequence[str]) -> None:
         raise ValueError(f"'{method}' is not a method of this service: it has {', '.join(methods)}")
 
 
-def _name(hook: Hook) -> str:
+def _name(hook: AnyHook) -> str:
     return getattr(hook, "__qualname__", type(hook).__name__)
 
 

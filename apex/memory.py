@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cmp_to_key
 from itertools import count
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, Unpack
 
-from apex.adapter import Adapter, Selection
+from apex.adapter import Adapter, AdapterOptions, Selection
 from apex.beside import Beside
 from apex.coerce import Coerce
 from apex.context import Params
@@ -31,7 +31,7 @@ class MemoryService(Adapter):
         fields: Mapping[str, Coerce] | None = None,
         store: dict[Any, Row] | None = None,
         start_id: int = 0,
-        **options: Any,
+        **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(**options)
         if fields is None and self.private:

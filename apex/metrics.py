@@ -20,7 +20,8 @@ from starlette.routing import Route
 
 from apex.app import Apex
 from apex.context import Context
-from apex.errors import ConfigError, Forbidden, NotAuthenticated
+from apex.errors import Forbidden, NotAuthenticated
+from apex.extras import extra
 from apex.observe import ENDED, Observation
 
 if TYPE_CHECKING:
@@ -46,10 +47,8 @@ def metrics(app: Apex) -> list[Route]:
     """
     if not app.get("metrics"):
         return []
-    try:
+    with extra("metrics", "/metrics"):
         from apex.exposition import Exposition
-    except ImportError:
-        raise ConfigError("metrics need prometheus_client: pip install 'apex[metrics]'") from None
     return [Route("/metrics", Metrics(app, Exposition(SECONDS)).answer)]
 
 

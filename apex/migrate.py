@@ -15,18 +15,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData, create_engine, text
+from sqlalchemy import Connection, MetaData
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import NullPool
 
 from apex.errors import ConfigError, Unavailable
-from apex.revisions import FOLDER, engine_url
+from apex.locks import retrying, take_turn
+from apex.revisions import FOLDER, connect
 
 Included = Callable[[Any, Any, Any], bool]
-
-LOCK = 7_266_501
-"""The advisory lock under which one process migrates while others wait."""
 
 WAIT_MILLISECONDS = 60_000
 LONGEST_MESSAGE = 100
@@ -35,20 +32,29 @@ FORBIDDEN = "42501"
 
 
 def run_migrations(metadata: MetaData, include_name: Included | None = None) -> None:
-    """In ``migrations/env.py``: what Alembic has to do, all of it or nothing, while no other process migrates."""
-    engine = create_engine(context.config.attributes["url"], poolclass=NullPool)
-    with engine.connect() as connection:
-        context.configure(connection, target_metadata=metadata, include_name=include_name, transactional_ddl=True)
+    """In ``migrations/env.py``: what Alembic has to do, while no other process migrates.
+
+    On PostgreSQL each migration is stored whole or not at all, but for what ``apex.ddl`` does; on SQLite all are.
+    """
+    with connect(context.config.attributes["url"]) as connection:
+        on_postgresql = connection.dialect.name == "postgresql"
+        if on_postgresql:
+            take_turn(connection)
+        context.configure(
+            connection,
+            target_metadata=metadata,
+            include_name=include_name,
+            transactional_ddl=True,
+            transaction_per_migration=on_postgresql,
+        )
         with context.begin_transaction():
-            _take_turn(connection)
+            if not on_postgresql:
+                _lock_file(connection)
             context.run_migrations()
 
 
-def _take_turn(connection: Connection) -> None:
-    """Waits until no other process migrates; then all migrations are applied, or none."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        return
+def _lock_file(connection: Connection) -> None:
+    """Waits until no other process writes to the file of SQLite."""
     # The driver would commit after each statement that changes the schema.
     connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
     connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_MILLISECONDS}")
@@ -56,16 +62,19 @@ def _take_turn(connection: Connection) -> None:
 
 
 def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
-    """Brings the database up to a revision. Two processes that start at once take turns."""
+    """Brings the database up to a revision. Two processes that start at once take turns.
+
+    Raises ConfigError, and Unavailable where the database cannot be reached or others hold what a migration needs.
+    """
     with _explained(url):
         _prepare(url)
-        command.upgrade(_config(url, folder), revision)
+        retrying(url, lambda: command.upgrade(_config(url, folder), revision))
 
 
 def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
-    """Takes the database down to a revision; ``base`` undoes everything."""
+    """Takes the database down to a revision; ``base`` undoes everything. Raises as ``upgrade`` does."""
     with _explained(url):
-        command.downgrade(_config(url, folder), revision)
+        retrying(url, lambda: command.downgrade(_config(url, folder), revision))
 
 
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
@@ -121,7 +130,7 @@ def _explained(url: str) -> Iterator[None]:
 def _config(url: str, folder: Path) -> Config:
     config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(folder))
-    config.attributes["url"] = engine_url(url) if url else None
+    config.attributes["url"] = url
     return config
 
 
@@ -133,6 +142,5 @@ def _prepare(url: str) -> None:
 
 
 def _current(url: str) -> str | None:
-    engine = create_engine(engine_url(url), poolclass=NullPool)
-    with engine.connect() as connection:
+    with connect(url) as connection:
         return MigrationContext.configure(connection).get_current_revision()

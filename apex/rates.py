@@ -10,6 +10,8 @@ from itertools import takewhile
 from math import ceil
 from typing import TYPE_CHECKING
 
+from apex.extras import extra
+
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.context import Context
@@ -80,10 +82,13 @@ class Rates:
 
 
 def rates(app: Apex) -> None:
-    """Configures ``app.get("rates")``; reads ``redis`` (a URL) from the app's settings."""
+    """Configures ``app.get("rates")``; reads ``redis`` (a URL) from the app's settings. Raises ConfigError where the
+    library is missing.
+    """
     own = Rates()
     if url := app.get("redis"):
-        from apex.redis import RedisRates
+        with extra("redis", "Redis"):
+            from apex.redis import RedisRates
 
         own = RedisRates(url, app.get("database_url") or "")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from apex.context import Context
 from apex.errors import BadRequest, FeathersError
-from apex.hooks import Hook
+from apex.hooks import Around, Hook, Next
 from apex.items import items, map_items, with_items
 from apex.query import Query
 from apex.types import Row
@@ -22,8 +22,6 @@ from apex.types import Row
 OMIT: Any = object()
 """What a function gives to leave its property out."""
 
-Next = Callable[[], Awaitable[None]]
-Around = Callable[[Context, Next], Awaitable[None]]
 Errors = tuple[type[Exception], ...]
 
 # What a caller sent is the caller's fault, so a ValueError about it is told; one about what is stored is the server's.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
+
+from apex.extras import extra
 
 FOLDER = Path("migrations")
 CONNECT_SECONDS = 5
@@ -29,11 +31,18 @@ def is_up_to_date(url: str, folder: Path = FOLDER) -> bool:
     False, too, where that cannot be told: ``apex.migrate`` finds out why.
     """
     try:
-        with create_engine(engine_url(url), poolclass=NullPool).connect() as connection:
+        with connect(url) as connection:
             current = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
     except (DatabaseError, OSError):
         return False
     return bool(current) and current == newest_of(folder)[0]
+
+
+def connect(url: str) -> Connection:
+    """A connection to a database, of an engine that keeps none. Raises ConfigError where its driver is missing."""
+    with extra("postgres", "PostgreSQL"):
+        engine = create_engine(engine_url(url), poolclass=NullPool)
+    return engine.connect()
 
 
 def engine_url(url: str) -> URL:

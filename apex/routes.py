@@ -9,7 +9,7 @@ from typing import Any
 from apex.app import Apex
 from apex.common import iff
 from apex.errors import ConfigError
-from apex.hooks import Hook, ahead, in_order
+from apex.hooks import AnyHook, ahead, in_order
 from apex.query import suggestion
 from apex.service import EVENTS, BoundService
 from apex.types import STANDARD
@@ -80,18 +80,18 @@ def chain(bound: BoundService, method: str) -> list[Entry]:
     return [*entries[:place], own, *entries[place:]]
 
 
-def hooks_of(bound: BoundService, method: str) -> list[tuple[str, str, Hook]]:
+def hooks_of(bound: BoundService, method: str) -> list[tuple[str, str, AnyHook]]:
     return in_order(bound.app.store, bound.store, method)
 
 
-def shown(hook: Hook) -> Entry:
+def shown(hook: AnyHook) -> Entry:
     """``name`` and ``module`` of a hook, with the hooks ``inside`` of it and what they are for."""
     inside: dict[str, list[Entry]] = {group: [shown(one) for one in hooks] for group, hooks in within(hook)}
     when = {"when": _named(hook.predicate)["name"]} if isinstance(hook, iff) else {}
     return {**_named(hook), **when, **({"inside": inside} if inside else {})}
 
 
-def within(hook: Hook) -> Iterator[tuple[str, list[Hook]]]:
+def within(hook: AnyHook) -> Iterator[tuple[str, list[AnyHook]]]:
     """The hooks that a hook runs: ``before`` others, ``then`` when its predicate holds and ``else`` when not."""
     if isinstance(hook, ahead):
         yield "before", [one for one, _ in hook.steps]
@@ -100,7 +100,7 @@ def within(hook: Hook) -> Iterator[tuple[str, list[Hook]]]:
         yield from ((group, [one for one, _ in steps]) for group, steps in groups.items() if steps)
 
 
-def flat(hook: Hook) -> Iterator[Hook]:
+def flat(hook: AnyHook) -> Iterator[AnyHook]:
     """A hook and all that are inside of it."""
     yield hook
     for _, hooks in within(hook):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import secrets
+from importlib.metadata import distribution
 from pathlib import Path
 from string import Template
 
@@ -16,6 +18,13 @@ LONGEST_NAME = 40
 MARK = re.compile(r"^\[tool\.apex\]$", re.MULTILINE)
 IMPORTED = re.compile(r"^from services import \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
 LISTED = re.compile(r"^SERVICES = \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
+HOOKS = {
+    "around": "what stands before next runs before the method, what stands behind it after",
+    "before": "what the call brings, such as context.data, may be looked at and changed",
+    "after": "what the method gave, context.result, may be looked at and changed",
+    "error": "what was raised, context.error, may be looked at and changed",
+}
+"""The types of hooks, and what each is for."""
 RENAMED = {"gitignore": ".gitignore"}
 """Files that packages would leave out under their own name."""
 
@@ -28,7 +37,7 @@ def new_project(name: str) -> Path:
     folder = Path(name)
     if folder.exists():
         raise ConfigError(f"'{name}' is there already: choose another name, or take it away")
-    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32)))
+    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32), origin=_origin()))
     return folder
 
 
@@ -52,11 +61,15 @@ def new_service(path: str) -> list[Path]:
     return list(files)
 
 
-def new_hook(name: str) -> list[Path]:
-    """Writes a hook and its test. Raises ConfigError, and writes nothing, where one of the files is there."""
+def new_hook(name: str, kind: str = "around") -> list[Path]:
+    """Writes a hook, of a type in ``HOOKS``, and its test. Raises ConfigError, and writes nothing, where one of the
+    files is there.
+    """
     _require_project()
     module = _module(name)
-    files = rendered("hook", Path(), module=module, title=module.replace("_", " ").capitalize())
+    template = "around_hook" if kind == "around" else "hook"
+    title = module.replace("_", " ").capitalize()
+    files = rendered(template, Path(), module=module, title=title, kind=kind, when=kind.title(), says=HOOKS[kind])
     _write(files)
     return list(files)
 
@@ -70,6 +83,16 @@ def rendered(template: str, folder: Path, **values: str) -> Files:
         target = folder / relative.with_name(RENAMED.get(relative.name, relative.name))
         files[target] = Template(source.read_text(encoding="utf-8")).substitute(values)
     return files
+
+
+def _origin() -> str:
+    """Where this apex is from, as a requirement has it (PEP 508); nothing where it is from an index."""
+    text = distribution("apex").read_text("direct_url.json")
+    if text is None:
+        return ""
+    said = json.loads(text)
+    vcs = said.get("vcs_info")
+    return f" @ {vcs['vcs']}+{said['url']}@{vcs['commit_id']}" if vcs else f" @ {said['url']}"
 
 
 def _write(files: Files) -> None:

@@ -17,12 +17,12 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from apex.app import Apex
-from apex.engine import MAX_PAYLOAD
 from apex.errors import ConfigError
-from apex.frames import FrameProtocol
 from apex.logs import logs
 from apex.rest import Pair
+from apex.sockets import Sockets
 
+PORT = 3030
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
 TICK_SECONDS = 0.05
@@ -202,12 +202,20 @@ def configured(app: Apex) -> uvicorn.Config:
         server_header=False,
         # Nothing here looks at the client's address.
         proxy_headers=False,
-        ws=FrameProtocol,
-        ws_max_size=(app.get("sockets") or {}).get("maxPayload", MAX_PAYLOAD),
-        # Frames are small and many: compressing them costs more memory for each connection than it saves.
-        ws_per_message_deflate=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        **_websockets(app),
     )
+
+
+def _websockets(app: Apex) -> dict[str, Any]:
+    """What an app with sockets needs beside; one without loads none of it."""
+    if not isinstance(app.transport, Sockets):
+        return {}
+    from apex.frames import FrameProtocol
+
+    limits = app.transport.engine.limits
+    # Frames are small and many: compressing them costs more memory for each connection than it saves.
+    return {"ws": FrameProtocol, "ws_max_size": limits["maxPayload"], "ws_per_message_deflate": False}
 
 
 async def serve_on(listener: socket.socket, server: Server) -> None:
@@ -229,7 +237,8 @@ def announce(url: str, banner: str = "") -> None:
 def listening(app: Apex, host: str | None = None, port: int | None = None) -> Iterator[tuple[socket.socket, str]]:
     """A socket that listens, by default at the configuration's address, and its URL. Raises ConfigError."""
     host = host or app.get("host") or "localhost"
-    with _listener(host, app.get("port") if port is None else port) as listener:
+    port = app.get("port") if port is None else port
+    with _listener(host, PORT if port is None else port) as listener:
         yield listener, f"http://{_in_url(host)}:{listener.getsockname()[1]}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from apex.commit import after_commit
 from apex.context import Context, Params
@@ -14,7 +14,7 @@ from apex.emitter import Emitter
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError
 from apex.events import Publisher, Publishers, message_of
-from apex.hooks import Chain, HookStore, compose
+from apex.hooks import Chain, HookMap, HookStore, compose
 from apex.tenant import NOBODY, reaching
 from apex.types import STANDARD, Id
 
@@ -34,6 +34,14 @@ class Service:
 
     methods: Sequence[str] | None = None
     events: Sequence[str] = ()
+
+
+class ServiceOptions(TypedDict, total=False):
+    """What ``use`` takes by name."""
+
+    methods: Sequence[str]
+    events: Sequence[str]
+    errors: Callable[[FeathersError], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class BoundService(Emitter):
         self.chains: dict[str, Chain] = {}
         self.compose()
 
-    def hooks(self, hooks: Any) -> BoundService:
+    def hooks(self, hooks: HookMap) -> BoundService:
         """Registers more hooks, at any time. Raises ValueError or TypeError for what is not a hook map."""
         self.store.add(hooks, self.hookable)
         self.compose()
@@ -185,7 +193,7 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
         raise ValueError(f"Invalid service object passed for path `{path}`")
     for method in (*standard, *methods):
         _check_method(path, service, method)
-    if unknown := set(given) - {"methods", "events", "errors"}:
+    if unknown := set(given) - set(ServiceOptions.__annotations__):
         raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are methods, events and errors")
     events = tuple(given.get("events", getattr(service, "events", ())))
     return Options(methods, events, given.get("errors", FeathersError.to_dict))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apex.app import Apex
 from apex.channels import UNSET, Connection
 from apex.context import Context, Params
 from apex.encoding import Stream, encode
-from apex.endpoint import Endpoint
-from apex.engine import LIMITS, Engine, Link
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
+from apex.extras import extra
 from apex.guard import REQUEST_ID, new_request_id
 from apex.observe import ENDED, Observation, observing
 from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, told
 from apex.router import split
 from apex.service import Call, arguments_of
+
+if TYPE_CHECKING:
+    from apex.engine import Link
 
 log = logging.getLogger("apex")
 
@@ -30,7 +32,7 @@ def sockets(app: Apex) -> None:
 
     Reads ``sockets`` from the app's settings: ``origins`` (default those of the app), ``maxPayload`` (bytes of a
     frame), ``maxConnections``, ``maxCalls`` (at work at once for one connection) and ``maxBacklog`` (bytes that a
-    connection has not read).
+    connection has not read). Raises ConfigError where python-socketio is missing.
     """
     transport = Sockets(app, app.get("sockets") or {})
     app.transport = transport
@@ -43,6 +45,10 @@ class Sockets:
     """The ASGI application in front of the others. ``links`` holds the open connections."""
 
     def __init__(self, app: Apex, settings: Mapping[str, Any]) -> None:
+        with extra("sockets", "Socket.IO"):
+            from apex.endpoint import Endpoint
+            from apex.engine import LIMITS, Engine
+
         self.app, self.inner = app, app.transport
         limits = {name: settings.get(name, default) for name, default in LIMITS.items()}
         origins = settings.get("origins") or app.get("origins") or ["*"]

@@ -6,7 +6,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from apex.app import Apex
-from apex.errors import ConfigError
+from apex.extras import extra
 from apex.observe import BEGUN, ENDED, Observation
 
 if TYPE_CHECKING:
@@ -24,10 +24,8 @@ def tracing(app: Apex, provider: TracerProvider | None = None) -> None:
     """
     if not app.get("tracing"):
         return
-    try:
+    with extra("tracing", "Tracing"):
         traces = Traces(_exporting() if provider is None else provider)
-    except ImportError:
-        raise ConfigError("traces need OpenTelemetry: pip install 'apex[tracing]'") from None
     app.on(BEGUN, traces.begin)
     app.on(ENDED, traces.end)
 

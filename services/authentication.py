@@ -44,7 +44,7 @@ USER = {
     "additionalProperties": False,
 }
 LOGIN = {
-    "title": "Login",
+    "title": "LoginResult",
     "type": "object",
     "properties": {
         "accessToken": {"type": "string"},
@@ -91,5 +91,5 @@ def register(app: Apex) -> None:
     authentication = Authentication(app, revocations="revoked-tokens")
     authentication.register("jwt", JWTStrategy(authentication))
     authentication.register("local", LocalStrategy(authentication))
-    after = {"create": [Audience(app).admit, profile], "remove": [profile]}
-    app.use("authentication", authentication, hooks={"after": after})
+    admit = Audience(app).admit
+    app.use("authentication", authentication, hooks={"after": {"create": [admit, profile], "remove": [profile]}})

@@ -13,7 +13,7 @@ from apex.describe import describe
 from apex.hooks import Hook
 from apex.predicates import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
-from apex.types import Page, Row
+from apex.types import Row
 from hooks.search_forms import digits, normalise
 from services.phones import mismatch
 from services.tenant import HookMap, TenantService, serve
@@ -65,7 +65,7 @@ class Searchable(TenantService):
     reads: ClassVar[Sequence[str]] = (*TenantService.reads, "search")
 
     @describe(result="page")
-    async def search(self, data: Row, params: Params) -> Page | list[Row]:
+    async def search(self, data: Row, params: Params) -> Any:
         """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""
         query = self.syntax.parse(params.query)
         form, term = self.search_in[data["searchIn"]], data["searchTerm"]

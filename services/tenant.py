@@ -12,7 +12,7 @@ from sqlalchemy import Table
 from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
 from apex.coerce import boolean
 from apex.common import iff, is_provider, populate, stash_before
-from apex.hooks import Hook, ahead
+from apex.hooks import AnyHook, Hook, ahead
 from apex.schema import Id, fields
 from apex.sql.idempotency import idempotent
 from hooks.audit import audit, audit_beside
@@ -59,7 +59,7 @@ class TenantSchema(Schema):
     owned_by_user_id = Id(allow_none=True)
 
 
-HookMap = Mapping[str, Mapping[str, Sequence[Hook]]]
+HookMap = Mapping[str, Mapping[str, Sequence[AnyHook]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,5 +203,5 @@ class Held(Service):
 def app_of(path: str, service: Any, **settings: Any) -> Apex:
     """An app with one service, whose connections hear all of its events."""
     app = Apex({"sockets": settings}).configure(rest).configure(sockets).use(path, service)
-    app.on("connection", app.channel("all").join)  # type: ignore[arg-type]
+    app.on("connection", app.channel("all").join)
     return app.publish(lambda data, context: app.channel("all"))

@@ -18,7 +18,7 @@ from apex import Apex, Context, MemoryService, SQLService, authenticate, databas
 from apex.checks import findings, has_tenants
 from apex.cli import apex as command
 from apex.common import iff
-from apex.hooks import Hook, ahead
+from apex.hooks import ahead
 from apex.revisions import engine_url
 from apex.routes import chain, endpoints, entry
 from services.activities import activities
@@ -27,7 +27,7 @@ from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
 from tests.process.commands import apex as process
 
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-FRAMEWORK = ("sqlalchemy", "starlette", "marshmallow", "uvicorn", "alembic", "psycopg")
+FRAMEWORK = ("asyncio", "sqlalchemy", "starlette", "marshmallow", "uvicorn", "alembic", "psycopg")
 
 
 def all_commands(group: click.Command = command, name: str = "apex") -> Iterator[tuple[str, click.Command]]:
@@ -63,6 +63,13 @@ def test_help_loads_no_framework(arguments: list[str]) -> None:
 def test_a_shell_completes_commands() -> None:
     done = process(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex mi", COMP_CWORD="1")
     assert done.stdout == "plain,migrate\n"
+
+
+def test_a_shell_completes_the_services_of_the_application() -> None:
+    done = process(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex routes support", COMP_CWORD="2")
+    assert done.stdout.split() == ["plain,support-tickets", "plain,support-ticket-messages"]
+    done = process(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex --app nowhere:app routes con", COMP_CWORD="4")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("migrat", "migrate"), ("usr", "user")])
@@ -101,7 +108,7 @@ def test_an_endpoint_is_listed_for_each_request_that_is_answered() -> None:
 async def test_the_hooks_are_listed_in_the_order_in_which_they_run() -> None:
     ran: list[str] = []
 
-    def hook(name: str, kind: str) -> Hook:
+    def hook(name: str, kind: str) -> Any:
         async def around(context: Context, next: Callable[[], Awaitable[None]]) -> None:
             ran.append(name)
             await next()

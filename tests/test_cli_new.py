@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -33,12 +36,20 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
-    for arguments in (("service", "blog-posts"), ("hook", "count_calls"), ("migration", "Index of names")):
+    hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("before", "after", "error")]
+    for arguments in (("service", "blog-posts"), ("hook", "count_calls"), *hooks, ("migration", "Index of names")):
         done = apex(project, "generate", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
     for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
         done = run(project, sys.executable, "-m", *tool)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_new_project_requires_the_apex_that_made_it(project: Path) -> None:
+    origin = json.loads(str(distribution("apex").read_text("direct_url.json")))["url"]
+    written = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    assert written["dependencies"] == [f"apex[sockets] @ {origin}"]
+    assert written["optional-dependencies"]["test"][0] == f"apex[client] @ {origin}"
 
 
 def test_a_new_project_migrates_and_has_commands_of_its_own(project: Path) -> None:

@@ -174,7 +174,7 @@ async def test_a_refused_hook_is_not_registered() -> None:
     with pytest.raises(TypeError, match="async def"):
         service.hooks([lambda context, next: next()])
     with pytest.raises(TypeError, match="callable"):
-        service.hooks({"before": {"all": [lambda context: 1 / 0, "x"]}})
+        service.hooks({"before": {"all": [lambda context: 1 / 0, "x"]}})  # type: ignore[list-item]
     assert await service.hooks({}).get(1) == {"id": 1}
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
     ["errors", "sparing", "reload"],
-    ["socketio"],
+    ["socketio", "extras"],
     [
         "types",
         "encoding",
@@ -41,11 +41,12 @@ LEVELS = [
         "frames",
         "items",
         "seals",
+        "ddl",
         "accept",
     ],
     ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors", "beside"],
     ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions", "observe"],
-    ["app", "adapter"],
+    ["app", "adapter", "locks"],
     ["memory", "sql", "sessions", "preconditions", "exposition"],
     ["auth", "rest", "migrate", "logs", "tracing", "pages"],
     ["endpoint", "batch", "health", "metrics", "openapi"],
@@ -65,8 +66,8 @@ FENCES = {
     "engineio": {"socketio"},
     "aiohttp": {"client"},
     "httpx2": {"client"},
-    "sqlalchemy": {"sql", "migrate", "revisions", "checks"},
-    "alembic": {"migrate", "seals"},
+    "sqlalchemy": {"sql", "migrate", "revisions", "checks", "ddl", "locks"},
+    "alembic": {"migrate", "seals", "ddl"},
     "psycopg": {"postgres", "lanes"},
     "psycopg_pool": {"postgres"},
     "sqlite3": {"sqlite"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -13,8 +14,9 @@ from sqlalchemy.pool import NullPool
 
 from apex.errors import ConfigError, Unavailable
 from apex.migrate import downgrade, pending, upgrade
-from apex.revisions import engine_url
+from apex.revisions import FOLDER, engine_url
 from services.app import metadata
+from tests.migrating import migrating, waiting
 from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
 
 SEARCH_INDEXES = {
@@ -124,6 +126,44 @@ def test_processes_that_migrate_at_once_take_turns(empty_url: str) -> None:
     said = [process.communicate(timeout=SECONDS) for process in processes]
     assert said == [("The database is up to date.\n", "")] * 3
     assert [process.returncode for process in processes] == [0] * 3
+
+
+OLD_CONTACT = """
+    INSERT INTO contacts (id, uuid, first_name, organization_id, created_at, updated_at, system_type,
+        custom_fields_by_name, total_tasks_run)
+    VALUES ({id}, '{id:032}', 'Ann', 1, '2023-01-02', '2023-01-02', 'contact', '{{"Size": {id}, "Tier": "gold"}}', 0)
+"""
+OLD_ORGANIZATION = """
+    INSERT INTO organizations (id, uuid, name, subscription_status, created_at, updated_at)
+    VALUES (1, '00000000000000000000000000000001', 'Old', 'active', '2023-01-02', '2023-01-02')
+"""
+
+
+def values(url: str) -> list[tuple[object, ...]]:
+    with connect(url) as connection:
+        rows = connection.execute(text("SELECT record_id, name, number, text FROM contact_values ORDER BY 1, 2"))
+        return [tuple(row) for row in rows]
+
+
+def test_the_values_of_records_that_were_there_are_found(empty_url: str) -> None:
+    upgrade(empty_url, "0003")
+    with connect(empty_url) as connection:
+        for statement in (OLD_ORGANIZATION, OLD_CONTACT.format(id=7)):
+            connection.exec_driver_sql(statement)
+        connection.commit()
+    upgrade(empty_url)
+    assert values(empty_url) == [(7, "Size", 7, None), (7, "Tier", None, "gold")]
+
+
+def test_the_values_of_a_record_that_is_written_meanwhile_are_found(postgres_url: str) -> None:
+    upgrade(postgres_url, "0003")
+    with psycopg.connect(postgres_url) as call:
+        call.execute(OLD_ORGANIZATION)
+        call.execute(OLD_CONTACT.format(id=7).encode())
+        with migrating(postgres_url, FOLDER) as thread:
+            waiting(postgres_url, thread, "CREATE TRIGGER")
+            call.commit()
+    assert values(postgres_url) == [(7, "Size", 7, None), (7, "Tier", None, "gold")]
 
 
 def test_a_folder_for_the_file_is_made(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import apex.adapter
 from apex.errors import Unavailable
 from apex.executor import Plan
+from apex.migrate import pending, upgrade
 from apex.postgres import PostgresExecutor
 from apex.predicates import EVERYTHING
 from apex.tenant import ROLE
@@ -55,7 +57,7 @@ def pgbouncer(url: str, mode: str) -> Iterator[str]:
     folder.chmod(0o755)
     with subprocess.Popen([PGBOUNCER, "-q", folder / "ini"], stderr=subprocess.DEVNULL, **unprivileged()) as process:
         try:
-            wait_for(port)
+            wait_for(process, port)
             yield f"postgresql://postgres@127.0.0.1:{port}/{database}"
         finally:
             process.terminate()
@@ -63,12 +65,16 @@ def pgbouncer(url: str, mode: str) -> Iterator[str]:
             shutil.rmtree(folder)
 
 
-def wait_for(port: int) -> None:
-    for _ in range(1_000):
+def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
+    """Returns once the process listens; fails when it has ended, or after 30 seconds."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
         with socket.socket() as client:
-            client.settimeout(0.01)
             if client.connect_ex(("127.0.0.1", port)) == 0:
                 return
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"PgBouncer has ended with code {process.wait(0.01)}")
+    pytest.fail("PgBouncer does not listen")
 
 
 async def who(executor: PostgresExecutor, plan: Plan = "kept") -> tuple[str, str]:
@@ -112,6 +118,14 @@ async def test_without_sessions_the_app_does_not_start(migrated_postgres_url: st
     refused = pytest.raises(Unavailable, match="set pool_mode = session in PgBouncer")
     with pgbouncer(migrated_postgres_url, mode) as url, refused:
         await PostgresExecutor(url, role=ROLE).open()
+
+
+def test_who_migrates_needs_sessions(postgres_url: str) -> None:
+    with pgbouncer(postgres_url, "transaction") as url, pytest.raises(Unavailable, match="pool_mode = session"):
+        upgrade(url)
+    with pgbouncer(postgres_url, "session") as url:
+        upgrade(url)
+        assert pending(url) == []
 
 
 async def test_a_proxy_that_changes_its_mind_unseals_nothing(

@@ -12,6 +12,8 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from apex import Apex, Context, MemoryService, Params, rest
+from apex.errors import ConfigError
+from apex.server import listening
 from apex.sql import database
 from tests.serving import serving
 
@@ -178,3 +180,9 @@ async def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:
         finally:
             gc.enable()
     assert alive == 1
+
+
+def test_an_app_that_says_no_port_listens_at_3030() -> None:
+    # Nobody has this address: it is for documentation.
+    with pytest.raises(ConfigError, match=re.escape("192.0.2.1:3030")), listening(Apex(), "192.0.2.1"):
+        pass

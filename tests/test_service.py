@@ -288,4 +288,4 @@ async def test_dispatch_replaces_the_result_outside() -> None:
 
 def test_an_option_that_does_not_exist_is_refused() -> None:
     with pytest.raises(TypeError, match="Unknown option 'method'"):
-        Apex().use("people", MemoryService(), method=("find",))
+        Apex().use("people", MemoryService(), method=("find",))  # type: ignore[call-arg]

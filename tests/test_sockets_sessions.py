@@ -31,7 +31,7 @@ class Told(list[str]):
 @pytest.fixture
 async def app() -> Apex:
     app = site_app(users_service()).configure(sockets)
-    app.on("connection", app.channel("all").join)  # type: ignore[arg-type]
+    app.on("connection", app.channel("all").join)
     return app
 
 

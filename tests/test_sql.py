@@ -286,7 +286,7 @@ async def test_a_service_needs_a_table_and_a_database() -> None:
     with pytest.raises(RuntimeError, match="no database before the app is set up"):
         await Apex().use("teams", SQLService(TEAMS)).service("teams").find()
     with pytest.raises(TypeError, match="Unknown option 'pagination'"):
-        SQLService(TEAMS, pagination={})
+        SQLService(TEAMS, pagination={})  # type: ignore[call-arg]
 
 
 async def test_text_is_ordered_by_code_point_whatever_the_collation(postgres_url: str) -> None:

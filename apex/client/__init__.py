@@ -3,10 +3,13 @@
 ``async with Client(rest("http://localhost:3030")) as client: await client.service("messages").find()``
 """
 
-from apex.client.client import Client
-from apex.client.rest import rest
-from apex.client.service import RemoteService
-from apex.client.socketio import socketio
-from apex.client.storage import FileStorage, MemoryStorage, Storage
+from apex.extras import extra
+
+with extra("client", "The client"):
+    from apex.client.client import Client
+    from apex.client.rest import rest
+    from apex.client.service import RemoteService
+    from apex.client.socketio import socketio
+    from apex.client.storage import FileStorage, MemoryStorage, Storage
 
 __all__ = ["Client", "FileStorage", "MemoryStorage", "RemoteService", "Storage", "rest", "socketio"]

@@ -52,7 +52,10 @@ class Components:
         self.schemes = _schemes(app)
 
     def named(self, kind: str, name: str, value: Mapping[str, Any]) -> Shape:
-        """A reference to a part; the first one under a name stays."""
+        """A reference to a part. Raises ValueError where another part has the name already."""
+        if self.made.get(f"{kind}/{name}", value) != value:
+            way = "give a service another noun, or a shape another title"
+            raise ValueError(f"Two different {kind} of the OpenAPI document are called '{name}': {way}")
         if f"{kind}/{name}" not in self.made:
             self.made[f"{kind}/{name}"] = value
             add = {"schemas": self.spec.components.schema, "responses": self.spec.components.response}.get(kind)

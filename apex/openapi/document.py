@@ -8,17 +8,16 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from apex.adapter import Adapter
 from apex.app import Apex
 from apex.openapi.components import Components, name_of
 from apex.openapi.facts import Known
-from apex.openapi.operations import Operations
+from apex.openapi.operations import Operations, takes_many
 from apex.service import BoundService
 from apex.types import STANDARD
 
 Shape = dict[str, Any]
 
-_PLACEHOLDER = re.compile(r":([^/]+)")
+PLACEHOLDER = re.compile(r":([^/]+)")
 _VERBS = {"find": "get", "get": "get", "create": "post", "update": "put", "patch": "patch", "remove": "delete"}
 
 
@@ -43,7 +42,7 @@ def description(bound: BoundService) -> str:
 
 
 def _paths(components: Components, path: str, bound: BoundService) -> Iterator[tuple[str, Shape]]:
-    whole = _PLACEHOLDER.sub(r"{\1}", f"/{path.strip('/')}")
+    whole = PLACEHOLDER.sub(r"{\1}", f"/{path.strip('/')}")
     made = Operations(components, path, bound)
     exposed = bound.options.methods
     collection: Shape = {}
@@ -52,7 +51,7 @@ def _paths(components: Components, path: str, bound: BoundService) -> Iterator[t
         if method not in STANDARD or method in ("find", "create"):
             continue
         known = Known(bound, method)
-        if known.collection or _takes_many(bound, method):
+        if known.collection or takes_many(bound, method):
             collection[_VERBS[method]] = made.operation(method, known, many=True)
         if not known.collection:
             record[_VERBS[method]] = made.operation(method, known)
@@ -63,13 +62,6 @@ def _paths(components: Components, path: str, bound: BoundService) -> Iterator[t
     for place, operations in ((whole, collection), (f"{whole.rstrip('/')}/{{id}}", record)):
         if operations:
             yield place, operations
-
-
-def _takes_many(bound: BoundService, method: str) -> bool:
-    """Whether a method is called without an id for all records that a query finds."""
-    if not isinstance(bound.service, Adapter) or method not in ("patch", "remove"):
-        return False
-    return bound.service.multi is True or method in (bound.service.multi or ())
 
 
 def _placeholders(bound: BoundService, place: str) -> list[Shape]:

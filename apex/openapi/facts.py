@@ -7,7 +7,7 @@ from typing import Any
 
 from apex.common import iff
 from apex.describe import facts_of
-from apex.hooks import TYPES, Hook, HookStore, Step, ahead
+from apex.hooks import TYPES, AnyHook, HookStore, Step, ahead
 from apex.service import BoundService
 
 
@@ -40,7 +40,7 @@ class Known:
         return {key: value for facts in self.facts for key, value in getattr(facts, name).items()}
 
 
-def _hooks(bound: BoundService, method: str) -> Iterator[Hook]:
+def _hooks(bound: BoundService, method: str) -> Iterator[AnyHook]:
     for store in (bound.app.store, bound.store):
         yield from _flat(_steps(store, method))
 
@@ -49,7 +49,7 @@ def _steps(store: HookStore, method: str) -> list[Step]:
     return [*store.outer(method), *(step for kind in TYPES for step in store.steps(kind, method))]
 
 
-def _flat(steps: Sequence[Step]) -> Iterator[Hook]:
+def _flat(steps: Sequence[Step]) -> Iterator[AnyHook]:
     """The hooks, with those that other hooks hold; of two ways the first one, which is that of callers outside."""
     for hook, _ in steps:
         yield hook

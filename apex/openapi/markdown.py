@@ -43,6 +43,8 @@ def _page(document: Shape, tag: Shape) -> Iterator[str]:
 
 def _operation(title: str, operation: Shape) -> Iterator[str]:
     yield f"\n## `{title}`\n"
+    if "description" in operation:
+        yield f"{operation['description']}\n"
     if asked := _asked([given["name"] for given in operation["parameters"] if given["in"] == "query"]):
         yield f"- Query: {asked}"
     if "requestBody" in operation:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapter import Adapter
@@ -40,7 +41,7 @@ class Operations:
     def operation(self, method: str, known: Known, *, many: bool = False) -> Shape:
         """A standard method other than create."""
         return {
-            **self._about(method, known, "many" if many else ""),
+            **self._about([method], known, "many" if many else ""),
             "parameters": [*self._parameters(method, known), *self._conditions(method, many)],
             **({"requestBody": self._body([method])} if "data" in STANDARD[method] else {}),
             "responses": {**self._successes(method, known, many), **self.responses.errors(self._errors(method, known))},
@@ -58,22 +59,33 @@ class Operations:
         given = [parameter for method in methods for parameter in self._parameters(method, known[method])]
         unique = {parameter["name"]: parameter for parameter in given}
         return {
-            **self._about(methods[0], known[methods[0]]),
+            **self._about(methods, known[methods[0]]),
             "parameters": [*unique.values(), *_method_header(methods)],
             "requestBody": self._body(methods),
             "responses": {**responses, **self.responses.errors(codes)},
             **self._samples(known),
         }
 
-    def _about(self, method: str, known: Known, *more: str) -> Shape:
+    def _about(self, methods: Sequence[str], known: Known, *more: str) -> Shape:
+        method, told = methods[0], "\n\n".join(self._told(methods))
         optional: list[Shape] = [{}] if ANY in known.listed("strategies") else []
         security = [*optional, *({name: []} for name in self._strategies(known))]
         return {
             "tags": [self.path],
             "operationId": ".".join(filter(None, (self.id, method, *more))),
             "summary": f"{TITLES.get(method, method)} {self.path}",
+            **({"description": told} if told else {}),
             **({"security": security} if security else {}),
         }
+
+    def _told(self, methods: Sequence[str]) -> Iterator[str]:
+        """What custom methods say of themselves, and which keys a list can be asked for."""
+        for method in methods:
+            if method not in STANDARD and (text := inspect.getdoc(getattr(self.bound.service, method))):
+                yield f"`{method}`: {text.replace('``', '`')}"
+        if methods == ["find"] and (paths := getattr(self.bound.service, "paths", None)):
+            names = " and ".join(f"`{name}.KEY`" for name in paths)
+            yield f"Keys of JSON are asked for and sorted by as {names}, with operators as other fields."
 
     def _strategies(self, known: Known) -> list[str]:
         named = known.listed("strategies")
@@ -109,27 +121,24 @@ class Operations:
         return method in ("update", "patch", "remove") and "get" in self.bound.options.methods
 
     def _body(self, methods: Sequence[str]) -> Shape:
-        shapes = {method: self._data(method) for method in methods}
+        shapes = {method: self.data(method) for method in methods}
         unique = [shape for place, shape in enumerate(shapes.values()) if shape not in list(shapes.values())[:place]]
         examples = {method: {"value": example.data} for method, example in self._examples(methods).items()}
         media = {"schema": unique[0] if len(unique) == 1 else {"anyOf": unique}}
         return {"required": True, "content": {JSON: {**media, **({"examples": examples} if examples else {})}}}
 
-    def _data(self, method: str) -> Shape:
-        data, service = Known(self.bound, method).data, self.bound.service
+    def data(self, method: str) -> Shape:
+        """The shape of what a method takes."""
+        data = Known(self.bound, method).data
         shape = {"type": "object"}
         if data is not None:
             shape = self.components.shape(data, name_of(self.bound) + method.capitalize(), method)
-        if (
-            method == "create"
-            and isinstance(service, Adapter)
-            and (service.multi is True or "create" in (service.multi or ()))
-        ):
+        if method == "create" and takes_many(self.bound, method):
             return {"anyOf": [shape, {"type": "array", "items": shape}]}
         return shape
 
     def _successes(self, method: str, known: Known, many: bool) -> Shape:
-        shape = self._result(method, known, many)
+        shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
         tagged = method in ("find", "get")
         headers = {**known.answers, **({"ETag": TAG} if tagged else {})}
@@ -144,7 +153,8 @@ class Operations:
             found["304"] = self.responses.success("As it is known.", None, (), {"ETag": TAG})
         return found
 
-    def _result(self, method: str, known: Known, many: bool) -> Shape:
+    def result(self, method: str, known: Known, many: bool = False) -> Shape:
+        """The shape of what a method gives."""
         said, bound = known.last("result"), self.bound
         if said is not None and not isinstance(said, str):
             return self.components.shape(said, f"{name_of(bound)}{method.capitalize()}Result")
@@ -164,6 +174,14 @@ class Operations:
         if method not in ("find", "get"):
             codes.append(409)
         return [*codes, *([412] if self._is_conditional(method) else [])]
+
+
+def takes_many(bound: BoundService, method: str) -> bool:
+    """Whether a method makes a list of records at once, or is called without an id for all that a query finds."""
+    service = bound.service
+    if not isinstance(service, Adapter) or method not in ("create", "patch", "remove"):
+        return False
+    return service.multi is True or method in (service.multi or ())
 
 
 TAG = {"schema": {"type": "string"}, "description": "The tag of what was answered."}

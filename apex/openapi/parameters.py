@@ -35,7 +35,7 @@ def header(name: str, said: Mapping[str, Any]) -> Shape:
 
 def _of_list(components: Components, bound: BoundService, required: list[str]) -> Iterator[Shape]:
     service: Adapter = bound.service
-    yield from _conditions(components.properties(bound), service, required)
+    yield from _conditions(asked(components, bound), service, required)
     for name, coerce in service.filters.items():
         yield _query(name, value_shape(coerce))
     yield from _page(service)
@@ -43,23 +43,28 @@ def _of_list(components: Components, bound: BoundService, required: list[str]) -
     yield from _groups()
 
 
-def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: list[str]) -> Iterator[Shape]:
-    fields = service.syntax.fields or {}
-    asked = {name: _value(shapes[name]) for name, coerce in fields.items() if coerce is not json and name in shapes}
-    for name, shape in asked.items():
+def asked(components: Components, bound: BoundService) -> dict[str, Shape]:
+    """The fields that a list can be asked for by, with their shapes."""
+    shapes, fields = components.properties(bound), bound.service.syntax.fields or {}
+    return {name: shapes[name] for name, coerce in fields.items() if coerce is not json and name in shapes}
+
+
+def _conditions(asked: Mapping[str, Shape], service: Adapter, required: list[str]) -> Iterator[Shape]:
+    shapes = {name: _value(shape) for name, shape in asked.items()}
+    for name, shape in shapes.items():
         needed = {"required": True, "description": _NEEDED} if name in required else {}
         yield {**_query(name, shape), **needed}
     yield {
         **_query("$sort", {
             "type": "object",
-            "properties": {name: {"type": "integer", "enum": [1, -1]} for name in asked},
+            "properties": {name: {"type": "integer", "enum": [1, -1]} for name in shapes},
             "additionalProperties": False,
         }),
         "style": "deepObject",
         "description": "1 is ascending, -1 descending: `$sort[created_at]=-1`.",
     }  # fmt: skip
-    for name, shape in asked.items():
-        for operator in _operators(shape, service.syntax.operators):
+    for name, shape in shapes.items():
+        for operator in operators(shape, service.syntax.operators):
             operand = {"type": "array", "items": shape} if operator in LISTS else shape
             yield _query(f"{name}[{operator}]", operand)
 
@@ -77,11 +82,12 @@ def _value(shape: Shape) -> Shape:
     return value
 
 
-def _operators(shape: Shape, operators: frozenset[str]) -> list[str]:
+def operators(shape: Shape, known: frozenset[str]) -> list[str]:
     """Those that make sense for a type; the others are allowed as well."""
+    shape = _value(shape)
     is_ordered = shape.get("type") in ORDERED or shape.get("format") in ("date", "date-time", "decimal")
     is_text = shape.get("type") == "string" and "format" not in shape
-    patterns = sorted(operators - {"$ne", *LISTS, *RANGES}) if is_text else []
+    patterns = sorted(known - {"$ne", *LISTS, *RANGES}) if is_text else []
     return ["$ne", *LISTS, *(RANGES if is_ordered else ()), *patterns]
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from apex.app import Apex
 from apex.commit import unit_of_work
 from apex.context import Context
-from apex.errors import ConfigError
 from apex.executor import Executor, Plan, Values
+from apex.extras import extra
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.sqlite import SQLiteExecutor
 from apex.types import Row
@@ -101,10 +101,8 @@ def _executor(url: str, role: str | None) -> Executor:
         raise ValueError("The database URL is malformed: use sqlite:///file.db or postgresql://host/name") from None
     backend = parts.get_backend_name()
     if backend == "postgresql":
-        try:
+        with extra("postgres", "PostgreSQL"):
             from apex.postgres import PostgresExecutor  # psycopg takes 9 MiB, which SQLite has no use for.
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"PostgreSQL needs {error.name}: pip install 'apex[postgres]'") from None
 
         return PostgresExecutor(parts.set(drivername="postgresql").render_as_string(hide_password=False), role=role)
     if backend == "sqlite" and parts.database and parts.database != ":memory:":

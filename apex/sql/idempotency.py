@@ -20,7 +20,7 @@ from apex.context import Context
 from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
 from apex.errors import BadRequest, Unprocessable
-from apex.hooks import Hook
+from apex.hooks import Around
 from apex.sql.columns import Json, Timestamp
 from apex.sql.database import Database
 
@@ -52,7 +52,7 @@ def answers_table(metadata: MetaData) -> Table:
     return table
 
 
-def idempotent(table: Table, caller: Callable[[Context], str]) -> Hook:
+def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
     """Around all methods, inside of ``authenticate``: a write over REST with a key is made once in 24 hours.
 
     ``caller`` tells who asks. What is repeated gets the answer of the first time, with ``Idempotency-Replayed``; of two

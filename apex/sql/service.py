@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import (
     BigInteger,
@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )  # fmt: skip
 
-from apex.adapter import Adapter, Selection, missing
+from apex.adapter import Adapter, AdapterOptions, Selection, missing
 from apex.app import Apex
 from apex.coerce import Coerce
 from apex.context import Params
@@ -62,7 +62,7 @@ class SQLService(Adapter):
     paths: Mapping[str, Table] = {}
     json: bool = True
 
-    def __init__(self, table: Table | None = None, **options: Any) -> None:
+    def __init__(self, table: Table | None = None, **options: Unpack[AdapterOptions]) -> None:
         super().__init__(**options)
         if table is not None:
             self.table = table

@@ -1,4 +1,7 @@
-"""The values of custom fields beside the records they belong to, each with an index; triggers keep them in step."""
+"""The values of custom fields beside the records they belong to, each with an index; triggers keep them in step.
+
+On SQLite those of the records there are come now, on PostgreSQL, where the app may be at work, with ``0009``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ POSTGRESQL = """
     SELECT {row}.organization_id, {row}.id, key,
         CASE jsonb_typeof(value) WHEN 'number' THEN value::double precision END,
         CASE jsonb_typeof(value) WHEN 'number' THEN NULL ELSE left(value #>> '{{}}', 500) END
-    FROM {source} jsonb_each({row}.custom_fields_by_name)
+    FROM jsonb_each({row}.custom_fields_by_name)
     WHERE {row}.deleted_at IS NULL AND jsonb_typeof(value) IN ('number', 'string', 'boolean') AND length(key) <= 100
 """
 SQLITE = """
@@ -36,11 +39,10 @@ def upgrade() -> None:
     on_postgresql = op.get_bind().dialect.name == "postgresql"
     for values, records in TABLES.items():
         _create_table(values)
-        copied = POSTGRESQL if on_postgresql else SQLITE
-        op.execute(copied.format(values=values, row=records, source=f"{records},"))
         if on_postgresql:
             _keep_on_postgresql(values, records)
         else:
+            op.execute(SQLITE.format(values=values, row=records, source=f"{records},"))
             _keep_on_sqlite(values, records)
 
 
@@ -64,7 +66,7 @@ def _create_table(values: str) -> None:
 
 
 def _keep_on_postgresql(values: str, records: str) -> None:
-    copied = POSTGRESQL.format(values=values, row="new", source="")
+    copied = POSTGRESQL.format(values=values, row="new")
     op.execute(f"""
         CREATE FUNCTION keep_{values}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF TG_OP <> 'INSERT' THEN

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from alembic import op
-
-from migrations.tables import partial_index
+from apex.ddl import create_index, drop_index
+from migrations.tables import NOT_DELETED
 
 revision = "0006"
 down_revision = "0005"
@@ -14,9 +13,9 @@ INDEXES = {"ix_contacts_phone": ("contacts", "phone"), "ix_companies_name": ("co
 
 def upgrade() -> None:
     for name, (table, column) in INDEXES.items():
-        partial_index(name, table, ["organization_id", column])
+        create_index(name, table, ["organization_id", column], postgresql_where=NOT_DELETED, sqlite_where=NOT_DELETED)
 
 
 def downgrade() -> None:
     for name, (table, _) in INDEXES.items():
-        op.drop_index(name, table)
+        drop_index(name, table)

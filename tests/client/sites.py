@@ -92,7 +92,7 @@ def plain_app() -> Apex:
     app = Apex().configure(lambda app: rest(app, routes=[Route("/status/{code}", _status)])).configure(sockets)
     app.use("messages", Messages(store={0: {"text": "a", "id": 0}, 1: {"text": "b", "id": 1}}, start_id=2))
     app.use("echo", Echo()).use("slow", Slow()).use("heard", Heard()).use("groups/:groupId/members", Heard())
-    app.on("connection", app.channel("all").join)  # type: ignore[arg-type]
+    app.on("connection", app.channel("all").join)
     return app.publish(lambda data, context: app.channel("all"))
 
 

@@ -11,6 +11,8 @@ from apex import (
     AuthenticationService,
     Connection,
     Context,
+    Hook,
+    HookMap,
     JWTStrategy,
     LocalStrategy,
     MemoryService,
@@ -101,8 +103,9 @@ def add_users(app: Apex) -> None:
     service.register("local", LocalStrategy(service))
     fields = {"email": text, "password": nullable(text), "id": integer}
     users = MemoryService(fields=fields, private=["password"], paginate={"default": 10, "max": 10})
-    before = {"find": [authenticate("jwt")], "get": [authenticate("jwt")], "create": [hash_password]}
-    app.use("users", users, hooks={"before": before}).use("authentication", service)
+    known: list[Hook] = [authenticate("jwt")]
+    hooks: HookMap = {"before": {"find": known, "get": known, "create": [hash_password]}}
+    app.use("users", users, hooks=hooks).use("authentication", service)
 
 
 @asynccontextmanager

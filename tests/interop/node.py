@@ -1,4 +1,4 @@
-"""Programs for Node's test runner, run against a server of this process."""
+"""Programs for Node's test runner, run against a server of this process, and the compiler of TypeScript."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,6 +16,10 @@ import pytest
 FOLDER = Path(__file__).parent
 NODE = shutil.which("node")
 SECONDS = 60
+STRICT = (
+    "--strict", "--noEmitOnError", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler",
+    "--types", "node",
+)  # fmt: skip
 
 needs_node = pytest.mark.skipif(
     (NODE is None or not (FOLDER / "node_modules").exists()) and "CI" not in os.environ,
@@ -39,3 +44,18 @@ async def passes(program: str, **variables: str) -> None:
             await process.wait()
         output.seek(0)
         assert process.returncode == 0, output.read().decode()
+
+
+def compile_programs(folder: Path, **programs: str) -> str:
+    """Compiles TypeScript in a folder that is to be Node's, by the names of the files, and gives what is wrong with it.
+
+    ``services`` are declarations; what is made of the others is beside them.
+    """
+    assert NODE is not None, "Node is not installed"
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    (folder / "node_modules").symlink_to(FOLDER / "node_modules")
+    for name, text in programs.items():
+        (folder / f"{name}{'.d' if name == 'services' else ''}.ts").write_text(text, encoding="utf-8")
+    compiler = str(FOLDER / "node_modules" / "typescript" / "bin" / "tsc")
+    files = sorted(str(file.name) for file in folder.glob("*.ts"))
+    return subprocess.run([NODE, compiler, *STRICT, *files], cwd=folder, capture_output=True, text=True).stdout

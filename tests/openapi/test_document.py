@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from openapi_spec_validator import validate
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
-from apex import Apex, MemoryService, Params, Schema, SQLService, rest, validate_data
+from apex import Apex, MemoryService, Params, Schema, SQLService, load_config, rest, validate_data
 from apex.cli import apex
 from apex.describe import Example
 from apex.openapi import document_of, routes
 from apex.schema import Text, fields
+from services.app import CONFIG, create_app
 
 notes = Table(
     "notes",
@@ -48,6 +49,7 @@ class Notes(SQLService):
     examples = {"create": Example(data={"text": "Milk"})}
 
     async def shout(self, data: Any, params: Params) -> Any:
+        """Louder."""
         return data
 
 
@@ -99,10 +101,18 @@ def test_custom_methods_are_alternatives_of_post() -> None:
     references = [f"#/components/schemas/{name}" for name in ("NoteCreate", "NoteShout")]
     content = post["requestBody"]["content"]["application/json"]
     assert [shape["$ref"] for shape in content["schema"]["anyOf"]] == references
+    assert post["description"] == "`shout`: Louder."
     assert content["examples"] == {"create": {"value": {"text": "Milk"}}}
     (header,) = [parameter for parameter in post["parameters"] if parameter["in"] == "header"]
     assert (header["name"], header["schema"]["enum"], header["required"]) == ("X-Service-Method", ["shout"], False)
     assert {"201", "200", "204", "400", "405"} <= set(post["responses"])
+
+
+def test_a_list_says_which_keys_of_json_it_can_be_asked_for() -> None:
+    described = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))["paths"]["/contacts"]["get"][
+        "description"
+    ]
+    assert "`custom_fields_by_name.KEY`" in described
 
 
 def test_a_list_has_its_fields_operators_and_words() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from click.testing import CliRunner
+
 from apex import Apex, MemoryService, Params, rest
+from apex.cli import apex
 from apex.coerce import integer, text
 from apex.describe import Example, describe
 from apex.openapi import document_of
@@ -44,6 +47,11 @@ def test_samples_fill_the_path_and_quote_the_data() -> None:
     assert "-d '{\"text\": \"it'\\''s\"}'" in page
     assert "await app.service('groups/3/notes').shout({ text: 'it\\'s' })" in page
     assert 'await client.service("groups/3/notes").shout({"text": "it\'s"})' in page
+
+
+def test_the_command_prints_them() -> None:
+    printed = CliRunner().invoke(apex, ["--app", f"{__name__}:app_with_notes", "openapi", "--markdown"])
+    assert (printed.exit_code, printed.output.splitlines()[0]) == (0, "# groups/:group/notes")
 
 
 def test_pages_are_written_to_a_folder(tmp_path: Path) -> None:
