@@ -22,7 +22,7 @@ stop() { for pid in $servers; do kill $pid; wait $pid || true; done; servers=; }
 """
 """Waits for the server that was started last to say that it serves; ends all."""
 
-TYPESCRIPT = "--strict --skipLibCheck --module nodenext --target es2022"
+TYPESCRIPT = "--strict --target es2022 --module esnext --moduleResolution bundler --types node"
 
 NGINX = """\
 pid nginx.pid; events {}

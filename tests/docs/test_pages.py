@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apex.scaffold import rendered
+from apex.scaffold import new_project
 from tests.docs.blocks import PROSE, Block, blocks_of, differences, programs_of
 from tests.docs.languages import NotRun
 from tests.docs.running import run_page
@@ -42,9 +42,9 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     check(programs_of(page, NOT_RUN), tmp_path)
 
 
-def test_the_page_of_a_new_project_does_what_it_says(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(rendered("project", Path(), name="blog", secret="")[Path("README.md")], encoding="utf-8")
+def test_the_page_of_a_new_project_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = new_project("blog") / "README.md"
     (folder := tmp_path / "checkout").mkdir()
     check([Block(page, 0, "bash", "apex new blog\ncd blog\n"), *programs_of(page)], folder)
 
