@@ -6,7 +6,7 @@ import json
 import keyword
 import re
 import secrets
-from importlib.metadata import distribution
+from importlib.metadata import distributions
 from pathlib import Path
 from string import Template
 
@@ -87,7 +87,8 @@ def rendered(template: str, folder: Path, **values: str) -> Files:
 
 def _origin() -> str:
     """Where this apex is from, as a requirement has it (PEP 508); nothing where it is from an index."""
-    text = distribution("apex").read_text("direct_url.json")
+    texts = (found.read_text("direct_url.json") for found in distributions(name="apex"))
+    text = next(filter(None, texts), None)
     if text is None:
         return ""
     said = json.loads(text)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import distribution
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,8 @@ def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
 
 
 def test_a_new_project_requires_the_apex_that_made_it(project: Path) -> None:
-    origin = json.loads(str(distribution("apex").read_text("direct_url.json")))["url"]
+    (text,) = filter(None, (found.read_text("direct_url.json") for found in distributions(name="apex")))
+    origin = json.loads(text)["url"]
     written = tomllib.loads((project / "pyproject.toml").read_text())["project"]
     assert written["dependencies"] == [f"apex[sockets] @ {origin}"]
     assert written["optional-dependencies"]["test"][0] == f"apex[client] @ {origin}"
