@@ -67,8 +67,10 @@ def described(seen: Observation) -> Event:
     redacted where they are not: an id is that of a caller who was let in, a request id may be anybody's.
     """
     request_id, user, tenants, error = seen.request_id, seen.user, seen.tenants, seen.error
+    if request_id and not is_own_request_id(request_id):
+        request_id = hide("", request_id, secrets_of(seen))
     told: Event = {
-        "request_id": request_id if is_own_request_id(request_id) else hide("", request_id, secrets_of(seen)),
+        **({"request_id": request_id} if request_id else {}),
         "provider": seen.provider,
         "service": seen.path,
         "method": seen.method,

@@ -11,13 +11,14 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from apex import Apex, Context, MemoryService, database, rest
+from apex import Apex, Context, MemoryService, bus, database, rest, sockets
 from apex.errors import Forbidden
 from apex.metrics import metrics
 from apex.rates import rates
 from tests.process.commands import apex, server
 from tests.redis_server import redis_server
 from tests.serving import serving
+from tests.sockets import Held, connected, until
 
 TOKEN = "a-token-for-prometheus"
 
@@ -64,6 +65,44 @@ async def test_calls_are_counted_by_service_method_and_status() -> None:
     assert (found["apex_errors_total", "NotFound"], found["apex_errors_total", "BadRequest"]) == (1, 1)
     assert found["apex_call_seconds_bucket", "+Inf", "find", path, "200"] == 3
     assert 0 < found["apex_call_seconds_sum", "find", path, "200"] < 3
+
+
+async def test_calls_over_a_socket_are_counted_like_all_others() -> None:
+    app = site().configure(sockets)
+    async with serving(app) as client:
+        async with connected(client) as peer:
+            await peer.call("find", "groups/1/notes")
+            await peer.call("create", "groups/2/notes", {"text": "hi"})
+            await peer.call("get", "groups/2/notes", 99)
+            await peer.call("hidden", "groups/2/notes")
+            found = await samples(client)
+        assert found["apex_sockets_open",] == 1
+        await until(lambda: not app.events.connections)
+        assert (await samples(client))["apex_sockets_open",] == 0
+    path = "groups/:group/notes"
+    counts = {key[1:]: value for key, value in found.items() if key[0] == "apex_call_seconds_count"}
+    assert counts == {("find", path, "200"): 1, ("create", path, "201"): 1, ("get", path, "404"): 1, ("", "", "405"): 1}
+    assert (found["apex_errors_total", "NotFound"], found["apex_errors_total", "MethodNotAllowed"]) == (1, 1)
+
+
+async def test_calls_that_are_not_answered_yet_are_told_of() -> None:
+    held = Held()
+    app = site().use("held", held).configure(sockets)
+    async with serving(app) as client, connected(client) as peer:
+        asked = asyncio.create_task(client.get("/held"))
+        await peer.send('421["find","held"]')
+        await until(lambda: held.begun == 2)
+        assert (await samples(client))["apex_calls_in_flight",] == 2
+        held.go.set()
+        await asked
+        await peer.answer(1)
+        assert (await samples(client))["apex_calls_in_flight",] == 0
+
+
+async def test_what_an_app_has_not_is_not_told_of(sqlite_url: str) -> None:
+    async with serving(site().configure(database(sqlite_url))) as client:
+        found = {key[0] for key in await samples(client)}
+    assert found == {"apex_workers", "apex_calls_in_flight", "apex_sockets_open", "apex_events_published_total"}
 
 
 async def test_the_database_is_told_of(postgres_url: str) -> None:
