@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx2
 import psycopg
+import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
@@ -15,8 +18,10 @@ from sqlalchemy.pool import NullPool
 from apex import Apex, bus, database, rest
 from apex.health import health
 from apex.revisions import engine_url
+from tests.process.commands import server
 from tests.redis_server import redis_server
 from tests.serving import serving
+from tests.test_metrics import reaches
 
 
 @asynccontextmanager
@@ -88,7 +93,45 @@ async def test_redis_that_is_away_is_named_and_can_be_left_out(tmp_path: Path) -
 
 async def test_who_drains_is_not_ready_and_lives() -> None:
     async with site() as (app, client):
-        app.emit("shutdown")
+        app.emit("draining")
         response = await client.get("/readyz")
         assert (response.status_code, list(response.json()["notReady"])) == (503, ["draining"])
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def everyone_is(url: str, status: int, name: str, times: int = 8) -> None:
+    """Waits until as many new connections one after the other, of all workers, are answered so at ``/readyz``."""
+    found: list[bool] = []
+    async with asyncio.timeout(20):
+        while not (found[-times:] == [True] * times):
+            response = httpx2.get(f"{url}/readyz")
+            found.append((response.status_code, list(response.json()["notReady"])) == (status, [name]))
+
+
+async def test_workers_that_stop_say_so_first_and_finish_what_they_have(
+    migrated_sqlite_url: str, tmp_path: Path
+) -> None:
+    with redis_server(tmp_path) as redis:
+        given = {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis.url, "METRICS": "true", "DRAIN_SECONDS": "5"}
+        with server("serve", "--workers", "2", **given) as (process, url):
+            host, port = url.removeprefix("http://").split(":")
+            with socket.create_connection((host, int(port))) as half:
+                half.sendall(b"POST /authentication HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
+                await reaches(url, {("apex_calls_in_flight",): 1})
+                process.terminate()
+                await everyone_is(url, 503, "draining")
+                assert httpx2.get(f"{url}/healthz").status_code == 200
+                assert httpx2.get(f"{url}/contacts").status_code == 401
+                await reaches(url, {("apex_calls_in_flight",): 1})
+                await refused(url)
+                half.sendall(b"}")
+                assert half.recv(100).startswith(b"HTTP/1.1 401")
+            assert process.wait(30) == 0
+
+
+async def refused(url: str) -> None:
+    """Waits until nobody accepts any more."""
+    async with asyncio.timeout(20):
+        with pytest.raises(httpx2.ConnectError):
+            while httpx2.get(f"{url}/healthz"):
+                await asyncio.sleep(0.05)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import os
+import signal
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,7 +18,7 @@ from apex import Apex, Context, MemoryService, bus, database, rest, sockets
 from apex.errors import Forbidden
 from apex.metrics import metrics
 from apex.rates import rates
-from tests.process.commands import apex, server
+from tests.process.commands import server
 from tests.redis_server import redis_server
 from tests.serving import serving
 from tests.sockets import Held, connected, until
@@ -156,18 +159,38 @@ async def test_errors_of_hooks_are_told_by_their_class() -> None:
     assert (found["apex_errors_total", "KeyError"], found["apex_errors_total", "Forbidden"]) == (1, 1)
 
 
-async def test_several_workers_are_counted_as_one(migrated_sqlite_url: str, tmp_path: Any) -> None:
-    apex("demo", DATABASE_URL=migrated_sqlite_url)
+async def reaches(url: str, expected: Mapping[tuple[str, ...], float]) -> None:
+    """Waits until a server tells of these samples."""
+    async with asyncio.timeout(30):
+        while not expected.items() <= (found := read(httpx2.get(f"{url}/metrics").text)).items():
+            assert all(found.get(key, 0) <= value for key, value in expected.items() if "_total" in key[0]), found
+            await asyncio.sleep(0.05)
+
+
+def children(process: int) -> list[int]:
+    return [int(id) for id in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+async def test_several_workers_are_counted_as_one_also_when_they_die(migrated_sqlite_url: str, tmp_path: Path) -> None:
     with redis_server(tmp_path) as redis:
         given = {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis.url, "METRICS": "true"}
         with server("serve", "--workers", "2", **given) as (process, url):
-            for _ in range(7):
-                assert httpx2.get(f"{url}/contacts").status_code == 401
-            key = "apex_call_seconds_count", "find", "contacts", "401"
-            deadline = time.monotonic() + 10
-            while (found := read(httpx2.get(f"{url}/metrics").text)).get(key, 0) < 7:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.1)
-            assert (found[key], found["apex_bus_connected",]) == (7, 2)
+            async with httpx2.AsyncClient(base_url=url) as client, AsyncExitStack() as stack:
+                for _ in range(7):
+                    assert httpx2.get(f"{url}/contacts").status_code == 401
+                peers = [await stack.enter_async_context(connected(client)) for _ in range(8)]
+                for peer in peers:
+                    await peer.call("find", "contacts")
+                counted = {
+                    ("apex_call_seconds_count", "find", "contacts", "401"): 7 + len(peers),
+                    ("apex_errors_total", "NotAuthenticated"): 7 + len(peers),
+                    ("apex_workers",): 2,
+                    ("apex_bus_connected",): 2,
+                }
+                await reaches(url, {**counted, ("apex_sockets_open",): len(peers)})
+                for worker in children(process.pid):
+                    os.kill(worker, signal.SIGKILL)
+                    await until(lambda worker=worker: worker not in children(process.pid))  # type: ignore[misc]
+                await reaches(url, {**counted, ("apex_sockets_open",): 0})
             process.terminate()
             assert process.wait(30) == 0
