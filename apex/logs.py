@@ -15,9 +15,8 @@ from typing import Any
 import orjson
 
 from apex.app import Apex
-from apex.guard import is_own_request_id
 from apex.observe import ENDED, Observation, current
-from apex.redaction import hide, secrets_of
+from apex.redaction import hide, request_id_of, secrets_of
 from apex.sparing import sparing
 
 with sparing(hidden=("rich",)):  # It would be used for tracebacks, which are plain here.
@@ -66,17 +65,13 @@ def described(seen: Observation) -> Event:
     """What a line says of a call, by name; what is not known is left out. All are the app's own names and numbers, and
     redacted where they are not: an id is that of a caller who was let in, a request id may be anybody's.
     """
-    request_id, user, tenants, error = seen.request_id, seen.user, seen.tenants, seen.error
-    if request_id and not is_own_request_id(request_id):
-        request_id = hide("", request_id, secrets_of(seen))
-    told: Event = {
-        **({"request_id": request_id} if request_id else {}),
-        "provider": seen.provider,
-        "service": seen.path,
-        "method": seen.method,
-        "status": seen.status,
-        "ms": round(seen.seconds * 1000, 2),
-    }
+    request_id, user, tenants, error = request_id_of(seen), seen.user, seen.tenants, seen.error
+    told: Event = {"request_id": request_id} if request_id else {}
+    told["provider"] = seen.provider
+    told["service"] = seen.path
+    told["method"] = seen.method
+    told["status"] = seen.status
+    told["ms"] = round(seen.seconds * 1000, 2)
     if user is not None:
         told["user"] = hide("", user)
     if tenants:

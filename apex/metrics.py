@@ -96,7 +96,9 @@ class Metrics:
         """The text. Raises NotAuthenticated or Forbidden."""
         self._admit(request)
         self.sample()
-        return Response(self.exposition.text(), 200, {"cache-control": "no-store"}, self.exposition.content_type)
+        # The files of workers take their time to read, those that have ended included.
+        text = await asyncio.to_thread(self.exposition.text)
+        return Response(text, 200, {"cache-control": "no-store"}, self.exposition.content_type)
 
     def _admit(self, request: Request) -> None:
         if self.token is None:

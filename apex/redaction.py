@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from apex.guard import is_own_request_id
 from apex.observe import Observation
 
 HIDDEN = "***"
@@ -51,6 +52,12 @@ def secrets_of(seen: Observation | None) -> list[str]:
         for value in (seen.headers, *asked):
             _collect(value, False, found)
     return found
+
+
+def request_id_of(seen: Observation) -> str:
+    """The id of a call's request, which may be one that its caller chose, and a secret."""
+    own = is_own_request_id(seen.request_id)
+    return seen.request_id if own else _hide_within(seen.request_id, secrets_of(seen))
 
 
 def _hide_within(text: str, given: Sequence[str]) -> str:

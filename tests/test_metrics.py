@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from apex import Apex, Context, MemoryService, bus, database, rest, sockets
+from apex import Apex, Context, MemoryService, database, rest, sockets
 from apex.errors import Forbidden
 from apex.metrics import metrics
 from apex.rates import rates
