@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,9 @@ from sqlalchemy.pool import NullPool
 
 from apex import Apex, bus, database, rest
 from apex.health import health
+from apex.migrate import upgrade
 from apex.revisions import engine_url
+from tests.databases import new_database, start_server
 from tests.process.commands import server
 from tests.redis_server import redis_server
 from tests.serving import serving
@@ -80,6 +83,22 @@ async def test_a_database_that_does_not_answer_is_named_within_a_second(migrated
         assert await becomes(client, 200) == {}
 
 
+async def test_a_database_that_is_down_is_named_until_it_is_back() -> None:
+    postgres = start_server()
+    try:
+        with new_database(postgres.url) as url:
+            await asyncio.to_thread(upgrade, url)
+            async with site(url) as (_, client):
+                assert await becomes(client, 200) == {}
+                postgres.run("pg_ctl", "stop", "--mode=immediate", "--pgdata=data")
+                assert list(await becomes(client, 503)) == ["database"]
+                assert (await client.get("/healthz")).status_code == 200
+                postgres.run("pg_ctl", "start", "--wait", "--pgdata=data")
+                assert await becomes(client, 200) == {}
+    finally:
+        postgres.stop()
+
+
 async def test_redis_that_is_away_is_named_and_can_be_left_out(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
         async with site(redis=server.url) as (_, client):
@@ -89,6 +108,34 @@ async def test_redis_that_is_away_is_named_and_can_be_left_out(tmp_path: Path) -
             assert await becomes(client, 200, "/readyz?exclude=redis&exclude=other") == {}
             server.start()
             assert await becomes(client, 200) == {}
+
+
+async def test_redis_that_does_not_answer_is_named_within_a_second(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with site(redis=server.url) as (_, client):
+            assert await becomes(client, 200) == {}
+            server.process.send_signal(signal.SIGSTOP)
+            assert list(await becomes(client, 503)) == ["redis"]
+            server.process.send_signal(signal.SIGCONT)
+            assert await becomes(client, 200) == {}
+
+
+async def test_all_that_is_not_ready_is_named_at_once(migrated_url: str, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with site(migrated_url, server.url) as (app, client):
+            assert await becomes(client, 200) == {}
+            write(migrated_url, "UPDATE alembic_version SET version_num = '0001'")
+            server.kill()
+            app.emit("draining")
+            await until_named(client, ["migrations", "redis", "draining"])
+            assert list(await becomes(client, 503, "/readyz?exclude=redis&exclude=migrations")) == ["draining"]
+
+
+async def until_named(client: AsyncClient, names: list[str]) -> None:
+    """Waits until just these are not ready."""
+    async with asyncio.timeout(10):
+        while list((await client.get("/readyz")).json()["notReady"]) != names:
+            await asyncio.sleep(0.05)
 
 
 async def test_who_drains_is_not_ready_and_lives() -> None:
