@@ -56,8 +56,8 @@ def secrets_of(seen: Observation | None) -> list[str]:
 
 def request_id_of(seen: Observation) -> str:
     """The id of a call's request, which may be one that its caller chose, and a secret."""
-    own = is_own_request_id(seen.request_id)
-    return seen.request_id if own else _hide_within(seen.request_id, secrets_of(seen))
+    told = seen.request_id
+    return told if is_own_request_id(told) else _hide_within(told, secrets_of(seen))
 
 
 def _hide_within(text: str, given: Sequence[str]) -> str:
