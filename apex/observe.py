@@ -27,6 +27,9 @@ BEGUN, ENDED = "observing", "observation"
 """The app's events at the beginning and at the end of a call."""
 
 
+MAPPINGS = (dict, Mapping)
+"""What is a mapping: that something is a dict is known sooner."""
+
 Pairs = Sequence[tuple[bytes, bytes]]
 
 
@@ -100,10 +103,11 @@ class Observation:
     @property
     def user(self) -> Any:
         """The id of who called, None where that did not come out."""
-        user, proof = self.params.get("user"), self.params.get("authentication")
-        if isinstance(user, Mapping):
+        params = self.params
+        if isinstance(user := params.get("user"), MAPPINGS):
             return user.get("id")
-        return (proof.get("payload") or {}).get("sub") if isinstance(proof, Mapping) else None
+        proof = params.get("authentication")
+        return (proof.get("payload") or {}).get("sub") if isinstance(proof, MAPPINGS) else None
 
     @property
     def tenants(self) -> list[Any]:
