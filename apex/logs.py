@@ -52,7 +52,8 @@ class Calls:
     """
 
     def __init__(self, is_json: bool) -> None:
-        self.stamp, self.finish = (_moment, _bytes) if is_json else (_stamp, _console())
+        self.stamp: Callable[[Any, str, Event], Event] = _moment if is_json else _stamp
+        self.finish: Callable[[Any, str, Event], bytes] = _bytes if is_json else _console()
         self.write = structlog.BytesLogger(sys.stderr.buffer).msg
 
     def __call__(self, seen: Observation) -> None:

@@ -129,8 +129,10 @@ class Server(uvicorn.Server):
         self.patient = self.should_exit = True
 
     def stop(self) -> None:
-        """Stops it once the requests under way are answered."""
-        self.patient, self.should_exit = False, True
+        """Stops it once the requests under way are answered; without ``drainSeconds``, in which an heir would find the
+        address taken.
+        """
+        self.patient, self.should_exit, self.ends = False, True, 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.patient = False

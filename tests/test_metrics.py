@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -14,11 +15,11 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from apex import Apex, Context, MemoryService, database, rest, sockets
+from apex import Apex, Context, MemoryService, bus, database, rest, sockets
 from apex.errors import Forbidden
 from apex.metrics import metrics
 from apex.rates import rates
-from tests.process.commands import server
+from tests.process.commands import ROOT, server
 from tests.redis_server import redis_server
 from tests.serving import serving
 from tests.sockets import Held, connected, until
@@ -157,6 +158,19 @@ async def test_errors_of_hooks_are_told_by_their_class() -> None:
         assert [(await client.get(f"/notes/{id}")).status_code for id in (1, 2)] == [500, 403]
         found = await samples(client)
     assert (found["apex_errors_total", "KeyError"], found["apex_errors_total", "Forbidden"]) == (1, 1)
+
+
+async def test_the_page_of_operations_names_all_metrics_and_no_others(postgres_url: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    with redis_server(tmp_path) as redis:
+        app = site(redis=redis.url).configure(database(postgres_url)).configure(bus).configure(rates)
+        async with serving(app) as client:
+            await client.get("/groups/1/notes/99")
+            families = list(text_string_to_metric_families((await client.get("/metrics")).text))
+    served = {family.name + "_total" * (family.type == "counter") for family in families}
+    told, alerts = page.split("## Alerts")
+    assert set(re.findall(r"`(apex_\w+)`", told)) == served
+    assert set(re.findall(r"apex_\w+", alerts)) <= served | {sample.name for one in families for sample in one.samples}
 
 
 async def reaches(url: str, expected: Mapping[tuple[str, ...], float]) -> None:
