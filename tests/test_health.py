@@ -159,7 +159,7 @@ async def test_workers_that_stop_say_so_first_and_finish_what_they_have(
     migrated_sqlite_url: str, tmp_path: Path
 ) -> None:
     with redis_server(tmp_path) as redis:
-        given = {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis.url, "METRICS": "true", "DRAIN_SECONDS": "5"}
+        given = {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis.url, "METRICS": "true", "DRAIN_SECONDS": "6"}
         with server("serve", "--workers", "2", **given) as (process, url):
             host, port = url.removeprefix("http://").split(":")
             with socket.create_connection((host, int(port))) as half:
@@ -182,4 +182,6 @@ def refuses(url: str) -> bool:
         httpx2.get(f"{url}/healthz")
     except httpx2.ConnectError:
         return True
+    except httpx2.TransportError:
+        return False  # It stopped at that very moment.
     return False
