@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context as Variables
+from functools import partial
 from typing import Any
 
 from apex.app import Apex
@@ -16,7 +17,7 @@ from apex.context import Params
 from apex.describe import ANY, Example, describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, NotFound
-from apex.observe import ENDED, Observation, observing
+from apex.observe import ENDED, Observation, current, observing
 from apex.rest import told
 from apex.service import BoundService, Call, arguments_of
 from apex.types import STANDARD, Row
@@ -70,13 +71,14 @@ class Batch:
             rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
             raise BadRequest("Invalid batch", errors={"calls": rule})
         # Each has variables of its own, as a request has: it is its caller's call, not a part of this one.
-        settle = self._observed if self.app.listens(ENDED) else self._settled
+        settle = partial(self._observed, current()) if self.app.listens(ENDED) else self._settled
         makers = (settle(call, _nth(params, place)) for place, call in enumerate(calls))
         return await asyncio.gather(*(asyncio.create_task(made, context=Variables()) for made in makers))
 
-    async def _observed(self, call: Any, params: Row) -> Row:
+    async def _observed(self, outer: Observation | None, call: Any, params: Row) -> Row:
         request_id = params.get("headers", {}).get("x-request-id", "")
-        with observing(Observation(self.app, params.get("provider") or "", request_id=request_id)) as seen:
+        seen = Observation(self.app, params.get("provider") or "", request_id=request_id, outer=outer)
+        with observing(seen):
             return await self._settled(call, params, seen)
 
     async def _settled(self, call: Any, params: Row, seen: Observation | None = None) -> Row:

@@ -91,6 +91,7 @@ class Config(Schema):
     origins = fields.List(fields.String(), load_default=lambda: ["*"])
     redis = fields.String(validate=validate.Regexp(_REDIS, error="must be redis://host:port/number"))
     sockets = fields.Nested(SocketOptions, load_default=dict)
+    drainSeconds = fields.Integer(load_default=0, validate=validate.Range(min=0, max=300))
     metrics = fields.Boolean(load_default=False)
     metricsToken = fields.String(validate=validate.Length(min=16))
     tracing = fields.Boolean(load_default=False)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
 GAUGES = {
+    "workers": "Processes that serve.",
+    "calls_in_flight": "Calls from outside that are not answered yet.",
     "sockets_open": "Socket.IO connections that are open.",
     "lanes": "Lanes that there should be.",
     "lanes_connected": "Lanes that are connected.",
@@ -36,6 +45,9 @@ TOTALS = {
     "bus_dropped": "Messages lost while Redis was away.",
 }
 
+# They would be there with one process, and not with several.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
 
 class _Durations(Histogram):
     """A histogram that takes many observations at once."""
@@ -54,16 +66,14 @@ class Exposition:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, buckets: Sequence[float]) -> None:
-        own = self.registry = CollectorRegistry()
+        self.own = own = CollectorRegistry()
         labels = ("service", "method", "status")
         self.calls = _Durations("apex_call_seconds", "Calls from outside.", labels, buckets=buckets, registry=own)
         self.errors = Counter("apex_errors", "Calls that failed, by class of error.", ("error",), registry=own)
-        self.gauges = {
-            name: Gauge(f"apex_{name}", text, registry=own, multiprocess_mode="livesum")
-            for name, text in GAUGES.items()
-        }
-        self.totals = {name: Counter(f"apex_{name}", text, registry=own) for name, text in TOTALS.items()}
+        self.gauges: dict[str, Gauge] = {}
+        self.totals: dict[str, Counter] = {}
         self._known: dict[str, float] = {}
+        self.registry = own
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             self.registry = CollectorRegistry()
             MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
@@ -77,10 +87,17 @@ class Exposition:
             self.errors.labels(name).inc(number)
 
     def take(self, gauges: Mapping[str, float], totals: Mapping[str, float]) -> None:
-        """How things are, and what there was since the start; a number that has become less began anew."""
+        """How things are, and what there was since the start; a number that has become less began anew.
+
+        What nobody has told of is not there, as the lanes of SQLite: it would be no number of anything.
+        """
         for name, value in gauges.items():
+            if name not in self.gauges:
+                self.gauges[name] = Gauge(f"apex_{name}", GAUGES[name], registry=self.own, multiprocess_mode="livesum")
             self.gauges[name].set(value)
         for name, value in totals.items():
+            if name not in self.totals:
+                self.totals[name] = Counter(f"apex_{name}", TOTALS[name], registry=self.own)
             known = self._known.get(name, 0)
             self._known[name] = value
             self.totals[name].inc(value - known if value >= known else value)

@@ -34,6 +34,11 @@ def new_request_id() -> str:
     return f"{_process}{next(_numbers):016x}"
 
 
+def is_own_request_id(request_id: str) -> bool:
+    """Whether this process has made it, and no caller has put anything into it."""
+    return len(request_id) == 32 and request_id.startswith(_process)
+
+
 class Guard:
     """Answers preflights and adds the CORS headers. ``origins`` lists the allowed origins, ``*`` allows all.
 

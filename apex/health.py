@@ -41,7 +41,7 @@ class Health:
         self.app = app
         self.draining = False
         self.ills: Fresh[str, Ills] = Fresh(self._look)
-        app.on("shutdown", self._drain)
+        app.on("draining", self._drain)
         app.hooks({"setup": [self._start]})
 
     async def healthz(self, request: Request) -> JSONResponse:

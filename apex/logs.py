@@ -7,16 +7,16 @@ JSON in production, for machines, and readable elsewhere. All go to stderr: the 
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from apex.app import Apex
 from apex.observe import ENDED, Observation, current
+from apex.redaction import hide, request_id_of, secrets_of
 from apex.sparing import sparing
 
 with sparing(hidden=("rich",)):  # It would be used for tracebacks, which are plain here.
@@ -24,22 +24,9 @@ with sparing(hidden=("rich",)):  # It would be used for tracebacks, which are pl
     from structlog.dev import ConsoleRenderer, plain_traceback
     from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
-HIDDEN = "***"
-"""What stands for a secret: that it was there, and not what it was."""
-
-SHORTEST = 6
-"""Shorter texts are hidden by their name alone: they may be a part of anything."""
-
-_NAME = re.compile(r"passw|secret|token|credential|authorization|cookie|signature|(api|private).?key", re.IGNORECASE)
-_TEXT = re.compile(
-    r"eyJ[\w-]+\.[\w-]+(\.[\w-]*)?"  # a JSON Web Token
-    r"|\bapex_[0-9a-f]{12}_[\w-]+"  # an API key
-    r"|(?<=://)[^/\s@]+(?=@)"  # who logs in, in a URL
-    r"|(?<=[Bb]earer )\S+"
-    r"|(?<=token=)[^&\s\"']+|(?<=secret=)[^&\s\"']+|(?<=password=)[^&\s\"']+|(?<=key=)[^&\s\"']+"
-)
-
 Event = MutableMapping[str, Any]
+
+_stamp = structlog.processors.TimeStamper("iso", utc=True)
 
 
 def logs(app: Apex) -> None:
@@ -60,96 +47,54 @@ def logs(app: Apex) -> None:
 
 
 class Calls:
-    """Writes a line for each call. It does not go by ``logging``, which takes longer than the call itself may."""
+    """Writes a line for each call: by structlog's way out and in its form, but past its loggers and those of
+    ``logging``, which take longer than all else here.
+    """
 
     def __init__(self, is_json: bool) -> None:
-        finish: Any = _json if is_json else ConsoleRenderer(colors=sys.stderr.isatty())
-        steps = [structlog.processors.TimeStamper("iso", utc=True), redact, finish]
-        self.log = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stderr), processors=steps, cache_logger_on_first_use=True
-        )
-        self.log = self.log.bind()
+        self.stamp: Callable[[Any, str, Event], Event] = _moment if is_json else _stamp
+        self.finish: Callable[[Any, str, Event], bytes] = _bytes if is_json else _console()
+        self.write = structlog.BytesLogger(sys.stderr.buffer).msg
 
     def __call__(self, seen: Observation) -> None:
-        told = dict(described(seen))
-        say = self.log.error if seen.status >= 500 else self.log.info
-        say("call", level="error" if seen.status >= 500 else "info", **told)
+        self.write(self.finish(None, "", self.stamp(None, "", described(seen))))
 
 
-def described(seen: Observation) -> Iterator[tuple[str, Any]]:
-    """What a line says of a call, by name; what is not known is left out."""
-    yield "request_id", seen.request_id
-    yield "provider", seen.provider
-    yield "service", seen.path
-    yield "method", seen.method
-    yield "status", seen.status
-    yield "ms", round(seen.seconds * 1000, 2)
-    if (user := seen.user) is not None:
-        yield "user", user
-    if tenants := seen.tenants:
-        yield str(seen.app.get("tenant")), tenants[0] if len(tenants) == 1 else tenants
-    if seen.error is not None:
-        yield "error", type(seen.error).__name__
+def described(seen: Observation) -> Event:
+    """What a line says of a call, by name; what is not known is left out. All are the app's own names and numbers, and
+    redacted where they are not: an id is that of a caller who was let in, a request id may be anybody's.
+    """
+    status, user, tenants, error = seen.status, seen.user, seen.tenants, seen.error
+    told: Event = {"level": "error" if status >= 500 else "info"}
+    if request_id := request_id_of(seen):
+        told["request_id"] = request_id
+    told["provider"] = seen.provider
+    told["service"] = seen.path
+    told["method"] = seen.method
+    told["status"] = status
+    told["ms"] = round(seen.seconds * 1000, 2)
+    if user is not None:
+        told["user"] = user if isinstance(user, int) else hide("", user)
+    if tenants:
+        within = tenants[0] if len(tenants) == 1 else tenants
+        told[seen.app.get("tenant")] = within if isinstance(within, int) else hide("", within)
+    if error is not None:
+        told["error"] = type(error).__name__
         if (hook := seen.hook) is not None:
-            yield "hook", hook
+            told["hook"] = hook
+    told["event"] = "call"
+    return told
 
 
 def redact(_: Any, __: str, event: Event) -> Event:
     """A step of structlog: what has the name of a secret, looks like one, or is one of the call that is at work."""
-    given = tuple(_secrets(current()))
-    return {name: _redacted(name, value, given) for name, value in event.items() if not name.startswith("_")} | {
-        name: value for name, value in event.items() if name.startswith("_")
-    }
-
-
-@lru_cache(1_024)
-def _is_secret(name: str) -> bool:
-    """Headers and fields have few names, and each line looks at a dozen of them."""
-    return _NAME.search(name) is not None
-
-
-def _redacted(name: str, value: Any, given: Sequence[str]) -> Any:
-    if _is_secret(name):
-        return HIDDEN
-    if isinstance(value, Mapping):
-        return {key: _redacted(str(key), inner, given) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted("", inner, given) for inner in value]
-    if isinstance(value, str):
-        for secret in given:
-            value = value.replace(secret, HIDDEN)
-        return _TEXT.sub(HIDDEN, value)
-    return value if isinstance(value, int | float | bool | None) else _redacted("", str(value), given)
-
-
-def _secrets(seen: Observation | None) -> Iterator[str]:
-    """What a call has in its headers, its proof, its data and its query that is nobody else's to know."""
-    if seen is not None:
-        asked = (seen.params.get("authentication"), seen.params.get("query"), seen.call and seen.call.data)
-        for value in (seen.headers, *asked):
-            yield from _within("", value)
-
-
-def _within(name: str, value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _within(name or (str(key) if _is_secret(str(key)) or key == "key" else ""), inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _within(name, inner)
-    elif name and isinstance(value, str | bytes):
-        text = value if isinstance(value, str) else value.decode("latin-1")
-        yield from (part for part in (text, *text.split()) if len(part) >= SHORTEST)
+    given = secrets_of(current())
+    return {name: value if name.startswith("_") else hide(name, value, given) for name, value in event.items()}
 
 
 def _formatter(is_json: bool) -> logging.Formatter:
     """How lines of ``logging`` look. Tracebacks are text, which is redacted too, and show no values of variables."""
-    before: list[Any] = [
-        add_log_level,
-        add_logger_name,
-        ExtraAdder(),
-        structlog.processors.TimeStamper("iso", utc=True),
-    ]
+    before: list[Any] = [add_log_level, add_logger_name, ExtraAdder(), _stamp]
     finish = _text if is_json else ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
     without_meta = ProcessorFormatter.remove_processors_meta
     steps: list[Any] = [structlog.processors.format_exc_info, _with_request_id, redact, without_meta, finish]
@@ -162,8 +107,20 @@ def _with_request_id(_: Any, __: str, event: Event) -> Event:
     return event
 
 
+def _moment(_: Any, __: str, event: Event) -> Event:
+    """The time, which is written with all else: in the form of ``_stamp``."""
+    event["timestamp"] = datetime.now(UTC)
+    return event
+
+
+def _console() -> Callable[[Any, str, Event], bytes]:
+    render = ConsoleRenderer(colors=sys.stderr.isatty())
+    return lambda _, name, event: str(render(_, name, event)).encode(errors="backslashreplace")
+
+
+def _bytes(_: Any, __: str, event: Event) -> bytes:
+    return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z)
+
+
 def _text(_: Any, __: str, event: Event) -> str:
-    return orjson.dumps(event, default=str).decode()
-
-
-_json = _text
+    return _bytes(_, __, event).decode()

@@ -22,7 +22,7 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import Forbidden, NotAuthenticated
 from apex.extras import extra
-from apex.observe import ENDED, Observation
+from apex.observe import BEGUN, ENDED, Observation
 
 if TYPE_CHECKING:
     from apex.exposition import Exposition
@@ -60,12 +60,18 @@ class Metrics:
         self.token: str | None = app.get("metricsToken")
         self.calls: dict[Key, list[float]] = {}
         self.errors: dict[str, int] = {}
+        self.in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
+        app.on(BEGUN, self.begin)
         app.on(ENDED, self.count)
         app.hooks({"setup": [self._start], "teardown": [self._stop]})
 
+    def begin(self, seen: Observation) -> None:
+        self.in_flight += 1
+
     def count(self, seen: Observation) -> None:
         """Takes note of a call: its seconds come first, and then how many there were in each bucket."""
+        self.in_flight -= 1
         key = seen.path, seen.method, seen.status
         counted = self.calls.get(key)
         if counted is None:
@@ -82,13 +88,16 @@ class Metrics:
         errors, self.errors = self.errors, {}
         self.exposition.add_calls(calls)
         self.exposition.add_errors(errors)
-        self.exposition.take(_gauges(self.app), _totals(self.app))
+        own = {"workers": 1, "calls_in_flight": self.in_flight}
+        self.exposition.take({**own, **_gauges(self.app)}, _totals(self.app))
 
     async def answer(self, request: Request) -> Response:
         """The text. Raises NotAuthenticated or Forbidden."""
         self._admit(request)
         self.sample()
-        return Response(self.exposition.text(), 200, {"cache-control": "no-store"}, self.exposition.content_type)
+        # The files of workers take their time to read, those that have ended included.
+        text = await asyncio.to_thread(self.exposition.text)
+        return Response(text, 200, {"cache-control": "no-store"}, self.exposition.content_type)
 
     def _admit(self, request: Request) -> None:
         if self.token is None:

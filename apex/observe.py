@@ -27,6 +27,9 @@ BEGUN, ENDED = "observing", "observation"
 """The app's events at the beginning and at the end of a call."""
 
 
+MAPPINGS = (dict, Mapping)
+"""What is a mapping: that something is a dict is known sooner."""
+
 Pairs = Sequence[tuple[bytes, bytes]]
 
 
@@ -43,13 +46,13 @@ class Observation:
     """A call from outside. ``status`` is that of HTTP, over a socket too; ``seconds`` is what the call took.
 
     ``call`` is None where there came no call of what was asked; ``verb`` then says what that was, as far as is known.
-    ``sent`` are the headers of a request. ``parts`` are kept where somebody wants to know them (``app.get("timing")``,
-    traces), else None.
+    ``sent`` are the headers of a request; ``outer`` is the observation of the call that this one is a part of, a batch.
+    ``parts`` are kept where somebody wants to know them (``app.get("timing")``, traces), else None.
     """
 
     __slots__ = (
-        "_path", "_request_id", "app", "began", "call", "error", "parts", "provider", "seconds", "sent", "shown",
-        "status", "verb",
+        "_path", "_request_id", "app", "began", "call", "error", "outer", "parts", "provider", "seconds", "sent",
+        "shown", "status", "verb",
     )  # fmt: skip
 
     def __init__(
@@ -60,8 +63,9 @@ class Observation:
         verb: str = "",
         request_id: str = "",
         sent: Pairs = (),
+        outer: Observation | None = None,
     ) -> None:
-        self.app, self.provider, self.verb, self.sent = app, provider, verb, sent
+        self.app, self.provider, self.verb, self.sent, self.outer = app, provider, verb, sent, outer
         self._path, self._request_id = path, request_id
         self.call: Call | None = None
         self.error: Exception | None = None
@@ -99,10 +103,11 @@ class Observation:
     @property
     def user(self) -> Any:
         """The id of who called, None where that did not come out."""
-        user, proof = self.params.get("user"), self.params.get("authentication")
-        if isinstance(user, Mapping):
+        params = self.params
+        if isinstance(user := params.get("user"), MAPPINGS):
             return user.get("id")
-        return (proof.get("payload") or {}).get("sub") if isinstance(proof, Mapping) else None
+        proof = params.get("authentication")
+        return (proof.get("payload") or {}).get("sub") if isinstance(proof, MAPPINGS) else None
 
     @property
     def tenants(self) -> list[Any]:

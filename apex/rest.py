@@ -140,11 +140,12 @@ class Rest:
         self, scope: Scope, receive: Receive, match: Match[BoundService], seen: Observation | None
     ) -> tuple[int, Pairs, bytes | Stream]:
         call = await self._call(scope, receive, match)
-        if seen is None:
-            status, headers, body = _success(await self._made(call))
-        else:
+        if seen is not None:
             seen.call = call
-            context = await self._made(call)
+        context = await self._made(call)
+        if seen is None or seen.parts is None:
+            status, headers, body = _success(context)
+        else:
             with timed("encode"):
                 status, headers, body = _success(context)
         if isinstance(body, Stream):

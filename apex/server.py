@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
@@ -121,18 +122,32 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.app, self.ready = app, ready
         self.patient = False
+        self.ends: float | None = None
 
     def drain(self) -> None:
         """Stops it as ``stop`` does, but for connections that wait for a request: they may make one more."""
         self.patient = self.should_exit = True
 
     def stop(self) -> None:
-        """Stops it once the requests under way are answered."""
-        self.patient, self.should_exit = False, True
+        """Stops it once the requests under way are answered; without ``drainSeconds``, in which an heir would find the
+        address taken.
+        """
+        self.patient, self.should_exit, self.ends = False, True, 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.patient = False
         super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop. Who is told to, and not to renew itself, first goes on for ``drainSeconds`` and says at
+        ``/readyz`` that it will: a load balancer sends the next requests elsewhere before there is nobody.
+        """
+        if not await super().on_tick(counter):
+            return False
+        if self.ends is None and not self.patient:
+            self.app.emit("draining")
+            self.ends = time.monotonic() + (self.app.get("drainSeconds") or 0)
+        return self.patient or self.force_exit or time.monotonic() >= (self.ends or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from apex.app import Apex
 from apex.extras import extra
 from apex.observe import BEGUN, ENDED, Observation
+from apex.redaction import request_id_of
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span, TracerProvider
 
 LONGEST = 1_000
@@ -31,7 +33,9 @@ def tracing(app: Apex, provider: TracerProvider | None = None) -> None:
 
 
 class Traces:
-    """The spans of calls under way: a caller's ``traceparent`` is the parent, and they are that of what hooks do."""
+    """The spans of calls under way: a caller's ``traceparent`` is the parent, or the batch that a call is of, and they
+    are that of what hooks do.
+    """
 
     def __init__(self, provider: TracerProvider) -> None:
         from opentelemetry import context, trace
@@ -45,12 +49,17 @@ class Traces:
 
     def begin(self, seen: Observation) -> None:
         """Begins the span of a call; its parent and its name become known with the call."""
-        parent = self.propagator.extract(seen.headers)
+        parent = self._parent(seen)
         started = int(seen.moment(seen.began) * 1e9)
         span = self.tracer.start_span("call", parent, self.trace.SpanKind.SERVER, start_time=started)
         if seen.parts is None:
             seen.parts = []
         self.open[seen] = span, self.context.attach(self.trace.set_span_in_context(span, parent))
+
+    def _parent(self, seen: Observation) -> Context:
+        if seen.outer in self.open:
+            return self.trace.set_span_in_context(self.open[seen.outer][0])
+        return self.propagator.extract(seen.headers)
 
     def end(self, seen: Observation) -> None:
         span, token = self.open.pop(seen)
@@ -79,7 +88,7 @@ def _attributes(seen: Observation) -> dict[str, Any]:
         "apex.service": seen.path,
         "apex.method": seen.method,
         "apex.provider": seen.provider,
-        "apex.request_id": seen.request_id,
+        "apex.request_id": request_id_of(seen),
         "http.response.status_code": seen.status,
         "enduser.id": None if seen.user is None else str(seen.user),
         "apex.tenants": [str(tenant) for tenant in seen.tenants] or None,

@@ -63,7 +63,8 @@ def serve_workers(
         _require_bus(app)
     logs(app)
     with listening(app, host, port) as (listener, url), TemporaryDirectory(prefix="apex-metrics-") as folder:
-        workers = Workers(factory, listener, url, count, shared_folder(app, folder), reload=reload)
+        within = END_SECONDS + (app.get("drainSeconds") or 0)
+        workers = Workers(factory, listener, url, count, shared_folder(app, folder), within, reload=reload)
         if not asyncio.run(workers.run()):
             sys.exit(1)
 
@@ -148,13 +149,13 @@ class Worker:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
-    async def end(self) -> None:
-        """Waits until it has ended, which it was told to do; not for ever."""
+    async def end(self, within: float) -> None:
+        """Waits until it has ended, which it was told to do; no longer than so many seconds."""
         try:
-            async with asyncio.timeout(END_SECONDS):
+            async with asyncio.timeout(within):
                 await self.process.wait()
         except TimeoutError:
-            log.error("Worker %d was killed: it did not end within %d seconds", self.process.pid, END_SECONDS)
+            log.error("Worker %d was killed: it did not end within %d seconds", self.process.pid, within)
             self.signal(signal.SIGKILL)
             await self.process.wait()
 
@@ -169,11 +170,12 @@ class Workers:
         url: str,
         count: int,
         environ: Mapping[str, str] = os.environ,
+        end_seconds: float = END_SECONDS,
         *,
         reload: bool = False,
     ) -> None:
         self.factory, self.listener, self.url, self.count = factory, listener, url, count
-        self.environ, self.reload = environ, reload
+        self.environ, self.end_seconds, self.reload = environ, end_seconds, reload
         self.places: list[Worker] = []
         self.alive: set[Worker] = set()
         self.turn = asyncio.Lock()
@@ -187,10 +189,12 @@ class Workers:
             loop.add_signal_handler(number, working.cancel)
         loop.add_signal_handler(signal.SIGHUP, self.renewal.set)
         await asyncio.wait([working])
+        # From now on whoever is refused looks elsewhere: nobody would accept what waited here.
+        self.listener.close()
         # Asked again, it does not wait for them.
         loop.add_signal_handler(signal.SIGINT, self._signal, signal.SIGKILL)
         self._signal(signal.SIGTERM)
-        await asyncio.gather(*(worker.end() for worker in self.alive))
+        await asyncio.gather(*(worker.end(self.end_seconds) for worker in self.alive))
         return working.cancelled() or working.result()
 
     async def _work(self) -> bool:
@@ -220,7 +224,7 @@ class Workers:
         if await worker.is_ready():
             return worker
         worker.signal(signal.SIGTERM)
-        await worker.end()
+        await worker.end(self.end_seconds)
         self._forget(worker)
         return None
 
@@ -267,7 +271,7 @@ class Workers:
             if not await self._replace(place, worker):
                 return False
             worker.drain()
-            await worker.end()
+            await worker.end(self.end_seconds)
         return True
 
     async def _replace(self, place: int, worker: Worker) -> bool:

@@ -47,7 +47,7 @@ LEVELS = [
     ["hooks", "schema", "events", "client", "keys", "rates", "lanes", "cursors", "beside"],
     ["config", "service", "postgres", "sqlite", "common", "resolvers", "redis", "revisions", "observe"],
     ["app", "adapter", "locks"],
-    ["memory", "sql", "sessions", "preconditions", "exposition"],
+    ["memory", "sql", "sessions", "preconditions", "exposition", "redaction"],
     ["auth", "rest", "migrate", "logs", "tracing", "pages"],
     ["endpoint", "batch", "health", "metrics", "openapi"],
     ["sockets"],

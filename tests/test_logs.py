@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from httpx2 import AsyncClient
 
 from apex import Apex, Context, MemoryService, load_config, rest
 from apex.errors import Forbidden
@@ -15,8 +16,9 @@ from apex.logs import logs
 from services.app import CONFIG, create_app
 from services.demo import load_demo
 from tests.process.commands import apex, server
-from tests.process.test_serve import log_in
+from tests.process.test_serve import ADMIN, log_in
 from tests.serving import calling, serving
+from tests.sockets import connected, opened
 
 CANARY = "canary-8f2c11d0"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJjYW5hcnkiOiJjYW5hcnkifQ.canary-canary"
@@ -24,12 +26,15 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJjYW5hcnkiOiJjYW5hcnkifQ.canary-canary"
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """Tests after this one have the handlers of before."""
+    """Tests after this one have the handlers of before. What clients say of themselves is no line of the app."""
     root = logging.getLogger()
-    handlers, level, client = root.handlers[:], root.level, logging.getLogger("httpx2")
-    client.setLevel("WARNING")
+    handlers, level = root.handlers[:], root.level
+    clients = [logging.getLogger(name) for name in ("httpx2", "httpcore2", "websockets.client")]
+    for client in clients:
+        client.setLevel("WARNING")
     yield
-    client.setLevel("NOTSET")
+    for client in clients:
+        client.setLevel("NOTSET")
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -105,6 +110,8 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/contacts?organization_id=456", {"headers": {"authorization": f"Bearer {CANARY}"}}),
     ("GET", "/contacts?organization_id=456", {"headers": {"authorization": f"Bearer {JWT}"}}),
     ("GET", "/contacts", {"headers": {"x-api-key": CANARY}}),
+    ("GET", "/contacts", {"headers": {"x-api-key": CANARY, "x-request-id": CANARY}}),
+    ("GET", "/contacts", {"headers": {"x-request-id": JWT}}),
     ("GET", f"/contacts?token={CANARY}&password[$ne]={CANARY}", {}),
     ("POST", "/authentication", {"json": {"strategy": "local", "email": "admin@example.com", "password": CANARY}}),
     ("POST", "/authentication", {"json": {"strategy": "local", "email": 1, "password": {"a": CANARY}}}),
@@ -139,6 +146,67 @@ async def test_no_secret_of_any_failing_request_is_logged(
     said = capsys.readouterr().err
     assert len([line for line in lines(said) if line["event"] == "call"]) == len(REQUESTS) + 1
     assert "canary" not in said
+
+
+FRAMES: list[str] = [
+    f'["create","authentication",{{"strategy":"local","email":"admin@example.com","password":"{CANARY}"}}]',
+    f'["create","authentication",{{"strategy":"jwt","accessToken":"{CANARY}"}}]',
+    f'["create","authentication",{{"strategy":"jwt","accessToken":"{JWT}"}}]',
+    f'["create","authentication",{{"password":"{CANARY}"',
+    f'["remove","authentication","{CANARY}"]',
+    f'["create","contacts",{{"organization_id":456,"first_name":"Jane","password":"{CANARY}"}}]',
+    f'["find","contacts",{{"organization_id":456,"password":{{"$ne":"{CANARY}"}}}}]',
+    f'["find","contacts",{{"organization_id":456,"token":"{CANARY}"}}]',
+    f'["{CANARY}","contacts",{{"secret":"{CANARY}"}}]',
+    f'["get","{CANARY}",1]',
+    f'["create","batch",{{"calls":[["create","authentication",{{"strategy":"local","password":"{CANARY}"}}]]}}]',
+    f'["create","broken",{{"password":"{CANARY}"}},{{"token":"{CANARY}"}}]',
+]
+
+
+async def test_no_secret_of_any_call_over_a_socket_is_logged(
+    migrated_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"APEX_ENV": "test", "DATABASE_URL": migrated_url, "LOG_LEVEL": "debug", "LOG_FORMAT": "json"}
+    app = create_app(load_config(CONFIG, given)).use("broken", Broken()).configure(logs)
+    async with serving(app) as client:
+        await load_demo(app)
+        token = app.get("defaultAuthentication").tokens.create(789)[0]
+        for headers in ({"Authorization": f"Bearer {CANARY}"}, {"x-api-key": CANARY}):
+            async with opened(client, additional_headers=headers) as peer:
+                await peer.send("40")
+                assert (await peer.frames(2))[1].startswith("44")
+        async with connected(client, additional_headers={"Authorization": f"Bearer {token}"}) as peer:
+            for frame in FRAMES:
+                error, *settled = await peer.ask(frame)
+                assert error or settled[0][0]["status"] == "rejected"
+    said = capsys.readouterr().err
+    calls = [line for line in lines(said) if line["event"] == "call"]
+    assert [line["provider"] for line in calls] == ["socketio"] * (2 + 1 + len(FRAMES) + 1)
+    assert all(line.get("request_id", "x") for line in calls)
+    assert "canary" not in said
+    assert token not in said
+
+
+async def test_calls_over_a_socket_are_told_with_their_caller(migrated_sqlite_url: str) -> None:
+    apex("demo", DATABASE_URL=migrated_sqlite_url)
+    given = {"DATABASE_URL": migrated_sqlite_url, "LOG_LEVEL": "info", "LOG_FORMAT": "json"}
+    with server("serve", **given) as (process, url):
+        async with AsyncClient(base_url=url) as client, connected(client) as peer:
+            await peer.call("create", "authentication", ADMIN)
+            await peer.call("find", "contacts", {"organization_id": 456})
+            await peer.call("get", "contacts", 201)
+        process.terminate()
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        said = lines(process.stderr.read())
+    assert [(line["provider"], line["service"], line["method"], line["status"]) for line in said] == [
+        ("socketio", "authentication", "create", 201), ("socketio", "contacts", "find", 200),
+        ("socketio", "contacts", "get", 403),
+    ]  # fmt: skip
+    assert [(line["user"], line["organization_id"]) for line in said[1:]] == [(789, 456), (789, 456)]
+    assert len({line["request_id"] for line in said}) == 3
+    assert said[2]["error"] == "Forbidden"
 
 
 def test_a_server_logs_who_called(migrated_sqlite_url: str) -> None:

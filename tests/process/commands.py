@@ -27,9 +27,11 @@ VARIABLES = (
     "REDIS_URL",
     "LOG_LEVEL",
     "LOG_FORMAT",
+    "DRAIN_SECONDS",
     "METRICS",
     "METRICS_TOKEN",
     "TRACING",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
     "TIMING",
 )
 QUICK = {"APEX_ENV": "test"}

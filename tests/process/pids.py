@@ -22,7 +22,7 @@ class Pids:
 def create_app() -> Apex:
     if Path(os.environ.get("BROKEN", "/nowhere")).exists():
         raise ConfigError("the application is broken")
-    app = Apex({"host": "127.0.0.1", "port": 0})
+    app = Apex({"host": "127.0.0.1", "port": 0, "drainSeconds": int(os.environ.get("DRAIN_SECONDS", "0"))})
     app.configure(rest)
     app.use("pids", Pids())
     return app

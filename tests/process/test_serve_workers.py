@@ -220,6 +220,16 @@ def test_a_restart_waits_for_idle_connections_and_requests_under_way() -> None:
         says(process, RENEWED)
 
 
+def test_only_who_is_told_to_stop_goes_on_for_a_while() -> None:
+    with server(*TWO, DRAIN_SECONDS="300") as (process, url):
+        before = pids(url, 2)
+        process.send_signal(signal.SIGHUP)
+        says(process, RENEWED)
+        assert not pids(url, 2) & before
+        process.kill()
+        assert has_ended(process) == ""
+
+
 def test_connections_that_stay_idle_do_not_hold_up_a_restart() -> None:
     with server(*TWO) as (process, url), ExitStack() as stack:
         for worker in pids(url, 2):
