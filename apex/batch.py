@@ -33,6 +33,10 @@ CALLS = {
     "properties": {"calls": {"type": "array", "items": CALL, "maxItems": MOST_CALLS}},
     "required": ["calls"],
 }
+KEY = {
+    "schema": {"type": "string", "maxLength": 250},
+    "description": "Makes the calls that know it once, however often the batch is sent.",
+}
 SETTLED = {
     "title": "BatchResult",
     "type": "array",
@@ -63,7 +67,7 @@ class Batch:
     def __init__(self, app: Apex) -> None:
         self.app = app
 
-    @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,))
+    @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,), sends={"Idempotency-Key": KEY})
     async def create(self, data: Any, params: Params) -> list[Row]:
         """Raises BadRequest for what is no list of at most 100 calls."""
         calls = data.get("calls") if isinstance(data, dict) else None
@@ -110,6 +114,9 @@ class Batch:
         service, route = self._service(path)
         if method not in service.options.methods or service.service is self:
             raise BadRequest(f"Invalid method {method} on {path}")
+        if service.service is self.app.get("defaultAuthentication"):
+            # A proxy counts the requests of those who guess passwords.
+            raise BadRequest("Logging in or out is a request of its own")
         taken = STANDARD.get(method, ("data",))
         if not len(taken) <= len(arguments) <= len(taken) + 1:
             raise BadRequest(f"{method} takes {', '.join((*taken, 'query'))}")

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -232,17 +232,13 @@ def check(factory: str, as_json: bool) -> None:
 
 
 @apex.command()
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write [default: stdout]")
+@click.option("--output", type=click.File("w", "utf-8"), default="-", help="The file to write [default: stdout]")
 @click.option("--typescript", "form", flag_value="typescript", help="Declarations for the client of Feathers instead.")
 @click.option("--markdown", "form", flag_value="markdown", help="A reference for people instead.")
 @click.pass_obj
-def openapi(factory: str, output: Path | None, form: str | None) -> None:
+def openapi(factory: str, output: IO[str], form: str | None) -> None:
     """Print the OpenAPI document of the application, as it is served at /openapi.json."""
-    text = _described(load_app(factory), form)
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        output.write_text(text, encoding="utf-8")
+    output.write(_described(load_app(factory), form))
 
 
 def _described(app: Apex, form: str | None) -> str:
@@ -341,10 +337,10 @@ def load_app(factory: str) -> Apex:
 
 def require_migrated(app: Apex) -> None:
     """Raises ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached."""
-    from apex.revisions import is_up_to_date
+    from apex.revisions import FOLDER, is_up_to_date
 
     url = app.get("database_url")
-    if url is None or is_up_to_date(url):
+    if url is None or not FOLDER.is_dir() or is_up_to_date(url):
         return
     from apex.migrate import pending
 

@@ -128,6 +128,8 @@ def _explained(url: str) -> Iterator[None]:
 
 
 def _config(url: str, folder: Path) -> Config:
+    if not folder.is_dir():
+        raise ConfigError(f"cannot migrate: there is no folder '{folder}' here, as 'apex new' makes it with a project")
     config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(folder))
     config.attributes["url"] = url

@@ -63,6 +63,7 @@ _TAGGED = ("find", "get")
 _JSON = (b"content-type", JSON.encode())
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_PRIVATE = b"cache-control", b"private, no-cache"
 _SERVERS = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
 """Headers that say how a message is sent (RFC 9110, 7.6.1 and 8.6): they are the server's, not a hook's."""
 
@@ -321,10 +322,12 @@ def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
 
 def _tagged(call: Call, headers: Pairs, body: bytes) -> tuple[int, bytes]:
     """Status and body, with the body's tag in the headers: nothing is sent that the client knows already."""
-    given = next((value for name, value in headers if name == b"etag"), None)
-    tag = tag_of(body) if given is None else given.decode("latin-1")
-    if given is None:
+    given = dict(headers)
+    tag = given[b"etag"].decode("latin-1") if b"etag" in given else tag_of(body)
+    if b"etag" not in given:
         headers.append((b"etag", tag.encode()))
+    if b"cache-control" not in given:
+        headers.append(_PRIVATE)
     known = call.params["headers"].get("if-none-match")
     return (304, b"") if known is not None and is_among(tag, known) else (200, body)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from apex import Apex, Connection, MemoryService, batch, rest
+from apex import Apex, AuthenticationService, Connection, MemoryService, batch, rest
 from tests.serving import calling
 
 
@@ -49,6 +49,17 @@ async def test_values_and_errors_are_in_the_order_of_the_calls() -> None:
 async def test_what_is_no_call_is_rejected(call: Any, name: str, message: str) -> None:
     [found] = await settled(call)
     assert (found["status"], found["reason"]["name"], found["reason"]["message"]) == ("rejected", name, message)
+
+
+async def test_nobody_logs_in_by_a_batch() -> None:
+    app = app_of().use("users", MemoryService(), methods=[])
+    app.set("authentication", {"secret": "s" * 32})
+    authentication = AuthenticationService(app)
+    app.use("authentication", authentication)
+    async with calling(app) as client:
+        login = ["create", "authentication", {"strategy": "local"}]
+        [found] = (await client.post("/batch", json={"calls": [login]})).json()
+    assert found["reason"]["message"] == "Logging in or out is a request of its own"
 
 
 @pytest.mark.parametrize("data", [{}, [], {"calls": {}}, {"calls": [["find", "notes"]] * 101}])

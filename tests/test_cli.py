@@ -7,14 +7,17 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from httpx2 import Response
 
-from apex import load_config
-from apex.cli import main
+from apex import Apex, database, load_config
+from apex.cli import main, require_migrated
+from apex.errors import ConfigError
+from apex.migrate import upgrade
 from services.app import CONFIG, create_app
 from tests.process.commands import QUICK, ROOT, VARIABLES
 from tests.process.commands import apex as process
@@ -88,6 +91,11 @@ def test_a_command_that_is_wrong_is_explained(apex: Command, arguments: tuple[st
     done = apex(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Error: " in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named(apex: Command) -> None:
+    done = apex("openapi", "--output", "/nowhere/openapi.json")
+    assert (done.returncode, "'/nowhere/openapi.json'" in done.stderr) == (1, True)
 
 
 def test_migrate_goes_up_and_down(apex: Command, empty_url: str) -> None:
@@ -179,6 +187,15 @@ def test_a_program_reads_what_was_made(apex: Command, migrated_sqlite_url: str) 
     assert json.loads(added.stdout) == {"id": 1, "email": "ann@example.com", "organization_id": 1, "role": "owner"}
     token = apex("token", "ann@example.com", "--json", DATABASE_URL=migrated_sqlite_url)
     assert json.loads(token.stdout)["accessToken"].count(".") == 2
+
+
+def test_an_app_without_migrations_is_served_with_the_tables_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    require_migrated(Apex().configure(database(f"sqlite:///{tmp_path}/own.db")))
+    with pytest.raises(ConfigError, match="there is no folder 'migrations' here"):
+        upgrade(f"sqlite:///{tmp_path}/own.db")
 
 
 def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from apex.adapter import Adapter
 from apex.app import Apex
 from apex.coerce import Coerce, boolean, day, decimal, integer, number, small_integer, timestamp, uuid
 from apex.describe import Facts, Related, facts_of
+from apex.errors import ConfigError
 from apex.openapi.facts import Known
 from apex.openapi.fields import FieldConverter
 from apex.schema import Schema, validate
@@ -52,10 +54,10 @@ class Components:
         self.schemes = _schemes(app)
 
     def named(self, kind: str, name: str, value: Mapping[str, Any]) -> Shape:
-        """A reference to a part. Raises ValueError where another part has the name already."""
+        """A reference to a part. Raises ConfigError where another part has the name already."""
         if self.made.get(f"{kind}/{name}", value) != value:
             way = "give a service another noun, or a shape another title"
-            raise ValueError(f"Two different {kind} of the OpenAPI document are called '{name}': {way}")
+            raise ConfigError(f"Two different {kind} of the OpenAPI document are called '{name}': {way}")
         if f"{kind}/{name}" not in self.made:
             self.made[f"{kind}/{name}"] = value
             add = {"schemas": self.spec.components.schema, "responses": self.spec.components.response}.get(kind)
@@ -171,8 +173,10 @@ def written(kind: type[Schema], method: str) -> Schema:
 
 
 def name_of(bound: BoundService) -> str:
-    """What a service's records are called: by its ``noun``, or by its class."""
-    noun = getattr(bound.service, "noun", None) or type(bound.service).__name__
+    """What a service's records are called: by its ``noun``, its class, or its path where several are of that class."""
+    kind, others = type(bound.service).__name__, bound.app.services.values()
+    is_alone = sum(type(other.service).__name__ == kind and bool(other.options.methods) for other in others) < 2
+    noun = getattr(bound.service, "noun", None) or (kind if is_alone else re.sub(r"\W+", " ", bound.path))
     return "".join(word[:1].upper() + word[1:] for word in noun.split())
 
 
@@ -186,7 +190,9 @@ def value_shape(coerce: Coerce) -> Shape:
 def _stored(service: Any) -> Mapping[str, Shape]:
     if getattr(service, "table", None) is not None:
         return shapes_of(service.table)
-    return {name: value_shape(coerce) for name, coerce in (service.columns or {}).items()}
+    shapes = {name: value_shape(coerce) for name, coerce in (service.columns or {}).items()}
+    # What is not given is stored as null.
+    return {name: shape if name == service.id else _nullable(shape) for name, shape in shapes.items()}
 
 
 def _title(info: dict[str, Any]) -> dict[str, str]:

@@ -42,7 +42,7 @@ class Operations:
         """A standard method other than create."""
         return {
             **self._about([method], known, "many" if many else ""),
-            "parameters": [*self._parameters(method, known), *self._conditions(method, many)],
+            "parameters": [*self._parameters(method, known, many), *self._conditions(method, many)],
             **({"requestBody": self._body([method])} if "data" in STANDARD[method] else {}),
             "responses": {**self._successes(method, known, many), **self.responses.errors(self._errors(method, known))},
             **({} if many and not known.collection else self._samples({method: known})),
@@ -108,8 +108,8 @@ class Operations:
         given: Mapping[str, Example] = getattr(self.bound.service, "examples", {})
         return {method: given[method] for method in methods if method in given}
 
-    def _parameters(self, method: str, known: Known) -> list[Shape]:
-        asked = parameters(self.components, self.bound, method, known)
+    def _parameters(self, method: str, known: Known, many: bool = False) -> list[Shape]:
+        asked = parameters(self.components, self.bound, method, known, many=many)
         return [*asked, *(header(name, said) for name, said in known.sends.items())]
 
     def _conditions(self, method: str, many: bool) -> list[Shape]:

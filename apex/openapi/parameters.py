@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from apex.adapter import Adapter
@@ -18,29 +18,24 @@ RANGES = ("$gt", "$gte", "$lt", "$lte")
 LISTS = ("$in", "$nin")
 
 
-def parameters(components: Components, bound: BoundService, method: str, known: Known) -> list[Shape]:
-    """What the query string of a call may hold."""
+def parameters(
+    components: Components, bound: BoundService, method: str, known: Known, *, many: bool = False
+) -> list[Shape]:
+    """What the query string of a call may hold; of one for ``many`` records, which ones they are."""
     if known.query is not None:
         return list(components.converter.schema2parameters(known.query(), location="query"))
     if not isinstance(bound.service, Adapter):
         return []
-    if method == "find":
-        return list(_of_list(components, bound, known.listed("requires")))
-    return list(_select(bound.service))
+    if method != "find" and not many:
+        return list(_select(bound.service))
+    shapes = {name: _value(shape) for name, shape in asked(components, bound).items()}
+    conditions = [*_conditions(shapes, bound.service, known.listed("requires")), *_filters(bound.service), *_groups()]
+    page = [_sort(shapes), *_page(bound.service)] if method == "find" else []
+    return [*conditions, *page, *_select(bound.service)]
 
 
 def header(name: str, said: Mapping[str, Any]) -> Shape:
     return {"name": name, "in": "header", **said}
-
-
-def _of_list(components: Components, bound: BoundService, required: list[str]) -> Iterator[Shape]:
-    service: Adapter = bound.service
-    yield from _conditions(asked(components, bound), service, required)
-    for name, coerce in service.filters.items():
-        yield _query(name, value_shape(coerce))
-    yield from _page(service)
-    yield from _select(service)
-    yield from _groups()
 
 
 def asked(components: Components, bound: BoundService) -> dict[str, Shape]:
@@ -49,24 +44,27 @@ def asked(components: Components, bound: BoundService) -> dict[str, Shape]:
     return {name: shapes[name] for name, coerce in fields.items() if coerce is not json and name in shapes}
 
 
-def _conditions(asked: Mapping[str, Shape], service: Adapter, required: list[str]) -> Iterator[Shape]:
-    shapes = {name: _value(shape) for name, shape in asked.items()}
+def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: list[str]) -> Iterator[Shape]:
     for name, shape in shapes.items():
         needed = {"required": True, "description": _NEEDED} if name in required else {}
         yield {**_query(name, shape), **needed}
-    yield {
-        **_query("$sort", {
-            "type": "object",
-            "properties": {name: {"type": "integer", "enum": [1, -1]} for name in shapes},
-            "additionalProperties": False,
-        }),
-        "style": "deepObject",
-        "description": "1 is ascending, -1 descending: `$sort[created_at]=-1`.",
-    }  # fmt: skip
     for name, shape in shapes.items():
         for operator in operators(shape, service.syntax.operators):
             operand = {"type": "array", "items": shape} if operator in LISTS else shape
             yield _query(f"{name}[{operator}]", operand)
+
+
+def _filters(service: Adapter) -> Iterator[Shape]:
+    return (_query(name, value_shape(coerce)) for name, coerce in service.filters.items())
+
+
+def _sort(names: Iterable[str]) -> Shape:
+    directions = {name: {"type": "integer", "enum": [1, -1]} for name in names}
+    return {
+        **_query("$sort", {"type": "object", "properties": directions, "additionalProperties": False}),
+        "style": "deepObject",
+        "description": "1 is ascending, -1 descending: `$sort[created_at]=-1`.",
+    }
 
 
 _NEEDED = "With an API key it may be left out: the organization is that of the key."

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from click.testing import CliRunner
 from openapi_spec_validator import validate
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, Params, Schema, SQLService, load_config, rest, validate_data
 from apex.cli import apex
+from apex.coerce import integer, text
 from apex.describe import Example
+from apex.errors import ConfigError
 from apex.openapi import document_of, routes
 from apex.schema import Text, fields
 from services.app import CONFIG, create_app
@@ -119,6 +122,37 @@ def test_a_list_has_its_fields_operators_and_words() -> None:
     names = {parameter["name"] for parameter in operation("get", "/notes")["parameters"]}
     assert {"text", "text[$in]", "id[$gt]", "$limit", "$skip", "$sort", "$select", "$after", "$or"} <= names
     assert not {name for name in names if name.startswith("secret")}
+
+
+def test_what_changes_many_records_says_which() -> None:
+    app = Apex().configure(rest)
+    app.use("notes", MemoryService(fields={"id": integer, "text": text}, multi=["remove"]))
+    remove = document_of(app)["paths"]["/notes"]["delete"]
+    names = {parameter["name"] for parameter in remove["parameters"]}
+    assert ({"text", "text[$in]", "$or", "$select"} <= names, names & {"$limit", "$sort"}) == (True, set())
+
+
+def test_services_of_one_class_are_told_apart_by_their_paths() -> None:
+    app = Apex().configure(rest)
+    app.use("old-notes", MemoryService(fields={"id": integer, "text": text}))
+    app.use("new-notes", MemoryService(fields={"id": integer, "title": text}))
+    schemas = document_of(app)["components"]["schemas"]
+    assert schemas["OldNotes"]["properties"] == {"id": {"type": "integer"}, "text": {"type": ["string", "null"]}}
+    assert list(schemas["NewNotes"]["properties"]) == ["id", "title"]
+
+
+def test_two_shapes_of_one_name_are_refused() -> None:
+    class One(MemoryService):
+        noun = "note"
+
+    class Other(MemoryService):
+        noun = "note"
+
+    app = Apex().configure(rest)
+    app.use("one", One(fields={"id": integer, "text": text}))
+    app.use("other", Other(fields={"id": integer, "title": text}))
+    with pytest.raises(ConfigError, match="are called 'Note': give a service another noun"):
+        document_of(app)
 
 
 def test_a_service_without_a_schema_is_described_too() -> None:

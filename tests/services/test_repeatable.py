@@ -25,6 +25,7 @@ async def test_what_is_known_is_not_sent_again(migrated_url: str) -> None:
             tag = {"If-None-Match": first.headers["etag"]}
             again = await crm.send(url, headers=tag)
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+            assert first.headers["cache-control"] == again.headers["cache-control"] == "private, no-cache"
             await crm.call("PATCH /contacts/123", {"first_name": url[-3:]})
             assert (await crm.send(url, headers=tag)).status_code == 200
 
