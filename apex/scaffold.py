@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import keyword
 import re
@@ -34,6 +35,8 @@ Files = dict[Path, str]
 def new_project(name: str) -> Path:
     """Writes a project into a folder of this name. Raises ConfigError where something is there."""
     _require_name(name)
+    if name == "apex":
+        raise ConfigError("'apex' cannot be the name: the project would require itself")
     folder = Path(name)
     if folder.exists():
         raise ConfigError(f"'{name}' is there already: choose another name, or take it away")
@@ -100,9 +103,12 @@ def _write(files: Files) -> None:
     """Raises ConfigError before anything is written where one of the files is there."""
     if there := [str(file) for file in files if file.exists()]:
         raise ConfigError(f"{', '.join(there)} would be overwritten: choose another name")
-    for file, content in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content, encoding="utf-8")
+    try:
+        for file, content in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write '{error.filename}': {error.strerror}") from None
 
 
 def _require_name(name: str) -> None:
@@ -126,14 +132,29 @@ def _require_project() -> None:
 
 
 def _registered(app: Path, module: str) -> str:
-    """The source of ``services/app.py`` with one more service. Raises ConfigError when its lists are not found."""
+    """The source of ``services/app.py`` with one more service. Raises ConfigError when its lists are not found, and
+    where something else has the name there.
+    """
     source = app.read_text(encoding="utf-8") if app.is_file() else ""
+    if module in _names(source):
+        raise ConfigError(f"'{module}' cannot be the name: {app} has something of that name")
     imported, listed = IMPORTED.search(source), LISTED.search(source)
     if imported is None or listed is None:
         raise ConfigError(f"{app} has no 'from services import (' and 'SERVICES = (' with a line for each service")
     names = sorted({*imported[1].split(), f"{module},"})
     source = source.replace(imported[0], _lines("from services import (", names))
     return source.replace(listed[0], _lines("SERVICES = (", [*listed[1].split(), f"{module},"]))
+
+
+def _names(source: str) -> set[str]:
+    """What a module imports from elsewhere, and what it defines."""
+    names: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom | ast.Import) and getattr(node, "module", "") != "services":
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names
 
 
 def _lines(head: str, names: list[str]) -> str:

@@ -107,6 +107,11 @@ def test_migrate_goes_up_and_down(apex: Command, empty_url: str) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
 
+def test_the_status_of_a_file_that_is_not_there_is_that_of_an_empty_database(apex: Command, sqlite_url: str) -> None:
+    assert apex("migrate", "--status", DATABASE_URL=sqlite_url).stdout.splitlines()[0] == "The database is empty."
+    assert not Path(sqlite_url.removeprefix("sqlite:///")).exists()
+
+
 def test_migrate_refuses_a_revision_there_is_not(apex: Command, sqlite_url: str) -> None:
     done = apex("migrate", "nope", DATABASE_URL=sqlite_url)
     assert (done.returncode, done.stderr) == (

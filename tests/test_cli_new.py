@@ -46,8 +46,8 @@ def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
 
 
 def test_a_new_project_requires_the_apex_that_made_it(project: Path) -> None:
-    (text,) = filter(None, (found.read_text("direct_url.json") for found in distributions(name="apex")))
-    origin = json.loads(text)["url"]
+    text = next(filter(None, (found.read_text("direct_url.json") for found in distributions(name="apex"))))
+    origin = json.loads(str(text))["url"]
     written = tomllib.loads((project / "pyproject.toml").read_text())["project"]
     assert written["dependencies"] == [f"apex[sockets] @ {origin}"]
     assert written["optional-dependencies"]["test"][0] == f"apex[client] @ {origin}"
@@ -66,6 +66,20 @@ def test_nothing_is_overwritten(project: Path) -> None:
         done = apex(project.parent if arguments[0] == "new" else project, *arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def test_a_service_cannot_have_a_name_that_the_app_uses(project: Path) -> None:
+    for name in ("bus", "load-config", "create-app"):
+        done = apex(project, "generate", "service", name)
+        assert (done.returncode, "services/app.py has something of that name" in done.stderr) == (1, True)
+    assert "migrations 0001 are pending" in apex(project, "check").stdout
+
+
+def test_a_project_is_no_apex_and_needs_a_folder_to_write_to(tmp_path: Path) -> None:
+    assert "would require itself" in apex(tmp_path, "new", "apex").stderr
+    (tmp_path / "blog").symlink_to("/proc/nothing")
+    done = apex(tmp_path, "new", "blog")
+    assert (done.returncode, "cannot write" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("name", ["Blog", "../blog", "1st", "class", "a b", "x" * 41])

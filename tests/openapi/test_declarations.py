@@ -44,7 +44,9 @@ def test_moments_and_decimals_are_strings() -> None:
     app.use("things", MemoryService(fields=fields))
     written = declarations(app)
     assert "  at: string | null\n  price: string | null\n  text: string | null\n" in written
-    assert "  price?: Apex.Where<string | null, Apex.Ordered>\n  text?: Apex.Where<string | null, Apex.Equal>\n" in written
+    assert (
+        "  price?: Apex.Where<string | null, Apex.Ordered>\n  text?: Apex.Where<string | null, Apex.Equal>\n" in written
+    )
 
 
 def test_a_path_with_placeholders_is_a_pattern() -> None:
