@@ -13,6 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -96,7 +97,7 @@ def told(error: Exception) -> str:
 
 @apex.command()
 @click.option("--host", help="Address to listen on [default: the configuration's]")
-@click.option("--port", type=int, help="Port to listen on [default: the configuration's]")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on [default: the configuration's]")
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the address."
 )
@@ -147,7 +148,7 @@ def migrate(factory: str, revision: str | None, down: bool, status: bool, messag
     from apex.migrate import current, downgrade, pending, upgrade
 
     if message is not None:
-        write_migration(message)
+        write_migration(message, as_json)
         return
     url = _database_url(load_app(factory))
     if down and revision is None:
@@ -163,10 +164,11 @@ def migrate(factory: str, revision: str | None, down: bool, status: bool, messag
     click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
 
 
-def write_migration(message: str) -> None:
+def write_migration(message: str, as_json: bool = False) -> None:
     from apex.migrate import write
 
-    click.echo(f"{write(message)} written.")
+    file = str(write(message))
+    click.echo(json.dumps({"written": file}) if as_json else f"{file} written.")
 
 
 def _database_url(app: Apex) -> str:
@@ -330,7 +332,8 @@ def load_app(factory: str) -> Apex:
     module, _, function = factory.partition(":")
     try:
         create: Callable[[], Apex] = getattr(import_module(module), function or "create_app")
-    except (ImportError, AttributeError) as error:
+        signature(create).bind()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"cannot load the application '{factory}': {error}") from None
     return create()
 

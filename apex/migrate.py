@@ -144,8 +144,5 @@ def _prepare(url: str) -> None:
 
 
 def _current(url: str) -> str | None:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
-        return None  # To look at it would make it.
     with connect(url) as connection:
         return MigrationContext.configure(connection).get_current_revision()

@@ -26,6 +26,8 @@ HOOKS = {
     "error": "what was raised, context.error, may be looked at and changed",
 }
 """The types of hooks, and what each is for."""
+TAKEN = {"apex", "app", "context", "next", "service", "test"}
+"""Names that what is written uses itself."""
 RENAMED = {"gitignore": ".gitignore"}
 """Files that packages would leave out under their own name."""
 
@@ -120,6 +122,8 @@ def _require_name(name: str) -> None:
 def _module(name: str) -> str:
     """The name as Python has it. Raises ConfigError for what Python has taken."""
     _require_name(name)
+    if name in TAKEN:
+        raise ConfigError(f"'{name}' cannot be the name: a project has something of that name")
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise ConfigError(f"'{name}' cannot be the name: it is a word of Python")
     return name.replace("-", "_")

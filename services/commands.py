@@ -91,6 +91,8 @@ def add(
     factory: str, /, organization: int | None, new_organization: str | None, role: str, as_json: bool, **data: Any
 ) -> None:
     """Create a user."""
+    if organization is not None and new_organization:
+        raise click.UsageError("Give --organization or --new-organization, not both.")
     app = load_app(factory)
     given = {name: value for name, value in data.items() if value is not None}
     created, joined = run(app, lambda: _add(app, given, organization, new_organization, role))

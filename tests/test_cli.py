@@ -86,11 +86,24 @@ def test_every_command_has_help(apex: Command, command: str) -> None:
     assert done.stdout.startswith("Usage: ")
 
 
-@pytest.mark.parametrize("arguments", [("nope",), ("serve", "--nope"), ("serve", "--port", "x"), ("token",)])
+@pytest.mark.parametrize(
+    "arguments", [("nope",), ("serve", "--nope"), ("serve", "--port", "x"), ("serve", "--port", "99999"), ("token",)]
+)
 def test_a_command_that_is_wrong_is_explained(apex: Command, arguments: tuple[str, ...]) -> None:
     done = apex(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Error: " in done.stderr
+
+
+@pytest.mark.parametrize("factory", ["", "nowhere:app", "json:nothing", "json:loads"])
+def test_an_application_that_is_none_is_named(apex: Command, factory: str) -> None:
+    done = apex("--app", factory, "routes")
+    assert (done.returncode, f"apex: cannot load the application '{factory}'" in done.stderr) == (1, True)
+
+
+def test_a_user_joins_one_organization(apex: Command) -> None:
+    done = add_user(apex, "sqlite://", "--organization", "456", "--new-organization", "Mine")
+    assert (done.returncode, "not both" in done.stderr) == (2, True)
 
 
 def test_a_file_that_cannot_be_written_is_named(apex: Command) -> None:
@@ -105,11 +118,6 @@ def test_migrate_goes_up_and_down(apex: Command, empty_url: str) -> None:
     ):  # fmt: skip
         done = apex("migrate", *arguments, DATABASE_URL=empty_url)
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
-
-
-def test_the_status_of_a_file_that_is_not_there_is_that_of_an_empty_database(apex: Command, sqlite_url: str) -> None:
-    assert apex("migrate", "--status", DATABASE_URL=sqlite_url).stdout.splitlines()[0] == "The database is empty."
-    assert not Path(sqlite_url.removeprefix("sqlite:///")).exists()
 
 
 def test_migrate_refuses_a_revision_there_is_not(apex: Command, sqlite_url: str) -> None:

@@ -69,9 +69,9 @@ def test_nothing_is_overwritten(project: Path) -> None:
 
 
 def test_a_service_cannot_have_a_name_that_the_app_uses(project: Path) -> None:
-    for name in ("bus", "load-config", "create-app"):
+    for name in ("bus", "load-config", "create-app", "service"):
         done = apex(project, "generate", "service", name)
-        assert (done.returncode, "services/app.py has something of that name" in done.stderr) == (1, True)
+        assert (done.returncode, "has something of that name" in done.stderr) == (1, True)
     assert "migrations 0001 are pending" in apex(project, "check").stdout
 
 
@@ -80,6 +80,11 @@ def test_a_project_is_no_apex_and_needs_a_folder_to_write_to(tmp_path: Path) -> 
     (tmp_path / "blog").symlink_to("/proc/nothing")
     done = apex(tmp_path, "new", "blog")
     assert (done.returncode, "cannot write" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["app", "test"])
+def test_a_hook_cannot_have_a_name_that_its_test_uses(project: Path, name: str) -> None:
+    assert "has something of that name" in apex(project, "generate", "hook", name).stderr
 
 
 @pytest.mark.parametrize("name", ["Blog", "../blog", "1st", "class", "a b", "x" * 41])
