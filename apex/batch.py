@@ -20,7 +20,7 @@ from apex.errors import BadRequest, NotFound
 from apex.observe import ENDED, Observation, current, observing
 from apex.rest import told
 from apex.service import BoundService, Call, arguments_of
-from apex.types import STANDARD, Row
+from apex.types import Row, taken_by
 
 MOST_CALLS = 100
 IDEMPOTENCY = "idempotency-key"
@@ -58,8 +58,10 @@ def batch(app: Apex) -> None:
 
 
 class Batch:
-    """Each call is one from outside, with all hooks of its service and the proof of who makes the batch; it is not
-    made where its method is not exposed. One that fails leaves the others as they are.
+    """Many calls in one request.
+
+    Each is made as if it came alone, with the proof of who makes the batch, and can do what it could do alone. One that
+    fails leaves the others as they are.
     """
 
     examples = {"create": Example(data={"calls": [["get", "contacts", 123], ["get", "companies", 101]]})}
@@ -117,7 +119,7 @@ class Batch:
         if service.service is self.app.get("defaultAuthentication"):
             # A proxy counts the requests of those who guess passwords.
             raise BadRequest("Logging in or out is a request of its own")
-        taken = STANDARD.get(method, ("data",))
+        taken = taken_by(method)
         if not len(taken) <= len(arguments) <= len(taken) + 1:
             raise BadRequest(f"{method} takes {', '.join((*taken, 'query'))}")
         given, query = arguments_of(method, arguments)

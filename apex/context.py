@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
-from apex.types import STANDARD
+from apex.types import taken_by
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -96,7 +96,7 @@ class Context(Generic[Data, Result]):
 
     @property
     def _taken(self) -> tuple[str, ...]:
-        return STANDARD.get(self.method, ("data",))
+        return taken_by(self.method)
 
     @property
     def has_result(self) -> bool:

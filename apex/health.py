@@ -6,7 +6,6 @@ Neither asks who calls, and neither may be remembered by anything in between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -18,11 +17,11 @@ from apex.context import Context
 from apex.errors import FeathersError
 from apex.executor import Executor
 from apex.fresh import Fresh
-from apex.revisions import newest_of
+from apex.hooks import Next
+from apex.revisions import VERSION, newest_of
 
 ANSWER_SECONDS = 1.0
 UNCACHED = {"cache-control": "no-store"}
-VERSION = "SELECT version_num FROM alembic_version"
 
 Ills = dict[str, str]
 """What is not ready, by name, and what is wrong with it."""
@@ -56,7 +55,7 @@ class Health:
         status, code = ("unavailable", 503) if ills else ("ok", 200)
         return JSONResponse({"status": status, "notReady": ills}, code, headers=UNCACHED)
 
-    async def _start(self, context: Context, next: Callable[[], Awaitable[None]]) -> None:
+    async def _start(self, context: Context, next: Next) -> None:
         self.newest, self.known = newest_of()
         await next()
         self.draining = False

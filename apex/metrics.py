@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import Forbidden, NotAuthenticated
 from apex.extras import extra
+from apex.hooks import Next
 from apex.observe import BEGUN, ENDED, Observation
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SAMPLE_SECONDS = 1.0
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """The limits of the histogram's buckets; a last one has the rest."""
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
 LOOPBACK = ("127.0.0.1", "::1")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
@@ -108,7 +109,7 @@ class Metrics:
         if not compare_digest(given, f"Bearer {self.token}".encode()):
             raise NotAuthenticated("Metrics need the token that is set as metricsToken")
 
-    async def _start(self, context: Context, next: Callable[[], Awaitable[None]]) -> None:
+    async def _start(self, context: Context, next: Next) -> None:
         await next()
         self._tick()
 
@@ -116,7 +117,7 @@ class Metrics:
         self.sample()
         self._timer = asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._tick)
 
-    async def _stop(self, context: Context, next: Callable[[], Awaitable[None]]) -> None:
+    async def _stop(self, context: Context, next: Next) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self.sample()
@@ -158,9 +159,9 @@ def _totals(app: Apex) -> Values:
     return found
 
 
-def shared_folder(app: Apex, folder: str) -> dict[str, str]:
+def environment_of_workers(app: Apex, folder: str) -> dict[str, str]:
     """The environment of workers whose metrics are one: the library looks for it when it is imported."""
-    return {**os.environ, FOLDER: folder} if app.get("metrics") else dict(os.environ)
+    return {**os.environ, SHARED: folder} if app.get("metrics") else dict(os.environ)
 
 
 def forget_process(folder: str, pid: int) -> None:

@@ -1,4 +1,4 @@
-"""Queries as query strings with brackets, lists by index: ``id[$in][0]=1``, percent-encoded throughout."""
+"""Queries as query strings with brackets, lists by index: ``id[$in][0]=1``."""
 
 from __future__ import annotations
 

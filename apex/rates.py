@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from math import ceil
@@ -15,6 +14,7 @@ from apex.extras import extra
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.context import Context
+    from apex.hooks import Next
 
 Count = tuple[bool, int, float]
 """Whether a request is allowed, how many are in the window with it, and seconds until one is free again."""
@@ -92,7 +92,7 @@ def rates(app: Apex) -> None:
 
         own = RedisRates(url, app.get("database_url") or "")
 
-    async def teardown(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+    async def teardown(context: Context, next: Next) -> None:
         try:
             await next()
         finally:

@@ -14,6 +14,7 @@ from apex.extras import extra
 
 FOLDER = Path("migrations")
 CONNECT_SECONDS = 5
+VERSION = "SELECT version_num FROM alembic_version"
 
 _ASSIGNED = re.compile(r"^(revision|down_revision)\b[^=\n]*=(.*)", re.MULTILINE)
 _QUOTED = re.compile(r"[\"'](.*?)[\"']")
@@ -32,7 +33,7 @@ def is_up_to_date(url: str, folder: Path = FOLDER) -> bool:
     """
     try:
         with connect(url) as connection:
-            current = set(connection.scalars(text("SELECT version_num FROM alembic_version")))
+            current = set(connection.scalars(text(VERSION)))
     except (DatabaseError, OSError):
         return False
     return bool(current) and current == newest_of(folder)[0]

@@ -66,7 +66,7 @@ def new_service(path: str) -> list[Path]:
     return list(files)
 
 
-def new_hook(name: str, kind: str = "around") -> list[Path]:
+def new_hook(name: str, kind: str) -> list[Path]:
     """Writes a hook, of a type in ``HOOKS``, and its test. Raises ConfigError, and writes nothing, where one of the
     files is there.
     """
@@ -74,7 +74,8 @@ def new_hook(name: str, kind: str = "around") -> list[Path]:
     module = _module(name)
     template = "around_hook" if kind == "around" else "hook"
     title = module.replace("_", " ").capitalize()
-    files = rendered(template, Path(), module=module, title=title, kind=kind, when=kind.title(), says=HOOKS[kind])
+    values = {"module": module, "title": title, "kind": kind, "when": kind.title(), "says": HOOKS[kind]}
+    files = rendered(template, Path(), **values) | rendered("hook_test", Path(), **values)
     _write(files)
     return list(files)
 

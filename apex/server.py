@@ -121,33 +121,33 @@ class Server(uvicorn.Server):
     def __init__(self, app: Apex, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self.app, self.ready = app, ready
-        self.patient = False
+        self.retiring = False
         self.ends: float | None = None
 
-    def drain(self) -> None:
+    def retire(self) -> None:
         """Stops it as ``stop`` does, but for connections that wait for a request: they may make one more."""
-        self.patient = self.should_exit = True
+        self.retiring = self.should_exit = True
 
     def stop(self) -> None:
         """Stops it once the requests under way are answered; without ``drainSeconds``, in which an heir would find the
         address taken.
         """
-        self.patient, self.should_exit, self.ends = False, True, 0.0
+        self.retiring, self.should_exit, self.ends = False, True, 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.patient = False
+        self.retiring = False
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to stop. Who is told to, and not to renew itself, first goes on for ``drainSeconds`` and says at
+        """Whether to stop. Who is told to, and does not retire, first goes on for ``drainSeconds`` and says at
         ``/readyz`` that it will: a load balancer sends the next requests elsewhere before there is nobody.
         """
         if not await super().on_tick(counter):
             return False
-        if self.ends is None and not self.patient:
+        if self.ends is None and not self.retiring:
             self.app.emit("draining")
             self.ends = time.monotonic() + (self.app.get("drainSeconds") or 0)
-        return self.patient or self.force_exit or time.monotonic() >= (self.ends or 0)
+        return self.retiring or self.force_exit or time.monotonic() >= (self.ends or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -155,12 +155,12 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.emit("shutdown")
-        if self.patient:
-            await self._drained()
+        if self.retiring:
+            await self._retired()
             self.app.emit("shutdown")
         await super().shutdown(sockets)
 
-    async def _drained(self) -> None:
+    async def _retired(self) -> None:
         """Accepts no more, and waits for the connections to end: each after its next response, or when it is idle.
 
         A client may be sending a request at the very moment at which an idle connection would be closed.
@@ -175,7 +175,7 @@ class Server(uvicorn.Server):
                 cycle.keep_alive = False
         with suppress(TimeoutError):
             async with asyncio.timeout(self.config.timeout_keep_alive):
-                while self.server_state.connections and self.patient:
+                while self.server_state.connections and self.retiring:
                     await asyncio.sleep(TICK_SECONDS)
 
 

@@ -16,7 +16,7 @@ from apex.errors import BadRequest, FeathersError
 from apex.events import Publisher, Publishers, message_of
 from apex.hooks import Chain, HookMap, HookStore, compose
 from apex.tenant import NOBODY, reaching
-from apex.types import STANDARD, Id
+from apex.types import STANDARD, Id, taken_by
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -220,7 +220,7 @@ def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:
 
 
 def _runner(function: Callable[..., Awaitable[Any]], method: str) -> Chain:
-    takes = STANDARD.get(method, ("data",))
+    takes = taken_by(method)
 
     async def run(context: Context) -> None:
         if not context.has_result:
@@ -234,7 +234,7 @@ def _runner(function: Callable[..., Awaitable[Any]], method: str) -> Chain:
 
 def arguments_of(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a method takes, by name, and the query. Raises BadRequest for what cannot be either."""
-    names = STANDARD.get(method, ("data",))
+    names = taken_by(method)
     if len(values) > len(names) + 1:
         raise BadRequest(f"Too many arguments for '{method}' method")
     given = dict(zip((*names, "query"), values, strict=False))

@@ -19,7 +19,18 @@ STANDARD: Mapping[str, tuple[str, ...]] = {
     "patch": ("id", "data"),
     "remove": ("id",),
 }
-"""The standard methods and what they take before ``params``; a custom method takes data."""
+"""The standard methods and what they take before ``params``."""
+
+
+VERBS: Mapping[str, str] = {
+    "find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE",
+}  # fmt: skip
+"""The verbs of HTTP for the standard methods; a custom method is a POST."""
+
+
+def taken_by(method: str) -> tuple[str, ...]:
+    """What a method takes before ``params``; a custom method takes data."""
+    return STANDARD.get(method, ("data",))
 
 
 class Page(TypedDict):

@@ -1,7 +1,7 @@
 """Several processes of an app on one socket: a parent that keeps its workers at work and renews them.
 
 A worker is an interpreter of its own, which inherits the socket and one end of a line to the parent. It says on its
-line that it is ready; the parent says that it shall drain; and each notices by its end that the other is gone.
+line that it is ready; the parent says that it shall retire; and each notices by its end that the other is gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from apex.app import Apex
 from apex.bus import Bus
 from apex.errors import ConfigError
 from apex.logs import logs
-from apex.metrics import FOLDER, forget_process, shared_folder
+from apex.metrics import SHARED, environment_of_workers, forget_process
 from apex.reload import Stamps, stamps
 from apex.server import SHUTDOWN_SECONDS, Server, announce, configured, listening, running, serve_on
 from apex.sockets import Sockets
@@ -45,7 +45,7 @@ LOOK_SECONDS = 0.5
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
-READY, DRAIN = b"r", b"d"
+READY, RETIRE = b"r", b"d"
 
 log = logging.getLogger("apex")
 
@@ -64,7 +64,7 @@ def serve_workers(
     logs(app)
     with listening(app, host, port) as (listener, url), TemporaryDirectory(prefix="apex-metrics-") as folder:
         within = END_SECONDS + (app.get("drainSeconds") or 0)
-        workers = Workers(factory, listener, url, count, shared_folder(app, folder), within, reload=reload)
+        workers = Workers(factory, listener, url, count, environment_of_workers(app, folder), within, reload=reload)
         if not asyncio.run(workers.run()):
             sys.exit(1)
 
@@ -99,8 +99,8 @@ def work(app: Apex, listener: int, line: int) -> None:
 
 def _hear(parent: socket.socket, server: Server) -> None:
     """Does what the parent says. Without it there is nobody to serve for."""
-    if parent.recv(1) == DRAIN:
-        server.drain()
+    if parent.recv(1) == RETIRE:
+        server.retire()
     else:
         asyncio.get_running_loop().remove_reader(parent)
         server.stop()
@@ -140,8 +140,8 @@ class Worker:
             log.error("Worker %d was not ready within %d seconds", self.process.pid, START_SECONDS)
             return False
 
-    def drain(self) -> None:
-        _say(self.line, DRAIN)
+    def retire(self) -> None:
+        _say(self.line, RETIRE)
 
     def signal(self, number: signal.Signals) -> None:
         # ``send_signal`` would look whether it has ended, and so take that news from who waits for it.
@@ -169,8 +169,8 @@ class Workers:
         listener: socket.socket,
         url: str,
         count: int,
-        environ: Mapping[str, str] = os.environ,
-        end_seconds: float = END_SECONDS,
+        environ: Mapping[str, str],
+        end_seconds: float,
         *,
         reload: bool = False,
     ) -> None:
@@ -270,7 +270,7 @@ class Workers:
         for place, worker in enumerate(old):
             if not await self._replace(place, worker):
                 return False
-            worker.drain()
+            worker.retire()
             await worker.end(self.end_seconds)
         return True
 
@@ -284,7 +284,7 @@ class Workers:
     def _forget(self, worker: Worker) -> None:
         worker.line.close()
         self.alive.discard(worker)
-        if (folder := self.environ.get(FOLDER)) is not None:
+        if (folder := self.environ.get(SHARED)) is not None:
             forget_process(folder, worker.process.pid)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from apex import Context, Params
+from apex import Context, Next, Params
 from apex.beside import Beside
 from apex.common import now
 from apex.items import items
@@ -38,7 +38,7 @@ class _Outside:
 _outside: ContextVar[_Outside | None] = ContextVar("outside", default=None)
 
 
-async def remember_caller(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+async def remember_caller(context: Context, next: Next) -> None:
     """Around all methods of all services: the calls that hooks make inside of one from outside are its caller's."""
     outer = _outside.get()
     if not context.params.get("provider") or (outer is not None and outer.open):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from apex import Context
+from apex import Context, Next
 from apex.describe import describe
 from apex.errors import FeathersError, TooManyRequests
 from apex.rates import Rate
@@ -19,7 +18,7 @@ ANSWERS = {
 
 
 @describe(answers=ANSWERS, errors=(429,))
-async def limit_rate(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+async def limit_rate(context: Context, next: Next) -> None:
     """Around all methods, inside of ``authenticate``: raises TooManyRequests beyond the limit of a key's organization.
 
     How a request stands is in the headers of its answer over REST, also where that is an error.

@@ -247,6 +247,8 @@ TOTAL = {"x-total-count": {"schema": {"type": "integer"}, "description": "How ma
 
 
 class Contacts(AgentVoice):
+    """The contacts of the key's organization, in the shapes of the AgentVoice API."""
+
     noun = "AgentVoice contact"
     table, id, schema = contacts, "uuid", CreateSchema
     methods = ("find", "get", "create", "patch", "remove")
@@ -292,6 +294,8 @@ class Contacts(AgentVoice):
 
 
 class Lookup(AgentVoice):
+    """A contact by its id in another system."""
+
     noun = "AgentVoice lookup"
     methods = ("find",)
     examples = {"find": example(query={"crm_id": "CRM456", "crm_source": "hubspot"})}

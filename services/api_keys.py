@@ -20,7 +20,7 @@ from apex.tenant import EVERYONE, reaching
 from apex.types import Row
 from services.examples import examples_of
 from services.tables import Identifier, memberships, organizations, tenant_table, users
-from services.tenant import HookMap, TenantSchema, TenantService, serve
+from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
 api_keys = tenant_table(
     "api_keys",
@@ -67,7 +67,7 @@ class APIKeys(TenantService):
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     private = ("uuid", "hash", "owned_by_user_id")
     # The first key is that of the demo, with which the examples of others are called.
-    examples = examples_of(2, {"name": "Nightly report"}, {"name": "Weekly report"}, rotate={"id": 2})
+    examples = examples_of(2, {"name": "Nightly report"}, {"name": "Weekly report"}, {"rotate": {"id": 2}})
 
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)
@@ -161,7 +161,7 @@ def end_key(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    hooks: HookMap = {
+    hooks: MethodHooks = {
         "before": {"create": [make_key]},
         "after": {"create": [show_key], "patch": [end_key], "remove": [end_key]},
     }

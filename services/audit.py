@@ -15,7 +15,7 @@ from hooks.tenancy import FIELD, fill_organization, forbid_foreign, membership, 
 from services.audience import to_nobody
 from services.examples import ORGANIZATION
 from services.tables import Identifier, metadata
-from services.tenant import KNOWN, HookMap
+from services.tenant import KNOWN, MethodHooks
 
 audit = Table(
     "audit",
@@ -58,7 +58,7 @@ def newest_first(context: Context) -> None:
 
 def register(app: Apex) -> None:
     sealed = [fill_organization, validate_query, name_organization, membership, tenancy]
-    hooks: HookMap = {
+    hooks: MethodHooks = {
         "around": {"all": KNOWN},
         "before": {
             "find": [*sealed, newest_first],

@@ -19,6 +19,7 @@ BANNER = """Serving at {url}
 Demo login: admin@example.com, password %(password)s (organization 456)
 Demo API key: %(key)s
 AgentVoice x-organization-id: %(organization)s
+Documentation: {url}/docs/  Live page: {url}/console/
 
 Try it:
   curl "{url}/contacts?organization_id=456" -H "Authorization: Bearer %(token)s"

@@ -72,7 +72,7 @@ class Companies(Transferable):
         101,
         {"name": "New Corp", "website": "https://example.com", "industry": "Energy"},
         {"size": "11-50"},
-        **{
+        {
             "search": {"searchTerm": "corp"},
             "import": {"rows": [{"name": "Sample Inc", "industry": "Retail"}], "upsert": "name", "dry_run": True},
             "export": {"format": "json"},

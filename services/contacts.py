@@ -143,7 +143,7 @@ class Contacts(Transferable):
         123,
         {"first_name": "Jane", "last_name": "Smith", "email": "jane.smith@example.com", "company_id": 101},
         {"email": "john.updated@example.com", "custom_fields_by_name": {"Industry": "Energy"}},
-        **{
+        {
             "search": {"searchTerm": "john", "searchIn": "name", "$limit": 5},
             "import": {"rows": [{"first_name": "Ada", "email": "ada@example.com"}], "upsert": "email"},
             "export": {"format": "json"},

@@ -22,7 +22,7 @@ from hooks.rows import rows
 from hooks.tenancy import FIELD as ORGANIZATION
 from services.examples import examples_of
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
-from services.tenant import HookMap, TenantSchema, TenantService, serve
+from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
 FIELD = "custom_fields_by_name"
 NO_OPTIONS = "Are for fields of type select alone"
@@ -149,7 +149,7 @@ async def _defined(context: Context, organization: int) -> dict[str, Row]:
     return {definition["name"]: definition for definition in found}
 
 
-CUSTOM_FIELDS: HookMap = {"before": {"find": [type_query]}}
+CUSTOM_FIELDS: MethodHooks = {"before": {"find": [type_query]}}
 """The hooks of a service whose records have custom fields, beside ``check_values`` on write."""
 
 

@@ -18,7 +18,7 @@ from hooks.children import change_parent
 from services.examples import examples_of
 from services.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import HookMap, TenantSchema, TenantService, serve
+from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
 deal_products = tenant_table(
     "deal_products",
@@ -129,7 +129,7 @@ def _deals(context: Context, lines: Any) -> list[int]:
 
 
 def register(app: Apex) -> None:
-    hooks: HookMap = {
+    hooks: MethodHooks = {
         "before": {
             "create": [take_from_product, work_out, hold_deal],
             "patch": [work_out, hold_deal],

@@ -16,7 +16,7 @@ from hooks.rows import change_rows, rows
 from services.examples import examples_of
 from services.money import Amount, Money
 from services.tables import Identifier, tenant_table, within
-from services.tenant import PERSON, HookMap, Join, TenantSchema, TenantService, serve
+from services.tenant import PERSON, Join, MethodHooks, TenantSchema, TenantService, serve
 
 deals = tenant_table(
     "deals",
@@ -120,5 +120,5 @@ def _wrong(**errors: str) -> BadRequest:
 
 
 def register(app: Apex) -> None:
-    hooks: HookMap = {"before": {"patch": [keep_sum], "remove": [remove_children("deal-products", "deal_id")]}}
+    hooks: MethodHooks = {"before": {"patch": [keep_sum], "remove": [remove_children("deal-products", "deal_id")]}}
     serve(app, "deals", Deals, on_write=[place_in_pipeline, stamp_status], hooks=hooks)

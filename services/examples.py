@@ -21,9 +21,11 @@ def uuid_of(id: int) -> str:
     return f"00000000-0000-4000-8000-{id:012}"
 
 
-def examples_of(id: int, create: Mapping[str, Any], patch: Mapping[str, Any], **custom: Any) -> Examples:
-    """Of the methods of a tenant's service: the ``id`` of a record, and the data of methods. They can be called in
-    this order.
+def examples_of(
+    id: int, create: Mapping[str, Any], patch: Mapping[str, Any], custom: Mapping[str, Mapping[str, Any]] = {}
+) -> Examples:
+    """Of the methods of a tenant's service: the ``id`` of a record, and the data of methods. They can be called in this
+    order.
     """
     return {
         "create": Example(data={FIELD: ORGANIZATION, **create}),

@@ -20,7 +20,7 @@ from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.examples import ORGANIZATION
 from services.tables import memberships, organizations, users
-from services.tenant import KNOWN, HookMap
+from services.tenant import KNOWN, MethodHooks
 from services.users import end_memberships
 
 SHORTEST_TERM, LONGEST_TERM = 2, 200
@@ -105,7 +105,7 @@ def _require_member(context: Context, organization: Any) -> None:
 
 
 def register(app: Apex) -> None:
-    hooks: HookMap = {
+    hooks: MethodHooks = {
         "around": {"all": KNOWN, "create": [transaction], "patch": [transaction], "remove": [transaction]},
         "before": {
             "all": [validate_query, membership, only_mine, soft_delete],

@@ -16,7 +16,7 @@ from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Row
 from hooks.search_forms import digits, normalise
 from services.phones import mismatch
-from services.tenant import HookMap, TenantService, serve
+from services.tenant import MethodHooks, TenantService, serve
 
 SHORTEST = 2
 FOR_LISTS = ("$total", "$after", "$before")
@@ -76,7 +76,7 @@ class Searchable(TenantService):
 
 
 def serve_searchable(
-    app: Apex, path: str, service: type[Searchable], *, on_write: Sequence[Hook], hooks: HookMap | None = None
+    app: Apex, path: str, service: type[Searchable], *, on_write: Sequence[Hook], hooks: MethodHooks | None = None
 ) -> None:
     """Registers a tenant's service with ``search``."""
     serve(app, path, service, checks=[search_query], on_write=on_write, hooks=hooks)

@@ -14,7 +14,7 @@ from hooks.children import change_parent, remove_children
 from services.counters import next_value
 from services.examples import examples_of
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import HookMap, TenantSchema, TenantService, serve
+from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
 support_tickets = tenant_table(
     "support_tickets",
@@ -131,7 +131,7 @@ async def note_message(context: Context) -> None:
 
 def register(app: Apex) -> None:
     messages = remove_children("support-ticket-messages", "support_ticket_id")
-    hooks: HookMap = {"before": {"create": [number], "remove": [messages]}}
+    hooks: MethodHooks = {"before": {"create": [number], "remove": [messages]}}
     serve(app, "support-tickets", SupportTickets, on_write=[name_contact], hooks=hooks)
     hooks = {"after": {"create": [note_message]}}
     serve(app, "support-ticket-messages", SupportTicketMessages, hooks=hooks)

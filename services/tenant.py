@@ -59,7 +59,7 @@ class TenantSchema(Schema):
     owned_by_user_id = Id(allow_none=True)
 
 
-HookMap = Mapping[str, Mapping[str, Sequence[AnyHook]]]
+MethodHooks = Mapping[str, Mapping[str, Sequence[AnyHook]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def serve(
     *,
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
-    hooks: HookMap | None = None,
+    hooks: MethodHooks | None = None,
 ) -> None:
     """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others.
 

@@ -17,7 +17,7 @@ from apex.client.call import Call
 from apex.client.failure import rebuild
 from apex.encoding import decode_exactly, encode
 from apex.errors import BadRequest, Unavailable
-from apex.types import STANDARD
+from apex.types import taken_by
 
 CONNECT_SECONDS = 10
 
@@ -149,5 +149,5 @@ def _arguments(call: Call) -> tuple[Any, ...]:
     """``(path, ...arguments, query)``. Raises BadRequest for a value that would be more than one segment."""
     if any("/" in segment for segment in call.segments):
         raise BadRequest("A value in params['route'] must not hold a slash")
-    own = (getattr(call, name) for name in STANDARD.get(call.method, ("data",)))
+    own = (getattr(call, name) for name in taken_by(call.method))
     return ("/".join(call.segments), *own, dict(call.query))

@@ -13,9 +13,8 @@ from apex.client.failure import rebuild
 from apex.encoding import decode_exactly, encode
 from apex.errors import GeneralError, Unavailable
 from apex.querystring import write
-from apex.types import STANDARD
+from apex.types import STANDARD, VERBS
 
-_VERBS = {"find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE"}
 # Servers close a connection after 5 seconds without a request: one that is younger is still there.
 _LIMITS = Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4)
 
@@ -46,7 +45,7 @@ class Rest:
         await self._http.aclose()
 
     async def call(self, call: Call) -> Any:
-        verb, content = _VERBS.get(call.method, "POST"), _content(call)
+        verb, content = VERBS.get(call.method, "POST"), _content(call)
         headers = self._headers(call, content)
         try:
             response = await self._http.request(verb, self._url(call), headers=headers, content=content)

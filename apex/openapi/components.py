@@ -130,9 +130,8 @@ class Components:
         if field is None:
             return dict(shape)
         if "type" not in shape:
-            return (
-                _nullable(self.converter.field2property(field)) if not shape else self.converter.field2property(field)
-            )
+            made: Shape = self.converter.field2property(field)
+            return made if shape else _nullable(made)
         choices = [check for check in field.validators if isinstance(check, validate.OneOf)]
         told = {key: field.metadata[key] for key in ("description", "example") if key in field.metadata}
         if choices:

@@ -20,7 +20,7 @@ from apex.openapi.parameters import asked, operators, parameters
 from apex.openapi.typescript import array, block, commented, declared, identifier, key, literal, member, type_of, union
 from apex.query import OPERATORS
 from apex.service import BoundService
-from apex.types import STANDARD
+from apex.types import STANDARD, taken_by
 
 Shape = dict[str, Any]
 
@@ -176,7 +176,7 @@ class _Service:
 
     def _taken(self, method: str, known: Known) -> list[str]:
         id = "id: null" if known.collection else "id: Feathers.Id"
-        return [id if name == "id" else f"data: {self._data(method)}" for name in STANDARD.get(method, ("data",))]
+        return [id if name == "id" else f"data: {self._data(method)}" for name in taken_by(method)]
 
     def _data(self, method: str) -> str:
         """The type of what a method takes for one record."""

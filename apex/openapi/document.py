@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from apex.app import Apex
-from apex.openapi.components import Components, name_of
+from apex.openapi.components import Components
 from apex.openapi.facts import Known
 from apex.openapi.operations import Operations, takes_many
 from apex.service import BoundService
-from apex.types import STANDARD
+from apex.sql.shapes import shapes_of
+from apex.types import STANDARD, VERBS
 
 Shape = dict[str, Any]
 
 PLACEHOLDER = re.compile(r":([^/]+)")
-_VERBS = {"find": "get", "get": "get", "create": "post", "update": "put", "patch": "patch", "remove": "delete"}
 
 
 def document(app: Apex) -> Shape:
@@ -52,9 +52,9 @@ def _paths(components: Components, path: str, bound: BoundService) -> Iterator[t
             continue
         known = Known(bound, method)
         if known.collection or takes_many(bound, method):
-            collection[_VERBS[method]] = made.operation(method, known, many=True)
+            collection[VERBS[method].lower()] = made.operation(method, known, many=True)
         if not known.collection:
-            record[_VERBS[method]] = made.operation(method, known)
+            record[VERBS[method].lower()] = made.operation(method, known)
     if "find" in exposed:
         collection["get"] = made.operation("find", Known(bound, "find"))
     if posted := [method for method in exposed if method == "create" or method not in STANDARD]:
@@ -75,9 +75,4 @@ def _id(bound: BoundService) -> Shape:
     service: Any = bound.service
     if getattr(service, "table", None) is None:
         return {"type": "string"}
-    from apex.sql.shapes import shapes_of
-
     return dict(shapes_of(service.table)[service.id])
-
-
-__all__ = ["description", "document", "name_of"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from apex.common import iff
 from apex.describe import facts_of
-from apex.hooks import TYPES, AnyHook, HookStore, Step, ahead
+from apex.hooks import AnyHook, ahead, in_order
 from apex.service import BoundService
 
 
@@ -41,19 +41,13 @@ class Known:
 
 
 def _hooks(bound: BoundService, method: str) -> Iterator[AnyHook]:
-    for store in (bound.app.store, bound.store):
-        yield from _flat(_steps(store, method))
+    for _, _, hook in in_order(bound.app.store, bound.store, method):
+        yield from _flat(hook)
 
 
-def _steps(store: HookStore, method: str) -> list[Step]:
-    return [*store.outer(method), *(step for kind in TYPES for step in store.steps(kind, method))]
-
-
-def _flat(steps: Sequence[Step]) -> Iterator[AnyHook]:
-    """The hooks, with those that other hooks hold; of two ways the first one, which is that of callers outside."""
-    for hook, _ in steps:
-        yield hook
-        if isinstance(hook, ahead):
-            yield from _flat(hook.steps)
-        elif isinstance(hook, iff):
-            yield from _flat(hook.then)
+def _flat(hook: AnyHook) -> Iterator[AnyHook]:
+    """A hook with those that it holds; of two ways the first one, which is that of callers outside."""
+    yield hook
+    held = hook.steps if isinstance(hook, ahead) else hook.then if isinstance(hook, iff) else ()
+    for inner, _ in held:
+        yield from _flat(inner)

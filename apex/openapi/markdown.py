@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,13 @@ def _operation(title: str, operation: Shape) -> Iterator[str]:
     for status, response in _successes(operation).items():
         yield f"- Answers {status} {_shapes(response)}".rstrip()
     yield f"- Fails with {', '.join(status for status in operation['responses'] if status >= '4')}"
-    for sample in operation.get("x-codeSamples", ()):
-        if sample["lang"] == "Shell":
-            yield f"\n### {sample['label'].partition(':')[0]}"
-        yield f"\n```{sample['lang'].lower()}\n{sample['source']}\n```"
+    for method, written in groupby(operation.get("x-codeSamples", ()), key=_method_of):
+        yield f"\n### {method}"
+        yield from (f"\n```{sample['lang'].lower()}\n{sample['source']}\n```" for sample in written)
+
+
+def _method_of(sample: Shape) -> str:
+    return str(sample["label"]).partition(":")[0]
 
 
 def _asked(names: list[str]) -> str:
@@ -106,9 +110,8 @@ def _type(shape: Shape) -> str:
 
 def _limits(shape: Shape) -> str:
     said = [shape["format"]] if "format" in shape else []
-    said += [
-        f"at most {shape[name]:,}" for name in ("maxLength", "maximum", "maxItems") if shape.get(name, 2**63) < 2**31
-    ]
+    limits = (shape.get(name, LARGE) for name in ("maxLength", "maximum", "maxItems"))
+    said += [f"at most {limit:,}" for limit in limits if limit < LARGE]
     return f" ({', '.join(said)})" if said else ""
 
 

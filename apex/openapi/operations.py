@@ -11,10 +11,10 @@ from apex.describe import ANY, Example
 from apex.openapi.components import Components, name_of
 from apex.openapi.facts import Known
 from apex.openapi.parameters import header, parameters
-from apex.openapi.responses import Responses
+from apex.openapi.responses import HEADERS, Responses
 from apex.openapi.samples import samples
 from apex.service import BoundService
-from apex.types import STANDARD
+from apex.types import STANDARD, taken_by
 
 Shape = dict[str, Any]
 
@@ -93,15 +93,11 @@ class Operations:
 
     def _samples(self, known: Mapping[str, Known]) -> Shape:
         """How the methods of an operation are called, where the service has examples."""
-        given, schemes = self._examples(known), self.components.schemes
         url = f"http://localhost:{self.components.app.get('port') or 3030}"
-        written = [
-            sample
-            for method, example in given.items()
-            for sample in samples(
-                url, self.path, method, example, [schemes[name] for name in self._strategies(known[method])]
-            )
-        ]
+        written: list[Shape] = []
+        for method, example in self._examples(known).items():
+            scheme = next((self.components.schemes[name] for name in self._strategies(known[method])), {})
+            written += samples(url, self.path, method, example, scheme)
         return {"x-codeSamples": written} if written else {}
 
     def _examples(self, methods: Iterable[str]) -> dict[str, Example]:
@@ -141,7 +137,7 @@ class Operations:
         shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
         tagged = method in ("find", "get")
-        headers = {**known.answers, **({"ETag": TAG} if tagged else {})}
+        headers = {**known.answers, **({"ETag": HEADERS["ETag"]} if tagged else {})}
         statuses = known.last("statuses") or [201 if method == "create" else 200]
         found = {
             str(status): self.responses.success(RESULTS.get(method) or f"What {method} gives.", shape, types, headers)
@@ -150,7 +146,7 @@ class Operations:
         if method not in STANDARD and known.last("result") is None:
             found["204"] = self.responses.success("There is nothing to say.", None, (), {})
         if tagged:
-            found["304"] = self.responses.success("As it is known.", None, (), {"ETag": TAG})
+            found["304"] = self.responses.success("As it is known.", None, (), {"ETag": HEADERS["ETag"]})
         return found
 
     def result(self, method: str, known: Known, many: bool = False) -> Shape:
@@ -167,7 +163,7 @@ class Operations:
         return {"type": "array", "items": record} if many else record
 
     def _errors(self, method: str, known: Known) -> list[int]:
-        takes_data = "data" in STANDARD.get(method, ("data",))
+        takes_data = "data" in taken_by(method)
         codes = [*ALWAYS, *known.listed("errors"), *(WITH_BODY if takes_data else ())]
         if "id" in STANDARD.get(method, ()) or ":" in self.path:
             codes.append(404)
@@ -182,9 +178,6 @@ def takes_many(bound: BoundService, method: str) -> bool:
     if not isinstance(service, Adapter) or method not in ("create", "patch", "remove"):
         return False
     return service.multi is True or method in (service.multi or ())
-
-
-TAG = {"schema": {"type": "string"}, "description": "The tag of what was answered."}
 
 
 def _method_header(methods: Sequence[str]) -> list[Shape]:

@@ -63,6 +63,7 @@ def _sort(names: Iterable[str]) -> Shape:
     return {
         **_query("$sort", {"type": "object", "properties": directions, "additionalProperties": False}),
         "style": "deepObject",
+        "example": {},  # A form that is filled in with it asks for nothing.
         "description": "1 is ascending, -1 descending: `$sort[created_at]=-1`.",
     }
 
@@ -117,7 +118,7 @@ def _groups() -> Iterator[Shape]:
     for name, word in (("$or", "any"), ("$and", "all")):
         example = f"`{name}[0][name]=a&{name}[1][age][$gt]=3`"
         shape = {"type": "array", "items": items}
-        yield {**_query(name, shape), "description": f"Queries of which {word} must hold: {example}."}
+        yield {**_query(name, shape), "example": [], "description": f"Queries of which {word} must hold: {example}."}
 
 
 def _query(name: str, shape: Shape) -> Shape:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import indent
 from typing import Any
 
+from apex.openapi.literals import JAVASCRIPT
+
 Shape = Mapping[str, Any]
 
-_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*")
+key, literal = JAVASCRIPT.key, JAVASCRIPT.on_a_line
 _SIMPLE = {"integer": "number", "number": "number", "string": "string", "boolean": "boolean", "null": "null"}
 
 
@@ -83,15 +84,6 @@ def union(types: Iterable[str]) -> str:
 
 def array(item: str) -> str:
     return f"({item})[]" if " | " in item else f"{item}[]"
-
-
-def literal(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) and re.fullmatch(r"[\w $:/.-]*", value) else json.dumps(value)
-
-
-def key(name: str) -> str:
-    """A name as that of a property."""
-    return name if _IDENTIFIER.fullmatch(name) else literal(name)
 
 
 def identifier(name: str) -> str:

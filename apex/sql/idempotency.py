@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -20,7 +20,7 @@ from apex.context import Context
 from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
 from apex.errors import BadRequest, Unprocessable
-from apex.hooks import Around
+from apex.hooks import Around, Next
 from apex.sql.columns import Json, Timestamp
 from apex.sql.database import Database
 
@@ -61,7 +61,7 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
     """
 
     @describe(methods=_repeats, sends=SENDS, answers=ANSWERS, errors=(422,))
-    async def idempotent(context: Context, next: Callable[[], Awaitable[None]]) -> None:
+    async def idempotent(context: Context, next: Next) -> None:
         key = (context.params.headers or {}).get(HEADER)
         reads = getattr(context.service.service, "reads", _READS)
         if key is None or context.params.provider != "rest" or context.method in reads:

@@ -32,6 +32,20 @@ def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
     expect(operation.locator(".live-responses-table").first).to_contain_text("john.doe@example.com")
 
 
+def test_a_list_is_tried_out_with_the_organization_alone(visit: Visit, url: str) -> None:
+    page = visit(url).page
+    page.goto(f"{url}/docs/#/contacts/contacts.find")
+    page.get_by_placeholder("E-mail").fill("admin@example.com")
+    page.get_by_placeholder("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
+    operation = page.locator(".opblock-get", has_text="/contacts").first
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_placeholder("organization_id", exact=True).fill("456")
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+
+
 def test_an_operation_shows_how_it_is_called(visit: Visit, url: str) -> None:
     page = visit(url).page
     page.goto(f"{url}/docs/#/contacts/contacts.create")

@@ -17,13 +17,20 @@ const samples = () => ({
   }
 })
 
+// Fields of these formats are texts like others.
+const formats = ({ React }) => {
+  const text = props => React.createElement(props.getComponent('JsonSchema_string'), props)
+  const names = ['date', 'date-time', 'decimal', 'email', 'password', 'uuid']
+  return { components: Object.fromEntries(names.map(name => [`JsonSchema_string_${name}`, text])) }
+}
+
 const ui = SwaggerUIBundle({
   url: '../openapi.json',
   dom_id: '#document',
   deepLinking: true,
   docExpansion: 'none',
   filter: true,
-  plugins: [samples],
+  plugins: [samples, formats],
   validatorUrl: null
 })
 
