@@ -13,7 +13,7 @@ from apex.errors import BadRequest, Conflict, FeathersError, NotFound
 from apex.schema import Schema, Text, fields
 from apex.types import Row
 from hooks.signature import verify_signature
-from services.agentvoice import ERROR, SHOWN, AgentVoice, PersonSchema, described, dialect_hooks, example, voiced
+from services.dialect import ERROR, SHOWN, AgentVoice, PersonSchema, described, dialect_hooks, example, voiced
 
 INVALID = "Invalid payload: source, data, and data.crm_id are required"
 CREATED, UPDATED = "Contact created successfully", "Contact updated successfully"
