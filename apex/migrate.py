@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 from alembic import command, context
 from alembic.config import Config
@@ -68,6 +69,7 @@ def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
     """
     with _explained(url):
         _prepare(url)
+        _scripts(_config(url, folder))
         retrying(url, lambda: command.upgrade(_config(url, folder), revision))
 
 
@@ -80,7 +82,7 @@ def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
     """The revisions that the database does not have yet, oldest first."""
     with _explained(url):
-        script = ScriptDirectory.from_config(_config(url, folder))
+        script = _scripts(_config(url, folder))
         revisions = [revision.revision for revision in script.iterate_revisions("head", _current(url) or "base")]
     return revisions[::-1]
 
@@ -134,6 +136,17 @@ def _config(url: str, folder: Path) -> Config:
     config.set_main_option("script_location", str(folder))
     config.attributes["url"] = url
     return config
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    """The migrations of the folder. Raises ConfigError where one is missing that another follows."""
+    script = ScriptDirectory.from_config(config)
+    try:
+        with catch_warnings(action="ignore"):
+            script.get_heads()
+    except KeyError as error:
+        raise ConfigError(f"cannot migrate: the migration {error} is missing, and another one follows it") from None
+    return script
 
 
 def _prepare(url: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import ast
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL, make_url
@@ -15,9 +18,6 @@ from apex.extras import extra
 FOLDER = Path("migrations")
 CONNECT_SECONDS = 5
 VERSION = "SELECT version_num FROM alembic_version"
-
-_ASSIGNED = re.compile(r"^(revision|down_revision)\b[^=\n]*=(.*)", re.MULTILINE)
-_QUOTED = re.compile(r"[\"'](.*?)[\"']")
 
 
 def newest_of(folder: Path = FOLDER) -> tuple[set[str], set[str]]:
@@ -60,7 +60,28 @@ def _read(folder: Path) -> tuple[set[str], set[str]]:
     revisions: set[str] = set()
     followed: set[str] = set()
     for file in (folder / "versions").glob("*.py"):
-        assigned = dict(_ASSIGNED.findall(file.read_text(encoding="utf-8")))
-        revisions.update(_QUOTED.findall(assigned.get("revision", "")) or [file.name])
-        followed.update(_QUOTED.findall(assigned.get("down_revision", "")))
+        said = dict(_assigned(file.read_text(encoding="utf-8")))
+        revisions.update(_names(said.get("revision")) or [file.name])
+        followed.update(_names(said.get("down_revision")))
     return revisions, followed
+
+
+def _assigned(source: str) -> Iterator[tuple[str, Any]]:
+    """The names that a module gives literals to, and these: one by one, several at once, or with their types."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            with suppress(ValueError):
+                yield from _given(targets[0], ast.literal_eval(node.value))
+
+
+def _given(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(target, ast.Tuple):
+        for inner, part in zip(target.elts, value, strict=False):
+            yield from _given(inner, part)
+    elif isinstance(target, ast.Name):
+        yield target.id, value
+
+
+def _names(said: Any) -> set[str]:
+    return {said} if isinstance(said, str) else set(said or ())

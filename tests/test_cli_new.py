@@ -53,6 +53,12 @@ def test_a_new_project_requires_the_apex_that_made_it(project: Path) -> None:
     assert written["optional-dependencies"]["test"][0] == f"apex[client] @ {origin}"
 
 
+def test_what_a_new_project_installs_takes_the_place_of_nothing_of_apex(project: Path) -> None:
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    packages = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert folders.isdisjoint(packages), packages
+
+
 def test_a_new_project_migrates_and_has_commands_of_its_own(project: Path) -> None:
     assert apex(project, "migrate").stdout == "The database is up to date.\n"
     assert apex(project, "check").stdout == "Nothing is wrong.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -175,6 +176,14 @@ def test_a_folder_for_the_file_is_made(tmp_path: Path) -> None:
 def test_a_folder_without_migrations_is_named(sqlite_url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot migrate: there is no folder '.*/nowhere'"):
         upgrade(sqlite_url, folder=tmp_path / "nowhere")
+
+
+def test_a_migration_that_is_missing_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "migrations")
+    next((tmp_path / "migrations" / "versions").glob("0003_*.py")).unlink()
+    for work in (upgrade, pending):
+        with pytest.raises(ConfigError, match="the migration '0003' is missing"):
+            work(sqlite_url, folder=tmp_path / "migrations")
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> None:

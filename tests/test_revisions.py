@@ -14,6 +14,8 @@ FIRST = 'revision = "1"\ndown_revision = None\n'
 SECOND = "revision: str = '2'\ndown_revision: str | None = '1'\n"
 BRANCH = 'revision = "2b"\ndown_revision = "1"\n'
 MERGE = 'revision = "3"\ndown_revision = ("2", "2b")\n'
+TOGETHER = 'revision, down_revision = "2", "1"'
+TYPED = 'revision: str = "2"\ndown_revision: str | None = "1"'
 UNREADABLE = 'revision = str(2)\ndown_revision = "1"\n'
 
 
@@ -36,6 +38,8 @@ def test_only_the_newest_revision_is_up_to_date(empty_url: str) -> None:
         ([FIRST, SECOND], "9", False),
         ([FIRST, SECOND, BRANCH], "2", False),
         ([FIRST, SECOND, BRANCH, MERGE], "3", True),
+        ([FIRST, TOGETHER], "2", True),
+        ([FIRST, TYPED], "2", True),
         ([FIRST, UNREADABLE], "1", False),
         ([], "1", False),
     ],
