@@ -22,7 +22,8 @@ from apex.rates import rates
 from tests.process.commands import ROOT, server
 from tests.redis_server import redis_server
 from tests.serving import serving
-from tests.sockets import Held, connected, until
+from tests.sockets import Held, connected
+from tests.waiting import until
 
 TOKEN = "a-token-for-prometheus"
 
