@@ -19,7 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = "apex"
 myst_heading_anchors = 4
-# Links to files beside this folder, such as the changelog. That all links lead somewhere is held by tests/test_docs.py.
+# Links to files beside this folder, such as the changelog; tests/docs/test_pages.py holds that all lead somewhere.
 suppress_warnings = ["myst.xref_missing"]
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False

@@ -17,6 +17,7 @@ T = TypeVar("T")
 ENV = "from sqlalchemy import MetaData\nfrom apex.migrate import run_migrations\nrun_migrations(MetaData())\n"
 HEAD = "import sqlalchemy as sa\nfrom alembic import op\nfrom apex import ddl\n"
 NOTES = "op.create_table('notes', sa.Column('id', sa.Integer, primary_key=True), sa.Column('text', sa.String(100)))"
+OTHERS = "op.create_table('others', sa.Column('id', sa.Integer, primary_key=True))"
 WAITING = """
     SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE %s

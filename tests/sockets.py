@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -130,13 +130,6 @@ async def polling(http: AsyncClient) -> Poller:
     (frame,) = await poller.get()
     assert frame.startswith('40{"sid":"')
     return poller
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Waits for something that happens beside the test."""
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def empty(app: Apex) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.redis_server import RedisServer, redis_server
 from tests.services.crm import JANE, Crm
 from tests.services.test_audience import ADMIN, connect
 from tests.test_events import Sent, following, to_all
+from tests.waiting import until
 
 SECONDS = 10
 
@@ -28,13 +29,6 @@ SECONDS = 10
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with redis_server(tmp_path) as server:
         yield server
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Waits for a condition."""
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

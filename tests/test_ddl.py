@@ -13,7 +13,7 @@ import apex.locks
 from apex.errors import ConfigError
 from apex.migrate import pending, upgrade
 from apex.revisions import connect
-from tests.migrating import NOTES, folder_of, migrating, one, until, waiting
+from tests.migrating import NOTES, OTHERS, folder_of, migrating, one, until, waiting
 
 INDEX = "ddl.create_index('ix_notes_text', 'notes', ['text'], unique=True)"
 IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ix_notes_text')"
@@ -25,7 +25,6 @@ CONSTRAINTS = {
     "not null": "ddl.set_not_null('notes', 'text')",
 }
 BREAKS = {"foreign key": "'a'", "check": "'b'", "not null": "NULL"}
-OTHERS = "op.create_table('others', sa.Column('id', sa.Integer, primary_key=True))"
 
 
 def run(url: str, statement: str) -> None:

@@ -12,19 +12,18 @@ from pathlib import Path
 import httpx2
 import psycopg
 from httpx2 import AsyncClient
-from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import text
 
 from apex import Apex, bus, database, rest
 from apex.health import health
 from apex.migrate import upgrade
-from apex.revisions import engine_url
+from apex.revisions import connect
 from tests.databases import new_database, start_server
 from tests.process.commands import server
 from tests.redis_server import redis_server
 from tests.serving import serving
-from tests.sockets import until
 from tests.test_metrics import reaches
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -37,18 +36,22 @@ async def site(url: str | None = None, redis: str | None = None) -> AsyncIterato
         yield app, client
 
 
-async def becomes(client: AsyncClient, status: int, path: str = "/readyz") -> dict[str, str]:
-    """Waits until the answer has this status; gives what is not ready."""
+async def becomes(
+    client: AsyncClient, status: int, path: str = "/readyz", names: list[str] | None = None
+) -> dict[str, str]:
+    """Waits until the answer has this status, and just these names if any are given; gives what is not ready."""
     async with asyncio.timeout(10):
-        while (response := await client.get(path)).status_code != status:
+        while True:
+            response = await client.get(path)
+            ills: dict[str, str] = response.json()["notReady"]
+            if response.status_code == status and names in (None, list(ills)):
+                assert response.headers["cache-control"] == "no-store"
+                return ills
             await asyncio.sleep(0.05)
-    assert response.headers["cache-control"] == "no-store"
-    ills: dict[str, str] = response.json()["notReady"]
-    return ills
 
 
 def write(url: str, statement: str) -> None:
-    with create_engine(engine_url(url), poolclass=NullPool).begin() as connection:
+    with connect(url) as connection, connection.begin():
         connection.execute(text(statement))
 
 
@@ -127,15 +130,8 @@ async def test_all_that_is_not_ready_is_named_at_once(migrated_url: str, tmp_pat
             write(migrated_url, "UPDATE alembic_version SET version_num = '0001'")
             server.kill()
             app.emit("draining")
-            await until_named(client, ["migrations", "redis", "draining"])
+            await becomes(client, 503, names=["migrations", "redis", "draining"])
             assert list(await becomes(client, 503, "/readyz?exclude=redis&exclude=migrations")) == ["draining"]
-
-
-async def until_named(client: AsyncClient, names: list[str]) -> None:
-    """Waits until just these are not ready."""
-    async with asyncio.timeout(10):
-        while list((await client.get("/readyz")).json()["notReady"]) != names:
-            await asyncio.sleep(0.05)
 
 
 async def test_who_drains_is_not_ready_and_lives() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from apex.postgres import PostgresExecutor
 from apex.tenant import ROLE, reaching
 from tests.databases import Server, new_database, start_server
 from tests.test_postgres import ADD, TABLES, add, kill_all, opened, people, pid
+from tests.waiting import until
 
 ECHO = "SELECT %(n)s::int"
 SLEEP = "SELECT pg_sleep(%(seconds)s::float)::text"
@@ -52,12 +53,6 @@ async def sealed(url: str, lanes: int = 2) -> AsyncIterator[PostgresExecutor]:
         yield executor
     finally:
         await executor.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def sent(executor: PostgresExecutor, groups: int) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, event
 
 from apex.migrate import upgrade
 from apex.revisions import FOLDER
-from tests.migrating import NOTES, folder_of
+from tests.migrating import NOTES, OTHERS, folder_of
 
 BASE = "0002"
 SQUAWK = next(str(file.locate()) for file in files("squawk-cli") or () if file.stem == "squawk" and ".." in file.parts)
@@ -58,7 +58,6 @@ SAFE = [
     "op.add_column('notes', sa.Column('more', sa.Integer, server_default='0', nullable=False))",
     "op.create_table('more', sa.Column('id', sa.Integer))\nop.create_index('ix', 'more', ['id'])",
 ]
-OTHERS = "op.create_table('others', sa.Column('id', sa.Integer, primary_key=True))"
 TABLES = f"{NOTES}\n{OTHERS}\nop.create_index('ix_old', 'notes', ['text'])"
 
 

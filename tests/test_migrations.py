@@ -10,12 +10,11 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import inspect, text
 
 from apex.errors import ConfigError, Unavailable
 from apex.migrate import downgrade, pending, upgrade
-from apex.revisions import FOLDER, engine_url
+from apex.revisions import FOLDER, connect, engine_url
 from services.app import metadata
 from tests.migrating import migrating, waiting
 from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
@@ -23,13 +22,6 @@ from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
 SEARCH_INDEXES = {
     "ix_contacts_name_search", "ix_contacts_email_search", "ix_contacts_phone_search", "ix_companies_name_search",
 }  # fmt: skip
-
-
-def connect(url: str) -> Connection:
-    """A connection; its engine keeps none open."""
-    return create_engine(engine_url(url), poolclass=NullPool).connect()
-
-
 DESCRIPTIONS = {
     "sqlite": "SELECT name, sql FROM sqlite_schema",
     "postgresql": """

@@ -12,7 +12,8 @@ import pytest
 from apex import MemoryService, Params, Service
 from apex.errors import BadRequest
 from tests.serving import serving
-from tests.sockets import Heard, Held, Peer, app_of, connected, polling, until
+from tests.sockets import Heard, Held, Peer, app_of, connected, polling
+from tests.waiting import until
 
 ROOT: dict[str, Any] = {"route": {}, "provider": "socketio"}
 

@@ -10,7 +10,8 @@ from httpx2 import AsyncClient
 
 from apex import Apex, MemoryService, engine, sockets
 from tests.serving import serving
-from tests.sockets import app_of, connected, empty, handshake, opened, polling, until
+from tests.sockets import app_of, connected, empty, handshake, opened, polling
+from tests.waiting import until
 
 FRAMES = [
     "", "x", "9", "0", "2", "3[", "4", "4[]", '4{"a":1}', "4true", "4-5", "4" + "[" * 100_000, "3" + "[" * 100_000,

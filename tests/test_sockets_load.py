@@ -13,7 +13,8 @@ from httpx2 import AsyncClient
 
 from apex import Apex, MemoryService
 from tests.serving import serving
-from tests.sockets import Held, Peer, app_of, connected, empty, polling, until
+from tests.sockets import Held, Peer, app_of, connected, empty, polling
+from tests.waiting import until
 
 MANY = 10_000
 LARGE = "x" * 200_000

@@ -27,8 +27,8 @@ from tests.sockets import (
     handshake,
     opened,
     polling,
-    until,
 )
+from tests.waiting import until
 
 UNKNOWN = {"code": 1, "message": "Session ID unknown"}
 

@@ -13,8 +13,9 @@ from httpx2 import AsyncClient
 from apex import Apex, sockets
 from apex.errors import Unavailable
 from tests.serving import serving
-from tests.sockets import Peer, connected, empty, opened, polling, until
+from tests.sockets import Peer, connected, empty, opened, polling
 from tests.test_auth import site_app, users_service
+from tests.waiting import until
 
 LOGIN = {"strategy": "local", "email": "a@b.c", "password": "p"}
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PAGES = ("README", *(f"docs/{name}" for name in (
-    "client", "from-fastapi", "from-feathers", "guide", "hooks", "openapi", "realtime",
-)))  # fmt: skip
+from tests.docs.blocks import blocks_of
+from tests.docs.languages import FILE
+from tests.docs.test_pages import PAGES
+from tests.process.commands import ROOT
+
+OF_A_PROJECT = re.compile(r"^from (?:services|hooks|migrations)\b", re.M)
 
 
 class Error(NamedTuple):
@@ -237,13 +238,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Error]]:
 
 
 def pages() -> dict[str, str]:
-    """The Python of the documentation, as far as it is whole, block by block."""
-    found = {}
-    for page in PAGES:
-        text = (ROOT / f"{page}.md").read_text(encoding="utf-8")
-        for place, block in enumerate(re.findall(r"^```python\n((?:from|import) .*?)```", text, re.M | re.S)):
-            found[f"{Path(page).name.replace('-', '_').lower()}_{place}"] = LOOSE + block
-    return found
+    """The Python of the documentation, block by block, but that of a project, whose modules are not there."""
+    return {
+        re.sub(r"\W", "_", f"{page.relative_to(ROOT)}_{block.line}"): LOOSE + FILE.sub("", block.text, count=1)
+        for page in PAGES
+        for block in blocks_of(page)
+        if block.lang == "python" and not OF_A_PROJECT.search(block.text)
+    }
 
 
 @pytest.mark.parametrize("name", [*RIGHT, *pages()])

@@ -79,20 +79,27 @@ def programs_of(page: Path, not_run: Collection[str] = ()) -> list[Block]:
 
 def differences(block: Block, printed: str) -> list[str]:
     """What a reader is shown that was not printed."""
-    found = unique(printed).strip().splitlines()
+    found = normalised(printed).strip().splitlines()
     if block.shown is not None and not is_shown(block.shown, found):
         return [f"{block} printed {printed}"]
     left = iter(found)  # Each is looked for behind the one before.
-    return [f"{block} has not printed {line}, but {printed}" for line in block.comments if unique(line) not in left]
+    return [f"{block} has not printed {line}, but {printed}" for line in block.comments if normalised(line) not in left]
 
 
 def is_shown(shown: Block, found: list[str]) -> bool:
     """Of what is JSON, the last line counts."""
-    wanted = unique(shown.text).strip()
-    return json.loads(wanted) == json.loads(found[-1]) if shown.lang == "json" else wanted.splitlines() == found
+    wanted = normalised(shown.text).strip()
+    if shown.lang != "json":
+        return wanted.splitlines() == found
+    if not found:
+        return False
+    try:
+        return bool(json.loads(wanted) == json.loads(found[-1]))
+    except ValueError:
+        return False
 
 
-def unique(text: str) -> str:
+def normalised(text: str) -> str:
     for pattern, name in CHANGING.items():
         text = re.sub(pattern, name, text)
     return text

@@ -8,6 +8,8 @@ from zlib import crc32
 
 import yaml
 
+from tests.interop.node import STRICT
+
 FILE = re.compile(r"(?:#|//) ([\w./-]+\.\w+)\n+")
 SERVER = re.compile(r"^(?!#)(.*\bserves?\b.*)$", re.M)
 
@@ -21,8 +23,6 @@ serve() { servers="$servers $!"; grep -qE 'Serving at|Uvicorn running' < <(tail 
 stop() { for pid in $servers; do kill $pid; wait $pid || true; done; servers=; }
 """
 """Waits for the server that was started last to say that it serves; ends all."""
-
-TYPESCRIPT = "--strict --target es2022 --module esnext --moduleResolution bundler --types node"
 
 NGINX = """\
 pid nginx.pid; events {}
@@ -65,7 +65,7 @@ def javascript(text: str) -> str:
 
 def typescript(text: str) -> str:
     """Compiled strictly, beside the files that the page has written, and run."""
-    compiled = f"node node_modules/typescript/bin/tsc {TYPESCRIPT} block.mts"
+    compiled = f"node node_modules/typescript/bin/tsc {' '.join(STRICT)} block.mts"
     return f"{file('block.mts', text)}\n{compiled}\necho 'process.exit()' >> block.mjs\nnode block.mjs"
 
 

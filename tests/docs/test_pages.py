@@ -77,6 +77,8 @@ def test_a_block_that_nothing_runs_is_found(block: str, tmp_path: Path) -> None:
         ("```bash\necho 1\n```\n\n```text\n1\n```", []),
         ("```bash\necho 1\n# 2\n```", ["page.md:1 ```bash has not printed 2, but 1\n"]),
         ("```bash\necho '[1]'\n```\n\n```json\n[2]\n```", ["page.md:1 ```bash printed [1]\n"]),
+        ("```bash\ntrue\n```\n\n```json\n[2]\n```", ["page.md:1 ```bash printed "]),
+        ("```bash\necho no\n```\n\n```json\n[2]\n```", ["page.md:1 ```bash printed no\n"]),
         ("```python\nprint(1)\n```\n\n```text\n2\n```", ["page.md:1 ```python printed 1\n"]),
     ],
 )

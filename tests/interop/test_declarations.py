@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,11 @@ from tests.serving import serving
 
 pytestmark = needs_node
 
-DOCS = Path(__file__).parents[2] / "docs"
-
 
 async def test_the_crm_is_used_with_types(migrated_sqlite_url: str, tmp_path: Path) -> None:
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_sqlite_url}))
     programs = {name: (FOLDER / f"{name}.ts").read_text(encoding="utf-8") for name in ("typed", "mistyped")}
-    (documented,) = re.findall(r"```ts\n(.*?)```", (DOCS / "openapi.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert compile_programs(tmp_path, services=declarations(app), documented=documented, **programs) == ""
+    assert compile_programs(tmp_path, services=declarations(app), **programs) == ""
     async with serving(app) as client:
         await load_demo(app)
         await passes(str(tmp_path / "typed.js"), URL=str(client.base_url).rstrip("/"))

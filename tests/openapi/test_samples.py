@@ -16,14 +16,14 @@ from apex import load_config
 from apex.openapi import document_of
 from services.app import CONFIG, create_app
 from services.demo import load_demo
+from tests.docs.blocks import blocks_of
 from tests.interop.node import FOLDER, needs_node
 from tests.services.crm import Crm
 from tests.services.test_curl import pytestmark as needs_curl
 from tests.serving import serving
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "services.md").read_text(encoding="utf-8")
-SETUP = dict(re.findall(r"```(bash|javascript|python)\n(.*?)```", PAGE, re.DOTALL))
+SETUP = {block.lang: block.text for block in blocks_of(ROOT / "docs" / "services.md")}
 DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"})))
 FRESH = ("iat", "exp", "jti", "request_id")
 VERBS = ("post", "get", "patch", "delete")
@@ -116,8 +116,5 @@ async def test_the_commands_run_on_postgresql(migrated_postgres_url: str) -> Non
 def test_every_method_of_every_service_has_its_samples() -> None:
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test"}))
     exposed = {(path, method) for path, bound in app.services.items() for method in bound.options.methods}
-    assert exposed == {(path, method) for path, bound in app.services.items() for method in examples_of(bound)}
-
-
-def examples_of(bound: Any) -> Any:
-    return getattr(bound.service, "examples", {})
+    shown = {(path, name) for path, bound in app.services.items() for name in getattr(bound.service, "examples", {})}
+    assert exposed == shown

@@ -53,7 +53,7 @@ IDS = {
     "companies": 101,
     "organizations": 456,
     "custom-fields": 301,
-    "api/contacts": (uuid_of(124)),
+    "api/contacts": uuid_of(124),
     "api-keys": 2,
 }
 UNLIKELY = ("GET /api/contacts/crm/lookup",)

@@ -6,15 +6,14 @@ import secrets
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import text
 
 import apex.adapter
 from apex import Params
 from apex.errors import ConfigError, Forbidden
 from apex.migrate import pending, upgrade
 from apex.predicates import EVERYTHING
-from apex.revisions import engine_url
+from apex.revisions import connect
 from apex.tenant import EVERYONE, NOBODY, ROLE, reaching
 from services import contacts
 from tests.databases import execute, new_database
@@ -38,10 +37,6 @@ UNSEALED = text(f"""
 async def crm(migrated_postgres_url: str) -> AsyncIterator[Crm]:
     async with running(migrated_postgres_url) as crm:
         yield crm
-
-
-def connect(url: str) -> Connection:
-    return create_engine(engine_url(url), poolclass=NullPool).connect()
 
 
 def test_every_table_of_tenants_has_a_policy(migrated_postgres_url: str) -> None:

@@ -15,10 +15,10 @@ from tests.services.voice import CONTACT, GONE, JOHN, PROOF, SALESFORCE, call, s
 
 # The demo's John, as the page shows a contact.
 SHOWN = {
-    "id": (uuid_of(123)), "user_id": (uuid_of(789)), "first_name": "John", "last_name": "Doe",
+    "id": uuid_of(123), "user_id": uuid_of(789), "first_name": "John", "last_name": "Doe",
     "email": "john.doe@example.com", "phone": "+11234567890", "company": "Example Corp",
     "created_at": "2023-01-01T00:00:00Z", "updated_at": "2023-01-01T00:00:00Z", "last_task_run": None,
-    "total_tasks_run": 0, "organization_id": (uuid_of(456)), "crm_id": None, "crm_source": None,
+    "total_tasks_run": 0, "organization_id": uuid_of(456), "crm_id": None, "crm_source": None,
 }  # fmt: skip
 
 
@@ -181,7 +181,7 @@ async def test_the_requests_of_the_page_are_answered(crm: Crm) -> None:
     statuses = []
     for verb, path, body in requests:
         content = re.sub(r" *//.*", "", body).encode()
-        request = f"{verb}/api{path.replace(':id', (uuid_of(123)))}"
+        request = f"{verb}/api{path.replace(':id', uuid_of(123))}"
         headers = PROOF | {"content-type": "application/json"}
         statuses.append((await send(crm, request, content=content, headers=headers)).status_code)
     assert statuses == [200, 200, 201, 200, 201, 200, 200]

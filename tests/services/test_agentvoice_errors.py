@@ -66,7 +66,7 @@ async def test_data_that_is_wrong_is_named_and_not_stored(crm: Crm, data: Any, s
         PROOF | {"x-api-key": "nonsense"},
         PROOF | {"x-organization-id": "456"},
         PROOF | {"x-organization-id": "nonsense"},
-        PROOF | {"x-organization-id": (uuid_of(457))},
+        PROOF | {"x-organization-id": uuid_of(457)},
     ],
 )
 async def test_who_is_not_proven_is_told_one_sentence(crm: Crm, headers: dict[str, str]) -> None:

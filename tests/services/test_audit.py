@@ -6,10 +6,10 @@ from asyncio import gather
 from typing import Any
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import text
 
 from apex import load_config
-from apex.revisions import engine_url
+from apex.revisions import connect
 from services.app import CONFIG, create_app
 from services.audit import audit
 from services.contacts import Contacts
@@ -157,7 +157,7 @@ async def test_a_write_that_fails_leaves_no_entry(crm: Crm) -> None:
 
 async def test_nothing_is_stored_without_its_entry(crm: Crm, migrated_url: str) -> None:
     await crm.call("POST /contacts", JANE)
-    with create_engine(engine_url(migrated_url), poolclass=NullPool).begin() as connection:
+    with connect(migrated_url) as connection, connection.begin():
         connection.execute(text("CREATE UNIQUE INDEX one_entry_each ON audit (organization_id)"))
     before = await crm.rows()
     for request, data in (("POST /contacts", JANE), ("PATCH /contacts/123", JANE), ("DELETE /contacts/123", None)):

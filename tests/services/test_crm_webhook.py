@@ -26,7 +26,7 @@ async def test_a_contact_is_made_and_then_changed(crm: Crm) -> None:
     contact = made["contact"]
     assert list(contact) == [name for name in CONTACT if name not in ("last_task_run", "total_tasks_run")]
     assert (contact["company"], contact["user_id"], contact["crm_source"]) == (
-        "Example Corp", (uuid_of(789)), "salesforce",
+        "Example Corp", uuid_of(789), "salesforce",
     )  # fmt: skip
     status, changed = await hook(crm, last_name="Doe")
     assert (status, changed["message"]) == (200, "Contact updated successfully")

@@ -11,7 +11,7 @@ from services.examples import uuid_of
 from tests.services.crm import Answer, Crm
 
 JOHN = f"/api/contacts/{uuid_of(123)}"
-PROOF = {"x-api-key": KEY, "x-organization-id": (uuid_of(456))}
+PROOF = {"x-api-key": KEY, "x-organization-id": uuid_of(456)}
 
 CONTACT = [
     "id", "user_id", "first_name", "last_name", "email", "phone", "company", "created_at", "updated_at",
@@ -45,4 +45,4 @@ async def proof_of(crm: Crm, organization: int, user: int) -> dict[str, str]:
     """The headers of another key."""
     data = {"organization_id": organization, "user_id": user}
     made = await crm.app.service("api-keys").run("create", data=data)
-    return {"x-api-key": made.external["key"], "x-organization-id": (uuid_of(organization))}
+    return {"x-api-key": made.external["key"], "x-organization-id": uuid_of(organization)}
