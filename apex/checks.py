@@ -32,6 +32,13 @@ SEALED = """
 """
 
 
+SECRETS = {
+    "secret": "make one with 'openssl rand -hex 32' and set APEX_SECRET",
+    "previousSecret": "leave APEX_PREVIOUS_SECRET away, and let everybody log in again",
+}
+"""The secrets of the settings, and what mends a weak one."""
+
+
 def findings(app: Apex) -> list[Finding]:
     """All that is wrong with an app: which ``check`` has found it, and a ``message`` that says what to do."""
     checks = {"secret": secret, "database": database, "redis": redis, "services": services}
@@ -39,14 +46,13 @@ def findings(app: Apex) -> list[Finding]:
 
 
 def secret(app: Apex) -> Iterator[str]:
-    value = (app.get("authentication") or {}).get("secret")
-    if value is None:
-        return
-    mend = "make one with 'openssl rand -hex 32' and set APEX_SECRET"
-    if len(value.encode()) < SECRET_BYTES:
-        yield f"authentication.secret needs at least {SECRET_BYTES} bytes: {mend}"
-    elif len(set(value)) < DISTINCT:
-        yield f"authentication.secret has only {len(set(value))} different characters: {mend}"
+    """Both secrets verify tokens, so that a weak one of before lets others in as a weak one does."""
+    for name, mend in SECRETS.items():
+        value = (app.get("authentication") or {}).get(name) or None
+        if value is not None and len(value.encode()) < SECRET_BYTES:
+            yield f"authentication.{name} needs at least {SECRET_BYTES} bytes: {mend}"
+        elif value is not None and len(set(value)) < DISTINCT:
+            yield f"authentication.{name} has only {len(set(value))} different characters: {mend}"
 
 
 def database(app: Apex) -> Iterator[str]:

@@ -265,7 +265,8 @@ def new(name: str) -> None:
     from apex.scaffold import new_project
 
     folder = new_project(name)
-    click.echo(f"Project {folder} made. Next:\n  cd {folder}\n  apex migrate\n  apex serve --reload")
+    steps = (f"cd {folder}", "pip install -e '.[test]'", "apex migrate", "apex serve --reload")
+    click.echo("\n  ".join([f"Project {folder} made. Next:", *steps]))
 
 
 @apex.group()

@@ -26,8 +26,8 @@ HOOKS = {
     "error": "what was raised, context.error, may be looked at and changed",
 }
 """The types of hooks, and what each is for."""
-TAKEN = {"apex", "app", "context", "next", "service", "test"}
-"""Names that what is written uses itself."""
+TAKEN = {"apex", "app", "context", "next", "service"}
+"""Names that what is written uses itself; what begins with ``test`` would be one to pytest."""
 RENAMED = {"gitignore": ".gitignore"}
 """Files that packages would leave out under their own name."""
 
@@ -123,7 +123,7 @@ def _require_name(name: str) -> None:
 def _module(name: str) -> str:
     """The name as Python has it. Raises ConfigError for what Python has taken."""
     _require_name(name)
-    if name in TAKEN:
+    if name in TAKEN or name.startswith("test"):
         raise ConfigError(f"'{name}' cannot be the name: a project has something of that name")
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise ConfigError(f"'{name}' cannot be the name: it is a word of Python")

@@ -217,6 +217,7 @@ def test_nothing_is_wrong_with_the_crm(migrated_url: str) -> None:
         ({"DATABASE_URL": "postgresql://u:p4ss@127.0.0.1:1/n"}, "database", "cannot be reached"),
         ({"DATABASE_URL": "sqlite:////proc/nowhere.db"}, "database", "cannot be reached"),
         ({"APEX_SECRET": "x" * 40}, "secret", "has only 1 different characters"),
+        ({"APEX_PREVIOUS_SECRET": "x" * 40}, "secret", "leave APEX_PREVIOUS_SECRET away"),
         ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "redis", "it cannot be reached: ConnectionError"),
     ],
 )

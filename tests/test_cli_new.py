@@ -88,7 +88,7 @@ def test_a_project_is_no_apex_and_needs_a_folder_to_write_to(tmp_path: Path) -> 
     assert (done.returncode, "cannot write" in done.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["app", "test"])
+@pytest.mark.parametrize("name", ["app", "test", "test_calls"])
 def test_a_hook_cannot_have_a_name_that_its_test_uses(project: Path, name: str) -> None:
     assert "has something of that name" in apex(project, "generate", "hook", name).stderr
 
