@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from apex import Apex, Context, Schema, SQLService, validate_data
 from apex.common import stash_before
 from apex.fresh import Fresh
 from apex.hooks import Hook
+from apex.items import items
 from apex.schema import Email, Text, fields, validate
 from hooks.audit import audit
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import ROLES
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
-from services.tables import memberships, users
+from services.tables import answers, memberships, users
 
 SHORTEST_PASSWORD = 8
 TOPIC = "user"
@@ -109,6 +110,13 @@ def end_memberships(key: str) -> Hook:
     return end_memberships
 
 
+async def forget_answers(context: Context) -> None:
+    """After remove: what was answered to the user's writes is not answered again, as it may be the organization's."""
+    for row in items(context.method, context.result):
+        given = delete(answers).where(answers.c.caller == f"jwt {row['user_id']}")
+        await context.app.get("database").execute(given)
+
+
 def register(app: Apex) -> None:
     checked = [validate_data(UserSchema, "Invalid user data"), lower_email, hash_password, timestamps]
     before = {"all": [soft_delete], "create": checked, "patch": checked}
@@ -126,7 +134,7 @@ def register(app: Apex) -> None:
                 "patch": [stash_before()],
                 "remove": [stash_before()],
             },
-            "after": dict.fromkeys(written, audit),
+            "after": {"create": [audit], "patch": [audit], "remove": [audit, forget_answers]},
         },
     )
     for event in ("created", "patched", "removed"):

@@ -26,7 +26,7 @@ LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
 
 NOT_RUN = {
     "export APEX_SECRET=$(openssl rand -hex 32) POSTGRES_PASSWORD=$(openssl rand -hex 16)": "needs a Docker daemon",
-    "git clone <your repository> /opt/apex && cd /opt/apex && make install": "needs a machine of its own, with systemd",
+    "useradd --system apex": "needs a machine of its own, with systemd",
 }
 """What each ``console`` block begins with, and why no test runs it."""
 
