@@ -40,7 +40,12 @@ async def membership(context: Context) -> None:
 def caller_of(context: Context) -> str:
     """After ``authenticate``: who calls, by the proof: another token of the same user is the same caller."""
     proof: Any = context.params.authentication
-    return f"{proof['strategy']} {proof.get('key_id') or proof['payload']['sub']}"
+    return caller(proof["strategy"], proof.get("key_id") or proof["payload"]["sub"])
+
+
+def caller(strategy: str, subject: Any) -> str:
+    """How answers name who asked: by the strategy, and the user or the key that it proves."""
+    return f"{strategy} {subject}"
 
 
 def _user_id(subject: Any) -> int | None:

@@ -16,7 +16,7 @@ from apex.items import items
 from apex.schema import Email, Text, fields, validate
 from hooks.audit import audit
 from hooks.soft_delete import soft_delete
-from hooks.tenancy import ROLES
+from hooks.tenancy import ROLES, caller
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.tables import answers, memberships, users
@@ -113,7 +113,7 @@ def end_memberships(key: str) -> Hook:
 async def forget_answers(context: Context) -> None:
     """After remove: what was answered to the user's writes is not answered again, as it may be the organization's."""
     for row in items(context.method, context.result):
-        given = delete(answers).where(answers.c.caller == f"jwt {row['user_id']}")
+        given = delete(answers).where(answers.c.caller == caller("jwt", row["user_id"]))
         await context.app.get("database").execute(given)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 import apex.openapi
 from services.examples import PASSWORD
@@ -15,13 +15,17 @@ from tests.console.conftest import Visit
 UI = Path(apex.openapi.__file__).parent / "ui"
 
 
-def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
-    page = visit(url).page
-    page.goto(f"{url}/docs")
+def log_in(page: Page) -> None:
     page.get_by_placeholder("E-mail").fill("admin@example.com")
     page.get_by_placeholder("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
+
+
+def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
+    page = visit(url).page
+    page.goto(f"{url}/docs")
+    log_in(page)
     page.locator("#operations-tag-contacts").click()
     operation = page.locator(".opblock-get", has_text="/contacts/{id}").first
     operation.locator(".opblock-summary-control").click()
@@ -35,10 +39,7 @@ def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
 def test_a_list_is_tried_out_with_the_organization_alone(visit: Visit, url: str) -> None:
     page = visit(url).page
     page.goto(f"{url}/docs/#/contacts/contacts.find")
-    page.get_by_placeholder("E-mail").fill("admin@example.com")
-    page.get_by_placeholder("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
+    log_in(page)
     operation = page.locator(".opblock-get", has_text="/contacts").first
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_placeholder("organization_id", exact=True).fill("456")
