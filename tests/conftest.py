@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.databases import Server, ServerError, new_database, start_server
+from tests.process.commands import VARIABLES
 
 BACKENDS = ["sqlite", "postgresql"]
 SERVER = pytest.StashKey[Server]()
@@ -31,8 +32,8 @@ def pytest_configure_node(node: Worker) -> None:
 
 
 def pytest_configure() -> None:
-    """What is set outside must not change what the tests show."""
-    for name in ("APEX_APP", "APEX_ENV", "APEX_SECRET", "APEX_PASSWORD", "DATABASE_URL", "HOST", "PORT"):
+    """Remove the variables that the app reads: those set outside must not change what the tests show."""
+    for name in VARIABLES:
         os.environ.pop(name, None)
 
 

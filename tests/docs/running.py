@@ -24,7 +24,8 @@ SECONDS = 120
 PORTS = ("3030", "3031", "3032", "8080")
 REDIS = "6379"
 COPIED = ("services", "hooks", "config", "migrations", "deploy")
-LEFT_OUT = (".venv", ".git", "var", "build")
+LINKED = ("Makefile", "README.md", "apex", "benchmarks", "console", "docs", "pyproject.toml", "requirements", "tests")
+"""The rest of what a page uses. What a reader has left in the checkout, such as a database, is not there."""
 PROGRAMS = ("curl", "node", "nginx", "openssl")
 """Those that a machine may lack."""
 PATHS = f"{os.environ['PATH']}:/usr/sbin"
@@ -82,12 +83,11 @@ def moved(text: str, ports: dict[str, str]) -> str:
 
 
 def checkout(folder: Path, ports: dict[str, str]) -> None:
-    """A copy of the checkout, in which everything is installed: what a page may change is copied, the rest linked."""
-    for path in ROOT.iterdir():
-        if path.name in COPIED:
-            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif path.name not in LEFT_OUT:
-            (folder / path.name).symlink_to(path)
+    """Make a copy of the checkout with everything installed: what a page may change is copied, the rest is linked."""
+    for name in COPIED:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local.json"))
+    for name in LINKED:
+        (folder / name).symlink_to(ROOT / name)
     for path in (folder / "deploy").iterdir():
         path.write_text(moved(path.read_text(encoding="utf-8"), ports), encoding="utf-8")
     (folder / "node_modules").symlink_to(INTEROP / "node_modules")

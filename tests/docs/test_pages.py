@@ -17,9 +17,8 @@ from tests.docs.running import run_page
 from tests.process.commands import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *DOCS.glob("*.md"), *(DOCS / "guide").glob("*.md")]
-)
+OUTER = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
+PAGES = sorted([*(ROOT / name for name in OUTER), *DOCS.glob("*.md"), *(DOCS / "guide").glob("*.md")])
 """All pages but those that ``make docs`` writes of the services' samples, which ``openapi/test_samples.py`` runs."""
 
 LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
