@@ -13,7 +13,8 @@ from apex.app import Apex
 from apex.channels import Connection
 from apex.context import Context, Params
 from apex.describe import describe
-from apex.errors import BadRequest, Conflict, NotAuthenticated, NotFound
+from apex.encoding import RawJSON
+from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.passwords import Passwords
 from apex.service import BoundService, Service
 from apex.sessions import Sessions
@@ -23,6 +24,8 @@ Result = dict[str, Any]
 
 _SCHEME = re.compile(r"(\S+)\s+(\S+)")
 _SCHEMES = ("bearer", "jwt")
+_OF_ONE_CALL = ("adapter", "paginate", "precondition", "scope")
+"""Params that hooks and transports set for one call, and that mean nothing for another one."""
 
 PROOF = {
     "title": "Login",
@@ -127,19 +130,25 @@ class AuthenticationService(Service):
         try:
             user = await self.users.get(subject)
         except NotFound:
-            raise NotAuthenticated("The user of this token no longer exists") from None
-        return {name: value for name, value in user.items() if name != self.password_field}
+            raise _no_user() from None
+        return self._without_password(user)
+
+    @property
+    def entity_id(self) -> str:
+        """The field that identifies an entity: ``entityId`` of the settings, else its service's ``id``."""
+        return str(self.settings.get("entityId") or getattr(self.users.service, "id", "id"))
 
     @describe(data={"create": PROOF}, result=LOGIN, errors=(401, 404))
     async def create(self, data: Any, params: Params) -> Result:
         if isinstance(data, list):
             raise BadRequest("The data must be an object with a strategy")
         result = await self.authenticate(data, params, *self.settings.get("authStrategies", ()))
-        if "payload" in result["authentication"]:
-            return result  # The proof is good for more calls: there is no need of a token.
-        token, payload = self.tokens.create(result[self.entity or "user"]["id"], params.payload)
-        authentication = {**result.pop("authentication"), "payload": payload}
-        return {"accessToken": token, "authentication": authentication, **result}
+        # A proof with a payload is good for more calls: there is no need of a token.
+        if "payload" not in result["authentication"]:
+            token, payload = self.tokens.create(self._id_of(result[self.entity or "user"]), params.payload)
+            authentication = {**result.pop("authentication"), "payload": payload}
+            result = {"accessToken": token, "authentication": authentication, **result}
+        return await self._shown(result, params)
 
     @describe(result=LOGIN, statuses=(200,), strategies=("jwt",), errors=(401, 404), collection=True)
     async def remove(self, id: Any, params: Params) -> Result:
@@ -150,7 +159,44 @@ class AuthenticationService(Service):
         if id is not None and id != result.get("accessToken"):
             raise NotAuthenticated("Invalid access token")
         await self.revoke(result["authentication"]["payload"], params.connection)
-        return result
+        return await self._shown(result, params, FeathersError)  # Nothing keeps anyone from logging out.
+
+    async def _shown(self, result: Result, params: Params, refusal: type[FeathersError] = MethodNotAllowed) -> Result:
+        """The result with the entity as its caller may see it: the id alone where the entity's service answers with
+        this refusal. Hooks have the whole entity in ``params``.
+        """
+        if self.entity is None or self.entity not in result:
+            return result
+        params[self.entity] = result[self.entity]
+        if not params.provider:
+            return result
+        id = self._id_of(result[self.entity])
+        try:
+            seen = await self._seen_by_caller(id, result, params)
+        except refusal:
+            seen = None
+        shown = self._without_password(seen) if isinstance(seen, Mapping) else {self.entity_id: id}
+        return {**result, self.entity: shown}
+
+    async def _seen_by_caller(self, id: Any, result: Result, params: Params) -> Any:
+        """The entity as its service gives it to the caller: whatever hides a field there hides it here."""
+        chosen = {name: value for name, value in params.query.items() if name == "$select"}
+        kept = {name: value for name, value in params.items() if name not in _OF_ONE_CALL}
+        proof = {"authentication": result["authentication"], "authenticated": True, "query": chosen}
+        try:
+            seen = (await self.users.run("get", id=id, params={**kept, **proof})).external
+        except NotFound:
+            raise _no_user() from None
+        return seen.value if isinstance(seen, RawJSON) else seen
+
+    def _id_of(self, user: Mapping[str, Any]) -> Any:
+        """Raises NotAuthenticated for an entity without an id, of which no token can be."""
+        if (id := user.get(self.entity_id)) is None:
+            raise NotAuthenticated(f"Can not set subject from {self.entity}.{self.entity_id}")
+        return id
+
+    def _without_password(self, user: Mapping[str, Any]) -> Result:
+        return {name: value for name, value in user.items() if name != self.password_field}
 
     async def revoke(self, claims: Mapping[str, Any], spare: Connection | None = None) -> None:
         """Makes a token worthless at once, in all processes, and forgets those that have expired by themselves.
@@ -239,7 +285,9 @@ class LocalStrategy:
         if not await self.service.passwords.verify(stored, password) or user is None or stored is None:
             raise NotAuthenticated("Invalid login")
         if self.service.passwords.is_outdated(stored):
-            await self._rehash(user["id"], password)
+            await self._rehash(user[self.service.entity_id], password)
+        private = getattr(self.service.users.service, "private", ())
+        user = {name: value for name, value in user.items() if name not in private}
         return {"authentication": {"strategy": "local"}, self.service.entity or "user": user}
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
@@ -258,6 +306,10 @@ class LocalStrategy:
         except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
             return None
         return found[0] if found else None
+
+
+def _no_user() -> NotAuthenticated:
+    return NotAuthenticated("The user of this token no longer exists")
 
 
 def _text(authentication: Mapping[str, Any], name: str) -> str:

@@ -81,8 +81,9 @@ class Sessions:
         if params.connection is not None:
             self._close(params.connection)
             self._open(params.connection, result, context.data)
-            if entity is not None:
-                params.connection[entity] = result[entity]
+            if entity is not None and entity in result:
+                # What hooks have added for callers goes along; the rest is as it is inside.
+                params.connection[entity] = {**result[entity], **(params.get(entity) or {})}
         if params.provider:
             self.app.emit("login", result, params, context)
 

@@ -71,7 +71,7 @@ def profile(context: Context) -> None:
     """After create and remove: the user as callers see it, and of the proof no more than what it proves."""
     proof = context.result["authentication"]
     shown = {name: proof[name] for name in ("strategy", "payload", "accessToken") if name in proof}
-    context.dispatch = {**context.result, "authentication": shown, "user": _profile(context.result["user"])}
+    context.dispatch = {**context.result, "authentication": shown, "user": _profile(context.params["user"])}
 
 
 def _profile(user: dict[str, Any]) -> dict[str, Any]:
