@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from apex.background import end_tasks
 from apex.extras import extra
 
 if TYPE_CHECKING:
@@ -66,9 +67,8 @@ class Bus:
         self._tasks = [asyncio.create_task(self._tick())]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
+        self._tasks = []
 
     async def sync(self) -> None:
         """Reads all again. What fails is logged and tried with the next one."""

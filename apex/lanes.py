@@ -21,6 +21,7 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from apex.background import Backoff, end_tasks
 from apex.fresh import Bounded
 
 log = logging.getLogger("apex")
@@ -47,9 +48,6 @@ WATCH_SECONDS = 0.5
 
 COMMANDS = 4_096
 """Statements whose form for the lanes is remembered."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
-"""Seconds between two attempts to connect again."""
 
 STALE = {"0A000", "26000"}
 """SQL states that say: the tables, or the server, are not those that a statement was prepared for."""
@@ -285,9 +283,7 @@ class Lanes:
         self._open = False
         if self._watching is not None:
             self._watching.cancel()
-        for task in self._connecting:
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await end_tasks(self._connecting)
         lanes, self.lanes = self.lanes, []
         waiting = [group.answer for lane in lanes for group in lane.waiting if not group.answer.done()]
         if waiting:
@@ -333,7 +329,7 @@ class Lanes:
         task.add_done_callback(self._connecting.discard)
 
     async def _reconnect(self) -> None:
-        pause = FIRST_PAUSE
+        pause = Backoff()
         while True:
             try:
                 self._add(await self.connect())
@@ -341,8 +337,7 @@ class Lanes:
                 return
             except (psycopg.Error, TimeoutError) as error:
                 log.debug("connecting a lane failed", exc_info=error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await pause.wait()
 
     def _watch(self) -> None:
         self._set_apart(asyncio.get_running_loop().time())

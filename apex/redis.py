@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from apex.background import Backoff
 from apex.bus import Bus
 from apex.encoding import decode, encode
 from apex.rates import Count, Rates
@@ -27,7 +27,6 @@ CONNECT_SECONDS = 2
 SILENCE_SECONDS = 10
 CLOSE_SECONDS = 1
 DOWN_SYNC_SECONDS = 5
-LONGEST_PAUSE = 2.0
 QUEUE = 10_000
 BATCH = 100
 YOUNG_SECONDS = 60
@@ -124,8 +123,12 @@ class RedisBus(Bus):
         self._tasks += [asyncio.create_task(self._receive()), asyncio.create_task(self._deliver())]
 
     async def close(self) -> None:
-        """Sends what waits, if Redis takes it soon."""
-        await asyncio.wait([asyncio.ensure_future(self._waiting.join())], timeout=CLOSE_SECONDS)
+        """Send what waits, if Redis takes it soon, and end."""
+        if not self._tasks:
+            return
+        sent = asyncio.create_task(self._waiting.join())
+        await asyncio.wait([sent], timeout=CLOSE_SECONDS)
+        self._tasks.append(sent)
         await super().close()
         self.stats.connected = False
         await self._redis.aclose()
@@ -147,7 +150,7 @@ class RedisBus(Bus):
             while not self._waiting.empty() and len(batch) < BATCH:
                 batch.append(self._waiting.get_nowait())
             taken = len(batch)
-            pause = _Pause()
+            pause = Backoff()
             while batch and not await self._published(batch):
                 await pause.wait()
                 young = [one for one in batch if time.monotonic() - one[0] < YOUNG_SECONDS]
@@ -169,11 +172,11 @@ class RedisBus(Bus):
 
     async def _receive(self) -> None:
         """Listens, for as long as the app runs. What is missed between two connections is read again."""
-        pause = _Pause()
+        pause = Backoff()
         while True:
             try:
                 async with self._subscribed() as pubsub:
-                    pause = _Pause()
+                    pause = Backoff()
                     await self.sync()
                     await self._listen(pubsub)
             except FAILURES as error:
@@ -225,17 +228,6 @@ class RedisBus(Bus):
         if self.stats.connected or not self._synced:
             log.warning("Redis cannot be reached, the processes do not hear each other: %s", type(error).__name__)
         self.stats.connected = False
-
-
-class _Pause:
-    """Longer and longer pauses between attempts, of random length so that processes do not come all at once."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.1
-
-    async def wait(self) -> None:
-        await asyncio.sleep(self.seconds * random.uniform(0.5, 1))
-        self.seconds = min(self.seconds * 2, LONGEST_PAUSE)
 
 
 class RedisRates(Rates):

@@ -23,6 +23,7 @@ import click
 import uvloop
 
 from apex.app import Apex
+from apex.background import Backoff
 from apex.bus import Bus
 from apex.errors import ConfigError
 from apex.logs import logs
@@ -42,8 +43,6 @@ STEADY_SECONDS = 10
 
 LOOK_SECONDS = 0.5
 """Between two looks at the files."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 READY, RETIRE = b"r", b"d"
 
@@ -229,8 +228,8 @@ class Workers:
         return None
 
     async def _keep(self, place: int) -> None:
-        """Starts a worker again when it has died; after longer and longer pauses when that happens at once."""
-        pause = 0.0
+        """Start a worker again when it has died, after growing pauses where it dies at its start."""
+        backoff = Backoff()
         while True:
             worker = self.places[place]
             code = await worker.process.wait()
@@ -238,10 +237,9 @@ class Workers:
             if self.places[place] is worker:
                 log.warning("Worker %d has ended (%s): another one takes its place", worker.process.pid, _told(code))
             if time.monotonic() - worker.began > STEADY_SECONDS:
-                pause = 0.0
+                backoff = Backoff()
             while self.places[place] is worker:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause or FIRST_PAUSE, LONGEST_PAUSE)
+                await backoff.wait()
                 await self._replace(place, worker)
 
     async def _renew(self) -> None:

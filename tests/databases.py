@@ -7,6 +7,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -145,3 +146,13 @@ def execute(server_url: str, statement: LiteralString, *names: str) -> None:
     """Run a statement that needs no transaction, with the names quoted."""
     with psycopg.connect(f"{server_url}/postgres", autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """Let a process stand still, so that it is there and says nothing."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)

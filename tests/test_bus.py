@@ -16,6 +16,7 @@ from apex.encoding import encode
 from apex.redis import RedisBus
 from services.app import CONFIG, create_app
 from services.demo import load_demo
+from tests.databases import stopped
 from tests.redis_server import RedisServer, redis_server
 from tests.services.crm import JANE, Crm
 from tests.services.test_audience import ADMIN, connect
@@ -146,6 +147,27 @@ async def test_a_redis_that_comes_late_is_found(redis: RedisServer, caplog: pyte
             redis.start()
             await heard(here, sent, "hello")
     assert redis.url not in caplog.text
+
+
+async def test_a_process_ends_whenever_it_is_told_to(redis: RedisServer) -> None:
+    for turns in range(60):
+        app = await worker(redis).setup()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(SECONDS):
+            await app.teardown()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_a_process_ends_while_redis_is_silent_or_was_never_asked(redis: RedisServer, is_open: bool) -> None:
+    app = worker(redis)
+    if is_open:
+        await app.setup()
+        await until(lambda: stats(app).connected)
+    with stopped(redis.process.pid):
+        app.bus.send("greeting", 1)
+        async with asyncio.timeout(SECONDS):
+            await app.teardown()
 
 
 async def test_what_is_too_much_to_keep_is_dropped_and_counted(redis: RedisServer, monkeypatch: Any) -> None:

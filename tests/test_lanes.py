@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -16,7 +14,7 @@ from apex.errors import Forbidden, GeneralError, Unavailable
 from apex.executor import Violation
 from apex.postgres import PostgresExecutor
 from apex.tenant import ROLE, reaching
-from tests.databases import Server, new_database, start_server
+from tests.databases import Server, new_database, start_server, stopped
 from tests.test_postgres import ADD, TABLES, add, kill_all, opened, people, pid
 from tests.waiting import until
 
@@ -271,15 +269,6 @@ async def test_a_server_that_comes_back_is_found_again(own_server: Server, monke
             own_server.run("pg_ctl", "start", "--wait", "--pgdata=data")
             await until(lambda: executor.lanes.metrics()["lanes"] == 2)
             assert await asyncio.gather(*(echo(executor, n) for n in range(50))) == list(range(50))
-
-
-@contextmanager
-def stopped(process: int) -> Iterator[None]:
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process, signal.SIGCONT)
 
 
 async def test_a_silent_network_is_noticed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

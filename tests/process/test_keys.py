@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import httpx2
 
 from services.demo import KEY as DEMO_KEY
 from tests.process.commands import COMMAND, QUICK, ROOT, apex, environment, server
+from tests.redis_server import redis_server
 
 KEY = re.compile(r"apex_[0-9a-f]{12}_[A-Za-z0-9_-]{43}\n")
 FOR_ADMIN = ("--organization", "456", "--user", "789")
@@ -49,6 +51,13 @@ def test_a_key_is_made_listed_rotated_and_revoked(migrated_url: str) -> None:
             f"{url}/audit?organization_id=456&service=organizations", headers={"authorization": f"Bearer {token}"}
         ).json()
         assert page["data"][0]["after"].items() >= {"rate_limit": 1, "rate_window": 60}.items()
+
+
+def test_commands_end_where_there_is_a_redis(migrated_sqlite_url: str, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as redis:
+        shared = {"DATABASE_URL": migrated_sqlite_url, "REDIS_URL": redis.url}
+        for arguments in (("demo",), ("token", "admin@example.com"), ("key", "list", "--organization", "456")):
+            assert apex(*arguments, **shared).returncode == 0
 
 
 def test_a_key_for_who_is_not_there_is_refused_in_one_line(migrated_sqlite_url: str) -> None:

@@ -1,0 +1,37 @@
+"""Background tasks: pauses between their attempts, and an end that holds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from typing import Any
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two attempts. What was away is found again within the longest one, however long it was away."""
+
+AGAIN_SECONDS = 0.1
+
+
+class Backoff:
+    """Growing pauses between attempts. Their length is random, so that processes do not come all at once."""
+
+    def __init__(self) -> None:
+        self.seconds = FIRST_PAUSE
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self.seconds * random.uniform(0.5, 1))
+        self.seconds = min(self.seconds * 2, LONGEST_PAUSE)
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait until they have ended.
+
+    They are cancelled until they end: ``asyncio.wait_for`` of Python 3.11 drops a cancellation that arrives together
+    with what it waits for (https://github.com/python/cpython/issues/86296), and libraries use it.
+    """
+    running = set(tasks)
+    while running := {task for task in running if not task.done()}:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=AGAIN_SECONDS)
