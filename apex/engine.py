@@ -99,7 +99,7 @@ class Link:
 class Transport(Protocol):
     """Who gives the frames a meaning."""
 
-    async def log_in(self, link: Link, scope: Any) -> None: ...
+    async def log_in(self, link: Link, scope: Any, auth: Mapping[str, Any]) -> None: ...
 
     def connected(self, link: Link) -> None: ...
 
@@ -171,14 +171,14 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         """Ends a connection once it has been sent what is queued."""
         self._spawn(socket.close(reason=self.reason.SERVER_DISCONNECT))
 
-    async def _connect(self, sid: str, environ: dict[str, Any], _: Any) -> None:
+    async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, "/")
         link = Link(sid, self.eio.sockets[eio_sid], self.limits)
         scope = environ["asgi.scope"]
         environ.clear()  # It is kept as long as the connection, and holds all of the first request.
         environ["asgi.scope"] = scope
         try:
-            await self.transport.log_in(link, scope)
+            await self.transport.log_in(link, scope, auth if isinstance(auth, dict) else {})
         except FeathersError as error:
             raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
         self.links[eio_sid] = link

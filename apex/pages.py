@@ -1,4 +1,4 @@
-"""Pages made of static files that speak with their own server alone."""
+"""Pages made of static files that speak with their own server alone, and files for the pages of others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -33,3 +34,17 @@ class Files(StaticFiles):
 def page(path: str, folder: Path) -> list[BaseRoute]:
     """Routes for ``rest``: the page, and the way to it without the slash at the end."""
     return [Route(path, RedirectResponse(f"{path}/")), Mount(path, Files(directory=folder, html=True))]
+
+
+def asset(file: Path) -> ASGIApp:
+    """Return an ASGI application that answers GET and HEAD with a file, whatever the path. Browsers ask again for it
+    by its ETag.
+    """
+    files = StaticFiles(directory=file.parent)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await files.get_response(file.name, scope)
+        response.headers.update({"Cache-Control": ASK_AGAIN, "X-Content-Type-Options": "nosniff"})
+        await response(scope, receive, send)
+
+    return answer

@@ -45,10 +45,10 @@ def hide(name: str, value: Any, given: Sequence[str] = ()) -> Any:
 
 
 def secrets_of(seen: Observation | None) -> list[str]:
-    """What a call has in its headers, its proof, its data and its query that is nobody else's to know."""
+    """What a call has in its headers, handshake, proof, data and query that is nobody else's to know."""
     found: list[str] = []
     if seen is not None:
-        asked = seen.params.get("authentication"), seen.params.get("query"), seen.call and seen.call.data
+        asked = *map(seen.params.get, ("handshake", "authentication", "query")), seen.call and seen.call.data
         for value in (seen.headers, *asked):
             _collect(value, False, found)
     return found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from apex.app import Apex
 from apex.channels import UNSET, Connection
@@ -14,6 +16,7 @@ from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
 from apex.extras import extra
 from apex.guard import REQUEST_ID, new_request_id
 from apex.observe import ENDED, Observation, observing
+from apex.pages import asset
 from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, told
 from apex.router import split
 from apex.service import Call, arguments_of
@@ -24,7 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("apex")
 
 PATH = "/socket.io/"
+CLIENT = Path(__file__).parent / "vendor" / "socket.io-4.8.4.min.js"
+CLIENT_PATHS = (f"{PATH}socket.io.js", f"{PATH}socket.io.min.js")
+"""Where Socket.IO's own server has the client for browsers."""
+
 SHOWN = 100
+
+_ENGINE_KEYS = ("EIO", "transport", "sid", "t", "j", "b64")
+"""What the client itself writes into the query of a handshake."""
 
 
 def sockets(app: Apex) -> None:
@@ -54,11 +64,14 @@ class Sockets:
         origins = settings.get("origins") or app.get("origins") or ["*"]
         self.engine = Engine(self, limits, "*" if "*" in origins else list(origins))
         self.endpoint = Endpoint(self.engine)
+        self.client = asset(CLIENT)
         self.links: dict[Connection, Link] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] in ("http", "websocket") and scope["path"].rstrip("/") + "/" == PATH:
             return self.endpoint(scope, receive, send)
+        if scope["type"] == "http" and scope["path"] in CLIENT_PATHS and scope["method"] in ("GET", "HEAD"):
+            return self.client(scope, receive, send)
         if self.inner is None:
             raise RuntimeError("The app has no other transport: call app.configure(rest) before sockets")
         answered: Awaitable[None] = self.inner(scope, receive, send)
@@ -66,15 +79,18 @@ class Sockets:
 
     # What the engine reports.
 
-    async def log_in(self, link: Link, scope: Scope) -> None:
-        """Makes a connection of a new link. Raises what is wrong with the token in its headers."""
+    async def log_in(self, link: Link, scope: Scope, auth: Mapping[str, Any]) -> None:
+        """Makes a connection of a new link, with what the client gave as ``auth``. Raises what is wrong with the token
+        in its headers.
+        """
         headers = headers_of(scope)
-        connection = link.connection = Connection(provider="socketio", headers=headers)
+        handshake = {"query": _query_of(scope), "auth": auth}
+        connection = link.connection = Connection(provider="socketio", headers=headers, handshake=handshake)
         authentication = self._authentication(headers)
         if authentication is None:
             return
         service = self.app.get("defaultAuthentication")
-        params = {"provider": "socketio", "connection": connection, "headers": _named(headers)}
+        params = {**connection, "connection": connection, "headers": _named(headers)}
         call = Call(self.app.service(service.path), "create", None, authentication, Params(params))
         with observing(Observation(self.app, "socketio")) as seen:
             seen.call = call
@@ -186,3 +202,9 @@ class Sockets:
 def _named(headers: Headers) -> Headers:
     """The headers of a handshake for one of the calls after it, each of which has a request id of its own."""
     return {**headers, REQUEST_ID: new_request_id()}
+
+
+def _query_of(scope: Scope) -> dict[str, str | list[str]]:
+    """The query of a handshake, less what the client itself writes into it. A name that is there twice has a list."""
+    asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return {name: values if values[1:] else values[0] for name, values in asked.items() if name not in _ENGINE_KEYS}

@@ -100,9 +100,9 @@ def address(http: AsyncClient) -> str:
 
 
 @asynccontextmanager
-async def opened(http: AsyncClient, sid: str = "", **options: Any) -> AsyncIterator[Peer]:
+async def opened(http: AsyncClient, sid: str = "", query: str = "", **options: Any) -> AsyncIterator[Peer]:
     """A WebSocket before its first frame, or one that is to take over from polling."""
-    url = address(http) + (f"&sid={sid}" if sid else "")
+    url = address(http) + (f"&sid={sid}" if sid else "") + query
     async with websockets.connect(url, max_size=None, ping_interval=None, compression=None, **options) as ws:
         yield Peer(ws)
 
