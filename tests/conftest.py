@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import Server, ServerError, new_database, start_server
 from tests.process.commands import VARIABLES
+
+# A property holds however long an example takes.
+settings.register_profile("apex", deadline=None)
+settings.load_profile("apex")
 
 BACKENDS = ["sqlite", "postgresql"]
 SERVER = pytest.StashKey[Server]()

@@ -14,9 +14,9 @@ from httpx2 import AsyncClient, Response
 from websockets.asyncio.client import ClientConnection
 
 from apex import Apex, Params, Service, rest, sockets
+from tests.waiting import SECONDS
 
 PATH = "/socket.io/?EIO=4&transport="
-SECONDS = 10
 
 
 class Peer:

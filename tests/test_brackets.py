@@ -39,7 +39,7 @@ def query_string(pairs: list[tuple[str, str]]) -> str:
     return "&".join(f"{quote(key)}={quote(value)}" for key, value in pairs)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(PAIRS)
 def test_what_is_accepted_is_read_as_qs_reads_it(pairs: list[tuple[str, str]]) -> None:
     text = query_string(pairs)
@@ -50,7 +50,6 @@ def test_what_is_accepted_is_read_as_qs_reads_it(pairs: list[tuple[str, str]]) -
     assert parsed == qs_codec.decode(text, GENEROUS)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -60,7 +59,6 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert isinstance(parsed, dict)
 
 
-@settings(deadline=None)
 @given(TREES)
 def test_what_a_client_writes_is_read_back(tree: dict[str, Any]) -> None:
     assert parse(qs_codec.encode(tree)) == tree

@@ -21,9 +21,7 @@ from tests.redis_server import RedisServer, redis_server
 from tests.services.crm import JANE, Crm
 from tests.services.test_audience import ADMIN, connect
 from tests.test_events import Sent, following, to_all
-from tests.waiting import until
-
-SECONDS = 10
+from tests.waiting import SECONDS, until
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from apex.revisions import engine_url
 from apex.routes import chain, endpoints, entry
 from services.activities import activities
 from services.app import create_app
-from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
+from tests.process.commands import COMMAND, QUICK, ROOT, environment
 from tests.process.commands import apex as process
+from tests.waiting import SECONDS
 
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 FRAMEWORK = ("asyncio", "sqlalchemy", "starlette", "marshmallow", "uvicorn", "alembic", "psycopg")

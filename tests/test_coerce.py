@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Boolean, Column, Date, Float, Integer, MetaData, Numeric, String, Table, Text, Uuid
 
@@ -84,7 +84,6 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(ALL), JSON)
 def test_a_value_is_taken_or_is_a_value_error(function: Coerce, value: Any) -> None:
     try:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apex import Apex
@@ -29,7 +29,6 @@ FOREIGN = r"\$after is no cursor of this list: use it with the query that it cam
 SECRET = "a secret of at least thirty-two bytes"
 
 
-@settings(deadline=None)
 @given(PLACES)
 def test_a_place_comes_out_as_it_went_in(place: Place) -> None:
     cursor = Cursors(SECRET, "a").seal(place, ORDER, EVERYTHING)
@@ -39,7 +38,6 @@ def test_a_place_comes_out_as_it_went_in(place: Place) -> None:
     assert cursor.replace("-", "").replace("_", "").isalnum()
 
 
-@settings(deadline=None)
 @given(PLACES, st.data())
 def test_any_other_byte_is_refused(place: Place, data: st.DataObject) -> None:
     cursors = Cursors(SECRET)
@@ -50,7 +48,6 @@ def test_any_other_byte_is_refused(place: Place, data: st.DataObject) -> None:
         cursors.walk("$after", cursor[:where] + other + cursor[where + 1 :], ORDER, EVERYTHING)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda some: some.hex()))
 def test_any_other_text_is_refused(text: str) -> None:
     if text:

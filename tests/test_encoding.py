@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apex.encoding import RawJSON, decode, encode, merge, timestamp
@@ -21,7 +21,6 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_what_is_encoded_is_decoded_to_the_same(value: Any) -> None:
     assert decode(encode(value)) == value
@@ -74,7 +73,6 @@ def test_malformed_json_is_a_value_error(text: bytes) -> None:
         decode(text)
 
 
-@settings(deadline=None)
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_timestamps_sort_as_the_moments_do(moment: datetime) -> None:
     text = timestamp(moment)

@@ -17,8 +17,8 @@ from apex import Apex, MemoryService
 from apex.frames import FrameProtocol
 from apex.wire import FRAMES, Message, Wire
 from tests.serving import serving
-from tests.sockets import SECONDS, address, app_of, connected, opened, polling
-from tests.waiting import until
+from tests.sockets import address, app_of, connected, opened, polling
+from tests.waiting import SECONDS, until
 
 PROTOCOLS = pytest.mark.parametrize("ws", [FrameProtocol, "websockets-sansio"], ids=["built", "ordinary"])
 LARGE = "x" * 10_000

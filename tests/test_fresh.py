@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from apex.fresh import FRESH_SECONDS, Bounded, Fresh
+from tests.waiting import SECONDS
 
 CALLER: ContextVar[str] = ContextVar("caller", default="nobody")
 
@@ -38,7 +39,7 @@ class Source:
         """As many calls, all waiting for a source whose door is closed."""
         self.door.clear()
         calls, times = [asyncio.create_task(self.fresh.get(key)) for key in keys], len(self.asked)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             while not {*keys} <= {*self.asked[times:]}:
                 await asyncio.sleep(0)
         return calls

@@ -23,7 +23,7 @@ from tests.process.commands import server
 from tests.redis_server import redis_server
 from tests.serving import serving
 from tests.test_metrics import reaches
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 
 @asynccontextmanager
@@ -40,7 +40,7 @@ async def becomes(
     client: AsyncClient, status: int, path: str = "/readyz", names: list[str] | None = None
 ) -> dict[str, str]:
     """Waits until the answer has this status, and just these names if any are given; gives what is not ready."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while True:
             response = await client.get(path)
             ills: dict[str, str] = response.json()["notReady"]
@@ -145,7 +145,7 @@ async def test_who_drains_is_not_ready_and_lives() -> None:
 async def everyone_is(url: str, status: int, name: str, times: int = 8) -> None:
     """Waits until as many new connections one after the other, of all workers, are answered so at ``/readyz``."""
     found: list[bool] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         while found[-times:] != [True] * times:
             response = httpx2.get(f"{url}/readyz")
             found.append((response.status_code, list(response.json()["notReady"])) == (status, [name]))

@@ -16,7 +16,7 @@ from apex.postgres import PostgresExecutor
 from apex.tenant import ROLE, reaching
 from tests.databases import Server, new_database, start_server, stopped
 from tests.test_postgres import ADD, TABLES, add, kill_all, opened, people, pid
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 ECHO = "SELECT %(n)s::int"
 SLEEP = "SELECT pg_sleep(%(seconds)s::float)::text"
@@ -179,7 +179,7 @@ async def test_who_waits_for_a_lock_holds_nobody_up(url: str, monkeypatch: pytes
             update = executor.fetch("UPDATE people SET age = age + 1 RETURNING age", {}, writes=True)
             waiting = asyncio.create_task(update)
             await sent(executor, 1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SECONDS):
                 assert await echo(executor, 1) == 1
             assert not waiting.done()
         assert await waiting == [(2,)]
@@ -274,7 +274,7 @@ async def test_a_server_that_comes_back_is_found_again(own_server: Server, monke
 async def test_a_silent_network_is_noticed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.lanes.SILENT_SECONDS", 0.3)
     monkeypatch.setattr("apex.lanes.WATCH_SECONDS", 0.05)
-    async with opened(url, lanes=1) as executor, asyncio.timeout(10):
+    async with opened(url, lanes=1) as executor, asyncio.timeout(SECONDS):
         with stopped(await pid(executor)):
             read = asyncio.create_task(echo(executor, 1))
             with pytest.raises(Unavailable):

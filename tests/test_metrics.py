@@ -23,7 +23,7 @@ from tests.process.commands import ROOT, server
 from tests.redis_server import redis_server
 from tests.serving import serving
 from tests.sockets import Held, connected
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 TOKEN = "a-token-for-prometheus"
 
@@ -173,7 +173,7 @@ async def test_the_page_of_operations_names_all_metrics_and_no_others(postgres_u
 
 async def reaches(url: str, expected: Mapping[tuple[str, ...], float]) -> None:
     """Waits until a server tells of these samples."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SECONDS):
         while not expected.items() <= (found := read(httpx2.get(f"{url}/metrics").text)).items():
             assert all(found.get(key, 0) <= value for key, value in expected.items() if "_total" in key[0]), found
             await asyncio.sleep(0.05)

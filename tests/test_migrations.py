@@ -17,7 +17,8 @@ from apex.migrate import downgrade, pending, upgrade
 from apex.revisions import FOLDER, connect, engine_url
 from services.app import metadata
 from tests.migrating import migrating, waiting
-from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment
+from tests.process.commands import COMMAND, QUICK, ROOT, environment
+from tests.waiting import SECONDS
 
 SEARCH_INDEXES = {
     "ix_contacts_name_search", "ix_contacts_email_search", "ix_contacts_phone_search", "ix_companies_name_search",

@@ -266,7 +266,7 @@ async def shared(shared_url: str) -> AsyncIterator[Things]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(extras=EXTRAS, query=QUERIES)
 async def test_a_query_finds_what_python_finds(
     shared: Things, extras: list[dict[str, Any]], query: dict[str, Any]

@@ -24,6 +24,7 @@ from apex.predicates import EVERYTHING
 from apex.tenant import ROLE
 from tests.databases import free_port, unprivileged
 from tests.services.crm import JANE, running
+from tests.waiting import SECONDS
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -66,8 +67,8 @@ def pgbouncer(url: str, mode: str) -> Iterator[str]:
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
-    """Returns once the process listens; fails when it has ended, or after 30 seconds."""
-    until = time.monotonic() + 30
+    """Returns once the process listens; fails when it has ended, or after ``SECONDS``."""
+    until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:

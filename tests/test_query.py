@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apex import coerce
@@ -33,7 +33,6 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 QUERIES = st.dictionaries(KEYS, VALUES, max_size=5)
 
 
-@settings(deadline=None)
 @given(st.sampled_from([SYNTAX, ANYTHING]), QUERIES)
 def test_any_query_is_parsed_or_a_bad_request(syntax: Syntax, asked: dict[str, Any]) -> None:
     try:
@@ -43,7 +42,6 @@ def test_any_query_is_parsed_or_a_bad_request(syntax: Syntax, asked: dict[str, A
     assert set(query) == set(asked)
 
 
-@settings(deadline=None)
 @given(st.sampled_from([SYNTAX, ANYTHING]), QUERIES)
 def test_a_parsed_query_is_its_own_parse(syntax: Syntax, asked: dict[str, Any]) -> None:
     try:
@@ -53,7 +51,6 @@ def test_a_parsed_query_is_its_own_parse(syntax: Syntax, asked: dict[str, Any]) 
     assert syntax.parse(query) is query
 
 
-@settings(deadline=None)
 @given(QUERIES)
 def test_what_was_asked_parses_to_the_same(asked: dict[str, Any]) -> None:
     try:

@@ -11,6 +11,7 @@ import pytest
 from apex.rates import Rate, Rates
 from apex.redis import RedisRates
 from tests.redis_server import RedisServer, redis_server
+from tests.waiting import SECONDS
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def test_ten_thousand_at_once_get_no_more_than_the_limit(rates: list[Rates
 
 async def test_the_window_slides(rates: list[Rates]) -> None:
     assert (await rates[0].take("a", 1, 1)).allowed
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         while not (await rates[1].take("a", 1, 1)).allowed:
             await asyncio.sleep(0.01)
     assert not (await rates[0].take("a", 1, 1)).allowed
@@ -59,7 +60,7 @@ async def test_who_asks_no_more_is_forgotten() -> None:
     await rates.take("a", 1, 1)
     await rates.take("b", 1, 60)
     assert rates.counted == 2
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         while rates.counted != 1:
             await rates.take("b", 1, 60)
             await asyncio.sleep(0.01)
@@ -74,7 +75,7 @@ async def test_without_redis_each_process_counts_by_itself(
     assert [(await rates.take("a", 2, 60)).allowed for _ in range(3)] == [True, True, False]
     assert caplog.text.count("each process limits rates by itself") == 1
     redis.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while (await rates.take("a", 2, 60)).remaining != 1:  # As Redis, which has forgotten all, says.
             await asyncio.sleep(0.01)
     await rates.close()

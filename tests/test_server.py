@@ -16,6 +16,7 @@ from apex.errors import ConfigError
 from apex.server import listening
 from apex.sql import database
 from tests.serving import serving
+from tests.waiting import SECONDS
 
 
 class Slow:
@@ -49,7 +50,7 @@ def slow(url: str, seconds: int) -> tuple[Apex, Slow]:
 async def at_work(url: str, statements: int) -> None:
     """Waits until so many statements of the service run."""
     text = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, asyncio.timeout(10):
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, asyncio.timeout(SECONDS):
         while await (await connection.execute(text)).fetchall() != [(statements,)]:
             await asyncio.sleep(0.02)
 
@@ -76,7 +77,7 @@ async def test_a_write_goes_on_when_its_client_has_gone(postgres_url: str) -> No
     app, service = slow(postgres_url, 1)
     async with serving(app) as client:
         await leave(client.base_url.port or 0, postgres_url, "POST /slow")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             await service.done.wait()
 
 
@@ -91,7 +92,7 @@ async def talk(port: int, requests: str) -> str:
     """What comes back until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(requests.replace("\n", "\r\n").encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         answered = (await reader.read()).decode().lower()
     writer.close()
     return answered
@@ -162,7 +163,7 @@ async def test_who_pipelines_and_leaves_is_missed(postgres_url: str, caplog: pyt
         writer.write(post * 2)
         await at_work(postgres_url, 1)
         writer.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             await service.done.wait()
         assert (await client.get("/nothing")).status_code == 404
     assert not [record for record in caplog.records if record.name.startswith(("uvicorn", "apex"))]

@@ -11,6 +11,7 @@ import pytest
 
 from apex import Apex, AuthenticationService, Connection, JWTStrategy, LocalStrategy, MemoryService, Params
 from apex.errors import NotAuthenticated
+from tests.waiting import SECONDS
 
 SETTINGS = {
     "secret": "a secret of at least thirty-two bytes",
@@ -120,7 +121,7 @@ async def test_a_connection_ends_when_its_token_expires_and_a_new_login_starts_a
         await here.login(connection)
         (first,) = here.authentication.sessions.open.values()
         await here.login(connection)
-        await asyncio.wait_for(ended.wait(), 3)
+        await asyncio.wait_for(ended.wait(), SECONDS)
         await asyncio.sleep(0)
         assert first.timer is not None
         assert first.timer.cancelled()

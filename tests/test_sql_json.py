@@ -153,7 +153,7 @@ async def assert_same(opened: Database, query: Select[Any]) -> list[Row]:
     return rows
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(THING, max_size=4), min_size=1, max_size=10))
 def test_the_database_writes_what_the_encoder_writes(empty_url: str, lists: list[list[Row]]) -> None:
     async def compare() -> None:

@@ -352,9 +352,7 @@ async def test_reads_do_not_wait_for_another_process_that_writes(path: str) -> N
         async with opened(path) as executor:
             other.execute("BEGIN IMMEDIATE")
             other.execute("INSERT INTO people (name) VALUES ('Ann')")
-            began = time.monotonic()
             assert await people(executor) == []
-            assert time.monotonic() - began < 1
             other.execute("COMMIT")
             assert await people(executor) == ["Ann"]
 
@@ -364,12 +362,10 @@ async def test_a_write_waits_for_another_process_while_reads_go_on(path: str) ->
         async with opened(path) as executor:
             before = await add_some(executor)
             other.execute("BEGIN IMMEDIATE")
-            began = time.monotonic()
             writing = asyncio.create_task(add(executor, "Ann"))
             await asyncio.sleep(0)
             assert await people(executor) == before
             assert not writing.done()
-            assert time.monotonic() - began < 1
             other.execute("COMMIT")
             await writing
             assert await people(executor) == [*before, "Ann"]

@@ -14,6 +14,7 @@ from apex.encoding import Stream
 from apex.errors import Conflict
 from tests.serving import serving
 from tests.sockets import connected
+from tests.waiting import SECONDS
 
 CHUNK = b"x" * 65536
 
@@ -77,7 +78,7 @@ async def test_nothing_more_is_made_for_a_client_that_has_gone() -> None:
     async with serving(app) as http:
         async with http.stream("POST", "/files", json={"chunks": 10_000}, headers=EXPORT) as response:
             await anext(response.aiter_raw())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SECONDS):
             await service.closed.wait()
     assert service.sent < 1_000
 

@@ -14,7 +14,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.process.commands import SECONDS, environment, printed_url
+from tests.process.commands import environment, printed_url
+from tests.waiting import SECONDS
 
 ROOT = Path(__file__).parent.parent
 NOTES = """

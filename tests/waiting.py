@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-SECONDS = 20
+SECONDS = 120
+"""How long a test waits for a condition. A deadline ends what hangs; a busy machine never reaches it."""
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Waits until a condition holds."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(SECONDS):
         while not condition():
             await asyncio.sleep(0.002)

@@ -20,10 +20,10 @@ from apex.errors import FeathersError
 from tests.serving import Announcing
 from tests.test_auth import site_app, users_service
 from tests.test_rest import Echo, Messages
+from tests.waiting import SECONDS
 
 LOGIN = {"strategy": "local", "email": "a@b.c", "password": "p"}
 
-SECONDS = 10
 # A test that fails leaves calls at work, which the server must not wait for.
 GRACE: dict[str, Any] = {"timeout_graceful_shutdown": 1}
 

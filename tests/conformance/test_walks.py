@@ -94,7 +94,7 @@ async def service(url: str | None) -> AsyncIterator[BoundService]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 14))
 async def test_a_walk_meets_every_row_once(
     service: BoundService, rows: list[dict[str, Any]], sort: dict[str, int], limit: int
@@ -109,7 +109,7 @@ async def test_a_walk_meets_every_row_once(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 4), data=st.data())
 async def test_what_comes_and_goes_neither_repeats_nor_hides_the_others(
     service: BoundService, rows: list[dict[str, Any]], sort: dict[str, int], limit: int, data: st.DataObject

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 ADMIN, MEMBER, OTHER = "admin@example.com", "member@example.com", "other@example.com"
 PASSWORD = "apex-demo"
-LIVE = 30_000
+LIVE = 120_000
 """Milliseconds in which a connection must be back."""
 
 ARGUMENTS = [
@@ -20,7 +20,7 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=60_000)
 
 
 @contextmanager

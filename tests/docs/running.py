@@ -19,8 +19,8 @@ from tests.docs.languages import PRELUDE, bash, command_of
 from tests.interop.node import FOLDER as INTEROP
 from tests.process.commands import ROOT, environment
 from tests.redis_server import redis_server
+from tests.waiting import SECONDS
 
-SECONDS = 120
 PORTS = ("3030", "3031", "3032", "8080")
 REDIS = "6379"
 COPIED = ("services", "hooks", "config", "migrations", "deploy")

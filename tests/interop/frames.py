@@ -12,7 +12,8 @@ from typing import Any
 from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection, connect
 
-SECONDS = 5
+from tests.waiting import SECONDS
+
 CLOSE, NOOP = "1", "6"
 TOKEN = re.compile(r'"accessToken":"[^"]+"')
 PAYLOAD = re.compile(r'"payload":\{[^}]+\}')

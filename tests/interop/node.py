@@ -13,9 +13,10 @@ from tempfile import TemporaryFile
 
 import pytest
 
+from tests.waiting import SECONDS
+
 FOLDER = Path(__file__).parent
 NODE = shutil.which("node")
-SECONDS = 60
 STRICT = (
     "--strict", "--noEmitOnError", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler",
     "--types", "node",

@@ -39,9 +39,7 @@ HELD = CHECKS.get_by_names(
         "response_schema_conformance",
     ]
 )  # fmt: skip
-FEW = settings(
-    deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
+FEW = settings(derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 KNOWN = {
     "organization_id": 456, "contact_id": 123, "company_id": 101, "owned_by_user_id": 789, "user_id": 789,
     "assigned_to_user_id": 789, "assigned_user_id": 789, "pipeline_id": 1, "pipeline_stage_id": 1, "deal_id": 1,

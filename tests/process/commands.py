@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from tests.waiting import SECONDS
+
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "apex"]
-SECONDS = 30
 VARIABLES = (
     "APEX_ENV",
     "APEX_SECRET",

@@ -10,7 +10,7 @@ from typing import Any
 
 import socketio
 
-from tests.process.commands import SECONDS
+from tests.waiting import SECONDS
 
 
 class Listener:

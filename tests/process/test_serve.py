@@ -14,7 +14,8 @@ from contextlib import closing
 import httpx2
 import pytest
 
-from tests.process.commands import SECONDS, apex, server
+from tests.process.commands import apex, server
+from tests.waiting import SECONDS
 
 ADMIN = {"strategy": "local", "email": "admin@example.com", "password": "apex-demo"}
 SECRET = "a-secret-of-tests-that-nobody-knows"

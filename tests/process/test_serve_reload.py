@@ -9,8 +9,9 @@ from pathlib import Path
 
 import httpx2
 
-from tests.process.commands import COMMAND, QUICK, ROOT, SECONDS, environment, lines, printed_url
+from tests.process.commands import COMMAND, QUICK, ROOT, environment, lines, printed_url
 from tests.process.test_serve import complaint
+from tests.waiting import SECONDS
 
 SOURCE = """
 from apex import Apex, rest

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.commands import SECONDS, apex, lines, server
+from tests.process.commands import apex, lines, server
 from tests.process.test_serve import complaint
+from tests.waiting import SECONDS
 
 PIDS = ("--app", "tests.process.pids:create_app", "serve")
 TWO = (*PIDS, "--workers", "2")

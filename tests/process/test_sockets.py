@@ -11,8 +11,10 @@ import httpx2
 import pytest
 import websockets
 
-from tests.process.commands import SECONDS, server
+from apex.server import SHUTDOWN_SECONDS
+from tests.process.commands import server
 from tests.sockets import connected, opened, polling
+from tests.waiting import SECONDS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -31,7 +33,7 @@ async def test_a_server_that_stops_lets_open_connections_go_at_once(
                 await peer.closed()
                 assert await hanging == ["1"]
                 assert await asyncio.to_thread(process.wait, SECONDS) == 0
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < SHUTDOWN_SECONDS
         assert process.stderr is not None
         assert process.stderr.read() == ""
 

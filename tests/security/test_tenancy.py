@@ -265,7 +265,7 @@ anything = st.recursive(
 keys = st.sampled_from([*FIELDS, *PRIVATE, "$or", "$and", "$limit", "$skip", "$sort", "$select", "$eq", "$in", "x"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(query=queries)
 async def test_by_any_query(shared: Crm, query: dict[str, Any]) -> None:
     data = {"query": {**query, "organization_id": OWN}}
@@ -276,7 +276,7 @@ async def test_by_any_query(shared: Crm, query: dict[str, Any]) -> None:
     only_their_own((status, page))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(query=st.dictionaries(keys, anything, max_size=3))
 async def test_by_any_nonsense(shared: Crm, query: dict[str, Any]) -> None:
     for own in ({}, {"organization_id": OWN}):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from services.tenant import TenantService
 from tests.services.crm import SEARCH, Crm, refused
 from tests.serving import serving
 from tests.sockets import connected
+from tests.waiting import SECONDS
 
 OURS = {"organization_id": 456}
 INVALID = {"name": "NotAuthenticated", "message": "Invalid API key", "code": 401, "className": "not-authenticated"}
@@ -37,13 +37,11 @@ async def make_key(crm: Crm, **data: Any) -> dict[str, Any]:
     return dict(key)
 
 
-async def until_refused(crm: Crm, key: str) -> float:
-    """Seconds until a key is worthless."""
-    start = time.monotonic()
-    async with asyncio.timeout(5):
+async def until_refused(crm: Crm, key: str) -> None:
+    """Wait until a key is refused."""
+    async with asyncio.timeout(SECONDS):
         while (await with_key(crm, key, "GET /contacts"))[0] != 401:
             await asyncio.sleep(0.01)
-    return time.monotonic() - start
 
 
 @pytest.mark.parametrize("path", LISTS)
@@ -104,7 +102,7 @@ async def test_a_key_may_do_what_its_user_may(crm: Crm) -> None:
     assert (await with_key(crm, key, "GET /contacts/123"))[0] == 200
     refused(await with_key(crm, key, "PATCH /contacts/123", {"last_name": "Roe"}), 403)
     await memberships.remove(mine["id"])
-    assert await until_refused(crm, key) < 1
+    await until_refused(crm, key)
 
 
 async def test_a_key_is_rotated(crm: Crm) -> None:
@@ -118,7 +116,7 @@ async def test_a_key_is_rotated(crm: Crm) -> None:
     refused(await crm.call("POST /api-keys", OURS | {"id": made["id"]}, 790, headers=rotate), 403)
 
 
-async def test_a_revoked_key_is_worthless_at_once_and_in_another_process_within_a_second(
+async def test_a_revoked_key_is_refused_at_once_and_in_another_process_when_its_cache_expires(
     crm: Crm, migrated_url: str
 ) -> None:
     made = await make_key(crm)
@@ -130,14 +128,14 @@ async def test_a_revoked_key_is_worthless_at_once_and_in_another_process_within_
         _, removed = await crm.call(f"DELETE /api-keys/{made['id']}")
         assert removed["deleted_at"]
         assert await with_key(crm, made["key"], "GET /contacts") == (401, INVALID)
-        assert await until_refused(there, made["key"]) < 1
+        await until_refused(there, made["key"])
 
 
 async def test_the_last_use_of_a_key_is_noted(crm: Crm) -> None:
     made = await make_key(crm)
     assert made["last_used_at"] is None
     await with_key(crm, made["key"], "GET /contacts")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         while not (await crm.call(f"GET /api-keys/{made['id']}"))[1]["last_used_at"]:
             await asyncio.sleep(0.01)
 
@@ -165,7 +163,7 @@ async def test_a_socket_with_a_key_calls_and_hears_until_it_is_revoked(migrated_
             await peer.closed()
 
 
-async def test_a_socket_ends_within_a_second_when_its_key_is_revoked_in_another_process(migrated_url: str) -> None:
+async def test_a_socket_ends_when_its_key_is_revoked_in_another_process(migrated_url: str) -> None:
     """Without Redis, which would tell at once."""
     here, there = (
         create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url})) for _ in range(2)
@@ -175,9 +173,7 @@ async def test_a_socket_ends_within_a_second_when_its_key_is_revoked_in_another_
         made = await make_key(Crm(here, http))
         async with connected(http, additional_headers={"x-api-key": made["key"]}) as peer:
             await there.service("api-keys").remove(made["id"])
-            start = time.monotonic()
             assert await peer.frame() == "41"
-            assert time.monotonic() - start < 2
 
 
 async def test_a_key_logs_in_and_tells_no_more_than_whose_it_is(crm: Crm) -> None:

@@ -325,7 +325,7 @@ CONTACT = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CONTACT, min_size=1, max_size=20))
 def test_what_is_exported_and_imported_elsewhere_is_the_same(migrated_url: str, rows: list[dict[str, Any]]) -> None:
     async def round_trips() -> None:
