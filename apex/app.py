@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from inspect import isawaitable
 from typing import Any, Unpack
 
 from apex.bus import Bus
+from apex.callbacks import Callbacks, is_async, name_of
 from apex.channels import NamedChannel
 from apex.context import Context
 from apex.emitter import Emitter
@@ -25,7 +27,8 @@ class Apex(Emitter):
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
+        self.callbacks = Callbacks()
+        super().__init__(self.callbacks)
         self.settings: dict[str, Any] = dict(settings or {})
         self.services: dict[str, BoundService] = {}
         self.router: Router[BoundService] = Router()
@@ -47,6 +50,12 @@ class Apex(Emitter):
         return self
 
     def configure(self, function: Callable[[Apex], Any]) -> Apex:
+        """Call a function of the app. Raises TypeError for one that is ``async def``."""
+        if is_async(function):
+            raise TypeError(
+                f"configure takes a 'def' function, and {name_of(function)} is 'async def': "
+                "do what it awaits in a service's setup or in app.hooks({'setup': [...]})"
+            )
         function(self)
         return self
 
@@ -134,14 +143,16 @@ class Apex(Emitter):
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
+        self.callbacks.open()
         await around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
         self.bus.on("event", self.events.deliver)
         await self.bus.open()
         return self
 
     async def teardown(self) -> Apex:
-        """Runs ``teardown(app, path)`` of each service, in the same order."""
+        """Runs ``teardown(app, path)`` of each service, in the same order, once callbacks that still run have ended."""
         self.emit("shutdown")
+        await self.callbacks.drain()
         await self.bus.close()
         await around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
         return self
@@ -167,5 +178,5 @@ class Apex(Emitter):
 
 async def _lifecycle(bound: BoundService, name: str, path: str) -> None:
     function = getattr(bound.service, name, None)
-    if function is not None:
-        await function(bound.app, path)
+    if function is not None and isawaitable(returned := function(bound.app, path)):
+        await returned

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+
+Waiting = Callable[[], Awaitable[None] | None]
 
 
 class _Unit:
@@ -12,19 +14,23 @@ class _Unit:
 
     def __init__(self) -> None:
         self.open = True
-        self.waiting: list[Callable[[], None]] = []
+        self.waiting: list[Waiting] = []
 
 
 _current: ContextVar[_Unit | None] = ContextVar("unit", default=None)
 
 
-def after_commit(function: Callable[[], None]) -> None:
-    """Calls the function once the unit of work around this call is stored; at once where there is none."""
+def after_commit(function: Waiting) -> Awaitable[None] | None:
+    """Call the function once the unit of work around this call is stored; at once where there is none.
+
+    A function may return something to await. The unit does so at its end, after all functions have been called; where
+    there is no unit it is returned, for the caller to await.
+    """
     unit = _current.get()
     if unit is not None and unit.open:
         unit.waiting.append(function)
-    else:
-        function()
+        return None
+    return function()
 
 
 @asynccontextmanager
@@ -43,5 +49,7 @@ async def unit_of_work() -> AsyncIterator[None]:
         _current.reset(token)
         # Timers and tasks that were started inside keep the unit for a while; what has waited is not to stay with it.
         waiting, unit.waiting = unit.waiting, []
-    for function in waiting:
-        function()
+    # All are called before any is awaited, so that the events of a unit go out in the order of its commit.
+    for pending in [function() for function in waiting]:
+        if pending is not None:
+            await pending

@@ -2,46 +2,102 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from inspect import isawaitable
 from typing import Any
 
-Listener = Callable[..., object]
+from apex.callbacks import Callbacks, name_of
 
-log = logging.getLogger("apex")
+Listener = Callable[..., object]
+Pending = list[tuple[Listener, Awaitable[Any]]]
 
 
 class Emitter:
-    """``on``, ``once``, ``off`` and ``emit``. Listeners are plain functions, run in the order they came."""
+    """``on``, ``once``, ``off`` and ``emit``. Listeners may be ``def`` or ``async def``.
 
-    def __init__(self) -> None:
+    Those that are ``def`` are called in the order in which they were added; then those that are ``async def`` are
+    awaited, in that order too. What a listener raises is logged and counted, and the others are called all the same.
+    """
+
+    def __init__(self, callbacks: Callbacks | None = None) -> None:
+        self._callbacks = Callbacks() if callbacks is None else callbacks
         self._listeners: dict[str, list[Listener]] = {}
 
     def on(self, event: str, listener: Listener) -> None:
+        """Add a listener. Raises TypeError for what cannot be called."""
+        if not callable(listener):
+            raise TypeError(f"A listener of '{event}' must be a function, not {listener!r}")
         self._listeners.setdefault(event, []).append(listener)
 
     def once(self, event: str, listener: Listener) -> None:
-        def single(*args: Any) -> None:
-            self.off(event, single)
-            listener(*args)
-
-        self.on(event, single)
+        """Add a listener of the next event alone. Raises TypeError for what cannot be called."""
+        if not callable(listener):
+            raise TypeError(f"A listener of '{event}' must be a function, not {listener!r}")
+        self.on(event, _Once(self, event, listener))
 
     def off(self, event: str, listener: Listener) -> None:
+        """Take a listener away, also one that ``once`` has added."""
         listeners = self._listeners.get(event, [])
-        if listener in listeners:
-            listeners.remove(listener)
+        for place, known in enumerate(listeners):
+            if listener in (known, getattr(known, "listener", None)):
+                del listeners[place]
+                break
         if not listeners:
             self._listeners.pop(event, None)
 
     def listens(self, event: str) -> bool:
-        """Whether anybody listens to an event."""
+        """Return True if anybody listens to an event."""
         return event in self._listeners
 
     def emit(self, event: str, *args: Any) -> None:
-        """Calls every listener. One that fails is logged: what has happened has happened, the call goes on."""
+        """Call the listeners. Those that are ``async def`` run in a task, for whose end a teardown of the app waits.
+
+        Raises RuntimeError where there is one of those and no event loop.
+        """
+        if event in self._listeners and (pending := self._call(event, args)):
+            try:
+                self._callbacks.start_anywhere(self._settle(event, pending))
+            except RuntimeError:
+                for _, awaitable in pending:
+                    getattr(awaitable, "close", lambda: None)()
+                raise
+
+    async def emit_and_wait(self, event: str, *args: Any) -> None:
+        """Call the listeners, and wait for those that are ``async def``."""
+        if event in self._listeners and (pending := self._call(event, args)):
+            await self._callbacks.start(self._settle(event, pending))
+
+    def _call(self, event: str, args: Iterable[Any]) -> Pending:
+        """Call the listeners and return, for those that are not done yet, what is to be awaited."""
+        pending: Pending = []
         for listener in tuple(self._listeners.get(event, ())):
             try:
-                listener(*args)
+                returned = listener(*args)
             except Exception:
-                log.exception("A listener of %r failed", event)
+                self._failed(event, listener)
+            else:
+                if returned is not None and isawaitable(returned):
+                    pending.append((listener, returned))
+        return pending
+
+    async def _settle(self, event: str, pending: Pending) -> None:
+        for listener, awaitable in pending:
+            try:
+                await awaitable
+            except Exception:
+                self._failed(event, listener)
+
+    def _failed(self, event: str, listener: Listener) -> None:
+        self._callbacks.fail(f"A listener of '{event}'", listener)
+
+
+class _Once:
+    """A listener that leaves when it is called."""
+
+    def __init__(self, emitter: Emitter, event: str, listener: Listener) -> None:
+        self.emitter, self.event, self.listener = emitter, event, listener
+        self.__qualname__ = name_of(listener)
+
+    def __call__(self, *args: Any) -> object:
+        self.emitter.off(self.event, self)
+        return self.listener(*args)

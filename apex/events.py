@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,6 @@ Publisher = Callable[[Any, Context], Any]
 Message = dict[str, Any]
 
 ALL = "*"
-log = logging.getLogger("apex")
 
 
 class Publishers(dict[str, Publisher]):
@@ -47,7 +44,6 @@ class Events:
         self.channels = Channels()
         self.connections: set[Connection] = set()
         self.publishers = Publishers()
-        self.late: set[asyncio.Future[None]] = set()
         self.published = 0
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
@@ -77,26 +73,27 @@ class Events:
         try:
             published = publisher(message["result"], context)
             if isawaitable(published):
-                self._send_later(published, context)
+                self._send_later(publisher, published, context)
             else:
                 self._send(published, context)
         except Exception:
-            log.exception("Publishing '%s %s' failed", context.path, context.event)
+            self._failed(context, publisher)
 
     def _send(self, published: Any, context: Context) -> None:
         if recipients := payloads(published):
             self.app.emit("publish", context, recipients)
 
-    def _send_later(self, published: Awaitable[Any], context: Context) -> None:
+    def _send_later(self, publisher: Publisher, published: Awaitable[Any], context: Context) -> None:
         async def send() -> None:
             try:
                 self._send(await published, context)
             except Exception:
-                log.exception("Publishing '%s %s' failed", context.path, context.event)
+                self._failed(context, publisher)
 
-        task = asyncio.ensure_future(send())
-        self.late.add(task)
-        task.add_done_callback(self.late.discard)
+        self.app.callbacks.start(send())
+
+    def _failed(self, context: Context, publisher: Publisher) -> None:
+        self.app.callbacks.fail(f"The publisher of '{context.path} {context.event}'", publisher)
 
 
 def message_of(context: Context, result: Any, dispatch: Any) -> Message:

@@ -31,6 +31,7 @@ GAUGES = {
 }
 TOTALS = {
     "events_published": "Events published in this process.",
+    "callbacks_failed": "Listeners, publishers and functions after a response that raised an exception.",
     "rate_limits_refused": "Requests refused for the rate limit of their key's organization.",
     "lanes_groups": "Groups of statements answered on lanes.",
     "lanes_errors": "Groups of statements that failed.",

@@ -146,7 +146,7 @@ def _gauges(app: Apex) -> Values:
 def _totals(app: Apex) -> Values:
     """What has happened since the start."""
     executor: Any = getattr(app.get("database"), "executor", None)
-    found: dict[str, float] = {"events_published": app.events.published}
+    found: dict[str, float] = {"events_published": app.events.published, "callbacks_failed": app.callbacks.failed}
     if (rates := app.get("rates")) is not None:
         found["rate_limits_refused"] = rates.refused
     if (lanes := getattr(executor, "lanes", None)) is not None:

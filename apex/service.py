@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from apex.callbacks import is_async
 from apex.commit import after_commit
 from apex.context import Context, Params
-from apex.emitter import Emitter
+from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError
 from apex.events import Publisher, Publishers, message_of
@@ -68,7 +68,7 @@ class BoundService(Emitter):
     """A registered service: its methods run with all hooks. ``service`` is the object as it was written."""
 
     def __init__(self, app: Apex, path: str, service: Any, options: Options) -> None:
-        super().__init__()
+        super().__init__(app.callbacks)
         self.app, self.path, self.service, self.options = app, path, service, options
         self.hookable = _hookable(service, options.methods)
         self.events = frozenset((*EVENTS.values(), *options.events))
@@ -108,7 +108,9 @@ class BoundService(Emitter):
         else:
             await self.chains[method](context)
         if context.event is not None and context.event not in self.options.events:
-            after_commit(partial(self._announce, context, context.event))
+            pending = after_commit(partial(self._announce, context, context.event))
+            if pending is not None:
+                await pending
         return context
 
     async def find(self, params: Mapping[str, Any] | None = None) -> Any:
@@ -147,7 +149,7 @@ class BoundService(Emitter):
         return self
 
     def emit(self, event: str, *args: Any) -> None:
-        """Calls the listeners and publishes the event with its first argument, once the unit of work is stored."""
+        """Call the listeners and publish the event with its first argument, once the unit of work is stored."""
         after_commit(partial(self._emit, event, args))
 
     def _emit(self, event: str, args: tuple[Any, ...]) -> None:
@@ -155,16 +157,21 @@ class BoundService(Emitter):
         if event in self.events:
             self.app.events.publish(self, event, {"result": args[0] if args else None})
 
-    def _announce(self, context: Context, event: str) -> None:
-        """Emits and publishes the event of a call, once for each item, which keeps its place in the dispatch."""
+    def _announce(self, context: Context, event: str) -> Awaitable[None] | None:
+        """Call the listeners of a call's event and publish it, once for each item, which keeps its place in the
+        dispatch. Return what is left to await for listeners that are ``async def``.
+        """
         if event not in self._listeners and not self.app.events.is_followed(self, event):
-            return
+            return None
         results, dispatched = _items(context.result), _items(context.external)
+        pending: Pending = []
         for index, item in enumerate(results):
-            super().emit(event, item, context)
+            if event in self._listeners:
+                pending += self._call(event, (item, context))
             if event in self.events:
                 sent = dispatched[index] if len(dispatched) == len(results) else context.external
                 self.app.events.publish(self, event, message_of(context, item, sent))
+        return self._callbacks.start(self._settle(event, pending)) if pending else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +212,7 @@ def _check_method(path: str, service: Any, method: str) -> None:
     function = getattr(service, method, None)
     if function is None:
         raise ValueError(f"Service '{path}' has no method '{method}'")
-    if not iscoroutinefunction(function):
+    if not is_async(function):
         raise TypeError(f"Method '{method}' of service '{path}' must be declared with 'async def'")
 
 

@@ -122,7 +122,7 @@ async def test_an_asynchronous_publisher_is_waited_for() -> None:
 
     app.publish(later)
     await app.service("notes").create({"text": "a"})
-    await asyncio.gather(*app.events.late)
+    await app.callbacks.drain()
     assert sent == [("notes created", {"text": "a", "id": 0}, [connection])]
 
 
@@ -134,4 +134,5 @@ async def test_a_publisher_that_fails_does_not_fail_the_call(caplog: pytest.LogC
     following(app)
     with caplog.at_level(logging.ERROR, "apex"):
         assert await app.service("notes").create({"text": "a"}) == {"text": "a", "id": 0}
-    assert "Publishing 'notes created' failed" in caplog.text
+    assert "The publisher of 'notes created' failed: " in caplog.text
+    assert app.callbacks.failed == 1

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
-    ["errors", "sparing", "reload"],
+    ["errors", "sparing", "reload", "callbacks"],
     ["socketio", "extras", "background"],
     [
         "types",

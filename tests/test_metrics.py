@@ -107,7 +107,8 @@ async def test_calls_that_are_not_answered_yet_are_told_of() -> None:
 async def test_what_an_app_has_not_is_not_told_of(sqlite_url: str) -> None:
     async with serving(site().configure(database(sqlite_url))) as client:
         found = {key[0] for key in await samples(client)}
-    assert found == {"apex_workers", "apex_calls_in_flight", "apex_sockets_open", "apex_events_published_total"}
+    gauges = {"apex_workers", "apex_calls_in_flight", "apex_sockets_open"}
+    assert found == {*gauges, "apex_events_published_total", "apex_callbacks_failed_total"}
 
 
 async def test_the_database_is_told_of(postgres_url: str) -> None:

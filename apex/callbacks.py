@@ -1,0 +1,111 @@
+"""Callbacks: the functions that users of an app register, ``def`` or ``async def``, and the work they leave running.
+
+One rule holds for all of them: whatever a callback returns that can be awaited is awaited, so that it may be a function
+of either kind, a lambda, a partial, a bound method or an object with ``__call__``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from inspect import iscoroutinefunction, signature
+from typing import Any
+
+log = logging.getLogger("apex")
+
+GRACE_SECONDS = 10
+"""How long an app that is torn down waits for callbacks that are still running."""
+
+Work = Coroutine[Any, Any, None]
+
+
+class Callbacks:
+    """The callbacks of an app that run beside its calls: listeners, publishers and functions after a response.
+
+    One that raises changes no answer: the exception is logged and counted in ``failed``. ``tasks`` are those that are
+    still running.
+    """
+
+    def __init__(self) -> None:
+        self.failed = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self) -> None:
+        """Remember the event loop, for work that is started in another thread."""
+        self._loop = asyncio.get_running_loop()
+
+    def fail(self, doing: str, function: Callable[..., Any]) -> None:
+        """Log and count the exception that is being handled: ``doing`` and the function's name tell where it was."""
+        self.failed += 1
+        log.exception("%s failed: %s", doing, name_of(function))
+
+    def start(self, work: Work) -> Awaitable[None]:
+        """Run work in a task that is kept until it ends. A caller may await what is returned, and be cancelled as it
+        does: the work goes on. Raises RuntimeError where no event loop runs.
+        """
+        try:
+            task = asyncio.get_running_loop().create_task(work)
+        except RuntimeError:
+            work.close()
+            raise RuntimeError("An 'async def' callback needs a running event loop") from None
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return asyncio.shield(task)
+
+    def start_anywhere(self, work: Work) -> None:
+        """Like ``start``, also from a thread without an event loop, once the app has one."""
+        if self._loop is None or not self._loop.is_running() or _is_in_loop():
+            self.start(work)
+        else:
+            self._loop.call_soon_threadsafe(self.start, work)
+
+    async def drain(self, seconds: float = GRACE_SECONDS) -> None:
+        """Wait for what is running, and for what that starts. What takes longer is cancelled and logged."""
+        end = asyncio.get_running_loop().time() + seconds
+        while running := self.tasks - {asyncio.current_task()}:
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                log.error("%d callbacks were cancelled: they took longer than %s seconds", len(running), seconds)
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
+                return
+            await asyncio.wait(running, timeout=left)
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def is_async(function: Any) -> bool:
+    """Return True for ``async def``, an object whose ``__call__`` is, and what ``functools.wraps`` put around one."""
+    while function is not None:
+        if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Return True if a function can be called with so many arguments by position. Slow: it reads the signature."""
+    try:
+        signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # Some functions written in C do not tell their signature.
+    return True
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function, of what a partial is of, or of an object's class."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__qualname__)
