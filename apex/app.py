@@ -130,7 +130,7 @@ class Apex(Emitter):
             return self
         self.store.add(hooks, ())
         for bound in self.services.values():
-            bound.compose()
+            bound._compose()
         return self
 
     def lookup(self, segments: list[str]) -> Match[BoundService] | None:
@@ -139,7 +139,7 @@ class Apex(Emitter):
 
     def call(self, call: Call) -> Coroutine[Any, Any, Context]:
         """Runs a call from a transport and gives its context. Raises whatever the hooks let through."""
-        return call.service.call(call.method, call.id, call.data, call.params)
+        return call.service._serve(call.method, call.id, call.data, call.params)
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
@@ -178,5 +178,5 @@ class Apex(Emitter):
 
 async def _lifecycle(bound: BoundService, name: str, path: str) -> None:
     function = getattr(bound.service, name, None)
-    if function is not None and isawaitable(returned := function(bound.app, path)):
+    if function is not None and isawaitable(returned := function(bound._app, path)):
         await returned

@@ -114,7 +114,7 @@ class Batch:
             raise BadRequest('A call must be a list such as ["get", "contacts", 1, {}]')
         method, path, *arguments = call
         service, route = self._service(path)
-        if method not in service.options.methods or service.service is self:
+        if method not in service._options.methods or service.service is self:
             raise BadRequest(f"Invalid method {method} on {path}")
         if service.service is self.app.get("defaultAuthentication"):
             # A proxy counts the requests of those who guess passwords.

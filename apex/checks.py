@@ -100,7 +100,7 @@ def redis(app: Apex) -> Iterator[str]:
 def services(app: Apex) -> Iterator[str]:
     """The methods for callers outside that reach rows of tenants without a hook that is marked as sealing."""
     for path, bound in app.services.items():
-        open_ = [method for method in bound.options.methods if not is_sealed(bound, method)]
+        open_ = [method for method in bound._options.methods if not is_sealed(bound, method)]
         if open_ and has_tenants(bound.service):
             yield f"'{path}' is not sealed for {', '.join(open_)}: register a hook that confines callers"
 

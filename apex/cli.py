@@ -186,7 +186,7 @@ def complete_service(ctx: click.Context, argument: click.Parameter, incomplete: 
         app = load_app(ctx.find_root().params["factory"])
     except (ConfigError, FeathersError):
         return []
-    return [path for path, bound in app.services.items() if path.startswith(incomplete) and bound.options.methods]
+    return [path for path, bound in app.services.items() if path.startswith(incomplete) and bound._options.methods]
 
 
 @apex.command()
@@ -204,7 +204,7 @@ def routes(factory: str, service: str | None, as_json: bool) -> None:
         return
     bound = routes.find(app, service)
     entry = routes.entry(bound)
-    hooks = {method: routes.chain(bound, method) for method in bound.hookable}
+    hooks = {method: routes.chain(bound, method) for method in bound._hookable}
     if as_json:
         click.echo(json.dumps({**entry, "hooks": hooks}))
         return

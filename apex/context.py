@@ -71,7 +71,7 @@ class Context(Generic[Data, Result]):
         self.app = app
         # Setup and teardown alone are without one.
         self.service: BoundService = service  # type: ignore[assignment]
-        self.path = service.path if service is not None else ""
+        self.path = service._path if service is not None else ""
         self.method = method
         self.type = "around"
         self.id = id

@@ -48,7 +48,7 @@ class Events:
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
         """The service's for the event or for all, else the app's."""
-        return service.publishers.of(event) or self.publishers.of(event)
+        return service._publishers.of(event) or self.publishers.of(event)
 
     def is_followed(self, service: BoundService, event: str) -> bool:
         """Whether there is a publisher for an event, and anybody here or elsewhere whom it could be for."""
@@ -59,7 +59,7 @@ class Events:
         """Sends an event to the connections of this process, and tells the others."""
         if self.publisher(service, event) is not None:
             self.published += 1
-            message = {"path": service.path, "event": event, **message}
+            message = {"path": service._path, "event": event, **message}
             self.deliver(message)
             self.app.bus.send("event", message)
 

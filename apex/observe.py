@@ -78,7 +78,7 @@ class Observation:
     @property
     def path(self) -> str:
         """That of the service, with placeholders; empty where there is no such service."""
-        return self._path if self.call is None else self.call.service.path
+        return self._path if self.call is None else self.call.service._path
 
     @property
     def method(self) -> str:

@@ -22,7 +22,7 @@ async def call_if_match(app: Apex, call: Call, tags: str) -> Context:
 
     Raises PreconditionFailed, or BadRequest where a service has no ``get`` to compare with.
     """
-    if call.id is None or "get" not in call.service.options.methods:
+    if call.id is None or "get" not in call.service._options.methods:
         raise BadRequest("If-Match is for one record, which can be asked for with get")
     asked = Params({**call.params, "adapter": {"lock": True}})
 

@@ -106,7 +106,7 @@ class Rest:
     ) -> None:
         verb = scope["method"] if scope["method"] in _ON_RECORD else "OTHER"
         request_id = added[-1][1].decode()
-        with observing(Observation(self.app, "rest", match.target.path, verb, request_id, scope["headers"])) as seen:
+        with observing(Observation(self.app, "rest", match.target._path, verb, request_id, scope["headers"])) as seen:
             await self._serve(scope, receive, send, match, added, seen)
 
     async def _serve(
@@ -124,7 +124,7 @@ class Rest:
             return
         except Exception as error:
             doing = f"{scope['method']} {scope['path']}"
-            status, headers, body = failure(error, doing, match.target.options.errors)
+            status, headers, body = failure(error, doing, match.target._options.errors)
             if seen is not None:
                 seen.error = error
         if seen is not None:
@@ -250,7 +250,7 @@ def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) 
     if verb not in methods:
         raise MethodNotAllowed(f"Method {verb} not allowed", headers=_allow(service, methods))
     method = custom if custom and verb == "POST" else methods[verb]
-    exposed = service.options.methods
+    exposed = service._options.methods
     if method not in exposed or custom in STANDARD:
         raise MethodNotAllowed(
             f"Method `{method}` is not supported by this endpoint.", headers=_allow(service, methods)
@@ -259,7 +259,7 @@ def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) 
 
 
 def _allow(service: BoundService, methods: dict[str, str]) -> dict[str, str]:
-    exposed = service.options.methods
+    exposed = service._options.methods
     verbs = [verb for verb, method in methods.items() if method in exposed]
     if "POST" not in verbs and any(method not in STANDARD for method in exposed):
         verbs.append("POST")

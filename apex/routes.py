@@ -36,17 +36,17 @@ def services(app: Apex) -> list[Entry]:
 
 def entry(bound: BoundService) -> Entry:
     return {
-        "path": bound.path,
+        "path": bound._path,
         "endpoints": list(endpoints(bound)),
-        "methods": list(bound.options.methods),
+        "methods": list(bound._options.methods),
         "events": events(bound),
     }
 
 
 def endpoints(bound: BoundService) -> Iterator[Entry]:
     """``verb``, ``path`` and ``method`` of each request that is answered; a custom method is named by a header."""
-    path = f"/{bound.path.strip('/')}"
-    for method in bound.options.methods:
+    path = f"/{bound._path.strip('/')}"
+    for method in bound._options.methods:
         for verb, suffix in _ENDPOINTS.get(method, [("POST", "")]):
             if suffix or method in ("find", "create") or method not in STANDARD or _takes_many(bound, method):
                 yield {"verb": verb, "path": path.rstrip("/") + suffix or "/", "method": method}
@@ -59,7 +59,7 @@ def _takes_many(bound: BoundService, method: str) -> bool:
 
 
 def events(bound: BoundService) -> list[str]:
-    return [*(EVENTS[method] for method in bound.hookable if method in EVENTS), *bound.options.events]
+    return [*(EVENTS[method] for method in bound._hookable if method in EVENTS), *bound._options.events]
 
 
 def find(app: Apex, path: str) -> BoundService:
@@ -81,7 +81,7 @@ def chain(bound: BoundService, method: str) -> list[Entry]:
 
 
 def hooks_of(bound: BoundService, method: str) -> list[tuple[str, str, AnyHook]]:
-    return in_order(bound.app.store, bound.store, method)
+    return in_order(bound._app.store, bound._store, method)
 
 
 def shown(hook: AnyHook) -> Entry:

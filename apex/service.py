@@ -65,75 +65,78 @@ class Call:
 
 
 class BoundService(Emitter):
-    """A registered service: its methods run with all hooks. ``service`` is the object as it was written."""
+    """A registered service: its methods run with all hooks. ``service`` is the object as it was written.
+
+    Everything else has an underscore, so that methods and attributes of the object may have any name.
+    """
 
     def __init__(self, app: Apex, path: str, service: Any, options: Options) -> None:
         super().__init__(app.callbacks)
-        self.app, self.path, self.service, self.options = app, path, service, options
-        self.hookable = _hookable(service, options.methods)
-        self.events = frozenset((*EVENTS.values(), *options.events))
-        self.publishers = Publishers()
-        self.store = HookStore()
-        self.chains: dict[str, Chain] = {}
-        self.compose()
+        self._app, self._path, self.service, self._options = app, path, service, options
+        self._hookable = _hookable(service, options.methods)
+        self._events = frozenset((*EVENTS.values(), *options.events))
+        self._publishers = Publishers()
+        self._store = HookStore()
+        self._chains: dict[str, Chain] = {}
+        self._compose()
 
     def hooks(self, hooks: HookMap) -> BoundService:
         """Registers more hooks, at any time. Raises ValueError or TypeError for what is not a hook map."""
-        self.store.add(hooks, self.hookable)
-        self.compose()
+        self._store.add(hooks, self._hookable)
+        self._compose()
         return self
 
-    def compose(self) -> None:
+    def _compose(self) -> None:
         """Builds the callables anew, after hooks have changed."""
-        self.chains = {
-            method: compose(self.app.store, self.store, method, _runner(getattr(self.service, method), method))
-            for method in self.hookable
+        self._chains = {
+            method: compose(self._app.store, self._store, method, _runner(getattr(self.service, method), method))
+            for method in self._hookable
         }
 
-    async def run(
+    async def _run(
         self, method: str, *, id: Any = None, data: Any = None, params: Mapping[str, Any] | None = None
     ) -> Context:
         """Runs a method with its hooks and gives the context. Raises AttributeError for a method without hooks."""
-        if method not in self.chains:
-            raise AttributeError(f"Method {method} of '{self.path}' is not hooked: list it in the service's methods")
+        if method not in self._chains:
+            raise AttributeError(f"Method {method} of '{self._path}' is not hooked: list it in the service's methods")
         # Hooks write into the params and the scope: a call made with another one's params gets its own.
-        return await self.call(method, id, data, Params(params))
+        return await self._serve(method, id, data, Params(params))
 
-    async def call(self, method: str, id: Any, data: Any, params: Params) -> Context:
-        """Like ``run``, for a transport, with params that are this call's own."""
-        context = Context(self.app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
+    async def _serve(self, method: str, id: Any, data: Any, params: Params) -> Context:
+        """Run a method for a transport, with params that are this call's own."""
+        context = Context(self._app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
         if params.get("provider"):
             with reaching(NOBODY):
-                await self.chains[method](context)
+                await self._chains[method](context)
         else:
-            await self.chains[method](context)
-        if context.event is not None and context.event not in self.options.events:
+            await self._chains[method](context)
+        if context.event is not None and context.event not in self._options.events:
             pending = after_commit(partial(self._announce, context, context.event))
             if pending is not None:
                 await pending
         return context
 
     async def find(self, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.run("find", params=params)).result
+        return (await self._run("find", params=params)).result
 
     async def get(self, id: Id, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.run("get", id=id, params=params)).result
+        return (await self._run("get", id=id, params=params)).result
 
     async def create(self, data: Any, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.run("create", data=data, params=params)).result
+        return (await self._run("create", data=data, params=params)).result
 
     async def update(self, id: Id | None, data: Any, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.run("update", id=id, data=data, params=params)).result
+        return (await self._run("update", id=id, data=data, params=params)).result
 
     async def patch(self, id: Id | None, data: Any, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.run("patch", id=id, data=data, params=params)).result
+        return (await self._run("patch", id=id, data=data, params=params)).result
 
     async def remove(self, id: Id | None, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.run("remove", id=id, params=params)).result
+        return (await self._run("remove", id=id, params=params)).result
 
     def __getattr__(self, name: str) -> Any:
         """A custom method runs with its hooks; any other attribute is the service's own."""
-        if name in self.__dict__.get("hookable", ()):
+        if name in self.__dict__.get("_hookable", ()):
             return _CustomMethod(self, name)
         return getattr(self.__dict__["service"], name)
 
@@ -143,9 +146,9 @@ class BoundService(Emitter):
         The function of ``(data, context)`` gives a channel, a list of channels or None: then nobody gets it.
         Raises ValueError for an event that the service does not have.
         """
-        if isinstance(event, str) and event not in self.events:
+        if isinstance(event, str) and event not in self._events:
             raise ValueError(f"'{event}' is not a valid service event")
-        self.publishers.register(event, publisher)
+        self._publishers.register(event, publisher)
         return self
 
     def emit(self, event: str, *args: Any) -> None:
@@ -154,23 +157,23 @@ class BoundService(Emitter):
 
     def _emit(self, event: str, args: tuple[Any, ...]) -> None:
         super().emit(event, *args)
-        if event in self.events:
-            self.app.events.publish(self, event, {"result": args[0] if args else None})
+        if event in self._events:
+            self._app.events.publish(self, event, {"result": args[0] if args else None})
 
     def _announce(self, context: Context, event: str) -> Awaitable[None] | None:
         """Call the listeners of a call's event and publish it, once for each item, which keeps its place in the
         dispatch. Return what is left to await for listeners that are ``async def``.
         """
-        if event not in self._listeners and not self.app.events.is_followed(self, event):
+        if event not in self._listeners and not self._app.events.is_followed(self, event):
             return None
         results, dispatched = _items(context.result), _items(context.external)
         pending: Pending = []
         for index, item in enumerate(results):
             if event in self._listeners:
                 pending += self._call(event, (item, context))
-            if event in self.events:
+            if event in self._events:
                 sent = dispatched[index] if len(dispatched) == len(results) else context.external
-                self.app.events.publish(self, event, message_of(context, item, sent))
+                self._app.events.publish(self, event, message_of(context, item, sent))
         return self._callbacks.start(self._settle(event, pending)) if pending else None
 
 
@@ -180,12 +183,11 @@ class _CustomMethod:
     name: str
 
     async def __call__(self, data: Any = None, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.bound.run(self.name, data=data, params=params)).result
+        return (await self.bound._run(self.name, data=data, params=params)).result
 
 
-_ATTRIBUTES = {"app", "path", "service", "options", "hookable", "events", "publishers", "store", "chains"}
-
-PROTECTED = _HOOK_WORDS | {name for name in dir(BoundService) if name not in STANDARD} | _ATTRIBUTES
+PROTECTED = _HOOK_WORDS | {"service"} | {name for name in dir(BoundService) if name not in STANDARD}
+"""Names that no custom method can have: those of hooks, and what every registered service has."""
 
 
 def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
@@ -194,7 +196,7 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
     Raises ValueError for an object without methods, a protected name, or a method that does not exist.
     """
     standard = tuple(method for method in STANDARD if callable(getattr(service, method, None)))
-    methods = given.get("methods", getattr(service, "methods", None))
+    methods = given.get("methods", _listed(service, "methods"))
     methods = standard if methods is None else tuple(methods)
     if not standard and not methods and not hasattr(service, "setup") and not hasattr(service, "teardown"):
         raise ValueError(f"Invalid service object passed for path `{path}`")
@@ -202,8 +204,14 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
         _check_method(path, service, method)
     if unknown := set(given) - set(ServiceOptions.__annotations__):
         raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are methods, events and errors")
-    events = tuple(given.get("events", getattr(service, "events", ())))
+    events = tuple(given.get("events", _listed(service, "events") or ()))
     return Options(methods, events, given.get("errors", FeathersError.to_dict))
+
+
+def _listed(service: Any, name: str) -> Sequence[str] | None:
+    """Return the names that a service lists in an attribute; a method of that name lists nothing."""
+    listed: Sequence[str] | None = getattr(service, name, None)
+    return None if callable(listed) else listed
 
 
 def _check_method(path: str, service: Any, method: str) -> None:
@@ -212,8 +220,17 @@ def _check_method(path: str, service: Any, method: str) -> None:
     function = getattr(service, method, None)
     if function is None:
         raise ValueError(f"Service '{path}' has no method '{method}'")
+    if method not in STANDARD and _is_used(service, method):
+        raise ValueError(f"'{method}' of service '{path}' is a name that its base class uses: rename the method")
     if not is_async(function):
         raise TypeError(f"Method '{method}' of service '{path}' must be declared with 'async def'")
+
+
+def _is_used(service: Any, method: str) -> bool:
+    """Return True if a base of the service uses the name for something else, such as MemoryService ``store``."""
+    owners = [owner for owner in (service, *type(service).__mro__) if owner is not Service]
+    found = [vars(owner)[method] for owner in owners if method in getattr(owner, "__dict__", ())]
+    return len(found) > 1 and not all(map(is_async, found))
 
 
 def _items(value: Any) -> list[Any]:

@@ -190,8 +190,8 @@ class Sockets:
         match = self.app.lookup(split(path))
         if match is None:
             raise NotFound(f"Service '{path[:SHOWN]}' not found")
-        if method not in match.target.options.methods:
-            raise MethodNotAllowed(f"Method '{str(method)[:SHOWN]}' not allowed on service '{match.target.path}'")
+        if method not in match.target._options.methods:
+            raise MethodNotAllowed(f"Method '{str(method)[:SHOWN]}' not allowed on service '{match.target._path}'")
         given, query = arguments_of(method, arguments)
         route = match.route if match.id is None else {**match.route, "__id": match.id}
         headers = _named(connection["headers"])

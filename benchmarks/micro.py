@@ -135,11 +135,11 @@ def chains() -> Iterator[Case]:
         url = f"sqlite:///{Path(directory) / 'crm.db'}"
         app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
         bound = app.service("contacts")
-        inner = bound.chains["get"]
+        inner = bound._chains["get"]
         yield (
             "the hooks of a get",
-            lambda: compose(app.store, bound.store, "get", inner),
-            lambda: bound.chains["get"],
+            lambda: compose(app.store, bound._store, "get", inner),
+            lambda: bound._chains["get"],
         )
 
 

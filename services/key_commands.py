@@ -39,11 +39,14 @@ def create(factory: str, organization: int, user: int, name: str | None, as_json
 
 
 async def _create(app: Apex, organization: int, data: Row) -> Row:
+    from apex.service import Call
+
     uuid = str((await _organization(app, organization))["uuid"])
     member = {"organization_id": organization, "user_id": data["user_id"], "$limit": 1}
     if not await app.service("memberships").find({"query": member, "paginate": False}):
         raise ConfigError(f"user {data['user_id']} is not a member of organization {organization}")
-    context = await app.service("api-keys").run("create", data={"organization_id": organization, **data})
+    call = Call(app.service("api-keys"), "create", data={"organization_id": organization, **data})
+    context = await app.call(call)
     return {"key": context.external["key"], "organization_id": organization, "organization_uuid": uuid}
 
 

@@ -36,7 +36,7 @@ async def test_a_service_is_found_by_its_path() -> None:
     app = Apex().use("/chat/rooms/", Echo())
     for path in ("chat/rooms", "/chat/rooms", "chat/rooms/"):
         assert await app.service(path).get(1) == 1
-    assert app.service("chat/rooms").path == "chat/rooms"
+    assert app.service("chat/rooms")._path == "chat/rooms"
 
 
 def test_the_root_is_a_path() -> None:
@@ -69,7 +69,7 @@ def test_paths_are_looked_up_with_placeholders_and_id() -> None:
     app = Apex().use("groups/:group/members", Echo())
     match = app.lookup(["groups", "7", "members", "9"])
     assert match is not None
-    assert (match.target.path, match.route, match.id) == ("groups/:group/members", {"group": "7"}, "9")
+    assert (match.target._path, match.route, match.id) == ("groups/:group/members", {"group": "7"}, "9")
     assert app.lookup(["groups"]) is None
 
 

@@ -187,7 +187,7 @@ async def test_a_result_set_before_skips_the_method() -> None:
     trace: Trace = []
     app = Apex().use("echo", Echo(trace), hooks={"after": noted(trace, "after")})
     for result in ({"id": "mine"}, None, False):
-        app.service("echo").store.by_type["before"].clear()
+        app.service("echo")._store.by_type["before"].clear()
         app.service("echo").hooks({"before": lambda context, result=result: {"result": result}})
         assert await app.service("echo").get(1) == result
     assert trace == ["after (after)"] * 3
@@ -282,7 +282,7 @@ async def test_the_result_is_gone_in_an_error_hook() -> None:
 async def test_an_error_hook_that_sets_a_result_swallows_the_error(result: Any) -> None:
     trace: Trace = []
     service = echo({"error": lambda context: {"result": result}})
-    service.app.hooks({"after": noted(trace, "app after"), "error": noted(trace, "app error")})
+    service._app.hooks({"after": noted(trace, "app after"), "error": noted(trace, "app error")})
     assert await service.get("fail") == result
     assert trace == ["app after (after)"]
 
@@ -300,7 +300,7 @@ async def test_an_error_hook_may_replace_the_error() -> None:
 async def test_the_apps_error_hooks_see_the_error_that_the_service_left() -> None:
     seen: list[Any] = []
     service = echo({"error": lambda context: {"error": Conflict("replaced")}})
-    service.app.hooks({"error": lambda context: seen.append(context.error.message)})
+    service._app.hooks({"error": lambda context: seen.append(context.error.message)})
     with pytest.raises(Conflict):
         await service.get("fail")
     assert seen == ["replaced"]
@@ -324,7 +324,7 @@ async def test_the_services_error_hooks_do_not_see_the_apps_before_hooks() -> No
         raise GeneralError("before")
 
     service = echo({"error": noted(trace, "service")})
-    service.app.hooks({"before": fail, "error": noted(trace, "app")})
+    service._app.hooks({"before": fail, "error": noted(trace, "app")})
     with pytest.raises(GeneralError):
         await service.get(1)
     assert trace == ["app (error)"]

@@ -27,8 +27,8 @@ async def library(asked: list[Any] | None = None, **options: Any) -> BoundServic
 
     hook = populate("author", service="authors", key="author_id", fields=("id", "name"), when=asks)
     service = notes({"after": {"find": [hook]}}, filters={"withAuthor": boolean}, **options)
-    service.app.use("authors", MemoryService(start_id=1), hooks={"before": {"find": [note]}})
-    await service.app.service("authors").create({"name": "Ada", "password": "secret"})
+    service._app.use("authors", MemoryService(start_id=1), hooks={"before": {"find": [note]}})
+    await service._app.service("authors").create({"name": "Ada", "password": "secret"})
     for author in (1, 9, None, 1):
         await service.create({"author_id": author})
     return service
@@ -66,7 +66,7 @@ async def test_a_row_without_the_key_is_left_alone() -> None:
 
 async def test_keys_of_several_types_and_fields_that_are_missing_do_no_harm() -> None:
     service = await library(paginate=PAGE)
-    await service.app.service("authors").create({})
+    await service._app.service("authors").create({})
     for author in ("x", 2):
         await service.create({"author_id": author})
     rows = (await service.find({"query": {"withAuthor": True, "$skip": 4}}))["data"]
@@ -76,6 +76,6 @@ async def test_keys_of_several_types_and_fields_that_are_missing_do_no_harm() ->
 async def test_many_records_stand_beside_the_one_they_refer_to() -> None:
     hook = populate("notes", service="notes", key="author_id", fields=lambda note: note["id"], many=True)
     service = await library()
-    authors = service.app.service("authors").hooks({"after": {"find": [hook]}})
+    authors = service._app.service("authors").hooks({"after": {"find": [hook]}})
     await authors.create({"name": "Ben"})
     assert [(author["name"], author["notes"]) for author in await authors.find()] == [("Ada", [1, 4]), ("Ben", [])]

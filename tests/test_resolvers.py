@@ -72,8 +72,8 @@ async def test_all_that_fails_is_told_by_property() -> None:
 )  # fmt: skip
 async def test_an_error_of_the_server_is_not_told(hooks: Any) -> None:
     service = people(**hooks)
-    service.app.configure(rest)
-    async with calling(service.app) as client:
+    service._app.configure(rest)
+    async with calling(service._app) as client:
         answer = await client.post("/people", json={"x": "4111-x"})
     assert (answer.status_code, answer.json()["message"]) == (500, "An unexpected error occurred")
     assert "4111" not in answer.text
@@ -147,14 +147,14 @@ async def test_a_virtual_property_can_be_selected(hook: Any, select: Any, expect
 
 async def test_safe_data_is_for_outside_and_events_the_whole_for_inside() -> None:
     service = people(around=[resolve_external(SAFE)])
-    service.app.configure(rest).publish(to_all)
-    _, sent = following(service.app)
+    service._app.configure(rest).publish(to_all)
+    _, sent = following(service._app)
     assert await service.create([ANN, ANN | {"first": "Ben"}]) == [ANN | {"id": 1}, ANN | {"first": "Ben", "id": 2}]
     assert [payload for _, payload, _ in sent] == [
         {"first": "Ann", "last": "Lee", "id": 1},
         {"first": "Ben", "last": "Lee", "id": 2},
     ]
-    async with calling(service.app) as client:
+    async with calling(service._app) as client:
         for path in ("/people", "/people/1", "/people?$select[]=password"):
             assert "secret" not in (await client.get(path)).text
         created = await client.post("/people", json=ANN)
@@ -163,9 +163,9 @@ async def test_safe_data_is_for_outside_and_events_the_whole_for_inside() -> Non
 
 async def test_outside_too_a_virtual_property_can_be_selected() -> None:
     service = people(around=[resolve_external(SAFE, NAMED)])
-    service.app.configure(rest)
+    service._app.configure(rest)
     await service.create(ANN)
-    async with calling(service.app) as client:
+    async with calling(service._app) as client:
         assert (await client.get("/people/1?$select=name")).json() == {"name": "Ann Lee", "id": 1}
         wrong = await client.get("/people/1?$select[0][a]=name")
     assert (wrong.status_code, wrong.json()["errors"]) == (400, {"$select": "must be a list of field names"})
@@ -200,7 +200,7 @@ async def test_records_inside_others_go_out_as_their_own_service_shows_them() ->
 
     service = people(around=[resolve_external(SAFE)])
     await service.create(ANN)
-    app = service.app.configure(rest)
+    app = service._app.configure(rest)
     app.use("outer", MemoryService(), hooks={"before": {"get": [embed]}, "around": {"all": [resolve_external()]}})
     assert (await app.service("outer").get(1))["user"] == ANN | {"id": 1}
     async with calling(app) as client:
@@ -210,7 +210,7 @@ async def test_records_inside_others_go_out_as_their_own_service_shows_them() ->
 
 async def test_a_record_with_the_fields_of_a_page_is_safe() -> None:
     service = people(around=[resolve_external(SAFE)])
-    made = await service.run("create", data=ANN | {"total": 1, "limit": 1, "skip": 0, "data": []})
+    made = await service._run("create", data=ANN | {"total": 1, "limit": 1, "skip": 0, "data": []})
     assert "password" not in made.dispatch
 
 

@@ -61,7 +61,7 @@ def people(schemas: Any = Person) -> Any:
 
 async def errors_of(data: Any, method: str = "create") -> dict[str, str]:
     with pytest.raises(BadRequest) as caught:
-        await people().run(method, id=1, data=data)
+        await people()._run(method, id=1, data=data)
     assert caught.value.message == "Invalid person"
     return dict(caught.value.errors)
 
@@ -172,7 +172,7 @@ async def test_data_must_be_an_object(data: Any) -> None:
 @pytest.mark.parametrize("method", ["update", "patch"])
 async def test_create_alone_takes_a_list(method: str) -> None:
     with pytest.raises(BadRequest, match="the body must be a JSON object"):
-        await people().run(method, id=1, data=[{"name": "Ann"}])
+        await people()._run(method, id=1, data=[{"name": "Ann"}])
 
 
 async def test_a_mapping_names_a_schema_for_each_method() -> None:

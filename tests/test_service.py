@@ -66,13 +66,13 @@ async def test_the_methods_that_are_exposed_are_the_standard_ones_that_are_there
 
         async def extra(self, data: Any, params: Params) -> Any: ...
 
-    assert Apex().use("small", Small()).service("small").options.methods == ("get",)
-    assert len(app().service("notes").options.methods) == 6
+    assert Apex().use("small", Small()).service("small")._options.methods == ("get",)
+    assert len(app().service("notes")._options.methods) == 6
 
 
 def test_listed_methods_replace_the_standard_ones() -> None:
-    assert app(methods=["find", "archive"]).service("notes").options.methods == ("find", "archive")
-    assert app(methods=[]).service("notes").options.methods == ()
+    assert app(methods=["find", "archive"]).service("notes")._options.methods == ("find", "archive")
+    assert app(methods=[]).service("notes")._options.methods == ()
 
 
 def test_a_class_lists_its_methods_and_events() -> None:
@@ -80,7 +80,7 @@ def test_a_class_lists_its_methods_and_events() -> None:
         methods = ("get", "archive")
         events = ("shouted",)
 
-    options = Apex().use("notes", Listed()).service("notes").options
+    options = Apex().use("notes", Listed()).service("notes")._options
     assert (options.methods, options.events) == (("get", "archive"), ("shouted",))
 
 
@@ -99,7 +99,7 @@ async def test_a_method_that_is_not_listed_has_no_hooks() -> None:
     notes = app().service("notes")
     assert await notes.unlisted({}, Params()) == "unlisted"
     with pytest.raises(AttributeError, match="Method unlisted of 'notes' is not hooked"):
-        await notes.run("unlisted")
+        await notes._run("unlisted")
     with pytest.raises(AttributeError, match="nothing"):
         await notes.nothing({})
 
@@ -114,7 +114,7 @@ async def test_a_method_that_is_not_there_cannot_be_called() -> None:
 
 def test_attributes_of_the_service_are_reached() -> None:
     notes = app().service("notes")
-    assert (notes.limit, notes.path, isinstance(notes.service, Notes)) == (7, "notes", True)
+    assert (notes.limit, notes._path, isinstance(notes.service, Notes)) == (7, "notes", True)
 
 
 def test_an_object_without_methods_is_no_service() -> None:
@@ -127,16 +127,59 @@ def test_a_service_may_have_setup_alone() -> None:
     class Worker:
         async def setup(self, app: Apex, path: str) -> None: ...
 
-    assert Apex().use("worker", Worker()).service("worker").options.methods == ()
+    assert Apex().use("worker", Worker()).service("worker")._options.methods == ()
 
 
 @pytest.mark.parametrize(
-    "name", ["on", "emit", "hooks", "all", "around", "before", "after", "error", "setup", "teardown", "publish", "run",
-             "app", "path", "service", "options", "store", "chains", "hookable", "_private", "__init__"],
+    "name", ["on", "emit", "hooks", "all", "around", "before", "after", "error", "setup", "teardown", "publish",
+             "service", "once", "_private", "__init__"],
 )  # fmt: skip
 def test_protected_names_are_no_methods(name: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}' on service 'notes' is not allowed as a custom method name"):
         app(methods=[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["call", "run", "compose", "options", "events", "methods", "store", "chains", "app", "path", "hookable",
+             "publishers", "fields", "id", "query", "params"],
+)  # fmt: skip
+async def test_a_custom_method_may_have_any_other_name(name: str) -> None:
+    async def custom(self: Any, data: Any, params: Params) -> Any:
+        return [name, data]
+
+    async def get(self: Any, id: Any, params: Params) -> Any:
+        return await getattr(self, name)(id, params)
+
+    ran: list[str] = []
+    named = type("Named", (Service,), {name: custom, "get": get})()
+    registered = Apex().use("named", named, methods=["get", name], events=["moved"], hooks=[tracing(ran)])
+    bound = registered.service("named")
+    assert await getattr(bound, name)(1) == await bound.get(1) == [name, 1]
+    assert (ran, bound.publish("moved", lambda data, context: None) is bound) == ([name, "get"], True)
+
+
+def tracing(ran: list[str]) -> Any:
+    async def trace(context: Context, next: Any) -> None:
+        ran.append(context.method)
+        await next()
+
+    return trace
+
+
+async def test_attributes_of_a_service_may_have_any_other_name() -> None:
+    class Files(Notes):
+        path, options, store = "/data", {"a": 1}, ["kept"]
+
+    files = Apex().use("files", Files()).service("files")
+    assert (files.path, files.options, files.store) == ("/data", {"a": 1}, ["kept"])
+
+
+def test_a_custom_method_with_a_name_that_an_adapter_uses_is_refused() -> None:
+    async def custom(self: Any, data: Any, params: Params) -> Any: ...
+
+    for name in ("store", "syntax", "fields", "cursors", "pagination"):
+        with pytest.raises(ValueError, match=f"'{name}' of service 'rows' is a name that its base class uses: rename"):
+            Apex().use("rows", type("Rows", (MemoryService,), {name: custom})(), methods=[name])
 
 
 def test_methods_must_be_there_and_asynchronous() -> None:
@@ -250,7 +293,7 @@ async def test_a_transports_call_gives_the_context() -> None:
 
 
 async def test_http_is_for_rest_alone() -> None:
-    context = await app().service("notes").run("get", id=1)
+    context = await app().service("notes")._run("get", id=1)
     assert context.http is None
 
 
@@ -273,7 +316,7 @@ def test_params_are_a_dict_with_attributes() -> None:
 
 
 async def test_a_context_describes_itself_for_logs() -> None:
-    context = await app().service("notes").run("get", id=1)
+    context = await app().service("notes")._run("get", id=1)
     assert context.to_dict() == {
         "path": "notes", "method": "get", "type": "around", "id": 1, "data": None,
         "params": {"query": {}, "scope": {}}, "result": {"id": 1}, "error": None, "event": None,
@@ -282,7 +325,7 @@ async def test_a_context_describes_itself_for_logs() -> None:
 
 async def test_dispatch_replaces_the_result_outside() -> None:
     notes = app(hooks={"after": lambda context: {"dispatch": {"safe": True}}}).service("notes")
-    context = await notes.run("get", id=1)
+    context = await notes._run("get", id=1)
     assert (context.result, context.external) == ({"id": 1}, {"safe": True})
 
 

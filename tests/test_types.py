@@ -166,7 +166,7 @@ RIGHT = {
             page = await service.find({"query": {"$limit": 1}})
             made = await service.create({"text": "hello"}, {"provider": None})
             loud = await service.shout({"text": made["text"]})
-            print(page["data"], loud, (await service.run("get", id=1)).result)
+            print(page["data"], loud, (await service._run("get", id=1)).result)
             message: Message = await messages.shout({"text": "a"}, Params())
             service.emit("created", message)
     """,

@@ -121,7 +121,7 @@ class Components:
     def schema_of(self, bound: BoundService) -> type[Schema] | None:
         """The schema of what create takes, or patch where nothing is created."""
         for method in ("create", "update", "patch"):
-            if method in bound.hookable and isinstance(kind := Known(bound, method).data, SchemaMeta):
+            if method in bound._hookable and isinstance(kind := Known(bound, method).data, SchemaMeta):
                 return kind  # type: ignore[return-value]
         return None
 
@@ -140,7 +140,7 @@ class Components:
         return {**shape, **told}
 
     def _added(self, bound: BoundService) -> dict[str, Shape]:
-        methods = (method for method in bound.hookable if method in bound.options.methods)
+        methods = (method for method in bound._hookable if method in bound._options.methods)
         added = {name: said for method in methods for name, said in Known(bound, method).adds.items()}
         return {name: self._related(said) if isinstance(said, Related) else said for name, said in added.items()}
 
@@ -173,9 +173,9 @@ def written(kind: type[Schema], method: str) -> Schema:
 
 def name_of(bound: BoundService) -> str:
     """What a service's records are called: by its ``noun``, its class, or its path where several are of that class."""
-    kind, others = type(bound.service).__name__, bound.app.services.values()
-    is_alone = sum(type(other.service).__name__ == kind and bool(other.options.methods) for other in others) < 2
-    noun = getattr(bound.service, "noun", None) or (kind if is_alone else re.sub(r"\W+", " ", bound.path))
+    kind, others = type(bound.service).__name__, bound._app.services.values()
+    is_alone = sum(type(other.service).__name__ == kind and bool(other._options.methods) for other in others) < 2
+    noun = getattr(bound.service, "noun", None) or (kind if is_alone else re.sub(r"\W+", " ", bound._path))
     return "".join(word[:1].upper() + word[1:] for word in noun.split())
 
 

@@ -89,7 +89,7 @@ def declarations(app: Apex) -> str:
     services = [
         commented(description(bound), f"{_place(app, path)}: {_Service(components, types, path, bound).written()}")
         for path, bound in app.services.items()
-        if bound.options.methods
+        if bound._options.methods
     ]
     for name, shape in components.spec.components.schemas.items():
         types.setdefault(identifier(name), declared(identifier(name), shape))
@@ -138,7 +138,7 @@ class _Service:
     def written(self) -> str:
         if "$ref" in self.shape:
             self._declare_record()
-        methods = [line for method in self.bound.options.methods for line in self._method(method)]
+        methods = [line for method in self.bound._options.methods for line in self._method(method)]
         events = "" if self.record == "unknown" else f"Apex.Events<{self.record}> & "
         return events + block(methods)
 

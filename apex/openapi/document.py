@@ -25,7 +25,7 @@ def document(app: Apex) -> Shape:
     """An OpenAPI document as a dict."""
     components = Components(app)
     for path, bound in app.services.items():
-        if bound.options.methods:
+        if bound._options.methods:
             components.spec.tag({"name": path, "description": description(bound)})
             for place, operations in _paths(components, path, bound):
                 components.spec.path(path=place, operations=operations, parameters=_placeholders(bound, place))
@@ -44,7 +44,7 @@ def description(bound: BoundService) -> str:
 def _paths(components: Components, path: str, bound: BoundService) -> Iterator[tuple[str, Shape]]:
     whole = PLACEHOLDER.sub(r"{\1}", f"/{path.strip('/')}")
     made = Operations(components, path, bound)
-    exposed = bound.options.methods
+    exposed = bound._options.methods
     collection: Shape = {}
     record: Shape = {}
     for method in exposed:

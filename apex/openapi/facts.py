@@ -41,7 +41,7 @@ class Known:
 
 
 def _hooks(bound: BoundService, method: str) -> Iterator[AnyHook]:
-    for _, _, hook in in_order(bound.app.store, bound.store, method):
+    for _, _, hook in in_order(bound._app.store, bound._store, method):
         yield from _flat(hook)
 
 

@@ -114,7 +114,7 @@ class Operations:
         return [header("If-Match", IF_MATCH)] if self._is_conditional(method) and not many else []
 
     def _is_conditional(self, method: str) -> bool:
-        return method in ("update", "patch", "remove") and "get" in self.bound.options.methods
+        return method in ("update", "patch", "remove") and "get" in self.bound._options.methods
 
     def _body(self, methods: Sequence[str]) -> Shape:
         shapes = {method: self.data(method) for method in methods}

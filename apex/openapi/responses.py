@@ -61,7 +61,7 @@ class Responses:
 
     def __init__(self, components: Components, bound: BoundService) -> None:
         self.components = components
-        self.error = (facts_of(bound.options.errors) or Facts()).result or ERROR
+        self.error = (facts_of(bound._options.errors) or Facts()).result or ERROR
 
     def success(self, text: str, shape: Any, content_types: Iterable[str], headers: dict[str, Shape]) -> Shape:
         content = {name: {"schema": shape if "json" in name else {"type": "string"}} for name in content_types}

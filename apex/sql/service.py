@@ -127,7 +127,7 @@ class SQLService(Adapter):
                limited, query.skip > 0, total, selection.lock)  # fmt: skip
         statement = self.statements.get(key, lambda: self._select_statement(selection, total))
         values |= self.clauses.rank_values(query.rank)
-        rows = await self.run(statement, values | {"limit": selection.limit, "skip": query.skip})
+        rows = await self._run(statement, values | {"limit": selection.limit, "skip": query.skip})
         if not total:
             return rows, None
         if not rows:
@@ -185,7 +185,7 @@ class SQLService(Adapter):
 
         form, values = self.clauses.parted(where)
         statement = self.statements.get(("count", form), build)
-        count: int = (await self.run(statement, values))[0][TOTAL]
+        count: int = (await self._run(statement, values))[0][TOTAL]
         return count
 
     async def _estimate(self, where: Predicate) -> int | None:
@@ -215,7 +215,7 @@ class SQLService(Adapter):
 
         form, values = self.clauses.parted(where)
         statement = self.statements.get(("expected", form), build)
-        rows: int = (await self.run(statement, values))[0]
+        rows: int = (await self._run(statement, values))[0]
         return rows
 
     def _counting(self, where: Predicate) -> Select[Any]:
@@ -229,7 +229,7 @@ class SQLService(Adapter):
         form, values = self.clauses.parted(selection.where)
         key = ("record", form, selection.fields)
         statement = self.statements.get(key, lambda: self._record_statement(selection))
-        rows = await self.run(statement, values)
+        rows = await self._run(statement, values)
         if not rows:
             raise missing(id)
         return rows[0]
@@ -241,7 +241,7 @@ class SQLService(Adapter):
         form, values = self.clauses.parted(selection.where)
         key = ("page", form, selection.fields, query.sort, query.skip > 0, query.total)
         statement = self.statements.get(key, lambda: self._page_statement(selection))
-        return (await self.run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
+        return (await self._run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
 
     def _is_plain(self, selection: Selection) -> bool:
         """Whether it is a list that is read in one go: no search, and not in the order of a path."""
@@ -294,7 +294,7 @@ class SQLService(Adapter):
         form, operands = self.clauses.parted(where)
         statement = self.statements.get(("update", form, names, fields, whole), build)
         assigned = {f"new_{name}": value for name, value in values.items()}
-        return self._by_id(await self.run(statement, operands | assigned))
+        return self._by_id(await self._run(statement, operands | assigned))
 
     def _changed(self, name: str, whole: bool) -> Any:
         value = bindparam(f"new_{name}", type_=self.table.c[name].type)
@@ -309,7 +309,7 @@ class SQLService(Adapter):
 
         form, operands = self.clauses.parted(where)
         statement = self.statements.get(("delete", form, fields), build)
-        return self._by_id(await self.run(statement, operands))
+        return self._by_id(await self._run(statement, operands))
 
     def _columns(self, fields: Fields, source: FromClause | None = None) -> list[Any]:
         columns = self.table.c if source is None else source.c
@@ -336,7 +336,7 @@ class SQLService(Adapter):
     def _by_id(self, rows: list[Row]) -> list[Row]:
         return sorted(rows, key=lambda row: row[self.id]) if len(rows) > 1 else rows
 
-    async def run(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+    async def _run(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
         """Rows as the statement reads them. Raises what a broken rule of the database means to callers."""
         try:
             return await self.database.fetch(statement, values)

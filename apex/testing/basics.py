@@ -97,8 +97,8 @@ class Basics(Contract):
 
     async def test_the_registered_options_hold_custom_events(self) -> None:
         async with self.make(events=["testing"]) as service:
-            assert service.options.events == ("testing",)
-            assert {"find", "get", "create", "update", "patch", "remove"} <= set(service.options.methods)
+            assert service._options.events == ("testing",)
+            assert {"find", "get", "create", "update", "patch", "remove"} <= set(service._options.methods)
 
     async def test_the_adapters_own_methods_run_without_hooks(self) -> None:
         def refuse(context: Any) -> None:

@@ -178,7 +178,7 @@ class Walking(Contract):
     async def test_a_cursor_of_another_service_is_refused(self) -> None:
         async with self.people(paginate=PAGES) as service:
             cursor = (await service.find({"query": {"$after": ""}}))["next"]
-            await service.service.setup(service.app, "others")
+            await service.service.setup(service._app, "others")
             with raises(BadRequest, "$after is no cursor of this list"):
                 await service.find({"query": {"$after": cursor}})
 

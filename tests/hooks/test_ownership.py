@@ -37,9 +37,9 @@ async def folders() -> BoundService:
     """Notes that refer to folders; folder 1 is in organization 10, folder 2 in organization 20."""
     refers = refers_within("Invalid note", folder_id=("folders", "id"), shelf_id=("folders", "id"))
     service = notes({"before": {"create": [refers], "patch": [refers]}}, multi=True)
-    service.app.use("folders", MemoryService(start_id=1))
+    service._app.use("folders", MemoryService(start_id=1))
     for organization in (10, 20):
-        await service.app.service("folders").create({"organization_id": organization})
+        await service._app.service("folders").create({"organization_id": organization})
     await service.create({"organization_id": 10})
     return service
 

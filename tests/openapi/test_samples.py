@@ -115,6 +115,6 @@ async def test_the_commands_run_on_postgresql(migrated_postgres_url: str) -> Non
 
 def test_every_method_of_every_service_has_its_samples() -> None:
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test"}))
-    exposed = {(path, method) for path, bound in app.services.items() for method in bound.options.methods}
+    exposed = {(path, method) for path, bound in app.services.items() for method in bound._options.methods}
     shown = {(path, name) for path, bound in app.services.items() for name in getattr(bound.service, "examples", {})}
     assert exposed == shown

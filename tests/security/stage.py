@@ -110,7 +110,7 @@ async def _prove(stage: Stage) -> None:
     app = stage.app
     limits = {"rate_limit": 10_000_000, "rate_window": 60}
     await app.service("organizations").patch(ATTACKER, limits)
-    made = await app.service("api-keys").run("create", data={"organization_id": ATTACKER, "user_id": USERS[ATTACKER]})
+    made = await app.service("api-keys")._run("create", data={"organization_id": ATTACKER, "user_id": USERS[ATTACKER]})
     token = app.get("defaultAuthentication").tokens.create(USERS[ATTACKER])[0]
     stage.proofs = {"user": {"authorization": f"Bearer {token}"}, "key": {"x-api-key": made.external["key"]}}
 

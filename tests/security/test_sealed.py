@@ -27,9 +27,9 @@ METHODS = [
     (path, method)
     for path, bound in APP.services.items()
     if path not in (*OPEN, BATCH)
-    for method in bound.options.methods
+    for method in bound._options.methods
 ]
-INTERNAL = [path for path, bound in APP.services.items() if not bound.options.methods]
+INTERNAL = [path for path, bound in APP.services.items() if not bound._options.methods]
 WITH_DATA = [(path, method) for path, method in METHODS if method not in ("find", "get", "remove", "patch")]
 
 
@@ -76,7 +76,7 @@ async def test_no_event_reaches_another_organization(stage: Stage) -> None:
     for organization in (VICTIM, ATTACKER):
         for bound in stage.app.services.values():
             row = stage.rows[organization].get(getattr(getattr(bound.service, "table", None), "name", ""))
-            if isinstance(bound.service, TenantService) and row is not None and "patch" in bound.options.methods:
+            if isinstance(bound.service, TenantService) and row is not None and "patch" in bound._options.methods:
                 for event in ("created", "patched", "removed"):
                     bound.emit(event, await bound.service.get(row["id"], Params()))
     stage.app.service("contacts").emit("removed", {"id": "the last one", "organization_id": ATTACKER})

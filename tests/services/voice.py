@@ -44,5 +44,5 @@ async def hook(crm: Crm, *, source: str = "salesforce", crm_id: str = "CRM123", 
 async def proof_of(crm: Crm, organization: int, user: int) -> dict[str, str]:
     """The headers of another key."""
     data = {"organization_id": organization, "user_id": user}
-    made = await crm.app.service("api-keys").run("create", data=data)
+    made = await crm.app.service("api-keys")._run("create", data=data)
     return {"x-api-key": made.external["key"], "x-organization-id": uuid_of(organization)}
