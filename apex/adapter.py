@@ -8,7 +8,7 @@ all adapters behave alike. ``apex.testing`` holds the suite that shows it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
@@ -18,7 +18,7 @@ from apex.context import Params
 from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from apex.predicates import Compare, Predicate, every, scope_predicate, scope_values
-from apex.query import MAX_ROWS, OPERATORS, Query, Syntax, invalid, suggestion
+from apex.query import MAX_ROWS, OPERATORS, PATTERNS, Query, Syntax, invalid, suggestion
 from apex.service import Service
 from apex.types import Id, Page, Row
 
@@ -90,6 +90,9 @@ class Adapter(Service, ABC):
             if name not in known:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(known)}")
             setattr(self, name, value)
+        if self.served is not None and (unknown := [name for name in self.operators if name not in self.served]):
+            further = ", ".join(sorted(PATTERNS.intersection(self.served)))
+            raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
         self.cursors = Cursors()
@@ -99,6 +102,11 @@ class Adapter(Service, ABC):
         self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
 
     # What an adapter writes.
+
+    @property
+    def served(self) -> Collection[str] | None:
+        """The query operators that the adapter can serve. None: it takes any, and refuses it in a query."""
+        return None
 
     def fields(self) -> Mapping[str, Coerce] | None:
         """Every field with its type, or None where any field may be stored."""

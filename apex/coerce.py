@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import wraps
+from inspect import unwrap
 from typing import Any
 from uuid import UUID
 
@@ -122,12 +124,35 @@ def scalar(value: Any) -> Any:
 
 def optional(coerce: Coerce) -> Coerce:
     """Also takes None."""
-    return lambda value: None if value is None else coerce(value)
+
+    @wraps(coerce)
+    def optional(value: Any) -> Any:
+        return None if value is None else coerce(value)
+
+    return optional
 
 
 def nullable(coerce: Coerce) -> Coerce:
     """Also takes None; and from a URL, where null cannot be written, ``null`` or nothing. Not for text."""
-    return lambda value: None if value is None or value in ("", "null") else coerce(value)
+
+    @wraps(coerce)
+    def nullable(value: Any) -> Any:
+        return None if value is None or value in ("", "null") else coerce(value)
+
+    return nullable
+
+
+def taking_null(coerce: Coerce) -> Coerce:
+    """Return the function, made to take null too where it is one of this module. Any other decides that itself."""
+    if coerce is text:
+        return optional(coerce)
+    return nullable(coerce) if coerce in SHAPES else coerce
+
+
+def shape(coerce: Coerce) -> dict[str, Any] | None:
+    """Return the JSON Schema of the values that a function of this module gives, or None for another function."""
+    found = SHAPES.get(unwrap(coerce))
+    return None if found is None else dict(found)
 
 
 def _integer(value: Any, bits: int) -> int:
@@ -136,3 +161,17 @@ def _integer(value: Any, bits: int) -> int:
     if type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1:
         return value
     raise ValueError(f"must be an integer of at most {bits} bits")
+
+
+SHAPES: Mapping[Coerce, Mapping[str, Any]] = {
+    text: {"type": "string"},
+    boolean: {"type": "boolean"},
+    integer: {"type": "integer"},
+    small_integer: {"type": "integer"},
+    number: {"type": "number"},
+    decimal: {"type": "string", "format": "decimal"},
+    timestamp: {"type": "string", "format": "date-time"},
+    day: {"type": "string", "format": "date"},
+    uuid: {"type": "string", "format": "uuid"},
+}
+"""The JSON Schemas of the values that each function gives."""

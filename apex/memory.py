@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard, Unpack
 
 from apex.adapter import Adapter, AdapterOptions, Selection
 from apex.beside import Beside
-from apex.coerce import Coerce
+from apex.coerce import Coerce, taking_null
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
@@ -22,6 +22,7 @@ from apex.types import Row
 class MemoryService(Adapter):
     """Keeps rows in ``store``, by id. ``fields`` names the types; without it any field may be stored.
 
+    A field with a type of ``apex.coerce`` takes null too, but for the id; a function of one's own decides that itself.
     New ids count up from ``start_id``. Comparisons with null hold for nothing, as in SQL.
     """
 
@@ -34,14 +35,21 @@ class MemoryService(Adapter):
         **options: Unpack[AdapterOptions],
     ) -> None:
         super().__init__(**options)
+        self._reserved: set[Any] = set()
         if fields is None and self.private:
             raise TypeError("Private fields need 'fields': without it there is nothing else to show")
-        self._field_types = fields
+        self._field_types = fields and {
+            name: coerce if name == self.id else taking_null(coerce) for name, coerce in fields.items()
+        }
         self.store: dict[Any, Row] = {} if store is None else store
         self._ids = count(start_id)
 
     def fields(self) -> Mapping[str, Coerce] | None:
         return self._field_types
+
+    @property
+    def served(self) -> Collection[str]:
+        return _TESTS
 
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         rows = self._matching(selection.where)
@@ -66,13 +74,17 @@ class MemoryService(Adapter):
                     f"{self.id} must be a number or a text", errors={self.id: "must be a number or a text"}
                 )
             if row.get(self.id) is None:
-                row[self.id] = next(id for id in self._ids if id not in self.store)
-            if row[self.id] in self.store or row[self.id] in stored:
+                row[self.id] = next(id for id in self._ids if id not in self.store and id not in self._reserved)
+            if any(row[self.id] in ids for ids in (self.store, self._reserved, stored)):
                 raise Conflict(f"A record with this {self.id} already exists", errors={self.id: "Is taken"})
             stored[row[self.id]] = self._filled(row)
         beside: Beside | None = (params.adapter or {}).get("beside")
         if beside is not None:
-            await beside.store(copy.deepcopy(list(stored.values())), self.id)
+            self._reserved.update(stored)
+            try:
+                await beside.store(copy.deepcopy(list(stored.values())), self.id)
+            finally:
+                self._reserved.difference_update(stored)
         self.store.update(stored)
         return _out(list(stored.values()), fields)
 

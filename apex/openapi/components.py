@@ -12,7 +12,8 @@ from marshmallow.schema import SchemaMeta
 
 from apex.adapter import Adapter
 from apex.app import Apex
-from apex.coerce import Coerce, boolean, day, decimal, integer, number, small_integer, timestamp, uuid
+from apex.coerce import Coerce
+from apex.coerce import shape as shape_of
 from apex.describe import Facts, Related, facts_of
 from apex.errors import ConfigError
 from apex.openapi.facts import Known
@@ -24,17 +25,6 @@ from apex.sql.shapes import shapes_of
 Shape = dict[str, Any]
 
 VERSION = "3.1.0"
-
-_TYPES: Mapping[Coerce, Shape] = {
-    boolean: {"type": "boolean"},
-    integer: {"type": "integer"},
-    small_integer: {"type": "integer"},
-    number: {"type": "number"},
-    decimal: {"type": "string", "format": "decimal"},
-    timestamp: {"type": "string", "format": "date-time"},
-    day: {"type": "string", "format": "date"},
-    uuid: {"type": "string", "format": "uuid"},
-}
 
 
 class Plugin(MarshmallowPlugin):
@@ -183,7 +173,7 @@ def value_shape(coerce: Coerce) -> Shape:
     """The shape of what a function of ``apex.coerce``, or one that describes itself, reads."""
     if (facts := facts_of(coerce)) is not None:
         return dict(facts.result)
-    return dict(_TYPES.get(coerce, {"type": "string"}))
+    return shape_of(coerce) or {"type": "string"}
 
 
 def _stored(service: Any) -> Mapping[str, Shape]:

@@ -264,3 +264,5 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$upto": operator.le,
     "$below": operator.lt,
 }
+SERVED = frozenset({*_COMPARISONS, *PATTERNS, "$in", "$nin", "$contains"})
+"""The operators that there are clauses for."""

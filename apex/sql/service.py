@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Unpack
@@ -32,7 +32,7 @@ from apex.coerce import Coerce
 from apex.context import Params
 from apex.executor import Plan, Violation
 from apex.predicates import Compare, Predicate, every
-from apex.sql.clauses import Clauses, leaves, merged
+from apex.sql.clauses import SERVED, Clauses, leaves, merged
 from apex.sql.columns import coercers
 from apex.sql.database import Database
 from apex.sql.estimates import estimate, plan_of
@@ -83,6 +83,10 @@ class SQLService(Adapter):
         if self._database is None:
             raise RuntimeError("The service has no database before the app is set up")
         return self._database
+
+    @property
+    def served(self) -> Collection[str]:
+        return SERVED
 
     def fields(self) -> Mapping[str, Coerce]:
         return coercers(self.table)
