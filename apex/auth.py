@@ -184,7 +184,7 @@ class AuthenticationService(Service):
         kept = {name: value for name, value in params.items() if name not in _OF_ONE_CALL}
         proof = {"authentication": result["authentication"], "authenticated": True, "query": chosen}
         try:
-            seen = (await self.users.run("get", id=id, params={**kept, **proof})).external
+            seen = (await self.users._run("get", id=id, params={**kept, **proof})).external
         except NotFound:
             raise _no_user() from None
         return seen.value if isinstance(seen, RawJSON) else seen
