@@ -143,11 +143,23 @@ class BadGateway(FeathersError):
 
 
 class Unavailable(FeathersError):
+    """503 with ``Retry-After`` in seconds; without the header where ``retry_after`` is None."""
+
     code = 503
 
-    def __init__(self, *args: Any, retry_after: int = 1, **options: Any) -> None:
+    def __init__(self, *args: Any, retry_after: int | None = 1, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.headers.setdefault("Retry-After", str(retry_after))
+        if retry_after is not None:
+            self.headers.setdefault("Retry-After", str(retry_after))
+
+
+class OutcomeUnknown(Unavailable):
+    """503 under the name of Unavailable, for a write that may or may not be stored. It has no ``Retry-After``: a
+    program that repeats it by itself could do it twice.
+    """
+
+    def __init__(self, *args: Any, retry_after: int | None = None, **options: Any) -> None:
+        super().__init__(*args, retry_after=retry_after, **options)
 
 
 BY_CODE = {cls.code: cls for cls in FeathersError.__subclasses__()}

@@ -19,7 +19,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from apex.encoding import decode, encode
-from apex.errors import Conflict, Forbidden, GeneralError, Unavailable
+from apex.errors import Conflict, Forbidden, GeneralError, OutcomeUnknown, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
 from apex.lanes import LANES, STALE, Command, LaneLost, Lanes, LanesFull, error_of
 from apex.tenant import SETTING, reach
@@ -53,6 +53,10 @@ _CROSSED = (errors.SerializationFailure, errors.DeadlockDetected)
 _APART = (errors.QueryCanceled, errors.LockNotAvailable)
 """Ended before it was done: nothing is stored, and a connection of its own may do better."""
 _POOL = (PoolTimeout, PoolClosed, TooManyRequests)
+
+
+class _Silent(psycopg.OperationalError):
+    """The database gives no answer, and its connection was given up."""
 
 
 class _Adapters:
@@ -141,11 +145,13 @@ class PostgresExecutor:
                         # Its session would fail again, and so may others that have prepared it.
                         await connection.close()
                         prepared = False
-                    elif not isinstance(error, _CROSSED) and (writes or not connection.closed):
-                        raise _translated(error) from None
+                    elif not isinstance(error, _CROSSED) and (writes or not _may_repeat(error, connection)):
+                        raise _failure(error, connection, writes) from None
         async with self._connection() as connection:
-            with _translating():
+            try:
                 return await self._execute_alone(connection, text, values, prepared)
+            except psycopg.Error as error:
+                raise _failure(error, connection, writes) from None
 
     async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Tuples:
         if self._seal is None:
@@ -170,7 +176,7 @@ class PostgresExecutor:
                 raise _busy() from None
             except LaneLost:
                 if writes:
-                    raise Unavailable("The database cannot answer now: try again") from None
+                    raise _unknown() from None
                 return None
             failure = error_of(result)
             if failure is None:
@@ -232,10 +238,15 @@ class PostgresExecutor:
             token = self._held.set(unit)
             try:
                 with _translating():
-                    async with connection.transaction():
+                    await _say(connection, b"BEGIN")
+                    try:
                         yield
                         if connection.info.transaction_status == TransactionStatus.INERROR:
                             raise GeneralError(FAILED_UNIT)
+                    except BaseException:
+                        await _roll_back(connection)
+                        raise
+                await _commit(connection)
             finally:
                 unit.open = False
                 self._held.reset(token)
@@ -275,6 +286,23 @@ class _Unit:
 
 def _busy() -> Unavailable:
     return Unavailable("The database is busy or cannot be reached: try again")
+
+
+def _unknown() -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "The connection to the database broke before it answered: the change may be stored, or not. Get the record"
+        " before you send the change again, or send changes with an Idempotency-Key: then repeating them is safe"
+    )
+
+
+def _may_repeat(error: psycopg.Error, connection: Connection) -> bool:
+    """Return True if a read is better done again: its connection was lost, not silent until the time was over."""
+    return connection.closed and not isinstance(error, _Silent)
+
+
+def _failure(error: psycopg.Error, connection: Connection, writes: bool) -> Exception:
+    """Map the error of a statement that is a transaction of its own."""
+    return _unknown() if writes and connection.closed else _translated(error)
 
 
 def _settings(role: str | None, seconds: float, lock_seconds: float = 0) -> sql.Composed:
@@ -332,7 +360,27 @@ async def _answering(connection: Connection) -> AsyncIterator[None]:
     except TimeoutError:
         # The server would have ended the statement by now: the network is silent.
         await connection.close()
-        raise Unavailable("The database does not answer: try again") from None
+        raise _Silent(f"no answer within {ANSWER_SECONDS} seconds") from None
+
+
+async def _say(connection: Connection, command: bytes) -> None:
+    async with _answering(connection):
+        await connection.execute(command, prepare=False)
+
+
+async def _commit(connection: Connection) -> None:
+    try:
+        await _say(connection, b"COMMIT")
+    except psycopg.Error as error:
+        raise _failure(error, connection, writes=True) from None
+
+
+async def _roll_back(connection: Connection) -> None:
+    try:
+        await _say(connection, b"ROLLBACK")
+    except psycopg.Error as error:
+        log.debug("a connection was lost with what was to be rolled back", exc_info=error)
+        await connection.close()
 
 
 @contextmanager

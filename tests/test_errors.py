@@ -8,7 +8,7 @@ import pytest
 
 from apex import errors
 from apex.encoding import decode, encode
-from apex.errors import BadRequest, Conflict, FeathersError, NotFound, PayloadTooLarge, Unavailable
+from apex.errors import BadRequest, Conflict, FeathersError, NotFound, OutcomeUnknown, PayloadTooLarge, Unavailable
 
 FAMILY = {
     "BadRequest": (400, "bad-request"),
@@ -103,6 +103,8 @@ def test_unavailable_says_when_to_try_again() -> None:
     assert Unavailable("Busy").headers == {"Retry-After": "1"}
     assert Unavailable("Busy", retry_after=30).headers == {"Retry-After": "30"}
     assert Unavailable("Busy", headers={"Retry-After": "7"}).headers == {"Retry-After": "7"}
+    assert OutcomeUnknown("Lost").headers == {}
+    assert OutcomeUnknown("Lost").to_dict()["name"] == "Unavailable"
 
 
 def test_an_error_of_ones_own_has_its_own_name() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
 import pytest
 
-from apex.errors import Conflict, GeneralError, Unavailable
+from apex.errors import Conflict, GeneralError, OutcomeUnknown, Unavailable
 from apex.executor import Plan, Violation
 from apex.postgres import PostgresExecutor
+from tests.databases import stopped
 
 TABLES = """
 CREATE TABLE teams (id serial PRIMARY KEY);
@@ -289,7 +290,7 @@ async def test_a_read_is_tried_again_when_its_connection_is_lost_while_it_runs(u
 async def test_a_write_whose_connection_is_lost_is_not_tried_again(url: str, lanes: int) -> None:
     async with opened(url, lanes=lanes) as executor:
         await executor.fetch("CREATE TABLE tries (n serial)", {}, writes=True)
-        with pytest.raises(Unavailable, match="cannot answer now"):
+        with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
             await executor.fetch(
                 "SELECT nextval('tries_n_seq'), pg_terminate_backend(pg_backend_pid())", {}, writes=True
             )
@@ -305,12 +306,12 @@ async def test_a_unit_whose_connection_is_lost_is_unavailable(url: str) -> None:
                 kill_all(url)
                 await add(executor, "Bob")
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="try again"):
             await unit()
         assert await people(executor) == []
 
 
-async def test_a_unit_whose_connection_is_lost_before_the_commit_is_unavailable(url: str) -> None:
+async def test_the_outcome_of_a_unit_whose_connection_is_lost_at_the_commit_is_unknown(url: str) -> None:
     async with opened(url) as executor:
 
         async def unit() -> None:
@@ -318,8 +319,28 @@ async def test_a_unit_whose_connection_is_lost_before_the_commit_is_unavailable(
                 await add(executor, "Ann")
                 kill_all(url)
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
             await unit()
+        assert await people(executor) == []
+
+
+@pytest.mark.parametrize("command", ["BEGIN", "COMMIT"])
+async def test_a_unit_does_not_wait_for_a_silent_network_for_ever(
+    url: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apex.postgres.ANSWER_SECONDS", 0.3)
+    async with opened(url, size=1) as executor:
+        async with executor.transaction():
+            process = await pid(executor)
+
+        async def unit(silence: ExitStack) -> None:
+            if command == "BEGIN":
+                silence.enter_context(stopped(process))
+            async with executor.transaction():
+                silence.enter_context(stopped(process))
+
+        with ExitStack() as silence, pytest.raises(OutcomeUnknown if command == "COMMIT" else Unavailable):
+            await unit(silence)
         assert await people(executor) == []
 
 

@@ -16,7 +16,7 @@ from socketio.packet import Packet
 from apex.client.call import Call
 from apex.client.failure import rebuild
 from apex.encoding import decode_exactly, encode
-from apex.errors import BadRequest, Unavailable
+from apex.errors import BadRequest, OutcomeUnknown, Unavailable
 from apex.types import taken_by
 
 CONNECT_SECONDS = 10
@@ -128,7 +128,7 @@ class Connection:
             raise Unavailable("The connection is closed") from error
         await first(answer, self.over)
         if not answer.done():
-            raise Unavailable("The connection broke before the answer came: the call may have been carried out")
+            raise OutcomeUnknown("The connection broke before the answer came: the call may have been carried out")
         failure, result = (*answer.result(), None, None)[:2]
         if failure is not None:
             raise rebuild(failure)

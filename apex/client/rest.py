@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from httpx2 import AsyncClient, Headers, Limits, RequestError, Response
+from httpx2 import AsyncClient, ConnectError, ConnectTimeout, Headers, Limits, RequestError, Response
 
 from apex.client.call import Call, Receiver
 from apex.client.failure import rebuild
 from apex.encoding import decode_exactly, encode
-from apex.errors import GeneralError, Unavailable
+from apex.errors import GeneralError, OutcomeUnknown, Unavailable
 from apex.querystring import write
 from apex.types import STANDARD, VERBS
 
@@ -49,8 +49,13 @@ class Rest:
         headers = self._headers(call, content)
         try:
             response = await self._http.request(verb, self._url(call), headers=headers, content=content)
+        except (ConnectError, ConnectTimeout) as error:
+            raise Unavailable(f"{self.url} cannot be reached: {_reason(error)}") from error
         except RequestError as error:
-            raise Unavailable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from error
+            raise OutcomeUnknown(
+                f"The connection to {self.url} broke before the answer came, and the call may have been carried out:"
+                f" {_reason(error)}"
+            ) from error
         return _result(response)
 
     def _url(self, call: Call) -> str:
@@ -69,6 +74,10 @@ class Rest:
             headers["Authorization"] = f"Bearer {call.token}"
         headers.update(call.headers)
         return headers
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _segment(text: str) -> str:
