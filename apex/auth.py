@@ -7,23 +7,29 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from apex.app import Apex
 from apex.channels import Connection
+from apex.commit import after_commit
 from apex.context import Context, Params
 from apex.describe import describe
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
+from apex.items import items
 from apex.passwords import Passwords
 from apex.service import BoundService, Service
 from apex.sessions import Sessions
-from apex.tokens import Tokens
+from apex.tokens import Claims, Tokens
 
 Result = dict[str, Any]
 
 _SCHEME = re.compile(r"(\S+)\s+(\S+)")
 _SCHEMES = ("bearer", "jwt")
+_BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
+_REMEMBERED = 30 * 86_400
+"""Seconds for which the end of a user's tokens is remembered, or longer where tokens live longer."""
 _OF_ONE_CALL = ("adapter", "paginate", "precondition", "scope")
 """Params that hooks and transports set for one call, and that mean nothing for another one."""
 
@@ -67,7 +73,9 @@ class AuthenticationService(Service):
     """``create`` logs in and gives a token, ``remove`` logs out and makes it worthless.
 
     Configured by ``app.get("authentication")``. ``revocations`` is the path of a service, registered before this one,
-    that keeps revoked tokens (``jti``, ``expires_at``) across restarts; without it they are kept in memory.
+    that keeps across restarts which tokens are worthless (``jti``, ``expires_at``); without it they are kept in memory.
+    A record stands for one token, by its ``jti``, or for all that a user was given up to a moment
+    (``before:<seconds since 1970>:<id of the user>``).
     """
 
     methods = ("create", "remove")
@@ -85,9 +93,14 @@ class AuthenticationService(Service):
         self.passwords = Passwords(self.settings.get("argon2"))
         self.strategies: dict[str, Strategy] = {}
         self.revoked: dict[str, int] = {}
+        self.ended: dict[str, float] = {}
+        """Until when the tokens that a subject was given are worthless."""
         self.sessions = Sessions(self)
         self.path = "authentication"
         self._revocations = revocations
+        # A user's tokens may have been issued while their lifetime was a longer one.
+        self._remembered = max(self.tokens.lifetime, _REMEMBERED)
+        self._watched: BoundService | None = None
         app.set("defaultAuthentication", self)
         app.parsers.append(self.parse)
 
@@ -104,11 +117,22 @@ class AuthenticationService(Service):
         self.path = path
         await self.load_revoked()
         self.sessions.follow(app)
+        if self.entity is not None and self.users is not self._watched:
+            self._watched = self.users
+            written = [method for method in ("update", "patch", "remove") if method in self.users.hookable]
+            self.users.hooks({"after": {method: [self._end_tokens_of_before] for method in written}})
 
     async def load_revoked(self) -> None:
         if self._revocations is not None:
-            kept = await self.app.service(self._revocations).find({"paginate": False})
-            self.revoked |= {row["jti"]: int(row["expires_at"].timestamp()) for row in kept}
+            for row in await self.app.service(self._revocations).find({"paginate": False}):
+                if match := _BEFORE.fullmatch(row["jti"]):
+                    self.ended[match[2]] = max(float(match[1]), self.ended.get(match[2], 0))
+                else:
+                    self.revoked[row["jti"]] = int(row["expires_at"].timestamp())
+
+    def is_revoked(self, claims: Mapping[str, Any]) -> bool:
+        """Return True for the claims of a token that was logged out, or that its user was given before all ended."""
+        return claims["jti"] in self.revoked or claims["iat"] <= self.ended.get(claims.get("sub", ""), 0)
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
         """What the first strategy that finds something in the headers makes of it."""
@@ -142,13 +166,23 @@ class AuthenticationService(Service):
     async def create(self, data: Any, params: Params) -> Result:
         if isinstance(data, list):
             raise BadRequest("The data must be an object with a strategy")
+        began = time.time()
         result = await self.authenticate(data, params, *self.settings.get("authStrategies", ()))
         # A proof with a payload is good for more calls: there is no need of a token.
         if "payload" not in result["authentication"]:
-            token, payload = self.tokens.create(self._id_of(result[self.entity or "user"]), params.payload)
+            token, payload = self._new_token(self._id_of(result[self.entity or "user"]), params.payload, began)
             authentication = {**result.pop("authentication"), "payload": payload}
             result = {"accessToken": token, "authentication": authentication, **result}
         return await self._shown(result, params)
+
+    def _new_token(self, subject: Any, payload: Mapping[str, Any] | None, began: float) -> tuple[str, Claims]:
+        """A token of a login that has begun at that moment. Raises NotAuthenticated where the password was changed
+        since, as it is the one of before that was proven.
+        """
+        ended = self.ended.get(str(subject), 0)
+        if began <= ended:
+            raise NotAuthenticated("Invalid login")
+        return self.tokens.create(subject, payload, issued=max(int(began), int(ended) + 1))
 
     @describe(result=LOGIN, statuses=(200,), strategies=("jwt",), errors=(401, 404), collection=True)
     async def remove(self, id: Any, params: Params) -> Result:
@@ -211,6 +245,30 @@ class AuthenticationService(Service):
         self.sessions.end_token(claims["jti"], spare)
         self.app.bus.send("revoked", {"jti": claims["jti"], "exp": claims["exp"]})
 
+    async def end_tokens(self, id: Any) -> None:
+        """Makes all tokens that a user was given so far worthless, in all processes, and closes their sockets.
+
+        This happens by itself after a new password, and when the user is removed. In a unit of work it is part of it.
+        """
+        moment = time.time()
+        if self._revocations is not None:
+            expires_at = datetime.fromtimestamp(moment + self._remembered, UTC)
+            await self._keep(f"before:{moment:.3f}:{id}", expires_at)
+        after_commit(partial(self._end_tokens, str(id)))
+
+    def _end_tokens(self, subject: str) -> None:
+        """Once the new password holds: a login by the one of before may have begun until now."""
+        moment = time.time()
+        self.ended = {known: ended for known, ended in self.ended.items() if ended + self._remembered > moment}
+        self.sessions.end_tokens(subject, moment)
+        self.app.bus.send("tokens-ended", {"subject": subject, "moment": moment})
+
+    async def _end_tokens_of_before(self, context: Context) -> None:
+        """After a write of users: those with another password, or none any more, are logged out everywhere."""
+        if context.method == "remove" or self.password_field in context.data:
+            for user in items(context.method, context.result):
+                await self.end_tokens(user[self.entity_id])
+
     async def _keep(self, jti: str, expires_at: datetime) -> None:
         store = self.app.service(self._revocations or "")
         await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
@@ -242,7 +300,7 @@ class JWTStrategy:
         if not token:
             raise NotAuthenticated("No access token")
         claims = self.service.tokens.verify(token)
-        if claims["jti"] in self.service.revoked:
+        if self.service.is_revoked(claims):
             raise NotAuthenticated("Token revoked", {"name": "JsonWebTokenError"})
         proof = {"strategy": "jwt", "accessToken": token, "payload": claims}
         return {"accessToken": token, "authentication": proof}

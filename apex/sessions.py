@@ -30,9 +30,14 @@ class Session:
     """A login on a connection, with a token or another proof; ``timer`` disconnects it when the token expires."""
 
     jti: str | None
-    subject: str
+    subject: str | None
     token: str | None
+    issued: int
     timer: asyncio.TimerHandle | None
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        return {"jti": self.jti, "sub": self.subject, "iat": self.issued}
 
 
 class Sessions:
@@ -58,6 +63,7 @@ class Sessions:
         if self.service.entity is not None:
             _listen(self.service.users, "removed", self._user_removed)
         app.bus.on("revoked", self._revoked_elsewhere)
+        app.bus.on("tokens-ended", lambda message: self.end_tokens(**message))
         app.bus.on("signed-out", self._end_user)
         app.bus.on("key-ended", self._end_key)
         app.bus.on_sync(self._check)
@@ -65,6 +71,11 @@ class Sessions:
     def end_token(self, jti: str, spare: Connection | None = None) -> None:
         """Disconnects who logged in with a token."""
         self._end(lambda connection, session: session.jti == jti and connection is not spare)
+
+    def end_tokens(self, subject: str, moment: float) -> None:
+        """Makes the tokens that a subject was given until a moment worthless, and closes their connections."""
+        self.service.ended[subject] = max(moment, self.service.ended.get(subject, 0))
+        self._end(self._is_revoked)
 
     def sign_out(self, user_id: Any) -> None:
         """Disconnects a user, in all processes."""
@@ -97,7 +108,7 @@ class Sessions:
             connection.authentication = {"strategy": "jwt", "accessToken": token}
             left = max(0, claims["exp"] - time.time())
             timer = asyncio.get_running_loop().call_later(left, self.app.emit, "disconnect", connection)
-        self.open[connection] = Session(claims.get("jti"), claims["sub"], token, timer)
+        self.open[connection] = Session(claims.get("jti"), claims.get("sub"), token, claims.get("iat", 0), timer)
 
     def _logged_out(self, result: Mapping[str, Any], context: Context) -> None:
         params = context.params
@@ -142,10 +153,13 @@ class Sessions:
             if applies(connection, session):
                 self.app.emit("disconnect", connection)
 
+    def _is_revoked(self, connection: Connection, session: Session) -> bool:
+        return session.token is not None and self.service.is_revoked(session.claims)
+
     async def _check(self) -> None:
         """Ends what should have ended, had every message come."""
         await self.service.load_revoked()
-        self._end(lambda connection, session: session.jti in self.service.revoked)
+        self._end(self._is_revoked)
         if self.service.entity is not None:
             for ids in self._users():
                 there = await self.service.users.find({"query": {"id": {"$in": ids}}, "paginate": False})

@@ -24,6 +24,8 @@ _CLAIMS = ["exp", "iat", "aud", "iss", "sub", "jti"]
 _TIMES = ("exp", "iat", "nbf")
 _LAST_MOMENT = 253_402_300_799
 _LONGEST = 8_192
+_CLOCKS_DIFFER = 5
+"""Seconds by which the clock of the process that issued a token may be ahead of this one's."""
 _UNSIGNED = (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError)
 
 Claims = dict[str, Any]
@@ -56,13 +58,15 @@ class Tokens:
         self.lifetime = seconds(options.get("expiresIn", "1d"))
         self._verified: Bounded[str, Verified] = Bounded()
 
-    def create(self, subject: Any, payload: Mapping[str, Any] | None = None) -> tuple[str, Claims]:
-        """A token and its claims; the subject is carried as a string."""
-        now = int(time.time())
+    def create(
+        self, subject: Any, payload: Mapping[str, Any] | None = None, issued: int | None = None
+    ) -> tuple[str, Claims]:
+        """A token and its claims; the subject is carried as a string. It is ``issued`` now, or in a second or so."""
+        issued = int(time.time()) if issued is None else issued
         claims = {
             **(payload or {}),
-            "iat": now,
-            "exp": now + self.lifetime,
+            "iat": issued,
+            "exp": issued + self.lifetime,
             "aud": self.audience,
             "iss": self.issuer,
             "sub": str(subject),
@@ -101,6 +105,8 @@ class Tokens:
         of_type = complete["header"].get("typ") == self.header.get("typ")
         if not of_type or not all(_is_moment(claims[name]) for name in _TIMES if name in claims):
             raise _refused("invalid token")
+        if claims["iat"] > time.time() + _CLOCKS_DIFFER:
+            raise _refused("invalid token")
         return claims
 
     def _decoded(self, token: str) -> dict[str, Any]:
@@ -111,8 +117,8 @@ class Tokens:
 
     def _signed_with(self, secret: str, token: str) -> dict[str, Any]:
         return jwt.decode_complete(
-            token, secret, [self.algorithm],
-            audience=self.audience, issuer=self.issuer, options={"require": _CLAIMS, "strict_aud": True},
+            token, secret, [self.algorithm], audience=self.audience, issuer=self.issuer,
+            options={"require": _CLAIMS, "strict_aud": True, "verify_iat": False},
         )  # fmt: skip
 
     def _reason(self, error: jwt.PyJWTError, token: str) -> NotAuthenticated:
@@ -147,7 +153,7 @@ def seconds(duration: Any) -> int:
 def _verified(claims: Claims) -> Verified:
     nested = any(isinstance(value, dict | list) for value in claims.values())
     copy = deepcopy if nested else dict
-    return Verified(max(claims["iat"], claims.get("nbf", 0)), claims["exp"], copy(claims), copy)
+    return Verified(max(claims["iat"] - _CLOCKS_DIFFER, claims.get("nbf", 0)), claims["exp"], copy(claims), copy)
 
 
 def _refused(message: str) -> NotAuthenticated:

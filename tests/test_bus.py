@@ -13,6 +13,7 @@ import pytest
 
 from apex import Apex, Connection, MemoryService, bus, load_config
 from apex.encoding import encode
+from apex.errors import NotAuthenticated
 from apex.redis import RedisBus
 from services.app import CONFIG, create_app
 from services.demo import load_demo
@@ -223,6 +224,18 @@ async def test_what_ends_in_one_process_ends_in_all(redis: RedisServer, migrated
         await until(lambda: member.channels == set())
         await here.app.service("users").remove(791)
         await until(lambda: ended == [revoked, removed])
+
+
+async def test_a_new_password_ends_tokens_and_connections_elsewhere(redis: RedisServer, migrated_url: str) -> None:
+    async with two_crms(redis, migrated_url) as (here, there):
+        connection = await connect(there, ADMIN)
+        token = connection.authentication["accessToken"]
+        ended: list[Connection] = []
+        there.app.on("disconnect", ended.append)
+        await here.app.service("users").patch(789, {"password": "a new one for the test"})
+        await until(lambda: ended == [connection])
+        with pytest.raises(NotAuthenticated, match="Token revoked"):
+            await there.app.service("authentication").create({"strategy": "jwt", "accessToken": token})
 
 
 async def test_a_membership_that_begins_elsewhere_counts(redis: RedisServer, migrated_url: str) -> None:

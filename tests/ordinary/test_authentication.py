@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
+from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import (
     Apex,
@@ -17,16 +18,21 @@ from apex import (
     JWTStrategy,
     LocalStrategy,
     MemoryService,
+    Next,
     Params,
     Service,
+    SQLService,
     authenticate,
+    database,
     rest,
     sockets,
 )
 from apex.coerce import integer, text
 from apex.common import disallow, discard, iff, is_provider
+from apex.errors import BadRequest
 from apex.keys import KeyStrategy, new_key
 from apex.resolvers import OMIT, resolve, resolve_external
+from apex.sql import Timestamp
 from tests.serving import serving
 from tests.sockets import Peer, connected
 
@@ -100,6 +106,53 @@ def app_of(hooks: HookMap, private: tuple[str, ...] = ("password",)) -> Apex:
 
 async def holder_of(prefix: str) -> Mapping[str, Any]:
     return {"hash": KEY.hash, "payload": {"sub": "1"}}
+
+
+def sql_app(url: str) -> Apex:
+    """An app whose users are in a database, and the tokens that are worthless."""
+    metadata = MetaData()
+    users = Table("users", metadata, Column("id", Integer, primary_key=True), *map(_text, ("email", "password")))
+    ended = Table("ended", metadata, Column("jti", String(64), primary_key=True), Column("expires_at", Timestamp))
+    app = Apex({"authentication": SETTINGS}).configure(database(url)).configure(rest).configure(sockets)
+    app.use("users", SQLService(table=users, private=("password",)), hooks={"before": {"patch": [hash_password]}})
+    app.use("ended", SQLService(table=ended, id="jti", multi=("remove",)), methods=[])
+    service = AuthenticationService(app, revocations="ended")
+    service.register("jwt", JWTStrategy(service))
+    service.register("local", LocalStrategy(service))
+
+    async def create_tables(context: Context, next: Next) -> None:
+        await app.get("database").create_all(metadata)
+        await next()
+
+    app.hooks({"setup": [create_tables]})
+    guarded = {"before": {"all": [authenticate("jwt")]}}
+    return app.use("authentication", service).use("seen", Seen(), hooks=guarded)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, String(254))
+
+
+async def hash_password(context: Context) -> None:
+    if "password" in context.data:
+        hashed = await context.app.get("defaultAuthentication").passwords.hash(context.data["password"])
+        context.data = {**context.data, "password": hashed}
+
+
+async def sign_up(app: Apex) -> None:
+    hashed = await app.get("defaultAuthentication").passwords.hash(ANN["password"])
+    await app.service("users").create({"email": ANN["email"], "password": hashed})
+
+
+async def log_in(http: AsyncClient, **changes: str) -> dict[str, str]:
+    """The header that a login gives."""
+    answer = await http.post("/authentication", json={**LOCAL, **changes})
+    assert answer.status_code == 201, answer.text
+    return {"Authorization": f"Bearer {answer.json()['accessToken']}"}
+
+
+async def is_let_in(http: AsyncClient, headers: dict[str, str]) -> bool:
+    return (await http.get("/seen", headers=headers)).status_code == 200
 
 
 @asynccontextmanager
@@ -177,3 +230,85 @@ async def test_what_a_hook_adds_to_the_user_of_a_login_is_on_the_connection() ->
         assert app.service("seen").service.user == {
             "id": 1, "email": ANN["email"], "totp": "hidden", "roles": ["admin"],
         }  # fmt: skip
+
+
+# A new password ends what was issued before it.
+
+
+NEW = "battery staple"
+
+
+@pytest.mark.parametrize("method", ["patch", "update"])
+async def test_a_new_password_ends_all_tokens_and_sockets_of_before(empty_url: str, method: str) -> None:
+    app = sql_app(empty_url)
+    app.service("users").hooks({"before": {"update": [hash_password]}})
+    data = {"email": ANN["email"], "password": NEW}
+    async with serving(app) as http, connected(http) as mine, connected(http) as hers:
+        await sign_up(app)
+        before = [await log_in(http), await log_in(http)]
+        await mine.call("create", "authentication", LOCAL, {})
+        await hers.call("create", "authentication", LOCAL, {})
+        answer = await mine.call(method, "users", 1, data, {})
+        assert answer == [None, {"id": 1, "email": ANN["email"]}]
+        assert [await peer.frame() for peer in (mine, hers)] == ["41", "41"]
+        assert [await is_let_in(http, headers) for headers in before] == [False, False]
+        assert (await http.post("/authentication", json=LOCAL)).status_code == 401
+        after = await log_in(http, password=NEW)
+        assert await is_let_in(http, after)
+    async with serving(sql_app(empty_url)) as http:
+        assert [await is_let_in(http, headers) for headers in (*before, after)] == [False, False, True]
+
+
+async def test_what_leaves_the_password_alone_ends_nothing(empty_url: str) -> None:
+    app = sql_app(empty_url)
+    async with serving(app) as http:
+        await sign_up(app)
+        token = await log_in(http)
+        assert (await http.patch("/users/1", json={"email": "anna@example.com"})).status_code == 200
+        with pytest.raises(BadRequest):
+            await app.service("users").patch(1, {"password": NEW, "nothing": "such"})
+        assert await is_let_in(http, token)
+
+
+async def test_a_logout_outlasts_a_restart(empty_url: str) -> None:
+    app = sql_app(empty_url)
+    async with serving(app) as http:
+        await sign_up(app)
+        gone, kept = await log_in(http), await log_in(http)
+        await http.delete("/authentication", headers=gone)
+    async with serving(sql_app(empty_url)) as http:
+        assert [await is_let_in(http, headers) for headers in (gone, kept)] == [False, True]
+
+
+async def test_who_gets_the_id_of_a_removed_user_does_not_get_its_tokens(sqlite_url: str) -> None:
+    app = sql_app(sqlite_url)
+    async with serving(app) as http:
+        await sign_up(app)
+        token = await log_in(http)
+        await app.service("users").remove(1)
+        assert (await http.post("/users", json={"email": "ben@example.com"})).json()["id"] == 1
+        assert not await is_let_in(http, token)
+
+
+async def test_tokens_can_be_ended_by_hand() -> None:
+    app = app_of(HIDING["private"])
+    async with running(app) as (http, peer):
+        token = (await http.post("/authentication", json=LOCAL)).json()["accessToken"]
+        await peer.call("create", "authentication", LOCAL, {})
+        await app.get("defaultAuthentication").end_tokens(1)
+        assert await peer.frame() == "41"
+        assert (await http.get("/seen", headers={"Authorization": token})).status_code == 401
+
+
+async def test_a_login_that_began_before_a_new_password_gives_no_token() -> None:
+    app = app_of(HIDING["private"])
+    service: AuthenticationService = app.get("defaultAuthentication")
+
+    class Slow(PinStrategy):
+        async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> dict[str, Any]:
+            await service.end_tokens(1)
+            return await super().authenticate(authentication, params)
+
+    service.register("pin", Slow(service))
+    async with running(app) as (http, _):
+        assert (await http.post("/authentication", json={"strategy": "pin"})).status_code == 401
