@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any, Unpack
 
@@ -156,6 +157,19 @@ class Apex(Emitter):
         await self.bus.close()
         await around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
         return self
+
+    @asynccontextmanager
+    async def lifespan(self, outer: Any = None) -> AsyncIterator[None]:
+        """Set the app up, and tear it down at the end.
+
+        An ASGI application that the app is mounted in takes it as its lifespan, as nothing else would set the app up:
+        ``Starlette(routes=[Mount("/api", app)], lifespan=app.lifespan)``.
+        """
+        await self.setup()
+        try:
+            yield
+        finally:
+            await self.teardown()
 
     def _each(self, name: str) -> Chain:
         async def each(context: Context) -> None:

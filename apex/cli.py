@@ -109,7 +109,8 @@ def serve(factory: str, host: str | None, port: int | None, workers: int, reload
     SIGTERM and SIGINT stop it once the requests under way are answered. With several workers SIGHUP renews them one
     after the other, and no request is refused meanwhile.
     """
-    app = load_app(factory)
+    outer = load_asgi(factory)
+    app = app_within(outer, factory)
     if reload and app.get("env") == "production":
         raise ConfigError("--reload is for development: APEX_ENV is 'production'")
     if workers > 1 or reload:
@@ -120,7 +121,7 @@ def serve(factory: str, host: str | None, port: int | None, workers: int, reload
         from apex.server import serve_app
 
         require_migrated(app)
-        serve_app(app, host, port)
+        serve_app(app, host, port, outer=outer)
 
 
 @apex.command(hidden=True)
@@ -131,9 +132,10 @@ def worker(factory: str, listener: int, line: int) -> None:
     """Serve the application as one of several workers."""
     from apex.workers import work
 
-    app = load_app(factory)
+    outer = load_asgi(factory)
+    app = app_within(outer, factory)
     require_migrated(app)
-    work(app, listener, line)
+    work(app, listener, line, outer)
 
 
 @apex.command()
@@ -329,10 +331,32 @@ async def _token(app: Apex, name: str) -> str:
 
 
 def load_app(factory: str) -> Apex:
-    """The application that ``module:function`` makes. Raises ConfigError when there is none."""
+    """The application that ``module:function`` makes, without middleware around it. Raises ConfigError when there is
+    none.
+    """
+    return app_within(load_asgi(factory), factory)
+
+
+def app_within(outer: Any, factory: str) -> Apex:
+    """Return the application inside of ASGI middleware. Raises ConfigError when there is none."""
+    from apex.app import Apex
+
+    app = outer
+    while app is not None and not isinstance(app, Apex):
+        app = getattr(app, "app", None)
+    if app is None:
+        raise ConfigError(
+            f"'{factory}' makes a {type(outer).__name__}: it must make an Apex, "
+            "or ASGI middleware that has what it wraps as its attribute 'app'"
+        )
+    return app
+
+
+def load_asgi(factory: str) -> Any:
+    """What ``module:function`` makes, for a server. Raises ConfigError when there is no such function."""
     module, _, function = factory.partition(":")
     try:
-        create: Callable[[], Apex] = getattr(import_module(module), function or "create_app")
+        create: Callable[[], Any] = getattr(import_module(module), function or "create_app")
         signature(create).bind()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"cannot load the application '{factory}': {error}") from None
@@ -356,12 +380,10 @@ def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
     import asyncio
 
-    from apex.server import running
-
     require_migrated(app)
 
     async def inside() -> T:
-        async with running(app):
+        async with app.lifespan():
             return await work()
 
     return asyncio.run(inside())

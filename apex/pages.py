@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -33,7 +34,11 @@ class Files(StaticFiles):
 
 def page(path: str, folder: Path) -> list[BaseRoute]:
     """Routes for ``rest``: the page, and the way to it without the slash at the end."""
-    return [Route(path, RedirectResponse(f"{path}/")), Mount(path, Files(directory=folder, html=True))]
+
+    async def to_page(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope.get('root_path', '').rstrip('/')}{path}/")
+
+    return [Route(path, to_page), Mount(path, Files(directory=folder, html=True))]
 
 
 def asset(file: Path) -> ASGIApp:

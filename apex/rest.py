@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -88,7 +88,7 @@ class Rest:
         self.body_limit: int = app.get("bodyLimit") or BODY_LIMIT
         self.others: ASGI = Starlette(
             routes=list(routes),
-            lifespan=self._lifespan,
+            lifespan=app.lifespan,
             exception_handlers=dict.fromkeys((HTTPException, FeathersError, Exception), _starlette_error),
         )
         self.guard = Guard(self.others, app.get("origins") or ["*"])
@@ -155,14 +155,6 @@ class Rest:
             status, body = _tagged(call, headers, body)
         return status, headers, body
 
-    @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        await self.app.setup()
-        try:
-            yield
-        finally:
-            await self.app.teardown()
-
     def _match(self, scope: Scope) -> Match[BoundService] | None:
         """Ids may hold encoded slashes, so the raw path is split first and decoded after."""
         raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
@@ -170,6 +162,8 @@ class Rest:
         segments = path.split("/") if path else []
         if "%" in path:
             segments = [unquote(segment, errors="replace") for segment in segments]
+        if scope.get("root_path"):
+            segments = _below(scope["root_path"].strip("/"), segments)
         return None if "" in segments else self.app.lookup(segments)
 
     async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService]) -> Call:
@@ -220,6 +214,14 @@ class Rest:
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"request entity too large: the limit is {self.body_limit} bytes")
+
+
+def _below(root: str, segments: list[str]) -> list[str]:
+    """Return the part of a path that is below where the app is mounted, which a server may have left out already."""
+    for depth in range(1, root.count("/") + 2):
+        if "/".join(segments[:depth]) == root:
+            return segments[depth:]
+    return segments
 
 
 def told(error: Exception, doing: str) -> FeathersError:

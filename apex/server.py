@@ -7,8 +7,8 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from apex.app import Apex
+from apex.app import ASGI, Apex
 from apex.errors import ConfigError
 from apex.logs import logs
 from apex.rest import Pair
@@ -179,35 +179,30 @@ class Server(uvicorn.Server):
                     await asyncio.sleep(TICK_SECONDS)
 
 
-@asynccontextmanager
-async def running(app: Apex) -> AsyncIterator[Apex]:
-    """The app, set up; torn down at the end."""
-    await app.setup()
-    try:
-        yield app
-    finally:
-        await app.teardown()
-
-
-def serve_app(app: Apex, host: str | None = None, port: int | None = None, banner: str = "") -> None:
-    """Serves the app until it is told to stop. ``banner`` may name the ``{url}``.
+def serve_app(
+    app: Apex, host: str | None = None, port: int | None = None, banner: str = "", *, outer: ASGI | None = None
+) -> None:
+    """Serves the app, in its ``outer`` middleware if there is any, until it is told to stop. ``banner`` may name the
+    ``{url}``.
 
     Raises Unavailable when the database cannot be reached, ConfigError when nobody can listen at the address.
     """
 
     async def served() -> None:
-        async with running(app):
+        async with app.lifespan():
             with listening(app, host, port) as (listener, url):
-                await serve_on(listener, Server(app, configured(app), lambda: announce(url, banner)))
+                await serve_on(listener, Server(app, configured(app, outer), lambda: announce(url, banner)))
 
     uvloop.run(served())
 
 
-def configured(app: Apex) -> uvicorn.Config:
-    """What a server of the app needs to be told. What it says from now on is said as ``logs`` has it."""
+def configured(app: Apex, outer: ASGI | None = None) -> uvicorn.Config:
+    """What a server of the app, in its ``outer`` middleware, needs to be told. What it says from now on is said as
+    ``logs`` has it.
+    """
     logs(app)
     return uvicorn.Config(
-        app,
+        outer or app,
         lifespan="off",
         loop="uvloop",
         http=HttpProtocol,

@@ -68,10 +68,14 @@ class Sockets:
         self.links: dict[Connection, Link] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] in ("http", "websocket") and scope["path"].rstrip("/") + "/" == PATH:
-            return self.endpoint(scope, receive, send)
-        if scope["type"] == "http" and scope["path"] in CLIENT_PATHS and scope["method"] in ("GET", "HEAD"):
-            return self.client(scope, receive, send)
+        if scope["type"] in ("http", "websocket"):
+            path = scope["path"]
+            if scope.get("root_path"):
+                path = path.removeprefix(scope["root_path"].rstrip("/"))
+            if path.rstrip("/") + "/" == PATH:
+                return self.endpoint(scope, receive, send)
+            if path in CLIENT_PATHS and scope.get("method") in ("GET", "HEAD"):
+                return self.client(scope, receive, send)
         if self.inner is None:
             raise RuntimeError("The app has no other transport: call app.configure(rest) before sockets")
         answered: Awaitable[None] = self.inner(scope, receive, send)

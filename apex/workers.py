@@ -22,14 +22,14 @@ from tempfile import TemporaryDirectory
 import click
 import uvloop
 
-from apex.app import Apex
+from apex.app import ASGI, Apex
 from apex.background import Backoff
 from apex.bus import Bus
 from apex.errors import ConfigError
 from apex.logs import logs
 from apex.metrics import SHARED, environment_of_workers, forget_process
 from apex.reload import Stamps, stamps
-from apex.server import SHUTDOWN_SECONDS, Server, announce, configured, listening, running, serve_on
+from apex.server import SHUTDOWN_SECONDS, Server, announce, configured, listening, serve_on
 from apex.sockets import Sockets
 
 START_SECONDS = 60
@@ -75,8 +75,10 @@ def _require_bus(app: Apex) -> None:
         raise ConfigError("several workers hear of events and logouts through Redis: set 'redis' (REDIS_URL)")
 
 
-def work(app: Apex, listener: int, line: int) -> None:
-    """Serves the app as one of several workers. The arguments are the descriptors it has inherited."""
+def work(app: Apex, listener: int, line: int, outer: ASGI | None = None) -> None:
+    """Serves the app, in its ``outer`` middleware, as one of several workers. ``listener`` and ``line`` are the
+    descriptors it has inherited.
+    """
     # Who tells all processes to renew themselves means the parent.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -84,11 +86,11 @@ def work(app: Apex, listener: int, line: int) -> None:
         with socket.socket(fileno=listener) as inherited, socket.socket(fileno=line) as parent:
             for one in (inherited, parent):
                 one.set_inheritable(False)
-            server = Server(app, configured(app), lambda: _say(parent, READY))
+            server = Server(app, configured(app, outer), lambda: _say(parent, READY))
             loop = asyncio.get_running_loop()
             loop.add_reader(parent, _hear, parent, server)
             try:
-                async with running(app):
+                async with app.lifespan():
                     await serve_on(inherited, server)
             finally:
                 loop.remove_reader(parent)

@@ -1,8 +1,12 @@
-"""Where a document is served: ``/openapi.json``, made at the first request and kept, and its page, ``/docs/``."""
+"""Where a document is served: ``/openapi.json``, made at the first request and kept, and its page, ``/docs/``.
+
+Where the app is mounted below a path, the document names that path as its server.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,8 @@ from apex.etags import is_among, tag_of
 from apex.pages import page
 
 PATH = "/openapi.json"
+PLACES = 8
+"""Paths that an app is mounted at, and for which its document is kept."""
 
 
 def document_of(app: Apex) -> dict[str, Any]:
@@ -34,15 +40,17 @@ def routes(app: Apex) -> list[BaseRoute]:
 
 
 def _served(app: Apex) -> Callable[[Request], Awaitable[Response]]:
-    kept: list[bytes] = []
+    @lru_cache(PLACES)
+    def written(place: str) -> bytes:
+        servers = {"servers": [{"url": place}]} if place else {}
+        return encode({**document_of(app), **servers})
 
     async def openapi(request: Request) -> Response:
-        if not kept:
-            kept.append(encode(document_of(app)))
-        tag = tag_of(kept[0])
+        document = written(request.scope.get("root_path", "").rstrip("/"))
+        tag = tag_of(document)
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if is_among(tag, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        return Response(kept[0], headers=headers, media_type="application/json")
+        return Response(document, headers=headers, media_type="application/json")
 
     return openapi

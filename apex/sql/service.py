@@ -81,7 +81,10 @@ class SQLService(Adapter):
     @property
     def database(self) -> Database:
         if self._database is None:
-            raise RuntimeError("The service has no database before the app is set up")
+            raise RuntimeError(
+                "The service has no database before the app is set up: an application that it is mounted in takes "
+                "app.lifespan as its lifespan"
+            )
         return self._database
 
     @property
