@@ -30,7 +30,7 @@ _SCHEMES = ("bearer", "jwt")
 _BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
 _REMEMBERED = 30 * 86_400
 """Seconds for which the end of a user's tokens is remembered, or longer where tokens live longer."""
-_OF_ONE_CALL = ("adapter", "paginate", "precondition", "scope")
+_OF_ONE_CALL = ("adapter", "paginate", "scope")
 """Params that hooks and transports set for one call, and that mean nothing for another one."""
 
 PROOF = {
@@ -119,7 +119,7 @@ class AuthenticationService(Service):
         self.sessions.follow(app)
         if self.entity is not None and self.users is not self._watched:
             self._watched = self.users
-            written = [method for method in ("update", "patch", "remove") if method in self.users.hookable]
+            written = [method for method in ("update", "patch", "remove") if method in self.users._hookable]
             self.users.hooks({"after": {method: [self._end_tokens_of_before] for method in written}})
 
     async def load_revoked(self) -> None:
