@@ -8,7 +8,7 @@ all adapters behave alike. ``apex.testing`` holds the suite that shows it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from apex.app import Apex
 
 Paginate = Mapping[str, int] | Literal[False]
+Outgoing = Callable[..., Awaitable[Any]]
+"""A method that takes, after its params, whether its records go out and may be JSON."""
+
+OUTGOING = ("find", "get", "create")
 
 MAX_SORTED = 32
 """Fields of an order that cursors follow."""
@@ -49,7 +53,7 @@ class AdapterOptions(TypedDict, total=False):
 
 class Selection(NamedTuple):
     """Which rows, and what of them: a query with its scope inside ``where`` and its limit settled. With ``lock`` they
-    are read to be changed.
+    are read to be changed, with ``json`` they go out and may be given as JSON.
     """
 
     where: Predicate
@@ -57,6 +61,7 @@ class Selection(NamedTuple):
     fields: tuple[str, ...] | None = None
     limit: int | None = None
     lock: bool = False
+    json: bool = False
 
     def order(self, id: str) -> Order:
         """By field and direction; ties are broken by id, so that pages neither repeat nor lose a row."""
@@ -116,13 +121,13 @@ class Adapter(Service, ABC):
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         """The rows in order, and with ``total`` how many there are without limit and skip."""
 
-    async def _page(self, selection: Selection, params: Params) -> Any:
+    async def _page(self, selection: Selection) -> Any:
         counted = selection.query.total is not False
         rows, total = await self._select(selection, counted)
         page = {"limit": selection.limit or 0, "skip": selection.query.skip, "data": rows}
         return {"total": total or 0, **page} if counted else page
 
-    async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
+    async def _record(self, selection: Selection, id: Id) -> Any:
         """The one row. Raises NotFound."""
         return _single((await self._select(selection))[0], id)
 
@@ -137,6 +142,10 @@ class Adapter(Service, ABC):
     async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Any]:
         """The rows as they are stored. ``params.adapter["beside"]`` is what is stored with them; see ``Beside``."""
 
+    async def _insert_json(self, row: Row, fields: tuple[str, ...] | None, params: Params) -> Any:
+        """Store one row that goes out as it is stored: an adapter may give it as JSON."""
+        return (await self._insert([row], fields, params))[0]
+
     @abstractmethod
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
         """The rows as they are afterwards; ``whole`` empties the fields not in the values, but for private ones."""
@@ -149,11 +158,32 @@ class Adapter(Service, ABC):
 
     async def find(self, params: Params) -> Any:
         """A page, or a list where the service does not paginate."""
+        return await self._find(params, False)
+
+    async def get(self, id: Id, params: Params) -> Any:
+        """The one record. Raises NotFound when scope, query or id leave none."""
+        return await self._get(id, params, False)
+
+    async def create(self, data: Any, params: Params) -> Any:
+        """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
+        return await self._create(data, params, False)
+
+    def _outgoing(self, method: str) -> Outgoing | None:
+        """Return what gives the records of ``find``, ``get`` or ``create`` as JSON, where the adapter has it so.
+
+        It is for the framework alone, which decodes JSON when anybody looks at it. A method that a subclass overrides
+        has none: what calls the adapter's methods always gets rows.
+        """
+        own = vars(Adapter)[method] if method in OUTGOING else None
+        is_own = own is not None and getattr(getattr(self, method), "__func__", None) is own
+        return getattr(self, f"_{method}") if is_own else None
+
+    async def _find(self, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
         limit = _limit(query.limit, page)
         where = every(scope_predicate(params.scope), query.where)
-        selection = self._selection(where, query, params, limit)
+        selection = self._selection(where, query, params, limit, json)
         if query.cursor is not None:
             if not page:
                 raise invalid(query.cursor[0], "needs pages, and this list has none")
@@ -164,25 +194,26 @@ class Adapter(Service, ABC):
             return await self._estimated(selection)
         if limit == 0 and query.total is not False:
             return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
-        return await self._page(selection, params)
+        return await self._page(selection)
 
-    async def get(self, id: Id, params: Params) -> Any:
-        """The one record. Raises NotFound when scope, query or id leave none."""
+    async def _get(self, id: Id, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query).plain()
         if query.skip or query.sort:
             query = replace(query, skip=0, sort=())
-        selection = self._selection(self._one(id, query, params), query, params, 1)
-        return await self._record(selection, id, params)
+        selection = self._selection(self._one(id, query, params), query, params, 1, json)
+        return await self._record(selection, id)
 
-    async def create(self, data: Any, params: Params) -> Any:
-        """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
+    async def _create(self, data: Any, params: Params, json: bool) -> Any:
         many = isinstance(data, list)
         if many:
             self.require_multi("create", params)
         select = params.query.get("$select")
         query = self.syntax.parse({} if select is None else {"$select": select})
         rows = [self._stamped(self._typed(row), params, fill=True) for row in (data if many else [data])]
-        stored = await self._insert(rows, self._fields(query, params), params) if rows else []
+        fields = self._fields(query, params)
+        if json and not many:
+            return await self._insert_json(rows[0], fields, params)
+        stored = await self._insert(rows, fields, params) if rows else []
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Any, params: Params) -> Any:
@@ -306,11 +337,10 @@ class Adapter(Service, ABC):
             raise missing(id) from None
         return id
 
-    def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None) -> Selection:
+    def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None, json: bool) -> Selection:
         adapter = params.get("adapter")
-        return Selection(
-            where, query, self._fields(query, params), limit, adapter is not None and bool(adapter.get("lock"))
-        )
+        lock = adapter is not None and bool(adapter.get("lock"))
+        return Selection(where, query, self._fields(query, params), limit, lock, json)
 
     def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
         if query.select is not None:

@@ -35,6 +35,10 @@ class Service:
     methods: Sequence[str] | None = None
     events: Sequence[str] = ()
 
+    def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
+        """Return what the framework calls in place of a method, as ``Adapter`` has it; None for the method itself."""
+        return None
+
 
 class ServiceOptions(TypedDict, total=False):
     """What ``use`` takes by name."""
@@ -89,7 +93,7 @@ class BoundService(Emitter):
     def _compose(self) -> None:
         """Builds the callables anew, after hooks have changed."""
         self._chains = {
-            method: compose(self._app.store, self._store, method, _runner(getattr(self.service, method), method))
+            method: compose(self._app.store, self._store, method, _runner(self.service, method))
             for method in self._hookable
         }
 
@@ -243,15 +247,20 @@ def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*standard, *methods]))
 
 
-def _runner(function: Callable[..., Awaitable[Any]], method: str) -> Chain:
-    takes = taken_by(method)
+def _runner(service: Any, method: str) -> Chain:
+    function, takes = getattr(service, method), taken_by(method)
+    outgoing = service._outgoing(method) if isinstance(service, Service) else None
 
     async def run(context: Context) -> None:
         if not context.has_result:
-            if (check := context.params.pop("precondition", None)) is not None:
+            params = context.params
+            if (check := params.pop("precondition", None)) is not None:
                 await check()
             arguments = [getattr(context, name) for name in takes]
-            context.result = await function(*arguments, context.params)
+            if outgoing is None:
+                context.result = await function(*arguments, params)
+            else:
+                context.result = await outgoing(*arguments, params, params.get("provider") is not None)
 
     return run
 

@@ -230,9 +230,9 @@ class SQLService(Adapter):
         counted = select(func.count().label(TOTAL)).select_from(source.rows)
         return counted.where(self.clauses.clause(where, source))
 
-    async def _record(self, selection: Selection, id: Id, params: Params) -> Any:
-        if not self._goes_out(params) or selection.lock:
-            return await super()._record(selection, id, params)
+    async def _record(self, selection: Selection, id: Id) -> Any:
+        if not (selection.json and self._writes_json) or selection.lock:
+            return await super()._record(selection, id)
         form, values = self.clauses.parted(selection.where)
         key = ("record", form, selection.fields)
         statement = self.statements.get(key, lambda: self._record_statement(selection))
@@ -241,9 +241,9 @@ class SQLService(Adapter):
             raise missing(id)
         return rows[0]
 
-    async def _page(self, selection: Selection, params: Params) -> Any:
-        if not self._goes_out(params) or not self._is_plain(selection):
-            return await super()._page(selection, params)
+    async def _page(self, selection: Selection) -> Any:
+        if not (selection.json and self._writes_json) or not self._is_plain(selection):
+            return await super()._page(selection)
         query = selection.query
         form, values = self.clauses.parted(selection.where)
         key = ("page", form, selection.fields, query.sort, query.skip > 0, query.total)
@@ -287,7 +287,11 @@ class SQLService(Adapter):
         return self.database.compile(select(*columns).where(self.clauses.clause(selection.where)), read=read)
 
     async def _insert(self, rows: list[Row], fields: Fields, params: Params) -> list[Any]:
-        return await self._inserts.run(rows, fields, (params.adapter or {}).get("beside"), self._goes_out(params))
+        return await self._inserts.run(rows, fields, (params.adapter or {}).get("beside"), False)
+
+    async def _insert_json(self, row: Row, fields: Fields, params: Params) -> Any:
+        beside = (params.adapter or {}).get("beside")
+        return (await self._inserts.run([row], fields, beside, self._writes_json))[0]
 
     async def _update(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
         names = tuple(values)
@@ -326,9 +330,6 @@ class SQLService(Adapter):
         """What a statement gives of a row, and how it is read."""
         columns = self._columns(fields, source)
         return written_row(columns, self.database.dialect) if json else (columns, None)
-
-    def _goes_out(self, params: Params) -> bool:
-        return params.provider is not None and self._writes_json
 
     @cached_property
     def _writes_json(self) -> bool:
