@@ -1,23 +1,32 @@
-"""The server's WebSockets: uvicorn's, which also take a frame that was built once for many of them."""
+"""Frames of WebSockets that are built once for many connections, on their way past the messages of ASGI."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
-from apex.wire import FRAMES
+Put = Callable[[bytes], bool]
+"""Write a whole frame, after all that was sent before; False where it would have to wait, or nobody reads."""
 
 
-class FrameProtocol(WebSocketsSansIOProtocol):
-    """For ``ws`` of ``uvicorn.Config``. An app finds ``write`` in the extensions of its scope."""
+def writer_of(send: Any) -> Put | None:
+    """Return what writes frames to the WebSocket that an application has been given ``send`` for.
 
-    async def run_asgi(self) -> None:
-        self.scope["extensions"][FRAMES] = {"write": self.write}
-        await super().run_asgi()
+    None where the server is not uvicorn with its WebSockets by ``websockets``, or middleware sees what is sent. Such a
+    frame is not compressed, also where client and server have agreed that it may be (RFC 7692, section 6): some clients
+    decompress on a thread, and would hear of an event after the answer that came behind it.
+    """
+    protocol = getattr(send, "__self__", None)
+    if not isinstance(protocol, WebSocketsSansIOProtocol):
+        return None
 
-    def write(self, frame: bytes) -> bool:
-        """Writes a whole frame, after all that was sent before; False where it would have to wait, or nobody reads."""
-        if self.conn.state is not State.OPEN or not self.writable.is_set() or self.transport.is_closing():
+    def put(frame: bytes) -> bool:
+        if protocol.conn.state is not State.OPEN or not protocol.writable.is_set() or protocol.transport.is_closing():
             return False
-        self.transport.write(frame)
+        protocol.transport.write(frame)
         return True
+
+    return put

@@ -218,14 +218,12 @@ def configured(app: Apex, outer: ASGI | None = None) -> uvicorn.Config:
 
 
 def _websockets(app: Apex) -> dict[str, Any]:
-    """What an app with sockets needs beside; one without loads none of it."""
+    """What an app with sockets needs beside."""
     if not isinstance(app.transport, Sockets):
         return {}
-    from apex.frames import FrameProtocol
-
     limits = app.transport.engine.limits
     # Frames are small and many: compressing them costs more memory for each connection than it saves.
-    return {"ws": FrameProtocol, "ws_max_size": limits["maxPayload"], "ws_per_message_deflate": False}
+    return {"ws": "websockets-sansio", "ws_max_size": limits["maxPayload"], "ws_per_message_deflate": False}
 
 
 async def serve_on(listener: socket.socket, server: Server) -> None:

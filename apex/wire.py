@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from websockets.frames import Frame, Opcode
 
+from apex.frames import Put, writer_of
 from apex.socketio import CLOSE, MESSAGE, AsyncSocket, Packet, QueueEmpty
-
-FRAMES = "apex.frames"
-"""The ASGI extension of a server that takes built frames: its ``write`` sends one, or gives False and does nothing."""
-
-Put = Callable[[bytes], bool]
 
 GONE = (OSError, RuntimeError)
 """What sending raises when the peer is gone; who reads from it notices, and ends the connection."""
@@ -104,7 +100,7 @@ class Socket(AsyncSocket):  # type: ignore[misc]
         self.queue.end()
 
     async def _upgrade_websocket(self, environ: Mapping[str, Any]) -> Any:
-        self.put = (environ["asgi.scope"].get("extensions") or {}).get(FRAMES, {}).get("write")
+        self.put = writer_of(environ["asgi.send"])
         return await super()._upgrade_websocket(environ)
 
     async def _websocket_handler(self, ws: Any) -> None:

@@ -12,7 +12,6 @@ import uvicorn
 from httpx2 import ASGITransport, AsyncClient
 
 from apex import Apex
-from apex.frames import FrameProtocol
 from apex.server import HttpProtocol
 
 
@@ -30,7 +29,7 @@ async def calling(app: Apex) -> AsyncIterator[AsyncClient]:
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[AsyncClient]:
     """A client of a server that runs the app; the server's lifespan sets it up and tears it down."""
-    options = {"http": HttpProtocol, "ws": FrameProtocol, "lifespan": "on", "log_level": "critical", **options}
+    options = {"http": HttpProtocol, "ws": "websockets-sansio", "lifespan": "on", "log_level": "critical", **options}
     server = Announcing(uvicorn.Config(app, **options))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))

@@ -14,13 +14,13 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from apex import Apex, MemoryService
-from apex.frames import FrameProtocol
-from apex.wire import FRAMES, Message, Wire
+from apex.frames import writer_of
+from apex.wire import Message, Wire
 from tests.serving import serving
 from tests.sockets import address, app_of, connected, opened, polling
 from tests.waiting import SECONDS, until
 
-PROTOCOLS = pytest.mark.parametrize("ws", [FrameProtocol, "websockets-sansio"], ids=["built", "ordinary"])
+PROTOCOLS = pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"], ids=["built", "ordinary"])
 LARGE = "x" * 10_000
 MANY = 10_000
 
@@ -33,7 +33,8 @@ class Site:
         self.opened, self.leave = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.write, self.send = scope["extensions"][FRAMES]["write"], send
+        self.send = send
+        self.write: Any = writer_of(send)
         if self.accepts:
             await send({"type": "websocket.accept"})
         self.opened.set()
