@@ -88,6 +88,8 @@ class Adapter(Service, ABC):
     private: Sequence[str] = ()
     merge: Sequence[str] = ()
     paths: Mapping[str, Any] = {}
+    _read_only: frozenset[str] = frozenset()
+    """Fields that only the store writes: data with one of them is refused."""
 
     def __init__(self, **options: Unpack[AdapterOptions]) -> None:
         known = AdapterOptions.__annotations__
@@ -209,7 +211,8 @@ class Adapter(Service, ABC):
             self.require_multi("create", params)
         select = params.query.get("$select")
         query = self.syntax.parse({} if select is None else {"$select": select})
-        rows = [self._stamped(self._typed(row), params, fill=True) for row in (data if many else [data])]
+        given = data if many else [data]
+        rows = [self._stamped(self._typed(row, self._read_only), params, fill=True) for row in given]
         fields = self._fields(query, params)
         if json and not many:
             return await self._insert_json(rows[0], fields, params)
@@ -217,11 +220,13 @@ class Adapter(Service, ABC):
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Any, params: Params) -> Any:
-        """Replaces a record: what is not given becomes null, but for private fields, which callers do not see."""
+        """Replaces a record: what is not given becomes null, but for private fields, which callers do not see, and for
+        columns with a default, which keep their value.
+        """
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
         query = self.syntax.parse(params.query).plain()
-        values = self._stamped(self._typed(data), params, fill=True)
+        values = self._stamped(self._typed(data, self._unchanging), params, fill=True)
         values.pop(self.id, None)
         where = self._one(id, query, params)
         return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
@@ -229,7 +234,7 @@ class Adapter(Service, ABC):
     async def patch(self, id: Id | None, data: Any, params: Params) -> Any:
         """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
         query = self.syntax.parse(params.query).plain()
-        values = self._stamped(self._typed(data), params, fill=False)
+        values = self._stamped(self._typed(data, self._unchanging), params, fill=False)
         values.pop(self.id, None)
         where = self._some("patch", id, query, params)
         fields = self._fields(query, params)
@@ -368,13 +373,22 @@ class Adapter(Service, ABC):
         self.require_multi(method, params)
         return every(scope_predicate(params.scope), query.where)
 
-    def _typed(self, data: Any) -> Row:
-        """The data as a new dict of typed values. Raises BadRequest naming every field that is wrong or unknown."""
+    @cached_property
+    def _unchanging(self) -> frozenset[str]:
+        """The fields that a change must not give. It may give the id, which then stays as it is."""
+        return self._read_only - {self.id}
+
+    def _typed(self, data: Any, read_only: frozenset[str]) -> Row:
+        """The data as a new dict of typed values. Raises BadRequest naming every field that is wrong, unknown or
+        read-only.
+        """
         if not isinstance(data, Mapping):
             raise BadRequest("The data must be an object")
         typed, errors = {}, {}
         for name, value in data.items():
             try:
+                if name in read_only:
+                    raise ValueError("is read-only: the database fills it in, so leave it out")
                 typed[name] = self._value(name, value)
             except ValueError as error:
                 errors[name] = str(error)

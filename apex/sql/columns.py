@@ -99,7 +99,7 @@ def _trimmed(number: Decimal) -> Decimal:
 
 def coercers(table: Table) -> Mapping[str, Coerce]:
     """For each column the function that takes a value of the outside world to the column's type, or refuses it."""
-    return {str(column.name): _coercer(column) for column in table.columns if column.computed is None}
+    return {str(column.name): _coercer(column) for column in table.columns}
 
 
 def _coercer(column: Column[Any]) -> Coerce:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Executable, MetaData
+from sqlalchemy import Executable, MetaData, Sequence
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 
 from apex.app import Apex
 from apex.commit import unit_of_work
@@ -62,8 +62,14 @@ class Database:
         return await self.fetch(self.compile(statement), values)
 
     async def create_all(self, metadata: MetaData) -> None:
-        """Creates the tables and indexes that are not there yet; for examples and tests, applications migrate."""
+        """Create the sequences, tables and indexes that are not there yet, for examples and tests.
+
+        Applications migrate.
+        """
         for table in metadata.sorted_tables:
+            for column in table.columns:
+                if isinstance(column.default, Sequence) and self.dialect.supports_sequences:
+                    await self.execute(CreateSequence(column.default, if_not_exists=True))
             await self.execute(CreateTable(table, if_not_exists=True))
             for index in table.indexes:
                 await self.execute(CreateIndex(index, if_not_exists=True))

@@ -47,23 +47,35 @@ class Inserts:
 
         What is stored ``beside`` them is stored with them, or neither.
         """
-        rows = [self._defaulted(row) for row in rows]
+        rows = [self.service._defaults.of_insert(row) for row in rows]
+        if self.service._set_by_trigger:
+            return await self._stored_and_read(rows, fields, beside)
         if beside is None:
             return await self._stored(rows, fields, None, json)
         if self.postgresql and len(rows) == 1 and self._only_id_is_missing(rows[0]):
             return await self._stored(rows, fields, beside, json)
+        return await self._stored_and_read(rows, fields, beside)
+
+    async def _stored_and_read(self, rows: list[Row], fields: Names | None, beside: Beside | None) -> list[Row]:
         async with self.database.transaction():
             stored = await self._stored(rows, None, None, False)
-            shown = (self.service.id, *self._shown)
-            await beside.store([{name: row[name] for name in shown} for row in stored], self.service.id)
+            if self.service._set_by_trigger:
+                stored = await self.service._read_again(stored, None)
+            if beside is not None:
+                shown = (self.service.id, *self._shown)
+                await beside.store([{name: row[name] for name in shown} for row in stored], self.service.id)
         return [row if fields is None else {name: row[name] for name in fields} for row in stored]
 
     async def _stored(self, rows: list[Row], fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
         if len(rows) == 1:
             return await self._insert_one(rows[0], fields, beside, json)
+        if not self.service._defaults.ids_ascend and not all(self.service.id in row for row in rows):
+            # Nothing but the id would tell which of the stored rows is which of the given ones.
+            async with self.database.transaction():
+                return [(await self._insert_one(row, fields, None, False))[0] for row in rows]
         groups: dict[Names, list[int]] = {}
         for place, row in enumerate(rows):
-            groups.setdefault(tuple(name for name in self._filled_by_database if name in row), []).append(place)
+            groups.setdefault(tuple(name for name in self.service._defaults.filled if name in row), []).append(place)
         if len(groups) == 1:
             return await self._insert_alike(rows, fields)
         stored: dict[int, Row] = {}
@@ -83,6 +95,7 @@ class Inserts:
             )
             return await self.service._run(statement, values)
         entry = beside.row({name: row.get(name) for name in self._shown} | self._as_read(row))
+        entry = beside.service._defaults.of_insert(entry)
         others = tuple(entry)
         statement = self.service.statements.get(
             ("insert one beside", names, fields, json, others, beside.service.table, beside.id, beside.whole),
@@ -113,13 +126,16 @@ class Inserts:
         bound[beside.id] = stored.c[id]
         whole: Any = cast(bound[beside.whole], JSONB)
         bound[beside.whole] = whole.op("||")(func.jsonb_build_object(id, stored.c[id]))
-        entry = insert(table).from_select(list(bound), select(*bound.values()), include_defaults=False).cte("beside")
+        bound |= {name: made for name, made in beside.service._made_on_insert.items() if name not in bound}
+        entry = insert(table).from_select(list(bound), select(*bound.values())).cte("beside")
         columns, read = self.service.output(stored, fields, json)
         return self.database.compile(select(*columns).select_from(stored).add_cte(entry), writes=True, read=read)
 
     def _bound(self, names: Names) -> dict[str, Any]:
+        """The values of the columns that a row gives. SQLAlchemy writes the SQL expressions of the others."""
         types = self.table.c
-        return {name: bindparam(f"new_{place}", type_=types[name].type) for place, name in enumerate(names)}
+        bound: dict[str, Any] = {n: bindparam(f"new_{place}", type_=types[n].type) for place, n in enumerate(names)}
+        return {name: made for name, made in self.service._made_on_insert.items() if name not in names} | bound
 
     async def _insert_alike(self, rows: list[Row], fields: Names | None) -> list[Row]:
         """Rows which leave the same columns to the database; in the others what is not given is null."""
@@ -138,7 +154,9 @@ class Inserts:
 
     def _many(self, names: Names, fields: Names | None) -> Statement:
         """All rows travel as one JSON parameter: one statement for any number of them, ids given in their order."""
-        statement = insert(self.table).from_select(list(names), self._each(names), include_defaults=False)
+        made = {name: made for name, made in self.service._made_on_insert.items() if name not in names}
+        each = self._each(names).add_columns(*made.values())
+        statement = insert(self.table).from_select([*names, *made], each)
         return self.database.compile(statement.returning(*self.service.output(self.table, fields, False)[0]))
 
     def _each(self, names: Names) -> Select[Any]:
@@ -160,15 +178,14 @@ class Inserts:
         text = value.op("->>")(path)
         return cast(text, target.type) if self.postgresql and not isinstance(target.type, String) else text
 
-    @cached_property
-    def _filled_by_database(self) -> Names:
-        """Where nothing is not null: the database hands out the id, and has defaults of its own."""
-        columns = (c for c in self.table.columns if c.name == self.service.id or c.server_default is not None)
-        return tuple(str(c.name) for c in columns if c.computed is None)
-
     def _only_id_is_missing(self, row: Row) -> bool:
-        """Whether all but the id is known before the row is stored."""
-        return self.service.id not in row and self._filled_by_database == (self.service.id,)
+        """Whether all that is shown but the id is known before the row is stored."""
+        return self.service.id not in row and all(name in row for name in self._shown_by_database)
+
+    @cached_property
+    def _shown_by_database(self) -> Names:
+        by_database = {*self.service._defaults.filled, *self.service._defaults.read_only}
+        return tuple(name for name in self._shown if name in by_database)
 
     @cached_property
     def _shown(self) -> Names:
@@ -190,12 +207,6 @@ class Inserts:
         return frozenset(column.name for column in self.table.columns if isinstance(column.type, JSON))
 
     @cached_property
-    def _defaults(self) -> Mapping[str, Callable[[], Any]]:
-        """The columns with a default in Python, and how to make one."""
-        defaults = {str(column.name): column.default for column in self.table.columns if column.default is not None}
-        return {name: _default(default) for name, default in defaults.items()}
-
-    @cached_property
     def _json_processors(self) -> Mapping[str, Callable[[Any], Any]]:
         """SQLite has few types: what it stores in a form of its own goes into the rows' JSON in that form."""
         if self.postgresql:
@@ -204,16 +215,6 @@ class Inserts:
         processors = {str(c.name): binder(c.type, self.database.dialect) for c in plain}
         return {name: process for name, process in processors.items() if process is not None}
 
-    def _defaulted(self, row: Row) -> Row:
-        columns = self.service.columns or {}
-        return row | {name: columns[name](make()) for name, make in self._defaults.items() if name not in row}
-
     def _jsonable(self, row: Row) -> Row:
         processors = self._json_processors
         return {name: processors[name](value) if name in processors else value for name, value in row.items()}
-
-
-def _default(default: Any) -> Callable[[], Any]:
-    if default.is_callable:
-        return lambda: default.arg(None)
-    return lambda: default.arg

@@ -32,9 +32,11 @@ from apex.coerce import Coerce
 from apex.context import Params
 from apex.executor import Plan, Violation
 from apex.predicates import Compare, Predicate, every
+from apex.query import Query
 from apex.sql.clauses import SERVED, Clauses, leaves, merged
 from apex.sql.columns import coercers
 from apex.sql.database import Database
+from apex.sql.defaults import Defaults, has_default, require_sqlite, set_by_trigger, written_out
 from apex.sql.estimates import estimate, plan_of
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, written_page, written_row
@@ -51,7 +53,9 @@ TOTAL = "total_"
 class SQLService(Adapter):
     """A service over a SQLAlchemy table, on the app's database.
 
-    Columns that the database computes can be searched by the service itself and are never shown.
+    Column defaults hold as in SQLAlchemy: those that Python makes are made for each new row and each change, those of
+    the database are in the returned record. Columns that the database alone writes (Computed, Identity(always=True))
+    are read-only.
     ``table.info["tenant"]`` names the column with whom a row belongs to; errors of keys that hold it leave it out.
     With ``json`` the database writes the JSON of what goes out, and hooks that look at it decode it: better not where
     they always do.
@@ -69,14 +73,20 @@ class SQLService(Adapter):
         if getattr(self, "table", None) is None:
             raise TypeError(f"{type(self).__name__} needs a table")
         self.statements = StatementCache()
+        self._defaults = Defaults(self.table, self.id, self.columns or {})
+        self._read_only = self._defaults.read_only
         self._database: Database | None = None
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Takes the app's database. Raises LookupError when none is configured."""
+        """Takes the app's database. Raises LookupError when none is configured, and TypeError for a table that it
+        cannot have.
+        """
         await super().setup(app, path)
         self._database = app.get("database")
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
+        if self._database.dialect.name == "sqlite":
+            require_sqlite(self.table, self.id)
 
     @property
     def database(self) -> Database:
@@ -294,21 +304,29 @@ class SQLService(Adapter):
         return (await self._inserts.run([row], fields, beside, self._writes_json))[0]
 
     async def _update(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
+        values = self._defaults.of_update(values)
+        if not self._set_by_trigger:
+            return await self._change(where, values, fields, whole)
+        async with self.database.transaction():
+            return await self._read_again(await self._change(where, values, (self.id,), whole), fields)
+
+    async def _change(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
         names = tuple(values)
 
         def build() -> Statement:
             changes: dict[Any, Any] = {name: null() for name in self._replaceable} if whole else {}
-            changes |= {self.table.c[name]: self._changed(name, whole) for name in names}
+            changes |= {self.table.c[name]: made for name, made in self._made_on_update.items() if name not in names}
+            changes |= {self.table.c[name]: self._changed(name, place, whole) for place, name in enumerate(names)}
             statement = update(self.table).where(self.clauses.clause(where)).values(changes)
             return self.database.compile(statement.returning(*self._columns(fields)))
 
         form, operands = self.clauses.parted(where)
         statement = self.statements.get(("update", form, names, fields, whole), build)
-        assigned = {f"new_{name}": value for name, value in values.items()}
+        assigned = {f"new_{place}": value for place, value in enumerate(values.values())}
         return self._by_id(await self._run(statement, operands | assigned))
 
-    def _changed(self, name: str, whole: bool) -> Any:
-        value = bindparam(f"new_{name}", type_=self.table.c[name].type)
+    def _changed(self, name: str, place: int, whole: bool) -> Any:
+        value = bindparam(f"new_{place}", type_=self.table.c[name].type)
         if name not in self.merge or whole:
             return value
         return merged(self.table.c[name], value, self.clauses.postgresql)
@@ -337,9 +355,33 @@ class SQLService(Adapter):
 
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
-        """What an update empties: all that can be null, but for the id and what callers do not see."""
+        """What an update empties: all that can be null, but for the id, what callers do not see, and columns with a
+        value of their own, such as the moment of the record's creation.
+        """
         kept = {self.id, *self.private}
-        return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and c.computed is None)
+        return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and not has_default(c))
+
+    @cached_property
+    def _made_on_insert(self) -> Mapping[str, Any]:
+        return written_out(self.table, "default", self.database.dialect)
+
+    @cached_property
+    def _made_on_update(self) -> Mapping[str, Any]:
+        return written_out(self.table, "onupdate", self.database.dialect)
+
+    @cached_property
+    def _set_by_trigger(self) -> bool:
+        """Whether rows have to be read again after they were written."""
+        return self.database.dialect.name == "sqlite" and set_by_trigger(self.table)
+
+    async def _read_again(self, written: list[Row], fields: Fields) -> list[Row]:
+        """Return the rows with these ids, in their order, with what triggers have made of them."""
+        if not written:
+            return []
+        ids = [row[self.id] for row in written]
+        rows, _ = await self._select_at_once(Selection(Compare(self.id, "$in", ids), Query(), fields))
+        found = {row[self.id]: row for row in rows}
+        return [found[id] for id in ids if id in found]
 
     def _by_id(self, rows: list[Row]) -> list[Row]:
         return sorted(rows, key=lambda row: row[self.id]) if len(rows) > 1 else rows

@@ -27,7 +27,7 @@ _SHAPES: tuple[tuple[Any, Shape], ...] = (
 
 def shapes_of(table: Table) -> Mapping[str, Shape]:
     """The shape of each column that can be shown, by its name."""
-    return {str(column.name): _shape(column) for column in table.columns if column.computed is None}
+    return {str(column.name): _shape(column) for column in table.columns}
 
 
 def _shape(column: Column[Any]) -> Shape:

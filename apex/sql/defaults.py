@@ -1,0 +1,177 @@
+"""The defaults of columns: which of them Python makes for each row, and which the database fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    DateTime,
+    Dialect,
+    FetchedValue,
+    Identity,
+    Integer,
+    Sequence,
+    Table,
+    cast,
+    func,
+    literal,
+    literal_column,
+)  # fmt: skip
+
+from apex.coerce import Coerce
+from apex.sql.columns import Timestamp
+from apex.types import Row
+
+Make = Callable[[Row], Any]
+
+_MOMENTS: tuple[tuple[Any, str], ...] = ((Timestamp, "%Y-%m-%dT%H:%M:%fZ"), (DateTime, "%Y-%m-%d %H:%M:%f000"))
+"""How each type writes a moment on SQLite. CURRENT_TIMESTAMP writes it in a way of its own."""
+
+
+class DefaultContext:
+    """The row that a ``default=`` or ``onupdate=`` function with one argument makes a value for.
+
+    It is the part of SQLAlchemy's execution context that needs no connection.
+    """
+
+    def __init__(self, parameters: Row, column: Any) -> None:
+        self.current_parameters, self.current_column = parameters, column
+
+    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Row:
+        """Return the values of the row by the columns' keys, with those that defaults have made so far.
+
+        Of a statement with several rows these are the values of one, unless they are not to be isolated.
+        """
+        column, parameters = self.current_column, self.current_parameters
+        if not isolate_multiinsert_groups:
+            return parameters
+        # SQLAlchemy names the values of several rows name_m0, name_m1, ... and their columns alike.
+        original = getattr(column, "original", column)
+        suffix, keys = f"_m{0 if original is column else column.index + 1}", original.table.c
+        own = {name.removesuffix(suffix): value for name, value in parameters.items() if name.endswith(suffix)}
+        return own if own and all(name in keys and f"{name}{suffix}" not in keys for name in own) else parameters
+
+    @property
+    def connection(self) -> Any:
+        raise NotImplementedError("A default has no connection here: use an SQL expression, or a hook")
+
+
+class Defaults:
+    """The defaults of a table's columns, by the columns' names.
+
+    Python makes ``on_insert`` and ``on_update``. The columns ``filled`` are not null where a new row gives no value,
+    though Python makes none. Raises TypeError for a constant that does not fit its column.
+    """
+
+    def __init__(self, table: Table, id: str, coercers: Mapping[str, Coerce]) -> None:
+        columns = _columns(table)
+        self.on_insert = _made(columns, "default", coercers)
+        self.on_update = _made(columns, "onupdate", coercers)
+        self.filled = tuple(
+            str(c.name) for c in columns if c.name == id or (_is_filled(c) and c.name not in self.on_insert)
+        )
+        self.read_only = frozenset(str(c.name) for c in columns if c.computed is not None or _is_always_identity(c))
+        self.ids_ascend = any(_ascends(column) for column in columns if column.name == id)
+
+    def of_insert(self, row: Row) -> Row:
+        """Return the row with what Python makes for it."""
+        return _filled(row, self.on_insert)
+
+    def of_update(self, values: Row) -> Row:
+        """Return the changes with what Python makes for them."""
+        return _filled(values, self.on_update) if self.on_update else values
+
+
+def has_default(column: Any) -> bool:
+    """Return True if a column has a value of its own where a caller gives none."""
+    sources = (column.default, column.server_default, column.onupdate, column.server_onupdate)
+    return any(source is not None for source in sources)
+
+
+def require_sqlite(table: Table, id: str) -> None:
+    """Raises TypeError for a column that SQLite would silently leave null."""
+    for column in _columns(table):
+        if column.name != id and (isinstance(column.default, Sequence) or column.identity is not None):
+            kind = "Identity" if column.identity is not None else "Sequence"
+            raise TypeError(f"SQLite has no {kind}, which fills {column}: only the id counts up there")
+
+
+def set_by_trigger(table: Table) -> bool:
+    """Return True if a trigger writes some column, which SQLite's RETURNING does not see."""
+    sources = (
+        source for c in _columns(table) for source in (c.server_default, c.server_onupdate) if c.computed is None
+    )
+    return any(source is not None and not source.has_argument and not source.is_identity for source in sources)
+
+
+def written_out(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
+    """Return the SQL expressions of moments to write into a statement, by column: to the millisecond and in the form of
+    the column's type, as values from Python are stored, so that all compare. ``kind`` is default or onupdate.
+    """
+    written = {}
+    for column in _columns(table):
+        form = next((form for types, form in _MOMENTS if isinstance(column.type, types)), None)
+        default = getattr(column, kind) or (column.server_default if kind == "default" else None)
+        arg = getattr(default, "arg", None)
+        if form is None or not (isinstance(arg, ClauseElement) or (arg and isinstance(default, FetchedValue))):
+            continue
+        moment: Any = literal(arg) if isinstance(arg, str) else arg
+        if dialect.name == "sqlite":
+            written[str(column.name)] = func.strftime(form, moment)
+        else:
+            written[str(column.name)] = func.date_trunc(literal_column("'milliseconds'"), cast(moment, column.type))
+    return written
+
+
+def _columns(table: Table) -> list[Any]:
+    """A subquery in the place of a table has columns without defaults."""
+    return [column for column in table.columns if isinstance(column, Column)]
+
+
+def _filled(row: Row, makes: Mapping[str, Make]) -> Row:
+    row = dict(row)
+    for name, make in makes.items():
+        if name not in row:
+            row[name] = make(row)
+    return row
+
+
+def _made(columns: list[Any], kind: str, coercers: Mapping[str, Coerce]) -> Mapping[str, Make]:
+    defaults = [(column, getattr(column, kind)) for column in columns]
+    return {
+        str(column.name): _make(column, kind, default, coercers[str(column.name)])
+        for column, default in defaults
+        if default is not None and (default.is_callable or default.is_scalar)
+    }
+
+
+def _make(column: Any, kind: str, default: Any, coerce: Coerce) -> Make:
+    def typed(value: Any) -> Any:
+        try:
+            return coerce(value)
+        except ValueError as error:
+            raise TypeError(f"The {kind} of {column} makes {value!r}, which {error}") from None
+
+    if default.is_callable:
+        return lambda row: typed(default.arg(DefaultContext(row, column)))
+    constant = typed(default.arg)
+    return lambda row: constant
+
+
+def _is_filled(column: Any) -> bool:
+    return column.default is not None or column.server_default is not None
+
+
+def _is_always_identity(column: Any) -> bool:
+    return column.identity is not None and bool(column.identity.always)
+
+
+def _ascends(column: Any) -> bool:
+    """Return True if each id that the database makes is larger than the one before."""
+    source = column.identity or column.default
+    if isinstance(source, (Identity, Sequence)):
+        return (source.increment or 1) > 0 and not source.cycle
+    return isinstance(column.type, Integer) and not _is_filled(column)
