@@ -62,6 +62,15 @@ class Authentication(Schema):
     argon2 = fields.Nested(Argon2Options, load_default=dict)
 
 
+class HttpOptions(Schema):
+    headerBytes = fields.Integer(validate=validate.Range(min=1024))
+    headerCount = fields.Integer(validate=validate.Range(min=1))
+    headerSeconds = fields.Integer(validate=validate.Range(min=1))
+    requestSeconds = fields.Integer(validate=validate.Range(min=1))
+    idleSeconds = fields.Integer(validate=validate.Range(min=1))
+    maxConnections = fields.Integer(validate=validate.Range(min=1))
+
+
 class SocketOptions(Schema):
     origins = fields.List(fields.String())
     maxPayload = fields.Integer(validate=validate.Range(min=1))
@@ -90,6 +99,7 @@ class Config(Schema):
     )
     origins = fields.List(fields.String(), load_default=lambda: ["*"])
     redis = fields.String(validate=validate.Regexp(_REDIS, error="must be redis://host:port/number"))
+    http = fields.Nested(HttpOptions, load_default=dict)
     sockets = fields.Nested(SocketOptions, load_default=dict)
     drainSeconds = fields.Integer(load_default=0, validate=validate.Range(min=0, max=300))
     metrics = fields.Boolean(load_default=False)

@@ -50,7 +50,8 @@ class Endpoint:
             return 400, {"code": 2, "message": "Bad handshake method"}
         if socket is not None and (socket.upgraded or (socket.upgrading and scope["type"] == "websocket")):
             return BAD_REQUEST
-        if socket is None and len(self.engine.eio.sockets) >= self.engine.limits["maxConnections"]:
+        full = socket is None and len(self.engine.eio.sockets) >= self.engine.limits["maxConnections"]
+        if full and not self.engine.make_room():
             return 503, Unavailable("Too many connections: try again later").to_dict()
         return None
 

@@ -121,7 +121,10 @@ class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
 
 
 class Engine(socketio.AsyncServer):  # type: ignore[misc]
-    """The Socket.IO server. No name of an event is special: every one that a client sends is a call."""
+    """The Socket.IO server. No name of an event is special: every one that a client sends is a call.
+
+    ``unconnected`` holds the sessions that have not said yet that they want to be connections, the oldest first.
+    """
 
     def __init__(self, transport: Transport, limits: Mapping[str, int], origins: str | list[str]) -> None:
         super().__init__(
@@ -139,6 +142,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         Payload.max_decode_packets = limits["maxPayload"]
         self.transport, self.limits = transport, limits
         self.links: dict[str, Link] = {}
+        self.unconnected: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.on("connect", self._connect)
 
@@ -161,6 +165,16 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         for socket in list(self.eio.sockets.values()):
             self.end(socket)
 
+    def make_room(self) -> bool:
+        """End the oldest session that is no connection yet; return False if there is none."""
+        while self.unconnected:
+            eio_sid = next(iter(self.unconnected))
+            del self.unconnected[eio_sid]
+            if (socket := self.eio.sockets.pop(eio_sid, None)) is not None:
+                self.end(socket)
+                return True
+        return False
+
     def leave(self, link: Link) -> None:
         """Tells a connection that it is one no longer; it may become one again."""
         self.links.pop(link.socket.sid, None)
@@ -182,6 +196,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         except FeathersError as error:
             raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
         self.links[eio_sid] = link
+        self.unconnected.pop(eio_sid, None)
         self.transport.connected(link)
         if link.socket.closed:
             self._gone(eio_sid)
@@ -205,10 +220,12 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         self._expect_connect(eio_sid)
 
     def _expect_connect(self, eio_sid: str) -> None:
+        self.unconnected[eio_sid] = None
         asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._require_connected, eio_sid)
 
     def _require_connected(self, eio_sid: str) -> None:
         """Ends a connection that has not said within the time that it wants to be one."""
+        self.unconnected.pop(eio_sid, None)
         if eio_sid in self.eio.sockets and eio_sid not in self.links:
             self.end(self.eio.sockets[eio_sid])
 
@@ -237,6 +254,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)
         self.eio.sockets.pop(eio_sid, None)
+        self.unconnected.pop(eio_sid, None)
         self._gone(eio_sid)
 
     def _gone(self, eio_sid: str) -> None:

@@ -1,7 +1,7 @@
 """The Feathers error family: what every failure looks like on the wire.
 
 FeathersError
-├── BadRequest 400 ── PayloadTooLarge 413
+├── BadRequest 400 ── PayloadTooLarge 413  URITooLong 414  UnsupportedMediaType 415  HeadersTooLarge 431
 ├── NotAuthenticated 401   PaymentError 402   Forbidden 403   NotFound 404
 ├── MethodNotAllowed 405   NotAcceptable 406  Timeout 408     Conflict 409
 ├── Gone 410               LengthRequired 411 Unprocessable 422
@@ -74,6 +74,24 @@ class PayloadTooLarge(BadRequest):
     """413 under the name of BadRequest: the clients rebuild only names they know."""
 
     code = 413
+
+
+class URITooLong(BadRequest):
+    """414 under the name of BadRequest: the clients rebuild only names they know."""
+
+    code = 414
+
+
+class UnsupportedMediaType(BadRequest):
+    """415 under the name of BadRequest: the clients rebuild only names they know."""
+
+    code = 415
+
+
+class HeadersTooLarge(BadRequest):
+    """431 under the name of BadRequest: the clients rebuild only names they know."""
+
+    code = 431
 
 
 class NotAuthenticated(FeathersError):

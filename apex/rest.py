@@ -86,6 +86,7 @@ class Rest:
     def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
         self.app = app
         self.body_limit: int = app.get("bodyLimit") or BODY_LIMIT
+        self.body_seconds: float = (app.get("http") or {}).get("requestSeconds", BODY_SECONDS)
         self.others: ASGI = Starlette(
             routes=list(routes),
             lifespan=app.lifespan,
@@ -191,10 +192,10 @@ class Rest:
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         """The body as it was sent. Raises Timeout when it takes too long to come."""
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(self.body_seconds):
                 return await self._read(receive, headers)
         except TimeoutError:
-            raise Timeout(f"The body did not arrive within {BODY_SECONDS} seconds") from None
+            raise Timeout(f"The body did not arrive within {self.body_seconds} seconds") from None
 
     async def _read(self, receive: Receive, headers: Headers) -> bytes:
         length = headers.get("content-length", "0")
@@ -347,7 +348,7 @@ def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
 
 
 async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: int) -> None:
-    """Sends a response, at once where the server has a way to (``apex.server.Sending``)."""
+    """Sends a response, at once where the server has a way to (``apex.protocol.Sending``)."""
     if length:
         headers.append(_JSON)
     if status not in _BODILESS:

@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -15,101 +15,21 @@ from typing import Any
 import click
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from apex.app import ASGI, Apex
 from apex.errors import ConfigError
 from apex.logs import logs
-from apex.rest import Pair
+from apex.protocol import CLOSE, Config, Limits, close_overdue
 from apex.sockets import Sockets
 
 PORT = 3030
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
 TICK_SECONDS = 0.05
-CLOSE = (b"connection", b"close")
+TICKS = 10
+"""uvicorn's ticks, of 0.1 seconds each, between two looks at the connections."""
 COLLECT_AFTER = 10_000
 """Objects made before the garbage collector looks for circles among them: a request makes about a hundred."""
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """A read whose client has gone ends, and with it a statement on a connection of its own.
-
-    What writes goes on: it may be half done.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.served, self.app = self.app, self._serve
-        self.answering: RequestResponseCycle | None = None
-        self.reading: asyncio.Task[Any] | None = None
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """It is called for one request at a time: others on the connection wait for the answer."""
-        self.answering = cycle
-        task = self.loop.create_task(cycle.run_asgi(app))
-        self.reading = task if cycle.scope["method"] in ("GET", "HEAD") else None
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await self.served(scope, receive, Sending(send.__self__))
-        except asyncio.CancelledError:
-            if not self.transport.is_closing():
-                raise
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.app = self.served  # Else it would refer to itself, and wait for the garbage collector.
-        if self.answering is None or self.answering.response_complete:
-            return
-        self.answering.disconnected = True
-        self.answering.message_event.set()
-        if self.reading is not None:
-            self.reading.cancel()
-
-
-class Sending:
-    """What an app sends with: ASGI's messages or, in one call and one write, a ``whole`` response.
-
-    The two messages are two system calls, and two packets. Whoever puts a function of its own in the place of this one
-    gets messages.
-    """
-
-    __slots__ = ("cycle",)
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self.cycle = cycle
-
-    def __call__(self, message: Any) -> Awaitable[None]:
-        return self.cycle.send(message)
-
-    async def whole(self, status: int, headers: Iterable[Pair], body: bytes) -> None:
-        """Headers are written as they are: the app answers for what is in them."""
-        cycle = self.cycle
-        if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
-        if cycle.disconnected:
-            return
-        pairs = [*cycle.default_headers, *headers]
-        if cycle.waiting_for_100_continue:  # Nobody has read the body, which may still come.
-            cycle.keep_alive = False
-        if CLOSE in pairs:
-            cycle.keep_alive = False
-        elif not cycle.keep_alive:
-            pairs.append(CLOSE)
-        lines = [STATUS_LINE[status]]
-        for name, value in pairs:
-            lines += name, b": ", value, b"\r\n"
-        lines += b"\r\n", body
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        cycle.transport.write(b"".join(lines))
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
 
 
 class Server(uvicorn.Server):
@@ -142,6 +62,8 @@ class Server(uvicorn.Server):
         """Whether to stop. Who is told to, and does not retire, first goes on for ``drainSeconds`` and says at
         ``/readyz`` that it will: a load balancer sends the next requests elsewhere before there is nobody.
         """
+        if counter % TICKS == 0:
+            close_overdue(self.server_state.connections, asyncio.get_running_loop().time())
         if not await super().on_tick(counter):
             return False
         if self.ends is None and not self.retiring:
@@ -196,16 +118,16 @@ def serve_app(
     uvloop.run(served())
 
 
-def configured(app: Apex, outer: ASGI | None = None) -> uvicorn.Config:
+def configured(app: Apex, outer: ASGI | None = None) -> Config:
     """What a server of the app, in its ``outer`` middleware, needs to be told. What it says from now on is said as
     ``logs`` has it.
     """
     logs(app)
-    return uvicorn.Config(
+    return Config(
         outer or app,
+        Limits.of(app),
         lifespan="off",
         loop="uvloop",
-        http=HttpProtocol,
         log_config=None,
         log_level="warning",
         access_log=False,

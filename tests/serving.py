@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
 from httpx2 import ASGITransport, AsyncClient
 
 from apex import Apex
-from apex.server import HttpProtocol
+from apex.protocol import Config, Limits
+from apex.server import Server
 
 
 @asynccontextmanager
@@ -29,26 +29,15 @@ async def calling(app: Apex) -> AsyncIterator[AsyncClient]:
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[AsyncClient]:
     """A client of a server that runs the app; the server's lifespan sets it up and tears it down."""
-    options = {"http": HttpProtocol, "ws": "websockets-sansio", "lifespan": "on", "log_level": "critical", **options}
-    server = Announcing(uvicorn.Config(app, **options))
+    options = {"ws": "websockets-sansio", "lifespan": "on", "log_level": "critical", **options}
+    owner, ready = app if isinstance(app, Apex) else Apex(), asyncio.Event()
+    server = Server(owner, Config(app, Limits.of(owner), **options), ready.set)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
-        await server.ready.wait()
+        await ready.wait()
         try:
             async with AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
                 yield client
         finally:
             server.should_exit = True
             await running
-
-
-class Announcing(uvicorn.Server):
-    """A server that says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()

@@ -48,7 +48,7 @@ LEVELS = [
     ["app", "adapter", "locks"],
     ["memory", "sql", "sessions", "preconditions", "exposition", "redaction"],
     ["auth", "rest", "migrate", "logs", "tracing", "pages"],
-    ["endpoint", "batch", "health", "metrics", "openapi"],
+    ["endpoint", "batch", "health", "metrics", "openapi", "protocol"],
     ["sockets"],
     ["__init__"],
     ["testing", "server", "routes", "scaffold"],
@@ -79,7 +79,7 @@ FENCES = {
     "prometheus_client": {"exposition", "metrics"},
     "opentelemetry": {"tracing"},
     "click": {"cli", "server", "workers"},
-    "uvicorn": {"frames", "server"},
+    "uvicorn": {"frames", "protocol", "server"},
     "websockets": {"frames", "wire"},
 }
 

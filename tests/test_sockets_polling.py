@@ -237,6 +237,15 @@ async def test_what_does_not_fit_the_limit_of_connections_is_503() -> None:
             assert await handshake(http)
 
 
+async def test_sessions_that_never_connect_keep_nobody_out() -> None:
+    async with serving(app_of("notes", MemoryService(), maxConnections=3)) as http, connected(http) as peer:
+        for _ in range(20):
+            await handshake(http)
+        async with opened(http), opened(http):
+            await polling(http)
+        assert await peer.call("find", "notes") == [None, []]
+
+
 PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
 
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -17,7 +16,8 @@ from apex import Apex, MemoryService, Params, Service, rest, sockets
 from apex.client import Client, socketio
 from apex.client import rest as over_rest
 from apex.errors import FeathersError
-from tests.serving import Announcing
+from apex.protocol import Config, Limits
+from apex.server import Server
 from tests.test_auth import site_app, users_service
 from tests.test_rest import Echo, Messages
 from tests.waiting import SECONDS
@@ -112,10 +112,11 @@ def guarded_app() -> Apex:
 @asynccontextmanager
 async def listening(app: Apex, port: int = 0) -> AsyncIterator[str]:
     """The URL of a server that runs the app."""
-    server = Announcing(uvicorn.Config(app, http="httptools", lifespan="on", log_level="critical", **GRACE))
+    ready = asyncio.Event()
+    server = Server(app, Config(app, Limits.of(app), lifespan="on", log_level="critical", **GRACE), ready.set)
     with socket.create_server(("127.0.0.1", port)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
-        await server.ready.wait()
+        await ready.wait()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:

@@ -7,7 +7,7 @@ import re
 import selectors
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -52,10 +52,10 @@ def apex(*arguments: str, input: str = "", **variables: str) -> subprocess.Compl
 
 
 @contextmanager
-def server(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running server with the URL it has printed; killed at the end, if it still runs."""
+def server(*arguments: str, under: Sequence[str] = (), **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running server with the URL it has printed, started by the command ``under``; killed at the end."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | {"PORT": "0"} | variables), text=True,
+        [*under, *COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | {"PORT": "0"} | variables), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     with process:

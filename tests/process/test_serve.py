@@ -9,7 +9,8 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -100,6 +101,42 @@ def test_a_server_finishes_the_requests_it_has(migrated_sqlite_url: str) -> None
             half.sendall(b"}")
             assert half.recv(100).startswith(b"HTTP/1.1 401")
         assert process.wait(SECONDS) == 0
+
+
+def test_silent_connections_keep_nobody_out(migrated_sqlite_url: str) -> None:
+    files = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', "200"]
+    half = [b"", b"GET / HTTP/1.1\r\n", b"POST /authentication HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"]
+    with server("serve", under=files, DATABASE_URL=migrated_sqlite_url) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        with ExitStack() as opened:
+            for number in range(600):
+                connection = opened.enter_context(socket.create_connection((host, int(port)), SECONDS))
+                connection.sendall(half[number % 3])
+                if number % 50 == 0:
+                    assert httpx2.get(f"{url}/nope", timeout=SECONDS).status_code == 404
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_large_header_holds_nobody_up(migrated_sqlite_url: str) -> None:
+    with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), SECONDS) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 500_000)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 431 ")
+        with socket.create_connection((host, int(port)), SECONDS) as connection, suppress(ConnectionError):
+            before = processor_seconds(process.pid)
+            for _ in range(1600):
+                connection.sendall(b"a" * 65536)
+        assert processor_seconds(process.pid) - before < 2
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has taken so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_killed_server_keeps_every_write_it_has_acknowledged(migrated_sqlite_url: str) -> None:
