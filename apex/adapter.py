@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
@@ -155,6 +156,10 @@ class Adapter(Service, ABC):
     @abstractmethod
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
         """The rows as they were."""
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
+        """Return a unit in which a record that is read with a lock stays as it is until it is changed."""
+        return nullcontext()
 
     # What callers use. A service of one's own may say of which types data and results are, so these leave it open.
 

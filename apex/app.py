@@ -140,7 +140,7 @@ class Apex(Emitter):
 
     def call(self, call: Call) -> Coroutine[Any, Any, Context]:
         """Runs a call from a transport and gives its context. Raises whatever the hooks let through."""
-        return call.service._serve(call.method, call.id, call.data, call.params)
+        return call.service._serve(call.method, call.id, call.data, call.params, call.precondition)
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Data = TypeVar("Data", default=Any)
 Result = TypeVar("Result", default=Any)
+
+Precondition = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Runs the method of a call, or raises: what a transport sets for a change on a condition (``If-Match``)."""
 
 _UNSET: Any = object()
 
@@ -54,7 +57,7 @@ class Context(Generic[Data, Result]):
 
     __slots__ = (
         "_result", "app", "data", "dispatch", "error", "event", "http", "id", "method", "original", "params",
-        "path", "service", "type",
+        "path", "precondition", "service", "type",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +70,7 @@ class Context(Generic[Data, Result]):
         data: Data | None = None,
         params: Params | None = None,
         event: str | None = None,
+        precondition: Precondition | None = None,
     ) -> None:
         self.app = app
         # Setup and teardown alone are without one.
@@ -78,6 +82,7 @@ class Context(Generic[Data, Result]):
         self.data: Data = data  # type: ignore[assignment]
         self.params = Params() if params is None else params
         self.event = event
+        self.precondition = precondition
         self.error: BaseException | None = None
         self.original: Self | None = None
         self.dispatch: Any = _UNSET

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard, Unpack
@@ -36,6 +38,7 @@ class MemoryService(Adapter):
     ) -> None:
         super().__init__(**options)
         self._reserved: set[Any] = set()
+        self._turn = asyncio.Lock()
         if fields is None and self.private:
             raise TypeError("Private fields need 'fields': without it there is nothing else to show")
         self._field_types = fields and {
@@ -43,6 +46,10 @@ class MemoryService(Adapter):
         }
         self.store: dict[Any, Row] = {} if store is None else store
         self._ids = count(start_id)
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[None]:
+        """Return the turn to change a record on a condition: one such call after the other."""
+        return self._turn
 
     def fields(self) -> Mapping[str, Coerce] | None:
         return self._field_types

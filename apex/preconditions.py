@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
 
+from apex.adapter import Adapter
 from apex.app import Apex
 from apex.context import Context, Params
 from apex.encoding import encode
@@ -14,24 +18,37 @@ from apex.service import Call
 CHANGES = ("update", "patch", "remove")
 
 
-async def call_if_match(app: Apex, call: Call, tags: str) -> Context:
-    """Makes the call if the record that ``get`` gives for its query has one of the tags, in one unit of work.
+def on_condition(app: Apex, call: Call, tags: str) -> Call:
+    """Return the call with a precondition: the record that ``get`` shows for its query has one of the tags.
 
-    That is found out right before the method, where a hook has not given the result already: what is repeated with its
-    ``Idempotency-Key`` has changed the record itself.
+    It is looked at after all hooks that run before the method, in one unit of work with the method and with the record
+    locked. So a call that hooks refuse takes no connection and waits for nobody, and a call whose result a hook has,
+    such as the answer to a repeated ``Idempotency-Key``, is not compared with what it has changed itself.
 
-    Raises PreconditionFailed, or BadRequest where a service has no ``get`` to compare with.
+    Raises BadRequest for a call without an id and for a service without ``get``.
     """
     if call.id is None or "get" not in call.service._options.methods:
         raise BadRequest("If-Match is for one record, which can be asked for with get")
-    asked = Params({**call.params, "adapter": {"lock": True}})
+    asked = Call(call.service, "get", call.id, None, Params({**call.params, "adapter": {"lock": True}}))
 
-    async def check() -> None:
-        known = await app.call(Call(call.service, "get", call.id, None, asked))
-        if not is_among(tag_of(encode(known.external)), tags):
-            raise PreconditionFailed("The record is not the one that you know: get it again, and decide anew")
+    async def change(method: Callable[[], Awaitable[Any]]) -> Any:
+        async with _unit_of_work(app, call.service.service):
+            if not is_among(_shown_tag(await app.call(asked)), tags):
+                raise PreconditionFailed("The record is not the one that you know: get it again, and decide anew")
+            return await method()
 
-    call.params["precondition"] = check
+    return replace(call, precondition=change)
+
+
+def _shown_tag(context: Context) -> str:
+    """Return the tag that the answer to a call has: the ``ETag`` that a hook has set, else that of the body."""
+    headers = (context.http or {}).get("headers") or {}
+    own = next((value for name, value in headers.items() if name.lower() == "etag"), None)
+    return tag_of(encode(context.external)) if own is None else str(own)
+
+
+def _unit_of_work(app: Apex, service: Any) -> AbstractAsyncContextManager[Any]:
+    if isinstance(service, Adapter):
+        return service.unit_of_work()
     database = app.get("database")
-    async with nullcontext() if database is None else database.transaction():
-        return await app.call(call)
+    return nullcontext() if database is None else database.transaction()

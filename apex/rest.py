@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote, unquote
@@ -36,7 +36,7 @@ from apex.errors import (
 from apex.etags import is_among, tag_of
 from apex.guard import Guard, is_preflight
 from apex.observe import ENDED, Observation, observing, timed
-from apex.preconditions import CHANGES, call_if_match
+from apex.preconditions import CHANGES, on_condition
 from apex.router import Match
 from apex.service import BoundService, Call
 from apex.types import STANDARD
@@ -144,7 +144,7 @@ class Rest:
         call = await self._call(scope, receive, match)
         if seen is not None:
             seen.call = call
-        context = await self._made(call)
+        context = await self.app.call(call)
         if seen is None or seen.parts is None:
             status, headers, body = _success(context)
         else:
@@ -182,12 +182,10 @@ class Rest:
         for read in self.app.parsers:
             if (authentication := read(headers)) is not None:
                 params["authentication"] = authentication
-        return Call(service, method, match.id, data, params)
-
-    def _made(self, call: Call) -> Coroutine[Any, Any, Context]:
-        if call.method in CHANGES and (tags := call.params["headers"].get("if-match")) is not None:
-            return call_if_match(self.app, call, tags)
-        return self.app.call(call)
+        call = Call(service, method, match.id, data, params)
+        if method in CHANGES and (tags := headers.get("if-match")) is not None:
+            return on_condition(self.app, call, tags)
+        return call
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         """The body as it was sent. Raises Timeout when it takes too long to come."""

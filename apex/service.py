@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from apex.callbacks import is_async
 from apex.commit import after_commit
-from apex.context import Context, Params
+from apex.context import Context, Params, Precondition
 from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError
@@ -66,6 +66,7 @@ class Call:
     id: Id | None = None
     data: Any = None
     params: Params = field(default_factory=Params)
+    precondition: Precondition | None = None
 
 
 class BoundService(Emitter):
@@ -106,9 +107,14 @@ class BoundService(Emitter):
         # Hooks write into the params and the scope: a call made with another one's params gets its own.
         return await self._serve(method, id, data, Params(params))
 
-    async def _serve(self, method: str, id: Any, data: Any, params: Params) -> Context:
+    async def _serve(
+        self, method: str, id: Any, data: Any, params: Params, precondition: Precondition | None = None
+    ) -> Context:
         """Run a method for a transport, with params that are this call's own."""
-        context = Context(self._app, self, method, id=id, data=data, params=params, event=EVENTS.get(method))
+        context = Context(
+            self._app, self, method, id=id, data=data, params=params, event=EVENTS.get(method),
+            precondition=precondition,
+        )  # fmt: skip
         if params.get("provider"):
             with reaching(NOBODY):
                 await self._chains[method](context)
@@ -250,17 +256,18 @@ def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:
 def _runner(service: Any, method: str) -> Chain:
     function, takes = getattr(service, method), taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
+    called: Callable[..., Awaitable[Any]] = outgoing or function
 
     async def run(context: Context) -> None:
         if not context.has_result:
-            params = context.params
-            if (check := params.pop("precondition", None)) is not None:
-                await check()
             arguments = [getattr(context, name) for name in takes]
-            if outgoing is None:
-                context.result = await function(*arguments, params)
+            arguments.append(context.params)
+            if outgoing is not None:
+                arguments.append(context.params.get("provider") is not None)
+            if context.precondition is None:
+                context.result = await called(*arguments)
             else:
-                context.result = await outgoing(*arguments, params, params.get("provider") is not None)
+                context.result = await context.precondition(partial(called, *arguments))
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Unpack
@@ -96,6 +97,9 @@ class SQLService(Adapter):
                 "app.lifespan as its lifespan"
             )
         return self._database
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[None]:
+        return self.database.transaction()
 
     @property
     def served(self) -> Collection[str]:

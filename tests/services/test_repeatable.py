@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from apex.postgres import POOL_SIZE
 from services.tables import answers
 from tests.services import voice
 from tests.services.crm import JANE, LIST, Crm, refused, running
+from tests.waiting import SECONDS, until
 
 KEY = {"Idempotency-Key": "order-12"}
 
@@ -47,6 +51,44 @@ async def test_a_record_is_changed_while_it_is_the_known_one(migrated_url: str, 
         refused(await crm.call(request_, data, headers={"If-Match": '"another"'}), 412)
         tag = (await crm.send("GET /contacts/123")).headers["etag"]
         assert (await crm.call(request_, data, headers={"If-Match": f'"another", W/{tag}'}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "data", "user", "status"),
+    [
+        ("/contacts/123", {"last_name": "X"}, None, 401),
+        ("/contacts/123", {"no_field": 1}, 789, 400),
+        ("/contacts/123?no_field=1", {"last_name": "X"}, 789, 400),
+    ],
+)
+async def test_a_change_that_is_refused_waits_for_no_writer(
+    migrated_url: str, url: str, data: Any, user: int | None, status: int
+) -> None:
+    async with running(migrated_url) as crm, asyncio.timeout(SECONDS):
+        await crm.call("GET /contacts/123")  # Now it is known who is a member of what.
+        async with all_writers_busy(crm):
+            refused(await crm.call(f"PATCH {url}", data, user, headers={"If-Match": '"another"'}), status)
+
+
+@asynccontextmanager
+async def all_writers_busy(crm: Crm) -> AsyncIterator[None]:
+    """As many units of work as there can be at once."""
+    database, done = crm.app.get("database"), asyncio.Event()
+    begun: list[int] = []
+
+    async def write(place: int) -> None:
+        async with database.transaction():
+            begun.append(place)
+            await done.wait()
+
+    count = POOL_SIZE if database.dialect.name == "postgresql" else 1
+    writers = [asyncio.create_task(write(place)) for place in range(count)]
+    await until(lambda: len(begun) == count)
+    try:
+        yield
+    finally:
+        done.set()
+        await asyncio.gather(*writers)
 
 
 async def test_the_other_api_has_conditions_and_repeats_too(migrated_url: str) -> None:
