@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any, Unpack
@@ -14,9 +14,10 @@ from apex.channels import NamedChannel
 from apex.context import Context
 from apex.emitter import Emitter
 from apex.events import Events, Publisher
-from apex.hooks import LIFECYCLE, Chain, HookMap, HookStore, Step, around, steps_of
+from apex.hooks import LIFECYCLE, AnyHooks, Chain, HookStore, Step, around, steps_of
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, ServiceOptions, options_of
+from apex.types import STANDARD
 
 ASGI = Callable[[MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
 
@@ -74,7 +75,7 @@ class Apex(Emitter):
         self.events.publishers.register(event, publisher)
         return self
 
-    def use(self, path: str, service: Any, *, hooks: HookMap | None = None, **options: Unpack[ServiceOptions]) -> Apex:
+    def use(self, path: str, service: Any, *, hooks: AnyHooks | None = None, **options: Unpack[ServiceOptions]) -> Apex:
         """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
         Options are ``methods``, ``events`` and ``errors``, a function that makes of a FeathersError the body that is
@@ -121,18 +122,29 @@ class Apex(Emitter):
         self.router.remove(path)
         return bound
 
-    def hooks(self, hooks: HookMap) -> Apex:
-        """Registers hooks for all services, or around hooks for ``setup`` and ``teardown``."""
+    def hooks(self, hooks: AnyHooks) -> Apex:
+        """Registers hooks for all services, or around hooks for ``setup`` and ``teardown``.
+
+        Methods are those of Feathers and the custom ones of the services that there are. Another name may be that of a
+        service to come: ``setup`` raises ValueError where none has it. Raises ValueError for a name that is nearly one
+        of those, and TypeError for what cannot be a hook in its place.
+        """
         if isinstance(hooks, Mapping) and any(name in LIFECYCLE for name in hooks):
             for name, functions in hooks.items():
                 if name not in LIFECYCLE:
                     raise ValueError(f"'{name}' is not a lifecycle hook: register it in a call of its own")
-                self.lifecycle[name].extend(steps_of("around", functions))
+                self.lifecycle[name].extend(steps_of("around", functions, f"in {name} of the app"))
             return self
-        self.store.add(hooks, ())
+        self.store.add(hooks, self._methods, later=not self._is_setup)
         for bound in self.services.values():
             bound._compose()
         return self
+
+    @property
+    def _methods(self) -> Iterator[str]:
+        """The methods of Feathers, and those that services have beside them."""
+        own = (method for bound in self.services.values() for method in bound._hookable)
+        return iter(dict.fromkeys((*STANDARD, *own)))
 
     def lookup(self, segments: list[str]) -> Match[BoundService] | None:
         """The service for the decoded segments of a path, with placeholders and id."""
@@ -144,6 +156,7 @@ class Apex(Emitter):
 
     async def setup(self) -> Apex:
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
+        self.store.require_methods(self._methods)
         self.callbacks.open()
         await around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
         self.bus.on("event", self.events.deliver)

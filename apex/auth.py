@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ from apex.context import Context, Params
 from apex.describe import describe
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
+from apex.hooks import Hook, belongs
 from apex.items import items
 from apex.passwords import Passwords
 from apex.service import BoundService, Service
@@ -379,8 +380,8 @@ def _text(authentication: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], Awaitable[None]]:
-    """A before hook: callers from outside must be authenticated by one of the strategies.
+def authenticate(*strategies: str, entity: bool = True) -> Hook:
+    """A before hook, or among around hooks: callers from outside must be authenticated by one of the strategies.
 
     It sets ``params.authentication`` (with the token's ``payload``) and the entity, ``params.user``. With
     ``entity=False`` the proof alone is checked and the entity is not read, so that what is wrong with the rest of the
@@ -389,10 +390,9 @@ def authenticate(*strategies: str, entity: bool = True) -> Callable[[Context], A
     if not strategies:
         raise ValueError("The authenticate hook needs at least one allowed strategy")
 
+    @belongs("before", "around")
     @describe(strategies=strategies, errors=(401,))
     async def authenticate(context: Context) -> None:
-        if context.type != "before":
-            raise NotAuthenticated("The authenticate hook must be used as a before hook")
         params = context.params
         service: AuthenticationService | None = context.app.get("defaultAuthentication")
         if service is None:

@@ -105,7 +105,14 @@ def takes(function: Callable[..., Any], count: int) -> bool:
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function, of what a partial is of, or of an object's class."""
+    """Return the name of a function or of an object's class; a function that another one has made has its own alone."""
+    function = unwrapped(function)
+    name: str = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
+    return f"lambda, line {function.__code__.co_firstlineno}" if name == "<lambda>" else name
+
+
+def unwrapped(function: Any) -> Any:
+    """Return the function that a partial is of."""
     while isinstance(function, partial):
         function = function.func
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    return function

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any
 
+from apex.callbacks import is_async, takes
 from apex.coerce import timestamp
 from apex.context import Context, Params
 from apex.describe import Related, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed
-from apex.hooks import Hook, Step, run_steps, steps_of
+from apex.hooks import AnyHook, Chain, Composed, Hook, Step, around, belongs, run_steps, steps_of
 from apex.items import items, map_items
 from apex.query import Query
 from apex.types import Row
@@ -37,6 +38,7 @@ def disallow(*providers: str) -> Hook:
     """Before: refuses calls from these providers, without any all calls. Raises MethodNotAllowed."""
     is_refused = is_provider(*providers or ("external", "server"))
 
+    @belongs("before", "around")
     def disallow(context: Context) -> None:
         if is_refused(context):
             caller = context.params.provider or "server"
@@ -45,27 +47,53 @@ def disallow(*providers: str) -> Hook:
     return disallow
 
 
-class iff:
+class iff(Composed):
     """Runs hooks when a predicate, ``def`` or ``async def``, holds: ``iff(is_provider("external"), keep("a"))``.
 
-    ``.else_(...)`` names those for when it does not.
+    ``.else_(...)`` names those for when it does not. They are hooks of the place where this one is: around hooks among
+    around hooks. Raises TypeError for a predicate that is no function of the context, and no bool.
     """
 
-    def __init__(self, predicate: Predicate | bool, *hooks: Hook) -> None:
+    def __init__(self, predicate: Predicate | bool, *hooks: AnyHook) -> None:
+        if not isinstance(predicate, bool) and not (callable(predicate) and takes(predicate, 1)):
+            raise TypeError(f"iff needs a function of the context, or a bool, before its hooks: not {predicate!r}")
         self.predicate = predicate
-        self.then = tuple(steps_of("before", hooks))
+        self.then = _unplaced(hooks)
         self.otherwise: tuple[Step, ...] = ()
 
-    def else_(self, *hooks: Hook) -> iff:
-        self.otherwise = tuple(steps_of("before", hooks))
+    def else_(self, *hooks: AnyHook) -> iff:
+        self.otherwise = _unplaced(hooks)
         return self
 
+    def placed(self, kind: str, place: str) -> iff:
+        """Return this hook for a type of hooks. Raises TypeError where one of those inside cannot be there."""
+        other = iff(self.predicate)
+        other.then, other.otherwise = (
+            tuple(steps_of(kind, [hook for hook, _ in steps], f"in iff {place}"))
+            for steps in (self.then, self.otherwise)
+        )
+        return other
+
+    def wrap(self, inner: Chain) -> Chain:
+        """Return a chain with the hooks of the one branch or the other around ``inner``."""
+        then, otherwise = around(self.then, inner), around(self.otherwise, inner)
+
+        async def chosen(context: Context) -> None:
+            await (then if await self._holds(context) else otherwise)(context)
+
+        return chosen
+
     async def __call__(self, context: Context) -> None:
-        holds = self.predicate(context) if callable(self.predicate) else self.predicate
-        if not isinstance(holds, bool) and isawaitable(holds):
-            holds = await holds
-        if steps := self.then if holds else self.otherwise:
+        if steps := self.then if await self._holds(context) else self.otherwise:
             await run_steps(steps, context, context.type)
+
+    async def _holds(self, context: Context) -> bool:
+        holds = self.predicate(context) if callable(self.predicate) else self.predicate
+        return bool(await holds if not isinstance(holds, bool) and isawaitable(holds) else holds)
+
+
+def _unplaced(hooks: Iterable[AnyHook]) -> tuple[Step, ...]:
+    return tuple((hook, is_async(hook)) for hook in hooks)
 
 
 def keep(*fields: str) -> Hook:
@@ -90,6 +118,7 @@ def prevent_changes(*fields: str, raise_error: bool = True) -> Hook:
     """
     tree = _tree(fields)
 
+    @belongs("before", "around")
     def prevent_changes(context: Context) -> None:
         if context.method not in ("update", "patch"):
             return
@@ -107,6 +136,7 @@ def required(*fields: str) -> Hook:
     Raises BadRequest naming the others.
     """
 
+    @belongs("before", "around")
     def required(context: Context) -> None:
         if not context.takes_data:
             return
@@ -125,6 +155,9 @@ def set_field(*, as_: str, from_: str) -> Hook:
     apart belongs into ``params.scope``, which no query gets around.
     """
 
+    places = ("after", "around") if as_.partition(".")[0] in ("result", "dispatch") else ("before", "after", "around")
+
+    @belongs(*places)
     def set_field(context: Context) -> None:
         value = _at(context, from_)
         if value is not None:
@@ -138,6 +171,7 @@ def set_field(*, as_: str, from_: str) -> Hook:
 def set_now(*fields: str) -> Hook:
     """Before methods that take data: these fields of it become the moment, to the millisecond."""
 
+    @belongs("before", "around")
     def set_now(context: Context) -> None:
         if context.takes_data:
             stamps = dict.fromkeys(fields, now())
@@ -159,6 +193,7 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
     inside the process deletes for good with ``params.permanent``.
     """
 
+    @belongs("before", "around")
     def soft_delete(context: Context) -> None:
         context.params["scope"][field] = None
         if context.method == "remove" and not context.params.permanent:
@@ -175,6 +210,7 @@ def stash_before(name: str = "before") -> Hook:
     else changes them before its end. Raises NotFound.
     """
 
+    @belongs("before", "around")
     async def stash_before(context: Context) -> None:
         if context.method not in ("update", "patch", "remove"):
             return
@@ -202,6 +238,7 @@ def populate(
     call asks for it.
     """
 
+    @belongs("after", "around")
     @describe(adds={name: Related(service, fields, many)})
     async def populate(context: Context) -> None:
         if when is not None and not when(context):
@@ -245,6 +282,7 @@ def _changing(change: Callable[[Any], Any]) -> Hook:
     where a hook has set that apart.
     """
 
+    @belongs("before", "after")
     def changing(context: Context) -> None:
         if context.type == "before":
             context.data = map_items(context.method, context.data, change)

@@ -7,13 +7,16 @@ for error hooks after them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import isawaitable, iscoroutinefunction
+from inspect import get_annotations, isawaitable
 from traceback import walk_tb
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar, cast
 
+from apex.callbacks import is_async, name_of, takes
 from apex.context import Context
+from apex.query import suggestion
 
 Next = Callable[[], Coroutine[Any, Any, None]]
 """What an around hook awaits to go on."""
@@ -36,6 +39,10 @@ Hooks = AnyHook | Sequence[AnyHook]
 HookMap = Hooks | Mapping[str, Hooks | Mapping[str, Hooks]]
 """Every form of Feathers: by type and method, by type, around hooks by method, a list of around hooks."""
 
+AnyHooks = HookMap | Mapping[str, object]
+"""What can be registered: a ``HookMap``, or a dict that was put together before. Of one with hooks of several kinds a
+type checker knows ``dict[str, object]`` at most; registration checks each hook in it."""
+
 Chain = Callable[[Context], Coroutine[Any, Any, None]]
 Step = tuple[Callable[..., Any], bool]
 
@@ -45,35 +52,54 @@ LIFECYCLE = ("setup", "teardown")
 
 @dataclass(slots=True)
 class HookStore:
-    """The hooks registered on an app or a service, in the order in which they came: type to method to functions."""
+    """The hooks registered on an app or a service, in the order in which they came: type to method to functions.
 
+    ``owner`` names it in errors.
+    """
+
+    owner: str = "the app"
     by_type: dict[str, dict[str, list[Step]]] = field(default_factory=lambda: {kind: {} for kind in TYPES})
     listed: list[Step] = field(default_factory=list)
     mapped: dict[str, list[Step]] = field(default_factory=dict)
 
-    def add(self, hooks: HookMap, methods: Sequence[str]) -> None:
-        """Takes every form of Feathers: a map by type, a list of around hooks, a map of methods to around hooks.
+    def add(self, hooks: AnyHooks, methods: Iterable[str], *, later: bool = False) -> None:
+        """Take every form of Feathers: a map by type, a list of around hooks, a map of methods to around hooks.
 
-        Raises ValueError for a type or method that does not exist, TypeError for what cannot be called.
+        With ``later``, a method that is not among ``methods`` may come with a service that is registered later, unless
+        its name is nearly that of one; ``require_methods`` looks again. Raises ValueError for a type or method that
+        does not exist, TypeError for what cannot be a hook in its place. Then nothing is registered.
         """
         if not isinstance(hooks, Mapping):
-            self.listed.extend(steps_of("around", hooks))
-        elif any(key in TYPES for key in hooks):
-            for kind, registered in hooks.items():
-                self._add_type(kind, registered, methods)
-        else:
-            for method, functions in hooks.items():
-                _check_method(method, methods)
-                self.mapped.setdefault(method, []).extend(steps_of("around", functions))
-
-    def _add_type(self, kind: str, registered: Hooks | Mapping[str, Hooks], methods: Sequence[str]) -> None:
-        if kind not in TYPES:
-            raise ValueError(f"'{kind}' is not a valid hook type")
-        by_method = registered if isinstance(registered, Mapping) else {"all": registered}
-        for method, functions in by_method.items():
+            self.listed.extend(self._steps("around", "all", hooks))
+            return
+        known = tuple(methods)
+        found: list[tuple[dict[str, list[Step]], str, list[Step]]] = []
+        for kind, method, functions in _entries(hooks):
             if method != "all":
-                _check_method(method, methods)
-            self.by_type[kind].setdefault(method, []).extend(steps_of(kind, functions))
+                self._check_method(method, known, later)
+            there = self.by_type[kind] if kind else self.mapped
+            found.append((there, method, self._steps(kind or "around", method, functions)))
+        for there, method, steps in found:
+            there.setdefault(method, []).extend(steps)
+
+    def require_methods(self, methods: Iterable[str]) -> None:
+        """Raises ValueError for hooks of a method that no service has."""
+        known = tuple(methods)
+        for method in {name for by_method in (*self.by_type.values(), self.mapped) for name in by_method} - {"all"}:
+            self._check_method(method, known, later=False)
+
+    def _steps(self, kind: str, method: str, hooks: Any) -> list[Step]:
+        of = "" if method == "all" else f" {method}"
+        return steps_of(kind, hooks, f"in {kind}{of} of {self.owner}")
+
+    def _check_method(self, method: str, known: tuple[str, ...], later: bool) -> None:
+        if method in known:
+            return
+        hint = suggestion(method, (*known, *TYPES))
+        if later and not hint:
+            return
+        reason = f"it has {', '.join(known)}" if self.owner != "the app" else "no service has it"
+        raise ValueError(f"'{method}' is not a method of {self.owner}: {reason}.{hint}")
 
     def steps(self, kind: str, method: str) -> tuple[Step, ...]:
         """The hooks of one type for one method, each with whether it is asynchronous."""
@@ -82,11 +108,19 @@ class HookStore:
 
     def outer(self, method: str) -> tuple[Step, ...]:
         """The around hooks registered as a list, then those registered by method."""
-        return (*self.listed, *self.mapped.get(method, ()))
+        return (*self.listed, *self.mapped.get("all", ()), *self.mapped.get(method, ()))
 
 
-def _is_async(hook: AnyHook) -> bool:
-    return iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
+def _entries(hooks: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Type, method and functions of a map; the type is empty in a map of methods to around hooks."""
+    if not any(key in TYPES for key in hooks):
+        yield from (("", method, functions) for method, functions in hooks.items())
+        return
+    for kind, registered in hooks.items():
+        if kind not in TYPES:
+            raise ValueError(f"'{kind}' is not a valid hook type.{suggestion(kind, TYPES)}")
+        by_method = registered if isinstance(registered, Mapping) else {"all": registered}
+        yield from ((kind, method, functions) for method, functions in by_method.items())
 
 
 def compose(app: HookStore, service: HookStore, method: str, run: Chain) -> Chain:
@@ -161,6 +195,8 @@ async def run_steps(steps: tuple[Step, ...], context: Context, kind: str) -> Non
     for hook, asynchronous in steps:
         returned = await hook(context) if asynchronous else hook(context)
         if returned is not None:
+            if not asynchronous and isawaitable(returned):  # A lambda, or a decorator, around an ``async def``.
+                returned = await returned
             _merge(context, hook, returned)
     context.type = outside
 
@@ -168,12 +204,9 @@ async def run_steps(steps: tuple[Step, ...], context: Context, kind: str) -> Non
 def _merge(context: Context, hook: AnyHook, returned: Any) -> None:
     if isinstance(returned, Mapping):
         context.update(returned)
-    elif isawaitable(returned):
-        if hasattr(returned, "close"):
-            returned.close()
-        raise TypeError(f"Hook {_name(hook)} returned an awaitable: declare it with 'async def'")
-    elif returned is not context:
-        raise TypeError(f"Hook {_name(hook)} returned {type(returned).__name__}: return nothing, a dict or the context")
+    elif returned is not None and returned is not context:
+        kind = type(returned).__name__
+        raise TypeError(f"Hook {name_of(hook)} returned {kind}: return nothing, a dict or the context")
 
 
 def around(steps: Sequence[Step], run: Chain) -> Chain:
@@ -183,20 +216,51 @@ def around(steps: Sequence[Step], run: Chain) -> Chain:
     return run
 
 
-class ahead:
+class Composed(ABC):
+    """A hook made of other hooks, which goes into a chain by itself."""
+
+    def placed(self, kind: str, place: str) -> Self:
+        """Return this hook for a type of hooks. Raises TypeError where it cannot be there."""
+        if kind != "around":
+            raise TypeError(f"Hook {name_of(self)} {place} cannot be there: register it under 'around'")
+        return self
+
+    @abstractmethod
+    def wrap(self, inner: Chain) -> Chain:
+        """Return a chain with these hooks around another one."""
+
+
+class ahead(Composed):
     """Around: before hooks that run ahead of the around hooks after this one, such as one that begins a transaction."""
 
     def __init__(self, *hooks: Hook) -> None:
-        self.steps = tuple(steps_of("before", hooks))
+        self.steps = tuple(steps_of("before", hooks, "in ahead(...)"))
 
     async def __call__(self, context: Context, next: Next) -> None:
         await run_steps(self.steps, context, "before")
         await next()
 
+    def wrap(self, inner: Chain) -> Chain:
+        return _sequence(self.steps, inner, ())
 
-def _wrap(hook: Around, inner: Chain) -> Chain:
-    if isinstance(hook, ahead):
-        return _sequence(hook.steps, inner, ())
+
+class behind(Composed):
+    """Around: after hooks that run once the around hooks after this one, and the method, are done."""
+
+    def __init__(self, *hooks: Hook) -> None:
+        self.steps = tuple(steps_of("after", hooks, "in behind(...)"))
+
+    async def __call__(self, context: Context, next: Next) -> None:
+        await next()
+        await run_steps(self.steps, context, "after")
+
+    def wrap(self, inner: Chain) -> Chain:
+        return _sequence((), inner, self.steps)
+
+
+def _wrap(hook: Any, inner: Chain) -> Chain:
+    if isinstance(hook, Composed):
+        return hook.wrap(inner)
 
     async def wrapped(context: Context) -> None:
         returned = await hook(context, _Next(inner, context))
@@ -221,24 +285,77 @@ class _Next:
         return self.inner(self.context)
 
 
-def steps_of(kind: str, hooks: Any) -> list[Step]:
-    """One hook or a list of them, each with whether it is asynchronous. Raises TypeError for what cannot be a hook."""
-    steps = [(hook, _is_async(hook)) for hook in (hooks if isinstance(hooks, list | tuple) else [hooks])]
-    for hook, asynchronous in steps:
-        if not callable(hook):
-            raise TypeError(f"A hook must be callable, not {hook!r}")
-        if kind == "around" and not asynchronous:
-            raise TypeError(f"Around hook {_name(hook)} must be declared with 'async def'")
-    return steps
+H = TypeVar("H", bound=Callable[..., Any])
+
+_PLACES = "__apex_places__"
 
 
-def _check_method(method: str, methods: Sequence[str]) -> None:
-    if methods and method not in methods:
-        raise ValueError(f"'{method}' is not a method of this service: it has {', '.join(methods)}")
+def belongs(*places: str) -> Callable[[H], H]:
+    """Mark a hook of ``(context)`` with the types that it can be registered as: ``@belongs("before", "around")``.
+
+    Among around hooks it runs as the first of them: before what follows, or after it.
+    """
+
+    def mark(hook: H) -> H:
+        setattr(hook, _PLACES, places)
+        return hook
+
+    return mark
 
 
-def _name(hook: AnyHook) -> str:
-    return getattr(hook, "__qualname__", type(hook).__name__)
+def steps_of(kind: str, hooks: Any, place: str = "") -> list[Step]:
+    """One hook or a list of them, each with whether it is asynchronous. ``place`` tells in errors where they are.
+
+    Raises TypeError for what cannot be a hook of this type.
+    """
+    listed = hooks if isinstance(hooks, list | tuple) else [hooks]
+    return [_step(kind, hook, place or f"in {kind}") for hook in listed]
+
+
+def _step(kind: str, hook: Any, place: str) -> Step:
+    if not callable(hook):
+        raise TypeError(f"A hook must be callable: {hook!r} {place} is not")
+    if isinstance(hook, Composed):
+        return cast(AnyHook, hook.placed(kind, place)), True
+    if (problem := _problem(kind, hook)) is not None:
+        raise TypeError(f"Hook {name_of(hook)} {place} {problem}")
+    if kind == "around" and (places := getattr(hook, _PLACES, ())):
+        hook = (behind if places[0] == "after" else ahead)(hook)
+    return hook, is_async(hook)
+
+
+def _problem(kind: str, hook: Any) -> str | None:
+    """Return why a function cannot be a hook of a type and what to do instead, or None where it can."""
+    if isinstance(hook, type):
+        return "is a class: register an object of it"
+    if _makes_hooks(hook):
+        return f"makes hooks: call it, as in {name_of(hook)}(...)"
+    if places := getattr(hook, _PLACES, ()):
+        return None if kind in places else f"cannot be there: register it under {_either(places)}"
+    if kind != "around":
+        if takes(hook, 1):
+            return None
+        fix = "register it under 'around'" if takes(hook, 2) else "let it take the context"
+        return f"cannot be called with (context), as {_a(kind)} hook is: {fix}"
+    if not takes(hook, 2):
+        fix = "register it under 'before' or 'after', or as ahead(hook)" if takes(hook, 1) else "let it take both"
+        return f"cannot be called with (context, next), as an around hook is: {fix}"
+    return None if is_async(hook) else "must be declared with 'async def', as an around hook awaits next()"
+
+
+def _makes_hooks(hook: Any) -> bool:
+    """Return True for a function whose annotation says that it returns a hook, such as ``disallow`` without a call."""
+    function = getattr(hook, "func", hook)
+    returned = get_annotations(function).get("return") if hasattr(function, "__annotations__") else None
+    return returned in ("Hook", "Around", "AnyHook", "AroundOrAfter", Hook, Around, AnyHook)
+
+
+def _either(places: Sequence[str]) -> str:
+    return " or ".join(f"'{place}'" for place in places)
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'ae' else 'a'} {kind}"
 
 
 def raiser(error: BaseException) -> str | None:

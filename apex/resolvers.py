@@ -9,18 +9,26 @@ from __future__ import annotations
 from asyncio import gather
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from inspect import isawaitable, iscoroutinefunction
-from typing import Any
+from inspect import isawaitable
+from typing import Any, Protocol
 
+from apex.callbacks import is_async
 from apex.context import Context
 from apex.errors import BadRequest, FeathersError
-from apex.hooks import Around, Hook, Next
+from apex.hooks import Around, Hook, Next, belongs
 from apex.items import items, map_items, with_items
 from apex.query import Query
 from apex.types import Row
 
 OMIT: Any = object()
 """What a function gives to leave its property out."""
+
+
+class AroundOrAfter(Protocol):
+    """A hook that can be registered as an around hook and as an after hook."""
+
+    def __call__(self, context: Context, next: Next | None = None, /) -> Awaitable[None]: ...
+
 
 Errors = tuple[type[Exception], ...]
 
@@ -49,18 +57,10 @@ class _Property:
     is_async: bool
 
     def start(self, record: Row, context: Context) -> Any:
-        """The value, or what to await for it."""
-        given = (record,) if self.is_virtual else (record.get(self.name), record)
-        value = self.function(*given, context)
-        if isawaitable(value) and not self.is_async:
-            getattr(value, "close", lambda: None)()
-            raise TypeError(f"The resolver of '{self.name}' returned an awaitable: declare it with 'async def'")
-        return value
-
-    def now(self, record: Row, context: Context) -> Any:
-        """The value, or the error that a task of the same function would hold."""
+        """Return the value, what to await for it, or the error that the function raises."""
         try:
-            return self.start(record, context)
+            given = (record,) if self.is_virtual else (record.get(self.name), record)
+            return self.function(*given, context)
         except Exception as error:
             return error
 
@@ -84,8 +84,10 @@ class Resolver:
         the errors ``told``; any other error is the server's fault and goes up as it is, once all functions have ended.
         """
         asked = [one for one in self.properties if wanted is None or one.name in wanted]
-        late = iter(await _all(one.start(record, context) for one in asked if one.is_async))
-        values = [next(late) if one.is_async else one.now(record, context) for one in asked]
+        values = [one.start(record, context) for one in asked]
+        if late := [place for place, value in enumerate(values) if isawaitable(value)]:
+            for place, value in zip(late, await _all(values[place] for place in late), strict=True):
+                values[place] = value
         found = {one.name: one.settled(value, record) for one, value in zip(asked, values, strict=True)}
         _raise_failures({name: value for name, value in found.items() if isinstance(value, BaseException)}, told)
         return {name: value for name, value in (record | found).items() if value is not OMIT}
@@ -104,6 +106,7 @@ def resolve(properties: Mapping[str, Callable[..., Any] | Virtual]) -> Resolver:
 def resolve_data(*resolvers: Resolver) -> Hook:
     """A before hook: resolves the data of a call, each record of a list."""
 
+    @belongs("before", "around")
     async def resolve_data(context: Context) -> None:
         if context.takes_data:
             context.data = await _each(context, context.data, _Pass(resolvers, told=_OF_CALLERS))
@@ -115,6 +118,7 @@ def resolve_query(*resolvers: Resolver) -> Hook:
     """A before hook: resolves ``params.query``. Raises TypeError after ``validate_query``, which settles the query."""
     run = _Pass(resolvers, told=_OF_CALLERS)
 
+    @belongs("before", "around")
     async def resolve_query(context: Context) -> None:
         if isinstance(context.params.query, Query):
             raise TypeError("resolve_query has to come before validate_query")
@@ -137,16 +141,18 @@ def resolve_result(*resolvers: Resolver) -> Around:
     return resolve_result
 
 
-def resolve_external(*resolvers: Resolver) -> Around:
-    """An around hook, the first one of a service: what callers outside and events get instead of the result.
+def resolve_external(*resolvers: Resolver) -> AroundOrAfter:
+    """An around hook, the first one of a service, or an after hook: what callers outside and events get instead of the
+    result. As an after hook it cannot compute a virtual property that ``$select`` names: the method refuses that.
 
     It sets ``context.dispatch``; callers inside the process keep the whole result. Records of other services with this
     hook, wherever they stand in a result, go out as those services show them, even with no resolver here.
     """
 
-    async def resolve_external(context: Context, next: Next) -> None:
+    async def resolve_external(context: Context, next: Next | None = None) -> None:
         run = _Pass(resolvers, _selection(context, resolvers))
-        await next()
+        if next is not None:
+            await next()
         seen = context.dispatch if context.has_dispatch else context.result
         shown = map_items(context.method, seen, lambda record: getattr(record, "dispatch", record))
         context.dispatch = _safe(await _each(context, shown, run))
@@ -186,7 +192,7 @@ def _property(name: str, given: Callable[..., Any] | Virtual) -> _Property:
     function = given.function if isinstance(given, Virtual) else given
     if not callable(function):
         raise TypeError(f"The resolver of '{name}' must be a function or virtual(function)")
-    return _Property(name, function, isinstance(given, Virtual), iscoroutinefunction(function))
+    return _Property(name, function, isinstance(given, Virtual), is_async(function))
 
 
 def _raise_failures(failures: Mapping[str, BaseException], told: Errors) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from apex.app import Apex
+from apex.callbacks import name_of, unwrapped
 from apex.common import iff
 from apex.errors import ConfigError
-from apex.hooks import AnyHook, ahead, in_order
+from apex.hooks import AnyHook, ahead, behind, in_order
 from apex.query import suggestion
 from apex.service import EVENTS, BoundService
 from apex.types import STANDARD
@@ -92,9 +92,11 @@ def shown(hook: AnyHook) -> Entry:
 
 
 def within(hook: AnyHook) -> Iterator[tuple[str, list[AnyHook]]]:
-    """The hooks that a hook runs: ``before`` others, ``then`` when its predicate holds and ``else`` when not."""
-    if isinstance(hook, ahead):
-        yield "before", [one for one, _ in hook.steps]
+    """Yield the hooks that a hook runs, by when: ``before`` or ``after`` what is inside, ``then`` when its predicate
+    holds and ``else`` when not.
+    """
+    if isinstance(hook, ahead | behind):
+        yield "before" if isinstance(hook, ahead) else "after", [one for one, _ in hook.steps]
     elif isinstance(hook, iff):
         groups = {"then": hook.then, "else": hook.otherwise}
         yield from ((group, [one for one, _ in steps]) for group, steps in groups.items() if steps)
@@ -109,14 +111,9 @@ def flat(hook: AnyHook) -> Iterator[AnyHook]:
 
 
 def _named(thing: Any) -> Entry:
-    """The name of a function or a class; a function that another one has made is called by its own name alone."""
-    while isinstance(thing, partial):
-        thing = thing.func
+    thing = unwrapped(thing)
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    name = named.__qualname__.rpartition("<locals>.")[2]
-    if name == "<lambda>":
-        name = f"lambda, line {thing.__code__.co_firstlineno}"
-    return {"name": name, "module": named.__module__}
+    return {"name": name_of(thing), "module": named.__module__}
 
 
 # For people to read.

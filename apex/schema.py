@@ -6,7 +6,7 @@ Feathers' names: ``validate_data`` is validateData, ``validate_query`` is valida
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import marshmallow
@@ -17,6 +17,7 @@ from apex.accept import DOUBT, acceptor
 from apex.context import Context
 from apex.describe import describe
 from apex.errors import BadRequest
+from apex.hooks import Hook, belongs
 from apex.query import suggestion
 
 __all__ = [
@@ -165,7 +166,7 @@ class Float(fields.Float):
 Schemas = type[Schema] | Mapping[str, type[Schema]]
 
 
-def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[Context], None]:
+def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
     """A before hook: ``context.data`` becomes what the schema makes of it; a patch needs only what it changes.
 
     One class serves create, update and patch; a mapping names a class for each method, custom ones too. Create alone
@@ -174,6 +175,7 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[
     """
     loaders = _loaders(schemas)
 
+    @belongs("before", "around")
     @describe(data=_by_method(schemas))
     def validate_data(context: Context) -> None:
         loader = loaders.get(context.method)
@@ -185,6 +187,7 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Callable[[
     return validate_data
 
 
+@belongs("before", "around")
 def validate_query(context: Context) -> None:
     """A before hook: id and ``params.query`` get their types, or a 404 or 400 is raised before any work is done."""
     service = context.service.service

@@ -14,7 +14,7 @@ from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError
 from apex.events import Publisher, Publishers, message_of
-from apex.hooks import Chain, HookMap, HookStore, compose
+from apex.hooks import AnyHooks, Chain, HookStore, compose
 from apex.tenant import NOBODY, reaching
 from apex.types import STANDARD, Id, taken_by
 
@@ -81,11 +81,11 @@ class BoundService(Emitter):
         self._hookable = _hookable(service, options.methods)
         self._events = frozenset((*EVENTS.values(), *options.events))
         self._publishers = Publishers()
-        self._store = HookStore()
+        self._store = HookStore(f"service '{path}'")
         self._chains: dict[str, Chain] = {}
         self._compose()
 
-    def hooks(self, hooks: HookMap) -> BoundService:
+    def hooks(self, hooks: AnyHooks) -> BoundService:
         """Registers more hooks, at any time. Raises ValueError or TypeError for what is not a hook map."""
         self._store.add(hooks, self._hookable)
         self._compose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 
 from apex.app import Apex
+from apex.auth import authenticate
+from apex.common import disallow, iff, keep, populate
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, GeneralError
 from apex.memory import MemoryService
+from apex.resolvers import resolve_result
 from apex.service import BoundService
 
 Next = Callable[[], Awaitable[None]]
@@ -158,10 +162,109 @@ async def test_an_app_hook_reaches_services_that_were_there_before_and_come_afte
     assert len(trace) == 2
 
 
+def takes_context(context: Context) -> None: ...
+
+
+async def takes_both(context: Context, next: Next) -> None:
+    await next()
+
+
+def takes_nothing() -> None: ...
+
+
+class Hook:
+    def __call__(self, context: Context) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("hooks", "said"),
+    [
+        ({"around": {"get": takes_context}},
+         "Hook takes_context in around get of service 'echo' cannot be called with (context, next), as an around hook "
+         "is: register it under 'before' or 'after', or as ahead(hook)"),
+        ([takes_context], "Hook takes_context in around of service 'echo' cannot be called with (context, next)"),
+        ({"around": takes_nothing}, "as an around hook is: let it take both"),
+        ({"before": {"all": [takes_both]}},
+         "Hook takes_both in before of service 'echo' cannot be called with (context), as a before hook is: register "
+         "it under 'around'"),
+        ({"after": takes_both}, "as an after hook is: register it under 'around'"),
+        ({"error": {"get": takes_nothing}},
+         "in error get of service 'echo' cannot be called with (context), as an error hook is: let it take the"),
+        ({"before": Hook}, "Hook Hook in before of service 'echo' is a class: register an object of it"),
+        ({"before": authenticate}, "Hook authenticate in before of service 'echo' makes hooks: call it, as in "
+         "authenticate(...)"),
+        ({"before": [disallow]}, "Hook disallow in before of service 'echo' makes hooks"),
+        ({"after": authenticate("jwt")}, "Hook authenticate in after of service 'echo' cannot be there: register it "
+         "under 'before' or 'around'"),
+        ({"before": populate("a", service="b", key="c", fields=())}, "Hook populate in before of service 'echo' cannot "
+         "be there: register it under 'after' or 'around'"),
+        ({"around": keep("a")}, "cannot be there: register it under 'before' or 'after'"),
+        ({"before": iff(True, takes_both)}, "Hook takes_both in iff in before of service 'echo' cannot be called with"),
+        ({"around": [iff(True).else_(takes_context)]}, "Hook takes_context in iff in around of service 'echo'"),
+        ({"before": resolve_result()}, "as a before hook is: register it under 'around'"),
+        ({"before": {"get": ["x"]}}, "A hook must be callable: 'x' in before get of service 'echo' is not"),
+    ],
+)  # fmt: skip
+def test_a_hook_that_cannot_be_called_in_its_place_is_refused(hooks: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        echo(hooks)
+
+
+def test_a_map_with_one_hook_that_is_refused_registers_none() -> None:
+    trace: Trace = []
+    service = echo()
+    with pytest.raises(TypeError):
+        service.hooks({"before": {"get": noted(trace, "before")}, "after": {"get": takes_both}})
+    assert service._store.steps("before", "get") == ()
+
+
+async def test_a_hook_whose_next_may_be_left_out_can_be_in_every_place() -> None:
+    trace: Trace = []
+
+    async def either(context: Context, next: Next | None = None) -> None:
+        trace.append(context.type)
+        if next is not None:
+            await next()
+
+    await echo({"around": either, "before": either, "after": either}).get(1)
+    assert trace == ["around", "before", "after"]
+
+
+@pytest.mark.parametrize("form", [{"before": {"craete": takes_context}}, {"craete": [takes_both]}])
+def test_an_app_hook_for_a_misspelled_method_is_refused(form: Any) -> None:
+    for app in (Apex(), Apex().use("echo", Echo())):
+        with pytest.raises(ValueError, match=r"'craete' is not a method of the app: .* Did you mean 'create'\?"):
+            app.hooks(form)
+
+
+async def test_an_app_hook_may_be_for_a_custom_method_to_come() -> None:
+    class Shop(Echo):
+        async def checkout(self, data: Any, params: Any) -> Any:
+            return data
+
+    trace: Trace = []
+    app = Apex().hooks({"before": {"checkout": noted(trace, "app")}})
+    await app.use("shop", Shop(), methods=["checkout"]).setup()
+    await app.service("shop").checkout({})
+    assert trace == ["app (before)"]
+    with pytest.raises(ValueError, match=r"'chekout' is not a method of the app: .* Did you mean 'checkout'\?"):
+        app.hooks({"after": {"chekout": noted(trace, "app")}})
+    with pytest.raises(ValueError, match="'refund' is not a method of the app"):
+        app.hooks({"after": {"refund": noted(trace, "app")}})
+
+
+async def test_an_app_whose_hooks_are_for_a_method_that_never_comes_does_not_set_up() -> None:
+    app = Apex().use("echo", Echo()).hooks({"before": {"checkout": takes_context}})
+    with pytest.raises(ValueError, match="'checkout' is not a method of the app: no service has it"):
+        await app.setup()
+
+
 def test_a_wrong_registration_is_refused() -> None:
     with pytest.raises(ValueError, match="'befor' is not a valid hook type"):
         echo({"befor": [], "after": []})
-    with pytest.raises(ValueError, match="'gett' is not a method of this service: it has get, create"):
+    with pytest.raises(
+        ValueError, match=r"'gett' is not a method of service 'echo': it has get, create\. Did you mean 'get'\?"
+    ):
         echo({"before": {"gett": []}})
     with pytest.raises(TypeError, match="A hook must be callable"):
         echo({"before": {"get": ["x"]}})
@@ -174,7 +277,7 @@ async def test_a_refused_hook_is_not_registered() -> None:
     with pytest.raises(TypeError, match="async def"):
         service.hooks([lambda context, next: next()])
     with pytest.raises(TypeError, match="callable"):
-        service.hooks({"before": {"all": [lambda context: 1 / 0, "x"]}})  # type: ignore[list-item]
+        service.hooks({"before": {"all": [lambda context: 1 / 0, "x"]}})
     assert await service.hooks({}).get(1) == {"id": 1}
 
 
@@ -232,12 +335,11 @@ async def test_anything_else_may_not_be_returned() -> None:
         await echo({"before": lambda context: {"reslut": 5}}).get(1)
 
 
-async def test_a_plain_hook_that_returns_an_awaitable_is_refused() -> None:
-    async def work(context: Context) -> None:
-        raise AssertionError("must not run")
+async def test_a_plain_hook_may_return_what_is_to_be_awaited() -> None:
+    async def add(context: Context) -> dict[str, Any]:
+        return {"id": context.id + 1}
 
-    with pytest.raises(TypeError, match="returned an awaitable: declare it with 'async def'"):
-        await echo({"before": lambda context: work(context)}).get(1)
+    assert await echo({"before": lambda context: add(context)}).get(1) == {"id": 2}
 
 
 async def test_asynchronous_hooks_of_any_kind_are_awaited() -> None:

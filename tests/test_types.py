@@ -85,6 +85,12 @@ RIGHT = {
         app.hooks({"before": {"all": [validate_query]}, "error": {"all": [explain]}})
         app.hooks([timed])
         app.hooks({"setup": [timed]})
+        checked = {"all": [validate_query, authenticate("jwt")], "create": [sign, look], "get": iff(True, keep("text"))}
+        app.use("drafts", MemoryService(), hooks={"before": checked, "after": {"get": look}})
+        whole = {"around": {"all": [timed, authenticate("jwt")]}, "before": checked, "error": explain}
+        app.use("others", MemoryService(), hooks=whole)
+        app.hooks(whole)
+        app.service("drafts").hooks({"before": checked})
         app.service("messages").hooks({"get": [timed]}).hooks({"after": {"create": [lambda context: None]}})
     """,
     "services": """
@@ -184,8 +190,8 @@ WRONG = """
     async def no_next(context: Context, next: str) -> None: ...
 
     app = Apex()
-    app.hooks({"before": {"all": [no_context]}})  # list-item: "Callable[[], None]"; expected "Hook | Around"
-    app.hooks({"before": {"all": [of_text]}})  # list-item: "Callable[[str], None]"; expected "Hook | Around"
+    first: HookMap = {"before": {"all": [no_context]}}  # list-item: "Callable[[], None]"; expected "Hook | Around"
+    second: HookMap = {"before": {"all": [of_text]}}  # list-item: "Callable[[str], None]"; expected "Hook | Around"
     app.hooks([no_next])  # list-item: expected "Hook | Around"
     hook: Hook = of_text  # assignment: variable has type "Hook"
     hooks: HookMap = {"after": 1}  # dict-item: "str": "int"

@@ -7,7 +7,7 @@ from typing import Any
 
 from apex.common import iff
 from apex.describe import facts_of
-from apex.hooks import AnyHook, ahead, in_order
+from apex.hooks import AnyHook, ahead, behind, in_order
 from apex.service import BoundService
 
 
@@ -48,6 +48,6 @@ def _hooks(bound: BoundService, method: str) -> Iterator[AnyHook]:
 def _flat(hook: AnyHook) -> Iterator[AnyHook]:
     """A hook with those that it holds; of two ways the first one, which is that of callers outside."""
     yield hook
-    held = hook.steps if isinstance(hook, ahead) else hook.then if isinstance(hook, iff) else ()
+    held = hook.steps if isinstance(hook, ahead | behind) else hook.then if isinstance(hook, iff) else ()
     for inner, _ in held:
         yield from _flat(inner)
