@@ -18,10 +18,11 @@ from psycopg.pq.abc import PGresult
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
+from apex.background import LONGEST_PAUSE
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, OutcomeUnknown, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
-from apex.lanes import LANES, STALE, Command, LaneLost, Lanes, LanesFull, error_of
+from apex.lanes import LANES, SILENT_SECONDS, STALE, Command, LaneLost, Lanes, LanesFull, error_of
 from apex.tenant import SETTING, reach
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -31,6 +32,12 @@ log = logging.getLogger("apex")
 POOL_SIZE = 10
 POOL_SECONDS = 5
 CONNECT_SECONDS = 5
+CONNECTING: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": CONNECT_SECONDS,
+    # What the network swallows is lost after so many milliseconds: else TCP tries again after longer and longer pauses.
+    "tcp_user_timeout": SILENT_SECONDS * 1000,
+}
 QUEUE = 1_000
 STATEMENT_SECONDS = 30
 LANE_SECONDS, LANE_LOCK_SECONDS = 3, 0.1
@@ -79,6 +86,15 @@ def _dumped(values: list[Any]) -> Any:
 def _loaded(result: PGresult) -> Tuples:
     _transformer.set_pgresult(result)
     return _transformer.load_rows(0, result.ntuples, tuple)
+
+
+class _Pool(AsyncConnectionPool[Connection]):
+    """The pool, whose check discards the connections that the server has closed, and waits for nobody."""
+
+    @staticmethod
+    async def check_connection(conn: Connection) -> None:
+        if _is_cut(conn):
+            raise psycopg.OperationalError("the server has closed the connection")
 
 
 class PostgresExecutor:
@@ -197,7 +213,7 @@ class PostgresExecutor:
         return [(self.lanes.command(f"SELECT {ONE_PLAN}"), ()), step] if plan == "one" else [step]
 
     async def _connect(self) -> Connection:
-        return await psycopg.AsyncConnection.connect(self.url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        return await psycopg.AsyncConnection.connect(self.url, **CONNECTING)
 
     async def _connect_lane(self) -> Connection:
         connection = await self._connect()
@@ -210,7 +226,7 @@ class PostgresExecutor:
         return connection
 
     def _new_pool(self) -> AsyncConnectionPool[Connection]:
-        return AsyncConnectionPool(
+        return _Pool(
             self.url,
             min_size=min(2, self.size),
             max_size=self.size,
@@ -218,7 +234,10 @@ class PostgresExecutor:
             timeout=POOL_SECONDS,
             open=False,
             configure=self._configure,
-            kwargs={"autocommit": True},
+            # Its pauses double without limit: each attempt is given up after the second one, and begun anew.
+            reconnect_timeout=LONGEST_PAUSE,
+            reconnect_failed=AsyncConnectionPool.check,
+            kwargs=CONNECTING,
         )
 
     async def _configure(self, connection: Connection) -> None:
@@ -233,26 +252,35 @@ class PostgresExecutor:
         if outer is not None and outer.open:
             yield
             return
-        async with self._connection() as connection:
+        async with self._connection(begin=True) as connection:
             unit = _Unit(connection, self._seal)
             token = self._held.set(unit)
             try:
-                with _translating():
-                    await _say(connection, b"BEGIN")
-                    try:
-                        yield
-                        if connection.info.transaction_status == TransactionStatus.INERROR:
-                            raise GeneralError(FAILED_UNIT)
-                    except BaseException:
-                        await _roll_back(connection)
-                        raise
+                yield
+                if connection.info.transaction_status == TransactionStatus.INERROR:
+                    raise GeneralError(FAILED_UNIT)
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            else:
                 await _commit(connection)
             finally:
                 unit.open = False
                 self._held.reset(token)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self, begin: bool = False) -> AsyncIterator[Connection]:
+        """A connection of the pool; with ``begin`` in a transaction. One that was lost before is replaced."""
+        for _ in range(self.size + ATTEMPTS):
+            async with self._borrowed() as connection:
+                if await _is_usable(connection, begin):
+                    yield connection
+                    return
+            await self.pool.check()
+        raise _busy()
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Connection]:
         try:
             connection = await self.pool.getconn()
         except _POOL as error:
@@ -262,9 +290,6 @@ class PostgresExecutor:
             yield connection
         finally:
             await self.pool.putconn(connection)
-            if connection.closed:
-                # Where one was lost, the others may be too: let the next caller find living ones.
-                await self.pool.check()
 
 
 class _Unit:
@@ -282,6 +307,31 @@ class _Unit:
                 await _execute(self.connection, self.seal, {"reach": reach()})
                 self._reach = reach()
             return await _execute(self.connection, text, values, prepared)
+
+
+def _is_cut(connection: Connection) -> bool:
+    """Return True if the server has ended a connection that nobody uses. Nothing is sent."""
+    try:
+        for _ in range(2):  # The server's last words, and the end.
+            connection.pgconn.consume_input()
+            connection.pgconn.is_busy()
+    except psycopg.OperationalError:
+        return True
+    return connection.closed
+
+
+async def _is_usable(connection: Connection, begin: bool) -> bool:
+    """Return False if a connection was lost before anything was done on it, also if that shows at the beginning."""
+    if _is_cut(connection):
+        return False
+    try:
+        if begin:
+            await _say(connection, b"BEGIN")
+    except psycopg.Error as error:
+        if not _may_repeat(error, connection):
+            raise _translated(error) from None
+        return False
+    return True
 
 
 def _busy() -> Unavailable:

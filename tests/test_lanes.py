@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -270,6 +270,38 @@ async def test_a_server_that_comes_back_is_found_again(own_server: Server, monke
             own_server.run("pg_ctl", "start", "--wait", "--pgdata=data")
             await until(lambda: executor.lanes.metrics()["lanes"] == 2)
             assert await asyncio.gather(*(echo(executor, n) for n in range(50))) == list(range(50))
+
+
+async def test_a_server_is_looked_for_as_often_however_long_it_is_away(own_server: Server) -> None:
+    """Ten attempts with pauses that double would take ten minutes."""
+    with new_database(own_server.url) as url:
+        async with opened(url, size=1) as executor:
+            await unit(executor)
+            own_server.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
+            waiting = [asyncio.create_task(eventually(executor)) for _ in range(3)]
+            await until(lambda: executor.pool.get_stats().get("connections_errors", 0) >= 10)
+            own_server.run("pg_ctl", "start", "--wait", "--pgdata=data")
+            await asyncio.gather(*waiting)
+            await asyncio.gather(*(unit(executor) for _ in range(20)))
+
+
+async def eventually(executor: PostgresExecutor) -> None:
+    """Make a unit of work, and again until it is done."""
+    while True:
+        with suppress(Unavailable):
+            return await unit(executor)
+
+
+async def unit(executor: PostgresExecutor) -> None:
+    async with executor.transaction():
+        await executor.fetch("SELECT 1", {})
+
+
+async def test_what_lies_in_the_pool_when_the_server_restarts_fails_no_call(url: str) -> None:
+    async with opened(url) as executor:
+        await asyncio.gather(*(unit(executor) for _ in range(20)))
+        kill_all(url)
+        await asyncio.gather(*(unit(executor) for _ in range(20)))
 
 
 async def test_a_silent_network_is_noticed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
