@@ -190,9 +190,11 @@ class TimedExecutor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.executor, name)
 
-    async def fetch(self, text: str, values: Values, writes: bool = False, plan: Plan = "kept") -> Tuples:
+    async def fetch(
+        self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
+    ) -> Tuples:
         with timed("database", text):
-            return await self.executor.fetch(text, values, writes, plan)
+            return await self.executor.fetch(text, values, writes, plan, header)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

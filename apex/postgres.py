@@ -26,6 +26,7 @@ from apex.lanes import LANES, SILENT_SECONDS, STALE, Command, LaneLost, Lanes, L
 from apex.tenant import SETTING, reach
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 
 log = logging.getLogger("apex")
 
@@ -145,17 +146,19 @@ class PostgresExecutor:
         await self.lanes.close()
         await self.pool.close()
 
-    async def fetch(self, text: str, values: Values, writes: bool = False, plan: Plan = "kept") -> Tuples:
+    async def fetch(
+        self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
+    ) -> Tuples:
         prepared, unit = plan != "anew", self._held.get()
         if unit is not None and unit.open:
             with _translating():
-                return await unit.execute(text, values, prepared)
-        if prepared and (result := await self._fetch_on_lane(text, values, writes, plan)) is not None:
+                return await _rows(await unit.execute(text, values, prepared), header)
+        if prepared and not header and (result := await self._fetch_on_lane(text, values, writes, plan)) is not None:
             return _loaded(result)
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
                 try:
-                    return await self._execute_alone(connection, text, values, prepared)
+                    return await _rows(await self._execute_alone(connection, text, values, prepared), header)
                 except psycopg.Error as error:
                     if error.sqlstate in STALE:
                         # Its session would fail again, and so may others that have prepared it.
@@ -165,11 +168,11 @@ class PostgresExecutor:
                         raise _failure(error, connection, writes) from None
         async with self._connection() as connection:
             try:
-                return await self._execute_alone(connection, text, values, prepared)
+                return await _rows(await self._execute_alone(connection, text, values, prepared), header)
             except psycopg.Error as error:
                 raise _failure(error, connection, writes) from None
 
-    async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Tuples:
+    async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Cursor:
         if self._seal is None:
             return await _execute(connection, text, values, prepared)
         return await _execute_within_reach(connection, self._seal, text, values, prepared)
@@ -301,7 +304,7 @@ class _Unit:
         self._reach: str | None = None
         self._turn = asyncio.Lock()
 
-    async def execute(self, text: str, values: Values, prepared: bool) -> Tuples:
+    async def execute(self, text: str, values: Values, prepared: bool) -> Cursor:
         async with self._turn:
             if self.seal is not None and self._reach != reach():
                 await _execute(self.connection, self.seal, {"reach": reach()})
@@ -384,22 +387,21 @@ async def _are_sessions(one: Connection, other: Connection) -> bool:
         return before != await _pid(other) and before == await _pid(one)
 
 
-async def _execute(connection: Connection, text: str, values: Values, prepared: bool = True) -> Tuples:
+async def _execute(connection: Connection, text: str, values: Values, prepared: bool = True) -> Cursor:
     async with _answering(connection):
-        return await _rows(await connection.execute(text.encode(), values, prepare=prepared))
+        return await connection.execute(text.encode(), values, prepare=prepared)
 
 
-async def _execute_within_reach(connection: Connection, seal: str, text: str, values: Values, prepared: bool) -> Tuples:
+async def _execute_within_reach(connection: Connection, seal: str, text: str, values: Values, prepared: bool) -> Cursor:
     """The reach and the statement in one round trip, which is their transaction."""
-    async with _answering(connection):
-        async with connection.pipeline():
-            await connection.execute(seal.encode(), {"reach": reach()}, prepare=prepared)
-            cursor = await connection.execute(text.encode(), values, prepare=prepared)
-        return await _rows(cursor)
+    async with _answering(connection), connection.pipeline():
+        await connection.execute(seal.encode(), {"reach": reach()}, prepare=prepared)
+        return await connection.execute(text.encode(), values, prepare=prepared)
 
 
-async def _rows(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> Tuples:
-    return await cursor.fetchall() if cursor.description else ()
+async def _rows(cursor: Cursor, header: bool) -> Tuples:
+    rows = await cursor.fetchall() if cursor.description else ()
+    return [[column.name for column in cursor.description or ()], *rows] if header else rows
 
 
 @asynccontextmanager

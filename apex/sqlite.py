@@ -175,12 +175,14 @@ class SQLiteExecutor:
             self._inline.connection.close()
             self._inline = None
 
-    async def fetch(self, text: str, values: Values, writes: bool = False, plan: Plan = "kept") -> Tuples:
-        run = partial(self._run, text, values)
+    async def fetch(
+        self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
+    ) -> Tuples:
+        run = partial(self._run, text, values, header)
         unit = self._unit.get()
         if unit is not None and unit.open:
             return await self._in(self._writer, partial(unit.run, run))
-        rows = None if writes and not self._may_write() else self._at_once(text, values)
+        rows = None if header or (writes and not self._may_write()) else self._at_once(text, values)
         if rows is not None:
             return rows
         if not writes:
@@ -239,11 +241,13 @@ class SQLiteExecutor:
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
 
-    def _run(self, text: str, values: Values) -> list[Any]:
+    def _run(self, text: str, values: Values, header: bool = False) -> list[Any]:
         try:
-            return self._connection().execute(text, values).fetchall()
+            cursor = self._connection().execute(text, values)
+            rows = cursor.fetchall()
         except sqlite3.Error as error:
             raise _translated(error) from None
+        return [[column[0] for column in cursor.description or ()], *rows] if header else rows
 
     def _commit(self, unit: _Unit) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -48,7 +48,10 @@ class Timestamp(TypeDecorator[datetime]):
         return value if value is None or dialect.name == "postgresql" else timestamp(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        return datetime.fromisoformat(value) if isinstance(value, str) else value
+        if value is None or isinstance(value, datetime):
+            return value
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)  # SQLite's own CURRENT_TIMESTAMP
 
 
 class Fixed(TypeDecorator[Decimal]):

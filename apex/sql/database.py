@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Executable, MetaData, Sequence
+from sqlalchemy import Executable, MetaData, schema
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
@@ -46,20 +46,42 @@ class Database:
     def compile(
         self, statement: Executable, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None
     ) -> Statement:
-        """Compiles a SQLAlchemy Core statement, to be run many times with ``fetch``.
+        """Compile a SQLAlchemy Core statement, to be run many times with ``fetch``.
 
-        One whose best plan depends on its values is better planned ``anew``. A select that ``writes`` has to say so.
+        One whose best plan depends on its values is better planned ``anew``. A select with a function that writes has
+        to say that it ``writes``.
         """
         return compiled(statement, self.dialect, plan, writes=writes, read=read)
 
     async def fetch(self, statement: Statement, values: Values | None = None) -> list[Any]:
-        bound = statement.bind(values or {})
-        rows = await self.executor.fetch(statement.text, bound, statement.writes, statement.plan)
-        return [statement.read(row) for row in rows]
+        """Run a compiled statement and return its rows, as ``execute`` does."""
+        text, bound = statement.bind(values or {})
+        if (read := statement.read) is not None:
+            rows = await self.executor.fetch(text, bound, statement.writes, statement.plan)
+        else:
+            names, *rows = await self.executor.fetch(text, bound, statement.writes, statement.plan, header=True)
+            read = statement.reader(names)
+        return [read(row) for row in rows]
 
-    async def execute(self, statement: Executable, values: Values | None = None) -> list[Row]:
-        """Compiles and runs a statement once."""
-        return await self.fetch(self.compile(statement), values)
+    async def execute(self, statement: Executable, values: Values | Sequence[Values] | None = None) -> list[Row]:
+        """Compile a SQLAlchemy Core statement, run it, and return its rows.
+
+        A row is a dict by the names of the columns: those of the query, such as ``count_1`` for ``func.count()`` and
+        ``id_1`` for the second ``id``. A statement without rows returns an empty list. ``values`` are those of the
+        statement's parameters, and of the columns of an insert or update. With a list of them the statement runs once
+        for each, in one transaction. Raises TypeError where a parameter has no value.
+        """
+        if values is None or isinstance(values, Mapping):
+            prepared = compiled(statement, self.dialect, keys=values or ())
+            prepared.require(values or {})
+            return await self.fetch(prepared, values)
+        if not values:
+            return []
+        prepared = compiled(statement, self.dialect, keys=values[0])
+        for each in values:
+            prepared.require(each)
+        async with self.transaction():
+            return [row for each in values for row in await self.fetch(prepared, each)]
 
     async def create_all(self, metadata: MetaData) -> None:
         """Create the sequences, tables and indexes that are not there yet, for examples and tests.
@@ -68,7 +90,7 @@ class Database:
         """
         for table in metadata.sorted_tables:
             for column in table.columns:
-                if isinstance(column.default, Sequence) and self.dialect.supports_sequences:
+                if isinstance(column.default, schema.Sequence) and self.dialect.supports_sequences:
                     await self.execute(CreateSequence(column.default, if_not_exists=True))
             await self.execute(CreateTable(table, if_not_exists=True))
             for index in table.indexes:

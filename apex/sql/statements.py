@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+import string
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
-from sqlalchemy import Dialect, Executable, Float, Numeric, Select
+from sqlalchemy import (
+    BindParameter,
+    Dialect,
+    Executable,
+    Float,
+    Insert,
+    Numeric,
+    SelectBase,
+    TextClause,
+    TextualSelect,
+    Update,
+)  # fmt: skip
+from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from sqlalchemy.dialects.postgresql.psycopg import dialect as postgresql_dialect
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import decode, encode
 from apex.executor import Plan, Values
 from apex.fresh import Bounded
+from apex.sql.defaults import DefaultContext, written_out
 from apex.types import Row
 
 Processor = Callable[[Any], Any]
@@ -22,8 +42,8 @@ Reader = Callable[[Any], Any]
 FLOAT8, NUMERIC = 701, 1700
 """PostgreSQL's ids of the types whose values depend on what the server sends."""
 
-
-_POSTGRESQL: Callable[..., Dialect] = postgresql_dialect
+_READING = ("SELECT", "VALUES")
+"""How a text begins that only reads."""
 
 
 def _json(value: Any) -> str:
@@ -35,47 +55,199 @@ def _from_json(stored: Any) -> Any:
     return decode(stored) if isinstance(stored, str | bytes) else stored
 
 
+class _Compiler(SQLCompiler):
+    """Parameters of any name, which drivers restrict, and the columns of a whole statement that Python fills in.
+
+    SQLAlchemy begins both lists anew for each insert and update inside of a statement, and so stores null for the
+    columns of all but one.
+    """
+
+    bindname_escape_characters = {char: f"_{ord(char):x}_" for char in {*string.punctuation, " "} - {"_"}}
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._inserted: list[Any] = []
+        self._updated: list[Any] = []
+        super().__init__(*args, **options)
+
+    @property
+    def insert_prefetch(self) -> Sequence[Any]:
+        return self._inserted
+
+    @insert_prefetch.setter
+    def insert_prefetch(self, columns: Sequence[Any]) -> None: ...
+
+    @property
+    def update_prefetch(self) -> Sequence[Any]:
+        return self._updated
+
+    @update_prefetch.setter
+    def update_prefetch(self, columns: Sequence[Any]) -> None: ...
+
+
+class _PostgreSQLCompiler(_Compiler, PGCompiler_psycopg): ...
+
+
+class _SQLiteCompiler(_Compiler, SQLiteCompiler): ...
+
+
+class _PostgreSQL(postgresql_dialect):
+    statement_compiler = _PostgreSQLCompiler
+    supports_statement_cache = True
+
+
+class _SQLite(sqlite_dialect):
+    statement_compiler = _SQLiteCompiler
+    supports_statement_cache = True
+
+
+_POSTGRESQL: Callable[..., Dialect] = _PostgreSQL
+
 DIALECTS: Mapping[str, Dialect] = {
     "postgresql": _POSTGRESQL(json_serializer=_json, json_deserializer=decode),
-    "sqlite": sqlite_dialect(paramstyle="named", json_serializer=_json, json_deserializer=_from_json),
+    "sqlite": _SQLite(paramstyle="named", json_serializer=_json, json_deserializer=_from_json),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL text, how its values are bound, and what is read from a row: a dict by column, or JSON."""
+    """SQL text, how its values are bound, and what is read from a row: a dict by column, or JSON.
+
+    ``defaults`` are columns that Python fills in for each execution. ``late`` is the compiled statement where its text
+    depends on the values, as with ``IN``. Without ``read`` the driver names the columns: ``loaders`` read their values,
+    by place or name.
+    """
 
     text: str
     binders: Mapping[str, Processor]
     constants: Values
-    read: Reader
+    read: Reader | None
     writes: bool
     plan: Plan
+    required: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] | None = None
+    defaults: tuple[tuple[str, Any, Any], ...] = ()
+    late: SQLCompiler | None = None
+    loaders: Mapping[int | str, Processor] | None = None
 
-    def bind(self, values: Values) -> dict[str, Any]:
+    def bind(self, values: Values) -> tuple[str, dict[str, Any]]:
+        """Return the text and its values, as the driver takes them."""
         bound = {**self.constants, **values}
+        for name, column, default in self.defaults:
+            bound[name] = default.arg(DefaultContext(bound, column)) if default.is_callable else default.arg
+        if self.late is not None:
+            return self._expanded(self.late, bound)
         for name, process in self.binders.items():
             bound[name] = process(bound[name])
-        return bound
+        return self.text, self._renamed(bound)
+
+    def _expanded(self, late: SQLCompiler, bound: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        state = late.construct_expanded_state(bound, escape_names=False)
+        binders = {**self.binders, **state.processors}
+        parameters = state.parameters
+        processed = {n: binders[n](value) if n in binders else value for n, value in parameters.items()}
+        return state.statement, self._renamed(processed)
+
+    def _renamed(self, bound: dict[str, Any]) -> dict[str, Any]:
+        names = self.renamed
+        return {names.get(name, name): value for name, value in bound.items()} if names else bound
+
+    def require(self, values: Values) -> None:
+        """Raises TypeError where a parameter of the statement has no value."""
+        if missing := self.required - values.keys():
+            raise TypeError(f"The statement needs a value for {', '.join(sorted(missing))}")
+
+    def reader(self, names: Sequence[str]) -> Reader:
+        """Return what reads rows with these columns; of several with one name the later ones are name_1, name_2."""
+        loaders = self.loaders or {}
+        distinct = _distinct(names)
+        loads = [(distinct[place], loaders.get(place) or loaders.get(name)) for place, name in enumerate(names)]
+        return _reader(distinct, tuple((name, load) for name, load in loads if load is not None))
 
 
 def compiled(
-    statement: Executable, dialect: Dialect, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None
+    statement: Executable,
+    dialect: Dialect,
+    plan: Plan = "kept",
+    *,
+    writes: bool = False,
+    read: Reader | None = None,
+    keys: Iterable[str] | None = None,
 ) -> Statement:
-    """Compiles any SQLAlchemy Core statement for an executor. A select that ``writes`` has to say so; ``read`` makes
-    something else of a row than a dict.
+    """Compile any SQLAlchemy Core statement for an executor.
+
+    A select with a function that writes has to say that it ``writes``; ``read`` makes something else of a row than a
+    dict. ``keys`` names the values that an insert or update is going to get for its columns.
     """
-    result: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
-    binds = getattr(result, "binds", {})
-    columns = list(getattr(statement, "exported_columns", ()))
+    if not isinstance(statement, Executable):
+        raise TypeError(f"{statement!r:.80} is no statement of SQLAlchemy: SQL as a string goes into sqlalchemy.text()")
+    made: Any = statement.select() if isinstance(statement, FunctionElement) else statement
+    result: Any
+    if isinstance(made, (Insert, Update)):
+        if not made.exported_columns:
+            made = made.inline()  # Without it SQLAlchemy asks for the primary key.
+        own = {part.key for part in iterate(made) if isinstance(part, BindParameter)}
+        given = {} if keys is None else {"column_keys": [key for key in keys if key not in own]}
+        result = _complete(made, dialect, given)
+    else:
+        result = made.compile(dialect=dialect)
+    if not isinstance(result, SQLCompiler):
+        return Statement(result.string, {}, {}, _reader((), ()), True, plan)
+    binds = {name: bind for bind, name in result.bind_names.items()}
+    by_python = [(column, column.default) for column in result.insert_prefetch]
+    by_python += [(column, column.onupdate) for column in result.update_prefetch]
+    columns = [(entry.keyname, entry.type) for entry in result._result_columns]
+    loaders: dict[Any, Processor] = {
+        place: load for place, (_, kind) in enumerate(columns) if (load := _loader(kind, dialect))
+    }
+    names = [name and str(name) for name, _ in columns]
+    if isinstance(made, TextualSelect) and not made.positional:
+        loaders = {name: loaders[place] for place, name in enumerate(names) if place in loaders}
+    if read is None and not isinstance(made, (TextClause, TextualSelect)) and None not in names:
+        read = _reader(
+            tuple(names), tuple((name, loaders[place]) for place, name in enumerate(names) if place in loaders)
+        )
     return Statement(
         result.string,
         {name: process for name, bind in binds.items() if (process := binder(bind.type, dialect))},
-        {name: bind.value for name, bind in binds.items() if not bind.required},
-        read or _reader(tuple(str(column.name) for column in columns), tuple(_loaders(columns, dialect))),
-        writes or not isinstance(statement, Select),
+        {name: bind.effective_value for name, bind in binds.items() if not bind.required},
+        read,
+        writes or not all(map(_reads, (made, *(cte.element for cte in result.ctes or ())))),
         plan,
+        frozenset(name for name, bind in binds.items() if bind.required),
+        result.escaped_bind_names,
+        tuple((column.key, column, default) for column, default in by_python),
+        result if result.post_compile_params or result.literal_execute_params else None,
+        loaders if read is None else None,
     )
+
+
+def _reads(statement: Any) -> bool:
+    if isinstance(statement, TextualSelect):
+        statement = statement.element
+    if isinstance(statement, TextClause):
+        return statement.text.lstrip().upper().startswith(_READING)
+    return isinstance(statement, SelectBase)
+
+
+def _complete(statement: Any, dialect: Dialect, options: Mapping[str, Any]) -> SQLCompiler:
+    """Compile an insert or update, with the moments that the database makes in the form in which they are stored."""
+    result: SQLCompiler = statement.compile(dialect=dialect, **options)
+    made = written_out(statement.table, "onupdate" if isinstance(statement, Update) else "default", dialect)
+    moments = {c: made[c.name] for c in result.postfetch or () if c.table is statement.table and c.name in made}
+    try:
+        return statement.values(moments).compile(dialect=dialect, **options) if moments else result
+    except InvalidRequestError:  # One with several rows, or of a select, takes no more values.
+        return result
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    taken, distinct = set(names), dict.fromkeys(names[:1])
+    for name in names[1:]:
+        if name in distinct:
+            name = next(other for number in count(1) if (other := f"{name}_{number}") not in taken)
+            taken.add(name)
+        distinct[name] = None
+    return tuple(distinct)
 
 
 def _reader(names: tuple[str, ...], loaders: tuple[tuple[str, Processor], ...]) -> Reader:
@@ -93,15 +265,11 @@ def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _loaders(columns: Iterable[Any], dialect: Dialect) -> Iterator[tuple[str, Processor]]:
-    """For each column whose values need it, what reads them as the driver gives them."""
-    for column in columns:
-        kind = column.type
-        inner = kind.load_dialect_impl(dialect) if isinstance(kind, TypeDecorator) else kind
-        numeric = FLOAT8 if isinstance(inner, Float) else NUMERIC if isinstance(inner, Numeric) else None
-        load = kind.dialect_impl(dialect).result_processor(dialect, numeric)
-        if load is not None:
-            yield str(column.name), load
+def _loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """What reads values of a type as the driver gives them; None where they are what they should be."""
+    inner = kind.load_dialect_impl(dialect) if isinstance(kind, TypeDecorator) else kind
+    numeric = FLOAT8 if isinstance(inner, Float) else NUMERIC if isinstance(inner, Numeric) else None
+    return kind.dialect_impl(dialect).result_processor(dialect, numeric)
 
 
 class StatementCache:
