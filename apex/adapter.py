@@ -18,8 +18,9 @@ from apex.coerce import Coerce, json
 from apex.context import Params
 from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
-from apex.predicates import Compare, Predicate, every, scope_predicate, scope_values
+from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
 from apex.query import MAX_ROWS, OPERATORS, PATTERNS, Query, Syntax, invalid, suggestion
+from apex.scope import decided, scope_predicate
 from apex.service import Service
 from apex.types import Id, Page, Row
 
@@ -189,7 +190,7 @@ class Adapter(Service, ABC):
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
         limit = _limit(query.limit, page)
-        where = every(scope_predicate(params.scope), query.where)
+        where = every(self._allowed(params), query.where)
         selection = self._selection(where, query, params, limit, json)
         if query.cursor is not None:
             if not page:
@@ -216,8 +217,9 @@ class Adapter(Service, ABC):
             self.require_multi("create", params)
         select = params.query.get("$select")
         query = self.syntax.parse({} if select is None else {"$select": select})
+        allowed = self._allowed(params)
         given = data if many else [data]
-        rows = [self._stamped(self._typed(row, self._read_only), params, fill=True) for row in given]
+        rows = [self._stamped(self._typed(row, self._read_only), allowed) for row in given]
         fields = self._fields(query, params)
         if json and not many:
             return await self._insert_json(rows[0], fields, params)
@@ -231,7 +233,7 @@ class Adapter(Service, ABC):
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
         query = self.syntax.parse(params.query).plain()
-        values = self._stamped(self._typed(data, self._unchanging), params, fill=True)
+        values = self._stamped(self._typed(data, self._unchanging), self._allowed(params))
         values.pop(self.id, None)
         where = self._one(id, query, params)
         return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
@@ -239,15 +241,31 @@ class Adapter(Service, ABC):
     async def patch(self, id: Id | None, data: Any, params: Params) -> Any:
         """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
         query = self.syntax.parse(params.query).plain()
-        values = self._stamped(self._typed(data, self._unchanging), params, fill=False)
+        values = self._typed(data, self._unchanging)
         values.pop(self.id, None)
         where = self._some("patch", id, query, params)
         fields = self._fields(query, params)
         if values:
-            rows = await self._update(where, values, fields, whole=False)
+            rows = await self._change_inside(id, where, values, fields, self._allowed(params))
         else:
             rows = (await self._select(Selection(where, Query(), fields)))[0]
         return rows if id is None else _single(rows, id)
+
+    async def _change_inside(
+        self, id: Id | None, where: Predicate, values: Row, fields: tuple[str, ...] | None, allowed: Predicate
+    ) -> list[Row]:
+        """Change the rows. Raises Forbidden if one of them would leave the scope."""
+        kept = _kept(values, allowed)
+        if kept is None:
+            return await self._update(where, values, fields, whole=False)
+        # No row can leave the scope by this one statement. The others tell why it leaves rows as they are.
+        staying = every(kept, where)
+        if id is None and await self._count(where) != await self._count(staying):
+            raise _outside(values, allowed)
+        rows = await self._update(staying, values, fields, whole=False)
+        if id is not None and not rows and await self._count(where):
+            raise _outside(values, allowed)
+        return rows
 
     async def remove(self, id: Id | None, params: Params) -> Any:
         """Takes one record away, or all that match when the id is None and ``multi`` allows.
@@ -370,13 +388,28 @@ class Adapter(Service, ABC):
         return tuple(name for name in self.columns if name not in private)
 
     def _one(self, id: Id, query: Query, params: Params) -> Predicate:
-        return every(Compare(self.id, "$eq", self.typed_id(id)), scope_predicate(params.scope), query.where)
+        return every(Compare(self.id, "$eq", self.typed_id(id)), self._allowed(params), query.where)
 
     def _some(self, method: str, id: Id | None, query: Query, params: Params) -> Predicate:
         if id is not None:
             return self._one(id, query, params)
         self.require_multi(method, params)
-        return every(scope_predicate(params.scope), query.where)
+        return every(self._allowed(params), query.where)
+
+    def _allowed(self, params: Params) -> Predicate:
+        """Return what the scope allows. Raises TypeError for a field that is not there."""
+        return scope_predicate(params.scope, self._scoped) if params.scope else EVERYTHING
+
+    def _scoped(self, name: str, value: Any) -> Any:
+        columns = self.columns
+        if columns is None:
+            return value
+        if name not in columns or columns[name] is json:
+            raise TypeError(f"params.scope cannot hold '{name}': {type(self).__name__} has no such field to compare")
+        try:
+            return None if value is None else columns[name](value)
+        except ValueError as error:
+            raise BadRequest(f"{name} {error}", errors={name: str(error)}) from None
 
     @cached_property
     def _unchanging(self) -> frozenset[str]:
@@ -410,17 +443,42 @@ class Adapter(Service, ABC):
             raise ValueError("must be an object")
         return value
 
-    def _stamped(self, row: Row, params: Params, fill: bool) -> Row:
-        """The row held inside the scope: a field outside raises Forbidden, one that is absent is filled in."""
-        for name, allowed in params.scope.items():
-            values = scope_values(allowed)
-            if name in row and row[name] not in values:
-                raise Forbidden(f"{name} is outside of what you may touch", errors={name: "Belongs to somebody else"})
-            if name not in row and fill:
-                if len(values) != 1:
-                    raise BadRequest(f"{name} is required", errors={name: "Is required"})
-                row[name] = values[0]
+    def _stamped(self, row: Row, allowed: Predicate) -> Row:
+        """Return a whole row inside the scope, filled in where that leaves one value. Raises Forbidden."""
+        if allowed is EVERYTHING:
+            return row
+        for part in conjunction(allowed):
+            if isinstance(part, Compare) and part.operator == "$eq":
+                row.setdefault(part.field, part.value)
+        left = decided(allowed, row)
+        if left is False:
+            raise _outside(row, allowed)
+        if left is not True:
+            errors = {name: "Is required" for part in conjunction(left) for name in compared(part)}
+            raise BadRequest(f"{' or '.join(errors)} is required", errors=errors)
         return row
+
+
+def _kept(values: Row, allowed: Predicate) -> Predicate | None:
+    """Return what has to hold of the other fields of a row, so that these values leave it inside the scope.
+
+    None: whatever they hold. Raises Forbidden where these values are outside.
+    """
+    left = decided(allowed, values)
+    if left is False and decided(allowed, {}) is not False:
+        raise _outside(values, allowed)
+    before = conjunction(allowed)
+    changed = [] if isinstance(left, bool) else [part for part in conjunction(left) if part not in before]
+    return every(*changed) if changed else None
+
+
+def _outside(values: Row, allowed: Predicate) -> Forbidden:
+    """Name the values that are outside of a scope, or those that are by what the other fields hold."""
+    parts = [part for part in conjunction(allowed) if decided(part, values) is False] or [allowed]
+    names = list(dict.fromkeys(name for part in parts for name in compared(part) if name in values))
+    subject = ", ".join(names) or "The record"
+    sentence = f"{'are' if len(names) > 1 else 'is'} outside of what you may touch"
+    return Forbidden(f"{subject} {sentence}", errors=dict.fromkeys(names, "Is outside of what you may touch"))
 
 
 def missing(id: Any) -> NotFound:

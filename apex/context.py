@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
+from apex.scope import Scope, scope_of
 from apex.types import taken_by
 
 if TYPE_CHECKING:
@@ -31,19 +32,35 @@ class Params(dict[str, Any]):
     """
 
     query: Mapping[str, Any]
-    scope: dict[str, Any]
+    scope: Scope
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         super().__init__(values or ())
         if self.get("query") is None:
             self["query"] = {}
-        self["scope"] = dict(self.get("scope") or ())
+        super().__setitem__("scope", scope_of(self.get("scope")))
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, scope_of(value) if name == "scope" else value)
+
+    def update(self, *values: Any, **more: Any) -> None:
+        for name, value in dict(*values, **more).items():
+            self[name] = value
+
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        if name not in self:
+            self[name] = value
+        return self[name]
+
+    def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
+        self.update(values)
+        return self
 
 
 class Context(Generic[Data, Result]):

@@ -17,7 +17,7 @@ from apex.coerce import Coerce, taking_null
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
-from apex.predicates import Compare, Junction, Predicate
+from apex.predicates import TESTS, Compare, Junction, Predicate, in_order
 from apex.types import Row
 
 
@@ -56,7 +56,7 @@ class MemoryService(Adapter):
 
     @property
     def served(self) -> Collection[str]:
-        return _TESTS
+        return TESTS.keys()
 
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         rows = self._matching(selection.where)
@@ -143,7 +143,7 @@ class MemoryService(Adapter):
         name, value = compare.field, compare.value
         if name == self.id and self.columns is None and compare.operator == "$eq":
             return lambda row: _same_id(row.get(name), value)
-        test = _TESTS.get(compare.operator)
+        test = TESTS.get(compare.operator)
         if test is None:
             raise BadRequest(f"Invalid query parameter {compare.operator}")
         return lambda row: test(row.get(name), value)
@@ -154,76 +154,11 @@ def _asks_for(part: Predicate, id: str) -> TypeGuard[Compare]:
     return by_id and isinstance(part, Compare) and isinstance(part.value, Hashable)
 
 
-def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    def compare(one: Any, other: Any) -> bool:
-        if one is None or _type_rank(one) != _type_rank(other):
-            return False
-        return test(_compare(one, other), 0)
-
-    return compare
-
-
-def _equal(one: Any, other: Any) -> bool:
-    return (other in one) if isinstance(one, list) and not isinstance(other, list) else one == other
-
-
-def _different(one: Any, other: Any) -> bool:
-    return one is not None if other is None else one is not None and one != other
-
-
-def _like(one: Any, pattern: str) -> bool:
-    return one is not None and _like_match(str(one), pattern)
-
-
-def _like_match(text: str, pattern: str) -> bool:
-    """SQL's LIKE: ``%`` any run, ``_`` one character, a backslash takes the next one as it is."""
-    parts = re.findall(r"\\.|[%_]|[^%_\\]+|\\$", pattern, re.S)
-    wild = {"%": ".*", "_": "."}
-    return re.fullmatch("".join(wild.get(p) or re.escape(p.removeprefix("\\")) for p in parts), text, re.S) is not None
-
-
-_TESTS: dict[str, Callable[[Any, Any], bool]] = {
-    "$eq": _equal,
-    "$ne": _different,
-    "$in": lambda one, others: any(_equal(one, other) for other in others),
-    "$nin": lambda one, others: not others or (one is not None and one not in others),
-    "$lt": _ordered(lambda order, zero: order < zero),
-    "$lte": _ordered(lambda order, zero: order <= zero),
-    "$gt": _ordered(lambda order, zero: order > zero),
-    "$gte": _ordered(lambda order, zero: order >= zero),
-    "$like": _like,
-    "$notlike": lambda one, pattern: one is not None and not _like(one, pattern),
-    "$ilike": lambda one, pattern: one is not None and _like_match(str(one).lower(), pattern.lower()),
-    "$contains": lambda one, term: one is not None and term in one,
-    "$above": lambda one, other: _compare(one, other) > 0,
-    "$from": lambda one, other: _compare(one, other) >= 0,
-    "$upto": lambda one, other: _compare(one, other) <= 0,
-    "$below": lambda one, other: _compare(one, other) < 0,
-}
-
 _DIGITS = re.compile(r"-?[0-9]+")
-_TYPES = (type(None), int | float, str, bool)
-
-
-def _compare(one: Any, other: Any) -> int:
-    """Three-way order across types: null, numbers, strings, booleans, then the rest by their own order."""
-    ranks = _type_rank(one), _type_rank(other)
-    if ranks[0] != ranks[1]:
-        return -1 if ranks[0] < ranks[1] else 1
-    try:
-        return int(one > other) - int(one < other)
-    except TypeError:
-        return 0
-
-
-def _type_rank(value: Any) -> int:
-    if isinstance(value, bool):
-        return 3
-    return next((rank for rank, kind in enumerate(_TYPES) if isinstance(value, kind)), 4)
 
 
 def _sort_key(name: str) -> Callable[[Row], Any]:
-    key = cmp_to_key(_compare)
+    key = cmp_to_key(in_order)
     return lambda row: key(row.get(name))
 
 

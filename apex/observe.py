@@ -113,7 +113,9 @@ class Observation:
     def tenants(self) -> list[Any]:
         """Whose records the call was about, by the field of the scope that ``app.get("tenant")`` names."""
         within = self.params.get("scope", {}).get(self.app.get("tenant"))
-        return within if isinstance(within, list) else [] if within is None else [within]
+        if isinstance(within, list | tuple | set | frozenset):
+            return list(within)
+        return [] if within is None or isinstance(within, Mapping) else [within]
 
     @property
     def hook(self) -> str | None:

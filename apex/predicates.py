@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -49,23 +50,6 @@ class Rank:
     term: str
 
 
-def scope_values(allowed: Any) -> list[Any]:
-    """The values that one entry of a scope allows."""
-    if isinstance(allowed, set | frozenset):
-        return sorted(allowed, key=repr)  # In one order in all processes: cursors are told by what they belong to.
-    return list(allowed) if isinstance(allowed, list | tuple) else [allowed]
-
-
-def scope_predicate(scope: Mapping[str, Any]) -> Predicate:
-    """What a scope allows: a field equals a value, or one of a list of values."""
-    return every(*[_allowed(name, values) for name, values in scope.items()])
-
-
-def _allowed(name: str, allowed: Any) -> Predicate:
-    values = scope_values(allowed)
-    return Compare(name, "$eq", values[0]) if len(values) == 1 else membership(name, "$in", values)
-
-
 def membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:
     present = [value for value in values if value is not None]
     listed = Compare(name, operator, present)
@@ -74,3 +58,90 @@ def membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:
     if operator == "$in":
         return Junction("or", (listed, Compare(name, "$eq", None)))
     return every(listed, Compare(name, "$ne", None))
+
+
+def conjunction(where: Predicate) -> tuple[Predicate, ...]:
+    """The parts that all have to hold."""
+    return where.parts if isinstance(where, Junction) and where.kind == "and" else (where,)
+
+
+def compared(where: Predicate) -> Iterator[str]:
+    """The fields that a predicate compares."""
+    if isinstance(where, Junction):
+        for part in where.parts:
+            yield from compared(part)
+    else:
+        yield where.field
+
+
+def holds(compare: Compare, value: Any) -> bool:
+    """Return whether a comparison holds of a value, as in SQL: with null none does but ``$eq`` and ``$ne``."""
+    return TESTS[compare.operator](value, compare.value)
+
+
+def in_order(one: Any, other: Any) -> int:
+    """Three-way order across types: null, numbers, strings, booleans, then the rest by their own order."""
+    ranks = _type_rank(one), _type_rank(other)
+    if ranks[0] != ranks[1]:
+        return -1 if ranks[0] < ranks[1] else 1
+    try:
+        return int(one > other) - int(one < other)
+    except TypeError:
+        return 0
+
+
+def _type_rank(value: Any) -> int:
+    if isinstance(value, bool):
+        return 3
+    return next((rank for rank, kind in enumerate(_TYPES) if isinstance(value, kind)), 4)
+
+
+_TYPES = (type(None), int | float, str, bool)
+
+
+def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def compare(one: Any, other: Any) -> bool:
+        if one is None or _type_rank(one) != _type_rank(other):
+            return False
+        return test(in_order(one, other), 0)
+
+    return compare
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return (other in one) if isinstance(one, list) and not isinstance(other, list) else one == other
+
+
+def _different(one: Any, other: Any) -> bool:
+    return one is not None if other is None else one is not None and one != other
+
+
+def _like(one: Any, pattern: str) -> bool:
+    return one is not None and _like_match(str(one), pattern)
+
+
+def _like_match(text: str, pattern: str) -> bool:
+    """SQL's LIKE: ``%`` any run, ``_`` one character, a backslash takes the next one as it is."""
+    parts = re.findall(r"\\.|[%_]|[^%_\\]+|\\$", pattern, re.S)
+    wild = {"%": ".*", "_": "."}
+    return re.fullmatch("".join(wild.get(p) or re.escape(p.removeprefix("\\")) for p in parts), text, re.S) is not None
+
+
+TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "$eq": _equal,
+    "$ne": _different,
+    "$in": lambda one, others: any(_equal(one, other) for other in others),
+    "$nin": lambda one, others: not others or (one is not None and one not in others),
+    "$lt": _ordered(lambda order, zero: order < zero),
+    "$lte": _ordered(lambda order, zero: order <= zero),
+    "$gt": _ordered(lambda order, zero: order > zero),
+    "$gte": _ordered(lambda order, zero: order >= zero),
+    "$like": _like,
+    "$notlike": lambda one, pattern: one is not None and not _like(one, pattern),
+    "$ilike": lambda one, pattern: one is not None and _like_match(str(one).lower(), pattern.lower()),
+    "$contains": lambda one, term: one is not None and term in one,
+    "$above": lambda one, other: in_order(one, other) > 0,
+    "$from": lambda one, other: in_order(one, other) >= 0,
+    "$upto": lambda one, other: in_order(one, other) <= 0,
+    "$below": lambda one, other: in_order(one, other) < 0,
+}

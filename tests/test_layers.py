@@ -27,6 +27,7 @@ LEVELS = [
         "etags",
         "describe",
     ],
+    ["scope"],
     [
         "query",
         "brackets",

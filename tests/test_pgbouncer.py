@@ -91,7 +91,7 @@ async def test_with_sessions_the_crm_works_and_is_sealed(
             executor = crm.app.get("database").executor
             assert executor.lanes.metrics()["lanes"] == executor.lanes.size
             assert (await crm.call("POST /contacts", JANE))[0] == 201
-            monkeypatch.setattr(apex.adapter, "scope_predicate", lambda scope: EVERYTHING)
+            monkeypatch.setattr(apex.adapter, "scope_predicate", lambda *scope: EVERYTHING)
             for user, organization, total in ((790, 456, 3), (791, 457, 2)):
                 query = f"organization_id={organization}&fastJoinForContactList=true"
                 calls = (crm.call(f"GET /contacts?{query}", user=user) for _ in range(50))

@@ -13,7 +13,7 @@ from apex import coerce
 from apex.coerce import integer, json
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.predicates import EVERYTHING, Compare, Junction, every, scope_predicate
+from apex.predicates import EVERYTHING, Compare, Junction, every
 from apex.query import OPERATORS, PATTERNS, Query, Syntax
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
@@ -167,14 +167,6 @@ def test_operators_of_patterns_are_for_text() -> None:
 def test_without_fields_any_name_is_taken() -> None:
     query = ANYTHING.parse({"any.thing": [1], "other": {"$in": [1, "a", None]}})
     assert query["any.thing"] == [1]
-
-
-def test_a_scope_is_a_value_or_a_list_of_values() -> None:
-    assert scope_predicate({}) == EVERYTHING
-    assert scope_predicate({"a": 1}) == scope_predicate({"a": [1]}) == Compare("a", "$eq", 1)
-    assert scope_predicate({"a": [1, 2]}) == Compare("a", "$in", [1, 2])
-    assert scope_predicate({"a": []}) == Compare("a", "$in", [])
-    assert scope_predicate({"a": 1, "b": None}) == every(Compare("a", "$eq", 1), Compare("b", "$eq", None))
 
 
 @pytest.mark.parametrize("kind", ["$or", "$and"])

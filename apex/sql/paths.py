@@ -8,13 +8,13 @@ column ``info["live"]`` is not null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, String, Table, and_, bindparam, null
 
-from apex.predicates import Compare, Junction, Predicate
+from apex.predicates import Compare, Junction, Predicate, compared, conjunction
 from apex.query import is_number
 
 _OWN = frozenset({"record_id", "name", "number", "text"})
@@ -90,23 +90,9 @@ def _named(value: FromClause, path: str) -> ColumnElement[bool]:
     return value.c.name == bindparam(None, path.partition(".")[2], type_=String(), unique=True)
 
 
-def compared(where: Predicate) -> Iterator[str]:
-    """The fields that a predicate compares."""
-    if isinstance(where, Junction):
-        for part in where.parts:
-            yield from compared(part)
-    else:
-        yield where.field
-
-
 def is_present(name: str, where: Predicate) -> bool:
     """Whether the predicate says of a field, before all else, that it is not null."""
     return Compare(name, "$ne", None) in conjunction(where)
-
-
-def conjunction(where: Predicate) -> tuple[Predicate, ...]:
-    """The parts that all have to hold."""
-    return where.parts if isinstance(where, Junction) and where.kind == "and" else (where,)
 
 
 def is_numeric(compare: Compare) -> bool:

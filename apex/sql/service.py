@@ -32,7 +32,7 @@ from apex.app import Apex
 from apex.coerce import Coerce
 from apex.context import Params
 from apex.executor import Plan, Violation
-from apex.predicates import Compare, Predicate, every
+from apex.predicates import Compare, Predicate, compared, conjunction, every
 from apex.query import Query
 from apex.sql.clauses import SERVED, Clauses, leaves, merged
 from apex.sql.columns import coercers
@@ -41,7 +41,7 @@ from apex.sql.defaults import Defaults, has_default, require_sqlite, set_by_trig
 from apex.sql.estimates import estimate, plan_of
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, written_page, written_row
-from apex.sql.paths import Paths, Source, compared, conjunction, is_present
+from apex.sql.paths import Paths, Source, is_present
 from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.violations import explained
 from apex.types import Id, Row

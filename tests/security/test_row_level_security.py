@@ -56,7 +56,7 @@ async def test_the_app_acts_as_a_role_that_cannot_get_around_it(crm: Crm) -> Non
 
 async def test_it_holds_with_the_applications_filter_switched_off(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
     before = await crm.rows()
-    monkeypatch.setattr(apex.adapter, "scope_predicate", lambda scope: EVERYTHING)
+    monkeypatch.setattr(apex.adapter, "scope_predicate", lambda *scope: EVERYTHING)
     _, page = await crm.call("GET /contacts?organization_id=457&fastJoinForContactList=true", user=791)
     assert [contact["id"] for contact in page["data"]] == [201, 202]
     assert (await crm.call("GET /contacts?organization_id=456", user=790))[1]["total"] == 2

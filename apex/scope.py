@@ -1,0 +1,152 @@
+"""Scopes: what a caller may touch, as hooks write it into ``params.scope``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Self
+from uuid import UUID
+
+from apex.predicates import Compare, Junction, Predicate, every, holds, membership
+
+Typed = Callable[[str, Any], Any]
+"""What gives the value of a field its type."""
+
+OPERATORS = ("$in", "$nin", "$ne", "$lt", "$lte", "$gt", "$gte")
+
+_VALUES = (str, int, float, type(None), date, time, timedelta, Decimal, UUID, bytes, Enum)
+_LISTS = (list, tuple, set, frozenset)
+_SHAPES = f"a value, None, a list of values, or a dict of the operators {', '.join(OPERATORS)}"
+
+
+class Scope(dict[str, Any]):
+    """What a caller may touch: for each field a value, None, a list of values, or a dict of operators.
+
+    ``$or`` takes a list of scopes, of which one has to hold, and ``$and`` a list of which all have to::
+
+        params.scope["$or"] = [{"owner_id": 5}, {"public": True}]
+
+    Any other shape raises TypeError where it is set.
+    """
+
+    def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        super().__init__()
+        if values:
+            self.update(values)
+
+    def __setitem__(self, name: str, allowed: Any) -> None:
+        _allowed(name, allowed, _as_given)
+        super().__setitem__(name, allowed)
+
+    def update(self, *values: Any, **more: Any) -> None:
+        for name, allowed in dict(*values, **more).items():
+            self[name] = allowed
+
+    def setdefault(self, name: str, allowed: Any = None) -> Any:
+        if name not in self:
+            self[name] = allowed
+        return self[name]
+
+    def __ior__(self, values: Any) -> Self:  # type: ignore[override]
+        self.update(values)
+        return self
+
+    def __or__(self, values: Any) -> Scope:  # type: ignore[override]
+        return Scope({**self, **values})
+
+    def __ror__(self, values: Any) -> Scope:  # type: ignore[override]
+        return Scope({**values, **self})
+
+    def copy(self) -> Scope:
+        return Scope(self)
+
+
+def scope_of(values: Any) -> Scope:
+    """Return a scope of one's own, empty for None. Raises TypeError for a shape that scopes do not take."""
+    if values is not None and not isinstance(values, Mapping):
+        raise TypeError(f"params.scope must be a dict with what is allowed for each field, not {_shown(values)}")
+    return Scope(values or ())
+
+
+def scope_predicate(scope: Mapping[str, Any], typed: Typed | None = None) -> Predicate:
+    """Return what has to hold of the records that a scope allows. Raises TypeError for a shape that is refused."""
+    return every(*[_allowed(name, allowed, typed or _as_given) for name, allowed in scope.items()])
+
+
+def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
+    """Return whether a predicate holds of a record with these fields, or what of it is left to other fields."""
+    if isinstance(where, Compare):
+        return holds(where, row[where.field]) if where.field in row else where
+    decisive = where.kind == "or"
+    left: list[Predicate] = []
+    for part in where.parts:
+        outcome = decided(part, row)
+        if outcome is decisive:
+            return decisive
+        if not isinstance(outcome, bool):
+            left.append(outcome)
+    if not left:
+        return not decisive
+    return left[0] if len(left) == 1 else Junction(where.kind, tuple(left))
+
+
+def _allowed(name: str, allowed: Any, typed: Typed) -> Predicate:
+    if not isinstance(name, str) or name.startswith("$"):
+        return _junction(name, allowed, typed)
+    if isinstance(allowed, Mapping):
+        if not allowed:
+            raise _refused(name, allowed)
+        return every(*[_operation(name, sign, operand, typed) for sign, operand in allowed.items()])
+    if not isinstance(allowed, _LISTS):
+        return Compare(name, "$eq", _value(name, allowed, typed))
+    values = _listed(name, allowed, typed)
+    return Compare(name, "$eq", values[0]) if len(values) == 1 else membership(name, "$in", values)
+
+
+def _junction(name: Any, parts: Any, typed: Typed) -> Predicate:
+    if name not in ("$or", "$and"):
+        raise TypeError(f"params.scope takes names of fields, $or and $and, not {_shown(name)}")
+    # An alternative without conditions would allow everything.
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, Mapping) and part for part in parts):
+        raise TypeError(f"params.scope takes for {name} a list of scopes that are not empty, not {_shown(parts)}")
+    predicates = tuple(scope_predicate(part, typed) for part in parts)
+    return every(*predicates) if name == "$and" or len(predicates) == 1 else Junction("or", predicates)
+
+
+def _operation(name: str, sign: Any, operand: Any, typed: Typed) -> Predicate:
+    if sign not in OPERATORS:
+        raise TypeError(f"params.scope has no operator {_shown(sign)} for {name}: it takes {_SHAPES}")
+    if sign in ("$in", "$nin"):
+        if not isinstance(operand, _LISTS):
+            raise TypeError(f"params.scope takes for {sign} of {name} a list of values, not {_shown(operand)}")
+        return membership(name, sign, _listed(name, operand, typed))
+    if operand is None and sign != "$ne":
+        raise TypeError(f"params.scope needs a value other than None for {sign} of {name}")
+    return Compare(name, sign, _value(name, operand, typed))
+
+
+def _listed(name: str, values: Iterable[Any], typed: Typed) -> list[Any]:
+    if isinstance(values, set | frozenset):
+        values = sorted(values, key=repr)  # In one order in all processes: cursors are told by what they belong to.
+    return [_value(name, value, typed) for value in values]
+
+
+def _value(name: str, value: Any, typed: Typed) -> Any:
+    if not isinstance(value, _VALUES):
+        raise _refused(name, value)
+    return typed(name, value)
+
+
+def _as_given(name: str, value: Any) -> Any:
+    return value
+
+
+def _refused(name: str, value: Any) -> TypeError:
+    return TypeError(f"params.scope takes for {name} {_SHAPES}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """Return the kind of a value, which may be a secret, and a name as it is."""
+    return f"'{value[:50]}'" if isinstance(value, str) else f"a {type(value).__name__}"
