@@ -158,7 +158,7 @@ class Apex(Emitter):
         """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
         self.store.require_methods(self._methods)
         self.callbacks.open()
-        await around(self.lifecycle["setup"], self._each("setup"))(Context(self, None, "setup"))
+        await self._run_lifecycle("setup")
         self.bus.on("event", self.events.deliver)
         await self.bus.open()
         return self
@@ -168,8 +168,14 @@ class Apex(Emitter):
         self.emit("shutdown")
         await self.callbacks.drain()
         await self.bus.close()
-        await around(self.lifecycle["teardown"], self._each("teardown"))(Context(self, None, "teardown"))
+        await self._run_lifecycle("teardown")
         return self
+
+    async def _run_lifecycle(self, name: str) -> None:
+        context = Context(self, None, name)
+        await around(self.lifecycle[name], self._each(name))(context)
+        context.close(None)
+        context.start_deferred()
 
     @asynccontextmanager
     async def lifespan(self, outer: Any = None) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from apex.app import Apex
-from apex.context import Params
+from apex.context import Params, current_call
 from apex.describe import ANY, Example, describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, NotFound
@@ -76,10 +76,10 @@ class Batch:
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
             raise BadRequest("Invalid batch", errors={"calls": rule})
-        # Each has variables of its own, as a request has: it is its caller's call, not a part of this one.
+        # Each has variables of its own, as a request has: it is its caller's call. Its answer is part of this one.
         settle = partial(self._observed, current()) if self.app.listens(ENDED) else self._settled
         makers = (settle(call, _nth(params, place)) for place, call in enumerate(calls))
-        return await asyncio.gather(*(asyncio.create_task(made, context=Variables()) for made in makers))
+        return await asyncio.gather(*(asyncio.create_task(made, context=_variables()) for made in makers))
 
     async def _observed(self, outer: Observation | None, call: Any, params: Row) -> Row:
         request_id = params.get("headers", {}).get("x-request-id", "")
@@ -132,6 +132,12 @@ class Batch:
         if match is None or match.id is not None:
             raise NotFound(f"Invalid service {path}")
         return match.target, match.route
+
+
+def _variables() -> Variables:
+    own = Variables()
+    own.run(current_call.set, current_call.get())
+    return own
 
 
 def _nth(params: Params, place: int) -> Row:

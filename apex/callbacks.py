@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from inspect import iscoroutinefunction, signature
+from inspect import isawaitable, iscoroutinefunction, signature
 from typing import Any
 
 log = logging.getLogger("apex")
@@ -61,6 +61,19 @@ class Callbacks:
             self.start(work)
         else:
             self._loop.call_soon_threadsafe(self.start, work)
+
+    def start_all(self, doing: str, calls: Iterable[tuple[Callable[..., Any], Sequence[Any]]]) -> None:
+        """Call functions with their arguments, one after the other, in a task that is kept until it ends."""
+
+        async def call_all() -> None:
+            for function, args in calls:
+                try:
+                    if isawaitable(returned := function(*args)):
+                        await returned
+                except Exception:
+                    self.fail(doing, function)
+
+        self.start_anywhere(call_all())
 
     async def drain(self, seconds: float = GRACE_SECONDS) -> None:
         """Wait for what is running, and for what that starts. What takes longer is cancelled and logged."""

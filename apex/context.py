@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
@@ -20,6 +21,9 @@ Result = TypeVar("Result", default=Any)
 
 Precondition = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Runs the method of a call, or raises: what a transport sets for a change on a condition (``If-Match``)."""
+
+Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+"""Functions that are called after a response, with their arguments."""
 
 _UNSET: Any = object()
 
@@ -73,8 +77,8 @@ class Context(Generic[Data, Result]):
     """
 
     __slots__ = (
-        "_result", "app", "data", "dispatch", "error", "event", "http", "id", "method", "original", "params",
-        "path", "precondition", "service", "type",
+        "_result", "app", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open", "method",
+        "original", "params", "path", "precondition", "service", "type",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +109,8 @@ class Context(Generic[Data, Result]):
         self.dispatch: Any = _UNSET
         self.http: dict[str, Any] | None = {} if self.params.get("provider") == "rest" else None
         self._result: Any = _UNSET
+        self.deferred: Deferred | None = None
+        self.is_open = True
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -150,6 +156,43 @@ class Context(Generic[Data, Result]):
         value = self._result if self.dispatch is _UNSET else self.dispatch
         return None if value is _UNSET else value
 
+    def after_response(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function, ``def`` or ``async def``, once the caller has its answer: after the response over REST,
+        after the acknowledgement over a socket, and at the end of the outermost call inside the process.
+
+        It does not run where the call fails, or one that it is a part of. What it raises is logged and counted. Raises
+        TypeError for what cannot be called.
+        """
+        if not callable(function):
+            raise TypeError(f"after_response takes a function and its arguments, not {function!r}")
+        self._defer([(function, args)])
+
+    def _defer(self, calls: Deferred) -> None:
+        if self.is_open:
+            self.deferred = [*(self.deferred or ()), *calls]
+            return
+        current = current_call.get()  # A listener is called with the context of a call that has ended.
+        if current is not None and current.is_open:
+            current._defer(calls)
+        else:
+            self._start(calls)
+
+    def start_deferred(self) -> None:
+        """Start what ``after_response`` was given: for transports, once they have answered."""
+        calls, self.deferred = self.deferred, None
+        if calls:
+            self._start(calls)
+
+    def _start(self, calls: Deferred) -> None:
+        self.app.callbacks.start_all(f"After the response of '{self.method}' of '{self.path}'", calls)
+
+    def close(self, outer: Context | None) -> None:
+        """End a call that has succeeded. What is deferred waits for the answer of the call that it is a part of."""
+        self.is_open = False
+        if self.deferred and outer is not None:
+            calls, self.deferred = self.deferred, None
+            outer._defer(calls)
+
     def update(self, values: Mapping[str, Any]) -> None:
         """Takes over what a hook has returned. Raises AttributeError for a key that contexts do not have."""
         for name, value in values.items():
@@ -165,3 +208,7 @@ class Context(Generic[Data, Result]):
         """For logs: everything but the app and the service."""
         names = ("path", "method", "type", "id", "data", "params", "result", "error", "event")
         return {name: getattr(self, name) for name in names}
+
+
+current_call: ContextVar[Context | None] = ContextVar("call", default=None)
+"""The call that is running: the calls that its hooks and its method make are parts of it."""

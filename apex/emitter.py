@@ -64,8 +64,14 @@ class Emitter:
 
     async def emit_and_wait(self, event: str, *args: Any) -> None:
         """Call the listeners, and wait for those that are ``async def``."""
+        if (pending := self._begin(event, *args)) is not None:
+            await pending
+
+    def _begin(self, event: str, *args: Any) -> Awaitable[None] | None:
+        """Call the listeners. Return what is to be awaited for those that are ``async def``, or None."""
         if event in self._listeners and (pending := self._call(event, args)):
-            await self._callbacks.start(self._settle(event, pending))
+            return self._callbacks.start(self._settle(event, pending))
+        return None
 
     def _call(self, event: str, args: Iterable[Any]) -> Pending:
         """Call the listeners and return, for those that are not done yet, what is to be awaited."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from apex.channels import Connection
@@ -63,9 +63,13 @@ class Frame(frames.Packet):  # type: ignore[misc]
 
 
 class Link:
-    """An open connection: its Socket.IO id, its Engine.IO socket and the calls that it has at work."""
+    """An open connection: its Socket.IO id, its Engine.IO socket and the calls that it has at work.
+
+    ``accepted`` is called once it is told that it is one.
+    """
 
     connection: Connection
+    accepted: Callable[[], None] | None = None
 
     def __init__(self, sid: str, socket: Socket, limits: Mapping[str, int]) -> None:
         self.sid, self.socket, self.outgoing = sid, socket, socket.queue
@@ -96,16 +100,20 @@ class Link:
             self._reading.cancel()
 
 
+Answer = tuple[str, Callable[[], None] | None]
+"""The arguments of an acknowledgement, encoded, and what is to be called once it is sent."""
+
+
 class Transport(Protocol):
     """Who gives the frames a meaning."""
 
     async def log_in(self, link: Link, scope: Any, auth: Mapping[str, Any]) -> None: ...
 
-    def connected(self, link: Link) -> None: ...
+    async def connected(self, link: Link) -> None: ...
 
     def disconnected(self, link: Link) -> None: ...
 
-    async def answer(self, link: Link, event: Any) -> str: ...
+    async def answer(self, link: Link, event: Any) -> Answer: ...
 
 
 class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
@@ -197,7 +205,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
             raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
         self.links[eio_sid] = link
         self.unconnected.pop(eio_sid, None)
-        self.transport.connected(link)
+        await self.transport.connected(link)
         if link.socket.closed:
             self._gone(eio_sid)
             raise ConnectionRefusedError("The connection was closed meanwhile")
@@ -208,6 +216,8 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
             await self._send_packet(eio_sid, error)
         elif eio_sid not in self.links:
             await super()._handle_connect(eio_sid, namespace, data)
+            if (link := self.links.get(eio_sid)) is not None and link.accepted is not None:
+                link.accepted()
 
     async def _send_packet(self, eio_sid: str, frame: Frame) -> None:
         if (socket := self.eio.sockets.get(eio_sid)) is not None:
@@ -274,11 +284,13 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         try:
             if self.links.get(link.socket.sid) is not link:
                 return  # It went while the call waited.
-            text = await self.transport.answer(link, frame.data)
+            text, answered = await self.transport.answer(link, frame.data)
         finally:
             link.calls.release()
         if frame.id is not None and not link.socket.closed:
             link.socket.write(Message(f"{frames.ACK}{frame.id}{text}"))
+        if answered is not None:
+            answered()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -109,7 +109,7 @@ def message_of(context: Context, result: Any, dispatch: Any) -> Message:
 def _told(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:
     params = Params(message.get("params"))
     context = Context(app, service, message.get("method", ""), id=message.get("id"), params=params)
-    context.event, context.result = message["event"], message["result"]
+    context.event, context.result, context.is_open = message["event"], message["result"], False
     if "dispatch" in message:
         context.dispatch = message["dispatch"]
     return context

@@ -119,8 +119,9 @@ class Rest:
         added: Pairs,
         seen: Observation | None = None,
     ) -> None:
+        context: Context | None = None
         try:
-            status, headers, body = await self._answer(scope, receive, match, seen)
+            status, headers, body, context = await self._answer(scope, receive, match, seen)
         except ClientGone:
             return
         except Exception as error:
@@ -132,15 +133,19 @@ class Rest:
             seen.status = status
             if seen.shown:
                 headers.extend(seen.response_headers())
-        if isinstance(body, Stream):
-            await send_stream(receive, send, status, [*headers, *added], body)
-        else:
-            sent = b"" if scope["method"] == "HEAD" else body
-            await respond(send, status, [*headers, *added], sent, len(body))
+        try:
+            if isinstance(body, Stream):
+                await send_stream(receive, send, status, [*headers, *added], body)
+            else:
+                sent = b"" if scope["method"] == "HEAD" else body
+                await respond(send, status, [*headers, *added], sent, len(body))
+        finally:
+            if context is not None and context.deferred:
+                context.start_deferred()
 
     async def _answer(
         self, scope: Scope, receive: Receive, match: Match[BoundService], seen: Observation | None
-    ) -> tuple[int, Pairs, bytes | Stream]:
+    ) -> tuple[int, Pairs, bytes | Stream, Context]:
         call = await self._call(scope, receive, match)
         if seen is not None:
             seen.call = call
@@ -154,7 +159,7 @@ class Rest:
             await body.start()
         elif call.method in _TAGGED and status == 200:
             status, body = _tagged(call, headers, body)
-        return status, headers, body
+        return status, headers, body, context
 
     def _match(self, scope: Scope) -> Match[BoundService] | None:
         """Ids may hold encoded slashes, so the raw path is split first and decoded after."""

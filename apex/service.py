@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from apex.callbacks import is_async
 from apex.commit import after_commit
-from apex.context import Context, Params, Precondition
+from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError
 from apex.events import Publisher, Publishers, message_of
 from apex.hooks import AnyHooks, Chain, HookStore, compose
-from apex.tenant import NOBODY, reaching
+from apex.tenant import NOBODY, reach_of_call
 from apex.types import STANDARD, Id, taken_by
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ class BoundService(Emitter):
         if method not in self._chains:
             raise AttributeError(f"Method {method} of '{self._path}' is not hooked: list it in the service's methods")
         # Hooks write into the params and the scope: a call made with another one's params gets its own.
-        return await self._serve(method, id, data, Params(params))
+        context = await self._serve(method, id, data, Params(params))
+        if context.deferred:
+            after_commit(context.start_deferred)
+        return context
 
     async def _serve(
         self, method: str, id: Any, data: Any, params: Params, precondition: Precondition | None = None
@@ -115,15 +118,22 @@ class BoundService(Emitter):
             self._app, self, method, id=id, data=data, params=params, event=EVENTS.get(method),
             precondition=precondition,
         )  # fmt: skip
-        if params.get("provider"):
-            with reaching(NOBODY):
-                await self._chains[method](context)
-        else:
+        outer, calls = current_call.get(), current_call.set(context)
+        reach = reach_of_call.set(NOBODY) if params.get("provider") else None
+        try:
             await self._chains[method](context)
+        finally:
+            current_call.reset(calls)
+            if reach is not None:
+                reach_of_call.reset(reach)
         if context.event is not None and context.event not in self._options.events:
             pending = after_commit(partial(self._announce, context, context.event))
             if pending is not None:
                 await pending
+        if context.deferred:
+            after_commit(partial(context.close, outer))
+        else:
+            context.is_open = False
         return context
 
     async def find(self, params: Mapping[str, Any] | None = None) -> Any:

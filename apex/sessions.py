@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ class Sessions:
         self._end_key(key_id)
         self.app.bus.send("key-ended", key_id)
 
-    def _logged_in(self, result: Mapping[str, Any], context: Context) -> None:
+    def _logged_in(self, result: Mapping[str, Any], context: Context) -> Awaitable[None] | None:
         params, entity = context.params, self.service.entity
         if params.connection is not None:
             self._close(params.connection)
@@ -95,8 +95,7 @@ class Sessions:
             if entity is not None and entity in result:
                 # What hooks have added for callers goes along; the rest is as it is inside.
                 params.connection[entity] = {**result[entity], **(params.get(entity) or {})}
-        if params.provider:
-            self.app.emit("login", result, params, context)
+        return self.app._begin("login", result, params, context) if params.provider else None
 
     def _open(self, connection: Connection, result: Mapping[str, Any], proof: Mapping[str, Any]) -> None:
         claims, token = result["authentication"]["payload"], result.get("accessToken")
@@ -110,15 +109,14 @@ class Sessions:
             timer = asyncio.get_running_loop().call_later(left, self.app.emit, "disconnect", connection)
         self.open[connection] = Session(claims.get("jti"), claims.get("sub"), token, claims.get("iat", 0), timer)
 
-    def _logged_out(self, result: Mapping[str, Any], context: Context) -> None:
+    def _logged_out(self, result: Mapping[str, Any], context: Context) -> Awaitable[None] | None:
         params = context.params
         session = self.open.get(params.connection)
         if session is not None and session.token == result["accessToken"]:
             self._close(params.connection)
             self._forget(params.connection)
             self.app.events.channels.leave_all(params.connection)
-        if params.provider:
-            self.app.emit("logout", result, params, context)
+        return self.app._begin("logout", result, params, context) if params.provider else None
 
     def _close(self, connection: Connection) -> None:
         session = self.open.pop(connection, None)
@@ -197,7 +195,7 @@ class Sessions:
         return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
 
-def _listen(emitter: Emitter, event: str, listener: Callable[..., None]) -> None:
+def _listen(emitter: Emitter, event: str, listener: Callable[..., object]) -> None:
     """Once, however often the app is set up."""
     emitter.off(event, listener)
     emitter.on(event, listener)

@@ -22,7 +22,7 @@ from apex.router import split
 from apex.service import Call, arguments_of
 
 if TYPE_CHECKING:
-    from apex.engine import Link
+    from apex.engine import Answer, Link
 
 log = logging.getLogger("apex")
 
@@ -99,7 +99,8 @@ class Sockets:
         with observing(Observation(self.app, "socketio")) as seen:
             seen.call = call
             try:
-                await self.app.call(call)
+                context = await self.app.call(call)
+                link.accepted = context.start_deferred
                 seen.status = 201
             except Exception as error:
                 self._forget(connection)
@@ -107,25 +108,25 @@ class Sockets:
                 seen.error, seen.status = error, refusal.code
                 raise refusal from None
 
-    def connected(self, link: Link) -> None:
-        """A connection that has been let in."""
+    async def connected(self, link: Link) -> None:
+        """Let a connection in, once the listeners of ``connection`` have heard of it."""
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
-        self.app.emit("connection", link.connection)
+        await self.app.emit_and_wait("connection", link.connection)
 
     def disconnected(self, link: Link) -> None:
         """A connection that is gone."""
         if self._forget(link.connection) is not None:
             self.app.emit("disconnect", link.connection)
 
-    async def answer(self, link: Link, event: Any) -> str:
-        """Runs the call of a frame; gives the arguments of its acknowledgement, encoded."""
+    async def answer(self, link: Link, event: Any) -> Answer:
+        """Run the call of a frame; give the arguments of its acknowledgement, encoded, and what follows it."""
         if not self.app.listens(ENDED):
             return await self._answer(link, event)
         with observing(Observation(self.app, "socketio")) as seen:
             return await self._answer(link, event, seen)
 
-    async def _answer(self, link: Link, event: Any, seen: Observation | None = None) -> str:
+    async def _answer(self, link: Link, event: Any, seen: Observation | None = None) -> Answer:
         try:
             call = self._call(link.connection, event)
             if seen is not None:
@@ -136,13 +137,13 @@ class Sockets:
             text = encode([None, context.external]).decode()
             if seen is not None:
                 seen.status = 201 if call.method == "create" else 200
-            return text
+            return text, context.start_deferred if context.deferred else None
         except Exception as error:
             name = event[:2] if isinstance(event, list) else event
             status, _, body = failure(error, f"{name!r:.{SHOWN}} over a socket")
             if seen is not None:
                 seen.error, seen.status = error, status
-            return f"[{body.decode()}]"
+            return f"[{body.decode()}]", None
 
     # What the app asks for.
 

@@ -21,7 +21,7 @@ EVERYONE, NOBODY = "*", ""
 
 H = TypeVar("H", bound=Callable[..., Any])
 
-_reach: ContextVar[str] = ContextVar("reach", default=EVERYONE)
+reach_of_call: ContextVar[str] = ContextVar("reach", default=EVERYONE)
 _sealing: list[Callable[..., Any]] = []
 
 
@@ -37,12 +37,12 @@ def is_sealing(hook: Callable[..., Any]) -> bool:
 
 def reach() -> str:
     """Whose rows may be reached now."""
-    return _reach.get()
+    return reach_of_call.get()
 
 
 def confine(tenants: Iterable[int]) -> None:
     """From here to the end of the call around it, the rows of these tenants alone may be reached."""
-    _reach.set(",".join(map(str, tenants)))
+    reach_of_call.set(",".join(map(str, tenants)))
 
 
 class reaching:
@@ -56,7 +56,7 @@ class reaching:
         self.tenants = tenants
 
     def __enter__(self) -> None:
-        self.token = _reach.set(self.tenants)
+        self.token = reach_of_call.set(self.tenants)
 
     def __exit__(self, *error: object) -> None:
-        _reach.reset(self.token)
+        reach_of_call.reset(self.token)
