@@ -13,7 +13,7 @@ from apex.app import Apex
 from apex.config import SECRET_BYTES
 from apex.errors import ConfigError, Unavailable
 from apex.extras import extra
-from apex.migrate import pending
+from apex.migrate import later, pending
 from apex.revisions import connect
 from apex.routes import flat, hooks_of
 from apex.service import BoundService
@@ -63,6 +63,8 @@ def database(app: Apex) -> Iterator[str]:
     try:
         if left := pending(url):
             yield f"migrations {', '.join(left)} are pending: run 'apex migrate'"
+        elif (ahead := later(url)) is not None:
+            yield f"it is ahead: a later version has migrated it to {ahead}"
         elif make_url(url).get_backend_name() == "postgresql":
             yield from policies(app, url)
     except (ConfigError, Unavailable) as error:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 FACTORY = "services.app:create_app"
 HIDDEN = ("worker",)
+AHEAD = "The database is ahead: a later version has migrated it to {}."
 ID = click.IntRange(1, (1 << 63) - 1)
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program to read.")
@@ -147,7 +148,7 @@ def worker(factory: str, listener: int, line: int) -> None:
 @click.pass_obj
 def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
     """Bring the database up to a revision, by default the newest."""
-    from apex.migrate import current, downgrade, pending, upgrade
+    from apex.migrate import current, downgrade, later, pending, upgrade
 
     if message is not None:
         write_migration(message, as_json)
@@ -157,13 +158,16 @@ def migrate(factory: str, revision: str | None, down: bool, status: bool, messag
         raise ConfigError("say down to which revision: 'base' undoes everything")
     if not status:
         (downgrade if down else upgrade)(url, revision or "head")
-    left, reached = pending(url), current(url)
+    left, reached, ahead = pending(url), current(url), later(url)
     if as_json:
-        click.echo(json.dumps({"current": reached, "pending": left}))
+        click.echo(json.dumps({"current": reached, "pending": left, "ahead": ahead is not None}))
         return
     if status:
         click.echo(f"The database is at {reached}." if reached else "The database is empty.")
-    click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
+    if ahead is not None:
+        click.echo(AHEAD.format(ahead))
+    else:
+        click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
 
 
 def write_migration(message: str, as_json: bool = False) -> None:
@@ -364,16 +368,20 @@ def load_asgi(factory: str) -> Any:
 
 
 def require_migrated(app: Apex) -> None:
-    """Raises ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached."""
+    """Raise ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached.
+
+    A database that a later version has migrated will do, with a line that says so.
+    """
     from apex.revisions import FOLDER, is_up_to_date
 
     url = app.get("database_url")
     if url is None or not FOLDER.is_dir() or is_up_to_date(url):
         return
-    from apex.migrate import pending
+    from apex.migrate import later, pending
 
     if pending(url):
         raise ConfigError("the database is not up to date: run 'apex migrate'")
+    click.echo(AHEAD.format(later(url)), err=True)
 
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -39,6 +39,7 @@ class Health:
     def __init__(self, app: Apex) -> None:
         self.app = app
         self.draining = False
+        self.ahead: list[str] = []
         self.ills: Fresh[str, Ills] = Fresh(self._look)
         app.on("draining", self._drain)
         app.hooks({"setup": [self._start]})
@@ -47,13 +48,19 @@ class Health:
         return JSONResponse({"status": "ok"}, headers=UNCACHED)
 
     async def readyz(self, request: Request) -> JSONResponse:
-        """503 names what is not ready. ``?exclude=redis`` leaves something out, as often as it is given."""
+        """Answer 503 with what is not ready. ``?exclude=redis`` leaves something out, as often as it is given.
+
+        ``ahead`` says that the database has revisions which this version does not have: it is served all the same.
+        """
         found = dict(await self.ills.get("all") or {})
         if self.draining:
             found["draining"] = "The process is about to stop"
         ills = {name: ill for name, ill in found.items() if name not in request.query_params.getlist("exclude")}
         status, code = ("unavailable", 503) if ills else ("ok", 200)
-        return JSONResponse({"status": status, "notReady": ills}, code, headers=UNCACHED)
+        body: dict[str, Any] = {"status": status, "notReady": ills}
+        if self.ahead:
+            body["ahead"] = f"A later version has migrated the database to {', '.join(self.ahead)}"
+        return JSONResponse(body, code, headers=UNCACHED)
 
     async def _start(self, context: Context, next: Next) -> None:
         self.newest, self.known = newest_of()
@@ -85,7 +92,8 @@ class Health:
             await executor.fetch("SELECT 1", {})
             return {}
         current = {row[0] for row in await executor.fetch(VERSION, {})}
-        if current == self.newest or current - self.known:
+        self.ahead = sorted(current - self.known)
+        if current == self.newest or self.ahead:
             return {}
         return {"migrations": "Some are pending: run 'apex migrate'"}
 

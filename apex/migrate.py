@@ -63,28 +63,41 @@ def _lock_file(connection: Connection) -> None:
 
 
 def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
-    """Brings the database up to a revision. Two processes that start at once take turns.
+    """Bring the database up to a revision. Two processes that start at once take turns.
 
-    Raises ConfigError, and Unavailable where the database cannot be reached or others hold what a migration needs.
+    A database that a later version has migrated has all there is here: it is left as it is. Raises ConfigError, and
+    Unavailable where the database cannot be reached or others hold what a migration needs.
     """
     with _explained(url):
         _prepare(url)
-        _scripts(_config(url, folder))
+        later = _later(url, _scripts(_config(url, folder)))
+        if later is not None and revision == "head":
+            return
+        _require_known(later)
         retrying(url, lambda: command.upgrade(_config(url, folder), revision))
 
 
 def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
-    """Takes the database down to a revision; ``base`` undoes everything. Raises as ``upgrade`` does."""
+    """Take the database down to a revision; ``base`` undoes everything. Raises as ``upgrade`` does."""
     with _explained(url):
+        _require_known(_later(url, _scripts(_config(url, folder))))
         retrying(url, lambda: command.downgrade(_config(url, folder), revision))
 
 
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
-    """The revisions that the database does not have yet, oldest first."""
+    """Return the revisions that the database does not have yet, oldest first; none if a later version migrated it."""
     with _explained(url):
         script = _scripts(_config(url, folder))
+        if _later(url, script) is not None:
+            return []
         revisions = [revision.revision for revision in script.iterate_revisions("head", _current(url) or "base")]
     return revisions[::-1]
+
+
+def later(url: str, folder: Path = FOLDER) -> str | None:
+    """Return the revision of a database that a later version has migrated: the folder does not have it."""
+    with _explained(url):
+        return _later(url, _scripts(_config(url, folder)))
 
 
 def current(url: str) -> str | None:
@@ -147,6 +160,19 @@ def _scripts(config: Config) -> ScriptDirectory:
     except KeyError as error:
         raise ConfigError(f"cannot migrate: the migration {error} is missing, and another one follows it") from None
     return script
+
+
+def _later(url: str, script: ScriptDirectory) -> str | None:
+    reached = _current(url)
+    known = {one.revision for one in script.walk_revisions()}
+    return None if reached is None or reached in known else reached
+
+
+def _require_known(later: str | None) -> None:
+    if later is not None:
+        raise ConfigError(
+            f"cannot migrate: the database is at {later}, which this version does not have; use the version that has it"
+        )
 
 
 def _prepare(url: str) -> None:

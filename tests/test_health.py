@@ -76,6 +76,7 @@ async def test_a_database_that_is_ahead_is_served(migrated_url: str) -> None:
     write(migrated_url, "UPDATE alembic_version SET version_num = '9999'")
     async with site(migrated_url) as (_, client):
         assert await becomes(client, 200) == {}
+        assert (await client.get("/readyz")).json()["ahead"] == "A later version has migrated the database to 9999"
 
 
 async def test_a_database_that_does_not_answer_is_named_within_a_second(migrated_postgres_url: str) -> None:

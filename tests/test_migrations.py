@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from apex.errors import ConfigError, Unavailable
-from apex.migrate import downgrade, pending, upgrade
+from apex.migrate import current, downgrade, later, pending, upgrade
 from apex.revisions import FOLDER, connect, engine_url
 from services.app import metadata
 from tests.migrating import migrating, waiting
@@ -197,3 +197,13 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> No
 )
 def test_the_driver_is_the_one_that_is_installed(url: str, driver: str) -> None:
     assert engine_url(url).drivername == driver
+
+
+def test_what_a_later_version_has_migrated_is_left_as_it_is(migrated_url: str) -> None:
+    with connect(migrated_url) as connection, connection.begin():
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    upgrade(migrated_url)
+    assert (pending(migrated_url), current(migrated_url), later(migrated_url)) == ([], "9999", "9999")
+    for move in (downgrade, upgrade):
+        with pytest.raises(ConfigError, match="is at 9999, which this version does not have; use the version that"):
+            move(migrated_url, "0001")
