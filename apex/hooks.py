@@ -11,10 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import get_annotations, isawaitable
-from traceback import walk_tb
 from typing import Any, Protocol, Self, TypeVar, cast
 
-from apex.callbacks import is_async, name_of, takes
+from apex.callbacks import is_async, name_of, takes, unwrapped
 from apex.context import Context
 from apex.query import suggestion
 
@@ -192,12 +191,17 @@ def _fail(context: Context, failure: Exception) -> None:
 async def run_steps(steps: tuple[Step, ...], context: Context, kind: str) -> None:
     """A hook that fails leaves its type in the context, for ``context.original``."""
     outside, context.type = context.type, kind
-    for hook, asynchronous in steps:
-        returned = await hook(context) if asynchronous else hook(context)
-        if returned is not None:
-            if not asynchronous and isawaitable(returned):  # A lambda, or a decorator, around an ``async def``.
-                returned = await returned
-            _merge(context, hook, returned)
+    hook: Any = None
+    try:
+        for hook, asynchronous in steps:
+            returned = await hook(context) if asynchronous else hook(context)
+            if returned is not None:
+                if not asynchronous and isawaitable(returned):  # A lambda, or a decorator, around an ``async def``.
+                    returned = await returned
+                _merge(context, hook, returned)
+    except Exception as error:
+        blame(error, hook)
+        raise
     context.type = outside
 
 
@@ -263,9 +267,13 @@ def _wrap(hook: Any, inner: Chain) -> Chain:
         return hook.wrap(inner)
 
     async def wrapped(context: Context) -> None:
-        returned = await hook(context, _Next(inner, context))
-        if returned is not None and isinstance(returned, Mapping):
-            context.update(returned)
+        try:
+            returned = await hook(context, _Next(inner, context))
+            if returned is not None and isinstance(returned, Mapping):
+                context.update(returned)
+        except Exception as error:
+            blame(error, hook)
+            raise
 
     return wrapped
 
@@ -358,22 +366,24 @@ def _a(kind: str) -> str:
     return f"{'an' if kind[0] in 'ae' else 'a'} {kind}"
 
 
+_RAISER = "__apex_raiser__"
+
+
+def blame(error: Exception, hook: Any) -> None:
+    """Note on an error the hook that has raised it, or None for a method. The first to do so is the innermost."""
+    vars(error).setdefault(_RAISER, None if hook is None else _place_of(hook))
+
+
 def raiser(error: BaseException) -> str | None:
-    """The hook that has raised an error, such as ``hooks.tenancy.tenancy``; None where it was the method, or no hook.
+    """Return the hook that has raised an error, such as ``hooks.tenancy.tenancy``; None where a method did, or no hook.
 
-    It is the one that the hooks' own functions called last, as the traceback says: a call that succeeds pays nothing.
+    A hook that another function has made goes by the name of that function.
     """
-    found, caller = None, None
-    for frame, _ in walk_tb(error.__traceback__):
-        code = frame.f_code
-        if caller == "run":
-            found = None
-        elif caller == "hook":
-            found = f"{frame.f_globals.get('__name__')}.{code.co_qualname.partition('.<locals>')[0]}"
-        caller = _CALLERS.get(code.co_qualname) if code.co_filename in _FILES else None
-    return None if found is None else found.removesuffix(".__call__")
+    where: str | None = vars(error).get(_RAISER)
+    return where
 
 
-_CALLERS = {"run_steps": "hook", "_wrap.<locals>.wrapped": "hook", "_runner.<locals>.run": "run"}
-_FILES = {__file__, __file__.replace("hooks.py", "service.py")}
-"""Who calls hooks, and methods: the innermost of them tells whose error it is."""
+def _place_of(hook: Any) -> str:
+    function = unwrapped(hook)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__.partition('.<locals>')[0]}"

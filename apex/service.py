@@ -14,7 +14,7 @@ from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError
 from apex.events import Publisher, Publishers, message_of
-from apex.hooks import AnyHooks, Chain, HookStore, compose
+from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
 from apex.tenant import NOBODY, reach_of_call
 from apex.types import STANDARD, Id, taken_by
 
@@ -274,10 +274,14 @@ def _runner(service: Any, method: str) -> Chain:
             arguments.append(context.params)
             if outgoing is not None:
                 arguments.append(context.params.get("provider") is not None)
-            if context.precondition is None:
-                context.result = await called(*arguments)
-            else:
-                context.result = await context.precondition(partial(called, *arguments))
+            try:
+                if context.precondition is None:
+                    context.result = await called(*arguments)
+                else:
+                    context.result = await context.precondition(partial(called, *arguments))
+            except Exception as error:
+                blame(error, None)
+                raise
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from apex import Apex, Context, MemoryService, batch, database, rest, sockets
-from apex.common import iff
-from apex.errors import Forbidden
+from apex import Apex, Context, HookMap, MemoryService, Next, batch, database, rest, sockets
+from apex.common import disallow, iff
+from apex.errors import Conflict, Forbidden
 from apex.observe import Observation, time_database
 from apex.tracing import tracing
 from tests.serving import serving
@@ -69,6 +70,73 @@ async def test_an_error_names_the_hook_that_raised_it(sqlite_url: str, path: str
     app = site(sqlite_url, timing=True)
     async with serving(app) as client:
         assert (await client.get(path)).headers.get("x-apex-hook") == hook
+
+
+class run_steps:
+    """A hook with the name of what runs hooks."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def __call__(self, context: Context) -> None:
+        raise self.error
+
+
+class run:
+    """An around hook with the name of what calls methods."""
+
+    async def wrapped(self, context: Context, next: Next) -> None:
+        await next()
+        raise Forbidden("Too late")
+
+
+async def replace(context: Context, next: Next) -> None:
+    try:
+        await next()
+    except Forbidden:
+        raise Conflict("Another error") from None
+
+
+async def let_through(context: Context, next: Next) -> None:
+    await next()
+
+
+def fail(context: Context) -> None:
+    raise Conflict("The error hook's")
+
+
+async def ask(context: Context) -> None:
+    await context.app.service("refusing").find()
+
+
+HERE = f"{__name__}."
+
+
+@pytest.mark.parametrize(
+    ("path", "hooks", "expected"),
+    [
+        ("/1", {"before": refuse}, f"{HERE}refuse"), ("", {"after": [lambda context: None, refuse]}, f"{HERE}refuse"),
+        ("/1", {"around": let_through, "before": refuse}, f"{HERE}refuse"), ("/1", {"around": let_through}, None),
+        ("", {"before": run_steps(Forbidden("x"))}, f"{HERE}run_steps"),
+        ("", {"around": run().wrapped}, f"{HERE}run.wrapped"),
+        ("/1", {"around": [let_through, replace]}, f"{HERE}replace"),
+        ("", {"before": partial(refuse)}, f"{HERE}refuse"),
+        ("", {"before": refuse, "error": fail}, f"{HERE}fail"), ("/1", {"error": lambda context: None}, None),
+        ("", {"before": refuse, "error": lambda context: None}, f"{HERE}refuse"),
+        ("", {"before": ask}, f"{HERE}refuse"),
+        ("", {"after": lambda context: 5}, f"{HERE}<lambda>"), ("", {"before": disallow()}, "apex.common.disallow"),
+        ("", {"before": iff(True, iff(True, refuse))}, f"{HERE}refuse"), ("", {"around": [let_through]}, None),
+    ],
+)  # fmt: skip
+async def test_the_hook_that_raised_is_known_whatever_it_is_called(
+    sqlite_url: str, path: str, hooks: HookMap, expected: str | None
+) -> None:
+    app = site(sqlite_url)
+    seen = heard(app)
+    app.use("hooked", Asking(app), hooks=hooks)
+    async with serving(app) as client:
+        await client.get(f"/hooked{path}")
+    assert [one.hook for one in seen] == [expected]
 
 
 def durations(header: str) -> dict[str, float]:
