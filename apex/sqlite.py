@@ -302,7 +302,9 @@ def _json_number(number: float | None) -> str:
 def _translated(error: sqlite3.Error) -> Exception:
     name = getattr(error, "sqlite_errorname", "")
     if name in _KINDS:
-        return Violation(_KINDS[name], columns=_COLUMN.findall(str(error)))
+        # A check is told by its name, or by its text where it has none; a foreign key is not told.
+        check = str(error).partition(": ")[2] if name == "SQLITE_CONSTRAINT_CHECK" else None
+        return Violation(_KINDS[name], check, () if check else _COLUMN.findall(str(error)))
     log.error("SQLite refused a statement: %s", name, exc_info=error)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN")):
         return Unavailable("The database is busy or cannot be written: try again")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Executable, MetaData, schema
+from sqlalchemy import Executable, MetaData, Table, schema
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
@@ -14,9 +14,11 @@ from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 from apex.app import Apex
 from apex.commit import unit_of_work
 from apex.context import Context
-from apex.executor import Executor, Plan, Values
+from apex.errors import FeathersError
+from apex.executor import Executor, Plan, Values, Violation
 from apex.extras import extra
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
+from apex.sql.violations import explained, references
 from apex.sqlite import SQLiteExecutor
 from apex.types import Row
 
@@ -39,9 +41,15 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """Statements inside commit together or not at all; the events of the calls inside follow the commit."""
-        async with unit_of_work(), self.executor.transaction():
-            yield
+        """Statements inside commit together or not at all; the events of the calls inside follow the commit.
+
+        Raises BadRequest or Conflict where a rule is broken that the database looks at in the end.
+        """
+        try:
+            async with unit_of_work(), self.executor.transaction():
+                yield
+        except Violation as violation:
+            raise explained(violation, None) from None
 
     def compile(
         self, statement: Executable, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None
@@ -55,6 +63,26 @@ class Database:
 
     async def fetch(self, statement: Statement, values: Values | None = None) -> list[Any]:
         """Run a compiled statement and return its rows, as ``execute`` does."""
+        try:
+            return await self.run(statement, values)
+        except Violation as violation:
+            rows = [{**statement.constants, **(values or {})}]
+            raise await self.explain(violation, statement.table, rows) from None
+
+    async def explain(self, violation: Violation, table: Table | None, rows: Sequence[Row]) -> FeathersError:
+        """Return a broken rule of a table as the error for callers; ``rows`` are what was to be stored.
+
+        SQLite does not tell which foreign key is broken: the records referred to are looked for.
+        """
+        if table is not None and violation.kind == "foreign key" and violation.constraint is None:
+            for columns, record in (found for row in rows for found in references(table, row)):
+                if not await self.execute(record):
+                    violation.columns = columns
+                    break
+        return explained(violation, table)
+
+    async def run(self, statement: Statement, values: Values | None = None) -> list[Any]:
+        """Run a compiled statement. Raises Violation where it breaks a rule."""
         text, bound = statement.bind(values or {})
         if (read := statement.read) is not None:
             rows = await self.executor.fetch(text, bound, statement.writes, statement.plan)
@@ -69,7 +97,8 @@ class Database:
         A row is a dict by the names of the columns: those of the query, such as ``count_1`` for ``func.count()`` and
         ``id_1`` for the second ``id``. A statement without rows returns an empty list. ``values`` are those of the
         statement's parameters, and of the columns of an insert or update. With a list of them the statement runs once
-        for each, in one transaction. Raises TypeError where a parameter has no value.
+        for each, in one transaction. Raises TypeError where a parameter has no value, and Conflict or BadRequest naming
+        the fields where the values break a rule of the table.
         """
         if values is None or isinstance(values, Mapping):
             prepared = compiled(statement, self.dialect, keys=values or ())

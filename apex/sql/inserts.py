@@ -93,7 +93,7 @@ class Inserts:
             statement = self.service.statements.get(
                 ("insert one", names, fields, json), lambda: self._one(names, fields, json)
             )
-            return await self.service._run(statement, values)
+            return await self.service._run(statement, values, [row])
         entry = beside.row({name: row.get(name) for name in self._shown} | self._as_read(row))
         entry = beside.service._defaults.of_insert(entry)
         others = tuple(entry)
@@ -102,7 +102,7 @@ class Inserts:
             lambda: self._one_beside(names, fields, json, beside, others),
         )
         return await self.service._run(
-            statement, values | {f"beside_{place}": entry[name] for place, name in enumerate(others)}
+            statement, values | {f"beside_{place}": entry[name] for place, name in enumerate(others)}, [row]
         )
 
     def _one(self, names: Names, fields: Names | None, json: bool) -> Statement:
@@ -146,7 +146,7 @@ class Inserts:
                 return [(await self._insert_one({}, fields, None, False))[0] for _ in rows]
         statement = service.statements.get(("insert", names, fields), lambda: self._many(names, fields))
         text = encode([self._jsonable(row) for row in rows]).decode()
-        stored = await service._run(statement, {"rows": text})
+        stored = await service._run(statement, {"rows": text}, rows)
         given = {row[service.id]: place for place, row in enumerate(rows) if service.id in row}
         if len(given) == len(rows):
             return sorted(stored, key=lambda row: given[row[service.id]])

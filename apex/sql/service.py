@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -31,8 +31,8 @@ from apex.adapter import Adapter, AdapterOptions, Selection, missing
 from apex.app import Apex
 from apex.coerce import Coerce
 from apex.context import Params
-from apex.executor import Plan, Violation
-from apex.predicates import Compare, Predicate, compared, conjunction, every
+from apex.executor import Plan, Values, Violation
+from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
 from apex.query import Query
 from apex.sql.clauses import SERVED, Clauses, leaves, merged
 from apex.sql.columns import coercers
@@ -43,7 +43,6 @@ from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, written_page, written_row
 from apex.sql.paths import Paths, Source, is_present
 from apex.sql.statements import Reader, Statement, StatementCache
-from apex.sql.violations import explained
 from apex.types import Id, Row
 
 Fields = tuple[str, ...] | None
@@ -327,7 +326,12 @@ class SQLService(Adapter):
         form, operands = self.clauses.parted(where)
         statement = self.statements.get(("update", form, names, fields, whole), build)
         assigned = {f"new_{place}": value for place, value in enumerate(values.values())}
-        return self._by_id(await self._run(statement, operands | assigned))
+        known = {
+            part.field: part.value
+            for part in conjunction(where)
+            if isinstance(part, Compare) and part.operator == "$eq"
+        }
+        return self._by_id(await self._run(statement, operands | assigned, [known | values]))
 
     def _changed(self, name: str, place: int, whole: bool) -> Any:
         value = bindparam(f"new_{place}", type_=self.table.c[name].type)
@@ -390,12 +394,18 @@ class SQLService(Adapter):
     def _by_id(self, rows: list[Row]) -> list[Row]:
         return sorted(rows, key=lambda row: row[self.id]) if len(rows) > 1 else rows
 
-    async def _run(self, statement: Statement, values: Mapping[str, Any]) -> list[Any]:
-        """Rows as the statement reads them. Raises what a broken rule of the database means to callers."""
+    async def _run(
+        self, statement: Statement, values: Values, rows: Sequence[Row] = (), where: Predicate = EVERYTHING
+    ) -> list[Any]:
+        """Rows as the statement reads them. Raises what a broken rule of the database means to callers; ``rows`` are
+        what is to be stored, in the rows ``where`` something holds.
+        """
         try:
-            return await self.database.fetch(statement, values)
+            return await self.database.run(statement, values)
         except Violation as violation:
-            raise explained(violation, self.table) from None
+            parts = (part for part in conjunction(where) if isinstance(part, Compare) and part.operator == "$eq")
+            known = {part.field: part.value for part in parts}
+            raise await self.database.explain(violation, self.table, [known | row for row in rows]) from None
 
 
 def _page(statement: Select[Any], selection: Selection) -> Select[Any]:

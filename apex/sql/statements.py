@@ -16,9 +16,11 @@ from sqlalchemy import (
     Insert,
     Numeric,
     SelectBase,
+    Table,
     TextClause,
     TextualSelect,
     Update,
+    UpdateBase,
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from sqlalchemy.dialects.postgresql.psycopg import dialect as postgresql_dialect
@@ -114,7 +116,7 @@ class Statement:
 
     ``defaults`` are columns that Python fills in for each execution. ``late`` is the compiled statement where its text
     depends on the values, as with ``IN``. Without ``read`` the driver names the columns: ``loaders`` read their values,
-    by place or name.
+    by place or name. ``table`` is the one that is written.
     """
 
     text: str
@@ -128,6 +130,7 @@ class Statement:
     defaults: tuple[tuple[str, Any, Any], ...] = ()
     late: SQLCompiler | None = None
     loaders: Mapping[int | str, Processor] | None = None
+    table: Table | None = None
 
     def bind(self, values: Values) -> tuple[str, dict[str, Any]]:
         """Return the text and its values, as the driver takes them."""
@@ -218,6 +221,7 @@ def compiled(
         tuple((column.key, column, default) for column, default in by_python),
         result if result.post_compile_params or result.literal_execute_params else None,
         loaders if read is None else None,
+        made.table if isinstance(made, UpdateBase) and isinstance(made.table, Table) else None,
     )
 
 

@@ -33,7 +33,7 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.dialects import postgresql, sqlite
 
-from apex.executor import Violation
+from apex.errors import BadRequest, Conflict
 from apex.sql import Database, Fixed, Json, Timestamp
 
 METADATA = MetaData()
@@ -159,7 +159,7 @@ async def test_an_insert_of_many_rows(db: Database) -> None:
 
 
 async def test_many_executions_are_one_transaction(db: Database) -> None:
-    with pytest.raises(Violation):
+    with pytest.raises(Conflict, match="name"):
         await db.execute(insert(TEAMS), [{"name": "green"}, {"name": "red"}])
     with pytest.raises(TypeError, match="needs a value for name"):
         await db.execute(insert(TEAMS), [{"name": "green"}, {"size": 1}])
@@ -242,3 +242,14 @@ async def test_what_is_no_statement_is_refused(db: Database) -> None:
     statement: Any = "SELECT 1"
     with pytest.raises(TypeError, match=r"goes into sqlalchemy.text\(\)"):
         await db.execute(statement)
+
+
+async def test_a_broken_rule_names_the_fields(db: Database) -> None:
+    with pytest.raises(Conflict, match="A record with this name already exists"):
+        await db.execute(insert(TEAMS).values(name="red"))
+    for statement, values in ((insert(PEOPLE), {"name": "x", "team_id": 9}), (update(PEOPLE), {"team_id": 9})):
+        with pytest.raises(BadRequest, match=r"^team_id refers to a record that does not exist") as raised:
+            await db.execute(statement, values)
+        assert list(raised.value.errors) == ["team_id"]
+    with pytest.raises(BadRequest, match="is still referred to"):
+        await db.execute(delete(TEAMS))
