@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hmac
+import logging
 import re
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from apex.app import Apex
 from apex.channels import Connection
@@ -17,18 +19,24 @@ from apex.context import Context, Params
 from apex.describe import describe
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
+from apex.guard import network_of
 from apex.hooks import Hook, belongs
 from apex.items import items
 from apex.passwords import Passwords
+from apex.rates import Backoff, Rates, rates_of
 from apex.service import BoundService, Service
 from apex.sessions import Sessions
 from apex.tokens import Claims, Tokens
+
+log = logging.getLogger("apex")
 
 Result = dict[str, Any]
 
 _SCHEME = re.compile(r"(\S+)\s+(\S+)")
 _SCHEMES = ("bearer", "jwt")
 _BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
+FAILURES = {"account": 5, "address": 20}
+"""Failed logins in a minute, of one account and from one address, after which the next ones have to wait."""
 _REMEMBERED = 30 * 86_400
 """Seconds for which the end of a user's tokens is remembered, or longer where tokens live longer."""
 _OF_ONE_CALL = ("adapter", "paginate", "scope")
@@ -70,6 +78,13 @@ class Strategy(Protocol):
         ...
 
 
+class Attempt(NamedTuple):
+    """One try to log in: the ``parties`` whose turn it takes, and what to ask again when it is their turn."""
+
+    parties: tuple[str, ...]
+    admit: Callable[[], Awaitable[None]]
+
+
 class AuthenticationService(Service):
     """``create`` logs in and gives a token, ``remove`` logs out and makes it worthless.
 
@@ -97,6 +112,10 @@ class AuthenticationService(Service):
         self.ended: dict[str, float] = {}
         """Until when the tokens that a subject was given are worthless."""
         self.sessions = Sessions(self)
+        self._rates = Rates()
+        self.backoff = Backoff(
+            "logins", lambda: app.get("rates") or self._rates, {**FAILURES, **self.settings.get("failedLogins", {})}
+        )
         self.path = "authentication"
         self._revocations = revocations
         # A user's tokens may have been issued while their lifetime was a longer one.
@@ -116,6 +135,8 @@ class AuthenticationService(Service):
     async def setup(self, app: Apex, path: str) -> None:
         """Loads the revoked tokens. Raises LookupError when the entity's service is missing."""
         self.path = path
+        if app.get("rates") is None and self._watched is None:
+            self._rates = rates_of(app)
         await self.load_revoked()
         self.sessions.follow(app)
         if self.entity is not None and self.users is not self._watched:
@@ -134,6 +155,25 @@ class AuthenticationService(Service):
     def is_revoked(self, claims: Mapping[str, Any]) -> bool:
         """Return True for the claims of a token that was logged out, or that its user was given before all ended."""
         return claims["jti"] in self.revoked or claims["iat"] <= self.ended.get(claims.get("sub", ""), 0)
+
+    @asynccontextmanager
+    async def attempt(self, account: str, params: Params) -> AsyncIterator[Attempt]:
+        """Around the check of a secret that may be guessed, for an account and from the caller's address.
+
+        NotAuthenticated inside is counted and logged. Raises TooManyRequests where either has failed too often lately.
+        """
+        key = self.settings["secret"].encode()
+        who = {"account": hmac.digest(key, account.strip().casefold().encode(), "sha256").hex()[:16]}
+        if params.ip:
+            who["address"] = network_of(params.ip)
+        admit = partial(self.backoff.admit, who)
+        await admit()
+        try:
+            yield Attempt(tuple(who.values()), admit)
+        except NotAuthenticated:
+            await self.backoff.fail(who)
+            log.warning("A login failed: account %s, address %s", who["account"], params.ip or "unknown")
+            raise
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
         """What the first strategy that finds something in the headers makes of it."""
@@ -163,7 +203,7 @@ class AuthenticationService(Service):
         """The field that identifies an entity: ``entityId`` of the settings, else its service's ``id``."""
         return str(self.settings.get("entityId") or getattr(self.users.service, "id", "id"))
 
-    @describe(data={"create": PROOF}, result=LOGIN, errors=(401, 404))
+    @describe(data={"create": PROOF}, result=LOGIN, errors=(401, 404, 429))
     async def create(self, data: Any, params: Params) -> Result:
         if isinstance(data, list):
             raise BadRequest("The data must be an object with a strategy")
@@ -339,10 +379,12 @@ class LocalStrategy:
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
         username, password = (_text(authentication, name) for name in (self.username, self.password))
-        user = await self._find(username)
-        stored = user.pop(self.password, None) if user else None
-        if not await self.service.passwords.verify(stored, password) or user is None or stored is None:
-            raise NotAuthenticated("Invalid login")
+        async with self.service.attempt(username, params) as attempt:
+            user = await self._find(username)
+            stored = user.pop(self.password, None) if user else None
+            is_right = await self.service.passwords.verify(stored, password, attempt.parties, attempt.admit)
+            if not is_right or user is None or stored is None:
+                raise NotAuthenticated("Invalid login")
         if self.service.passwords.is_outdated(stored):
             await self._rehash(user[self.service.entity_id], password)
         private = getattr(self.service.users.service, "private", ())

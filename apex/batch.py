@@ -48,7 +48,7 @@ SETTLED = {
 }
 """What a batch is and what comes of it, as documents have them."""
 
-_INHERITED = ("provider", "headers", "authentication", "connection")
+_INHERITED = ("provider", "headers", "ip", "authentication", "connection")
 
 
 def batch(app: Apex) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection, make_url
 
 from apex.app import Apex
-from apex.config import SECRET_BYTES
+from apex.config import SECRET_BYTES, exposed_secrets
 from apex.errors import ConfigError, Unavailable
 from apex.extras import extra
 from apex.migrate import later, pending
@@ -47,6 +47,7 @@ def findings(app: Apex) -> list[Finding]:
 
 def secret(app: Apex) -> Iterator[str]:
     """Both secrets verify tokens, so that a weak one of before lets others in as a weak one does."""
+    yield from exposed_secrets(app.settings, app.get("host") or "localhost")
     for name, mend in SECRETS.items():
         value = (app.get("authentication") or {}).get(name) or None
         if value is not None and len(value.encode()) < SECRET_BYTES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,8 @@ from apex.tokens import seconds
 
 ENVIRONMENTS = ("development", "test", "production")
 SECRET_BYTES = 32
+SECRETS = {"secret": "APEX_SECRET", "previousSecret": "APEX_PREVIOUS_SECRET"}
+"""The secrets among the settings of authentication, and the variables that set them."""
 
 _REDIS = r"(rediss?|unix)://.+"
 _DATABASE = r"(sqlite:///(?!:memory:).+|postgresql(\+psycopg)?://([^@]*@)?(\[[^\]]*\]|[^/:?]*)(:[0-9]+)?([/?].*)?)\Z"
@@ -51,6 +54,11 @@ class Argon2Options(Schema):
     parallelism = fields.Integer()
 
 
+class FailedLogins(Schema):
+    account = fields.Integer(load_default=5, validate=validate.Range(min=1))
+    address = fields.Integer(load_default=20, validate=validate.Range(min=1))
+
+
 class Authentication(Schema):
     secret = fields.String(required=True)
     previousSecret = fields.String()
@@ -60,6 +68,7 @@ class Authentication(Schema):
     jwtOptions = fields.Nested(JWTOptions, load_default=lambda: JWTOptions().load({}))
     local = fields.Nested(LocalOptions, load_default=lambda: LocalOptions().load({}))
     argon2 = fields.Nested(Argon2Options, load_default=dict)
+    failedLogins = fields.Nested(FailedLogins, load_default=lambda: FailedLogins().load({}))
 
 
 class HttpOptions(Schema):
@@ -98,6 +107,7 @@ class Config(Schema):
         validate=validate.Regexp(_DATABASE, error="must be sqlite:///file.db or postgresql://host/name")
     )
     origins = fields.List(fields.String(), load_default=lambda: ["*"])
+    proxies = fields.Integer(load_default=0, validate=validate.Range(min=0, max=10))
     redis = fields.String(validate=validate.Regexp(_REDIS, error="must be redis://host:port/number"))
     http = fields.Nested(HttpOptions, load_default=dict)
     sockets = fields.Nested(SocketOptions, load_default=dict)
@@ -134,8 +144,9 @@ def load_config(
         config = load(schema(), merged, "Invalid configuration")
     except BadRequest as error:
         raise ConfigError(_problems(error, env)) from None
-    _check_secret(config, env, folder)
-    return MappingProxyType({key: _frozen(value) for key, value in config.items()} | {"env": env})
+    published = _check_secret(config, env, folder)
+    told = {"env": env, "publishedSecrets": published}
+    return MappingProxyType({key: _frozen(value) for key, value in config.items()} | told)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -185,19 +196,41 @@ def _problems(error: BadRequest, env: str) -> str:
     return f"Invalid configuration for {env}: {listed}{hint}"
 
 
-def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> None:
+def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> tuple[str, ...]:
+    """The secrets that are published in files which go to others. Raises ConfigError for one that cannot be used."""
     if "authentication" not in config:
-        return
+        return ()
     layers = [_read(folder / f"{name}.json").get("authentication", {}) for name in ("default", "development", "test")]
     published = [layer.get("secret") for layer in layers]
-    for name, variable in (("secret", "APEX_SECRET"), ("previousSecret", "APEX_PREVIOUS_SECRET")):
+    found = []
+    for name, variable in SECRETS.items():
         secret = config["authentication"].get(name)
         if secret is None:
             continue
         if len(secret.encode()) < SECRET_BYTES:
             raise ConfigError(f"authentication.{name} needs at least {SECRET_BYTES} bytes: set {variable}")
-        if env == "production" and secret in published:
-            raise ConfigError(f"authentication.{name} is published in the configuration: set {variable}")
+        if secret in published:
+            found.append(name)
+            if env == "production":
+                raise ConfigError(f"authentication.{name} is published in the configuration: set {variable}")
+    return tuple(found)
+
+
+def exposed_secrets(settings: Mapping[str, Any], host: str) -> Iterator[str]:
+    """What is wrong with serving at a host that others reach, with secrets that they can read in the configuration."""
+    if not _is_loopback(host):
+        for name in settings.get("publishedSecrets", ()):
+            yield (
+                f"authentication.{name} is published in the configuration, and others reach '{host}': "
+                f"set {SECRETS[name]}, or HOST=localhost"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _frozen(value: Any) -> Any:

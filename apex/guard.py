@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
 from itertools import count
 from typing import Any
 
@@ -37,6 +39,42 @@ def new_request_id() -> str:
 def is_own_request_id(request_id: str) -> bool:
     """Whether this process has made it, and no caller has put anything into it."""
     return len(request_id) == 32 and request_id.startswith(_process)
+
+
+def address_of(scope: Message, headers: Mapping[str, str], proxies: int) -> str | None:
+    """The address of a request's client: the other end of the connection or, behind so many ``proxies``, what the first
+    of them has added to ``X-Forwarded-For``.
+
+    None where that cannot be told: the header is too short, or it comes over a private network while no proxies are
+    known, so that the other end is a proxy of many clients.
+    """
+    client, forwarded = scope.get("client"), headers.get("x-forwarded-for")
+    peer: str | None = client[0] if client else None
+    if forwarded is None:
+        return peer
+    if proxies:
+        addresses = forwarded.split(",")
+        return addresses[-proxies].strip() if len(addresses) >= proxies else None
+    return None if peer is None or _is_private(peer) else peer
+
+
+def network_of(address: str) -> str:
+    """Whose address it is: of IPv6 one client has all that begin with the same 64 bits."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed
+    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))
+
+
+@lru_cache(1_024)
+def _is_private(address: str) -> bool:
+    try:
+        return ip_address(address).is_private
+    except ValueError:
+        return False
 
 
 class Guard:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import bcrypt
@@ -22,9 +23,81 @@ _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _BCRYPT_BYTES = 72
 
 
+class Turns:
+    """Places at work that are shared fairly among parties, such as addresses and accounts.
+
+    The next one is not who came first but whose parties have had the fewest turns (start-time fair queueing, Goyal and
+    others 1996): a party that asks all the time waits behind one that asks once. Where ``most`` are at work or wait,
+    the last in that order is refused.
+    """
+
+    def __init__(self, at_once: int, most: int) -> None:
+        self._at_once, self._most = at_once, most
+        self._working = 0
+        self._clock = 0
+        self._last: dict[str, int] = {}
+        self._waiting: dict[asyncio.Future[None], tuple[int, Sequence[str]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, parties: Sequence[str]) -> AsyncIterator[None]:
+        """Waits until it is the turn of these parties. Raises Unavailable."""
+        await self._enter(parties or ("",))
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self, parties: Sequence[str]) -> None:
+        number = 1 + max(self._clock, *(self._last.get(party, 0) for party in parties))
+        if self._working + len(self._waiting) >= self._most:
+            self._refuse_one(number)
+        self._last.update(dict.fromkeys(parties, number))
+        if self._working < self._at_once:
+            self._working, self._clock = self._working + 1, number
+            return
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting[waiting] = number, parties
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            self._waiting.pop(waiting, None)
+            if not waiting.cancelled() and waiting.exception() is None:
+                self._leave()
+            raise
+
+    def _refuse_one(self, number: int) -> None:
+        """The one that would wait longest. Raises Unavailable where that is the one with this number."""
+        last = max(self._waiting, key=self._number, default=None)
+        if last is None or self._number(last) <= number:
+            raise _busy()
+        refused, parties = self._waiting.pop(last)
+        self._last.update({party: refused - 1 for party in parties if self._last.get(party) == refused})
+        if not last.done():
+            last.set_exception(_busy())
+
+    def _number(self, waiting: asyncio.Future[None]) -> int:
+        return self._waiting[waiting][0]
+
+    def _leave(self) -> None:
+        while self._waiting:
+            first = min(self._waiting, key=self._number)
+            number, _ = self._waiting.pop(first)
+            if not first.done():  # Else it was cancelled in this moment.
+                self._clock = number
+                first.set_result(None)
+                return
+        self._working -= 1
+        # What lies behind the clock says no more than the clock.
+        self._last = {party: number for party, number in self._last.items() if number > self._clock}
+
+
+def _busy() -> Unavailable:
+    return Unavailable("Too many logins at the same time: try again", retry_after=2)
+
+
 class Passwords:
-    """Hashes and verifies in threads, two at once: a hash costs tens of MiB, so logins must not pile up. Where twenty
-    wait already, Unavailable is raised.
+    """Hashes and verifies in threads, two at once: a hash costs tens of MiB, so logins must not pile up. Twenty may be
+    at work or wait, and are served in fair ``Turns``; beyond that Unavailable is raised.
 
     ``options`` are argon2's ``time_cost``, ``memory_cost`` (KiB) and ``parallelism``.
     """
@@ -32,22 +105,35 @@ class Passwords:
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._hasher = PasswordHasher(**(options or {}))
         self._threads = ThreadPoolExecutor(AT_ONCE, "passwords")
-        self._waiting = 0
+        self._turns = Turns(AT_ONCE, QUEUE)
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises ValueError for a password of more than 1,024 characters."""
         if len(password) > LONGEST:
             raise ValueError(f"must have at most {LONGEST} characters")
-        return await self._run(lambda: self._hasher.hash(password))
+        async with self._turns.turn(("hash",)):
+            return await self._run(lambda: self._hasher.hash(password))
 
-    async def verify(self, stored: str | None, password: str) -> bool:
-        """Whether the password belongs to the hash. Without a hash it takes as long, and the answer is no."""
+    async def verify(
+        self,
+        stored: str | None,
+        password: str,
+        parties: Sequence[str] = (),
+        admit: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:
+        """Return True if the password belongs to the hash. Without a hash it takes as long, and the answer is no.
+
+        ``parties`` are who asks, for a fair share; ``admit`` is asked when it is their turn, and may raise.
+        """
         if len(password) > LONGEST:
             return False
-        if stored is None:
-            await self.hash(password)
-            return False
-        return await self._run(lambda: self._matches(stored, password))
+        async with self._turns.turn(parties):
+            if admit is not None:
+                await admit()
+            if stored is None:
+                await self._run(lambda: self._hasher.hash(password))
+                return False
+            return await self._run(lambda: self._matches(stored, password))
 
     def is_outdated(self, stored: str) -> bool:
         """Whether the hash should be made anew, now that the password is at hand."""
@@ -62,13 +148,7 @@ class Passwords:
             return False
 
     async def _run(self, function: Callable[[], T]) -> T:
-        if self._waiting >= QUEUE:
-            raise Unavailable("Too many logins at the same time: try again", retry_after=2)
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
-        finally:
-            self._waiting -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
 
 def _matches_bcrypt(stored: str, password: str) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from asyncio import gather
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from math import ceil
 from typing import TYPE_CHECKING
 
+from apex.errors import TooManyRequests
 from apex.extras import extra
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 Count = tuple[bool, int, float]
 """Whether a request is allowed, how many are in the window with it, and seconds until one is free again."""
+
+PAUSES = ((1, 60), (4, 900))
+"""The windows in which failures are counted, in seconds, and by which factor more of them may be in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +62,28 @@ class Rates:
 
     async def take(self, name: str, limit: int, window: int) -> Rate:
         """Counts a request of somebody, ``limit`` being allowed in ``window`` seconds."""
-        allowed, count, free = await self.count(name, limit, window)
-        self.refused += not allowed
-        return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
+        rate = _rate(await self.count(name, limit, window), limit, window)
+        self.refused += not rate.allowed
+        return rate
 
-    async def count(self, name: str, limit: int, window: int) -> Count:
+    async def look(self, name: str, limit: int, window: int) -> Rate:
+        """How a request would stand, which is not counted."""
+        return _rate(await self.count(name, limit, window, 0), limit, window)
+
+    async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
+        """Counts one request, or with ``taken`` 0 only those that there have been."""
         now = time.monotonic()
         _, moments = self._taken.pop(name, (now, deque()))
         while moments and moments[0] <= now - window:
             moments.popleft()
         allowed = len(moments) < limit
-        if allowed:
+        if allowed and taken:
             moments.append(now)
-        self._taken[name] = now + window, moments
+        if moments:
+            self._taken[name] = moments[-1] + window, moments
         self._forget(now)
-        return allowed, len(moments), window - (now - moments[max(0, len(moments) - limit)])
+        oldest = moments[max(0, len(moments) - limit)] if moments else now - window
+        return allowed, len(moments), window - (now - oldest)
 
     def _forget(self, now: float) -> None:
         """Those whose window is over. Who has not asked for longest comes first."""
@@ -81,10 +94,47 @@ class Rates:
         """Lets go of what it is connected to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """A pause for whoever has failed too often: ``limits`` are failures in a minute by what is counted, such as
+    ``{"account": 5}``; in a quarter of an hour there may be four times as many.
+    """
+
+    name: str
+    rates: Callable[[], Rates]
+    limits: Mapping[str, int]
+
+    async def admit(self, who: Mapping[str, str]) -> None:
+        """Raises TooManyRequests, with ``Retry-After``, where one of these has failed too often."""
+        rates = await gather(*(self.rates().look(*counter) for counter in self._counters(who)))
+        if wait := max((rate.reset for rate in rates if not rate.allowed), default=0):
+            message = f"Too many failed attempts: try again in {wait} seconds"
+            raise TooManyRequests(message, {"retryAfter": wait}, headers={"Retry-After": str(wait)})
+
+    async def fail(self, who: Mapping[str, str]) -> None:
+        """Counts a failure for each of these."""
+        await gather(*(self.rates().take(*counter) for counter in self._counters(who)))
+
+    def _counters(self, who: Mapping[str, str]) -> Iterator[tuple[str, int, int]]:
+        for kind, name in who.items():
+            for factor, window in PAUSES:
+                yield f"{self.name}/{kind}/{name}/{window}", self.limits[kind] * factor, window
+
+
+def _rate(counted: Count, limit: int, window: int) -> Rate:
+    allowed, count, free = counted
+    return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
+
+
 def rates(app: Apex) -> None:
     """Configures ``app.get("rates")``; reads ``redis`` (a URL) from the app's settings. Raises ConfigError where the
     library is missing.
     """
+    app.set("rates", rates_of(app))
+
+
+def rates_of(app: Apex) -> Rates:
+    """Rates for one purpose of an app, shared by its processes through Redis, which end with the app."""
     own = Rates()
     if url := app.get("redis"):
         with extra("redis", "Redis"):
@@ -98,5 +148,5 @@ def rates(app: Apex) -> None:
         finally:
             await own.close()
 
-    app.set("rates", own)
     app.hooks({"teardown": [teardown]})
+    return own

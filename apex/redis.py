@@ -48,12 +48,12 @@ while oldest and tonumber(oldest) <= now - window do
 end
 local count = redis.call('LLEN', KEYS[1])
 local allowed = count < limit
-if allowed then
+if allowed and ARGV[3] == '1' then
     redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
     redis.call('EXPIRE', KEYS[1], window)
     count = count + 1
 end
-local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, count - limit)))
+local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, count - limit)) or now - window)
 return {allowed and 1 or 0, count, string.format('%.6f', window - (now - free))}
 """
 
@@ -243,16 +243,17 @@ class RedisRates(Rates):
         self._turns = asyncio.Semaphore(RATES_CONNECTIONS)
         self._away_until = 0.0
 
-    async def count(self, name: str, limit: int, window: int) -> Count:
-        return await self._count_shared(name, limit, window) or await super().count(name, limit, window)
+    async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
+        shared = await self._count_shared(name, limit, window, taken)
+        return shared or await super().count(name, limit, window, taken)
 
-    async def _count_shared(self, name: str, limit: int, window: int) -> Count | None:
+    async def _count_shared(self, name: str, limit: int, window: int, taken: int) -> Count | None:
         """None while Redis is away."""
         try:
             async with self._turns:
                 if time.monotonic() < self._away_until:
                     return None
-                allowed, count, free = await self._script([self._prefix + name], [limit, window])
+                allowed, count, free = await self._script([self._prefix + name], [limit, window, taken])
         except FAILURES as error:
             log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
             self._away_until = time.monotonic() + AWAY_SECONDS

@@ -34,7 +34,7 @@ from apex.errors import (
     Timeout,
 )
 from apex.etags import is_among, tag_of
-from apex.guard import Guard, is_preflight
+from apex.guard import Guard, address_of, is_preflight
 from apex.observe import ENDED, Observation, observing, timed
 from apex.preconditions import CHANGES, on_condition
 from apex.router import Match
@@ -87,6 +87,7 @@ class Rest:
         self.app = app
         self.body_limit: int = app.get("bodyLimit") or BODY_LIMIT
         self.body_seconds: float = (app.get("http") or {}).get("requestSeconds", BODY_SECONDS)
+        self.proxies: int = app.get("proxies") or 0
         self.others: ASGI = Starlette(
             routes=list(routes),
             lifespan=app.lifespan,
@@ -183,7 +184,10 @@ class Rest:
             data = _json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
             query = {**query, **_query_of(data)}
-        params = Params({"query": query, "provider": "rest", "headers": headers, "route": match.route, "body": body})
+        ip = address_of(scope, headers, self.proxies)
+        params = Params(
+            {"query": query, "provider": "rest", "headers": headers, "ip": ip, "route": match.route, "body": body}
+        )
         for read in self.app.parsers:
             if (authentication := read(headers)) is not None:
                 params["authentication"] = authentication

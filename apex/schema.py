@@ -21,7 +21,7 @@ from apex.hooks import Hook, belongs
 from apex.query import suggestion
 
 __all__ = [
-    "Boolean", "Email", "Float", "Id", "Schema", "Text", "ValidationError", "fields", "load", "validate",
+    "Boolean", "Email", "Float", "Id", "Password", "Schema", "Text", "ValidationError", "fields", "load", "validate",
     "validate_data", "validate_query",
 ]  # fmt: skip
 
@@ -134,6 +134,52 @@ class Email(Text):
             return validate_email(text, check_deliverability=False).normalized
         except EmailNotValidError:
             raise self.make_error("email") from None
+
+
+_COMMON = """
+0123456789 01234567 0987654321 1029384756 11223344 1122334455 112233445566 12121212 1212121212 123123123 12341234
+1234512345 12345678 123456789 1234567890 123456789a 123456789q 12345678910 1234567891 123456abc 12345abc 12345qwert
+1234abcd 1234qwer 123654789 123qweasd 123qwe123 147258369 1q2w3e4r 1q2w3e4r5t 1qaz2wsx 1qazxsw2 20202020 23456789
+31415926 3141592654 741852963 78945612 789456123 87654321 9876543210 987654321 a1b2c3d4 a1234567 a12345678 a123456789
+aa123456 aa12345678 abc12345 abc123456 abcd1234 abcdefgh access14 adminadmin admin123 admin1234 administrator
+alexander americas asdasdasd asdf1234 asdfasdf asdfghjk asdfghjkl baseball basketball benjamin bigdaddy blink182
+butterfly caroline carolina changeme changeme123 charlotte cheyenne chocolate christin christina christine christopher
+computer corvette courtney creative daniel123 danielle december default1 dolphins dragon123 einstein elephant
+elizabeth fernando football freedom1 garfield guest123 hardcore hello123 helloworld hercules honeybee iloveyou
+iloveyou1 iloveyou2 infinity internet jennifer jonathan jordan23 justin123 kingkong kristina lavender letmein1
+letmein123 liverpool lovelove loveyou1 manchester marlboro master123 maverick mercedes metallica michael1 michelle
+midnight monkey123 mountain mustang1 newpassword nicholas nintendo november p455w0rd p@ssw0rd p@ssword pa55word
+pa$$w0rd passw0rd passw0rd1 password password! password01 password1 password1! password12 password123 password1234
+password2 password3 passwort patricia playboy1 pokemon1 precious princess princess1 q1w2e3r4 q1w2e3r4t5 qazwsxed
+qazwsxedc qwaszx12 qwer1234 qwerasdf qwert123 qwert12345 qwerty12 qwerty123 qwerty1234 qwerty12345 qwertyui qwertyuiop
+qwertyuiop123 richard1 samantha santiago scorpion secret123 security september skywalker slipknot snowball starwars
+stephanie steelers summer2023 summer2024 summer2025 sunshine sunshine1 superman superstar swordfish test1234 testtest
+tigger123 trustno1 undertaker valentin valentina vanessa1 veronica victoria warcraft welcome1 welcome123 whatever
+william1 winter2024 winter2025 xxxxxxxx yankees1 zaq12wsx zaq1zaq1 zxcvbnm1 zxcvbnm123 zxcvbnmasdfghjkl
+"""
+COMMON_PASSWORDS = frozenset(_COMMON.split())
+"""Passwords of at least eight characters that stand high in the public lists of those that are used most."""
+
+
+class Password(fields.String):
+    """A password, as it was typed: of at least ``min`` characters, and none of those that guessers try first."""
+
+    default_error_messages = {
+        "length": "Must have a length from {min} to {max}",
+        "common": "Is one of the most common passwords",
+    }
+
+    def __init__(self, *, min: int = 8, max: int = 1024, **options: Any) -> None:
+        super().__init__(**options)
+        self.min, self.max = min, max
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        password: str = super()._deserialize(value, attr, data, **kwargs)
+        if not self.min <= len(password) <= self.max:
+            raise self.make_error("length", min=self.min, max=self.max)
+        if password.casefold() in COMMON_PASSWORDS or len(set(password)) == 1:
+            raise self.make_error("common")
+        return password
 
 
 class Id(fields.Integer):

@@ -17,6 +17,7 @@ import uvicorn
 import uvloop
 
 from apex.app import ASGI, Apex
+from apex.config import exposed_secrets
 from apex.errors import ConfigError
 from apex.logs import logs
 from apex.protocol import CLOSE, Config, Limits, close_overdue
@@ -165,8 +166,13 @@ def announce(url: str, banner: str = "") -> None:
 
 @contextmanager
 def listening(app: Apex, host: str | None = None, port: int | None = None) -> Iterator[tuple[socket.socket, str]]:
-    """A socket that listens, by default at the configuration's address, and its URL. Raises ConfigError."""
+    """A socket that listens, by default at the configuration's address, and its URL.
+
+    Raises ConfigError, also where others would reach an app whose secret they can read in its configuration.
+    """
     host = host or app.get("host") or "localhost"
+    for problem in exposed_secrets(app.settings, host):
+        raise ConfigError(problem)
     port = app.get("port") if port is None else port
     with _listener(host, PORT if port is None else port) as listener:
         yield listener, f"http://{_in_url(host)}:{listener.getsockname()[1]}"

@@ -14,7 +14,7 @@ from apex.context import Context, Params
 from apex.encoding import Stream, encode
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
 from apex.extras import extra
-from apex.guard import REQUEST_ID, new_request_id
+from apex.guard import REQUEST_ID, address_of, new_request_id
 from apex.observe import ENDED, Observation, observing
 from apex.pages import asset
 from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, told
@@ -89,7 +89,8 @@ class Sockets:
         """
         headers = headers_of(scope)
         handshake = {"query": _query_of(scope), "auth": auth}
-        connection = link.connection = Connection(provider="socketio", headers=headers, handshake=handshake)
+        ip = address_of(scope, headers, self.app.get("proxies") or 0)
+        connection = link.connection = Connection(provider="socketio", headers=headers, ip=ip, handshake=handshake)
         authentication = self._authentication(headers)
         if authentication is None:
             return

@@ -13,7 +13,7 @@ from apex.common import stash_before
 from apex.fresh import Fresh
 from apex.hooks import Hook
 from apex.items import items
-from apex.schema import Email, Text, fields, validate
+from apex.schema import Email, Password, Text, fields, validate
 from hooks.audit import audit
 from hooks.soft_delete import soft_delete
 from hooks.tenancy import ROLES, caller
@@ -21,7 +21,6 @@ from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.tables import answers, memberships, users
 
-SHORTEST_PASSWORD = 8
 TOPIC = "user"
 """Of the messages that tell the other processes whose memberships to read again."""
 
@@ -30,7 +29,7 @@ Roles = Mapping[int, str]
 
 class UserSchema(Schema):
     email = Email(required=True, max=254)
-    password = fields.String(validate=validate.Length(min=SHORTEST_PASSWORD, max=1024))
+    password = Password()
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
     avatar_url = Text(max=2048, allow_none=True)

@@ -211,6 +211,16 @@ def test_nothing_is_wrong_with_the_crm(migrated_url: str) -> None:
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True, "findings": []})
 
 
+@pytest.mark.parametrize(("arguments", "host"), [((), "0.0.0.0"), (("--host", "::"), "localhost")])
+def test_a_published_secret_is_not_served_to_others(
+    migrated_sqlite_url: str, arguments: tuple[str, ...], host: str
+) -> None:
+    done = process("serve", "--port", "0", *arguments, DATABASE_URL=migrated_sqlite_url, HOST=host)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "apex: authentication.secret is published in the configuration" in done.stderr
+    assert "set APEX_SECRET" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("variables", "check", "part"),
     [
@@ -218,6 +228,7 @@ def test_nothing_is_wrong_with_the_crm(migrated_url: str) -> None:
         ({"DATABASE_URL": "postgresql://u:p4ss@127.0.0.1:1/n"}, "database", "cannot be reached"),
         ({"DATABASE_URL": "sqlite:////proc/nowhere.db"}, "database", "cannot be reached"),
         ({"APEX_SECRET": "x" * 40}, "secret", "has only 1 different characters"),
+        ({"HOST": "0.0.0.0"}, "secret", "is published in the configuration, and others reach '0.0.0.0'"),
         ({"APEX_PREVIOUS_SECRET": "x" * 40}, "secret", "leave APEX_PREVIOUS_SECRET away"),
         ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "redis", "it cannot be reached: ConnectionError"),
     ],

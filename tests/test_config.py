@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apex.config import Config, load_config
+from apex.config import Config, exposed_secrets, load_config
 from apex.errors import ConfigError
 from apex.schema import fields
 
@@ -174,3 +174,14 @@ def test_a_default_secret_is_refused_in_production(folder: Path) -> None:
 def test_a_secret_is_never_said() -> None:
     assert "too-short" not in complaint(CONFIG, APEX_SECRET="too-short")
     assert "p4ss" not in complaint(CONFIG, DATABASE_URL="mysql://u:p4ss@h/n")
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [("localhost", 0), ("127.0.0.1", 0), ("::1", 0), ("0.0.0.0", 1), ("::", 1), ("192.0.2.1", 1), ("crm.test", 1)],
+)
+def test_a_published_secret_is_for_this_machine_alone(host: str, refused: int) -> None:
+    config = load_config(CONFIG, {"HOST": host})
+    assert len(list(exposed_secrets(config, config["host"]))) == refused
+    own = load_config(CONFIG, {"HOST": host, "APEX_SECRET": "0123456789abcdef" * 2})
+    assert not list(exposed_secrets(own, own["host"]))

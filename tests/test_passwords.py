@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import bcrypt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apex.errors import Unavailable
-from apex.passwords import AT_ONCE, QUEUE, Passwords
+from apex.passwords import AT_ONCE, QUEUE, Passwords, Turns
 
 T = TypeVar("T")
 
@@ -141,3 +143,86 @@ async def test_a_long_queue_is_sent_away() -> None:
     assert answers.count(True) == QUEUE
     assert [type(answer) for answer in answers].count(Unavailable) == 5
     assert await passwords.verify(stored, "secret")
+
+
+# Turns.
+
+
+async def in_order(turns: Turns, *asked: tuple[str, ...]) -> list[str]:
+    """The names in the order in which they are served, the first one while all others wait; ``-`` before the refused.
+
+    A name is the last of its parties.
+    """
+    served: list[str] = []
+    go = asyncio.Event()
+
+    async def take(*parties: str) -> None:
+        try:
+            async with turns.turn(parties):
+                served.append(parties[-1])
+                await go.wait()
+        except Unavailable:
+            served.append(f"-{parties[-1]}")
+
+    tasks = []
+    for parties in asked:
+        tasks.append(asyncio.create_task(take(*parties)))
+        await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(*tasks)
+    return served
+
+
+async def test_one_who_asks_once_is_served_before_one_who_asks_all_the_time() -> None:
+    guesses = [("guesser", f"guess{number}") for number in range(4)]
+    assert await in_order(Turns(1, 10), *guesses, ("home", "ann")) == [
+        "guess0", "guess1", "ann", "guess2", "guess3",
+    ]  # fmt: skip
+
+
+async def test_many_addresses_that_guess_one_account_are_one_party() -> None:
+    guesses = [(f"address{number}", "ann") for number in range(4)]
+    assert await in_order(Turns(1, 10), *guesses, ("home", "ben")) == ["ann", "ann", "ben", "ann", "ann"]
+
+
+async def test_where_there_is_no_room_the_one_who_asks_most_is_refused() -> None:
+    guesses = [("guesser", f"guess{number}") for number in range(5)]
+    served = await in_order(Turns(1, 4), *guesses, ("home", "ann"), ("office", "ben"))
+    assert served == ["guess0", "-guess4", "-guess3", "-guess2", "guess1", "ann", "ben"]
+
+
+async def test_a_party_that_was_refused_starts_over_once_all_is_quiet() -> None:
+    turns = Turns(1, 2)
+    await in_order(turns, *[("guesser", f"guess{number}") for number in range(50)])
+    assert await in_order(turns, ("guesser", "a"), ("home", "b")) == ["a", "b"]
+
+
+@given(
+    asked=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123")), max_size=30),
+    cancelled=st.sets(st.integers(0, 29)),
+    most=st.integers(1, 8),
+)
+async def test_every_turn_that_is_taken_is_given_back(
+    asked: list[tuple[str, str]], cancelled: set[int], most: int
+) -> None:
+    turns, working, seen = Turns(2, most), 0, [0]
+
+    async def take(*parties: str) -> None:
+        nonlocal working
+        async with turns.turn(parties):
+            working += 1
+            seen.append(working)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                working -= 1
+
+    tasks = [asyncio.create_task(take(*parties)) for parties in asked]
+    await asyncio.sleep(0)
+    for number in cancelled & set(range(len(tasks))):
+        tasks[number].cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(one) for one in ended} <= {type(None), Unavailable, asyncio.CancelledError}
+    assert max(seen) <= 2
+    assert await in_order(turns, ("z", "free")) == ["free"]
+    assert (turns._working, turns._waiting, turns._last) == (0, {}, {})

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from apex.rates import Rate, Rates
+from apex.errors import TooManyRequests
+from apex.rates import Backoff, Rate, Rates
 from apex.redis import RedisRates
 from tests.redis_server import RedisServer, redis_server
 from tests.waiting import SECONDS
@@ -45,6 +46,27 @@ async def test_ten_thousand_at_once_get_no_more_than_the_limit(rates: list[Rates
     taken = await asyncio.gather(*(rates[number % 2].take("a", 1_000, 3_600) for number in range(10_000)))
     assert sum(rate.allowed for rate in taken) == 1_000
     assert min(rate.remaining for rate in taken) == 0
+
+
+async def test_a_look_counts_nothing(rates: list[Rates]) -> None:
+    looked = [await rates[number % 2].look("a", 1, 60) for number in range(3)]
+    assert [(rate.allowed, rate.remaining) for rate in looked] == [(True, 1)] * 3
+    assert (await rates[0].take("a", 1, 60)).allowed
+    looked = [await one.look("a", 1, 60) for one in rates]
+    assert [(rate.allowed, rate.remaining) for rate in looked] == [(False, 0)] * 2
+    assert all(59 <= rate.reset <= 60 for rate in looked)
+
+
+async def test_failures_are_counted_together(rates: list[Rates]) -> None:
+    first, second = (Backoff("logins", lambda one=one: one, {"account": 2}) for one in rates)  # type: ignore[misc]
+    for backoff in (first, second):
+        await backoff.admit({"account": "ann"})
+        await backoff.fail({"account": "ann"})
+    for backoff in (first, second):
+        with pytest.raises(TooManyRequests) as raised:
+            await backoff.admit({"account": "ann"})
+        assert 59 <= int(raised.value.headers["Retry-After"]) <= 60
+        await backoff.admit({"account": "ben"})
 
 
 async def test_the_window_slides(rates: list[Rates]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
-from apex.schema import Email, Text, fields, validate
+from apex.schema import Email, Password, Text, fields, validate
 
 Shape = dict[str, Any]
 
@@ -33,6 +33,8 @@ class FieldConverter(OpenAPIConverter):
 
 def texts(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> Shape:
     """Texts are trimmed before they are measured: one that is too long as it is sent may be refused or not."""
+    if isinstance(field, Password):
+        return {"minLength": field.min, "maxLength": field.max, "format": "password"}
     if not isinstance(field, Text):
         return {}
     shape: Shape = {"minLength": field.min, "maxLength": field.max}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from apex import (
     MemoryService,
     Next,
     Params,
+    Schema,
     Service,
     SQLService,
     authenticate,
@@ -30,11 +32,13 @@ from apex import (
 from apex.coerce import integer, text
 from apex.common import disallow, discard, iff, is_provider
 from apex.errors import BadRequest
+from apex.guard import address_of
 from apex.keys import KeyStrategy, new_key
 from apex.resolvers import OMIT, resolve, resolve_external
+from apex.schema import Password
 from apex.sql import Timestamp
 from tests.serving import serving
-from tests.sockets import Peer, connected
+from tests.sockets import Peer, connected, opened
 
 SETTINGS = {
     "secret": "a secret of at least thirty-two bytes",
@@ -312,3 +316,126 @@ async def test_a_login_that_began_before_a_new_password_gives_no_token() -> None
     service.register("pin", Slow(service))
     async with running(app) as (http, _):
         assert (await http.post("/authentication", json={"strategy": "pin"})).status_code == 401
+
+
+# Failed logins.
+
+
+WRONG = {**LOCAL, "password": "wrong"}
+
+
+def from_address(address: str) -> dict[str, str]:
+    return {"X-Forwarded-For": f"203.0.113.250, {address}"}
+
+
+async def test_an_account_is_closed_for_a_while_after_failed_logins(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(app_of(HIDING["private"])) as (http, peer):
+        for email in (ANN["email"], "nobody@example.com"):
+            tried = [await http.post("/authentication", json={**WRONG, "email": email}) for _ in range(7)]
+            assert [answer.status_code for answer in tried] == [401] * 5 + [429] * 2
+            assert 0 < int(tried[-1].headers["Retry-After"]) <= 60
+            assert tried[-1].json()["data"] == {"retryAfter": int(tried[-1].headers["Retry-After"])}
+        assert (await http.post("/authentication", json=LOCAL)).status_code == 429
+        assert (await peer.call("create", "authentication", LOCAL, {}))[0]["code"] == 429
+    assert len([one for one in caplog.messages if "A login failed: account" in one and "127.0.0.1" in one]) == 10
+    assert ANN["email"] not in caplog.text
+
+
+async def test_failed_logins_over_sockets_count_as_those_over_rest() -> None:
+    async with running(app_of(HIDING["private"])) as (http, peer):
+        for _ in range(3):
+            assert (await peer.call("create", "authentication", WRONG, {}))[0]["code"] == 401
+            await http.post("/authentication", json={**WRONG, "email": " ANN@example.com"})
+        assert (await peer.call("create", "authentication", LOCAL, {}))[0]["code"] == 429
+
+
+async def test_an_address_is_closed_for_a_while_and_others_are_not() -> None:
+    app = app_of(HIDING["private"])
+    app.set("proxies", 1).configure(rest).configure(sockets)
+    async with running(app) as (http, _):
+        guesser, home = from_address("198.51.100.7"), from_address("198.51.100.8")
+        for number in range(20):
+            guess = {**WRONG, "email": f"user{number}@example.com"}
+            assert (await http.post("/authentication", json=guess, headers=guesser)).status_code == 401
+        assert (await http.post("/authentication", json=LOCAL, headers=guesser)).status_code == 429
+        assert (await http.post("/authentication", json=LOCAL, headers=home)).status_code == 201
+
+
+async def test_handshakes_count_with_the_address_they_come_from() -> None:
+    class Basic(LocalStrategy):
+        def parse(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
+            email, _, password = headers.get("x-login", "").partition(" ")
+            return {"strategy": "local", "email": email, "password": password} if email else None
+
+    app = app_of(HIDING["private"])
+    service: AuthenticationService = app.get("defaultAuthentication")
+    service.register("local", Basic(service))
+    async with running(app) as (http, _):
+        codes = []
+        for _ in range(6):
+            async with opened(http, additional_headers={"X-Login": f"{ANN['email']} wrong"}) as peer:
+                await peer.frame()
+                await peer.send("40")
+                codes.append(await peer.frame())
+        assert ["Invalid login" in code for code in codes] == [True] * 5 + [False]
+        assert "Too many failed attempts" in codes[-1]
+
+
+async def test_guessers_keep_nobody_else_from_logging_in() -> None:
+    app = app_of(HIDING["private"])
+    app.set("proxies", 1).configure(rest).configure(sockets)
+    async with running(app) as (http, _):
+
+        async def guess(number: int) -> int:
+            login = {**WRONG, "email": f"user{number}@example.com"}
+            answer = await http.post("/authentication", json=login, headers=from_address("198.51.100.7"))
+            return answer.status_code
+
+        guesses = [asyncio.create_task(guess(number)) for number in range(40)]
+        logins = [
+            await http.post("/authentication", json=LOCAL, headers=from_address(f"192.0.2.{number}"))
+            for number in range(5)
+        ]
+        assert [answer.status_code for answer in logins] == [201] * 5
+        assert set(await asyncio.gather(*guesses)) <= {401, 429, 503}
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "proxies", "found"),
+    [
+        ("8.8.8.8", None, 0, "8.8.8.8"),
+        ("8.8.8.8", "192.0.2.1", 0, "8.8.8.8"),
+        ("10.0.0.2", "192.0.2.1", 0, None),
+        ("10.0.0.2", "forged, 192.0.2.1", 1, "192.0.2.1"),
+        ("10.0.0.2", "forged, 192.0.2.1, 10.0.0.3", 2, "192.0.2.1"),
+        ("10.0.0.2", "192.0.2.1", 2, None),
+        (None, None, 0, None),
+    ],
+)
+def test_the_address_of_a_client(peer: str | None, forwarded: str | None, proxies: int, found: str | None) -> None:
+    scope = {"client": None if peer is None else (peer, 1234)}
+    headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
+    assert address_of(scope, headers, proxies) == found
+
+
+@pytest.mark.parametrize(
+    ("password", "message"),
+    [
+        ("seven77", "Must have a length from 8 to 1024"),
+        ("x" * 1025, "Must have a length from 8 to 1024"),
+        ("Password1", "Is one of the most common passwords"),
+        ("zzzzzzzzzzzz", "Is one of the most common passwords"),
+        (None, "Must not be null"),
+        (12345678, "Must be a string"),
+        ("correct horse", None),
+        (" pass phrase ", None),
+    ],
+)
+def test_a_weak_password_is_refused(password: Any, message: str | None) -> None:
+    class Login(Schema):
+        password = Password(required=True)
+
+    errors = Login().validate({"password": password})
+    assert errors == ({} if message is None else {"password": [message]})
+    if message is None:
+        assert Login().load({"password": password}) == {"password": password}
