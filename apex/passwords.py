@@ -19,6 +19,8 @@ T = TypeVar("T")
 AT_ONCE = 2
 QUEUE = 20
 LONGEST = 1024
+PARTIES = 1_000
+"""How many parties are remembered before those that owe nothing are forgotten."""
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _BCRYPT_BYTES = 72
 
@@ -51,6 +53,8 @@ class Turns:
         number = 1 + max(self._clock, *(self._last.get(party, 0) for party in parties))
         if self._working + len(self._waiting) >= self._most:
             self._refuse_one(number)
+        if len(self._last) >= PARTIES:  # A number that the clock has passed says no more than the clock.
+            self._last = {party: last for party, last in self._last.items() if last > self._clock}
         self._last.update(dict.fromkeys(parties, number))
         if self._working < self._at_once:
             self._working, self._clock = self._working + 1, number
@@ -87,8 +91,8 @@ class Turns:
                 first.set_result(None)
                 return
         self._working -= 1
-        # What lies behind the clock says no more than the clock.
-        self._last = {party: number for party, number in self._last.items() if number > self._clock}
+        if not self._working:
+            self._last.clear()
 
 
 def _busy() -> Unavailable:
