@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set, ValuesView
+from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,8 @@ import orjson
 
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
+
+MOST_DEEP = 250
 
 
 class RawJSON:
@@ -48,11 +51,17 @@ class Stream:
 def encode(value: Any) -> bytes:
     """JSON bytes: dates in UTC with milliseconds and ``Z``, decimals as strings, NaN as null.
 
-    Raises TypeError for a value without a JSON form.
+    Keys of dicts are texts, or scalars, which are written as texts. Raises TypeError for a value without a JSON form,
+    which names its place.
     """
     if isinstance(value, RawJSON):
         return value.text
-    return orjson.dumps(value, _plain, _OPTIONS)
+    try:
+        return orjson.dumps(value, _plain, _OPTIONS)
+    except TypeError:
+        # Seldom: to ask for keys of other types each time would make all others slower.
+        spelled = _spelled(value, "", 0)
+    return orjson.dumps(spelled)
 
 
 def decode(text: bytes | str) -> Any:
@@ -71,7 +80,7 @@ def decode_storable(text: bytes | str) -> Any:
     """
     value = decode(text)
     try:
-        encode([[[[value]]]])
+        orjson.dumps([[[[value]]]])
     except TypeError as error:
         raise ValueError(str(error)) from None
     return decode_exactly(text) if _LONG_NUMBER.search(text if isinstance(text, bytes) else text.encode()) else value
@@ -97,6 +106,54 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, RawJSON):
         return orjson.Fragment(value.text)
-    if isinstance(value, set | frozenset):
-        return sorted(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Set):
+        return _sorted(value)
+    if isinstance(value, Sequence | ValuesView) and not isinstance(value, bytes | bytearray | memoryview):
+        return list(value)
+    if callable(listed := getattr(value, "tolist", None)) and not isinstance(value, memoryview):
+        return listed()  # Numbers and arrays of numpy.
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _sorted(values: Set[Any]) -> list[Any]:
+    try:
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=repr)
+
+
+def _spelled(value: Any, place: str, depth: int) -> Any:
+    """Return a value with the keys of its dicts as texts. Raises TypeError with the place of what has no JSON form."""
+    if depth > MOST_DEEP:
+        raise TypeError(f"The value is nested deeper than {MOST_DEEP} levels at {place[:200]}")
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {each.name: getattr(value, each.name) for each in fields(value) if not each.name.startswith("_")}
+    if isinstance(value, Mapping):
+        spelled = {_key(key, place): _spelled(inner, f"{place}.{key}", depth + 1) for key, inner in value.items()}
+        if len(spelled) != len(value):
+            raise TypeError(f"Two keys of {place or 'the value'} are the same text in JSON")
+        return spelled
+    if isinstance(value, list | tuple):
+        return [_spelled(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
+    return orjson.Fragment(_written(value, place or "the value"))
+
+
+def _key(key: Any, place: str) -> str:
+    if isinstance(key, str):
+        return str.__str__(key)
+    written = _written(key, f"a key of {place or 'the value'}").decode()
+    if written[0] in "[{":
+        raise TypeError(f"A key of {place or 'the value'} is a {type(key).__name__}, which no key of JSON can be")
+    return str(orjson.loads(written)) if written[0] == '"' else written
+
+
+def _written(value: Any, place: str) -> bytes:
+    try:
+        return orjson.dumps(value, _plain, _OPTIONS)
+    except TypeError as error:
+        reason = error.__cause__ or error
+        raise TypeError(f"{reason} ({place.removeprefix('.')})") from None
