@@ -14,42 +14,48 @@ class _Unit:
 
     def __init__(self) -> None:
         self.open = True
-        self.waiting: list[Waiting] = []
+        self.waiting: list[tuple[Waiting, Callable[[], None] | None]] = []
 
 
 _current: ContextVar[_Unit | None] = ContextVar("unit", default=None)
 
 
-def after_commit(function: Waiting) -> Awaitable[None] | None:
-    """Call the function once the unit of work around this call is stored; at once where there is none.
+def after_commit(function: Waiting, undone: Callable[[], None] | None = None) -> Awaitable[None] | None:
+    """Call the function once the unit of work around this call is stored; at once where there is none. If the unit is
+    not stored, call ``undone`` instead.
 
     A function may return something to await. The unit does so at its end, after all functions have been called; where
     there is no unit it is returned, for the caller to await.
     """
     unit = _current.get()
     if unit is not None and unit.open:
-        unit.waiting.append(function)
+        unit.waiting.append((function, undone))
         return None
     return function()
 
 
 @asynccontextmanager
 async def unit_of_work() -> AsyncIterator[None]:
-    """What waits inside is called at the end, and forgotten on an error; a unit inside another one is part of that."""
+    """What waits inside is called at the end, and is undone on an error; a unit inside another one is part of that."""
     outer = _current.get()
     if outer is not None and outer.open:
         yield
         return
     unit = _Unit()
     token = _current.set(unit)
+    stored = False
     try:
         yield
+        stored = True
     finally:
         unit.open = False
         _current.reset(token)
         # Timers and tasks that were started inside keep the unit for a while; what has waited is not to stay with it.
         waiting, unit.waiting = unit.waiting, []
+        for _, undone in () if stored else waiting:
+            if undone is not None:
+                undone()
     # All are called before any is awaited, so that the events of a unit go out in the order of its commit.
-    for pending in [function() for function in waiting]:
+    for pending in [function() for function, _ in waiting]:
         if pending is not None:
             await pending

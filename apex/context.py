@@ -14,6 +14,7 @@ from apex.types import taken_by
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.events import Turn
     from apex.service import BoundService
 
 Data = TypeVar("Data", default=Any)
@@ -78,7 +79,7 @@ class Context(Generic[Data, Result]):
 
     __slots__ = (
         "_result", "app", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open", "method",
-        "original", "params", "path", "precondition", "service", "type",
+        "original", "params", "path", "precondition", "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +108,7 @@ class Context(Generic[Data, Result]):
         self.error: BaseException | None = None
         self.original: Self | None = None
         self.dispatch: Any = _UNSET
+        self.turn: Turn | None = None
         self.http: dict[str, Any] | None = {} if self.params.get("provider") == "rest" else None
         self._result: Any = _UNSET
         self.deferred: Deferred | None = None

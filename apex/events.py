@@ -1,13 +1,21 @@
-"""Service events on their way to connections: publishers choose the channels, in every process of the app."""
+"""Service events on their way to connections: publishers choose the channels, in every process of the app.
+
+The events of a record go out in the order in which its states were stored, however long hooks and publishers take.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from apex.channels import Channels, Connection, payloads
+from apex.channels import UNSET, Channels, Connection, payloads
 from apex.context import Context, Params
+from apex.encoding import RawJSON, decode, encode
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -32,11 +40,100 @@ class Publishers(dict[str, Publisher]):
         return self.get(event) or self.get(ALL)
 
 
+class Turn:
+    """The place of a call among those that have stored the same records: its events are sent when all before it have
+    sent theirs, or have given their place up.
+    """
+
+    __slots__ = ("_held", "_keys", "_turns", "_work")
+
+    def __init__(self, turns: Turns, keys: tuple[Hashable, ...]) -> None:
+        self._turns, self._keys = turns, keys
+        self._work: Callable[[], Awaitable[None] | None] | None = None
+        self._held = 0
+
+    def run(self, work: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
+        """Call the function, which sends the events, when it is this turn. If that is now, return what it returns.
+
+        Later it runs in the context variables of now: not for the caller, or in the transaction, of whoever was before.
+        """
+        if self._turns.is_next(self):
+            self._work = work
+            return self._go()
+        self._work = partial(copy_context().run, work)
+        return None
+
+    def hold(self) -> None:
+        """Keep the place after the function has returned, until ``release``: an event is still on its way."""
+        self._held += 1
+
+    def release(self) -> None:
+        self._held -= 1
+        if not self._held:
+            self.end()
+
+    def end(self) -> None:
+        """Give the place up."""
+        keys, self._keys = self._keys, ()
+        self._turns.leave(self, keys)
+
+    def _go(self) -> Awaitable[None] | None:
+        work, self._work = self._work, None
+        self.hold()
+        try:
+            return None if work is None else work()
+        finally:
+            self.release()
+
+
+class Turns:
+    """The calls that have stored records and have not sent the events of that yet, by record, in their order."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, deque[Turn]] = {}
+        self._next: deque[Turn] = deque()
+        self._is_leaving = False
+
+    def take(self, keys: Iterable[Hashable]) -> Turn:
+        """Return a place after all others of these records."""
+        turn = Turn(self, tuple(dict.fromkeys(keys)))
+        for key in turn._keys:
+            self._waiting.setdefault(key, deque()).append(turn)
+        return turn
+
+    def is_next(self, turn: Turn) -> bool:
+        """Return True if no other turn comes before this one."""
+        return all(self._waiting[key][0] is turn for key in turn._keys)
+
+    def leave(self, turn: Turn, keys: tuple[Hashable, ...]) -> None:
+        """Take a turn out of the order of some records, and run those that have waited for nothing else."""
+        for key in keys:
+            queue = self._waiting[key]
+            queue.remove(turn)
+            if queue:
+                self._next.append(queue[0])
+            else:
+                del self._waiting[key]
+        if self._is_leaving:
+            return
+        # A loop, as the end of one turn may be that of a thousand others.
+        self._is_leaving = True
+        try:
+            while self._next:
+                following = self._next.popleft()
+                if following._work is not None and self.is_next(following):
+                    following._go()
+        finally:
+            self._is_leaving = False
+
+
 class Events:
     """The events of an app: its channels, its open connections, and the way from an event to them.
 
     A publisher is called in every process with ``(data, context)``. The context has what can be told: path, method,
-    id, event, result, dispatch, and of the params ``query``, ``route``, ``provider`` and the id of ``user``.
+    id, event, result, dispatch, and of the params ``query``, ``route``, ``provider`` and the id of ``user``. All of it
+    is JSON, in the process that has written it too. ``sent`` counts the events that have gone to any connection,
+    ``handed`` those that a server has passed on for sure.
     """
 
     def __init__(self, app: Apex) -> None:
@@ -44,7 +141,8 @@ class Events:
         self.channels = Channels()
         self.connections: set[Connection] = set()
         self.publishers = Publishers()
-        self.published = 0
+        self.published = self.sent = self.handed = 0
+        self.turns = Turns()
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
         """The service's for the event or for all, else the app's."""
@@ -55,55 +153,96 @@ class Events:
         has_followers = bool(self.connections) or not self.app.bus.alone
         return has_followers and self.publisher(service, event) is not None
 
-    def publish(self, service: BoundService, event: str, message: Message) -> None:
-        """Sends an event to the connections of this process, and tells the others."""
-        if self.publisher(service, event) is not None:
+    def turn(self, service: BoundService, items: Iterable[Any], id: Any = None) -> Turn:
+        """Return a place for the events of records; ``id`` is that of an item that does not name its own."""
+        name = getattr(service.service, "id", "id")
+        ids = [item.get(name, id) if isinstance(item, Mapping) and isinstance(name, str) else id for item in items]
+        return self.turns.take((service, str(id)) for id in ids if id is not None)
+
+    def written(
+        self, service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
+    ) -> bytes | None:
+        """Return what is told of an event, as JSON; None if nobody is to be told, or it has no JSON form."""
+        publisher = self.publisher(service, event) if event in service._events else None
+        if publisher is None or (not self.connections and self.app.bus.alone):
+            return None
+        try:
+            message = {"path": service._path, "event": event, "result": result}
+            if dispatch is not UNSET and dispatch is not result:
+                message["dispatch"] = dispatch
+            return encode(message if context is None else {**message, **_call_of(context)})
+        except Exception:
+            self._failed(service._path, event, publisher)
+            return None
+
+    def publish(self, service: BoundService, event: str, message: bytes | None, turn: Turn) -> None:
+        """Send an event to the connections of this process, and tell the others."""
+        publisher = self.publisher(service, event)
+        if message is not None and publisher is not None:
             self.published += 1
-            message = {"path": service._path, "event": event, **message}
-            self.deliver(message)
-            self.app.bus.send("event", message)
+            self._deliver(service, publisher, decode(message), turn)
+            self.app.bus.send("event", RawJSON(message))
 
     def deliver(self, message: Message) -> None:
-        """Sends an event, of this process or of another one, to the connections of this one."""
+        """Send an event of another process to the connections of this one."""
         service = self.app.services.get(message["path"])
         publisher = None if service is None else self.publisher(service, message["event"])
-        if service is None or publisher is None or not self.connections:
+        if service is not None and publisher is not None:
+            turn = self.turn(service, [message["result"]], message.get("id"))
+            turn.run(partial(self._deliver, service, publisher, message, turn))
+
+    def _deliver(self, service: BoundService, publisher: Publisher, message: Message, turn: Turn) -> None:
+        if not self.connections:
             return
         context = _told(self.app, service, message)
         try:
             published = publisher(message["result"], context)
             if isawaitable(published):
-                self._send_later(publisher, published, context)
+                self._send_later(publisher, published, context, turn)
             else:
                 self._send(published, context)
         except Exception:
-            self._failed(context, publisher)
+            self._failed(context.path, context.event, publisher)
 
     def _send(self, published: Any, context: Context) -> None:
         if recipients := payloads(published):
+            self.sent += 1
             self.app.emit("publish", context, recipients)
 
-    def _send_later(self, publisher: Publisher, published: Awaitable[Any], context: Context) -> None:
+    def _send_later(self, publisher: Publisher, published: Awaitable[Any], context: Context, turn: Turn) -> None:
         async def send() -> None:
             try:
                 self._send(await published, context)
             except Exception:
-                self._failed(context, publisher)
+                self._failed(context.path, context.event, publisher)
+            finally:
+                turn.release()
 
+        turn.hold()
         self.app.callbacks.start(send())
 
-    def _failed(self, context: Context, publisher: Publisher) -> None:
-        self.app.callbacks.fail(f"The publisher of '{context.path} {context.event}'", publisher)
+    async def hand_over(self) -> None:
+        """Wait until the sockets have been handed what was sent.
+
+        In the first turn of the event loop the requests of clients that poll go on, and the writers of what was queued;
+        after the second uvloop has passed on what they have written.
+        """
+        sent = self.sent
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.handed = max(self.handed, sent)
+
+    def _failed(self, path: str, event: str | None, publisher: Publisher) -> None:
+        self.app.callbacks.fail(f"The publisher of '{path} {event}'", publisher)
 
 
-def message_of(context: Context, result: Any, dispatch: Any) -> Message:
-    """What is told of one item of a call's result."""
+def _call_of(context: Context) -> Message:
+    """What is told of the call that an event comes from."""
     params = context.params
     told = {"query": dict(params.query), "route": params.route or {}, "provider": params.provider}
     if isinstance(params.user, Mapping):
         told["user"] = {"id": params.user.get("id")}
-    message = {"method": context.method, "id": context.id, "params": told, "result": result}
-    return message if dispatch is result else {**message, "dispatch": dispatch}
+    return {"method": context.method, "id": context.id, "params": told}
 
 
 def _told(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:

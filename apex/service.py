@@ -13,7 +13,7 @@ from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError
-from apex.events import Publisher, Publishers, message_of
+from apex.events import Publisher, Publishers, Turn
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
 from apex.tenant import NOBODY, reach_of_call
 from apex.types import STANDARD, Id, taken_by
@@ -122,14 +122,25 @@ class BoundService(Emitter):
         reach = reach_of_call.set(NOBODY) if params.get("provider") else None
         try:
             await self._chains[method](context)
+        except BaseException:
+            if context.turn is not None:
+                context.turn.end()
+            raise
         finally:
             current_call.reset(calls)
             if reach is not None:
                 reach_of_call.reset(reach)
         if context.event is not None and context.event not in self._options.events:
-            pending = after_commit(partial(self._announce, context, context.event))
+            turn = context.turn
+            announce = partial(self._announce, context, context.event, turn)
+            pending = after_commit(announce, None if turn is None else turn.end)
             if pending is not None:
                 await pending
+        elif context.turn is not None:
+            context.turn.end()
+        events = self._app.events
+        if events.handed < events.sent and params.get("provider"):
+            await events.hand_over()
         if context.deferred:
             after_commit(partial(context.close, outer))
         else:
@@ -173,27 +184,52 @@ class BoundService(Emitter):
 
     def emit(self, event: str, *args: Any) -> None:
         """Call the listeners and publish the event with its first argument, once the unit of work is stored."""
-        after_commit(partial(self._emit, event, args))
+        turn = self._app.events.turn(self, args[:1] if event in EVENTS.values() else ())
+        after_commit(partial(turn.run, partial(self._emit, event, args, turn)), turn.end)
 
-    def _emit(self, event: str, args: tuple[Any, ...]) -> None:
+    def _emit(self, event: str, args: tuple[Any, ...], turn: Turn) -> None:
         super().emit(event, *args)
         if event in self._events:
-            self._app.events.publish(self, event, {"result": args[0] if args else None})
+            events = self._app.events
+            events.publish(self, event, events.written(self, event, args[0] if args else None), turn)
 
-    def _announce(self, context: Context, event: str) -> Awaitable[None] | None:
-        """Call the listeners of a call's event and publish it, once for each item, which keeps its place in the
-        dispatch. Return what is left to await for listeners that are ``async def``.
-        """
-        if event not in self._listeners and not self._app.events.is_followed(self, event):
+    def _is_followed(self, event: str) -> bool:
+        return event in self._listeners or self._app.events.is_followed(self, event)
+
+    def _take_turn(self, context: Context, event: str) -> None:
+        """Take the place of what a call has just stored, if anybody follows the event."""
+        if self._is_followed(event):
+            context.turn = self._app.events.turn(self, _items(context.result), context.id)
+
+    def _announce(self, context: Context, event: str, turn: Turn | None) -> Awaitable[None] | None:
+        """Send the event of a call when it is its turn. Return what is left to await if that is now."""
+        if not self._is_followed(event):
+            if turn is not None:
+                turn.end()
             return None
+        events = self._app.events
         results, dispatched = _items(context.result), _items(context.external)
+        # Written now: until it is the call's turn, the caller may have changed the records.
+        if len(dispatched) != len(results):
+            dispatched = [context.external] * len(results)
+        told = [
+            (item, events.written(self, event, item, sent, context))
+            for item, sent in zip(results, dispatched, strict=True)
+        ]
+        turn = events.turn(self, ()) if turn is None else turn
+        return turn.run(partial(self._tell, context, event, told, turn))
+
+    def _tell(
+        self, context: Context, event: str, told: list[tuple[Any, bytes | None]], turn: Turn
+    ) -> Awaitable[None] | None:
+        """Call the listeners and publish the event, once for each item. Return what is left to await for listeners that
+        are ``async def``.
+        """
         pending: Pending = []
-        for index, item in enumerate(results):
+        for item, message in told:
             if event in self._listeners:
                 pending += self._call(event, (item, context))
-            if event in self._events:
-                sent = dispatched[index] if len(dispatched) == len(results) else context.external
-                self._app.events.publish(self, event, message_of(context, item, sent))
+            self._app.events.publish(self, event, message, turn)
         return self._callbacks.start(self._settle(event, pending)) if pending else None
 
 
@@ -267,6 +303,7 @@ def _runner(service: Any, method: str) -> Chain:
     function, takes = getattr(service, method), taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
     called: Callable[..., Awaitable[Any]] = outgoing or function
+    event = EVENTS.get(method)
 
     async def run(context: Context) -> None:
         if not context.has_result:
@@ -282,6 +319,8 @@ def _runner(service: Any, method: str) -> Chain:
             except Exception as error:
                 blame(error, None)
                 raise
+            if event is not None:
+                context.service._take_turn(context, event)
 
     return run
 

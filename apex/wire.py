@@ -26,7 +26,7 @@ class Message(Packet):  # type: ignore[misc]
 
     @cached_property
     def frame(self) -> bytes:
-        return Frame(Opcode.TEXT, self.encode().encode()).serialize(mask=False)
+        return _frame(self.encode())
 
 
 class Outgoing(asyncio.Queue[Packet | None]):
@@ -125,7 +125,8 @@ class Wire:
         self._sending = True  # First: the task may end a moment before this goes on.
         if self._writing is not None:
             await self._writing
-        await self._ws.send(message)
+        if self._put is None or isinstance(message, bytes) or not self._put(_frame(message)):
+            await self._ws.send(message)
         self._sending = False
 
     def write(self, packet: Message) -> None:
@@ -153,6 +154,10 @@ def _resume(sending: Coroutine[Any, Any, None], waited: Any) -> Generator[Any, A
             waited = sending.send((yield waited))
     except StopIteration:
         return
+
+
+def _frame(text: str) -> bytes:
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
 def _size(packet: Packet | None) -> int:
