@@ -13,6 +13,7 @@ from apex.callbacks import Callbacks, is_async, name_of
 from apex.channels import NamedChannel
 from apex.context import Context
 from apex.emitter import Emitter
+from apex.errors import ConfigError, FeathersError
 from apex.events import Events, Publisher
 from apex.hooks import LIFECYCLE, AnyHooks, Chain, HookStore, Step, around, steps_of
 from apex.router import Match, Router, split
@@ -42,6 +43,7 @@ class Apex(Emitter):
         self.bus = Bus()
         self.default_service: Callable[[str], Any] | None = None
         self._is_setup = False
+        self._refusal: str | None = None
         self._late: set[asyncio.Task[None]] = set()
 
     def get(self, name: str) -> Any:
@@ -184,7 +186,11 @@ class Apex(Emitter):
         An ASGI application that the app is mounted in takes it as its lifespan, as nothing else would set the app up:
         ``Starlette(routes=[Mount("/api", app)], lifespan=app.lifespan)``.
         """
-        await self.setup()
+        try:
+            await self.setup()
+        except (ConfigError, FeathersError) as error:
+            self._refusal = str(error)
+            raise
         try:
             yield
         finally:
@@ -206,7 +212,19 @@ class Apex(Emitter):
     ) -> None:
         if self.transport is None:
             raise RuntimeError("The app has no transport: call app.configure(rest) before serving it")
+        if scope["type"] == "lifespan":
+            send = self._brief(send)
         await self.transport(scope, receive, send)
+
+    def _brief(self, send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        """Tell the server in one line why the app does not start, where that is something an operator can mend."""
+
+        async def brief(message: dict[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.failed" and self._refusal is not None:
+                message = {**message, "message": self._refusal}
+            await send(message)
+
+        return brief
 
 
 async def _lifecycle(bound: BoundService, name: str, path: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from errno import EROFS
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -87,6 +88,11 @@ def main() -> None:
         apex(prog_name="apex")
     except (ConfigError, FeathersError) as error:
         click.echo(f"apex: {told(error)}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != EROFS:
+            raise
+        click.echo(f"apex: {error.filename or ''} cannot be written: {error.strerror}", err=True)
         sys.exit(1)
 
 

@@ -61,6 +61,8 @@ _KINDS: dict[str, Kind] = {
     "SQLITE_MISMATCH": "data",
     "SQLITE_TOOBIG": "data",
 }
+_ELSEWHERE = tuple(f"SQLITE_{code}" for code in ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY"))
+"""Codes of errors whose cause is the file or its disk."""
 _COLUMN = re.compile(r"\w+\.(\w+)")
 
 
@@ -151,14 +153,14 @@ class SQLiteExecutor:
         self._start()
 
     async def open(self) -> None:
-        """Raises Unavailable when the file or its folder cannot be used."""
+        """Raises Unavailable when the file or its folder cannot be used, also where they can only be read."""
         self._start()
         try:
             await self._in(self._writer, self._connection)
             self._inline = await self._in(self._readers, partial(Inline, self.path))
         except (sqlite3.Error, OSError) as error:
             log.debug("opening %s failed", self.path, exc_info=error)
-            raise Unavailable(f"The database file {self.path} cannot be opened") from None
+            raise Unavailable(f"The database file {self.path} cannot be opened and written: {error}") from None
 
     def _start(self) -> None:
         """The threads begin with their first work."""
@@ -306,6 +308,6 @@ def _translated(error: sqlite3.Error) -> Exception:
         check = str(error).partition(": ")[2] if name == "SQLITE_CONSTRAINT_CHECK" else None
         return Violation(_KINDS[name], check, () if check else _COLUMN.findall(str(error)))
     log.error("SQLite refused a statement: %s", name, exc_info=error)
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN")):
+    if name.startswith(_ELSEWHERE):
         return Unavailable("The database is busy or cannot be written: try again")
     return GeneralError("The database refused the request")

@@ -61,11 +61,18 @@ def serve_workers(
     if count > 1:
         _require_bus(app)
     logs(app)
-    with listening(app, host, port) as (listener, url), TemporaryDirectory(prefix="apex-metrics-") as folder:
+    with listening(app, host, port) as (listener, url), _shared_folder() as folder:
         within = END_SECONDS + (app.get("drainSeconds") or 0)
         workers = Workers(factory, listener, url, count, environment_of_workers(app, folder), within, reload=reload)
         if not asyncio.run(workers.run()):
             sys.exit(1)
+
+
+def _shared_folder() -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="apex-metrics-")
+    except OSError as error:
+        raise ConfigError(f"Workers need a folder for temporary files, set TMPDIR to one: {error.strerror}") from None
 
 
 def _require_bus(app: Apex) -> None:
@@ -136,7 +143,10 @@ class Worker:
         """Waits until it is; False when it has ended instead, or takes too long."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                return await asyncio.get_running_loop().sock_recv(self.line, 1) == READY
+                if await asyncio.get_running_loop().sock_recv(self.line, 1) == READY:
+                    return True
+                await self.process.wait()  # It is about to say why.
+                return False
         except TimeoutError:
             log.error("Worker %d was not ready within %d seconds", self.process.pid, START_SECONDS)
             return False

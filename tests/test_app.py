@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apex.app import Apex
 from apex.context import Context
+from apex.errors import Unavailable
+from apex.rest import rest
+from apex.sql import database
 
 Next = Callable[[], Awaitable[None]]
 
@@ -194,3 +198,20 @@ async def test_an_app_without_a_transport_says_so() -> None:
 
     with pytest.raises(RuntimeError, match="The app has no transport"):
         await Apex()({"type": "http"}, nothing, nothing)
+
+
+async def test_an_app_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    app = Apex().configure(database(f"sqlite:///{tmp_path}")).configure(rest)
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    with pytest.raises(Unavailable):
+        await app({"type": "lifespan"}, receive, send)
+    assert [message["type"] for message in said] == ["lifespan.startup.failed"]
+    assert said[0]["message"].startswith(f"The database file {tmp_path} cannot be opened")
+    assert "\n" not in said[0]["message"]

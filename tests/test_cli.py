@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -209,6 +210,18 @@ def test_an_app_without_migrations_is_served_with_the_tables_that_there_are(
     require_migrated(Apex().configure(database(f"sqlite:///{tmp_path}/own.db")))
     with pytest.raises(ConfigError, match="there is no folder 'migrations' here"):
         upgrade(f"sqlite:///{tmp_path}/own.db")
+
+
+def test_workers_without_a_folder_for_temporary_files_say_so(
+    apex: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    failed = apex("serve", "--reload", "--port", "0")
+    assert failed.returncode == 1
+    assert (
+        failed.stderr
+        == "apex: Workers need a folder for temporary files, set TMPDIR to one: No such file or directory\n"
+    )
 
 
 def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:

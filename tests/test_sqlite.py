@@ -182,6 +182,21 @@ async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> No
         await executor.close()
 
 
+async def test_a_file_that_can_only_be_read_is_unavailable(path: str) -> None:
+    async with opened(path) as executor:
+        await add(executor, "Ann")
+        await executor.fetch("PRAGMA query_only = ON", {})
+        async with executor.transaction():
+            await executor.fetch("PRAGMA query_only = ON", {})
+        for _ in range(4):  # On the loop and on the writer.
+            with pytest.raises(Unavailable, match="cannot be written"):
+                await add(executor, "Bob")
+        with pytest.raises(Unavailable, match="cannot be written"):
+            async with executor.transaction():
+                await add(executor, "Bob")
+        assert await people(executor) == ["Ann"]
+
+
 async def test_folders_are_made(tmp_path: Path) -> None:
     async with opened(str(tmp_path / "a" / "b" / "test.db")) as executor:
         assert await executor.fetch("SELECT 1", {}) == [(1,)]
