@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from inspect import isawaitable
@@ -19,6 +19,8 @@ from apex.hooks import LIFECYCLE, AnyHooks, Chain, HookStore, Step, around, step
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, ServiceOptions, options_of
 from apex.types import STANDARD
+
+log = logging.getLogger("apex")
 
 ASGI = Callable[[MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
 
@@ -44,7 +46,7 @@ class Apex(Emitter):
         self.default_service: Callable[[str], Any] | None = None
         self._is_setup = False
         self._refusal: str | None = None
-        self._late: set[asyncio.Task[None]] = set()
+        self._set_up: set[str] | None = None
 
     def get(self, name: str) -> Any:
         return self.settings.get(name)
@@ -102,9 +104,23 @@ class Apex(Emitter):
         self.router.insert(path, bound)
         self.services[path] = bound
         if self._is_setup:
-            task = asyncio.get_running_loop().create_task(_lifecycle(bound, "setup", path))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+            bound._open_after(self.callbacks.start(self._set_up_late(path, bound)))
+
+    async def _set_up_late(self, path: str, bound: BoundService) -> None:
+        """Set up a service of a running app. Its calls wait for it, and are refused if it fails."""
+        try:
+            with bound._being_set_up():
+                await self._set_up_service(path, bound)
+        except Exception as error:
+            log.exception("The setup of '%s' failed: its calls are refused", path)
+            bound._refuse(error)
+        else:
+            bound._open()
+
+    async def _set_up_service(self, path: str, bound: BoundService) -> None:
+        await _lifecycle(bound, "setup", path)
+        if self._set_up is not None:
+            self._set_up.add(path)
 
     def service(self, path: str) -> BoundService:
         """The service registered under a path. Raises LookupError when there is none."""
@@ -119,7 +135,7 @@ class Apex(Emitter):
         """Tears a service down and takes it away. Raises LookupError when there is none."""
         path = path.strip("/") or "/"
         bound = self.service(path)
-        await _lifecycle(bound, "teardown", path)
+        await self._tear_down_service(path, bound)
         del self.services[path]
         self.router.remove(path)
         return bound
@@ -157,13 +173,27 @@ class Apex(Emitter):
         return call.service._serve(call.method, call.id, call.data, call.params, call.precondition)
 
     async def setup(self) -> Apex:
-        """Runs ``setup(app, path)`` of each service, in the order in which they were registered."""
+        """Runs ``setup(app, path)`` of each service, in the order in which they were registered.
+
+        Where one fails, those that were set up are torn down before its error is raised.
+        """
         self.store.require_methods(self._methods)
         self.callbacks.open()
-        await self._run_lifecycle("setup")
-        self.bus.on("event", self.events.deliver)
-        await self.bus.open()
+        self._set_up = set()
+        try:
+            await self._run_lifecycle("setup")
+            self.bus.on("event", self.events.deliver)
+            await self.bus.open()
+        except BaseException:
+            await self._undo_setup()
+            raise
         return self
+
+    async def _undo_setup(self) -> None:
+        try:
+            await self.teardown()
+        except Exception:
+            log.exception("The teardown after a setup that failed has failed too")
 
     async def teardown(self) -> Apex:
         """Runs ``teardown(app, path)`` of each service, in the same order, once callbacks that still run have ended."""
@@ -200,9 +230,16 @@ class Apex(Emitter):
         async def each(context: Context) -> None:
             self._is_setup = name == "setup"
             for path, bound in list(self.services.items()):
-                await _lifecycle(bound, name, path)
+                await (self._set_up_service(path, bound) if self._is_setup else self._tear_down_service(path, bound))
+            if not self._is_setup:
+                self._set_up = None
 
         return each
+
+    async def _tear_down_service(self, path: str, bound: BoundService) -> None:
+        """Tear a service down, unless its setup has failed or was not reached."""
+        if self._set_up is None or path in self._set_up:
+            await _lifecycle(bound, "teardown", path)
 
     async def __call__(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -12,7 +14,7 @@ from apex.commit import after_commit
 from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
-from apex.errors import BadRequest, FeathersError
+from apex.errors import BadRequest, FeathersError, Unavailable
 from apex.events import Publisher, Publishers, Turn
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
 from apex.tenant import NOBODY, reach_of_call
@@ -83,6 +85,8 @@ class BoundService(Emitter):
         self._publishers = Publishers()
         self._store = HookStore(f"service '{path}'")
         self._chains: dict[str, Chain] = {}
+        self._opening: Awaitable[None] | None = None
+        self._failure: Exception | None = None
         self._compose()
 
     def hooks(self, hooks: AnyHooks) -> BoundService:
@@ -97,6 +101,36 @@ class BoundService(Emitter):
             method: compose(self._app.store, self._store, method, _runner(self.service, method))
             for method in self._hookable
         }
+        if self._opening is not None:
+            self._chains = {method: partial(self._wait, chain) for method, chain in self._chains.items()}
+
+    def _open_after(self, opening: Awaitable[None]) -> None:
+        """Let calls wait for a setup, as that of a service which is registered while the app runs."""
+        self._opening = opening
+        self._compose()
+
+    def _open(self) -> None:
+        self._opening = None
+        self._compose()
+
+    def _refuse(self, failure: Exception) -> None:
+        self._failure = failure
+
+    @contextmanager
+    def _being_set_up(self) -> Iterator[None]:
+        """Inside, calls do not wait for the setup: they are its own."""
+        token = _set_up_here.set(self)
+        try:
+            yield
+        finally:
+            _set_up_here.reset(token)
+
+    async def _wait(self, chain: Chain, context: Context) -> None:
+        if self._opening is not None and _set_up_here.get() is not self:
+            await self._opening
+        if self._failure is not None:
+            raise Unavailable(f"The service '{self._path}' could not be set up", retry_after=None) from self._failure
+        await chain(context)
 
     async def _run(
         self, method: str, *, id: Any = None, data: Any = None, params: Mapping[str, Any] | None = None
@@ -231,6 +265,9 @@ class BoundService(Emitter):
                 pending += self._call(event, (item, context))
             self._app.events.publish(self, event, message, turn)
         return self._callbacks.start(self._settle(event, pending)) if pending else None
+
+
+_set_up_here: ContextVar[BoundService | None] = ContextVar("set up here", default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from apex.app import Apex
 from apex.context import Context
@@ -166,6 +168,110 @@ async def test_a_setup_that_fails_is_told() -> None:
 
     with pytest.raises(RuntimeError, match="broken"):
         await Apex().use("a", Broken()).setup()
+
+
+async def test_a_setup_that_fails_midway_closes_what_it_has_opened(empty_url: str) -> None:
+    trace: list[Any] = []
+
+    class Broken(Echo):
+        async def setup(self, app: Apex, path: str) -> None:
+            raise RuntimeError("broken")
+
+    app = Apex().configure(database(empty_url)).use("a", Echo(trace)).use("b", Broken(trace)).use("c", Echo(trace))
+    threads = threading.active_count()
+    with pytest.raises(RuntimeError, match="broken"):
+        await app.setup()
+    assert trace == [("setup", "a"), ("teardown", "a")]
+    with pytest.raises(Exception, match=r"closed|cannot schedule|shutdown|cannot be reached"):
+        await app.get("database").execute(select(1))
+    assert threading.active_count() <= threads
+
+
+async def test_a_database_that_cannot_be_opened_is_the_error_that_is_told(tmp_path: Path) -> None:
+    app = Apex().configure(database(f"sqlite:///{tmp_path}")).use("a", Echo())
+    with pytest.raises(Exception, match=r"open"):
+        await app.setup()
+
+
+async def test_a_teardown_that_fails_too_does_not_hide_why_the_setup_failed(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Echo):
+        async def setup(self, app: Apex, path: str) -> None:
+            raise RuntimeError("broken")
+
+    async def teardown(context: Context, next: Next) -> None:
+        raise ValueError("broken too")
+
+    with pytest.raises(RuntimeError, match=r"^broken$"):
+        await Apex().use("a", Broken()).hooks({"teardown": [teardown]}).setup()
+    assert "The teardown after a setup that failed has failed too" in caplog.text
+
+
+async def test_an_app_can_be_set_up_again_after_a_setup_that_failed() -> None:
+    trace: list[Any] = []
+
+    class Once(Echo):
+        async def setup(self, app: Apex, path: str) -> None:
+            self.trace.append("tried")
+            if self.trace.count("tried") == 1:
+                raise RuntimeError("broken")
+
+    app = Apex().use("a", Once(trace))
+    with pytest.raises(RuntimeError, match="broken"):
+        await app.setup()
+    await (await app.setup()).teardown()
+    assert trace == ["tried", "tried", ("teardown", "a")]
+
+
+class Late(Echo):
+    """Takes its time to be set up, and calls itself as it is."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.begun, self.go, self.error = asyncio.Event(), asyncio.Event(), error
+
+    async def setup(self, app: Apex, path: str) -> None:
+        await super().setup(app, path)
+        self.trace.append(await asyncio.gather(app.service(path).get(1), asyncio.create_task(app.service(path).get(2))))
+        self.begun.set()
+        await self.go.wait()
+        if self.error:
+            raise self.error
+
+
+async def test_calls_wait_until_a_service_registered_after_setup_is_set_up() -> None:
+    app, late = await Apex().setup(), Late()
+    app.use("late", late).service("late").hooks({"before": lambda context: late.trace.append("hook")})
+    calls = [asyncio.create_task(app.service("late").get(3)) for _ in range(2)]
+    await late.begun.wait()
+    assert late.trace == [("setup", "late"), "hook", "hook", [1, 2]]
+    late.go.set()
+    assert await asyncio.gather(*calls) == [3, 3]
+    assert await app.service("late").get(4) == 4
+    await app.teardown()
+    assert late.trace[-1] == ("teardown", "late")
+
+
+async def test_a_service_whose_late_setup_fails_refuses_its_calls(caplog: pytest.LogCaptureFixture) -> None:
+    app, late = await Apex().setup(), Late(RuntimeError("broken"))
+    call = asyncio.create_task(app.use("late", late).service("late").get(3))
+    late.go.set()
+    for refused in (call, app.service("late").get(4)):
+        with pytest.raises(Unavailable, match="The service 'late' could not be set up") as raised:
+            await refused
+        assert isinstance(raised.value.__cause__, RuntimeError)
+    assert "The setup of 'late' failed: its calls are refused" in caplog.text
+    assert "RuntimeError: broken" in caplog.text
+    await app.teardown()
+    assert ("teardown", "late") not in late.trace
+
+
+async def test_an_app_that_ends_waits_for_late_setups() -> None:
+    app, late = await Apex().setup(), Late()
+    app.use("late", late)
+    await late.begun.wait()
+    asyncio.get_running_loop().call_soon(late.go.set)
+    await app.teardown()
+    assert late.trace[-1] == ("teardown", "late")
 
 
 def test_lifecycle_hooks_are_registered_apart() -> None:
