@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from apex.coerce import Coerce, json
@@ -19,7 +20,18 @@ from apex.context import Params
 from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
-from apex.query import MAX_ROWS, OPERATORS, PATTERNS, Query, Syntax, invalid, suggestion
+from apex.query import (
+    MAX_HINTS,
+    MAX_ROWS,
+    OPERATORS,
+    PATTERNS,
+    Hints,
+    Query,
+    Syntax,
+    invalid,
+    require_few,
+    shortened,
+)
 from apex.scope import decided, scope_predicate
 from apex.service import Service
 from apex.types import Id, Page, Row
@@ -422,22 +434,25 @@ class Adapter(Service, ABC):
         """
         if not isinstance(data, Mapping):
             raise BadRequest("The data must be an object")
-        typed, errors = {}, {}
+        if self.columns is not None:
+            require_few(data, self.columns, "Invalid data")
+        typed, errors, hints = {}, {}, Hints()
         for name, value in data.items():
             try:
                 if name in read_only:
                     raise ValueError("is read-only: the database fills it in, so leave it out")
-                typed[name] = self._value(name, value)
+                typed[name] = self._value(name, value, hints)
             except ValueError as error:
                 errors[name] = str(error)
         if errors:
-            raise BadRequest("Invalid data: " + ", ".join(f"{k} {v}" for k, v in errors.items()), errors=errors)
+            told = ", ".join(f"{shortened(name)} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
+            raise BadRequest(f"Invalid data: {told}", errors=errors)
         return typed
 
-    def _value(self, name: str, value: Any) -> Any:
+    def _value(self, name: str, value: Any, hints: Hints) -> Any:
         columns = self.columns
         if columns is not None and name not in columns:
-            raise ValueError("is unknown." + suggestion(name, self.syntax.fields or ()))
+            raise ValueError("is unknown." + hints.suggestion(name, self.syntax.fields or ()))
         value = json(value) if columns is None else columns[name](value)
         if name in self.merge and value is not None and not isinstance(value, Mapping):
             raise ValueError("must be an object")

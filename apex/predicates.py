@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 
@@ -121,10 +122,24 @@ def _like(one: Any, pattern: str) -> bool:
 
 
 def _like_match(text: str, pattern: str) -> bool:
-    """SQL's LIKE: ``%`` any run, ``_`` one character, a backslash takes the next one as it is."""
-    parts = re.findall(r"\\.|[%_]|[^%_\\]+|\\$", pattern, re.S)
-    wild = {"%": ".*", "_": "."}
-    return re.fullmatch("".join(wild.get(p) or re.escape(p.removeprefix("\\")) for p in parts), text, re.S) is not None
+    """Match SQL's LIKE: ``%`` any run, ``_`` one character, a backslash takes the next one as it is."""
+    return re.fullmatch(_expression(pattern), text, re.S) is not None
+
+
+@lru_cache(1_024)
+def _expression(pattern: str) -> str:
+    """The regular expression of a pattern. What is between two ``%`` is taken where it is first found, and no other
+    place is tried: if the rest does not match after that one, it matches after no later one.
+    """
+    runs = [""]
+    for part in re.findall(r"\\.|[%_]|[^%_\\]+|\\$", pattern, re.S):
+        if part == "%":
+            runs.append("")
+        else:
+            runs[-1] += "." if part == "_" else re.escape(part.removeprefix("\\"))
+    first, *others = runs
+    between = "".join(f"(?>.*?{run})" for run in others[:-1])
+    return f"{first}{between}.*{others[-1]}" if others else first
 
 
 TESTS: dict[str, Callable[[Any, Any], bool]] = {

@@ -7,9 +7,10 @@ what a service adds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -20,9 +21,13 @@ from apex.predicates import EVERYTHING, Compare, Junction, Predicate, Rank, ever
 MAX_DEPTH = 10
 MAX_VALUES = 10_000
 MAX_CONDITIONS = 200
-MAX_PATTERN = 10_000
+MAX_PATTERN = 1_000
 MAX_PATHS = 8
 MAX_ROWS = 2**63 - 1
+MAX_HINTS = 20
+MAX_UNKNOWN = 1_000
+LONGEST_NAME = 100
+"""So many unknown names of a request get a suggestion, so many are looked at, and no longer ones are repeated."""
 
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
 PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
@@ -117,7 +122,7 @@ class _Parser:
             if name in FILTERS or name in self.syntax.filters:
                 asked[name] = self.filter(name, value, parts)
             elif name.startswith("$"):
-                raise _unknown(f"Invalid filter value {name}", name, (*FILTERS, *self.syntax.filters))
+                raise _unknown(f"Invalid filter value {shortened(name)}", name, (*FILTERS, *self.syntax.filters))
             else:
                 predicate, asked[name] = self.property(name, value)
                 parts.append(predicate)
@@ -151,13 +156,17 @@ class _Parser:
     def group(self, name: str, query: Any, depth: int) -> Predicate:
         if not isinstance(query, Mapping):
             raise invalid(name, "must be a list of queries, each an object")
+        if not query:
+            self.count_condition()
         return every(*(self.condition(key, value, query, depth) for key, value in query.items()))
 
     def condition(self, name: str, value: Any, query: Mapping[str, Any], depth: int) -> Predicate:
         if name in ("$or", "$and"):
             return self.junction(name, value, depth + 1)
         if name.startswith("$"):
-            raise _unknown(f"Invalid query parameter {name}", name, (*self.syntax.operators, "$or", "$and"), query)
+            raise _unknown(
+                f"Invalid query parameter {shortened(name)}", name, (*self.syntax.operators, "$or", "$and"), query
+            )
         return self.property(name, value)[0]
 
     def property(self, name: str, value: Any) -> tuple[Predicate, Any]:
@@ -178,9 +187,9 @@ class _Parser:
         self, name: str, operator: str, operand: Any, coerce: Coerce, parent: Mapping[str, Any]
     ) -> tuple[Predicate, Any]:
         if operator not in self.syntax.operators:
-            error = _unknown(f"Invalid query parameter {operator}", operator, self.syntax.operators, parent)
+            error = _unknown(f"Invalid query parameter {shortened(operator)}", operator, self.syntax.operators, parent)
             known = ", ".join(sorted(self.syntax.operators))
-            error.errors = {name: f"Has no operator {operator}: there are {known}"}
+            error.errors = {name: f"Has no operator {shortened(operator)}: there are {known}"}
             raise error
         self.count_condition()
         if operator in ("$in", "$nin"):
@@ -240,6 +249,8 @@ class _Parser:
     def sort(self, value: Any) -> dict[str, int]:
         if not isinstance(value, Mapping):
             raise invalid("$sort", "must be an object such as {field: 1} or {field: -1}")
+        if len(value) > MAX_CONDITIONS:
+            raise invalid("$sort", f"must not have more than {MAX_CONDITIONS} fields")
         return {name: self.direction(name, direction) for name, direction in value.items()}
 
     def direction(self, name: str, direction: Any) -> int:
@@ -250,6 +261,8 @@ class _Parser:
 
     def select(self, value: Any) -> tuple[str, ...]:
         names = value if isinstance(value, list | tuple) else [value]
+        if len(names) > MAX_VALUES:
+            raise invalid("$select", f"must not have more than {MAX_VALUES} fields")
         for name in names:
             if not isinstance(name, str):
                 raise invalid("$select", "must be a list of field names")
@@ -258,13 +271,38 @@ class _Parser:
 
 
 def unknown_field(name: str, known: Iterable[str]) -> BadRequest:
-    return _unknown(f"Unknown field '{name}'", name, known, always=True)
+    return _unknown(f"Unknown field '{shortened(name)}'", name, known, always=True)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'email'?`` where a known name is near, else nothing."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
+    """Return `` Did you mean 'email'?`` where a known name is near, else nothing."""
+    if len(name) > LONGEST_NAME:
+        return ""
+    near = get_close_matches(name, list(islice(known, MAX_UNKNOWN)), n=1, cutoff=0.7)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+class Hints:
+    """The suggestions for one request. Each takes time, so that only the first names get one."""
+
+    def __init__(self) -> None:
+        self.left = MAX_HINTS
+
+    def suggestion(self, name: str, known: Iterable[str]) -> str:
+        """Return what ``suggestion`` returns, for the first 20 names."""
+        self.left -= 1
+        return suggestion(name, known) if self.left >= 0 else ""
+
+
+def require_few(data: Mapping[str, Any], known: Collection[str], message: str) -> None:
+    """Raise BadRequest for data with thousands of fields that cannot all be known, before anybody looks at each."""
+    if len(data) > len(known) + MAX_UNKNOWN:
+        raise BadRequest(f"{message}: there are {len(data)} fields, and {len(known)} are known")
+
+
+def shortened(name: str) -> str:
+    """Return a name of the caller's to repeat in an error."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 
 def is_number(value: Any) -> bool:
@@ -318,13 +356,14 @@ def _is_pattern(value: Any) -> bool:
 
 
 def invalid(name: str, sentence: str) -> BadRequest:
+    name = shortened(name)
     return BadRequest(f"Invalid query: {name} {sentence}", errors={name: sentence})
 
 
 def _unknown(
     message: str, name: str, known: Iterable[str], parent: Mapping[str, Any] | None = None, always: bool = False
 ) -> BadRequest:
-    hint = suggestion(name, known)
+    hint, name = suggestion(name, known), shortened(name)
     errors = {name: f"Unknown.{hint}"} if hint or always else None
     error = BadRequest(message + ("." + hint if hint else ""), errors=errors)
     # Set apart: what the caller wrote may hold keys that mean something to an error's constructor.

@@ -10,6 +10,8 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import aclosing
+from copy import copy
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -52,6 +54,7 @@ log = logging.getLogger("apex")
 
 BODY_LIMIT = 1024 * 1024
 BODY_SECONDS = 30
+MOST_ERRORS = 100
 JSON = "application/json; charset=utf-8"
 
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remove"}
@@ -233,8 +236,15 @@ def _below(root: str, segments: list[str]) -> list[str]:
 
 
 def told(error: Exception, doing: str) -> FeathersError:
-    """What callers are told of an error. One that is not a Feathers error is logged, and its text stays in the log."""
+    """Return what callers are told of an error. One that is no Feathers error is logged; its text stays in the log.
+
+    Of many wrong fields the first 100 are named.
+    """
     if isinstance(error, FeathersError):
+        if isinstance(error.errors, dict) and len(error.errors) > MOST_ERRORS:
+            named = islice(error.errors.items(), MOST_ERRORS)
+            error = copy(error)
+            error.errors = dict(named)
         return error
     log.error("%s failed", doing, exc_info=error)
     return GeneralError("An unexpected error occurred")
@@ -280,11 +290,10 @@ def headers_of(scope: Scope) -> Headers:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     if len(headers) == len(scope["headers"]):
         return headers
-    headers.clear()
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+    values: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return {name: ", ".join(given) for name, given in values.items()}
 
 
 def _has_body(headers: Headers) -> bool:

@@ -18,7 +18,7 @@ from apex.context import Context
 from apex.describe import describe
 from apex.errors import BadRequest
 from apex.hooks import Hook, belongs
-from apex.query import suggestion
+from apex.query import Hints, require_few
 
 __all__ = [
     "Boolean", "Email", "Float", "Id", "Password", "Schema", "Text", "ValidationError", "fields", "load", "validate",
@@ -26,6 +26,8 @@ __all__ = [
 ]  # fmt: skip
 
 UNKNOWN = "Unknown field."
+MAX_OBJECTS = 20_000
+"""So many objects are looked at to find what is wrong with them."""
 
 _RESERVED = "|".join(re.escape(name.rpartition(".")[2]) for name in SPECIAL_USE_DOMAIN_NAMES)
 PLAIN_EMAIL = re.compile(
@@ -85,15 +87,23 @@ class Schema(marshmallow.Schema):
     def load(self, data: Any, *, many: bool | None = None, partial: Any = None, unknown: Any = None) -> Any:
         """What marshmallow gives, without its detours where nothing is wrong with the data."""
         if partial is None and unknown is None:
+            if self._nests:  # Lists inside are read to their end, whatever is wrong with them.
+                self._require_few(data)
             loaded = self._accept(data, self.many if many is None else many)
             if loaded is not DOUBT:
                 return loaded
+        self._require_few(data)
         return super().load(data, many=many, partial=partial, unknown=unknown)
 
     def _init_fields(self) -> None:
         """marshmallow calls it when the fields of this instance are known, and when ``Nested`` has picked some."""
         super()._init_fields()
         self._accept = acceptor(self)
+        self._nests = any(_nested(field) is not None for field in self.load_fields.values())
+
+    def _require_few(self, data: Any) -> None:
+        if _objects(self, data, MAX_OBJECTS) < 0:
+            raise ValidationError({"_schema": [f"Must not have more than {MAX_OBJECTS} objects"]})
 
 
 class Text(fields.String):
@@ -244,14 +254,41 @@ def validate_query(context: Context) -> None:
 
 
 def load(schema: Schema, data: Any, message: str) -> Any:
-    """The data as the schema makes it. Raises BadRequest naming every field that is wrong."""
+    """Return the data as the schema makes it. Raises BadRequest naming the fields that are wrong."""
     if not isinstance(data, dict | list):
         raise _no_object(message)
+    if schema.unknown == RAISE:
+        for row in data if isinstance(data, list) else (data,):
+            if isinstance(row, dict):
+                require_few(row, schema.load_fields, message)
     try:
         return schema.load(data, many=isinstance(data, list))
     except ValidationError as error:
-        errors = dict(_sentences(schema, error.messages))
+        errors = dict(_sentences(schema, error.messages, Hints()))
         raise BadRequest(message, errors=errors) from None
+
+
+def _objects(schema: marshmallow.Schema, data: Any, left: int) -> int:
+    """Return how many of the objects that are ``left`` data does not use up; less than 0 if it has more.
+
+    Those are counted that a schema looks at: what it says of each that is wrong takes time.
+    """
+    for row in data if isinstance(data, list) else (data,):
+        left -= 1
+        if left < 0:
+            break
+        if isinstance(row, dict):
+            for key, field in schema.load_fields.items():
+                if (inner := _nested(field)) is not None:
+                    left = _objects(inner.schema, row.get(field.data_key or key, []), left)
+    return left
+
+
+def _nested(field: fields.Field[Any] | None) -> fields.Nested | None:
+    """The field for objects that a field is, or that its list holds."""
+    if isinstance(field, fields.List):
+        field = field.inner
+    return field if isinstance(field, fields.Nested) else None
 
 
 def _no_object(message: str) -> BadRequest:
@@ -273,32 +310,30 @@ def _variant(schema: type[Schema], method: str) -> Schema:
     return schema(partial=tuple(schema().fields), exclude=schema.create_only)
 
 
-def _sentences(schema: marshmallow.Schema | None, messages: Any, path: str = "") -> Iterator[Sentence]:
+def _sentences(schema: marshmallow.Schema | None, messages: Any, hints: Hints, path: str = "") -> Iterator[Sentence]:
     """The path of each wrong field with what is wrong; marshmallow nests them."""
     for key, nested in messages.items():
         transparent = key == "_schema" or (schema is None and key in ("key", "value"))
         name = (path or "data") if transparent else f"{path}.{key}" if path else str(key)
         if isinstance(nested, Mapping):
-            yield from _sentences(_inside(schema, key), nested, name)
+            yield from _sentences(_inside(schema, key), nested, hints, name)
         else:
-            yield name, _hint(schema, key, " ".join(map(str, nested)))
+            yield name, _hint(schema, key, " ".join(map(str, nested)), hints)
 
 
 def _inside(schema: marshmallow.Schema | None, key: Any) -> marshmallow.Schema | None:
     """The schema of what a field holds; a place in a list has that of the list."""
     if isinstance(key, int) or schema is None:
         return schema
-    field = schema.fields.get(key)
-    if isinstance(field, fields.List):
-        field = field.inner
-    return field.schema if isinstance(field, fields.Nested) else None
+    nested = _nested(schema.fields.get(key))
+    return None if nested is None else nested.schema
 
 
-def _hint(schema: marshmallow.Schema | None, name: str, sentence: str) -> str:
+def _hint(schema: marshmallow.Schema | None, name: str, sentence: str, hints: Hints) -> str:
     if sentence != UNKNOWN or schema is None:
         return sentence
     if name in getattr(schema, "create_only", ()):
         return "Can only be set on create"
     if name in schema.dump_fields and name not in schema.load_fields:
         return "Is set by the server: leave it out"
-    return UNKNOWN + suggestion(name, schema.load_fields)
+    return UNKNOWN + hints.suggestion(name, schema.load_fields)

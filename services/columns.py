@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apex.coerce import boolean, integer, number
 from apex.encoding import decode, encode
 from apex.errors import BadRequest
-from apex.query import suggestion
+from apex.query import Hints
 from apex.schema import fields
 from apex.types import Row
 from services.tenant import TenantService
 
 CUSTOM = "custom_fields_by_name"
 DOTTED = f"{CUSTOM}."
+MOST = 2_000
 NOT_UTF8 = "The file is not UTF-8: save it as UTF-8"
 
 
@@ -48,9 +50,11 @@ class Columns:
     def check(self, header: Sequence[str]) -> None:
         """Raises BadRequest naming every column that is unknown or there twice."""
         _check_encoding(header)
-        known = self.header
-        errors = {name: "Unknown column." + suggestion(name, known) for name in header if name not in known}
-        errors |= {name: "Is there twice" for name in header if header.count(name) > 1}
+        if len(header) > MOST:
+            raise BadRequest(f"There are {len(header)} columns: a file has at most {MOST}")
+        known, hints = self.header, Hints()
+        errors = {name: "Unknown column." + hints.suggestion(name, known) for name in header if name not in known}
+        errors |= {name: "Is there twice" for name, times in Counter(header).items() if times > 1}
         if errors and len(header) == 1 and ";" in header[0]:
             raise BadRequest("The columns are separated by semicolons: save the file with commas")
         if errors or not header:

@@ -13,7 +13,7 @@ from sqlalchemy import Column, String
 from apex import Apex, Context, coerce
 from apex.coerce import Coerce, nullable, optional
 from apex.errors import BadRequest
-from apex.query import is_number, suggestion
+from apex.query import Hints, is_number
 from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row
@@ -118,16 +118,17 @@ async def check_values(context: Context) -> None:
     }
     if values:
         defined = await _defined(context, await organization_of(context))
-        problems = {path: _problem(context, name, value, defined) for path, (name, value) in values.items()}
+        hints = Hints()
+        problems = {path: _problem(context, name, value, defined, hints) for path, (name, value) in values.items()}
         errors = {name: problem for name, problem in problems.items() if problem}
         if errors:
             raise BadRequest(f"Invalid {context.service.noun} data", errors=errors)
 
 
-def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row]) -> str | None:
+def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row], hints: Hints) -> str | None:
     if name in defined:
         return None if value is None else PROBLEMS[defined[name]["type"]](value, defined[name])
-    hint = suggestion(name, defined) or " Define it first in custom-fields"
+    hint = hints.suggestion(name, defined) or " Define it first in custom-fields"
     return f"Is not a custom field of {context.path}.{hint}"
 
 
