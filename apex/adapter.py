@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from apex.coerce import Coerce, json
-from apex.context import Params
+from apex.context import Params, params_of
 from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
 from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
@@ -175,18 +175,19 @@ class Adapter(Service, ABC):
         return nullcontext()
 
     # What callers use. A service of one's own may say of which types data and results are, so these leave it open.
+    # Params may be any dict, or None.
 
-    async def find(self, params: Params) -> Any:
+    async def find(self, params: Any) -> Any:
         """A page, or a list where the service does not paginate."""
-        return await self._find(params, False)
+        return await self._find(params_of(params), False)
 
-    async def get(self, id: Id, params: Params) -> Any:
+    async def get(self, id: Id, params: Any) -> Any:
         """The one record. Raises NotFound when scope, query or id leave none."""
-        return await self._get(id, params, False)
+        return await self._get(id, params_of(params), False)
 
-    async def create(self, data: Any, params: Params) -> Any:
+    async def create(self, data: Any, params: Any) -> Any:
         """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
-        return await self._create(data, params, False)
+        return await self._create(data, params_of(params), False)
 
     def _outgoing(self, method: str) -> Outgoing | None:
         """Return what gives the records of ``find``, ``get`` or ``create`` as JSON, where the adapter has it so.
@@ -238,20 +239,22 @@ class Adapter(Service, ABC):
         stored = await self._insert(rows, fields, params) if rows else []
         return stored if many else stored[0]
 
-    async def update(self, id: Id | None, data: Any, params: Params) -> Any:
+    async def update(self, id: Id | None, data: Any, params: Any) -> Any:
         """Replaces a record: what is not given becomes null, but for private fields, which callers do not see, and for
         columns with a default, which keep their value.
         """
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
+        params = params_of(params)
         query = self.syntax.parse(params.query).plain()
         values = self._stamped(self._typed(data, self._unchanging), self._allowed(params))
         values.pop(self.id, None)
         where = self._one(id, query, params)
         return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
 
-    async def patch(self, id: Id | None, data: Any, params: Params) -> Any:
+    async def patch(self, id: Id | None, data: Any, params: Any) -> Any:
         """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
+        params = params_of(params)
         query = self.syntax.parse(params.query).plain()
         values = self._typed(data, self._unchanging)
         values.pop(self.id, None)
@@ -279,11 +282,12 @@ class Adapter(Service, ABC):
             raise _outside(values, allowed)
         return rows
 
-    async def remove(self, id: Id | None, params: Params) -> Any:
+    async def remove(self, id: Id | None, params: Any) -> Any:
         """Takes one record away, or all that match when the id is None and ``multi`` allows.
 
         ``params.adapter["on_remove"]``, which hooks alone can set, holds values to store instead of deleting.
         """
+        params = params_of(params)
         query = self.syntax.parse(params.query).plain()
         where, fields = self._some("remove", id, query, params), self._fields(query, params)
         marks: Row | None = (params.adapter or {}).get("on_remove")

@@ -347,8 +347,10 @@ def _put(target: Any, path: list[str], value: Any) -> Any:
     name, *rest = path
     if isinstance(target, list):
         return [_put(one, path, value) for one in target]
+    if isinstance(target, Params):
+        target[name] = _put(target.get(name), rest, value)
+        return target
     if isinstance(target, Context):
         setattr(target, name, _put(getattr(target, name), rest, value))
         return target
-    changed = {**(target or {}), name: _put((target or {}).get(name), rest, value)}
-    return Params(changed) if isinstance(target, Params) else changed
+    return {**(target or {}), name: _put((target or {}).get(name), rest, value)}

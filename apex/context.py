@@ -46,10 +46,17 @@ class Params(dict[str, Any]):
         super().__setitem__("scope", scope_of(self.get("scope")))
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python asks objects for what they can do, such as ``__deepcopy__``.
+            raise AttributeError(name)
         return self.get(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(dict, name):
+            raise AttributeError(f"params.{name} is a method of dicts: set params['{name}']")
         self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        self.pop(name, None)
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, scope_of(value) if name == "scope" else value)
@@ -63,13 +70,62 @@ class Params(dict[str, Any]):
             self[name] = value
         return self[name]
 
-    def __ior__(self, values: Any) -> Self:  # type: ignore[override,misc]
+    def __ior__(self, values: Any) -> Self:  # type: ignore[override]
         self.update(values)
         return self
 
+    def __or__(self, values: Any) -> Params:  # type: ignore[override]
+        return Params({**self, **values}) if isinstance(values, Mapping) else NotImplemented
 
-class Context(Generic[Data, Result]):
+    def __ror__(self, values: Any) -> Params:  # type: ignore[override]
+        return Params({**values, **self}) if isinstance(values, Mapping) else NotImplemented
+
+    def copy(self) -> Params:
+        return Params(self)
+
+    __copy__ = copy
+
+    def succeed(self, old: Params, kept: Mapping[str, Any]) -> None:
+        """Take the place of the params that a call has had, with what is kept of those, and of their scope what is not
+        in this one.
+
+        Raises TypeError for another provider, and for another value of a field in the scope: a merge with what a caller
+        has sent must not change them.
+        """
+        self.update(kept)
+        if self.get("provider") != old.get("provider"):
+            raise TypeError(
+                "context.params was given another provider: a call keeps its own. To change it all the same, set "
+                "context.params.provider"
+            )
+        for name, allowed in old.scope.items():
+            if name not in self.scope:
+                self.scope[name] = allowed
+            elif self.scope[name] != allowed:
+                raise TypeError(
+                    f"context.params was given another scope for '{name}': a scope holds to the end of its call. To "
+                    f"change it all the same, set context.params.scope['{name}']"
+                )
+
+
+KEPT = ("query", "provider", "headers", "route", "connection", "authentication", "adapter", "paginate")
+"""What a call is made with: params that replace others and lack it have that of before."""
+
+
+def params_of(params: Mapping[str, Any] | None) -> Params:
+    """Return params as they are, and a dict or None as params."""
+    return params if isinstance(params, Params) else Params(params)
+
+
+class _Slots:
+    __slots__ = ("_params",)
+    _params: Params
+
+
+class Context(_Slots, Generic[Data, Result]):
     """One call on its way through the hooks. ``id``, ``data`` and ``params`` may be replaced until the method runs.
+
+    Params that are assigned may be any dict. They become ``Params``, and keep the scope and what the call is made with.
 
     A hook may say of which type ``data`` and ``result`` are: ``Context[Message]``, ``Context[Message, Row]``.
 
@@ -79,7 +135,7 @@ class Context(Generic[Data, Result]):
 
     __slots__ = (
         "_result", "app", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open", "method",
-        "original", "params", "path", "precondition", "service", "turn", "type",
+        "original", "path", "precondition", "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -102,17 +158,38 @@ class Context(Generic[Data, Result]):
         self.type = "around"
         self.id = id
         self.data: Data = data  # type: ignore[assignment]
-        self.params = Params() if params is None else params
+        self._params = params = Params() if params is None else params
         self.event = event
         self.precondition = precondition
         self.error: BaseException | None = None
         self.original: Self | None = None
         self.dispatch: Any = _UNSET
         self.turn: Turn | None = None
-        self.http: dict[str, Any] | None = {} if self.params.get("provider") == "rest" else None
+        self.http: dict[str, Any] | None = {} if params.get("provider") == "rest" else None
         self._result: Any = _UNSET
         self.deferred: Deferred | None = None
         self.is_open = True
+
+    def _replace_params(self, params: Mapping[str, Any]) -> None:
+        if not isinstance(params, Mapping):
+            raise TypeError(f"context.params must be a dict, not {type(params).__name__}")
+        if params is not self._params:
+            kept = {name: self._params[name] for name in KEPT if name in self._params and name not in params}
+            replaced = params if isinstance(params, Params) else Params({**kept, **params})
+            replaced.succeed(self._params, kept)
+            self._params = replaced
+
+    if TYPE_CHECKING:
+
+        @property
+        def params(self) -> Params: ...
+
+        @params.setter
+        def params(self, params: Mapping[str, Any]) -> None: ...
+
+    else:
+        # Read by the slot itself: a function for that takes twice as long, many times in a call.
+        params = property(_Slots._params.__get__, _replace_params)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -202,6 +279,7 @@ class Context(Generic[Data, Result]):
 
     def copy(self) -> Self:
         other = object.__new__(type(self))
+        other._params = self._params
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
         return other

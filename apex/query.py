@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from apex.coerce import Coerce, anything, json, scalar
 from apex.errors import BadRequest
@@ -66,6 +66,23 @@ class Query(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.asked)
+
+    def __or__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self, **values}
+
+    def __ror__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, **self}
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            "params.query was parsed by validate_query and cannot be changed in place: assign another one, as in "
+            "context.params.query = {**context.params.query, 'name': 'value'}, which is parsed anew"
+        )
+
+    __setitem__ = __delitem__ = update = pop = popitem = setdefault = clear = _refuse
 
     def narrow(self, *parts: Predicate) -> Query:
         """The same query, where these hold as well."""

@@ -81,7 +81,7 @@ def test_a_query_is_a_mapping_with_typed_values() -> None:
 def test_a_query_cannot_be_changed() -> None:
     query = SYNTAX.parse({"name": "x"})
     with pytest.raises(TypeError):
-        query["name"] = "y"  # type: ignore[index]
+        query["name"] = "y"
     with pytest.raises(AttributeError):
         query.limit = 1  # type: ignore[misc]
 
