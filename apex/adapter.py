@@ -204,6 +204,8 @@ class Adapter(Service, ABC):
         page = self.pagination(params)
         limit = _limit(query.limit, page)
         where = every(self._allowed(params), query.where)
+        if (own := (params.adapter or {}).get("where")) is not None:
+            where = every(own, where)
         selection = self._selection(where, query, params, limit, json)
         if query.cursor is not None:
             if not page:

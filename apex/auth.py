@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from apex.adapter import Adapter
 from apex.app import Apex
 from apex.channels import Connection
 from apex.commit import after_commit
@@ -23,6 +24,7 @@ from apex.guard import network_of
 from apex.hooks import Hook, belongs
 from apex.items import items
 from apex.passwords import Passwords
+from apex.predicates import Compare
 from apex.rates import Backoff, Rates, rates_of
 from apex.service import BoundService, Service
 from apex.sessions import Sessions
@@ -63,7 +65,12 @@ LOGIN = {
 
 
 class Strategy(Protocol):
-    """One way to prove who one is."""
+    """One way to prove who one is.
+
+    It may have a ``scheme``, the security scheme of OpenAPI that says how a request's headers carry the proof, such as
+    ``{"type": "apiKey", "in": "header", "name": "x-pin"}``; None where a body alone carries it. It may have an
+    ``entity``, which becomes the name under which its result has to carry the entity.
+    """
 
     async def verify(self, authentication: Mapping[str, Any]) -> Result:
         """What the proof tells, without the entity. Raises NotAuthenticated or BadRequest."""
@@ -102,10 +109,15 @@ class AuthenticationService(Service):
         if not self.settings.get("secret"):
             raise ValueError("A 'secret' must be provided in your authentication configuration")
         self.entity: str | None = self.settings.get("entity", "user")
-        self.password_field: str = self.settings.get("local", {}).get("passwordField", "password")
-        self.tokens = Tokens(
-            self.settings["secret"], self.settings.get("jwtOptions", {}), self.settings.get("previousSecret")
-        )
+        options = self.settings.get("jwtOptions", {})
+        if self.entity is not None and options.get("subject") is not None:
+            raise ValueError("authentication.jwtOptions.subject is for tokens without an entity: set 'entity' to null")
+        local = self.settings.get("local", {})
+        self.username_field: str = local.get("usernameField", "email")
+        self.password_field: str = local.get("passwordField", "password")
+        self.ignores_case: bool = local.get("caseInsensitive", False)
+        previous = self.settings.get("previousSecret")
+        self.tokens = Tokens(self.settings["secret"], options, previous, anyone=self.entity is None)
         self.passwords = Passwords(self.settings.get("argon2"))
         self.strategies: dict[str, Strategy] = {}
         self.revoked: dict[str, int] = {}
@@ -130,11 +142,18 @@ class AuthenticationService(Service):
         return self.app.service(self.settings.get("service", "users"))
 
     def register(self, name: str, strategy: Strategy) -> None:
+        """Adds a strategy. One that has an ``entity`` is told under which name the result carries it."""
+        if hasattr(strategy, "entity"):
+            strategy.entity = self.entity
         self.strategies[name] = strategy
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Loads the revoked tokens. Raises LookupError when the entity's service is missing."""
+        """Loads the revoked tokens. Raises LookupError when the entity's service is missing, ValueError when it has no
+        ``get``.
+        """
         self.path = path
+        if self.entity is not None and "get" not in self.users._hookable:
+            raise ValueError(f"Service '{self.users._path}' has no 'get': a login reads the {self.entity} with it")
         if app.get("rates") is None and self._watched is None:
             self._rates = rates_of(app)
         await self.load_revoked()
@@ -190,13 +209,53 @@ class AuthenticationService(Service):
         """Like ``authenticate``, from the proof alone: the entity is not there."""
         return await self.strategy_of(authentication, allowed).verify(authentication)
 
-    async def user_of(self, subject: Any) -> Result:
-        """The entity of a proof, without its password. Raises NotAuthenticated when it is gone."""
+    async def entity_query(self, params: Params) -> Mapping[str, Any]:
+        """What an entity has to be to log in, and to stay so: a query, such as ``{"active": True}``. Override it."""
+        return {}
+
+    async def payload_of(self, result: Result, params: Params) -> Mapping[str, Any]:
+        """The claims that a token gets besides its own: those of ``params.payload``, unless you override it."""
+        return params.payload or {}
+
+    async def subject_of(self, result: Result, params: Params) -> Any:
+        """The subject of a token: the entity's id. Without an entity it is None, unless you override it.
+
+        Raises NotAuthenticated for an entity without an id.
+        """
+        return None if self.entity is None else self._id_of(result.get(self.entity) or {})
+
+    async def user_of(self, subject: Any, params: Params | None = None) -> Result:
+        """The entity of a proof, without its password. Raises NotAuthenticated when it is gone, or may not log in."""
+        query = await self.entity_query(Params() if params is None else params)
         try:
-            user = await self.users.get(subject)
+            user = await self.users.get(subject, {"query": query} if query else None)
         except NotFound:
             raise _no_user() from None
         return self._without_password(user)
+
+    async def user_named(
+        self, name: str, query: Mapping[str, Any] | None = None, adapter: Mapping[str, Any] | None = None
+    ) -> Result | None:
+        """The entity that logs in by a name; None where there is none, or more than one that only case tells apart."""
+        given = name.strip() if self.ignores_case else name
+        spellings = [given, given.lower()] if self.ignores_case else [given]
+        try:
+            for spelling in dict.fromkeys(spellings):
+                if found := await self._find({**(query or {}), self.username_field: spelling}, 1, adapter):
+                    return found[0]
+            if self.ignores_case and isinstance(self.users.service, Adapter):
+                alike = Compare(self.username_field, "$ilike", re.sub(r"([%_\\])", r"\\\1", given))
+                found = await self._find(query or {}, 2, {**(adapter or {}), "where": alike})
+                return found[0] if len(found) == 1 else None
+        except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
+            return None
+        return None
+
+    async def _find(
+        self, query: Mapping[str, Any], limit: int, adapter: Mapping[str, Any] | None
+    ) -> list[dict[str, Any]]:
+        params = {"query": {**query, "$limit": limit}, "paginate": False, "adapter": adapter}
+        return [dict(user) for user in await self.users.find(params)]
 
     @property
     def entity_id(self) -> str:
@@ -211,12 +270,13 @@ class AuthenticationService(Service):
         result = await self.authenticate(data, params, *self.settings.get("authStrategies", ()))
         # A proof with a payload is good for more calls: there is no need of a token.
         if "payload" not in result["authentication"]:
-            token, payload = self._new_token(self._id_of(result[self.entity or "user"]), params.payload, began)
+            payload = await self.payload_of(result, params)
+            token, payload = self._new_token(await self.subject_of(result, params), payload, began)
             authentication = {**result.pop("authentication"), "payload": payload}
             result = {"accessToken": token, "authentication": authentication, **result}
         return await self._shown(result, params)
 
-    def _new_token(self, subject: Any, payload: Mapping[str, Any] | None, began: float) -> tuple[str, Claims]:
+    def _new_token(self, subject: Any, payload: Mapping[str, Any], began: float) -> tuple[str, Claims]:
         """A token of a login that has begun at that moment. Raises NotAuthenticated where the password was changed
         since, as it is the one of before that was proven.
         """
@@ -349,7 +409,8 @@ class JWTStrategy:
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
         result = await self.verify(authentication)
         if self.service.entity is not None:
-            result[self.service.entity] = await self.service.user_of(result["authentication"]["payload"]["sub"])
+            subject = result["authentication"]["payload"]["sub"]
+            result[self.service.entity] = await self.service.user_of(subject, params)
         return result
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
@@ -367,11 +428,19 @@ class JWTStrategy:
 
 
 class LocalStrategy:
-    """A name, compared in lower case, and a password. Whatever is wrong, the answer and the time it takes are alike."""
+    """A name and a password. Whatever is wrong, the answer and the time it takes are alike.
+
+    The name is spelled as it is stored. With ``local.caseInsensitive`` in the settings neither the case of the name nor
+    that of what is stored matters, nor do spaces around the name.
+    """
+
+    scheme = None
 
     def __init__(self, service: AuthenticationService) -> None:
+        if service.entity is None:
+            raise ValueError("The local strategy needs an entity: set authentication.entity")
         self.service = service
-        self.username: str = service.settings.get("local", {}).get("usernameField", "email")
+        self.username = service.username_field
         self.password = service.password_field
 
     async def verify(self, authentication: Mapping[str, Any]) -> Result:
@@ -380,7 +449,7 @@ class LocalStrategy:
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
         username, password = (_text(authentication, name) for name in (self.username, self.password))
         async with self.service.attempt(username, params) as attempt:
-            user = await self._find(username)
+            user = await self._find(username, params)
             stored = user.pop(self.password, None) if user else None
             is_right = await self.service.passwords.verify(stored, password, attempt.parties, attempt.admit)
             if not is_right or user is None or stored is None:
@@ -389,7 +458,7 @@ class LocalStrategy:
             await self._rehash(user[self.service.entity_id], password)
         private = getattr(self.service.users.service, "private", ())
         user = {name: value for name, value in user.items() if name not in private}
-        return {"authentication": {"strategy": "local"}, self.service.entity or "user": user}
+        return {"authentication": {"strategy": "local"}, str(self.service.entity): user}
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
         return None
@@ -399,14 +468,10 @@ class LocalStrategy:
         hashed = await self.service.passwords.hash(password)
         await self.service.users.service.patch(id, {self.password: hashed}, Params())
 
-    async def _find(self, username: str) -> dict[str, Any] | None:
+    async def _find(self, username: str, params: Params) -> dict[str, Any] | None:
         """The user with the password's hash, which the service keeps private."""
-        query = {self.username: username.strip().lower(), "$limit": 1}
-        try:
-            found = await self.service.users.find({"query": query, "paginate": False, "adapter": {"private": ()}})
-        except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
-            return None
-        return found[0] if found else None
+        query = await self.service.entity_query(params)
+        return await self.service.user_named(username, query, {"private": ()})
 
 
 def _no_user() -> NotAuthenticated:

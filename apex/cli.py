@@ -332,11 +332,10 @@ def token(factory: str, name: str, as_json: bool) -> None:
 
 async def _token(app: Apex, name: str) -> str:
     authentication = app.get("defaultAuthentication")
-    field = authentication.settings.get("local", {}).get("usernameField", "email")
-    found = await authentication.users.find({"query": {field: name.lower(), "$limit": 1}, "paginate": False})
-    if not found:
+    found = await authentication.user_named(name)
+    if found is None:
         raise ConfigError(f"there is no user '{name}'")
-    token: str = authentication.tokens.create(found[0]["id"])[0]
+    token: str = authentication.tokens.create(found[authentication.entity_id])[0]
     return token
 
 

@@ -30,6 +30,12 @@ def is_duration(value: Any) -> None:
         raise ValidationError(str(error)) from None
 
 
+def is_audience(value: Any) -> None:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(one, str) and one for one in listed):
+        raise ValidationError("Must be a string, or a list of strings")
+
+
 class Pagination(Schema):
     default = fields.Integer(required=True, validate=validate.Range(min=1))
     max = fields.Integer(required=True, validate=validate.Range(min=1))
@@ -37,8 +43,9 @@ class Pagination(Schema):
 
 class JWTOptions(Schema):
     header = fields.Dict(keys=fields.String(), values=fields.String(), load_default=lambda: {"typ": "access"})
-    audience = fields.String(load_default="https://yourdomain.com")
+    audience = fields.Raw(load_default="https://yourdomain.com", validate=is_audience)
     issuer = fields.String(load_default="feathers")
+    subject = fields.String()
     algorithm = fields.String(load_default="HS256", validate=validate.OneOf(["HS256", "HS384", "HS512"]))
     expiresIn = fields.Raw(load_default="1d", validate=is_duration)
 
@@ -46,6 +53,7 @@ class JWTOptions(Schema):
 class LocalOptions(Schema):
     usernameField = fields.String(load_default="email")
     passwordField = fields.String(load_default="password")
+    caseInsensitive = fields.Boolean(load_default=False)
 
 
 class Argon2Options(Schema):
@@ -63,6 +71,7 @@ class Authentication(Schema):
     secret = fields.String(required=True)
     previousSecret = fields.String()
     entity = fields.String(load_default="user", allow_none=True)
+    entityId = fields.String()
     service = fields.String(load_default="users")
     authStrategies = fields.List(fields.String(), load_default=lambda: ["jwt", "local"])
     jwtOptions = fields.Nested(JWTOptions, load_default=lambda: JWTOptions().load({}))

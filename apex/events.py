@@ -240,8 +240,11 @@ def _call_of(context: Context) -> Message:
     """What is told of the call that an event comes from."""
     params = context.params
     told = {"query": dict(params.query), "route": params.route or {}, "provider": params.provider}
-    if isinstance(params.user, Mapping):
-        told["user"] = {"id": params.user.get("id")}
+    authentication = context.app.get("defaultAuthentication")
+    entity = "user" if authentication is None else authentication.entity
+    if isinstance(user := params.get(entity), Mapping):
+        id = "id" if authentication is None else authentication.entity_id
+        told[entity] = {id: user.get(id)}
     return {"method": context.method, "id": context.id, "params": told}
 
 

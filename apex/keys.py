@@ -42,13 +42,14 @@ class KeyStrategy:
     """Who sends a key in ``x-api-key`` that is known is its holder.
 
     ``find`` gives the holder of a prefix, or None: a mapping with the ``hash`` of the whole key and what the result
-    of the authentication shall have; ``users`` gives the entity for a login.
+    of the authentication shall have; ``users`` gives the ``entity`` for a login.
     """
 
     scheme = {"type": "apiKey", "in": "header", "name": "x-api-key"}
 
     def __init__(self, find: Find, users: Callable[[Any], Awaitable[Any]]) -> None:
         self.find, self.users = find, users
+        self.entity: str | None = "user"
         self.holders: Fresh[tuple[str, str], Holder] = Fresh(self._find)
 
     def parse(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
@@ -61,7 +62,9 @@ class KeyStrategy:
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> dict[str, Any]:
         result = await self.verify(authentication)
-        return {**result, "user": await self.users(result["authentication"]["payload"]["sub"])}
+        if self.entity is None:
+            return result
+        return {**result, self.entity: await self.users(result["authentication"]["payload"]["sub"])}
 
     async def holder(self, key: Any) -> Holder:
         """What proves who holds a key. Raises NotAuthenticated."""

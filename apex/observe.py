@@ -104,8 +104,8 @@ class Observation:
     def user(self) -> Any:
         """The id of who called, None where that did not come out."""
         params = self.params
-        if isinstance(user := params.get("user"), MAPPINGS):
-            return user.get("id")
+        if isinstance(user := params.get("user"), MAPPINGS) and (id := user.get("id")) is not None:
+            return id
         proof = params.get("authentication")
         return (proof.get("payload") or {}).get("sub") if isinstance(proof, MAPPINGS) else None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from apex.app import Apex
 from apex.channels import Connection
-from apex.context import Context
+from apex.context import Context, Params
 from apex.emitter import Emitter
 from apex.errors import FeathersError, NotAuthenticated
 
@@ -134,7 +134,7 @@ class Sessions:
         connection.pop(self.service.entity or "", None)
 
     def _user_removed(self, user: Any, context: Context) -> None:
-        self.sign_out(user["id"])
+        self.sign_out(user[self.service.entity_id])
 
     def _end_user(self, user_id: Any) -> None:
         self._end(lambda connection, session: session.subject == str(user_id))
@@ -160,8 +160,9 @@ class Sessions:
         self._end(self._is_revoked)
         if self.service.entity is not None:
             for ids in self._users():
-                there = await self.service.users.find({"query": {"id": {"$in": ids}}, "paginate": False})
-                gone = {str(id) for id in ids} - {str(user["id"]) for user in there}
+                query = {**await self.service.entity_query(Params()), self.service.entity_id: {"$in": ids}}
+                there = await self.service.users.find({"query": query, "paginate": False})
+                gone = {str(id) for id in ids} - {str(user[self.service.entity_id]) for user in there}
                 self._end(lambda connection, session, gone=gone: session.subject in gone)  # type: ignore[misc]
 
     def _watch(self) -> None:
@@ -190,8 +191,8 @@ class Sessions:
             log.warning("A session could not be checked: %s", error)
 
     def _users(self) -> Iterator[list[Any]]:
-        entity = self.service.entity or ""
-        ids = list({connection[entity]["id"] for connection in self.open})
+        users = (connection.get(self.service.entity or "") for connection in self.open)
+        ids = list({user[self.service.entity_id] for user in users if user is not None})
         return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
 

@@ -20,7 +20,7 @@ from apex.fresh import Bounded
 
 _DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_CLAIMS = ["exp", "iat", "aud", "iss", "sub", "jti"]
+_CLAIMS = ["exp", "iat", "aud", "iss", "jti"]
 _TIMES = ("exp", "iat", "nbf")
 _LAST_MOMENT = 253_402_300_799
 _LONGEST = 8_192
@@ -46,14 +46,26 @@ class Tokens:
     """Signs tokens with a secret, and verifies those signed with it or, while it is changed for another, with the
     ``previous`` one; ``options`` are Feathers' ``jwtOptions``.
 
-    Raises ValueError for an ``expiresIn`` that is neither seconds nor a duration such as ``1d``.
+    With a list of audiences a token is made for all of them, and one for any of them is good. With a ``subject`` among
+    the options every token has that subject. ``anyone`` lets tokens go without one.
+
+    Raises ValueError for an ``expiresIn`` that is neither seconds nor a duration such as ``1d``, and for an audience,
+    issuer or subject that is no text.
     """
 
-    def __init__(self, secret: str, options: Mapping[str, Any], previous: str | None = None) -> None:
+    def __init__(
+        self, secret: str, options: Mapping[str, Any], previous: str | None = None, anyone: bool = False
+    ) -> None:
         self.secret, self.previous = secret, previous
         self.header = dict(options.get("header", {"typ": "access"}))
-        self.audience = options.get("audience", "https://yourdomain.com")
-        self.issuer = options.get("issuer", "feathers")
+        self.audience = _audience(options.get("audience", "https://yourdomain.com"))
+        self.issuer = _text("issuer", options.get("issuer", "feathers"))
+        self.subject = None if options.get("subject") is None else _text("subject", options["subject"])
+        self._rules: Any = {
+            "require": _CLAIMS if anyone else [*_CLAIMS, "sub"],
+            "strict_aud": isinstance(self.audience, str),
+            "verify_iat": False,
+        }
         self.algorithm = options.get("algorithm", "HS256")
         self.lifetime = seconds(options.get("expiresIn", "1d"))
         self._verified: Bounded[str, Verified] = Bounded()
@@ -61,7 +73,10 @@ class Tokens:
     def create(
         self, subject: Any, payload: Mapping[str, Any] | None = None, issued: int | None = None
     ) -> tuple[str, Claims]:
-        """A token and its claims; the subject is carried as a string. It is ``issued`` now, or in a second or so."""
+        """A token and its claims; the subject is carried as a string, that of the options where it is None. It is
+        ``issued`` now, or in a second or so.
+        """
+        subject = self.subject if subject is None else subject
         issued = int(time.time()) if issued is None else issued
         claims = {
             **(payload or {}),
@@ -69,7 +84,7 @@ class Tokens:
             "exp": issued + self.lifetime,
             "aud": self.audience,
             "iss": self.issuer,
-            "sub": str(subject),
+            **({} if subject is None else {"sub": str(subject)}),
             "jti": str(uuid4()),
         }
         return jwt.encode(claims, self.secret, self.algorithm, self.header), claims
@@ -92,7 +107,7 @@ class Tokens:
     def _alike(self, claims: Claims) -> Claims:
         """The claims, with what tokens have alike once in memory: JSON makes it anew for each."""
         alike = {"aud": self.audience, "iss": self.issuer}
-        return {sys.intern(name): alike.get(name, value) for name, value in claims.items()}
+        return {sys.intern(name): value if value != alike.get(name) else alike[name] for name, value in claims.items()}
 
     def _verify(self, token: str) -> Claims:
         if len(token) > _LONGEST:
@@ -107,6 +122,8 @@ class Tokens:
             raise _refused("invalid token")
         if claims["iat"] > time.time() + _CLOCKS_DIFFER:
             raise _refused("invalid token")
+        if self.subject is not None and claims.get("sub") != self.subject:
+            raise _refused(f"jwt subject invalid. expected: {self.subject}")
         return claims
 
     def _decoded(self, token: str) -> dict[str, Any]:
@@ -118,7 +135,7 @@ class Tokens:
     def _signed_with(self, secret: str, token: str) -> dict[str, Any]:
         return jwt.decode_complete(
             token, secret, [self.algorithm], audience=self.audience, issuer=self.issuer,
-            options={"require": _CLAIMS, "strict_aud": True, "verify_iat": False},
+            options=self._rules,
         )  # fmt: skip
 
     def _reason(self, error: jwt.PyJWTError, token: str) -> NotAuthenticated:
@@ -127,7 +144,8 @@ class Tokens:
         if isinstance(error, jwt.ImmatureSignatureError):
             return _untimely(token, "nbf", "jwt not active", "NotBeforeError", "date")
         if isinstance(error, jwt.InvalidAudienceError):
-            return _refused(f"jwt audience invalid. expected: {self.audience}")
+            expected = self.audience if isinstance(self.audience, str) else " or ".join(self.audience)
+            return _refused(f"jwt audience invalid. expected: {expected}")
         if isinstance(error, jwt.InvalidIssuerError):
             return _refused(f"jwt issuer invalid. expected: {self.issuer}")
         if isinstance(error, _UNSIGNED) and token.endswith("."):
@@ -148,6 +166,18 @@ def seconds(duration: Any) -> int:
     if match is None:
         raise ValueError(f"'{duration}' is not a duration: use seconds, or a string such as '1d'")
     return int(int(match[1]) * _SECONDS[match[2]])
+
+
+def _audience(value: Any) -> str | list[str]:
+    if isinstance(value, list | tuple) and value:
+        return [_text("audience", one) for one in value]
+    return _text("audience", value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"authentication.jwtOptions.{name} is {value!r}: it must be a text")
+    return value
 
 
 def _verified(claims: Claims) -> Verified:

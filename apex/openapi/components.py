@@ -192,4 +192,10 @@ def _schemes(app: Apex) -> dict[str, Shape]:
     """How callers prove who they are in the headers of a request, by the names of strategies."""
     authentication = app.get("defaultAuthentication")
     strategies = authentication.strategies if authentication is not None else {}
-    return {name: strategy.scheme for name, strategy in strategies.items() if hasattr(strategy, "scheme")}
+    schemes = {name: getattr(strategy, "scheme", _unsaid(name)) for name, strategy in strategies.items()}
+    return {name: scheme for name, scheme in schemes.items() if scheme is not None}
+
+
+def _unsaid(name: str) -> Shape:
+    """The scheme of a strategy that has none: its headers are known to it alone."""
+    return {"type": "http", "scheme": name, "description": f"What the strategy '{name}' reads from the headers."}

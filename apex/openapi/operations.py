@@ -89,7 +89,8 @@ class Operations:
 
     def _strategies(self, known: Known) -> list[str]:
         named = known.listed("strategies")
-        return list(self.components.schemes) if ANY in named else named
+        schemes = self.components.schemes
+        return list(schemes) if ANY in named else [name for name in named if name in schemes]
 
     def _samples(self, known: Mapping[str, Known]) -> Shape:
         """How the methods of an operation are called, where the service has examples."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import jwt
 import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import Column, Integer, MetaData, String, Table
@@ -34,10 +35,11 @@ from apex.common import disallow, discard, iff, is_provider
 from apex.errors import BadRequest
 from apex.guard import address_of
 from apex.keys import KeyStrategy, new_key
+from apex.openapi.document import document
 from apex.resolvers import OMIT, resolve, resolve_external
 from apex.schema import Password
 from apex.sql import Timestamp
-from tests.serving import serving
+from tests.serving import calling, serving
 from tests.sockets import Peer, connected, opened
 
 SETTINGS = {
@@ -112,12 +114,13 @@ async def holder_of(prefix: str) -> Mapping[str, Any]:
     return {"hash": KEY.hash, "payload": {"sub": "1"}}
 
 
-def sql_app(url: str) -> Apex:
+def sql_app(url: str, **settings: Any) -> Apex:
     """An app whose users are in a database, and the tokens that are worthless."""
     metadata = MetaData()
     users = Table("users", metadata, Column("id", Integer, primary_key=True), *map(_text, ("email", "password")))
     ended = Table("ended", metadata, Column("jti", String(64), primary_key=True), Column("expires_at", Timestamp))
-    app = Apex({"authentication": SETTINGS}).configure(database(url)).configure(rest).configure(sockets)
+    app = Apex({"authentication": {**SETTINGS, **settings}})
+    app.configure(database(url)).configure(rest).configure(sockets)
     app.use("users", SQLService(table=users, private=("password",)), hooks={"before": {"patch": [hash_password]}})
     app.use("ended", SQLService(table=ended, id="jti", multi=("remove",)), methods=[])
     service = AuthenticationService(app, revocations="ended")
@@ -143,9 +146,9 @@ async def hash_password(context: Context) -> None:
         context.data = {**context.data, "password": hashed}
 
 
-async def sign_up(app: Apex) -> None:
+async def sign_up(app: Apex, email: str = ANN["email"]) -> None:
     hashed = await app.get("defaultAuthentication").passwords.hash(ANN["password"])
-    await app.service("users").create({"email": ANN["email"], "password": hashed})
+    await app.service("users").create({"email": email, "password": hashed})
 
 
 async def log_in(http: AsyncClient, **changes: str) -> dict[str, str]:
@@ -439,3 +442,239 @@ def test_a_weak_password_is_refused(password: Any, message: str | None) -> None:
     assert errors == ({} if message is None else {"password": [message]})
     if message is None:
         assert Login().load({"password": password}) == {"password": password}
+
+
+# The spelling of names.
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "ignores_case", "status"),
+    [
+        ("Ann@Example.com", "Ann@Example.com", False, 201),
+        ("Ann@Example.com", "ann@example.com", False, 401),
+        ("ann@example.com", "Ann@Example.com", False, 401),
+        ("ann@example.com", " ann@example.com", False, 401),
+        ("Ann@Example.com", "Ann@Example.com", True, 201),
+        ("Ann@Example.com", " aNN@example.COM ", True, 201),
+        ("ann@example.com", "ANN@example.com", True, 201),
+        ("ÉMILE@example.com", "émile@example.com", True, 201),
+        ("ann@example.com", "%@example.com", True, 401),
+        ("ann@example.com", "ann_example.com", True, 401),
+        ("a%n_\\@example.com", "A%N_\\@example.com", True, 201),
+    ],
+)
+async def test_a_name_logs_in_as_it_is_stored(
+    empty_url: str, stored: str, given: str, ignores_case: bool, status: int
+) -> None:
+    app = sql_app(empty_url, local={"caseInsensitive": ignores_case})
+    async with calling(app) as http:
+        await sign_up(app, stored)
+        answer = await http.post("/authentication", json={**LOCAL, "email": given})
+        assert answer.status_code == status
+        if status == 201:
+            assert answer.json()["user"] == {"id": 1, "email": stored}
+
+
+async def test_names_that_case_alone_tells_apart_need_their_spelling(empty_url: str) -> None:
+    app = sql_app(empty_url, local={"caseInsensitive": True})
+    async with calling(app) as http:
+        for email in ("Ann@example.com", "aNN@example.com"):
+            await sign_up(app, email)
+        found = [
+            (await http.post("/authentication", json={**LOCAL, "email": email})).json().get("user", {}).get("id")
+            for email in ("Ann@example.com", "aNN@example.com", "ann@example.com")
+        ]
+        assert found == [1, 2, None]
+
+
+# Settings, as Feathers has them.
+
+
+async def claims_of(http: AsyncClient, **login: Any) -> dict[str, Any]:
+    """The claims of a login whose token is let in."""
+    answer = await http.post("/authentication", json={**LOCAL, **login})
+    assert answer.status_code == 201, answer.text
+    assert await is_let_in(http, {"Authorization": f"Bearer {answer.json()['accessToken']}"})
+    claims: dict[str, Any] = answer.json()["authentication"]["payload"]
+    return claims
+
+
+async def test_an_audience_may_be_a_list(sqlite_url: str) -> None:
+    audience = ["https://one.example", "https://two.example"]
+    app = sql_app(sqlite_url, jwtOptions={"audience": audience, "issuer": "one"})
+    tokens = app.get("defaultAuthentication").tokens
+    async with calling(app) as http:
+        await sign_up(app)
+        claims = await claims_of(http)
+        assert (claims["aud"], claims["iss"], claims["sub"]) == (audience, "one", "1")
+        for audiences, good in ((["https://two.example", "x"], True), ("https://one.example", True), ("x", False)):
+            token = jwt.encode({**claims, "aud": audiences}, tokens.secret, "HS256", tokens.header)
+            assert await is_let_in(http, {"Authorization": token}) is good
+        refused = await http.get("/seen", headers={"Authorization": token})
+        assert refused.json()["message"] == f"jwt audience invalid. expected: {' or '.join(audience)}"
+
+
+@pytest.mark.parametrize(
+    "options", [{"audience": 1}, {"audience": []}, {"audience": ["a", 1]}, {"issuer": ["a"]}, {"subject": "a"}]
+)
+def test_options_that_no_token_could_have_are_refused_at_once(options: dict[str, Any]) -> None:
+    app = Apex({"authentication": {**SETTINGS, "jwtOptions": options}})
+    with pytest.raises(ValueError, match="jwtOptions"):
+        AuthenticationService(app)
+
+
+@pytest.mark.parametrize("named", ["service", "setting"])
+async def test_users_may_have_another_id(named: str) -> None:
+    settings = {**SETTINGS, "entity": "member", "service": "members", "entityId": "uid" if named == "setting" else None}
+    app = Apex({"authentication": settings}).configure(rest).configure(sockets)
+    app.use("members", MemoryService(id="uid", start_id=7), hooks={"before": {"patch": [hash_password]}})
+    service = AuthenticationService(app)
+    for name, strategy in (("jwt", JWTStrategy(service)), ("local", LocalStrategy(service))):
+        service.register(name, strategy)
+    service.register("api-key", KeyStrategy(holder_of_seven, service.user_of))
+    app.use("authentication", service).use("seen", Seen(), hooks={"before": {"find": [authenticate("jwt")]}})
+    told: list[Any] = []
+    app.use("notes", MemoryService()).publish(lambda data, context: told.append(context.params.member))
+    async with serving(app) as http, connected(http) as peer:
+        hashed = await service.passwords.hash(ANN["password"])
+        await app.service("members").create({"email": ANN["email"], "password": hashed})
+        claims = await claims_of(http)
+        assert claims["sub"] == "7"
+        by_key = await http.post("/authentication", json={"strategy": "api-key", "key": KEY.text})
+        assert by_key.json()["member"] == {"uid": 7, "email": ANN["email"]}
+        assert (await peer.call("create", "authentication", LOCAL, {}))[1]["member"]["uid"] == 7
+        await peer.call("create", "notes", {}, {})
+        assert told[-1] == {"uid": 7}
+        await app.bus.sync()
+        await app.service("members").patch(7, {"password": NEW})
+        assert await peer.frame() == "41"
+        assert (await http.post("/authentication", json=LOCAL)).status_code == 401
+
+
+async def holder_of_seven(prefix: str) -> Mapping[str, Any]:
+    return {"hash": KEY.hash, "payload": {"sub": "7"}}
+
+
+class Guest:
+    """A strategy without an entity."""
+
+    def __init__(self, name: str = "guest") -> None:
+        self.name = name
+
+    async def verify(self, authentication: Mapping[str, Any]) -> dict[str, Any]:
+        return {"authentication": {"strategy": self.name}}
+
+    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> dict[str, Any]:
+        return await self.verify(authentication)
+
+    def parse(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
+        return {"strategy": self.name} if "x-guest" in headers else None
+
+
+class Named(AuthenticationService):
+    async def payload_of(self, result: Mapping[str, Any], params: Params) -> Mapping[str, Any]:
+        return {"role": "reader"}
+
+    async def subject_of(self, result: Mapping[str, Any], params: Params) -> Any:
+        return "reader-5"
+
+
+def stateless(kind: type[AuthenticationService], **options: Any) -> Apex:
+    settings = {**SETTINGS, "entity": None, "authStrategies": ["jwt", "guest"], "jwtOptions": options}
+    app = Apex({"authentication": settings}).configure(rest).configure(sockets)
+    service = kind(app)
+    service.register("jwt", JWTStrategy(service))
+    service.register("guest", Guest())
+    guarded = {"before": {"find": [authenticate("jwt", "guest")]}}
+    return app.use("authentication", service).use("seen", Seen(), hooks=guarded)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "subject"),
+    [
+        (AuthenticationService, {}, None),
+        (AuthenticationService, {"subject": "all"}, "all"),
+        (Named, {}, "reader-5"),
+    ],
+)
+async def test_a_strategy_of_ones_own_needs_no_entity(
+    kind: type[AuthenticationService], options: dict[str, Any], subject: str | None
+) -> None:
+    app = stateless(kind, **options)
+    async with serving(app) as http, connected(http) as peer:
+        claims = await claims_of(http, strategy="guest")
+        assert (claims.get("sub"), claims.get("role")) == (subject, "reader" if kind is Named else None)
+        answer = await peer.call("create", "authentication", {"strategy": "guest"}, {})
+        assert sorted(answer[1]) == ["accessToken", "authentication"]
+        await app.bus.sync()
+        assert (await peer.call("remove", "authentication", None, {}))[0] is None
+        assert (await http.get("/seen", headers={"X-Guest": "yes"})).status_code == 200
+
+
+async def test_tokens_of_another_subject_are_refused() -> None:
+    app = stateless(AuthenticationService, subject="all")
+    tokens = app.get("defaultAuthentication").tokens
+    async with calling(app) as http:
+        refused = await http.get("/seen", headers={"Authorization": tokens.create("another")[0]})
+        assert (refused.status_code, refused.json()["message"]) == (401, "jwt subject invalid. expected: all")
+
+
+def test_a_password_without_an_entity_is_refused_at_once() -> None:
+    service: AuthenticationService = stateless(AuthenticationService).get("defaultAuthentication")
+    with pytest.raises(ValueError, match="needs an entity"):
+        LocalStrategy(service)
+
+
+async def test_a_users_service_without_get_is_refused_at_the_start() -> None:
+    class Users(Service):
+        async def find(self, params: Params) -> list[Any]:
+            return []
+
+    app = Apex({"authentication": SETTINGS}).use("users", Users())
+    app.use("authentication", AuthenticationService(app))
+    with pytest.raises(ValueError, match="Service 'users' has no 'get'"):
+        await app.setup()
+
+
+async def test_active_users_only() -> None:
+    class Active(AuthenticationService):
+        async def entity_query(self, params: Params) -> Mapping[str, Any]:
+            return {"active": True}
+
+    app = Apex({"authentication": SETTINGS}).configure(rest).configure(sockets)
+    app.use("users", MemoryService(start_id=1))
+    service = Active(app)
+    for name, strategy in (("jwt", JWTStrategy(service)), ("local", LocalStrategy(service))):
+        service.register(name, strategy)
+    app.use("authentication", service).use("seen", Seen(), hooks={"before": {"find": [authenticate("jwt")]}})
+    async with serving(app) as http, connected(http) as peer:
+        hashed = await service.passwords.hash(ANN["password"])
+        users = app.service("users")
+        await users.create({"email": ANN["email"], "password": hashed, "active": False})
+        assert (await http.post("/authentication", json=LOCAL)).status_code == 401
+        await users.patch(1, {"active": True})
+        token = await log_in(http)
+        await peer.call("create", "authentication", LOCAL, {})
+        assert await is_let_in(http, token)
+        await users.patch(1, {"active": False})
+        assert not await is_let_in(http, token)
+        await app.bus.sync()
+        assert await peer.frame() == "41"
+
+
+# Strategies in the OpenAPI document.
+
+
+def test_a_strategy_of_ones_own_is_in_the_document() -> None:
+    class Header(Guest):
+        scheme = {"type": "apiKey", "in": "header", "name": "x-guest"}
+
+    app = stateless(AuthenticationService)
+    service: AuthenticationService = app.get("defaultAuthentication")
+    service.register("header", Header("header"))
+    app.use("notes", MemoryService(), hooks={"before": {"find": [authenticate("header", "guest", "jwt")]}})
+    found = document(app)
+    schemes = found["components"]["securitySchemes"]
+    assert schemes["header"] == Header.scheme
+    assert (schemes["guest"]["type"], schemes["guest"]["scheme"]) == ("http", "guest")
+    assert found["paths"]["/notes"]["get"]["security"] == [{"header": []}, {"guest": []}, {"jwt": []}]
