@@ -4,7 +4,7 @@ A call's statements go out as one group that ends with a sync, which is their tr
 to wait for, no BEGIN and COMMIT. Many groups are under way at once; their results come back in order.
 
 A group does not wait for those of other calls, but PostgreSQL runs them one after the other. Statements that take long
-are therefore told apart by what they have taken (``Command.is_slow``), and belong on a connection of their own.
+are therefore told apart (``apex.pace``), and belong on a connection of their own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from psycopg.errors import error_from_result
 
 from apex.background import Backoff, end_tasks
 from apex.fresh import Bounded
+from apex.pace import Pace
 
 log = logging.getLogger("apex")
 
@@ -33,13 +34,11 @@ IN_FLIGHT = 512
 PREPARED = 256
 """Statements that a lane keeps prepared."""
 
-SLOW_SECONDS, SLOW_TIMES = 0.02, 20
-"""A statement that takes this long, on average, and so many times what the quickest one takes, would hold up others.
-Where all are slow, as on a machine that has too much to do, none is held up by another.
-"""
+QUICK_SECONDS = 0.02
+"""A statement that takes so long, by PostgreSQL's clock, would hold up others."""
 
-APART_SECONDS = 10
-"""For how long a slow statement stays away, until it is tried on a lane again."""
+LATEST = 64
+"""A statement that most of the latest groups were for stays: there is next to nobody whom it could hold up."""
 
 SILENT_SECONDS = 5
 """A lane that gives no answer for so long is given up. The server ends its statements before."""
@@ -69,15 +68,13 @@ class LanesFull(Exception):
     """No lane has room for another group."""
 
 
-class Command:
-    """A statement in the form of the protocol: ``%(name)s`` is ``$1``, the same name the same number.
+class Command(Pace):
+    """A statement in the form of the protocol: ``%(name)s`` is ``$1``, the same name the same number."""
 
-    ``seconds`` is what it takes, the last ones counting most; it is slow until ``slow_until`` on the loop's clock.
-    """
-
-    __slots__ = ("names", "seconds", "slow_until", "text", "used")
+    __slots__ = ("names", "text")
 
     def __init__(self, text: str) -> None:
+        super().__init__(QUICK_SECONDS)
         numbers: dict[str, int] = {}
 
         def numbered(match: re.Match[str]) -> str:
@@ -85,27 +82,27 @@ class Command:
 
         self.text = _PLACEHOLDER.sub(numbered, text).encode()
         self.names = tuple(numbers)
-        self.seconds = self.slow_until = self.used = 0.0
-
-    def took(self, seconds: float, now: float) -> None:
-        self.seconds += (seconds - self.seconds) / 8
-        self.used = now
-
-    def is_slow(self, now: float) -> bool:
-        return now < self.slow_until
 
 
 Steps = Sequence[tuple[Command, Values]]
 
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::text AS apex_clock"
+_CLOCK: tuple[Command, Values] = (Command(CLOCK), ())
+
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """What goes out together: its last command's result is the answer. ``new`` if it prepares a command."""
+    """What goes out together: the result of ``command``, its last one, is the answer. ``new`` if it prepares a command.
 
+    ``clocks`` are PostgreSQL's times before and after the command, where it is timed.
+    """
+
+    command: Command
     steps: Steps
     answer: asyncio.Future[pq.abc.PGresult]
     sent: float
     new: bool
+    clocks: list[float] | None = None
     result: pq.abc.PGresult | None = None
     failed: pq.abc.PGresult | None = None
 
@@ -123,11 +120,11 @@ class Counts:
 
 
 class Lane:
-    """One connection in pipeline mode. ``lost`` is called once, when it breaks."""
+    """One connection in pipeline mode, which tells its ``lanes`` once when it breaks."""
 
-    def __init__(self, connection: Connection, lost: Callable[[Lane], None], counts: Counts) -> None:
+    def __init__(self, connection: Connection, lanes: Lanes) -> None:
         self.loop = asyncio.get_running_loop()
-        self.connection, self.lost, self.counts = connection, lost, counts
+        self.connection, self.lanes, self.counts = connection, lanes, lanes.counts
         self.pg: Any = connection.pgconn
         self.waiting: deque[_Group] = deque()
         self.heard = 0.0
@@ -145,16 +142,19 @@ class Lane:
         Awaiting it raises LaneLost when the connection breaks.
         """
         answer: asyncio.Future[pq.abc.PGresult] = self.loop.create_future()
-        known = self._made
+        known, now, command = self._made, self.loop.time(), steps[-1][0]
+        clocks: list[float] | None = None
+        if command.suspected and command.is_to_be_timed(now):
+            steps, clocks = [*steps[:-1], _CLOCK, steps[-1], _CLOCK], []
         try:
-            for command, values in steps:
-                self.pg.send_query_prepared(self._prepared(command), values)
+            for step, values in steps:
+                self.pg.send_query_prepared(self._prepared(step), values)
             self.pg.pipeline_sync()
         except psycopg.Error as error:
             self.end(error)
             answer.set_exception(LaneLost())
             return answer
-        self.waiting.append(_Group(steps, answer, self.loop.time(), self._made != known))
+        self.waiting.append(_Group(command, steps, answer, now, self._made != known, clocks))
         if not self._flushing:
             # Once for all that calls have sent in this turn of the loop.
             self._flushing = True
@@ -175,7 +175,7 @@ class Lane:
                 group.answer.set_exception(LaneLost())
         if error is not None:
             log.warning("a connection to the database was lost: %s", error)
-        self.lost(self)
+        self.lanes.lost(self)
 
     @property
     def silence(self) -> float:
@@ -236,13 +236,18 @@ class Lane:
             self._finish(self.waiting.popleft())
         elif status == FATAL:
             group.failed = group.failed or result
+        elif group.clocks is not None and result.nfields and result.fname(0) == b"apex_clock":
+            group.clocks.append(float(result.get_value(0, 0) or 0))
         elif status != ABORTED:
             group.result = result
 
     def _finish(self, group: _Group) -> None:
-        now = self.loop.time()
-        group.steps[-1][0].took(now - max(self.heard, group.sent), now)
-        self.heard = now
+        self.heard = now = self.loop.time()
+        if group.clocks is None:
+            group.command.answered(now - group.sent)
+            self.lanes.latest.append(group.command)
+        elif len(group.clocks) == 2:
+            self.lanes.timed(group.command, group.clocks[1] - group.clocks[0])
         self.counts.groups += 1
         if group.failed is not None:
             self.counts.errors += 1
@@ -261,6 +266,7 @@ class Lanes:
         self.lanes: list[Lane] = []
         self.commands: Bounded[str, Command] = Bounded(COMMANDS)
         self.counts = Counts()
+        self.latest: deque[Command] = deque(maxlen=LATEST)
         self._connecting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None
         self._open = False
@@ -303,12 +309,20 @@ class Lanes:
 
         Raises LanesFull.
         """
-        if not self.lanes or (command.slow_until and command.is_slow(self.lanes[0].loop.time())):
+        if not self.lanes or (command.apart_until and command.is_apart(self.lanes[0].loop.time())):
             return None
         best = min(self.lanes, key=_load)
         if len(best.waiting) >= IN_FLIGHT:
             raise LanesFull
         return best
+
+    def timed(self, command: Command, seconds: float) -> None:
+        """Take note of what a command has taken by PostgreSQL's clock, here or on a connection of its own."""
+        self.latest.append(command)
+        usual = sum(one is command for one in self.latest) * 2 > LATEST
+        if command.took(seconds, asyncio.get_running_loop().time(), stays=usual):
+            log.info("a statement is slow, and runs apart for a while: %s", command.text[:200])
+            self.counts.set_apart += 1
 
     def metrics(self) -> Mapping[str, int]:
         """How many lanes there are (of ``size``), how many groups are under way, and the counts since the start."""
@@ -316,9 +330,9 @@ class Lanes:
         return now | asdict(self.counts)
 
     def _add(self, connection: Connection) -> None:
-        self.lanes.append(Lane(connection, self._lost, self.counts))
+        self.lanes.append(Lane(connection, self))
 
-    def _lost(self, lane: Lane) -> None:
+    def lost(self, lane: Lane) -> None:
         if self._open:
             self.lanes.remove(lane)
             self._connect_again()
@@ -340,23 +354,12 @@ class Lanes:
             await pause.wait()
 
     def _watch(self) -> None:
-        self._set_apart(asyncio.get_running_loop().time())
         for lane in tuple(self.lanes):
             if lane.silence > SILENT_SECONDS:
                 lane.read()  # Where this process stood still, the answer may be here.
             if lane.silence > SILENT_SECONDS:
                 lane.end(TimeoutError("it does not answer"))
         self._watching = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
-
-    def _set_apart(self, now: float) -> None:
-        """Tells the commands that are slow of late from the others."""
-        used = [command for command in self.commands.values() if command.used > now - APART_SECONDS]
-        limit = max(SLOW_SECONDS, SLOW_TIMES * min((command.seconds for command in used), default=0.0))
-        for command in used:
-            if command.seconds > limit:
-                log.info("a statement is slow, and runs apart for a while: %s", command.text[:200])
-                command.seconds, command.slow_until = 0.0, now + APART_SECONDS
-                self.counts.set_apart += 1
 
 
 def _load(lane: Lane) -> int:

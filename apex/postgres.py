@@ -22,7 +22,7 @@ from apex.background import LONGEST_PAUSE
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, OutcomeUnknown, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
-from apex.lanes import LANES, SILENT_SECONDS, STALE, Command, LaneLost, Lanes, LanesFull, error_of
+from apex.lanes import CLOCK, LANES, SILENT_SECONDS, STALE, Command, LaneLost, Lanes, LanesFull, error_of
 from apex.tenant import SETTING, reach
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -173,6 +173,11 @@ class PostgresExecutor:
                 raise _failure(error, connection, writes) from None
 
     async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Cursor:
+        command = self.lanes.commands.get(text)
+        if command is not None and command.is_apart(asyncio.get_running_loop().time()):
+            cursor, seconds = await _execute_timed(connection, self._seal, text, values, prepared)
+            self.lanes.timed(command, seconds)
+            return cursor
         if self._seal is None:
             return await _execute(connection, text, values, prepared)
         return await _execute_within_reach(connection, self._seal, text, values, prepared)
@@ -200,6 +205,8 @@ class PostgresExecutor:
             failure = error_of(result)
             if failure is None:
                 return result
+            if isinstance(failure, errors.QueryCanceled):
+                self.lanes.timed(command, LANE_SECONDS)
             if isinstance(failure, _APART):
                 return None
             if not isinstance(failure, _CROSSED) and failure.sqlstate not in STALE:
@@ -397,6 +404,21 @@ async def _execute_within_reach(connection: Connection, seal: str, text: str, va
     async with _answering(connection), connection.pipeline():
         await connection.execute(seal.encode(), {"reach": reach()}, prepare=prepared)
         return await connection.execute(text.encode(), values, prepare=prepared)
+
+
+async def _execute_timed(
+    connection: Connection, seal: str | None, text: str, values: Values, prepared: bool
+) -> tuple[Cursor, float]:
+    """Run a statement, and tell how many seconds it has taken by PostgreSQL's clock; all in one transaction."""
+    async with _answering(connection):
+        async with connection.pipeline():
+            if seal is not None:
+                await connection.execute(seal.encode(), {"reach": reach()}, prepare=prepared)
+            before = await connection.execute(CLOCK.encode(), prepare=prepared)
+            cursor = await connection.execute(text.encode(), values, prepare=prepared)
+            after = await connection.execute(CLOCK.encode(), prepare=prepared)
+        began, ended = [float((await one.fetchall())[0][0]) for one in (before, after)]
+        return cursor, ended - began
 
 
 async def _rows(cursor: Cursor, header: bool) -> Tuples:

@@ -1,7 +1,7 @@
 """SQLite through the standard library: WAL, a few reader threads, one writer, and a connection of the loop's own.
 
 A thread costs more than most statements do. What is quick therefore runs on the loop, and is told apart by what it has
-taken (``_Pace``); there nothing waits for a lock, and nothing runs for long.
+taken (``apex.pace``); there nothing waits for a lock, and nothing runs for long.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from resource import RUSAGE_THREAD, getrusage
+from time import thread_time
 from typing import Any, TypeVar
 
 from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
 from apex.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
 from apex.fresh import Bounded
+from apex.pace import Pace
 
 T = TypeVar("T")
 
@@ -36,9 +39,6 @@ QUICK_SECONDS = 0.002
 """A statement may hold the loop for so long: a page of 25 with a total of some thousands takes a quarter of it. In a
 thread that page would not take the loop, but waits there for the processor and comes later, as do those behind it.
 """
-
-SLOW_RUNS, APART_SECONDS = 4, 10
-"""So many slow runs more than quick ones send a statement to the threads, until it is tried again."""
 
 INSTRUCTIONS = 1_000
 """Of SQLite's machine, between two looks at the clock: 50 to 200 microseconds."""
@@ -81,23 +81,6 @@ class _Unit:
             raise
 
 
-class _Pace:
-    """Of one statement: ``slow`` is by how many its slow runs outnumber the quick ones."""
-
-    __slots__ = ("apart_until", "slow")
-
-    def __init__(self) -> None:
-        self.slow, self.apart_until = 0, 0.0
-
-    def took(self, seconds: float, now: float) -> None:
-        if seconds < QUICK_SECONDS:
-            self.slow = max(0, self.slow - 1)
-            return
-        self.slow += 1
-        if self.slow >= SLOW_RUNS:
-            self.slow, self.apart_until = SLOW_RUNS - 1, now + APART_SECONDS
-
-
 class Inline:
     """The connection on which the loop itself runs what is quick."""
 
@@ -108,7 +91,8 @@ class Inline:
             self.connection.execute(f"PRAGMA {pragma}")
         self.connection.set_progress_handler(self._is_late, INSTRUCTIONS)
         self._late = 0.0
-        self._paces: Bounded[str, _Pace] = Bounded(STATEMENTS)
+        self._use: _Use | None = None
+        self._paces: Bounded[str, Pace] = Bounded(STATEMENTS)
 
     def run(self, text: str, values: Values) -> list[Any] | None:
         """None where it is a matter for the threads, and nothing was done: the statement is slow, or something is in
@@ -117,22 +101,62 @@ class Inline:
         began = self.clock()
         pace = self._paces.get(text)
         if pace is None:
-            pace = self._paces[text] = _Pace()
+            pace = self._paces[text] = Pace(QUICK_SECONDS)
         if began < pace.apart_until:
             return None
+        # Looking at the thread costs a third of a small statement: it is done where the last run was late.
+        use = self._use = _Use() if pace.suspected else None
         self._late = began + QUICK_SECONDS
         try:
             rows: list[Any] | None = self.connection.execute(text, values).fetchall()
         except sqlite3.OperationalError as error:
             if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY")):
                 raise
-            rows = None
-        now = self.clock()
-        pace.took(now - began, now)
+            rows, use = None, self._use
+        passed = self.clock() - began
+        pace.answered(passed)
+        if use is not None and passed >= QUICK_SECONDS:
+            pace.took(use.seconds(), began + passed)
         return rows
 
+    def apart(self, text: str) -> Pace | None:
+        """The pace of a statement, if it is set apart."""
+        pace = self._paces.get(text)
+        return pace if pace is not None and pace.is_apart(self.clock()) else None
+
     def _is_late(self) -> bool:
-        return self.clock() > self._late
+        """Whether to interrupt the statement: not if others had the processor meanwhile."""
+        if self.clock() <= self._late:
+            return False
+        if self._use is None:
+            self._use = _Use()
+        return self._use.seconds() > QUICK_SECONDS
+
+
+class _Use:
+    """What a statement takes, from the moment in which this is made: the processor time of its thread, or, if it has
+    read from the disk, all the time that passes.
+    """
+
+    __slots__ = ("began", "reads", "worked")
+
+    def __init__(self) -> None:
+        self.began, self.worked, self.reads = time.monotonic(), thread_time(), _reads()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began if _reads() > self.reads else thread_time() - self.worked
+
+
+def _reads() -> int:
+    """How often this thread has had to read from the disk."""
+    usage = getrusage(RUSAGE_THREAD)
+    return usage.ru_inblock + usage.ru_majflt
+
+
+def _timed(run: Callable[[], T]) -> tuple[T, float]:
+    """What a function gives, and what it has taken."""
+    use = _Use()
+    return run(), use.seconds()
 
 
 class SQLiteExecutor:
@@ -188,9 +212,16 @@ class SQLiteExecutor:
         if rows is not None:
             return rows
         if not writes:
-            return await self._in(self._readers, run)
+            return await self._in_thread(self._readers, text, run)
         async with self._writing():
-            return await self._in(self._writer, run)
+            return await self._in_thread(self._writer, text, run)
+
+    async def _in_thread(self, threads: ThreadPoolExecutor, text: str, run: Callable[[], list[Any]]) -> list[Any]:
+        """Run a statement that is not for the loop. One that was set apart and is found quick comes back."""
+        rows, seconds = await self._in(threads, partial(_timed, run))
+        if self._inline is not None and (pace := self._inline.apart(text)) is not None:
+            pace.took(seconds, self._inline.clock())
+        return rows
 
     def _may_write(self) -> bool:
         """Whether the loop may do the next write, as nobody has the turn."""

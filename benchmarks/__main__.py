@@ -10,6 +10,7 @@ micro          what is remembered or taken the short way, without a server
 hold, load     for profilers: servers that stay, and load on one of them
 sizes          search and lists as an organization grows: ``sizes 10000 1000000``
 custom         lists by custom fields
+pressure       gets on a machine with too much to do, beside Feathers
 fanout         one event to 1,000 sockets, beside Feathers
 transfer       import and export: ``transfer 100000``
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import compare, fanout, growth, hold, micro, plot, proof, search, soak, startup, transfer
+from benchmarks import compare, fanout, growth, hold, micro, plot, pressure, proof, search, soak, startup, transfer
 
 COMMANDS: Mapping[str, Callable[..., object]] = {
     "proof": proof.main,
@@ -33,6 +34,7 @@ COMMANDS: Mapping[str, Callable[..., object]] = {
     "micro": micro.main,
     "sizes": search.main,
     "custom": search.custom,
+    "pressure": pressure.main,
     "fanout": fanout.main,
     "transfer": lambda *rows: transfer.main(*map(int, rows)),
 }

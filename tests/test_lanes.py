@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from apex.errors import Forbidden, GeneralError, OutcomeUnknown, Unavailable
 from apex.executor import Violation
+from apex.lanes import LATEST
 from apex.postgres import PostgresExecutor
 from apex.tenant import ROLE, reaching
 from tests.databases import Server, new_database, start_server, stopped
@@ -185,19 +187,54 @@ async def test_who_waits_for_a_lock_holds_nobody_up(url: str, monkeypatch: pytes
         assert await waiting == [(2,)]
 
 
-async def test_a_slow_statement_is_set_apart_and_quick_ones_stay(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apex.lanes.WATCH_SECONDS", 0.02)
+async def test_a_slow_statement_is_set_apart_and_quick_ones_stay(url: str) -> None:
     async with opened(url, lanes=1) as executor:
+        lanes = executor.lanes
         for n in range(20):
             await echo(executor, n)
-        while not executor.lanes.metrics()["set_apart"]:
-            await executor.fetch(SLEEP, {"seconds": 0.3})
-        lanes = executor.lanes
+        while not lanes.metrics()["set_apart"]:
+            await executor.fetch(SLEEP, {"seconds": 0.1})
         assert lanes.pick(lanes.command(SLEEP)) is None
         assert lanes.pick(lanes.command(ECHO)) is not None
         before = lanes.metrics()["groups"]
-        await executor.fetch(SLEEP, {"seconds": 0})
+        await executor.fetch(SLEEP, {"seconds": 0.1})
         assert lanes.metrics()["groups"] == before
+
+
+async def test_a_statement_that_is_found_quick_comes_back_at_once(sealed_url: str) -> None:
+    async with sealed(sealed_url) as executor:
+        lanes = executor.lanes
+        while not lanes.metrics()["set_apart"]:
+            await executor.fetch(SLEEP, {"seconds": 0.1})
+        with reaching("1"):
+            rows = await executor.fetch(SLEEP, {"seconds": 0})
+        assert rows == [("",)]
+        assert lanes.pick(lanes.command(SLEEP)) is not None
+
+
+async def test_what_is_late_for_want_of_a_processor_stays(url: str) -> None:
+    """The process stands still while each answer is on its way."""
+    async with opened(url, lanes=1) as executor:
+        command, suspected = executor.lanes.command(ECHO), 0
+        for n in range(20):
+            answer = asyncio.create_task(echo(executor, n))
+            await asyncio.sleep(0)
+            time.sleep(0.03)
+            assert await answer == n
+            suspected += command.suspected
+        assert suspected
+        assert executor.lanes.metrics()["set_apart"] == 0
+        assert executor.lanes.pick(command) is not None
+
+
+async def test_what_most_calls_use_stays(url: str) -> None:
+    async with opened(url, lanes=1) as executor:
+        for _ in range(LATEST):
+            await echo(executor, 1)
+        executor.lanes.latest.extend([executor.lanes.command(SLEEP)] * LATEST)
+        for _ in range(6):
+            await executor.fetch(SLEEP, {"seconds": 0.05})
+        assert executor.lanes.metrics()["set_apart"] == 0
 
 
 async def test_a_full_lane_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from apex.errors import GeneralError, Unavailable
 from apex.executor import Violation
-from apex.sqlite import APART_SECONDS, SLOW_RUNS, WRITES, Inline, SQLiteExecutor
+from apex.pace import APART_SECONDS, SLOW_RUNS
+from apex.sqlite import WRITES, Inline, SQLiteExecutor
 
 TABLES = """
 CREATE TABLE teams (id INTEGER PRIMARY KEY);
@@ -415,6 +416,23 @@ def test_a_slow_statement_stays_away_from_the_loop_for_a_while(path: str) -> Non
         assert [inline.run(COUNT, LONG) for _ in range(SLOW_RUNS)] == [None] * SLOW_RUNS
         assert inline.run(COUNT, {"most": 1}) is None
         ahead = APART_SECONDS
+        assert inline.run(COUNT, {"most": 1}) == [(1,)]
+
+
+def test_what_waits_for_a_processor_stays_on_the_loop(path: str) -> None:
+    inline = Inline(path)
+    with closing(inline.connection):
+        inline.connection.create_function("wait", 1, time.sleep)
+        assert [inline.run("SELECT wait(0.005)", {}) for _ in range(3 * SLOW_RUNS)] == [[(None,)]] * 3 * SLOW_RUNS
+
+
+async def test_a_statement_that_is_found_quick_comes_back_to_the_loop(path: str) -> None:
+    async with opened(path) as executor:
+        inline = executor._inline
+        assert inline is not None
+        while inline.apart(COUNT) is None:
+            await executor.fetch(COUNT, LONG)
+        await executor.fetch(COUNT, {"most": 1})
         assert inline.run(COUNT, {"most": 1}) == [(1,)]
 
 

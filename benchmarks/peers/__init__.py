@@ -27,12 +27,12 @@ NAMES = {name.lower().partition(" ")[0]: name for name in COMMANDS}
 
 
 @contextmanager
-def serving(names: list[str], url: str) -> Iterator[dict[str, Server]]:
-    """The named servers, all on one database."""
+def serving(names: list[str], url: str, **more: str) -> Iterator[dict[str, Server]]:
+    """The named servers, all on one database, with ``more`` in their environment."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as settings, ExitStack() as stack:
         json.dump({"secret": SETTINGS["secret"], "jwtOptions": SETTINGS["jwtOptions"]}, settings, default=dict)
         settings.flush()
-        environ = {**QUIET, "DATABASE_URL": url, "SETTINGS": settings.name, "NODE_ENV": "production"}
+        environ = {**QUIET, "DATABASE_URL": url, "SETTINGS": settings.name, "NODE_ENV": "production", **more}
         yield {name: stack.enter_context(started(COMMANDS[name], environ)) for name in names}
 
 

@@ -1,0 +1,63 @@
+"""The pace of statements: which of them hold up others, by the time that the database itself needs for them.
+
+On a machine that has too much to do every answer is late, and that says nothing of a statement. An answer that comes
+in time shows that its statement is quick. A late one makes the statement suspected, no more: its next runs are timed by
+a clock that does not go on while others have the processor.
+"""
+
+from __future__ import annotations
+
+APART_SECONDS = 10
+"""For how long a slow statement stays apart after its last slow run, unless it is found quick before."""
+
+LOOK_SECONDS = 0.5
+"""Between two timings of a statement whose answers are late and that is quick itself."""
+
+SLOW_RUNS, HEAVY = 4, 2
+"""So many slow runs more than quick ones set a statement apart. One that takes twice the limit counts twice."""
+
+
+class Pace:
+    """What is known of one statement, which is quick if it takes less than ``limit`` seconds.
+
+    ``now`` is the time of one clock that only goes forward, in seconds.
+    """
+
+    __slots__ = ("apart_until", "limit", "look_at", "slow", "suspected")
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.apart_until = self.look_at = self.slow = 0.0
+        self.suspected = False
+
+    def is_apart(self, now: float) -> bool:
+        return now < self.apart_until
+
+    def is_to_be_timed(self, now: float) -> bool:
+        return self.suspected and now >= self.look_at
+
+    def answered(self, seconds: float) -> None:
+        """Note how long an answer took to come, which is at least what the statement took."""
+        if seconds >= self.limit:
+            self.suspected = True
+        elif self.suspected or self.slow:
+            self._is_quick()
+
+    def took(self, seconds: float, now: float, *, stays: bool = False) -> bool:
+        """Note what the statement took itself. Return True if that sets it apart; one that ``stays`` never is."""
+        if seconds < self.limit or stays:
+            self._is_quick()
+            self.look_at = now + LOOK_SECONDS
+            return False
+        was_apart = self.is_apart(now)
+        self.suspected = True
+        self.slow = min(self.slow + min(seconds / self.limit, HEAVY), SLOW_RUNS)
+        if self.slow < SLOW_RUNS:
+            return False
+        self.apart_until = now + APART_SECONDS
+        return not was_apart
+
+    def _is_quick(self) -> None:
+        self.suspected = False
+        self.slow = max(0.0, self.slow - 1)
+        self.apart_until = 0.0
