@@ -18,7 +18,6 @@ from apex.channels import Connection
 from apex.commit import after_commit
 from apex.context import Context, Params
 from apex.describe import describe
-from apex.encoding import RawJSON
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.guard import network_of
 from apex.hooks import Hook, belongs
@@ -319,10 +318,9 @@ class AuthenticationService(Service):
         kept = {name: value for name, value in params.items() if name not in _OF_ONE_CALL}
         proof = {"authentication": result["authentication"], "authenticated": True, "query": chosen}
         try:
-            seen = (await self.users._run("get", id=id, params={**kept, **proof})).external
+            return (await self.users._run("get", id=id, params={**kept, **proof})).external
         except NotFound:
             raise _no_user() from None
-        return seen.value if isinstance(seen, RawJSON) else seen
 
     def _id_of(self, user: Mapping[str, Any]) -> Any:
         """Raises NotAuthenticated for an entity without an id, of which no token can be."""

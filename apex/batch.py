@@ -8,6 +8,7 @@ method, a path, what the method takes before its params, and a query.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextvars import Context as Variables
 from functools import partial
 from typing import Any
@@ -15,11 +16,11 @@ from typing import Any
 from apex.app import Apex
 from apex.context import Params, current_call
 from apex.describe import ANY, Example, describe
-from apex.encoding import Stream
+from apex.encoding import RawJSON, Stream, decode, encode
 from apex.errors import BadRequest, NotFound
 from apex.observe import ENDED, Observation, current, observing
-from apex.rest import told
-from apex.service import BoundService, Call, arguments_of
+from apex.rest import failure
+from apex.service import BoundService, Call, Service, arguments_of
 from apex.types import Row, taken_by
 
 MOST_CALLS = 100
@@ -57,7 +58,7 @@ def batch(app: Apex) -> None:
     app.service("batch").publish(lambda data, context: None)
 
 
-class Batch:
+class Batch(Service):
     """Many calls in one request.
 
     Each is made as if it came alone, with the proof of who makes the batch, and can do what it could do alone. One that
@@ -72,6 +73,17 @@ class Batch:
     @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,), sends={"Idempotency-Key": KEY})
     async def create(self, data: Any, params: Params) -> list[Row]:
         """Raises BadRequest for what is no list of at most 100 calls."""
+        return _looked_at(await self._settled_calls(data, params))
+
+    def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
+        return self._create if method == "create" else None
+
+    async def _create(self, data: Any, params: Params, json: bool) -> RawJSON:
+        """The values go out as they are: a database may have written them as JSON."""
+        settled = await self._settled_calls(data, params)
+        return RawJSON(encode(settled), lambda _: _looked_at(settled))
+
+    async def _settled_calls(self, data: Any, params: Params) -> list[Row]:
         calls = data.get("calls") if isinstance(data, dict) else None
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
@@ -92,22 +104,23 @@ class Batch:
             value = await self._value(call, params, seen)
             status, settled = 200, {"status": "fulfilled", "value": value}
         except Exception as error:
-            reason = told(error, "a call of a batch")
-            status, settled = reason.code, {"status": "rejected", "reason": reason.to_dict()}
+            status, _, body = failure(error, "A call of a batch")
+            settled = {"status": "rejected", "reason": decode(body)}
             if seen is not None:
                 seen.error = error
         if seen is not None:
             seen.status = status
         return settled
 
-    async def _value(self, call: Any, params: Row, seen: Observation | None) -> Any:
+    async def _value(self, call: Any, params: Row, seen: Observation | None) -> RawJSON:
         made = self._call(call, params)
         if seen is not None:
             seen.call = made
-        value = (await self.app.call(made)).external
+        value = (await self.app.call(made))._outgoing
         if isinstance(value, Stream):
             raise BadRequest("A result that is streamed does not fit into a batch")
-        return value
+        # Encoded here, what has no form fails alone.
+        return value if isinstance(value, RawJSON) else RawJSON(encode(value), lambda _: value)
 
     def _call(self, call: Any, params: Row) -> Call:
         if not isinstance(call, list) or len(call) < 2 or not all(isinstance(name, str) for name in call[:2]):
@@ -145,3 +158,8 @@ def _nth(params: Params, place: int) -> Row:
     own = {name: params[name] for name in _INHERITED if name in params}
     key = own.get("headers", {}).get(IDEMPOTENCY)
     return own if key is None else {**own, "headers": {**own["headers"], IDEMPOTENCY: f"{key}/{place}"}}
+
+
+def _looked_at(settled: list[Row]) -> list[Row]:
+    """What calls have come to, with their values as hooks see them."""
+    return [{**one, "value": one["value"].value} if "value" in one else one for one in settled]

@@ -231,7 +231,12 @@ class Context(_Slots, Generic[Data, Result]):
 
     @property
     def external(self) -> Any:
-        """What a transport sends: ``dispatch`` where it is set, else the result, undecoded."""
+        """What callers outside get: ``dispatch`` where it is set, else the result."""
+        return self.result if self.dispatch is _UNSET else self.dispatch
+
+    @property
+    def _outgoing(self) -> Any:
+        """What a transport sends: ``external``, or the JSON of a database where nobody has looked at it."""
         value = self._result if self.dispatch is _UNSET else self.dispatch
         return None if value is _UNSET else value
 

@@ -44,7 +44,7 @@ def _shown_tag(context: Context) -> str:
     """Return the tag that the answer to a call has: the ``ETag`` that a hook has set, else that of the body."""
     headers = (context.http or {}).get("headers") or {}
     own = next((value for name, value in headers.items() if name.lower() == "etag"), None)
-    return tag_of(encode(context.external)) if own is None else str(own)
+    return tag_of(encode(context._outgoing)) if own is None else str(own)
 
 
 def _unit_of_work(app: Apex, service: Any) -> AbstractAsyncContextManager[Any]:

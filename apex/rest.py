@@ -253,15 +253,23 @@ def told(error: Exception, doing: str) -> FeathersError:
 def failure(
     error: Exception, doing: str, form: Callable[[FeathersError], Any] = FeathersError.to_dict
 ) -> tuple[int, Pairs, bytes]:
-    """The response to an error. ``form`` makes its body."""
+    """The response to an error. ``form`` makes its body; where it cannot, that is logged and the body says less."""
     error = told(error, doing)
     try:
-        return error.code, list(_flat(error.headers)), encode(form(error))
-    except (TypeError, ValueError) as unsendable:
-        if error.data is None:
-            return failure(unsendable, doing, form)
-        error.data = None
-        return failure(error, doing, form)
+        headers = list(_flat(error.headers))
+    except ValueError as unsendable:
+        return failure(unsendable, doing, form)
+    try:
+        return error.code, headers, encode(form(error))
+    except Exception as failed:
+        if error.data is not None:
+            # It may be what the caller has sent, in a form that cannot go out.
+            error.data = None
+            return failure(error, doing, form)
+        log.error("%s failed, and its error has no body: %r", doing, error, exc_info=failed)
+    message = error.message.encode("utf-8", "replace").decode()
+    body = {"name": error.name, "message": message, "code": error.code, "className": error.class_name}
+    return error.code, headers, encode(body)
 
 
 def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) -> str:
@@ -324,7 +332,7 @@ def _query_of(data: Any) -> dict[str, Any]:
 
 def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
     """Feathers' rule: an explicit status, else 303 with a location, 204 without a result, 201 for create, 200."""
-    value, http = context.external, context.http
+    value, http = context._outgoing, context.http
     usual = 204 if value is None else 201 if context.method == "create" else 200
     if not http:
         status, pairs = usual, []

@@ -298,7 +298,10 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
     if unknown := set(given) - set(ServiceOptions.__annotations__):
         raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are methods, events and errors")
     events = tuple(given.get("events", _listed(service, "events") or ()))
-    return Options(methods, events, given.get("errors", FeathersError.to_dict))
+    errors = given.get("errors", FeathersError.to_dict)
+    if not callable(errors) or is_async(errors):
+        raise TypeError(f"Option errors of service '{path}' must be a 'def' function of a FeathersError")
+    return Options(methods, events, errors)
 
 
 def _listed(service: Any, name: str) -> Sequence[str] | None:

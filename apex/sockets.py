@@ -133,9 +133,9 @@ class Sockets:
             if seen is not None:
                 seen.call = call
             context = await self.app.call(call)
-            if isinstance(context.external, Stream):
+            if isinstance(context._outgoing, Stream):
                 raise BadRequest(f"'{context.method}' of '{context.path}' answers with a file: call it over REST")
-            text = encode([None, context.external]).decode()
+            text = encode([None, context._outgoing]).decode()
             if seen is not None:
                 seen.status = 201 if call.method == "create" else 200
             return text, context.start_deferred if context.deferred else None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import Column, Integer, MetaData, Table
 
-from apex import Apex, AuthenticationService, Connection, MemoryService, batch, rest
+from apex import Apex, AuthenticationService, Connection, MemoryService, Params, batch, rest
+from apex.errors import Conflict
+from apex.sql import SQLService, Timestamp, database
 from tests.serving import calling
 
 
@@ -76,3 +80,32 @@ async def test_nobody_hears_of_a_batch() -> None:
         app.channel("all").join(Connection(provider="test", headers={}))
         await client.post("/batch", json={"calls": [["create", "notes", {}]]})
     assert "batch" not in heard
+
+
+async def test_hooks_see_the_values_of_a_batch(sqlite_url: str) -> None:
+    table = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("at", Timestamp))
+    seen: list[Any] = []
+    app = Apex().configure(rest).configure(batch).configure(database(sqlite_url)).use("notes", SQLService(table))
+    app.use("wrong", Wrong())
+    app.service("batch").hooks({"after": {"create": lambda context: seen.append(context.result)}})
+    calls = [["create", "notes", {"at": "2024-01-01T00:00:00Z"}], ["get", "notes", 1], ["find", "notes"],
+             ["get", "wrong", 1], ["get", "wrong", 2]]  # fmt: skip
+    async with calling(app) as client:
+        await app.get("database").create_all(table.metadata)
+        answer = (await client.post("/batch", json={"calls": calls})).json()
+        made = await app.service("batch").service.create({"calls": calls[1:2]}, Params({"provider": "rest"}))
+    row = {"id": 1, "at": datetime(2024, 1, 1, tzinfo=UTC)}
+    assert [one.get("value") for one in seen[0]] == [row, row, [row], None, None]
+    assert made == [{"status": "fulfilled", "value": row}]
+    assert [one["status"] for one in answer] == ["fulfilled"] * 3 + ["rejected"] * 2
+    assert [one["reason"]["code"] for one in answer[3:]] == [500, 409]
+    assert answer[0]["value"] == {"id": 1, "at": "2024-01-01T00:00:00.000Z"}
+
+
+class Wrong:
+    """Gives, and raises, what has no form in JSON."""
+
+    async def get(self, id: Any, params: Params) -> Any:
+        if id == 2:
+            raise Conflict("Taken", {"by": object()})
+        return {"what": object()}

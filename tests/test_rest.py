@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from apex import Apex, Context, MemoryService, Params, Service, rest
 from apex.encoding import RawJSON
-from apex.errors import BadRequest, Conflict, NotFound
+from apex.errors import BadRequest, Conflict, FeathersError, NotFound
 from tests.serving import calling, serving
 
 MESSAGES = [{"text": "a", "id": 0}, {"text": "b", "id": 1}, {"text": "c", "id": 2}]
@@ -608,6 +608,32 @@ async def test_what_a_service_raises_has_its_form(error: Exception, status: int,
 async def test_an_error_that_cannot_be_sent_has_the_form_too() -> None:
     response = await answer(plain(Conflict("Taken", headers={"x-a": "b\nc"})), "GET", "/plain")
     assert (response.status_code, response.json()) == (500, {"problem": "500 An unexpected error "})
+
+
+def looks_up(error: FeathersError) -> Any:
+    return {"said": {404: "nothing"}[error.code]}
+
+
+def calls_itself(error: FeathersError) -> Any:
+    return calls_itself(error)
+
+
+@pytest.mark.parametrize("form", [looks_up, calls_itself, lambda error: object(), lambda error: error.data["a"]])
+async def test_a_form_of_errors_that_fails_is_logged(form: Any, caplog: pytest.LogCaptureFixture) -> None:
+    app = Apex().configure(rest).use("plain", Gives(Conflict("Taken", {"secret": 1})), errors=form)
+    response = await answer(app, "GET", "/plain")
+    said = {"name": "Conflict", "message": "Taken", "code": 409, "className": "conflict"}
+    assert (response.status_code, response.json()) == (409, said)
+    assert "GET /plain failed, and its error has no body: Conflict('Taken')" in caplog.text
+    assert (await answer(app, "PURGE", "/plain")).json()["code"] == 405
+
+
+def test_a_form_of_errors_is_a_function() -> None:
+    async def later(error: FeathersError) -> Any: ...
+
+    for wrong in (later, "text", None):
+        with pytest.raises(TypeError, match="Option errors of service 'plain' must be a 'def' function"):
+            Apex().use("plain", Gives(None), errors=wrong)  # type: ignore[arg-type]
 
 
 async def test_hooks_see_the_body_as_it_was_sent() -> None:

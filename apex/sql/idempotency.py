@@ -117,9 +117,9 @@ class _Answers:
         return bool(await self.database.execute(claimed, row))
 
     async def store(self, asked: dict[str, str], context: Context) -> None:
-        if isinstance(context.external, Stream):
+        if isinstance(context._outgoing, Stream):
             raise BadRequest("Idempotency-Key does not go with a result that is streamed")
-        answer = {"http": context.http or {}, "body": encode(context.external).decode()}
+        answer = {"http": context.http or {}, "body": encode(context._outgoing).decode()}
         bound = {name: bindparam(f"new_{name}", type_=self.table.c[name].type) for name in answer}
         stored = update(self.table).where(*self._mine()).values(bound)
         await self.database.execute(stored, {**asked, **{f"new_{name}": value for name, value in answer.items()}})

@@ -181,6 +181,7 @@ class Untouched(Service):
 @pytest.mark.parametrize("way", ["rest", "sockets"])
 async def test_hooks_see_rows_before_and_after_methods_of_an_adapter(url: str | None, way: str) -> None:
     def look(context: Context) -> None:
+        loud((context.external["data"] if context.method == "find" else [context.external])[0])
         rows = context.result["data"] if context.method == "find" else [context.result]
         context.params.names = [loud(row) for row in rows]
 
