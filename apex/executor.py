@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol
 Values = Mapping[str, Any]
 Tuples = Sequence[Sequence[Any]]
 Kind = Literal["unique", "foreign key", "not null", "check", "data"]
-Plan = Literal["anew", "kept", "one"]
+Plan = Literal["anew", "kept", "one", "once"]
 """A statement's plan is made anew for the values of each call, or kept where the database thinks that one will do for
-all; ``one`` says that it does, whatever the values are.
+all; ``one`` says that it does, whatever the values are. A statement that runs ``once`` is not remembered.
 """
 
 

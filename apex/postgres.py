@@ -149,7 +149,7 @@ class PostgresExecutor:
     async def fetch(
         self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
     ) -> Tuples:
-        prepared, unit = plan != "anew", self._held.get()
+        prepared, unit = plan in ("kept", "one"), self._held.get()
         if unit is not None and unit.open:
             with _translating():
                 return await _rows(await unit.execute(text, values, prepared), header)

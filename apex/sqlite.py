@@ -204,13 +204,15 @@ class SQLiteExecutor:
     async def fetch(
         self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
     ) -> Tuples:
+        once = plan == "once"
         run = partial(self._run, text, values, header)
         unit = self._unit.get()
         if unit is not None and unit.open:
             return await self._in(self._writer, partial(unit.run, run))
-        rows = None if header or (writes and not self._may_write()) else self._at_once(text, values)
+        rows = None if header or once or (writes and not self._may_write()) else self._at_once(text, values)
         if rows is not None:
             return rows
+        run = partial(run, once)
         if not writes:
             return await self._in_thread(self._readers, text, run)
         async with self._writing():
@@ -274,9 +276,9 @@ class SQLiteExecutor:
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
 
-    def _run(self, text: str, values: Values, header: bool = False) -> list[Any]:
+    def _run(self, text: str, values: Values, header: bool = False, once: bool = False) -> list[Any]:
         try:
-            cursor = self._connection().execute(text, values)
+            cursor = self._connection(once).execute(text, values)
             rows = cursor.fetchall()
         except sqlite3.Error as error:
             raise _translated(error) from None
@@ -294,18 +296,21 @@ class SQLiteExecutor:
         """Nothing after a commit, or when the transaction never began."""
         self._connection().rollback()
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    def _connection(self, once: bool = False) -> sqlite3.Connection:
+        """Return the thread's connection, or the one for statements that run once, which keeps none of them."""
+        name = "connection_for_once" if once else "connection"
+        connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
-            connection = self._local.connection = _connect(self.path)
+            connection = _connect(self.path, 0 if once else STATEMENTS)
+            setattr(self._local, name, connection)
             self._connections.append(connection)
         return connection
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, statements: int = STATEMENTS) -> sqlite3.Connection:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(
-        path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+        path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=statements
     )
     connection.create_function("lower", 1, _lower, deterministic=True)
     connection.create_function("json_merge", 2, _json_merge, deterministic=True)

@@ -32,7 +32,7 @@ from apex.app import Apex
 from apex.errors import BadRequest, Conflict, NotFound
 from apex.service import BoundService
 from apex.sql import Json, SQLService, database
-from apex.sql.statements import StatementCache
+from apex.sql.statements import Statement, StatementCache
 
 METADATA = MetaData()
 TEAMS = Table("teams", METADATA, Column("id", Integer, primary_key=True), Column("motto", Text, server_default="go"))
@@ -297,6 +297,42 @@ async def test_queries_of_many_shapes_are_answered(empty_url: str) -> None:
         for depth in range(1, 8):
             query: dict[str, Any] = {"$or": [{"age": number} for number in range(depth)]}
             assert len(await people.find({"query": query})) == (depth > 5)
+
+
+async def test_queries_of_many_conditions_are_answered(empty_url: str) -> None:
+    ages = {"$or": [{"age": {"$gte": 10}, "name": {"$ne": f"no {number}"}} for number in range(99)]}
+    async with running(empty_url) as app:
+        people = app.service("people")
+        await people.create([{"name": str(age), "age": age, "team_id": None} for age in range(20)])
+        for query in (ages, {"$and": [ages, {"team_id": None}]}):
+            found = await people.find({"query": {**query, "$sort": {"age": -1}}})
+            assert [row["age"] for row in found] == [*range(19, 9, -1)]
+        assert len(await people.patch(None, {"score": 1}, {"query": ages})) == 10
+        assert (await people.get(20, {"query": ages}))["score"] == 1
+        assert len(await people.remove(None, {"query": ages})) == 10
+        assert await count(people) == 10
+
+
+def test_statements_are_kept_as_long_as_they_are_few_and_short() -> None:
+    made: list[str] = []
+
+    def built(text: str, operands: int = 0) -> None:
+        def build() -> Statement:
+            made.append(text)
+            return Statement(text, {}, {}, None, False, "kept")
+
+        assert cache.get(text, build, range(operands)).text == text
+
+    cache = StatementCache(size=3, characters=10)
+    for text in ("a", "b", "a", "c", "d", "b", "c", "d", "a"):
+        built(text)
+    assert made == ["a", "b", "c", "d", "a"]
+    for text in ("12345678", "x", "12345678", "y" * 20, "y" * 20, "x", "y" * 20):
+        built(text)
+    assert made[5:] == ["12345678", "x", "y" * 20, "x", "y" * 20]
+    for _ in range(2):
+        built("many", operands=33)
+    assert made[10:] == ["many", "many"]
 
 
 async def test_any_statement_may_be_run(empty_url: str) -> None:

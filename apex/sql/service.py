@@ -145,7 +145,7 @@ class SQLService(Adapter):
         form, values = self.clauses.parted(selection.where)
         key = ("select", form, selection.fields, query.sort, query.rank and query.rank.field,
                limited, query.skip > 0, total, selection.lock)  # fmt: skip
-        statement = self.statements.get(key, lambda: self._select_statement(selection, total))
+        statement = self.statements.get(key, lambda: self._select_statement(selection, total), values)
         values |= self.clauses.rank_values(query.rank)
         rows = await self._run(statement, values | {"limit": selection.limit, "skip": query.skip})
         if not total:
@@ -204,7 +204,7 @@ class SQLService(Adapter):
             return self.database.compile(self._counting(where), "anew" if by_path else "kept")
 
         form, values = self.clauses.parted(where)
-        statement = self.statements.get(("count", form), build)
+        statement = self.statements.get(("count", form), build, values)
         count: int = (await self._run(statement, values))[0][TOTAL]
         return count
 
@@ -234,7 +234,7 @@ class SQLService(Adapter):
             return plan_of(self.database.compile(self._counting(where).with_only_columns(literal_column("1"))))
 
         form, values = self.clauses.parted(where)
-        statement = self.statements.get(("expected", form), build)
+        statement = self.statements.get(("expected", form), build, values)
         rows: int = (await self._run(statement, values))[0]
         return rows
 
@@ -248,7 +248,7 @@ class SQLService(Adapter):
             return await super()._record(selection, id)
         form, values = self.clauses.parted(selection.where)
         key = ("record", form, selection.fields)
-        statement = self.statements.get(key, lambda: self._record_statement(selection))
+        statement = self.statements.get(key, lambda: self._record_statement(selection), values)
         rows = await self._run(statement, values)
         if not rows:
             raise missing(id)
@@ -260,7 +260,7 @@ class SQLService(Adapter):
         query = selection.query
         form, values = self.clauses.parted(selection.where)
         key = ("page", form, selection.fields, query.sort, query.skip > 0, query.total)
-        statement = self.statements.get(key, lambda: self._page_statement(selection))
+        statement = self.statements.get(key, lambda: self._page_statement(selection), values)
         return (await self._run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
 
     def _is_plain(self, selection: Selection) -> bool:
@@ -324,7 +324,7 @@ class SQLService(Adapter):
             return self.database.compile(statement.returning(*self._columns(fields)))
 
         form, operands = self.clauses.parted(where)
-        statement = self.statements.get(("update", form, names, fields, whole), build)
+        statement = self.statements.get(("update", form, names, fields, whole), build, operands)
         assigned = {f"new_{place}": value for place, value in enumerate(values.values())}
         known = {
             part.field: part.value
@@ -345,7 +345,7 @@ class SQLService(Adapter):
             return self.database.compile(statement)
 
         form, operands = self.clauses.parted(where)
-        statement = self.statements.get(("delete", form, fields), build)
+        statement = self.statements.get(("delete", form, fields), build, operands)
         return self._by_id(await self._run(statement, operands))
 
     def _columns(self, fields: Fields, source: FromClause | None = None) -> list[Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    Boolean,
+    ColumnElement,
     Dialect,
     Executable,
     Float,
@@ -34,7 +37,6 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import decode, encode
 from apex.executor import Plan, Values
-from apex.fresh import Bounded
 from apex.sql.defaults import DefaultContext, written_out
 from apex.types import Row
 
@@ -43,6 +45,12 @@ Reader = Callable[[Any], Any]
 
 FLOAT8, NUMERIC = 701, 1700
 """PostgreSQL's ids of the types whose values depend on what the server sends."""
+
+MOST_OPERANDS = 32
+"""Values in the conditions of a statement that is kept."""
+
+SHAPES, CHARACTERS = 512, 2 << 20
+"""Statements that a service keeps, and their length together. Their other parts take about as much again."""
 
 _READING = ("SELECT", "VALUES")
 """How a text begins that only reads."""
@@ -67,6 +75,7 @@ class _Compiler(SQLCompiler):
     bindname_escape_characters = {char: f"_{ord(char):x}_" for char in {*string.punctuation, " "} - {"_"}}
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self.binders_of_fragments: dict[str, Processor] = {}
         self._inserted: list[Any] = []
         self._updated: list[Any] = []
         super().__init__(*args, **options)
@@ -84,6 +93,21 @@ class _Compiler(SQLCompiler):
 
     @update_prefetch.setter
     def update_prefetch(self, columns: Sequence[Any]) -> None: ...
+
+    def visit_fragment(self, fragment: Fragment, **_: Any) -> str:
+        self.binders_of_fragments |= fragment.binders
+        return fragment.text
+
+
+class Fragment(ColumnElement[bool]):
+    """A condition whose SQL is already there, and what binds the values of its parameters."""
+
+    __visit_name__ = "fragment"
+    inherit_cache = False
+    type = Boolean()
+
+    def __init__(self, text: str, binders: Mapping[str, Processor]) -> None:
+        self.text, self.binders = text, binders
 
 
 class _PostgreSQLCompiler(_Compiler, PGCompiler_psycopg): ...
@@ -193,9 +217,10 @@ def compiled(
         result = _complete(made, dialect, given)
     else:
         result = made.compile(dialect=dialect)
-    if not isinstance(result, SQLCompiler):
+    if not isinstance(result, _Compiler):
         return Statement(result.string, {}, {}, _reader((), ()), True, plan)
     binds = {name: bind for bind, name in result.bind_names.items()}
+    binders = {name: process for name, bind in binds.items() if (process := binder(bind.type, dialect))}
     by_python = [(column, column.default) for column in result.insert_prefetch]
     by_python += [(column, column.onupdate) for column in result.update_prefetch]
     columns = [(entry.keyname, entry.type) for entry in result._result_columns]
@@ -211,7 +236,7 @@ def compiled(
         )
     return Statement(
         result.string,
-        {name: process for name, bind in binds.items() if (process := binder(bind.type, dialect))},
+        binders | result.binders_of_fragments,
         {name: bind.effective_value for name, bind in binds.items() if not bind.required},
         read,
         writes or not all(map(_reads, (made, *(cte.element for cte in result.ctes or ())))),
@@ -277,13 +302,23 @@ def _loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
 
 
 class StatementCache:
-    """The compiled statements of one service, by shape; the oldest goes when there are too many shapes."""
+    """The compiled statements of one service, by shape. The oldest make room, as soon as there are too many shapes or
+    their texts are too long together. A statement with many ``operands`` is compiled each time, and remembered nowhere:
+    there are too many such shapes to come again.
+    """
 
-    def __init__(self, size: int = 512) -> None:
-        self._statements: Bounded[Hashable, Statement] = Bounded(size)
+    def __init__(self, size: int = SHAPES, characters: int = CHARACTERS) -> None:
+        self.size, self.characters = size, characters
+        self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
+        self._length = 0
 
-    def get(self, shape: Hashable, build: Callable[[], Statement]) -> Statement:
+    def get(self, shape: Hashable, build: Callable[[], Statement], operands: Sized = ()) -> Statement:
+        if len(operands) > MOST_OPERANDS:
+            return replace(build(), plan="once")
         statement = self._statements.get(shape)
         if statement is None:
             statement = self._statements[shape] = build()
+            self._length += len(statement.text)
+            while len(self._statements) > self.size or (self._length > self.characters and len(self._statements) > 1):
+                self._length -= len(self._statements.popitem(last=False)[1].text)
         return statement
