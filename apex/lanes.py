@@ -53,6 +53,7 @@ STALE = {"0A000", "26000"}
 
 SYNC, FATAL, ABORTED = pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED
 
+_TIMED = re.compile(r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE)\b", re.I)
 _PLACEHOLDER = re.compile(r"%(?:%|\((\w+)\)s)")
 
 Values = Sequence[bytes | bytearray | memoryview | None]
@@ -69,9 +70,12 @@ class LanesFull(Exception):
 
 
 class Command(Pace):
-    """A statement in the form of the protocol: ``%(name)s`` is ``$1``, the same name the same number."""
+    """A statement in the form of the protocol: ``%(name)s`` is ``$1``, the same name the same number.
 
-    __slots__ = ("names", "text")
+    One that stands for itself, such as ``VACUUM``, cannot be timed: that takes other statements beside it.
+    """
+
+    __slots__ = ("can_be_timed", "names", "text")
 
     def __init__(self, text: str) -> None:
         super().__init__(QUICK_SECONDS)
@@ -82,6 +86,7 @@ class Command(Pace):
 
         self.text = _PLACEHOLDER.sub(numbered, text).encode()
         self.names = tuple(numbers)
+        self.can_be_timed = _TIMED.match(text) is not None
 
 
 Steps = Sequence[tuple[Command, Values]]
@@ -144,7 +149,7 @@ class Lane:
         answer: asyncio.Future[pq.abc.PGresult] = self.loop.create_future()
         known, now, command = self._made, self.loop.time(), steps[-1][0]
         clocks: list[float] | None = None
-        if command.suspected and command.is_to_be_timed(now):
+        if command.suspected and command.can_be_timed and command.is_to_be_timed(now):
             steps, clocks = [*steps[:-1], _CLOCK, steps[-1], _CLOCK], []
         try:
             for step, values in steps:

@@ -174,7 +174,7 @@ class PostgresExecutor:
 
     async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Cursor:
         command = self.lanes.commands.get(text)
-        if command is not None and command.is_apart(asyncio.get_running_loop().time()):
+        if command is not None and command.can_be_timed and command.is_apart(asyncio.get_running_loop().time()):
             cursor, seconds = await _execute_timed(connection, self._seal, text, values, prepared)
             self.lanes.timed(command, seconds)
             return cursor
@@ -350,8 +350,9 @@ def _busy() -> Unavailable:
 
 def _unknown() -> OutcomeUnknown:
     return OutcomeUnknown(
-        "The connection to the database broke before it answered: the change may be stored, or not. Get the record"
-        " before you send the change again, or send changes with an Idempotency-Key: then repeating them is safe"
+        "The outcome is unknown: the connection to the database broke before it answered, and the change may be stored"
+        " or not. Get the record before you send it again, or send changes with an Idempotency-Key: then repeating them"
+        " is safe"
     )
 
 

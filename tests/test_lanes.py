@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -227,6 +228,15 @@ async def test_what_is_late_for_want_of_a_processor_stays(url: str) -> None:
         assert executor.lanes.pick(command) is not None
 
 
+async def test_what_stands_for_itself_is_not_timed(url: str) -> None:
+    """``VACUUM`` goes with no other statement in its transaction, such as one that asks for the time."""
+    async with opened(url, lanes=1) as executor:
+        command = executor.lanes.command("VACUUM people")
+        for apart in (False, True):
+            command.suspected, command.apart_until = True, math.inf if apart else 0
+            assert not await executor.fetch("VACUUM people", {}, writes=True)
+
+
 async def test_what_most_calls_use_stays(url: str) -> None:
     async with opened(url, lanes=1) as executor:
         for _ in range(LATEST):
@@ -279,7 +289,7 @@ async def test_a_write_that_was_carried_out_is_not_done_again(url: str) -> None:
         with psycopg.connect(url, autocommit=True) as other:
             await until(lambda: other.execute("SELECT count(*) FROM people").fetchall() == [(1,)])
         lane.end(ConnectionError("cut"))
-        with pytest.raises(OutcomeUnknown, match=r"may be stored, or not.* Idempotency-Key") as raised:
+        with pytest.raises(OutcomeUnknown, match=r"outcome is unknown.* Idempotency-Key") as raised:
             await task
         assert raised.value.headers == {}
         assert await people(executor) == ["Ann"]
