@@ -45,6 +45,9 @@ Outgoing = Callable[..., Awaitable[Any]]
 
 OUTGOING = ("find", "get", "create")
 
+MULTI = ("create", "patch", "remove")
+"""The methods that may take many records at once."""
+
 MAX_SORTED = 32
 """Fields of an order that cursors follow."""
 
@@ -114,6 +117,8 @@ class Adapter(Service, ABC):
         if self.served is not None and (unknown := [name for name in self.operators if name not in self.served]):
             further = ", ".join(sorted(PATTERNS.intersection(self.served)))
             raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
+        if not isinstance(self.multi, bool) and not set(self.multi) <= set(MULTI):
+            raise TypeError(f"multi takes True, False or a list of {', '.join(MULTI)}, not {self.multi!r}")
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
         self.cursors = Cursors()

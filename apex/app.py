@@ -82,9 +82,9 @@ class Apex(Emitter):
     def use(self, path: str, service: Any, *, hooks: AnyHooks | None = None, **options: Unpack[ServiceOptions]) -> Apex:
         """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
-        Options are ``methods``, ``events`` and ``errors``, a function that makes of a FeathersError the body that is
-        answered over REST, for an API whose errors have a form of their own. Another ``Apex`` brings all of its
-        services along.
+        Options are ``methods``, ``events``, ``multi``, which says whether ``create`` takes a list, and ``errors``, a
+        function that makes of a FeathersError the body that is answered over REST, for an API whose errors have a form
+        of their own. Another ``Apex`` brings all of its services along.
         Raises ValueError for a path that is taken, a service without methods or a protected name.
         """
         if not isinstance(path, str):

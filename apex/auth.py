@@ -101,6 +101,7 @@ class AuthenticationService(Service):
     """
 
     methods = ("create", "remove")
+    multi = True  # ``create`` refuses a list itself, and says what it takes.
 
     def __init__(self, app: Apex, *, revocations: str | None = None) -> None:
         self.app = app

@@ -65,6 +65,7 @@ class Batch(Service):
     fails leaves the others as they are.
     """
 
+    multi = True  # A list is no batch either, and is told what one is.
     examples = {"create": Example(data={"calls": [["get", "contacts", 123], ["get", "companies", 101]]})}
 
     def __init__(self, app: Apex) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
+from apex.items import is_many, items, with_items
 from apex.scope import Scope, scope_of
 from apex.types import taken_by
 
@@ -224,6 +225,27 @@ class Context(_Slots, Generic[Data, Result]):
     @result.deleter
     def result(self) -> None:
         self._result = _UNSET
+
+    @property
+    def items(self) -> list[Any]:
+        """The records that a hook is about, one or many: those of the result, or of the data before there is one.
+
+        They may be changed in place, or assigned: ``context.items = [{**item, "by": 5} for item in context.items]``.
+        Data and result keep their form: one record, a list or a page. Raises ValueError for another number of records
+        than one where there is one.
+        """
+        return items(self.method, self.result if self.has_result else self.data)
+
+    @items.setter
+    def items(self, records: Iterable[Any]) -> None:
+        changed, value = list(records), self.result if self.has_result else self.data
+        if not is_many(self.method, value) and len(changed) != len(items(self.method, value)):
+            raise ValueError(f"context.items is one record here, and was given {len(changed)}")
+        made: Any = with_items(self.method, value, changed)
+        if self.has_result:
+            self.result = made
+        else:
+            self.data = made
 
     @property
     def has_dispatch(self) -> bool:

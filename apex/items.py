@@ -27,6 +27,11 @@ def map_items(method: str, value: Any, function: Callable[[Any], Any]) -> Any:
     return with_items(method, value, [function(item) for item in items(method, value)])
 
 
+def is_many(method: str, value: Any) -> bool:
+    """Return True for a list or a page."""
+    return isinstance(value, list) or _is_page(method, value)
+
+
 def _is_page(method: str, value: Any) -> bool:
     """``find`` gives pages and custom methods may. A record is never one, whatever its fields are called."""
     if not isinstance(value, Mapping) or not isinstance(value.get("data"), list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from apex.adapter import Adapter
 from apex.app import Apex
 from apex.callbacks import name_of, unwrapped
 from apex.common import iff
@@ -54,7 +55,9 @@ def endpoints(bound: BoundService) -> Iterator[Entry]:
 
 def _takes_many(bound: BoundService, method: str) -> bool:
     """An adapter says of which methods it does; any other service is asked."""
-    multi = getattr(bound.service, "multi", True)
+    if not isinstance(bound.service, Adapter):
+        return True
+    multi = bound.service.multi
     return multi if isinstance(multi, bool) else method in multi
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from apex.commit import after_commit
 from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
-from apex.errors import BadRequest, FeathersError, Unavailable
+from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
 from apex.events import Publisher, Publishers, Turn
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
 from apex.tenant import NOBODY, reach_of_call
@@ -32,10 +32,12 @@ class Service:
     """The base of services. It adds nothing but a place for options; any object with the methods may be a service.
 
     ``methods`` lists what callers outside may use (None: the standard methods there are), ``events`` the custom events.
+    ``multi`` says whether ``create`` takes a list of records.
     """
 
     methods: Sequence[str] | None = None
     events: Sequence[str] = ()
+    multi: bool | Sequence[str] = False
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
         """Return what the framework calls in place of a method, as ``Adapter`` has it; None for the method itself."""
@@ -47,15 +49,20 @@ class ServiceOptions(TypedDict, total=False):
 
     methods: Sequence[str]
     events: Sequence[str]
+    multi: bool | Sequence[str]
     errors: Callable[[FeathersError], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a service was registered. ``errors`` makes of a failure the body that REST answers with."""
+    """How a service was registered. ``errors`` makes of a failure the body that REST answers with.
+
+    ``multi`` is None where the service itself says with each call whether it takes many records, as adapters do.
+    """
 
     methods: tuple[str, ...]
     events: tuple[str, ...] = ()
+    multi: bool | None = False
     errors: Callable[[FeathersError], Any] = FeathersError.to_dict
 
 
@@ -148,6 +155,8 @@ class BoundService(Emitter):
         self, method: str, id: Any, data: Any, params: Params, precondition: Precondition | None = None
     ) -> Context:
         """Run a method for a transport, with params that are this call's own."""
+        if isinstance(data, list) and method in STANDARD:
+            self._refuse_list(method, params)
         context = Context(
             self._app, self, method, id=id, data=data, params=params, event=EVENTS.get(method),
             precondition=precondition,
@@ -180,6 +189,18 @@ class BoundService(Emitter):
         else:
             context.is_open = False
         return context
+
+    def _refuse_list(self, method: str, params: Params) -> None:
+        """Raise MethodNotAllowed or BadRequest where a method does not take a list, before any hook meets it."""
+        if method == "create":
+            if self._options.multi is None:
+                self.service.require_multi(method, params)
+            elif not self._options.multi:
+                raise MethodNotAllowed(f"Can not {method} multiple entries")
+        elif method == "update":
+            raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
+        else:
+            raise BadRequest(f"The data of '{method}' must be an object")
 
     async def find(self, params: Mapping[str, Any] | None = None) -> Any:
         return (await self._run("find", params=params)).result
@@ -295,18 +316,33 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
         raise ValueError(f"Invalid service object passed for path `{path}`")
     for method in (*standard, *methods):
         _check_method(path, service, method)
-    if unknown := set(given) - set(ServiceOptions.__annotations__):
-        raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are methods, events and errors")
+    known = ServiceOptions.__annotations__
+    if unknown := set(given) - set(known):
+        raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are {', '.join(known)}")
     events = tuple(given.get("events", _listed(service, "events") or ()))
     errors = given.get("errors", FeathersError.to_dict)
     if not callable(errors) or is_async(errors):
         raise TypeError(f"Option errors of service '{path}' must be a 'def' function of a FeathersError")
-    return Options(methods, events, errors)
+    return Options(methods, events, _multi(path, service, given), errors)
 
 
-def _listed(service: Any, name: str) -> Sequence[str] | None:
+def _multi(path: str, service: Any, given: Mapping[str, Any]) -> bool | None:
+    """Return whether ``create`` takes a list, or None for an adapter, which says so itself."""
+    if callable(getattr(service, "require_multi", None)):
+        if "multi" in given:
+            raise TypeError(f"'{path}' is an adapter: give multi to the adapter itself")
+        return None
+    multi = given.get("multi", _listed(service, "multi") or False)
+    if isinstance(multi, bool):
+        return multi
+    if not isinstance(multi, str) and isinstance(multi, Collection) and set(multi) <= set(STANDARD):
+        return "create" in multi
+    raise TypeError(f"multi of service '{path}' must be True, False or a list such as ['create'], not {multi!r}")
+
+
+def _listed(service: Any, name: str) -> Any:
     """Return the names that a service lists in an attribute; a method of that name lists nothing."""
-    listed: Sequence[str] | None = getattr(service, name, None)
+    listed: Any = getattr(service, name, None)
     return None if callable(listed) else listed
 
 

@@ -143,6 +143,8 @@ def empty(app: Apex) -> bool:
 class Heard(Service):
     """Gives back what it was called with."""
 
+    multi = True
+
     methods = ("find", "get", "create", "update", "patch", "remove", "shout")
 
     async def find(self, params: Params) -> Any:

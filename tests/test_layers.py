@@ -27,7 +27,7 @@ LEVELS = [
         "etags",
         "describe",
     ],
-    ["scope"],
+    ["scope", "items"],
     [
         "query",
         "brackets",
@@ -39,7 +39,6 @@ LEVELS = [
         "passwords",
         "guard",
         "engine",
-        "items",
         "seals",
         "ddl",
         "accept",

@@ -206,7 +206,7 @@ async def test_a_change_is_told_after_all_hooks(method: str, arguments: list[Any
 
 async def test_a_list_is_told_item_by_item() -> None:
     heard: list[Any] = []
-    notes = app().service("notes")
+    notes = Apex().use("notes", Notes(), multi=True).service("notes")
     notes.on("created", lambda item, context: heard.append(item))
     await notes.create([{"a": 1}, {"a": 2}])
     await notes.create([])

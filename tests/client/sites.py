@@ -50,6 +50,8 @@ class Slow(Service):
 class Heard(Service):
     """Gives back what came with the call beside its data."""
 
+    multi = True
+
     methods = ("find", "create", "remove", "shout")
 
     async def find(self, params: Params) -> Any:
