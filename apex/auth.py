@@ -133,6 +133,7 @@ class AuthenticationService(Service):
         # A user's tokens may have been issued while their lifetime was a longer one.
         self._remembered = max(self.tokens.lifetime, _REMEMBERED)
         self._watched: BoundService | None = None
+        self._bound: BoundService | None = None
         app.set("defaultAuthentication", self)
         app.parsers.append(self.parse)
 
@@ -154,10 +155,13 @@ class AuthenticationService(Service):
         self.path = path
         if self.entity is not None and "get" not in self.users._hookable:
             raise ValueError(f"Service '{self.users._path}' has no 'get': a login reads the {self.entity} with it")
-        if app.get("rates") is None and self._watched is None:
+        if app.get("rates") is None and self._bound is None:
             self._rates = rates_of(app)
         await self.load_revoked()
         self.sessions.follow(app)
+        if app.service(path) is not self._bound:
+            self._bound = app.service(path)
+            self._bound.hooks({"after": {"all": [_keep_no_copy]}})
         if self.entity is not None and self.users is not self._watched:
             self._watched = self.users
             written = [method for method in ("update", "patch", "remove") if method in self.users._hookable]
@@ -193,6 +197,17 @@ class AuthenticationService(Service):
             await self.backoff.fail(who)
             log.warning("A login failed: account %s, address %s", who["account"], params.ip or "unknown")
             raise
+
+    @property
+    def schemes(self) -> dict[str, dict[str, Any]]:
+        """How callers prove who they are in the headers of a request: OpenAPI's security schemes, by strategy."""
+        schemes = {name: getattr(strategy, "scheme", _unsaid(name)) for name, strategy in self.strategies.items()}
+        return {name: dict(scheme) for name, scheme in schemes.items() if scheme is not None}
+
+    @property
+    def challenge(self) -> str:
+        """``WWW-Authenticate`` of a 401 (RFC 9110, 11.6.1): each way to prove who one is."""
+        return ", ".join(dict.fromkeys(_challenge(scheme) for scheme in self.schemes.values())) or "Bearer"
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
         """What the first strategy that finds something in the headers makes of it."""
@@ -471,6 +486,24 @@ class LocalStrategy:
         """The user with the password's hash, which the service keeps private."""
         query = await self.service.entity_query(params)
         return await self.service.user_named(username, query, {"private": ()})
+
+
+def _keep_no_copy(context: Context) -> None:
+    """After: an answer with a token is stored nowhere (RFC 6749, 5.1)."""
+    if context.http is not None:
+        context.http["headers"] = {**context.http.get("headers", {}), "Cache-Control": "no-store"}
+
+
+def _unsaid(name: str) -> dict[str, Any]:
+    """The scheme of a strategy that has none: its headers are known to it alone."""
+    return {"type": "http", "scheme": name, "description": f"What the strategy '{name}' reads from the headers."}
+
+
+def _challenge(scheme: Mapping[str, Any]) -> str:
+    if scheme.get("type") == "http":
+        name = str(scheme["scheme"]).capitalize()
+        return f'{name} realm="api"' if name == "Basic" else name  # RFC 7617, 2: it has to have one.
+    return f'ApiKey in="{scheme["in"]}", name="{scheme["name"]}"' if scheme.get("type") == "apiKey" else "Bearer"
 
 
 def _no_user() -> NotAuthenticated:

@@ -130,7 +130,7 @@ class Rest:
             return
         except Exception as error:
             doing = f"{scope['method']} {scope['path']}"
-            status, headers, body = failure(error, doing, match.target._options.errors)
+            status, headers, body = failure(error, doing, match.target._options.errors, self._challenge)
             if seen is not None:
                 seen.error = error
         if seen is not None:
@@ -164,6 +164,10 @@ class Rest:
         elif call.method in _TAGGED and status == 200:
             status, body = _tagged(call, headers, body)
         return status, headers, body, context
+
+    def _challenge(self) -> str:
+        authentication = self.app.get("defaultAuthentication")
+        return "Bearer" if authentication is None else str(authentication.challenge)
 
     def _match(self, scope: Scope) -> Match[BoundService] | None:
         """Ids may hold encoded slashes, so the raw path is split first and decoded after."""
@@ -251,21 +255,29 @@ def told(error: Exception, doing: str) -> FeathersError:
 
 
 def failure(
-    error: Exception, doing: str, form: Callable[[FeathersError], Any] = FeathersError.to_dict
+    error: Exception,
+    doing: str,
+    form: Callable[[FeathersError], Any] = FeathersError.to_dict,
+    challenge: Callable[[], str] = lambda: "Bearer",
 ) -> tuple[int, Pairs, bytes]:
-    """The response to an error. ``form`` makes its body; where it cannot, that is logged and the body says less."""
+    """The response to an error. ``form`` makes its body; where it cannot, that is logged and the body says less.
+
+    ``challenge`` makes the header that each 401 has to have (``WWW-Authenticate``: RFC 9110, 15.5.2).
+    """
     error = told(error, doing)
+    if error.code == 401 and not any(name.lower() == "www-authenticate" for name in error.headers):
+        error.headers["WWW-Authenticate"] = challenge()
     try:
         headers = list(_flat(error.headers))
     except ValueError as unsendable:
-        return failure(unsendable, doing, form)
+        return failure(unsendable, doing, form, challenge)
     try:
         return error.code, headers, encode(form(error))
     except Exception as failed:
         if error.data is not None:
             # It may be what the caller has sent, in a form that cannot go out.
             error.data = None
-            return failure(error, doing, form)
+            return failure(error, doing, form, challenge)
         log.error("%s failed, and its error has no body: %r", doing, error, exc_info=failed)
     message = error.message.encode("utf-8", "replace").decode()
     body = {"name": error.name, "message": message, "code": error.code, "className": error.class_name}

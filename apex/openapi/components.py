@@ -41,7 +41,8 @@ class Components:
         self.spec = APISpec(openapi_version=VERSION, plugins=[plugin], info=info, **_title(info))
         self.converter: Any = plugin.converter
         self.made: dict[str, Any] = {}
-        self.schemes = _schemes(app)
+        authentication = app.get("defaultAuthentication")
+        self.schemes: Mapping[str, Shape] = {} if authentication is None else authentication.schemes
 
     def named(self, kind: str, name: str, value: Mapping[str, Any]) -> Shape:
         """A reference to a part. Raises ConfigError where another part has the name already."""
@@ -186,16 +187,3 @@ def _stored(service: Any) -> Mapping[str, Shape]:
 
 def _title(info: dict[str, Any]) -> dict[str, str]:
     return {name: info.pop(name) for name in ("title", "version")}
-
-
-def _schemes(app: Apex) -> dict[str, Shape]:
-    """How callers prove who they are in the headers of a request, by the names of strategies."""
-    authentication = app.get("defaultAuthentication")
-    strategies = authentication.strategies if authentication is not None else {}
-    schemes = {name: getattr(strategy, "scheme", _unsaid(name)) for name, strategy in strategies.items()}
-    return {name: scheme for name, scheme in schemes.items() if scheme is not None}
-
-
-def _unsaid(name: str) -> Shape:
-    """The scheme of a strategy that has none: its headers are known to it alone."""
-    return {"type": "http", "scheme": name, "description": f"What the strategy '{name}' reads from the headers."}

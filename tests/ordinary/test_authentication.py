@@ -32,7 +32,7 @@ from apex import (
 )
 from apex.coerce import integer, text
 from apex.common import disallow, discard, iff, is_provider
-from apex.errors import BadRequest
+from apex.errors import BadRequest, NotAuthenticated
 from apex.guard import address_of
 from apex.keys import KeyStrategy, new_key
 from apex.openapi.document import document
@@ -660,6 +660,35 @@ async def test_active_users_only() -> None:
         assert not await is_let_in(http, token)
         await app.bus.sync()
         assert await peer.frame() == "41"
+
+
+# HTTP.
+
+
+async def test_the_answer_of_a_login_is_stored_nowhere_and_a_401_says_how_to_log_in() -> None:
+    async with running(app_of(HIDING["private"])) as (http, _):
+        login = await http.post("/authentication", json=LOCAL)
+        bearer = {"Authorization": f"Bearer {login.json()['accessToken']}"}
+        logout = await http.delete("/authentication", headers=bearer)
+        assert [answer.headers["Cache-Control"] for answer in (login, logout)] == ["no-store"] * 2
+        refused = [
+            await http.post("/authentication", json=WRONG),
+            await http.get("/seen"),
+            await http.get("/seen", headers=bearer),
+        ]
+        assert {(one.status_code, one.headers["WWW-Authenticate"]) for one in refused} == {
+            (401, 'Bearer, ApiKey in="header", name="x-api-key", Pin')
+        }
+
+
+async def test_a_401_has_a_challenge_without_an_authentication_service() -> None:
+    def refuse(context: Context) -> None:
+        raise NotAuthenticated("No", headers=context.data)
+
+    app = Apex().configure(rest).use("notes", MemoryService(), hooks={"before": {"create": [refuse]}})
+    async with calling(app) as http:
+        answers = [await http.post("/notes", json=headers) for headers in ({}, {"www-authenticate": "Own"})]
+        assert [answer.headers["WWW-Authenticate"] for answer in answers] == ["Bearer", "Own"]
 
 
 # Strategies in the OpenAPI document.
