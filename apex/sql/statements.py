@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from sqlalchemy.dialects.postgresql.psycopg import dialect as postgresql_dialect
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import CompileError, InvalidRequestError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
@@ -45,6 +45,11 @@ Reader = Callable[[Any], Any]
 
 FLOAT8, NUMERIC = 701, 1700
 """PostgreSQL's ids of the types whose values depend on what the server sends."""
+
+SEVERAL_WRITES = (
+    "Of several inserts and updates in one statement only one may leave a column of a name to a default of Python: "
+    "give the others a value"
+)
 
 MOST_OPERANDS = 32
 """Values in the conditions of a statement that is kept."""
@@ -208,15 +213,12 @@ def compiled(
     if not isinstance(statement, Executable):
         raise TypeError(f"{statement!r:.80} is no statement of SQLAlchemy: SQL as a string goes into sqlalchemy.text()")
     made: Any = statement.select() if isinstance(statement, FunctionElement) else statement
-    result: Any
-    if isinstance(made, (Insert, Update)):
-        if not made.exported_columns:
-            made = made.inline()  # Without it SQLAlchemy asks for the primary key.
-        own = {part.key for part in iterate(made) if isinstance(part, BindParameter)}
-        given = {} if keys is None else {"column_keys": [key for key in keys if key not in own]}
-        result = _complete(made, dialect, given)
-    else:
-        result = made.compile(dialect=dialect)
+    try:
+        result = _result(made, dialect, keys)
+    except CompileError as error:
+        if sum(isinstance(part, UpdateBase) for part in iterate(made)) > 1:
+            raise TypeError(f"{SEVERAL_WRITES} ({error})") from error
+        raise
     if not isinstance(result, _Compiler):
         return Statement(result.string, {}, {}, _reader((), ()), True, plan)
     binds = {name: bind for bind, name in result.bind_names.items()}
@@ -248,6 +250,16 @@ def compiled(
         loaders if read is None else None,
         made.table if isinstance(made, UpdateBase) and isinstance(made.table, Table) else None,
     )
+
+
+def _result(statement: Any, dialect: Dialect, keys: Iterable[str] | None) -> Any:
+    if not isinstance(statement, (Insert, Update)):
+        return statement.compile(dialect=dialect)
+    if not statement.exported_columns:
+        statement = statement.inline()  # Without it SQLAlchemy asks for the primary key.
+    own = {part.key for part in iterate(statement) if isinstance(part, BindParameter)}
+    options = {} if keys is None else {"column_keys": [key for key in keys if key not in own]}
+    return _complete(statement, dialect, options)
 
 
 def _reads(statement: Any) -> bool:

@@ -235,6 +235,8 @@ async def test_ctes_that_write(postgres_url: str) -> None:
     other = insert(TEAMS).values(name="red").returning(TEAMS.c.size).cte("other")
     changed = update(PEOPLE).values(name="Bob").returning(PEOPLE.c.changed).cte("changed")
     assert await database.execute(select(changed.c.changed, other.c.size)) == [{"changed": "yes", "size": 3}]
+    with pytest.raises(TypeError, match="give the others a value"):
+        await database.execute(select(team.c.id, other.c.size))
     await database.close()
 
 
