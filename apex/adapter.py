@@ -365,6 +365,11 @@ class Adapter(Service, ABC):
     def columns(self) -> Mapping[str, Coerce] | None:
         return self.fields()
 
+    @property
+    def emptied(self) -> Collection[str] | None:
+        """What an update empties where it is not given; None where any field may be stored."""
+        return None if self.columns is None else self.columns.keys() - {self.id, *self.private}
+
     def pagination(self, params: Params) -> Paginate:
         """The call's own ``paginate`` (internal calls alone can set one) or the service's."""
         for options in (params.adapter or {}, params):

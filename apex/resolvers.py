@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from apex.callbacks import is_async
 from apex.context import Context
+from apex.describe import describe
 from apex.errors import BadRequest, FeathersError
 from apex.hooks import Around, Hook, Next, belongs
 from apex.items import items, map_items, with_items
@@ -133,6 +134,7 @@ def resolve_result(*resolvers: Resolver) -> Around:
     Where ``$select`` names a virtual property, the method gets no ``$select``: the property may need the others.
     """
 
+    @describe(adds=_virtuals(resolvers))
     async def resolve_result(context: Context, next: Next) -> None:
         run = _Pass(resolvers, _selection(context, resolvers))
         await next()
@@ -149,6 +151,7 @@ def resolve_external(*resolvers: Resolver) -> AroundOrAfter:
     hook, wherever they stand in a result, go out as those services show them, even with no resolver here.
     """
 
+    @describe(adds=_virtuals(resolvers))
     async def resolve_external(context: Context, next: Next | None = None) -> None:
         run = _Pass(resolvers, _selection(context, resolvers))
         if next is not None:
@@ -159,6 +162,10 @@ def resolve_external(*resolvers: Resolver) -> AroundOrAfter:
         context.result = _marked(context)
 
     return resolve_external
+
+
+def _virtuals(resolvers: Iterable[Resolver]) -> dict[str, Any]:
+    return {name: {} for resolver in resolvers for name in resolver.virtuals}
 
 
 class Shown(dict[str, Any]):

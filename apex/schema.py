@@ -6,18 +6,19 @@ Feathers' names: ``validate_data`` is validateData, ``validate_query`` is valida
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import marshmallow
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from marshmallow import RAISE, ValidationError, fields, validate
 
 from apex.accept import DOUBT, acceptor
-from apex.context import Context
-from apex.describe import describe
-from apex.errors import BadRequest
-from apex.hooks import Hook, belongs
+from apex.context import Context, Params
+from apex.describe import describe, facts_of
+from apex.encoding import decode, encode
+from apex.errors import BadRequest, FeathersError, NotFound
+from apex.hooks import Hook, belongs, in_order
 from apex.query import Hints, require_few
 
 __all__ = [
@@ -25,9 +26,13 @@ __all__ = [
     "validate_data", "validate_query",
 ]  # fmt: skip
 
+if TYPE_CHECKING:
+    from apex.service import BoundService
+
 UNKNOWN = "Unknown field."
 MAX_OBJECTS = 20_000
 """So many objects are looked at to find what is wrong with them."""
+MISSING: Any = object()
 
 _RESERVED = "|".join(re.escape(name.rpartition(".")[2]) for name in SPECIAL_USE_DOMAIN_NAMES)
 PLAIN_EMAIL = re.compile(
@@ -226,10 +231,11 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
     """A before hook: ``context.data`` becomes what the schema makes of it; a patch needs only what it changes.
 
     One class serves create, update and patch; a mapping names a class for each method, custom ones too. Create alone
-    takes a list.
+    takes a list. A patch or update of one record may hold fields of the server, with the values that are stored.
     Raises BadRequest with ``errors`` mapping each wrong field to one sentence.
     """
     loaders = _loaders(schemas)
+    declared = {method: frozenset(schema().fields) for method, schema in _by_method(schemas).items()}
 
     @belongs("before", "around")
     @describe(data=_by_method(schemas))
@@ -238,9 +244,77 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
         if loader is not None:
             if isinstance(context.data, list) and context.method != "create":
                 raise _no_object(message)
-            context.data = load(loader, context.data, message)
+            try:
+                context.data = load(loader, context.data, message)
+            except BadRequest as refusal:
+                _take_unchanged(context, loader, declared[context.method], message, refusal)
 
     return validate_data
+
+
+def _take_unchanged(context: Context, schema: Schema, declared: Set[str], message: str, refusal: BadRequest) -> None:
+    """Accept data in which nothing is wrong but fields of the server, if the record has these values: clients send a
+    whole record back as they have received it.
+
+    They are compared after all hooks and before the method, with what ``get`` shows to the caller. So nothing is read
+    unless such a field is sent, and nobody learns of a field that is hidden from them. Raises the refusal.
+    """
+    bound, data = context.service, context.data
+    one = context.method in ("update", "patch") and context.id is not None and isinstance(data, dict)
+    if not one or "get" not in bound._hookable:
+        raise refusal
+    taken = {field.data_key or name for name, field in schema.load_fields.items()}
+    columns = getattr(getattr(bound.service, "syntax", None), "fields", None) or (getattr(bound.service, "id", "id"),)
+    emptied = getattr(bound.service, "emptied", None)
+    errors = refusal.errors or {}
+    owned = (data.keys() - taken) & {*declared, *columns, *_added(bound)}
+    # A schema may refuse the null that a record has where nothing was ever given.
+    owned |= {name for name in errors if data.get(name, MISSING) is None and (emptied is None or name in emptied)}
+    if not owned:
+        raise refusal
+    try:
+        loaded = load(schema, {name: value for name, value in data.items() if name not in owned}, message)
+        given = decode(encode({name: data[name] for name in owned}))
+    except (BadRequest, TypeError):
+        raise refusal from None
+    if context.method == "update":
+        loaded |= {name: given[name] for name in owned & (declared if emptied is None else emptied)}
+    context.data = loaded
+    before = context.precondition
+
+    async def compare(method: Callable[[], Awaitable[Any]]) -> Any:
+        shown = await _shown(context, refusal)
+        changed = [name for name in data if name in owned and shown.get(name, MISSING) != given[name]]
+        wrong = {name: errors.get(name, UNKNOWN) for name in changed}
+        if wrong:
+            raise BadRequest(message, errors=wrong)
+        return await (method() if before is None else before(method))
+
+    context.precondition = compare
+
+
+def _added(bound: BoundService) -> Iterator[str]:
+    """Yield the fields that hooks say they add to what ``get`` gives."""
+    waiting: list[Any] = [hook for *_, hook in in_order(bound._app.store, bound._store, "get")]
+    while waiting:
+        hook = waiting.pop()
+        facts = facts_of(hook)
+        yield from () if facts is None else facts.adds
+        waiting += (inner for inner, _ in getattr(hook, "steps", getattr(hook, "then", ())))
+
+
+async def _shown(context: Context, refusal: BadRequest) -> dict[str, Any]:
+    """Return the record as ``get`` shows it to the caller, in its JSON form. Raises NotFound, or the refusal."""
+    params = {name: value for name, value in context.params.items() if name != "adapter"}
+    query = {name: value for name, value in context.params.query.items() if name != "$select"}
+    try:
+        shown = await context.service._serve("get", context.id, None, Params({**params, "query": query}))
+    except NotFound:
+        raise
+    except FeathersError:
+        raise refusal from None
+    record = decode(encode(shown.external))
+    return record if isinstance(record, dict) else {}
 
 
 @belongs("before", "around")

@@ -361,6 +361,10 @@ class SQLService(Adapter):
     def _writes_json(self) -> bool:
         return self.json and is_writable(self._columns(None), self.database.dialect)
 
+    @property
+    def emptied(self) -> Collection[str]:
+        return {column.name for column in self._replaceable}
+
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
         """What an update empties: all that can be null, but for the id, what callers do not see, and columns with a

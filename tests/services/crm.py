@@ -92,9 +92,9 @@ class Crm:
         executor = self.app.get("database").executor
         fetch = executor.fetch
 
-        async def collected(text: str, values: Values, *how: bool) -> Tuples:
+        async def collected(text: str, values: Values, *how: bool, **more: Any) -> Tuples:
             self.statements.append(text)
-            rows: Tuples = await fetch(text, values, *how)
+            rows: Tuples = await fetch(text, values, *how, **more)
             return rows
 
         executor.fetch = collected

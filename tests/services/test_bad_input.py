@@ -83,9 +83,10 @@ async def test_an_organization_that_is_no_id(shared: Crm, value: Any) -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 async def test_a_field_of_the_server_is_refused(shared: Crm, name: str) -> None:
-    for request, data in (("POST /contacts", JANE), ("PATCH /contacts/123", {})):
-        error = await refused_without_a_trace(shared, 400, name, request=request, data=data | {name: None})
-        assert error["errors"] == {name: "Is set by the server: leave it out"}
+    error = await refused_without_a_trace(shared, 400, name, request="POST /contacts", data=JANE | {name: None})
+    assert error["errors"] == {name: "Is set by the server: leave it out"}
+    error = refused(await shared.call("PATCH /contacts/123", {name: "x"}), 400, name)
+    assert error["errors"] == {name: "Is set by the server: leave it out"}
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -96,10 +97,8 @@ async def test_an_unknown_field_is_refused(shared: Crm, name: str) -> None:
 
 
 async def test_the_organization_of_a_contact_stays(shared: Crm) -> None:
-    error = await refused_without_a_trace(
-        shared, 400, "organization_id", request="PATCH /contacts/123", data={"organization_id": 456}
-    )
-    assert error["errors"]["organization_id"] == "Can only be set on create"
+    error = refused(await shared.call("PATCH /contacts/123", {"organization_id": 457}), 400, "organization_id")
+    assert error["errors"] == {"organization_id": "Can only be set on create"}
 
 
 async def test_everything_that_is_wrong_is_said_at_once(shared: Crm) -> None:

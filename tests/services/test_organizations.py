@@ -79,7 +79,7 @@ async def test_a_company_that_is_wrong_is_refused(crm: Crm) -> None:
     error = refused(await crm.call("POST /companies", data), 400, *data, "organization_id")
     assert error["message"] == "Invalid company data"
     refused(await crm.call("POST /companies", NEW | {"owned_by_user_id": 791}), 400, "owned_by_user_id")
-    refused(await crm.call("PATCH /companies/101", {"organization_id": 456}), 400, "organization_id")
+    refused(await crm.call("PATCH /companies/101", {"organization_id": 457}), 400, "organization_id")
 
 
 @pytest.mark.parametrize(
