@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from copy import copy
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import marshmallow
@@ -60,17 +62,20 @@ SENTENCES: Mapping[type[fields.Field[Any]], Mapping[str, str]] = {
 }
 """What marshmallow's own fields say of values that they do not take, in the words of the others here."""
 
-for _field, _said in SENTENCES.items():
-    _field.default_error_messages = {**_field.default_error_messages, **_said}
-
-validate.OneOf.default_message = "Must be one of: {choices}"
-validate.Range.message_min = "Must be {min_op} {{min}}"
-validate.Range.message_max = "Must be {max_op} {{max}}"
-validate.Range.message_all = "Must be {min_op} {{min}} and {max_op} {{max}}"
-validate.Length.message_min = "Must have a length of at least {min}"
-validate.Length.message_max = "Must have a length of at most {max}"
-validate.Length.message_all = "Must have a length from {min} to {max}"
-validate.Length.message_equal = "Must have a length of {equal}"
+BOUNDS: Mapping[type[validate.Validator], Mapping[str, str]] = {
+    validate.Range: {
+        "message_min": "Must be {min_op} {{min}}",
+        "message_max": "Must be {max_op} {{max}}",
+        "message_all": "Must be {min_op} {{min}} and {max_op} {{max}}",
+    },
+    validate.Length: {
+        "message_min": "Must have a length of at least {{min}}",
+        "message_max": "Must have a length of at most {{max}}",
+        "message_all": "Must have a length from {{min}} to {{max}}",
+        "message_equal": "Must have a length of {{equal}}",
+    },
+}
+"""The same for its validators of bounds."""
 
 Sentence = tuple[str, str]
 
@@ -103,12 +108,67 @@ class Schema(marshmallow.Schema):
     def _init_fields(self) -> None:
         """marshmallow calls it when the fields of this instance are known, and when ``Nested`` has picked some."""
         super()._init_fields()
+        for field in self.fields.values():
+            _reword(field)
         self._accept = acceptor(self)
         self._nests = any(_nested(field) is not None for field in self.load_fields.values())
 
     def _require_few(self, data: Any) -> None:
         if _objects(self, data, MAX_OBJECTS) < 0:
             raise ValidationError({"_schema": [f"Must not have more than {MAX_OBJECTS} objects"]})
+
+
+def _reword(field: fields.Field[Any]) -> None:
+    """Give a field of a schema, and those inside of it, the sentences above, where it has no others of its own.
+
+    The field is the schema's copy: schemas of other code in the process keep the words of marshmallow.
+    """
+    kind: Any = type(field)
+    stock, own = _messages(kind)
+    said = {name: text for name, text in field.error_messages.items() if stock.get(name) != text}
+    field.error_messages = {**own, **said}
+    field.validators = [_reworded(validator) for validator in field.validators]
+    inner = getattr(field, "inner", None), getattr(field, "key_field", None), getattr(field, "value_field", None)
+    for each in (*inner, *getattr(field, "tuple_fields", ())):
+        if each is not None:
+            _reword(each)
+
+
+@cache
+def _messages(kind: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """The sentences of a class of fields as marshmallow collects them, and with those above."""
+    stock: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        said = vars(base).get("default_error_messages", {})
+        stock.update(said)
+        own.update({**said, **SENTENCES.get(base, {})})
+    return stock, own
+
+
+def _reworded(validator: Any) -> Any:
+    if not isinstance(validator, validate.And | validate.OneOf | validate.Range | validate.Length):
+        return validator
+    validator = copy(validator)
+    if isinstance(validator, validate.And):
+        validator.validators = tuple(_reworded(each) for each in validator.validators)
+    elif isinstance(validator, validate.OneOf):
+        if validator.error == validate.OneOf.default_message:
+            validator.error = "Must be one of: {choices}"
+    else:
+        kind = validate.Range if isinstance(validator, validate.Range) else validate.Length
+        words = _operators(validator) if isinstance(validator, validate.Range) else {}
+        for name, sentence in BOUNDS[kind].items():
+            if getattr(type(validator), name) == getattr(kind, name):
+                setattr(validator, name, sentence.format(**words))
+    return validator
+
+
+def _operators(range: validate.Range) -> dict[str, str]:
+    return {
+        "min_op": range.message_gte if range.min_inclusive else range.message_gt,
+        "max_op": range.message_lte if range.max_inclusive else range.message_lt,
+    }
 
 
 class Text(fields.String):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -255,3 +257,63 @@ async def test_a_query_is_checked_before_any_work_is_done() -> None:
         assert (await client.get("/people?id[$gt]=1")).status_code == 200
     assert [type(query) for query in seen] == [Query]
     assert seen[0]["id"] == {"$gt": 1}
+
+
+def test_schemas_of_others_keep_the_words_of_marshmallow() -> None:
+    code = """
+import marshmallow
+from marshmallow import fields, validate
+
+known = validate.Range(1)
+class Theirs(marshmallow.Schema):
+    name = fields.String(required=True)
+    age = fields.Integer(validate=[known, validate.OneOf([1])])
+    tags = fields.List(fields.Integer(validate=validate.Length(min=3)))
+
+def said():
+    try:
+        Theirs().load({"age": 0, "tags": ["x"], "more": 1})
+    except marshmallow.ValidationError as error:
+        return error.messages
+
+before, texts = said(), dict(fields.Integer.default_error_messages)
+import apex, apex.schema, services.contacts, apex.config
+
+class Ours(apex.schema.Schema):
+    age = fields.Integer(validate=known)
+
+Ours().validate({"age": 0})
+assert said() == before == {
+    "name": ["Missing data for required field."], "age": ["Must be greater than or equal to 1.", "Must be one of: 1."],
+    "tags": {0: ["Not a valid integer."]}, "more": ["Unknown field."],
+}, said()
+assert fields.Integer.default_error_messages == texts
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Worded(fields.Integer):
+    default_error_messages = {"invalid": "No number"}
+
+
+class Deep(Schema):
+    whole = fields.Integer(error_messages={"invalid": "Mine"})
+    worded = Worded(required=True)
+    listed = fields.List(fields.List(fields.Boolean(), validate=validate.Length(max=1)))
+    mapped = fields.Dict(fields.String(validate=validate.Length(equal=1)), fields.Float())
+    paired = fields.Tuple((fields.Date(), fields.UUID()))
+    ranged = fields.Integer(validate=validate.And(validate.Range(1, min_inclusive=False), validate.OneOf([3])))
+    bound = fields.Integer(validate=validate.Range(1, error="Too small"))
+
+
+def test_every_field_inside_of_a_schema_has_its_sentence() -> None:
+    data = {"whole": "x", "listed": [["x"], [True, True]], "mapped": {"ab": 1.5, "c": "x"}, "paired": ["x", "y"],
+            "ranged": 1, "bound": 0}  # fmt: skip
+    with pytest.raises(BadRequest) as raised:
+        load(Deep(), data, "Invalid data")
+    assert raised.value.errors == {
+        "whole": "Mine", "worded": "Is required", "listed.0.0": "Must be true or false",
+        "listed.1": "Must have a length of at most 1", "mapped.ab": "Must have a length of 1",
+        "mapped.c": "Must be a number", "paired.0": "Must be a date such as 2023-01-31",
+        "paired.1": "Must be a UUID", "ranged": "Must be greater than 1 Must be one of: 3", "bound": "Too small",
+    }  # fmt: skip
