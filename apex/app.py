@@ -14,7 +14,7 @@ from apex.channels import NamedChannel
 from apex.context import Context
 from apex.emitter import Emitter
 from apex.errors import ConfigError, FeathersError
-from apex.events import Events, Publisher
+from apex.events import AnyPublisher, Events
 from apex.hooks import LIFECYCLE, AnyHooks, Chain, HookStore, Step, around, steps_of
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, ServiceOptions, options_of
@@ -74,7 +74,7 @@ class Apex(Emitter):
         """The channel of a name, or several channels as one. Raises ValueError without a name."""
         return self.events.channels.named(*names)
 
-    def publish(self, event: str | Publisher, publisher: Publisher | None = None) -> Apex:
+    def publish(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> Apex:
         """Registers who gets the events of the services that have no publisher of their own for them."""
         self.events.publishers.register(event, publisher)
         return self

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from apex.background import end_tasks
+from apex.callbacks import is_async, name_of
 from apex.extras import extra
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Bus:
         self._tasks: list[asyncio.Task[None]] = []
 
     def on(self, topic: str, handler: Handler) -> None:
+        """Register a handler. Raises TypeError for one that is ``async def``: messages are handled in their order."""
+        if is_async(handler):
+            raise TypeError(f"A handler of '{topic}' must be a 'def' function, and {name_of(handler)} is 'async def'")
         self.handlers[topic] = handler
 
     def on_sync(self, function: Callable[[], Awaitable[None]]) -> None:

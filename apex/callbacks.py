@@ -117,6 +117,17 @@ def takes(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
+def capacity(function: Callable[..., Any]) -> int | None:
+    """Return how many arguments a function takes by position at most, None for any number. Slow as ``takes``."""
+    try:
+        parameters = signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return None
+    return sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters)
+
+
 def name_of(function: Any) -> str:
     """Return the name of a function or of an object's class; a function that another one has made has its own alone."""
     function = unwrapped(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from inspect import isawaitable
 from typing import Any
 
 UNSET: Any = object()
@@ -48,8 +49,8 @@ class Channel:
         return len(self.connections)
 
     def filter(self, function: Callable[[Connection], Any]) -> Channel:
-        """A new channel of the connections that the function says yes to."""
-        return Channel(filter(function, self.connections), self.data)
+        """A new channel of the connections that the function says yes to. Raises TypeError for an ``async def``."""
+        return Channel(_accepted(function, self.connections), self.data)
 
     def send(self, data: Any) -> Channel:
         """A new channel whose connections get this payload."""
@@ -114,6 +115,16 @@ class Channels:
     def leave_all(self, connection: Connection) -> None:
         if connection.channels:
             self.named(tuple(connection.channels)).leave(connection)
+
+
+def _accepted(function: Callable[[Connection], Any], connections: Iterable[Connection]) -> Iterator[Connection]:
+    for connection in connections:
+        answer = function(connection)
+        if isawaitable(answer):  # It would be a yes for everybody.
+            getattr(answer, "close", lambda: None)()
+            raise TypeError("A channel is filtered by a 'def' function: await what it needs before, in the publisher")
+        if answer:
+            yield connection
 
 
 def payloads(published: Any) -> dict[Connection, Any]:

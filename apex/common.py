@@ -88,8 +88,12 @@ class iff(Composed):
             await run_steps(steps, context, context.type)
 
     async def _holds(self, context: Context) -> bool:
-        holds = self.predicate(context) if callable(self.predicate) else self.predicate
-        return bool(await holds if not isinstance(holds, bool) and isawaitable(holds) else holds)
+        return await _answer(self.predicate, context) if callable(self.predicate) else self.predicate
+
+
+async def _answer(predicate: Predicate, context: Context) -> bool:
+    answer = predicate(context)
+    return bool(await answer if not isinstance(answer, bool) and isawaitable(answer) else answer)
 
 
 def _unplaced(hooks: Iterable[AnyHook]) -> tuple[Step, ...]:
@@ -234,14 +238,14 @@ def populate(
     """After: each record gets under ``name`` the record of another service that its ``key`` refers to, or None; with
     ``many`` the list of those whose ``key`` is its id.
 
-    They are cut to ``fields``, or are what a function makes of them. All are fetched at once. ``when`` says whether the
-    call asks for it.
+    They are cut to ``fields``, or are what a function makes of them. All are fetched at once. ``when``, ``def`` or
+    ``async def``, says whether the call asks for it.
     """
 
     @belongs("after", "around")
     @describe(adds={name: Related(service, fields, many)})
     async def populate(context: Context) -> None:
-        if when is not None and not when(context):
+        if when is not None and not await _answer(when, context):
             return
         own, other = ("id", key) if many else (key, "id")
         records = [record for record in items(context.method, context.result) if own in record]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
-from apex.callbacks import Callbacks, name_of
+from apex.callbacks import Callbacks, capacity, name_of
 
 Listener = Callable[..., object]
 Pending = list[tuple[Listener, Awaitable[Any]]]
@@ -16,29 +16,32 @@ class Emitter:
     """``on``, ``once``, ``off`` and ``emit``. Listeners may be ``def`` or ``async def``.
 
     Those that are ``def`` are called in the order in which they were added; then those that are ``async def`` are
-    awaited, in that order too. What a listener raises is logged and counted, and the others are called all the same.
+    awaited, in that order too. One that takes fewer arguments than an event has gets the first ones. What a listener
+    raises is logged and counted, and the others are called all the same.
     """
 
     def __init__(self, callbacks: Callbacks | None = None) -> None:
         self._callbacks = Callbacks() if callbacks is None else callbacks
-        self._listeners: dict[str, list[Listener]] = {}
+        # With each listener how many arguments it takes.
+        self._listeners: dict[str, list[tuple[Listener, int | None]]] = {}
 
     def on(self, event: str, listener: Listener) -> None:
         """Add a listener. Raises TypeError for what cannot be called."""
-        if not callable(listener):
-            raise TypeError(f"A listener of '{event}' must be a function, not {listener!r}")
-        self._listeners.setdefault(event, []).append(listener)
+        self._add(event, listener, listener)
 
     def once(self, event: str, listener: Listener) -> None:
         """Add a listener of the next event alone. Raises TypeError for what cannot be called."""
+        self._add(event, listener, _Once(self, event, listener))
+
+    def _add(self, event: str, listener: Listener, called: Listener) -> None:
         if not callable(listener):
             raise TypeError(f"A listener of '{event}' must be a function, not {listener!r}")
-        self.on(event, _Once(self, event, listener))
+        self._listeners.setdefault(event, []).append((called, capacity(listener)))
 
     def off(self, event: str, listener: Listener) -> None:
         """Take a listener away, also one that ``once`` has added."""
         listeners = self._listeners.get(event, [])
-        for place, known in enumerate(listeners):
+        for place, (known, _) in enumerate(listeners):
             if listener in (known, getattr(known, "listener", None)):
                 del listeners[place]
                 break
@@ -73,12 +76,12 @@ class Emitter:
             return self._callbacks.start(self._settle(event, pending))
         return None
 
-    def _call(self, event: str, args: Iterable[Any]) -> Pending:
+    def _call(self, event: str, args: tuple[Any, ...]) -> Pending:
         """Call the listeners and return, for those that are not done yet, what is to be awaited."""
         pending: Pending = []
-        for listener in tuple(self._listeners.get(event, ())):
+        for listener, most in tuple(self._listeners.get(event, ())):
             try:
-                returned = listener(*args)
+                returned = listener(*args) if most is None or most >= len(args) else listener(*args[:most])
             except Exception:
                 self._failed(event, listener)
             else:

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from apex.callbacks import name_of, takes
 from apex.channels import UNSET, Channels, Connection, payloads
 from apex.context import Context, Params
 from apex.encoding import RawJSON, decode, encode
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from apex.service import BoundService
 
 Publisher = Callable[[Any, Context], Any]
+AnyPublisher = Publisher | Callable[[Any], Any]
+"""What can be registered as a publisher: one that takes the data alone, too."""
+
 Message = dict[str, Any]
 
 ALL = "*"
@@ -30,14 +34,31 @@ ALL = "*"
 class Publishers(dict[str, Publisher]):
     """The publishers of a service or of an app, by event; one registered without an event serves all."""
 
-    def register(self, event: str | Publisher, publisher: Publisher | None = None) -> None:
+    def register(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> None:
+        """Keep a publisher, which may leave out the context. Raises TypeError for what is no function of the data."""
         name, function = (event, publisher) if isinstance(event, str) else (ALL, event)
-        if function is None:
+        if not callable(function):
             raise TypeError(f"publish('{name}') needs a function of the data and the context")
-        self[name] = function
+        if takes(function, 2):
+            self[name] = cast(Publisher, function)
+        elif takes(function, 1):
+            self[name] = _OfData(cast(Callable[[Any], Any], function))
+        else:
+            raise TypeError(f"The publisher {name_of(function)} cannot be called with (data, context), or with (data)")
 
     def of(self, event: str) -> Publisher | None:
         return self.get(event) or self.get(ALL)
+
+
+class _OfData:
+    """A publisher that takes the data alone."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+        self.__qualname__ = name_of(function)
+
+    def __call__(self, data: Any, context: Context) -> Any:
+        return self.function(data)
 
 
 class Turn:

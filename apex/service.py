@@ -15,7 +15,7 @@ from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
-from apex.events import Publisher, Publishers, Turn
+from apex.events import AnyPublisher, Publishers, Turn
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
 from apex.tenant import NOBODY, reach_of_call
 from apex.types import STANDARD, Id, taken_by
@@ -226,7 +226,7 @@ class BoundService(Emitter):
             return _CustomMethod(self, name)
         return getattr(self.__dict__["service"], name)
 
-    def publish(self, event: str | Publisher, publisher: Publisher | None = None) -> BoundService:
+    def publish(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> BoundService:
         """Registers who gets an event: ``publish("created", function)``, or ``publish(function)`` for all events.
 
         The function of ``(data, context)`` gives a channel, a list of channels or None: then nobody gets it.

@@ -165,6 +165,7 @@ RIGHT = {
         app.on("connection", enter)
         app.on("connection", lambda connection: app.channel("everyone").join(connection))
         app.publish(lambda data, context: app.channel("everyone")).publish("created", to_everyone)
+        app.publish(lambda data: app.channel("everyone")).publish("created", lambda data: None)
         app.service("messages").publish("created", to_everyone).on("created", lambda data, context: None)
 
         async def use() -> None:
@@ -216,7 +217,7 @@ WRONG = """
     SQLService(multi=1)  # arg-type: expected "bool | Sequence[str]"
     app.use("messages", MemoryService(), method=["find"])  # call-arg: did you mean "methods"?
     app.use(1, MemoryService())  # arg-type: expected "str"
-    app.publish(1)  # arg-type: expected "str | Callable[[Any, Context[Any, Any]], Any]"
+    app.publish(1)  # arg-type: expected "str | Callable[[Any, Context[Any, Any]], Any] | Callable[[Any], Any]
     app.servise("messages")  # attr-defined: maybe "service" or "services"?
     validate_data(Draft)  # arg-type: expected "type[Schema] | Mapping[str, type[Schema]]"
 

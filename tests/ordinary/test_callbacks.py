@@ -496,3 +496,62 @@ async def test_iff_holds_around_hooks_among_around_hooks() -> None:
     assert trace == ["begin", "before", "end"]
     with pytest.raises(NotAuthenticated):
         await app.service("notes").create({}, {"provider": "rest"})
+
+
+@pytest.mark.parametrize(
+    ("listener", "expected"),
+    [(lambda: "nothing", "nothing"), (lambda note: note["id"], 0), (lambda note, context: context.path, "notes"),
+     (lambda note, context, more=1: more, 1), (lambda *args: len(args), 2), (lambda note, *, more=2: more, 2)],
+)  # fmt: skip
+async def test_a_listener_takes_as_many_arguments_as_it_likes(listener: Function, expected: Any) -> None:
+    heard: list[Any] = []
+
+    @wraps(listener)
+    def listen(*args: Any) -> None:
+        heard.append(listener(*args))
+
+    app = Apex().use("notes", MemoryService())
+    app.service("notes").on("created", listen)
+    app.service("notes").once("created", listen)
+    await app.service("notes").create({})
+    assert (heard, app.callbacks.failed) == ([expected, expected], 0)
+
+
+async def test_a_publisher_may_take_the_data_alone(caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[Any] = []
+    app = Apex().use("notes", MemoryService()).publish(asked.append)
+    app.events.connections.add(Connection())
+    await app.service("notes").create({})
+    assert (asked, app.callbacks.failed) == ([{"id": 0}], 0)
+
+
+@pytest.mark.parametrize("wrong", [lambda: None, lambda one, two, three: None])
+def test_a_publisher_that_cannot_be_called_is_refused(wrong: Function) -> None:
+    with pytest.raises(TypeError, match=r"cannot be called with \(data, context\), or with \(data\)"):
+        Apex().publish(wrong)
+    with pytest.raises(TypeError, match=r"publish\('created'\) needs a function"):
+        Apex().use("notes", MemoryService()).service("notes").publish("created", 1)  # type: ignore[arg-type]
+
+
+async def test_a_channel_that_is_filtered_by_an_async_function_sends_nothing() -> None:
+    async def allowed(connection: Connection) -> bool:
+        return False
+
+    sent: list[Any] = []
+    app = Apex().use("notes", MemoryService())
+    connection = Connection()
+    app.events.connections.add(connection)
+    app.channel("all").join(connection)
+    app.on("publish", lambda context, recipients: sent.append(recipients))
+    app.publish(lambda data: app.channel("all").filter(allowed))
+    await app.service("notes").create({})
+    assert (sent, app.callbacks.failed) == ([], 1)
+    with pytest.raises(TypeError, match="A channel is filtered by a 'def' function"):
+        app.channel("all").leave(allowed)
+
+
+def test_a_handler_of_the_bus_is_no_async_function() -> None:
+    async def handle(message: Any) -> None: ...
+
+    with pytest.raises(TypeError, match="A handler of 'topic' must be a 'def' function, and handle is 'async def'"):
+        Apex().bus.on("topic", handle)  # type: ignore[arg-type]
