@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
-from apex.coerce import Coerce, json
+from apex.coerce import Coerce, held, json
 from apex.context import Params, params_of
 from apex.cursors import Cursors, Order
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
@@ -331,6 +331,9 @@ class Adapter(Service, ABC):
         if not limit:
             raise invalid("$limit", f"must be 1 or more beside {name}")
         walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
+        if walk.place and self.columns is not None:
+            placed = zip(walk.order, walk.place, strict=True)
+            walk = replace(walk, place=tuple(self._placed(field, value) for (field, _), value in placed))
         places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
         ahead = replace(query, sort=walk.direction)
         asked = selection._replace(where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
@@ -339,6 +342,11 @@ class Adapter(Service, ABC):
         total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)
         data = rows if places == fields else [_picked(row, fields) for row in rows]
         return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
+
+    def _placed(self, field: str, value: Any) -> Any:
+        """A value of a cursor, which has members of an enum and the like as JSON has them, with its type."""
+        columns = self.columns or {}
+        return columns[field](value) if isinstance(value, str | int) else value
 
     def _walked(self, selection: Selection, name: str) -> Order:
         """The order of a walk: what comes after the id decides nothing. Raises BadRequest for one without cursors."""
@@ -432,7 +440,7 @@ class Adapter(Service, ABC):
         columns = self.columns
         if columns is None:
             return value
-        if name not in columns or columns[name] is json:
+        if name not in columns or held(columns[name]) is not None:
             raise TypeError(f"params.scope cannot hold '{name}': {type(self).__name__} has no such field to compare")
         try:
             return None if value is None else columns[name](value)

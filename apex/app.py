@@ -17,7 +17,7 @@ from apex.errors import ConfigError, FeathersError
 from apex.events import AnyPublisher, Events
 from apex.hooks import LIFECYCLE, AnyHooks, Chain, HookStore, Step, around, steps_of
 from apex.router import Match, Router, split
-from apex.service import BoundService, Call, ServiceOptions, options_of
+from apex.service import BoundService, Call, Service, ServiceOptions, options_of
 from apex.types import STANDARD
 
 log = logging.getLogger("apex")
@@ -85,7 +85,8 @@ class Apex(Emitter):
         Options are ``methods``, ``events``, ``multi``, which says whether ``create`` takes a list, and ``errors``, a
         function that makes of a FeathersError the body that is answered over REST, for an API whose errors have a form
         of their own. Another ``Apex`` brings all of its services along.
-        Raises ValueError for a path that is taken, a service without methods or a protected name.
+        Raises ValueError for a path that is taken, a service without methods or a protected name, TypeError for a
+        column whose type cannot be used.
         """
         if not isinstance(path, str):
             raise ValueError(f"'{path}' is not a valid service path.")
@@ -97,6 +98,8 @@ class Apex(Emitter):
         bound = BoundService(self, path, service, options_of(path, service, options))
         if hooks:
             bound.hooks(hooks)
+        if isinstance(service, Service):
+            service._registered(self, path)
         self._register(path, bound)
         return self
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import wraps
 from inspect import unwrap
@@ -21,17 +22,29 @@ Coerce = Callable[[Any], Any]
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+LONGEST = timedelta(days=700_000)
+"""The longest span of time that every database can store."""
+
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def integer(value: Any) -> int:
     """A whole number of 64 bits."""
-    return _integer(value, 64)
+    return whole(value, 64)
+
+
+def whole(value: Any, bits: int) -> int:
+    """A whole number of so many bits."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1:
+        return value
+    raise ValueError(f"must be an integer of at most {bits} bits")
 
 
 def small_integer(value: Any) -> int:
     """A whole number of 32 bits."""
-    return _integer(value, 32)
+    return whole(value, 32)
 
 
 def number(value: Any) -> int | float:
@@ -91,6 +104,36 @@ def day(value: Any) -> date:
         return value if type(value) is date else date.fromisoformat(value)
     except (ValueError, TypeError):
         raise ValueError("must be a date such as 2023-01-31") from None
+
+
+def clock(value: Any) -> time:
+    """A time of day in ISO 8601, without a zone."""
+    try:
+        moment = value if isinstance(value, time) else time.fromisoformat(value)
+        if moment.tzinfo is None:
+            return moment.replace(fold=0)
+    except (ValueError, TypeError):
+        pass
+    raise ValueError("must be a time such as 14:30:00, without a zone")
+
+
+def seconds(value: Any) -> timedelta:
+    """A span of time, from its seconds, to the microsecond."""
+    try:
+        span = value if isinstance(value, timedelta) else timedelta(seconds=float(number(value)))
+        if abs(span) <= LONGEST:
+            return span
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"must be a number of seconds, at most {LONGEST.total_seconds():.0f}")
+
+
+def binary(value: Any) -> bytes:
+    """Bytes, from base64 (RFC 4648, section 4)."""
+    try:
+        return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b64decode(value, validate=True)
+    except (ValueError, TypeError):
+        raise ValueError("must be a text in base64") from None
 
 
 def uuid(value: Any) -> UUID:
@@ -155,12 +198,24 @@ def shape(coerce: Coerce) -> dict[str, Any] | None:
     return None if found is None else dict(found)
 
 
-def _integer(value: Any, bits: int) -> int:
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
-    if type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1:
-        return value
-    raise ValueError(f"must be an integer of at most {bits} bits")
+_HOLDS = "__holds__"
+
+
+def opaque(coerce: Coerce, holds: str) -> Coerce:
+    """Return the function, marked as one of fields that can be selected, but neither asked for nor sorted by."""
+
+    @wraps(coerce)
+    def opaque(value: Any) -> Any:
+        return coerce(value)
+
+    setattr(opaque, _HOLDS, holds)
+    return opaque
+
+
+def held(coerce: Coerce) -> str | None:
+    """Return what a field holds that can neither be asked for nor sorted by. None: it can."""
+    found: str | None = "JSON" if coerce is json else getattr(coerce, _HOLDS, None)
+    return found
 
 
 SHAPES: Mapping[Coerce, Mapping[str, Any]] = {
@@ -172,6 +227,9 @@ SHAPES: Mapping[Coerce, Mapping[str, Any]] = {
     decimal: {"type": "string", "format": "decimal"},
     timestamp: {"type": "string", "format": "date-time"},
     day: {"type": "string", "format": "date"},
+    clock: {"type": "string", "format": "time"},
+    seconds: {"type": "number"},
+    binary: {"type": "string", "contentEncoding": "base64"},
     uuid: {"type": "string", "format": "uuid"},
 }
 """The JSON Schemas of the values that each function gives."""

@@ -11,8 +11,9 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from hashlib import sha256, shake_256
 from math import isfinite
 from typing import Any
@@ -143,12 +144,15 @@ def _canonical(where: Predicate) -> str:
     return f"{where.kind}({', '.join(sorted(map(_canonical, where.parts)))})"
 
 
+_UNIT = timedelta(microseconds=1)
 _KINDS: Mapping[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
     datetime: ("t", datetime.isoformat, datetime.fromisoformat),
     date: ("d", date.isoformat, date.fromisoformat),
     time: ("h", time.isoformat, time.fromisoformat),
     Decimal: ("n", str, Decimal),
     UUID: ("u", str, UUID),
+    timedelta: ("s", lambda span: str(span // _UNIT), lambda text: int(text) * _UNIT),
+    bytes: ("b", bytes.hex, bytes.fromhex),
 }
 """What JSON has no form for: in a list of two, with a letter."""
 
@@ -156,6 +160,8 @@ _READERS = {letter: read for letter, _, read in _KINDS.values()}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        value = value.value
     kind = _KINDS.get(type(value))
     if kind is not None:
         return [kind[0], kind[1](value)]

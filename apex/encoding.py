@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set, ValuesView
 from dataclasses import fields, is_dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -49,7 +50,8 @@ class Stream:
 
 
 def encode(value: Any) -> bytes:
-    """JSON bytes: dates in UTC with milliseconds and ``Z``, decimals as strings, NaN as null.
+    """JSON bytes: dates in UTC with milliseconds and ``Z``, decimals as strings, spans of time as seconds, bytes as
+    base64, members of an enum as their values, NaN as null.
 
     Keys of dicts are texts, or scalars, which are written as texts. Raises TypeError for a value without a JSON form,
     which names its place.
@@ -103,7 +105,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return str(value)
+        return f"{value:f}"
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     if isinstance(value, RawJSON):
         return orjson.Fragment(value.text)
     if isinstance(value, float):

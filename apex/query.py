@@ -14,7 +14,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
-from apex.coerce import Coerce, anything, json, scalar
+from apex.coerce import Coerce, anything, held, scalar
 from apex.errors import BadRequest
 from apex.predicates import EVERYTHING, Compare, Junction, Predicate, Rank, every, membership
 
@@ -235,9 +235,9 @@ class _Parser:
         if dot and key and outer in self.syntax.paths:
             return self.path(name, outer, key)
         coerce = self.field(name)
-        if coerce is json:
+        if (holds := held(coerce)) is not None:
             hint = f"; ask for one of its keys, as in {name}.key" if name in self.syntax.paths else ""
-            raise invalid(name, f"cannot be asked for or sorted by: it holds JSON{hint}")
+            raise invalid(name, f"cannot be asked for or sorted by: it holds {holds}{hint}")
         return coerce
 
     def path(self, name: str, outer: str, key: str) -> Coerce:

@@ -43,6 +43,9 @@ class Service:
         """Return what the framework calls in place of a method, as ``Adapter`` has it; None for the method itself."""
         return None
 
+    def _registered(self, app: Apex, path: str) -> None:
+        """Raise TypeError if the service cannot work in the app. Called before it is reached under its path."""
+
 
 class ServiceOptions(TypedDict, total=False):
     """What ``use`` takes by name."""

@@ -315,6 +315,7 @@ def _connect(path: str, statements: int = STATEMENTS) -> sqlite3.Connection:
     connection.create_function("lower", 1, _lower, deterministic=True)
     connection.create_function("json_merge", 2, _json_merge, deterministic=True)
     connection.create_function("json_number", 1, _json_number, deterministic=True)
+    connection.create_function("from_hex", 1, _from_hex, deterministic=True)
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "case_sensitive_like=ON"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
@@ -335,6 +336,11 @@ def _json_merge(old: str | None, new: str | None) -> str | None:
 def _json_number(number: float | None) -> str:
     """SQLite itself writes 15 digits of a float, which can be too few."""
     return encode(number).decode()
+
+
+def _from_hex(text: str | None) -> bytes | None:
+    """Later versions of SQLite have it as ``unhex``."""
+    return None if text is None else bytes.fromhex(text)
 
 
 def _translated(error: sqlite3.Error) -> Exception:

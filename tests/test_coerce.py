@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Date, Float, Integer, MetaDa
 from apex import coerce
 from apex.coerce import Coerce
 from apex.sql import Json, Timestamp
-from apex.sql.columns import coercers
+from apex.sql.types import coercers
 
 NOON = datetime(2023, 1, 2, 12, 0, tzinfo=UTC)
 ALL = (

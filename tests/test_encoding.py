@@ -122,7 +122,7 @@ def test_values_have_one_form(value: Any, text: str) -> None:
 
 
 def test_what_has_no_form_is_refused() -> None:
-    for value in (object(), 2**64, "\ud800", iter([1]), object, {(1, 2): 1}, {frozenset(): 1}, {object(): 1}):
+    for value in (object(), 1j, 2**64, "\ud800", iter([1]), object, {(1, 2): 1}, {frozenset(): 1}, {object(): 1}):
         with pytest.raises(TypeError):
             encode({"value": value})
 

@@ -20,7 +20,7 @@ from apex.openapi.facts import Known
 from apex.openapi.fields import FieldConverter
 from apex.schema import Schema, validate
 from apex.service import BoundService
-from apex.sql.shapes import shapes_of
+from apex.sql.types import shapes_of
 
 Shape = dict[str, Any]
 

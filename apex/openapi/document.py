@@ -13,7 +13,7 @@ from apex.openapi.components import Components
 from apex.openapi.facts import Known
 from apex.openapi.operations import Operations, takes_many
 from apex.service import BoundService
-from apex.sql.shapes import shapes_of
+from apex.sql.types import shapes_of
 from apex.types import STANDARD, VERBS
 
 Shape = dict[str, Any]

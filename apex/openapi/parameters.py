@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from apex.adapter import Adapter
-from apex.coerce import json
+from apex.coerce import held
 from apex.openapi.components import Components, value_shape
 from apex.openapi.facts import Known
 from apex.service import BoundService
@@ -41,7 +41,7 @@ def header(name: str, said: Mapping[str, Any]) -> Shape:
 def asked(components: Components, bound: BoundService) -> dict[str, Shape]:
     """The fields that a list can be asked for by, with their shapes."""
     shapes, fields = components.properties(bound), bound.service.syntax.fields or {}
-    return {name: shapes[name] for name, coerce in fields.items() if coerce is not json and name in shapes}
+    return {name: shapes[name] for name, coerce in fields.items() if held(coerce) is None and name in shapes}
 
 
 def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: list[str]) -> Iterator[Shape]:
@@ -84,8 +84,8 @@ def _value(shape: Shape) -> Shape:
 def operators(shape: Shape, known: frozenset[str]) -> list[str]:
     """Those that make sense for a type; the others are allowed as well."""
     shape = _value(shape)
-    is_ordered = shape.get("type") in ORDERED or shape.get("format") in ("date", "date-time", "decimal")
-    is_text = shape.get("type") == "string" and "format" not in shape
+    is_ordered = shape.get("type") in ORDERED or shape.get("format") in ("date", "date-time", "decimal", "time")
+    is_text = shape.get("type") == "string" and not {"format", "contentEncoding", "enum"} & shape.keys()
     patterns = sorted(known - {"$ne", *LISTS, *RANGES}) if is_text else []
     return ["$ne", *LISTS, *(RANGES if is_ordered else ()), *patterns]
 

@@ -17,9 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Dialect,
-    Enum,
     FromClause,
-    String,
     Table,
     Text,
     and_,
@@ -38,7 +36,6 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import operators
-from sqlalchemy.types import TypeEngine
 
 from apex.adapter import Selection
 from apex.encoding import encode
@@ -46,7 +43,8 @@ from apex.errors import BadRequest
 from apex.predicates import Compare, Junction, Predicate, Rank
 from apex.query import PATTERNS
 from apex.sql.paths import Source, is_numeric, is_present, stored
-from apex.sql.statements import Fragment, Processor, binder
+from apex.sql.statements import Fragment
+from apex.sql.types import ColumnType, Processor, binder, column_type, column_types
 
 TRIGRAM = 3
 """The search indexes know terms of three characters and more."""
@@ -80,7 +78,7 @@ class Clauses:
         self._templates: dict[Hashable, tuple[str, Processor | None]] = {}
         empty = {"and": and_(true()), "or": or_(false())}
         self._empty = {kind: str(clause.compile(dialect=dialect)) for kind, clause in empty.items()}
-        self._binders = {str(c.name): binder(c.type, dialect) for c in table.columns}
+        self.types = column_types(table, dialect)
 
     def clause(self, where: Predicate, source: Source | None = None) -> ColumnElement[bool]:
         """For a statement that reads from a source, or from the table."""
@@ -174,22 +172,33 @@ class Clauses:
         if sign in ("$in", "$nin"):
             return self._membership(sign, target, name)
         if sign in PATTERNS:
+            if not self._type(target).is_text:
+                raise BadRequest(f"Invalid query: {target.name} does not hold text, which {sign} is for")
             return _like(sign, target, bindparam(name, type_=Text()))
         if sign not in _COMPARISONS:
             raise BadRequest(f"Invalid query parameter {sign}")
-        left = target if sign in ("$eq", "$ne") else self._collated(target)
-        result: ColumnElement[bool] = _COMPARISONS[sign](left, bindparam(name, type_=_parameter_type(target)))
+        made = self._type(target)
+        left, right = target, bindparam(name, type_=made.parameter)
+        if sign not in ("$eq", "$ne"):
+            left, right = made.ordered(left), made.ordered(right)
+        result: ColumnElement[bool] = _COMPARISONS[sign](left, right)
         return or_(result, target.is_(None)) if sign in ("$below", "$upto") and target.nullable else result
+
+    def _type(self, target: Column[Any]) -> ColumnType:
+        """What is known of a column, which may be one of a table beside."""
+        own = self.types.get(str(target.name))
+        return own if own is not None and own.type is target.type else column_type(target.type, self.dialect)
 
     def _membership(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
         """One parameter for the whole list, so that its length does not make another statement."""
         listed: ColumnElement[bool]
+        made = self._type(target)
         if self.postgresql:
-            values = bindparam(name, type_=ARRAY(_parameter_type(target)))
+            values = bindparam(name, type_=ARRAY(made.parameter, dimensions=1))
             listed, empty = target == any_(values), func.cardinality(values) == _ZERO
         else:
             text = bindparam(name, type_=Text())
-            listed = target.in_(select(func.json_each(text).table_valued("value").c.value))
+            listed = made.listed(target, select(func.json_each(text).table_valued("value").c.value))
             empty = func.json_array_length(text) == _ZERO
         return listed if sign == "$in" else or_(not_(listed), empty)
 
@@ -210,14 +219,14 @@ class Clauses:
         return "search_index" in self.table.info and len(compare.value) >= TRIGRAM
 
     def _operand(self, compare: Compare) -> Any:
-        value = compare.value if compare.field in self._binders else stored(compare.value)
+        made = self.types.get(compare.field)
+        value = compare.value if compare.field in self.table.c else stored(compare.value)
         if compare.operator == "$eq":
             return value
         if compare.operator == "$contains":
             return self._term(compare)
         if compare.operator in ("$in", "$nin") and not self.postgresql:
-            process = self._binders.get(compare.field)
-            return encode([process(item) for item in value] if process else value).decode()
+            return encode(value if made is None else [made.dumped(item) for item in value]).decode()
         return value
 
     def _term(self, compare: Compare) -> str:
@@ -229,15 +238,11 @@ class Clauses:
         return str(compare.value)
 
     def _direction(self, target: Column[Any], direction: int) -> ColumnElement[Any]:
-        collated = self._collated(target)
-        ordered = collated.asc() if direction > 0 else collated.desc()
+        spelled = self._type(target).ordered(target)
+        ordered: ColumnElement[Any] = spelled.asc() if direction > 0 else spelled.desc()
         if not self.postgresql or not target.nullable:
             return ordered
         return ordered.nulls_first() if direction > 0 else ordered.nulls_last()
-
-    def _collated(self, target: Column[Any]) -> ColumnElement[Any]:
-        """Text is compared by code point on every database, as Feathers' memory adapter does."""
-        return target.collate("C") if self.postgresql and _is_text(target) else target
 
     def _rank(self, rank: Rank) -> ColumnElement[int]:
         place = func.strpos if self.postgresql else func.instr
@@ -260,18 +265,7 @@ def _by_value(value: Any, direction: int, present: bool) -> list[ColumnElement[A
     return [*ordered] if present else [value.c.record_id.is_(None), *ordered]
 
 
-def _is_text(target: Column[Any]) -> bool:
-    return isinstance(target.type, String) and not isinstance(target.type, Enum)
-
-
-def _parameter_type(target: Column[Any]) -> TypeEngine[Any]:
-    """The column's type without a collation, which a parameter must not bring along."""
-    return Text() if _is_text(target) else target.type
-
-
 def _like(sign: str, target: Column[Any], pattern: Any) -> ColumnElement[bool]:
-    if not isinstance(target.type, String):
-        raise BadRequest(f"Invalid query: {target.name} does not hold text, which {sign} is for")
     if sign == "$notlike":
         return target.not_like(pattern, escape="\\")
     if sign == "$like":

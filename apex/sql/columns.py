@@ -1,32 +1,16 @@
-"""Column types that mean the same on SQLite and PostgreSQL, and what a value must be to fit a column."""
+"""Column types that mean the same on SQLite and PostgreSQL, beside those of SQLAlchemy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    DateTime,
-    Dialect,
-    Float,
-    Integer,
-    Numeric,
-    String,
-    Table,
-    Uuid,
-)
+from sqlalchemy import JSON, BigInteger, Dialect, Numeric, String
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-import apex.coerce as coerce
-from apex.coerce import Coerce, decimal
+from apex.coerce import decimal
 from apex.encoding import timestamp
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -55,7 +39,8 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 class Fixed(TypeDecorator[Decimal]):
-    """A decimal number of at most 16 digits before the point and ``places`` after it, half a unit rounded up.
+    """A decimal number of at most 18 digits, at most 16 of them before the point, and ``places`` after it, half a unit
+    rounded up.
 
     On SQLite it is stored as an integer of its smallest units, so that it sorts, compares and adds up exactly.
     ``trimmed`` leaves out zeros at the end (``2`` instead of ``2.0000``); ``as_float`` gives floats.
@@ -68,6 +53,7 @@ class Fixed(TypeDecorator[Decimal]):
         super().__init__()
         self.places, self.trimmed, self.as_float = places, trimmed, as_float
         self.unit = Decimal(1).scaleb(-places)
+        self.digits = min(16, 18 - places)
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
@@ -77,8 +63,8 @@ class Fixed(TypeDecorator[Decimal]):
     def coerce(self, value: Any) -> Decimal:
         """Raises ValueError for what is no decimal number or has too many digits."""
         number = decimal(value)
-        if abs(number) >= 10**16:
-            raise ValueError("must have at most 16 digits before the decimal point")
+        if abs(number) >= 10**self.digits:
+            raise ValueError(f"must have at most {self.digits} digits before the decimal point")
         return number.quantize(self.unit, ROUND_HALF_UP)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
@@ -89,59 +75,17 @@ class Fixed(TypeDecorator[Decimal]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         if value is None:
             return None
-        number = value if dialect.name == "postgresql" else Decimal(value).scaleb(-self.places)
+        return self.shown(value if dialect.name == "postgresql" else Decimal(value).scaleb(-self.places))
+
+    def shown(self, number: Decimal) -> Decimal | float:
+        """Return a number as it is read."""
         if self.as_float:
             return float(number)
-        return _trimmed(number) if self.trimmed else number
+        return trimmed(number) if self.trimmed else number
 
 
-def _trimmed(number: Decimal) -> Decimal:
-    number = number.normalize()
-    return number.quantize(Decimal(1)) if number == number.to_integral() else number
-
-
-def coercers(table: Table) -> Mapping[str, Coerce]:
-    """For each column the function that takes a value of the outside world to the column's type, or refuses it."""
-    return {str(column.name): _coercer(column) for column in table.columns}
-
-
-def _coercer(column: Column[Any]) -> Coerce:
-    base = _base_coercer(column.type)
-    if not column.nullable:
-        return base
-    if base is coerce.json:
-        return base
-    return coerce.optional(base) if isinstance(column.type, String) else coerce.nullable(base)
-
-
-def _base_coercer(kind: TypeEngine[Any]) -> Coerce:
-    if isinstance(kind, String):
-        return coerce.text if kind.length is None else _bounded(kind.length)
-    if isinstance(kind, Fixed):
-        return kind.coerce
-    for types, function in _COERCERS:
-        if isinstance(kind, types):
-            return function
-    return coerce.json if isinstance(kind, JSON) else coerce.anything
-
-
-def _bounded(length: int) -> Coerce:
-    def bounded(value: Any) -> str:
-        result = coerce.text(value)
-        if len(result) > length:
-            raise ValueError(f"must have at most {length} characters")
-        return result
-
-    return bounded
-
-
-_COERCERS: tuple[tuple[Any, Coerce], ...] = (
-    (Boolean, coerce.boolean),
-    (BigInteger, coerce.integer),
-    (Integer, coerce.small_integer),
-    (Float, coerce.number),
-    (Numeric, coerce.decimal),
-    ((Timestamp, DateTime), coerce.timestamp),
-    (Date, coerce.day),
-    (Uuid, coerce.uuid),
-)
+def trimmed(number: Decimal) -> Decimal:
+    """Return the number without zeros at the end of its places."""
+    text = f"{number:f}"
+    number = Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+    return number if number else abs(number)

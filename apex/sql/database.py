@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Executable, MetaData, Table, schema
+from sqlalchemy import ARRAY, Dialect, Executable, MetaData, Table, func, schema, select
+from sqlalchemy.dialects.postgresql import ENUM, CreateEnumType
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
+from sqlalchemy.types import TypeDecorator
 
 from apex.app import Apex
 from apex.commit import unit_of_work
@@ -113,10 +115,13 @@ class Database:
             return [row for each in values for row in await self.fetch(prepared, each)]
 
     async def create_all(self, metadata: MetaData) -> None:
-        """Create the sequences, tables and indexes that are not there yet, for examples and tests.
+        """Create the enum types, sequences, tables and indexes that are not there yet, for examples and tests.
 
         Applications migrate.
         """
+        for name, kind in _enums(metadata, self.dialect).items():
+            if (await self.execute(select(func.to_regtype(name).label("type"))))[0]["type"] is None:
+                await self.execute(CreateEnumType(kind))
         for table in metadata.sorted_tables:
             for column in table.columns:
                 if isinstance(column.default, schema.Sequence) and self.dialect.supports_sequences:
@@ -149,6 +154,20 @@ def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
         app.hooks({"setup": [setup], "teardown": [teardown]})
 
     return configure
+
+
+def _enums(metadata: MetaData, dialect: Dialect) -> dict[str, ENUM]:
+    """The enum types of a database that has such, by their quoted names."""
+    found: dict[str, ENUM] = {}
+    preparer: Any = dialect.identifier_preparer
+    for table in metadata.sorted_tables:
+        for column in table.columns:
+            kind: Any = column.type
+            kind = kind.load_dialect_impl(dialect) if isinstance(kind, TypeDecorator) else kind.dialect_impl(dialect)
+            kind = kind.item_type.dialect_impl(dialect) if isinstance(kind, ARRAY) else kind.dialect_impl(dialect)
+            if isinstance(kind, ENUM):
+                found[preparer.format_type(kind)] = kind
+    return found
 
 
 def _executor(url: str, role: str | None) -> Executor:

@@ -7,26 +7,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
-    JSON,
-    Column,
     FromClause,
     Select,
-    String,
     Table,
     Text,
     bindparam,
     cast,
     func,
     insert,
-    literal_column,
     select,
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 
 from apex.beside import Beside
 from apex.encoding import encode
-from apex.sql.columns import Fixed
-from apex.sql.statements import Statement, binder
+from apex.sql.statements import Statement
 from apex.types import Row
 
 if TYPE_CHECKING:
@@ -40,6 +35,7 @@ class Inserts:
 
     def __init__(self, service: SQLService) -> None:
         self.service, self.table, self.database = service, service.table, service.database
+        self.types = service.clauses.types
         self.postgresql = self.database.dialect.name == "postgresql"
 
     async def run(self, rows: list[Row], fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
@@ -94,8 +90,7 @@ class Inserts:
                 ("insert one", names, fields, json), lambda: self._one(names, fields, json)
             )
             return await self.service._run(statement, values, [row])
-        entry = beside.row({name: row.get(name) for name in self._shown} | self._as_read(row))
-        entry = beside.service._defaults.of_insert(entry)
+        entry = beside.service._defaults.of_insert(beside.row(self._as_read(row)))
         others = tuple(entry)
         statement = self.service.statements.get(
             ("insert one beside", names, fields, json, others, beside.service.table, beside.id, beside.whole),
@@ -167,16 +162,8 @@ class Inserts:
             each = each.render_derived()
         else:
             each = func.json_each(bindparam("rows", type_=Text())).table_valued("value", "key", name="each")
-        values = [self._extracted(each.c.value, self.table.c[name]) for name in names]
+        values = [self.types[name].extracted(each.c.value, name) for name in names]
         return select(*values).order_by(each.c.key)
-
-    def _extracted(self, value: Any, target: Column[Any]) -> Any:
-        name = target.name.replace("'", "''")
-        path: Any = literal_column(f"'{name}'" if self.postgresql else f"'$.\"{name}\"'")
-        if target.name in self._json_columns:
-            return func.nullif(value.op("->")(path), literal_column("'null'"))
-        text = value.op("->>")(path)
-        return cast(text, target.type) if self.postgresql and not isinstance(target.type, String) else text
 
     def _only_id_is_missing(self, row: Row) -> bool:
         """Whether all that is shown but the id is known before the row is stored."""
@@ -194,27 +181,20 @@ class Inserts:
         return tuple(name for name in self.service.columns or () if name not in hidden)
 
     def _as_read(self, row: Row) -> Row:
-        """The values that are not read as they are stored, as they will be read."""
-        dialect = self.database.dialect
-        return {name: kind.process_result_value(row.get(name), dialect) for name, kind in self._fixed.items()}
+        """The values as they will be read."""
+        changed = {name: as_read(row.get(name)) for name, as_read in self._readings.items()}
+        return {name: row.get(name) for name in self._shown} | changed
 
     @cached_property
-    def _fixed(self) -> Mapping[str, Fixed]:
-        return {str(c.name): c.type for c in self.table.columns if isinstance(c.type, Fixed) and c.name in self._shown}
-
-    @cached_property
-    def _json_columns(self) -> frozenset[str]:
-        return frozenset(column.name for column in self.table.columns if isinstance(column.type, JSON))
-
-    @cached_property
-    def _json_processors(self) -> Mapping[str, Callable[[Any], Any]]:
-        """SQLite has few types: what it stores in a form of its own goes into the rows' JSON in that form."""
-        if self.postgresql:
-            return {}
-        plain = (c for c in self.table.columns if c.name not in self._json_columns)
-        processors = {str(c.name): binder(c.type, self.database.dialect) for c in plain}
-        return {name: process for name, process in processors.items() if process is not None}
+    def _readings(self) -> Mapping[str, Callable[[Any], Any]]:
+        """What reads the values that are not read as they are given."""
+        return {name: self.types[name].as_read for name in self._shown if self.types[name].changes_values}
 
     def _jsonable(self, row: Row) -> Row:
-        processors = self._json_processors
-        return {name: processors[name](value) if name in processors else value for name, value in row.items()}
+        dumps = self._dumps
+        return {name: dumps[name](value) if name in dumps else value for name, value in row.items()}
+
+    @cached_property
+    def _dumps(self) -> Mapping[str, Callable[[Any], Any]]:
+        """What makes JSON of the values that have a form of their own there."""
+        return {name: made.dumped for name, made in self.types.items() if made.dumps_otherwise}

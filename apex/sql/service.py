@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Dialect,
     FromClause,
     Select,
     Table,
@@ -35,7 +36,6 @@ from apex.executor import Plan, Values, Violation
 from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
 from apex.query import Query
 from apex.sql.clauses import SERVED, Clauses, leaves, merged
-from apex.sql.columns import coercers
 from apex.sql.database import Database
 from apex.sql.defaults import Defaults, has_default, require_sqlite, set_by_trigger, written_out
 from apex.sql.estimates import estimate, plan_of
@@ -43,6 +43,7 @@ from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, written_page, written_row
 from apex.sql.paths import Paths, Source, is_present
 from apex.sql.statements import Reader, Statement, StatementCache
+from apex.sql.types import coercers, column_types
 from apex.types import Id, Row
 
 Fields = tuple[str, ...] | None
@@ -73,20 +74,28 @@ class SQLService(Adapter):
         if getattr(self, "table", None) is None:
             raise TypeError(f"{type(self).__name__} needs a table")
         self.statements = StatementCache()
+        self._database: Database | None = None
         self._defaults = Defaults(self.table, self.id, self.columns or {})
         self._read_only = self._defaults.read_only
-        self._database: Database | None = None
+
+    def _registered(self, app: Apex, path: str) -> None:
+        """Raise TypeError for a table that the app's database cannot have."""
+        dialect = _dialect_of(app.get("database"))
+        column_types(self.table, dialect)
+        if dialect is not None and dialect.name == "sqlite":
+            require_sqlite(self.table, self.id)
 
     async def setup(self, app: Apex, path: str) -> None:
         """Takes the app's database. Raises LookupError when none is configured, and TypeError for a table that it
         cannot have.
         """
         await super().setup(app, path)
+        self._registered(app, path)
         self._database = app.get("database")
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
-        if self._database.dialect.name == "sqlite":
-            require_sqlite(self.table, self.id)
+        for name in ("columns", "syntax"):
+            self.__dict__.pop(name, None)  # What a column takes may depend on the database.
 
     @property
     def database(self) -> Database:
@@ -105,7 +114,7 @@ class SQLService(Adapter):
         return SERVED
 
     def fields(self) -> Mapping[str, Coerce]:
-        return coercers(self.table)
+        return coercers(self.table, _dialect_of(self._database))
 
     @cached_property
     def clauses(self) -> Clauses:
@@ -410,6 +419,10 @@ class SQLService(Adapter):
             parts = (part for part in conjunction(where) if isinstance(part, Compare) and part.operator == "$eq")
             known = {part.field: part.value for part in parts}
             raise await self.database.explain(violation, self.table, [known | row for row in rows]) from None
+
+
+def _dialect_of(database: Database | None) -> Dialect | None:
+    return None if database is None else database.dialect
 
 
 def _page(statement: Select[Any], selection: Selection) -> Select[Any]:

@@ -15,9 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Executable,
-    Float,
     Insert,
-    Numeric,
     SelectBase,
     Table,
     TextClause,
@@ -33,18 +31,14 @@ from sqlalchemy.exc import CompileError, InvalidRequestError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import decode, encode
 from apex.executor import Plan, Values
 from apex.sql.defaults import DefaultContext, written_out
+from apex.sql.types import Processor, binder, loader
 from apex.types import Row
 
-Processor = Callable[[Any], Any]
 Reader = Callable[[Any], Any]
-
-FLOAT8, NUMERIC = 701, 1700
-"""PostgreSQL's ids of the types whose values depend on what the server sends."""
 
 SEVERAL_WRITES = (
     "Of several inserts and updates in one statement only one may leave a column of a name to a default of Python: "
@@ -227,7 +221,7 @@ def compiled(
     by_python += [(column, column.onupdate) for column in result.update_prefetch]
     columns = [(entry.keyname, entry.type) for entry in result._result_columns]
     loaders: dict[Any, Processor] = {
-        place: load for place, (_, kind) in enumerate(columns) if (load := _loader(kind, dialect))
+        place: load for place, (_, kind) in enumerate(columns) if (load := loader(kind, dialect))
     }
     names = [name and str(name) for name, _ in columns]
     if isinstance(made, TextualSelect) and not made.positional:
@@ -299,18 +293,6 @@ def _reader(names: tuple[str, ...], loaders: tuple[tuple[str, Processor], ...]) 
         return row
 
     return read
-
-
-def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
-    """What takes a value to the form in which the driver wants it; None where that is the value itself."""
-    return kind.dialect_impl(dialect).bind_processor(dialect)
-
-
-def _loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
-    """What reads values of a type as the driver gives them; None where they are what they should be."""
-    inner = kind.load_dialect_impl(dialect) if isinstance(kind, TypeDecorator) else kind
-    numeric = FLOAT8 if isinstance(inner, Float) else NUMERIC if isinstance(inner, Numeric) else None
-    return kind.dialect_impl(dialect).result_processor(dialect, numeric)
 
 
 class StatementCache:

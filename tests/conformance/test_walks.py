@@ -19,7 +19,7 @@ from apex.app import Apex
 from apex.memory import MemoryService
 from apex.service import BoundService
 from apex.sql import Fixed, SQLService, Timestamp, database
-from apex.sql.columns import coercers
+from apex.sql.types import coercers
 from apex.testing.walking import walk
 from tests.conftest import BACKENDS
 from tests.databases import new_database

@@ -193,9 +193,9 @@ async def test_a_sequence_counts_on_postgresql(postgres_url: str) -> None:
 
 @pytest.mark.parametrize("column", [Column("n", Integer, Sequence("numbers")), Column("n", Integer, Identity())])
 async def test_what_sqlite_cannot_count_is_refused(sqlite_url: str, column: Column[Any]) -> None:
-    app = Apex().configure(database(sqlite_url)).use("notes", SQLService(table(column)))
+    app = Apex().configure(database(sqlite_url))
     with pytest.raises(TypeError, match=r"SQLite has no \w+, which fills notes.n"):
-        await app.setup()
+        app.use("notes", SQLService(table(column)))
 
 
 @pytest.mark.parametrize("form", ["default", "onupdate"])

@@ -17,7 +17,7 @@ from apex.adapter import Adapter
 from apex.errors import BadRequest, FeathersError, Forbidden, NotFound
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
-from apex.sql.columns import coercers
+from apex.sql.types import coercers
 from tests.databases import new_database
 
 NOTES = Table(

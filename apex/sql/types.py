@@ -1,0 +1,255 @@
+"""The registry of column types: what a value of each is in Python, in JSON, in a query and on each database.
+
+A class for each kind of column holds all of that. The class of a column's type is found by the type's class or the
+nearest of its base classes. A type without one is refused when its service is registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Dialect, FromClause, func
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+from apex import coerce
+from apex.coerce import Coerce
+
+Shape = dict[str, Any]
+Processor = Callable[[Any], Any]
+
+
+class SQL(FunctionElement[Any]):
+    """SQL text around expressions: ``{0}`` is the first."""
+
+    inherit_cache = False
+
+    def __init__(self, template: str, *expressions: Any, type: TypeEngine[Any] | None = None) -> None:
+        super().__init__(*expressions)
+        self.template, self.type = template, type or sa.Text()
+
+
+@compiles(SQL)
+def _compile(element: SQL, compiler: SQLCompiler, **options: Any) -> str:
+    return element.template.format(*(compiler.process(part, **options) for part in element.clauses))
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """SQL for a value in a JSON object, for whether that is as the encoder spells it (None: always), and the function
+    that reads the decoded JSON.
+    """
+
+    value: str = "{0}"
+    plain: str | None = None
+    load: Processor | None = None
+
+
+class ColumnType:
+    """What apex knows of a SQLAlchemy type. A subclass is registered for the ``types`` that it names.
+
+    For a type of your own say what its values are in JSON::
+
+        class Points(ColumnType, types=[Point]):
+            shape = {"type": "string"}
+
+            def coerce(self, value):  # from JSON, a query or a hook, to what the SQLAlchemy type takes
+                return value if isinstance(value, tuple) else parse(value)
+
+            def read(self, value):  # from what the SQLAlchemy type gives to what a record holds
+                return f"{value[0]},{value[1]}"
+
+    ``coerce`` raises ValueError with a sentence such as "must be a point". It also gets what ``read`` gives.
+    ``holds`` names what such a column holds if callers can neither ask for it nor sort by it, as with JSON.
+    """
+
+    shape: Mapping[str, Any] = {}
+    holds: str = ""
+    is_text: bool = False
+    """Whether ``$like`` and a search can look into it."""
+    is_json: bool = False
+    """Whether the database has it in a column of JSON."""
+    keeps_empty: bool = False
+    """Whether an empty text in a URL is a value, and not null."""
+    oid: int | None = None
+    """PostgreSQL's id of the type, where SQLAlchemy reads its values by that."""
+
+    def __init_subclass__(cls, *, types: Sequence[type[TypeEngine[Any]]] = (), **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _REGISTRY.update(dict.fromkeys(types, cls))
+
+    def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
+        self.type, self.dialect = type, dialect
+        self.postgresql = dialect is not None and dialect.name == "postgresql"
+        self.sqlite = dialect is not None and dialect.name == "sqlite"
+        self.impl: Any = type if dialect is None else type.dialect_impl(dialect)
+
+    def check(self) -> None:
+        """Raise TypeError with the reason if the type cannot be used, or not on the database."""
+
+    def coerce(self, value: Any) -> Any:
+        """Return a value from outside as the SQLAlchemy type takes it. Raises ValueError with the rule."""
+        return value
+
+    def read(self, value: Any) -> Any:
+        """Return a value as a record holds it, from the one that the SQLAlchemy type gives."""
+        return value
+
+    def nullable(self) -> Coerce:
+        """Return ``coerce`` for a column that may be null."""
+        return coerce.optional(self.coerce) if self.is_text or self.keeps_empty else coerce.nullable(self.coerce)
+
+    @cached_property
+    def binder(self) -> Processor | None:
+        """Takes a value to the form in which the driver wants it. None: it is that already."""
+        return None if self.dialect is None else self.impl.bind_processor(self.dialect)
+
+    def loader(self) -> Processor | None:
+        """Return the function that reads a value as the driver gives it. None: there is nothing to do."""
+        process = None if self.dialect is None else self.impl.result_processor(self.dialect, self.oid)
+        if type(self).read is ColumnType.read:
+            return process
+        read = self.read
+
+        def load(value: Any) -> Any:
+            given = value if process is None else process(value)
+            return None if given is None else read(given)
+
+        return load
+
+    @property
+    def changes_values(self) -> bool:
+        """Whether a value is read as another one than was stored."""
+        kind = type(self)
+        return kind.read is not ColumnType.read or kind.as_read is not ColumnType.as_read
+
+    def as_read(self, value: Any) -> Any:
+        """Return a value that is about to be stored as it will be read."""
+        return None if value is None else self.read(value)
+
+    @property
+    def parameter(self) -> TypeEngine[Any]:
+        """The type of a value that the column is compared with."""
+        parameter: TypeEngine[Any] = self.type
+        return parameter
+
+    def ordered(self, expression: Any) -> Any:
+        """Return the expression for orders and ranges, which are then the same on every database."""
+        return expression
+
+    def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
+        """Return whether the expression is among those of a JSON array, on SQLite."""
+        member: ColumnElement[bool] = expression.in_(values)
+        return member
+
+    @property
+    def dumps_otherwise(self) -> bool:
+        """Whether the encoder writes other JSON than ``dumped`` gives."""
+        return self.binder is not None or type(self).dumped is not ColumnType.dumped
+
+    def dumped(self, value: Any) -> Any:
+        """Return a value as JSON, for ``listed`` and for inserts of many rows, where ``extracted`` reads it."""
+        return value if self.binder is None or value is None else self.binder(value)
+
+    def extracted(self, object: Any, name: str) -> Any:
+        """Return the expression for the value of a name in a JSON object that the database reads."""
+        text = object.op("->>")(key(name, self.postgresql))
+        return sa.cast(text, self.type) if self.postgresql and not self.is_text else text
+
+    def spelling(self) -> Spelling | None:
+        """Return how the database writes a value as JSON. None: rows are read and encoded instead."""
+        return None
+
+
+_REGISTRY: dict[type[Any], type[ColumnType]] = {}
+
+
+def column_type(kind: TypeEngine[Any], dialect: Dialect | None = None) -> ColumnType:
+    """Return what is known of a type. Raises TypeError for one that is not registered, or not for the database."""
+    found = next((_REGISTRY[base] for base in type(kind).__mro__ if base in _REGISTRY), None)
+    if found is None:
+        raise TypeError("is not known: register it with a subclass of apex.sql.ColumnType")
+    made = found(kind, dialect)
+    made.check()
+    return made
+
+
+def column_types(table: FromClause, dialect: Dialect | None = None) -> dict[str, ColumnType]:
+    """Return what is known of each column, by name.
+
+    Raises TypeError naming table, column and type where one cannot be used.
+    """
+    types: dict[str, ColumnType] = {}
+    for column in table.columns:
+        try:
+            types[str(column.name)] = column_type(column.type, dialect)
+        except TypeError as error:
+            raise TypeError(f"Column '{table}.{column.name}': the type {column.type!r} {error}") from None
+    return types
+
+
+def coercers(table: FromClause, dialect: Dialect | None = None) -> Mapping[str, Coerce]:
+    """Return for each column the function that takes a value from outside to the column's type, or refuses it."""
+    return {name: coercer(made, table.columns[name]) for name, made in column_types(table, dialect).items()}
+
+
+def coercer(made: ColumnType, column: Any) -> Coerce:
+    """Return the function for a column, which takes null where the column does."""
+    function = made.nullable() if column.nullable else made.coerce
+    return coerce.opaque(function, made.holds) if made.holds and coerce.held(function) is None else function
+
+
+def shapes_of(table: FromClause) -> Mapping[str, Shape]:
+    """Return the JSON Schema of each column, by name."""
+    return {name: _shape(made, table.columns[name].nullable) for name, made in column_types(table).items()}
+
+
+def _shape(made: ColumnType, nullable: bool | None) -> Shape:
+    if nullable:
+        return nullable_shape(made.shape)
+    return dict(made.shape) or {"not": {"type": "null"}}
+
+
+def nullable_shape(shape: Mapping[str, Any]) -> Shape:
+    """Return the JSON Schema that allows null too."""
+    if "type" not in shape:
+        return dict(shape)
+    types = shape["type"] if isinstance(shape["type"], list) else [shape["type"]]
+    listed = {"enum": [*shape["enum"], None]} if "enum" in shape else {}
+    return {**shape, "type": [*types, "null"], **listed}
+
+
+def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """Return the function that takes a value to the form in which the driver wants it; None if there is nothing to do.
+
+    Types that are not registered are bound as SQLAlchemy does.
+    """
+    process: Processor | None = kind.dialect_impl(dialect).bind_processor(dialect)
+    return process
+
+
+def loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """Return the function that reads a value as the driver gives it; None if there is nothing to do.
+
+    Types that are not registered are read as SQLAlchemy does.
+    """
+    try:
+        return column_type(kind, dialect).loader()
+    except TypeError:
+        process: Processor | None = kind.dialect_impl(dialect).result_processor(dialect, None)
+        return process
+
+
+def key(name: str, postgresql: bool) -> Any:
+    quoted = name.replace("'", "''")
+    return sa.literal_column(f"'{quoted}'" if postgresql else f"'$.\"{quoted}\"'")
+
+
+def json_of(object: Any, name: str, postgresql: bool) -> Any:
+    return func.nullif(object.op("->")(key(name, postgresql)), sa.literal_column("'null'"))
