@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
+from starlette.routing import Match as Found
 
 from apex.app import ASGI, Apex
 from apex.brackets import parse
@@ -34,6 +35,7 @@ from apex.errors import (
     NotFound,
     PayloadTooLarge,
     Timeout,
+    UnsupportedMediaType,
 )
 from apex.etags import is_among, tag_of
 from apex.guard import Guard, address_of, is_preflight
@@ -61,7 +63,9 @@ _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remov
 _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
 _ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
 _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
+_READS = ("GET", "HEAD")
 _BODILESS = (204, 304)
+_SHOWN = 100
 _TAGGED = ("find", "get")
 _JSON = (b"content-type", JSON.encode())
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -129,6 +133,8 @@ class Rest:
         except ClientGone:
             return
         except Exception as error:
+            if isinstance(error, MethodNotAllowed):
+                _name_allowed(error, scope, match)
             doing = f"{scope['method']} {scope['path']}"
             status, headers, body = failure(error, doing, match.target._options.errors, self._challenge)
             if seen is not None:
@@ -187,6 +193,7 @@ class Rest:
         query = parse(scope["query_string"].decode("latin-1"))
         body = data = None
         if verb in ("POST", "PUT", "PATCH") or (verb == "GET" and _has_body(headers)):
+            _require_plain(headers.get("content-encoding", ""))
             body = await self._body(receive, headers)
             data = _json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
@@ -285,25 +292,31 @@ def failure(
 
 
 def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) -> str:
-    """The service method that a request asks for. Raises MethodNotAllowed with ``Allow``."""
+    """Return the service method that a request asks for. Raises MethodNotAllowed."""
     methods = _ON_RECORD if has_id else _ON_COLLECTION
     if verb not in methods:
-        raise MethodNotAllowed(f"Method {verb} not allowed", headers=_allow(service, methods))
+        raise MethodNotAllowed(f"Method {verb} not allowed")
     method = custom if custom and verb == "POST" else methods[verb]
-    exposed = service._options.methods
-    if method not in exposed or custom in STANDARD:
-        raise MethodNotAllowed(
-            f"Method `{method}` is not supported by this endpoint.", headers=_allow(service, methods)
-        )
+    if method not in service._options.methods or custom in STANDARD:
+        raise MethodNotAllowed(f"Method `{method[:_SHOWN]}` is not supported by this endpoint.")
     return method
 
 
-def _allow(service: BoundService, methods: dict[str, str]) -> dict[str, str]:
-    exposed = service._options.methods
-    verbs = [verb for verb, method in methods.items() if method in exposed]
-    if "POST" not in verbs and any(method not in STANDARD for method in exposed):
-        verbs.append("POST")
-    return {"Allow": ", ".join(verbs)}
+def _name_allowed(error: FeathersError, scope: Scope, match: Match[BoundService]) -> None:
+    """Set ``Allow`` (RFC 9110, 10.2.1) where the error, which a hook or a service may have raised, has none: the verbs
+    of the service's methods but for the one that was refused, unless that named a method of its own.
+    """
+    if _names_allowed(error):
+        return
+    exposed, verb = match.target._options.methods, scope["method"]
+    methods = _ON_COLLECTION if match.id is None else _ON_RECORD
+    named = any(name == b"x-service-method" for name, _ in scope["headers"])
+    refused = () if named else _READS if verb in _READS else (verb,)
+    allowed = {one for one, method in methods.items() if one not in refused and method in exposed}
+    if any(method not in STANDARD for method in exposed):
+        allowed.add("POST")
+    verbs = [one for one in methods if one in allowed]
+    error.headers["Allow"] = ", ".join(verbs)
 
 
 def headers_of(scope: Scope) -> Headers:
@@ -320,12 +333,24 @@ def _has_body(headers: Headers) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
+def _names_allowed(error: FeathersError) -> bool:
+    return any(name.lower() == "allow" for name in error.headers)
+
+
+def _require_plain(encoding: str) -> None:
+    """Raise UnsupportedMediaType for a body that is compressed (RFC 9110, 15.5.16)."""
+    if encoding and encoding.strip().lower() != "identity":
+        rule = f"Content-Encoding is '{encoding[:_SHOWN]}': send the body as it is"
+        raise UnsupportedMediaType(rule, headers={"Accept-Encoding": "identity"})
+
+
 def _json(body: bytes, content_type: str) -> Any:
     """The value that a body holds, None when it is empty."""
     if not body.strip():
         return None
-    if content_type and "json" not in content_type.lower():
-        raise BadRequest(f"Content-Type is '{content_type[:100]}': send JSON as application/json")
+    if content_type and not content_type.partition(";")[0].strip().lower().endswith(("/json", "+json")):
+        rule = f"Content-Type is '{content_type[:_SHOWN]}': send JSON as application/json"
+        raise UnsupportedMediaType(rule, headers={"Accept": "application/json"})
     try:
         data = decode_storable(body)
     except ValueError as error:
@@ -423,6 +448,15 @@ async def _disconnected(receive: Receive) -> None:
 async def _starlette_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = _as_feathers(error, request)
+    if isinstance(error, MethodNotAllowed) and not _names_allowed(error):
+        routes = [route for route in request.app.routes if isinstance(route, Route)]
+        verbs = {
+            verb
+            for route in routes
+            if route.matches(request.scope)[0] is not Found.NONE
+            for verb in route.methods or ()
+        }
+        error.headers["Allow"] = ", ".join(sorted(verbs - {request.method}))
     status, headers, body = failure(error, f"{request.method} {request.url.path}")
     named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     return Response(body, status, named, media_type=JSON)

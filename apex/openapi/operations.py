@@ -20,7 +20,7 @@ Shape = dict[str, Any]
 
 JSON = "application/json"
 ALWAYS = (400, 500, 503)
-WITH_BODY = (408, 413)
+WITH_BODY = (408, 413, 415)
 TITLES = {"find": "List", "get": "Get one of", "create": "Create in", "update": "Replace one of",
           "patch": "Change one of", "remove": "Remove one of"}  # fmt: skip
 RESULTS = {"find": "What was found.", "get": "The record.", "create": "What was made.", "update": "What it is now.",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from apex.describe import Facts, facts_of
-from apex.errors import BY_CODE, FeathersError, PayloadTooLarge, PreconditionFailed
+from apex.errors import BY_CODE, FeathersError, PayloadTooLarge, PreconditionFailed, UnsupportedMediaType
 from apex.openapi.components import Components
 from apex.service import BoundService
 
@@ -41,6 +41,7 @@ TEXTS = {
     409: "Another record is in the way, or the record is being changed by others.",
     412: "The record has changed: it does not have the tag of `If-Match`.",
     413: "The body is too large.",
+    415: "The body is not sent as JSON, or it is compressed.",
     422: "The `Idempotency-Key` was used for another request.",
     429: "Too many requests.",
     500: "Something went wrong that is not the caller's fault.",
@@ -89,4 +90,4 @@ class Responses:
 
 
 def _class(code: int) -> type[FeathersError]:
-    return {412: PreconditionFailed, 413: PayloadTooLarge}.get(code) or BY_CODE[code]
+    return {412: PreconditionFailed, 413: PayloadTooLarge, 415: UnsupportedMediaType}.get(code) or BY_CODE[code]

@@ -182,7 +182,7 @@ async def test_a_body_of_two_megabytes(shared: Crm, request_line: str) -> None:
 
 async def test_a_body_that_is_not_json(shared: Crm) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
-    await refused_without_a_trace(shared, 400, request="POST /contacts", content=b"first_name=J", headers=form)
+    await refused_without_a_trace(shared, 415, request="POST /contacts", content=b"first_name=J", headers=form)
 
 
 QUERIES = {
