@@ -42,6 +42,7 @@ class Person(Schema):
 
 class Echo(Service):
     methods = ("create", "update", "patch", "rename")
+    multi = ("create",)
 
     async def create(self, data: Any, params: Params) -> Any:
         return data
@@ -171,9 +172,11 @@ async def test_data_must_be_an_object(data: Any) -> None:
         await people().create(data)
 
 
-@pytest.mark.parametrize("method", ["update", "patch"])
-async def test_create_alone_takes_a_list(method: str) -> None:
-    with pytest.raises(BadRequest, match="the body must be a JSON object"):
+@pytest.mark.parametrize(
+    ("method", "sentence"), [("update", "You can not replace multiple instances"), ("patch", "must be an object")]
+)
+async def test_create_alone_takes_a_list(method: str, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
         await people()._run(method, id=1, data=[{"name": "Ann"}])
 
 
