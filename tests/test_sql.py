@@ -370,6 +370,13 @@ async def test_a_service_needs_a_table_and_a_database() -> None:
         SQLService(TEAMS, pagination={})  # type: ignore[call-arg]
 
 
+def test_a_column_with_a_key_of_its_own_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r"Fields have the names of columns: notes.e_mail must not have the key 'email'"
+    ):
+        SQLService(Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("e_mail", key="email")))
+
+
 async def test_text_is_ordered_by_code_point_whatever_the_collation(postgres_url: str) -> None:
     words = Table(
         "words", MetaData(), Column("id", Integer, primary_key=True), Column("name", Text(collation="und-x-icu"))

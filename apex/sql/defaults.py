@@ -20,6 +20,7 @@ from sqlalchemy import (
     literal,
     literal_column,
 )  # fmt: skip
+from sqlalchemy.sql import functions
 
 from apex.coerce import Coerce
 from apex.sql.columns import Timestamp
@@ -120,7 +121,9 @@ def written_out(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
             continue
         moment: Any = literal(arg) if isinstance(arg, str) else arg
         if dialect.name == "sqlite":
-            written[str(column.name)] = func.strftime(form, moment)
+            # CURRENT_TIMESTAMP has no milliseconds.
+            is_now = isinstance(arg, functions.now | functions.current_timestamp)
+            written[str(column.name)] = func.strftime(form, literal("now") if is_now else moment)
         else:
             written[str(column.name)] = func.date_trunc(literal_column("'milliseconds'"), cast(moment, column.type))
     return written

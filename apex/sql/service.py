@@ -73,6 +73,9 @@ class SQLService(Adapter):
             self.table = table
         if getattr(self, "table", None) is None:
             raise TypeError(f"{type(self).__name__} needs a table")
+        renamed = next((column for column in self.table.columns if column.key != column.name), None)
+        if renamed is not None:
+            raise TypeError(f"Fields have the names of columns: {renamed} must not have the key '{renamed.key}'")
         self.statements = StatementCache()
         self._database: Database | None = None
         self._defaults = Defaults(self.table, self.id, self.columns or {})
