@@ -22,6 +22,8 @@ MAX_PAYLOAD = 1_000_000
 LIMITS = {"maxPayload": MAX_PAYLOAD, "maxConnections": 10_000, "maxCalls": 100, "maxBacklog": 4 * 1024 * 1024}
 
 CONNECT_SECONDS = 45
+ANSWER_SECONDS = 5
+"""How long a connection that the app ends waits for the answers to the calls that it has made."""
 SMALLEST_PACKET = 16
 
 SEPARATOR = "\x1e"
@@ -75,6 +77,7 @@ class Link:
         self.sid, self.socket, self.outgoing = sid, socket, socket.queue
         self.backlog = limits["maxBacklog"]
         self.calls = asyncio.Semaphore(limits["maxCalls"])
+        self.answers: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
 
     def send(self, packet: Message) -> bool:
@@ -184,9 +187,14 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         return False
 
     def leave(self, link: Link) -> None:
-        """Tells a connection that it is one no longer; it may become one again."""
+        """Tell a connection that it is one no longer, after the answers to its calls; it may become one again."""
         self.links.pop(link.socket.sid, None)
-        self._spawn(self.disconnect(link.sid))
+        self._spawn(self._leave(link))
+
+    async def _leave(self, link: Link) -> None:
+        if link.answers:
+            await asyncio.wait(link.answers, timeout=ANSWER_SECONDS)
+        await self.disconnect(link.sid)
         self._expect_connect(link.socket.sid)
 
     def end(self, socket: Socket) -> None:
@@ -278,7 +286,9 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         elif frame.packet_type != frames.EVENT:
             raise ValueError("Clients do not refuse connections")
         await link.room()
-        self._spawn(self._answer(link, frame))
+        answer = self._spawn(self._answer(link, frame))
+        link.answers.add(answer)
+        answer.add_done_callback(link.answers.discard)
 
     async def _answer(self, link: Link, frame: Frame) -> None:
         try:
@@ -292,7 +302,8 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         if answered is not None:
             answered()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -44,19 +44,36 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def apex(*arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end, with this on its stdin."""
+    """Run a command in the checkout to its end, with this on its stdin."""
+    return apex_in(ROOT, *arguments, input=input, **variables)
+
+
+def apex_in(folder: Path, *arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder to its end, with this on its stdin."""
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | variables), input=input,
-        capture_output=True, text=True, timeout=SECONDS,
+        [*COMMAND, *arguments], cwd=folder, env=environment(**QUICK | {"PYTHONPATH": str(ROOT)} | variables),
+        input=input, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
 
 
 @contextmanager
 def server(*arguments: str, under: Sequence[str] = (), **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running server with the URL it has printed, started by the command ``under``; killed at the end."""
+    """Run a server in the checkout and yield it with the URL it has printed; see ``server_in``."""
+    with server_in(ROOT, *arguments, under=under, **variables) as running:
+        yield running
+
+
+@contextmanager
+def server_in(
+    folder: Path, *arguments: str, under: Sequence[str] = (), **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a server in a folder, started by the command ``under``, and yield it with the URL it has printed.
+
+    It is killed at the end, if it still runs.
+    """
     process = subprocess.Popen(
-        [*under, *COMMAND, *arguments], cwd=ROOT, env=environment(**QUICK | {"PORT": "0"} | variables), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*under, *COMMAND, *arguments], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(**QUICK | {"PORT": "0", "PYTHONPATH": str(ROOT)} | variables),
     )  # fmt: skip
     with process:
         try:
