@@ -38,7 +38,7 @@ QUICK_SECONDS = 0.02
 """A statement that takes so long, by PostgreSQL's clock, would hold up others."""
 
 LATEST = 64
-"""A statement that most of the latest groups were for stays: there is next to nobody whom it could hold up."""
+"""A statement that most of the latest groups were for is not set apart: it would hold up itself above all."""
 
 SILENT_SECONDS = 5
 """A lane that gives no answer for so long is given up. The server ends its statements before."""
@@ -348,7 +348,7 @@ class Lanes:
         task.add_done_callback(self._connecting.discard)
 
     async def _reconnect(self) -> None:
-        pause = Backoff()
+        backoff = Backoff()
         while True:
             try:
                 self._add(await self.connect())
@@ -356,7 +356,7 @@ class Lanes:
                 return
             except (psycopg.Error, TimeoutError) as error:
                 log.debug("connecting a lane failed", exc_info=error)
-            await pause.wait()
+            await backoff.wait()
 
     def _watch(self) -> None:
         for lane in tuple(self.lanes):

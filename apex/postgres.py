@@ -362,8 +362,11 @@ def _may_repeat(error: psycopg.Error, connection: Connection) -> bool:
 
 
 def _failure(error: psycopg.Error, connection: Connection, writes: bool) -> Exception:
-    """Map the error of a statement that is a transaction of its own."""
-    return _unknown() if writes and connection.closed else _translated(error)
+    """Map the error of a statement that is a transaction of its own, or ends one."""
+    if writes and connection.closed:
+        log.warning("a connection to the database was lost with a write under way", exc_info=error)
+        return _unknown()
+    return _translated(error)
 
 
 def _settings(role: str | None, seconds: float, lock_seconds: float = 0) -> sql.Composed:

@@ -38,8 +38,10 @@ from services.tables import answers
 PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
 ONCE = idempotent(answers, caller_of)
-KNOWN = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate, ONCE)
-"""Around hooks: it is known who calls, and they do not call too often, nor twice where they ask once."""
+CALLER = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
+"""Around hooks: it is known who calls, and they do not call too often."""
+KNOWN = (*CALLER, ONCE)
+"""Around hooks: nor do they call twice where they ask once."""
 OWNER = {"owned_by_user_id": MEMBER}
 JOINED = ("find", "get", "create", "patch")
 WRITES = ("create", "patch", "remove")
@@ -171,7 +173,8 @@ def tenant_hooks(
     ]  # fmt: skip
     stash = stash_before()
     units = WRITES[1:] if alone else WRITES
-    around = {"all": [*KNOWN, ahead(*sealed)], **{method: [transaction] for method in units}}
+    # A call that the request alone refuses begins no transaction, also where it has an Idempotency-Key.
+    around = {"all": [*CALLER, ahead(*sealed), ONCE], **{method: [transaction] for method in units}}
     before = {
         "create": [keep_whole, refers, stamp_owner, timestamps, *on_write, *([audit_beside] if alone else [])],
         "patch": [keep_whole, stash, refers, timestamps, *on_write],
