@@ -38,6 +38,25 @@ class Scoping(Contract):
                                       ([None, 2], ["Zoe", "Zed"]), ({2}, ["Zoe"]), ((1,), ["Ann", "Art"])):  # fmt: skip
                 assert names(await service.find({"scope": {"organization_id": allowed}})) == expected
 
+    async def test_a_scope_compares_and_says_or(self) -> None:
+        ours_or_nine: dict[str, Any] = {"$or": [{"organization_id": 1}, {"age": {"$gte": 9}}]}
+        async with self.tenants() as service:
+            for scope, expected in (({"age": {"$gt": 1}}, ["Art", "Zed"]), ({"age": {"$nin": [1]}}, ["Art", "Zed"]),
+                                    (ours_or_nine, ["Ann", "Art", "Zed"]), ({"$or": []}, []),
+                                    ({"name": {"$lt": "Z"}, **ours_or_nine}, ["Ann", "Art"])):  # fmt: skip
+                assert names(await service.find({"scope": scope})) == expected
+
+    async def test_a_patch_cannot_take_a_record_out_of_an_alternative(self) -> None:
+        scope: dict[str, Any] = {"$or": [{"organization_id": 1}, {"age": {"$gte": 9}}]}
+        async with self.people(*OURS, *THEIRS, multi=True) as service:
+            ann, zed = await self.id_of(service, "Ann"), await self.id_of(service, "Zed")
+            for id, data in ((zed, {"age": 8}), (ann, {"organization_id": 3}), (None, {"age": 8})):
+                with raises(Forbidden, "outside of what you may touch"):
+                    await service.patch(id, data, {"scope": scope})
+            assert (await service.patch(ann, {"age": 8}, {"scope": scope}))["age"] == 8
+            with raises(Forbidden, "age"):
+                await service.create({"name": "New", "age": 8, "organization_id": 2}, {"scope": scope})
+
     async def test_an_empty_scope_list_allows_nothing(self) -> None:
         async with self.tenants(multi=True) as service:
             assert await service.find(within()) == []
