@@ -186,6 +186,13 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.since, self.unsettled = self.loop.time(), 0
 
+    def shutdown(self) -> None:
+        """Called by the server as it stops: nobody waits for a client that was refused."""
+        if self.refusal is not None and not self.is_at_work():
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def _discard(self, size: int) -> None:
         self.unsettled += size
         if self.unsettled > LINGER_BYTES:

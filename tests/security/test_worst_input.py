@@ -21,10 +21,10 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine
 from apex import Apex, MemoryService, Schema, batch, rest, validate_data, validate_query
 from apex.auth import AuthenticationService, JWTStrategy, authenticate
 from apex.engine import Frame
-from apex.errors import FeathersError
+from apex.errors import BadRequest, FeathersError
 from apex.query import OPERATORS, PATTERNS
 from apex.redaction import hide
-from apex.rest import headers_of
+from apex.rest import failure, headers_of
 from apex.schema import Email, fields
 from apex.schema import Text as Line
 from apex.sql import SQLService, database
@@ -190,6 +190,17 @@ async def app(sqlite_url: str) -> AsyncIterator[Apex]:
     await app.configure(batch).setup()
     yield app
     await app.teardown()
+
+
+@pytest.mark.parametrize("service", ["typed", "checked"])
+async def test_an_answer_names_some_of_what_is_wrong(app: Apex, service: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        await app.service(service).create({f"text_{number}": 1 for number in range(50, 900)})
+    _, _, body = failure(refused.value, "a create")
+    errors = json.loads(body)["errors"]
+    hints = [name for name, rule in errors.items() if "Did you mean" in rule]
+    assert (len(errors), len(hints)) == (100, 20)
+    assert len(body) < 20_000
 
 
 async def ask(app: Apex, method: str, path: str, body: str = "", query: str = "", **headers: str) -> int:
