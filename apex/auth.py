@@ -21,7 +21,6 @@ from apex.describe import describe
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.guard import network_of
 from apex.hooks import Hook, belongs
-from apex.items import items
 from apex.passwords import Passwords
 from apex.predicates import Compare
 from apex.rates import Backoff, Rates, rates_of
@@ -38,6 +37,8 @@ _SCHEMES = ("bearer", "jwt")
 _BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
 FAILURES = {"account": 5, "address": 20}
 """Failed logins in a minute, of one account and from one address, after which the next ones have to wait."""
+ALIKE = 10
+"""How many names that case alone tells apart are looked at."""
 _REMEMBERED = 30 * 86_400
 """Seconds for which the end of a user's tokens is remembered, or longer where tokens live longer."""
 _OF_ONE_CALL = ("adapter", "paginate", "scope")
@@ -115,7 +116,7 @@ class AuthenticationService(Service):
         local = self.settings.get("local", {})
         self.username_field: str = local.get("usernameField", "email")
         self.password_field: str = local.get("passwordField", "password")
-        self.ignores_case: bool = local.get("caseInsensitive", False)
+        self.ignores_case: bool | str = local.get("caseInsensitive", False)
         previous = self.settings.get("previousSecret")
         self.tokens = Tokens(self.settings["secret"], options, previous, anyone=self.entity is None)
         self.passwords = Passwords(self.settings.get("argon2"))
@@ -129,7 +130,7 @@ class AuthenticationService(Service):
             "logins", lambda: app.get("rates") or self._rates, {**FAILURES, **self.settings.get("failedLogins", {})}
         )
         self.path = "authentication"
-        self._revocations = revocations
+        self.revocations = revocations
         # A user's tokens may have been issued while their lifetime was a longer one.
         self._remembered = max(self.tokens.lifetime, _REMEMBERED)
         self._watched: BoundService | None = None
@@ -155,6 +156,10 @@ class AuthenticationService(Service):
         self.path = path
         if self.entity is not None and "get" not in self.users._hookable:
             raise ValueError(f"Service '{self.users._path}' has no 'get': a login reads the {self.entity} with it")
+        if self.ignores_case is True and not isinstance(self.users.service, Adapter):
+            raise ValueError(
+                f"local.caseInsensitive has to be 'lower' for '{self.users._path}', which is no adapter of apex"
+            )
         if app.get("rates") is None and self._bound is None:
             self._rates = rates_of(app)
         await self.load_revoked()
@@ -168,8 +173,8 @@ class AuthenticationService(Service):
             self.users.hooks({"after": {method: [self._end_tokens_of_before] for method in written}})
 
     async def load_revoked(self) -> None:
-        if self._revocations is not None:
-            for row in await self.app.service(self._revocations).find({"paginate": False}):
+        if self.revocations is not None:
+            for row in await self.app.service(self.revocations).find({"paginate": False}):
                 if match := _BEFORE.fullmatch(row["jti"]):
                     self.ended[match[2]] = max(float(match[1]), self.ended.get(match[2], 0))
                 else:
@@ -195,7 +200,7 @@ class AuthenticationService(Service):
             yield Attempt(tuple(who.values()), admit)
         except NotAuthenticated:
             await self.backoff.fail(who)
-            log.warning("A login failed: account %s, address %s", who["account"], params.ip or "unknown")
+            log.warning("A login failed: account %s, address %s", who["account"], who.get("address", "unknown"))
             raise
 
     @property
@@ -252,25 +257,20 @@ class AuthenticationService(Service):
         self, name: str, query: Mapping[str, Any] | None = None, adapter: Mapping[str, Any] | None = None
     ) -> Result | None:
         """The entity that logs in by a name; None where there is none, or more than one that only case tells apart."""
-        given = name.strip() if self.ignores_case else name
-        spellings = [given, given.lower()] if self.ignores_case else [given]
+        asked: dict[str, Any] = {**(query or {}), "$limit": ALIKE}
+        adapter = dict(adapter or {})
+        if self.ignores_case is not True:
+            asked[self.username_field] = name.strip().lower() if self.ignores_case == "lower" else name
+        else:  # It is one query whoever exists, so that the time it takes tells nobody.
+            pattern = re.sub(r"([%_\\])", r"\\\1", name.strip())
+            adapter["where"] = Compare(self.username_field, "$ilike", pattern)
         try:
-            for spelling in dict.fromkeys(spellings):
-                if found := await self._find({**(query or {}), self.username_field: spelling}, 1, adapter):
-                    return found[0]
-            if self.ignores_case and isinstance(self.users.service, Adapter):
-                alike = Compare(self.username_field, "$ilike", re.sub(r"([%_\\])", r"\\\1", given))
-                found = await self._find(query or {}, 2, {**(adapter or {}), "where": alike})
-                return found[0] if len(found) == 1 else None
+            found = await self.users.find({"query": asked, "paginate": False, "adapter": adapter})
         except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
             return None
-        return None
-
-    async def _find(
-        self, query: Mapping[str, Any], limit: int, adapter: Mapping[str, Any] | None
-    ) -> list[dict[str, Any]]:
-        params = {"query": {**query, "$limit": limit}, "paginate": False, "adapter": adapter}
-        return [dict(user) for user in await self.users.find(params)]
+        spelled = [user for user in found if user.get(self.username_field) == name.strip()]
+        chosen = spelled if len(found) > 1 and self.ignores_case is True else found
+        return dict(chosen[0]) if chosen else None
 
     @property
     def entity_id(self) -> str:
@@ -354,7 +354,7 @@ class AuthenticationService(Service):
         """
         now = int(time.time())
         self.revoked = {jti: expiry for jti, expiry in self.revoked.items() if expiry > now}
-        if self._revocations is not None:
+        if self.revocations is not None:
             await self._keep(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
         self.revoked[claims["jti"]] = claims["exp"]
         self.sessions.end_token(claims["jti"], spare)
@@ -366,7 +366,7 @@ class AuthenticationService(Service):
         This happens by itself after a new password, and when the user is removed. In a unit of work it is part of it.
         """
         moment = time.time()
-        if self._revocations is not None:
+        if self.revocations is not None:
             expires_at = datetime.fromtimestamp(moment + self._remembered, UTC)
             await self._keep(f"before:{moment:.3f}:{id}", expires_at)
         after_commit(partial(self._end_tokens, str(id)))
@@ -381,11 +381,12 @@ class AuthenticationService(Service):
     async def _end_tokens_of_before(self, context: Context) -> None:
         """After a write of users: those with another password, or none any more, are logged out everywhere."""
         if context.method == "remove" or self.password_field in context.data:
-            for user in items(context.method, context.result):
-                await self.end_tokens(user[self.entity_id])
+            many = context.id is None
+            for id in [user[self.entity_id] for user in context.result] if many else [context.id]:
+                await self.end_tokens(id)
 
     async def _keep(self, jti: str, expires_at: datetime) -> None:
-        store = self.app.service(self._revocations or "")
+        store = self.app.service(self.revocations or "")
         await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
         with suppress(Conflict):  # Logged out twice at the same moment.
             await store.create({"jti": jti, "expires_at": expires_at})
@@ -445,7 +446,7 @@ class LocalStrategy:
     """A name and a password. Whatever is wrong, the answer and the time it takes are alike.
 
     The name is spelled as it is stored. With ``local.caseInsensitive`` in the settings neither the case of the name nor
-    that of what is stored matters, nor do spaces around the name.
+    that of what is stored matters, nor do spaces around the name; with ``"lower"`` names are stored in lower case.
     """
 
     scheme = None

@@ -1,4 +1,6 @@
-"""What may be wrong with an app before it serves: secret, database, migrations, Redis, services that are not sealed."""
+"""What may be wrong with an app before it serves: secret, tokens, database, migrations, Redis, services that are not
+sealed.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,13 @@ SECRETS = {
 
 def findings(app: Apex) -> list[Finding]:
     """All that is wrong with an app: which ``check`` has found it, and a ``message`` that says what to do."""
-    checks = {"secret": secret, "database": database, "redis": redis, "services": services}
+    checks = {
+        "secret": secret,
+        "authentication": authentication,
+        "database": database,
+        "redis": redis,
+        "services": services,
+    }
     return [{"check": name, "message": message} for name, look in checks.items() for message in look(app)]
 
 
@@ -54,6 +62,13 @@ def secret(app: Apex) -> Iterator[str]:
             yield f"authentication.{name} needs at least {SECRET_BYTES} bytes: {mend}"
         elif value is not None and len(set(value)) < DISTINCT:
             yield f"authentication.{name} has only {len(set(value))} different characters: {mend}"
+
+
+def authentication(app: Apex) -> Iterator[str]:
+    """Whether the end of tokens outlasts a restart."""
+    service = app.get("defaultAuthentication")
+    if service is not None and service.revocations is None and app.get("database_url") is not None:
+        yield "a restart revives tokens that were ended: give AuthenticationService a service for them, 'revocations'"
 
 
 def database(app: Apex) -> Iterator[str]:

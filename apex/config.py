@@ -53,7 +53,7 @@ class JWTOptions(Schema):
 class LocalOptions(Schema):
     usernameField = fields.String(load_default="email")
     passwordField = fields.String(load_default="password")
-    caseInsensitive = fields.Boolean(load_default=False)
+    caseInsensitive = fields.Raw(load_default=False, validate=validate.OneOf([False, True, "lower"]))
 
 
 class Argon2Options(Schema):

@@ -14,7 +14,7 @@ import click
 import pytest
 from sqlalchemy import create_engine, text
 
-from apex import Apex, Context, MemoryService, SQLService, authenticate, database, validate_query
+from apex import Apex, AuthenticationService, Context, MemoryService, SQLService, authenticate, database, validate_query
 from apex.checks import findings, has_tenants
 from apex.cli import apex as command
 from apex.common import iff
@@ -260,6 +260,13 @@ def test_a_service_that_is_not_sealed_is_found(migrated_sqlite_url: str) -> None
     (finding,) = findings(app)
     assert finding["check"] == "services"
     assert finding["message"].startswith("'leaky' is not sealed for find, get, create, update, patch, remove")
+
+
+def test_tokens_that_a_restart_would_revive_are_found(migrated_sqlite_url: str) -> None:
+    app = Apex({"authentication": {"secret": "0123456789abcdef" * 2}}).configure(database(migrated_sqlite_url))
+    app.use("users", Leaky(methods=())).use("authentication", AuthenticationService(app))
+    (finding,) = findings(app)
+    assert (finding["check"], "a restart revives tokens" in finding["message"]) == ("authentication", True)
 
 
 def test_a_table_without_row_level_security_is_found(migrated_postgres_url: str) -> None:
