@@ -24,7 +24,7 @@ class RemoteService:
     """
 
     def __init__(self, client: Client, path: str) -> None:
-        self.client, self.path = client, path.strip("/") or "/"
+        self._client, self._path = client, path.strip("/") or "/"
 
     async def find(self, params: Params | None = None) -> Any:
         return await self._call("find", params)
@@ -59,24 +59,24 @@ class RemoteService:
 
     def on(self, event: str, listener: Listener) -> None:
         """Calls a listener with each record of an event. Raises RuntimeError on a transport without events."""
-        self.client.events.on(self._named(event), listener)
+        self._client.events.on(self._named(event), listener)
 
     def once(self, event: str, listener: Listener) -> None:
-        self.client.events.once(self._named(event), listener)
+        self._client.events.once(self._named(event), listener)
 
     def off(self, event: str, listener: Listener) -> None:
-        self.client.events.off(self._named(event), listener)
+        self._client.events.off(self._named(event), listener)
 
     def _named(self, event: str) -> str:
-        if not self.client.transport.realtime:
+        if not self._client.transport.realtime:
             raise RuntimeError("Events come over sockets: Client(socketio(url))")
-        return f"{self.path} {event}"
+        return f"{self._path} {event}"
 
     async def _call(self, method: str, params: Params | None, id: Any = None, data: Any = None) -> Any:
         if id == "":
             # In a URL nothing would be left of it: the call would be one for all records.
             raise BadRequest("The id is empty")
         params = params or {}
-        path = segments(self.path, params.get("route"))
+        path = segments(self._path, params.get("route"))
         query, headers = params.get("query") or {}, params.get("headers") or {}
-        return await self.client.send(Call(path, method, id, data, query, headers))
+        return await self._client.send(Call(path, method, id, data, query, headers))

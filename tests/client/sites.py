@@ -67,6 +67,24 @@ class Heard(Service):
         return {"headers": params.headers, "data": data}
 
 
+class Named(Service):
+    """Has methods with names that a service of the client might use itself."""
+
+    methods = ("path", "client", "call", "run")
+
+    async def path(self, data: Any, params: Params) -> Any:
+        return ["path", data]
+
+    async def client(self, data: Any, params: Params) -> Any:
+        return ["client", data]
+
+    async def call(self, data: Any, params: Params) -> Any:
+        return ["call", data]
+
+    async def run(self, data: Any, params: Params) -> Any:
+        return ["run", data]
+
+
 class Refuses(Service):
     """Raises the same error whatever it is asked."""
 
@@ -93,6 +111,7 @@ def plain_app() -> Apex:
     """Services without a login. Everything that happens is told to every connection."""
     app = Apex().configure(lambda app: rest(app, routes=[Route("/status/{code}", _status)])).configure(sockets)
     app.use("messages", Messages(store={0: {"text": "a", "id": 0}, 1: {"text": "b", "id": 1}}, start_id=2))
+    app.use("named", Named())
     app.use("echo", Echo()).use("slow", Slow()).use("heard", Heard()).use("groups/:groupId/members", Heard())
     app.on("connection", app.channel("all").join)
     return app.publish(lambda data, context: app.channel("all"))
