@@ -144,7 +144,7 @@ def required(*fields: str) -> Hook:
     def required(context: Context) -> None:
         if not context.takes_data:
             return
-        records = [{}] if context.data is None else items(context.method, context.data)
+        records = [{}] if context.data is None else items(None, context.data)
         missing = [field for field in fields if any(_at(record, field) in (None, "") for record in records)]
         if missing:
             raise BadRequest("Invalid data", errors=dict.fromkeys(missing, "Is required"))
@@ -179,7 +179,7 @@ def set_now(*fields: str) -> Hook:
     def set_now(context: Context) -> None:
         if context.takes_data:
             stamps = dict.fromkeys(fields, now())
-            context.data = map_items(context.method, context.data, lambda record: {**record, **stamps})
+            context.data = map_items(None, context.data, lambda record: {**record, **stamps})
 
     return set_now
 
@@ -289,7 +289,7 @@ def _changing(change: Callable[[Any], Any]) -> Hook:
     @belongs("before", "after")
     def changing(context: Context) -> None:
         if context.type == "before":
-            context.data = map_items(context.method, context.data, change)
+            context.data = map_items(None, context.data, change)
             return
         context.result = map_items(context.method, context.result, change)
         if context.has_dispatch:

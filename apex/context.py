@@ -234,18 +234,22 @@ class Context(_Slots, Generic[Data, Result]):
         Data and result keep their form: one record, a list or a page. Raises ValueError for another number of records
         than one where there is one.
         """
-        return items(self.method, self.result if self.has_result else self.data)
+        return items(*self._of_items)
 
     @items.setter
     def items(self, records: Iterable[Any]) -> None:
-        changed, value = list(records), self.result if self.has_result else self.data
-        if not is_many(self.method, value) and len(changed) != len(items(self.method, value)):
+        changed, (method, value) = list(records), self._of_items
+        if not is_many(method, value) and len(changed) != len(items(method, value)):
             raise ValueError(f"context.items is one record here, and was given {len(changed)}")
-        made: Any = with_items(self.method, value, changed)
+        made: Any = with_items(method, value, changed)
         if self.has_result:
             self.result = made
         else:
             self.data = made
+
+    @property
+    def _of_items(self) -> tuple[str | None, Any]:
+        return (self.method, self.result) if self.has_result else (None, self.data)
 
     @property
     def has_dispatch(self) -> bool:

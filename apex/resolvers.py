@@ -110,7 +110,7 @@ def resolve_data(*resolvers: Resolver) -> Hook:
     @belongs("before", "around")
     async def resolve_data(context: Context) -> None:
         if context.takes_data:
-            context.data = await _each(context, context.data, _Pass(resolvers, told=_OF_CALLERS))
+            context.data = await _each(context, None, context.data, _Pass(resolvers, told=_OF_CALLERS))
 
     return resolve_data
 
@@ -138,7 +138,7 @@ def resolve_result(*resolvers: Resolver) -> Around:
     async def resolve_result(context: Context, next: Next) -> None:
         run = _Pass(resolvers, _selection(context, resolvers))
         await next()
-        context.result = await _each(context, context.result, run)
+        context.result = await _each(context, context.method, context.result, run)
 
     return resolve_result
 
@@ -158,7 +158,7 @@ def resolve_external(*resolvers: Resolver) -> AroundOrAfter:
             await next()
         seen = context.dispatch if context.has_dispatch else context.result
         shown = map_items(context.method, seen, lambda record: getattr(record, "dispatch", record))
-        context.dispatch = _safe(await _each(context, shown, run))
+        context.dispatch = _safe(await _each(context, context.method, shown, run))
         context.result = _marked(context)
 
     return resolve_external
@@ -275,12 +275,12 @@ class _Pass:
         return chosen.cut(made) if chosen else made
 
 
-async def _each(context: Context, value: Any, run: _Pass) -> Any:
+async def _each(context: Context, method: str | None, value: Any, run: _Pass) -> Any:
     """The value with its records resolved, at the same time where that means waiting. Raises the first failure."""
-    calls = (run.record(record, context) for record in items(context.method, value))
+    calls = (run.record(record, context) for record in items(method, value))
     waits = any(resolver.is_async for resolver in run.resolvers)
     made = await _all(calls) if waits else [await call for call in calls]
     for one in made:
         if isinstance(one, BaseException):
             raise one
-    return with_items(context.method, value, made)
+    return with_items(method, value, made)

@@ -8,7 +8,6 @@ from typing import Any
 from apex import Apex, Context, Params
 from apex.errors import BadRequest
 from apex.types import Row
-from hooks.rows import change_rows, rows
 
 MISSING = "Does not exist in this organization"
 
@@ -17,7 +16,7 @@ def stamp_owner(context: Context) -> None:
     """Before create: the caller made the row, and owns it unless it names another owner."""
     user = context.params.user
     if user:
-        change_rows(context, lambda row: _owned(row, user["id"]))
+        context.items = [_owned(row, user["id"]) for row in context.items]
 
 
 def _owned(row: Row, user_id: int) -> Row:
@@ -37,10 +36,10 @@ def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Cont
     """
 
     async def refers_within(context: Context) -> None:
-        given = any(row.get(name) is not None for row in rows(context) for name in references)
+        given = any(row.get(name) is not None for row in context.items for name in references)
         if not given or not context.params.provider:
             return
-        lost = await strays(context.app, references, rows(context), await organization_of(context))
+        lost = await strays(context.app, references, context.items, await organization_of(context))
         many = isinstance(context.data, list)
         errors = {f"{place}.{name}" if many else name: MISSING for place, names in enumerate(lost) for name in names}
         if errors:
@@ -70,7 +69,7 @@ async def _missing(app: Apex, refers: tuple[str, str], values: set[int], organiz
 async def organization_of(context: Context) -> int:
     """Before create and patch: the organization that the record belongs to."""
     if context.method == "create":
-        return int(rows(context)[0]["organization_id"])
+        return int(context.items[0]["organization_id"])
     if context.params.before:
         return int(context.params.before["organization_id"])
     params = Params({"query": {"$select": ["organization_id"]}, "scope": context.params.scope})

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from apex import Context
 from apex.types import Row
-from hooks.rows import change_rows
 
 # Letters that Unicode takes for whole, and people type without their stroke or as two.
 _PLAIN = str.maketrans(
@@ -32,7 +31,7 @@ def search_forms(**forms: str) -> Callable[[Context], None]:
     """Before create and patch: for each field that is given, its normalised form is stored beside it."""
 
     def search_forms(context: Context) -> None:
-        change_rows(context, with_forms)
+        context.items = [with_forms(row) for row in context.items]
 
     def with_forms(row: Row) -> Row:
         given = {form: row[field] for field, form in forms.items() if field in row}

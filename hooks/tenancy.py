@@ -10,7 +10,6 @@ from apex.coerce import integer
 from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
 from apex.tenant import EVERYONE, confine, reaching, sealing
-from hooks.rows import change_rows, rows
 
 FIELD = "organization_id"
 ON_RECORDS = ("get", "update", "patch", "remove")
@@ -64,8 +63,8 @@ def fill_organization(context: Context) -> None:
         return
     if context.method == "find":
         context.params.query = {FIELD: mine, **context.params.query}
-    elif all(isinstance(row, Mapping) for row in rows(context)):
-        change_rows(context, lambda row: {FIELD: mine, **row})
+    elif all(isinstance(row, Mapping) for row in context.items):
+        context.items = [{FIELD: mine, **row} for row in context.items]
 
 
 @describe(methods=("find",), requires=(FIELD,))
@@ -156,7 +155,7 @@ async def forbid_foreign(context: Context) -> None:
 
 
 def _named(context: Context) -> int:
-    sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else rows(context)
+    sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else context.items
     organizations = [source.get(FIELD) for source in sources]
     if None in organizations or not organizations:
         raise _wrong("is required")

@@ -18,7 +18,6 @@ from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row
 from hooks.ownership import organization_of
-from hooks.rows import rows
 from hooks.tenancy import FIELD as ORGANIZATION
 from services.examples import examples_of
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
@@ -112,7 +111,7 @@ async def check_values(context: Context) -> None:
     many = isinstance(context.data, list)
     values = {
         (f"{place}.{FIELD}.{name}" if many else f"{FIELD}.{name}"): (name, value)
-        for place, row in enumerate(rows(context))
+        for place, row in enumerate(context.items)
         for name, value in (row.get(FIELD) or {}).items()
         if value is not None or context.method == "create"
     }

@@ -12,7 +12,6 @@ from apex.errors import BadRequest
 from apex.schema import Id, Text, fields, validate
 from apex.sql import Timestamp
 from hooks.children import remove_children
-from hooks.rows import change_rows, rows
 from services.examples import examples_of
 from services.money import Amount, Money
 from services.tables import Identifier, tenant_table, within
@@ -92,12 +91,12 @@ def stamp_status(context: Context) -> None:
             return row
         return row | {f"{status}_date": now() if row["status"] == status else None for status in ("won", "lost")}
 
-    change_rows(context, stamped)
+    context.items = [stamped(row) for row in context.items]
 
 
 async def place_in_pipeline(context: Context) -> None:
     """Before create and patch: the stage decides the pipeline. Raises BadRequest when another one is named."""
-    for row in rows(context):
+    for row in context.items:
         stage_id, pipeline_id = row.get("pipeline_stage_id"), row.get("pipeline_id")
         if stage_id is None and pipeline_id is None:
             continue

@@ -179,6 +179,24 @@ RIGHT = {
     """,
 }
 
+
+def readme() -> str:
+    """README's first service with the types that its readers write into it."""
+    (service,) = [block.text for block in blocks_of(ROOT / "README.md") if block.lang == "python"]
+    for plain, typed in {
+        "import uvicorn": "from typing import Any\nimport uvicorn",
+        "from apex import Apex, ": "from apex import Apex, Context, Params, ",
+        "def setup(self, app, path):": "def setup(self, app: Apex, path: str) -> None:",
+        "def shout(self, data, params):": "def shout(self, data: dict[str, Any], params: Params) -> Any:",
+        "def sign(context):": "def sign(context: Context) -> None:",
+    }.items():
+        assert plain in service, plain
+        service = service.replace(plain, typed)
+    return service
+
+
+RIGHT["readme"] = readme()
+
 WRONG = """
     from typing import TypedDict
     from apex import Apex, Context, Hook, HookMap, MemoryService, Next, Params, SQLService, validate_data

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, Params, SQLService, batch, database, rest, sockets
+from apex.common import required
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed
+from apex.resolvers import resolve, resolve_data
 from tests.serving import calling, serving
 from tests.sockets import connected
 
@@ -165,9 +167,24 @@ async def test_hooks_work_for_one_and_for_many(kind: str, request: pytest.Fixtur
     assert got == removed == one
 
 
+def refuse(value: Any, record: Any, context: Context) -> Any:
+    if value is None:
+        raise BadRequest("An owner is required")
+    return value
+
+
 async def test_an_empty_list_is_a_list() -> None:
     app = notes(MemoryService(multi=True), stamp)
     assert await app.service("notes").create([]) == []
+
+
+@pytest.mark.parametrize("hook", [required("owner"), resolve_data(resolve({"owner": refuse}))])
+async def test_data_in_the_form_of_a_page_is_one_record(hook: Any) -> None:
+    app = notes(Plain(), hook, methods=["add"])
+    with pytest.raises(BadRequest):
+        await app.service("notes").add({"data": [{"owner": 1}], "limit": 1, "skip": 0})
+    context = Context(app, app.service("notes"), "add", data={"data": [{}], "limit": 1, "skip": 0})
+    assert context.items == [context.data]
 
 
 RECORDS = st.lists(st.dictionaries(st.text(max_size=3), st.integers()), max_size=4)
@@ -178,7 +195,7 @@ def test_items_keep_the_form_of_what_they_are_of(records: Any, method: str, is_r
     context = Context(Apex(), None, method)
     for value in (
         records,
-        {"total": 9, "limit": 1, "skip": 0, "data": records} if method == "find" else None,
+        {"total": 9, "limit": 1, "skip": 0, "data": records} if method == "find" and is_result else None,
         {"a": 1},
     ):
         if is_result:
