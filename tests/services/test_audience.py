@@ -118,7 +118,7 @@ async def test_a_membership_that_ends_while_somebody_logs_in_counts(crm: Crm, mo
         return rows
 
     monkeypatch.setattr(memberships.service, "find", find_then_remove)
-    memberships.compose()
+    memberships._compose()
     connection = await connect(crm)
     assert (len(reads), connection.channels) == (2, set())
 
