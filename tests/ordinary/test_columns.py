@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import pytest_asyncio
 from httpx2 import AsyncClient
 from sqlalchemy import (
     ARRAY,
@@ -56,6 +57,7 @@ from apex.openapi import document_of
 from apex.openapi.declarations import declarations
 from apex.schema import fields
 from apex.sql import ColumnType, Fixed, Json, Timestamp
+from tests.databases import new_database
 from tests.serving import calling
 
 
@@ -262,20 +264,17 @@ CASES = {
 }  # fmt: skip
 
 
-class Things(SQLService):
-    """The service of the matrix."""
-
-
 @dataclass
 class Running:
     """A service over a table with one column of a type, and a client of its REST interface."""
 
     app: Apex
     http: AsyncClient
-    seen: list[Any]
+    path: str
+    seen: list[Any] = field(default_factory=list)
 
     async def sent(self, method: str, path: str = "", status: int = 0, **options: Any) -> Any:
-        answer = await self.http.request(method, f"/things{path}", **options)
+        answer = await self.http.request(method, f"/{self.path}{path}", **options)
         assert answer.status_code == (status or {"POST": 201}.get(method, 200)), answer.text
         return answer.json()
 
@@ -286,28 +285,57 @@ class Running:
 
 
 @asynccontextmanager
-async def running(url: str, column: Column[Any], **options: Any) -> AsyncIterator[Running]:
-    table = Table("things", MetaData(), Column("id", Integer, primary_key=True), column)
-    seen: list[Any] = []
-    app = Apex().configure(database(url)).configure(rest)
+async def running_all(url: str, columns: dict[str, Column[Any]], **options: Any) -> AsyncIterator[dict[str, Running]]:
+    """A service for each of the columns, which are called value, by their names."""
+    app, metadata = Apex().configure(database(url)).configure(rest), MetaData()
     page = {"default": 50, "max": 50}
-    service = Things(table, multi=True, paginate=page, operators=["$like"], **options)
-    app.use("things", service, hooks={"before": {"all": [validate_query]}})
-    app.service("things").on("created", lambda record, context: seen.append(record))
-    await app.setup()
-    await app.get("database").create_all(table.metadata)
     async with calling(app) as http:
-        yield Running(app, http, seen)
+        services: dict[str, Running] = {}
+        for place, (name, column) in enumerate(columns.items()):
+            table = Table(f"things{place}", metadata, Column("id", Integer, primary_key=True), column)
+            things = services[name] = Running(app, http, table.name)
+            service = SQLService(table, multi=True, paginate=page, operators=["$like"], **options)
+            app.use(table.name, service, hooks={"before": {"all": [validate_query]}})
+            app.service(table.name).on("created", lambda record, context, seen=things.seen: seen.append(record))
+        await app.setup()
+        await app.get("database").create_all(metadata)
+        yield services
     await app.teardown()
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["json of the database", "rows"])
+@asynccontextmanager
+async def running(url: str, column: Column[Any], **options: Any) -> AsyncIterator[Running]:
+    async with running_all(url, {"one": column}, **options) as services:
+        yield services["one"]
+
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[(name, fast) for name in ("sqlite", "postgresql") for fast in (True, False)],
+    ids=lambda param: f"{param[0]}, {'json of the database' if param[1] else 'rows'}",
+)
+async def matrix(
+    request: pytest.FixtureRequest, postgres_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, Running]]:
+    """The services of all cases that a database has, by the names of the cases."""
+    name, fast = request.param
+    columns = {key: Column("value", case.kind) for key, case in CASES.items() if case.only in ("", name)}
+    if name == "sqlite":
+        async with running_all(f"sqlite:///{tmp_path_factory.mktemp('matrix')}/test.db", columns, json=fast) as made:
+            yield made
+    else:
+        with new_database(postgres_server) as url:
+            async with running_all(url, columns, json=fast) as made:
+                yield made
+
+
 @pytest.mark.parametrize("name", CASES)
-async def test_a_type_works_in_every_call(empty_url: str, name: str, fast: bool) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_type_works_in_every_call(matrix: dict[str, Running], name: str) -> None:
     case = CASES[name]
-    if case.only and case.only not in empty_url:
-        return
-    async with running(empty_url, Column("value", case.kind), json=fast) as things:
+    if name in matrix:
+        things = matrix[name]
         first, *others = case.values
         stored = case.stored or first
         created = await things.sent("POST", json={"value": first})
@@ -315,10 +343,10 @@ async def test_a_type_works_in_every_call(empty_url: str, name: str, fast: bool)
         seen = things.seen[0]["value"]
         assert decode(encode(seen)) == stored
         assert case.read is None or (seen, type(seen)) == (case.read, type(case.read))
-        inside = await things.app.service("things").get(1)
+        inside = await things.app.service(things.path).get(1)
         assert (inside["value"], type(inside["value"])) == (seen, type(seen))
         given = first if case.given is None else case.given
-        assert (await things.app.service("things").create({"value": given}))["value"] == inside["value"]
+        assert (await things.app.service(things.path).create({"value": given}))["value"] == inside["value"]
         await things.sent("DELETE", "/2")
         many = [{"value": value} for value in (*others, None, given if case.given is None else first)]
         rows = await things.sent("POST", json=many)
@@ -331,9 +359,16 @@ async def test_a_type_works_in_every_call(empty_url: str, name: str, fast: bool)
             error = await things.sent("POST", json={"value": wrong}, status=400)
             assert list(error["errors"]) == ["value"], error
         await is_compared(things, case, stored)
-        shape = document_of(things.app)["components"]["schemas"]["Things"]["properties"]["value"]
-        assert shape == (case.shape or shape)
-        assert "value: " in declarations(things.app)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_documents_describe_every_type(matrix: dict[str, Running]) -> None:
+    app = next(iter(matrix.values())).app
+    schemas = document_of(app)["components"]["schemas"]
+    for name, things in matrix.items():
+        shape = schemas[things.path.capitalize()]["properties"]["value"]
+        assert shape == (CASES[name].shape or shape)
+    assert declarations(app).count("value: ") >= len(matrix)
 
 
 async def is_compared(things: Running, case: Case, stored: Any) -> None:
@@ -367,20 +402,12 @@ async def is_compared(things: Running, case: Case, stored: Any) -> None:
         for asked in ({"value": {"$in": [wrong]}}, {"value": {"$gt": wrong}}):
             error = await things.sent("GET", json={"query": asked}, status=400)
             assert list(error["errors"]) == ["value"], error
+    last = case.values[-1]
+    page = await things.sent("GET", params={"value": str(last).lower() if isinstance(last, bool) else str(last)})
+    assert [row["value"] for row in page["data"]] == [last]
     if not isinstance(stored, str) or case.shape != STRING:
         return
     assert stored in await things.find(value={"$like": f"{stored[:1]}%"})
-
-
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_compared and not case.only])
-async def test_a_url_asks_for_a_value_of_any_type(sqlite_url: str, name: str) -> None:
-    case = CASES[name]
-    async with running(sqlite_url, Column("value", case.kind)) as things:
-        await things.sent("POST", json=[{"value": value} for value in case.values])
-        last = case.values[-1]
-        text = str(last).lower() if isinstance(last, bool) else str(last)
-        page = await things.sent("GET", params={"value": text})
-        assert [row["value"] for row in page["data"]] == [last]
 
 
 class Odd(enum.Enum):
@@ -439,7 +466,7 @@ def test_an_enum_needs_a_name_on_postgresql(postgres_url: str) -> None:
 
 async def test_what_others_have_stored_can_be_read(empty_url: str) -> None:
     async with running(empty_url, Column("value", Enum(Level, native_enum=False, length=10))) as things:
-        await things.app.get("database").execute(text("INSERT INTO things (value) VALUES ('OLD')"))
+        await things.app.get("database").execute(text("INSERT INTO things0 (value) VALUES ('OLD')"))
         assert await things.sent("GET", "/1") == {"id": 1, "value": "OLD"}
         assert (await things.sent("GET"))["data"] == [{"id": 1, "value": "OLD"}]
 
@@ -447,11 +474,11 @@ async def test_what_others_have_stored_can_be_read(empty_url: str) -> None:
 async def test_moments_of_the_database_keep_their_microseconds(empty_url: str) -> None:
     async with running(empty_url, Column("value", DateTime)) as things:
         moment = datetime(2023, 1, 2, 3, 4, 5, 678_901)
-        table = things.app.service("things").table
+        table = things.app.service(things.path).table
         await things.app.get("database").execute(insert(table).values(value=moment).returning(table.c.id))
         assert (await things.sent("GET", "/1"))["value"] == "2023-01-02T03:04:05.678Z"
         assert (await things.sent("GET"))["data"][0]["value"] == "2023-01-02T03:04:05.678Z"
-        assert (await things.app.service("things").get(1))["value"] == moment
+        assert (await things.app.service(things.path).get(1))["value"] == moment
 
 
 async def test_sqlite_refuses_digits_that_it_would_lose(sqlite_url: str) -> None:
