@@ -331,7 +331,7 @@ class Adapter(Service, ABC):
         if not limit:
             raise invalid("$limit", f"must be 1 or more beside {name}")
         walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
-        if walk.place and self.columns is not None:
+        if walk.place:
             placed = zip(walk.order, walk.place, strict=True)
             walk = replace(walk, place=tuple(self._placed(field, value) for (field, _), value in placed))
         places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
@@ -344,9 +344,8 @@ class Adapter(Service, ABC):
         return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
 
     def _placed(self, field: str, value: Any) -> Any:
-        """A value of a cursor, which has members of an enum and the like as JSON has them, with its type."""
-        columns = self.columns or {}
-        return columns[field](value) if isinstance(value, str | int) else value
+        """Return a value of a cursor with its type, of which the cursor may know no more than JSON does."""
+        return value
 
     def _walked(self, selection: Selection, name: str) -> Order:
         """The order of a walk: what comes after the id decides nothing. Raises BadRequest for one without cursors."""

@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Dialect, func
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from apex import coerce
 from apex.coerce import Coerce
@@ -25,14 +25,11 @@ FLOAT8, NUMERIC = 701, 1700
 """PostgreSQL's ids of the types whose values depend on what the server sends."""
 
 FLOAT4_MAX = 3.4028234663852886e38
-SQLITE_DIGITS = 15
-"""Digits of a decimal number that SQLite, which stores it as a float, gives back as they were."""
+FLOAT_DIGITS = 15
+"""Digits of a decimal number that a float gives back as they were."""
 
 LISTED = 50
 """Allowed values that an error names."""
-
-PLAIN = (str, int, float, list, dict, type(None))
-"""What JSON consists of."""
 
 _WIDE = Context(prec=2_000)
 """Digits enough for every number that ``apex.coerce.decimal`` takes."""
@@ -135,9 +132,14 @@ class Numerics(ColumnType, types=[sa.Numeric]):
         most = 1_000 if self.type.precision is None else self.type.precision - (self.scale or 0)
         if number.adjusted() >= most and number:
             raise ValueError(f"must have at most {most} digits before the decimal point")
-        if self.sqlite and len(number.normalize(_WIDE).as_tuple().digits) > SQLITE_DIGITS:
-            raise ValueError(f"must have at most {SQLITE_DIGITS} digits on SQLite: apex.sql.Fixed keeps more")
-        return number if self.type.asdecimal else float(number)
+        nearest = float(number)
+        digits = len(number.normalize(_WIDE).as_tuple().digits)
+        if self.sqlite and (digits > FLOAT_DIGITS or Decimal(str(nearest)) != number):
+            rule = f"must have at most {FLOAT_DIGITS} digits on SQLite, which stores floats: apex.sql.Fixed keeps more"
+            raise ValueError(rule)
+        if self.type.asdecimal:
+            return number
+        return coerce.number(nearest)
 
     def _rounded(self, number: Decimal) -> Decimal:
         if self.scale is None:
@@ -383,6 +385,9 @@ class Enums(ColumnType, types=[sa.Enum]):
         objects = self.objects
         return lambda label: objects.get(label, label)
 
+    def restored(self, value: Any) -> Any:
+        return self._texts.get(str(value), value)
+
     def ordered(self, expression: Any) -> Any:
         if self.is_native:
             return expression
@@ -499,68 +504,6 @@ class Arrays(ColumnType, types=[sa.ARRAY]):
     def spelling(self) -> Spelling | None:
         is_alike = isinstance(self.items, Integers | Booleans | Texts) and not self.type.as_tuple
         return Spelling() if self.postgresql and is_alike else None
-
-
-class Decorated(ColumnType, types=[TypeDecorator]):
-    """A type decorator. In JSON it is what its ``impl`` is, and its own processing takes part everywhere."""
-
-    def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
-        super().__init__(type, dialect)
-        given = type.impl if dialect is None else type.load_dialect_impl(dialect)
-        self.stored = column_type(given, dialect)
-        self.form = self.stored if given is type.impl else column_type(type.impl)
-        self.shape, self.holds = self.form.shape, self.form.holds or self.stored.holds
-        self.is_text, self.is_json, self.oid = self.stored.is_text, self.stored.is_json, self.stored.oid
-        self.keeps_empty = self.form.is_text or self.form.keeps_empty
-        self.is_read_as_stored = _keeps(type, "process_result_value", "result_processor")
-        self.is_bound_as_given = _keeps(type, "process_bind_param", "bind_processor")
-
-    def check(self) -> None:
-        if isinstance(self.type, sa.PickleType):
-            raise TypeError("holds pickled objects, which have no form in JSON: use apex.sql.Json")
-        if not _keeps(self.type, "bind_expression", "column_expression"):
-            raise TypeError("has SQL around its values, which inserts of many rows would leave out")
-
-    def coerce(self, value: Any) -> Any:
-        given = self.form.coerce(value) if isinstance(value, PLAIN) else value
-        try:
-            self._bound(given)
-        except ValueError as error:
-            raise ValueError(f"must fit: {error}") from None
-        except (TypeError, AttributeError, LookupError, ArithmeticError):
-            raise ValueError(f"must be a value of the type {type(self.type).__name__}") from None
-        return given
-
-    def _bound(self, value: Any) -> Any:
-        """The value as the type that is stored takes it."""
-        return value if self.is_bound_as_given else self.type.process_bind_param(value, self.dialect)
-
-    def loader(self) -> Processor | None:
-        return self.stored.loader() if self.is_read_as_stored else super().loader()
-
-    def as_read(self, value: Any) -> Any:
-        bound = self._bound(value)
-        return bound if self.is_read_as_stored else self.type.process_result_value(bound, self.dialect)
-
-    def ordered(self, expression: Any) -> Any:
-        return self.stored.ordered(expression)
-
-    def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
-        return self.stored.listed(expression, values)
-
-    def dumped(self, value: Any) -> Any:
-        return self.stored.dumped(self._bound(value))
-
-    def extracted(self, object: Any, name: str) -> Any:
-        return self.stored.extracted(object, name)
-
-    def spelling(self) -> Spelling | None:
-        return self.stored.spelling() if self.is_read_as_stored else None
-
-
-def _keeps(type: Any, *names: str) -> bool:
-    """Return True if a decorator leaves these methods as they are."""
-    return all(getattr(type.__class__, name) is getattr(TypeDecorator, name) for name in names)
 
 
 def _literal(text: Any, dialect: Dialect | None) -> str:

@@ -210,6 +210,9 @@ class SQLService(Adapter):
         rows = source.rows.join(hits, id == hits.c.hit)
         return select(*columns, hits.c[TOTAL]).select_from(rows).order_by(*order)
 
+    def _placed(self, field: str, value: Any) -> Any:
+        return None if value is None else self.clauses.types[field].restored(value)
+
     async def _count(self, where: Predicate) -> int:
         def build() -> Statement:
             by_path = any(name in self._paths for name in compared(where))

@@ -16,13 +16,16 @@ from sqlalchemy import ColumnElement, Dialect, FromClause, func
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex import coerce
 from apex.coerce import Coerce
 
 Shape = dict[str, Any]
 Processor = Callable[[Any], Any]
+
+PLAIN = (str, int, float, list, dict, type(None))
+"""What JSON consists of."""
 
 
 class SQL(FunctionElement[Any]):
@@ -132,6 +135,10 @@ class ColumnType:
     def as_read(self, value: Any) -> Any:
         """Return a value that is about to be stored as it will be read."""
         return None if value is None else self.read(value)
+
+    def restored(self, value: Any) -> Any:
+        """Return a value of a cursor, which has the JSON form of values that records have in a form of their own."""
+        return value if type(self).read is ColumnType.read else self.coerce(value)
 
     @property
     def parameter(self) -> TypeEngine[Any]:
@@ -244,6 +251,68 @@ def loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
     except TypeError:
         process: Processor | None = kind.dialect_impl(dialect).result_processor(dialect, None)
         return process
+
+
+class Decorated(ColumnType, types=[TypeDecorator]):
+    """A type decorator. In JSON it is what its ``impl`` is, and its own processing takes part everywhere."""
+
+    def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
+        super().__init__(type, dialect)
+        given = type.impl if dialect is None else type.load_dialect_impl(dialect)
+        self.stored = column_type(given, dialect)
+        self.form = self.stored if given is type.impl else column_type(type.impl)
+        self.shape, self.holds = self.form.shape, self.form.holds or self.stored.holds
+        self.is_text, self.is_json, self.oid = self.stored.is_text, self.stored.is_json, self.stored.oid
+        self.keeps_empty = self.form.is_text or self.form.keeps_empty
+        self.is_read_as_stored = _keeps(type, "process_result_value", "result_processor")
+        self.is_bound_as_given = _keeps(type, "process_bind_param", "bind_processor")
+
+    def check(self) -> None:
+        if isinstance(self.type, sa.PickleType):
+            raise TypeError("holds pickled objects, which have no form in JSON: use apex.sql.Json")
+        if not _keeps(self.type, "bind_expression", "column_expression"):
+            raise TypeError("has SQL around its values, which inserts of many rows would leave out")
+
+    def coerce(self, value: Any) -> Any:
+        given = self.form.coerce(value) if isinstance(value, PLAIN) else value
+        try:
+            self._bound(given)
+        except ValueError as error:
+            raise ValueError(f"must fit: {error}") from None
+        except (TypeError, AttributeError, LookupError, ArithmeticError):
+            raise ValueError(f"must be a value of the type {type(self.type).__name__}") from None
+        return given
+
+    def _bound(self, value: Any) -> Any:
+        """The value as the type that is stored takes it."""
+        return value if self.is_bound_as_given else self.type.process_bind_param(value, self.dialect)
+
+    def loader(self) -> Processor | None:
+        return self.stored.loader() if self.is_read_as_stored else super().loader()
+
+    def as_read(self, value: Any) -> Any:
+        bound = self._bound(value)
+        return bound if self.is_read_as_stored else self.type.process_result_value(bound, self.dialect)
+
+    def ordered(self, expression: Any) -> Any:
+        return self.stored.ordered(expression)
+
+    def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
+        return self.stored.listed(expression, values)
+
+    def dumped(self, value: Any) -> Any:
+        return self.stored.dumped(self._bound(value))
+
+    def extracted(self, object: Any, name: str) -> Any:
+        return self.stored.extracted(object, name)
+
+    def spelling(self) -> Spelling | None:
+        return self.stored.spelling() if self.is_read_as_stored else None
+
+
+def _keeps(type: Any, *names: str) -> bool:
+    """Return True if a decorator leaves these methods as they are."""
+    return all(getattr(type.__class__, name) is getattr(TypeDecorator, name) for name in names)
 
 
 def key(name: str, postgresql: bool) -> Any:

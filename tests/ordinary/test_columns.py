@@ -484,7 +484,9 @@ async def test_moments_of_the_database_keep_their_microseconds(empty_url: str) -
 async def test_sqlite_refuses_digits_that_it_would_lose(sqlite_url: str) -> None:
     async with running(sqlite_url, Column("value", Numeric(30, 2))) as things:
         error = await things.sent("POST", json={"value": "12345678901234.567"}, status=400)
-        assert error["errors"] == {"value": "must have at most 15 digits on SQLite: apex.sql.Fixed keeps more"}
+        assert error["errors"]["value"].startswith("must have at most 15 digits on SQLite")
+        for odd in ("0", "1e20"):
+            assert (await things.sent("POST", json={"value": odd}))["value"] == f"{Decimal(odd):.2f}"
         assert (await things.sent("POST", json={"value": "1234567890123.45"}))["value"] == "1234567890123.45"
 
 
