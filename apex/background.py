@@ -24,8 +24,8 @@ class Backoff:
         self.seconds = min(self.seconds * 2, LONGEST_PAUSE)
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait until they have ended.
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]], again: float = AGAIN_SECONDS) -> None:
+    """Cancel tasks, and wait until they have ended; those that have not, once more after ``again`` seconds.
 
     They are cancelled until they end: ``asyncio.wait_for`` of Python 3.11 drops a cancellation that arrives together
     with what it waits for (https://github.com/python/cpython/issues/86296), and libraries use it.
@@ -34,4 +34,4 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while running := {task for task in running if not task.done()}:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=AGAIN_SECONDS)
+        await asyncio.wait(running, timeout=again)

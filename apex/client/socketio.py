@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from random import uniform
 from typing import Any
 
+from apex.background import end_tasks
 from apex.client.call import Call, Receiver
 from apex.client.connection import Connection, connected, first
 from apex.errors import Unavailable
 
 MOST_DOUBLINGS = 5
+
+CLOSE_SECONDS = 5
+"""For how long a connection may take to say good-bye before it is cancelled again."""
 
 log = logging.getLogger("apex.client")
 
@@ -50,8 +54,7 @@ class SocketIO:
         self._keeper = asyncio.create_task(self._keep_connected(receiver))
 
     async def close(self) -> None:
-        self._keeper.cancel()
-        await asyncio.wait({self._keeper})
+        await end_tasks([self._keeper], again=CLOSE_SECONDS)
 
     async def call(self, call: Call) -> Any:
         connection = self._connection
