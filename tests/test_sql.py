@@ -32,7 +32,7 @@ from apex.app import Apex
 from apex.errors import BadRequest, Conflict, NotFound
 from apex.service import BoundService
 from apex.sql import Json, SQLService, database
-from apex.sql.statements import Statement, StatementCache
+from apex.sql.statements import DIALECTS, Statement, StatementCache
 
 METADATA = MetaData()
 TEAMS = Table("teams", METADATA, Column("id", Integer, primary_key=True), Column("motto", Text, server_default="go"))
@@ -333,6 +333,15 @@ def test_statements_are_kept_as_long_as_they_are_few_and_short() -> None:
     for _ in range(2):
         built("many", operands=33)
     assert made[10:] == ["many", "many"]
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_sqlalchemys_compiler_still_notes_what_is_read_of_it(name: str) -> None:
+    compiled: Any = PEOPLE.insert().values(name="a").compile(dialect=DIALECTS[name])
+    assert [column.key for column in compiled.insert_prefetch] == ["score", "token"], "Defaults of Python"
+    compiled = select(PEOPLE.c.id, PEOPLE.c.extra).compile(dialect=DIALECTS[name])
+    noted = [(entry.keyname, entry.type) for entry in compiled._result_columns]
+    assert noted == [("id", PEOPLE.c.id.type), ("extra", PEOPLE.c.extra.type)], "Names and types of a result"
 
 
 async def test_any_statement_may_be_run(empty_url: str) -> None:
