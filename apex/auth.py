@@ -315,7 +315,7 @@ class AuthenticationService(Service):
         """The result with the entity as its caller may see it: the id alone where the entity's service answers with
         this refusal. Hooks have the whole entity in ``params``.
         """
-        if self.entity is None or self.entity not in result:
+        if self.entity is None or result.get(self.entity) is None:
             return result
         params[self.entity] = result[self.entity]
         if not params.provider:
@@ -380,10 +380,15 @@ class AuthenticationService(Service):
 
     async def _end_tokens_of_before(self, context: Context) -> None:
         """After a write of users: those with another password, or none any more, are logged out everywhere."""
-        if context.method == "remove" or self.password_field in context.data:
-            many = context.id is None
-            for id in [user[self.entity_id] for user in context.result] if many else [context.id]:
-                await self.end_tokens(id)
+        if context.method != "remove" and self.password_field not in (context.data or ()):
+            return
+        if context.id is None:
+            ids = [user[self.entity_id] for user in context.result]
+        else:  # As it is stored: a caller may spell it otherwise, and a hook may have left it out of the result.
+            service = self.users.service
+            ids = [service.typed_id(context.id) if isinstance(service, Adapter) else context.id]
+        for id in ids:
+            await self.end_tokens(id)
 
     async def _keep(self, jti: str, expires_at: datetime) -> None:
         store = self.app.service(self.revocations or "")

@@ -142,6 +142,7 @@ def test_a_user_that_was_added_can_log_in_and_create_contacts(apex: Command, mig
     [
         ("nope@", PASSWORD, "apex: Invalid user data; email: Invalid email format\n"),
         ("a@b.co", "short", "apex: Invalid user data; password: Must have a length from 8 to 1024\n"),
+        ("a@b.co", "Password1", "apex: Invalid user data; password: Is one of the most common passwords\n"),
     ],
 )
 def test_a_user_with_anything_wrong_is_not_added(

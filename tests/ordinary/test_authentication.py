@@ -254,7 +254,7 @@ async def test_a_hook_may_show_nothing_of_a_user_whose_password_is_new(sqlite_ur
     async with calling(app) as http:
         await sign_up(app)
         token = await log_in(http)
-        assert (await http.patch("/users/1", json={"password": NEW})).json() == {"changed": True}
+        assert (await http.patch("/users/01", json={"password": NEW})).json() == {"changed": True}
         assert not await is_let_in(http, token)
 
 
@@ -638,6 +638,18 @@ def test_a_password_without_an_entity_is_refused_at_once() -> None:
     service: AuthenticationService = stateless(AuthenticationService).get("defaultAuthentication")
     with pytest.raises(ValueError, match="needs an entity"):
         LocalStrategy(service)
+
+
+async def test_a_strategy_that_finds_nobody_is_refused() -> None:
+    class Nobody(Guest):
+        async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> dict[str, Any]:
+            return {"authentication": {"strategy": "pin"}, "user": None}
+
+    app = app_of(HIDING["private"])
+    app.get("defaultAuthentication").register("pin", Nobody("pin"))
+    async with running(app) as (http, _):
+        answer = await http.post("/authentication", json={"strategy": "pin"})
+        assert (answer.status_code, answer.json()["message"]) == (401, "Can not set subject from user.id")
 
 
 async def test_a_users_service_without_get_is_refused_at_the_start() -> None:
