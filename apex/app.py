@@ -92,6 +92,7 @@ class Apex(Emitter):
             raise ValueError(f"'{path}' is not a valid service path.")
         path = path.strip("/") or "/"
         if isinstance(service, Apex):
+            service.callbacks.outer = self.callbacks
             for name, bound in service.services.items():
                 self._register("/".join([*split(path), *split(name)]) or "/", bound)
             return self
@@ -180,7 +181,8 @@ class Apex(Emitter):
 
         Where one fails, those that were set up are torn down before its error is raised.
         """
-        self.store.require_methods(self._methods)
+        for app in {self, *(bound._app for bound in self.services.values())}:
+            app.store.require_methods(app._methods)
         self.callbacks.open()
         self._set_up = set()
         try:

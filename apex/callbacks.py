@@ -13,6 +13,8 @@ from functools import partial
 from inspect import isawaitable, iscoroutinefunction, signature
 from typing import Any
 
+from apex.background import end_tasks
+
 log = logging.getLogger("apex")
 
 GRACE_SECONDS = 10
@@ -25,10 +27,11 @@ class Callbacks:
     """The callbacks of an app that run beside its calls: listeners, publishers and functions after a response.
 
     One that raises changes no answer: the exception is logged and counted in ``failed``. ``tasks`` are those that are
-    still running.
+    still running. Those of an app whose services another one uses are counted and kept by that one, ``outer``.
     """
 
     def __init__(self) -> None:
+        self.outer: Callbacks | None = None
         self.failed = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -39,13 +42,20 @@ class Callbacks:
 
     def fail(self, doing: str, function: Callable[..., Any]) -> None:
         """Log and count the exception that is being handled: ``doing`` and the function's name tell where it was."""
-        self.failed += 1
+        self._count()
         log.exception("%s failed: %s", doing, name_of(function))
+
+    def _count(self) -> None:
+        self.failed += 1
+        if self.outer is not None:
+            self.outer._count()
 
     def start(self, work: Work) -> Awaitable[None]:
         """Run work in a task that is kept until it ends. A caller may await what is returned, and be cancelled as it
         does: the work goes on. Raises RuntimeError where no event loop runs.
         """
+        if self.outer is not None:
+            return self.outer.start(work)
         try:
             task = asyncio.get_running_loop().create_task(work)
         except RuntimeError:
@@ -57,7 +67,9 @@ class Callbacks:
 
     def start_anywhere(self, work: Work) -> None:
         """Like ``start``, also from a thread without an event loop, once the app has one."""
-        if self._loop is None or not self._loop.is_running() or _is_in_loop():
+        if self.outer is not None:
+            self.outer.start_anywhere(work)
+        elif self._loop is None or not self._loop.is_running() or _is_in_loop():
             self.start(work)
         else:
             self._loop.call_soon_threadsafe(self.start, work)
@@ -82,9 +94,7 @@ class Callbacks:
             left = end - asyncio.get_running_loop().time()
             if left <= 0:
                 log.error("%d callbacks were cancelled: they took longer than %s seconds", len(running), seconds)
-                for task in running:
-                    task.cancel()
-                await asyncio.wait(running)
+                await end_tasks(running)
                 return
             await asyncio.wait(running, timeout=left)
 

@@ -94,7 +94,7 @@ class HookStore:
     def _check_method(self, method: str, known: tuple[str, ...], later: bool) -> None:
         if method in known:
             return
-        hint = suggestion(method, (*known, *TYPES))
+        hint = suggestion(method, (*known, *TYPES, *LIFECYCLE))
         if later and not hint:
             return
         reason = f"it has {', '.join(known)}" if self.owner != "the app" else "no service has it"

@@ -237,6 +237,11 @@ def test_an_app_hook_for_a_misspelled_method_is_refused(form: Any) -> None:
             app.hooks(form)
 
 
+def test_a_misspelled_lifecycle_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'setpu' is not a method of the app: .* Did you mean 'setup'\?"):
+        Apex().hooks({"setpu": [takes_both]})
+
+
 async def test_an_app_hook_may_be_for_a_custom_method_to_come() -> None:
     class Shop(Echo):
         async def checkout(self, data: Any, params: Any) -> Any:

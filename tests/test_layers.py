@@ -10,8 +10,9 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
-    ["errors", "sparing", "reload", "callbacks"],
+    ["errors", "sparing", "reload"],
     ["socketio", "extras", "frames", "background", "pace"],
+    ["callbacks"],
     [
         "types",
         "encoding",

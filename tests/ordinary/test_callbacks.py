@@ -555,3 +555,38 @@ def test_a_handler_of_the_bus_is_no_async_function() -> None:
 
     with pytest.raises(TypeError, match="A handler of 'topic' must be a 'def' function, and handle is 'async def'"):
         Apex().bus.on("topic", handle)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("event", ["created", "updated", "patched", "removed", "typing"])
+async def test_it_hears_events_of_every_type(event: str, kind: str) -> None:
+    called: Called = []
+    app = Apex().use("notes", MemoryService(store={0: {"id": 0}}, events=["typing"]))
+    notes = app.service("notes")
+    notes.on(event, kinds(called)[kind])
+    await notes.create({"id": 1})
+    await notes.update(0, {"text": "a"})
+    await notes.patch(0, {"text": "b"})
+    await notes.remove(0)
+    notes.emit("typing", "c")
+    await app.teardown()
+    ((item, *_),) = called
+    assert item == {"created": {"id": 1}, "updated": {"text": "a", "id": 0}, "typing": "c"}.get(
+        event, {"text": "b", "id": 0}
+    )
+
+
+async def test_callbacks_of_an_app_that_another_one_uses_are_that_ones() -> None:
+    heard: list[int] = []
+
+    async def listen(note: Any) -> None:
+        await asyncio.sleep(0)
+        heard.append(note["id"])
+        raise KeyError
+
+    inner = Apex().use("notes", MemoryService())
+    inner.service("notes").on("typing", listen)
+    app = await Apex().use("v1", inner).setup()
+    app.service("v1/notes").emit("typing", {"id": 1})
+    await app.teardown()
+    assert (heard, app.callbacks.failed) == ([1], 1)
