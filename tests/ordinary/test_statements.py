@@ -255,3 +255,17 @@ async def test_a_broken_rule_names_the_fields(db: Database) -> None:
         assert list(raised.value.errors) == ["team_id"]
     with pytest.raises(BadRequest, match="is still referred to"):
         await db.execute(delete(TEAMS))
+
+
+async def test_statements_in_a_transaction(db: Database) -> None:
+    async def changed() -> None:
+        async with db.transaction():
+            await db.execute(text("UPDATE people SET name = :name WHERE id = 1"), {"name": "Zoe"})
+            await db.execute(insert(PEOPLE), [{"name": "x"}, {"name": "y"}])
+            assert await names(db, text("SELECT name FROM people WHERE id = 1")) == ["Zoe"]
+            assert sorted(await names(db, select(NAMES).where(NAMES.in_(["x", "y", "Bob"])))) == ["Bob", "x", "y"]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await changed()
+    assert sorted(await names(db, text("SELECT name FROM people"))) == ["Ann", "Bob", "Eve"]
