@@ -50,6 +50,19 @@ class Callbacks:
         if self.outer is not None:
             self.outer._count()
 
+    async def settle(self, doing: str, function: Callable[..., Any], awaitable: Awaitable[Any]) -> None:
+        """Await what a callback has returned. What it raises is logged and counted, also that something it awaited was
+        cancelled; the cancellation of this task goes on.
+        """
+        try:
+            await awaitable
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            self.fail(doing, function)
+        except Exception:
+            self.fail(doing, function)
+
     def start(self, work: Work) -> Awaitable[None]:
         """Run work in a task that is kept until it ends. A caller may await what is returned, and be cancelled as it
         does: the work goes on. Raises RuntimeError where no event loop runs.
@@ -80,10 +93,12 @@ class Callbacks:
         async def call_all() -> None:
             for function, args in calls:
                 try:
-                    if isawaitable(returned := function(*args)):
-                        await returned
+                    returned = function(*args)
                 except Exception:
                     self.fail(doing, function)
+                else:
+                    if isawaitable(returned):
+                        await self.settle(doing, function, returned)
 
         self.start_anywhere(call_all())
 

@@ -83,7 +83,7 @@ class Emitter:
             try:
                 returned = listener(*args) if most is None or most >= len(args) else listener(*args[:most])
             except Exception:
-                self._failed(event, listener)
+                self._callbacks.fail(f"A listener of '{event}'", listener)
             else:
                 if returned is not None and isawaitable(returned):
                     pending.append((listener, returned))
@@ -91,13 +91,7 @@ class Emitter:
 
     async def _settle(self, event: str, pending: Pending) -> None:
         for listener, awaitable in pending:
-            try:
-                await awaitable
-            except Exception:
-                self._failed(event, listener)
-
-    def _failed(self, event: str, listener: Listener) -> None:
-        self._callbacks.fail(f"A listener of '{event}'", listener)
+            await self._callbacks.settle(f"A listener of '{event}'", listener, awaitable)
 
 
 class _Once:

@@ -590,3 +590,21 @@ async def test_callbacks_of_an_app_that_another_one_uses_are_that_ones() -> None
     app.service("v1/notes").emit("typing", {"id": 1})
     await app.teardown()
     assert (heard, app.callbacks.failed) == ([1], 1)
+
+
+async def test_a_listener_whose_own_task_was_cancelled_has_failed_and_changes_no_answer() -> None:
+    heard: list[Any] = []
+
+    async def listen(note: Any) -> None:
+        task = asyncio.create_task(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+
+    async def hear(note: Any) -> None:
+        heard.append(note)
+
+    app = Apex().use("notes", MemoryService())
+    app.service("notes").on("created", listen)
+    app.service("notes").on("created", hear)
+    assert await app.service("notes").create({}) == {"id": 0}
+    assert (heard, app.callbacks.failed) == ([{"id": 0}], 1)
