@@ -8,28 +8,21 @@ from typing import Any
 from sqlalchemy import (
     ClauseElement,
     Column,
-    DateTime,
     Dialect,
     FetchedValue,
     Identity,
     Integer,
     Sequence,
     Table,
-    cast,
-    func,
     literal,
-    literal_column,
 )  # fmt: skip
 from sqlalchemy.sql import functions
 
 from apex.coerce import Coerce
-from apex.sql.columns import Timestamp
+from apex.sql.types import known_type
 from apex.types import Row
 
 Make = Callable[[Row], Any]
-
-_MOMENTS: tuple[tuple[Any, str], ...] = ((Timestamp, "%Y-%m-%dT%H:%M:%fZ"), (DateTime, "%Y-%m-%d %H:%M:%f000"))
-"""How each type writes a moment on SQLite. CURRENT_TIMESTAMP writes it in a way of its own."""
 
 
 class DefaultContext:
@@ -114,18 +107,16 @@ def written_out(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
     """
     written = {}
     for column in _columns(table):
-        form = next((form for types, form in _MOMENTS if isinstance(column.type, types)), None)
+        made = known_type(column.type, dialect)
         default = getattr(column, kind) or (column.server_default if kind == "default" else None)
         arg = getattr(default, "arg", None)
-        if form is None or not (isinstance(arg, ClauseElement) or (arg and isinstance(default, FetchedValue))):
+        if made is None or not (isinstance(arg, ClauseElement) or (arg and isinstance(default, FetchedValue))):
             continue
         moment: Any = literal(arg) if isinstance(arg, str) else arg
-        if dialect.name == "sqlite":
-            # CURRENT_TIMESTAMP has no milliseconds.
-            is_now = isinstance(arg, functions.now | functions.current_timestamp)
-            written[str(column.name)] = func.strftime(form, literal("now") if is_now else moment)
-        else:
-            written[str(column.name)] = func.date_trunc(literal_column("'milliseconds'"), cast(moment, column.type))
+        if dialect.name == "sqlite" and isinstance(arg, functions.now | functions.current_timestamp):
+            moment = literal("now")  # CURRENT_TIMESTAMP has no milliseconds.
+        if (expression := made.written(moment)) is not None:
+            written[str(column.name)] = expression
     return written
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Dialect, bindparam
 
 from apex.encoding import RawJSON, decode, encode
-from apex.sql.types import SQL, Spelling, column_type
+from apex.sql.types import SQL, Spelling, known_type
 from apex.types import Row
 
 MOST_COLUMNS = 63
@@ -146,10 +146,8 @@ def _all(flags: list[SQL]) -> SQL:
 
 
 def _spelling(column: ColumnElement[Any], dialect: Dialect) -> Spelling:
-    try:
-        spelling = column_type(column.type, dialect).spelling()
-    except TypeError:
-        spelling = None
+    made = known_type(column.type, dialect)
+    spelling = None if made is None else made.spelling()
     if spelling is None:
         raise Unwritable(f"{dialect.name} cannot write '{column.name}' as the encoder does: it is {column.type!r}")
     return spelling

@@ -209,6 +209,9 @@ class Moments(ColumnType, types=[Timestamp]):
     shape = coerce.SHAPES[coerce.timestamp]
     coerce = staticmethod(coerce.timestamp)
 
+    def written(self, moment: Any) -> Any:
+        return func.strftime("%Y-%m-%dT%H:%M:%fZ", moment) if self.sqlite else _to_milliseconds(moment, self.type)
+
     def spelling(self) -> Spelling:
         return Spelling(_MOMENT if self.postgresql else "{0}", load=datetime.fromisoformat)
 
@@ -231,6 +234,9 @@ class DateTimes(ColumnType, types=[sa.DateTime]):
         if process is None:
             return None
         return lambda value: None if value is None else self._zoned(process(value))
+
+    def written(self, moment: Any) -> Any:
+        return func.strftime("%Y-%m-%d %H:%M:%f000", moment) if self.sqlite else _to_milliseconds(moment, self.type)
 
     def spelling(self) -> Spelling | None:
         if self.postgresql:
@@ -255,6 +261,9 @@ class Times(ColumnType, types=[sa.Time]):
     def check(self) -> None:
         if self.type.timezone:
             raise TypeError("has a time zone: use Time() without one, or DateTime(timezone=True)")
+
+    def written(self, moment: Any) -> Any:
+        return func.strftime("%H:%M:%f000", moment) if self.sqlite else None
 
     def spelling(self) -> Spelling | None:
         if self.postgresql:
@@ -504,6 +513,10 @@ class Arrays(ColumnType, types=[sa.ARRAY]):
     def spelling(self) -> Spelling | None:
         is_alike = isinstance(self.items, Integers | Booleans | Texts) and not self.type.as_tuple
         return Spelling() if self.postgresql and is_alike else None
+
+
+def _to_milliseconds(moment: Any, type: TypeEngine[Any]) -> Any:
+    return func.date_trunc(sa.literal_column("'milliseconds'"), sa.cast(moment, type))
 
 
 def _literal(text: Any, dialect: Dialect | None) -> str:

@@ -169,6 +169,10 @@ class ColumnType:
         text = object.op("->>")(key(name, self.postgresql))
         return sa.cast(text, self.type) if self.postgresql and not self.is_text else text
 
+    def written(self, moment: Any) -> Any:
+        """Return the SQL of a moment that the database fills in, in the form of values from Python. None: as it is."""
+        return None
+
     def spelling(self) -> Spelling | None:
         """Return how the database writes a value as JSON. None: rows are read and encoded instead."""
         return None
@@ -185,6 +189,14 @@ def column_type(kind: TypeEngine[Any], dialect: Dialect | None = None) -> Column
     made = found(kind, dialect)
     made.check()
     return made
+
+
+def known_type(kind: TypeEngine[Any], dialect: Dialect) -> ColumnType | None:
+    """Return what is known of a type, or None for one that is not registered, or not for the database."""
+    try:
+        return column_type(kind, dialect)
+    except TypeError:
+        return None
 
 
 def column_types(table: FromClause, dialect: Dialect | None = None) -> dict[str, ColumnType]:
@@ -246,11 +258,11 @@ def loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
 
     Types that are not registered are read as SQLAlchemy does.
     """
-    try:
-        return column_type(kind, dialect).loader()
-    except TypeError:
-        process: Processor | None = kind.dialect_impl(dialect).result_processor(dialect, None)
-        return process
+    made = known_type(kind, dialect)
+    process: Processor | None = (
+        kind.dialect_impl(dialect).result_processor(dialect, None) if made is None else made.loader()
+    )
+    return process
 
 
 class Decorated(ColumnType, types=[TypeDecorator]):
@@ -296,6 +308,9 @@ class Decorated(ColumnType, types=[TypeDecorator]):
 
     def ordered(self, expression: Any) -> Any:
         return self.stored.ordered(expression)
+
+    def written(self, moment: Any) -> Any:
+        return self.stored.written(moment) if self.is_bound_as_given else None
 
     def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
         return self.stored.listed(expression, values)

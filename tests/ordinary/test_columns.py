@@ -440,6 +440,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
+async def test_a_time_that_the_database_fills_in_is_found(empty_url: str) -> None:
+    async with running(empty_url, Column("value", Time, server_default=func.current_time())) as things:
+        filled = (await things.sent("POST", json={}))["value"]
+        assert await things.find(value=filled) == await things.find(value={"$in": [filled]}) == [filled]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_type_that_cannot_be_served_is_refused_when_it_is_registered(sqlite_url: str, name: str) -> None:
     kind, reason = REFUSED[name]
