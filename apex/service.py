@@ -243,13 +243,15 @@ class BoundService(Emitter):
     def emit(self, event: str, *args: Any) -> None:
         """Call the listeners and publish the event with its first argument, once the unit of work is stored."""
         turn = self._app.events.turn(self, args[:1] if event in EVENTS.values() else ())
-        after_commit(partial(turn.run, partial(self._emit, event, args, turn)), turn.end)
+        after_commit(partial(self._emit, event, args, turn), turn.end)
 
     def _emit(self, event: str, args: tuple[Any, ...], turn: Turn) -> None:
+        message = self._app.events.written(self, event, args[0] if args else None)
+        turn.run(partial(self._emit_in_turn, event, args, message, turn))
+
+    def _emit_in_turn(self, event: str, args: tuple[Any, ...], message: bytes | None, turn: Turn) -> None:
         super().emit(event, *args)
-        if event in self._events:
-            events = self._app.events
-            events.publish(self, event, events.written(self, event, args[0] if args else None), turn)
+        self._app.events.publish(self, event, message, turn)
 
     def _is_followed(self, event: str) -> bool:
         return event in self._listeners or self._app.events.is_followed(self, event)
@@ -261,9 +263,7 @@ class BoundService(Emitter):
 
     def _announce(self, context: Context, event: str, turn: Turn | None) -> Awaitable[None] | None:
         """Send the event of a call when it is its turn. Return what is left to await if that is now."""
-        if not self._is_followed(event):
-            if turn is not None:
-                turn.end()
+        if turn is None and not self._is_followed(event):
             return None
         events = self._app.events
         results, dispatched = _items(context.result), _items(context.external)
