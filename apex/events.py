@@ -232,15 +232,16 @@ class Events:
 
     def _send_later(self, publisher: Publisher, published: Awaitable[Any], context: Context, turn: Turn) -> None:
         async def send() -> None:
+            self._send(await published, context)
+
+        async def settle() -> None:
             try:
-                self._send(await published, context)
-            except Exception:
-                self._failed(context.path, context.event, publisher)
+                await self.app.callbacks.settle(_doing(context.path, context.event), publisher, send())
             finally:
                 turn.release()
 
         turn.hold()
-        self.app.callbacks.start(send())
+        self.app.callbacks.start(settle())
 
     async def hand_over(self) -> None:
         """Wait until the sockets have been handed what was sent.
@@ -254,7 +255,11 @@ class Events:
         self.handed = max(self.handed, sent)
 
     def _failed(self, path: str, event: str | None, publisher: Publisher) -> None:
-        self.app.callbacks.fail(f"The publisher of '{path} {event}'", publisher)
+        self.app.callbacks.fail(_doing(path, event), publisher)
+
+
+def _doing(path: str, event: str | None) -> str:
+    return f"The publisher of '{path} {event}'"
 
 
 def _call_of(context: Context) -> Message:
