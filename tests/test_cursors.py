@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from base64 import urlsafe_b64decode
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -12,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex import Apex
-from apex.cursors import TAG, Cursors, Place, beyond
+from apex.cursors import Cursors, Place, beyond
+from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.memory import MemoryService
 from apex.predicates import EVERYTHING, Compare, Junction, every
@@ -25,6 +28,8 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
 )  # fmt: skip
 PLACES = st.lists(VALUES, max_size=4).map(tuple)
 ORDER = (("name", 1), ("id", 1))
+TAG = 16
+"""Bytes that authenticate the others."""
 FOREIGN = r"\$after is no cursor of this list: use it with the query that it came from"
 SECRET = "a secret of at least thirty-two bytes"
 
@@ -154,3 +159,19 @@ def test_days_and_hours_are_places() -> None:
     place = (date(2023, 1, 31), time(12, 30, 0, 1), Decimal("1.50"), None)
     cursors = Cursors()
     assert cursors.open(cursors.seal(place, ORDER, EVERYTHING), ORDER, EVERYTHING) == place
+
+
+@given(PLACES)
+def test_a_cursor_is_short(place: Place) -> None:
+    written = encode([str(value) for value in place])
+    assert len(Cursors(SECRET).seal(place, ORDER, EVERYTHING)) < 24 + 4 / 3 * (len(written) + 16 * len(place))
+
+
+def test_a_cursor_of_an_earlier_version_is_refused() -> None:
+    with pytest.raises(BadRequest, match=FOREIGN):
+        Cursors(SECRET, "a").walk("$after", "DLmZfmeEwjK24n-Fc7TN_4yo-E2jVHA", ORDER, EVERYTHING)
+
+
+def test_the_cipher_is_loaded_with_the_first_cursor() -> None:
+    code = "import sys; from apex.cursors import Cursors; Cursors('secret'); assert 'cryptography' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -75,6 +75,7 @@ FENCES = {
     "marshmallow": {"accept", "schema", "openapi"},
     "jwt": {"auth", "tokens"},
     "argon2": {"passwords"},
+    "cryptography": {"cursors"},
     "bcrypt": {"passwords"},
     "redis": {"redis"},
     "structlog": {"logs"},
