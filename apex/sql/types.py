@@ -276,17 +276,21 @@ class Decorated(ColumnType, types=[TypeDecorator]):
         self.shape, self.holds = self.form.shape, self.form.holds or self.stored.holds
         self.is_text, self.is_json, self.oid = self.stored.is_text, self.stored.is_json, self.stored.oid
         self.keeps_empty = self.form.is_text or self.form.keeps_empty
-        self.is_read_as_stored = _keeps(type, "process_result_value", "result_processor")
-        self.is_bound_as_given = _keeps(type, "process_bind_param", "bind_processor")
+        self.is_read_as_stored = _keeps(type, "process_result_value")
+        self.is_bound_as_given = _keeps(type, "process_bind_param")
 
     def check(self) -> None:
         if isinstance(self.type, sa.PickleType):
             raise TypeError("holds pickled objects, which have no form in JSON: use apex.sql.Json")
         if not _keeps(self.type, "bind_expression", "column_expression"):
             raise TypeError("has SQL around its values, which inserts of many rows would leave out")
+        if not _keeps(self.type, "bind_processor", "result_processor"):
+            raise TypeError("replaces whole processors: give it process_bind_param and process_result_value")
 
     def coerce(self, value: Any) -> Any:
         given = self.form.coerce(value) if isinstance(value, PLAIN) else value
+        if self.dialect is None:
+            return given
         try:
             self._bound(given)
         except ValueError as error:

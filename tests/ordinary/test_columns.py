@@ -20,6 +20,7 @@ import pytest_asyncio
 from httpx2 import AsyncClient
 from sqlalchemy import (
     ARRAY,
+    CHAR,
     JSON,
     REAL,
     BigInteger,
@@ -98,6 +99,23 @@ class Tags(TypeDecorator[set[str]]):
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
         return None if value is None else set(value)
+
+
+class Guid(TypeDecorator[UUID]):
+    """The recipe of SQLAlchemy's documentation: another type on each database."""
+
+    impl = CHAR
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        return dialect.type_descriptor(postgresql.UUID() if dialect.name == "postgresql" else CHAR(32))
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        given = UUID(value) if isinstance(value, str) else value
+        return given if given is None or dialect.name == "postgresql" else given.hex
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return UUID(value) if isinstance(value, str) else value
 
 
 class Trimmed(TypeDecorator[str]):
@@ -259,6 +277,7 @@ CASES = {
     "array or json": Case(ARRAY(Text).with_variant(JSON(), "sqlite"), (["a", "b"], []), ("x",), is_compared=False),
     "decorated": Case(Shouted, ("abc", "def"), ("bad", 5, "x" * 21), read="abc"),
     "decorated json": Case(Tags, (["a", "b"], []), (5,), {"b", "a"}, {"a", "b"}, is_compared=False),
+    "guid": Case(Guid, KEYS, ("x",), UUID(int=1), UUID(int=1)),
     "bound by a decorator": Case(Trimmed, ("a", "b"), (5,), "  a "),
     "of somebody else": Case(Point, ("1,2", "3,4"), ("x", 5), (1, 2), "1,2"),
 }  # fmt: skip
@@ -438,6 +457,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "sql of its own": (Lowered(), "has SQL around its values"),
     "enum of objects": (Enum(Odd), "neither texts nor numbers"),
 }
+
+
+async def test_a_decorator_may_have_a_default(empty_url: str) -> None:
+    async with running(empty_url, Column("value", Guid, default=lambda: UUID(int=5))) as things:
+        assert (await things.sent("POST", json={}))["value"] == str(UUID(int=5))
 
 
 async def test_a_time_that_the_database_fills_in_is_found(empty_url: str) -> None:
