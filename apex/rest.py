@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.routing import Match as Found
@@ -98,7 +98,10 @@ class Rest:
         self.others: ASGI = Starlette(
             routes=list(routes),
             lifespan=app.lifespan,
-            exception_handlers=dict.fromkeys((HTTPException, FeathersError, Exception), _starlette_error),
+            exception_handlers={
+                **dict.fromkeys((HTTPException, FeathersError, Exception), _starlette_error),
+                ClientDisconnect: _nobody_waits,
+            },
         )
         self.guard = Guard(self.others, app.get("origins") or ["*"])
 
@@ -460,6 +463,11 @@ async def _starlette_error(request: Request, error: Exception) -> Response:
     status, headers, body = failure(error, f"{request.method} {request.url.path}")
     named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     return Response(body, status, named, media_type=JSON)
+
+
+async def _nobody_waits(_: Request, __: Exception) -> Response:
+    """A route has read on after its client had gone, or was refused: there is nobody to answer, and no fault to log."""
+    return Response(status_code=400)
 
 
 def _as_feathers(error: HTTPException, request: Request) -> FeathersError:

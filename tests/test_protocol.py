@@ -138,6 +138,18 @@ async def test_trailers_do_not_become_headers() -> None:
         assert await server.answers(sent + b"0\r\nAuthorization: mallory\r\n\r\n") == [(200, None)]
 
 
+async def test_a_route_whose_client_is_too_slow_has_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async def upload(request: Request) -> JSONResponse:
+        return JSONResponse(len(await request.body()))
+
+    routes = [Route("/upload", upload, methods=["POST"])]
+    app = Apex({"http": {"requestSeconds": 1}}).configure(lambda app: rest(app, routes=routes))
+    async with site(app) as server:
+        sent = BODY.replace(b"/notes", b"/upload") + b"Content-Length: 9\r\n\r\n{"
+        assert codes(await server.answers(sent)) == [(408, "Timeout")]
+    assert not [record for record in caplog.records if record.name.startswith(("uvicorn", "apex"))]
+
+
 class Slow:
     """Each call waits until ``go`` is set."""
 
