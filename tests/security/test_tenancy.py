@@ -170,7 +170,7 @@ async def test_by_referring_to_a_record_of_theirs(shared: Crm, foreign: dict[str
 
 
 @pytest.mark.parametrize(
-    "data", [{"organization_id": 456}, {"organization_id": 457}, {"id": 123}, {"organizationId": 456}]
+    "data", [{"organization_id": 456}, {"organization_id": 458}, {"id": 123}, {"organizationId": 456}]
 )
 async def test_by_moving_a_record(shared: Crm, data: dict[str, int]) -> None:
     refused(await shared.call("PATCH /contacts/201", data, MALLORY), 400, *data)
