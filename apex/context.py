@@ -10,7 +10,7 @@ from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
 from apex.items import is_many, items, with_items
-from apex.scope import Scope, scope_of
+from apex.scope import CheckedDict, Scope, scope_of
 from apex.types import taken_by
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Data = TypeVar("Data", default=Any)
 Result = TypeVar("Result", default=Any)
 
 Precondition = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Runs the method of a call, or raises: what a transport sets for a change on a condition (``If-Match``)."""
+"""Runs the method of a call, or raises. A transport sets it for a change on a condition (``If-Match``)."""
 
 Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 """Functions that are called after a response, with their arguments."""
@@ -30,7 +30,7 @@ Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 _UNSET: Any = object()
 
 
-class Params(dict[str, Any]):
+class Params(CheckedDict):
     """The parameters of a call: a dict whose keys are attributes too; what is not there reads as None.
 
     ``query`` is what the caller asked (untrusted), ``scope`` what the caller may touch (written by hooks alone).
@@ -62,36 +62,13 @@ class Params(dict[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, scope_of(value) if name == "scope" else value)
 
-    def update(self, *values: Any, **more: Any) -> None:
-        for name, value in dict(*values, **more).items():
-            self[name] = value
-
-    def setdefault(self, name: str, value: Any = None) -> Any:
-        if name not in self:
-            self[name] = value
-        return self[name]
-
-    def __ior__(self, values: Any) -> Self:  # type: ignore[override]
-        self.update(values)
-        return self
-
-    def __or__(self, values: Any) -> Params:  # type: ignore[override]
-        return Params({**self, **values}) if isinstance(values, Mapping) else NotImplemented
-
-    def __ror__(self, values: Any) -> Params:  # type: ignore[override]
-        return Params({**values, **self}) if isinstance(values, Mapping) else NotImplemented
-
-    def copy(self) -> Params:
-        return Params(self)
-
-    __copy__ = copy
+    __copy__ = CheckedDict.copy
 
     def succeed(self, old: Params, kept: Mapping[str, Any]) -> None:
-        """Take the place of the params that a call has had, with what is kept of those, and of their scope what is not
-        in this one.
+        """Replace the params of a call. Take over the ``kept`` ones, and the fields of the old scope that are missing.
 
-        Raises TypeError for another provider, and for another value of a field in the scope: a merge with what a caller
-        has sent must not change them.
+        Raises TypeError for another provider, and for another value of a field in the scope: a merge with data of the
+        caller must not change them.
         """
         self.update(kept)
         if self.get("provider") != old.get("provider"):
@@ -110,7 +87,7 @@ class Params(dict[str, Any]):
 
 
 KEPT = ("query", "provider", "headers", "route", "connection", "authentication", "adapter", "paginate")
-"""What a call is made with: params that replace others and lack it have that of before."""
+"""The params that a call is made with. Params that replace others keep those that they do not name."""
 
 
 def params_of(params: Mapping[str, Any] | None) -> Params:
@@ -126,7 +103,7 @@ class _Slots:
 class Context(_Slots, Generic[Data, Result]):
     """One call on its way through the hooks. ``id``, ``data`` and ``params`` may be replaced until the method runs.
 
-    Params that are assigned may be any dict. They become ``Params``, and keep the scope and what the call is made with.
+    You may assign any dict to ``params``. It becomes ``Params`` and keeps the scope and the params in ``KEPT``.
 
     A hook may say of which type ``data`` and ``result`` are: ``Context[Message]``, ``Context[Message, Row]``.
 
@@ -228,11 +205,11 @@ class Context(_Slots, Generic[Data, Result]):
 
     @property
     def items(self) -> list[Any]:
-        """The records that a hook is about, one or many: those of the result, or of the data before there is one.
+        """The records of the call, one or many: those of the result, or of the data before there is a result.
 
-        They may be changed in place, or assigned: ``context.items = [{**item, "by": 5} for item in context.items]``.
-        Data and result keep their form: one record, a list or a page. Raises ValueError for another number of records
-        than one where there is one.
+        Change them in place, or assign others: ``context.items = [{**item, "by": 5} for item in context.items]``.
+        Data and result keep their form: one record, a list or a page. Raises ValueError if the call has one record and
+        another number is assigned.
         """
         return items(*self._of_items)
 
@@ -257,12 +234,12 @@ class Context(_Slots, Generic[Data, Result]):
 
     @property
     def external(self) -> Any:
-        """What callers outside get: ``dispatch`` where it is set, else the result."""
+        """The result for external callers: ``dispatch`` if it is set, else ``result``."""
         return self.result if self.dispatch is _UNSET else self.dispatch
 
     @property
     def _outgoing(self) -> Any:
-        """What a transport sends: ``external``, or the JSON of a database where nobody has looked at it."""
+        """The value that a transport sends: ``external``, or the database's own JSON if nothing has read it."""
         value = self._result if self.dispatch is _UNSET else self.dispatch
         return None if value is _UNSET else value
 
@@ -270,8 +247,8 @@ class Context(_Slots, Generic[Data, Result]):
         """Call a function, ``def`` or ``async def``, once the caller has its answer: after the response over REST,
         after the acknowledgement over a socket, and at the end of the outermost call inside the process.
 
-        It does not run where the call fails, or one that it is a part of. What it raises is logged and counted. Raises
-        TypeError for what cannot be called.
+        The function does not run if this call fails, or a call that it is part of. Its exceptions are logged and
+        counted. Raises TypeError if ``function`` cannot be called.
         """
         if not callable(function):
             raise TypeError(f"after_response takes a function and its arguments, not {function!r}")
@@ -288,7 +265,7 @@ class Context(_Slots, Generic[Data, Result]):
             self._start(calls)
 
     def start_deferred(self) -> None:
-        """Start what ``after_response`` was given: for transports, once they have answered."""
+        """Start the functions of ``after_response``. Transports call this once they have answered."""
         calls, self.deferred = self.deferred, None
         if calls:
             self._start(calls)
@@ -297,14 +274,14 @@ class Context(_Slots, Generic[Data, Result]):
         self.app.callbacks.start_all(f"After the response of '{self.method}' of '{self.path}'", calls)
 
     def close(self, outer: Context | None) -> None:
-        """End a call that has succeeded. What is deferred waits for the answer of the call that it is a part of."""
+        """End a call that has succeeded. Its deferred functions wait for the answer of the ``outer`` call, if any."""
         self.is_open = False
         if self.deferred and outer is not None:
             calls, self.deferred = self.deferred, None
             outer._defer(calls)
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Takes over what a hook has returned. Raises AttributeError for a key that contexts do not have."""
+        """Take over the dict that a hook has returned. Raises AttributeError for a key that contexts do not have."""
         for name, value in values.items():
             setattr(self, name, value)
 
@@ -322,4 +299,4 @@ class Context(_Slots, Generic[Data, Result]):
 
 
 current_call: ContextVar[Context | None] = ContextVar("call", default=None)
-"""The call that is running: the calls that its hooks and its method make are parts of it."""
+"""The running call. Calls that its hooks and its method make are parts of it."""

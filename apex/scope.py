@@ -1,4 +1,4 @@
-"""Scopes: what a caller may touch, as hooks write it into ``params.scope``."""
+"""Scopes: the records that a caller may touch, as hooks write them into ``params.scope``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import UUID
 from apex.predicates import Compare, Junction, Predicate, every, holds, membership
 
 Typed = Callable[[str, Any], Any]
-"""What gives the value of a field its type."""
+"""Gives the value of a field its type."""
 
 OPERATORS = ("$in", "$nin", "$ne", "$lt", "$lte", "$gt", "$gte")
 
@@ -21,8 +21,34 @@ _LISTS = (list, tuple, set, frozenset)
 _SHAPES = f"a value, None, a list of values, or a dict of the operators {', '.join(OPERATORS)}"
 
 
-class Scope(dict[str, Any]):
-    """What a caller may touch: for each field a value, None, a list of values, or a dict of operators.
+class CheckedDict(dict[str, Any]):
+    """A dict of which each change goes through ``__setitem__``, and each copy or union has the same class."""
+
+    def update(self, *values: Any, **more: Any) -> None:
+        for name, value in dict(*values, **more).items():
+            self[name] = value
+
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        if name not in self:
+            self[name] = value
+        return self[name]
+
+    def __ior__(self, values: Any) -> Self:  # type: ignore[override]
+        self.update(values)
+        return self
+
+    def __or__(self, values: Any) -> Self:  # type: ignore[override]
+        return type(self)({**self, **values}) if isinstance(values, Mapping) else NotImplemented
+
+    def __ror__(self, values: Any) -> Self:  # type: ignore[override]
+        return type(self)({**values, **self}) if isinstance(values, Mapping) else NotImplemented
+
+    def copy(self) -> Self:
+        return type(self)(self)
+
+
+class Scope(CheckedDict):
+    """The records that a caller may touch: for each field a value, None, a list of values, or a dict of operators.
 
     ``$or`` takes a list of scopes, of which one has to hold, and ``$and`` a list of which all have to::
 
@@ -39,28 +65,6 @@ class Scope(dict[str, Any]):
     def __setitem__(self, name: str, allowed: Any) -> None:
         _allowed(name, allowed, _as_given)
         super().__setitem__(name, allowed)
-
-    def update(self, *values: Any, **more: Any) -> None:
-        for name, allowed in dict(*values, **more).items():
-            self[name] = allowed
-
-    def setdefault(self, name: str, allowed: Any = None) -> Any:
-        if name not in self:
-            self[name] = allowed
-        return self[name]
-
-    def __ior__(self, values: Any) -> Self:  # type: ignore[override]
-        self.update(values)
-        return self
-
-    def __or__(self, values: Any) -> Scope:  # type: ignore[override]
-        return Scope({**self, **values})
-
-    def __ror__(self, values: Any) -> Scope:  # type: ignore[override]
-        return Scope({**values, **self})
-
-    def copy(self) -> Scope:
-        return Scope(self)
 
 
 def scope_of(values: Any) -> Scope:
@@ -129,7 +133,7 @@ def _operation(name: str, sign: Any, operand: Any, typed: Typed) -> Predicate:
 
 def _listed(name: str, values: Iterable[Any], typed: Typed) -> list[Any]:
     if isinstance(values, set | frozenset):
-        values = sorted(values, key=repr)  # In one order in all processes: cursors are told by what they belong to.
+        values = sorted(values, key=repr)  # In one order in all processes: a cursor is bound to the text of its scope.
     return [_value(name, value, typed) for value in values]
 
 

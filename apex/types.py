@@ -7,9 +7,6 @@ from typing import Any, NotRequired, TypedDict
 
 Id = int | str
 Row = dict[str, Any]
-Scope = Mapping[str, Any]
-"""What a caller may touch: field to a value, or to the list of values allowed."""
-
 
 STANDARD: Mapping[str, tuple[str, ...]] = {
     "find": (),

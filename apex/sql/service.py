@@ -89,8 +89,8 @@ class SQLService(Adapter):
             require_sqlite(self.table, self.id)
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Takes the app's database. Raises LookupError when none is configured, and TypeError for a table that it
-        cannot have.
+        """Take the app's database. Raises LookupError when none is configured, and TypeError for a table that the
+        database cannot have.
         """
         await super().setup(app, path)
         self._registered(app, path)
@@ -341,12 +341,7 @@ class SQLService(Adapter):
         form, operands = self.clauses.parted(where)
         statement = self.statements.get(("update", form, names, fields, whole), build, operands)
         assigned = {f"new_{place}": value for place, value in enumerate(values.values())}
-        known = {
-            part.field: part.value
-            for part in conjunction(where)
-            if isinstance(part, Compare) and part.operator == "$eq"
-        }
-        return self._by_id(await self._run(statement, operands | assigned, [known | values]))
+        return self._by_id(await self._run(statement, operands | assigned, [values], where))
 
     def _changed(self, name: str, place: int, whole: bool) -> Any:
         value = bindparam(f"new_{place}", type_=self.table.c[name].type)
@@ -368,7 +363,7 @@ class SQLService(Adapter):
         return [columns[name] for name in (self.columns or () if fields is None else fields)]
 
     def output(self, source: FromClause, fields: Fields, json: bool) -> tuple[list[Any], Reader | None]:
-        """What a statement gives of a row, and how it is read."""
+        """Return the columns of a statement and the reader of its rows."""
         columns = self._columns(fields, source)
         return written_row(columns, self.database.dialect) if json else (columns, None)
 
@@ -382,8 +377,8 @@ class SQLService(Adapter):
 
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
-        """What an update empties: all that can be null, but for the id, what callers do not see, and columns with a
-        value of their own, such as the moment of the record's creation.
+        """The columns that an update empties: those that can be null, without the id, private columns, and columns with
+        a default such as the moment of the record's creation.
         """
         kept = {self.id, *self.private}
         return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and not has_default(c))
@@ -398,11 +393,11 @@ class SQLService(Adapter):
 
     @cached_property
     def _set_by_trigger(self) -> bool:
-        """Whether rows have to be read again after they were written."""
+        """True if rows have to be read again after a write, as triggers change them."""
         return self.database.dialect.name == "sqlite" and set_by_trigger(self.table)
 
     async def _read_again(self, written: list[Row], fields: Fields) -> list[Row]:
-        """Return the rows with these ids, in their order, with what triggers have made of them."""
+        """Return the rows with the ids of those that were written, in their order, as triggers have left them."""
         if not written:
             return []
         ids = [row[self.id] for row in written]
@@ -416,8 +411,10 @@ class SQLService(Adapter):
     async def _run(
         self, statement: Statement, values: Values, rows: Sequence[Row] = (), where: Predicate = EVERYTHING
     ) -> list[Any]:
-        """Rows as the statement reads them. Raises what a broken rule of the database means to callers; ``rows`` are
-        what is to be stored, in the rows ``where`` something holds.
+        """Run a statement and return its rows.
+
+        Raises BadRequest or Conflict where it breaks a rule of the database. The error names the fields: ``rows`` are
+        the values to store, and ``where`` tells further values of the records that change.
         """
         try:
             return await self.database.run(statement, values)
