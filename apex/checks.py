@@ -15,9 +15,10 @@ from apex.app import Apex
 from apex.config import SECRET_BYTES, exposed_secrets
 from apex.errors import ConfigError, Unavailable
 from apex.extras import extra
+from apex.hooks import flat
 from apex.migrate import later, pending
 from apex.revisions import connect
-from apex.routes import flat, hooks_of
+from apex.routes import hooks_of
 from apex.service import BoundService
 from apex.tenant import is_sealing
 

@@ -50,8 +50,8 @@ def disallow(*providers: str) -> Hook:
 class iff(Composed):
     """Runs hooks when a predicate, ``def`` or ``async def``, holds: ``iff(is_provider("external"), keep("a"))``.
 
-    ``.else_(...)`` names those for when it does not. They are hooks of the place where this one is: around hooks among
-    around hooks. Raises TypeError for a predicate that is no function of the context, and no bool.
+    ``.else_(...)`` takes the hooks that run when it does not hold. All of them have the type that this hook is
+    registered for. Raises TypeError for a predicate that is neither a function of the context nor a bool.
     """
 
     def __init__(self, predicate: Predicate | bool, *hooks: AnyHook) -> None:
@@ -66,7 +66,7 @@ class iff(Composed):
         return self
 
     def placed(self, kind: str, place: str) -> iff:
-        """Return this hook for a type of hooks. Raises TypeError where one of those inside cannot be there."""
+        """Return this hook for a type of hooks. Raises TypeError where a hook inside cannot be there."""
         other = iff(self.predicate)
         other.then, other.otherwise = (
             tuple(steps_of(kind, [hook for hook, _ in steps], f"in iff {place}"))
@@ -75,13 +75,18 @@ class iff(Composed):
         return other
 
     def wrap(self, inner: Chain) -> Chain:
-        """Return a chain with the hooks of the one branch or the other around ``inner``."""
+        """Return a chain with the hooks of one of the two branches around ``inner``."""
         then, otherwise = around(self.then, inner), around(self.otherwise, inner)
 
         async def chosen(context: Context) -> None:
             await (then if await self._holds(context) else otherwise)(context)
 
         return chosen
+
+    @property
+    def inside(self) -> dict[str, list[AnyHook]]:
+        branches = {"then": self.then, "else": self.otherwise}
+        return {branch: [hook for hook, _ in steps] for branch, steps in branches.items() if steps}
 
     async def __call__(self, context: Context) -> None:
         if steps := self.then if await self._holds(context) else self.otherwise:
@@ -238,8 +243,8 @@ def populate(
     """After: each record gets under ``name`` the record of another service that its ``key`` refers to, or None; with
     ``many`` the list of those whose ``key`` is its id.
 
-    They are cut to ``fields``, or are what a function makes of them. All are fetched at once. ``when``, ``def`` or
-    ``async def``, says whether the call asks for it.
+    They are cut to ``fields``, or replaced by the result of a function. All are fetched at once. ``when``, ``def`` or
+    ``async def``, returns True if the call asks for it.
     """
 
     @belongs("after", "around")

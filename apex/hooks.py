@@ -39,8 +39,8 @@ HookMap = Hooks | Mapping[str, Hooks | Mapping[str, Hooks]]
 """Every form of Feathers: by type and method, by type, around hooks by method, a list of around hooks."""
 
 AnyHooks = HookMap | Mapping[str, object]
-"""What can be registered: a ``HookMap``, or a dict that was put together before. Of one with hooks of several kinds a
-type checker knows ``dict[str, object]`` at most; registration checks each hook in it."""
+"""A ``HookMap``, or a dict that was put together before. A type checker knows a dict with hooks of several kinds as
+``dict[str, object]`` at most. Registration checks each hook in it."""
 
 Chain = Callable[[Context], Coroutine[Any, Any, None]]
 Step = tuple[Callable[..., Any], bool]
@@ -64,9 +64,9 @@ class HookStore:
     def add(self, hooks: AnyHooks, methods: Iterable[str], *, later: bool = False) -> None:
         """Take every form of Feathers: a map by type, a list of around hooks, a map of methods to around hooks.
 
-        With ``later``, a method that is not among ``methods`` may come with a service that is registered later, unless
-        its name is nearly that of one; ``require_methods`` looks again. Raises ValueError for a type or method that
-        does not exist, TypeError for what cannot be a hook in its place. Then nothing is registered.
+        With ``later``, hooks may name a method of a service that is registered later. ``require_methods`` looks at them
+        again. A name that is nearly that of a known method is refused at once. Raises ValueError for an unknown type or
+        method, TypeError for a function that cannot be a hook in its place. Then nothing is registered.
         """
         if not isinstance(hooks, Mapping):
             self.listed.extend(self._steps("around", "all", hooks))
@@ -82,7 +82,7 @@ class HookStore:
             there.setdefault(method, []).extend(steps)
 
     def require_methods(self, methods: Iterable[str]) -> None:
-        """Raises ValueError for hooks of a method that no service has."""
+        """Raise ValueError for hooks of a method that no service has."""
         known = tuple(methods)
         for method in {name for by_method in (*self.by_type.values(), self.mapped) for name in by_method} - {"all"}:
             self._check_method(method, known, later=False)
@@ -111,7 +111,7 @@ class HookStore:
 
 
 def _entries(hooks: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Type, method and functions of a map; the type is empty in a map of methods to around hooks."""
+    """Yield type, method and functions of a map. In a map of methods to around hooks the type is empty."""
     if not any(key in TYPES for key in hooks):
         yield from (("", method, functions) for method, functions in hooks.items())
         return
@@ -233,6 +233,23 @@ class Composed(ABC):
     def wrap(self, inner: Chain) -> Chain:
         """Return a chain with these hooks around another one."""
 
+    @property
+    @abstractmethod
+    def inside(self) -> dict[str, list[AnyHook]]:
+        """The hooks in this one, by when they run: ``before`` or ``after`` the chain inside, or in one of two branches,
+        ``then`` or ``else``.
+        """
+
+
+def flat(hook: AnyHook, omit: str = "") -> Iterator[AnyHook]:
+    """Yield a hook and all hooks inside of it, without those in the branch to ``omit``."""
+    yield hook
+    if isinstance(hook, Composed):
+        for branch, hooks in hook.inside.items():
+            if branch != omit:
+                for one in hooks:
+                    yield from flat(one, omit)
+
 
 class ahead(Composed):
     """Around: before hooks that run ahead of the around hooks after this one, such as one that begins a transaction."""
@@ -247,6 +264,10 @@ class ahead(Composed):
     def wrap(self, inner: Chain) -> Chain:
         return _sequence(self.steps, inner, ())
 
+    @property
+    def inside(self) -> dict[str, list[AnyHook]]:
+        return {"before": [hook for hook, _ in self.steps]}
+
 
 class behind(Composed):
     """Around: after hooks that run once the around hooks after this one, and the method, are done."""
@@ -260,6 +281,10 @@ class behind(Composed):
 
     def wrap(self, inner: Chain) -> Chain:
         return _sequence((), inner, self.steps)
+
+    @property
+    def inside(self) -> dict[str, list[AnyHook]]:
+        return {"after": [hook for hook, _ in self.steps]}
 
 
 def _wrap(hook: Any, inner: Chain) -> Chain:
@@ -301,7 +326,7 @@ _PLACES = "__apex_places__"
 def belongs(*places: str) -> Callable[[H], H]:
     """Mark a hook of ``(context)`` with the types that it can be registered as: ``@belongs("before", "around")``.
 
-    Among around hooks it runs as the first of them: before what follows, or after it.
+    Among around hooks it runs in the first of these places: before the hooks that follow, or after them.
     """
 
     def mark(hook: H) -> H:
@@ -312,9 +337,9 @@ def belongs(*places: str) -> Callable[[H], H]:
 
 
 def steps_of(kind: str, hooks: Any, place: str = "") -> list[Step]:
-    """One hook or a list of them, each with whether it is asynchronous. ``place`` tells in errors where they are.
+    """Return one hook or a list of them as steps. Errors name their ``place``.
 
-    Raises TypeError for what cannot be a hook of this type.
+    Raises TypeError for an object that cannot be a hook of this type.
     """
     listed = hooks if isinstance(hooks, list | tuple) else [hooks]
     return [_step(kind, hook, place or f"in {kind}") for hook in listed]
@@ -370,14 +395,14 @@ _RAISER = "__apex_raiser__"
 
 
 def blame(error: Exception, hook: Any) -> None:
-    """Note on an error the hook that has raised it, or None for a method. The first to do so is the innermost."""
+    """Note on an error the hook that has raised it, or None for a method. The innermost note stays."""
     vars(error).setdefault(_RAISER, None if hook is None else _place_of(hook))
 
 
 def raiser(error: BaseException) -> str | None:
-    """Return the hook that has raised an error, such as ``hooks.tenancy.tenancy``; None where a method did, or no hook.
+    """Return the name of the hook that has raised an error, such as ``hooks.tenancy.tenancy``, or None.
 
-    A hook that another function has made goes by the name of that function.
+    A hook that another function has made has the name of that function.
     """
     where: str | None = vars(error).get(_RAISER)
     return where

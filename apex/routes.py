@@ -10,7 +10,7 @@ from apex.app import Apex
 from apex.callbacks import name_of, unwrapped
 from apex.common import iff
 from apex.errors import ConfigError
-from apex.hooks import AnyHook, ahead, behind, in_order
+from apex.hooks import AnyHook, Composed, in_order
 from apex.query import suggestion
 from apex.service import EVENTS, BoundService
 from apex.types import STANDARD
@@ -89,28 +89,10 @@ def hooks_of(bound: BoundService, method: str) -> list[tuple[str, str, AnyHook]]
 
 def shown(hook: AnyHook) -> Entry:
     """``name`` and ``module`` of a hook, with the hooks ``inside`` of it and what they are for."""
-    inside: dict[str, list[Entry]] = {group: [shown(one) for one in hooks] for group, hooks in within(hook)}
+    held = hook.inside if isinstance(hook, Composed) else {}
+    inside: dict[str, list[Entry]] = {branch: [shown(one) for one in hooks] for branch, hooks in held.items()}
     when = {"when": _named(hook.predicate)["name"]} if isinstance(hook, iff) else {}
     return {**_named(hook), **when, **({"inside": inside} if inside else {})}
-
-
-def within(hook: AnyHook) -> Iterator[tuple[str, list[AnyHook]]]:
-    """Yield the hooks that a hook runs, by when: ``before`` or ``after`` what is inside, ``then`` when its predicate
-    holds and ``else`` when not.
-    """
-    if isinstance(hook, ahead | behind):
-        yield "before" if isinstance(hook, ahead) else "after", [one for one, _ in hook.steps]
-    elif isinstance(hook, iff):
-        groups = {"then": hook.then, "else": hook.otherwise}
-        yield from ((group, [one for one, _ in steps]) for group, steps in groups.items() if steps)
-
-
-def flat(hook: AnyHook) -> Iterator[AnyHook]:
-    """A hook and all that are inside of it."""
-    yield hook
-    for _, hooks in within(hook):
-        for one in hooks:
-            yield from flat(one)
 
 
 def _named(thing: Any) -> Entry:

@@ -20,7 +20,7 @@ from apex.context import Context, Params
 from apex.describe import describe, facts_of
 from apex.encoding import decode, encode
 from apex.errors import BadRequest, FeathersError, NotFound
-from apex.hooks import Hook, belongs, in_order
+from apex.hooks import Hook, belongs, flat, in_order
 from apex.query import Hints, require_few
 
 __all__ = [
@@ -354,13 +354,11 @@ def _take_unchanged(context: Context, schema: Schema, declared: Set[str], messag
 
 
 def _added(bound: BoundService) -> Iterator[str]:
-    """Yield the fields that hooks say they add to what ``get`` gives."""
-    waiting: list[Any] = [hook for *_, hook in in_order(bound._app.store, bound._store, "get")]
-    while waiting:
-        hook = waiting.pop()
-        facts = facts_of(hook)
-        yield from () if facts is None else facts.adds
-        waiting += (inner for inner, _ in getattr(hook, "steps", getattr(hook, "then", ())))
+    """Yield the fields that hooks declare to add to the result of ``get``."""
+    for _, _, hook in in_order(bound._app.store, bound._store, "get"):
+        for one in flat(hook, omit="else"):
+            if (facts := facts_of(one)) is not None:
+                yield from facts.adds
 
 
 async def _shown(context: Context, refusal: BadRequest) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from apex.common import iff
 from apex.describe import facts_of
-from apex.hooks import AnyHook, ahead, behind, in_order
+from apex.hooks import AnyHook, flat, in_order
 from apex.service import BoundService
 
 
@@ -42,12 +41,4 @@ class Known:
 
 def _hooks(bound: BoundService, method: str) -> Iterator[AnyHook]:
     for _, _, hook in in_order(bound._app.store, bound._store, method):
-        yield from _flat(hook)
-
-
-def _flat(hook: AnyHook) -> Iterator[AnyHook]:
-    """A hook with those that it holds; of two ways the first one, which is that of callers outside."""
-    yield hook
-    held = hook.steps if isinstance(hook, ahead | behind) else hook.then if isinstance(hook, iff) else ()
-    for inner, _ in held:
-        yield from _flat(inner)
+        yield from flat(hook, omit="else")  # Of two branches the first one is that of external callers.
