@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Paginate = Mapping[str, int] | Literal[False]
 Outgoing = Callable[..., Awaitable[Any]]
-"""A method that takes, after its params, whether its records go out and may be JSON."""
+"""A method that takes a bool after its params: True if its records go to a caller and may be JSON."""
 
 OUTGOING = ("find", "get", "create")
 
@@ -69,8 +69,9 @@ class AdapterOptions(TypedDict, total=False):
 
 
 class Selection(NamedTuple):
-    """Which rows, and what of them: a query with its scope inside ``where`` and its limit settled. With ``lock`` they
-    are read to be changed, with ``json`` they go out and may be given as JSON.
+    """The rows and fields to read: a query with its scope inside ``where`` and its limit settled.
+
+    With ``lock`` they are read to be changed. With ``json`` they go to a caller and may be returned as JSON.
     """
 
     where: Predicate
@@ -131,7 +132,7 @@ class Adapter(Service, ABC):
 
     @property
     def served(self) -> Collection[str] | None:
-        """The query operators that the adapter can serve. None: it takes any, and refuses it in a query."""
+        """The query operators that the adapter can serve. None: they are checked with each query alone."""
         return None
 
     def fields(self) -> Mapping[str, Coerce] | None:
@@ -164,7 +165,7 @@ class Adapter(Service, ABC):
         """The rows as they are stored. ``params.adapter["beside"]`` is what is stored with them; see ``Beside``."""
 
     async def _insert_json(self, row: Row, fields: tuple[str, ...] | None, params: Params) -> Any:
-        """Store one row that goes out as it is stored: an adapter may give it as JSON."""
+        """Store one row and return it for a caller. An adapter may return JSON."""
         return (await self._insert([row], fields, params))[0]
 
     @abstractmethod
@@ -176,11 +177,11 @@ class Adapter(Service, ABC):
         """The rows as they were."""
 
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
-        """Return a unit in which a record that is read with a lock stays as it is until it is changed."""
+        """Return a unit of work in which nobody else changes a record that was read with a lock."""
         return nullcontext()
 
-    # What callers use. A service of one's own may say of which types data and results are, so these leave it open.
-    # Params may be any dict, or None.
+    # Methods for callers. A subclass may declare the types of data and results, so these leave them open. Params may be
+    # any dict, or None.
 
     async def find(self, params: Any) -> Any:
         """A page, or a list where the service does not paginate."""
@@ -195,10 +196,10 @@ class Adapter(Service, ABC):
         return await self._create(data, params_of(params), False)
 
     def _outgoing(self, method: str) -> Outgoing | None:
-        """Return what gives the records of ``find``, ``get`` or ``create`` as JSON, where the adapter has it so.
+        """Return the method that may give the records of ``find``, ``get`` or ``create`` as JSON, or None.
 
-        It is for the framework alone, which decodes JSON when anybody looks at it. A method that a subclass overrides
-        has none: what calls the adapter's methods always gets rows.
+        It is for the framework alone, which decodes JSON when something reads it. There is none for a method that a
+        subclass overrides: callers of the adapter's own methods always get rows.
         """
         own = vars(Adapter)[method] if method in OUTGOING else None
         is_own = own is not None and getattr(getattr(self, method), "__func__", None) is own
@@ -247,8 +248,8 @@ class Adapter(Service, ABC):
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Any, params: Any) -> Any:
-        """Replaces a record: what is not given becomes null, but for private fields, which callers do not see, and for
-        columns with a default, which keep their value.
+        """Replace a record. Missing fields become null, but private fields and columns with a default keep their
+        values.
         """
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
@@ -280,7 +281,7 @@ class Adapter(Service, ABC):
         kept = _kept(values, allowed)
         if kept is None:
             return await self._update(where, values, fields, whole=False)
-        # No row can leave the scope by this one statement. The others tell why it leaves rows as they are.
+        # This statement cannot take a row out of the scope. The counts tell if it would have.
         staying = every(kept, where)
         if id is None and await self._count(where) != await self._count(staying):
             raise _outside(values, allowed)
@@ -344,7 +345,7 @@ class Adapter(Service, ABC):
         return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
 
     def _placed(self, field: str, value: Any) -> Any:
-        """Return a value of a cursor with its type, of which the cursor may know no more than JSON does."""
+        """Return a value of a cursor with its type. The cursor may have no more than its JSON form."""
         return value
 
     def _walked(self, selection: Selection, name: str) -> Order:
@@ -374,7 +375,7 @@ class Adapter(Service, ABC):
 
     @property
     def emptied(self) -> Collection[str] | None:
-        """What an update empties where it is not given; None where any field may be stored."""
+        """The fields that an update empties where they are missing; None where any field may be stored."""
         return None if self.columns is None else self.columns.keys() - {self.id, *self.private}
 
     def pagination(self, params: Params) -> Paginate:
@@ -432,7 +433,7 @@ class Adapter(Service, ABC):
         return every(self._allowed(params), query.where)
 
     def _allowed(self, params: Params) -> Predicate:
-        """Return what the scope allows. Raises TypeError for a field that is not there."""
+        """Return the condition of the scope. Raises TypeError for an unknown field."""
         return scope_predicate(params.scope, self._scoped) if params.scope else EVERYTHING
 
     def _scoped(self, name: str, value: Any) -> Any:
@@ -448,12 +449,13 @@ class Adapter(Service, ABC):
 
     @cached_property
     def _unchanging(self) -> frozenset[str]:
-        """The fields that a change must not give. It may give the id, which then stays as it is."""
+        """The fields that a change must not hold. It may hold the id, which is ignored."""
         return self._read_only - {self.id}
 
     def _typed(self, data: Any, read_only: frozenset[str]) -> Row:
-        """The data as a new dict of typed values. Raises BadRequest naming every field that is wrong, unknown or
-        read-only.
+        """Return the data as a new dict of typed values.
+
+        Raises BadRequest naming every field that is wrong, unknown or read-only.
         """
         if not isinstance(data, Mapping):
             raise BadRequest("The data must be an object")
@@ -482,7 +484,10 @@ class Adapter(Service, ABC):
         return value
 
     def _stamped(self, row: Row, allowed: Predicate) -> Row:
-        """Return a whole row inside the scope, filled in where that leaves one value. Raises Forbidden."""
+        """Return a row with the values that the scope prescribes.
+
+        Raises Forbidden for a row outside of the scope, BadRequest where a field is missing to tell.
+        """
         if allowed is EVERYTHING:
             return row
         for part in conjunction(allowed):
@@ -498,9 +503,9 @@ class Adapter(Service, ABC):
 
 
 def _kept(values: Row, allowed: Predicate) -> Predicate | None:
-    """Return what has to hold of the other fields of a row, so that these values leave it inside the scope.
+    """Return the condition on the other fields of a row under which these values keep it inside the scope.
 
-    None: whatever they hold. Raises Forbidden where these values are outside.
+    None if there is no condition. Raises Forbidden where these values are outside in any case.
     """
     left = decided(allowed, values)
     if left is False and decided(allowed, {}) is not False:
@@ -511,7 +516,7 @@ def _kept(values: Row, allowed: Predicate) -> Predicate | None:
 
 
 def _outside(values: Row, allowed: Predicate) -> Forbidden:
-    """Name the values that are outside of a scope, or those that are by what the other fields hold."""
+    """Return the error for values outside of a scope. It names the fields that are outside, if any is by itself."""
     parts = [part for part in conjunction(allowed) if decided(part, values) is False] or [allowed]
     names = list(dict.fromkeys(name for part in parts for name in compared(part) if name in values))
     subject = ", ".join(names) or "The record"

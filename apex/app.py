@@ -56,7 +56,7 @@ class Apex(Emitter):
         return self
 
     def configure(self, function: Callable[[Apex], Any]) -> Apex:
-        """Call a function of the app. Raises TypeError for one that is ``async def``."""
+        """Call a function with the app. Raises TypeError for an ``async def``."""
         if is_async(function):
             raise TypeError(
                 f"configure takes a 'def' function, and {name_of(function)} is 'async def': "
@@ -82,9 +82,9 @@ class Apex(Emitter):
     def use(self, path: str, service: Any, *, hooks: AnyHooks | None = None, **options: Unpack[ServiceOptions]) -> Apex:
         """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
-        Options are ``methods``, ``events``, ``multi``, which says whether ``create`` takes a list, and ``errors``, a
-        function that makes of a FeathersError the body that is answered over REST, for an API whose errors have a form
-        of their own. Another ``Apex`` brings all of its services along.
+        Options are ``methods``, ``events``, ``multi`` and ``errors``. With ``multi`` a ``create`` takes a list.
+        ``errors`` is a function that returns the body of a REST response for a FeathersError, for an API whose errors
+        have a form of their own. Another ``Apex`` as the service adds all of its services.
         Raises ValueError for a path that is taken, a service without methods or a protected name, TypeError for a
         column whose type cannot be used.
         """
@@ -111,7 +111,7 @@ class Apex(Emitter):
             bound._open_after(self.callbacks.start(self._set_up_late(path, bound)))
 
     async def _set_up_late(self, path: str, bound: BoundService) -> None:
-        """Set up a service of a running app. Its calls wait for it, and are refused if it fails."""
+        """Set up a service of a running app. Its calls wait for the setup, and are refused if it fails."""
         try:
             with bound._being_set_up():
                 await self._set_up_service(path, bound)
@@ -177,9 +177,9 @@ class Apex(Emitter):
         return call.service._serve(call.method, call.id, call.data, call.params, call.precondition)
 
     async def setup(self) -> Apex:
-        """Runs ``setup(app, path)`` of each service, in the order in which they were registered.
+        """Run ``setup(app, path)`` of each service, in the order in which they were registered.
 
-        Where one fails, those that were set up are torn down before its error is raised.
+        If one fails, the services that were set up are torn down before its error is raised.
         """
         for app in {self, *(bound._app for bound in self.services.values())}:
             app.store.require_methods(app._methods)
@@ -201,7 +201,7 @@ class Apex(Emitter):
             log.exception("The teardown after a setup that failed has failed too")
 
     async def teardown(self) -> Apex:
-        """Runs ``teardown(app, path)`` of each service, in the same order, once callbacks that still run have ended."""
+        """Run ``teardown(app, path)`` of each service, in the same order, once running callbacks have ended."""
         self.emit("shutdown")
         await self.callbacks.drain()
         await self.bus.close()
@@ -218,7 +218,7 @@ class Apex(Emitter):
     async def lifespan(self, outer: Any = None) -> AsyncIterator[None]:
         """Set the app up, and tear it down at the end.
 
-        An ASGI application that the app is mounted in takes it as its lifespan, as nothing else would set the app up:
+        An ASGI application that the app is mounted in takes this as its lifespan. Nothing else would set the app up:
         ``Starlette(routes=[Mount("/api", app)], lifespan=app.lifespan)``.
         """
         try:
@@ -242,7 +242,7 @@ class Apex(Emitter):
         return each
 
     async def _tear_down_service(self, path: str, bound: BoundService) -> None:
-        """Tear a service down, unless its setup has failed or was not reached."""
+        """Tear a service down if its setup has ended without an error."""
         if self._set_up is None or path in self._set_up:
             await _lifecycle(bound, "teardown", path)
 
@@ -259,7 +259,7 @@ class Apex(Emitter):
         await self.transport(scope, receive, send)
 
     def _brief(self, send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        """Tell the server in one line why the app does not start, where that is something an operator can mend."""
+        """Tell the server in one line why the app does not start, if an operator can fix it."""
 
         async def brief(message: dict[str, Any]) -> None:
             if message["type"] == "lifespan.startup.failed" and self._refusal is not None:

@@ -23,7 +23,7 @@ from apex.guard import network_of
 from apex.hooks import Hook, belongs
 from apex.passwords import Passwords
 from apex.predicates import Compare
-from apex.rates import Backoff, Rates, rates_of
+from apex.rates import FailureLimit, Rates, rates_of
 from apex.service import BoundService, Service
 from apex.sessions import Sessions
 from apex.tokens import Claims, Tokens
@@ -36,13 +36,13 @@ _SCHEME = re.compile(r"(\S+)\s+(\S+)")
 _SCHEMES = ("bearer", "jwt")
 _BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
 FAILURES = {"account": 5, "address": 20}
-"""Failed logins in a minute, of one account and from one address, after which the next ones have to wait."""
+"""The failed logins in a minute, for one account and from one address, after which the next ones have to wait."""
 ALIKE = 10
-"""How many names that case alone tells apart are looked at."""
+"""The most users that are read for a name, if their names differ in case alone."""
 _REMEMBERED = 30 * 86_400
 """Seconds for which the end of a user's tokens is remembered, or longer where tokens live longer."""
 _OF_ONE_CALL = ("adapter", "paginate", "scope")
-"""Params that hooks and transports set for one call, and that mean nothing for another one."""
+"""Params that belong to one call and are not passed on to another one."""
 
 PROOF = {
     "title": "Login",
@@ -86,23 +86,23 @@ class Strategy(Protocol):
 
 
 class Attempt(NamedTuple):
-    """One try to log in: the ``parties`` whose turn it takes, and what to ask again when it is their turn."""
+    """One attempt to log in: its ``parties`` in the queue, and ``admit`` to call again when it is their turn."""
 
     parties: tuple[str, ...]
     admit: Callable[[], Awaitable[None]]
 
 
 class AuthenticationService(Service):
-    """``create`` logs in and gives a token, ``remove`` logs out and makes it worthless.
+    """The service that logs callers in (``create``) and out (``remove``).
 
     Configured by ``app.get("authentication")``. ``revocations`` is the path of a service, registered before this one,
-    that keeps across restarts which tokens are worthless (``jti``, ``expires_at``); without it they are kept in memory.
-    A record stands for one token, by its ``jti``, or for all that a user was given up to a moment
+    that stores the revoked tokens (``jti``, ``expires_at``) across restarts. Without it they are kept in memory. A
+    record stands for one token, by its ``jti``, or for all tokens that a user was given up to a moment
     (``before:<seconds since 1970>:<id of the user>``).
     """
 
     methods = ("create", "remove")
-    multi = True  # ``create`` refuses a list itself, and says what it takes.
+    multi = True  # ``create`` refuses a list itself, with an error that names a strategy.
 
     def __init__(self, app: Apex, *, revocations: str | None = None) -> None:
         self.app = app
@@ -123,15 +123,15 @@ class AuthenticationService(Service):
         self.strategies: dict[str, Strategy] = {}
         self.revoked: dict[str, int] = {}
         self.ended: dict[str, float] = {}
-        """Until when the tokens that a subject was given are worthless."""
+        """For each subject the moment up to which its tokens are revoked."""
         self.sessions = Sessions(self)
         self._rates = Rates()
-        self.backoff = Backoff(
+        self.failure_limit = FailureLimit(
             "logins", lambda: app.get("rates") or self._rates, {**FAILURES, **self.settings.get("failedLogins", {})}
         )
         self.path = "authentication"
         self.revocations = revocations
-        # A user's tokens may have been issued while their lifetime was a longer one.
+        # A token may be older than the current lifetime, if the setting was longer before.
         self._remembered = max(self.tokens.lifetime, _REMEMBERED)
         self._watched: BoundService | None = None
         self._bound: BoundService | None = None
@@ -144,13 +144,13 @@ class AuthenticationService(Service):
         return self.app.service(self.settings.get("service", "users"))
 
     def register(self, name: str, strategy: Strategy) -> None:
-        """Adds a strategy. One that has an ``entity`` is told under which name the result carries it."""
+        """Add a strategy. If it has an ``entity``, set it to the name under which results carry the entity."""
         if hasattr(strategy, "entity"):
             strategy.entity = self.entity
         self.strategies[name] = strategy
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Loads the revoked tokens. Raises LookupError when the entity's service is missing, ValueError when it has no
+        """Load the revoked tokens. Raises LookupError when the entity's service is missing, ValueError when it has no
         ``get``.
         """
         self.path = path
@@ -181,12 +181,12 @@ class AuthenticationService(Service):
                     self.revoked[row["jti"]] = int(row["expires_at"].timestamp())
 
     def is_revoked(self, claims: Mapping[str, Any]) -> bool:
-        """Return True for the claims of a token that was logged out, or that its user was given before all ended."""
+        """Return True for the claims of a token that was logged out, or ended with all tokens of its user."""
         return claims["jti"] in self.revoked or claims["iat"] <= self.ended.get(claims.get("sub", ""), 0)
 
     @asynccontextmanager
     async def attempt(self, account: str, params: Params) -> AsyncIterator[Attempt]:
-        """Around the check of a secret that may be guessed, for an account and from the caller's address.
+        """Limit attempts to guess a secret, for an account and from the caller's address.
 
         NotAuthenticated inside is counted and logged. Raises TooManyRequests where either has failed too often lately.
         """
@@ -194,24 +194,24 @@ class AuthenticationService(Service):
         who = {"account": hmac.digest(key, account.strip().casefold().encode(), "sha256").hex()[:16]}
         if params.ip:
             who["address"] = network_of(params.ip)
-        admit = partial(self.backoff.admit, who)
+        admit = partial(self.failure_limit.admit, who)
         await admit()
         try:
             yield Attempt(tuple(who.values()), admit)
         except NotAuthenticated:
-            await self.backoff.fail(who)
+            await self.failure_limit.fail(who)
             log.warning("A login failed: account %s, address %s", who["account"], who.get("address", "unknown"))
             raise
 
     @property
     def schemes(self) -> dict[str, dict[str, Any]]:
-        """How callers prove who they are in the headers of a request: OpenAPI's security schemes, by strategy."""
+        """OpenAPI's security schemes, by strategy: the ways to log in by the headers of a request."""
         schemes = {name: getattr(strategy, "scheme", _unsaid(name)) for name, strategy in self.strategies.items()}
         return {name: dict(scheme) for name, scheme in schemes.items() if scheme is not None}
 
     @property
     def challenge(self) -> str:
-        """``WWW-Authenticate`` of a 401 (RFC 9110, 11.6.1): each way to prove who one is."""
+        """The value of ``WWW-Authenticate`` for a 401 (RFC 9110, 11.6.1): one challenge for each security scheme."""
         return ", ".join(dict.fromkeys(_challenge(scheme) for scheme in self.schemes.values())) or "Bearer"
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
@@ -230,22 +230,22 @@ class AuthenticationService(Service):
         return await self.strategy_of(authentication, allowed).verify(authentication)
 
     async def entity_query(self, params: Params) -> Mapping[str, Any]:
-        """What an entity has to be to log in, and to stay so: a query, such as ``{"active": True}``. Override it."""
+        """Return a query that an entity must match to be logged in, such as ``{"active": True}``. Override it."""
         return {}
 
     async def payload_of(self, result: Result, params: Params) -> Mapping[str, Any]:
-        """The claims that a token gets besides its own: those of ``params.payload``, unless you override it."""
+        """Return further claims for a token: those of ``params.payload``, unless you override it."""
         return params.payload or {}
 
     async def subject_of(self, result: Result, params: Params) -> Any:
-        """The subject of a token: the entity's id. Without an entity it is None, unless you override it.
+        """Return the subject of a token: the entity's id. Without an entity it is None, unless you override it.
 
         Raises NotAuthenticated for an entity without an id.
         """
         return None if self.entity is None else self._id_of(result.get(self.entity) or {})
 
     async def user_of(self, subject: Any, params: Params | None = None) -> Result:
-        """The entity of a proof, without its password. Raises NotAuthenticated when it is gone, or may not log in."""
+        """Return the entity without its password. Raises NotAuthenticated when it is gone or may not log in."""
         query = await self.entity_query(Params() if params is None else params)
         try:
             user = await self.users.get(subject, {"query": query} if query else None)
@@ -256,12 +256,15 @@ class AuthenticationService(Service):
     async def user_named(
         self, name: str, query: Mapping[str, Any] | None = None, adapter: Mapping[str, Any] | None = None
     ) -> Result | None:
-        """The entity that logs in by a name; None where there is none, or more than one that only case tells apart."""
+        """Return the entity with a name.
+
+        None where there is none, or where several names differ from it in case alone.
+        """
         asked: dict[str, Any] = {**(query or {}), "$limit": ALIKE}
         adapter = dict(adapter or {})
         if self.ignores_case is not True:
             asked[self.username_field] = name.strip().lower() if self.ignores_case == "lower" else name
-        else:  # It is one query whoever exists, so that the time it takes tells nobody.
+        else:  # One query in every case: the time that it takes tells nobody which names exist.
             pattern = re.sub(r"([%_\\])", r"\\\1", name.strip())
             adapter["where"] = Compare(self.username_field, "$ilike", pattern)
         try:
@@ -274,7 +277,7 @@ class AuthenticationService(Service):
 
     @property
     def entity_id(self) -> str:
-        """The field that identifies an entity: ``entityId`` of the settings, else its service's ``id``."""
+        """The id field of an entity: ``entityId`` of the settings, else its service's ``id``."""
         return str(self.settings.get("entityId") or getattr(self.users.service, "id", "id"))
 
     @describe(data={"create": PROOF}, result=LOGIN, errors=(401, 404, 429))
@@ -292,8 +295,9 @@ class AuthenticationService(Service):
         return await self._shown(result, params)
 
     def _new_token(self, subject: Any, payload: Mapping[str, Any], began: float) -> tuple[str, Claims]:
-        """A token of a login that has begun at that moment. Raises NotAuthenticated where the password was changed
-        since, as it is the one of before that was proven.
+        """Return a token for a login that began at that moment.
+
+        Raises NotAuthenticated where the password was changed since: the login has proven the old one.
         """
         ended = self.ended.get(str(subject), 0)
         if began <= ended:
@@ -309,11 +313,13 @@ class AuthenticationService(Service):
         if id is not None and id != result.get("accessToken"):
             raise NotAuthenticated("Invalid access token")
         await self.revoke(result["authentication"]["payload"], params.connection)
-        return await self._shown(result, params, FeathersError)  # Nothing keeps anyone from logging out.
+        return await self._shown(result, params, FeathersError)  # A logout succeeds in any case.
 
     async def _shown(self, result: Result, params: Params, refusal: type[FeathersError] = MethodNotAllowed) -> Result:
-        """The result with the entity as its caller may see it: the id alone where the entity's service answers with
-        this refusal. Hooks have the whole entity in ``params``.
+        """Return the result with the entity as the caller may see it.
+
+        That is the id alone where the entity's service raises the ``refusal``. Hooks have the whole entity in
+        ``params``.
         """
         if self.entity is None or result.get(self.entity) is None:
             return result
@@ -329,7 +335,7 @@ class AuthenticationService(Service):
         return {**result, self.entity: shown}
 
     async def _seen_by_caller(self, id: Any, result: Result, params: Params) -> Any:
-        """The entity as its service gives it to the caller: whatever hides a field there hides it here."""
+        """Return the entity as its service shows it to the caller, without the fields that are hidden there."""
         chosen = {name: value for name, value in params.query.items() if name == "$select"}
         kept = {name: value for name, value in params.items() if name not in _OF_ONE_CALL}
         proof = {"authentication": result["authentication"], "authenticated": True, "query": chosen}
@@ -339,7 +345,7 @@ class AuthenticationService(Service):
             raise _no_user() from None
 
     def _id_of(self, user: Mapping[str, Any]) -> Any:
-        """Raises NotAuthenticated for an entity without an id, of which no token can be."""
+        """Return the id of an entity. Raises NotAuthenticated if it has none, as no token can name it."""
         if (id := user.get(self.entity_id)) is None:
             raise NotAuthenticated(f"Can not set subject from {self.entity}.{self.entity_id}")
         return id
@@ -361,9 +367,10 @@ class AuthenticationService(Service):
         self.app.bus.send("revoked", {"jti": claims["jti"], "exp": claims["exp"]})
 
     async def end_tokens(self, id: Any) -> None:
-        """Makes all tokens that a user was given so far worthless, in all processes, and closes their sockets.
+        """Revoke all tokens that a user was given so far, in all processes, and close their sockets.
 
-        This happens by itself after a new password, and when the user is removed. In a unit of work it is part of it.
+        The service does so itself after a new password and when the user is removed. In a unit of work the tokens end
+        with its commit.
         """
         moment = time.time()
         if self.revocations is not None:
@@ -372,19 +379,19 @@ class AuthenticationService(Service):
         after_commit(partial(self._end_tokens, str(id)))
 
     def _end_tokens(self, subject: str) -> None:
-        """Once the new password holds: a login by the one of before may have begun until now."""
+        """End the tokens now that the new password is stored: a login by the old one may have begun until now."""
         moment = time.time()
         self.ended = {known: ended for known, ended in self.ended.items() if ended + self._remembered > moment}
         self.sessions.end_tokens(subject, moment)
         self.app.bus.send("tokens-ended", {"subject": subject, "moment": moment})
 
     async def _end_tokens_of_before(self, context: Context) -> None:
-        """After a write of users: those with another password, or none any more, are logged out everywhere."""
+        """After hook: end the tokens of users that were removed or have a new password."""
         if context.method != "remove" and self.password_field not in (context.data or ()):
             return
         if context.id is None:
             ids = [user[self.entity_id] for user in context.result]
-        else:  # As it is stored: a caller may spell it otherwise, and a hook may have left it out of the result.
+        else:  # The stored id: a caller may spell it in another way, and a hook may have removed it from the result.
             service = self.users.service
             ids = [service.typed_id(context.id) if isinstance(service, Adapter) else context.id]
         for id in ids:
@@ -448,10 +455,10 @@ class JWTStrategy:
 
 
 class LocalStrategy:
-    """A name and a password. Whatever is wrong, the answer and the time it takes are alike.
+    """A strategy with a name and a password. Every failed login has the same answer and takes the same time.
 
-    The name is spelled as it is stored. With ``local.caseInsensitive`` in the settings neither the case of the name nor
-    that of what is stored matters, nor do spaces around the name; with ``"lower"`` names are stored in lower case.
+    The name is spelled as it is stored. With ``local.caseInsensitive`` in the settings, case on both sides and spaces
+    around the name are ignored. With ``"lower"`` it is compared in lower case with names that are stored so.
     """
 
     scheme = None
@@ -489,26 +496,26 @@ class LocalStrategy:
         await self.service.users.service.patch(id, {self.password: hashed}, Params())
 
     async def _find(self, username: str, params: Params) -> dict[str, Any] | None:
-        """The user with the password's hash, which the service keeps private."""
+        """Return the user with the password's hash, which the service keeps private."""
         query = await self.service.entity_query(params)
         return await self.service.user_named(username, query, {"private": ()})
 
 
 def _keep_no_copy(context: Context) -> None:
-    """After: an answer with a token is stored nowhere (RFC 6749, 5.1)."""
+    """After hook: no cache may store an answer with a token (RFC 6749, 5.1)."""
     if context.http is not None:
         context.http["headers"] = {**context.http.get("headers", {}), "Cache-Control": "no-store"}
 
 
 def _unsaid(name: str) -> dict[str, Any]:
-    """The scheme of a strategy that has none: its headers are known to it alone."""
-    return {"type": "http", "scheme": name, "description": f"What the strategy '{name}' reads from the headers."}
+    """Return a security scheme for a strategy that declares none."""
+    return {"type": "http", "scheme": name, "description": f"The strategy '{name}' reads it from the headers."}
 
 
 def _challenge(scheme: Mapping[str, Any]) -> str:
     if scheme.get("type") == "http":
         name = str(scheme["scheme"]).capitalize()
-        return f'{name} realm="api"' if name == "Basic" else name  # RFC 7617, 2: it has to have one.
+        return f'{name} realm="api"' if name == "Basic" else name  # RFC 7617, section 2: a realm is required.
     return f'ApiKey in="{scheme["in"]}", name="{scheme["name"]}"' if scheme.get("type") == "apiKey" else "Bearer"
 
 

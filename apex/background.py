@@ -1,4 +1,4 @@
-"""Background tasks: pauses between their attempts, and an end that holds."""
+"""Background tasks: pauses between their attempts, and a cancellation that always ends them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two attempts. What was away is found again within the longest one, however long it was away."""
+"""Seconds between two attempts. A server that was away is found again within the longest pause."""
 
 AGAIN_SECONDS = 0.1
 
 
 class Backoff:
-    """Growing pauses between attempts. Their length is random, so that processes do not come all at once."""
+    """Growing pauses between attempts. Their length is random, so that processes do not all retry at once."""
 
     def __init__(self) -> None:
         self.seconds = FIRST_PAUSE
@@ -25,10 +25,10 @@ class Backoff:
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]], again: float = AGAIN_SECONDS) -> None:
-    """Cancel tasks, and wait until they have ended; those that have not, once more after ``again`` seconds.
+    """Cancel tasks and wait until they have ended. Those that still run are cancelled again every ``again`` seconds.
 
-    They are cancelled until they end: ``asyncio.wait_for`` of Python 3.11 drops a cancellation that arrives together
-    with what it waits for (https://github.com/python/cpython/issues/86296), and libraries use it.
+    One cancellation is not enough: ``asyncio.wait_for`` of Python 3.11, which libraries use, drops one that arrives
+    together with its result (https://github.com/python/cpython/issues/86296).
     """
     running = set(tasks)
     while running := {task for task in running if not task.done()}:

@@ -65,7 +65,7 @@ class Batch(Service):
     fails leaves the others as they are.
     """
 
-    multi = True  # A list is no batch either, and is told what one is.
+    multi = True  # ``create`` refuses a list itself, with an error that describes a batch.
     examples = {"create": Example(data={"calls": [["get", "contacts", 123], ["get", "companies", 101]]})}
 
     def __init__(self, app: Apex) -> None:
@@ -80,7 +80,7 @@ class Batch(Service):
         return self._create if method == "create" else None
 
     async def _create(self, data: Any, params: Params, json: bool) -> RawJSON:
-        """The values go out as they are: a database may have written them as JSON."""
+        """Return the settled calls as JSON, in which values that a database has written stay as they are."""
         settled = await self._settled_calls(data, params)
         return RawJSON(encode(settled), lambda _: _looked_at(settled))
 
@@ -89,7 +89,7 @@ class Batch(Service):
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
             raise BadRequest("Invalid batch", errors={"calls": rule})
-        # Each has variables of its own, as a request has: it is its caller's call. Its answer is part of this one.
+        # Each call has its own context variables, as a request has. Its answer is part of this one.
         settle = partial(self._observed, current()) if self.app.listens(ENDED) else self._settled
         makers = (settle(call, _nth(params, place)) for place, call in enumerate(calls))
         return await asyncio.gather(*(asyncio.create_task(made, context=_variables()) for made in makers))
@@ -120,7 +120,7 @@ class Batch(Service):
         value = (await self.app.call(made))._outgoing
         if isinstance(value, Stream):
             raise BadRequest("A result that is streamed does not fit into a batch")
-        # Encoded here, what has no form fails alone.
+        # Encoded here, so that a value without a JSON form fails its own call alone.
         return value if isinstance(value, RawJSON) else RawJSON(encode(value), lambda _: value)
 
     def _call(self, call: Any, params: Row) -> Call:
@@ -162,5 +162,5 @@ def _nth(params: Params, place: int) -> Row:
 
 
 def _looked_at(settled: list[Row]) -> list[Row]:
-    """What calls have come to, with their values as hooks see them."""
+    """Return the settled calls with their values as hooks see them."""
     return [{**one, "value": one["value"].value} if "value" in one else one for one in settled]

@@ -1,7 +1,7 @@
 """Callbacks: the functions that users of an app register, ``def`` or ``async def``, and the work they leave running.
 
-One rule holds for all of them: whatever a callback returns that can be awaited is awaited, so that it may be a function
-of either kind, a lambda, a partial, a bound method or an object with ``__call__``.
+One rule holds for all of them: if a callback returns an awaitable, it is awaited. So a callback may be a function of
+either kind, a lambda, a partial, a bound method or an object with ``__call__``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from apex.background import end_tasks
 log = logging.getLogger("apex")
 
 GRACE_SECONDS = 10
-"""How long an app that is torn down waits for callbacks that are still running."""
+"""Seconds for which the teardown of an app waits for callbacks that are still running."""
 
 Work = Coroutine[Any, Any, None]
 
@@ -26,8 +26,8 @@ Work = Coroutine[Any, Any, None]
 class Callbacks:
     """The callbacks of an app that run beside its calls: listeners, publishers and functions after a response.
 
-    One that raises changes no answer: the exception is logged and counted in ``failed``. ``tasks`` are those that are
-    still running. Those of an app whose services another one uses are counted and kept by that one, ``outer``.
+    An exception in one of them changes no answer: it is logged and counted in ``failed``. ``tasks`` are still running.
+    If another app uses the services of this one, its callbacks, ``outer``, count the failures and keep the tasks.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Callbacks:
         self._loop = asyncio.get_running_loop()
 
     def fail(self, doing: str, function: Callable[..., Any]) -> None:
-        """Log and count the exception that is being handled: ``doing`` and the function's name tell where it was."""
+        """Log and count the exception that is being handled, with ``doing`` and the function's name."""
         self._count()
         log.exception("%s failed: %s", doing, name_of(function))
 
@@ -64,8 +64,9 @@ class Callbacks:
             self.fail(doing, function)
 
     def start(self, work: Work) -> Awaitable[None]:
-        """Run work in a task that is kept until it ends. A caller may await what is returned, and be cancelled as it
-        does: the work goes on. Raises RuntimeError where no event loop runs.
+        """Run work in a task that is kept until it ends. Raises RuntimeError where no event loop runs.
+
+        A caller may await the returned value. If the caller is cancelled, the work goes on.
         """
         if self.outer is not None:
             return self.outer.start(work)
@@ -103,7 +104,7 @@ class Callbacks:
         self.start_anywhere(call_all())
 
     async def drain(self, seconds: float = GRACE_SECONDS) -> None:
-        """Wait for what is running, and for what that starts. What takes longer is cancelled and logged."""
+        """Wait for the running tasks and for those that they start. Tasks that take longer are cancelled and logged."""
         end = asyncio.get_running_loop().time() + seconds
         while running := self.tasks - {asyncio.current_task()}:
             left = end - asyncio.get_running_loop().time()
@@ -123,7 +124,7 @@ def _is_in_loop() -> bool:
 
 
 def is_async(function: Any) -> bool:
-    """Return True for ``async def``, an object whose ``__call__`` is, and what ``functools.wraps`` put around one."""
+    """Return True for an ``async def``, an object with an ``async`` ``__call__``, and a wrapper around either."""
     while function is not None:
         if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
             return True
@@ -143,7 +144,7 @@ def takes(function: Callable[..., Any], count: int) -> bool:
 
 
 def capacity(function: Callable[..., Any]) -> int | None:
-    """Return how many arguments a function takes by position at most, None for any number. Slow as ``takes``."""
+    """Return the most arguments that a function takes by position, None for any number. Slow as ``takes``."""
     try:
         parameters = signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -154,14 +155,14 @@ def capacity(function: Callable[..., Any]) -> int | None:
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function or of an object's class; a function that another one has made has its own alone."""
+    """Return the name of a function, without the function that has made it, or of an object's class."""
     function = unwrapped(function)
     name: str = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
     return f"lambda, line {function.__code__.co_firstlineno}" if name == "<lambda>" else name
 
 
 def unwrapped(function: Any) -> Any:
-    """Return the function that a partial is of."""
+    """Return the function inside of partials."""
     while isinstance(function, partial):
         function = function.func
     return function

@@ -49,7 +49,7 @@ class Channel:
         return len(self.connections)
 
     def filter(self, function: Callable[[Connection], Any]) -> Channel:
-        """A new channel of the connections that the function says yes to. Raises TypeError for an ``async def``."""
+        """Return a channel of the connections for which the function is true. Raises TypeError for an ``async def``."""
         return Channel(_accepted(function, self.connections), self.data)
 
     def send(self, data: Any) -> Channel:
@@ -120,7 +120,7 @@ class Channels:
 def _accepted(function: Callable[[Connection], Any], connections: Iterable[Connection]) -> Iterator[Connection]:
     for connection in connections:
         answer = function(connection)
-        if isawaitable(answer):  # It would be a yes for everybody.
+        if isawaitable(answer):  # An awaitable is always true.
             getattr(answer, "close", lambda: None)()
             raise TypeError("A channel is filtered by a 'def' function: await what it needs before, in the publisher")
         if answer:

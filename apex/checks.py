@@ -1,6 +1,4 @@
-"""What may be wrong with an app before it serves: secret, tokens, database, migrations, Redis, services that are not
-sealed.
-"""
+"""Checks of an app before it serves: secrets, tokens, database, migrations, Redis, services that are not sealed."""
 
 from __future__ import annotations
 
@@ -66,14 +64,14 @@ def secret(app: Apex) -> Iterator[str]:
 
 
 def authentication(app: Apex) -> Iterator[str]:
-    """Whether the end of tokens outlasts a restart."""
+    """Yield a problem if a restart would revive revoked tokens."""
     service = app.get("defaultAuthentication")
     if service is not None and service.revocations is None and app.get("database_url") is not None:
-        yield "a restart revives tokens that were ended: give AuthenticationService a service for them, 'revocations'"
+        yield "a restart revives tokens that were revoked: give AuthenticationService a service for them, 'revocations'"
 
 
 def database(app: Apex) -> Iterator[str]:
-    """Whether it can be reached and has all migrations, and whether PostgreSQL holds what tenants' tables declare."""
+    """Yield problems with the connection, the migrations and PostgreSQL's policies for tables of tenants."""
     url = app.get("database_url")
     if url is None:
         return

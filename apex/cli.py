@@ -340,8 +340,9 @@ async def _token(app: Apex, name: str) -> str:
 
 
 def load_app(factory: str) -> Apex:
-    """The application that ``module:function`` makes, without middleware around it. Raises ConfigError when there is
-    none.
+    """Return the application that ``module:function`` makes, without middleware around it.
+
+    Raises ConfigError when there is none.
     """
     return app_within(load_asgi(factory), factory)
 
@@ -362,7 +363,10 @@ def app_within(outer: Any, factory: str) -> Apex:
 
 
 def load_asgi(factory: str) -> Any:
-    """What ``module:function`` makes, for a server. Raises ConfigError when there is no such function."""
+    """Return the ASGI application that ``module:function`` makes, for a server.
+
+    Raises ConfigError when there is no such function.
+    """
     module, _, function = factory.partition(":")
     try:
         create: Callable[[], Any] = getattr(import_module(module), function or "create_app")
@@ -375,7 +379,7 @@ def load_asgi(factory: str) -> Any:
 def require_migrated(app: Apex) -> None:
     """Raise ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached.
 
-    A database that a later version has migrated will do, with a line that says so.
+    A database that a later version has migrated is accepted, with a line that says so.
     """
     from apex.revisions import FOLDER, is_up_to_date
 

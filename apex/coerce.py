@@ -186,14 +186,14 @@ def nullable(coerce: Coerce) -> Coerce:
 
 
 def taking_null(coerce: Coerce) -> Coerce:
-    """Return the function, made to take null too where it is one of this module. Any other decides that itself."""
+    """Return a function that takes null too. A function that is not of this module is returned as it is."""
     if coerce is text:
         return optional(coerce)
     return nullable(coerce) if coerce in SHAPES else coerce
 
 
 def shape(coerce: Coerce) -> dict[str, Any] | None:
-    """Return the JSON Schema of the values that a function of this module gives, or None for another function."""
+    """Return the JSON Schema of the values of a function of this module, or None for another function."""
     found = SHAPES.get(unwrap(coerce))
     return None if found is None else dict(found)
 
@@ -202,7 +202,7 @@ _HOLDS = "__holds__"
 
 
 def opaque(coerce: Coerce, holds: str) -> Coerce:
-    """Return the function, marked as one of fields that can be selected, but neither asked for nor sorted by."""
+    """Return the function, marked for fields that can be selected, but neither used in a query nor sorted by."""
 
     @wraps(coerce)
     def opaque(value: Any) -> Any:
@@ -213,7 +213,7 @@ def opaque(coerce: Coerce, holds: str) -> Coerce:
 
 
 def held(coerce: Coerce) -> str | None:
-    """Return what a field holds that can neither be asked for nor sorted by. None: it can."""
+    """Return the kind of value, such as JSON, if a field can neither be used in a query nor sorted by, else None."""
     found: str | None = "JSON" if coerce is json else getattr(coerce, _HOLDS, None)
     return found
 
@@ -232,4 +232,4 @@ SHAPES: Mapping[Coerce, Mapping[str, Any]] = {
     binary: {"type": "string", "contentEncoding": "base64"},
     uuid: {"type": "string", "format": "uuid"},
 }
-"""The JSON Schemas of the values that each function gives."""
+"""The JSON Schemas of the values that these functions return."""

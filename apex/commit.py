@@ -21,11 +21,10 @@ _current: ContextVar[_Unit | None] = ContextVar("unit", default=None)
 
 
 def after_commit(function: Waiting, undone: Callable[[], None] | None = None) -> Awaitable[None] | None:
-    """Call the function once the unit of work around this call is stored; at once where there is none. If the unit is
-    not stored, call ``undone`` instead.
+    """Call the function once the unit of work around this call is stored, or at once where there is no unit.
 
-    A function may return something to await. The unit does so at its end, after all functions have been called; where
-    there is no unit it is returned, for the caller to await.
+    If the unit is not stored, ``undone`` is called instead. If the function returns an awaitable, the unit awaits it at
+    its end, after all functions have been called. Where there is no unit, the caller gets the awaitable.
     """
     unit = _current.get()
     if unit is not None and unit.open:
@@ -36,7 +35,7 @@ def after_commit(function: Waiting, undone: Callable[[], None] | None = None) ->
 
 @asynccontextmanager
 async def unit_of_work() -> AsyncIterator[None]:
-    """What waits inside is called at the end, and is undone on an error; a unit inside another one is part of that."""
+    """Collect the functions of ``after_commit`` and call them at the end. A unit inside another one is part of it."""
     outer = _current.get()
     if outer is not None and outer.open:
         yield

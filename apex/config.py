@@ -206,7 +206,7 @@ def _problems(error: BadRequest, env: str) -> str:
 
 
 def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> tuple[str, ...]:
-    """The secrets that are published in files which go to others. Raises ConfigError for one that cannot be used."""
+    """Return the secrets that files of the configuration publish. Raises ConfigError for a secret that is unusable."""
     if "authentication" not in config:
         return ()
     layers = [_read(folder / f"{name}.json").get("authentication", {}) for name in ("default", "development", "test")]
@@ -226,7 +226,7 @@ def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> tuple[st
 
 
 def exposed_secrets(settings: Mapping[str, Any], host: str) -> Iterator[str]:
-    """What is wrong with serving at a host that others reach, with secrets that they can read in the configuration."""
+    """Yield a problem for each published secret, if others can reach the host."""
     if not _is_loopback(host):
         for name in settings.get("publishedSecrets", ()):
             yield (

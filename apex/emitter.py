@@ -15,9 +15,9 @@ Pending = list[tuple[Listener, Awaitable[Any]]]
 class Emitter:
     """``on``, ``once``, ``off`` and ``emit``. Listeners may be ``def`` or ``async def``.
 
-    Those that are ``def`` are called in the order in which they were added; then those that are ``async def`` are
-    awaited, in that order too. One that takes fewer arguments than an event has gets the first ones. What a listener
-    raises is logged and counted, and the others are called all the same.
+    All listeners are called in the order in which they were added. Then those that are ``async def`` are awaited, in
+    the same order. A listener that takes fewer arguments than an event has gets the first ones. An exception in a
+    listener is logged and counted, and the others are called all the same.
     """
 
     def __init__(self, callbacks: Callbacks | None = None) -> None:
@@ -26,11 +26,11 @@ class Emitter:
         self._listeners: dict[str, list[tuple[Listener, int | None]]] = {}
 
     def on(self, event: str, listener: Listener) -> None:
-        """Add a listener. Raises TypeError for what cannot be called."""
+        """Add a listener. Raises TypeError if it cannot be called."""
         self._add(event, listener, listener)
 
     def once(self, event: str, listener: Listener) -> None:
-        """Add a listener of the next event alone. Raises TypeError for what cannot be called."""
+        """Add a listener for the next event alone. Raises TypeError if it cannot be called."""
         self._add(event, listener, _Once(self, event, listener))
 
     def _add(self, event: str, listener: Listener, called: Listener) -> None:
@@ -39,7 +39,7 @@ class Emitter:
         self._listeners.setdefault(event, []).append((called, capacity(listener)))
 
     def off(self, event: str, listener: Listener) -> None:
-        """Take a listener away, also one that ``once`` has added."""
+        """Remove a listener, also one that ``once`` has added."""
         listeners = self._listeners.get(event, [])
         for place, (known, _) in enumerate(listeners):
             if listener in (known, getattr(known, "listener", None)):
@@ -53,9 +53,9 @@ class Emitter:
         return event in self._listeners
 
     def emit(self, event: str, *args: Any) -> None:
-        """Call the listeners. Those that are ``async def`` run in a task, for whose end a teardown of the app waits.
+        """Call the listeners. Those that are ``async def`` run in a task, and the app's teardown waits for it.
 
-        Raises RuntimeError where there is one of those and no event loop.
+        Raises RuntimeError for an ``async def`` listener where there is no event loop.
         """
         if event in self._listeners and (pending := self._call(event, args)):
             try:
@@ -71,13 +71,13 @@ class Emitter:
             await pending
 
     def _begin(self, event: str, *args: Any) -> Awaitable[None] | None:
-        """Call the listeners. Return what is to be awaited for those that are ``async def``, or None."""
+        """Call the listeners. Return an awaitable for those that are ``async def``, or None if there are none."""
         if event in self._listeners and (pending := self._call(event, args)):
             return self._callbacks.start(self._settle(event, pending))
         return None
 
     def _call(self, event: str, args: tuple[Any, ...]) -> Pending:
-        """Call the listeners and return, for those that are not done yet, what is to be awaited."""
+        """Call the listeners. Return those that are not done yet, each with its awaitable."""
         pending: Pending = []
         for listener, most in tuple(self._listeners.get(event, ())):
             try:
@@ -95,7 +95,7 @@ class Emitter:
 
 
 class _Once:
-    """A listener that leaves when it is called."""
+    """A listener that removes itself when it is called."""
 
     def __init__(self, emitter: Emitter, event: str, listener: Listener) -> None:
         self.emitter, self.event, self.listener = emitter, event, listener

@@ -50,18 +50,18 @@ class Stream:
 
 
 def encode(value: Any) -> bytes:
-    """JSON bytes: dates in UTC with milliseconds and ``Z``, decimals as strings, spans of time as seconds, bytes as
-    base64, members of an enum as their values, NaN as null.
+    """Return JSON bytes: dates in UTC with milliseconds and ``Z``, decimals as strings, spans of time as seconds, bytes
+    as base64, members of an enum as their values, NaN as null.
 
-    Keys of dicts are texts, or scalars, which are written as texts. Raises TypeError for a value without a JSON form,
-    which names its place.
+    Keys of dicts are texts, or scalars, which are written as texts. Raises TypeError, which names the place, for a
+    value without a JSON form.
     """
     if isinstance(value, RawJSON):
         return value.text
     try:
         return orjson.dumps(value, _plain, _OPTIONS)
     except TypeError:
-        # Seldom: to ask for keys of other types each time would make all others slower.
+        # Rare: an option for keys of other types would make every call slower.
         spelled = _spelled(value, "", 0)
     return orjson.dumps(spelled)
 
@@ -133,7 +133,7 @@ def _sorted(values: Set[Any]) -> list[Any]:
 
 
 def _spelled(value: Any, place: str, depth: int) -> Any:
-    """Return a value with the keys of its dicts as texts. Raises TypeError with the place of what has no JSON form."""
+    """Return a value with the keys of its dicts as texts. Raises TypeError, with the place, if it has no JSON form."""
     if depth > MOST_DEEP:
         raise TypeError(f"The value is nested deeper than {MOST_DEEP} levels at {place[:200]}")
     if is_dataclass(value) and not isinstance(value, type):

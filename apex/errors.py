@@ -172,8 +172,9 @@ class Unavailable(FeathersError):
 
 
 class OutcomeUnknown(Unavailable):
-    """503 under the name of Unavailable, for a write that may or may not be stored. It has no ``Retry-After``: a
-    program that repeats it by itself could do it twice.
+    """503 under the name of Unavailable, for a write that may or may not be stored.
+
+    It has no ``Retry-After``: a client that repeats the write by itself could store it twice.
     """
 
     def __init__(self, *args: Any, retry_after: int | None = None, **options: Any) -> None:

@@ -1,6 +1,6 @@
 """Service events on their way to connections: publishers choose the channels, in every process of the app.
 
-The events of a record go out in the order in which its states were stored, however long hooks and publishers take.
+The events of a record go out in the order in which its states were stored, even if hooks and publishers wait.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Publisher = Callable[[Any, Context], Any]
 AnyPublisher = Publisher | Callable[[Any], Any]
-"""What can be registered as a publisher: one that takes the data alone, too."""
+"""A function that can be registered as a publisher. It may take the data alone."""
 
 Message = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Publishers(dict[str, Publisher]):
     """The publishers of a service or of an app, by event; one registered without an event serves all."""
 
     def register(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> None:
-        """Keep a publisher, which may leave out the context. Raises TypeError for what is no function of the data."""
+        """Keep a publisher, which may take the data alone. Raises TypeError if it cannot be called with the data."""
         name, function = (event, publisher) if isinstance(event, str) else (ALL, event)
         if not callable(function):
             raise TypeError(f"publish('{name}') needs a function of the data and the context")
@@ -62,8 +62,9 @@ class _OfData:
 
 
 class Turn:
-    """The place of a call among those that have stored the same records: its events are sent when all before it have
-    sent theirs, or have given their place up.
+    """The place of a call in the order of the calls that have stored the same records.
+
+    Its events are sent when all calls before it have sent theirs, or have given up their places.
     """
 
     __slots__ = ("_held", "_keys", "_turns", "_work")
@@ -74,9 +75,9 @@ class Turn:
         self._held = 0
 
     def run(self, work: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
-        """Call the function, which sends the events, when it is this turn. If that is now, return what it returns.
+        """Call the function that sends the events when it is this turn. If that is now, return its result.
 
-        Later it runs in the context variables of now: not for the caller, or in the transaction, of whoever was before.
+        If it runs later, it has the context variables of now, not those of the call before it.
         """
         if self._turns.is_next(self):
             self._work = work
@@ -85,7 +86,7 @@ class Turn:
         return None
 
     def hold(self) -> None:
-        """Keep the place after the function has returned, until ``release``: an event is still on its way."""
+        """Keep the place until ``release``, as an event is still on its way when the function returns."""
         self._held += 1
 
     def release(self) -> None:
@@ -94,7 +95,7 @@ class Turn:
             self.end()
 
     def end(self) -> None:
-        """Give the place up."""
+        """Give up the place."""
         keys, self._keys = self._keys, ()
         self._turns.leave(self, keys)
 
@@ -108,7 +109,7 @@ class Turn:
 
 
 class Turns:
-    """The calls that have stored records and have not sent the events of that yet, by record, in their order."""
+    """The calls whose events are not sent yet, for each record in the order in which they stored it."""
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, deque[Turn]] = {}
@@ -116,7 +117,7 @@ class Turns:
         self._is_leaving = False
 
     def take(self, keys: Iterable[Hashable]) -> Turn:
-        """Return a place after all others of these records."""
+        """Return a turn after all others of these records."""
         turn = Turn(self, tuple(dict.fromkeys(keys)))
         for key in turn._keys:
             self._waiting.setdefault(key, deque()).append(turn)
@@ -127,7 +128,7 @@ class Turns:
         return all(self._waiting[key][0] is turn for key in turn._keys)
 
     def leave(self, turn: Turn, keys: tuple[Hashable, ...]) -> None:
-        """Take a turn out of the order of some records, and run those that have waited for nothing else."""
+        """Remove a turn from the order of these records, and run the turns that now come first."""
         for key in keys:
             queue = self._waiting[key]
             queue.remove(turn)
@@ -137,7 +138,7 @@ class Turns:
                 del self._waiting[key]
         if self._is_leaving:
             return
-        # A loop, as the end of one turn may be that of a thousand others.
+        # A loop and no recursion: the end of one turn may start a thousand others.
         self._is_leaving = True
         try:
             while self._next:
@@ -151,10 +152,10 @@ class Turns:
 class Events:
     """The events of an app: its channels, its open connections, and the way from an event to them.
 
-    A publisher is called in every process with ``(data, context)``. The context has what can be told: path, method,
-    id, event, result, dispatch, and of the params ``query``, ``route``, ``provider`` and the id of ``user``. All of it
-    is JSON, in the process that has written it too. ``sent`` counts the events that have gone to any connection,
-    ``handed`` those that a server has passed on for sure.
+    A publisher is called in every process with ``(data, context)``. The context has path, method, id, event, result,
+    dispatch, and of the params ``query``, ``route``, ``provider`` and the id of ``user``. All of it is JSON, also in
+    the process of the call. ``sent`` counts the events that have gone to any connection, ``handed`` those that the
+    server is known to have passed on.
     """
 
     def __init__(self, app: Apex) -> None:
@@ -175,7 +176,7 @@ class Events:
         return has_followers and self.publisher(service, event) is not None
 
     def turn(self, service: BoundService, items: Iterable[Any], id: Any = None) -> Turn:
-        """Return a place for the events of records; ``id`` is that of an item that does not name its own."""
+        """Return a turn for the events of records. ``id`` is used for an item without one."""
         name = getattr(service.service, "id", "id")
         ids = [item.get(name, id) if isinstance(item, Mapping) and isinstance(name, str) else id for item in items]
         return self.turns.take((service, str(id)) for id in ids if id is not None)
@@ -183,7 +184,7 @@ class Events:
     def written(
         self, service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
     ) -> bytes | None:
-        """Return what is told of an event, as JSON; None if nobody is to be told, or it has no JSON form."""
+        """Return the message of an event as JSON, or None if nobody follows it or it has no JSON form."""
         publisher = self.publisher(service, event) if event in service._events else None
         if publisher is None or (not self.connections and self.app.bus.alone):
             return None
@@ -244,10 +245,10 @@ class Events:
         self.app.callbacks.start(settle())
 
     async def hand_over(self) -> None:
-        """Wait until the sockets have been handed what was sent.
+        """Wait until the server has passed on the events that were sent.
 
-        In the first turn of the event loop the requests of clients that poll go on, and the writers of what was queued;
-        after the second uvloop has passed on what they have written.
+        In the first turn of the event loop polling requests and the writers of queues go on. After the second one
+        uvloop has passed on their bytes.
         """
         sent = self.sent
         await asyncio.sleep(0)
@@ -263,7 +264,7 @@ def _doing(path: str, event: str | None) -> str:
 
 
 def _call_of(context: Context) -> Message:
-    """What is told of the call that an event comes from."""
+    """Return the part of a message that describes the call of the event."""
     params = context.params
     told = {"query": dict(params.query), "route": params.route or {}, "provider": params.provider}
     authentication = context.app.get("defaultAuthentication")

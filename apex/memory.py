@@ -24,7 +24,7 @@ from apex.types import Row
 class MemoryService(Adapter):
     """Keeps rows in ``store``, by id. ``fields`` names the types; without it any field may be stored.
 
-    A field with a type of ``apex.coerce`` takes null too, but for the id; a function of one's own decides that itself.
+    A field with a type of ``apex.coerce`` takes null too, but for the id. Your own functions decide that themselves.
     New ids count up from ``start_id``. Comparisons with null hold for nothing, as in SQL.
     """
 
@@ -48,7 +48,7 @@ class MemoryService(Adapter):
         self._ids = count(start_id)
 
     def unit_of_work(self) -> AbstractAsyncContextManager[None]:
-        """Return the turn to change a record on a condition: one such call after the other."""
+        """Return a lock: changes on a condition run one after the other."""
         return self._turn
 
     def fields(self) -> Mapping[str, Coerce] | None:

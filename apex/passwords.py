@@ -20,17 +20,17 @@ AT_ONCE = 2
 QUEUE = 20
 LONGEST = 1024
 PARTIES = 1_000
-"""How many parties are remembered before those that owe nothing are forgotten."""
+"""With so many parties known, those whose last turn is over are evicted."""
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _BCRYPT_BYTES = 72
 
 
-class Turns:
-    """Places at work that are shared fairly among parties, such as addresses and accounts.
+class FairQueue:
+    """A queue that shares turns fairly among parties, such as addresses and accounts.
 
-    The next one is not who came first but whose parties have had the fewest turns (start-time fair queueing, Goyal and
-    others 1996): a party that asks all the time waits behind one that asks once. Where ``most`` are at work or wait,
-    the last in that order is refused.
+    The next turn goes to the request whose parties have had the fewest turns (start-time fair queueing, Goyal and
+    others 1996). A party that asks all the time waits behind one that asks once. With ``most`` requests at work or
+    waiting, the last one in that order is refused.
     """
 
     def __init__(self, at_once: int, most: int) -> None:
@@ -42,7 +42,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, parties: Sequence[str]) -> AsyncIterator[None]:
-        """Waits until it is the turn of these parties. Raises Unavailable."""
+        """Wait until it is the turn of these parties. Raises Unavailable if the request is refused."""
         await self._enter(parties or ("",))
         try:
             yield
@@ -70,7 +70,7 @@ class Turns:
             raise
 
     def _refuse_one(self, number: int) -> None:
-        """The one that would wait longest. Raises Unavailable where that is the one with this number."""
+        """Refuse the request that would wait longest. Raises Unavailable if that is the one with this number."""
         last = max(self._waiting, key=self._number, default=None)
         if last is None or self._number(last) <= number:
             raise _busy()
@@ -100,8 +100,10 @@ def _busy() -> Unavailable:
 
 
 class Passwords:
-    """Hashes and verifies in threads, two at once: a hash costs tens of MiB, so logins must not pile up. Twenty may be
-    at work or wait, and are served in fair ``Turns``; beyond that Unavailable is raised.
+    """Hashes and verifies passwords in threads, two at once.
+
+    A hash costs tens of MiB, so logins must not pile up. Twenty may be at work or wait in a ``FairQueue``. Beyond that
+    Unavailable is raised.
 
     ``options`` are argon2's ``time_cost``, ``memory_cost`` (KiB) and ``parallelism``.
     """
@@ -109,13 +111,13 @@ class Passwords:
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._hasher = PasswordHasher(**(options or {}))
         self._threads = ThreadPoolExecutor(AT_ONCE, "passwords")
-        self._turns = Turns(AT_ONCE, QUEUE)
+        self._queue = FairQueue(AT_ONCE, QUEUE)
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises ValueError for a password of more than 1,024 characters."""
         if len(password) > LONGEST:
             raise ValueError(f"must have at most {LONGEST} characters")
-        async with self._turns.turn(("hash",)):
+        async with self._queue.turn(("hash",)):
             return await self._run(lambda: self._hasher.hash(password))
 
     async def verify(
@@ -125,13 +127,13 @@ class Passwords:
         parties: Sequence[str] = (),
         admit: Callable[[], Awaitable[None]] | None = None,
     ) -> bool:
-        """Return True if the password belongs to the hash. Without a hash it takes as long, and the answer is no.
+        """Return True if the password belongs to the hash. Without a hash it takes as long and returns False.
 
-        ``parties`` are who asks, for a fair share; ``admit`` is asked when it is their turn, and may raise.
+        ``parties`` ask, for a fair share of the turns. ``admit`` is called when it is their turn, and may raise.
         """
         if len(password) > LONGEST:
             return False
-        async with self._turns.turn(parties):
+        async with self._queue.turn(parties):
             if admit is not None:
                 await admit()
             if stored is None:

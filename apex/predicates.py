@@ -62,12 +62,12 @@ def membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:
 
 
 def conjunction(where: Predicate) -> tuple[Predicate, ...]:
-    """The parts that all have to hold."""
+    """Return the parts of a predicate that all have to hold."""
     return where.parts if isinstance(where, Junction) and where.kind == "and" else (where,)
 
 
 def compared(where: Predicate) -> Iterator[str]:
-    """The fields that a predicate compares."""
+    """Yield the fields that a predicate compares."""
     if isinstance(where, Junction):
         for part in where.parts:
             yield from compared(part)
@@ -76,7 +76,7 @@ def compared(where: Predicate) -> Iterator[str]:
 
 
 def holds(compare: Compare, value: Any) -> bool:
-    """Return whether a comparison holds of a value, as in SQL: with null none does but ``$eq`` and ``$ne``."""
+    """Return True if a comparison holds for a value. As in SQL, only ``$eq`` and ``$ne`` hold for null."""
     return TESTS[compare.operator](value, compare.value)
 
 
@@ -128,8 +128,10 @@ def _like_match(text: str, pattern: str) -> bool:
 
 @lru_cache(1_024)
 def _expression(pattern: str) -> str:
-    """The regular expression of a pattern. What is between two ``%`` is taken where it is first found, and no other
-    place is tried: if the rest does not match after that one, it matches after no later one.
+    """Return the regular expression of a pattern, which takes linear time.
+
+    The text between two ``%`` is matched at its first place alone, without backtracking: if the rest does not match
+    after that place, it does not match after a later one.
     """
     runs = [""]
     for part in re.findall(r"\\.|[%_]|[^%_\\]+|\\$", pattern, re.S):

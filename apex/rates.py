@@ -23,7 +23,7 @@ Count = tuple[bool, int, float]
 """Whether a request is allowed, how many are in the window with it, and seconds until one is free again."""
 
 PAUSES = ((1, 60), (4, 900))
-"""The windows in which failures are counted, in seconds, and by which factor more of them may be in each."""
+"""The windows in which failures are counted: a factor for the limit, and seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class Rates:
         return rate
 
     async def look(self, name: str, limit: int, window: int) -> Rate:
-        """How a request would stand, which is not counted."""
+        """Return the rate of a request without counting it."""
         return _rate(await self.count(name, limit, window, 0), limit, window)
 
     async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
-        """Counts one request, or with ``taken`` 0 only those that there have been."""
+        """Count the requests in the window, and one more unless ``taken`` is 0."""
         now = time.monotonic()
         _, moments = self._taken.pop(name, (now, deque()))
         while moments and moments[0] <= now - window:
@@ -95,9 +95,11 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
-    """A pause for whoever has failed too often: ``limits`` are failures in a minute by what is counted, such as
-    ``{"account": 5}``; in a quarter of an hour there may be four times as many.
+class FailureLimit:
+    """A limit on failures, after which attempts are refused for a while.
+
+    ``limits`` are failures in a minute for each kind of counter, such as ``{"account": 5}``. In a quarter of an hour
+    there may be four times as many.
     """
 
     name: str
@@ -105,14 +107,14 @@ class Backoff:
     limits: Mapping[str, int]
 
     async def admit(self, who: Mapping[str, str]) -> None:
-        """Raises TooManyRequests, with ``Retry-After``, where one of these has failed too often."""
+        """Raise TooManyRequests, with ``Retry-After``, if one of these has failed too often."""
         rates = await gather(*(self.rates().look(*counter) for counter in self._counters(who)))
         if wait := max((rate.reset for rate in rates if not rate.allowed), default=0):
             message = f"Too many failed attempts: try again in {wait} seconds"
             raise TooManyRequests(message, {"retryAfter": wait}, headers={"Retry-After": str(wait)})
 
     async def fail(self, who: Mapping[str, str]) -> None:
-        """Counts a failure for each of these."""
+        """Count a failure for each of these."""
         await gather(*(self.rates().take(*counter) for counter in self._counters(who)))
 
     def _counters(self, who: Mapping[str, str]) -> Iterator[tuple[str, int, int]]:
@@ -134,7 +136,7 @@ def rates(app: Apex) -> None:
 
 
 def rates_of(app: Apex) -> Rates:
-    """Rates for one purpose of an app, shared by its processes through Redis, which end with the app."""
+    """Return rates for one purpose of an app, shared by its processes through Redis. They close with the app."""
     own = Rates()
     if url := app.get("redis"):
         with extra("redis", "Redis"):

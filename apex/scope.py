@@ -68,19 +68,19 @@ class Scope(CheckedDict):
 
 
 def scope_of(values: Any) -> Scope:
-    """Return a scope of one's own, empty for None. Raises TypeError for a shape that scopes do not take."""
+    """Return a copy as a scope, empty for None. Raises TypeError for a shape that scopes do not take."""
     if values is not None and not isinstance(values, Mapping):
         raise TypeError(f"params.scope must be a dict with what is allowed for each field, not {_shown(values)}")
     return Scope(values or ())
 
 
 def scope_predicate(scope: Mapping[str, Any], typed: Typed | None = None) -> Predicate:
-    """Return what has to hold of the records that a scope allows. Raises TypeError for a shape that is refused."""
+    """Return the condition for the records that a scope allows. Raises TypeError for a shape that is refused."""
     return every(*[_allowed(name, allowed, typed or _as_given) for name, allowed in scope.items()])
 
 
 def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
-    """Return whether a predicate holds of a record with these fields, or what of it is left to other fields."""
+    """Return a bool if these fields decide a predicate, else the part that depends on other fields."""
     if isinstance(where, Compare):
         return holds(where, row[where.field]) if where.field in row else where
     decisive = where.kind == "or"
@@ -152,5 +152,5 @@ def _refused(name: str, value: Any) -> TypeError:
 
 
 def _shown(value: Any) -> str:
-    """Return the kind of a value, which may be a secret, and a name as it is."""
+    """Return a text as it is, and of another value, which may be a secret, the type alone."""
     return f"'{value[:50]}'" if isinstance(value, str) else f"a {type(value).__name__}"

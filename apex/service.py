@@ -40,11 +40,11 @@ class Service:
     multi: bool | Sequence[str] = False
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
-        """Return what the framework calls in place of a method, as ``Adapter`` has it; None for the method itself."""
+        """Return the method that the framework calls in place of this one (see ``Adapter``), or None."""
         return None
 
     def _registered(self, app: Apex, path: str) -> None:
-        """Raise TypeError if the service cannot work in the app. Called before it is reached under its path."""
+        """Raise TypeError if the service cannot work in the app. Called before the service gets its path."""
 
 
 class ServiceOptions(TypedDict, total=False):
@@ -58,9 +58,9 @@ class ServiceOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a service was registered. ``errors`` makes of a failure the body that REST answers with.
+    """The options of a registered service. ``errors`` returns the body of a REST response for an error.
 
-    ``multi`` is None where the service itself says with each call whether it takes many records, as adapters do.
+    ``multi`` is None for adapters, which decide with each call if it may take many records.
     """
 
     methods: tuple[str, ...]
@@ -84,7 +84,7 @@ class Call:
 class BoundService(Emitter):
     """A registered service: its methods run with all hooks. ``service`` is the object as it was written.
 
-    Everything else has an underscore, so that methods and attributes of the object may have any name.
+    All other names begin with an underscore, so that custom methods may have any name.
     """
 
     def __init__(self, app: Apex, path: str, service: Any, options: Options) -> None:
@@ -115,7 +115,7 @@ class BoundService(Emitter):
             self._chains = {method: partial(self._wait, chain) for method, chain in self._chains.items()}
 
     def _open_after(self, opening: Awaitable[None]) -> None:
-        """Let calls wait for a setup, as that of a service which is registered while the app runs."""
+        """Let calls wait for a setup that has begun while the app runs."""
         self._opening = opening
         self._compose()
 
@@ -128,7 +128,7 @@ class BoundService(Emitter):
 
     @contextmanager
     def _being_set_up(self) -> Iterator[None]:
-        """Inside, calls do not wait for the setup: they are its own."""
+        """Let calls inside go on without waiting: the setup makes them itself."""
         token = _set_up_here.set(self)
         try:
             yield
@@ -157,7 +157,7 @@ class BoundService(Emitter):
     async def _serve(
         self, method: str, id: Any, data: Any, params: Params, precondition: Precondition | None = None
     ) -> Context:
-        """Run a method for a transport, with params that are this call's own."""
+        """Run a method. The params belong to this call alone and may be changed."""
         if isinstance(data, list) and method in STANDARD:
             self._refuse_list(method, params)
         context = Context(
@@ -194,7 +194,7 @@ class BoundService(Emitter):
         return context
 
     def _refuse_list(self, method: str, params: Params) -> None:
-        """Raise MethodNotAllowed or BadRequest where a method does not take a list, before any hook meets it."""
+        """Raise MethodNotAllowed or BadRequest where a method does not take a list, before any hook runs."""
         if method == "create":
             if self._options.multi is None:
                 self.service.require_multi(method, params)
@@ -257,17 +257,17 @@ class BoundService(Emitter):
         return event in self._listeners or self._app.events.is_followed(self, event)
 
     def _take_turn(self, context: Context, event: str) -> None:
-        """Take the place of what a call has just stored, if anybody follows the event."""
+        """Take a turn for the records that a call has just stored, if anybody follows the event."""
         if self._is_followed(event):
             context.turn = self._app.events.turn(self, _items(context.result), context.id)
 
     def _announce(self, context: Context, event: str, turn: Turn | None) -> Awaitable[None] | None:
-        """Send the event of a call when it is its turn. Return what is left to await if that is now."""
+        """Send the event of a call when it is its turn. Return an awaitable if listeners are still at work."""
         if turn is None and not self._is_followed(event):
             return None
         events = self._app.events
         results, dispatched = _items(context.result), _items(context.external)
-        # Written now: until it is the call's turn, the caller may have changed the records.
+        # Encoded now, as the caller may change the records before the call's turn.
         if len(dispatched) != len(results):
             dispatched = [context.external] * len(results)
         told = [
@@ -280,8 +280,9 @@ class BoundService(Emitter):
     def _tell(
         self, context: Context, event: str, told: list[tuple[Any, bytes | None]], turn: Turn
     ) -> Awaitable[None] | None:
-        """Call the listeners and publish the event, once for each item. Return what is left to await for listeners that
-        are ``async def``.
+        """Call the listeners and publish the event, once for each item.
+
+        Return an awaitable for ``async def`` listeners, or None.
         """
         pending: Pending = []
         for item, message in told:
@@ -304,7 +305,7 @@ class _CustomMethod:
 
 
 PROTECTED = _HOOK_WORDS | {"service"} | {name for name in dir(BoundService) if name not in STANDARD}
-"""Names that no custom method can have: those of hooks, and what every registered service has."""
+"""The names that no custom method can have: those of hooks and of ``BoundService``."""
 
 
 def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
@@ -330,7 +331,7 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
 
 
 def _multi(path: str, service: Any, given: Mapping[str, Any]) -> bool | None:
-    """Return whether ``create`` takes a list, or None for an adapter, which says so itself."""
+    """Return True if ``create`` takes a list, or None for an adapter, which decides itself."""
     if callable(getattr(service, "require_multi", None)):
         if "multi" in given:
             raise TypeError(f"'{path}' is an adapter: give multi to the adapter itself")
@@ -344,7 +345,7 @@ def _multi(path: str, service: Any, given: Mapping[str, Any]) -> bool | None:
 
 
 def _listed(service: Any, name: str) -> Any:
-    """Return the names that a service lists in an attribute; a method of that name lists nothing."""
+    """Return an attribute of a service, or None if it is a method."""
     listed: Any = getattr(service, name, None)
     return None if callable(listed) else listed
 
@@ -362,7 +363,7 @@ def _check_method(path: str, service: Any, method: str) -> None:
 
 
 def _is_used(service: Any, method: str) -> bool:
-    """Return True if a base of the service uses the name for something else, such as MemoryService ``store``."""
+    """Return True if a base class uses the name for something else, as ``MemoryService`` uses ``store``."""
     owners = [owner for owner in (service, *type(service).__mro__) if owner is not Service]
     found = [vars(owner)[method] for owner in owners if method in getattr(owner, "__dict__", ())]
     return len(found) > 1 and not all(map(is_async, found))

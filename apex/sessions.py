@@ -73,7 +73,7 @@ class Sessions:
         self._end(lambda connection, session: session.jti == jti and connection is not spare)
 
     def end_tokens(self, subject: str, moment: float) -> None:
-        """Makes the tokens that a subject was given until a moment worthless, and closes their connections."""
+        """Revoke the tokens that a subject was given until a moment, and close their connections."""
         self.service.ended[subject] = max(moment, self.service.ended.get(subject, 0))
         self._end(self._is_revoked)
 
@@ -93,7 +93,7 @@ class Sessions:
             self._close(params.connection)
             self._open(params.connection, result, context.data)
             if entity is not None and entity in result:
-                # What hooks have added for callers goes along; the rest is as it is inside.
+                # The whole entity, and the fields that hooks have added for callers.
                 params.connection[entity] = {**result[entity], **(params.get(entity) or {})}
         return self.app._begin("login", result, params, context) if params.provider else None
 

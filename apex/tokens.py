@@ -46,8 +46,8 @@ class Tokens:
     """Signs tokens with a secret, and verifies those signed with it or, while it is changed for another, with the
     ``previous`` one; ``options`` are Feathers' ``jwtOptions``.
 
-    With a list of audiences a token is made for all of them, and one for any of them is good. With a ``subject`` among
-    the options every token has that subject. ``anyone`` lets tokens go without one.
+    With a list of audiences a new token names all of them, and a token that names any of them is valid. With a
+    ``subject`` among the options every token has that subject. With ``anyone`` a token needs none.
 
     Raises ValueError for an ``expiresIn`` that is neither seconds nor a duration such as ``1d``, and for an audience,
     issuer or subject that is no text.
@@ -73,8 +73,9 @@ class Tokens:
     def create(
         self, subject: Any, payload: Mapping[str, Any] | None = None, issued: int | None = None
     ) -> tuple[str, Claims]:
-        """A token and its claims; the subject is carried as a string, that of the options where it is None. It is
-        ``issued`` now, or in a second or so.
+        """Return a token and its claims. The subject is a string: that of the options where None is given.
+
+        ``issued`` is in seconds since 1970, by default now. It may be a second or so ahead.
         """
         subject = self.subject if subject is None else subject
         issued = int(time.time()) if issued is None else issued

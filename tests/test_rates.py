@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apex.errors import TooManyRequests
-from apex.rates import Backoff, Rate, Rates
+from apex.rates import FailureLimit, Rate, Rates
 from apex.redis import RedisRates
 from tests.redis_server import RedisServer, redis_server
 from tests.waiting import SECONDS
@@ -58,7 +58,7 @@ async def test_a_look_counts_nothing(rates: list[Rates]) -> None:
 
 
 async def test_failures_are_counted_together(rates: list[Rates]) -> None:
-    first, second = (Backoff("logins", lambda one=one: one, {"account": 2}) for one in rates)  # type: ignore[misc]
+    first, second = (FailureLimit("logins", lambda one=one: one, {"account": 2}) for one in rates)  # type: ignore[misc]
     for backoff in (first, second):
         await backoff.admit({"account": "ann"})
         await backoff.fail({"account": "ann"})

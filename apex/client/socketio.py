@@ -16,7 +16,7 @@ from apex.errors import Unavailable
 MOST_DOUBLINGS = 5
 
 CLOSE_SECONDS = 5
-"""For how long a connection may take to say good-bye before it is cancelled again."""
+"""Seconds that a connection has to close before it is cancelled again."""
 
 log = logging.getLogger("apex.client")
 
