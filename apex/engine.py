@@ -23,7 +23,7 @@ LIMITS = {"maxPayload": MAX_PAYLOAD, "maxConnections": 10_000, "maxCalls": 100, 
 
 CONNECT_SECONDS = 45
 ANSWER_SECONDS = 5
-"""How long a connection that the app ends waits for the answers to the calls that it has made."""
+"""Seconds for which a connection that the app ends waits for the answers to its calls."""
 SMALLEST_PACKET = 16
 
 SEPARATOR = "\x1e"
@@ -67,7 +67,7 @@ class Frame(frames.Packet):  # type: ignore[misc]
 class Link:
     """An open connection: its Socket.IO id, its Engine.IO socket and the calls that it has at work.
 
-    ``accepted`` is called once it is told that it is one.
+    ``accepted`` is called once the client has been told that it is connected.
     """
 
     connection: Connection
@@ -104,7 +104,7 @@ class Link:
 
 
 Answer = tuple[str, Callable[[], None] | None]
-"""The arguments of an acknowledgement, encoded, and what is to be called once it is sent."""
+"""The arguments of an acknowledgement, encoded, and a function to call once it is sent."""
 
 
 class Transport(Protocol):
@@ -134,7 +134,7 @@ class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
 class Engine(socketio.AsyncServer):  # type: ignore[misc]
     """The Socket.IO server. No name of an event is special: every one that a client sends is a call.
 
-    ``unconnected`` holds the sessions that have not said yet that they want to be connections, the oldest first.
+    ``unconnected`` holds the sessions that have not sent CONNECT yet, the oldest first.
     """
 
     def __init__(self, transport: Transport, limits: Mapping[str, int], origins: str | list[str]) -> None:
@@ -177,7 +177,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
             self.end(socket)
 
     def make_room(self) -> bool:
-        """End the oldest session that is no connection yet; return False if there is none."""
+        """End the oldest session that is not connected yet. Return False if there is none."""
         while self.unconnected:
             eio_sid = next(iter(self.unconnected))
             del self.unconnected[eio_sid]
@@ -187,7 +187,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         return False
 
     def leave(self, link: Link) -> None:
-        """Tell a connection that it is one no longer, after the answers to its calls; it may become one again."""
+        """Disconnect a connection once its calls are answered. Its session may connect again."""
         self.links.pop(link.socket.sid, None)
         self._spawn(self._leave(link))
 

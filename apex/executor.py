@@ -11,7 +11,7 @@ Tuples = Sequence[Sequence[Any]]
 Kind = Literal["unique", "foreign key", "not null", "check", "data"]
 Plan = Literal["anew", "kept", "one", "once"]
 """A statement's plan is made anew for the values of each call, or kept where the database thinks that one will do for
-all; ``one`` says that it does, whatever the values are. A statement that runs ``once`` is not remembered.
+all; ``one`` says that it does, whatever the values are. A statement that runs ``once`` is not kept.
 """
 
 
@@ -36,7 +36,7 @@ class Executor(Protocol):
     async def fetch(
         self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
     ) -> Tuples:
-        """Return the rows; with a ``header`` the first one has the names of the columns."""
+        """Return the rows. With a ``header`` the first row has the names of the columns."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[None]: ...

@@ -1,4 +1,4 @@
-"""Frames of WebSockets that are built once for many connections, on their way past the messages of ASGI."""
+"""Writes WebSocket frames, built once for many connections, without a message of ASGI for each."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.protocol import State
 
 Put = Callable[[bytes], bool]
-"""Write a whole frame, after all that was sent before; False where it would have to wait, or nobody reads."""
+"""Writes a whole frame after everything sent before. False if it would have to wait, or the connection is closed."""
 
 
 def writer_of(send: Any) -> Put | None:
-    """Return what writes frames to the WebSocket that an application has been given ``send`` for.
+    """Return the function that writes frames to the WebSocket behind the ``send`` of ASGI.
 
-    None where the server is not uvicorn with its WebSockets by ``websockets``, or middleware sees what is sent. Such a
-    frame is not compressed, also where client and server have agreed that it may be (RFC 7692, section 6): some clients
-    decompress on a thread, and would hear of an event after the answer that came behind it.
+    None where the server is not uvicorn with its WebSockets by ``websockets``, or where middleware wraps ``send``. Such
+    a frame is never compressed, even if client and server have agreed on compression (RFC 7692, section 6): some
+    clients decompress on a thread, and would deliver an event after the answer that follows it.
     """
     protocol = getattr(send, "__self__", None)
     if not isinstance(protocol, WebSocketsSansIOProtocol):

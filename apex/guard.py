@@ -42,11 +42,11 @@ def is_own_request_id(request_id: str) -> bool:
 
 
 def address_of(scope: Message, headers: Mapping[str, str], proxies: int) -> str | None:
-    """The address of a request's client: the other end of the connection or, behind so many ``proxies``, what the first
-    of them has added to ``X-Forwarded-For``.
+    """Return the address of a request's client.
 
-    None where that cannot be told: the header is too short, or it comes over a private network while no proxies are
-    known, so that the other end is a proxy of many clients.
+    That is the other end of the connection or, behind so many ``proxies``, the address that the first of them has added
+    to ``X-Forwarded-For``. None where it is unknown: the header is too short, or it comes over a private network while
+    no proxies are configured. Then the other end is probably a proxy of many clients.
     """
     client, forwarded = scope.get("client"), headers.get("x-forwarded-for")
     peer: str | None = client[0] if client else None
@@ -59,7 +59,7 @@ def address_of(scope: Message, headers: Mapping[str, str], proxies: int) -> str 
 
 
 def network_of(address: str) -> str:
-    """Whose address it is: of IPv6 one client has all that begin with the same 64 bits."""
+    """Return the network of one client. With IPv6 a client has all addresses that begin with the same 64 bits."""
     try:
         parsed = ip_address(address)
     except ValueError:

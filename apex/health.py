@@ -50,7 +50,7 @@ class Health:
     async def readyz(self, request: Request) -> JSONResponse:
         """Answer 503 with what is not ready. ``?exclude=redis`` leaves something out, as often as it is given.
 
-        ``ahead`` says that the database has revisions which this version does not have: it is served all the same.
+        ``ahead`` names revisions of the database that this version does not have. The app serves all the same.
         """
         found = dict(await self.ills.get("all") or {})
         if self.draining:

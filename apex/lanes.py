@@ -35,10 +35,11 @@ PREPARED = 256
 """Statements that a lane keeps prepared."""
 
 QUICK_SECONDS = 0.02
-"""A statement that takes so long, by PostgreSQL's clock, would hold up others."""
+"""The time by PostgreSQL's clock from which a statement would hold up others."""
 
 LATEST = 64
-"""A statement that most of the latest groups were for is not set apart: it would hold up itself above all."""
+"""So many of the latest groups are counted. A statement that has most of them is not set apart: it would mostly hold
+up itself."""
 
 SILENT_SECONDS = 5
 """A lane that gives no answer for so long is given up. The server ends its statements before."""
@@ -72,7 +73,7 @@ class LanesFull(Exception):
 class Command(Pace):
     """A statement in the form of the protocol: ``%(name)s`` is ``$1``, the same name the same number.
 
-    One that stands for itself, such as ``VACUUM``, cannot be timed: that takes other statements beside it.
+    ``VACUUM`` and others that must run alone cannot be timed: timing adds statements.
     """
 
     __slots__ = ("can_be_timed", "names", "text")
@@ -97,9 +98,10 @@ _CLOCK: tuple[Command, Values] = (Command(CLOCK), ())
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """What goes out together: the result of ``command``, its last one, is the answer. ``new`` if it prepares a command.
+    """Commands that are sent together. The result of ``command``, the last one, is the answer.
 
-    ``clocks`` are PostgreSQL's times before and after the command, where it is timed.
+    ``new`` is True if the group prepares a command. ``clocks`` are PostgreSQL's times before and after the command,
+    where it is timed.
     """
 
     command: Command
@@ -125,7 +127,7 @@ class Counts:
 
 
 class Lane:
-    """One connection in pipeline mode, which tells its ``lanes`` once when it breaks."""
+    """One connection in pipeline mode. When it breaks, it tells its ``lanes`` once."""
 
     def __init__(self, connection: Connection, lanes: Lanes) -> None:
         self.loop = asyncio.get_running_loop()
@@ -322,7 +324,7 @@ class Lanes:
         return best
 
     def timed(self, command: Command, seconds: float) -> None:
-        """Take note of what a command has taken by PostgreSQL's clock, here or on a connection of its own."""
+        """Note how long a command took by PostgreSQL's clock, on a lane or on a connection of its own."""
         self.latest.append(command)
         usual = sum(one is command for one in self.latest) * 2 > LATEST
         if command.took(seconds, asyncio.get_running_loop().time(), stays=usual):

@@ -65,8 +65,8 @@ def _lock_file(connection: Connection) -> None:
 def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
     """Bring the database up to a revision. Two processes that start at once take turns.
 
-    A database that a later version has migrated has all there is here: it is left as it is. Raises ConfigError, and
-    Unavailable where the database cannot be reached or others hold what a migration needs.
+    A database that a later version has migrated is left as it is. Raises ConfigError, and Unavailable where the
+    database cannot be reached or a migration waits too long for a lock.
     """
     with _explained(url):
         _prepare(url)
@@ -85,7 +85,7 @@ def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
 
 
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
-    """Return the revisions that the database does not have yet, oldest first; none if a later version migrated it."""
+    """Return the revisions that the database lacks, oldest first; none if a later version has migrated it."""
     with _explained(url):
         script = _scripts(_config(url, folder))
         if _later(url, script) is not None:
@@ -95,7 +95,7 @@ def pending(url: str, folder: Path = FOLDER) -> list[str]:
 
 
 def later(url: str, folder: Path = FOLDER) -> str | None:
-    """Return the revision of a database that a later version has migrated: the folder does not have it."""
+    """Return the revision of a database that a later version has migrated, else None."""
     with _explained(url):
         return _later(url, _scripts(_config(url, folder)))
 

@@ -1,24 +1,24 @@
-"""The pace of statements: which of them hold up others, by the time that the database itself needs for them.
+"""The pace of statements: finds those that hold up others, by the time that the database itself needs for them.
 
-On a machine that has too much to do every answer is late, and that says nothing of a statement. An answer that comes
-in time shows that its statement is quick. A late one makes the statement suspected, no more: its next runs are timed by
-a clock that does not go on while others have the processor.
+On an overloaded machine every answer is late, which says nothing about the statement. An answer in time shows that its
+statement is quick. A late answer only makes the statement suspected: its next runs are timed by a clock that stands
+still while other processes have the processor.
 """
 
 from __future__ import annotations
 
 APART_SECONDS = 10
-"""For how long a slow statement stays apart after its last slow run, unless it is found quick before."""
+"""Seconds for which a slow statement stays apart after its last slow run, unless it is found quick before."""
 
 LOOK_SECONDS = 0.5
-"""Between two timings of a statement whose answers are late and that is quick itself."""
+"""Seconds between two timings of a quick statement whose answers are late."""
 
 SLOW_RUNS, HEAVY = 4, 2
-"""So many slow runs more than quick ones set a statement apart. One that takes twice the limit counts twice."""
+"""The surplus of slow runs over quick ones that sets a statement apart. A run of twice the limit counts twice."""
 
 
 class Pace:
-    """What is known of one statement, which is quick if it takes less than ``limit`` seconds.
+    """The record of one statement, which is quick if it takes less than ``limit`` seconds.
 
     ``now`` is the time of one clock that only goes forward, in seconds.
     """
@@ -37,14 +37,14 @@ class Pace:
         return self.suspected and now >= self.look_at
 
     def answered(self, seconds: float) -> None:
-        """Note how long an answer took to come, which is at least what the statement took."""
+        """Note how long an answer took to come. The statement took at most as long."""
         if seconds >= self.limit:
             self.suspected = True
         elif self.suspected or self.slow:
             self._is_quick()
 
     def took(self, seconds: float, now: float, *, stays: bool = False) -> bool:
-        """Note what the statement took itself. Return True if that sets it apart; one that ``stays`` never is."""
+        """Note how long the statement itself took. Return True if that sets it apart. With ``stays`` it never does."""
         if seconds < self.limit or stays:
             self._is_quick()
             self.look_at = now + LOOK_SECONDS

@@ -42,8 +42,9 @@ def page(path: str, folder: Path) -> list[BaseRoute]:
 
 
 def asset(file: Path) -> ASGIApp:
-    """Return an ASGI application that answers GET and HEAD with a file, whatever the path. Browsers ask again for it
-    by its ETag.
+    """Return an ASGI application that answers GET and HEAD with a file, whatever the path.
+
+    Browsers revalidate it by its ETag.
     """
     files = StaticFiles(directory=file.parent)
 

@@ -36,7 +36,7 @@ CONNECT_SECONDS = 5
 CONNECTING: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": CONNECT_SECONDS,
-    # What the network swallows is lost after so many milliseconds: else TCP tries again after longer and longer pauses.
+    # Milliseconds after which unanswered data breaks the connection. Without it TCP retries after ever longer pauses.
     "tcp_user_timeout": SILENT_SECONDS * 1000,
 }
 QUEUE = 1_000
@@ -64,7 +64,7 @@ _POOL = (PoolTimeout, PoolClosed, TooManyRequests)
 
 
 class _Silent(psycopg.OperationalError):
-    """The database gives no answer, and its connection was given up."""
+    """The database gave no answer in time, and its connection was given up."""
 
 
 class _Adapters:
@@ -90,7 +90,7 @@ def _loaded(result: PGresult) -> Tuples:
 
 
 class _Pool(AsyncConnectionPool[Connection]):
-    """The pool, whose check discards the connections that the server has closed, and waits for nobody."""
+    """A pool whose check discards connections that the server has closed, without a query."""
 
     @staticmethod
     async def check_connection(conn: Connection) -> None:
@@ -244,7 +244,7 @@ class PostgresExecutor:
             timeout=POOL_SECONDS,
             open=False,
             configure=self._configure,
-            # Its pauses double without limit: each attempt is given up after the second one, and begun anew.
+            # The pool's pauses double without limit: each attempt is given up after the second pause, and begun anew.
             reconnect_timeout=LONGEST_PAUSE,
             reconnect_failed=AsyncConnectionPool.check,
             kwargs=CONNECTING,
@@ -280,7 +280,7 @@ class PostgresExecutor:
 
     @asynccontextmanager
     async def _connection(self, begin: bool = False) -> AsyncIterator[Connection]:
-        """A connection of the pool; with ``begin`` in a transaction. One that was lost before is replaced."""
+        """Yield a connection of the pool, with ``begin`` in a transaction. One that was lost before is replaced."""
         for _ in range(self.size + ATTEMPTS):
             async with self._borrowed() as connection:
                 if await _is_usable(connection, begin):
@@ -320,7 +320,7 @@ class _Unit:
 
 
 def _is_cut(connection: Connection) -> bool:
-    """Return True if the server has ended a connection that nobody uses. Nothing is sent."""
+    """Return True if the server has closed an idle connection. Nothing is sent."""
     try:
         for _ in range(2):  # The server's last words, and the end.
             connection.pgconn.consume_input()
@@ -331,7 +331,7 @@ def _is_cut(connection: Connection) -> bool:
 
 
 async def _is_usable(connection: Connection, begin: bool) -> bool:
-    """Return False if a connection was lost before anything was done on it, also if that shows at the beginning."""
+    """Return False if a connection was lost before its first statement, or with the ``BEGIN``."""
     if _is_cut(connection):
         return False
     try:
@@ -357,12 +357,12 @@ def _unknown() -> OutcomeUnknown:
 
 
 def _may_repeat(error: psycopg.Error, connection: Connection) -> bool:
-    """Return True if a read is better done again: its connection was lost, not silent until the time was over."""
+    """Return True if a read may be repeated: its connection was lost, and not silent until the timeout."""
     return connection.closed and not isinstance(error, _Silent)
 
 
 def _failure(error: psycopg.Error, connection: Connection, writes: bool) -> Exception:
-    """Map the error of a statement that is a transaction of its own, or ends one."""
+    """Map the error of a statement that is its own transaction or ends one."""
     if writes and connection.closed:
         log.warning("a connection to the database was lost with a write under way", exc_info=error)
         return _unknown()
@@ -413,7 +413,7 @@ async def _execute_within_reach(connection: Connection, seal: str, text: str, va
 async def _execute_timed(
     connection: Connection, seal: str | None, text: str, values: Values, prepared: bool
 ) -> tuple[Cursor, float]:
-    """Run a statement, and tell how many seconds it has taken by PostgreSQL's clock; all in one transaction."""
+    """Run a statement in a transaction. Return its cursor and the seconds that it took by PostgreSQL's clock."""
     async with _answering(connection):
         async with connection.pipeline():
             if seal is not None:

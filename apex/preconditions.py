@@ -21,9 +21,9 @@ CHANGES = ("update", "patch", "remove")
 def on_condition(app: Apex, call: Call, tags: str) -> Call:
     """Return the call with a precondition: the record that ``get`` shows for its query has one of the tags.
 
-    It is looked at after all hooks that run before the method, in one unit of work with the method and with the record
-    locked. So a call that hooks refuse takes no connection and waits for nobody, and a call whose result a hook has,
-    such as the answer to a repeated ``Idempotency-Key``, is not compared with what it has changed itself.
+    It is checked after all hooks that run before the method, in one unit of work with the method and with the record
+    locked. So a call that hooks refuse takes no connection. A call whose result a hook sets, such as the answer to a
+    repeated ``Idempotency-Key``, is not compared with its own change.
 
     Raises BadRequest for a call without an id and for a service without ``get``.
     """
@@ -41,7 +41,7 @@ def on_condition(app: Apex, call: Call, tags: str) -> Call:
 
 
 def _shown_tag(context: Context) -> str:
-    """Return the tag that the answer to a call has: the ``ETag`` that a hook has set, else that of the body."""
+    """Return the tag of the answer to a call: the ``ETag`` that a hook has set, else that of the body."""
     headers = (context.http or {}).get("headers") or {}
     own = next((value for name, value in headers.items() if name.lower() == "etag"), None)
     return tag_of(encode(context._outgoing)) if own is None else str(own)

@@ -1,7 +1,6 @@
-"""HTTP connections: what they may ask, how long they may take, how many there may be, and how they are answered.
+"""HTTP connections: the limits on their size, time and number, and how they are answered.
 
-It builds on the protocol that uvicorn has for httptools, parts of which are private: ``tests/test_private.py`` names
-what is used of it.
+The protocol builds on uvicorn's for httptools and uses private parts of it: ``tests/test_private.py`` lists them.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from apex.rest import BODY_SECONDS, JSON, Pair, failure
 CLOSE = (b"connection", b"close")
 
 PACE = 32 * 1024
-"""Bytes of a body that give its request another second."""
+"""Bytes of a body that extend the time of its request by a second."""
 
 LINGER_SECONDS, LINGER_BYTES = 2, 1024 * 1024
-"""For so long, and for so many bytes, a refused client is heard: it reads the answer when it has sent its request."""
+"""Seconds and bytes for which a refused client may go on sending: it reads the answer only after its request."""
 
 RESERVED = 100
-"""File descriptors that are for other things than connections: the database, Redis, files, listeners."""
+"""File descriptors that are kept for the database, Redis, files and listeners."""
 
 
 class Limits(NamedTuple):
@@ -45,7 +44,7 @@ class Limits(NamedTuple):
     def of(cls, app: Apex) -> Limits:
         """Return the limits of an app, with no more connections than the process may have file descriptors.
 
-        Raises ConfigError for a setting that there is not.
+        Raises ConfigError for an unknown setting.
         """
         settings = app.get("http") or {}
         for name in settings.keys() - set(cls._fields):
@@ -70,8 +69,8 @@ class Config(uvicorn.Config):
 class HttpProtocol(HttpToolsProtocol):
     """An HTTP connection, within ``Limits``.
 
-    When the client has gone, a read ends, and with it its statement on a connection of its own. A write goes on: it may
-    be half done.
+    When the client has gone, a read is cancelled, and its statement if it has a connection of its own. A write goes on,
+    as it may be half done.
 
     No connection has a timer. It notes in ``since`` when it began to wait for its client, and the server looks at all
     connections once a second (``close_overdue``).
@@ -99,10 +98,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.refuse(Unavailable("Too many connections: try again later"))
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, which keeps a header until it is whole.
+        """Feed the parser, which buffers a header until it is complete.
 
-        ``unsettled`` counts the bytes since the last piece of a body or the last request, without those that came in
-        one packet with it.
+        ``unsettled`` counts the bytes since the last piece of a body or the last request, without those of the same
+        packet.
         """
         if self.refusal is not None:
             self._discard(len(data))
@@ -125,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        """Set the headers apart from the trailers that may come, which are none (RFC 9110, 6.5.1)."""
+        """Keep the headers apart from trailers, which are no headers (RFC 9110, 6.5.1)."""
         if self.headers is self.scope["headers"]:
             self.headers = self.headers.copy()
 
@@ -135,7 +134,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that the request is whole, also where its answer did not wait for that."""
+        """Note that the request is complete, also if it was answered before."""
         self.unsettled = 0
         if self.parser.should_upgrade() and self._should_upgrade():
             return
@@ -143,7 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser cannot read, or what ``on_headers_complete`` does not take."""
+        """Refuse a request that the parser cannot read or that ``on_headers_complete`` does not accept."""
         self.refuse(self.error or BadRequest("The request is not valid HTTP"))
 
     def _measure(self) -> None:
@@ -159,7 +158,7 @@ class HttpProtocol(HttpToolsProtocol):
     # How it ends.
 
     def refuse(self, error: FeathersError) -> None:
-        """Answer with an error, after the requests before it, and close."""
+        """Answer with an error once the requests before are answered, and close."""
         self.refusal = error
         cycle = self.cycle
         if cycle is not None and cycle.more_body and not self._is_in_head():  # The app has this request already.
@@ -175,7 +174,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._end()
 
     def _end(self) -> None:
-        """Send the refusal. The client may still be sending: closed at once, it would lose the answer."""
+        """Send the refusal, and leave the connection open for a client that is still sending and has to read it."""
         assert self.refusal is not None
         status, headers, body = failure(self.refusal, "A request")
         length = b"content-length", b"%d" % len(body)
@@ -187,7 +186,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.since, self.unsettled = self.loop.time(), 0
 
     def shutdown(self) -> None:
-        """Called by the server as it stops: nobody waits for a client that was refused."""
+        """Stop with the server, without waiting for a client that was refused."""
         if self.refusal is not None and not self.is_at_work():
             self.transport.abort()
         else:
@@ -204,7 +203,7 @@ class HttpProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete and not cycle.disconnected
 
     def allowance(self) -> float | None:
-        """Return how many seconds after ``since`` the client has for what it owes; None while it owes nothing."""
+        """Return the seconds after ``since`` that the client has to send or receive, or None if it owes nothing."""
         limits, cycle = self.limits, self.cycle
         if self.refusal is not None:
             return None if self.is_at_work() else LINGER_SECONDS
@@ -230,7 +229,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
             self.refuse(Timeout(f"The body did not arrive within {self.limits.requestSeconds} seconds"))
         else:
-            self.transport.close()  # Nobody has asked for anything.
+            self.transport.close()  # No request is under way.
 
     def _is_in_head(self) -> bool:
         return self.scope is not None and "method" not in self.scope
@@ -244,7 +243,7 @@ class HttpProtocol(HttpToolsProtocol):
     # What goes out.
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Called for one request at a time: others on the connection wait for the answer."""
+        """Start one request. Others on the connection wait for its answer."""
         self.answering = cycle
         task = self.loop.create_task(cycle.run_asgi(app))
         self.reading = task if cycle.scope["method"] in ("GET", "HEAD") else None
@@ -272,7 +271,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.app = self.served  # Else it would refer to itself, and wait for the garbage collector.
+        self.app = self.served  # Breaks the reference to itself, which would wait for the garbage collector.
         if self.answering is None or self.answering.response_complete:
             return
         self.answering.disconnected = True
@@ -282,10 +281,9 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class Sending:
-    """What an app sends with: ASGI's messages or, in one call and one write, a ``whole`` response.
+    """The ``send`` of ASGI, which can also write a ``whole`` response at once.
 
-    The two messages are two system calls, and two packets. Whoever puts a function of its own in the place of this one
-    gets messages.
+    Two messages of ASGI are two system calls and two packets. Middleware that wraps ``send`` gets the messages.
     """
 
     __slots__ = ("cycle",)
@@ -297,14 +295,14 @@ class Sending:
         return self.cycle.send(message)
 
     async def whole(self, status: int, headers: Iterable[Pair], body: bytes) -> None:
-        """Headers are written as they are: the app answers for what is in them."""
+        """Write a response. The headers are not checked."""
         cycle = self.cycle
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
         if cycle.disconnected:
             return
         pairs = [*cycle.default_headers, *headers]
-        if cycle.waiting_for_100_continue:  # Nobody has read the body, which may still come.
+        if cycle.waiting_for_100_continue:  # The body was not read and may still come.
             cycle.keep_alive = False
         if CLOSE in pairs:
             cycle.keep_alive = False
@@ -328,16 +326,17 @@ def _message(status: int, pairs: Iterable[Pair], body: bytes) -> bytes:
 
 
 def close_overdue(connections: Collection[Any], now: float) -> None:
-    """Close the connections whose clients have taken longer than they may. Called once a second."""
+    """Close the connections whose clients have taken too long. Called once a second."""
     for connection in list(connections):
         if isinstance(connection, HttpProtocol):
             connection.end_in_time(now)
 
 
 def make_room(connections: set[Any], new: HttpProtocol) -> bool:
-    """Close those that have waited longest for their clients; return False if there are none.
+    """Close the connections that have waited longest for their clients. Return False if there are none.
 
-    Those without a request under way go first. One in a hundred goes at once, as each look at all of them takes time.
+    Those without a request under way go first. One in a hundred is closed at once, as looking at all of them takes
+    time.
     """
     waiting = [
         one for one in connections if isinstance(one, HttpProtocol) and one is not new and one.allowance() is not None

@@ -27,7 +27,7 @@ MAX_ROWS = 2**63 - 1
 MAX_HINTS = 20
 MAX_UNKNOWN = 1_000
 LONGEST_NAME = 100
-"""So many unknown names of a request get a suggestion, so many are looked at, and no longer ones are repeated."""
+"""Limits on errors: names of a request that get a suggestion, unknown names, characters of a name that is repeated."""
 
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
 PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
@@ -300,7 +300,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 class Hints:
-    """The suggestions for one request. Each takes time, so that only the first names get one."""
+    """The suggestions for one request. Each takes time, so only the first names get one."""
 
     def __init__(self) -> None:
         self.left = MAX_HINTS
@@ -318,7 +318,7 @@ def require_few(data: Mapping[str, Any], known: Collection[str], message: str) -
 
 
 def shortened(name: str) -> str:
-    """Return a name of the caller's to repeat in an error."""
+    """Return a caller's name for an error, cut if it is long."""
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 

@@ -14,7 +14,7 @@ HIDDEN = "***"
 """What stands for a secret: that it was there, and not what it was."""
 
 MOST = 1_000
-"""Texts of a call with more secrets than this are hidden whole: each is looked for from the beginning."""
+"""The most secrets of a call that are looked for in its texts. With more, texts are hidden whole."""
 
 SHORTEST = 6
 """Shorter texts are hidden by their name alone: they may be a part of anything."""
@@ -48,7 +48,7 @@ def hide(name: str, value: Any, given: Sequence[str] = ()) -> Any:
 
 
 def secrets_of(seen: Observation | None) -> list[str]:
-    """What a call has in its headers, handshake, proof, data and query that is nobody else's to know."""
+    """Return the secrets in the headers, handshake, proof, data and query of a call."""
     found: list[str] = []
     if seen is not None:
         asked = *map(seen.params.get, ("handshake", "authentication", "query")), seen.call and seen.call.data

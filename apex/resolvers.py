@@ -58,7 +58,7 @@ class _Property:
     is_async: bool
 
     def start(self, record: Row, context: Context) -> Any:
-        """Return the value, what to await for it, or the error that the function raises."""
+        """Return the value, an awaitable for it, or the error that the function raises."""
         try:
             given = (record,) if self.is_virtual else (record.get(self.name), record)
             return self.function(*given, context)
@@ -144,8 +144,9 @@ def resolve_result(*resolvers: Resolver) -> Around:
 
 
 def resolve_external(*resolvers: Resolver) -> AroundOrAfter:
-    """An around hook, the first one of a service, or an after hook: what callers outside and events get instead of the
-    result. As an after hook it cannot compute a virtual property that ``$select`` names: the method refuses that.
+    """Make the result for external callers and events: the first around hook of a service, or an after hook.
+
+    As an after hook it cannot compute a virtual property that ``$select`` names: the method refuses the query.
 
     It sets ``context.dispatch``; callers inside the process keep the whole result. Records of other services with this
     hook, wherever they stand in a result, go out as those services show them, even with no resolver here.

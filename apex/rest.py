@@ -242,7 +242,7 @@ class Rest:
 
 
 def _below(root: str, segments: list[str]) -> list[str]:
-    """Return the part of a path that is below where the app is mounted, which a server may have left out already."""
+    """Return the path below the mount path, which a server may have removed already."""
     for depth in range(1, root.count("/") + 2):
         if "/".join(segments[:depth]) == root:
             return segments[depth:]
@@ -250,9 +250,9 @@ def _below(root: str, segments: list[str]) -> list[str]:
 
 
 def told(error: Exception, doing: str) -> FeathersError:
-    """Return what callers are told of an error. One that is no Feathers error is logged; its text stays in the log.
+    """Return the error for callers. One that is no Feathers error is logged, and its text stays in the log.
 
-    Of many wrong fields the first 100 are named.
+    At most 100 wrong fields are named.
     """
     if isinstance(error, FeathersError):
         if isinstance(error.errors, dict) and len(error.errors) > MOST_ERRORS:
@@ -270,9 +270,10 @@ def failure(
     form: Callable[[FeathersError], Any] = FeathersError.to_dict,
     challenge: Callable[[], str] = lambda: "Bearer",
 ) -> tuple[int, Pairs, bytes]:
-    """The response to an error. ``form`` makes its body; where it cannot, that is logged and the body says less.
+    """Return the response to an error: status, headers and body.
 
-    ``challenge`` makes the header that each 401 has to have (``WWW-Authenticate``: RFC 9110, 15.5.2).
+    ``form`` makes the body. If it fails, that is logged and a plain body is made. ``challenge`` makes the header
+    ``WWW-Authenticate`` that each 401 needs (RFC 9110, 15.5.2).
     """
     error = told(error, doing)
     if error.code == 401 and not any(name.lower() == "www-authenticate" for name in error.headers):
@@ -285,7 +286,7 @@ def failure(
         return error.code, headers, encode(form(error))
     except Exception as failed:
         if error.data is not None:
-            # It may be what the caller has sent, in a form that cannot go out.
+            # It may be the caller's data, in a form that JSON does not have.
             error.data = None
             return failure(error, doing, form, challenge)
         log.error("%s failed, and its error has no body: %r", doing, error, exc_info=failed)
@@ -306,8 +307,9 @@ def _method(service: BoundService, verb: str, has_id: bool, custom: str | None) 
 
 
 def _name_allowed(error: FeathersError, scope: Scope, match: Match[BoundService]) -> None:
-    """Set ``Allow`` (RFC 9110, 10.2.1) where the error, which a hook or a service may have raised, has none: the verbs
-    of the service's methods but for the one that was refused, unless that named a method of its own.
+    """Set ``Allow`` (RFC 9110, 10.2.1) on an error that has none, as hooks and services may raise it.
+
+    It lists the verbs of the service's methods without the refused one. A POST that named a custom method stays.
     """
     if _names_allowed(error):
         return
@@ -412,7 +414,7 @@ def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
 
 
 async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: int) -> None:
-    """Sends a response, at once where the server has a way to (``apex.protocol.Sending``)."""
+    """Send a response, in one write if the server can (``apex.protocol.Sending``)."""
     if length:
         headers.append(_JSON)
     if status not in _BODILESS:

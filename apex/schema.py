@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "Unknown field."
 MAX_OBJECTS = 20_000
-"""So many objects are looked at to find what is wrong with them."""
+"""The most objects in the data of a call, as each wrong one takes time."""
 MISSING: Any = object()
 
 _RESERVED = "|".join(re.escape(name.rpartition(".")[2]) for name in SPECIAL_USE_DOMAIN_NAMES)
@@ -97,12 +97,12 @@ class Schema(marshmallow.Schema):
     def load(self, data: Any, *, many: bool | None = None, partial: Any = None, unknown: Any = None) -> Any:
         """What marshmallow gives, without its detours where nothing is wrong with the data."""
         if partial is None and unknown is None:
-            if self._nests:  # Lists inside are read to their end, whatever is wrong with them.
-                self._require_few(data)
+            if self._nests:  # marshmallow reads lists inside to their end, even if they are wrong.
+                self._limit_objects(data)
             loaded = self._accept(data, self.many if many is None else many)
             if loaded is not DOUBT:
                 return loaded
-        self._require_few(data)
+        self._limit_objects(data)
         return super().load(data, many=many, partial=partial, unknown=unknown)
 
     def _init_fields(self) -> None:
@@ -113,15 +113,15 @@ class Schema(marshmallow.Schema):
         self._accept = acceptor(self)
         self._nests = any(_nested(field) is not None for field in self.load_fields.values())
 
-    def _require_few(self, data: Any) -> None:
+    def _limit_objects(self, data: Any) -> None:
         if _objects(self, data, MAX_OBJECTS) < 0:
             raise ValidationError({"_schema": [f"Must not have more than {MAX_OBJECTS} objects"]})
 
 
 def _reword(field: fields.Field[Any]) -> None:
-    """Give a field of a schema, and those inside of it, the sentences above, where it has no others of its own.
+    """Give a field of a schema, and the fields inside of it, the sentences above, unless it has its own.
 
-    The field is the schema's copy: schemas of other code in the process keep the words of marshmallow.
+    The field is the schema's copy: other schemas in the process keep the messages of marshmallow.
     """
     kind: Any = type(field)
     stock, own = _messages(kind)
@@ -136,7 +136,7 @@ def _reword(field: fields.Field[Any]) -> None:
 
 @cache
 def _messages(kind: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """The sentences of a class of fields as marshmallow collects them, and with those above."""
+    """Return the messages of a class of fields: those of marshmallow, and those with the sentences above."""
     stock: dict[str, str] = {}
     own: dict[str, str] = {}
     for base in reversed(kind.__mro__):
@@ -233,11 +233,11 @@ tigger123 trustno1 undertaker valentin valentina vanessa1 veronica victoria warc
 william1 winter2024 winter2025 xxxxxxxx yankees1 zaq12wsx zaq1zaq1 zxcvbnm1 zxcvbnm123 zxcvbnmasdfghjkl
 """
 COMMON_PASSWORDS = frozenset(_COMMON.split())
-"""Passwords of at least eight characters that stand high in the public lists of those that are used most."""
+"""Passwords of at least eight characters from public lists of the most common ones."""
 
 
 class Password(fields.String):
-    """A password, as it was typed: of at least ``min`` characters, and none of those that guessers try first."""
+    """A password, as it was typed: at least ``min`` characters, and none of the most common passwords."""
 
     default_error_messages = {
         "length": "Must have a length from {min} to {max}",
@@ -313,11 +313,11 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
 
 
 def _take_unchanged(context: Context, schema: Schema, declared: Set[str], message: str, refusal: BadRequest) -> None:
-    """Accept data in which nothing is wrong but fields of the server, if the record has these values: clients send a
-    whole record back as they have received it.
+    """Accept the server's own fields in the data if the record has the same values.
 
-    They are compared after all hooks and before the method, with what ``get`` shows to the caller. So nothing is read
-    unless such a field is sent, and nobody learns of a field that is hidden from them. Raises the refusal.
+    Clients send a whole record back as they have received it. The values are compared after all hooks and right before
+    the method, with the record as ``get`` shows it to the caller. So nothing is read unless such a field is sent, and
+    callers learn nothing about hidden fields. Raises the refusal.
     """
     bound, data = context.service, context.data
     one = context.method in ("update", "patch") and context.id is not None and isinstance(data, dict)
@@ -362,7 +362,7 @@ def _added(bound: BoundService) -> Iterator[str]:
 
 
 async def _shown(context: Context, refusal: BadRequest) -> dict[str, Any]:
-    """Return the record as ``get`` shows it to the caller, in its JSON form. Raises NotFound, or the refusal."""
+    """Return the record as ``get`` shows it to the caller, in its JSON form. Raises NotFound or the refusal."""
     params = {name: value for name, value in context.params.items() if name != "adapter"}
     query = {name: value for name, value in context.params.query.items() if name != "$select"}
     try:
@@ -401,9 +401,9 @@ def load(schema: Schema, data: Any, message: str) -> Any:
 
 
 def _objects(schema: marshmallow.Schema, data: Any, left: int) -> int:
-    """Return how many of the objects that are ``left`` data does not use up; less than 0 if it has more.
+    """Return ``left`` less the number of objects in the data, or less than 0 if the data has more.
 
-    Those are counted that a schema looks at: what it says of each that is wrong takes time.
+    Only objects that the schema reads are counted.
     """
     for row in data if isinstance(data, list) else (data,):
         left -= 1
@@ -417,7 +417,7 @@ def _objects(schema: marshmallow.Schema, data: Any, left: int) -> int:
 
 
 def _nested(field: fields.Field[Any] | None) -> fields.Nested | None:
-    """The field for objects that a field is, or that its list holds."""
+    """Return the nested field that a field is, or that its list holds."""
     if isinstance(field, fields.List):
         field = field.inner
     return field if isinstance(field, fields.Nested) else None

@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
 def serve_app(
     app: Apex, host: str | None = None, port: int | None = None, banner: str = "", *, outer: ASGI | None = None
 ) -> None:
-    """Serves the app, in its ``outer`` middleware if there is any, until it is told to stop. ``banner`` may name the
+    """Serve the app, in its ``outer`` middleware if there is any, until it is told to stop. ``banner`` may name the
     ``{url}``.
 
     Raises Unavailable when the database cannot be reached, ConfigError when nobody can listen at the address.
@@ -120,9 +120,7 @@ def serve_app(
 
 
 def configured(app: Apex, outer: ASGI | None = None) -> Config:
-    """What a server of the app, in its ``outer`` middleware, needs to be told. What it says from now on is said as
-    ``logs`` has it.
-    """
+    """Return the configuration of a server for the app, in its ``outer`` middleware. Sets up its logging as well."""
     logs(app)
     return Config(
         outer or app,
@@ -141,7 +139,7 @@ def configured(app: Apex, outer: ASGI | None = None) -> Config:
 
 
 def _websockets(app: Apex) -> dict[str, Any]:
-    """What an app with sockets needs beside."""
+    """Return the further options of an app with sockets."""
     if not isinstance(app.transport, Sockets):
         return {}
     limits = app.transport.engine.limits
@@ -166,9 +164,9 @@ def announce(url: str, banner: str = "") -> None:
 
 @contextmanager
 def listening(app: Apex, host: str | None = None, port: int | None = None) -> Iterator[tuple[socket.socket, str]]:
-    """A socket that listens, by default at the configuration's address, and its URL.
+    """Yield a socket that listens, by default at the configuration's address, and its URL.
 
-    Raises ConfigError, also where others would reach an app whose secret they can read in its configuration.
+    Raises ConfigError, also where others can reach an app whose secret is published in its configuration.
     """
     host = host or app.get("host") or "localhost"
     for problem in exposed_secrets(app.settings, host):

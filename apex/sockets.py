@@ -29,12 +29,12 @@ log = logging.getLogger("apex")
 PATH = "/socket.io/"
 CLIENT = Path(__file__).parent / "vendor" / "socket.io-4.8.4.min.js"
 CLIENT_PATHS = (f"{PATH}socket.io.js", f"{PATH}socket.io.min.js")
-"""Where Socket.IO's own server has the client for browsers."""
+"""The paths at which Socket.IO's own server has the client for browsers."""
 
 SHOWN = 100
 
 _ENGINE_KEYS = ("EIO", "transport", "sid", "t", "j", "b64")
-"""What the client itself writes into the query of a handshake."""
+"""The parameters that the client itself adds to the query of a handshake."""
 
 
 def sockets(app: Apex) -> None:
@@ -84,8 +84,9 @@ class Sockets:
     # What the engine reports.
 
     async def log_in(self, link: Link, scope: Scope, auth: Mapping[str, Any]) -> None:
-        """Makes a connection of a new link, with what the client gave as ``auth``. Raises what is wrong with the token
-        in its headers.
+        """Make a connection of a new link, with the client's ``auth``.
+
+        Raises the FeathersError of a login by its headers that fails.
         """
         headers = headers_of(scope)
         handshake = {"query": _query_of(scope), "auth": auth}
@@ -110,7 +111,7 @@ class Sockets:
                 raise refusal from None
 
     async def connected(self, link: Link) -> None:
-        """Let a connection in, once the listeners of ``connection`` have heard of it."""
+        """Let a connection in once the listeners of ``connection`` have run."""
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
         await self.app.emit_and_wait("connection", link.connection)
@@ -121,7 +122,7 @@ class Sockets:
             self.app.emit("disconnect", link.connection)
 
     async def answer(self, link: Link, event: Any) -> Answer:
-        """Run the call of a frame; give the arguments of its acknowledgement, encoded, and what follows it."""
+        """Run the call of a frame. Return the encoded arguments of its acknowledgement and a function to call next."""
         if not self.app.listens(ENDED):
             return await self._answer(link, event)
         with observing(Observation(self.app, "socketio")) as seen:
@@ -211,6 +212,6 @@ def _named(headers: Headers) -> Headers:
 
 
 def _query_of(scope: Scope) -> dict[str, str | list[str]]:
-    """The query of a handshake, less what the client itself writes into it. A name that is there twice has a list."""
+    """Return the query of a handshake without the client's own parameters. A name that occurs twice has a list."""
     asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     return {name: values if values[1:] else values[0] for name, values in asked.items() if name not in _ENGINE_KEYS}

@@ -62,7 +62,7 @@ _KINDS: dict[str, Kind] = {
     "SQLITE_TOOBIG": "data",
 }
 _ELSEWHERE = tuple(f"SQLITE_{code}" for code in ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY"))
-"""Codes of errors whose cause is the file or its disk."""
+"""Codes of errors that come from the file or its disk."""
 _COLUMN = re.compile(r"\w+\.(\w+)")
 
 
@@ -104,7 +104,7 @@ class Inline:
             pace = self._paces[text] = Pace(QUICK_SECONDS)
         if began < pace.apart_until:
             return None
-        # Looking at the thread costs a third of a small statement: it is done where the last run was late.
+        # Reading the thread's clock costs a third of a small statement, so it is read only if the last run was late.
         use = self._use = _Use() if pace.suspected else None
         self._late = began + QUICK_SECONDS
         try:
@@ -120,12 +120,12 @@ class Inline:
         return rows
 
     def apart(self, text: str) -> Pace | None:
-        """The pace of a statement, if it is set apart."""
+        """Return the pace of a statement that is set apart, else None."""
         pace = self._paces.get(text)
         return pace if pace is not None and pace.is_apart(self.clock()) else None
 
     def _is_late(self) -> bool:
-        """Whether to interrupt the statement: not if others had the processor meanwhile."""
+        """Return True to interrupt the statement. Time in which other processes had the processor does not count."""
         if self.clock() <= self._late:
             return False
         if self._use is None:
@@ -134,8 +134,8 @@ class Inline:
 
 
 class _Use:
-    """What a statement takes, from the moment in which this is made: the processor time of its thread, or, if it has
-    read from the disk, all the time that passes.
+    """The time that a statement takes from now on: the processor time of its thread or, if it reads from the disk, all
+    the time that passes.
     """
 
     __slots__ = ("began", "reads", "worked")
@@ -148,13 +148,13 @@ class _Use:
 
 
 def _reads() -> int:
-    """How often this thread has had to read from the disk."""
+    """Return how often this thread has read from the disk."""
     usage = getrusage(RUSAGE_THREAD)
     return usage.ru_inblock + usage.ru_majflt
 
 
 def _timed(run: Callable[[], T]) -> tuple[T, float]:
-    """What a function gives, and what it has taken."""
+    """Call a function. Return its result and the seconds that it took."""
     use = _Use()
     return run(), use.seconds()
 
@@ -177,7 +177,7 @@ class SQLiteExecutor:
         self._start()
 
     async def open(self) -> None:
-        """Raises Unavailable when the file or its folder cannot be used, also where they can only be read."""
+        """Open the database. Raises Unavailable when the file or its folder cannot be written."""
         self._start()
         try:
             await self._in(self._writer, self._connection)
@@ -219,7 +219,7 @@ class SQLiteExecutor:
             return await self._in_thread(self._writer, text, run)
 
     async def _in_thread(self, threads: ThreadPoolExecutor, text: str, run: Callable[[], list[Any]]) -> list[Any]:
-        """Run a statement that is not for the loop. One that was set apart and is found quick comes back."""
+        """Run a statement in a thread. One that was set apart and is found quick comes back to the loop."""
         rows, seconds = await self._in(threads, partial(_timed, run))
         if self._inline is not None and (pace := self._inline.apart(text)) is not None:
             pace.took(seconds, self._inline.clock())
@@ -297,7 +297,7 @@ class SQLiteExecutor:
         self._connection().rollback()
 
     def _connection(self, once: bool = False) -> sqlite3.Connection:
-        """Return the thread's connection, or the one for statements that run once, which keeps none of them."""
+        """Return the thread's connection. Statements that run ``once`` have one that keeps no statements."""
         name = "connection_for_once" if once else "connection"
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
@@ -339,14 +339,14 @@ def _json_number(number: float | None) -> str:
 
 
 def _from_hex(text: str | None) -> bytes | None:
-    """Later versions of SQLite have it as ``unhex``."""
+    """Return the bytes of a text in hex, as ``unhex`` of later versions of SQLite does."""
     return None if text is None else bytes.fromhex(text)
 
 
 def _translated(error: sqlite3.Error) -> Exception:
     name = getattr(error, "sqlite_errorname", "")
     if name in _KINDS:
-        # A check is told by its name, or by its text where it has none; a foreign key is not told.
+        # SQLite names a check by its name or, if it has none, by its text. It does not name a foreign key.
         check = str(error).partition(": ")[2] if name == "SQLITE_CONSTRAINT_CHECK" else None
         return Violation(_KINDS[name], check, () if check else _COLUMN.findall(str(error)))
     log.error("SQLite refused a statement: %s", name, exc_info=error)

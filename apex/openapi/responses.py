@@ -45,7 +45,7 @@ TEXTS = {
     422: "The `Idempotency-Key` was used for another request.",
     429: "Too many requests.",
     500: "Something went wrong that is not the caller's fault.",
-    503: "Not now: try again after `Retry-After`. Without that header it is not known whether a change was stored.",
+    503: "Unavailable: try again after `Retry-After`. Without that header the outcome of a change is unknown.",
 }
 
 HEADERS: dict[str, Shape] = {

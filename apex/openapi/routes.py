@@ -1,6 +1,7 @@
-"""Where a document is served: ``/openapi.json``, made at the first request and kept, and its page, ``/docs/``.
+"""The routes of the document, ``/openapi.json``, and of its page, ``/docs/``.
 
-Where the app is mounted below a path, the document names that path as its server.
+The document is made at the first request and kept. If the app is mounted below a path, it names that path as its
+server.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from apex.pages import page
 
 PATH = "/openapi.json"
 PLACES = 8
-"""Paths that an app is mounted at, and for which its document is kept."""
+"""The number of mount paths for which a document is kept."""
 
 
 def document_of(app: Apex) -> dict[str, Any]:

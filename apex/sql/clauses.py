@@ -50,7 +50,7 @@ TRIGRAM = 3
 """The search indexes know terms of three characters and more."""
 
 _OPERAND = "apex_operand"
-"""The parameter of a comparison that is written for any."""
+"""The name of the parameter in a template of a comparison."""
 
 _WILD = re.compile(r"([\\%_])")
 
@@ -92,7 +92,7 @@ class Clauses:
         return clause if source.condition is None else and_(source.condition, clause)
 
     def _written(self, where: Predicate, names: Iterator[str], binders: dict[str, Processor]) -> str | None:
-        """Put SQL together from comparisons that SQLAlchemy has compiled once, which it takes 60 microseconds for.
+        """Return SQL put together from compiled comparisons, as SQLAlchemy takes 60 microseconds to compile one.
 
         None where a comparison has a constant of its own among its parameters.
         """
@@ -110,7 +110,7 @@ class Clauses:
         return text.replace(_OPERAND, name)
 
     def _template(self, compare: Compare) -> tuple[str | None, Processor | None]:
-        """The SQL of a comparison with any value, and what takes the value to the form that the driver wants."""
+        """Return the SQL of a comparison with any value, and the function that prepares the value for the driver."""
         shape = _shape(compare)
         found = self._templates.get(shape)
         if found is None:
@@ -194,7 +194,7 @@ class Clauses:
         return or_(result, target.is_(None)) if sign in ("$below", "$upto") and target.nullable else result
 
     def _type(self, target: Column[Any]) -> ColumnType:
-        """What is known of a column, which may be one of a table beside."""
+        """Return the type of a column, which may be one of another table."""
         own = self.types.get(str(target.name))
         return own if own is not None and own.type is target.type else column_type(target.type, self.dialect)
 
@@ -306,4 +306,4 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$below": operator.lt,
 }
 SERVED = frozenset({*_COMPARISONS, *PATTERNS, "$in", "$nin", "$contains"})
-"""The operators that there are clauses for."""
+"""The operators that have clauses."""

@@ -39,8 +39,8 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 class Fixed(TypeDecorator[Decimal]):
-    """A decimal number of at most 18 digits, at most 16 of them before the point, and ``places`` after it, half a unit
-    rounded up.
+    """A decimal number with ``places`` after the point, rounded half up, and at most 18 digits, 16 of them before the
+    point.
 
     On SQLite it is stored as an integer of its smallest units, so that it sorts, compares and adds up exactly.
     ``trimmed`` leaves out zeros at the end (``2`` instead of ``2.0000``); ``as_float`` gives floats.

@@ -43,9 +43,9 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """Statements inside commit together or not at all; the events of the calls inside follow the commit.
+        """Commit the statements inside together or not at all. The events of the calls inside follow the commit.
 
-        Raises BadRequest or Conflict where a rule is broken that the database looks at in the end.
+        Raises BadRequest or Conflict where a constraint that is checked at the commit is broken.
         """
         try:
             async with unit_of_work(), self.executor.transaction():
@@ -58,8 +58,8 @@ class Database:
     ) -> Statement:
         """Compile a SQLAlchemy Core statement, to be run many times with ``fetch``.
 
-        One whose best plan depends on its values is better planned ``anew``. A select with a function that writes has
-        to say that it ``writes``.
+        Plan a statement ``anew`` if its best plan depends on its values. A select with a function that writes needs
+        ``writes``.
         """
         return compiled(statement, self.dialect, plan, writes=writes, read=read)
 
@@ -72,9 +72,9 @@ class Database:
             raise await self.explain(violation, statement.table, rows) from None
 
     async def explain(self, violation: Violation, table: Table | None, rows: Sequence[Row]) -> FeathersError:
-        """Return a broken rule of a table as the error for callers; ``rows`` are what was to be stored.
+        """Return a broken rule of a table as the error for callers. ``rows`` are the values that were to be stored.
 
-        SQLite does not tell which foreign key is broken: the records referred to are looked for.
+        SQLite does not name the broken foreign key, so the records that the rows refer to are looked up.
         """
         if table is not None and violation.kind == "foreign key" and violation.constraint is None:
             for columns, record in (found for row in rows for found in references(table, row)):
@@ -96,10 +96,10 @@ class Database:
     async def execute(self, statement: Executable, values: Values | Sequence[Values] | None = None) -> list[Row]:
         """Compile a SQLAlchemy Core statement, run it, and return its rows.
 
-        A row is a dict by the names of the columns: those of the query, such as ``count_1`` for ``func.count()`` and
-        ``id_1`` for the second ``id``. A statement without rows returns an empty list. ``values`` are those of the
-        statement's parameters, and of the columns of an insert or update. With a list of them the statement runs once
-        for each, in one transaction. Raises TypeError where a parameter has no value, and Conflict or BadRequest naming
+        A row is a dict by the names of the query's columns, such as ``count_1`` for ``func.count()`` and ``id_1`` for
+        the second ``id``. A statement without rows returns an empty list. ``values`` holds the statement's parameters,
+        and the columns of an insert or update. With a list of them the statement runs once for each, in one
+        transaction. Raises TypeError where a parameter has no value, and Conflict or BadRequest naming
         the fields where the values break a rule of the table.
         """
         if values is None or isinstance(values, Mapping):
@@ -157,7 +157,7 @@ def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
 
 
 def _enums(metadata: MetaData, dialect: Dialect) -> dict[str, ENUM]:
-    """The enum types of a database that has such, by their quoted names."""
+    """Return the enum types of PostgreSQL by their quoted names. Other databases have none."""
     found: dict[str, ENUM] = {}
     preparer: Any = dialect.identifier_preparer
     for table in metadata.sorted_tables:

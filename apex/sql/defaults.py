@@ -37,7 +37,8 @@ class DefaultContext:
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Row:
         """Return the values of the row by the columns' keys, with those that defaults have made so far.
 
-        Of a statement with several rows these are the values of one, unless they are not to be isolated.
+        In a statement with several rows these are the values of one row, unless
+        ``isolate_multiinsert_groups`` is False.
         """
         column, parameters = self.current_column, self.current_parameters
         if not isolate_multiinsert_groups:
@@ -56,8 +57,8 @@ class DefaultContext:
 class Defaults:
     """The defaults of a table's columns, by the columns' names.
 
-    Python makes ``on_insert`` and ``on_update``. The columns ``filled`` are not null where a new row gives no value,
-    though Python makes none. Raises TypeError for a constant that does not fit its column.
+    Python makes ``on_insert`` and ``on_update``. The database fills the columns in ``filled`` where a new row has no
+    value. Raises TypeError for a constant that does not fit its column.
     """
 
     def __init__(self, table: Table, id: str, coercers: Mapping[str, Coerce]) -> None:
@@ -71,11 +72,11 @@ class Defaults:
         self.ids_ascend = any(_ascends(column) for column in columns if column.name == id)
 
     def of_insert(self, row: Row) -> Row:
-        """Return the row with what Python makes for it."""
+        """Return the row with the defaults that Python makes."""
         return _filled(row, self.on_insert)
 
     def of_update(self, values: Row) -> Row:
-        """Return the changes with what Python makes for them."""
+        """Return the changes with the defaults that Python makes."""
         return _filled(values, self.on_update) if self.on_update else values
 
 
@@ -86,7 +87,7 @@ def has_default(column: Any) -> bool:
 
 
 def require_sqlite(table: Table, id: str) -> None:
-    """Raises TypeError for a column that SQLite would silently leave null."""
+    """Raise TypeError for a column that SQLite would silently leave null."""
     for column in _columns(table):
         if column.name != id and (isinstance(column.default, Sequence) or column.identity is not None):
             kind = "Identity" if column.identity is not None else "Sequence"
@@ -102,8 +103,9 @@ def set_by_trigger(table: Table) -> bool:
 
 
 def written_out(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
-    """Return the SQL expressions of moments to write into a statement, by column: to the millisecond and in the form of
-    the column's type, as values from Python are stored, so that all compare. ``kind`` is default or onupdate.
+    """Return the SQL expressions of moments to write into a statement, by column. ``kind`` is default or onupdate.
+
+    They have milliseconds and the form of the column's type, as values from Python have, so that all of them compare.
     """
     written = {}
     for column in _columns(table):
@@ -121,7 +123,7 @@ def written_out(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
 
 
 def _columns(table: Table) -> list[Any]:
-    """A subquery in the place of a table has columns without defaults."""
+    """Return the real columns. Those of a subquery in the place of a table have no defaults."""
     return [column for column in table.columns if isinstance(column, Column)]
 
 

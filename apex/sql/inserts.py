@@ -66,7 +66,7 @@ class Inserts:
         if len(rows) == 1:
             return await self._insert_one(rows[0], fields, beside, json)
         if not self.service._defaults.ids_ascend and not all(self.service.id in row for row in rows):
-            # Nothing but the id would tell which of the stored rows is which of the given ones.
+            # Only the id would tell which stored row belongs to which given one.
             async with self.database.transaction():
                 return [(await self._insert_one(row, fields, None, False))[0] for row in rows]
         groups: dict[Names, list[int]] = {}
@@ -127,7 +127,7 @@ class Inserts:
         return self.database.compile(select(*columns).select_from(stored).add_cte(entry), writes=True, read=read)
 
     def _bound(self, names: Names) -> dict[str, Any]:
-        """The values of the columns that a row gives. SQLAlchemy writes the SQL expressions of the others."""
+        """Return the values of the columns that a row names. SQLAlchemy writes the SQL defaults of the others."""
         types = self.table.c
         bound: dict[str, Any] = {n: bindparam(f"new_{place}", type_=types[n].type) for place, n in enumerate(names)}
         return {name: made for name, made in self.service._made_on_insert.items() if name not in names} | bound
@@ -166,7 +166,7 @@ class Inserts:
         return select(*values).order_by(each.c.key)
 
     def _only_id_is_missing(self, row: Row) -> bool:
-        """Whether all that is shown but the id is known before the row is stored."""
+        """Return True if all shown values except the id are known before the row is stored."""
         return self.service.id not in row and all(name in row for name in self._shown_by_database)
 
     @cached_property
@@ -181,13 +181,13 @@ class Inserts:
         return tuple(name for name in self.service.columns or () if name not in hidden)
 
     def _as_read(self, row: Row) -> Row:
-        """The values as they will be read."""
+        """Return the values as they will be read."""
         changed = {name: as_read(row.get(name)) for name, as_read in self._readings.items()}
         return {name: row.get(name) for name in self._shown} | changed
 
     @cached_property
     def _readings(self) -> Mapping[str, Callable[[Any], Any]]:
-        """What reads the values that are not read as they are given."""
+        """The functions that make values as they will be read, for the columns that need one."""
         return {name: self.types[name].as_read for name in self._shown if self.types[name].changes_values}
 
     def _jsonable(self, row: Row) -> Row:
@@ -196,5 +196,5 @@ class Inserts:
 
     @cached_property
     def _dumps(self) -> Mapping[str, Callable[[Any], Any]]:
-        """What makes JSON of the values that have a form of their own there."""
+        """The functions that make JSON of values, for the columns that need one."""
         return {name: made.dumped for name, made in self.types.items() if made.dumps_otherwise}

@@ -1,8 +1,8 @@
 """JSON that the database writes: byte for byte what ``apex.encoding.encode`` makes of the rows.
 
 Where a database spells a value in another way (JSONB with spaces, floats with an exponent), the text comes with a flag
-that it is not ``plain``; ``raw_json`` then puts it right. Rows that hooks look at go through a ``loader`` first. How a
-value of each type is written is told by ``apex.sql.types``.
+that it is not ``plain``; ``raw_json`` then puts it right. Rows that hooks look at go through a ``loader`` first.
+``apex.sql.types`` has the spelling of each type.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def raw_json(written: Sequence[Any], load: Callable[[Any], Any] | None = None) -
         return RawJSON(text.encode(), load)
     if load is None:
         return RawJSON(encode(decode(text)))
-    # The encoder may leave out what the values have: the fractions of a millisecond.
+    # JSON may lack the fractions of a millisecond that the values have.
     return RawJSON(encode(load(decode(text))), lambda _: load(decode(text)))
 
 

@@ -1,4 +1,4 @@
-"""What each kind of column is: a class of the registry for every type of SQLAlchemy that apex knows."""
+"""The kinds of columns: a class of the registry for every type of SQLAlchemy that apex knows."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from apex.sql.columns import Fixed, Timestamp, trimmed
 from apex.sql.types import SQL, ColumnType, Processor, Spelling, column_type, json_of, key, nullable_shape
 
 FLOAT8, NUMERIC = 701, 1700
-"""PostgreSQL's ids of the types whose values depend on what the server sends."""
+"""PostgreSQL's ids of the types that SQLAlchemy reads by id."""
 
 FLOAT4_MAX = 3.4028234663852886e38
 FLOAT_DIGITS = 15
-"""Digits of a decimal number that a float gives back as they were."""
+"""Digits of a decimal number that a float keeps exactly."""
 
 LISTED = 50
-"""Allowed values that an error names."""
+"""The most allowed values that an error names."""
 
 _WIDE = Context(prec=2_000)
-"""Digits enough for every number that ``apex.coerce.decimal`` takes."""
+"""Enough digits for every number that ``apex.coerce.decimal`` takes."""
 
 
 class Texts(ColumnType, types=[sa.String]):
@@ -53,7 +53,7 @@ class Texts(ColumnType, types=[sa.String]):
 
     @property
     def parameter(self) -> TypeEngine[Any]:
-        """The type without a collation, which a parameter must not bring along."""
+        """The type without a collation, which a parameter must not have."""
         return sa.Text()
 
     def ordered(self, expression: Any) -> Any:
@@ -118,7 +118,7 @@ class Floats(ColumnType, types=[sa.Float]):
 
 
 class Numerics(ColumnType, types=[sa.Numeric]):
-    """A decimal number, with as many places as the type says. Where it says nothing, zeros at the end are left out."""
+    """A decimal number with the places of its type. Without a number of places, zeros at the end are left out."""
 
     oid = NUMERIC
 
@@ -390,7 +390,7 @@ class Enums(ColumnType, types=[sa.Enum]):
         return coerce.optional(self.coerce) if {"", "null"} & self._texts.keys() else coerce.nullable(self.coerce)
 
     def loader(self) -> Processor:
-        """A label that is not declared, which others have stored, is read as it is."""
+        """Return the reader. An undeclared label, stored by another program, is read as it is."""
         objects = self.objects
         return lambda label: objects.get(label, label)
 

@@ -46,13 +46,13 @@ SEVERAL_WRITES = (
 )
 
 MOST_OPERANDS = 32
-"""Values in the conditions of a statement that is kept."""
+"""The most values in the conditions of a statement that is kept."""
 
 SHAPES, CHARACTERS = 512, 2 << 20
-"""Statements that a service keeps, and their length together. Their other parts take about as much again."""
+"""The most statements that a service keeps, and their length together. Their other parts take about as much again."""
 
 _READING = ("SELECT", "VALUES")
-"""How a text begins that only reads."""
+"""The first words of a text that only reads."""
 
 
 def _json(value: Any) -> str:
@@ -65,10 +65,10 @@ def _from_json(stored: Any) -> Any:
 
 
 class _Compiler(SQLCompiler):
-    """Parameters of any name, which drivers restrict, and the columns of a whole statement that Python fills in.
+    """A compiler with parameters of any name, which drivers restrict, and one list of the defaults that Python makes.
 
-    SQLAlchemy begins both lists anew for each insert and update inside of a statement, and so stores null for the
-    columns of all but one.
+    SQLAlchemy begins the list of columns anew for each insert and update inside of a statement, and so stores null for
+    the columns of all but one.
     """
 
     bindname_escape_characters = {char: f"_{ord(char):x}_" for char in {*string.punctuation, " "} - {"_"}}
@@ -99,7 +99,7 @@ class _Compiler(SQLCompiler):
 
 
 class Fragment(ColumnElement[bool]):
-    """A condition whose SQL is already there, and what binds the values of its parameters."""
+    """A condition whose SQL is already written, with the functions that prepare its values for the driver."""
 
     __visit_name__ = "fragment"
     inherit_cache = False
@@ -135,11 +135,11 @@ DIALECTS: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL text, how its values are bound, and what is read from a row: a dict by column, or JSON.
+    """A compiled statement: SQL text, the way to bind its values, and the reader of its rows.
 
-    ``defaults`` are columns that Python fills in for each execution. ``late`` is the compiled statement where its text
-    depends on the values, as with ``IN``. Without ``read`` the driver names the columns: ``loaders`` read their values,
-    by place or name. ``table`` is the one that is written.
+    ``defaults`` are columns that Python fills in for each execution. ``late`` is the compiled statement if its text
+    depends on the values, as with ``IN``. Without ``read`` the driver names the columns, and ``loaders`` read their
+    values, by place or name. ``table`` is the written one.
     """
 
     text: str
@@ -178,12 +178,12 @@ class Statement:
         return {names.get(name, name): value for name, value in bound.items()} if names else bound
 
     def require(self, values: Values) -> None:
-        """Raises TypeError where a parameter of the statement has no value."""
+        """Raise TypeError where a parameter of the statement has no value."""
         if missing := self.required - values.keys():
             raise TypeError(f"The statement needs a value for {', '.join(sorted(missing))}")
 
     def reader(self, names: Sequence[str]) -> Reader:
-        """Return what reads rows with these columns; of several with one name the later ones are name_1, name_2."""
+        """Return the reader of rows with these columns. Further columns of one name become name_1, name_2."""
         loaders = self.loaders or {}
         distinct = _distinct(names)
         loads = [(distinct[place], loaders.get(place) or loaders.get(name)) for place, name in enumerate(names)]
@@ -201,8 +201,8 @@ def compiled(
 ) -> Statement:
     """Compile any SQLAlchemy Core statement for an executor.
 
-    A select with a function that writes has to say that it ``writes``; ``read`` makes something else of a row than a
-    dict. ``keys`` names the values that an insert or update is going to get for its columns.
+    A select with a function that writes needs ``writes``. ``read`` reads a row, by default as a dict. ``keys`` names
+    the columns for which an insert or update will get values.
     """
     if not isinstance(statement, Executable):
         raise TypeError(f"{statement!r:.80} is no statement of SQLAlchemy: SQL as a string goes into sqlalchemy.text()")
@@ -271,7 +271,7 @@ def _complete(statement: Any, dialect: Dialect, options: Mapping[str, Any]) -> S
     moments = {c: made[c.name] for c in result.postfetch or () if c.table is statement.table and c.name in made}
     try:
         return statement.values(moments).compile(dialect=dialect, **options) if moments else result
-    except InvalidRequestError:  # One with several rows, or of a select, takes no more values.
+    except InvalidRequestError:  # An insert of several rows, or from a select, takes no more values.
         return result
 
 
@@ -296,9 +296,10 @@ def _reader(names: tuple[str, ...], loaders: tuple[tuple[str, Processor], ...]) 
 
 
 class StatementCache:
-    """The compiled statements of one service, by shape. The oldest make room, as soon as there are too many shapes or
-    their texts are too long together. A statement with many ``operands`` is compiled each time, and remembered nowhere:
-    there are too many such shapes to come again.
+    """The compiled statements of one service, by shape.
+
+    The oldest are evicted when there are too many, or when their texts are too long together. A statement with many
+    ``operands`` is compiled each time and not kept: its shape hardly comes again.
     """
 
     def __init__(self, size: int = SHAPES, characters: int = CHARACTERS) -> None:

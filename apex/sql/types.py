@@ -1,7 +1,7 @@
-"""The registry of column types: what a value of each is in Python, in JSON, in a query and on each database.
+"""The registry of column types: the form of their values in Python, in JSON, in queries and on each database.
 
-A class for each kind of column holds all of that. The class of a column's type is found by the type's class or the
-nearest of its base classes. A type without one is refused when its service is registered.
+A class for each kind of column holds all of that. It is found by the class of the column's type, or the nearest of its
+base classes. A type without one is refused when its service is registered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Shape = dict[str, Any]
 Processor = Callable[[Any], Any]
 
 PLAIN = (str, int, float, list, dict, type(None))
-"""What JSON consists of."""
+"""The types of values in JSON."""
 
 
 class SQL(FunctionElement[Any]):
@@ -45,8 +45,9 @@ def _compile(element: SQL, compiler: SQLCompiler, **options: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """SQL for a value in a JSON object, for whether that is as the encoder spells it (None: always), and the function
-    that reads the decoded JSON.
+    """The SQL for a value in a JSON object, and the function that reads the decoded JSON.
+
+    ``plain`` is the SQL of a condition: true if the encoder would write the same. None means always.
     """
 
     value: str = "{0}"
@@ -55,9 +56,9 @@ class Spelling:
 
 
 class ColumnType:
-    """What apex knows of a SQLAlchemy type. A subclass is registered for the ``types`` that it names.
+    """A kind of column. A subclass is registered for the SQLAlchemy ``types`` that it names.
 
-    For a type of your own say what its values are in JSON::
+    Describe the JSON values of your own type::
 
         class Points(ColumnType, types=[Point]):
             shape = {"type": "string"}
@@ -68,20 +69,20 @@ class ColumnType:
             def read(self, value):  # from what the SQLAlchemy type gives to what a record holds
                 return f"{value[0]},{value[1]}"
 
-    ``coerce`` raises ValueError with a sentence such as "must be a point". It also gets what ``read`` gives.
-    ``holds`` names what such a column holds if callers can neither ask for it nor sort by it, as with JSON.
+    ``coerce`` raises ValueError with a sentence such as "must be a point". It also takes the values that ``read``
+    returns. ``holds`` names the content, such as "JSON", if queries can neither compare the column nor sort by it.
     """
 
     shape: Mapping[str, Any] = {}
     holds: str = ""
     is_text: bool = False
-    """Whether ``$like`` and a search can look into it."""
+    """True if ``$like`` and a search can look into it."""
     is_json: bool = False
-    """Whether the database has it in a column of JSON."""
+    """True if the database stores it as JSON."""
     keeps_empty: bool = False
-    """Whether an empty text in a URL is a value, and not null."""
+    """True if an empty text in a URL is a value and not null."""
     oid: int | None = None
-    """PostgreSQL's id of the type, where SQLAlchemy reads its values by that."""
+    """PostgreSQL's id of the type, if SQLAlchemy needs it to read the values."""
 
     def __init_subclass__(cls, *, types: Sequence[type[TypeEngine[Any]]] = (), **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -110,7 +111,7 @@ class ColumnType:
 
     @cached_property
     def binder(self) -> Processor | None:
-        """Takes a value to the form in which the driver wants it. None: it is that already."""
+        """Prepares a value for the driver. None: there is nothing to do."""
         return None if self.dialect is None else self.impl.bind_processor(self.dialect)
 
     def loader(self) -> Processor | None:
@@ -128,7 +129,7 @@ class ColumnType:
 
     @property
     def changes_values(self) -> bool:
-        """Whether a value is read as another one than was stored."""
+        """True if a value is read in another form than it is stored."""
         kind = type(self)
         return kind.read is not ColumnType.read or kind.as_read is not ColumnType.as_read
 
@@ -137,7 +138,7 @@ class ColumnType:
         return None if value is None else self.read(value)
 
     def restored(self, value: Any) -> Any:
-        """Return a value of a cursor, which has the JSON form of values that records have in a form of their own."""
+        """Return a value of a cursor, which has it in its JSON form, as the SQLAlchemy type takes it."""
         return value if type(self).read is ColumnType.read else self.coerce(value)
 
     @property
@@ -151,13 +152,13 @@ class ColumnType:
         return expression
 
     def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
-        """Return whether the expression is among those of a JSON array, on SQLite."""
+        """Return the condition that the expression is among the values of a JSON array, on SQLite."""
         member: ColumnElement[bool] = expression.in_(values)
         return member
 
     @property
     def dumps_otherwise(self) -> bool:
-        """Whether the encoder writes other JSON than ``dumped`` gives."""
+        """True if ``dumped`` returns other JSON than the encoder writes."""
         return self.binder is not None or type(self).dumped is not ColumnType.dumped
 
     def dumped(self, value: Any) -> Any:
@@ -182,7 +183,7 @@ _REGISTRY: dict[type[Any], type[ColumnType]] = {}
 
 
 def column_type(kind: TypeEngine[Any], dialect: Dialect | None = None) -> ColumnType:
-    """Return what is known of a type. Raises TypeError for one that is not registered, or not for the database."""
+    """Return the kind of a type. Raises TypeError if it is not registered, or cannot be used on the database."""
     found = next((_REGISTRY[base] for base in type(kind).__mro__ if base in _REGISTRY), None)
     if found is None:
         raise TypeError("is not known: register it with a subclass of apex.sql.ColumnType")
@@ -200,7 +201,7 @@ def known_type(kind: TypeEngine[Any], dialect: Dialect) -> ColumnType | None:
 
 
 def column_types(table: FromClause, dialect: Dialect | None = None) -> dict[str, ColumnType]:
-    """Return what is known of each column, by name.
+    """Return the kind of each column, by name.
 
     Raises TypeError naming table, column and type where one cannot be used.
     """
@@ -214,7 +215,7 @@ def column_types(table: FromClause, dialect: Dialect | None = None) -> dict[str,
 
 
 def coercers(table: FromClause, dialect: Dialect | None = None) -> Mapping[str, Coerce]:
-    """Return for each column the function that takes a value from outside to the column's type, or refuses it."""
+    """Return for each column the function that converts a value from outside to the column's type, or refuses it."""
     return {name: coercer(made, table.columns[name]) for name, made in column_types(table, dialect).items()}
 
 
@@ -245,7 +246,7 @@ def nullable_shape(shape: Mapping[str, Any]) -> Shape:
 
 
 def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
-    """Return the function that takes a value to the form in which the driver wants it; None if there is nothing to do.
+    """Return the function that prepares a value for the driver. None: there is nothing to do.
 
     Types that are not registered are bound as SQLAlchemy does.
     """
@@ -254,7 +255,7 @@ def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
 
 
 def loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
-    """Return the function that reads a value as the driver gives it; None if there is nothing to do.
+    """Return the function that reads a value from the driver. None: there is nothing to do.
 
     Types that are not registered are read as SQLAlchemy does.
     """
@@ -266,7 +267,7 @@ def loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
 
 
 class Decorated(ColumnType, types=[TypeDecorator]):
-    """A type decorator. In JSON it is what its ``impl`` is, and its own processing takes part everywhere."""
+    """A type decorator. Its JSON form is that of its ``impl``, and its own processing runs everywhere."""
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
@@ -300,7 +301,7 @@ class Decorated(ColumnType, types=[TypeDecorator]):
         return given
 
     def _bound(self, value: Any) -> Any:
-        """The value as the type that is stored takes it."""
+        """Return the value as the stored type takes it."""
         return value if self.is_bound_as_given else self.type.process_bind_param(value, self.dialect)
 
     def loader(self) -> Processor | None:

@@ -15,8 +15,8 @@ from apex.types import Row
 
 
 def explained(violation: Violation, table: Table | None) -> FeathersError:
-    """Return the broken rule as an error that names the fields, never the driver's text; whom the row belongs to, only
-    where there is nothing else to name.
+    """Return the broken rule as an error that names the fields, never the driver's text. The tenant's column is named
+    only if there is no other one.
     """
     broken = violation.columns or _constrained(violation.constraint, table)
     tenant = None if table is None else table.info.get("tenant")
@@ -35,7 +35,7 @@ def explained(violation: Violation, table: Table | None) -> FeathersError:
 
 
 def references(table: Table, row: Row) -> Iterator[tuple[tuple[str, ...], Select[Any]]]:
-    """Give the columns of each foreign key that a row has a value for, and the query for the record referred to."""
+    """Yield the columns of each foreign key that the row has values for, and the query for the referenced record."""
     constraints = dict.fromkeys(key.constraint for column in table.columns for key in column.foreign_keys)
     for constraint in constraints:
         if not isinstance(constraint, ForeignKeyConstraint):
@@ -52,7 +52,7 @@ def references(table: Table, row: Row) -> Iterator[tuple[tuple[str, ...], Select
 
 
 def _constrained(constraint: str | None, table: Table | None) -> tuple[str, ...]:
-    """The columns of a constraint by its name, which PostgreSQL makes up where the table gives none, or by its text."""
+    """Return the columns of a constraint by its name, which may be made up by PostgreSQL, or by its text."""
     if table is None:
         return ()
     named: dict[str, tuple[str, ...]] = {f"{table.name}_{c.name}_check": (str(c.name),) for c in table.columns}
