@@ -90,7 +90,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.packet = self.unsettled = self.received = 0
 
-    # What comes in.
+    # Requests.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -240,7 +240,7 @@ class HttpProtocol(HttpToolsProtocol):
             return URITooLong(f"The URL is longer than {limit} bytes: send the query in the body of a GET")
         return HeadersTooLarge(f"The headers are larger than {limit} bytes")
 
-    # What goes out.
+    # Responses.
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Start one request. Others on the connection wait for its answer."""

@@ -98,7 +98,7 @@ class SQLService(Adapter):
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
         for name in ("columns", "syntax"):
-            self.__dict__.pop(name, None)  # What a column takes may depend on the database.
+            self.__dict__.pop(name, None)  # The values that a column takes may depend on the database.
 
     @property
     def database(self) -> Database:
