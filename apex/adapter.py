@@ -436,16 +436,28 @@ class Adapter(Service, ABC):
         """Return the condition of the scope. Raises TypeError for an unknown field."""
         return scope_predicate(params.scope, self._scoped) if params.scope else EVERYTHING
 
-    def _scoped(self, name: str, value: Any) -> Any:
-        columns = self.columns
-        if columns is None:
-            return value
-        if name not in columns or held(columns[name]) is not None:
+    def _scoped(self, name: str) -> Coerce | None:
+        """Return what gives the values of a field in the scope their type. Raises TypeError for a field not there."""
+        known = self._scopes.get(name)
+        if known is None and self.columns is not None:
+            known = self._scopes[name] = self._scope_type(name, self.columns.get(name))
+        return known
+
+    @cached_property
+    def _scopes(self) -> dict[str, Coerce]:
+        return {}
+
+    def _scope_type(self, name: str, coerce: Coerce | None) -> Coerce:
+        if coerce is None or held(coerce) is not None:
             raise TypeError(f"params.scope cannot hold '{name}': {type(self).__name__} has no such field to compare")
-        try:
-            return None if value is None else columns[name](value)
-        except ValueError as error:
-            raise BadRequest(f"{name} {error}", errors={name: str(error)}) from None
+
+        def typed(value: Any) -> Any:
+            try:
+                return None if value is None else coerce(value)
+            except ValueError as error:
+                raise BadRequest(f"{name} {error}", errors={name: str(error)}) from None
+
+        return typed
 
     @cached_property
     def _unchanging(self) -> frozenset[str]:

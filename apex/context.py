@@ -47,9 +47,10 @@ class Params(CheckedDict):
         super().__setitem__("scope", scope_of(self.get("scope")))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # Python asks objects for what they can do, such as ``__deepcopy__``.
+        value = self.get(name)
+        if value is None and name[:2] == "__":  # Python asks objects for what they can do, such as ``__deepcopy__``.
             raise AttributeError(name)
-        return self.get(name)
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         if hasattr(dict, name):
@@ -60,7 +61,7 @@ class Params(CheckedDict):
         self.pop(name, None)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, scope_of(value) if name == "scope" else value)
+        dict.__setitem__(self, name, scope_of(value) if name == "scope" else value)
 
     __copy__ = CheckedDict.copy
 
@@ -211,22 +212,23 @@ class Context(_Slots, Generic[Data, Result]):
         Data and result keep their form: one record, a list or a page. Raises ValueError if the call has one record and
         another number is assigned.
         """
-        return items(*self._of_items)
+        if self._result is _UNSET:
+            data: Any = self.data
+            return data if isinstance(data, list) else [] if data is None else [data]
+        return items(self.method, self.result)
 
     @items.setter
     def items(self, records: Iterable[Any]) -> None:
-        changed, (method, value) = list(records), self._of_items
+        has_result = self._result is not _UNSET
+        method, value = (self.method, self.result) if has_result else (None, self.data)
+        changed = list(records)
         if not is_many(method, value) and len(changed) != len(items(method, value)):
             raise ValueError(f"context.items is one record here, and was given {len(changed)}")
         made: Any = with_items(method, value, changed)
-        if self.has_result:
+        if has_result:
             self.result = made
         else:
             self.data = made
-
-    @property
-    def _of_items(self) -> tuple[str | None, Any]:
-        return (self.method, self.result) if self.has_result else (None, self.data)
 
     @property
     def has_dispatch(self) -> bool:

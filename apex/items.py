@@ -34,6 +34,8 @@ def is_many(method: str | None, value: Any) -> bool:
 
 def _is_page(method: str | None, value: Any) -> bool:
     """``find`` gives pages and custom methods may. A record is never one, whatever its fields are called."""
-    if method is None or not isinstance(value, Mapping) or not isinstance(value.get("data"), list):
+    if method is None or (method != "find" and method in STANDARD):
         return False
-    return method == "find" or (method not in STANDARD and "limit" in value and ("skip" in value or "next" in value))
+    if not isinstance(value, Mapping) or not isinstance(value.get("data"), list):
+        return False
+    return method == "find" or ("limit" in value and ("skip" in value or "next" in value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -11,12 +11,13 @@ from uuid import UUID
 
 from apex.predicates import Compare, Junction, Predicate, every, holds, membership
 
-Typed = Callable[[str, Any], Any]
-"""Gives the value of a field its type."""
+Typed = Callable[[str], Callable[[Any], Any] | None]
+"""Returns the function that gives the values of a field their type, or None for values as they are."""
 
 OPERATORS = ("$in", "$nin", "$ne", "$lt", "$lte", "$gt", "$gte")
 
 _VALUES = (str, int, float, type(None), date, time, timedelta, Decimal, UUID, bytes, Enum)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _LISTS = (list, tuple, set, frozenset)
 _SHAPES = f"a value, None, a list of values, or a dict of the operators {', '.join(OPERATORS)}"
 
@@ -59,19 +60,27 @@ class Scope(CheckedDict):
 
     def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
         super().__init__()
-        if values:
+        if type(values) is Scope:
+            dict.update(self, values)
+        elif values:
             self.update(values)
 
     def __setitem__(self, name: str, allowed: Any) -> None:
-        _allowed(name, allowed, _as_given)
-        super().__setitem__(name, allowed)
+        kind = type(allowed)
+        # Nearly all scopes are a value or a list of values: they need no closer look.
+        plain = kind in _PLAIN or (kind is list and _PLAIN.issuperset(map(type, allowed)))
+        if not plain or type(name) is not str or name[:1] == "$":
+            _allowed(name, allowed, _as_given)
+        dict.__setitem__(self, name, allowed)
 
 
 def scope_of(values: Any) -> Scope:
     """Return a copy as a scope, empty for None. Raises TypeError for a shape that scopes do not take."""
-    if values is not None and not isinstance(values, Mapping):
+    if values is None or type(values) is Scope:
+        return Scope(values or ())
+    if not isinstance(values, Mapping):
         raise TypeError(f"params.scope must be a dict with what is allowed for each field, not {_shown(values)}")
-    return Scope(values or ())
+    return Scope(values)
 
 
 def scope_predicate(scope: Mapping[str, Any], typed: Typed | None = None) -> Predicate:
@@ -104,7 +113,7 @@ def _allowed(name: str, allowed: Any, typed: Typed) -> Predicate:
             raise _refused(name, allowed)
         return every(*[_operation(name, sign, operand, typed) for sign, operand in allowed.items()])
     if not isinstance(allowed, _LISTS):
-        return Compare(name, "$eq", _value(name, allowed, typed))
+        return Compare(name, "$eq", _listed(name, (allowed,), typed)[0])
     values = _listed(name, allowed, typed)
     return Compare(name, "$eq", values[0]) if len(values) == 1 else membership(name, "$in", values)
 
@@ -128,23 +137,22 @@ def _operation(name: str, sign: Any, operand: Any, typed: Typed) -> Predicate:
         return membership(name, sign, _listed(name, operand, typed))
     if operand is None and sign != "$ne":
         raise TypeError(f"params.scope needs a value other than None for {sign} of {name}")
-    return Compare(name, sign, _value(name, operand, typed))
+    return Compare(name, sign, _listed(name, (operand,), typed)[0])
 
 
-def _listed(name: str, values: Iterable[Any], typed: Typed) -> list[Any]:
+def _listed(name: str, values: Collection[Any], typed: Typed) -> list[Any]:
     if isinstance(values, set | frozenset):
         values = sorted(values, key=repr)  # In one order in all processes: a cursor is bound to the text of its scope.
-    return [_value(name, value, typed) for value in values]
+    if not _PLAIN.issuperset(map(type, values)):
+        for value in values:
+            if not isinstance(value, _VALUES):
+                raise _refused(name, value)
+    coerce = typed(name)
+    return list(values) if coerce is None else [coerce(value) for value in values]
 
 
-def _value(name: str, value: Any, typed: Typed) -> Any:
-    if not isinstance(value, _VALUES):
-        raise _refused(name, value)
-    return typed(name, value)
-
-
-def _as_given(name: str, value: Any) -> Any:
-    return value
+def _as_given(name: str) -> None:
+    return None
 
 
 def _refused(name: str, value: Any) -> TypeError:

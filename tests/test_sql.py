@@ -433,3 +433,26 @@ async def test_a_page_of_json_has_the_total_whether_it_was_counted_or_seen(
         query = {"$limit": limit, "$skip": skip, "name": {"$ne": "z"}}
         page = await app.service("people").find({"provider": "rest", "query": query, "paginate": {"max": 10}})
         assert (page["total"], len(page["data"])) == (3, max(0, min(limit, 3 - skip)))
+
+
+async def test_conditions_use_the_indexes_of_sqlite(sqlite_url: str) -> None:
+    notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("team", Integer, index=True))
+    app = Apex().configure(database(sqlite_url)).use("notes", SQLService(table=notes, paginate={"default": 5}))
+    await app.setup()
+    await (opened := app.get("database")).create_all(notes.metadata)
+    plans: list[str] = []
+    fetch = opened.executor.fetch
+
+    async def explained(sql: str, values: Any, *how: Any, **more: Any) -> Any:
+        plans.extend(str(row[-1]) for row in await fetch(f"EXPLAIN QUERY PLAN {sql}", values))
+        return await fetch(sql, values, *how, **more)
+
+    opened.executor.fetch = explained
+    for provider in (None, "rest"):
+        params = {"provider": provider, "scope": {"team": [1]}}
+        await app.service("notes").find({**params, "query": {"team": {"$in": [1, 2]}, "id": {"$gt": 0}}})
+        with pytest.raises(NotFound):
+            await app.service("notes").get(1, params)
+    await app.teardown()
+    assert plans
+    assert not [plan for plan in plans if "SCAN notes" in plan]

@@ -79,6 +79,7 @@ class Clauses:
         empty = {"and": and_(true()), "or": or_(false())}
         self._empty = {kind: str(clause.compile(dialect=dialect)) for kind, clause in empty.items()}
         self.types = column_types(table, dialect)
+        self._names = frozenset(table.c.keys())
 
     def clause(self, where: Predicate, source: Source | None = None) -> ColumnElement[bool]:
         """For a statement that reads from a source, or from the table."""
@@ -228,7 +229,7 @@ class Clauses:
 
     def _operand(self, compare: Compare) -> Any:
         made = self.types.get(compare.field)
-        value = compare.value if compare.field in self.table.c else stored(compare.value)
+        value = compare.value if compare.field in self._names else stored(compare.value)
         if compare.operator == "$eq":
             return value
         if compare.operator == "$contains":

@@ -82,8 +82,11 @@ class Integers(ColumnType, types=[sa.Integer]):
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
         self.bits = 16 if isinstance(type, sa.SmallInteger) else 64 if isinstance(type, sa.BigInteger) else 32
+        self.most = (1 << self.bits - 1) - 1
 
     def coerce(self, value: Any) -> int:
+        if type(value) is int and -self.most <= value <= self.most:
+            return value
         return coerce.whole(value, self.bits)
 
     def spelling(self) -> Spelling:

@@ -108,6 +108,10 @@ class Fragment(ColumnElement[bool]):
     def __init__(self, text: str, binders: Mapping[str, Processor]) -> None:
         self.text, self.binders = text, binders
 
+    def self_group(self, against: Any = None) -> Fragment:
+        """Return the condition as it is. SQLAlchemy would compare it with 1 on SQLite, which then uses no index."""
+        return self
+
 
 class _PostgreSQLCompiler(_Compiler, PGCompiler_psycopg): ...
 
