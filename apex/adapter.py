@@ -375,7 +375,7 @@ class Adapter(Service, ABC):
 
     @property
     def emptied(self) -> Collection[str] | None:
-        """The fields that an update empties where they are missing; None where any field may be stored."""
+        """The fields that an update empties where they are missing. None: any field may be stored."""
         return None if self.columns is None else self.columns.keys() - {self.id, *self.private}
 
     def pagination(self, params: Params) -> Paginate:

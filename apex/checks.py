@@ -33,11 +33,11 @@ SEALED = """
 """
 
 
-SECRETS = {
+FIXES = {
     "secret": "make one with 'openssl rand -hex 32' and set APEX_SECRET",
     "previousSecret": "leave APEX_PREVIOUS_SECRET away, and let everybody log in again",
 }
-"""The secrets of the settings, and what mends a weak one."""
+"""The secrets of the settings, and the fix for a weak one."""
 
 
 def findings(app: Apex) -> list[Finding]:
@@ -55,12 +55,12 @@ def findings(app: Apex) -> list[Finding]:
 def secret(app: Apex) -> Iterator[str]:
     """Both secrets verify tokens, so that a weak one of before lets others in as a weak one does."""
     yield from exposed_secrets(app.settings, app.get("host") or "localhost")
-    for name, mend in SECRETS.items():
+    for name, fix in FIXES.items():
         value = (app.get("authentication") or {}).get(name) or None
         if value is not None and len(value.encode()) < SECRET_BYTES:
-            yield f"authentication.{name} needs at least {SECRET_BYTES} bytes: {mend}"
+            yield f"authentication.{name} needs at least {SECRET_BYTES} bytes: {fix}"
         elif value is not None and len(set(value)) < DISTINCT:
-            yield f"authentication.{name} has only {len(set(value))} different characters: {mend}"
+            yield f"authentication.{name} has only {len(set(value))} different characters: {fix}"
 
 
 def authentication(app: Apex) -> Iterator[str]:

@@ -78,14 +78,14 @@ def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
 
 
 def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
-    """Take the database down to a revision; ``base`` undoes everything. Raises as ``upgrade`` does."""
+    """Take the database down to a revision. ``base`` undoes everything. Raises as ``upgrade`` does."""
     with _explained(url):
         _require_known(_later(url, _scripts(_config(url, folder))))
         retrying(url, lambda: command.downgrade(_config(url, folder), revision))
 
 
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
-    """Return the revisions that the database lacks, oldest first; none if a later version has migrated it."""
+    """Return the revisions that the database lacks, oldest first. A later version lacks none."""
     with _explained(url):
         script = _scripts(_config(url, folder))
         if _later(url, script) is not None:

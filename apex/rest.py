@@ -276,7 +276,7 @@ def failure(
     ``WWW-Authenticate`` that each 401 needs (RFC 9110, 15.5.2).
     """
     error = told(error, doing)
-    if error.code == 401 and not any(name.lower() == "www-authenticate" for name in error.headers):
+    if error.code == 401 and not _has_header(error, "www-authenticate"):
         error.headers["WWW-Authenticate"] = challenge()
     try:
         headers = list(_flat(error.headers))
@@ -311,7 +311,7 @@ def _name_allowed(error: FeathersError, scope: Scope, match: Match[BoundService]
 
     It lists the verbs of the service's methods without the refused one. A POST that named a custom method stays.
     """
-    if _names_allowed(error):
+    if _has_header(error, "allow"):
         return
     exposed, verb = match.target._options.methods, scope["method"]
     methods = _ON_COLLECTION if match.id is None else _ON_RECORD
@@ -338,8 +338,8 @@ def _has_body(headers: Headers) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
-def _names_allowed(error: FeathersError) -> bool:
-    return any(name.lower() == "allow" for name in error.headers)
+def _has_header(error: FeathersError, name: str) -> bool:
+    return any(own.lower() == name for own in error.headers)
 
 
 def _require_plain(encoding: str) -> None:
@@ -453,7 +453,7 @@ async def _disconnected(receive: Receive) -> None:
 async def _starlette_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = _as_feathers(error, request)
-    if isinstance(error, MethodNotAllowed) and not _names_allowed(error):
+    if isinstance(error, MethodNotAllowed) and not _has_header(error, "allow"):
         routes = [route for route in request.app.routes if isinstance(route, Route)]
         verbs = {
             verb

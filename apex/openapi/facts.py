@@ -1,4 +1,4 @@
-"""What is known of a call: the facts of all hooks that it passes, and of the method."""
+"""The known facts of a call: those of all hooks that it passes, and of the method."""
 
 from __future__ import annotations
 
