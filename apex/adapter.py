@@ -437,7 +437,7 @@ class Adapter(Service, ABC):
         return scope_predicate(params.scope, self._scoped) if params.scope else EVERYTHING
 
     def _scoped(self, name: str) -> Coerce | None:
-        """Return what gives the values of a field in the scope their type. Raises TypeError for a field not there."""
+        """Return the function that types the values of a field in the scope. Raises TypeError for an unknown field."""
         known = self._scopes.get(name)
         if known is None and self.columns is not None:
             known = self._scopes[name] = self._scope_type(name, self.columns.get(name))

@@ -26,8 +26,20 @@ LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
 NOT_RUN = {
     "export APEX_SECRET=$(openssl rand -hex 32) POSTGRES_PASSWORD=$(openssl rand -hex 16)": "needs a Docker daemon",
     "useradd --system apex": "needs a machine of its own, with systemd",
+    **dict.fromkeys(
+        (
+            "sudo -u postgres pg_dump --format=custom --file=/var/backups/apex.dump apex",
+            "sudo -u postgres createuser --createrole apex",
+            "sudo -u postgres createdb --owner apex restored",
+            'sqlite3 var/apex.db ".backup copy.db"',
+            "set -a && . /etc/apex.env && set +a",
+            "cd /opt/apex-next && sudo -E -u apex .venv/bin/apex migrate",
+            "cd /opt/apex-next && sudo -E -u apex .venv/bin/apex migrate --down 0009",
+        ),
+        "test_deploy.py runs it, with a PostgreSQL server of its own",
+    ),
 }
-"""What each ``console`` block begins with, and why no test runs it."""
+"""The first lines of the ``console`` blocks, and why they are not run with their page."""
 
 RUN = [page for page in PAGES if {block.lang for block in blocks_of(page)} - {"console", *PROSE}]
 
