@@ -17,7 +17,7 @@ from apex.coerce import Coerce, taking_null
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
-from apex.predicates import TESTS, Compare, Junction, Predicate, in_order
+from apex.predicates import TESTS, Compare, Junction, Predicate, three_way
 from apex.types import Row
 
 
@@ -158,7 +158,7 @@ _DIGITS = re.compile(r"-?[0-9]+")
 
 
 def _sort_key(name: str) -> Callable[[Row], Any]:
-    key = cmp_to_key(in_order)
+    key = cmp_to_key(three_way)
     return lambda row: key(row.get(name))
 
 

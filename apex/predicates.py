@@ -80,8 +80,8 @@ def holds(compare: Compare, value: Any) -> bool:
     return TESTS[compare.operator](value, compare.value)
 
 
-def in_order(one: Any, other: Any) -> int:
-    """Three-way order across types: null, numbers, strings, booleans, then the rest by their own order."""
+def three_way(one: Any, other: Any) -> int:
+    """Compare two values of any types: null, numbers, strings, booleans, then the rest by their own order."""
     ranks = _type_rank(one), _type_rank(other)
     if ranks[0] != ranks[1]:
         return -1 if ranks[0] < ranks[1] else 1
@@ -104,7 +104,7 @@ def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     def compare(one: Any, other: Any) -> bool:
         if one is None or _type_rank(one) != _type_rank(other):
             return False
-        return test(in_order(one, other), 0)
+        return test(three_way(one, other), 0)
 
     return compare
 
@@ -157,8 +157,8 @@ TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "$notlike": lambda one, pattern: one is not None and not _like(one, pattern),
     "$ilike": lambda one, pattern: one is not None and _like_match(str(one).lower(), pattern.lower()),
     "$contains": lambda one, term: one is not None and term in one,
-    "$above": lambda one, other: in_order(one, other) > 0,
-    "$from": lambda one, other: in_order(one, other) >= 0,
-    "$upto": lambda one, other: in_order(one, other) <= 0,
-    "$below": lambda one, other: in_order(one, other) < 0,
+    "$above": lambda one, other: three_way(one, other) > 0,
+    "$from": lambda one, other: three_way(one, other) >= 0,
+    "$upto": lambda one, other: three_way(one, other) <= 0,
+    "$below": lambda one, other: three_way(one, other) < 0,
 }

@@ -249,7 +249,7 @@ def _below(root: str, segments: list[str]) -> list[str]:
     return segments
 
 
-def told(error: Exception, doing: str) -> FeathersError:
+def public_error(error: Exception, doing: str) -> FeathersError:
     """Return the error for callers. One that is no Feathers error is logged, and its text stays in the log.
 
     At most 100 wrong fields are named.
@@ -275,7 +275,7 @@ def failure(
     ``form`` makes the body. If it fails, that is logged and a plain body is made. ``challenge`` makes the header
     ``WWW-Authenticate`` that each 401 needs (RFC 9110, 15.5.2).
     """
-    error = told(error, doing)
+    error = public_error(error, doing)
     if error.code == 401 and not _has_header(error, "www-authenticate"):
         error.headers["WWW-Authenticate"] = challenge()
     try:

@@ -17,7 +17,7 @@ from apex.extras import extra
 from apex.guard import REQUEST_ID, address_of, new_request_id
 from apex.observe import ENDED, Observation, observing
 from apex.pages import asset
-from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, told
+from apex.rest import Headers, Receive, Scope, Send, failure, headers_of, public_error
 from apex.router import split
 from apex.service import Call, arguments_of
 
@@ -106,7 +106,7 @@ class Sockets:
                 seen.status = 201
             except Exception as error:
                 self._forget(connection)
-                refusal = told(error, "The login of a handshake")
+                refusal = public_error(error, "The login of a handshake")
                 seen.error, seen.status = error, refusal.code
                 raise refusal from None
 

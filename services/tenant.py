@@ -39,9 +39,9 @@ PERSON = ("id", "first_name", "last_name")
 MEMBER = ("memberships", "user_id")
 ONCE = idempotent(answers, caller_of)
 CALLER = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
-"""Around hooks: it is known who calls, and they do not call too often."""
+"""Around hooks that authenticate the caller and limit its rate."""
 KNOWN = (*CALLER, ONCE)
-"""Around hooks: nor do they call twice where they ask once."""
+"""The same, and each ``Idempotency-Key`` writes once."""
 OWNER = {"owned_by_user_id": MEMBER}
 JOINED = ("find", "get", "create", "patch")
 WRITES = ("create", "patch", "remove")

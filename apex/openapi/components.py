@@ -66,7 +66,7 @@ class Components:
 
     def record(self, bound: BoundService) -> Shape:
         """What a service's records look like, with all that hooks may add to them."""
-        service, name = bound.service, name_of(bound)
+        service, name = bound.service, component_name(bound)
         if not isinstance(service, Adapter):
             return {}
         properties = self.properties(bound)
@@ -96,7 +96,7 @@ class Components:
             "required": ["limit", "data"],
             "additionalProperties": False,
         }
-        return self.named("schemas", f"{name_of(bound)}Page", page)
+        return self.named("schemas", f"{component_name(bound)}Page", page)
 
     def properties(self, bound: BoundService) -> dict[str, Shape]:
         """The shape of each field that callers can see."""
@@ -162,7 +162,7 @@ def written(kind: type[Schema], method: str) -> Schema:
     return kind(exclude=(*owned, *kept), partial=patches or None)
 
 
-def name_of(bound: BoundService) -> str:
+def component_name(bound: BoundService) -> str:
     """What a service's records are called: by its ``noun``, its class, or its path where several are of that class."""
     kind, others = type(bound.service).__name__, bound._app.services.values()
     is_alone = sum(type(other.service).__name__ == kind and bool(other._options.methods) for other in others) < 2

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from apex.adapter import Adapter
 from apex.app import Apex
-from apex.openapi.components import Components, name_of, value_shape
+from apex.openapi.components import Components, component_name, value_shape
 from apex.openapi.document import PLACEHOLDER, description
 from apex.openapi.facts import Known
 from apex.openapi.operations import Operations, takes_many
@@ -129,7 +129,7 @@ class _Service:
         self.components, self.types, self.bound = components, types, bound
         self.service: Any = bound.service
         self.operations = Operations(components, path, bound)
-        self.name = identifier(name_of(bound))
+        self.name = identifier(component_name(bound))
         self.shape = components.record(bound)
         self.record = type_of(self.shape)
         is_known = "$ref" in self.shape
@@ -144,7 +144,8 @@ class _Service:
 
     def _declare_record(self) -> None:
         """Declares the record as it is where nothing is selected."""
-        shape, stored = self.components.made[f"schemas/{name_of(self.bound)}"], self.components.properties(self.bound)
+        shape = self.components.made[f"schemas/{component_name(self.bound)}"]
+        stored = self.components.properties(self.bound)
         added = [literal(name) for name in shape["properties"] if name not in stored]
         fields = f"Exclude<keyof {self.record}, {union(added)}>" if added else f"keyof {self.record}"
         self._declare(self.name, declared(self.name, {**shape, "required": list(stored)}))

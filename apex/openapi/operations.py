@@ -8,7 +8,7 @@ from typing import Any
 
 from apex.adapter import Adapter
 from apex.describe import ANY, Example
-from apex.openapi.components import Components, name_of
+from apex.openapi.components import Components, component_name
 from apex.openapi.facts import Known
 from apex.openapi.parameters import header, parameters
 from apex.openapi.responses import HEADERS, Responses
@@ -129,7 +129,7 @@ class Operations:
         data = Known(self.bound, method).data
         shape = {"type": "object"}
         if data is not None:
-            shape = self.components.shape(data, name_of(self.bound) + method.capitalize(), method)
+            shape = self.components.shape(data, component_name(self.bound) + method.capitalize(), method)
         if method == "create" and takes_many(self.bound, method):
             return {"anyOf": [shape, {"type": "array", "items": shape}]}
         return shape
@@ -154,7 +154,7 @@ class Operations:
         """The shape of what a method gives."""
         said, bound = known.last("result"), self.bound
         if said is not None and not isinstance(said, str):
-            return self.components.shape(said, f"{name_of(bound)}{method.capitalize()}Result")
+            return self.components.shape(said, f"{component_name(bound)}{method.capitalize()}Result")
         if said == "page" or (said is None and method == "find" and isinstance(bound.service, Adapter)):
             pages = not isinstance(bound.service, Adapter) or bound.service.paginate
             return self.components.page(bound) if pages else {"type": "array", "items": self.components.record(bound)}
