@@ -51,8 +51,9 @@ class Callbacks:
             self.outer._count()
 
     async def settle(self, doing: str, function: Callable[..., Any], awaitable: Awaitable[Any]) -> None:
-        """Await what a callback has returned. What it raises is logged and counted, also that something it awaited was
-        cancelled; the cancellation of this task goes on.
+        """Await the result of a callback. Its exceptions are logged and counted.
+
+        That includes the cancellation of a task that the callback awaits. A cancellation of this task goes on.
         """
         try:
             await awaitable

@@ -1,4 +1,4 @@
-"""Secrets in what is told of calls: by their names, by their looks, and those that a call was sent."""
+"""Secrets in logs and traces, found by their names, by their form, or because a call has sent them."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ class Server(uvicorn.Server):
         self.retiring = self.should_exit = True
 
     def stop(self) -> None:
-        """Stops it once the requests under way are answered; without ``drainSeconds``, in which an heir would find the
-        address taken.
+        """Stop once the requests under way are answered, without ``drainSeconds``, during which a replacement process
+        could not bind the address.
         """
         self.retiring, self.should_exit, self.ends = False, True, 0.0
 

@@ -485,7 +485,7 @@ class Arrays(ColumnType, types=[sa.ARRAY]):
         try:
             return None if value is None else self.items.coerce(value)
         except ValueError as error:
-            raise ValueError(f"holds at {place} what {error}") from None
+            raise ValueError(f"has a wrong value at {place}, which {error}") from None
 
     def loader(self) -> Processor | None:
         if self.is_json or isinstance(self.items, Enums):
