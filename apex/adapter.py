@@ -32,7 +32,8 @@ from apex.query import (
     require_few,
     shortened,
 )
-from apex.scope import decided, scope_predicate
+from apex.scope import AS_GIVEN, decided, scope_predicate
+from apex.scope import Typed as ScopeTypes
 from apex.service import Service
 from apex.types import Id, Page, Row
 
@@ -434,30 +435,11 @@ class Adapter(Service, ABC):
 
     def _allowed(self, params: Params) -> Predicate:
         """Return the condition of the scope. Raises TypeError for an unknown field."""
-        return scope_predicate(params.scope, self._scoped) if params.scope else EVERYTHING
-
-    def _scoped(self, name: str) -> Coerce | None:
-        """Return the function that types the values of a field in the scope. Raises TypeError for an unknown field."""
-        known = self._scopes.get(name)
-        if known is None and self.columns is not None:
-            known = self._scopes[name] = self._scope_type(name, self.columns.get(name))
-        return known
+        return scope_predicate(params.scope, self._scope_types) if params.scope else EVERYTHING
 
     @cached_property
-    def _scopes(self) -> dict[str, Coerce]:
-        return {}
-
-    def _scope_type(self, name: str, coerce: Coerce | None) -> Coerce:
-        if coerce is None or held(coerce) is not None:
-            raise TypeError(f"params.scope cannot hold '{name}': {type(self).__name__} has no such field to compare")
-
-        def typed(value: Any) -> Any:
-            try:
-                return None if value is None else coerce(value)
-            except ValueError as error:
-                raise BadRequest(f"{name} {error}", errors={name: str(error)}) from None
-
-        return typed
+    def _scope_types(self) -> ScopeTypes:
+        return AS_GIVEN if self.columns is None else _ScopeTypes(self.columns, type(self).__name__)
 
     @cached_property
     def _unchanging(self) -> frozenset[str]:
@@ -512,6 +494,29 @@ class Adapter(Service, ABC):
             errors = {name: "Is required" for part in conjunction(left) for name in compared(part)}
             raise BadRequest(f"{' or '.join(errors)} is required", errors=errors)
         return row
+
+
+class _ScopeTypes(dict[str, Coerce]):
+    """For each field of a service the function that gives the values of a scope their type, made when it is needed."""
+
+    def __init__(self, columns: Mapping[str, Coerce], service: str) -> None:
+        super().__init__()
+        self.columns, self.service = columns, service
+
+    def __missing__(self, name: str) -> Coerce:
+        """Raises TypeError for a field that the service does not have, or that cannot be compared."""
+        coerce = self.columns.get(name)
+        if coerce is None or held(coerce) is not None:
+            raise TypeError(f"params.scope cannot hold '{name}': {self.service} has no such field to compare")
+
+        def typed(value: Any) -> Any:
+            try:
+                return None if value is None else coerce(value)
+            except ValueError as error:
+                raise BadRequest(f"{name} {error}", errors={name: str(error)}) from None
+
+        self[name] = typed
+        return typed
 
 
 def _kept(values: Row, allowed: Predicate) -> Predicate | None:

@@ -93,12 +93,14 @@ class iff(Composed):
             await run_steps(steps, context, context.type)
 
     async def _holds(self, context: Context) -> bool:
-        return await _answer(self.predicate, context) if callable(self.predicate) else self.predicate
+        if not callable(self.predicate):
+            return self.predicate
+        answer = self.predicate(context)
+        return answer if isinstance(answer, bool) else await _awaited(answer)
 
 
-async def _answer(predicate: Predicate, context: Context) -> bool:
-    answer = predicate(context)
-    return bool(await answer if not isinstance(answer, bool) and isawaitable(answer) else answer)
+async def _awaited(answer: Any) -> bool:
+    return bool(await answer if isawaitable(answer) else answer)
 
 
 def _unplaced(hooks: Iterable[AnyHook]) -> tuple[Step, ...]:
@@ -250,7 +252,7 @@ def populate(
     @belongs("after", "around")
     @describe(adds={name: Related(service, fields, many)})
     async def populate(context: Context) -> None:
-        if when is not None and not await _answer(when, context):
+        if when is not None and not await _awaited(when(context)):
             return
         own, other = ("id", key) if many else (key, "id")
         records = [record for record in items(context.method, context.result) if own in record]

@@ -44,7 +44,8 @@ class Params(CheckedDict):
         super().__init__(values or ())
         if self.get("query") is None:
             self["query"] = {}
-        super().__setitem__("scope", scope_of(self.get("scope")))
+        scope = self.get("scope")
+        dict.__setitem__(self, "scope", Scope() if scope is None else scope_of(scope))
 
     def __getattr__(self, name: str) -> Any:
         value = self.get(name)

@@ -114,7 +114,8 @@ class Inline:
                 raise
             rows, use = None, self._use
         passed = self.clock() - began
-        pace.answered(passed)
+        if passed >= QUICK_SECONDS or pace.suspected or pace.slow:
+            pace.answered(passed)
         if use is not None and passed >= QUICK_SECONDS:
             pace.took(use.seconds(), began + passed)
         return rows

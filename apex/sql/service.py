@@ -264,7 +264,7 @@ class SQLService(Adapter):
         form, values = self.clauses.parted(selection.where)
         key = ("record", form, selection.fields)
         statement = self.statements.get(key, lambda: self._record_statement(selection), values)
-        rows = await self._run(statement, values)
+        rows = await self.database.run(statement, values)
         if not rows:
             raise missing(id)
         return rows[0]
@@ -276,7 +276,7 @@ class SQLService(Adapter):
         form, values = self.clauses.parted(selection.where)
         key = ("page", form, selection.fields, query.sort, query.skip > 0, query.total)
         statement = self.statements.get(key, lambda: self._page_statement(selection), values)
-        return (await self._run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
+        return (await self.database.run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
 
     def _is_plain(self, selection: Selection) -> bool:
         """Whether it is a list that is read in one go: no search, and not in the order of a path."""

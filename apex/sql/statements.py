@@ -168,18 +168,14 @@ class Statement:
             return self._expanded(self.late, bound)
         for name, process in self.binders.items():
             bound[name] = process(bound[name])
-        return self.text, self._renamed(bound)
+        return self.text, bound if self.renamed is None else _renamed(bound, self.renamed)
 
     def _expanded(self, late: SQLCompiler, bound: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         state = late.construct_expanded_state(bound, escape_names=False)
         binders = {**self.binders, **state.processors}
         parameters = state.parameters
         processed = {n: binders[n](value) if n in binders else value for n, value in parameters.items()}
-        return state.statement, self._renamed(processed)
-
-    def _renamed(self, bound: dict[str, Any]) -> dict[str, Any]:
-        names = self.renamed
-        return {names.get(name, name): value for name, value in bound.items()} if names else bound
+        return state.statement, processed if self.renamed is None else _renamed(processed, self.renamed)
 
     def require(self, values: Values) -> None:
         """Raise TypeError where a parameter of the statement has no value."""
@@ -192,6 +188,10 @@ class Statement:
         distinct = _distinct(names)
         loads = [(distinct[place], loaders.get(place) or loaders.get(name)) for place, name in enumerate(names)]
         return _reader(distinct, tuple((name, load) for name, load in loads if load is not None))
+
+
+def _renamed(bound: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in bound.items()}
 
 
 def compiled(
@@ -242,7 +242,7 @@ def compiled(
         writes or not all(map(_reads, (made, *(cte.element for cte in result.ctes or ())))),
         plan,
         frozenset(name for name, bind in binds.items() if bind.required),
-        result.escaped_bind_names,
+        result.escaped_bind_names or None,
         tuple((column.key, column, default) for column, default in by_python),
         result if result.post_compile_params or result.literal_execute_params else None,
         loaders if read is None else None,
