@@ -92,9 +92,10 @@ def operators(shape: Shape, known: frozenset[str]) -> list[str]:
 
 def _page(service: Adapter) -> Iterator[Shape]:
     page = service.paginate or {}
-    limit = {"type": "integer", "minimum": 0, **({"default": page["default"]} if "default" in page else {})}
+    limit = {"type": ["integer", "string"], **({"default": page["default"]} if "default" in page else {})}
     most = f", at most {page['max']}" if "max" in page else ""
-    yield {**_query("$limit", limit), "description": f"How many records{most}; 0 asks for the total alone."}
+    counted = f"How many records{most}; 0 asks for the total alone. A negative number or other text counts as none."
+    yield {**_query("$limit", limit), "description": counted}
     yield {**_query("$skip", {"type": "integer", "minimum": 0}), "description": "How many records to pass over."}
     if page:
         yield {**_query("$total", {"type": "string", "enum": ["exact", "estimated", "true", "false"]}),
