@@ -26,7 +26,7 @@ _FOR_ALL: Pairs = [*_ALWAYS, (b"access-control-allow-origin", b"*"), _READABLE]
 
 _NAME = REQUEST_ID.encode()
 _PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-
+_WITH_PORT = re.compile(r"([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 
 _process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
 
@@ -59,9 +59,13 @@ def address_of(scope: Message, headers: Mapping[str, str], proxies: int) -> str 
 
 
 def network_of(address: str) -> str:
-    """Return the network of one client. With IPv6 a client has all addresses that begin with the same 64 bits."""
+    """Return the network of one client. With IPv6 a client has all addresses that begin with the same 64 bits.
+
+    Some proxies add the port of the client, which is another one for each connection.
+    """
+    match = _WITH_PORT.fullmatch(address)
     try:
-        parsed = ip_address(address)
+        parsed = ip_address(match[1].strip("[]") if match else address)
     except ValueError:
         return address[:64]
     if isinstance(parsed, IPv6Address):
