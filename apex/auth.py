@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -289,16 +290,20 @@ class AuthenticationService(Service):
         # A proof with a payload is good for more calls: there is no need of a token.
         if "payload" not in result["authentication"]:
             payload = await self.payload_of(result, params)
-            token, payload = self._new_token(await self.subject_of(result, params), payload, began)
+            token, payload = await self._new_token(await self.subject_of(result, params), payload, began)
             authentication = {**result.pop("authentication"), "payload": payload}
             result = {"accessToken": token, "authentication": authentication, **result}
         return await self._shown(result, params)
 
-    def _new_token(self, subject: Any, payload: Mapping[str, Any], began: float) -> tuple[str, Claims]:
+    async def _new_token(self, subject: Any, payload: Mapping[str, Any], began: float) -> tuple[str, Claims]:
         """Return a token for a login that began at that moment.
 
-        Raises NotAuthenticated where the password was changed since: the login has proven the old one.
+        Tokens have whole seconds. So none is given within the second in which the others of the user have ended: the
+        login waits for the next one, and a further new password ends its token as well. Raises NotAuthenticated where
+        the password was changed since the login began: it has proven the old one.
         """
+        if (left := int(self.ended.get(str(subject), 0)) + 1 - time.time()) > 0:
+            await asyncio.sleep(min(left, 1))
         ended = self.ended.get(str(subject), 0)
         if began <= ended:
             raise NotAuthenticated("Invalid login")

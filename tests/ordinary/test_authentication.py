@@ -33,7 +33,7 @@ from apex import (
 from apex.coerce import integer, text
 from apex.common import disallow, discard, iff, is_provider
 from apex.errors import BadRequest, NotAuthenticated
-from apex.guard import address_of
+from apex.guard import address_of, network_of
 from apex.keys import KeyStrategy, new_key
 from apex.openapi.document import document
 from apex.resolvers import OMIT, resolve, resolve_external
@@ -279,6 +279,19 @@ async def test_a_new_password_ends_all_tokens_and_sockets_of_before(empty_url: s
         assert [await is_let_in(http, headers) for headers in (*before, after)] == [False, False, True]
 
 
+async def test_passwords_that_are_changed_within_a_second_end_each_others_tokens(sqlite_url: str) -> None:
+    app = sql_app(sqlite_url)
+    async with serving(app) as http:
+        await sign_up(app)
+        password = ANN["password"]
+        for number in range(4):
+            token = await log_in(http, password=password)
+            assert await is_let_in(http, token)
+            password = f"{NEW} {number}"
+            assert (await http.patch("/users/1", json={"password": password})).status_code == 200
+            assert not await is_let_in(http, token), number
+
+
 async def test_what_leaves_the_password_alone_ends_nothing(empty_url: str) -> None:
     app = sql_app(empty_url)
     async with serving(app) as http:
@@ -432,6 +445,21 @@ def test_the_address_of_a_client(peer: str | None, forwarded: str | None, proxie
     scope = {"client": None if peer is None else (peer, 1234)}
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
     assert address_of(scope, headers, proxies) == found
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:50123", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("[2001:db8::2]:50123", "2001:db8::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_the_network_of_a_client_has_no_port(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 @pytest.mark.parametrize(
