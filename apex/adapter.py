@@ -31,6 +31,7 @@ from apex.query import (
     invalid,
     require_few,
     shortened,
+    suggestion,
 )
 from apex.scope import AS_GIVEN, decided, scope_predicate
 from apex.scope import Typed as ScopeTypes
@@ -124,6 +125,16 @@ class Adapter(Service, ABC):
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
         self.cursors = Cursors()
+
+    def _registered(self, app: Apex, path: str) -> None:
+        """Raise TypeError for an option with the name of a field that the adapter does not have."""
+        if self.columns is None:
+            return
+        for option, names in {"id": [self.id], "private": self.private, "merge": self.merge}.items():
+            for name in names:
+                if name not in self.columns:
+                    hint = suggestion(name, self.columns)
+                    raise TypeError(f"Option {option} of service '{path}' names '{name}', which is no field.{hint}")
 
     async def setup(self, app: Apex, path: str) -> None:
         """Takes the app's secret, so that its processes know each other's cursors."""

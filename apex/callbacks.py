@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction, signature
+from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any
 
 from apex.background import end_tasks
@@ -160,6 +160,13 @@ def name_of(function: Any) -> str:
     function = unwrapped(function)
     name: str = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
     return f"lambda, line {function.__code__.co_firstlineno}" if name == "<lambda>" else name
+
+
+def has_yield(function: Any) -> bool:
+    """Return True for a function with ``yield``: a call of it runs nothing of it."""
+    called = unwrapped(function)
+    kinds = (called, getattr(called, "__call__", None))  # noqa: B004
+    return any(isgeneratorfunction(kind) or isasyncgenfunction(kind) for kind in kinds)
 
 
 def unwrapped(function: Any) -> Any:

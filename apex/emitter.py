@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
-from apex.callbacks import Callbacks, capacity, name_of
+from apex.callbacks import Callbacks, capacity, has_yield, name_of
 
 Listener = Callable[..., object]
 Pending = list[tuple[Listener, Awaitable[Any]]]
@@ -36,6 +36,8 @@ class Emitter:
     def _add(self, event: str, listener: Listener, called: Listener) -> None:
         if not callable(listener):
             raise TypeError(f"A listener of '{event}' must be a function, not {listener!r}")
+        if has_yield(listener):
+            raise TypeError(f"A listener of '{event}' must not have 'yield': {name_of(listener)} would never run")
         self._listeners.setdefault(event, []).append((called, capacity(listener)))
 
     def off(self, event: str, listener: Listener) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from inspect import get_annotations, isawaitable
 from typing import Any, Protocol, Self, TypeVar, cast
 
-from apex.callbacks import is_async, name_of, takes, unwrapped
+from apex.callbacks import has_yield, is_async, name_of, takes, unwrapped
 from apex.context import Context
 from apex.query import suggestion
 
@@ -361,6 +361,8 @@ def _problem(kind: str, hook: Any) -> str | None:
     """Return why a function cannot be a hook of a type and what to do instead, or None where it can."""
     if isinstance(hook, type):
         return "is a class: register an object of it"
+    if has_yield(hook):
+        return "has 'yield', as hooks do not: let it return, or await next() in an around hook"
     if _makes_hooks(hook):
         return f"makes hooks: call it, as in {name_of(hook)}(...)"
     if places := getattr(hook, _PLACES, ()):

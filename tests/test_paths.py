@@ -70,7 +70,7 @@ async def running(url: str) -> AsyncIterator[Things]:
     app.use(
         "things", SQLService(THINGS, paths={"extra": VALUES}, multi=True, operators=["$like"], paginate={"default": 2})
     )
-    app.use("values", SQLService(VALUES, id="record_id", multi=True))
+    app.use("values", SQLService(VALUES, id="record_id", multi=True, methods=["create"]))
     await app.setup()
     try:
         await app.get("database").create_all(METADATA)

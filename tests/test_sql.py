@@ -217,7 +217,7 @@ async def test_a_broken_reference_or_check_names_its_field(empty_url: str, data:
 async def test_a_reference_within_a_tenant_names_its_field(empty_url: str) -> None:
     metadata = MetaData()
     id, tenant = Column("id", Integer, primary_key=True), Column("team", Integer, primary_key=True)
-    boards = Table("boards", metadata, id, tenant)
+    boards = Table("boards", metadata, id, tenant, info={"tenant": "team"})
     cards = Table(
         "cards", metadata, Column("id", Integer, primary_key=True), Column("team", Integer), Column("board", Integer),
         ForeignKeyConstraint(["team", "board"], [tenant, id]), info={"tenant": "team"},

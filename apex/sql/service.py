@@ -16,6 +16,7 @@ from sqlalchemy import (
     FromClause,
     Select,
     Table,
+    UniqueConstraint,
     and_,
     bindparam,
     case,
@@ -82,7 +83,15 @@ class SQLService(Adapter):
         self._read_only = self._defaults.read_only
 
     def _registered(self, app: Apex, path: str) -> None:
-        """Raise TypeError for a table that the app's database cannot have."""
+        """Raise TypeError for a table that the app's database cannot have, or whose id may be that of several rows."""
+        super()._registered(app, path)
+        by_id = {"get", "update", "patch", "remove"}
+        is_by_id = self.methods is None or bool(by_id.intersection(self.methods))
+        if is_by_id and isinstance(self.table, Table) and not _is_unique(self.table, self.id):
+            raise TypeError(
+                f"The id of service '{path}' does not name one row: {self.table.c[self.id]} is not unique by itself. "
+                "Name another column with id=..., declare this one with unique=True, or give methods without an id"
+            )
         dialect = _dialect_of(app.get("database"))
         column_types(self.table, dialect)
         if dialect is not None and dialect.name == "sqlite":
@@ -422,6 +431,15 @@ class SQLService(Adapter):
             parts = (part for part in conjunction(where) if isinstance(part, Compare) and part.operator == "$eq")
             known = {part.field: part.value for part in parts}
             raise await self.database.explain(violation, self.table, [known | row for row in rows]) from None
+
+
+def _is_unique(table: Table, name: str) -> bool:
+    """Return True if no two rows of a tenant have the same value in a column, or the table is a view without a key."""
+    keys: list[Any] = [table.primary_key, *(each for each in table.constraints if isinstance(each, UniqueConstraint))]
+    whole = (index for index in table.indexes if not any(key.endswith("_where") for key in index.dialect_kwargs))
+    keys += [index for index in whole if index.unique]
+    own = [{str(column.name) for column in key.columns} - {table.info.get("tenant")} for key in keys]
+    return not table.primary_key.columns or {name} in own
 
 
 def _dialect_of(database: Database | None) -> Dialect | None:

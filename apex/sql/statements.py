@@ -178,9 +178,12 @@ class Statement:
         return state.statement, processed if self.renamed is None else _renamed(processed, self.renamed)
 
     def require(self, values: Values) -> None:
-        """Raise TypeError where a parameter of the statement has no value."""
+        """Raise TypeError where a parameter of the statement has no value, or a value to store has no column."""
         if missing := self.required - values.keys():
             raise TypeError(f"The statement needs a value for {', '.join(sorted(missing))}")
+        taken = self.required.union(self.constants).difference(name for name, _, _ in self.defaults)
+        if self.table is not None and (unknown := values.keys() - taken):
+            raise TypeError(f"The statement has no parameter or column for {', '.join(sorted(map(str, unknown)))}")
 
     def reader(self, names: Sequence[str]) -> Reader:
         """Return the reader of rows with these columns. Further columns of one name become name_1, name_2."""

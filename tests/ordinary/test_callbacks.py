@@ -608,3 +608,23 @@ async def test_a_listener_whose_own_task_was_cancelled_has_failed_and_changes_no
     app.service("notes").on("created", hear)
     assert await app.service("notes").create({}) == {"id": 0}
     assert (heard, app.callbacks.failed) == ([{"id": 0}], 1)
+
+
+async def test_a_function_with_yield_would_never_run_and_is_refused() -> None:
+    def session(context: Context) -> Any:
+        yield context
+
+    async def later(context: Context) -> Any:
+        yield context
+
+    class Session:
+        def __call__(self, context: Context) -> Any:
+            yield context
+
+    app = Apex().use("notes", MemoryService())
+    for function in (session, later, Session(), partial(session)):
+        for kind in ("before", "after", "error"):
+            with pytest.raises(TypeError, match="has 'yield'"):
+                app.service("notes").hooks({kind: {"create": function}})
+        with pytest.raises(TypeError, match="must not have 'yield'"):
+            app.service("notes").on("created", function)

@@ -269,3 +269,12 @@ async def test_statements_in_a_transaction(db: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         await changed()
     assert sorted(await names(db, text("SELECT name FROM people"))) == ["Ann", "Bob", "Eve"]
+
+
+async def test_a_value_to_store_that_no_column_takes_is_refused(db: Database) -> None:
+    for statement in (insert(TEAMS), update(TEAMS)):
+        with pytest.raises(TypeError, match="no parameter or column for nmae"):
+            await db.execute(statement, {"nmae": "x"})
+    with pytest.raises(TypeError, match="no parameter or column for size"):
+        await db.execute(insert(TEAMS), [{"id": 8}, {"id": 9, "size": 4}])
+    assert not await db.execute(select(TEAMS).where(TEAMS.c.id > 7))
