@@ -122,6 +122,10 @@ class Adapter(Service, ABC):
             raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
         if not isinstance(self.multi, bool) and not set(self.multi) <= set(MULTI):
             raise TypeError(f"multi takes True, False or a list of {', '.join(MULTI)}, not {self.multi!r}")
+        if self.paginate and not _is_pagination(self.paginate):
+            raise TypeError(
+                f"paginate takes False or a dict such as {{'default': 10, 'max': 100}}, not {self.paginate!r}"
+            )
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
         self.cursors = Cursors()
@@ -564,6 +568,12 @@ def _single(rows: list[Row], id: Any) -> Row:
     if len(rows) != 1:
         raise missing(id)
     return rows[0]
+
+
+def _is_pagination(paginate: Any) -> bool:
+    if not isinstance(paginate, Mapping) or not paginate.keys() <= {"default", "max"}:
+        return False
+    return all(type(rows) is int and rows >= 0 for rows in paginate.values())
 
 
 def _limit(asked: int | None, page: Paginate) -> int | None:

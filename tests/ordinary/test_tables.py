@@ -57,3 +57,11 @@ def test_options_that_name_no_field_are_refused(option: str) -> None:
         register(SQLService(table=seats, **options))
     with pytest.raises(TypeError, match=f"Option {option} of service 'seats' names 'secrte'"):
         register(MemoryService(fields={"id": integer, "secret": text}, **options))
+
+
+@pytest.mark.parametrize("paginate", [True, 10, {"defualt": 5}, {"default": "5"}, {"max": -1}, {"max": True}, ["max"]])
+def test_a_paginate_that_would_fail_in_every_list_is_refused(paginate: Any) -> None:
+    with pytest.raises(TypeError, match="paginate takes False or a dict such as"):
+        MemoryService(paginate=paginate)
+    for taken in (False, {}, {"default": 0}, {"max": 5}):
+        MemoryService(paginate=taken)
