@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import functions
 
 from apex.coerce import Coerce
+from apex.encoding import encode
 from apex.sql.types import known_type
 from apex.types import Row
 
@@ -89,6 +90,10 @@ def has_default(column: Any) -> bool:
 def require_sqlite(table: Table, id: str) -> None:
     """Raise TypeError for a column that SQLite would silently leave null."""
     for column in _columns(table):
+        if encode(column.name).decode() != f'"{column.name}"':
+            raise TypeError(
+                f"SQLite finds no {column.name!r} in JSON: leave out quotes, backslashes and control characters"
+            )
         if column.name != id and (isinstance(column.default, Sequence) or column.identity is not None):
             kind = "Identity" if column.identity is not None else "Sequence"
             raise TypeError(f"SQLite has no {kind}, which fills {column}: only the id counts up there")

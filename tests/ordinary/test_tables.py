@@ -65,3 +65,10 @@ def test_a_paginate_that_would_fail_in_every_list_is_refused(paginate: Any) -> N
         MemoryService(paginate=paginate)
     for taken in (False, {}, {"default": 0}, {"max": 5}):
         MemoryService(paginate=taken)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"])
+def test_a_name_that_sqlite_would_lose_in_a_create_of_many_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=r"SQLite finds no .* in JSON"):
+        register(SQLService(table=table(Column("id", Integer, primary_key=True), Column(name, Integer))))
+    register(SQLService(table=table(Column("id", Integer, primary_key=True), Column("it's [a.b]é%", Integer))))
