@@ -477,9 +477,9 @@ class Adapter(Service, ABC):
                     raise ValueError("is read-only: the database fills it in, so leave it out")
                 typed[name] = self._value(name, value, hints)
             except ValueError as error:
-                errors[name] = str(error)
+                errors[shortened(name)] = str(error)
         if errors:
-            told = ", ".join(f"{shortened(name)} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
+            told = ", ".join(f"{name} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
             raise BadRequest(f"Invalid data: {told}", errors=errors)
         return typed
 

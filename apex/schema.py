@@ -21,7 +21,7 @@ from apex.describe import describe, facts_of
 from apex.encoding import decode, encode
 from apex.errors import BadRequest, FeathersError, NotFound
 from apex.hooks import Hook, belongs, flat, in_order
-from apex.query import Hints, require_few
+from apex.query import Hints, require_few, shortened
 
 __all__ = [
     "Boolean", "Email", "Float", "Id", "Password", "Schema", "Text", "ValidationError", "fields", "load", "validate",
@@ -446,7 +446,8 @@ def _sentences(schema: marshmallow.Schema | None, messages: Any, hints: Hints, p
     """The path of each wrong field with what is wrong; marshmallow nests them."""
     for key, nested in messages.items():
         transparent = key == "_schema" or (schema is None and key in ("key", "value"))
-        name = (path or "data") if transparent else f"{path}.{key}" if path else str(key)
+        own = shortened(str(key))
+        name = (path or "data") if transparent else f"{path}.{own}" if path else own
         if isinstance(nested, Mapping):
             yield from _sentences(_inside(schema, key), nested, hints, name)
         else:

@@ -203,6 +203,15 @@ async def test_an_answer_names_some_of_what_is_wrong(app: Apex, service: str) ->
     assert len(body) < 20_000
 
 
+@pytest.mark.parametrize("service", ["typed", "checked"])
+async def test_an_answer_shortens_the_names_of_fields(app: Apex, service: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        await app.service(service).create({"x" * 900_000: 1})
+    _, _, body = failure(refused.value, "a create")
+    assert list(json.loads(body)["errors"]) == ["x" * 100 + "..."]
+    assert len(body) < 1_000
+
+
 async def ask(app: Apex, method: str, path: str, body: str = "", query: str = "", **headers: str) -> int:
     """The status of a request; the transport is called without a server, which has limits of its own."""
     given = {"content-type": "application/json", "content-length": str(len(body)), **headers}
