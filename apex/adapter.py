@@ -117,6 +117,9 @@ class Adapter(Service, ABC):
             if name not in known:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(known)}")
             setattr(self, name, value)
+        for name in ("operators", "private", "merge"):
+            if isinstance(listed := getattr(self, name), str):
+                raise TypeError(f"{name} takes a list of names such as ['{listed}'], not {listed!r}")
         if self.served is not None and (unknown := [name for name in self.operators if name not in self.served]):
             further = ", ".join(sorted(PATTERNS.intersection(self.served)))
             raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")

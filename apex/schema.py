@@ -56,6 +56,7 @@ SENTENCES: Mapping[type[fields.Field[Any]], Mapping[str, str]] = {
     fields.DateTime: {"invalid": "Must be a date and time such as 2023-01-01T00:00:00.000Z"},
     fields.Date: {"invalid": "Must be a date such as 2023-01-31"},
     fields.UUID: {"invalid_uuid": "Must be a UUID"},
+    fields.Enum: {"unknown": "Must be one of: {choices}"},
     fields.List: {"invalid": "Must be a list"},
     fields.Mapping: {"invalid": "Must be an object"},
     fields.Nested: {"type": "Must be an object"},

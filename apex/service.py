@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from apex.callbacks import is_async
+from apex.callbacks import is_async, takes
 from apex.commit import after_commit
 from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Pending
@@ -311,8 +311,11 @@ PROTECTED = _HOOK_WORDS | {"service"} | {name for name in dir(BoundService) if n
 def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
     """The options of a service as written, with what ``use`` was given over them.
 
-    Raises ValueError for an object without methods, a protected name, or a method that does not exist.
+    Raises ValueError for an object without methods, a protected name, or a method that does not exist, and TypeError
+    for a class, or a method that cannot be called as it will be.
     """
+    if isinstance(service, type):
+        raise TypeError(f"Service '{path}' is a class: register an object of it, as in {service.__name__}()")
     standard = tuple(method for method in STANDARD if callable(getattr(service, method, None)))
     methods = given.get("methods", _listed(service, "methods"))
     methods = standard if methods is None else tuple(methods)
@@ -360,6 +363,9 @@ def _check_method(path: str, service: Any, method: str) -> None:
         raise ValueError(f"'{method}' of service '{path}' is a name that its base class uses: rename the method")
     if not is_async(function):
         raise TypeError(f"Method '{method}' of service '{path}' must be declared with 'async def'")
+    arguments = (*taken_by(method), "params")
+    if not takes(function, len(arguments)):
+        raise TypeError(f"Method '{method}' of service '{path}' must take ({', '.join(arguments)})")
 
 
 def _is_used(service: Any, method: str) -> bool:
@@ -380,14 +386,14 @@ def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:
 
 
 def _runner(service: Any, method: str) -> Chain:
-    function, takes = getattr(service, method), taken_by(method)
+    function, names = getattr(service, method), taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
     called: Callable[..., Awaitable[Any]] = outgoing or function
     event = EVENTS.get(method)
 
     async def run(context: Context) -> None:
         if not context.has_result:
-            arguments = [getattr(context, name) for name in takes]
+            arguments = [getattr(context, name) for name in names]
             arguments.append(context.params)
             if outgoing is not None:
                 arguments.append(context.params.get("provider") is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -299,6 +300,11 @@ class Worded(fields.Integer):
     default_error_messages = {"invalid": "No number"}
 
 
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
 class Deep(Schema):
     whole = fields.Integer(error_messages={"invalid": "Mine"})
     worded = Worded(required=True)
@@ -307,11 +313,12 @@ class Deep(Schema):
     paired = fields.Tuple((fields.Date(), fields.UUID()))
     ranged = fields.Integer(validate=validate.And(validate.Range(1, min_inclusive=False), validate.OneOf([3])))
     bound = fields.Integer(validate=validate.Range(1, error="Too small"))
+    member = fields.Enum(Color, by_value=True)
 
 
 def test_every_field_inside_of_a_schema_has_its_sentence() -> None:
     data = {"whole": "x", "listed": [["x"], [True, True]], "mapped": {"ab": 1.5, "c": "x"}, "paired": ["x", "y"],
-            "ranged": 1, "bound": 0}  # fmt: skip
+            "ranged": 1, "bound": 0, "member": "RED"}  # fmt: skip
     with pytest.raises(BadRequest) as raised:
         load(Deep(), data, "Invalid data")
     assert raised.value.errors == {
@@ -319,4 +326,5 @@ def test_every_field_inside_of_a_schema_has_its_sentence() -> None:
         "listed.1": "Must have a length of at most 1", "mapped.ab": "Must have a length of 1",
         "mapped.c": "Must be a number", "paired.0": "Must be a date such as 2023-01-31",
         "paired.1": "Must be a UUID", "ranged": "Must be greater than 1 Must be one of: 3", "bound": "Too small",
+        "member": "Must be one of: red, blue",
     }  # fmt: skip
