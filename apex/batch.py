@@ -19,6 +19,7 @@ from apex.describe import ANY, Example, describe
 from apex.encoding import RawJSON, Stream, decode, encode
 from apex.errors import BadRequest, NotFound
 from apex.observe import ENDED, Observation, current, observing
+from apex.query import shortened
 from apex.rest import failure
 from apex.service import BoundService, Call, Service, arguments_of
 from apex.types import Row, taken_by
@@ -129,7 +130,7 @@ class Batch(Service):
         method, path, *arguments = call
         service, route = self._service(path)
         if method not in service._options.methods or service.service is self:
-            raise BadRequest(f"Invalid method {method} on {path}")
+            raise BadRequest(f"Invalid method {shortened(method)} on {shortened(path)}")
         if service.service is self.app.get("defaultAuthentication"):
             # A proxy counts the requests of those who guess passwords.
             raise BadRequest("Logging in or out is a request of its own")
@@ -144,7 +145,7 @@ class Batch(Service):
         segments = path.strip("/").split("/")
         match = None if "" in segments else self.app.lookup(segments)
         if match is None or match.id is not None:
-            raise NotFound(f"Invalid service {path}")
+            raise NotFound(f"Invalid service {shortened(path)}")
         return match.target, match.route
 
 

@@ -42,6 +42,8 @@ async def test_values_and_errors_are_in_the_order_of_the_calls() -> None:
         (["create", "batch", {"calls": []}], "BadRequest", "Invalid method create on batch"),
         (["find", "nothing"], "NotFound", "Invalid service nothing"),
         (["get", "notes/1"], "NotFound", "Invalid service notes/1"),
+        (["get", "n" * 900], "NotFound", f"Invalid service {'n' * 100}..."),
+        (["g" * 900, "notes"], "BadRequest", f"Invalid method {'g' * 100}... on notes"),
         (["patch", "notes", 1], "BadRequest", "patch takes id, data, query"),
         (["get", "notes", 1, {}, {}], "BadRequest", "get takes id, query"),
         ([], "BadRequest", 'A call must be a list such as ["get", "contacts", 1, {}]'),
