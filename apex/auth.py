@@ -18,12 +18,13 @@ from apex.app import Apex
 from apex.channels import Connection
 from apex.commit import after_commit
 from apex.context import Context, Params
-from apex.describe import describe
+from apex.describe import describe, facts_of
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.guard import network_of
-from apex.hooks import Hook, belongs
+from apex.hooks import Hook, belongs, flat, in_order
 from apex.passwords import Passwords
 from apex.predicates import Compare
+from apex.query import suggestion
 from apex.rates import FailureLimit, Rates, rates_of
 from apex.service import BoundService, Service
 from apex.sessions import Sessions
@@ -152,9 +153,10 @@ class AuthenticationService(Service):
 
     async def setup(self, app: Apex, path: str) -> None:
         """Load the revoked tokens. Raises LookupError when the entity's service is missing, ValueError when it has no
-        ``get``.
+        ``get``, and for a hook that names a misspelled strategy.
         """
         self.path = path
+        self._check_hooks()
         if self.entity is not None and "get" not in self.users._hookable:
             raise ValueError(f"Service '{self.users._path}' has no 'get': a login reads the {self.entity} with it")
         if self.ignores_case is True and not isinstance(self.users.service, Adapter):
@@ -172,6 +174,15 @@ class AuthenticationService(Service):
             self._watched = self.users
             written = [method for method in ("update", "patch", "remove") if method in self.users._hookable]
             self.users.hooks({"after": {method: [self._end_tokens_of_before] for method in written}})
+
+    def _check_hooks(self) -> None:
+        for bound in self.app.services.values():
+            for method in bound._hookable:
+                for _, _, outer in in_order(self.app.store, bound._store, method):
+                    for hook in flat(outer):
+                        for name in getattr(facts_of(hook), "strategies", ()):
+                            if name not in self.strategies and (hint := suggestion(name, self.strategies)):
+                                raise ValueError(f"A hook of '{bound._path}' names the strategy '{name}'.{hint}")
 
     async def load_revoked(self) -> None:
         if self.revocations is not None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from apex.callbacks import is_async, takes
 from apex.commit import after_commit
 from apex.context import Context, Params, Precondition, current_call
-from apex.emitter import Emitter, Pending
+from apex.emitter import Emitter, Listener, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
 from apex.events import AnyPublisher, Publishers, Turn
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
+from apex.query import suggestion
 from apex.tenant import NOBODY, reach_of_call
 from apex.types import STANDARD, Id, taken_by
 
@@ -228,6 +229,12 @@ class BoundService(Emitter):
         if name in self.__dict__.get("_hookable", ()):
             return _CustomMethod(self, name)
         return getattr(self.__dict__["service"], name)
+
+    def _add(self, event: str, listener: Listener, called: Listener) -> None:
+        """Raises ValueError for a name that looks like a misspelled event: its listener would never run."""
+        if event not in self._events and (hint := suggestion(event, self._events)):
+            raise ValueError(f"'{event}' is not an event of '{self._path}'.{hint} Otherwise list it in its 'events'")
+        super()._add(event, listener, called)
 
     def publish(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> BoundService:
         """Registers who gets an event: ``publish("created", function)``, or ``publish(function)`` for all events.
