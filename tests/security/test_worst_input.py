@@ -39,7 +39,7 @@ from tests.sockets import app_of, polling
 from tests.waiting import SECONDS
 
 MEGABYTE = 1_000_000
-ALLOWED = 60
+ALLOWED = 150
 """How many times as long as a loop over as many bytes."""
 
 METADATA = MetaData()
