@@ -268,7 +268,7 @@ def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_go_on(tmp_pa
     [
         ({}, "the database is not up to date: run 'apex migrate'"),
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/a"}, "cannot be reached"),
-        ({"HOST": "nowhere.invalid"}, "cannot listen on nowhere.invalid:0"),
+        ({"HOST": "nowhere.invalid", "APEX_SECRET": "x" * 32}, "cannot listen on nowhere.invalid:0"),
         ({"PORT": "http"}, "PORT is 'http'"),
     ],
 )
