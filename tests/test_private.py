@@ -1,4 +1,4 @@
-"""What apex uses of libraries beyond their documentation: where a new version changes it, one line says what.
+"""The undocumented parts of libraries that apex uses. If a new version changes one, one line names it.
 
 To take a new version: read what has changed, adapt the module that is named, then this table and the upper bound in
 ``pyproject.toml``.

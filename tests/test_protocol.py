@@ -1,4 +1,4 @@
-"""What a connection may ask of the server: how large, how long, and how many of them."""
+"""The limits of connections: how large, how long, and how many."""
 
 from __future__ import annotations
 

@@ -441,7 +441,7 @@ SHIPPED: dict[str, tuple[str, Function]] = {
 
 
 async def answers(place: str, hook: Any) -> list[Any]:
-    """What a service with a hook in one place answers, call by call, to callers outside and inside."""
+    """Return the answers of a service with a hook in one place, call by call, to callers outside and inside."""
     app = Apex().use("others", MemoryService(store={0: {"id": 0, "text": "x"}}))
     app.use("notes", MemoryService(), hooks={place: {"all": [hook]}})
     found: list[Any] = []
@@ -474,7 +474,7 @@ async def test_a_shipped_hook_does_the_same_among_around_hooks(name: str) -> Non
 
 
 def strip(found: Any) -> Any:
-    """What was answered, without the moments in it."""
+    """Return an answer without the moments in it."""
     if isinstance(found, list):
         return [strip(one) for one in found]
     moments = ("at", "deleted_at")

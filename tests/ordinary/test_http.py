@@ -1,4 +1,4 @@
-"""What HTTP asks of a refusal (RFC 9110), whether the transport, a hook, a service or a route refuses the request."""
+"""Refusals as HTTP asks for them (RFC 9110), by the transport, a hook, a service or a route."""
 
 from __future__ import annotations
 

@@ -42,14 +42,14 @@ PARAMS: dict[str, Operation] = {
     "pickle": lambda params: pickle.loads(pickle.dumps(params | {"extra": 1})),
     "Params(params)": lambda params: Params({**params, "extra": 1}),
 }
-"""What gives params."""
+"""Operations that give params."""
 
 DICTS: dict[str, Operation] = {
     "{**params}": lambda params: {**params, "extra": 1},
     "dict(params)": lambda params: dict(params, extra=1),
     "a dict without the rest": lambda params: {"user": params.user, "extra": 1},
 }
-"""What gives dicts, which become params where they are taken."""
+"""Operations that give dicts, which become params where they are taken."""
 
 IN_PLACE: dict[str, Operation] = {
     "|=": lambda params: params.__ior__({"extra": 1}),

@@ -134,7 +134,7 @@ def test_a_large_header_holds_nobody_up(migrated_sqlite_url: str) -> None:
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process has taken so far."""
+    """Return the processor time of a process so far."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
