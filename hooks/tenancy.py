@@ -69,7 +69,10 @@ def fill_organization(context: Context) -> None:
 
 @describe(methods=("find",), requires=(FIELD,))
 def name_organization(context: Context) -> None:
-    """Before list, create and custom methods: the request must name the one organization it is about."""
+    """Before list, create and custom methods: the request must name the one organization it is about.
+
+    A list may name its records by their ids instead.
+    """
     if context.params.provider and context.method not in ON_RECORDS:
         _named(context)
 
@@ -95,11 +98,12 @@ def tenancy(context: Context) -> None:
     mine: Mapping[int, str] = params["memberships"]
     enough = _sufficient(context)
     allowed = sorted([organization for organization, role in mine.items() if role in enough])
-    if context.method in ON_RECORDS and context.id is not None:
-        params["scope"][FIELD] = allowed
-        confine(allowed)
+    organization = None if context.method in ON_RECORDS and context.id is not None else _named(context)
+    if organization is not None:
+        _hold(context, organization, allowed)
         return
-    _hold(context, _named(context), allowed)
+    params["scope"][FIELD] = allowed
+    confine(allowed)
 
 
 @sealing
@@ -154,15 +158,28 @@ async def forbid_foreign(context: Context) -> None:
     raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
 
 
-def _named(context: Context) -> int:
+def _named(context: Context) -> int | None:
+    """Return the organization that a request names, or None for a list that names its records instead."""
     sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else context.items
     organizations = [source.get(FIELD) for source in sources]
     if None in organizations or not organizations:
+        if context.method == "find" and _is_by_ids(context):
+            return None
         raise _wrong("is required")
     organization = organizations[0]
     if not isinstance(organization, int) or any(other != organization for other in organizations):
         raise _wrong("must be the id of one organization")
     return organization
+
+
+def _is_by_ids(context: Context) -> bool:
+    """Return True if a list asks for ``id=5`` or ``id[$in]=...``, and for no custom field, which one organization has
+    defined.
+    """
+    query: Any = context.params.query
+    asked = query.get(context.service.id)
+    by_ids = isinstance(asked, int) or (isinstance(asked, Mapping) and "$in" in asked)
+    return by_ids and FIELD not in query and not query.paths
 
 
 def _wrong(rule: str) -> BadRequest:

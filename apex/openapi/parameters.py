@@ -68,7 +68,7 @@ def _sort(names: Iterable[str]) -> Shape:
     }
 
 
-_NEEDED = "With an API key it may be left out: the organization is that of the key."
+_NEEDED = "It may be left out with an API key, whose organization it is then, and where `id` or `id[$in]` is given."
 
 
 def _value(shape: Shape) -> Shape:
