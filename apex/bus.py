@@ -24,14 +24,20 @@ SYNC_SECONDS = 30
 def bus(app: Apex) -> None:
     """Configures the bus: ``app.configure(bus)``, before the services.
 
-    Reads ``redis`` (a URL) from the app's settings; without it the app is one process. Raises ConfigError where
-    the library is missing.
+    Reads ``redis`` (a URL) from the app's settings; without it the app is one process. Messages are signed with the
+    ``secret`` of ``authentication``. Raises ConfigError where the library is missing.
     """
     if url := app.get("redis"):
         with extra("redis", "Redis"):
             from apex.redis import RedisBus
 
-        app.bus = RedisBus(url, app.get("database_url") or "")
+        app.bus = RedisBus(url, app.get("database_url") or "", lambda: _secrets(app))
+
+
+def _secrets(app: Apex) -> list[str]:
+    """Return the secret of an app and, while it is changed for another, the previous one."""
+    settings = app.get("authentication") or {}
+    return [settings[name] for name in ("secret", "previousSecret") if settings.get(name)]
 
 
 class Bus:

@@ -44,6 +44,7 @@ TOTALS = {
     "bus_sent": "Messages sent to other processes.",
     "bus_received": "Messages received from other processes.",
     "bus_dropped": "Messages lost while Redis was away.",
+    "bus_refused": "Messages from Redis that were not signed by this app, or came again.",
 }
 
 # They would be there with one process, and not with several.

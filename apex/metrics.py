@@ -155,7 +155,7 @@ def _totals(app: Apex) -> Values:
         found |= {f"pool_{name}": stats.get(name, 0) for name in ("requests_num", "requests_queued", "requests_errors")}
         found["pool_connections_lost"] = stats.get("connections_lost", 0)
     if (stats := getattr(app.bus, "stats", None)) is not None:
-        found |= {f"bus_{name}": getattr(stats, name) for name in ("sent", "received", "dropped")}
+        found |= {f"bus_{name}": getattr(stats, name) for name in ("sent", "received", "dropped", "refused")}
     return found
 
 

@@ -1,13 +1,18 @@
-"""What the processes of an app share through Redis: the bus, by its publish and subscribe, and the rates."""
+"""The bus and the rates that the processes of an app share through Redis.
+
+Others may be able to write to that Redis. Messages of the bus are signed. Rates cannot be: Redis itself counts them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -31,6 +36,10 @@ QUEUE = 10_000
 BATCH = 100
 YOUNG_SECONDS = 60
 ORIGINS = 1_000
+CLOCKS_DIFFER = 5
+"""Seconds by which a message may be older than the process that hears it."""
+REPORT_SECONDS = 60
+"""Between two lines of the log about messages that were refused."""
 
 RATES_CONNECTIONS = 20
 RATES_SECONDS = 2
@@ -70,6 +79,7 @@ class Stats:
     sent: int = 0
     received: int = 0
     dropped: int = 0
+    refused: int = 0
 
 
 def connected(url: str, seconds: float) -> Redis:
@@ -85,22 +95,55 @@ def namespace(app: str) -> str:
     return f"apex:{sha256(app.encode()).hexdigest()[:16]}"
 
 
+class Signer:
+    """Signs the messages of a channel, with HMAC-SHA256 (RFC 2104) and a key made of each of an app's secrets.
+
+    A message of an app with another secret, or for another channel, is refused. While an app's secret is changed for
+    another one, its messages carry a signature for both: processes that know one of the two hear each other. Without a
+    secret anybody can make the key.
+    """
+
+    def __init__(self, secrets: Sequence[str], channel: str) -> None:
+        label = f"apex bus: {channel}".encode()
+        self._keys = [hmac.digest(secret.encode(), label, "sha256") for secret in secrets or ("",)]
+
+    def sign(self, text: bytes) -> bytes:
+        return b"%b\n%b" % (b" ".join(self._signatures(text)), text)
+
+    def open(self, signed: bytes) -> bytes:
+        """Return the text of a message. Raises ValueError if none of its signatures is good."""
+        given, _, text = signed.partition(b"\n")
+        good = self._signatures(text)
+        if not any(hmac.compare_digest(one, other) for one in given.split(b" ", 2)[:2] for other in good):
+            raise ValueError("is not signed with a secret of this app")
+        return text
+
+    def _signatures(self, text: bytes) -> list[bytes]:
+        return [hmac.digest(key, text, "sha256").hex().encode() for key in self._keys]
+
+
 class RedisBus(Bus):
     """Tells the other processes that have the same ``name`` (the app's database) through one Redis.
 
-    A message is handled once at most by each of them. While Redis is away the app goes on by itself: what it has to
-    tell waits, up to ``QUEUE`` messages and ``YOUNG_SECONDS``, and what others may have changed is read again every
-    ``DOWN_SYNC_SECONDS``, and once more when Redis is back.
+    ``secrets`` returns those that messages are signed with. A message is handled once at most by each process. One that
+    is not signed, came before, or is older than a minute or than the process itself is refused.
+
+    While Redis is away the app goes on by itself: what it has to tell waits, up to ``QUEUE`` messages and
+    ``YOUNG_SECONDS``, and what others may have changed is read again every ``DOWN_SYNC_SECONDS``, and once more when
+    Redis is back.
     """
 
     alone = False
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, secrets: Callable[[], Sequence[str]] = tuple) -> None:
         super().__init__()
         self.stats = Stats()
         self.origin = uuid4().hex
         self.channel = namespace(name)
         self._url = url
+        self._secrets = secrets
+        self._since = time.time()
+        self._reported = -float(REPORT_SECONDS)
         self._numbers = 0
         self._waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE)
         self._seen: dict[str, int] = {}
@@ -109,15 +152,21 @@ class RedisBus(Bus):
     def send(self, topic: str, message: Any) -> None:
         self._numbers += 1
         try:
-            text = encode([self.origin, self._numbers, topic, message])
-            self._waiting.put_nowait((time.monotonic(), text))
+            text = encode([self.origin, self._numbers, time.time(), topic, message])
+            self._waiting.put_nowait((time.monotonic(), self._signer.sign(text)))
         except asyncio.QueueFull:
             self.stats.dropped += 1
         except TypeError:
             log.exception("A message to the other processes has no JSON form: '%s'", topic)
 
+    @cached_property
+    def _signer(self) -> Signer:
+        """Made with the first message: by then the app has all of its settings."""
+        return Signer(self._secrets(), self.channel)
+
     async def open(self) -> None:
         await super().open()
+        self._since = time.time()
         # The bus itself tries again: a connection that the library mends by itself would hide that messages were lost.
         self._redis = connected(self._url, SILENCE_SECONDS)
         self._tasks += [asyncio.create_task(self._receive()), asyncio.create_task(self._deliver())]
@@ -208,18 +257,42 @@ class RedisBus(Bus):
             elif message["type"] == "message":
                 self._handle(message["data"])
 
-    def _handle(self, text: bytes) -> None:
+    def _handle(self, signed: bytes) -> None:
         try:
-            origin, number, topic, message = decode(text)
-            if origin == self.origin or number <= self._seen.get(origin, 0):
+            origin, number, moment, topic, message = decode(self._signer.open(signed))
+            if origin == self.origin:
                 return
-            self._remember(origin, number)
-            self.stats.received += 1
+            self._require_new(origin, number, moment)
+        except ValueError as reason:
+            self._refuse(reason)
+            return
+        self._remember(origin, number)
+        self.stats.received += 1
+        try:
             self.handlers[topic](message)
         except Exception:
             log.exception("A message of another process cannot be handled")
 
+    def _require_new(self, origin: str, number: int, moment: float) -> None:
+        """Raise ValueError for a message that may have been recorded.
+
+        A process that has just started knows no numbers of the others yet, so nothing from before its start counts.
+        """
+        now = time.time()
+        if number <= self._seen.get(origin, 0):
+            raise ValueError("came before")
+        if not max(now - YOUNG_SECONDS, self._since) - CLOCKS_DIFFER <= moment <= now + YOUNG_SECONDS:
+            raise ValueError(f"is {now - moment:.0f} seconds old")
+
+    def _refuse(self, reason: ValueError) -> None:
+        self.stats.refused += 1
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self._reported = time.monotonic()
+            log.warning("Messages in Redis were refused, %d since the start: the last %s", self.stats.refused, reason)
+
     def _remember(self, origin: str, number: int) -> None:
+        """Keep the number of a process, and forget the process that has been silent for longest."""
+        self._seen.pop(origin, None)
         self._seen[origin] = number
         if len(self._seen) > ORIGINS:
             del self._seen[next(iter(self._seen))]
@@ -258,7 +331,8 @@ class RedisRates(Rates):
             log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
             self._away_until = time.monotonic() + AWAY_SECONDS
             return None
-        return bool(allowed), count, float(free)
+        # Others may have written to the list: what comes of it is held to what it can be.
+        return bool(allowed), count, min(max(0.0, float(free)), float(window))
 
     async def close(self) -> None:
         await self._redis.aclose()

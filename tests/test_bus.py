@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from apex import Apex, Connection, MemoryService, bus, load_config
 from apex.encoding import encode
 from apex.errors import NotAuthenticated
-from apex.redis import RedisBus
+from apex.redis import RedisBus, Signer
 from services.app import CONFIG, create_app
 from services.demo import load_demo
 from tests.databases import stopped
@@ -106,11 +107,13 @@ async def test_a_message_that_comes_twice_or_has_no_sense_is_handled_once_or_not
     async with running(app):
         assert isinstance(app.bus, RedisBus)
         await until(lambda: stats(app).connected)
-        for text in (b"{", b"5", b'["x",1,"unknown",{}]', *[encode(["y", n, "greeting", n]) for n in (1, 1, 2, 1, 3)]):
-            await app.bus._redis.publish(app.bus.channel, text)
+        known = [["y", number, time.time(), "greeting", number] for number in (1, 1, 2, 1, 3)]
+        for message in (["x", 1, time.time(), "unknown", {}], *known):
+            await app.bus._redis.publish(app.bus.channel, Signer((), app.bus.channel).sign(encode(message)))
         await until(lambda: len(told) == 3)
     assert told == [1, 2, 3]
-    assert caplog.text.count("A message of another process cannot be handled") == 3
+    assert caplog.text.count("A message of another process cannot be handled") == 1
+    assert stats(app).refused == 2
 
 
 async def test_without_redis_all_goes_on_and_one_line_says_so(
