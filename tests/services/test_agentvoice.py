@@ -122,6 +122,16 @@ async def test_a_company_is_the_one_of_that_name(crm: Crm) -> None:
     assert (made["organization_id"], made["created_by_user_id"]) == (456, 789)
 
 
+async def test_a_company_that_is_removed_is_shown_no_more(crm: Crm) -> None:
+    await crm.call("DELETE /companies/101")
+    assert await call(crm, f"GET {JOHN}") == (200, SHOWN | {"company": None})
+    _, contacts = await call(crm, "GET /api/contacts")
+    assert "Example Corp" not in [contact["company"] for contact in contacts]
+    _, contact = await call(crm, f"PATCH {JOHN}", {"company": "Example Corp"})
+    assert contact["company"] == "Example Corp"
+    assert [row["name"] for row in await crm.rows(companies.companies)].count("Example Corp") == 2
+
+
 async def test_what_is_deleted_is_gone_and_nothing_refers_to_it(crm: Crm) -> None:
     ours = {"organization_id": 456, "contact_id": 123, "subject": "Hello"}
     for path, data in (("activities", ours | {"activity_type": "call"}), ("support-tickets", ours)):

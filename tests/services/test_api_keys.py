@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apex import load_config
+from apex import Connection, load_config
 from services.api_keys import api_keys
 from services.app import CONFIG, create_app
 from services.demo import KEY, load_demo
@@ -161,6 +161,29 @@ async def test_a_socket_with_a_key_calls_and_hears_until_it_is_revoked(migrated_
             await peer.ws.recv()  # The server says that the connection is over.
             await peer.send("42" + json.dumps(["find", "contacts", {}]))
             await peer.closed()
+
+
+@pytest.mark.parametrize("way", ["rotate", "remove"])
+async def test_a_key_that_ends_takes_its_sockets_along_before_the_answer(crm: Crm, way: str) -> None:
+    keys = [await make_key(crm), await make_key(crm)]
+    mine, other = [await on_socket(crm, key["key"]) for key in keys]
+    ended: list[Connection] = []
+    crm.app.on("disconnect", ended.append)
+    await crm.call(f"PATCH /api-keys/{keys[0]['id']}", {"name": "Shop"})
+    assert ended == []
+    service, id = crm.app.service("api-keys"), keys[0]["id"]
+    await (service.rotate({"id": id, **OURS}) if way == "rotate" else service.remove(id))
+    assert ended == [mine]
+    assert other.authentication
+
+
+async def on_socket(crm: Crm, key: str) -> Connection:
+    """A connection that has logged in with a key."""
+    connection = Connection(provider="socketio", headers={})
+    crm.app.events.connections.add(connection)
+    proof = {"strategy": "api-key", "key": key}
+    await crm.app.service("authentication").create(proof, {"provider": "socketio", "connection": connection})
+    return connection
 
 
 async def test_a_socket_ends_when_its_key_is_revoked_in_another_process(migrated_url: str) -> None:

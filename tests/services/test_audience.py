@@ -130,3 +130,13 @@ async def test_events_carry_no_private_field(crm: Crm) -> None:
     await crm.app.service("users").patch(789, {"password": "another secret"})
     ((_, payload, _),) = sent
     assert not {name for name in payload if "form" in name or "search" in name or name in ("uuid", "password")}
+
+
+async def test_what_is_for_admins_alone_is_told_to_nobody(crm: Crm) -> None:
+    await connect(crm)
+    sent, ours = listen(crm), {"organization_id": 456}
+    _, key = await crm.call("POST /api-keys", ours | {"name": "Website"})
+    await crm.call("POST /api-keys", ours | {"id": key["id"]}, headers={"X-Service-Method": "rotate"})
+    await crm.call(f"PATCH /api-keys/{key['id']}", {"name": "Shop"})
+    await crm.call(f"DELETE /api-keys/{key['id']}")
+    assert sent == []

@@ -95,9 +95,24 @@ async def test_a_removed_deal_takes_its_products_along(crm: Crm) -> None:
 async def test_a_removed_ticket_takes_its_messages_along(crm: Crm) -> None:
     ticket = await make(crm, "support-tickets", subject="Login")
     await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="Hello")
+    events = heard(crm, "support-tickets", "support-ticket-messages")
     await crm.call(f"DELETE /support-tickets/{ticket['id']}")
+    assert events == ["support-ticket-messages removed", "support-tickets removed"]
     assert (await crm.call("GET /support-ticket-messages?organization_id=456"))[1]["total"] == 0
     assert await removed(crm) == {("support-ticket-messages", 1), ("support-tickets", ticket["id"])}
+
+
+async def test_a_ticket_changes_with_a_new_message_alone(crm: Crm) -> None:
+    ticket = await make(crm, "support-tickets", subject="Login")
+    events = heard(crm, "support-tickets", "support-ticket-messages")
+    message = await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="Hello")
+    assert events == ["support-tickets patched"]
+    _, noted = await crm.call(f"GET /support-tickets/{ticket['id']}")
+    path = f"/support-ticket-messages/{message['id']}"
+    await crm.call(f"PATCH {path}", {"body": "Good morning"})
+    await crm.call(f"DELETE {path}")
+    assert events[1:] == ["support-ticket-messages patched", "support-ticket-messages removed"]
+    assert (await crm.call(f"GET /support-tickets/{ticket['id']}"))[1] == noted
 
 
 async def test_a_deal_gets_no_product_once_it_is_removed(crm: Crm) -> None:
@@ -113,7 +128,7 @@ def heard(crm: Crm, *paths: str) -> list[str]:
     events: list[str] = []
     for path in paths:
         for event in ("patched", "removed"):
-            crm.app.service(path).on(event, lambda row, context, event=event: events.append(f"{context.path} {event}"))
+            crm.app.service(path).on(event, lambda row, *_, name=f"{path} {event}": events.append(name))
     return events
 
 
@@ -164,6 +179,13 @@ async def test_products_that_come_at_once_all_count(crm: Crm) -> None:
     assert (await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"] == "8.80"
 
 
+async def test_products_that_go_at_once_all_count(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    lines = [await make(crm, "deal-products", deal_id=deal["id"], name="x", price="1.10") for _ in range(8)]
+    await asyncio.gather(*(crm.call(f"DELETE /deal-products/{line['id']}") for line in lines[1:]))
+    assert (await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"] == "1.10"
+
+
 amounts = st.decimals(0, 10**6, places=2)
 percentages = st.decimals(0, 100, places=4)
 
@@ -178,6 +200,14 @@ def test_a_total_is_in_cents_and_never_below_nothing(
     assert 0 <= net <= gross
     assert net == net.quantize(Decimal("0.01"))
     assert gross == gross.quantize(Decimal("0.01"))
+
+
+@given(amounts, amounts, percentages)
+def test_a_fixed_discount_takes_no_more_than_there_is(price: Decimal, discount: Decimal, tax: Decimal) -> None:
+    row = {"price": price, "discount_type": "fixed", "discount_amount": discount, "tax_percentage": tax}
+    net = totals(row)["total_amount_without_tax"]
+    assert net == (price - discount if price > discount else 0)
+    assert totals(row)["total_amount_with_tax"] >= net
 
 
 async def test_a_sku_is_taken_once_in_an_organization(crm: Crm) -> None:

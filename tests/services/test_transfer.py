@@ -132,6 +132,15 @@ async def test_a_phone_of_another_country_is_another_phone(crm: Crm) -> None:
     assert counts(await imports(crm, *rows, upsert="phone")) == (0, 1, 0, 0)
 
 
+async def test_a_phone_is_found_where_one_side_has_no_country_code(crm: Crm) -> None:
+    bare = {"phone": PHONE["phone"]}
+    for stored, sent in (("Ann", PHONE), ("Bob", {"phone": "2025550188"})):
+        await imports(crm, {"first_name": stored, **sent})
+    rows = [{"last_name": "Ash", **bare}, {**PHONE, "phone": "2025550188", "last_name": "Birch"}]
+    assert counts(await imports(crm, *rows, upsert="phone")) == (0, 0, 2, 0)
+    assert [(await by_name(crm))[name]["last_name"] for name in ("Ann", "Bob")] == ["Ash", "Birch"]
+
+
 async def test_records_of_others_and_removed_ones_are_not_found(crm: Crm) -> None:
     await crm.call("DELETE /contacts/123")
     rows = [{"first_name": "Olga", "email": "olga@example.org"}, {"first_name": "J", "email": "john.doe@example.com"}]
