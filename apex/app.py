@@ -82,9 +82,10 @@ class Apex(Emitter):
     def use(self, path: str, service: Any, *, hooks: AnyHooks | None = None, **options: Unpack[ServiceOptions]) -> Apex:
         """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
-        Options are ``methods``, ``events``, ``multi`` and ``errors``. With ``multi`` a ``create`` takes a list.
-        ``errors`` is a function that returns the body of a REST response for a FeathersError, for an API whose errors
-        have a form of their own. Another ``Apex`` as the service adds all of its services.
+        Options are ``methods``, ``events``, ``multi``, ``errors`` and ``body_limits``. With ``multi`` a ``create``
+        takes a list. ``errors`` is a function that returns the body of a REST response for a FeathersError, for an API
+        whose errors have a form of their own. ``body_limits`` maps methods to the bytes that their bodies may have
+        beyond ``bodyLimit``. Another ``Apex`` as the service adds all of its services.
         Raises ValueError for a path that is taken, a service without methods or a protected name, TypeError for a
         column whose type cannot be used.
         """

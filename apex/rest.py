@@ -41,8 +41,9 @@ from apex.etags import is_among, tag_of
 from apex.guard import Guard, address_of, is_preflight
 from apex.observe import ENDED, Observation, observing, timed
 from apex.preconditions import CHANGES, on_condition
+from apex.queues import FairQueue
 from apex.router import Match
-from apex.service import BoundService, Call
+from apex.service import BodyLimit, BoundService, Call
 from apex.types import STANDARD
 
 Scope = MutableMapping[str, Any]
@@ -56,6 +57,9 @@ log = logging.getLogger("apex")
 
 BODY_LIMIT = 1024 * 1024
 BODY_SECONDS = 30
+LARGE_AT_ONCE, LARGE_QUEUE = 4, 20
+"""Requests of a process that may be at work, and those that may also wait, with bodies beyond ``bodyLimit``."""
+
 MOST_ERRORS = 100
 JSON = "application/json; charset=utf-8"
 
@@ -64,6 +68,7 @@ _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
 _ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
 _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
 _READS = ("GET", "HEAD")
+_WITH_DATA = ("POST", "PUT", "PATCH")
 _BODILESS = (204, 304)
 _SHOWN = 100
 _TAGGED = ("find", "get")
@@ -92,9 +97,10 @@ class Rest:
 
     def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
         self.app = app
-        self.body_limit: int = app.get("bodyLimit") or BODY_LIMIT
+        self.body_limit = BodyLimit(app.get("bodyLimit") or BODY_LIMIT)
         self.body_seconds: float = (app.get("http") or {}).get("requestSeconds", BODY_SECONDS)
         self.proxies: int = app.get("proxies") or 0
+        self.large = FairQueue(LARGE_AT_ONCE, LARGE_QUEUE, "Too many large requests at the same time: try again")
         self.others: ASGI = Starlette(
             routes=list(routes),
             lifespan=app.lifespan,
@@ -132,7 +138,10 @@ class Rest:
     ) -> None:
         context: Context | None = None
         try:
-            status, headers, body, context = await self._answer(scope, receive, match, seen)
+            if match.target._options.body_limits and scope["method"] in _WITH_DATA:
+                status, headers, body, context = await self._answer_within(scope, receive, match, seen)
+            else:
+                status, headers, body, context = await self._answer(scope, receive, match, seen, self.body_limit)
         except ClientGone:
             return
         except Exception as error:
@@ -156,10 +165,27 @@ class Rest:
             if context is not None and context.deferred:
                 context.start_deferred()
 
-    async def _answer(
+    async def _answer_within(
         self, scope: Scope, receive: Receive, match: Match[BoundService], seen: Observation | None
     ) -> tuple[int, Pairs, bytes | Stream, Context]:
-        call = await self._call(scope, receive, match)
+        """Answer a request within the body limit of its method.
+
+        A body that may be larger than others waits for its turn before it is read, so that only a few are in memory.
+        """
+        headers = headers_of(scope)
+        method = _method(match.target, scope["method"], match.id is not None, headers.get("x-service-method"))
+        limit = match.target._options.body_limits.get(method, self.body_limit)
+        if limit.size <= self.body_limit.size or 0 <= _length(headers) <= self.body_limit.size:
+            return await self._answer(scope, receive, match, seen, max(limit, self.body_limit))
+        if _length(headers) > limit.size:
+            raise _too_large(limit)
+        async with self.large.turn((address_of(scope, headers, self.proxies) or "",)):
+            return await self._answer(scope, receive, match, seen, limit)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, match: Match[BoundService], seen: Observation | None, limit: BodyLimit
+    ) -> tuple[int, Pairs, bytes | Stream, Context]:
+        call = await self._call(scope, receive, match, limit)
         if seen is not None:
             seen.call = call
         context = await self.app.call(call)
@@ -189,15 +215,15 @@ class Rest:
             segments = _below(scope["root_path"].strip("/"), segments)
         return None if "" in segments else self.app.lookup(segments)
 
-    async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService]) -> Call:
+    async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService], limit: BodyLimit) -> Call:
         headers = headers_of(scope)
         service, verb = match.target, scope["method"]
         method = _method(service, verb, match.id is not None, headers.get("x-service-method"))
         query = parse(scope["query_string"].decode("latin-1"))
         body = data = None
-        if verb in ("POST", "PUT", "PATCH") or (verb == "GET" and _has_body(headers)):
+        if verb in _WITH_DATA or (verb == "GET" and _has_body(headers)):
             _require_plain(headers.get("content-encoding", ""))
-            body = await self._body(receive, headers)
+            body = await self._body(receive, headers, limit)
             data = _json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
             query = {**query, **_query_of(data)}
@@ -213,32 +239,40 @@ class Rest:
             return on_condition(self.app, call, tags)
         return call
 
-    async def _body(self, receive: Receive, headers: Headers) -> bytes:
+    async def _body(self, receive: Receive, headers: Headers, limit: BodyLimit) -> bytes:
         """The body as it was sent. Raises Timeout when it takes too long to come."""
         try:
             async with asyncio.timeout(self.body_seconds):
-                return await self._read(receive, headers)
+                return await _read(receive, headers, limit)
         except TimeoutError:
             raise Timeout(f"The body did not arrive within {self.body_seconds} seconds") from None
 
-    async def _read(self, receive: Receive, headers: Headers) -> bytes:
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self.body_limit:
-            raise self._too_large()
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.body_limit:
-                raise self._too_large()
-        return bytes(body)
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"request entity too large: the limit is {self.body_limit} bytes")
+async def _read(receive: Receive, headers: Headers, limit: BodyLimit) -> bytes:
+    if _length(headers) > limit.size:
+        raise _too_large(limit)
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > limit.size:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def _length(headers: Headers) -> int:
+    """Return the bytes of a body as its head declares them, or -1 if it does not."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() else -1
+
+
+def _too_large(limit: BodyLimit) -> PayloadTooLarge:
+    text = f"request entity too large: the limit is {limit.size} bytes"
+    return PayloadTooLarge(f"{text}. {limit.advice}" if limit.advice else text)
 
 
 def _below(root: str, segments: list[str]) -> list[str]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from apex.callbacks import is_async, takes
 from apex.commit import after_commit
@@ -29,16 +30,28 @@ EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": 
 _HOOK_WORDS = frozenset({"all", "around", "before", "after", "error", "hooks", "setup", "teardown", "publish"})
 
 
+class BodyLimit(NamedTuple):
+    """The bytes that the body of a method's request may have, and what a caller with more of them is told to do."""
+
+    size: int
+    advice: str = ""
+
+
+BodyLimits = Mapping[str, int | BodyLimit]
+
+
 class Service:
     """The base of services. It adds nothing but a place for options; any object with the methods may be a service.
 
     ``methods`` lists what callers outside may use (None: the standard methods there are), ``events`` the custom events.
-    ``multi`` says whether ``create`` takes a list of records.
+    ``multi`` says whether ``create`` takes a list of records. ``body_limits`` maps methods that take more than other
+    bodies to the bytes of theirs.
     """
 
     methods: Sequence[str] | None = None
     events: Sequence[str] = ()
     multi: bool | Sequence[str] = False
+    body_limits: BodyLimits = MappingProxyType({})
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
         """Return the method that the framework calls in place of this one (see ``Adapter``), or None."""
@@ -55,6 +68,7 @@ class ServiceOptions(TypedDict, total=False):
     events: Sequence[str]
     multi: bool | Sequence[str]
     errors: Callable[[FeathersError], Any]
+    body_limits: BodyLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class Options:
     events: tuple[str, ...] = ()
     multi: bool | None = False
     errors: Callable[[FeathersError], Any] = FeathersError.to_dict
+    body_limits: Mapping[str, BodyLimit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +352,8 @@ def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
     errors = given.get("errors", FeathersError.to_dict)
     if not callable(errors) or is_async(errors):
         raise TypeError(f"Option errors of service '{path}' must be a 'def' function of a FeathersError")
-    return Options(methods, events, _multi(path, service, given), errors)
+    limits = given.get("body_limits", _listed(service, "body_limits"))
+    return Options(methods, events, _multi(path, service, given), errors, _body_limits(path, limits, methods))
 
 
 def _multi(path: str, service: Any, given: Mapping[str, Any]) -> bool | None:
@@ -352,6 +368,20 @@ def _multi(path: str, service: Any, given: Mapping[str, Any]) -> bool | None:
     if not isinstance(multi, str) and isinstance(multi, Collection) and set(multi) <= set(STANDARD):
         return "create" in multi
     raise TypeError(f"multi of service '{path}' must be True, False or a list such as ['create'], not {multi!r}")
+
+
+def _body_limits(path: str, given: Any, methods: Sequence[str]) -> dict[str, BodyLimit]:
+    if not isinstance(given or {}, Mapping):
+        raise TypeError(f"body_limits of service '{path}' must map methods to bytes, not be {given!r}")
+    limits = {}
+    for method, limit in (given or {}).items():
+        size, advice = limit if isinstance(limit, tuple) else (limit, "")
+        if method not in methods:
+            raise ValueError(f"body_limits of service '{path}' names '{method}', which is not among its methods")
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise TypeError(f"The body limit of '{method}' of service '{path}' must be a number of bytes, not {size!r}")
+        limits[method] = BodyLimit(size, advice)
+    return limits
 
 
 def _listed(service: Any, name: str) -> Any:

@@ -17,6 +17,7 @@ from apex.describe import describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
 from apex.schema import Boolean, Id, ValidationError, fields, validate
+from apex.service import BodyLimit, BodyLimits
 from apex.types import Row
 from services.checkpoints import Checkpoint
 from services.columns import Columns
@@ -26,6 +27,7 @@ from services.imports import Import
 from services.search import Searchable
 
 MOST_ROWS = 10_000
+BODY = BodyLimit(8 * 1024 * 1024, "Send several calls, or import the file with `apex import`")
 BATCH = 100
 """Rows that a call stores at once: an import must not hold up what else the process serves."""
 
@@ -74,6 +76,7 @@ class Transferable(Searchable):
     methods: Sequence[str] = (*Searchable.methods, "import", "export")
     custom: ClassVar[Mapping[str, type[Schema]]] = {**Searchable.custom, "import": ImportSchema, "export": ExportSchema}
     reads: ClassVar[Sequence[str]] = (*Searchable.reads, "export")
+    body_limits: BodyLimits = {"import": BODY}
     upsert: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     async def setup(self, app: Apex, path: str) -> None:
@@ -136,5 +139,6 @@ def _numbered(data: Row, columns: Columns) -> list[Numbered]:
     listed = list(islice(numbered, MOST_ROWS + 1))
     if len(listed) > MOST_ROWS:
         source = "text" if "text" in data else "rows"
-        raise BadRequest("Too many rows", errors={source: f"Must have at most {MOST_ROWS:,} rows: send several calls"})
+        rule = f"Must have at most {MOST_ROWS:,} rows: send several calls, or use `apex import`"
+        raise BadRequest("Too many rows", errors={source: rule})
     return listed

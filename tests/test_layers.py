@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports from lines above its own; the modules of a line do not know each other.
 LEVELS = [
     ["errors", "sparing", "reload"],
-    ["socketio", "extras", "frames", "background", "pace"],
+    ["queues", "socketio", "extras", "frames", "background", "pace"],
     ["callbacks"],
     [
         "types",

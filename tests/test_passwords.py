@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex.errors import Unavailable
-from apex.passwords import AT_ONCE, QUEUE, FairQueue, Passwords
+from apex.passwords import AT_ONCE, QUEUE, Passwords
+from apex.queues import FairQueue
 
 T = TypeVar("T")
 
@@ -175,24 +176,30 @@ async def in_order(turns: FairQueue, *asked: tuple[str, ...]) -> list[str]:
 
 async def test_one_who_asks_once_is_served_before_one_who_asks_all_the_time() -> None:
     guesses = [("guesser", f"guess{number}") for number in range(4)]
-    assert await in_order(FairQueue(1, 10), *guesses, ("home", "ann")) == [
+    assert await in_order(FairQueue(1, 10, "Busy"), *guesses, ("home", "ann")) == [
         "guess0", "guess1", "ann", "guess2", "guess3",
     ]  # fmt: skip
 
 
 async def test_many_addresses_that_guess_one_account_are_one_party() -> None:
     guesses = [(f"address{number}", "ann") for number in range(4)]
-    assert await in_order(FairQueue(1, 10), *guesses, ("home", "ben")) == ["ann", "ann", "ben", "ann", "ann"]
+    assert await in_order(FairQueue(1, 10, "Busy"), *guesses, ("home", "ben")) == [
+        "ann",
+        "ann",
+        "ben",
+        "ann",
+        "ann",
+    ]
 
 
 async def test_where_there_is_no_room_the_one_who_asks_most_is_refused() -> None:
     guesses = [("guesser", f"guess{number}") for number in range(5)]
-    served = await in_order(FairQueue(1, 4), *guesses, ("home", "ann"), ("office", "ben"))
+    served = await in_order(FairQueue(1, 4, "Busy"), *guesses, ("home", "ann"), ("office", "ben"))
     assert served == ["guess0", "-guess4", "-guess3", "-guess2", "guess1", "ann", "ben"]
 
 
 async def test_a_party_that_was_refused_starts_over_once_all_is_quiet() -> None:
-    turns = FairQueue(1, 2)
+    turns = FairQueue(1, 2, "Busy")
     await in_order(turns, *[("guesser", f"guess{number}") for number in range(50)])
     assert await in_order(turns, ("guesser", "a"), ("home", "b")) == ["a", "b"]
 
@@ -205,7 +212,7 @@ async def test_a_party_that_was_refused_starts_over_once_all_is_quiet() -> None:
 async def test_every_turn_that_is_taken_is_given_back(
     asked: list[tuple[str, str]], cancelled: set[int], most: int
 ) -> None:
-    turns, working, seen = FairQueue(2, most), 0, [0]
+    turns, working, seen = FairQueue(2, most, "Busy"), 0, [0]
 
     async def take(*parties: str) -> None:
         nonlocal working

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,7 +22,10 @@ from starlette.routing import Route
 from apex import Apex, Context, MemoryService, Params, Service, rest
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, Conflict, FeathersError, NotFound
+from apex.rest import LARGE_AT_ONCE, LARGE_QUEUE
+from apex.service import BodyLimit
 from tests.serving import calling, serving
+from tests.waiting import until
 
 MESSAGES = [{"text": "a", "id": 0}, {"text": "b", "id": 1}, {"text": "c", "id": 2}]
 
@@ -567,6 +571,70 @@ async def test_a_length_that_is_no_number_is_not_trusted(length: str) -> None:
     headers = [(b"Content-Length", length.encode("latin-1"))]
     response = await answer(small(), "POST", "/echo", content=b'{"a":1}', headers=headers)
     assert response.status_code == 201
+
+
+class Loads(Service):
+    """Takes more in ``load`` than in other methods."""
+
+    methods = ("create", "load")
+    body_limits = {"load": BodyLimit(30, "Use the command")}
+
+    def __init__(self) -> None:
+        self.at_work, self.done = 0, asyncio.Event()
+
+    async def create(self, data: Any, params: Params) -> Any:
+        return data
+
+    async def load(self, data: Any, params: Params) -> Any:
+        self.at_work += 1
+        await self.done.wait()
+        return data
+
+
+LOAD = {"X-Service-Method": "load"}
+LARGE = b'{"a":"' + b"x" * 22 + b'"}'
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_method_may_take_larger_bodies_than_others(declared: bool) -> None:
+    service = Loads()
+    service.done.set()
+    app = Apex({"bodyLimit": 10}).configure(rest).use("loads", service)
+    async with calling(app) as client:
+        for body, headers, status in [(LARGE, LOAD, 200), (LARGE, {}, 413), (LARGE + b" ", LOAD, 413)]:
+            content = body if declared else chunks(body[:8], body[8:])
+            response = await client.post("/loads", content=content, headers=headers)
+            assert response.status_code == status, response.text
+            message = response.json().get("message")
+    assert message == "request entity too large: the limit is 30 bytes. Use the command"
+
+
+async def test_the_limit_of_all_bodies_goes_before_a_smaller_one_of_a_method() -> None:
+    app = Apex({"bodyLimit": 10}).configure(rest).use("echo", Echo(), body_limits={"create": 5})
+    assert (await answer(app, "POST", "/echo", content=b'{"a":1234}')).status_code == 201
+
+
+async def test_few_large_bodies_are_in_memory_at_once_and_others_wait() -> None:
+    app = Apex({"bodyLimit": 10}).configure(rest).use("loads", service := Loads())
+    async with calling(app) as client, asyncio.TaskGroup() as group:
+        post = partial(client.post, "/loads", headers=LOAD)
+        large = [group.create_task(post(content=LARGE)) for _ in range(LARGE_QUEUE + 1)]
+        await until(lambda: service.at_work == LARGE_AT_ONCE and any(task.done() for task in large))
+        (refused,) = [task.result() for task in large if task.done()]
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+        small = group.create_task(post(content=b"{}"))
+        await until(lambda: service.at_work == LARGE_AT_ONCE + 1)
+        service.done.set()
+    assert sorted(task.result().status_code for task in [*large, small]) == [200] * (LARGE_QUEUE + 1) + [503]
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"),
+    [({"nothing": 5}, ValueError), ({"find": 0}, TypeError), ({"find": "1m"}, TypeError), ([1], TypeError)],
+)
+def test_body_limits_that_cannot_hold_are_refused_when_a_service_is_registered(limits: Any, error: type) -> None:
+    with pytest.raises(error, match="body"):
+        Apex().use("messages", MemoryService(), body_limits=limits)
 
 
 # Errors in a form of the service's own.

@@ -136,3 +136,20 @@ async def test_behind_nginx_all_transports_work(workers: tuple[str, str], tmp_pa
                     await asyncio.to_thread(create, client, name)
                 for one in (by_socket, *polling):
                     assert await one.hears("Ann", "Ben", "Cat")
+            await asyncio.to_thread(check_bodies, client, workers[0])
+
+
+def check_bodies(client: httpx2.Client, worker: str) -> None:
+    """nginx takes what an import takes, and refuses more in the words of apex."""
+
+    def post(text: str) -> httpx2.Response:
+        data = {"organization_id": 456, "format": "csv", "text": f"first_name\n{text}"}
+        return client.post("/contacts", json=data, headers={"X-Service-Method": "import"})
+
+    assert post(f"Ann{' ' * 1024 * 1000}\n" * 8).json()["rows"] == 8
+    refused = post(" " * 8 * 1024**2)
+    own = httpx2.post(f"{worker}/contacts", content=refused.request.content, headers=refused.request.headers)
+    assert refused.headers["content-type"] == "application/json"
+    for response in (refused, own):
+        assert (response.status_code, response.json()["className"]) == (413, "bad-request")
+        assert "apex import" in response.json()["message"]
