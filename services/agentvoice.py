@@ -98,7 +98,7 @@ class Contacts(AgentVoice):
     @describe(result=CONTACT)
     async def patch(self, id: Any, data: Row, params: Params) -> Row:
         async with self.database.transaction():
-            return await self.change((await self.row(params, uuid=id))["id"], data, params)
+            return await self.change(await self.row(params, uuid=id), data, params)
 
     @describe(result=described("AgentVoiceMessage", {"message": {"type": "string"}}))
     async def remove(self, id: Any, params: Params) -> Row:

@@ -8,7 +8,7 @@ from marshmallow import validates_schema
 from sqlalchemy import Column, Computed, Index, Integer, String
 from sqlalchemy import Text as Unbounded
 
-from apex import Apex
+from apex import Apex, Context
 from apex.schema import Email, Id, Schema, Text, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.search_forms import search_forms
@@ -151,6 +151,12 @@ class Contacts(Transferable):
     )
 
 
+def add_code(context: Context) -> None:
+    """Before create and patch: a country without a calling code gets its code."""
+    before: Any = {} if context.id is None else context.params.before
+    context.items = [phones.with_code(row, before) for row in context.items]
+
+
 def register(app: Apex) -> None:
     forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
-    serve_searchable(app, "contacts", Contacts, on_write=[check_values, forms], hooks=CUSTOM_FIELDS)
+    serve_searchable(app, "contacts", Contacts, on_write=[add_code, check_values, forms], hooks=CUSTOM_FIELDS)

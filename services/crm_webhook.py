@@ -94,7 +94,7 @@ class Webhook(AgentVoice):
             except NotFound:
                 return _told(CREATED, await self.add({**data, **crm}, params))
             changes = {name: value for name, value in data.items() if name != "crm_id"}
-            return _told(UPDATED, await self.change(known["id"], changes, params))
+            return _told(UPDATED, await self.change(known, changes, params))
 
 
 def _told(message: str, contact: Row) -> Row:

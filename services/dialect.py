@@ -38,8 +38,9 @@ UNKNOWN = "Unknown"
 """The first name of a contact that another system sends without one."""
 
 STORED = (
-    "id", "uuid", "owned_by_user_id", "first_name", "last_name", "email", "phone", "phone_country_code", "company_id",
-    "created_at", "updated_at", "last_task_run", "total_tasks_run", "crm_id", "crm_source",
+    "id", "uuid", "owned_by_user_id", "first_name", "last_name", "email", "phone", "phone_country_code",
+    "phone_country_iso", "company_id", "created_at", "updated_at", "last_task_run", "total_tasks_run", "crm_id",
+    "crm_source",
 )  # fmt: skip
 """What is read of a contact."""
 
@@ -140,14 +141,15 @@ class AgentVoice(Service):
     async def add(self, data: Row, params: Params) -> Row:
         """To be called in a unit of work, as ``change``. Gives the contact as it is shown."""
         organization_id = params.scope[FIELD][0]
-        values = {FIELD: organization_id, **await self._values(data, params)}
+        values = {FIELD: organization_id, **await self._values(data, {}, params)}
         values["first_name"] = values.get("first_name") or UNKNOWN
         stored = await self.contacts.create(values, inside(params))
         return await self.one(params, id=stored["id"])
 
-    async def change(self, id: int, data: Row, params: Params) -> Row:
-        await self.contacts.patch(id, await self._values(data, params), inside(params))
-        return await self.one(params, id=id)
+    async def change(self, known: Row, data: Row, params: Params) -> Row:
+        """Change a contact as it is stored. Returns it as it is shown."""
+        await self.contacts.patch(known["id"], await self._values(data, known, params), inside(params))
+        return await self.one(params, id=known["id"])
 
     async def one(self, params: Params, **equal: Any) -> Row:
         """The one contact whose fields are these, as it is shown. Raises NotFound."""
@@ -162,12 +164,11 @@ class AgentVoice(Service):
             _shown(row, owners.get(row["owned_by_user_id"]), names.get(row["company_id"]), organization) for row in rows
         ]
 
-    async def _values(self, data: Row, params: Params) -> Row:
-        """The data as contacts have them."""
+    async def _values(self, data: Row, known: Row, params: Params) -> Row:
+        """Return the data as contacts have them. ``known`` is the contact that they change."""
         values = dict(data)
         if "phone" in values:
-            code, digits = values["phone"] or (None, None)
-            values |= {"phone": digits, "phone_country_code": code, "phone_country_iso": None}
+            values |= phones.replaced(values["phone"], known)
         if "company" in values:
             name = values.pop("company")
             organization_id = params.scope[FIELD][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from apex.types import Row
 from hooks.search_forms import digits
 
 LONGEST, LONGEST_CODE = 20, 3
@@ -61,6 +62,41 @@ def mismatch(country: str | None, code: str | None) -> dict[str, str]:
     if code and code != expected:
         return {"phone_country_code": f"Must be {expected}, the calling code of {country}"}
     return {}
+
+
+def is_within(country: str | None, code: str, number: str) -> bool:
+    """Return True if a number can be one of the country. Several countries may share its calling code."""
+    if country is None or calling_code(country) != code or problem(number, country):
+        return False
+    library = _library()
+    return library.region_code_for_number(library.parse(number, country)) in (country, None)
+
+
+def replaced(number: tuple[str | None, str] | None, row: Row) -> Row:
+    """Return what a number, as calling code and digits, changes in the row of a contact.
+
+    Digits alone keep the calling code. The country stays as long as it is true.
+    """
+    if number is None:
+        return dict.fromkeys(("phone", "phone_country_code", "phone_country_iso"))
+    code, digits = number
+    if code is None:
+        return {"phone": digits}
+    same = (row.get("phone_country_code"), row.get("phone")) == number
+    country = row.get("phone_country_iso") if same or is_within(row.get("phone_country_iso"), code, digits) else None
+    return {"phone": digits, "phone_country_code": code, "phone_country_iso": country}
+
+
+def with_code(row: Row, before: Row) -> Row:
+    """Return the values of a contact, or of a patch of the row ``before``. A country without a calling code gets its
+    code.
+    """
+    if "phone_country_iso" not in row and "phone_country_code" not in row:
+        return row
+    country = {**before, **row}.get("phone_country_iso")
+    if country is None or row.get("phone_country_code") is not None:
+        return row
+    return {**row, "phone_country_code": calling_code(country)}
 
 
 @cache
