@@ -104,6 +104,7 @@ class AuthenticationService(Service):
     """
 
     methods = ("create", "remove")
+    summaries = {"create": "Log in", "remove": "Log out"}
     multi = True  # ``create`` refuses a list itself, with an error that names a strategy.
 
     def __init__(self, app: Apex, *, revocations: str | None = None) -> None:

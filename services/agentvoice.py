@@ -114,6 +114,7 @@ class Lookup(AgentVoice):
 
     noun = "AgentVoice lookup"
     methods = ("find",)
+    summaries = {"find": "Find an AgentVoice contact by its id in another system"}
     examples = {"find": example(query={"crm_id": "CRM456", "crm_source": "hubspot"})}
 
     @describe(result=CONTACT, errors=(404,))

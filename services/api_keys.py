@@ -66,6 +66,7 @@ class APIKeys(TenantService):
     repeatable = False  # A key is in its answer, and is stored nowhere.
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     private = ("uuid", "hash", "owned_by_user_id")
+    summaries = {"rotate": "Rotate an API key"}
     # The first key is that of the demo, with which the examples of others are called.
     examples = examples_of(2, {"name": "Nightly report"}, {"name": "Weekly report"}, {"rotate": {"id": 2}})
 

@@ -70,6 +70,7 @@ class Webhook(AgentVoice):
     noun = "AgentVoice event"
     schema = EventSchema
     methods = ("create",)
+    summaries = {"create": "Receive an event of another system"}
     examples = {
         "create": example(data={"source": "salesforce", "data": {"crm_id": "CRM123", "name": "Jo", "lastName": "Roe"}})
     }

@@ -26,6 +26,9 @@ Shape = dict[str, Any]
 
 VERSION = "3.1.0"
 
+_PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ss", "ss"), ("us", "us"), ("is", "is"), ("s", ""))
+"""Ends of plurals, each with that of one, the first that fits."""
+
 
 class Plugin(MarshmallowPlugin):
     Converter = FieldConverter
@@ -168,6 +171,23 @@ def component_name(bound: BoundService) -> str:
     is_alone = sum(type(other.service).__name__ == kind and bool(other._options.methods) for other in others) < 2
     noun = getattr(bound.service, "noun", None) or (kind if is_alone else re.sub(r"\W+", " ", bound._path))
     return "".join(word[:1].upper() + word[1:] for word in noun.split())
+
+
+def noun_of(bound: BoundService) -> str:
+    """Return what one record of a service is called: by its ``noun``, or the last word of its path without the s."""
+    noun: str | None = getattr(bound.service, "noun", None)
+    if noun:
+        return noun
+    words = [part for part in bound._path.split("/") if part and not part.startswith(":")] or ["record"]
+    name = re.sub(r"[\W_]+", " ", words[-1])
+    return next((name[: -len(end)] + one for end, one in _PLURALS if name.endswith(end)), name)
+
+
+def plural(noun: str) -> str:
+    """Return the English plural of a noun."""
+    if re.search(r"[^aeiou]y\Z", noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}{'es' if re.search(r'(s|x|z|ch|sh)$', noun) else 's'}"
 
 
 def value_shape(coerce: Coerce) -> Shape:

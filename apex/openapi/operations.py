@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapter import Adapter
 from apex.describe import ANY, Example
-from apex.openapi.components import Components, component_name
+from apex.openapi.components import Components, component_name, noun_of, plural
 from apex.openapi.facts import Known
 from apex.openapi.parameters import header, parameters
 from apex.openapi.responses import HEADERS, Responses
@@ -21,8 +22,9 @@ Shape = dict[str, Any]
 JSON = "application/json"
 ALWAYS = (400, 500, 503)
 WITH_BODY = (408, 413, 415)
-TITLES = {"find": "List", "get": "Get one of", "create": "Create in", "update": "Replace one of",
-          "patch": "Change one of", "remove": "Remove one of"}  # fmt: skip
+TITLES = {"find": "List {many}", "get": "Get {one}", "create": "Create {one}", "update": "Replace {one}",
+          "patch": "Change {one}", "remove": "Remove {one}"}  # fmt: skip
+VOWELS = ("a", "e", "i", "o")
 RESULTS = {"find": "What was found.", "get": "The record.", "create": "What was made.", "update": "What it is now.",
            "patch": "What it is now.", "remove": "What was removed."}  # fmt: skip
 IF_MATCH = {"schema": {"type": "string"}, "description": "Changes the record only while it has one of these tags."}
@@ -73,10 +75,22 @@ class Operations:
         return {
             "tags": [self.path],
             "operationId": ".".join(filter(None, (self.id, method, *more))),
-            "summary": f"{TITLES.get(method, method)} {self.path}",
+            "summary": " / ".join(self.summary(method, bool(more and more[0])) for method in methods),
             **({"description": told} if told else {}),
             **({"security": security} if security else {}),
         }
+
+    def summary(self, method: str, many: bool = False) -> str:
+        """Return what the service calls a method in its ``summaries``, or a title made of its noun."""
+        own: str | None = getattr(self.bound.service, "summaries", {}).get(method)
+        if own is not None and not many:
+            return own
+        noun = noun_of(self.bound)
+        one = plural(noun) if many else f"{'an' if noun.lower().startswith(VOWELS) else 'a'} {noun}"
+        if method in TITLES:
+            return TITLES[method].format(one=one, many=plural(noun))
+        words = re.sub(r"[\W_]+|(?<=[a-z])(?=[A-Z])", " ", method).strip().lower()
+        return f"{words.capitalize()} {plural(noun)}"
 
     def _told(self, methods: Sequence[str]) -> Iterator[str]:
         """What custom methods say of themselves, and which keys a list can be asked for."""
@@ -120,7 +134,8 @@ class Operations:
     def _body(self, methods: Sequence[str]) -> Shape:
         shapes = {method: self.data(method) for method in methods}
         unique = [shape for place, shape in enumerate(shapes.values()) if shape not in list(shapes.values())[:place]]
-        examples = {method: {"value": example.data} for method, example in self._examples(methods).items()}
+        given = self._examples(methods)
+        examples = {name: {"summary": self.summary(name), "value": example.data} for name, example in given.items()}
         media = {"schema": unique[0] if len(unique) == 1 else {"anyOf": unique}}
         return {"required": True, "content": {JSON: {**media, **({"examples": examples} if examples else {})}}}
 

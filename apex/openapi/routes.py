@@ -17,8 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from apex.app import Apex
 from apex.encoding import encode
-from apex.etags import is_among, tag_of
-from apex.pages import page
+from apex.pages import ASK_AGAIN, Content, page
 
 PATH = "/openapi.json"
 PLACES = 8
@@ -42,16 +41,12 @@ def routes(app: Apex) -> list[BaseRoute]:
 
 def _served(app: Apex) -> Callable[[Request], Awaitable[Response]]:
     @lru_cache(PLACES)
-    def written(place: str) -> bytes:
+    def written(place: str) -> Content:
         servers = {"servers": [{"url": place}]} if place else {}
-        return encode({**document_of(app), **servers})
+        return Content.of(encode({**document_of(app), **servers}))
 
     async def openapi(request: Request) -> Response:
         document = written(request.scope.get("root_path", "").rstrip("/"))
-        tag = tag_of(document)
-        headers = {"ETag": tag, "Cache-Control": "no-cache"}
-        if is_among(tag, request.headers.get("if-none-match", "")):
-            return Response(status_code=304, headers=headers)
-        return Response(document, headers=headers, media_type="application/json")
+        return document.response(request.headers, "application/json", {"Cache-Control": ASK_AGAIN})
 
     return openapi

@@ -47,6 +47,32 @@ def test_a_list_is_tried_out_with_the_organization_alone(visit: Visit, url: str)
     expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
 
 
+def test_the_sample_of_a_method_calls_it(visit: Visit, url: str) -> None:
+    page = visit(url).page
+    page.goto(f"{url}/docs/#/contacts/contacts.create")
+    log_in(page)
+    operation = page.locator(".opblock-post", has_text="/contacts").first
+    operation.get_by_role("button", name="Try it out").click()
+    for sample, status in (("Search contacts", 200), ("Create a contact", 201), ("Export contacts", 200)):
+        operation.locator(".examples-select select").select_option(label=sample)
+        operation.get_by_role("button", name="Execute").click()
+        answer = operation.locator(".live-responses-table tbody .response-col_status").first
+        expect(answer).to_contain_text(str(status))
+        operation.get_by_role("button", name="Clear").click()
+
+
+def test_a_body_that_is_changed_stays_one_of_its_method(visit: Visit, url: str) -> None:
+    page = visit(url).page
+    page.goto(f"{url}/docs/#/contacts/contacts.create")
+    log_in(page)
+    operation = page.locator(".opblock-post", has_text="/contacts").first
+    operation.get_by_role("button", name="Try it out").click()
+    operation.locator(".examples-select select").select_option(label="Search contacts")
+    operation.locator("textarea").fill('{"organization_id": 456, "searchTerm": "nobody", "searchIn": "email"}')
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table").first).to_contain_text('"total": 0')
+
+
 def test_an_operation_shows_how_it_is_called(visit: Visit, url: str) -> None:
     page = visit(url).page
     page.goto(f"{url}/docs/#/contacts/contacts.create")

@@ -49,6 +49,7 @@ class Notes(SQLService):
     table, noun = notes, "note"
     private = ("secret",)
     methods = ("find", "get", "create", "patch", "shout")
+    summaries = {"shout": "Say it louder"}
     examples = {"create": Example(data={"text": "Milk"})}
 
     async def shout(self, data: Any, params: Params) -> Any:
@@ -179,3 +180,30 @@ def test_the_command_writes_it(tmp_path: Path) -> None:
     file = tmp_path / "openapi.json"
     assert CliRunner().invoke(apex, [*named, "--output", str(file)]).output == ""
     assert json.loads(file.read_text()) == document_of(app())
+
+
+def test_operations_have_titles_that_people_read() -> None:
+    paths = document_of(app())["paths"]
+    assert paths["/notes"]["get"]["summary"] == "List notes"
+    assert paths["/notes"]["post"]["summary"] == "Create a note / Say it louder"
+    assert paths["/notes/{id}"]["patch"]["summary"] == "Change a note"
+    crm = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))["paths"]
+    assert crm["/authentication"]["post"]["summary"] == "Log in"
+    assert crm["/api-keys/{id}"]["get"]["summary"] == "Get an API key"
+    assert crm["/companies"]["get"]["summary"] == "List companies"
+    assert crm["/organizations/{organization_id}/users"]["get"]["summary"] == "List members"
+
+
+@pytest.mark.parametrize(
+    ("path", "get"),
+    [
+        ("boxes", "Get a box"),
+        ("entries", "Get an entry"),
+        ("status", "Get a status"),
+        ("old/news-items", "Get a news item"),
+    ],
+)
+def test_a_service_without_a_noun_is_called_by_its_path(path: str, get: str) -> None:
+    app = Apex()
+    app.use(path, MemoryService())
+    assert document_of(app)["paths"][f"/{path}/{{id}}"]["get"]["summary"] == get

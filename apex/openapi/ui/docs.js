@@ -1,4 +1,4 @@
-// The page of an app's OpenAPI document. Whoever logs in makes the calls of "Try it out" with that token.
+// The page of an app's OpenAPI document. After a login, "Try it out" makes its calls with that token.
 'use strict'
 
 // Shows the samples of an operation, `x-codeSamples`, above its responses.
@@ -24,13 +24,36 @@ const formats = ({ React }) => {
   return { components: Object.fromEntries(names.map(name => [`JsonSchema_string_${name}`, text])) }
 }
 
+// The custom methods of a path are told apart by a header: choosing the example of one sets it.
+const METHOD = 'X-Service-Method'
+const methods = () => ({
+  statePlugins: {
+    oas3: {
+      wrapActions: {
+        setActiveExamplesMember: (original, { oas3Selectors, specActions, specSelectors }) => chosen => {
+          const { name, pathMethod, contextType, contextName } = chosen
+          const header = specSelectors.specJson().getIn(['paths', ...pathMethod, 'parameters'])
+            ?.find(one => one.get('name') === METHOD)
+          const before = oas3Selectors.activeExamplesMember(...pathMethod, contextType, contextName)
+          // Swagger UI repeats the choice whenever it draws the form, and has a name of its own for a body that was changed.
+          if (contextType === 'requestBody' && header && name !== before && !name.startsWith('__')) {
+            const isCustom = header.getIn(['schema', 'enum']).includes(name)
+            specActions.changeParamByIdentity(pathMethod, header, isCustom ? name : '', false)
+          }
+          return original(chosen)
+        }
+      }
+    }
+  }
+})
+
 const ui = SwaggerUIBundle({
   url: '../openapi.json',
   dom_id: '#document',
   deepLinking: true,
   docExpansion: 'none',
   filter: true,
-  plugins: [samples, formats],
+  plugins: [samples, formats, methods],
   validatorUrl: null
 })
 
