@@ -102,6 +102,10 @@ class RateLimit(Schema):
     window = fields.Integer(load_default=3600, validate=validate.Range(min=1))
 
 
+class UserRateLimit(RateLimit):
+    requests = fields.Integer(load_default=10_000, validate=validate.Range(min=1))
+
+
 class LogOptions(Schema):
     level = fields.String(validate=validate.OneOf(["debug", "info", "warning", "error"]))
     format = fields.String(validate=validate.OneOf(["json", "text"]))
@@ -129,6 +133,7 @@ class Config(Schema):
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
     paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})
     rateLimit = fields.Nested(RateLimit, load_default=lambda: RateLimit().load({}))
+    userRateLimit = fields.Nested(UserRateLimit, load_default=lambda: UserRateLimit().load({}), allow_none=True)
     authentication = fields.Nested(Authentication)
 
 

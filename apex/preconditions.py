@@ -23,13 +23,15 @@ def on_condition(app: Apex, call: Call, tags: str) -> Call:
 
     It is checked after all hooks that run before the method, in one unit of work with the method and with the record
     locked. So a call that hooks refuse takes no connection. A call whose result a hook sets, such as the answer to a
-    repeated ``Idempotency-Key``, is not compared with its own change.
+    repeated ``Idempotency-Key``, is not compared with its own change. The call of ``get`` has
+    ``params.is_precondition``, for hooks that count what callers ask for.
 
     Raises BadRequest for a call without an id and for a service without ``get``.
     """
     if call.id is None or "get" not in call.service._options.methods:
         raise BadRequest("If-Match is for one record, which can be asked for with get")
-    asked = Call(call.service, "get", call.id, None, Params({**call.params, "adapter": {"lock": True}}))
+    params = Params({**call.params, "adapter": {"lock": True}, "is_precondition": True})
+    asked = Call(call.service, "get", call.id, None, params)
 
     async def change(method: Callable[[], Awaitable[Any]]) -> Any:
         async with _unit_of_work(app, call.service.service):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from asyncio import gather
+from asyncio import Lock, gather
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from math import ceil
 from typing import TYPE_CHECKING
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Count = tuple[bool, int, float]
 """Whether a request is allowed, how many are in the window with it, and seconds until one is free again."""
+
+PORTIONS = 100
+"""The portions that a limit is shared out in."""
 
 PAUSES = ((1, 60), (4, 900))
 """The windows in which failures are counted: a factor for the limit, and seconds."""
@@ -92,6 +95,58 @@ class Rates:
 
     async def close(self) -> None:
         """Lets go of what it is connected to."""
+
+
+@dataclass(slots=True)
+class _Portion:
+    """The requests that somebody may still make in a process, until a moment."""
+
+    left: int = 0
+    until: float = 0.0
+    turn: Lock = field(default_factory=Lock)
+
+
+class Portions:
+    """A generous limit for each of many callers, which adds next to nothing to a request.
+
+    A process takes a hundredth of the limit at once from the ``rates``, and counts it down by itself. So in a window a
+    caller may make one portion more than the limit in each process.
+
+        limit = Portions(app.get("rates"), "users", 10_000, 3_600)
+        limit.spend("7") or await limit.take("7")
+    """
+
+    def __init__(self, rates: Rates, kind: str, limit: int, window: int) -> None:
+        self.rates, self.kind, self.limit, self.window = rates, kind, limit, window
+        self.size = max(1, limit // PORTIONS)
+        self._portions: dict[str, _Portion] = {}
+
+    def spend(self, name: str) -> bool:
+        """Count a request. Return False if the portion of this process is used up: then ``take`` counts it."""
+        portion = self._portions.get(name)
+        if portion is None or not portion.left or portion.until <= time.monotonic():
+            return False
+        portion.left -= 1
+        return True
+
+    async def take(self, name: str) -> Rate | None:
+        """Count a request with a new portion. Return the rate if there is none, else None."""
+        portion = self._portions.pop(name, None) or _Portion()
+        self._portions[name] = portion
+        async with portion.turn:
+            if self.spend(name):
+                return None
+            rate = await self.rates.take(f"{self.kind}/{name}", self.limit // self.size, self.window)
+            portion.left, portion.until = self.size * rate.allowed, time.monotonic() + self.window
+            self._forget()
+            return None if self.spend(name) else Rate(False, self.limit, self.window, 0, rate.reset)
+
+    def _forget(self) -> None:
+        """Let go of those whose window is over. They come first."""
+        now = time.monotonic()
+        for name, portion in list(takewhile(lambda one: one[1].until <= now, self._portions.items())):
+            if not portion.turn.locked():
+                del self._portions[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How many requests the API keys of an organization may make."""
+"""How many requests the API keys of an organization may make, and each user with a token."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 from apex import Context, Next
 from apex.describe import describe
 from apex.errors import FeathersError, TooManyRequests
-from apex.rates import Rate
+from apex.rates import Portions, Rate
 
 ANSWERS = {
-    "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "With an API key: the requests in a window."},
+    "RateLimit-Limit": {
+        "schema": {"type": "integer"},
+        "description": "With an API key, or beyond a limit: the requests in a window.",
+    },
     "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit with its window: `1000;w=3600`."},
     "RateLimit-Remaining": {"schema": {"type": "integer"}, "description": "The requests that are left."},
     "RateLimit-Reset": {"schema": {"type": "integer"}, "description": "Seconds until one is free again."},
@@ -19,14 +22,26 @@ ANSWERS = {
 
 @describe(answers=ANSWERS, errors=(429,))
 async def limit_rate(context: Context, next: Next) -> None:
-    """Around all methods, inside of ``authenticate``: raises TooManyRequests beyond the limit of a key's organization.
+    """Around all methods, inside of ``authenticate``: raises TooManyRequests beyond the limit of the caller.
 
-    How a request stands is in the headers of its answer over REST, also where that is an error.
+    That is one for all keys of an organization, whose answers over REST have headers that say how the request stands,
+    also where they are errors. With a token it is one for each user.
     """
-    proof: Any = context.params.get("authentication")
-    if not context.params.get("provider") or proof["strategy"] != "api-key":
+    params = context.params
+    proof: Any = params.get("authentication")
+    if not params.get("provider") or params.get("is_precondition"):
         await next()
-        return
+    elif proof["strategy"] == "api-key":
+        await _limit_key(context, next, proof)
+    else:
+        users: Portions | None = context.app.get("userRates")
+        user = proof["payload"]["sub"]
+        if users is not None and not users.spend(user) and (rate := await users.take(user)) is not None:
+            raise _exceeded(rate, headers=rate.headers())
+        await next()
+
+
+async def _limit_key(context: Context, next: Next, proof: Any) -> None:
     name = f"organizations/{proof['organization_id']}"
     rate: Rate = await context.app.get("rates").take(name, proof["rate_limit"], proof["rate_window"])
     try:
@@ -40,6 +55,6 @@ async def limit_rate(context: Context, next: Next) -> None:
         context.http["headers"] = {**context.http.get("headers", {}), **rate.headers()}
 
 
-def _exceeded(rate: Rate) -> TooManyRequests:
+def _exceeded(rate: Rate, **more: Any) -> TooManyRequests:
     told = {"limit": rate.limit, "current": rate.limit + 1, "window": rate.window, "retryAfter": rate.reset}
-    return TooManyRequests("Rate limit exceeded", told)
+    return TooManyRequests("Rate limit exceeded", told, **more)

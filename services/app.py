@@ -10,7 +10,7 @@ from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
 from apex.health import health
 from apex.metrics import metrics
 from apex.observe import time_database
-from apex.rates import rates
+from apex.rates import Portions, rates
 from apex.tenant import ROLE
 from apex.tracing import tracing
 from hooks.audit import remember_caller
@@ -52,7 +52,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(time_database).configure(tracing)
     app.configure(bus)
-    app.configure(rates)
+    app.configure(rates).configure(limit_users)
     app.configure(lambda app: rest(app, routes=[*health(app), *metrics(app), *openapi.routes(app), *console.routes()]))
     app.set("tenant", FIELD)
     app.configure(sockets)
@@ -61,3 +61,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     for service in SERVICES:
         service.register(app)
     return app
+
+
+def limit_users(app: Apex) -> None:
+    """Set ``userRates``, the limit of each user with a token, unless the configuration has none."""
+    if limit := app.get("userRateLimit"):
+        app.set("userRates", Portions(app.get("rates"), "users", limit["requests"], limit["window"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apex.errors import TooManyRequests
-from apex.rates import FailureLimit, Rate, Rates
+from apex.rates import FailureLimit, Portions, Rate, Rates
 from apex.redis import RedisRates
 from tests.redis_server import RedisServer, redis_server
 from tests.waiting import SECONDS
@@ -107,3 +107,35 @@ def test_the_headers_say_how_it_stands() -> None:
     told = {"RateLimit-Limit": "5", "RateLimit-Remaining": "4", "RateLimit-Reset": "9", "RateLimit-Policy": "5;w=60"}
     assert Rate(True, 5, 60, 4, 9).headers() == told
     assert Rate(False, 5, 60, 0, 9).headers() == told | {"RateLimit-Remaining": "0", "Retry-After": "9"}
+
+
+async def test_portions_of_a_limit_are_shared(rates: list[Rates]) -> None:
+    first, second = (Portions(one, "users", 1_000, 60) for one in rates)
+
+    async def allowed(limit: Portions, name: str = "a") -> bool:
+        return limit.spend(name) or await limit.take(name) is None
+
+    made = await asyncio.gather(*(allowed((first, second)[number % 2]) for number in range(2_000)))
+    assert sum(made) == 1_000
+    beyond = await first.take("a")
+    assert beyond is not None
+    assert (beyond.allowed, beyond.limit, beyond.remaining, 59 <= beyond.reset <= 60) == (False, 1_000, 0, True)
+    assert await allowed(first, "b")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 99, 150, 10_000])
+async def test_a_limit_in_portions_holds_to_one_portion(limit: int) -> None:
+    portions, count = Portions(Rates(), "users", limit, 60), 0
+    while portions.spend("a") or await portions.take("a") is None:
+        count += 1
+    assert limit - limit // 100 <= count <= limit
+
+
+async def test_what_is_left_of_a_portion_ends_with_its_window() -> None:
+    portions = Portions(Rates(), "users", 1_000, 1)
+    assert await portions.take("a") is None
+    async with asyncio.timeout(SECONDS):
+        while portions.spend("a"):
+            await asyncio.sleep(0.3)
+        assert await portions.take("b") is None
+    assert list(portions._portions) == ["b"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from apex import load_config
-from services.app import CONFIG, create_app
+from services.app import CONFIG, create_app, limit_users
 from services.demo import KEY, load_demo
+from services.examples import EMAIL, PASSWORD
 from tests.services.crm import Crm
 from tests.serving import serving
 from tests.sockets import connected
@@ -84,3 +85,46 @@ async def test_it_holds_over_sockets_too(migrated_url: str) -> None:
             answers = [await peer.call("get", "contacts", 123, {}) for _ in range(3)]
         assert [answer[0] and answer[0]["code"] for answer in answers] == [None, None, 429]
         assert answers[2][0]["data"]["limit"] == 2
+
+
+async def limited_users(crm: Crm, requests: int) -> None:
+    crm.app.set("userRateLimit", {"requests": requests, "window": 3600})
+    limit_users(crm.app)
+
+
+async def test_each_user_with_a_token_has_a_limit(crm: Crm) -> None:
+    await limited_users(crm, 2)
+    assert [(await crm.send("GET /contacts/123")).status_code for _ in range(3)] == [200, 200, 429]
+    beyond = await crm.send("GET /organizations")
+    assert (beyond.status_code, beyond.headers["ratelimit-limit"]) == (429, "2")
+    assert beyond.json()["data"] == {"limit": 2, "current": 3, "window": 3600, "retryAfter": 3600}
+    assert 3590 < int(beyond.headers["retry-after"]) <= 3600
+    assert (await crm.send("GET /contacts/123", user=790)).status_code == 200
+    assert (await crm.send("GET /contacts/123", user=None, headers=PROOF)).status_code == 200
+
+
+async def test_another_login_has_the_limit_of_its_user(migrated_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+    async with serving(app) as http:
+        await load_demo(app)
+        crm = Crm(app, http)
+        await limited_users(crm, 2)
+        calls = [["get", "contacts", 123], ["get", "contacts", 123]]
+        _, settled = await crm.call("POST /batch", {"calls": calls})
+        assert [one["status"] for one in settled] == ["fulfilled", "fulfilled"]
+        async with connected(http) as peer:
+            await peer.call("create", "authentication", {"strategy": "local", "email": EMAIL, "password": PASSWORD}, {})
+            (error,) = await peer.call("get", "contacts", 123, {})
+        assert (error["code"], error["data"]["limit"]) == (429, 2)
+
+
+async def test_a_change_on_a_condition_counts_once(crm: Crm) -> None:
+    tag = {"If-Match": (await crm.send("GET /contacts/123")).headers["etag"]}
+    await limited(crm, 10)
+    response = await crm.send("PATCH /contacts/123", {"last_name": "X"}, user=None, headers=PROOF | tag)
+    assert (response.status_code, response.headers["ratelimit-remaining"]) == (200, "9")
+
+
+def test_production_limits_users() -> None:
+    config = load_config(CONFIG, {"APEX_ENV": "production", "APEX_SECRET": "x" * 32})
+    assert config["userRateLimit"] == {"requests": 10_000, "window": 3_600}
