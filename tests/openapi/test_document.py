@@ -106,7 +106,7 @@ def test_custom_methods_are_alternatives_of_post() -> None:
     content = post["requestBody"]["content"]["application/json"]
     assert [shape["$ref"] for shape in content["schema"]["anyOf"]] == references
     assert post["description"] == "`shout`: Louder."
-    assert content["examples"] == {"create": {"value": {"text": "Milk"}}}
+    assert content["examples"] == {"create": {"summary": "Create a note", "value": {"text": "Milk"}}}
     (header,) = [parameter for parameter in post["parameters"] if parameter["in"] == "header"]
     assert (header["name"], header["schema"]["enum"], header["required"]) == ("X-Service-Method", ["shout"], False)
     assert {"201", "200", "204", "400", "405"} <= set(post["responses"])
