@@ -65,6 +65,7 @@ class AdapterOptions(TypedDict, total=False):
     private: Sequence[str]
     merge: Sequence[str]
     paths: Mapping[str, Any]
+    lists: Mapping[str, Coerce]
     json: bool
     methods: Sequence[str]
     events: Sequence[str]
@@ -97,7 +98,8 @@ class Adapter(Service, ABC):
     ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
     ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say),
     ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole,
-    ``paths`` JSON fields whose keys ``find`` can ask for and sort by, where the adapter has a way to look them up.
+    ``paths`` JSON fields whose keys ``find`` can ask for and sort by, where the adapter has a way to look them up,
+    ``lists`` JSON fields that hold a list, with the type of its items: queries ask for an item.
     """
 
     id: str = "id"
@@ -108,6 +110,7 @@ class Adapter(Service, ABC):
     private: Sequence[str] = ()
     merge: Sequence[str] = ()
     paths: Mapping[str, Any] = {}
+    lists: Mapping[str, Coerce] = {}
     _read_only: frozenset[str] = frozenset()
     """Fields that only the store writes: data with one of them is refused."""
 
@@ -137,7 +140,8 @@ class Adapter(Service, ABC):
         """Raise TypeError for an option with the name of a field that the adapter does not have."""
         if self.columns is None:
             return
-        for option, names in {"id": [self.id], "private": self.private, "merge": self.merge}.items():
+        named = {"id": [self.id], "private": self.private, "merge": self.merge, "lists": self.lists}
+        for option, names in named.items():
             for name in names:
                 if name not in self.columns:
                     hint = suggestion(name, self.columns)
@@ -386,7 +390,8 @@ class Adapter(Service, ABC):
         fields = self.columns
         if fields is not None:
             fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
-        return Syntax(fields, OPERATORS | set(self.operators), self.filters, dict.fromkeys(self.paths))
+        lists = {name: coerce for name, coerce in self.lists.items() if name not in self.private}
+        return Syntax(fields, OPERATORS | set(self.operators), self.filters, dict.fromkeys(self.paths), lists)
 
     @cached_property
     def columns(self) -> Mapping[str, Coerce] | None:

@@ -110,11 +110,16 @@ def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 def _equal(one: Any, other: Any) -> bool:
+    """A list equals each of its items."""
     return (other in one) if isinstance(one, list) and not isinstance(other, list) else one == other
 
 
 def _different(one: Any, other: Any) -> bool:
-    return one is not None if other is None else one is not None and one != other
+    return one is not None and not (other is not None and _equal(one, other))
+
+
+def _none_of(one: Any, others: Sequence[Any]) -> bool:
+    return not others or (one is not None and not any(_equal(one, other) for other in others))
 
 
 def _like(one: Any, pattern: str) -> bool:
@@ -148,7 +153,7 @@ TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "$eq": _equal,
     "$ne": _different,
     "$in": lambda one, others: any(_equal(one, other) for other in others),
-    "$nin": lambda one, others: not others or (one is not None and one not in others),
+    "$nin": _none_of,
     "$lt": _ordered(lambda order, zero: order < zero),
     "$lte": _ordered(lambda order, zero: order <= zero),
     "$gt": _ordered(lambda order, zero: order > zero),

@@ -32,6 +32,9 @@ LONGEST_NAME = 100
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
 PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
 CURSORS = ("$after", "$before")
+IN_LISTS = frozenset({"$in", "$nin", "$ne"})
+"""The operators for fields that hold a list."""
+
 FILTERS = ("$limit", "$skip", "$sort", "$select", "$total", *CURSORS, "$or", "$and")
 
 Total = Literal["exact", "estimated", False]
@@ -109,13 +112,15 @@ class Syntax:
     """What one service's callers may ask: fields (None: any), operators, filters of its own.
 
     ``paths`` names the JSON fields whose keys can be asked for and sorted by, as ``field.key``: each with the types
-    of its keys, or None where any key may be asked for.
+    of its keys, or None where any key may be asked for. ``lists`` names the fields that hold a list, with the type of
+    its items.
     """
 
     fields: Mapping[str, Coerce] | None = None
     operators: frozenset[str] = OPERATORS
     filters: Mapping[str, Coerce] = field(default_factory=dict)
     paths: Mapping[str, Mapping[str, Coerce] | None] = field(default_factory=dict)
+    lists: Mapping[str, Coerce] = field(default_factory=dict)
 
     def parse(self, query: Mapping[str, Any]) -> Query:
         """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
@@ -187,7 +192,7 @@ class _Parser:
         return self.property(name, value)[0]
 
     def property(self, name: str, value: Any) -> tuple[Predicate, Any]:
-        coerce = self.comparable(name)
+        coerce = self.syntax.lists.get(name) or self.comparable(name)
         if isinstance(value, Mapping) and value:
             parts, typed = [], {}
             for operator, operand in value.items():
@@ -209,6 +214,8 @@ class _Parser:
             error.errors = {name: f"Has no operator {shortened(operator)}: there are {known}"}
             raise error
         self.count_condition()
+        if name in self.syntax.lists and operator not in IN_LISTS:
+            raise invalid(name, f"holds a list, for which there are {', '.join(sorted(IN_LISTS))} and the value alone")
         if operator in ("$in", "$nin"):
             listed = operand if isinstance(operand, list | tuple) else [operand]
             typed = [self.coerced(name, coerce, item) for item in listed]
@@ -237,6 +244,7 @@ class _Parser:
         coerce = self.field(name)
         if (holds := held(coerce)) is not None:
             hint = f"; ask for one of its keys, as in {name}.key" if name in self.syntax.paths else ""
+            hint = "; ask for its items, without an order" if name in self.syntax.lists else hint
             raise invalid(name, f"cannot be asked for or sorted by: it holds {holds}{hint}")
         return coerce
 

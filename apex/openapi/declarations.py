@@ -231,7 +231,9 @@ class _Service:
         return self._declare(name, f"export interface {name}<{generic}> extends {conditions} {block(members)}")
 
     def _asked(self) -> dict[str, str]:
-        return {field: self._where(shape) for field, shape in asked(self.components, self.bound).items()}
+        fields = {field: self._where(shape) for field, shape in asked(self.components, self.bound).items()}
+        lists = self.service.syntax.lists.items()
+        return fields | {name: f"Apex.Where<{type_of(value_shape(coerce))}, Apex.Equal>" for name, coerce in lists}
 
     def _where(self, shape: Shape) -> str:
         known = operators(shape, self.service.syntax.operators)

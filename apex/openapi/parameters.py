@@ -9,6 +9,7 @@ from apex.adapter import Adapter
 from apex.coerce import held
 from apex.openapi.components import Components, value_shape
 from apex.openapi.facts import Known
+from apex.query import IN_LISTS
 from apex.service import BoundService
 
 Shape = dict[str, Any]
@@ -29,7 +30,11 @@ def parameters(
     if method != "find" and not many:
         return list(_select(bound.service))
     shapes = {name: _value(shape) for name, shape in asked(components, bound).items()}
-    conditions = [*_conditions(shapes, bound.service, known.listed("requires")), *_filters(bound.service), *_groups()]
+    listed = {name: value_shape(coerce) for name, coerce in bound.service.syntax.lists.items()}
+    conditions = [
+        *_conditions(shapes, bound.service, known.listed("requires")), *_items(listed), *_filters(bound.service),
+        *_groups(),
+    ]  # fmt: skip
     page = [_sort(shapes), *_page(bound.service)] if method == "find" else []
     return [*conditions, *page, *_select(bound.service)]
 
@@ -52,6 +57,14 @@ def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: list[st
         for operator in operators(shape, service.syntax.operators):
             operand = {"type": "array", "items": shape} if operator in LISTS else shape
             yield _query(f"{name}[{operator}]", operand)
+
+
+def _items(shapes: Mapping[str, Shape]) -> Iterator[Shape]:
+    """Yield the parameters of fields that hold a list."""
+    for name, shape in shapes.items():
+        yield {**_query(name, shape), "description": "An item that the list has."}
+        for operator in sorted(IN_LISTS):
+            yield _query(f"{name}[{operator}]", {"type": "array", "items": shape} if operator in LISTS else shape)
 
 
 def _filters(service: Adapter) -> Iterator[Shape]:

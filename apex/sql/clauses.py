@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     column,
     false,
     func,
@@ -72,8 +73,8 @@ def leaves(where: Predicate) -> list[Compare]:
 class Clauses:
     """Builds clauses for one table and dialect."""
 
-    def __init__(self, table: Table, dialect: Dialect) -> None:
-        self.table, self.dialect = table, dialect
+    def __init__(self, table: Table, dialect: Dialect, lists: Collection[str] = ()) -> None:
+        self.table, self.dialect, self.lists = table, dialect, frozenset(lists)
         self.postgresql = dialect.name == "postgresql"
         self._templates: dict[Hashable, tuple[str | None, Processor | None]] = {}
         empty = {"and": and_(true()), "or": or_(false())}
@@ -179,6 +180,8 @@ class Clauses:
         sign = compare.operator
         if sign == "$contains":
             return self._contains(compare, target, bindparam(name, type_=Text()))
+        if target.name in self.lists:
+            return self._of_list(sign, target, name)
         if sign in ("$in", "$nin"):
             return self._membership(sign, target, name)
         if sign in PATTERNS:
@@ -212,6 +215,24 @@ class Clauses:
             empty = func.json_array_length(text) == _ZERO
         return listed if sign == "$in" else or_(not_(listed), empty)
 
+    def _of_list(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
+        """Return the condition that a JSON list has one of the values, of which there is one parameter."""
+        text = bindparam(name, type_=ARRAY(Text(), dimensions=1) if self.postgresql else Text())
+        has_one: Any
+        if self.postgresql:
+            values = cast(text, ARRAY(JSONB(), dimensions=1))
+            index = self.table.info.get("list_index", {}).get(target.name)
+            if index is not None and sign in ("$eq", "$in"):
+                return self.table.c.id.in_(select(getattr(func, index)(values)))
+            has_one, empty = target.bool_op("@>")(any_(values)), func.cardinality(text) == _ZERO
+        else:
+            item = func.json_each(target).table_valued("value", name="item").c.value
+            asked = select(func.json_each(text).table_valued("value", name="asked").c.value)
+            has_one, empty = select(item).where(item.in_(asked)).exists(), func.json_array_length(text) == _ZERO
+        if sign in ("$eq", "$in"):
+            return has_one  # type: ignore[no-any-return]
+        return or_(and_(target.is_not(None), not_(has_one)), empty)
+
     def _contains(self, compare: Compare, target: Column[Any], term: Any) -> ColumnElement[bool]:
         if not self._is_indexed(compare):
             return target.like(term, escape="\\") if self.postgresql else func.instr(target, term) > _ZERO
@@ -230,6 +251,9 @@ class Clauses:
     def _operand(self, compare: Compare) -> Any:
         made = self.types.get(compare.field)
         value = compare.value if compare.field in self._names else stored(compare.value)
+        if compare.field in self.lists:
+            items = value if isinstance(value, list) else [value]
+            return [encode(item).decode() for item in items] if self.postgresql else encode(items).decode()
         if compare.operator == "$eq":
             return value
         if compare.operator == "$contains":

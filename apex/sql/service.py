@@ -93,7 +93,10 @@ class SQLService(Adapter):
                 "Name another column with id=..., declare this one with unique=True, or give methods without an id"
             )
         dialect = _dialect_of(app.get("database"))
-        column_types(self.table, dialect)
+        types = column_types(self.table, dialect)
+        for name in self.lists:
+            if not types[name].is_json:
+                raise TypeError(f"Option lists of service '{path}' names '{name}', which does not hold JSON")
         if dialect is not None and dialect.name == "sqlite":
             require_sqlite(self.table, self.id)
 
@@ -130,7 +133,7 @@ class SQLService(Adapter):
 
     @cached_property
     def clauses(self) -> Clauses:
-        return Clauses(self.table, self.database.dialect)
+        return Clauses(self.table, self.database.dialect, self.lists)
 
     @cached_property
     def _inserts(self) -> Inserts:
