@@ -16,6 +16,14 @@ ON_RECORDS = ("get", "update", "patch", "remove")
 ROLES = ("viewer", "member", "admin", "owner")
 """What a membership allows: each role all that the ones before it may."""
 
+RUNNING = ("admin", "owner")
+"""The roles that run an organization."""
+
+
+def least(*roles: str) -> str:
+    """Return the role of these that allows least."""
+    return min(roles, key=ROLES.index)
+
 
 async def membership(context: Context) -> None:
     """Before all methods: ``params.user`` has the caller's id, ``params.memberships`` its role by organization.
@@ -120,7 +128,7 @@ def tenancy_of_key(context: Context) -> None:
 
 def _hold(context: Context, organization: int, allowed: Collection[int]) -> None:
     if organization not in allowed:
-        raise _forbidden(context, organization)
+        raise forbidden(context, organization)
     context.params.scope[FIELD] = [organization]
     confine([organization])
 
@@ -133,7 +141,8 @@ def _sufficient(context: Context) -> tuple[str, ...]:
     return ROLES[ROLES.index(getattr(service, kind, usual)) :]
 
 
-def _forbidden(context: Context, organization: int) -> Forbidden:
+def forbidden(context: Context, organization: int) -> Forbidden:
+    """Return the error for a caller whose role does not allow the method in an organization."""
     role = context.params.memberships.get(organization)
     if role is None:
         return Forbidden(f"You are not a member of organization {organization}")
@@ -154,7 +163,7 @@ async def forbid_foreign(context: Context) -> None:
     if row[FIELD] in allowed:
         return
     if row[FIELD] in context.params.memberships:
-        raise _forbidden(context, row[FIELD])
+        raise forbidden(context, row[FIELD])
     raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
 
 

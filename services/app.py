@@ -28,6 +28,7 @@ from services import (
     custom_fields,
     deal_products,
     deals,
+    memberships,
     organizations,
     pipelines,
     products,
@@ -40,8 +41,8 @@ __all__ = ["CONFIG", "create_app", "metadata"]
 
 CONFIG = Path(__file__).parent.parent / "config"
 SERVICES = (
-    users, authentication, organizations, api_keys, custom_fields, companies, contacts, pipelines, products,
-    deals, deal_products, activities, support_tickets, audit, agentvoice, crm_webhook,
+    users, authentication, memberships, organizations, api_keys, custom_fields, companies, contacts, pipelines,
+    products, deals, deal_products, activities, support_tickets, audit, agentvoice, crm_webhook,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Who hears what: each organization is a channel, of the connections whose users belong to it."""
+"""Channels: each organization has one for the connections of its members, and one for those of its admins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from apex import Apex, Connection, Context
 from apex.channels import Channel
 from apex.tenant import EVERYONE, reaching
+from hooks.tenancy import RUNNING
 
 Row = Mapping[str, Any]
 
@@ -24,19 +25,29 @@ def to_nobody(data: Row, context: Context) -> None:
     """A publisher: of records that not every member may read."""
 
 
+def to_admins(data: Row, context: Context) -> Channel:
+    """A publisher: records that those who run an organization may read."""
+    return context.app.channel(admins_of(data["organization_id"])).send(data)
+
+
 def channel_of(organization: Any) -> str:
     return f"organizations/{organization}"
 
 
+def admins_of(organization: Any) -> str:
+    return f"organizations/{organization}/admins"
+
+
 class Audience:
-    """Keeps each connection in the channels of its user's organizations, and in no others."""
+    """Keeps each connection in the channels that its user's roles allow, and in no others."""
 
     def __init__(self, app: Apex) -> None:
         self.app = app
         self.changes = 0
         memberships = app.service("memberships")
-        memberships.on("created", lambda row, context: self.change(row, begins=True))
-        memberships.on("removed", lambda row, context: self.change(row, begins=False))
+        for event in ("created", "patched"):
+            memberships.on(event, lambda row, context: self.change(row, row["role"]))
+        memberships.on("removed", lambda row, context: self.change(row, None))
         app.bus.on(TOPIC, lambda message: self._changed(**message))
         app.bus.on_sync(self.check)
 
@@ -48,9 +59,9 @@ class Audience:
             connection.organization = context.result["authentication"].get("organization_id")
             await self._seat([connection])
 
-    def change(self, row: Row, begins: bool) -> None:
-        """A membership has begun or ended: the connections of the user follow at once, in all processes."""
-        message = {"user": row["user_id"], "organization": row["organization_id"], "begins": begins}
+    def change(self, row: Row, role: str | None) -> None:
+        """Move the connections of a user at once, in all processes: it has this role now, or no membership any more."""
+        message = {"user": row["user_id"], "organization": row["organization_id"], "role": role}
         self._changed(**message)
         self.app.bus.send(TOPIC, message)
 
@@ -58,39 +69,50 @@ class Audience:
         """Seats everyone again, by what the database says."""
         await self._seat([connection for connection in self.app.events.connections if connection.user])
 
-    def _changed(self, user: Any, organization: Any, begins: bool) -> None:
+    def _changed(self, user: Any, organization: Any, role: str | None) -> None:
         self.changes += 1
-        channel = self.app.channel(channel_of(organization))
-        if begins:
-            theirs = (one for one in self.app.events.connections if one.user and one.user["id"] == user)
-            channel.join(*(one for one in theirs if _may_hear(one, organization)))
-        else:
-            channel.leave(lambda one: one.user is not None and one.user["id"] == user)
+        roles = {} if role is None else {organization: role}
+        for connection in list(self.app.events.connections):
+            if connection.user and connection.user["id"] == user:
+                others = {name for name in connection.channels if not _is_of(name, organization)}
+                self._place(connection, others | _channels(connection, roles))
 
     async def _seat(self, connections: list[Connection]) -> None:
         """Reads once more when a membership has changed meanwhile: what was read may be what was before."""
         seen = -1
         while seen != self.changes:
             seen = self.changes
-            organizations = await self._organizations({connection.user["id"] for connection in connections})
+            roles = await self._roles({connection.user["id"] for connection in connections})
         for connection in connections:
-            theirs = organizations[(connection.user or {}).get("id")]
-            wanted = {channel_of(organization) for organization in theirs if _may_hear(connection, organization)}
-            for name in connection.channels - wanted:
-                self.app.channel(name).leave(connection)
-            for name in wanted:
-                self.app.channel(name).join(connection)
+            self._place(connection, _channels(connection, roles[(connection.user or {}).get("id")]))
 
-    async def _organizations(self, users: set[Any]) -> Mapping[Any, set[int]]:
-        organizations: dict[Any, set[int]] = defaultdict(set)
+    def _place(self, connection: Connection, wanted: set[str]) -> None:
+        for name in connection.channels - wanted:
+            self.app.channel(name).leave(connection)
+        for name in wanted - connection.channels:
+            self.app.channel(name).join(connection)
+
+    async def _roles(self, users: set[Any]) -> Mapping[Any, dict[int, str]]:
+        """The role of each user by organization."""
+        roles: dict[Any, dict[int, str]] = defaultdict(dict)
         query = {"user_id": {"$in": sorted(users)}}
         with reaching(EVERYONE):
             rows = await self.app.service("memberships").find({"query": query, "paginate": False})
         for row in rows:
-            organizations[row["user_id"]].add(row["organization_id"])
-        return organizations
+            roles[row["user_id"]][row["organization_id"]] = row["role"]
+        return roles
 
 
-def _may_hear(connection: Connection, organization: int) -> bool:
-    """Of the organizations of its user, all, or with an API key that of the key."""
-    return connection.organization in (None, organization)
+def _channels(connection: Connection, roles: Mapping[int, str]) -> set[str]:
+    """The channels of a connection whose user has these roles. One with an API key hears of its organization alone, and
+    nothing that is for admins.
+    """
+    only = connection.organization
+    if only is not None:
+        return {channel_of(only)} if only in roles else set()
+    admins = {admins_of(organization) for organization, role in roles.items() if role in RUNNING}
+    return admins | {channel_of(organization) for organization in roles}
+
+
+def _is_of(name: str, organization: Any) -> bool:
+    return name == channel_of(organization) or name.startswith(channel_of(organization) + "/")

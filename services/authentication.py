@@ -6,7 +6,6 @@ from typing import Any
 
 from apex import Apex, AuthenticationService, Context, JWTStrategy, LocalStrategy, SQLService
 from apex.describe import Example, describe
-from services.audience import Audience
 from services.examples import EMAIL, PASSWORD
 from services.tables import revoked_tokens
 
@@ -91,5 +90,4 @@ def register(app: Apex) -> None:
     authentication = Authentication(app, revocations="revoked-tokens")
     authentication.register("jwt", JWTStrategy(authentication))
     authentication.register("local", LocalStrategy(authentication))
-    admit = Audience(app).admit
-    app.use("authentication", authentication, hooks={"after": {"create": [admit, profile], "remove": [profile]}})
+    app.use("authentication", authentication, hooks={"after": {"create": [profile], "remove": [profile]}})

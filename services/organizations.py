@@ -19,9 +19,9 @@ from hooks.tenancy import FIELD, membership
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.examples import ORGANIZATION
+from services.memberships import end_memberships
 from services.tables import memberships, organizations, users
 from services.tenant import KNOWN, MethodHooks
-from services.users import end_memberships
 
 SHORTEST_TERM, LONGEST_TERM = 2, 200
 

@@ -149,7 +149,7 @@ def _required(stage: Stage, bound: BoundService, schema: Schema) -> Iterator[tup
         elif one.required and key == "id":
             yield key, stage.rows[ATTACKER][bound.service.table.name]["id"]
         elif one.required:
-            yield key, _valid(one)
+            yield key, one.metadata.get("example") or _valid(one)
         elif "example" in one.metadata:
             yield key, one.metadata["example"]
 

@@ -75,7 +75,7 @@ async def test_what_is_refused_or_read_is_not_told(crm: Crm) -> None:
 
 async def test_a_membership_that_ends_or_begins_moves_open_connections_at_once(crm: Crm) -> None:
     connection, memberships = await connect(crm), crm.app.service("memberships")
-    assert connection.channels == {"organizations/456"}
+    assert connection.channels == {"organizations/456", "organizations/456/admins"}
     (member,) = await memberships.find({"query": {"user_id": 789}, "paginate": False})
     await memberships.remove(member["id"])
     assert connection.channels == set()
@@ -92,7 +92,7 @@ async def test_an_organization_that_is_removed_has_no_audience(crm: Crm) -> None
 async def test_a_login_as_somebody_else_and_a_logout_move_too(crm: Crm) -> None:
     connection = await connect(crm)
     await login(crm, connection, OTHER)
-    assert connection.channels == {"organizations/457"}
+    assert connection.channels == {"organizations/457", "organizations/457/admins"}
     params = {"provider": "socketio", "connection": connection, "authentication": connection.authentication}
     await crm.app.service("authentication").remove(None, params)
     assert connection.channels == set()
@@ -102,7 +102,7 @@ async def test_a_change_made_past_the_app_is_noticed(crm: Crm) -> None:
     connection, database = await connect(crm), crm.app.get("database")
     await database.executor.fetch("UPDATE memberships SET organization_id = 457 WHERE user_id = 789", {}, True)
     await crm.app.bus.sync()
-    assert connection.channels == {"organizations/457"}
+    assert connection.channels == {"organizations/457", "organizations/457/admins"}
 
 
 async def test_a_membership_that_ends_while_somebody_logs_in_counts(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:

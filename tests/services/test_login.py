@@ -84,13 +84,13 @@ async def test_the_token_of_a_removed_user_is_worthless(crm: Crm) -> None:
 
 
 async def test_who_leaves_an_organization_is_out_at_once(crm: Crm) -> None:
-    await crm.app.service("memberships").remove(None, {"query": {"user_id": 790}})
+    await crm.app.service("memberships").remove(None, {"query": {"user_id": 790}, "adapter": {"multi": ["remove"]}})
     refused(await crm.call(LIST, user=790), 403)
     refused(await crm.call("GET /contacts/123", user=790), 403)
     assert (await crm.call("GET /organizations", user=790))[1]["data"] == []
 
 
-@pytest.mark.parametrize("path", ["users", "memberships", "revoked-tokens"])
+@pytest.mark.parametrize("path", ["users", "revoked-tokens"])
 async def test_internal_services_answer_nobody(crm: Crm, path: str) -> None:
     for verb in ("GET", "POST", "PATCH", "PUT", "DELETE"):
         for request in (f"{verb} /{path}", f"{verb} /{path}/789"):
