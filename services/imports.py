@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
 @dataclass(slots=True)
 class Progress:
-    """Rows so far: ``skipped`` ones were done by an earlier run, ``refused_before`` of them refused."""
+    """Rows so far: ``skipped`` ones were done by a run that was broken off, ``refused_before`` of them refused."""
 
     skipped: int = 0
     created: int = 0
@@ -65,7 +65,7 @@ class Import:
 
     ``refuse`` is told of each row that is wrong. ``user`` makes the new records and owns them unless they say
     otherwise, ``upsert`` names the key by which a row finds the record to change, ``checkpoint`` lets a run go on
-    where an earlier one ended (or with ``again`` start over), ``dry_run`` stores nothing.
+    where one was broken off (or with ``again`` start over), ``dry_run`` stores nothing.
     """
 
     app: Apex
@@ -94,17 +94,20 @@ class Import:
     async def run(self, rows: Iterable[Numbered]) -> AsyncIterator[Progress]:
         """Yields the progress once before the first batch and then after each one.
 
-        Raises Unavailable when another run of the same import is at work, BadRequest where the file cannot be read.
+        Raises Conflict when another run of the same import takes over, BadRequest where the file cannot be read.
         """
         rows = iter(rows)
-        if self.checkpoint and not self.dry_run:
-            done = await self.checkpoint.begin(self.again)
+        checkpoint = None if self.dry_run else self.checkpoint
+        if checkpoint:
+            done = await checkpoint.begin(self.again)
             self.progress.skipped = sum(1 for _ in islice(rows, done))
-            self.progress.refused_before = self.checkpoint.refused
+            self.progress.refused_before = checkpoint.refused
         yield self.progress
         for batch in self._batches(rows):
             await self._store(batch)
             yield self.progress
+        if checkpoint:
+            await checkpoint.finish()
 
     # Batches of rows with different keys: of two rows with the same one the second changes what the first has made.
 

@@ -77,6 +77,7 @@ class Transferable(Searchable):
     custom: ClassVar[Mapping[str, type[Schema]]] = {**Searchable.custom, "import": ImportSchema, "export": ExportSchema}
     reads: ClassVar[Sequence[str]] = (*Searchable.reads, "export")
     body_limits: BodyLimits = {"import": BODY}
+    resumable: ClassVar[Sequence[str]] = ("import",)
     upsert: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     async def setup(self, app: Apex, path: str) -> None:
@@ -87,12 +88,14 @@ class Transferable(Searchable):
     async def _import(self, data: Row, params: Params) -> Row:
         """Stores rows; those that are wrong are listed as ``errors``, and the others stored."""
         errors: list[Row] = []
+        organization = data["organization_id"]
+        user, upsert = (params.user or {}).get("id"), data.get("upsert")
+        checkpoint = await self.checkpoint(organization, _digest(data), format=data["format"], user=user, upsert=upsert)
         run = Import(
-            self.app, self.path, data["organization_id"], lambda line, error: errors.append(told(line, error)),
-            user=(params.user or {}).get("id"), upsert=data.get("upsert"), dry_run=data["dry_run"],
-            again=data["again"], checkpoint=self.checkpoint(data["organization_id"], _digest(data)), batch=BATCH,
+            self.app, self.path, organization, lambda line, error: errors.append(told(line, error)), user=user,
+            upsert=upsert, dry_run=data["dry_run"], again=data["again"], checkpoint=checkpoint, batch=BATCH,
         )  # fmt: skip
-        async for _ in run.run(_numbered(data, await self.file_columns(data["organization_id"]))):
+        async for _ in run.run(_numbered(data, await self.file_columns(organization))):
             pass
         return {"rows": run.progress.rows, **asdict(run.progress), "errors": errors}
 
@@ -108,12 +111,22 @@ class Transferable(Searchable):
         return Stream(written(found, format, columns), FORMATS[format])
 
     async def file_columns(self, organization: int) -> Columns:
-        query = {"organization_id": organization, "entity": self.path, "$select": ["name", "type"], "$sort": {"id": 1}}
-        defined = await self.app.service("custom-fields").find({"query": query, "paginate": False})
-        return Columns(self, {field["name"]: field["type"] for field in defined})
+        return Columns(self, {field["name"]: field["type"] for field in await self._defined(organization)})
 
-    def checkpoint(self, organization: int, digest: str) -> Checkpoint:
-        return Checkpoint(self.database, organization, f"import:{self.path}:{digest}")
+    async def checkpoint(self, organization: int, digest: str, **options: Any) -> Checkpoint:
+        """The checkpoint of an import: that of the same content, with the same options and definitions."""
+        decisive = [digest, options, await self._defined(organization)]
+        name = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        return Checkpoint(self.database, organization, f"import:{self.path}:{name}")
+
+    async def _defined(self, organization: int) -> list[Row]:
+        """The definitions of the records' custom fields, in their order."""
+        query = {
+            "organization_id": organization, "entity": self.path, "$select": ["name", "type", "options"],
+            "$sort": {"id": 1},
+        }  # fmt: skip
+        found = await self.app.service("custom-fields").find({"query": query, "paginate": False})
+        return [{name: field[name] for name in ("name", "type", "options")} for field in found]
 
 
 # A word of Python's own, so it cannot be written as a method.

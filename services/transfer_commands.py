@@ -41,14 +41,14 @@ organization_option = click.option("--organization", type=ID, required=True, hel
 @format_option
 @click.option("--upsert", help="Change the record with the same email, phone or crm_id (contacts), name (companies).")
 @click.option("--dry-run", is_flag=True, help="Check every row, and store nothing.")
-@click.option("--again", is_flag=True, help="Start over, also where an earlier run has done rows of this file.")
+@click.option("--again", is_flag=True, help="Start over, also where a run of this import was broken off.")
 @click.option("--errors", type=click.Path(dir_okay=False), help="File for the rows refused [default: stderr]")
 @click.pass_obj
 def import_(factory: str, /, service: str, file: str, format: str | None, errors: str | None, **options: Any) -> None:
     """Store the rows of FILE (- is stdin), CSV or JSON, as contacts or companies.
 
-    A run that was broken off goes on where it ended when it is started again. Each row that is wrong is told in a line
-    of JSON, and the exit code is then 1, as it is for rows that an earlier run has refused.
+    A run that was broken off goes on where it ended when the same command is started again. Each row that is wrong is
+    told in a line of JSON, and the exit code is then 1, as it is for rows that were refused before a run broke off.
     """
     app = load_app(factory)
     format = format or _format_of(file)
@@ -82,9 +82,8 @@ async def _import(
     digest = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]
     size, _ = source.tell(), source.seek(0)
     with _refusals(errors) as refuse, _bar(f"Importing {service}", size) as update:
-        job = Import(
-            app, service, organization, refuse, user=user, checkpoint=tenant.checkpoint(organization, digest), **options
-        )
+        checkpoint = await tenant.checkpoint(organization, digest, format=format, user=user, upsert=options["upsert"])
+        job = Import(app, service, organization, refuse, user=user, checkpoint=checkpoint, **options)
         async for progress in job.run(rows(source, format, await tenant.file_columns(organization))):
             update(source.tell(), progress.rows)
     click.echo(_summary(progress, job.dry_run))
@@ -178,7 +177,7 @@ def _bar(label: str, length: int) -> Iterator[Update]:
 def _summary(progress: Progress, dry_run: bool) -> str:
     before = f"done before{f', {progress.refused_before:,} of them refused' if progress.refused_before else ''}"
     if progress.skipped == progress.rows and not dry_run and progress.rows:
-        return f"Nothing is left: all {progress.rows:,} rows were {before} (--again starts over)."
+        return f"Nothing was left to do: all {progress.rows:,} rows were {before}."
     parts = {
         before: progress.skipped,
         "created": progress.created,

@@ -58,6 +58,9 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
     ``caller`` tells who asks. What is repeated gets the answer of the first time, with ``Idempotency-Replayed``; of two
     at once the second one waits. Raises Unprocessable for a key that was used for something else, BadRequest for one
     that is none.
+
+    A service lists in ``resumable`` methods that commit as they go, and that go on where they were broken off when they
+    are called again. They get no transaction around them, and their answer is stored once they are done.
     """
 
     @describe(methods=_repeats, sends=SENDS, answers=ANSWERS, errors=(422,))
@@ -75,6 +78,13 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
         answers = _Answers(database, table)
         request = {"caller": caller(context), "key": key, "request": _fingerprint(context)}
         await answers.forget()
+        if context.method in getattr(context.service.service, "resumable", ()):
+            if not await answers.replay(request, context):
+                await next()
+                async with database.transaction():
+                    await answers.claim(request)
+                    await answers.store(request, context)
+            return
         async with database.transaction():
             if await answers.claim(request):
                 await next()
@@ -124,15 +134,19 @@ class _Answers:
         stored = update(self.table).where(*self._mine()).values(bound)
         await self.database.execute(stored, {**asked, **{f"new_{name}": value for name, value in answer.items()}})
 
-    async def replay(self, asked: dict[str, str], context: Context) -> None:
-        """Gives the answer of the first time; the event that it had is not repeated."""
+    async def replay(self, asked: dict[str, str], context: Context) -> bool:
+        """Give the answer of the first time, without its event. Return False if there is none."""
         columns = (self.table.c.request, self.table.c.http, self.table.c.body)
-        found = (await self.database.execute(select(*columns).where(*self._mine()), asked))[0]
+        rows = await self.database.execute(select(*columns).where(*self._mine()), asked)
+        if not rows:
+            return False
+        (found,) = rows
         if found["request"] != asked["request"]:
             raise Unprocessable("Idempotency-Key was used for another request: take a new one for each")
         context.event = None
         context.result = RawJSON(found["body"].encode())
         context.http = {**found["http"], "headers": {**found["http"].get("headers", {}), REPLAYED: "true"}}
+        return True
 
     def _mine(self) -> tuple[Any, ...]:
         return tuple(self.table.c[name] == bindparam(name, type_=String()) for name in ("caller", "key"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import pty
@@ -19,6 +20,7 @@ from apex.sql import Database
 from services.contacts import contacts
 from services.tables import counters
 from tests.process.commands import COMMAND, QUICK, ROOT, apex, environment
+from tests.services.crm import running
 
 PEOPLE = "first_name,email\nAnn,ann@example.com\nBob,nowhere\n,cid@example.com\n"
 INTO = ("--organization", "456")
@@ -61,9 +63,20 @@ def test_an_import_says_what_it_has_done_and_what_is_wrong(sqlite: str, tmp_path
         }
         for line, errors in ((3, {"email": "Invalid email format"}), (4, {"first_name": "Is required"}))
     ]  # fmt: skip
-    again = apex("import", "contacts", str(file), *INTO, DATABASE_URL=sqlite)
-    expected = "Nothing is left: all 3 rows were done before, 2 of them refused (--again starts over).\n"
-    assert (again.returncode, again.stdout, again.stderr) == (1, expected, "")
+
+
+async def test_an_import_that_was_killed_after_its_last_row_has_nothing_left_to_do(sqlite: str, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text(PEOPLE)
+    digest = hashlib.sha256(PEOPLE.encode()).hexdigest()
+    async with running(sqlite) as crm:
+        service = crm.app.service("contacts").service
+        checkpoint = await service.checkpoint(456, digest, format="csv", user=None, upsert=None)
+        await checkpoint.begin()
+        await checkpoint.advance(3, 2)
+    for expected in ("Nothing was left to do: all 3 rows were done before, 2 of them refused.", "3 rows: 1 created"):
+        done = await asyncio.to_thread(apex, "import", "contacts", str(file), *INTO, DATABASE_URL=sqlite)
+        assert (done.returncode, done.stdout[: len(expected)]) == (1, expected)
 
 
 def test_a_dry_run_and_the_errors_in_a_file(sqlite: str, tmp_path: Path) -> None:
@@ -140,24 +153,57 @@ def test_numbers_out_of_range_are_refused_as_usage(sqlite: str, arguments: tuple
     assert "is not in the range 1<=x<=" in done.stderr
 
 
-def test_a_killed_import_goes_on_where_it_ended(url: str, tmp_path: Path) -> None:
-    total, file = 20_000, tmp_path / "people.csv"
-    rows = (f"Person {number},p{number}@example.com\n" for number in range(total))
-    file.write_text("first_name,email\n" + "".join(rows))
-    command = [*COMMAND, "import", "contacts", str(file), *INTO]
+PEOPLE_OF_A_LARGE_FILE = 10_000
+
+
+def large(file: Path) -> str:
+    lines = (f"Person {number},p{number}@example.com\n" for number in range(PEOPLE_OF_A_LARGE_FILE))
+    text = "first_name,email\n" + "".join(lines)
+    file.write_text(text)
+    return text
+
+
+def killed(url: str, file: Path) -> int:
+    """Kill an import in the middle of its file. Return how many rows were done at least."""
+    command = [*COMMAND, "import", "contacts", str(file), *INTO, "--user", "789"]
     variables = environment(**QUICK, DATABASE_URL=url)
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as process:
         while not (done := ask(url, select(counters.c.value).where(counters.c.value > 0))):
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    left = apex("import", "contacts", str(file), *INTO, DATABASE_URL=url)
-    assert left.returncode == 0, left.stderr
-    before = int(left.stdout.split(": ")[1].split(" done before")[0].replace(",", ""))
-    assert done[0]["value"] <= before < total
+    return int(done[0]["value"])
+
+
+def check_whole(url: str) -> None:
+    """Nobody of the large file is missing or there twice, and no checkpoint is left."""
     made = contacts.c.first_name.like("Person %")
     ((counted),) = ask(url, select(func.count(), func.count(contacts.c.email.distinct()).label("emails")).where(made))
-    assert list(counted.values()) == [total, total]
+    assert list(counted.values()) == [PEOPLE_OF_A_LARGE_FILE] * 2
+    assert ask(url, select(counters).where(counters.c.name.like("import:%"))) == []
+
+
+def test_a_killed_import_goes_on_where_it_ended(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    large(file)
+    done = killed(url, file)
+    left = apex("import", "contacts", str(file), *INTO, "--user", "789", DATABASE_URL=url)
+    assert left.returncode == 0, left.stderr
+    before = int(left.stdout.split(": ")[1].split(" done before")[0].replace(",", ""))
+    assert done <= before < PEOPLE_OF_A_LARGE_FILE
+    check_whole(url)
+
+
+async def test_a_killed_import_goes_on_over_http(sqlite: str, tmp_path: Path) -> None:
+    text = large(tmp_path / "people.csv")
+    done = await asyncio.to_thread(killed, sqlite, tmp_path / "people.csv")
+    async with running(sqlite) as crm:
+        data = {"organization_id": 456, "format": "csv", "text": text}
+        status, answer = await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"})
+    assert status == 200, answer
+    assert done <= answer["skipped"] < PEOPLE_OF_A_LARGE_FILE
+    assert answer["skipped"] + answer["created"] == PEOPLE_OF_A_LARGE_FILE
+    await asyncio.to_thread(check_whole, sqlite)
 
 
 def test_a_terminal_shows_how_far_it_is(sqlite: str, tmp_path: Path) -> None:

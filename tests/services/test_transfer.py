@@ -7,17 +7,18 @@ import csv
 import io
 import json
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
-from apex import Params
+from apex import Context, Params
 from apex.errors import Unavailable
-from apex.testing import raises
 from services import companies, contacts, custom_fields
+from services.tables import counters
 from tests.services.crm import Crm, refused, running
 
 PHONE = {"phone": "2025550143", "phone_country_iso": "US", "phone_country_code": "+1"}
@@ -165,36 +166,112 @@ async def test_a_dry_run_tells_all_and_stores_nothing(crm: Crm) -> None:
     assert len(heard) == 1
 
 
-async def test_the_same_rows_are_imported_once_unless_asked_again(crm: Crm) -> None:
-    rows = [{"first_name": "Ann"}, {"first_name": "Bob"}]
-    assert counts(await imports(crm, *rows)) == (0, 2, 0, 0)
-    assert counts(await imports(crm, *rows)) == (2, 0, 0, 0)
-    assert counts(await imports(crm, *rows, again=True)) == (0, 2, 0, 0)
-    assert len(await crm.rows()) == 8
+async def test_the_rows_of_monday_change_what_those_of_tuesday_have_made(crm: Crm) -> None:
+    for name in ("Anna", "Anne", "Anna"):
+        answer = await imports(crm, {"first_name": name, **CRM}, upsert="crm_id")
+        assert (answer["skipped"], answer["created"] + answer["updated"]) == (0, 1)
+        (stored,) = [row for row in await crm.rows() if row["crm_id"] == CRM["crm_id"]]
+        assert stored["first_name"] == name
 
 
-async def test_rows_that_an_earlier_run_refused_are_told(crm: Crm) -> None:
-    first = {"first_name": "First", **CRM}
-    rows = [first, {"first_name": "Second", **CRM}, {"email": "nowhere"}]
-    assert counts(await imports(crm, *rows)) == (0, 1, 0, 2)
-    answer = await imports(crm, *rows)
-    assert (counts(answer), answer["refused_before"]) == ((3, 0, 0, 0), 2)
-    answer = await imports(crm, *rows, upsert="crm_id", again=True)
-    assert (counts(answer), answer["refused_before"]) == ((0, 0, 2, 1), 0)
-    assert (await imports(crm, *rows))["refused_before"] == 1
+async def test_a_finished_import_leaves_nothing_behind(crm: Crm) -> None:
+    for rows in ([], [{"first_name": "Ann"}, {"email": "nowhere"}], [{"first_name": "Ann"}, {"email": "nowhere"}]):
+        answer = await imports(crm, *rows)
+        assert (counts(answer), answer["refused_before"]) == ((0, len(rows) // 2, 0, len(rows) // 2), 0)
+        assert await checkpoints(crm) == []
 
 
-async def test_two_runs_of_one_import_do_not_store_rows_twice(crm: Crm) -> None:
-    first, second = (crm.app.service("contacts").service.checkpoint(456, "same") for _ in range(2))
-    assert [await first.begin(), await second.begin()] == [0, 0]
-    await first.advance(10, 0)
-    with raises(Unavailable, "Another run of this import is at work"):
-        await second.advance(10, 0)
-    assert await second.begin() == 10
+async def checkpoints(crm: Crm) -> list[str]:
+    asked = select(counters.c.name).where(counters.c.name.like("import:%"))
+    return [row["name"] for row in await crm.app.get("database").execute(asked)]
+
+
+class Outage:
+    """Lets no contact with this name be stored while it lasts."""
+
+    def __init__(self, crm: Crm, name: str) -> None:
+        self.name, self.lasts = name, True
+        crm.app.service("contacts").hooks({"before": {"create": [self.refuse]}})
+
+    def refuse(self, context: Context) -> None:
+        if self.lasts and any(row["first_name"] == self.name for row in context.items):
+            raise Unavailable("Not now")
+
+
+PEOPLE: list[Any] = [{"first_name": f"Person {number}"} for number in range(250)]
+PEOPLE[5] = {"first_name": "Wrong", "email": "nowhere"}
+
+
+async def broken_off(crm: Crm, **options: Any) -> Outage:
+    """An import of 250 rows that breaks off after 200 of them, one of which is refused."""
+    outage = Outage(crm, "Person 220")
+    data = {"organization_id": 456, "rows": PEOPLE, **options}
+    refused(await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"}), 503)
+    outage.lasts = False
+    return outage
+
+
+async def test_an_import_that_was_broken_off_goes_on_where_it_ended(crm: Crm) -> None:
+    before = len(await crm.rows())
+    await broken_off(crm)
+    answer = await imports(crm, *PEOPLE)
+    assert (counts(answer), answer["refused_before"]) == ((200, 50, 0, 0), 1)
+    assert (len(await crm.rows()) - before, await checkpoints(crm)) == (249, [])
+    assert counts(await imports(crm, *PEOPLE)) == (0, 249, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"upsert": "email"}, {"user": 790}, {"again": True}, {"dry_run": True}, {"rows": PEOPLE[:249]}, {"define": "Age"}],
+)
+async def test_other_rows_options_or_definitions_are_another_import(crm: Crm, other: dict[str, Any]) -> None:
+    await broken_off(crm)
+    options = dict(other)
+    if name := options.pop("define", None):
+        await define(crm, name, "number")
+    rows = options.pop("rows", PEOPLE)
+    assert counts(await imports(crm, *rows, **options)) == (0, len(rows) - 1, 0, 1)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+async def test_of_runs_at_once_one_stores_each_row_and_the_others_end(crm: Crm, batches: int) -> None:
+    before, rows = len(await crm.rows()), PEOPLE[6 : 6 + 100 * batches]
+    call = partial(crm.call, "POST /contacts", {"organization_id": 456, "rows": rows})
+    answers = await asyncio.gather(*(call(headers={"X-Service-Method": "import"}) for _ in range(3)))
+    assert sorted(status for status, _ in answers) == [200, 409, 409]
+    assert "another run of this import" in str(answers).lower()
+    assert (len(await crm.rows()) - before, await checkpoints(crm)) == (len(rows), [])
+
+
+async def test_an_import_with_a_key_is_made_once(crm: Crm) -> None:
+    before, headers = len(await crm.rows()), {"X-Service-Method": "import", "Idempotency-Key": "nightly-1"}
+    rows = [*PEOPLE, {"first_name": "Ann", **CRM}, {"first_name": "Ben", **CRM}]
+    data = {"organization_id": 456, "rows": rows}
+    first, second = [await crm.send("POST /contacts", data, headers=headers) for _ in range(2)]
+    assert (first.status_code, counts(first.json()), len(first.json()["errors"])) == (200, (0, 250, 0, 2), 2)
+    assert (second.content, second.headers["idempotency-replayed"]) == (first.content, "true")
+    assert len(await crm.rows()) - before == 250
+    refused(await crm.call("POST /contacts", data | {"rows": []}, headers=headers), 422)
+
+
+async def test_a_dry_run_with_a_key_stores_nothing(crm: Crm) -> None:
+    before, headers = await crm.rows(), {"X-Service-Method": "import", "Idempotency-Key": "nightly-1"}
+    data = {"organization_id": 456, "rows": PEOPLE, "dry_run": True}
+    status, answer = await crm.call("POST /contacts", data, headers=headers)
+    assert (status, counts(answer), await crm.rows()) == (200, (0, 249, 0, 1), before)
+
+
+async def test_an_import_with_a_key_that_was_broken_off_goes_on(crm: Crm) -> None:
+    outage, headers = Outage(crm, "Person 220"), {"X-Service-Method": "import", "Idempotency-Key": "nightly-1"}
+    data = {"organization_id": 456, "rows": PEOPLE}
+    refused(await crm.call("POST /contacts", data, headers=headers), 503)
+    outage.lasts = False
+    status, answer = await crm.call("POST /contacts", data, headers=headers)
+    assert (status, counts(answer)) == (200, (200, 50, 0, 0))
 
 
 async def test_rows_that_were_not_stored_are_not_counted(crm: Crm) -> None:
-    checkpoint = crm.app.service("contacts").service.checkpoint(456, "broken off")
+    checkpoint = await crm.app.service("contacts").service.checkpoint(456, "broken off")
     await checkpoint.begin()
     with suppress(ZeroDivisionError):
         async with crm.app.get("database").transaction():
