@@ -34,6 +34,31 @@ def after_commit(function: Waiting, undone: Callable[[], None] | None = None) ->
 
 
 @asynccontextmanager
+async def part_of_unit() -> AsyncIterator[None]:
+    """Collect the functions of ``after_commit`` for a part of a unit of work that may be undone by itself.
+
+    If the part fails, ``undone`` is called for its functions, and they are not called at the end of the unit.
+    """
+    unit = _current.get()
+    before = 0 if unit is None else len(unit.waiting)
+    try:
+        yield
+    except BaseException:
+        if unit is not None and unit.open:
+            waiting, unit.waiting[before:] = unit.waiting[before:], []
+            for _, undone in waiting:
+                if undone is not None:
+                    undone()
+        raise
+
+
+def is_in_unit() -> bool:
+    """Return True if this call is part of a unit of work."""
+    unit = _current.get()
+    return unit is not None and unit.open
+
+
+@asynccontextmanager
 async def unit_of_work() -> AsyncIterator[None]:
     """Collect the functions of ``after_commit`` and call them at the end. A unit inside another one is part of it."""
     outer = _current.get()

@@ -21,7 +21,8 @@ FAILED_UNIT = "A statement of this unit of work has failed: nothing was stored"
 class Executor(Protocol):
     """Runs SQL text with named values and gives rows as tuples. Each statement commits by itself, unless it is run
     inside ``transaction``, where all commit together or not at all: after one that failed nothing is committed, even
-    where the failure was caught.
+    where the failure was caught. Inside ``savepoint``, which is inside of a ``transaction``, the statements alone are
+    undone by an error.
 
     Raises Violation where the data breaks a rule of the database, Conflict for transactions that stay in each other's
     way, Unavailable where the database cannot be reached. The driver's own text stays in the log.
@@ -40,6 +41,8 @@ class Executor(Protocol):
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[None]: ...
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]: ...
 
 
 class Violation(Exception):

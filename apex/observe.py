@@ -7,7 +7,7 @@ does, a call costs nothing more.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -198,20 +198,27 @@ class TimedExecutor:
         with timed("database", text):
             return await self.executor.fetch(text, values, writes, plan, header)
 
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        return self._timed(self.executor.transaction(), "BEGIN", "COMMIT", "ROLLBACK")
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        return self._timed(self.executor.savepoint(), "SAVEPOINT", "RELEASE", "ROLLBACK TO")
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """Its beginning and its commit count, what is done inside does so by itself."""
-        unit = self.executor.transaction()
-        with timed("database", "BEGIN"):
+    async def _timed(
+        self, unit: AbstractAsyncContextManager[None], begin: str, end: str, undo: str
+    ) -> AsyncIterator[None]:
+        """Time the beginning and the end. What is done inside is timed by itself."""
+        with timed("database", begin):
             await unit.__aenter__()
         try:
             yield
         except BaseException as error:
-            with timed("database", "ROLLBACK"):
+            with timed("database", undo):
                 if not await unit.__aexit__(type(error), error, error.__traceback__):
                     raise
         else:
-            with timed("database", "COMMIT"):
+            with timed("database", end):
                 await unit.__aexit__(None, None, None)
 
 

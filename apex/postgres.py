@@ -279,6 +279,27 @@ class PostgresExecutor:
                 self._held.reset(token)
 
     @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        unit = self._held.get()
+        if unit is None or not unit.open:
+            raise RuntimeError("A savepoint is part of a transaction")
+        with _translating():
+            await _say(unit.connection, b"SAVEPOINT apex")
+        try:
+            yield
+            if unit.connection.info.transaction_status == TransactionStatus.INERROR:
+                raise GeneralError(FAILED_UNIT)
+        except BaseException:
+            if not unit.connection.closed:
+                with _translating():
+                    await _say(unit.connection, b"ROLLBACK TO apex")
+                    await _say(unit.connection, b"RELEASE apex")
+                unit.forget_reach()
+            raise
+        with _translating():
+            await _say(unit.connection, b"RELEASE apex")
+
+    @asynccontextmanager
     async def _connection(self, begin: bool = False) -> AsyncIterator[Connection]:
         """Yield a connection of the pool, with ``begin`` in a transaction. One that was lost before is replaced."""
         for _ in range(self.size + ATTEMPTS):
@@ -310,6 +331,10 @@ class _Unit:
         self.open = True
         self._reach: str | None = None
         self._turn = asyncio.Lock()
+
+    def forget_reach(self) -> None:
+        """Set the reach again before the next statement: a savepoint has undone what was set since."""
+        self._reach = None
 
     async def execute(self, text: str, values: Values, prepared: bool) -> Cursor:
         async with self._turn:

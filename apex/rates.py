@@ -63,9 +63,12 @@ class Rates:
         """How many names are counted at the moment by this process."""
         return len(self._taken)
 
-    async def take(self, name: str, limit: int, window: int) -> Rate:
-        """Counts a request of somebody, ``limit`` being allowed in ``window`` seconds."""
-        rate = _rate(await self.count(name, limit, window), limit, window)
+    async def take(self, name: str, limit: int, window: int, amount: int = 1) -> Rate:
+        """Count a request of somebody, of which ``limit`` are allowed in ``window`` seconds.
+
+        A request that does the work of several counts as that ``amount`` or, if that is more, as ``limit``.
+        """
+        rate = _rate(await self.count(name, limit, window, min(amount, limit)), limit, window)
         self.refused += not rate.allowed
         return rate
 
@@ -74,18 +77,20 @@ class Rates:
         return _rate(await self.count(name, limit, window, 0), limit, window)
 
     async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
-        """Count the requests in the window, and one more unless ``taken`` is 0."""
+        """Count the requests in the window, and as many more as are ``taken`` if all of them are allowed."""
         now = time.monotonic()
         _, moments = self._taken.pop(name, (now, deque()))
         while moments and moments[0] <= now - window:
             moments.popleft()
-        allowed = len(moments) < limit
-        if allowed and taken:
-            moments.append(now)
+        needed = max(1, taken)
+        allowed = len(moments) + needed <= limit
+        if allowed:
+            moments.extend([now] * taken)
         if moments:
             self._taken[name] = moments[-1] + window, moments
         self._forget(now)
-        oldest = moments[max(0, len(moments) - limit)] if moments else now - window
+        last = len(moments) - limit + (0 if allowed else needed - 1)
+        oldest = moments[max(0, last)] if moments else now - window
         return allowed, len(moments), window - (now - oldest)
 
     def _forget(self, now: float) -> None:

@@ -49,6 +49,7 @@ AWAY_SECONDS = 1
 # The moments of the requests in the window, the oldest first, by Redis' own clock; one step for all processes.
 TAKE = """
 local clock, limit, window = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
+local taken = tonumber(ARGV[3])
 local now = clock[1] + clock[2] / 1000000
 local oldest = redis.call('LINDEX', KEYS[1], 0)
 while oldest and tonumber(oldest) <= now - window do
@@ -56,13 +57,20 @@ while oldest and tonumber(oldest) <= now - window do
     oldest = redis.call('LINDEX', KEYS[1], 0)
 end
 local count = redis.call('LLEN', KEYS[1])
-local allowed = count < limit
-if allowed and ARGV[3] == '1' then
-    redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
-    redis.call('EXPIRE', KEYS[1], window)
-    count = count + 1
+local needed = math.max(1, taken)
+local allowed = count + needed <= limit
+local last = count - limit + needed - 1
+if allowed then
+    for _ = 1, taken do
+        redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
+    end
+    if taken > 0 then
+        redis.call('EXPIRE', KEYS[1], window)
+    end
+    count = count + taken
+    last = count - limit
 end
-local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, count - limit)) or now - window)
+local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, last)) or now - window)
 return {allowed and 1 or 0, count, string.format('%.6f', window - (now - free))}
 """
 

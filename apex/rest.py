@@ -231,6 +231,8 @@ class Rest:
         params = Params(
             {"query": query, "provider": "rest", "headers": headers, "ip": ip, "route": match.route, "body": body}
         )
+        if mount := scope.get("root_path") or (self.proxies and headers.get("x-forwarded-prefix")):
+            params["mount"] = mount.rstrip("/")
         for read in self.app.parsers:
             if (authentication := read(headers)) is not None:
                 params["authentication"] = authentication

@@ -262,6 +262,25 @@ class SQLiteExecutor:
                 await asyncio.shield(self._in(self._writer, end))
 
     @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        unit = self._unit.get()
+        if unit is None or not unit.open:
+            raise RuntimeError("A savepoint is part of a transaction")
+        failed, unit.failed = unit.failed, False
+        await self._in(self._writer, partial(self._run, "SAVEPOINT apex", {}))
+        try:
+            yield
+            if unit.failed:
+                raise GeneralError(FAILED_UNIT)
+        except BaseException:
+            await asyncio.shield(self._in(self._writer, partial(self._run, "ROLLBACK TO apex", {})))
+            unit.failed = False
+            raise
+        finally:
+            unit.failed = unit.failed or failed
+            await asyncio.shield(self._in(self._writer, partial(self._run, "RELEASE apex", {})))
+
+    @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
         """The writer's turn. Those who wait behind a writer that waits for another process do not wait for ever."""
         try:

@@ -26,6 +26,7 @@ async def limit_rate(context: Context, next: Next) -> None:
 
     That is one for all keys of an organization, whose answers over REST have headers that say how the request stands,
     also where they are errors. With a token it is one for each user.
+    A service may have a method ``cost(data)``, which returns how many requests of a key a request counts as.
     """
     params = context.params
     proof: Any = params.get("authentication")
@@ -43,7 +44,9 @@ async def limit_rate(context: Context, next: Next) -> None:
 
 async def _limit_key(context: Context, next: Next, proof: Any) -> None:
     name = f"organizations/{proof['organization_id']}"
-    rate: Rate = await context.app.get("rates").take(name, proof["rate_limit"], proof["rate_window"])
+    cost = getattr(context.service.service, "cost", None)
+    amount = 1 if cost is None else cost(context.data)
+    rate: Rate = await context.app.get("rates").take(name, proof["rate_limit"], proof["rate_window"], amount)
     try:
         if not rate.allowed:
             raise _exceeded(rate)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from marshmallow import validates_schema
 
-from apex import Apex, Context, Params, validate_data
+from apex import Apex, Context, Params, querystring, validate_data
 from apex.describe import describe
 from apex.errors import BadRequest
 from apex.query import MAX_ROWS, Query
@@ -59,7 +59,10 @@ class LookupSchema(Schema):
     crm_source = Text(max=100, required=True)
 
 
-TOTAL = {"x-total-count": {"schema": {"type": "integer"}, "description": "How many contacts there are."}}
+TOTAL = {
+    "x-total-count": {"schema": {"type": "integer"}, "description": "How many contacts there are."},
+    "Link": {"schema": {"type": "string"}, "description": 'Other pages, as in `</api/contacts?offset=9>; rel="next"`.'},
+}
 
 
 class Contacts(AgentVoice):
@@ -92,13 +95,11 @@ class Contacts(AgentVoice):
 
     @describe(result=CONTACT)
     async def create(self, data: Row, params: Params) -> Row:
-        async with self.database.transaction():
-            return await self.add(data, params)
+        return (await self.write([(None, data)], params))[0]
 
     @describe(result=CONTACT)
     async def patch(self, id: Any, data: Row, params: Params) -> Row:
-        async with self.database.transaction():
-            return await self.change(await self.row(params, uuid=id), data, params)
+        return (await self.write([(await self.row(params, uuid=id), data)], params))[0]
 
     @describe(result=described("AgentVoiceMessage", {"message": {"type": "string"}}))
     async def remove(self, id: Any, params: Params) -> Row:
@@ -129,11 +130,24 @@ def one_object(context: Context) -> None:
 
 
 def show_total(context: Context) -> None:
-    """After find: the list alone, and in a header how many contacts there are."""
+    """After find: the list alone, and in headers how many contacts there are and where other pages are (RFC 8288)."""
     page: Any = context.result
     context.result = page["data"]
     if context.http is not None:
-        context.http["headers"] = {**context.http.get("headers", {}), "x-total-count": page["total"]}
+        shown = {"x-total-count": page["total"]}
+        if links := ", ".join(_links(context, page["total"])):
+            shown["Link"] = links
+        context.http["headers"] = {**context.http.get("headers", {}), **shown}
+
+
+def _links(context: Context, total: int) -> Iterator[str]:
+    query, path = context.params.query, f"{context.params.mount or ''}/{context.path}"
+    limit, offset = query["limit"], query["offset"]
+    pages = {"first": 0, "prev": max(0, offset - limit)} if offset else {}
+    if offset + limit < total:
+        pages["next"] = offset + limit
+    for relation, place in pages.items():
+        yield f'<{path}?{querystring.write({**query, "offset": place})}>; rel="{relation}"'
 
 
 def register(app: Apex) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Column, Computed, String
@@ -80,20 +81,32 @@ class Companies(Transferable):
     )
 
 
-async def company_named(app: Apex, name: str, organization_id: int, user: Any) -> int:
-    """The id of the organization's company of this name, the oldest of several; it is made where there is none.
+async def companies_named(app: Apex, names: Collection[str], organization_id: int) -> dict[str, int]:
+    """Return the ids of the organization's companies with these names, of several the oldest."""
+    if not names:
+        return {}
+    query = Query(
+        where=Compare("name", "$in", sorted(names)), select=("id", "name"), sort=(("id", 1),),
+        limit=1 if len(names) == 1 else None,
+    )  # fmt: skip
+    params = {"scope": {FIELD: organization_id}, "query": query, "paginate": False}
+    found = await app.service("companies").find(params)
+    return {company["name"]: company["id"] for company in reversed(found)}
 
-    To be called in a unit of work: two that miss the same name make it once, as the second one waits for the first.
+
+async def make_companies(app: Apex, names: Collection[str], organization_id: int, user: Any) -> dict[str, int]:
+    """Return the ids of companies that were missing. They are made unless another call has just made them.
+
+    To be called in a unit of work: a second call that misses the same name waits for the first one.
     """
-    companies = app.service("companies")
-    inside = {"scope": {FIELD: organization_id}, "user": user, "paginate": False}
-    query = Query(where=Compare("name", "$eq", name), limit=1, select=("id",))
-    found = await companies.find({**inside, "query": query})
-    if not found:
-        await next_value(app.get("database"), organization_id, "companies", step=0)
-        found = await companies.find({**inside, "query": query})
-    company = found[0] if found else await companies.create({FIELD: organization_id, "name": name}, inside)
-    return int(company["id"])
+    if not names:
+        return {}
+    await next_value(app.get("database"), organization_id, "companies", step=0)
+    known = await companies_named(app, names, organization_id)
+    rows = [{FIELD: organization_id, "name": name} for name in names if name not in known]
+    inside = {"scope": {FIELD: organization_id}, "user": user, "adapter": {"multi": True}}
+    made = await app.service("companies").create(rows, inside) if rows else []
+    return known | {company["name"]: company["id"] for company in made}
 
 
 def register(app: Apex) -> None:

@@ -7,10 +7,13 @@ companies inside the process, so that rules, events and search are theirs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
+from uuid import uuid4
 
 from apex import Apex, Context, Params, Service, authenticate
 from apex.coerce import uuid
+from apex.commit import is_in_unit
 from apex.common import disallow
 from apex.describe import Example, describe
 from apex.encoding import timestamp
@@ -26,7 +29,7 @@ from hooks.rate_limit import limit_rate
 from hooks.signature import InvalidSignature
 from hooks.tenancy import FIELD, ON_RECORDS, membership, tenancy_of_key
 from services import phones
-from services.companies import company_named
+from services.companies import companies_named, make_companies
 from services.contacts import CRM
 from services.examples import ORGANIZATION, uuid_of
 from services.tenant import ONCE
@@ -43,6 +46,12 @@ STORED = (
     "crm_source",
 )  # fmt: skip
 """What is read of a contact."""
+
+NEW: Row = dict.fromkeys(CRM) | {"last_task_run": None, "total_tasks_run": 0}
+"""What a new contact has unless it is given."""
+
+Asked = tuple[Row | None, Row]
+"""The contact as it is stored, or None for a new one, and what a caller says of it."""
 
 _TEXT, _TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
 
@@ -124,6 +133,7 @@ class AgentVoice(Service):
 
     async def setup(self, app: Apex, path: str) -> None:
         self.app, self.contacts, self.database = app, app.service("contacts"), app.get("database")
+        self.record: Schema = self.contacts.service.record()
 
     async def rows(self, params: Params, **asked: Any) -> list[Row]:
         """The contacts that a query finds, as they are stored."""
@@ -138,51 +148,113 @@ class AgentVoice(Service):
             raise NotFound("Contact not found")
         return found[0]
 
-    async def add(self, data: Row, params: Params) -> Row:
-        """To be called in a unit of work, as ``change``. Gives the contact as it is shown."""
-        organization_id = params.scope[FIELD][0]
-        values = {FIELD: organization_id, **await self._values(data, {}, params)}
-        values["first_name"] = values.get("first_name") or UNKNOWN
-        stored = await self.contacts.create(values, inside(params))
-        return await self.one(params, id=stored["id"])
+    async def write(self, asked: Sequence[Asked], params: Params) -> list[Row]:
+        """Store contacts, and return each as it is shown. A contact that would stay as it is is not written."""
+        organization_id: int = params.scope[FIELD][0]
+        names = {name for _, data in asked if (name := data.get("company")) is not None}
+        companies = await companies_named(self.app, names, organization_id)
+        asked = await self._without_same_company(asked, companies, params)
+        missing = names - companies.keys()
+        if missing or any(_is_change(stored, _values(data, stored, companies)) for stored, data in asked):
+            # One call of contacts is a unit of work by itself.
+            alone = len(asked) == 1 and not missing and not is_in_unit()
+            async with nullcontext() if alone else self.database.savepoint():
+                companies |= await make_companies(self.app, sorted(missing), organization_id, params.user)
+                rows = await self._stored(asked, companies, params)
+        else:
+            rows = [stored for stored, _ in asked if stored is not None]
+        return await self.shown(rows, params, {id: name for name, id in companies.items()})
 
-    async def change(self, known: Row, data: Row, params: Params) -> Row:
-        """Change a contact as it is stored. Returns it as it is shown."""
-        await self.contacts.patch(known["id"], await self._values(data, known, params), inside(params))
-        return await self.one(params, id=known["id"])
+    async def _without_same_company(
+        self, asked: Sequence[Asked], companies: Mapping[str, int], params: Params
+    ) -> Sequence[Asked]:
+        """Leave out the company of a contact that is with another one of the same name already."""
+        others = {
+            stored["company_id"]
+            for stored, data in asked
+            if stored is not None and data.get("company") and companies.get(data["company"]) != stored["company_id"]
+        }
+        names = await self._related("companies", "name", others, {**params.scope, "deleted_at": None}, {})
+        if not names:
+            return asked
+        return [
+            (stored, {name: value for name, value in data.items() if name != "company"})
+            if stored is not None and "company" in data and data["company"] == names.get(stored["company_id"])
+            else (stored, data)
+            for stored, data in asked
+        ]
+
+    async def _stored(self, asked: Sequence[Asked], companies: Mapping[str, int], params: Params) -> list[Row]:
+        """Write in the order of keys: of two calls with the same contacts one waits for the other."""
+        values = [_values(data, stored, companies) for stored, data in asked]
+        rows = [{} if stored is None else stored for stored, _ in asked]
+        new = [place for place, row in enumerate(rows) if not row]
+        changed = [place for place, row in enumerate(rows) if row and _is_change(row, values[place])]
+        new.sort(key=lambda place: _key(values[place]))
+        changed.sort(key=lambda place: rows[place]["id"])
+        for place, row in zip(new, await self._add([values[place] for place in new], params), strict=True):
+            rows[place] = row
+        for place in changed:
+            now = await self.contacts.patch(rows[place]["id"], values[place], inside(params))
+            rows[place] = {**rows[place], **{name: values[place][name] for name in CRM if name in values[place]}, **now}
+        return rows
+
+    async def _add(self, rows: Sequence[Row], params: Params) -> list[Row]:
+        """Create contacts with UUIDs of their own, so that nothing has to be read to show them."""
+        if not rows:
+            return []
+        organization = {FIELD: params.scope[FIELD][0]}
+        checked = load(self.record, [organization | row for row in rows], "Invalid contact data")
+        new = [row | {"uuid": uuid4()} for row in checked]
+        made = await self.contacts.create(new, {**inside(params), "loaded": True, "adapter": {"multi": True}})
+        return [{**NEW, **given, **stored} for given, stored in zip(new, made, strict=True)]
 
     async def one(self, params: Params, **equal: Any) -> Row:
         """The one contact whose fields are these, as it is shown. Raises NotFound."""
         return (await self.shown([await self.row(params, **equal)], params))[0]
 
-    async def shown(self, rows: Sequence[Row], params: Params) -> list[Row]:
-        owners = await self._related("users", "uuid", (row["owned_by_user_id"] for row in rows), {})
+    async def shown(self, rows: Sequence[Row], params: Params, companies: Mapping[int, str] = {}) -> list[Row]:
+        """Return contacts as they are shown. The names of these ``companies`` are known."""
+        proof: Any = params.authentication
+        caller = {params.user["id"]: proof["user_uuid"]}
+        owners = await self._related("users", "uuid", (row["owned_by_user_id"] for row in rows), {}, caller)
         living = {**params.scope, "deleted_at": None}
-        names = await self._related("companies", "name", (row["company_id"] for row in rows), living)
-        organization = params.authentication["organization_uuid"]
+        names = await self._related("companies", "name", (row["company_id"] for row in rows), living, companies)
+        organization = proof["organization_uuid"]
         return [
             _shown(row, owners.get(row["owned_by_user_id"]), names.get(row["company_id"]), organization) for row in rows
         ]
 
-    async def _values(self, data: Row, known: Row, params: Params) -> Row:
-        """Return the data as contacts have them. ``known`` is the contact that they change."""
-        values = dict(data)
-        if "phone" in values:
-            values |= phones.replaced(values["phone"], known)
-        if "company" in values:
-            name = values.pop("company")
-            organization_id = params.scope[FIELD][0]
-            linked = None if name is None else await company_named(self.app, name, organization_id, params.user)
-            values["company_id"] = linked
-        return values
-
-    async def _related(self, path: str, field: str, ids: Iterable[int | None], scope: Mapping[str, Any]) -> Row:
+    async def _related(
+        self, path: str, field: str, ids: Iterable[int | None], scope: Mapping[str, Any], known: Mapping[int, Any]
+    ) -> Mapping[int, Any]:
         """The field of the records with these ids, by id; past the hooks, as who was removed owned it all the same."""
-        wanted = sorted({id for id in ids if id is not None})
+        wanted = sorted({id for id in ids if id is not None and id not in known})
+        if not wanted:
+            return known
         query = Query(where=Compare("id", "$in", wanted), select=("id", field))
-        asked = Params({"query": query, "scope": scope, "paginate": False})
-        found = await self.app.service(path).service.find(asked) if wanted else []
-        return {row["id"]: row[field] for row in found}
+        found = await self.app.service(path).service.find(Params({"query": query, "scope": scope, "paginate": False}))
+        return {**known, **{row["id"]: row[field] for row in found}}
+
+
+def _values(data: Row, stored: Row | None, companies: Mapping[str, int]) -> Row:
+    """Return what a caller says of a contact as contacts have it. A company that is missing has the id None."""
+    values = dict(data)
+    if "phone" in values:
+        values |= phones.replaced(values["phone"], stored or {})
+    if "company" in values:
+        values["company_id"] = companies.get(values.pop("company"))
+    if stored is None:
+        values["first_name"] = values.get("first_name") or UNKNOWN
+    return values
+
+
+def _is_change(stored: Row | None, values: Row) -> bool:
+    return stored is None or any(stored[name] != value for name, value in values.items())
+
+
+def _key(values: Row) -> tuple[str, str]:
+    return values.get("crm_source") or "", values.get("crm_id") or ""
 
 
 def inside(params: Params) -> Row:
@@ -255,10 +327,10 @@ def dialect_hooks(
     around = [
         ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), same_organization),
         limit_rate,
+        ahead(name_contact, check_query(query), *checks, membership, tenancy_of_key),
         ONCE,
     ]
-    before = [name_contact, check_query(query), *checks, membership, tenancy_of_key]
-    return {"around": {"all": around}, "before": {"all": before}, "after": after or {}}
+    return {"around": {"all": around}, "after": after or {}}
 
 
 @describe(result=ERROR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import pytest
@@ -13,7 +13,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 from apex import Apex, SQLService, database
 from apex.commit import after_commit, unit_of_work
 from apex.context import Context
-from apex.errors import BadRequest
+from apex.errors import BadRequest, Conflict, GeneralError
 from hooks.transaction import transaction
 
 notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("text", String(100)))
@@ -86,6 +86,46 @@ async def test_events_follow_the_commit_and_a_rollback_has_none(empty_url: str, 
     with pytest.raises(BadRequest) if fails else nullcontext():
         await app.service("notes").create({"text": "hello"})
     assert heard == (["stored"] if fails else ["stored", "copies", "notes"])
+    await app.teardown()
+
+
+async def test_a_part_of_a_unit_can_fail_by_itself(empty_url: str) -> None:
+    app = Apex().configure(database(empty_url)).use("notes", Notes())
+    heard: list[str] = []
+    app.service("notes").on("created", lambda item, context: heard.append(item["text"]))
+    await app.setup()
+    own, create = app.get("database"), app.service("notes").create
+    await own.create_all(notes.metadata)
+    async with own.transaction():
+        await create({"id": 1, "text": "first"})
+        for id in (1, 2):
+            with suppress(Conflict, KeyError):
+                async with own.savepoint():
+                    await create({"id": 7, "text": "undone"})
+                    await create({"id": id, "text": "undone"})
+                    raise KeyError
+        async with own.savepoint(), own.savepoint():
+            await create({"id": 3, "text": "last"})
+    async with own.savepoint():
+        await create({"id": 4, "text": "alone"})
+    assert [row["id"] for row in await app.service("notes").find()] == [1, 3, 4]
+    assert heard == ["first", "last", "alone"]
+    await app.teardown()
+
+
+async def test_an_error_that_is_caught_inside_undoes_the_savepoint(empty_url: str) -> None:
+    app = Apex().configure(database(empty_url)).use("notes", Notes())
+    await app.setup()
+    own, create = app.get("database"), app.service("notes").create
+    await own.create_all(notes.metadata)
+    async with own.transaction():
+        with suppress(GeneralError):
+            async with own.savepoint():
+                await create({"id": 1})
+                with suppress(Conflict):
+                    await create({"id": 1})
+        await create({"id": 2})
+    assert [row["id"] for row in await app.service("notes").find()] == [2]
     await app.teardown()
 
 

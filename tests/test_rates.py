@@ -48,6 +48,13 @@ async def test_ten_thousand_at_once_get_no_more_than_the_limit(rates: list[Rates
     assert min(rate.remaining for rate in taken) == 0
 
 
+async def test_a_request_may_count_as_several(rates: list[Rates]) -> None:
+    taken = [await rates[number % 2].take("a", 5, 60, amount) for number, amount in enumerate((3, 3, 2, 1))]
+    assert [(rate.allowed, rate.remaining) for rate in taken] == [(True, 2), (False, 2), (True, 0), (False, 0)]
+    assert all(59 <= rate.reset <= 60 for rate in taken)
+    assert [(await rates[0].take("b", 5, 60, amount)).allowed for amount in (9, 1)] == [True, False]
+
+
 async def test_a_look_counts_nothing(rates: list[Rates]) -> None:
     looked = [await rates[number % 2].look("a", 1, 60) for number in range(3)]
     assert [(rate.allowed, rate.remaining) for rate in looked] == [(True, 1)] * 3

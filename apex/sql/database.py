@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 from sqlalchemy.types import TypeDecorator
 
 from apex.app import Apex
-from apex.commit import unit_of_work
+from apex.commit import is_in_unit, part_of_unit, unit_of_work
 from apex.context import Context
 from apex.errors import FeathersError
 from apex.executor import Executor, Plan, Values, Violation
@@ -52,6 +52,20 @@ class Database:
                 yield
         except Violation as violation:
             raise explained(violation, None) from None
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Store the statements inside together or not at all, and let the transaction around them go on after an error.
+
+        Events of the calls inside follow the commit of that transaction. Without one this is a transaction. The
+        statements of a transaction that has a savepoint come one after the other, not from several tasks.
+        """
+        if not is_in_unit():
+            async with self.transaction():
+                yield
+            return
+        async with part_of_unit(), self.executor.savepoint():
+            yield
 
     def compile(
         self, statement: Executable, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from services import companies, tables
 from services.examples import uuid_of
@@ -43,6 +46,33 @@ async def test_a_list_is_read_in_parts(crm: Crm, query: str, names: Any) -> None
     found = [contact["first_name"] for contact in response.json()]
     assert (found if isinstance(names, list) else len(found)) == names
     assert response.headers["x-total-count"] == "2"
+
+
+async def test_a_list_links_to_the_pages_around_it(crm: Crm) -> None:
+    for number in range(3):
+        await call(crm, "POST /api/contacts", {"first_name": str(number)})
+    found: list[str] = []
+    path = "/api/contacts?limit=2"
+    while path:
+        response = await send(crm, f"GET {path}")
+        found += [contact["first_name"] for contact in response.json()]
+        path = response.links.get("next", {}).get("url", "")
+    assert found == ["2", "1", "0", "Johnny", "John"]
+    assert response.links["prev"]["url"] == "/api/contacts?limit=2&offset=2"
+    assert response.links["first"]["url"] == "/api/contacts?limit=2&offset=0"
+    assert "link" not in (await send(crm, "GET /api/contacts")).headers
+    assert (await send(crm, "GET /api/contacts?offset=9&limit=3")).links["prev"][
+        "url"
+    ] == "/api/contacts?limit=3&offset=6"
+
+
+async def test_links_lead_to_where_the_app_is_mounted(crm: Crm) -> None:
+    mounted = Starlette(routes=[Mount("/crm", crm.app)])
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(mounted), base_url="http://crm") as http:
+        first = await http.get("/crm/api/contacts?limit=1", headers=PROOF)
+        second = await http.get(first.links["next"]["url"], headers=PROOF)
+    assert [contact["first_name"] for contact in second.json()] == ["John"]
+    assert second.links["prev"]["url"] == "/crm/api/contacts?limit=1&offset=0"
 
 
 async def test_both_apis_show_the_same_contacts(crm: Crm) -> None:

@@ -36,7 +36,7 @@ async def call(crm: Crm, request: str, data: Any = None, **options: Any) -> Answ
     return response.status_code, response.json()
 
 
-async def hook(crm: Crm, *, source: str = "salesforce", crm_id: str = "CRM123", **data: Any) -> Answer:
+async def hook(crm: Crm, *, source: Any = "salesforce", crm_id: Any = "CRM123", **data: Any) -> Answer:
     """Sends what another system knows of a contact."""
     return await call(crm, "POST /api/webhook/crm", {"source": source, "data": {"crm_id": crm_id, **data}})
 
