@@ -69,6 +69,10 @@ class Bus:
     def send(self, topic: str, message: Any) -> None:
         """Tells the other processes, without waiting."""
 
+    async def flush(self) -> bool:
+        """Wait a moment until what was told is on its way. Return False if it is not."""
+        return True
+
     async def is_reached(self) -> bool:
         """Whether what the bus goes through answers now."""
         return True

@@ -33,6 +33,12 @@ def after_commit(function: Waiting, undone: Callable[[], None] | None = None) ->
     return function()
 
 
+def waiting() -> list[Waiting]:
+    """Return the functions that wait for the end of the unit of work around this call."""
+    unit = _current.get()
+    return [function for function, _ in unit.waiting] if unit is not None and unit.open else []
+
+
 @asynccontextmanager
 async def part_of_unit() -> AsyncIterator[None]:
     """Collect the functions of ``after_commit`` for a part of a unit of work that may be undone by itself.

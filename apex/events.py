@@ -74,6 +74,10 @@ class Turn:
         self._work: Callable[[], Awaitable[None] | None] | None = None
         self._held = 0
 
+    @property
+    def is_over(self) -> bool:
+        return not self._keys
+
     def run(self, work: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
         """Call the function that sends the events when it is this turn. If that is now, return its result.
 
@@ -149,6 +153,24 @@ class Turns:
             self._is_leaving = False
 
 
+class Announcement:
+    """An event that waits for the end of a unit of work, which calls it.
+
+    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.retell``
+    sends the event with such a text.
+    """
+
+    __slots__ = ("send", "turn", "write")
+
+    def __init__(
+        self, send: Callable[[], Awaitable[None] | None], write: Callable[[], list[bytes]], turn: Turn | None
+    ) -> None:
+        self.send, self.write, self.turn = send, write, turn
+
+    def __call__(self) -> Awaitable[None] | None:
+        return self.send()
+
+
 class Events:
     """The events of an app: its channels, its open connections, and the way from an event to them.
 
@@ -189,10 +211,7 @@ class Events:
         if publisher is None or (not self.connections and self.app.bus.alone):
             return None
         try:
-            message = {"path": service._path, "event": event, "result": result}
-            if dispatch is not UNSET and dispatch is not result:
-                message["dispatch"] = dispatch
-            return encode(message if context is None else {**message, **_call_of(context)})
+            return message_of(service, event, result, dispatch, context)
         except Exception:
             self._failed(service._path, event, publisher)
             return None
@@ -212,6 +231,19 @@ class Events:
         if service is not None and publisher is not None:
             turn = self.turn(service, [message["result"]], message.get("id"))
             turn.run(partial(self._deliver, service, publisher, message, turn))
+
+    async def retell(self, message: bytes) -> None:
+        """Send an event that a process may have failed to send: to listeners, and to the connections of all processes.
+
+        Listeners get the context that publishers get.
+        """
+        told = decode(message)
+        service = self.app.services.get(told["path"])
+        if service is not None:
+            context, turn = _told(self.app, service, told), self.turn(service, [told["result"]], told.get("id"))
+            tell = partial(service._tell, context, told["event"], [(told["result"], message)], turn)
+            if (pending := turn.run(tell)) is not None:
+                await pending
 
     def _deliver(self, service: BoundService, publisher: Publisher, message: Message, turn: Turn) -> None:
         if not self.connections:
@@ -257,6 +289,16 @@ class Events:
 
     def _failed(self, path: str, event: str | None, publisher: Publisher) -> None:
         self.app.callbacks.fail(_doing(path, event), publisher)
+
+
+def message_of(
+    service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
+) -> bytes:
+    """Return an event as JSON. Raises TypeError if it has no JSON form."""
+    message = {"path": service._path, "event": event, "result": result}
+    if dispatch is not UNSET and dispatch is not result:
+        message["dispatch"] = dispatch
+    return encode(message if context is None else {**message, **_call_of(context)})
 
 
 def _doing(path: str, event: str | None) -> str:

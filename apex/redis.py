@@ -31,6 +31,7 @@ from apex.rates import Count, Rates
 CONNECT_SECONDS = 2
 SILENCE_SECONDS = 10
 CLOSE_SECONDS = 1
+FLUSH_SECONDS = 0.01
 DOWN_SYNC_SECONDS = 5
 QUEUE = 10_000
 BATCH = 100
@@ -152,7 +153,7 @@ class RedisBus(Bus):
         self._secrets = secrets
         self._since = time.time()
         self._reported = -float(REPORT_SECONDS)
-        self._numbers = 0
+        self._numbers = self._queued = self._settled = 0
         self._waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE)
         self._seen: dict[str, int] = {}
         self._synced = 0.0
@@ -162,6 +163,7 @@ class RedisBus(Bus):
         try:
             text = encode([self.origin, self._numbers, time.time(), topic, message])
             self._waiting.put_nowait((time.monotonic(), self._signer.sign(text)))
+            self._queued += 1
         except asyncio.QueueFull:
             self.stats.dropped += 1
         except TypeError:
@@ -190,6 +192,12 @@ class RedisBus(Bus):
         self.stats.connected = False
         await self._redis.aclose()
 
+    async def flush(self) -> bool:
+        queued, until = self._queued, time.monotonic() + CLOSE_SECONDS
+        while self._settled < queued and time.monotonic() < until:
+            await asyncio.sleep(FLUSH_SECONDS)
+        return self._settled >= queued
+
     async def is_reached(self) -> bool:
         try:
             return bool(await self._redis.ping())
@@ -213,6 +221,7 @@ class RedisBus(Bus):
                 young = [one for one in batch if time.monotonic() - one[0] < YOUNG_SECONDS]
                 self.stats.dropped += len(batch) - len(young)
                 batch = young
+            self._settled += taken
             for _ in range(taken):
                 self._waiting.task_done()
 

@@ -16,7 +16,7 @@ from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Listener, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
-from apex.events import AnyPublisher, Publishers, Turn
+from apex.events import Announcement, AnyPublisher, Publishers, Turn, message_of
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
 from apex.query import suggestion
 from apex.tenant import NOBODY, reach_of_call
@@ -194,8 +194,7 @@ class BoundService(Emitter):
                 reach_of_call.reset(reach)
         if context.event is not None and context.event not in self._options.events:
             turn = context.turn
-            announce = partial(self._announce, context, context.event, turn)
-            pending = after_commit(announce, None if turn is None else turn.end)
+            pending = after_commit(self._announcement(context, context.event, turn), None if turn is None else turn.end)
             if pending is not None:
                 await pending
         elif context.turn is not None:
@@ -265,7 +264,10 @@ class BoundService(Emitter):
     def emit(self, event: str, *args: Any) -> None:
         """Call the listeners and publish the event with its first argument, once the unit of work is stored."""
         turn = self._app.events.turn(self, args[:1] if event in EVENTS.values() else ())
-        after_commit(partial(self._emit, event, args, turn), turn.end)
+        announcement = Announcement(
+            partial(self._emit, event, args, turn), lambda: [message_of(self, event, args[0] if args else None)], turn
+        )
+        after_commit(announcement, turn.end)
 
     def _emit(self, event: str, args: tuple[Any, ...], turn: Turn) -> None:
         message = self._app.events.written(self, event, args[0] if args else None)
@@ -283,19 +285,21 @@ class BoundService(Emitter):
         if self._is_followed(event):
             context.turn = self._app.events.turn(self, _items(context.result), context.id)
 
+    def _announcement(self, context: Context, event: str, turn: Turn | None) -> Announcement:
+        """Return the event of a call, to be sent when the call is stored."""
+        return Announcement(partial(self._announce, context, event, turn), partial(self._write, context, event), turn)
+
+    def _write(self, context: Context, event: str) -> list[bytes]:
+        """Return the event of a call as JSON, one text for each record."""
+        return [message_of(self, event, item, sent, context) for item, sent in _told(context)]
+
     def _announce(self, context: Context, event: str, turn: Turn | None) -> Awaitable[None] | None:
         """Send the event of a call when it is its turn. Return an awaitable if listeners are still at work."""
         if turn is None and not self._is_followed(event):
             return None
         events = self._app.events
-        results, dispatched = _items(context.result), _items(context.external)
         # Encoded now, as the caller may change the records before the call's turn.
-        if len(dispatched) != len(results):
-            dispatched = [context.external] * len(results)
-        told = [
-            (item, events.written(self, event, item, sent, context))
-            for item, sent in zip(results, dispatched, strict=True)
-        ]
+        told = [(item, events.written(self, event, item, sent, context)) for item, sent in _told(context)]
         turn = events.turn(self, ()) if turn is None else turn
         return turn.run(partial(self._tell, context, event, told, turn))
 
@@ -415,6 +419,14 @@ def _is_used(service: Any, method: str) -> bool:
 def _items(value: Any) -> list[Any]:
     value = value.value if isinstance(value, RawJSON) else value
     return value if isinstance(value, list) else [value]
+
+
+def _told(context: Context) -> list[tuple[Any, Any]]:
+    """Return the records that the events of a call are about, each with what is sent of it."""
+    results, dispatched = _items(context.result), _items(context.external)
+    if len(dispatched) != len(results):
+        dispatched = [context.external] * len(results)
+    return list(zip(results, dispatched, strict=True))
 
 
 def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:

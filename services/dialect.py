@@ -327,6 +327,7 @@ def dialect_hooks(
     around = [
         ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), same_organization),
         limit_rate,
+        # A stored answer is for a caller that could make the call today.
         ahead(name_contact, check_query(query), *checks, membership, tenancy_of_key),
         ONCE,
     ]

@@ -34,10 +34,12 @@ sudo() {
 }
 """
 
-NEXT = """
+HEAD = max(file.name[:4] for file in (ROOT / "migrations" / "versions").glob("0*.py"))
+LATER = f"{int(HEAD) + 1:04}"
+NEXT = f"""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0010", "0009"
+revision, down_revision = "{LATER}", "{HEAD}"
 def upgrade(): op.add_column("contacts", sa.Column("nickname", sa.Text))
 def downgrade(): op.drop_column("contacts", "nickname")
 """
@@ -68,13 +70,17 @@ class Machine:
             (folder / name).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(template, folder / "var" / "apex.db")
         shutil.copytree(ROOT / "migrations", folder / "opt/apex-next/migrations", dirs_exist_ok=True)
-        (folder / "opt/apex-next/migrations/versions/0010_nickname.py").write_text(NEXT)
+        (folder / f"opt/apex-next/migrations/versions/{LATER}_nickname.py").write_text(NEXT)
 
     def run(self, commands: str) -> str:
         """Return what commands print; those of ``/opt/apex`` are run in the checkout."""
         for path in ("/etc", "/var/backups", "/opt/apex-next"):
             commands = commands.replace(path, f"{self.folder}{path}")
-        commands = re.sub(r"/opt/apex(?!-)", str(ROOT), commands.replace("<your repository>", "there"))
+        commands = re.sub(
+            r"/opt/apex(?!-)",
+            str(ROOT),
+            commands.replace("<your repository>", "there").replace("<noted revision>", HEAD),
+        )
         commands = commands.replace(".venv/bin/apex", f"{sys.executable} -m apex")
         server = {"PGHOST": "127.0.0.1", "PGPORT": str(self.postgres.port)}
         path = f"{self.postgres.binaries}:{os.environ['PATH']}"
@@ -133,18 +139,18 @@ def test_the_commands_of_the_page_work(machines: list[Machine]) -> None:
         with machine.serving("restored") as url:
             assert httpx2.get(f"{url}/readyz").json() == {"status": "ok", "notReady": {}}
     here.run(sqlite)
-    assert "0009" in here.run("sqlite3 copy.db 'SELECT version_num FROM alembic_version'")
+    assert HEAD in here.run("sqlite3 copy.db 'SELECT version_num FROM alembic_version'")
 
     status, upgrade, back = blocks("Upgrade")
     settings = status.splitlines()[0]
-    assert "The database is at 0009." in here.run(status)
+    assert f"The database is at {HEAD}." in here.run(status)
     here.run(f"{settings}\n{upgrade}")
     with here.serving("apex") as url:  # The old version, started anew.
         assert httpx2.get(f"{url}/readyz").json() == {
-            "status": "ok", "notReady": {}, "ahead": "A later version has migrated the database to 0010"
+            "status": "ok", "notReady": {}, "ahead": f"A later version has migrated the database to {LATER}"
         }  # fmt: skip
         assert httpx2.get(f"{url}/contacts").status_code == 401
-    assert "a later version has migrated it to 0010" in here.run(migrate)
+    assert f"a later version has migrated it to {LATER}" in here.run(migrate)
     here.run(f"{settings}\n{back}")
     assert "The database is up to date." in here.run(status)
     with here.serving("apex") as url:

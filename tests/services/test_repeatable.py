@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from apex import Context
 from apex.postgres import POOL_SIZE
 from services.tables import answers
 from tests.services import voice
@@ -222,3 +223,82 @@ async def test_who_is_nobody_may_do_nothing_in_a_batch(migrated_sqlite_url: str)
     async with running(migrated_sqlite_url) as crm:
         _, settled = await crm.call("POST /batch", {"calls": [["get", "contacts", 123]]}, None)
         assert settled[0]["reason"]["code"] == 401
+
+
+@pytest.mark.parametrize(
+    ("request_", "data"),
+    [("POST /contacts", JANE), ("PATCH /contacts/123", {"last_name": "X"}), ("DELETE /contacts/123", None)],
+)
+async def test_a_user_whose_role_does_not_allow_a_write_any_more_gets_no_answer_of_before(
+    migrated_url: str, request_: str, data: Any
+) -> None:
+    async with running(migrated_url) as crm:
+        assert (await crm.call(request_, data, 790, headers=KEY))[0] < 300
+        await set_role(crm, 790, "viewer")
+        refused(await crm.call(request_, data, 790, headers=KEY), 403)
+        await set_role(crm, 790, "member")
+        assert (await crm.call(request_, data, 790, headers=KEY))[0] < 300
+
+
+@pytest.mark.parametrize(
+    ("request_", "data"),
+    [
+        ("POST /api/contacts", {"first_name": "Jane"}),
+        (f"PATCH {voice.JOHN}", {"last_name": "X"}),
+        (f"DELETE {voice.JOHN}", None),
+        ("POST /api/webhook/crm", {"source": "hubspot", "data": {"crm_id": "1", "name": "Jo"}}),
+    ],
+)
+async def test_a_key_whose_user_may_not_write_any_more_gets_no_answer_of_before(
+    migrated_url: str, request_: str, data: Any
+) -> None:
+    async with running(migrated_url) as crm:
+        proof = voice.PROOF | KEY
+        assert (await voice.call(crm, request_, data, headers=proof))[0] < 300
+        await set_role(crm, 789, "viewer")
+        crm.app.get("defaultAuthentication").strategies["api-key"].forget()
+        assert (await voice.call(crm, request_, data, headers=proof))[0] in (401, 403)
+
+
+async def test_a_record_that_went_to_another_organization_is_not_shown_again(migrated_url: str) -> None:
+    async with running(migrated_url) as crm:
+        await crm.app.service("memberships").create({"user_id": 790, "organization_id": 457})
+        assert (await crm.call("PATCH /contacts/201", {"last_name": "X"}, 790, headers=KEY))[0] == 200
+        await set_role(crm, 790, "viewer", 457)
+        refused(await crm.call("PATCH /contacts/201", {"last_name": "X"}, 790, headers=KEY), 403)
+
+
+async def set_role(crm: Crm, user: int, role: str, organization: int = 456) -> None:
+    query = {"user_id": user, "organization_id": organization}
+    (mine,) = await crm.app.service("memberships").find({"query": query, "paginate": False})
+    await crm.app.service("memberships").patch(mine["id"], {"role": role})
+
+
+async def test_an_event_that_may_not_have_been_sent_is_sent_with_the_answer(migrated_url: str) -> None:
+    """A hook that fails outside of the transaction leaves the write stored, and its event unsent."""
+    async with running(migrated_url) as crm:
+        told, failing = [], [True]
+
+        def fail(context: Context) -> None:
+            if context.path == "contacts" and failing and failing.pop():
+                raise RuntimeError("after the commit")
+
+        def note(row: Any, context: Context) -> None:
+            told.append((row["first_name"], row["organization_id"], context.method, context.params.user))
+
+        crm.app.hooks({"after": {"create": [fail]}})
+        crm.app.service("contacts").on("created", note)
+        assert (await crm.call("POST /contacts", JANE, headers=KEY))[0] == 500
+        assert told == []
+        sent = [crm.send("POST /contacts", JANE, headers=KEY) for _ in range(3)]
+        assert {one.status_code for one in await asyncio.gather(*sent)} == {201}
+        assert told == [("Jane", 456, "create", {"id": 789})]
+        await until_told(crm)
+        assert (await crm.send("POST /contacts", JANE, headers=KEY)).status_code == 201
+        assert len(told) == 1
+
+
+async def until_told(crm: Crm) -> None:
+    async with asyncio.timeout(SECONDS):
+        while any(row["untold"] for row in await crm.app.get("database").execute(answers.select())):
+            await asyncio.sleep(0.01)
