@@ -25,6 +25,13 @@ FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json; charset=
 LONGEST_LINE = 1024 * 1024
 CHUNK = 64 * 1024
 
+# A spreadsheet takes a cell that begins so for a formula, in some languages also with the full-width signs
+# (https://owasp.org/www-community/attacks/CSV_Injection). Numbers and phone numbers are none: -12.5, +49 170 1234567.
+_FORMULA = re.compile(r"['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
+_HARMLESS = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|\+[0-9]+( [0-9]+)*")
+_SUSPECT = frozenset("'=+-@\uff1d\uff0b\uff0d\uff20") | {sign for sign in map(chr, range(0x3001)) if sign.isspace()}
+QUOTE = "'"
+
 # What is between the values of an array; the decoder finds where each of them ends, and makes no numbers of its digits.
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MARK = re.compile(r"[ \t\n\r]*([,\]])")
@@ -73,10 +80,10 @@ def _csv_rows(file: BinaryIO, columns: Columns) -> Iterator[Numbered]:
             yield line, BadRequest(wrong)
             continue
         if header is None:
-            header = [name.strip() for name in cells]
+            header = [unescaped(name.strip()) for name in cells]
             columns.check(header)
         elif cells:
-            yield line, _tried(columns.from_cells, header, cells)
+            yield line, _tried(columns.from_cells, header, [unescaped(cell) for cell in cells])
     if header is None:
         columns.check([])
 
@@ -191,8 +198,19 @@ async def _csv_text(pages: Pages, columns: Columns) -> AsyncGenerator[bytes, Non
 
 def _csv(lines: list[list[str]]) -> bytes:
     text = StringIO(newline="")
-    csv.writer(text).writerows(lines)
+    csv.writer(text).writerows([escaped(cell) for cell in line] for line in lines)
     return text.getvalue().encode()
+
+
+def escaped(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: with a quote before it where it could be one."""
+    is_formula = cell[:1] in _SUSPECT and _FORMULA.match(cell) and not _HARMLESS.fullmatch(cell)
+    return QUOTE + cell if is_formula else cell
+
+
+def unescaped(cell: str) -> str:
+    """The cell as it was before it was escaped. Any other quote stays."""
+    return cell[1:] if cell[:1] == QUOTE and _FORMULA.match(cell, 1) else cell
 
 
 async def _json_text(pages: Pages) -> AsyncGenerator[bytes, None]:

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apex.errors import BadRequest
 from services.columns import Columns
 from services.contacts import Contacts
-from services.formats import LONGEST_LINE, rows
+from services.formats import LONGEST_LINE, escaped, rows, unescaped
 
 HEADER = "first_name,last_name\n"
+SIGNS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+CELL = st.one_of(st.text(), st.text(st.sampled_from(SIGNS + "' 1a"), max_size=6))
+
+
+@given(CELL)
+def test_what_is_escaped_can_be_read_back(cell: str) -> None:
+    assert unescaped(escaped(cell)) == cell
+
+
+@given(CELL)
+def test_no_cell_is_taken_for_a_formula(cell: str) -> None:
+    written = escaped(cell)
+    harmless = re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|\+[0-9 ]+", written, re.ASCII | re.IGNORECASE)
+    assert not written.lstrip().startswith(tuple(SIGNS)) or harmless
+    assert written[:1] not in ("\t", "\r", "\n")
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("'=1", "''=1"),
+        ("-", "'-"),
+        *((text, text) for text in ("-12.5", "+49 170 1234567", "+1", "-1e-07", "'t Hart", "a=b", "", "O'Neil")),
+    ],
+)
+def test_formulas_are_escaped_and_numbers_and_phones_are_not(cell: str, written: str) -> None:
+    assert escaped(cell) == written
+
+
+def test_a_quote_that_another_program_has_put_before_a_number_is_taken_away() -> None:
+    assert [unescaped(cell) for cell in ("'-12.5", "'+491701234567", "'t Hart")] == [
+        "-12.5",
+        "+491701234567",
+        "'t Hart",
+    ]
 
 
 def read(text: str | bytes, format: str = "csv") -> tuple[list[Any], str]:
