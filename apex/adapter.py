@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 from apex.coerce import Coerce, held, json
 from apex.context import Params, params_of
 from apex.cursors import Cursors, Order
-from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
+from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
 from apex.query import (
     MAX_HINTS,
@@ -33,7 +33,7 @@ from apex.query import (
     shortened,
     suggestion,
 )
-from apex.scope import AS_GIVEN, decided, scope_predicate
+from apex.scope import AS_GIVEN, decided, kept, outside, scope_predicate
 from apex.scope import Typed as ScopeTypes
 from apex.service import Service
 from apex.types import Id, Page, Row
@@ -301,17 +301,29 @@ class Adapter(Service, ABC):
         self, id: Id | None, where: Predicate, values: Row, fields: tuple[str, ...] | None, allowed: Predicate
     ) -> list[Row]:
         """Change the rows. Raises Forbidden if one of them would leave the scope."""
-        kept = _kept(values, allowed)
-        if kept is None:
+        condition = kept(values, allowed)
+        if condition is None:
             return await self._update(where, values, fields, whole=False)
         # This statement cannot take a row out of the scope. The counts tell if it would have.
-        staying = every(kept, where)
+        staying = every(condition, where)
         if id is None and await self._count(where) != await self._count(staying):
-            raise _outside(values, allowed)
+            raise outside(values, allowed)
         rows = await self._update(staying, values, fields, whole=False)
         if id is not None and not rows and await self._count(where):
-            raise _outside(values, allowed)
+            raise outside(values, allowed)
         return rows
+
+    async def _read_for_change(self, id: Id | None, params: Params, fields: Collection[str]) -> list[Row]:
+        """Return the record that a change of ``id`` is about, or with None all that match, locked for the unit of work
+        around, with these fields. The change will reach no others. Raises NotFound.
+        """
+        query = self.syntax.parse(params.query).plain()
+        known = tuple(name for name in fields if self.columns is None or name in self.columns)
+        selection = Selection(self._some("patch", id, query, params), Query(), (*known, self.id), lock=True)
+        rows, _ = await self._select(selection)
+        if id is None:
+            params.query = query.narrow(Compare(self.id, "$in", [row[self.id] for row in rows]))
+        return rows if id is None else [_single(rows, id)]
 
     async def remove(self, id: Id | None, params: Any) -> Any:
         """Takes one record away, or all that match when the id is None and ``multi`` allows.
@@ -512,7 +524,7 @@ class Adapter(Service, ABC):
                 row.setdefault(part.field, part.value)
         left = decided(allowed, row)
         if left is False:
-            raise _outside(row, allowed)
+            raise outside(row, allowed)
         if left is not True:
             errors = {name: "Is required" for part in conjunction(left) for name in compared(part)}
             raise BadRequest(f"{' or '.join(errors)} is required", errors=errors)
@@ -540,28 +552,6 @@ class _ScopeTypes(dict[str, Coerce]):
 
         self[name] = typed
         return typed
-
-
-def _kept(values: Row, allowed: Predicate) -> Predicate | None:
-    """Return the condition on the other fields of a row under which these values keep it inside the scope.
-
-    None if there is no condition. Raises Forbidden where these values are outside in any case.
-    """
-    left = decided(allowed, values)
-    if left is False and decided(allowed, {}) is not False:
-        raise _outside(values, allowed)
-    before = conjunction(allowed)
-    changed = [] if isinstance(left, bool) else [part for part in conjunction(left) if part not in before]
-    return every(*changed) if changed else None
-
-
-def _outside(values: Row, allowed: Predicate) -> Forbidden:
-    """Return the error for values outside of a scope. It names the fields that are outside, if any is by itself."""
-    parts = [part for part in conjunction(allowed) if decided(part, values) is False] or [allowed]
-    names = list(dict.fromkeys(name for part in parts for name in compared(part) if name in values))
-    subject = ", ".join(names) or "The record"
-    sentence = f"{'are' if len(names) > 1 else 'is'} outside of what you may touch"
-    return Forbidden(f"{subject} {sentence}", errors=dict.fromkeys(names, "Is outside of what you may touch"))
 
 
 def missing(id: Any) -> NotFound:

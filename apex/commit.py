@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Any
 
 Waiting = Callable[[], Awaitable[None] | None]
 
@@ -89,3 +90,14 @@ async def unit_of_work() -> AsyncIterator[None]:
     for pending in [function() for function, _ in waiting]:
         if pending is not None:
             await pending
+
+
+def unit_of(app: Any, service: Any) -> AbstractAsyncContextManager[Any]:
+    """Return a unit of work in which a record of the service is read, with a lock, and changed: that of an adapter, or
+    a transaction of the app's database.
+    """
+    own: Callable[[], AbstractAsyncContextManager[Any]] | None = getattr(service, "unit_of_work", None)
+    if own is not None:
+        return own()
+    database = app.get("database")
+    return nullcontext() if database is None else database.transaction()

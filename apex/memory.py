@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard, Unpack
@@ -19,6 +20,16 @@ from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.predicates import TESTS, Compare, Junction, Predicate, three_way
 from apex.types import Row
+
+
+class _Unit:
+    """A turn to change records. A task that was started inside and outlives it is no longer part of it."""
+
+    def __init__(self, turn: asyncio.Lock) -> None:
+        self.turn, self.open = turn, True
+
+
+_units: ContextVar[tuple[_Unit, ...]] = ContextVar("units", default=())
 
 
 class MemoryService(Adapter):
@@ -47,9 +58,21 @@ class MemoryService(Adapter):
         self.store: dict[Any, Row] = {} if store is None else store
         self._ids = count(start_id)
 
-    def unit_of_work(self) -> AbstractAsyncContextManager[None]:
-        """Return a lock: changes on a condition run one after the other."""
-        return self._turn
+    @asynccontextmanager
+    async def unit_of_work(self) -> AsyncIterator[None]:
+        """Let changes on a condition run one after the other. A unit inside another one is part of it."""
+        around = _units.get()
+        if any(unit.open and unit.turn is self._turn for unit in around):
+            yield
+            return
+        async with self._turn:
+            unit = _Unit(self._turn)
+            token = _units.set((*around, unit))
+            try:
+                yield
+            finally:
+                unit.open = False
+                _units.reset(token)
 
     def fields(self) -> Mapping[str, Coerce] | None:
         return self._field_types

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from apex.adapter import Adapter
 from apex.app import Apex
+from apex.commit import unit_of
 from apex.context import Context, Params
 from apex.encoding import encode
 from apex.errors import BadRequest, PreconditionFailed
@@ -34,7 +33,7 @@ def on_condition(app: Apex, call: Call, tags: str) -> Call:
     asked = Call(call.service, "get", call.id, None, params)
 
     async def change(method: Callable[[], Awaitable[Any]]) -> Any:
-        async with _unit_of_work(app, call.service.service):
+        async with unit_of(app, call.service.service):
             if not is_among(_shown_tag(await app.call(asked)), tags):
                 raise PreconditionFailed("The record is not the one that you know: get it again, and decide anew")
             return await method()
@@ -47,10 +46,3 @@ def _shown_tag(context: Context) -> str:
     headers = (context.http or {}).get("headers") or {}
     own = next((value for name, value in headers.items() if name.lower() == "etag"), None)
     return tag_of(encode(context._outgoing)) if own is None else str(own)
-
-
-def _unit_of_work(app: Apex, service: Any) -> AbstractAsyncContextManager[Any]:
-    if isinstance(service, Adapter):
-        return service.unit_of_work()
-    database = app.get("database")
-    return nullcontext() if database is None else database.transaction()

@@ -5,27 +5,31 @@ Feathers' names: ``validate_data`` is validateData, ``validate_query`` is valida
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
 from copy import copy
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import marshmallow
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
-from marshmallow import RAISE, ValidationError, fields, validate
+from marshmallow import RAISE, ValidationError, fields, validate, validates_schema
+from marshmallow.decorators import VALIDATES_SCHEMA
+from marshmallow.error_store import ErrorStore
 
 from apex.accept import DOUBT, acceptor
+from apex.commit import unit_of
 from apex.context import Context, Params
 from apex.describe import describe, facts_of
-from apex.encoding import decode, encode
+from apex.encoding import decode, encode, merge
 from apex.errors import BadRequest, FeathersError, NotFound
+from apex.fields import Boolean, Email, Float, Id, Password, Text
 from apex.hooks import Hook, belongs, flat, in_order
+from apex.items import items
 from apex.query import Hints, require_few, shortened
 
 __all__ = [
-    "Boolean", "Email", "Float", "Id", "Password", "Schema", "Text", "ValidationError", "fields", "load", "validate",
-    "validate_data", "validate_query",
+    "Boolean", "Email", "Float", "Id", "Password", "Schema", "Text", "ValidationError", "check_rules", "fields", "load",
+    "loader", "validate", "validate_data", "validate_query", "validates_schema",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -35,13 +39,6 @@ UNKNOWN = "Unknown field."
 MAX_OBJECTS = 20_000
 """The most objects in the data of a call, as each wrong one takes time."""
 MISSING: Any = object()
-
-_RESERVED = "|".join(re.escape(name.rpartition(".")[2]) for name in SPECIAL_USE_DOMAIN_NAMES)
-PLAIN_EMAIL = re.compile(
-    r"(?=.{6,64}\Z)[a-z0-9]+(?:[._+-][a-z0-9]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+"
-    rf"(?!(?:{_RESERVED})\Z)[a-z]{{2,}}"
-)
-"""Addresses that are good as they are, by every rule there is; they need no further look."""
 
 FINITE = "Must be a finite number"
 
@@ -114,6 +111,12 @@ class Schema(marshmallow.Schema):
         self._accept = acceptor(self)
         self._nests = any(_nested(field) is not None for field in self.load_fields.values())
 
+    def _keep_rules(self, sent: bool) -> None:
+        """Keep of the rules across fields those about what was sent, which have ``pass_original``, or the others."""
+        rules = [rule for rule in self._hooks[VALIDATES_SCHEMA] if bool(rule[2].get("pass_original")) == sent]
+        self._hooks = {**self._hooks, VALIDATES_SCHEMA: rules}
+        self._accept = acceptor(self)
+
     def _limit_objects(self, data: Any) -> None:
         if _objects(self, data, MAX_OBJECTS) < 0:
             raise ValidationError({"_schema": [f"Must not have more than {MAX_OBJECTS} objects"]})
@@ -172,119 +175,6 @@ def _operators(range: validate.Range) -> dict[str, str]:
     }
 
 
-class Text(fields.String):
-    """A string, trimmed, without NUL characters, of at least ``min`` (default 1) and at most ``max`` characters."""
-
-    default_error_messages = {
-        "invalid": "Must be a string",
-        "nul": "Must not contain NUL characters",
-        "min": "Must not be empty",
-        "max": "Must have at most {max} characters",
-    }
-
-    def __init__(self, *, max: int, min: int = 1, **options: Any) -> None:
-        super().__init__(**options)
-        self.min, self.max = min, max
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text: str = super()._deserialize(value, attr, data, **kwargs).strip()
-        if "\0" in text:
-            raise self.make_error("nul")
-        if len(text) < self.min:
-            raise self.make_error("min")
-        if len(text) > self.max:
-            raise self.make_error("max", max=self.max)
-        return text
-
-
-class Email(Text):
-    """An e-mail address by RFC 5321 and 5322, internationalised ones too; whether it can be delivered is not asked."""
-
-    default_error_messages = {"email": "Invalid email format"}
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        if PLAIN_EMAIL.fullmatch(text):
-            return text
-        try:
-            return validate_email(text, check_deliverability=False).normalized
-        except EmailNotValidError:
-            raise self.make_error("email") from None
-
-
-_COMMON = """
-0123456789 01234567 0987654321 1029384756 11223344 1122334455 112233445566 12121212 1212121212 123123123 12341234
-1234512345 12345678 123456789 1234567890 123456789a 123456789q 12345678910 1234567891 123456abc 12345abc 12345qwert
-1234abcd 1234qwer 123654789 123qweasd 123qwe123 147258369 1q2w3e4r 1q2w3e4r5t 1qaz2wsx 1qazxsw2 20202020 23456789
-31415926 3141592654 741852963 78945612 789456123 87654321 9876543210 987654321 a1b2c3d4 a1234567 a12345678 a123456789
-aa123456 aa12345678 abc12345 abc123456 abcd1234 abcdefgh access14 adminadmin admin123 admin1234 administrator
-alexander americas asdasdasd asdf1234 asdfasdf asdfghjk asdfghjkl baseball basketball benjamin bigdaddy blink182
-butterfly caroline carolina changeme changeme123 charlotte cheyenne chocolate christin christina christine christopher
-computer corvette courtney creative daniel123 danielle december default1 dolphins dragon123 einstein elephant
-elizabeth fernando football freedom1 garfield guest123 hardcore hello123 helloworld hercules honeybee iloveyou
-iloveyou1 iloveyou2 infinity internet jennifer jonathan jordan23 justin123 kingkong kristina lavender letmein1
-letmein123 liverpool lovelove loveyou1 manchester marlboro master123 maverick mercedes metallica michael1 michelle
-midnight monkey123 mountain mustang1 newpassword nicholas nintendo november p455w0rd p@ssw0rd p@ssword pa55word
-pa$$w0rd passw0rd passw0rd1 password password! password01 password1 password1! password12 password123 password1234
-password2 password3 passwort patricia playboy1 pokemon1 precious princess princess1 q1w2e3r4 q1w2e3r4t5 qazwsxed
-qazwsxedc qwaszx12 qwer1234 qwerasdf qwert123 qwert12345 qwerty12 qwerty123 qwerty1234 qwerty12345 qwertyui qwertyuiop
-qwertyuiop123 richard1 samantha santiago scorpion secret123 security september skywalker slipknot snowball starwars
-stephanie steelers summer2023 summer2024 summer2025 sunshine sunshine1 superman superstar swordfish test1234 testtest
-tigger123 trustno1 undertaker valentin valentina vanessa1 veronica victoria warcraft welcome1 welcome123 whatever
-william1 winter2024 winter2025 xxxxxxxx yankees1 zaq12wsx zaq1zaq1 zxcvbnm1 zxcvbnm123 zxcvbnmasdfghjkl
-"""
-COMMON_PASSWORDS = frozenset(_COMMON.split())
-"""Passwords of at least eight characters from public lists of the most common ones."""
-
-
-class Password(fields.String):
-    """A password, as it was typed: at least ``min`` characters, and none of the most common passwords."""
-
-    default_error_messages = {
-        "length": "Must have a length from {min} to {max}",
-        "common": "Is one of the most common passwords",
-    }
-
-    def __init__(self, *, min: int = 8, max: int = 1024, **options: Any) -> None:
-        super().__init__(**options)
-        self.min, self.max = min, max
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        password: str = super()._deserialize(value, attr, data, **kwargs)
-        if not self.min <= len(password) <= self.max:
-            raise self.make_error("length", min=self.min, max=self.max)
-        if password.casefold() in COMMON_PASSWORDS or len(set(password)) == 1:
-            raise self.make_error("common")
-        return password
-
-
-class Id(fields.Integer):
-    """The id of another record: a whole number of 64 bits above 0, not a string of digits."""
-
-    def __init__(self, **options: Any) -> None:
-        known = validate.Range(1, 2**63 - 1, error="Must be the id of a record")
-        super().__init__(strict=True, validate=known, **options)
-
-
-class Boolean(fields.Boolean):
-    """True or false, not a number or a word for it."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if isinstance(value, bool):
-            return value
-        raise self.make_error("invalid", input=value)
-
-
-class Float(fields.Float):
-    """A finite number, not a string of digits."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        if not isinstance(value, int | float):
-            raise self.make_error("invalid", input=value)
-        number: float = super()._deserialize(value, attr, data, **kwargs)
-        return number
-
-
 Schemas = type[Schema] | Mapping[str, type[Schema]]
 
 
@@ -293,24 +183,152 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
 
     One class serves create, update and patch; a mapping names a class for each method, custom ones too. Create alone
     takes a list. A patch or update of one record may hold fields of the server, with the values that are stored.
+    Rules across fields (``validates_schema``) are checked as by ``check_rules``.
     Raises BadRequest with ``errors`` mapping each wrong field to one sentence.
     """
     loaders = _loaders(schemas)
+    rules = _rules(schemas, message)
     declared = {method: frozenset(schema().fields) for method, schema in _by_method(schemas).items()}
 
     @belongs("before", "around")
     @describe(data=_by_method(schemas))
     def validate_data(context: Context) -> None:
-        loader = loaders.get(context.method)
-        if loader is not None:
+        schema = loaders.get(context.method)
+        if schema is not None:
             if isinstance(context.data, list) and context.method != "create":
                 raise _no_object(message)
+            later = rules.get(context.method)
+            if later is not None and later.can_read(context):
+                schema = later.loader
+            else:
+                later = None
             try:
-                context.data = load(loader, context.data, message)
+                context.data = load(schema, context.data, message)
             except BadRequest as refusal:
-                _take_unchanged(context, loader, declared[context.method], message, refusal)
+                _take_unchanged(context, schema, declared[context.method], message, refusal)
+            if later is not None:
+                later.defer(context)
 
     return validate_data
+
+
+def check_rules(schemas: Schemas, message: str = "Invalid data") -> Hook:
+    """A before hook for update and patch: the rules of the schema across fields hold for the record as it will be.
+
+    ``validate_data`` does this too. The hook is for calls whose data a ``loader`` has loaded already. The record is
+    read with a lock right before the method, after all hooks and in one unit of work with the method.
+    Rules with ``pass_original`` are about what was sent, and are left to the loader.
+    Raises BadRequest with ``errors`` mapping fields to sentences.
+    """
+    rules = _rules(schemas, message)
+
+    @belongs("before", "around")
+    def check_rules(context: Context) -> None:
+        later = rules.get(context.method)
+        if later is not None and later.can_read(context):
+            later.defer(context)
+
+    return check_rules
+
+
+def _zoned(value: Any) -> Any:
+    """Return a moment without a zone as it is stored, in UTC, so that it can be compared with others."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+class _Rules:
+    """The rules of a schema across fields, for the records that an update or patch changes."""
+
+    def __init__(self, schema: type[Schema], method: str, message: str) -> None:
+        self.loader, self.schema, self.message = loader(schema, method), schema(), message
+        self.schema._keep_rules(sent=False)
+        self.fields = {field.attribute or name: field for name, field in self.schema.load_fields.items()}
+
+    def can_read(self, context: Context) -> bool:
+        """Return True if the service has the method that reads the records."""
+        return callable(getattr(context.service.service, "find" if context.id is None else "get", None))
+
+    def defer(self, context: Context) -> None:
+        """Check the rules right before the method."""
+        before = context.precondition
+
+        async def change(method: Callable[[], Awaitable[Any]]) -> Any:
+            async def checked() -> Any:
+                async with unit_of(context.app, context.service.service):
+                    self._check(context, await self._read(context))
+                    return await method()
+
+            return await (checked() if before is None else before(checked))
+
+        context.precondition = change
+
+    async def _read(self, context: Context) -> list[dict[str, Any]]:
+        service, params = context.service.service, context.params
+        if (read := getattr(service, "_read_for_change", None)) is not None:
+            rows: list[dict[str, Any]] = await read(context.id, params, self.fields)
+            return rows
+        inner = Params({**params, "paginate": False, "adapter": {**(params.adapter or {}), "lock": True}})
+        if context.id is not None:
+            return [await service.get(context.id, inner)]
+        return items("find", await service.find(inner))
+
+    def _check(self, context: Context, rows: list[dict[str, Any]]) -> None:
+        """Raises BadRequest for the first record that breaks a rule.
+
+        A record may go on breaking a rule that it breaks already, as one that is older than the rule does, if the field
+        of the error keeps its value.
+        """
+        for row in rows:
+            record = self._changed(context, row)
+            errors = self._errors(record)
+            if errors:
+                known = self._loaded(row)
+                old = self._errors(known)
+                for name in [name for name in errors if errors[name] == old.get(name)]:
+                    if record.get(name) == known.get(name):
+                        del errors[name]
+            if errors:
+                raise BadRequest(self.message, errors=errors)
+
+    def _changed(self, context: Context, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a record as it will be, in the form that ``load`` gives it."""
+        service, data = context.service.service, context.data
+        emptied = getattr(service, "emptied", None)
+        if context.method == "update":
+            kept = {*getattr(service, "private", ()), getattr(service, "id", "id")}
+            row = {name: row[name] for name in row if (name in kept if emptied is None else name not in emptied)}
+        merged = getattr(service, "merge", ()) if context.method == "patch" else ()
+        record = self._loaded(row)
+        for name in self.fields.keys() & data.keys():
+            value = data[name]
+            if name in merged and value is not None:
+                value = merge(record.get(name), value)
+            record[name] = value
+        return {name: _zoned(value) for name, value in record.items()}
+
+    def _loaded(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored record as the schema loads its JSON form, but for values that it would refuse."""
+        sent = decode(encode({name: row[name] for name in self.fields if name in row}))
+        record = {}
+        for name, value in sent.items():
+            if value is None and not self.fields[name].allow_none:
+                continue
+            try:
+                record[name] = self.fields[name].deserialize(value, name, sent)
+            except ValidationError:
+                record[name] = row[name]
+        return record
+
+    def _errors(self, record: dict[str, Any]) -> dict[str, str]:
+        store: Any = ErrorStore()  # type: ignore[no-untyped-call]
+        schema = self.schema
+        lacks = any(field.required and name not in record for name, field in self.fields.items())
+        for collection in (True, False):
+            schema._invoke_schema_validators(
+                error_store=store, pass_collection=collection, data=dict(record), original_data=record, many=False,
+                partial=None, unknown=schema.unknown, field_errors=lacks,
+            )  # fmt: skip
+        return dict(_sentences(schema, store.errors, Hints()))
 
 
 def _take_unchanged(context: Context, schema: Schema, declared: Set[str], message: str, refusal: BadRequest) -> None:
@@ -441,6 +459,23 @@ def _variant(schema: type[Schema], method: str) -> Schema:
     if method != "patch":
         return schema()
     return schema(partial=tuple(schema().fields), exclude=schema.create_only)
+
+
+def loader(schema: type[Schema], method: str) -> Schema:
+    """Return the instance of a schema with which ``load`` loads the data of a method. That of update and patch leaves
+    the rules across fields to ``check_rules``.
+    """
+    variant = _variant(schema, method)
+    if method in ("update", "patch"):
+        variant._keep_rules(sent=True)
+    return variant
+
+
+def _rules(schemas: Schemas, message: str) -> dict[str, _Rules]:
+    """Return the rules across fields by method, without the methods that have none."""
+    named = _by_method(schemas)
+    found = {method: _Rules(named[method], method, message) for method in ("update", "patch") if method in named}
+    return {method: rules for method, rules in found.items() if rules.schema._hooks[VALIDATES_SCHEMA]}
 
 
 def _sentences(schema: marshmallow.Schema | None, messages: Any, hints: Hints, path: str = "") -> Iterator[Sentence]:

@@ -9,7 +9,9 @@ from enum import Enum
 from typing import Any, Self
 from uuid import UUID
 
-from apex.predicates import Compare, Junction, Predicate, every, holds, membership
+from apex.errors import Forbidden
+from apex.predicates import Compare, Junction, Predicate, compared, conjunction, every, holds, membership
+from apex.types import Row
 
 Typed = Mapping[str, Callable[[Any], Any] | None]
 """For each field the function that gives its values their type, or None for values as they are."""
@@ -176,3 +178,25 @@ def _refused(name: str, value: Any) -> TypeError:
 def _shown(value: Any) -> str:
     """Return a text as it is, and of another value, which may be a secret, the type alone."""
     return f"'{value[:50]}'" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def kept(values: Row, allowed: Predicate) -> Predicate | None:
+    """Return the condition on the other fields of a row under which these values keep it inside the scope.
+
+    None if there is no condition. Raises Forbidden where these values are outside in any case.
+    """
+    left = decided(allowed, values)
+    if left is False and decided(allowed, {}) is not False:
+        raise outside(values, allowed)
+    before = conjunction(allowed)
+    changed = [] if isinstance(left, bool) else [part for part in conjunction(left) if part not in before]
+    return every(*changed) if changed else None
+
+
+def outside(values: Row, allowed: Predicate) -> Forbidden:
+    """Return the error for values outside of a scope. It names the fields that are outside, if any is by itself."""
+    parts = [part for part in conjunction(allowed) if decided(part, values) is False] or [allowed]
+    names = list(dict.fromkeys(name for part in parts for name in compared(part) if name in values))
+    subject = ", ".join(names) or "The record"
+    sentence = f"{'are' if len(names) > 1 else 'is'} outside of what you may touch"
+    return Forbidden(f"{subject} {sentence}", errors=dict.fromkeys(names, "Is outside of what you may touch"))

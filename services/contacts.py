@@ -76,6 +76,11 @@ class Phone(Text):
             raise ValidationError(str(error)) from None
 
 
+def check_country(code: str) -> None:
+    if phones.calling_code(code) is None:
+        raise ValidationError(phones.NO_COUNTRY)
+
+
 class ContactSchema(TenantSchema):
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
@@ -84,7 +89,7 @@ class ContactSchema(TenantSchema):
     phone_country_code = Text(
         max=5, allow_none=True, validate=validate.Regexp(phones.CODE, error="Must be a calling code such as +1")
     )
-    phone_country_iso = Text(max=2, allow_none=True)
+    phone_country_iso = Text(max=2, allow_none=True, validate=check_country)
     company_id = Id(allow_none=True)
     custom_fields_by_name = CustomValues()
     channel_whatsapp_wa_id = fields.String(dump_only=True)
@@ -97,7 +102,7 @@ class ContactSchema(TenantSchema):
         """The number, the calling code and the country must go together, as far as they are given."""
         country, code, phone = (data.get(name) for name in ("phone_country_iso", "phone_country_code", "phone"))
         errors = phones.mismatch(country, code)
-        if country and "phone_country_iso" not in errors and phone and (problem := phones.problem(phone, country)):
+        if country and phone and (problem := phones.problem(phone, country)):
             errors["phone"] = problem
         if errors:
             raise ValidationError({field: [sentence] for field, sentence in errors.items()})

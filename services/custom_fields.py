@@ -163,12 +163,12 @@ class CustomFieldSchema(TenantSchema):
 
     @validates_schema
     def check_options(self, data: Row, **_: Any) -> None:
-        options, kind = data.get("options"), data.get("type", "select")
+        options, kind = data.get("options"), data["type"]
         if options is not None and len(set(options)) < len(options):
             raise ValidationError("Must differ from each other", "options")
         if kind != "select" and options is not None:
             raise ValidationError(NO_OPTIONS, "options")
-        if data.get("type") == "select" and options is None:
+        if kind == "select" and options is None:
             raise ValidationError("Are required for type select", "options")
 
 
@@ -182,11 +182,5 @@ class CustomFields(TenantService):
     )
 
 
-def keep_type(context: Context) -> None:
-    """Before patch: options are for a field of type select."""
-    if "options" in context.data and context.params.before["type"] != "select":
-        raise BadRequest("Invalid custom field data", errors={"options": NO_OPTIONS})
-
-
 def register(app: Apex) -> None:
-    serve(app, "custom-fields", CustomFields, hooks={"before": {"patch": [keep_type]}})
+    serve(app, "custom-fields", CustomFields)

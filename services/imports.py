@@ -11,7 +11,7 @@ from apex import Apex, Params
 from apex.errors import BadRequest, FeathersError
 from apex.predicates import Compare
 from apex.query import Query
-from apex.schema import ValidationError, load
+from apex.schema import ValidationError, load, loader
 from apex.types import Row
 from hooks.ownership import strays
 from services.checkpoints import Checkpoint
@@ -84,7 +84,7 @@ class Import:
         self.service = self.app.service(self.path)
         tenant = self.service.service
         schema = tenant.record
-        self.new, self.partial = schema(), schema(partial=True, exclude=schema.create_only)
+        self.new, self.partial = loader(schema, "create"), loader(schema, "patch")
         self.message = f"Invalid {tenant.noun} data"
         self.references = references_of(tenant.table)
         if self.upsert is not None and self.upsert not in tenant.upsert:

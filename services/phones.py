@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from apex.types import Row
@@ -10,6 +10,7 @@ from hooks.search_forms import digits
 
 LONGEST, LONGEST_CODE = 20, 3
 CODE = r"\+[1-9][0-9]{0,3}\Z"
+NO_COUNTRY = "Must be an ISO 3166 country code such as US"
 SEPARATORS = str.maketrans("", "", " .-()[]")
 
 
@@ -46,6 +47,7 @@ def problem(phone: str, country: str) -> str | None:
     return None if library.is_possible_number(parsed) else f"Must have the length of a phone number of {country}"
 
 
+@lru_cache(512)
 def calling_code(country: str) -> str | None:
     """``+1`` for ``US``; None for a country that does not exist."""
     code = _library().country_code_for_region(country)
@@ -58,7 +60,7 @@ def mismatch(country: str | None, code: str | None) -> dict[str, str]:
         return {}
     expected = calling_code(country)
     if expected is None:
-        return {"phone_country_iso": "Must be an ISO 3166 country code such as US"}
+        return {"phone_country_iso": NO_COUNTRY}
     if code and code != expected:
         return {"phone_country_code": f"Must be {expected}, the calling code of {country}"}
     return {}

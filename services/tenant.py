@@ -13,7 +13,7 @@ from apex import Apex, Context, Schema, SQLService, authenticate, validate_data,
 from apex.coerce import boolean
 from apex.common import iff, is_provider, populate, stash_before
 from apex.hooks import AnyHook, Hook, ahead
-from apex.schema import Id, fields
+from apex.schema import Id, check_rules, fields
 from apex.sql.idempotency import idempotent
 from hooks.audit import audit, audit_beside
 from hooks.ownership import References, refers_within, stamp_owner
@@ -188,13 +188,14 @@ def _validate(
     schema: type[Schema], record: type[Schema] | None, message: str, custom: Mapping[str, type[Schema]] | None
 ) -> Hook:
     """What a caller outside may write, or what a call inside the process may: one whose data the schema has made
-    already says so with ``params.loaded``.
+    already says so with ``params.loaded``, and is held to the rules across fields alone.
     """
 
     def validated(schema: type[Schema]) -> Hook:
         return validate_data({"create": schema, "patch": schema, **(custom or {})}, message)
 
     inside = iff(lambda context: not context.params.loaded, validated(record or schema))
+    inside = inside.else_(check_rules({"patch": record or schema}, message))
     return iff(is_provider("external"), validated(schema)).else_(inside)
 
 

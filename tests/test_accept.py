@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from marshmallow import EXCLUDE, INCLUDE, post_load, pre_load, validates, validates_schema
 
 from apex.accept import DOUBT, acceptor
-from apex.schema import PLAIN_EMAIL, Boolean, Email, Float, Id, Schema, Text, ValidationError, fields, validate
+from apex.fields import PLAIN_EMAIL
+from apex.schema import Boolean, Email, Float, Id, Schema, Text, ValidationError, fields, validate
 
 
 def outcome(schema: Schema, data: Any, many: bool) -> tuple[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from typing import Any
 
 import pytest
 
-from tests.services.crm import Crm
+from tests.services.crm import Crm, refused
 from tests.services.voice import SALESFORCE, call, hook
 
 PARTS = ("phone_country_iso", "phone_country_code", "phone")
@@ -88,3 +89,38 @@ async def test_achieveapex_keeps_what_is_still_true(crm: Crm, sent: Any, kept: A
     id = await of(crm, *US)
     status, body = await crm.call(f"PATCH /contacts/{id}", sent)
     assert (status, await parts(crm, id)) == (200, kept), body
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent", "wrong"),
+    [
+        (US, {"phone": "12"}, "phone"),
+        (US, {"phone_country_code": "+49"}, "phone_country_code"),
+        (US, {"phone": "30123456", "phone_country_code": "+49"}, "phone_country_code"),
+        ((None, None, "12"), {"phone_country_iso": "US"}, "phone"),
+        ((None, "+49", "12"), {"phone_country_iso": "US", "phone_country_code": "+49"}, "phone_country_code"),
+    ],
+    ids=repr,
+)
+async def test_a_contact_is_checked_as_it_will_be(crm: Crm, stored: Any, sent: Any, wrong: str) -> None:
+    id = await of(crm, *stored)
+    body = refused(await crm.call(f"PATCH /contacts/{id}", sent), 400, wrong)
+    assert (body["message"], wrong in body["errors"]) == ("Invalid contact data", True)
+    assert await parts(crm, id) == stored
+    if "phone" in sent:
+        status, body = await hook(crm, phone="12")
+        assert (status, body["error"].partition(":")[0]) == (400, "phone")
+    imported = {"organization_id": 456, "rows": [{**SALESFORCE, "first_name": "Jane", **sent}], "upsert": "crm_id"}
+    _, body = await crm.call("POST /contacts", imported, headers={"X-Service-Method": "import"})
+    assert (body["refused"], wrong in body["errors"][0]["errors"]) == (1, True)
+    assert await parts(crm, id) == stored
+
+
+async def test_of_two_patches_that_do_not_go_together_one_is_stored(crm: Crm) -> None:
+    for _ in range(5):
+        id = await of(crm, None, None, "2025550143")
+        patches = [{"phone_country_iso": "US"}, {"phone": "12"}]
+        answers = await gather(*(crm.call(f"PATCH /contacts/{id}", patch) for patch in patches))
+        assert sorted(status for status, _ in answers) == [200, 400]
+        assert await parts(crm, id) in (US, (None, None, "12"))
+        await crm.call(f"DELETE /contacts/{id}")
