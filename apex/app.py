@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any, Unpack
@@ -169,9 +169,12 @@ class Apex(Emitter):
         own = (method for bound in self.services.values() for method in bound._hookable)
         return iter(dict.fromkeys((*STANDARD, *own)))
 
-    def lookup(self, segments: list[str]) -> Match[BoundService] | None:
-        """The service for the decoded segments of a path, with placeholders and id."""
-        return self.router.lookup(segments)
+    def lookup(self, segments: Sequence[str], spelled: Sequence[str] | None = None) -> Match[BoundService] | None:
+        """Return the service for the decoded segments of a path, with placeholders and id, or None.
+
+        ``spelled`` are the segments as a URL has them.
+        """
+        return self.router.lookup(segments, spelled)
 
     def call(self, call: Call) -> Coroutine[Any, Any, Context]:
         """Runs a call from a transport and gives its context. Raises whatever the hooks let through."""

@@ -205,15 +205,22 @@ class Rest:
         return "Bearer" if authentication is None else str(authentication.challenge)
 
     def _match(self, scope: Scope) -> Match[BoundService] | None:
-        """Ids may hold encoded slashes, so the raw path is split first and decoded after."""
+        """Return the service of a path, or None. Ids may hold encoded slashes: the raw path is split, then decoded.
+
+        A service has one path, as proxies may have rules for it. One slash at the end is allowed, as Feathers does.
+        """
         raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-        path = raw.decode("latin-1").partition("?")[0].strip("/")
-        segments = path.split("/") if path else []
-        if "%" in path:
-            segments = [unquote(segment, errors="replace") for segment in segments]
+        spelled = raw.decode("latin-1").partition("?")[0].removeprefix("/").split("/")
+        if not spelled[-1]:
+            spelled.pop()
+        segments = [unquote(one, errors="replace") for one in spelled] if b"%" in raw else spelled
         if scope.get("root_path"):
             segments = _below(scope["root_path"].strip("/"), segments)
-        return None if "" in segments else self.app.lookup(segments)
+            spelled = spelled[len(spelled) - len(segments) :]
+        match = None if "" in segments else self.app.lookup(segments, spelled)
+        if match is not None and match.id is not None and scope["method"] == "POST" and not match.target._has_records:
+            return None
+        return match
 
     async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService], limit: BodyLimit) -> Call:
         headers = headers_of(scope)

@@ -456,6 +456,34 @@ async def test_placeholders_are_route_params() -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "//chat/my%20notes", "/chat//my%20notes", "/chat/my%20notes//", "//", "/%63hat/my%20notes",
+        "/chat/m%79%20notes", "/chat/my+notes", "/chat%2Fmy%20notes", "/%2E/chat/my%20notes", "/Chat/my%20notes",
+        "/x/%2E%2E/chat/my%20notes", "/chat/my%20notes/%2E/5", "/chat/my%20notes;x/5", "/%2Fchat/my%20notes",
+    ],
+)  # fmt: skip
+async def test_a_service_has_one_path(path: str) -> None:
+    app = app_of("chat/my notes", Echo()).use("/", Echo(), methods=["create"])
+    async with calling(app) as client:
+        for spelled, status in (("/chat/my%20notes", 201), ("/chat/my%20notes/", 201), ("/", 201), (path, 404)):
+            response = await client.post(f"http://apex{spelled}", json={})
+            assert response.status_code == status, response.text
+
+
+@pytest.mark.parametrize("path", ["/logins/x", "/logins/%2E", "/logins/x/"])
+async def test_a_service_without_records_takes_no_id_on_create(path: str) -> None:
+    app = app_of("logins", Echo(), methods=["create", "remove", "nothing"])
+    async with calling(app) as client:
+        for headers in ({}, {"X-Service-Method": "nothing"}):
+            assert (await client.post("/logins", json={}, headers=headers)).status_code < 300
+            response = await client.post(path, json={}, headers=headers)
+            assert (response.status_code, response.json()["name"]) == (404, "NotFound")
+        assert (await client.delete(path)).status_code == 200
+        assert (await client.get(path)).status_code == 405
+
+
+@pytest.mark.parametrize(
     ("method", "status"), [("PATCH", {"id": None, "data": {"a": 1}, "query": {"q": "1"}}), ("DELETE", {"id": None})]
 )
 async def test_without_an_id_it_is_none(method: str, status: Any) -> None:

@@ -116,3 +116,15 @@ def test_a_thousand_services_are_told_apart() -> None:
     for path in paths:
         assert found(router, f"{path}/7") == (path, {}, "7")
     assert found(router, "area1/service11/deep/down") == ("area1/:any/deep/down", {"any": "service11"}, None)
+
+
+def test_literals_are_spelled_in_one_way_and_values_in_any() -> None:
+    router = routed("my notes/:day")
+    for spelled, there in ((["my%20notes", "5"], True), (["my notes", "5"], True), (["m%79%20notes", "5"], False)):
+        match = router.lookup(["my notes", "5"], spelled)
+        assert (match is not None) is there
+    assert router.lookup(["my notes", "a/b", "c"], ["my%20notes", "a%2Fb", "%63"]) == (
+        "my notes/:day",
+        {"day": "a/b"},
+        "c",
+    )

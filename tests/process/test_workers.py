@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -17,7 +19,7 @@ import pytest
 from tests.databases import free_port
 from tests.process.commands import ROOT, apex, server
 from tests.process.sockets import listener
-from tests.process.test_serve import log_in
+from tests.process.test_serve import ADMIN, log_in
 from tests.redis_server import redis_server
 from tests.services.crm import JANE
 from tests.waiting import SECONDS
@@ -102,9 +104,10 @@ def nginx(folder: Path, workers: tuple[str, str]) -> Iterator[str]:
     """nginx with the configuration of this project, at other ports."""
     port = free_port()
     text = (ROOT / "deploy" / "nginx.conf").read_text()
-    for old, new in {"3031": workers[0][-5:], "3032": workers[1][-5:], "8080": f"127.0.0.1:{port}"}.items():
+    ports = {"3031": workers[0][-5:], "3032": workers[1][-5:], "8080": f"127.0.0.1:{port}"}
+    for old, new in {**ports, "/var/log/nginx/": f"{folder}/"}.items():
         assert old in text
-        text = text.replace(old, new.strip(":/"))
+        text = text.replace(old, new.lstrip(":"))
     (folder / "nginx.conf").write_text(f"daemon off; error_log stderr;\n{text}")
     assert NGINX is not None, "CI needs nginx: apt install nginx-light"
     with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL) as process:
@@ -153,3 +156,51 @@ def check_bodies(client: httpx2.Client, worker: str) -> None:
     for response in (refused, own):
         assert (response.status_code, response.json()["className"]) == (413, "bad-request")
         assert "apex import" in response.json()["message"]
+
+
+@pytest.fixture
+def one_worker(migrated_sqlite_url: str) -> Iterator[str]:
+    assert apex("demo", DATABASE_URL=migrated_sqlite_url).returncode == 0
+    with server("serve", DATABASE_URL=migrated_sqlite_url) as (_, url):
+        yield url
+
+
+@needs_nginx
+def test_nginx_limits_logins_by_every_spelling_and_logs_no_secrets(one_worker: str, tmp_path: Path) -> None:
+    with nginx(tmp_path, (one_worker, one_worker)) as url:
+        ready(url)
+        with log_in(url) as client:
+            token = token_of(client)
+            assert client.get("/contacts", params={"organization_id": 456, "email": "secret@example.com"}).is_success
+            assert client.delete(f"/authentication/{token}").is_success
+            spellings = (
+                "/authentication",
+                "//authentication",
+                "/%61uthentication",
+                "/authentication/x",
+                "/x/../authentication",
+            )
+            for spelled in spellings[1:]:
+                assert _log_in_by(url, spelled) == "404"
+            statuses = [_log_in_by(url, spellings[number % len(spellings)]) for number in range(60)]
+            assert "429" in statuses
+            assert set(statuses) <= {"201", "404", "429"}
+            assert client.get("/healthz").status_code == 200
+        log = (tmp_path / "access.log").read_text()
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert {("GET", "/contacts"), ("POST", "/authentication"), ("DELETE", "/authentication")} <= {
+        (entry["method"], entry["path"]) for entry in entries
+    }
+    assert all(entry["requestId"] for entry in entries if entry["status"] != "429")
+    assert "secret" not in log
+    assert token not in log
+
+
+def _log_in_by(url: str, path: str) -> str:
+    """Return the status of a login at a path that is sent as it is written."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    body = json.dumps(ADMIN)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection((host, int(port)), SECONDS) as connection:
+        connection.sendall(f"{head}Connection: close\r\n\r\n{body}".encode())
+        return connection.makefile().readline().split()[1]
