@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from apex import Context
 from apex.types import Row
@@ -27,14 +27,27 @@ def digits(text: str) -> str:
     return "".join(letter for letter in text if "0" <= letter <= "9")
 
 
+def line(text: str) -> str:
+    """The form of a text as the one line of what is searched."""
+    return f"\n{normalise(text)}\n"
+
+
+def search_lines(**forms: str) -> Callable[[Context], None]:
+    """Before create and patch: for each field that is given, the line that is searched is stored beside it."""
+    return _beside(line, forms)
+
+
 def search_forms(**forms: str) -> Callable[[Context], None]:
     """Before create and patch: for each field that is given, its normalised form is stored beside it."""
+    return _beside(normalise, forms)
 
+
+def _beside(make: Callable[[str], str], forms: Mapping[str, str]) -> Callable[[Context], None]:
     def search_forms(context: Context) -> None:
         context.items = [with_forms(row) for row in context.items]
 
     def with_forms(row: Row) -> Row:
         given = {form: row[field] for field, form in forms.items() if field in row}
-        return row | {form: None if text is None else normalise(text) for form, text in given.items()}
+        return row | {form: None if text is None else make(text) for form, text in given.items()}
 
     return search_forms

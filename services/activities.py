@@ -6,15 +6,18 @@ from typing import Any
 
 from sqlalchemy import Boolean as TrueOrFalse
 from sqlalchemy import Column, Date, ForeignKey, Integer, String
+from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Schema
 from apex.describe import describe
 from apex.schema import Boolean, Float, Id, Text, fields, validate
 from apex.sql import Json
 from apex.types import Row
+from hooks.search_forms import search_lines
 from services.examples import examples_of
+from services.search import Searchable, SearchSchema, serve_searchable
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import Join, TenantSchema, TenantService, serve
+from services.tenant import Join, TenantSchema
 
 activities = tenant_table(
     "activities",
@@ -34,9 +37,12 @@ activities = tenant_table(
     Column("company_id", Identifier),
     Column("activity_type", String(40), nullable=False),
     Column("done", TrueOrFalse, nullable=False, default=False),
+    Column("subject_search", Unbounded),
+    Column("note_search", Unbounded),
     within("deal_id", "deals"),
     within("contact_id", "contacts"),
     within("company_id", "companies"),
+    info={"search_index": "activities_search"},
 )
 c = activities.c
 agenda = (c.organization_id, c.assigned_to_user_id, c.done, c.start_date, c.start_time, c.id)
@@ -82,8 +88,15 @@ def person(row: Row) -> Any:
     return {"id": row["id"], "full_name": " ".join(filter(None, (row["first_name"], row["last_name"])))}
 
 
-class Activities(TenantService):
+class ActivitySearchSchema(SearchSchema):
+    searchIn = fields.String(load_default="subject", validate=validate.OneOf(["subject", "note"]))
+
+
+class Activities(Searchable):
     table, schema, noun = activities, ActivitySchema, "activity"
+    private = ("uuid", "subject_search", "note_search")
+    search_in = {"subject": "subject_search", "note": "note_search"}
+    custom = {"search": ActivitySearchSchema}
     joins = (
         Join("created_by_user", "users", "created_by_user_id", person),
         Join("assigned_to_user", "users", "assigned_to_user_id", person),
@@ -95,8 +108,10 @@ class Activities(TenantService):
         1,
         {"subject": "Call John", "activity_type": "call", "contact_id": 123, "start_date": "2026-03-02"},
         {"done": True},
+        {"search": {"searchTerm": "call", "searchIn": "subject"}},
     )
 
 
 def register(app: Apex) -> None:
-    serve(app, "activities", Activities)
+    forms = search_lines(subject="subject_search", note="note_search")
+    serve_searchable(app, "activities", Activities, on_write=[forms])

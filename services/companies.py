@@ -12,14 +12,14 @@ from sqlalchemy import Text as Unbounded
 from apex import Apex
 from apex.predicates import Compare
 from apex.query import Query
-from apex.schema import Text, fields, validate
+from apex.schema import Text, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
 from hooks.tenancy import FIELD
 from services.counters import next_value
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
 from services.examples import examples_of
-from services.search import SearchSchema, serve_searchable
+from services.search import serve_searchable
 from services.tables import lines, partial_index, tenant_table, values_table
 from services.tenant import PERSON, Join, TenantSchema
 from services.transfer import Transferable
@@ -57,16 +57,12 @@ class CompanySchema(TenantSchema):
     custom_fields_by_name = CustomValues()
 
 
-class CompanySearchSchema(SearchSchema):
-    searchIn = fields.String(load_default="name", validate=validate.OneOf(["name"]))
-
-
 class Companies(Transferable):
     table, schema, noun = companies, CompanySchema, "company"
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": company_values}
     private = ("uuid", "name_form", "name_search")
     upsert = {"name": ("name",)}
-    search_in, custom = {"name": "name_search"}, {**Transferable.custom, "search": CompanySearchSchema}
+    search_in = {"name": "name_search"}
     joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
     join_filter = "fastJoinForCompanyList"
     examples = examples_of(

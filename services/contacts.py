@@ -11,11 +11,12 @@ from sqlalchemy import Text as Unbounded
 from apex import Apex, Context
 from apex.schema import Email, Id, Schema, Text, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
+from apex.types import Row
 from hooks.search_forms import search_forms
 from services import phones
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
 from services.examples import examples_of
-from services.search import serve_searchable
+from services.search import SearchSchema, serve_searchable
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 from services.tenant import PERSON, Join, TenantSchema
 from services.transfer import Transferable
@@ -128,6 +129,22 @@ class ContactRecord(ContactSchema, CrmSchema):
     """A contact as calls inside the process may write it."""
 
 
+class ContactSearchSchema(SearchSchema):
+    searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
+    phone_country_iso = fields.String()
+    phone_country_code = fields.String()
+
+    @validates_schema(skip_on_field_errors=False)
+    def check_country(self, data: Row, **_: Any) -> None:
+        country, code = data.get("phone_country_iso"), data.get("phone_country_code")
+        errors = phones.mismatch(country, code)
+        if data.get("searchIn") == "phone":
+            required = {"phone_country_iso": country, "phone_country_code": code}
+            errors |= {name: "Is required when searchIn is phone" for name, value in required.items() if not value}
+        if errors:
+            raise ValidationError({field: [sentence] for field, sentence in errors.items()})
+
+
 class Contacts(Transferable):
     table, schema, record, noun = contacts, ContactSchema, ContactRecord, "contact"
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": contact_values}
@@ -139,6 +156,7 @@ class Contacts(Transferable):
         "email": ("email",), "phone": ("phone", "phone_country_code"), "crm_id": ("crm_id", "crm_source"),
     }  # fmt: skip
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
+    custom = {**Transferable.custom, "search": ContactSearchSchema}
     joins = (
         Join("owner", "users", "owned_by_user_id", PERSON),
         Join("company", "companies", "company_id", ("id", "name")),

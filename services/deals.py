@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Date, ForeignKeyConstraint, String
+from sqlalchemy import Column, Date, ForeignKeyConstraint, String, bindparam, func, select
+from sqlalchemy import Text as Unbounded
 
-from apex import Apex, Context
+from apex import Apex, Context, Params
 from apex.common import now
+from apex.describe import describe
 from apex.errors import BadRequest
-from apex.schema import Id, Text, fields, validate
+from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Timestamp
+from apex.types import Row
 from hooks.children import remove_children
+from hooks.search_forms import search_lines
+from hooks.tenancy import FIELD
 from services.examples import examples_of
 from services.money import Amount, Money
+from services.search import Searchable, serve_searchable
 from services.tables import Identifier, tenant_table, within
-from services.tenant import PERSON, Join, MethodHooks, TenantSchema, TenantService, serve
+from services.tenant import PERSON, Join, MethodHooks, TenantSchema
 
 deals = tenant_table(
     "deals",
@@ -30,6 +36,7 @@ deals = tenant_table(
     Column("won_date", Timestamp),
     Column("lost_date", Timestamp),
     Column("expected_close_date", Date),
+    Column("name_search", Unbounded),
     within("pipeline_id", "pipelines"),
     within("contact_id", "contacts"),
     within("company_id", "companies"),
@@ -37,7 +44,10 @@ deals = tenant_table(
         ["organization_id", "pipeline_id", "pipeline_stage_id"],
         ["pipeline_stages.organization_id", "pipeline_stages.pipeline_id", "pipeline_stages.id"],
     ),
+    info={"search_index": "deals_search"},
 )
+
+c = deals.c
 
 STATUSES = ("open", "won", "lost")
 LINE = (
@@ -61,8 +71,36 @@ class DealSchema(TenantSchema):
     expected_close_date = fields.Date(allow_none=True)
 
 
-class Deals(TenantService):
+class SummarySchema(Schema):
+    """Which deals are summed."""
+
+    organization_id = Id(required=True)
+    pipeline_id = Id()
+    owned_by_user_id = Id()
+    status = fields.String(validate=validate.OneOf(STATUSES))
+
+
+SUM = {
+    "title": "DealSum",
+    "type": "object",
+    "properties": {
+        **{name: {"type": "integer"} for name in ("pipeline_id", "pipeline_stage_id")},
+        "currency": {"type": "string"},
+        "count": {"type": "integer", "minimum": 1},
+        "amount": {"type": "string", "format": "decimal"},
+    },
+    "required": ["pipeline_id", "pipeline_stage_id", "currency", "count", "amount"],
+    "additionalProperties": False,
+}
+
+
+class Deals(Searchable):
     table, schema, noun = deals, DealSchema, "deal"
+    methods = (*Searchable.methods, "summary")
+    private = ("uuid", "name_search")
+    search_in, reads = {"name": "name_search"}, (*Searchable.reads, "summary")
+    custom = {**Searchable.custom, "summary": SummarySchema}
+    summaries = {"summary": "Sum deals by stage and currency"}
     joins = (
         Join("pipelineStage", "pipeline-stages", "pipeline_stage_id", ("id", "name", "pipeline_id")),
         Join("pipeline", "pipelines", "pipeline_id", ("id", "name")),
@@ -78,8 +116,28 @@ class Deals(TenantService):
         Join("dealProducts", "deal-products", "deal_id", LINE, many=True),
     )  # fmt: skip
     examples = examples_of(
-        1, {"name": "100 notebooks", "pipeline_stage_id": 1, "contact_id": 123, "currency": "EUR"}, {"status": "won"}
+        1,
+        {"name": "100 notebooks", "pipeline_stage_id": 1, "contact_id": 123, "currency": "EUR"},
+        {"status": "won"},
+        {"search": {"searchTerm": "notebooks"}, "summary": {"status": "open"}},
     )
+
+    @describe(result={"type": "array", "items": SUM})
+    async def summary(self, data: Row, params: Params) -> list[Row]:
+        """How many deals there are in each stage and currency, and the sum of their amounts. `pipeline_id`,
+        `owned_by_user_id` and `status` leave others out.
+        """
+        asked = {name: value for name, value in data.items() if name != FIELD}
+        group = (c.pipeline_id, c.pipeline_stage_id, c.currency)
+        total = func.coalesce(func.sum(c.amount), 0, type_=Money).label("amount")
+        sums = (
+            select(*group, func.count().label("count"), total)
+            .where(c[FIELD] == bindparam(FIELD), c.deleted_at.is_(None))
+            .where(*(c[name] == bindparam(name) for name in asked))
+            .group_by(*group)
+            .order_by(*group)
+        )
+        return await self.database.execute(sums, {FIELD: params.scope[FIELD][0], **asked})
 
 
 def stamp_status(context: Context) -> None:
@@ -120,4 +178,5 @@ def _wrong(**errors: str) -> BadRequest:
 
 def register(app: Apex) -> None:
     hooks: MethodHooks = {"before": {"patch": [keep_sum], "remove": [remove_children("deal-products", "deal_id")]}}
-    serve(app, "deals", Deals, on_write=[place_in_pipeline, stamp_status], hooks=hooks)
+    on_write = [place_in_pipeline, stamp_status, search_lines(name="name_search")]
+    serve_searchable(app, "deals", Deals, on_write=on_write, hooks=hooks)

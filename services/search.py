@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from marshmallow import post_load, validates_schema
+from marshmallow import post_load
 
 from apex import Apex, Context, Params, Schema
 from apex.describe import describe
@@ -15,7 +15,6 @@ from apex.predicates import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Row
 from hooks.search_forms import digits, normalise
-from services.phones import mismatch
 from services.tenant import MethodHooks, TenantService, serve
 
 SHORTEST = 2
@@ -24,11 +23,11 @@ ASKED = ("limit", "skip", "sort", "select", *(name[1:] for name in FOR_LISTS))
 
 
 class SearchSchema(Schema):
+    """What a search is given. A service that is searched in more than names says so in a schema of its own."""
+
     searchTerm = Text(required=True, max=200)
     organization_id = Id(required=True)
-    searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
-    phone_country_iso = fields.String()
-    phone_country_code = fields.String()
+    searchIn = fields.String(load_default="name", validate=validate.OneOf(["name"]))
     limit = fields.Raw(data_key="$limit", allow_none=True, metadata={"type": "integer"})
     skip = fields.Raw(data_key="$skip", metadata={"type": "integer", "minimum": 0})
     sort = fields.Raw(data_key="$sort", metadata={"type": "object", "additionalProperties": {"enum": [1, -1]}})
@@ -44,16 +43,6 @@ class SearchSchema(Schema):
             kind = "digits" if in_phones else "characters"
             raise ValidationError(f"Must have at least {SHORTEST} {kind}", "searchTerm")
         return {**data, "searchTerm": term}
-
-    @validates_schema(skip_on_field_errors=False)
-    def check_country(self, data: Row, **_: Any) -> None:
-        country, code = data.get("phone_country_iso"), data.get("phone_country_code")
-        errors = mismatch(country, code)
-        if data.get("searchIn") == "phone":
-            required = {"phone_country_iso": country, "phone_country_code": code}
-            errors |= {name: "Is required when searchIn is phone" for name, value in required.items() if not value}
-        if errors:
-            raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
 class Searchable(TenantService):

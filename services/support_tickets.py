@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Column, ForeignKey, String, UniqueConstraint
+from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Context
+from apex.coerce import text
 from apex.common import now
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.children import change_parent, remove_children
+from hooks.search_forms import line, search_lines
 from services.counters import next_value
 from services.examples import examples_of
+from services.search import Searchable, SearchSchema, serve_searchable
 from services.tables import Identifier, partial_index, tenant_table, within
 from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
@@ -35,8 +39,11 @@ support_tickets = tenant_table(
     Column("thread_id", String(200)),
     Column("last_message_at", Timestamp),
     Column("handoff_reason", String(2000)),
+    Column("subject_search", Unbounded),
+    Column("reference_search", Unbounded),
     within("contact_id", "contacts"),
     UniqueConstraint("organization_id", "reference_number"),
+    info={"search_index": "support_tickets_search", "list_index": {"tags": "support_tickets_tagged"}},
 )
 support_ticket_messages = tenant_table(
     "support_ticket_messages",
@@ -69,14 +76,23 @@ class SupportTicketSchema(TenantSchema):
     handoff_reason = Text(max=2000, allow_none=True)
 
 
-class SupportTickets(TenantService):
+class SupportTicketSearchSchema(SearchSchema):
+    searchIn = fields.String(load_default="subject", validate=validate.OneOf(["subject", "reference_number"]))
+
+
+class SupportTickets(Searchable):
     """Support tickets: what somebody asks for, from the first word until it is closed."""
 
     table, schema, noun = support_tickets, SupportTicketSchema, "support ticket"
+    private = ("uuid", "subject_search", "reference_search")
+    lists = {"tags": text}
+    search_in = {"subject": "subject_search", "reference_number": "reference_search"}
+    custom = {"search": SupportTicketSearchSchema}
     examples = examples_of(
         1,
         {"subject": "Where is my order?", "contact_id": 123, "priority": "high", "tags": ["order"]},
         {"status": "pending"},
+        {"search": {"searchTerm": "order", "searchIn": "subject"}},
     )
 
     async def next_reference(self, organization_id: int) -> str:
@@ -103,7 +119,7 @@ class SupportTicketMessages(TenantService):
 async def number(context: Context) -> None:
     """Before create: the next reference number."""
     reference = await context.service.next_reference(context.data["organization_id"])
-    context.data = {**context.data, "reference_number": reference}
+    context.data = {**context.data, "reference_number": reference, "reference_search": line(reference)}
 
 
 async def name_contact(context: Context) -> None:
@@ -132,6 +148,7 @@ async def note_message(context: Context) -> None:
 def register(app: Apex) -> None:
     messages = remove_children("support-ticket-messages", "support_ticket_id")
     hooks: MethodHooks = {"before": {"create": [number], "remove": [messages]}}
-    serve(app, "support-tickets", SupportTickets, on_write=[name_contact], hooks=hooks)
+    on_write = [name_contact, search_lines(subject="subject_search")]
+    serve_searchable(app, "support-tickets", SupportTickets, on_write=on_write, hooks=hooks)
     hooks = {"after": {"create": [note_message]}}
     serve(app, "support-ticket-messages", SupportTicketMessages, hooks=hooks)

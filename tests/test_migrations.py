@@ -22,7 +22,10 @@ from tests.waiting import SECONDS
 
 SEARCH_INDEXES = {
     "ix_contacts_name_search", "ix_contacts_email_search", "ix_contacts_phone_search", "ix_companies_name_search",
+    "ix_deals_name_search", "ix_activities_subject_search", "ix_activities_note_search",
+    "ix_support_tickets_subject_search", "ix_support_tickets_reference_search", "ix_support_tickets_tags",
 }  # fmt: skip
+"""Those that PostgreSQL alone has."""
 DESCRIPTIONS = {
     "sqlite": "SELECT name, sql FROM sqlite_schema",
     "postgresql": """
@@ -158,6 +161,26 @@ def test_the_values_of_a_record_that_is_written_meanwhile_are_found(postgres_url
             waiting(postgres_url, thread, "CREATE TRIGGER")
             call.commit()
     assert values(postgres_url) == [(7, "Size", 7, None), (7, "Tier", None, "gold")]
+
+
+OLD_TICKET = """
+    INSERT INTO support_tickets (id, uuid, organization_id, created_at, updated_at, reference_number, subject, status,
+        priority, tags)
+    VALUES ({id}, '{id:032}', 1, '2023-01-02', '2023-01-02', 'TK-2023-00{id}', 'Où est  ma Commande?', 'open', 'low',
+        '[]')
+"""
+
+
+def test_records_that_were_there_are_searched(empty_url: str) -> None:
+    upgrade(empty_url, "0010")
+    with connect(empty_url) as connection:
+        for statement in (OLD_ORGANIZATION, OLD_TICKET.format(id=1), OLD_TICKET.format(id=7)):
+            connection.exec_driver_sql(statement)
+        connection.commit()
+    upgrade(empty_url)
+    with connect(empty_url) as connection:
+        rows = connection.execute(text("SELECT subject_search, reference_search FROM support_tickets ORDER BY id"))
+        assert [tuple(row) for row in rows] == [("\nou est ma commande?\n", f"\ntk-2023-00{id}\n") for id in (1, 7)]
 
 
 def test_a_folder_for_the_file_is_made(tmp_path: Path) -> None:
