@@ -1,45 +1,39 @@
-"""Webhooks that are signed: only who shares a secret with the organization can have sent them."""
+"""Webhooks of organizations with a secret: their senders sign with it."""
 
 from __future__ import annotations
 
-import hmac
+from typing import Any
+
+from sqlalchemy import Table
 
 from apex import Apex, Context
-from apex.describe import describe
-from apex.errors import NotAuthenticated
+from apex.fresh import Fresh
 from apex.query import Query
-from apex.tenant import reaching
+from apex.sql.webhooks import SignedWebhooks
 from hooks.tenancy import FIELD
 
-HEADER = "x-webhook-signature"
 
+def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
+    """Return the hooks for webhooks of callers with an API key, which are signed with the secret of its organization.
 
-class InvalidSignature(NotAuthenticated):
-    """A webhook is not signed with the organization's secret."""
-
-
-@describe(sends={HEADER: {"schema": {"type": "string"}, "description": "`sha256=` and the HMAC of the body."}})
-async def verify_signature(context: Context) -> None:
-    """Before create, after ``authenticate``: where the caller's organization has a webhook secret, the header
-    ``x-webhook-signature`` is ``sha256=`` and the hexadecimal HMAC-SHA256 of the body as it was sent.
-
-    Raises InvalidSignature.
+    The secret is remembered for less than a second. What is changed in this process counts at once.
     """
-    if not context.params.provider:
-        return
-    secret = await _secret(context.app, context.params.authentication[FIELD])
-    if secret is None:
-        return
-    expected = "sha256=" + hmac.new(secret.encode(), context.params.body or b"", "sha256").hexdigest()
-    given = (context.params.headers or {}).get(HEADER, "")
-    if not hmac.compare_digest(expected.encode(), given.encode()):
-        raise InvalidSignature("Invalid signature")
+
+    async def read(organization_id: int) -> tuple[str | None]:
+        query = Query(select=("webhook_secret",))
+        organization = await app.service("organizations").get(organization_id, {"query": query})
+        return (organization["webhook_secret"],)
+
+    async def secret(context: Context) -> str | None:
+        known: Any = await secrets.get(_organization(context))
+        found: str | None = known[0]
+        return found
+
+    secrets = Fresh(read)
+    app.service("organizations").on("patched", lambda row, context: secrets.forget(row["id"]))
+    return SignedWebhooks(table, secret, lambda context: {FIELD: _organization(context)})
 
 
-async def _secret(app: Apex, organization_id: int) -> str | None:
-    with reaching(str(organization_id)):
-        organization = await app.service("organizations").get(
-            organization_id, {"query": Query(select=("webhook_secret",))}
-        )
-    secret: str | None = organization["webhook_secret"]
-    return secret
+def _organization(context: Context) -> int:
+    organization_id: int = context.params.authentication[FIELD]
+    return organization_id

@@ -12,9 +12,10 @@ from apex.errors import BadRequest, Conflict, FeathersError, NotFound
 from apex.predicates import Compare, every
 from apex.schema import Schema, Text, fields, load
 from apex.types import Row
-from hooks.signature import verify_signature
+from hooks.signature import signed_webhooks
 from services.contacts import CRM
 from services.dialect import ERROR, SHOWN, AgentVoice, PersonSchema, described, dialect_hooks, example, voiced
+from services.tables import signatures
 
 INVALID = "Invalid payload: source, data, and data.crm_id are required"
 MESSAGE = "Invalid webhook data"
@@ -280,5 +281,6 @@ def answered(error: FeathersError) -> Row:
 
 
 def register(app: Apex) -> None:
-    hooks = dialect_hooks(verify_signature, read_events, after={"create": [show_status]})
+    signed = signed_webhooks(app, signatures)
+    hooks = dialect_hooks(signed.verify, read_events, once=[signed.once], after={"create": [show_status]})
     app.use("api/webhook/crm", Webhook(), hooks=hooks, multi=True, errors=answered)

@@ -18,15 +18,15 @@ from apex.common import disallow
 from apex.describe import Example, describe
 from apex.encoding import timestamp
 from apex.errors import Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import Hook, ahead
+from apex.hooks import Around, Hook, ahead
 from apex.predicates import Compare, every
 from apex.query import Query
 from apex.schema import Email, Schema, Text, ValidationError, fields, load
 from apex.service import BoundService
 from apex.sql import Database
+from apex.sql.webhooks import InvalidSignature
 from apex.types import Row
 from hooks.rate_limit import limit_rate
-from hooks.signature import InvalidSignature
 from hooks.tenancy import FIELD, ON_RECORDS, membership, tenancy_of_key
 from services import phones
 from services.companies import companies_named, make_companies
@@ -319,7 +319,10 @@ def check_query(schema: type[Schema] = Schema) -> Hook:
 
 
 def dialect_hooks(
-    *checks: Hook, query: type[Schema] = Schema, after: Mapping[str, Sequence[Hook]] | None = None
+    *checks: Hook,
+    query: type[Schema] = Schema,
+    once: Sequence[Around] = (),
+    after: Mapping[str, Sequence[Hook]] | None = None,
 ) -> Row:
     """The hooks of the dialect's services, which are for callers with a key alone. ``checks`` look at the data,
     ``query`` is the schema of a list's query.
@@ -329,6 +332,7 @@ def dialect_hooks(
         limit_rate,
         # A stored answer is for a caller that could make the call today.
         ahead(name_contact, check_query(query), *checks, membership, tenancy_of_key),
+        *once,
         ONCE,
     ]
     return {"around": {"all": around}, "after": after or {}}

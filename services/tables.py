@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from apex.sql import Timestamp
 from apex.sql.idempotency import answers_table
+from apex.sql.webhooks import signatures_table
 
 metadata = MetaData(
     naming_convention={
@@ -118,6 +119,10 @@ revoked_tokens = Table(
 
 
 answers = answers_table(metadata)
+
+signatures = signatures_table(
+    metadata, Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False)
+)
 
 
 def partial_index(name: str, *columns: Column[Any], unique: bool = False) -> Index:

@@ -1,0 +1,31 @@
+"""The signatures of webhooks that were used."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from apex.seals import seal
+from migrations.tables import IDENTIFIER, MOMENT
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "webhook_signatures",
+        sa.Column("signature", sa.String(64), nullable=False),
+        sa.Column("used_at", MOMENT, nullable=False),
+        sa.Column("organization_id", IDENTIFIER, nullable=False),
+        sa.PrimaryKeyConstraint("signature", name="pk_webhook_signatures"),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organizations.id"], name="fk_webhook_signatures_organization_id"
+        ),
+    )
+    op.create_index("ix_webhook_signatures_used_at", "webhook_signatures", ["used_at"])
+    seal("webhook_signatures")
+
+
+def downgrade() -> None:
+    op.drop_table("webhook_signatures")
