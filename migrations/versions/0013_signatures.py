@@ -8,8 +8,8 @@ from alembic import op
 from apex.seals import seal
 from migrations.tables import IDENTIFIER, MOMENT
 
-revision = "0011"
-down_revision = "0010"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:
