@@ -421,7 +421,7 @@ COMPANY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CONTACT, min_size=1, max_size=20), st.lists(COMPANY, min_size=1, max_size=5))
 def test_what_is_exported_and_imported_elsewhere_is_the_same(
     migrated_url: str, people: list[dict[str, Any]], firms: list[dict[str, Any]]
