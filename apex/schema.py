@@ -404,8 +404,11 @@ def validate_query(context: Context) -> None:
     context.params.query = query if context.method == "find" else query.plain()
 
 
-def load(schema: Schema, data: Any, message: str) -> Any:
-    """Return the data as the schema makes it. Raises BadRequest naming the fields that are wrong."""
+def load(schema: Schema, data: Any, message: str, hints: Hints | None = None) -> Any:
+    """Return the data as the schema makes it. Raises BadRequest naming the fields that are wrong.
+
+    Calls that belong to one request share their ``hints``, as each suggestion takes time.
+    """
     if not isinstance(data, dict | list):
         raise _no_object(message)
     if schema.unknown == RAISE:
@@ -415,7 +418,7 @@ def load(schema: Schema, data: Any, message: str) -> Any:
     try:
         return schema.load(data, many=isinstance(data, list))
     except ValidationError as error:
-        errors = dict(_sentences(schema, error.messages, Hints()))
+        errors = dict(_sentences(schema, error.messages, hints or Hints()))
         raise BadRequest(message, errors=errors) from None
 
 

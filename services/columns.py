@@ -17,6 +17,7 @@ from services.tenant import TenantService
 CUSTOM = "custom_fields_by_name"
 DOTTED = f"{CUSTOM}."
 MOST = 2_000
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
 NOT_UTF8 = "The file is not UTF-8: save it as UTF-8"
 
 
@@ -55,8 +56,9 @@ class Columns:
         known, hints = self.header, Hints()
         errors = {name: "Unknown column." + hints.suggestion(name, known) for name in header if name not in known}
         errors |= {name: "Is there twice" for name, times in Counter(header).items() if times > 1}
-        if errors and len(header) == 1 and ";" in header[0]:
-            raise BadRequest("The columns are separated by semicolons: save the file with commas")
+        for sign, name in SEPARATORS.items() if errors and len(header) == 1 else ():
+            if sign in header[0]:
+                raise BadRequest(f"The columns are separated by {name}: save the file with commas")
         if errors or not header:
             raise BadRequest("Invalid columns" if errors else "There are no columns", errors=errors or None)
 

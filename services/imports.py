@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from apex import Apex, Params
 from apex.errors import BadRequest, FeathersError
 from apex.predicates import Compare
-from apex.query import Query
+from apex.query import Hints, Query
 from apex.schema import ValidationError, load, loader
 from apex.types import Row
 from hooks.ownership import strays
@@ -85,7 +86,7 @@ class Import:
         tenant = self.service.service
         schema = tenant.record
         self.new, self.partial = loader(schema, "create"), loader(schema, "patch")
-        self.message = f"Invalid {tenant.noun} data"
+        self.message, self.hints = f"Invalid {tenant.noun} data", Hints()
         self.references = references_of(tenant.table)
         if self.upsert is not None and self.upsert not in tenant.upsert:
             raise BadRequest("Invalid upsert", errors={"upsert": f"Must be one of {', '.join(tenant.upsert)}"})
@@ -145,6 +146,7 @@ class Import:
                 changes.append(self._change(line, stored))
             except BadRequest as error:
                 refused[line.number] = error
+                await asyncio.sleep(0)  # Naming what is wrong takes time: other calls go on after each row.
         lost = await strays(self.app, self.references, [change.row for change in changes], self.organization)
         for change, fields in zip(changes, lost, strict=True):
             if fields:
@@ -171,9 +173,9 @@ class Import:
             ids = ", ".join(str(record["id"]) for record in meant)
             raise BadRequest(self.message, errors={self.columns[0]: f"Is that of several records: {ids}"})
         if meant:
-            return Change(line.number, load(self.partial, line.row, self.message), meant[0]["id"])
+            return Change(line.number, load(self.partial, line.row, self.message, self.hints), meant[0]["id"])
         row = {**line.row, "organization_id": self.organization}
-        return Change(line.number, load(self.new, row, self.message), None)
+        return Change(line.number, load(self.new, row, self.message, self.hints), None)
 
     def _agree(self, key: Key, record: Row) -> bool:
         """Whether the further values of a key, such as a phone's country code, do not speak against this record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from apex import Apex, Params, Schema
 from apex.describe import describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
+from apex.rest import public_error
 from apex.schema import Boolean, Id, ValidationError, fields, validate
 from apex.service import BodyLimit, BodyLimits
 from apex.types import Row
@@ -28,6 +30,7 @@ from services.search import Searchable
 
 MOST_ROWS = 10_000
 BODY = BodyLimit(8 * 1024 * 1024, "Send several calls, or import the file with `apex import`")
+TOO_MANY = f"Must have at most {MOST_ROWS:,} rows: send several calls, or use `apex import`"
 BATCH = 100
 """Rows that a call stores at once: an import must not hold up what else the process serves."""
 
@@ -46,6 +49,17 @@ IMPORTED = {
 EXPORTED = {"type": "array", "items": {"type": "object"}}
 
 
+class Rows(fields.Field[Any]):
+    """A list, which is not looked at before it is known to be short enough."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValidationError("Must be a list")
+        if len(value) > MOST_ROWS:
+            raise ValidationError(TOO_MANY)
+        return value
+
+
 class ExportSchema(Schema):
     organization_id = Id(required=True)
     format = fields.String(load_default="json", validate=validate.OneOf(tuple(FORMATS)))
@@ -54,15 +68,15 @@ class ExportSchema(Schema):
 class ImportSchema(ExportSchema):
     keywords = {"oneOf": [{"required": ["rows"]}, {"required": ["text"]}]}
 
-    rows = fields.List(fields.Raw(allow_none=True), metadata={"example": []})
+    rows = Rows(metadata={"type": "array", "items": {}, "maxItems": MOST_ROWS, "example": []})
     text = fields.String()
     upsert = fields.String(allow_none=True)
     dry_run = Boolean(load_default=False)
     again = Boolean(load_default=False)
 
-    @validates_schema(skip_on_field_errors=False)
-    def check_source(self, data: Row, **_: Any) -> None:
-        if ("rows" in data) == ("text" in data):
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_source(self, data: Row, original: Row, **_: Any) -> None:
+        if ("rows" in original) == ("text" in original):
             raise ValidationError("Give either rows (a list of objects) or text (CSV or JSON)", "rows")
         if "rows" in data and data.get("format") == "csv":
             raise ValidationError("Must be text for the format csv", "rows")
@@ -90,12 +104,14 @@ class Transferable(Searchable):
         errors: list[Row] = []
         organization = data["organization_id"]
         user, upsert = (params.user or {}).get("id"), data.get("upsert")
-        checkpoint = await self.checkpoint(organization, _digest(data), format=data["format"], user=user, upsert=upsert)
+        # What is large is read in a thread, so that other calls go on meanwhile.
+        digest, numbered = await asyncio.to_thread(_read, data, await self.file_columns(organization))
+        checkpoint = await self.checkpoint(organization, digest, format=data["format"], user=user, upsert=upsert)
         run = Import(
             self.app, self.path, organization, lambda line, error: errors.append(told(line, error)), user=user,
             upsert=upsert, dry_run=data["dry_run"], again=data["again"], checkpoint=checkpoint, batch=BATCH,
         )  # fmt: skip
-        async for _ in run.run(_numbered(data, await self.file_columns(organization))):
+        async for _ in run.run(numbered):
             pass
         return {"rows": run.progress.rows, **asdict(run.progress), "errors": errors}
 
@@ -134,24 +150,17 @@ setattr(Transferable, "import", Transferable._import)
 
 
 def told(line: int, error: FeathersError) -> Row:
-    """A row that was refused, in the shape of validation errors."""
-    return {"line": line, **error.to_dict()}
+    """A row that was refused, in the shape of validation errors. At most 100 of its fields are named."""
+    return {"line": line, **public_error(error, f"Line {line} of an import").to_dict()}
 
 
-def _digest(data: Row) -> str:
-    content: str = data["text"] if "text" in data else json.dumps(data["rows"])
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _numbered(data: Row, columns: Columns) -> list[Numbered]:
-    """The rows of a call. Raises BadRequest where there are too many, or nothing after a place can be read."""
-    if "text" in data:
-        numbered = rows(BytesIO(data["text"].encode()), data["format"], columns)
+def _read(data: Row, columns: Columns) -> tuple[str, list[Numbered]]:
+    """Return the digest and the rows of a call. Raises BadRequest if there are too many, or the text is broken."""
+    if "rows" in data:
+        content, found = json.dumps(data["rows"]), records(enumerate(data["rows"], 1), columns)
     else:
-        numbered = records(enumerate(data["rows"], 1), columns)
-    listed = list(islice(numbered, MOST_ROWS + 1))
-    if len(listed) > MOST_ROWS:
-        source = "text" if "text" in data else "rows"
-        rule = f"Must have at most {MOST_ROWS:,} rows: send several calls, or use `apex import`"
-        raise BadRequest("Too many rows", errors={source: rule})
-    return listed
+        content, found = data["text"], rows(BytesIO(data["text"].encode()), data["format"], columns)
+    numbered = list(islice(found, MOST_ROWS + 1))
+    if len(numbered) > MOST_ROWS:
+        raise BadRequest("Too many rows", errors={"text": TOO_MANY})
+    return hashlib.sha256(content.encode()).hexdigest(), numbered

@@ -93,10 +93,12 @@ class Operations:
         return f"{words.capitalize()} {plural(noun)}"
 
     def _told(self, methods: Sequence[str]) -> Iterator[str]:
-        """What custom methods say of themselves, and which keys a list can be asked for."""
+        """What custom methods say of themselves, how large a body may be, and which keys a list can be asked for."""
         for method in methods:
             if method not in STANDARD and (text := inspect.getdoc(getattr(self.bound.service, method))):
                 yield f"`{method}`: {text.replace('``', '`')}"
+            if (limit := self.bound._options.body_limits.get(method)) is not None:
+                yield f"The body of `{method}` may have {limit.size:,} bytes."
         if methods == ["find"] and (paths := getattr(self.bound.service, "paths", None)):
             names = " and ".join(f"`{name}.KEY`" for name in paths)
             yield f"Keys of JSON are asked for and sorted by as {names}, with operators as other fields."

@@ -123,6 +123,7 @@ def test_text_in_another_encoding_is_refused_with_its_row_alone() -> None:
     ("text", "said"),
     [
         ("first_name;last_name\nAnn;Lee\n", "separated by semicolons: save the file with commas"),
+        ("first_name\tlast_name\nAnn\tLee\n", "separated by tabs: save the file with commas"),
         ("first_name,last_name\rAnn,Lee\r", "a carriage return alone"),
         ("first_name\rAnn\r", "a carriage return alone"),
     ],

@@ -148,6 +148,21 @@ async def test_records_of_others_and_removed_ones_are_not_found(crm: Crm) -> Non
     assert counts(await imports(crm, *rows, upsert="email")) == (0, 2, 0, 0)
 
 
+async def test_a_country_brings_its_calling_code(crm: Crm) -> None:
+    text = "first_name,phone,phone_country_iso\nAnn,2025550143,US\nBob,(0)30 123456,DE\n"
+    assert counts(await imports(crm, text=text, format="csv")) == (0, 2, 0, 0)
+    rows = await by_name(crm)
+    assert [rows[name]["phone_country_code"] for name in ("Ann", "Bob")] == ["+1", "+49"]
+    text = "first_name,phone,phone_country_iso\nAnn,2025550143,US\n"
+    assert counts(await imports(crm, text=text, format="csv", upsert="phone")) == (0, 0, 1, 0)
+    assert (await by_name(crm))["Ann"]["phone_country_code"] == "+1"
+
+
+async def test_a_row_names_at_most_100_wrong_fields(crm: Crm) -> None:
+    answer = await imports(crm, {f"field {number}": 1 for number in range(900)})
+    assert len(errors(answer)[1]) == 100
+
+
 async def test_companies_are_found_by_their_name(crm: Crm) -> None:
     rows = [{"name": "Example Corp", "size": "10"}, {"name": "New Corp"}]
     assert counts(await imports(crm, *rows, path="companies", upsert="name")) == (0, 1, 1, 0)
