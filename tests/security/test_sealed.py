@@ -23,11 +23,14 @@ from tests.services.fixtures import SHARED
 pytestmark = SHARED
 
 APP = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": "sqlite:///nothing.db"}))
+OF_ONESELF = ("users", "change_password")
+"""A method that is about the caller alone, and ends its logins; it has tests of its own."""
 METHODS = [
     (path, method)
     for path, bound in APP.services.items()
     if path not in (*OPEN, BATCH)
     for method in bound._options.methods
+    if (path, method) != OF_ONESELF
 ]
 INTERNAL = [path for path, bound in APP.services.items() if not bound._options.methods]
 WITH_DATA = [(path, method) for path, method in METHODS if method not in ("find", "get", "remove", "patch")]

@@ -90,9 +90,8 @@ async def test_who_leaves_an_organization_is_out_at_once(crm: Crm) -> None:
     assert (await crm.call("GET /organizations", user=790))[1]["data"] == []
 
 
-@pytest.mark.parametrize("path", ["users", "revoked-tokens"])
-async def test_internal_services_answer_nobody(crm: Crm, path: str) -> None:
+async def test_internal_services_answer_nobody(crm: Crm) -> None:
     for verb in ("GET", "POST", "PATCH", "PUT", "DELETE"):
-        for request in (f"{verb} /{path}", f"{verb} /{path}/789"):
+        for request in (f"{verb} /revoked-tokens", f"{verb} /revoked-tokens/789"):
             refused(await crm.call(request, {"email": "me@example.com"}), 405)
-    refused(await crm.call(f"POST /{path}", {}, headers={"X-Service-Method": "of_user"}), 405)
+    refused(await crm.call("POST /revoked-tokens", {}, headers={"X-Service-Method": "of_user"}), 405)
