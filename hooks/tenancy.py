@@ -13,6 +13,8 @@ from apex.tenant import EVERYONE, confine, reaching, sealing
 
 FIELD = "organization_id"
 ON_RECORDS = ("get", "update", "patch", "remove")
+READS = ("find", "get")
+"""The methods that only read, of a service that names no others in ``reads``."""
 ROLES = ("viewer", "member", "admin", "owner")
 """What a membership allows: each role all that the ones before it may."""
 
@@ -28,7 +30,7 @@ def least(*roles: str) -> str:
 async def membership(context: Context) -> None:
     """Before all methods: ``params.user`` has the caller's id, ``params.memberships`` its role by organization.
 
-    Raises NotAuthenticated when the user is gone, or never was.
+    Raises NotAuthenticated when the user is gone, or never was, and Forbidden for what an API key was not made for.
     """
     params = context.params
     if not params.get("provider"):
@@ -37,11 +39,33 @@ async def membership(context: Context) -> None:
     user_id = _user_id(proof["payload"]["sub"])
     if "memberships" in proof:  # An API key knows its own.
         memberships = proof["memberships"]
+        _require_allowed(context, proof)
     else:
         memberships = None if user_id is None else await context.app.service("memberships").of_user(user_id)
     if memberships is None:
         raise NotAuthenticated("The user of this token no longer exists")
     params["user"], params["memberships"] = {"id": user_id}, memberships
+
+
+def _require_allowed(context: Context, proof: Mapping[str, Any]) -> None:
+    """Raise Forbidden for a call that a key was not made for: a write, or a service that it does not name.
+
+    A service that is ``guarded`` takes writes only with keys that name it.
+    """
+    service, services = context.service.service, proof["services"]
+    reads = context.method in getattr(service, "reads", READS)
+    if proof["read_only"] and not reads:
+        raise Forbidden("This API key may only read")
+    if services is None:
+        if not reads and getattr(service, "guarded", False):
+            raise Forbidden(f"This API key was not made for '{context.path}': it takes one that names the service")
+    elif not covers(services, context.path):
+        raise Forbidden(f"This API key was not made for '{context.path}'")
+
+
+def covers(services: Collection[str], path: str) -> bool:
+    """Return True if one of the services is at a path or above it, as ``api`` is above ``api/contacts``."""
+    return any(path == name or path.startswith(f"{name}/") for name in services)
 
 
 def caller_of(context: Context) -> str:
@@ -136,7 +160,7 @@ def _hold(context: Context, organization: int, allowed: Collection[int]) -> None
 def _sufficient(context: Context) -> tuple[str, ...]:
     """The roles that allow the method."""
     service = context.service.service
-    reads = getattr(service, "reads", ("find", "get"))
+    reads = getattr(service, "reads", READS)
     kind, usual = ("readers", "viewer") if context.method in reads else ("writers", "member")
     return ROLES[ROLES.index(getattr(service, kind, usual)) :]
 

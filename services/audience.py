@@ -9,16 +9,17 @@ from typing import Any
 from apex import Apex, Connection, Context
 from apex.channels import Channel
 from apex.tenant import EVERYONE, reaching
-from hooks.tenancy import RUNNING
+from hooks.tenancy import RUNNING, covers
 
 Row = Mapping[str, Any]
 
 TOPIC = "membership"
 
 
-def to_organization(data: Row, context: Context) -> Channel:
+def to_organization(data: Row, context: Context) -> list[Channel]:
     """A publisher: an organization's records are for its members, whole, whatever the caller selected for itself."""
-    return context.app.channel(channel_of(data["organization_id"])).send(data)
+    channel, organization = context.app.channel, data["organization_id"]
+    return [channel(part_of(organization, context.path)).send(data), channel(channel_of(organization)).send(data)]
 
 
 def to_nobody(data: Row, context: Context) -> None:
@@ -32,6 +33,11 @@ def to_admins(data: Row, context: Context) -> Channel:
 
 def channel_of(organization: Any) -> str:
     return f"organizations/{organization}"
+
+
+def part_of(organization: Any, path: str) -> str:
+    """The channel of the connections whose API key is for some services: those that may hear of this one."""
+    return f"organizations/{organization}/services/{path}"
 
 
 def admins_of(organization: Any) -> str:
@@ -56,7 +62,9 @@ class Audience:
         connection: Connection | None = context.params.connection
         if connection is not None:
             connection.user = context.result["user"]
-            connection.organization = context.result["authentication"].get("organization_id")
+            proof = context.result["authentication"]
+            for name in ("organization_id", "maker_id", "services"):
+                connection[name] = proof.get(name)
             await self._seat([connection])
 
     def change(self, row: Row, role: str | None) -> None:
@@ -73,18 +81,38 @@ class Audience:
         self.changes += 1
         roles = {} if role is None else {organization: role}
         for connection in list(self.app.events.connections):
-            if connection.user and connection.user["id"] == user:
+            if connection.user and user in (connection.user["id"], connection.maker_id):
                 others = {name for name in connection.channels if not _is_of(name, organization)}
-                self._place(connection, others | _channels(connection, roles))
+                if connection.organization_id is None or role is None:
+                    self._place(connection, others | self._channels(connection, roles))
 
     async def _seat(self, connections: list[Connection]) -> None:
         """Reads once more when a membership has changed meanwhile: what was read may be what was before."""
         seen = -1
         while seen != self.changes:
             seen = self.changes
-            roles = await self._roles({connection.user["id"] for connection in connections})
+            users = {id for one in connections for id in (one.user["id"], one.maker_id) if id is not None}
+            roles = await self._roles(users)
         for connection in connections:
-            self._place(connection, _channels(connection, roles[(connection.user or {}).get("id")]))
+            theirs, maker = roles[(connection.user or {}).get("id")], connection.maker_id
+            if maker is not None:
+                theirs = {organization: role for organization, role in theirs.items() if organization in roles[maker]}
+            self._place(connection, self._channels(connection, theirs))
+
+    def _channels(self, connection: Connection, roles: Mapping[int, str]) -> set[str]:
+        """The channels of a connection whose user has these roles.
+
+        One with an API key hears of its organization and its services alone, and nothing that is for admins.
+        """
+        only, services = connection.organization_id, connection.services
+        if only is None:
+            admins = {admins_of(organization) for organization, role in roles.items() if role in RUNNING}
+            return admins | {channel_of(organization) for organization in roles}
+        if only not in roles:
+            return set()
+        if services is None:
+            return {channel_of(only)}
+        return {part_of(only, path) for path in self.app.services if covers(services, path)}
 
     def _place(self, connection: Connection, wanted: set[str]) -> None:
         for name in connection.channels - wanted:
@@ -101,17 +129,6 @@ class Audience:
         for row in rows:
             roles[row["user_id"]][row["organization_id"]] = row["role"]
         return roles
-
-
-def _channels(connection: Connection, roles: Mapping[int, str]) -> set[str]:
-    """The channels of a connection whose user has these roles. One with an API key hears of its organization alone, and
-    nothing that is for admins.
-    """
-    only = connection.organization
-    if only is not None:
-        return {channel_of(only)} if only in roles else set()
-    admins = {admins_of(organization) for organization, role in roles.items() if role in RUNNING}
-    return admins | {channel_of(organization) for organization in roles}
 
 
 def _is_of(name: str, organization: Any) -> bool:

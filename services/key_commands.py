@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from apex.app import Apex
     from apex.types import Row
 
-SHOWN = ("id", "prefix", "organization_id", "user_id", "name", "created_at", "last_used_at")
+SHOWN = (
+    "id", "prefix", "organization_id", "user_id", "name", "read_only", "services", "created_at", "last_used_at",
+    "previous_expires_at",
+)  # fmt: skip
 
 
 @click.group()
@@ -29,12 +33,23 @@ def key() -> None:
 @click.option("--organization", type=ID, required=True, help="Id of the organization the key is for.")
 @click.option("--user", type=ID, required=True, help="Id of the member the key acts as.")
 @click.option("--name", help="What the key is for.")
+@click.option("--read-only", is_flag=True, help="The key may only read.")
+@click.option("--service", "services", multiple=True, help="A service that the key is for; it may be given repeatedly.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with the key and its organization's ids.")
 @click.pass_obj
-def create(factory: str, organization: int, user: int, name: str | None, as_json: bool) -> None:
+def create(
+    factory: str,
+    organization: int,
+    user: int,
+    name: str | None,
+    read_only: bool,
+    services: Sequence[str],
+    as_json: bool,
+) -> None:
     """Print a new key. It is shown this once."""
     app = load_app(factory)
-    made = run(app, lambda: _create(app, organization, {"user_id": user, "name": name}))
+    data = {"user_id": user, "name": name, "read_only": read_only, "services": list(services) or None}
+    made = run(app, lambda: _create(app, organization, data))
     click.echo(json.dumps(made) if as_json else made["key"])
 
 
@@ -63,7 +78,9 @@ def list_keys(factory: str, organization: int, as_json: bool) -> None:
         return
     for row in rows:
         used = f"last used {row['last_used_at']:%Y-%m-%d %H:%M} UTC" if row["last_used_at"] else "never used"
-        click.echo(f"{row['id']}  {row['prefix']}  user {row['user_id']}  {used}  {row['name'] or ''}".rstrip())
+        limits = [*(["read-only"] if row["read_only"] else []), *(row["services"] or [])]
+        parts = [str(row["id"]), row["prefix"], f"user {row['user_id']}", used, ", ".join(limits), row["name"]]
+        click.echo("  ".join(filter(None, parts)))
 
 
 async def _list(app: Apex, organization: int) -> list[Row]:
@@ -75,19 +92,26 @@ async def _list(app: Apex, organization: int) -> list[Row]:
 
 @key.command()
 @click.argument("id", type=ID)
+@click.option(
+    "--grace",
+    type=click.IntRange(0, 7 * 86_400),
+    default=0,
+    show_default=True,
+    help="Seconds for which the text before goes on to work.",
+)
 @as_json_option
 @click.pass_obj
-def rotate(factory: str, id: int, as_json: bool) -> None:
-    """Print a new text for a key; the one before is worthless from then on."""
+def rotate(factory: str, id: int, grace: int, as_json: bool) -> None:
+    """Print a new text for a key; the one before is worthless from then on, or after a period of grace."""
     app = load_app(factory)
-    key = run(app, lambda: _rotate(app, id))["key"]
+    key = run(app, lambda: _rotate(app, id, grace))["key"]
     click.echo(json.dumps({"id": id, "key": key}) if as_json else key)
 
 
-async def _rotate(app: Apex, id: int) -> Row:
+async def _rotate(app: Apex, id: int, grace: int) -> Row:
     keys = app.service("api-keys")
     row: Row = await keys.get(id)
-    rotated: Row = await keys.rotate({"id": id, "organization_id": row["organization_id"]})
+    rotated: Row = await keys.rotate({"id": id, "organization_id": row["organization_id"], "grace": grace})
     return rotated
 
 

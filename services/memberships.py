@@ -81,6 +81,7 @@ class Memberships(SQLService):
     methods = ("find", "get", "create", "patch", "remove")
     # Who may do what to whom is finer than that: see ``hold_to_role``.
     readers = writers = "viewer"
+    guarded = True
     examples = {
         "create": Example(data={FIELD: ORGANIZATION, "email": "other@example.com", "role": "viewer"}),
         "find": Example(query={FIELD: ORGANIZATION, "$limit": 2}),

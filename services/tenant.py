@@ -83,9 +83,9 @@ class TenantService(SQLService):
     ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
     there is none. ``custom`` has the schemas of custom methods, ``reads`` names the methods that only read.
-    ``readers`` is the least role that may see records, ``writers`` the least that may change them. ``repeatable`` says
-    whether an answer may be stored for who repeats a write with its Idempotency-Key. ``examples`` are those of its
-    documentation, by method.
+    ``readers`` is the least role that may see records, ``writers`` the least that may change them. If a service is
+    ``guarded``, an API key writes to it only if the key names it. ``repeatable`` says whether an answer may be stored
+    for who repeats a write with its Idempotency-Key. ``examples`` are those of its documentation, by method.
     """
 
     schema: ClassVar[type[Schema]]
@@ -98,6 +98,7 @@ class TenantService(SQLService):
     readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
     repeatable: ClassVar[bool] = True
+    guarded: ClassVar[bool] = False
     examples: ClassVar[Examples] = {}
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")

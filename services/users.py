@@ -147,7 +147,9 @@ def register(app: Apex) -> None:
     message = "Invalid user data"
     outside = validate_data({"patch": ProfileSchema, "change_password": PasswordSchema}, message)
     checked = iff(is_provider("external"), outside).else_(validate_data(UserSchema, message))
-    sealed = ahead(authenticate("jwt", entity=False), membership, only_oneself, validate_query, checked)
+    # A login with a key is told whose it is, whatever services the key is for.
+    known = iff(lambda context: "memberships" not in (context.params.authentication or {}), membership)
+    sealed = ahead(authenticate("jwt", entity=False), known, only_oneself, validate_query, checked)
     own: list[AnyHook] = [sealed, limit_rate, reach_oneself]
     stored = [lower_email, hash_password, timestamps]
     app.use(
