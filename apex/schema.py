@@ -82,10 +82,12 @@ class Schema(marshmallow.Schema):
     """A marshmallow schema that refuses unknown fields. Fields marked ``dump_only`` are the server's.
 
     ``create_only`` names the fields that a patch may not change. Every problem is reported at once. ``keywords`` are
-    those of JSON Schema that say what validators of the whole check, for documents.
+    those of JSON Schema that say what validators of the whole check, for documents. With ``empty_is_null`` an empty
+    string, as forms send it, means null in optional fields that may be null.
     """
 
     create_only: ClassVar[tuple[str, ...]] = ()
+    empty_is_null: ClassVar[bool] = False
     keywords: ClassVar[Mapping[str, Any]] = {}
     error_messages = {"type": "Must be an object"}
 
@@ -94,6 +96,8 @@ class Schema(marshmallow.Schema):
 
     def load(self, data: Any, *, many: bool | None = None, partial: Any = None, unknown: Any = None) -> Any:
         """What marshmallow gives, without its detours where nothing is wrong with the data."""
+        if self.nullable:
+            data = self._with_nulls(data)
         if partial is None and unknown is None:
             if self._nests:  # marshmallow reads lists inside to their end, even if they are wrong.
                 self._limit_objects(data)
@@ -109,7 +113,19 @@ class Schema(marshmallow.Schema):
         for field in self.fields.values():
             _reword(field)
         self._accept = acceptor(self)
+        self.nullable = frozenset(
+            field.data_key or name
+            for name, field in self.load_fields.items()
+            if self.empty_is_null and field.allow_none and not field.required
+        )
         self._nests = any(_nested(field) is not None for field in self.load_fields.values())
+
+    def _with_nulls(self, data: Any) -> Any:
+        if isinstance(data, list):
+            return [self._with_nulls(row) for row in data]
+        if not isinstance(data, dict) or "" not in data.values():
+            return data
+        return {name: None if value == "" and name in self.nullable else value for name, value in data.items()}
 
     def _keep_rules(self, sent: bool) -> None:
         """Keep of the rules across fields those about what was sent, which have ``pass_original``, or the others."""

@@ -59,6 +59,8 @@ PERSON = {
 
 
 class PlaceSchema(Schema):
+    empty_is_null = True
+
     lat = Float(required=True, validate=validate.Range(-90, 90))
     lng = Float(required=True, validate=validate.Range(-180, 180))
     address = Text(max=500, allow_none=True)

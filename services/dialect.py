@@ -102,6 +102,8 @@ class Number(Text):
 class PersonSchema(Schema):
     """What is said of a contact, by callers and by webhooks."""
 
+    empty_is_null = True
+
     first_name = Text(max=100)
     last_name = Text(max=100, allow_none=True)
     email = Email(max=254, allow_none=True)

@@ -51,6 +51,7 @@ class TenantSchema(Schema):
     """The fields that every tenant's row has. The organization is chosen on create and stays."""
 
     create_only: ClassVar[tuple[str, ...]] = ("organization_id",)
+    empty_is_null: ClassVar[bool] = True
 
     id = fields.Integer(dump_only=True)
     organization_id = Id(required=True)

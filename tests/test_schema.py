@@ -328,3 +328,27 @@ def test_every_field_inside_of_a_schema_has_its_sentence() -> None:
         "paired.1": "Must be a UUID", "ranged": "Must be greater than 1 Must be one of: 3", "bound": "Too small",
         "member": "Must be one of: red, blue",
     }  # fmt: skip
+
+
+async def test_an_empty_string_means_null_where_a_schema_says_so() -> None:
+    class Form(Schema):
+        empty_is_null = True
+
+        name = Text(required=True, max=5, allow_none=True)
+        nick = fields.String(allow_none=True)
+        age = fields.Integer(allow_none=True)
+        born = fields.Date(allow_none=True, data_key="bornOn")
+        role = fields.String(validate=validate.OneOf(["member"]))
+        home = fields.Nested(Address, allow_none=True)
+        extra = fields.Dict(allow_none=True)
+
+    empty: Any = {"nick": "", "age": "", "bornOn": "", "home": "", "extra": {"nick": ""}}
+    loaded = {"nick": None, "age": None, "born": None, "home": None, "extra": {"nick": ""}}
+    assert load(Form(), {"name": "Ann", **empty}, "") == {"name": "Ann", **loaded}
+    assert load(Form(), [{"name": "Ann", **empty}], "") == [{"name": "Ann", **loaded}]
+    assert await people(Form).patch(1, empty) == loaded
+    with pytest.raises(BadRequest) as caught:
+        load(Form(), {"name": "", "role": ""}, "")
+    assert caught.value.errors == {"name": "Must not be empty", "role": "Must be one of: member"}
+    with pytest.raises(BadRequest):
+        load(Person(), {"name": "Ann", "email": ""}, "")

@@ -28,7 +28,15 @@ class FieldConverter(OpenAPIConverter):
         made: Shape = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
         keywords: Mapping[str, Any] = getattr(schema, "keywords", {})
         properties = {**made.get("properties", {}), **keywords.get("properties", {})}
+        for name in getattr(schema, "nullable", ()):
+            properties[name] = _or_empty(properties[name])
         return {**made, **keywords, "properties": properties}
+
+
+def _or_empty(shape: Shape) -> Shape:
+    """Return the shape of a field for which an empty string means null."""
+    options = shape["anyOf"] if set(shape) == {"anyOf"} else [shape]
+    return {"anyOf": [*options, {"enum": [""]}]}
 
 
 def texts(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> Shape:

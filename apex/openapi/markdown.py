@@ -100,7 +100,7 @@ def _type(shape: Shape) -> str:
     if options := shape.get("anyOf", shape.get("oneOf")):
         return " or ".join(map(_type, options))
     if "enum" in shape:
-        return " or ".join(f"`{choice}`" for choice in shape["enum"])
+        return " or ".join(f"`{choice}`" if choice else "an empty string" for choice in shape["enum"])
     types = shape.get("type", "anything")
     text = " or ".join(types if isinstance(types, list) else [types])
     if "items" in shape and text == "array":

@@ -46,9 +46,9 @@ async def test_what_a_query_may_not_ask_is_named(crm: Crm, request_: str, senten
         ({"first_name": "Jane", "id": 1}, "id: Is set by the server: leave it out"),
         (
             {"first_name": "", "email": "x", "phone": "+0", "frist_name": 1},
-            "first_name: Must not be empty; email: Invalid email format; "
-            "phone: Must be digits, or + with a calling code and digits; "
-            "frist_name: Unknown field. Did you mean 'first_name'?",
+            "email: Invalid email format; phone: Must be digits, or + with a calling code and digits; "
+            "frist_name: Unknown field. Did you mean 'first_name'?; "
+            "first_name: Is required unless crm_id and crm_source are given",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from apex.errors import BadRequest
 from apex.testing import raises
 from services import contacts
 from tests.services.crm import JANE, LIST, Crm, refused
+from tests.services.voice import call
 
 
 async def test_a_new_contact_has_the_servers_defaults(crm: Crm) -> None:
@@ -168,3 +169,31 @@ async def test_the_id_in_another_system_needs_the_system(crm: Crm, given: str, m
     with raises(BadRequest, "Invalid contact data") as raised:
         await crm.app.service("contacts").patch(124, {given: None})
     assert raised.error.errors == {missing: f"Must be given together with {given}"}
+
+
+async def test_an_empty_string_of_a_form_means_null(crm: Crm) -> None:
+    optional = ("last_name", "email", "phone", "phone_country_code", "phone_country_iso", "company_id")
+    empty: dict[str, Any] = dict.fromkeys(optional, "")
+    full: dict[str, Any] = {
+        "last_name": "Roe", "email": "a@example.com", "phone": "2025550143", "phone_country_iso": "US",
+        "company_id": 101,
+    }  # fmt: skip
+    values = {"custom_fields_by_name": {"note": ""}}
+    await crm.define(note="text")
+    made = await crm.create(**empty, **values)
+    _, patched = await crm.call(f"PATCH /contacts/{(await crm.create(**full))['id']}", empty | values)
+    for contact in (made, patched):
+        assert {contact[name] for name in optional} == {None}
+        assert contact["custom_fields_by_name"] == {"note": ""}
+    for request in ("POST /contacts", f"PATCH /contacts/{made['id']}"):
+        refused(
+            await crm.call(request, JANE | {"first_name": ""} if "POST" in request else {"first_name": ""}),
+            400,
+            "first_name",
+        )
+    _, voiced = await call(
+        crm, "POST /api/contacts", {"first_name": "Ann", "last_name": "", "email": "", "company": "", "phone": ""}
+    )
+    assert (voiced["last_name"], voiced["email"], voiced["company"], voiced["phone"]) == (None, None, None, None)
+    dates = {"organization_id": 456, "subject": "Hello", "activity_type": "call", "start_date": "", "deal_id": ""}
+    assert (await crm.call("POST /activities", dates))[0] == 201
