@@ -7,8 +7,8 @@ from alembic import op
 
 from migrations.tables import JSON, MOMENT, text
 
-revision = "0011"
-down_revision = "0010"
+revision = "0014"
+down_revision = "0013"
 
 PREVIOUS = "uq_api_keys_previous_prefix"
 COLUMNS = ("read_only", "services", "previous_prefix", "previous_hash", "previous_expires_at")
