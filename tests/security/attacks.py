@@ -51,7 +51,7 @@ def attempts(stage: Stage, path: str, method: str) -> Iterator[Attempt]:
 
 def _finds(stage: Stage, bound: BoundService) -> Iterator[Attempt]:
     ours, theirs = {"organization_id": ATTACKER}, {"organization_id": VICTIM}
-    ids = stage.ids
+    ids = _ids_of(stage, bound)
     joined: Row = dict.fromkeys(getattr(bound.service, "filters", {}), True)
     for base in ({}, joined) if joined else ({},):
         yield Attempt("find", query=base)
@@ -60,6 +60,7 @@ def _finds(stage: Stage, bound: BoundService) -> Iterator[Attempt]:
         yield Attempt("find", query=base | {"organization_id": {"$ne": ATTACKER}})
         for own in (ours, {}):
             yield Attempt("find", query=base | own | {"id": {"$in": ids}})
+            yield Attempt("find", query=base | own | {"id": ids[0]})
             yield Attempt("find", query=base | own | {"$or": [theirs, {"id": {"$in": ids}}, {"id": {"$gt": 0}}]})
             yield Attempt("find", query=base | own | {"$and": [{"$or": [theirs, ours]}], "$limit": 100})
             yield Attempt("find", query=base | own | {"$limit": -1, "$skip": 0, "$sort": {"organization_id": 1}})

@@ -124,6 +124,9 @@ async def _fill(app: Apex, organization: int) -> dict[str, Row]:
         marks = {"last_name": _mark(organization, "users")} if table is tables.users else {}
         changed = update(table).where(table.c.id == id).values(uuid=made[table.name]["uuid"], **marks)
         await database.execute(changed)
+    member = tables.memberships
+    mine = (member.c.user_id == USERS[organization], member.c.organization_id == organization)
+    (made[member.name],) = await database.execute(select(member).where(*mine))
     for table in tenant_tables():
         if table.name not in SHARED:
             row = dict(_cells(table, organization, made))

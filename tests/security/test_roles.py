@@ -13,9 +13,11 @@ READS = ("find", "get", "search", "export")
 """The methods that change nothing, which are for viewers."""
 OF_ADMINS = ("api-keys", "audit")
 """The services whose records are for admins alone."""
-BY_ADMINS = ("custom-fields", "pipelines", "pipeline-stages")
+BY_ADMINS = ("custom-fields", "memberships", "pipelines", "pipeline-stages")
 """The services whose records all members read, and admins change."""
-CALLS = [(path, method) for path, method in METHODS if not is_dialect(APP.service(path))]
+LEAVE = ("memberships", "remove")
+"""Everybody may leave, and then has no role."""
+CALLS = [call for call in METHODS if call != LEAVE and not is_dialect(APP.service(call[0]))]
 
 
 def least(path: str, method: str) -> str:
@@ -40,7 +42,7 @@ async def status(stage: Stage, path: str, method: str) -> int:
     """Return the status of a call about records of the caller's own organization."""
     bound = stage.app.service(path)
     own = stage.rows[ATTACKER].get(bound.service.table.name, {})
-    id = f"/{own['id']}" if method in ("get", "patch", "update", "remove") else ""
+    id = f"/{own[bound.service.id]}" if method in ("get", "patch", "update", "remove") else ""
     query = {"organization_id": ATTACKER} if method == "find" and "organization_id" in own else {}
     data = None if method in ("find", "get", "remove") else {} if id else body(stage, bound, method)
     headers = stage.proofs["user"] | ({} if method in VERBS else {"x-service-method": method})

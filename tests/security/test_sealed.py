@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import delete
 
-from apex import Params, SQLService, authenticate, load_config, validate_query
+from apex import Params, Schema, SQLService, authenticate, checks, load_config, validate_query
+from apex.schema import Id
 from services import activities
 from services.app import CONFIG, create_app
-from services.tenant import TenantService
+from services.tenant import TenantService, serve
 from tests.security.attacks import BATCH, OPEN, attack, body, is_dialect
-from tests.security.stage import ATTACKER, MARK, VICTIM, Stage, staged
+from tests.security.stage import ATTACKER, MARK, VICTIM, Row, Stage, staged
 from tests.services.fixtures import SHARED
+from tests.sockets import Peer
 
 pytestmark = SHARED
 
@@ -76,19 +79,34 @@ async def test_an_internal_service_is_not_there(stage: Stage, path: str) -> None
 
 async def test_no_event_reaches_another_organization(stage: Stage) -> None:
     """Each record of the victim's changes; then one of the attacker's own does, and that alone is heard of."""
+    say(stage, "what the attacks have changed")
     for organization in (VICTIM, ATTACKER):
         for bound in stage.app.services.values():
             row = stage.rows[organization].get(getattr(getattr(bound.service, "table", None), "name", ""))
             if isinstance(bound.service, TenantService) and row is not None and "patch" in bound._options.methods:
                 for event in ("created", "patched", "removed"):
                     bound.emit(event, await bound.service.get(row["id"], Params()))
-    stage.app.service("contacts").emit("removed", {"id": "the last one", "organization_id": ATTACKER})
+    say(stage, "the last one")
     for peer in stage.sockets.values():
-        heard: list[Any] = []
-        while not heard or heard[-1][1]["id"] != "the last one":
-            heard.append(await peer.event())
-        assert MARK not in str(heard)
-        assert {event[1]["organization_id"] for event in heard} == {ATTACKER}
+        before, after = [await heard(peer, id) for id in ("what the attacks have changed", "the last one")]
+        assert {event[1]["organization_id"] for event in before + after} == {ATTACKER}
+        assert MARK not in str(after)
+
+
+def say(stage: Stage, id: str) -> None:
+    stage.app.service("contacts").emit("removed", {"id": id, "organization_id": ATTACKER})
+
+
+async def heard(peer: Peer, last: str) -> list[Any]:
+    """The events until the one about a record of this id."""
+    events = [await peer.event()]
+    while events[-1][1]["id"] != last:
+        events.append(await peer.event())
+    return events
+
+
+async def test_every_method_confines_its_callers() -> None:
+    assert list(checks.services(APP)) == []
 
 
 class Leaky(SQLService):
@@ -111,3 +129,40 @@ async def test_the_suite_finds_a_service_that_is_not_sealed(migrated_url: str) -
             else:
                 with pytest.raises(AssertionError, match="leaky"):
                     await attack(stage, "leaky", method)
+
+
+class Peek(Schema):
+    id = Id(required=True)
+    organization_id = Id(required=True)
+
+
+class Careless(activities.Activities):
+    """A sealed service with methods that forget the scope of their caller."""
+
+    methods = (*activities.Activities.methods, "peek", "drop", "undescribed")
+    custom = {"peek": Peek, "drop": Peek}
+
+    async def peek(self, data: Row, params: Params) -> Any:
+        return await self.get(data["id"], Params())
+
+    async def drop(self, data: Row, params: Params) -> Any:
+        async with self.database.transaction():
+            await self.database.execute(delete(self.table).where(self.table.c.id == data["id"]))
+        return {"dropped": True}
+
+    async def undescribed(self, data: Row, params: Params) -> Any:
+        return await self.find(Params())
+
+    async def find(self, params: Params) -> Any:
+        return await super().find(Params({**params, "scope": {}}))
+
+
+async def test_the_suite_finds_a_method_that_forgets_the_scope(migrated_sqlite_url: str) -> None:
+    async with staged(migrated_sqlite_url) as stage:
+        serve(stage.app, "careless", Careless)
+        await stage.app.service("careless").setup(stage.app, "careless")
+        for method in ("find", "peek", "drop"):
+            with pytest.raises(AssertionError, match="careless"):
+                await attack(stage, "careless", method)
+        assert await attack(stage, "careless", "undescribed") == 0  # Of each method four attacks are asked for.
+        assert await attack(stage, "careless", "get") >= 4
