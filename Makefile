@@ -9,7 +9,7 @@ EXTRAS := --extra all
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run demo reset test lint format docs bench lock clean
+.PHONY: help install run demo reset test lint format docs bench mutants lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,11 +47,15 @@ bench: .venv/bench.stamp ## Measure the speed beside Feathers and FastAPI: make 
 		{ echo "wrk not found: install it" >&2; exit 1; }
 	$(BIN)/python -m benchmarks $(ARGS)
 
+mutants: .venv/mutants.stamp ## Change modules to test their tests: make mutants ARGS="hooks/tenancy.py"
+	$(BIN)/python -P tests/mutants.py $(ARGS)
+
 lock: .venv/venv.stamp ## Resolve the lock files again
 	$(PIP) install uv
 	$(LOCK) --output-file requirements/run.txt $(EXTRAS) pyproject.toml
 	$(LOCK) --output-file requirements/test.txt --constraint requirements/run.txt $(EXTRAS) --extra test pyproject.toml
 	$(LOCK) --output-file requirements/bench.txt --constraint requirements/test.txt --extra bench pyproject.toml
+	$(LOCK) --output-file requirements/mutants.txt --constraint requirements/test.txt --extra mutants pyproject.toml
 
 clean: ## Remove .venv, caches and build output
 	rm -rf .venv tests/interop/node_modules build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -75,6 +79,10 @@ clean: ## Remove .venv, caches and build output
 
 .venv/bench.stamp: .venv/test.stamp requirements/bench.txt
 	$(PIP) install --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
+.venv/mutants.stamp: .venv/test.stamp requirements/mutants.txt
+	$(PIP) install --require-hashes --requirement requirements/mutants.txt
 	@touch $@
 
 .venv/npm.stamp: .venv/venv.stamp tests/interop/package.json tests/interop/package-lock.json

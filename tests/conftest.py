@@ -21,6 +21,8 @@ settings.load_profile("apex")
 
 BACKENDS = ["sqlite", "postgresql"]
 SERVER = pytest.StashKey[Server]()
+LENT = "APEX_TEST_POSTGRES"
+"""The variable with the URL of a server that is to be used instead of one of the session's own."""
 
 
 class Worker(Protocol):
@@ -64,7 +66,7 @@ def running_server(config: pytest.Config) -> Server:
 def postgres_server(pytestconfig: pytest.Config) -> str:
     """URL of the PostgreSQL server, without a database."""
     worker: dict[str, str] | None = getattr(pytestconfig, "workerinput", None)
-    return worker["postgres"] if worker else running_server(pytestconfig).url
+    return worker["postgres"] if worker else os.environ.get(LENT) or running_server(pytestconfig).url
 
 
 @pytest.fixture
