@@ -15,7 +15,7 @@ from apex.query import Hints, Query
 from apex.schema import ValidationError, load, loader
 from apex.types import Row
 from hooks.ownership import strays
-from services.checkpoints import Checkpoint
+from services.checkpoints import Checkpoint, TakenOver
 from services.formats import Numbered
 from services.tenant import references_of
 
@@ -95,7 +95,7 @@ class Import:
     async def run(self, rows: Iterable[Numbered]) -> AsyncIterator[Progress]:
         """Yields the progress once before the first batch and then after each one.
 
-        Raises Conflict when another run of the same import takes over, BadRequest where the file cannot be read.
+        Raises TakenOver when another run of the same import takes over, BadRequest where the file cannot be read.
         """
         rows = iter(rows)
         checkpoint = None if self.dry_run else self.checkpoint
@@ -189,7 +189,8 @@ class Import:
         refused: dict[int, FeathersError] = {}
         changes = await self._changes(batch, refused)
         try:
-            async with self.app.get("database").transaction():
+            # Inside of a caller's own transaction, a batch is undone without it.
+            async with self.app.get("database").savepoint():
                 created = await self._create([change for change in changes if change.id is None], refused)
                 updated = await self._patch([change for change in changes if change.id is not None])
                 if self.dry_run:
@@ -197,6 +198,8 @@ class Import:
                 await self._advance(len(batch), len(refused))
         except _Rehearsed:
             pass
+        except TakenOver:
+            raise
         except FeathersError as error:
             if error.code >= 500:
                 raise
@@ -214,6 +217,8 @@ class Import:
         self._count(1, 0, 0, {batch[0].number: error})
 
     def _count(self, rows: int, created: int, updated: int, refused: dict[int, FeathersError]) -> None:
+        if self.checkpoint and not self.dry_run:
+            self.checkpoint.settle()
         self.progress.created += created
         self.progress.updated += updated
         self.progress.refused += len(refused)

@@ -163,6 +163,17 @@ async def test_a_row_names_at_most_100_wrong_fields(crm: Crm) -> None:
     assert len(errors(answer)[1]) == 100
 
 
+async def test_a_change_is_checked_with_what_is_stored(crm: Crm) -> None:
+    await imports(crm, {"first_name": "Ann", "email": "ann@example.com", **PHONE}, {"first_name": "Bob"})
+    rows = [{"email": "ann@example.com", "phone": "12"}, {"email": "ann@example.com", "phone": "2025550144"}]
+    answer = await imports(crm, *rows, upsert="email")
+    assert (counts(answer), errors(answer)) == (
+        (0, 0, 1, 1),
+        {1: {"phone": "Must have the length of a phone number of US"}},
+    )
+    assert (await by_name(crm))["Ann"].items() >= (PHONE | {"phone": "2025550144"}).items()
+
+
 async def test_companies_are_found_by_their_name(crm: Crm) -> None:
     rows = [{"name": "Example Corp", "size": "10"}, {"name": "New Corp"}]
     assert counts(await imports(crm, *rows, path="companies", upsert="name")) == (0, 1, 1, 0)
@@ -283,6 +294,22 @@ async def test_an_import_with_a_key_that_was_broken_off_goes_on(crm: Crm) -> Non
     outage.lasts = False
     status, answer = await crm.call("POST /contacts", data, headers=headers)
     assert (status, counts(answer)) == (200, (200, 50, 0, 0))
+
+
+async def test_an_import_may_be_part_of_a_transaction(crm: Crm) -> None:
+    before, contacts = await crm.rows(), crm.app.service("contacts")
+    rows = [*PEOPLE, {"first_name": "Ann", **CRM}, {"first_name": "Ben", **CRM}]
+    data = {"organization_id": 456, "format": "json", "rows": rows, "again": False}
+    inside = {"scope": {"organization_id": 456}, "loaded": True}
+    for dry_run, created, stored in ((True, 251, 0), (False, 250, 250)):
+        async with crm.app.get("database").transaction():
+            answer = await getattr(contacts, "import")({**data, "dry_run": dry_run}, inside)
+        assert (answer["created"], len(await crm.rows()) - len(before)) == (created, stored)
+    with suppress(ZeroDivisionError):
+        async with crm.app.get("database").transaction():
+            await getattr(contacts, "import")({**data, "dry_run": False}, inside)
+            raise ZeroDivisionError
+    assert len(await crm.rows()) - len(before) == 250
 
 
 async def test_rows_that_were_not_stored_are_not_counted(crm: Crm) -> None:
