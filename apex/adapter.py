@@ -63,6 +63,7 @@ class AdapterOptions(TypedDict, total=False):
     operators: Sequence[str]
     filters: Mapping[str, Coerce]
     private: Sequence[str]
+    on_demand: Sequence[str]
     merge: Sequence[str]
     paths: Mapping[str, Any]
     lists: Mapping[str, Coerce]
@@ -97,6 +98,7 @@ class Adapter(Service, ABC):
     ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
     ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
     ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say),
+    ``on_demand`` fields that are in a record only if ``$select`` names them,
     ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole,
     ``paths`` JSON fields whose keys ``find`` can ask for and sort by, where the adapter has a way to look them up,
     ``lists`` JSON fields that hold a list, with the type of its items: queries ask for an item.
@@ -108,6 +110,7 @@ class Adapter(Service, ABC):
     operators: Sequence[str] = ()
     filters: Mapping[str, Coerce] = {}
     private: Sequence[str] = ()
+    on_demand: Sequence[str] = ()
     merge: Sequence[str] = ()
     paths: Mapping[str, Any] = {}
     lists: Mapping[str, Coerce] = {}
@@ -120,7 +123,7 @@ class Adapter(Service, ABC):
             if name not in known:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(known)}")
             setattr(self, name, value)
-        for name in ("operators", "private", "merge"):
+        for name in ("operators", "private", "on_demand", "merge"):
             if isinstance(listed := getattr(self, name), str):
                 raise TypeError(f"{name} takes a list of names such as ['{listed}'], not {listed!r}")
         if self.served is not None and (unknown := [name for name in self.operators if name not in self.served]):
@@ -132,6 +135,8 @@ class Adapter(Service, ABC):
             raise TypeError(
                 f"paginate takes False or a dict such as {{'default': 10, 'max': 100}}, not {self.paginate!r}"
             )
+        if self.id in self.on_demand:
+            raise TypeError("The id cannot be on_demand: every record has it")
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
         self.cursors = Cursors()
@@ -140,7 +145,8 @@ class Adapter(Service, ABC):
         """Raise TypeError for an option with the name of a field that the adapter does not have."""
         if self.columns is None:
             return
-        named = {"id": [self.id], "private": self.private, "merge": self.merge, "lists": self.lists}
+        named = {"id": [self.id], "private": self.private, "on_demand": self.on_demand, "merge": self.merge,
+                 "lists": self.lists}  # fmt: skip
         for option, names in named.items():
             for name in names:
                 if name not in self.columns:
@@ -271,8 +277,8 @@ class Adapter(Service, ABC):
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Any, params: Any) -> Any:
-        """Replace a record. Missing fields become null, but private fields and columns with a default keep their
-        values.
+        """Replace a record. Missing fields become null, but private fields, those on demand and columns with a
+        default keep their values.
         """
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
@@ -412,7 +418,12 @@ class Adapter(Service, ABC):
     @property
     def emptied(self) -> Collection[str] | None:
         """The fields that an update empties where they are missing. None: any field may be stored."""
-        return None if self.columns is None else self.columns.keys() - {self.id, *self.private}
+        return None if self.columns is None else self.columns.keys() - {self.id, *self.kept}
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The fields that an update keeps where they are missing, as callers need not have seen them."""
+        return (*self.private, *self.on_demand)
 
     def pagination(self, params: Params) -> Paginate:
         """The call's own ``paginate`` (internal calls alone can set one) or the service's."""
@@ -447,12 +458,13 @@ class Adapter(Service, ABC):
             return tuple(dict.fromkeys((*query.select, self.id)))
         adapter = params.get("adapter")
         if adapter is None or "private" not in adapter:
-            return self._shown
+            return self.shown
         return self._but(adapter["private"])
 
     @cached_property
-    def _shown(self) -> tuple[str, ...] | None:
-        return self._but(self.private)
+    def shown(self) -> tuple[str, ...] | None:
+        """The fields of a record where nothing is selected. None: all that it has."""
+        return self._but((*self.private, *self.on_demand))
 
     def _but(self, private: Sequence[str]) -> tuple[str, ...] | None:
         if self.columns is None or not private:

@@ -50,8 +50,8 @@ class MemoryService(Adapter):
         super().__init__(**options)
         self._reserved: set[Any] = set()
         self._turn = asyncio.Lock()
-        if fields is None and self.private:
-            raise TypeError("Private fields need 'fields': without it there is nothing else to show")
+        if fields is None and self.kept:
+            raise TypeError("Hidden fields need 'fields': without it there is nothing else to show")
         self._field_types = fields and {
             name: coerce if name == self.id else taking_null(coerce) for name, coerce in fields.items()
         }
@@ -123,7 +123,7 @@ class MemoryService(Adapter):
         for row in rows:
             changes = copy.deepcopy(values if whole else self._merged(row, values))
             if whole:
-                kept = {name: row[name] for name in (*self.private, self.id) if name not in changes}
+                kept = {name: row[name] for name in (*self.kept, self.id) if name not in changes}
                 row.clear()
                 changes = self._filled({}) | changes | kept
             row.update(changes)

@@ -311,7 +311,7 @@ class _Rules:
         service, data = context.service.service, context.data
         emptied = getattr(service, "emptied", None)
         if context.method == "update":
-            kept = {*getattr(service, "private", ()), getattr(service, "id", "id")}
+            kept = {*getattr(service, "kept", ()), getattr(service, "id", "id")}
             row = {name: row[name] for name in row if (name in kept if emptied is None else name not in emptied)}
         merged = getattr(service, "merge", ()) if context.method == "patch" else ()
         record = self._loaded(row)

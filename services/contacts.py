@@ -82,7 +82,23 @@ def check_country(code: str) -> None:
         raise ValidationError(phones.NO_COUNTRY)
 
 
-class ContactSchema(TenantSchema):
+class CrmSchema(Schema):
+    """The id of a contact in another system, and which system that is: both or none."""
+
+    crm_id = Text(max=200, allow_none=True)
+    crm_source = Text(max=100, allow_none=True)
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_crm(self, data: Any, original: dict[str, Any], **_: Any) -> None:
+        named = {name for name in CRM if name in original}
+        given = {name for name in named if str(original[name] or "").strip()}
+        lone = given if len(given) == 1 else named
+        if len(lone) == 1:
+            (missing,) = set(CRM) - lone
+            raise ValidationError(f"Must be given together with {lone.pop()}", missing)
+
+
+class ContactSchema(TenantSchema, CrmSchema):
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
     email = Email(max=254, allow_none=True)
@@ -109,26 +125,6 @@ class ContactSchema(TenantSchema):
             raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
-class CrmSchema(Schema):
-    """The id of a contact in another system, and which system that is: both or none."""
-
-    crm_id = Text(max=200, allow_none=True)
-    crm_source = Text(max=100, allow_none=True)
-
-    @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def check_crm(self, data: Any, original: dict[str, Any], **_: Any) -> None:
-        named = {name for name in CRM if name in original}
-        given = {name for name in named if original[name] is not None}
-        lone = given if len(given) == 1 else named
-        if len(lone) == 1:
-            (missing,) = set(CRM) - lone
-            raise ValidationError(f"Must be given together with {lone.pop()}", missing)
-
-
-class ContactRecord(ContactSchema, CrmSchema):
-    """A contact as calls inside the process may write it."""
-
-
 class ContactSearchSchema(SearchSchema):
     searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
     phone_country_iso = fields.String()
@@ -146,12 +142,13 @@ class ContactSearchSchema(SearchSchema):
 
 
 class Contacts(Transferable):
-    table, schema, record, noun = contacts, ContactSchema, ContactRecord, "contact"
+    table, schema, noun = contacts, ContactSchema, "contact"
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": contact_values}
     private = (
-        "uuid", "crm_id", "crm_source", "last_task_run", "total_tasks_run", "first_name_form", "last_name_form",
+        "uuid", "last_task_run", "total_tasks_run", "first_name_form", "last_name_form",
         "email_form", "name_search", "email_search", "phone_search",
     )  # fmt: skip
+    on_demand = CRM
     upsert = {
         "email": ("email",), "phone": ("phone", "phone_country_code"), "crm_id": ("crm_id", "crm_source"),
     }  # fmt: skip

@@ -163,12 +163,12 @@ class CustomFieldSchema(TenantSchema):
 
     @validates_schema
     def check_options(self, data: Row, **_: Any) -> None:
-        options, kind = data.get("options"), data["type"]
+        options, kind = data.get("options"), data.get("type", "select")
         if options is not None and len(set(options)) < len(options):
             raise ValidationError("Must differ from each other", "options")
         if kind != "select" and options is not None:
             raise ValidationError(NO_OPTIONS, "options")
-        if kind == "select" and options is None:
+        if data.get("type") == "select" and options is None:
             raise ValidationError("Are required for type select", "options")
 
 

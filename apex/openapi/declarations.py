@@ -148,7 +148,8 @@ class _Service:
         stored = self.components.properties(self.bound)
         added = [literal(name) for name in shape["properties"] if name not in stored]
         fields = f"Exclude<keyof {self.record}, {union(added)}>" if added else f"keyof {self.record}"
-        self._declare(self.name, declared(self.name, {**shape, "required": list(stored)}))
+        always = [name for name in stored if name not in self.service.on_demand]
+        self._declare(self.name, declared(self.name, {**shape, "required": always}))
         self._declare(self.fields, f"export type {self.fields} = {fields}")
         self._declare(f"{self.name}Page", f"export type {self.name}Page = Apex.Page<{self.record}>")
 

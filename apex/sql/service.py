@@ -389,10 +389,10 @@ class SQLService(Adapter):
 
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
-        """The columns that an update empties: those that can be null, without the id, private columns, and columns with
+        """The columns that an update empties: those that can be null, without the id, hidden columns, and columns with
         a default such as the moment of the record's creation.
         """
-        kept = {self.id, *self.private}
+        kept = {self.id, *self.kept}
         return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and not has_default(c))
 
     @cached_property

@@ -114,8 +114,11 @@ def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attem
         yield Attempt(method, data=[theirs], must_fail=True)
         yield Attempt(method, data=[valid, theirs], must_fail=True)
         yield Attempt(method, data=valid | {"id": stage.ids[0]})
+        # A method that only reads takes what is the victim's for a filter, which then leaves nothing.
+        reads = method in getattr(bound.service, "reads", ())
         for name, (target, key) in _pointers(bound):
-            yield Attempt(method, data=valid | {name: stage.rows[VICTIM][target][key]}, must_fail=True)
+            theirs = valid | {name: stage.rows[VICTIM][target][key]}
+            yield Attempt(method, data=theirs, must_fail=not reads, must_lack='"count":')
         if "id" in valid:
             for id in _ids_of(stage, bound):
                 yield Attempt(method, data=valid | {"id": id}, must_fail=True)

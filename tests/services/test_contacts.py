@@ -9,7 +9,7 @@ import pytest
 from apex.errors import BadRequest
 from apex.testing import raises
 from services import contacts
-from tests.services.crm import JANE, LIST, Crm, refused
+from tests.services.crm import CONTACT, JANE, LIST, Crm, refused
 from tests.services.voice import call
 
 
@@ -151,14 +151,12 @@ async def test_both_forms_of_a_name_are_stored_for_search(crm: Crm) -> None:
 CRM = {"crm_id": "SF-1", "crm_source": "salesforce"}
 
 
-async def test_calls_inside_store_the_id_in_another_system_and_callers_do_not(crm: Crm) -> None:
+async def test_calls_inside_store_the_id_in_another_system(crm: Crm) -> None:
     contacts = crm.app.service("contacts")
     stored = (await contacts.create(JANE | CRM))["id"]
     await contacts.patch(124, CRM | {"crm_id": "SF-2"})
     rows = {row["id"]: (row["crm_source"], row["crm_id"]) for row in await crm.rows()}
     assert (rows[stored], rows[124]) == (("salesforce", "SF-1"), ("salesforce", "SF-2"))
-    for request in ("POST /contacts", "PATCH /contacts/123"):
-        refused(await crm.call(request, (JANE if request.startswith("POST") else {}) | CRM), 400, *CRM)
 
 
 @pytest.mark.parametrize(("given", "missing"), [("crm_id", "crm_source"), ("crm_source", "crm_id")])
@@ -197,3 +195,43 @@ async def test_an_empty_string_of_a_form_means_null(crm: Crm) -> None:
     assert (voiced["last_name"], voiced["email"], voiced["company"], voiced["phone"]) == (None, None, None, None)
     dates = {"organization_id": 456, "subject": "Hello", "activity_type": "call", "start_date": "", "deal_id": ""}
     assert (await crm.call("POST /activities", dates))[0] == 201
+
+
+SELECTED = "$select[]=crm_id&$select[]=crm_source"
+
+
+async def test_the_id_in_another_system_is_written_and_selected(crm: Crm) -> None:
+    jane = await crm.create(**CRM)
+    assert set(jane) == CONTACT
+    assert (await crm.call(f"GET /contacts/{jane['id']}"))[1] == jane
+    assert (await crm.call(f"GET /contacts/{jane['id']}?{SELECTED}"))[1] == CRM | {"id": jane["id"]}
+    _, page = await crm.call(f"{LIST}&crm_source=salesforce&crm_id=SF-1&{SELECTED}")
+    assert page["data"] == [CRM | {"id": jane["id"]}]
+    _, made = await crm.call(f"POST /contacts?{SELECTED}", JANE | CRM | {"crm_id": "SF-3"})
+    assert made == CRM | {"crm_id": "SF-3", "id": made["id"]}
+    status, changed = await crm.call(f"PATCH /contacts/{made['id']}?{SELECTED}", dict.fromkeys(CRM))
+    assert (status, changed) == (200, dict.fromkeys(CRM) | {"id": made["id"]})
+
+
+async def test_the_id_in_another_system_goes_with_the_system(crm: Crm) -> None:
+    jane = await crm.create(**CRM)
+    for data, missing in (({"crm_id": "1"}, "crm_source"), ({"crm_source": "x"}, "crm_id")):
+        refused(await crm.call("POST /contacts", JANE | data), 400, missing)
+        refused(await crm.call(f"PATCH /contacts/{jane['id']}", data), 400, missing)
+    for empty in (None, "", " "):
+        refused(await crm.call(f"PATCH /contacts/{jane['id']}", {"crm_id": empty, "crm_source": "x"}), 400, "crm_id")
+    refused(await crm.call("POST /contacts", JANE | CRM), 409)
+    other = await crm.create()
+    refused(await crm.call(f"PATCH /contacts/{other['id']}", CRM), 409)
+    await crm.call(f"DELETE /contacts/{jane['id']}")
+    assert (await crm.call(f"PATCH /contacts/{other['id']}", CRM))[0] == 200
+
+
+async def test_events_have_no_more_than_a_contact(crm: Crm) -> None:
+    heard: list[Any] = []
+    for event in ("created", "patched", "removed"):
+        crm.app.service("contacts").on(event, lambda data, context: heard.append(set(data)))
+    _, made = await crm.call(f"POST /contacts?{SELECTED}", JANE | CRM)
+    await crm.call(f"PATCH /contacts/{made['id']}?{SELECTED}", {"last_name": "Roe"})
+    await crm.call(f"DELETE /contacts/{made['id']}?{SELECTED}")
+    assert heard == [CONTACT] * 3

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from apex.accept import DOUBT, acceptor
 from apex.schema import Id, Schema, fields, validate
 from services.app import create_app
-from services.contacts import ContactRecord, ContactSchema
+from services.contacts import ContactSchema
 from tests.test_accept import VALUES, agree
 
 __all__ = ["create_app"]  # Its module has imported all services with their schemas.
@@ -79,7 +79,7 @@ PHONE = {"phone": "(202) 555-0143", "phone_country_code": "+1", "phone_country_i
 MORE = {"custom_fields_by_name": {"Industry": "Technology", "Size": 7, "VIP": True}, "company_id": None}
 
 
-@pytest.mark.parametrize("kind", [ContactSchema, ContactRecord])
+@pytest.mark.parametrize("kind", [ContactSchema])
 @pytest.mark.parametrize("data", [JANE, JANE | PHONE, JANE | PHONE | MORE])
 def test_a_usual_contact_takes_the_short_way(kind: type[Schema], data: dict[str, Any]) -> None:
     assert acceptor(kind())(data, False) is not DOUBT
