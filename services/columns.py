@@ -54,7 +54,8 @@ class Columns:
         if len(header) > MOST:
             raise BadRequest(f"There are {len(header)} columns: a file has at most {MOST}")
         known, hints = self.header, Hints()
-        errors = {name: "Unknown column." + hints.suggestion(name, known) for name in header if name not in known}
+        unknown = [name for name in header if name not in known and not self._is_undefined(name)]
+        errors = {name: "Unknown column." + hints.suggestion(name, known) for name in unknown}
         errors |= {name: "Is there twice" for name, times in Counter(header).items() if times > 1}
         for sign, name in SEPARATORS.items() if errors and len(header) == 1 else ():
             if sign in header[0]:
@@ -86,13 +87,17 @@ class Columns:
             row[CUSTOM] = {**row.get(CUSTOM, {}), **dotted}
         return row
 
+    def _is_undefined(self, name: str) -> bool:
+        """Return True for the column of a custom field that the organization has not defined."""
+        return bool(self.json) and name.startswith(DOTTED) and name != DOTTED
+
     def _value(self, name: str, cell: str) -> Any:
         """What cannot be read stays as it is, for the schema to refuse with all else that is wrong."""
         try:
             if name == CUSTOM:
                 return decode(cell)
             if name.startswith(DOTTED):
-                return _read(self.custom[name.removeprefix(DOTTED)], cell)
+                return _read(self.custom.get(name.removeprefix(DOTTED), "text"), cell)
             return self.coerce[name](cell) if name in self.numbers else cell
         except ValueError:
             return cell

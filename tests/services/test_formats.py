@@ -98,6 +98,13 @@ def test_a_broken_record_that_ends_with_its_line_is_refused_alone(broken: str) -
     assert (refused[0], refused[1].startswith("Malformed CSV: ")) == (3, True)
 
 
+def test_a_custom_field_that_is_not_defined_is_read_as_text() -> None:
+    text = "first_name,custom_fields_by_name.Age,custom_fields_by_name.Region,custom_fields_by_name\n"
+    file = BytesIO(f'{text}Ann,30,5,"{{""Vip"": true}}"\n'.encode())
+    ((_, row),) = rows(file, "csv", Columns(Contacts(), {"Age": "number"}))
+    assert row == {"first_name": "Ann", "custom_fields_by_name": {"Age": 30, "Region": "5", "Vip": True}}
+
+
 def test_a_broken_header_is_not_taken_for_a_row() -> None:
     found, ended = read('"first_name"x,last_name\nfirst_name,last_name\nAnn,Lee\n')
     assert (found, ended.startswith("Line 1: Malformed CSV")) == ([], True)
