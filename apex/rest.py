@@ -172,14 +172,15 @@ class Rest:
 
         A body that may be larger than others waits for its turn before it is read, so that only a few are in memory.
         """
-        headers = headers_of(scope)
-        method = _method(match.target, scope["method"], match.id is not None, headers.get("x-service-method"))
-        limit = match.target._options.body_limits.get(method, self.body_limit)
-        if limit.size <= self.body_limit.size or 0 <= _length(headers) <= self.body_limit.size:
-            return await self._answer(scope, receive, match, seen, max(limit, self.body_limit))
-        if _length(headers) > limit.size:
+        head = dict(scope["headers"])
+        custom, declared = head.get(b"x-service-method"), _length(head.get(b"content-length", b"").decode("latin-1"))
+        method = _method(match.target, scope["method"], match.id is not None, custom and custom.decode("latin-1"))
+        limit = max(match.target._options.body_limits.get(method, self.body_limit), self.body_limit)
+        if declared > limit.size:
             raise _too_large(limit)
-        async with self.large.turn((address_of(scope, headers, self.proxies) or "",)):
+        if limit.size == self.body_limit.size or 0 <= declared <= self.body_limit.size:
+            return await self._answer(scope, receive, match, seen, limit)
+        async with self.large.turn((address_of(scope, headers_of(scope), self.proxies) or "",)):
             return await self._answer(scope, receive, match, seen, limit)
 
     async def _answer(
@@ -258,7 +259,7 @@ class Rest:
 
 
 async def _read(receive: Receive, headers: Headers, limit: BodyLimit) -> bytes:
-    if _length(headers) > limit.size:
+    if _length(headers.get("content-length", "")) > limit.size:
         raise _too_large(limit)
     body = bytearray()
     more = True
@@ -273,10 +274,9 @@ async def _read(receive: Receive, headers: Headers, limit: BodyLimit) -> bytes:
     return bytes(body)
 
 
-def _length(headers: Headers) -> int:
-    """Return the bytes of a body as its head declares them, or -1 if it does not."""
-    length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() else -1
+def _length(declared: str) -> int:
+    """Return the bytes of a body as ``Content-Length`` declares them, or -1 if it does not."""
+    return int(declared) if declared.isdecimal() else -1
 
 
 def _too_large(limit: BodyLimit) -> PayloadTooLarge:
