@@ -13,11 +13,13 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from apex.coerce import Coerce, held, json
+from apex.coerce import Coerce, boolean, json
 from apex.context import Params, params_of
 from apex.cursors import Cursors, Order
+from apex.cursors import Selection as Selection
+from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
 from apex.query import (
@@ -33,15 +35,14 @@ from apex.query import (
     shortened,
     suggestion,
 )
-from apex.scope import AS_GIVEN, decided, kept, outside, scope_predicate
+from apex.scope import AS_GIVEN, FieldTypes, decided, kept, outside, scope_predicate
 from apex.scope import Typed as ScopeTypes
 from apex.service import Service
-from apex.types import Id, Page, Row
+from apex.types import STANDARD, Id, Page, Paginate, Row, is_pagination, limit_of
 
 if TYPE_CHECKING:
     from apex.app import Apex
 
-Paginate = Mapping[str, int] | Literal[False]
 Outgoing = Callable[..., Awaitable[Any]]
 """A method that takes a bool after its params: True if its records go to a caller and may be JSON."""
 
@@ -52,6 +53,15 @@ MULTI = ("create", "patch", "remove")
 
 MAX_SORTED = 32
 """Fields of an order that cursors follow."""
+
+DELETED = "$deleted"
+"""The filter of ``find`` that asks for removed records, in a service with ``trash``."""
+
+MOST_RESTORED = 1_000
+"""Records that one call restores."""
+
+RESTORED = {"anyOf": [{"type": ["integer", "string"]}, {"type": "array", "maxItems": MOST_RESTORED}]}
+"""The shape of the ids that ``restore`` takes."""
 
 
 class AdapterOptions(TypedDict, total=False):
@@ -67,29 +77,10 @@ class AdapterOptions(TypedDict, total=False):
     merge: Sequence[str]
     paths: Mapping[str, Any]
     lists: Mapping[str, Coerce]
+    trash: str | None
     json: bool
     methods: Sequence[str]
     events: Sequence[str]
-
-
-class Selection(NamedTuple):
-    """The rows and fields to read: a query with its scope inside ``where`` and its limit settled.
-
-    With ``lock`` they are read to be changed. With ``json`` they go to a caller and may be returned as JSON.
-    """
-
-    where: Predicate
-    query: Query
-    fields: tuple[str, ...] | None = None
-    limit: int | None = None
-    lock: bool = False
-    json: bool = False
-
-    def order(self, id: str) -> Order:
-        """By field and direction; ties are broken by id, so that pages neither repeat nor lose a row."""
-        sort = self.query.sort
-        last = sort[-1][1] if sort else 1
-        return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
 
 
 class Adapter(Service, ABC):
@@ -101,7 +92,9 @@ class Adapter(Service, ABC):
     ``on_demand`` fields that are in a record only if ``$select`` names them,
     ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole,
     ``paths`` JSON fields whose keys ``find`` can ask for and sort by, where the adapter has a way to look them up,
-    ``lists`` JSON fields that hold a list, with the type of its items: queries ask for an item.
+    ``lists`` JSON fields that hold a list, with the type of its items: queries ask for an item,
+    ``trash`` the field with the moment of removal where the hook ``soft_delete`` keeps removed records: ``find`` then
+    takes ``$deleted``, and there is the method ``restore``.
     """
 
     id: str = "id"
@@ -114,6 +107,7 @@ class Adapter(Service, ABC):
     merge: Sequence[str] = ()
     paths: Mapping[str, Any] = {}
     lists: Mapping[str, Coerce] = {}
+    trash: str | None = None
     _read_only: frozenset[str] = frozenset()
     """Fields that only the store writes: data with one of them is refused."""
 
@@ -131,7 +125,7 @@ class Adapter(Service, ABC):
             raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
         if not isinstance(self.multi, bool) and not set(self.multi) <= set(MULTI):
             raise TypeError(f"multi takes True, False or a list of {', '.join(MULTI)}, not {self.multi!r}")
-        if self.paginate and not _is_pagination(self.paginate):
+        if self.paginate and not is_pagination(self.paginate):
             raise TypeError(
                 f"paginate takes False or a dict such as {{'default': 10, 'max': 100}}, not {self.paginate!r}"
             )
@@ -139,14 +133,18 @@ class Adapter(Service, ABC):
             raise TypeError("The id cannot be on_demand: every record has it")
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
+        if self.trash is not None:
+            self.filters = {**self.filters, DELETED: boolean}
+            self.methods = (*(STANDARD if self.methods is None else self.methods), "restore")
         self.cursors = Cursors()
 
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError for an option with the name of a field that the adapter does not have."""
         if self.columns is None:
             return
+        trash = [] if self.trash is None else [self.trash]
         named = {"id": [self.id], "private": self.private, "on_demand": self.on_demand, "merge": self.merge,
-                 "lists": self.lists}  # fmt: skip
+                 "lists": self.lists, "trash": trash}  # fmt: skip
         for option, names in named.items():
             for name in names:
                 if name not in self.columns:
@@ -237,7 +235,7 @@ class Adapter(Service, ABC):
     async def _find(self, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
-        limit = _limit(query.limit, page)
+        limit = limit_of(query.limit, page)
         where = every(self._allowed(params), query.where)
         if (own := (params.adapter or {}).get("where")) is not None:
             where = every(own, where)
@@ -342,6 +340,38 @@ class Adapter(Service, ABC):
         marks: Row | None = (params.adapter or {}).get("on_remove")
         rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
         return rows if id is None else _single(rows, id)
+
+    @describe(data={"restore": {"type": "object", "properties": {"id": RESTORED}, "required": ["id"]}}, result="record")
+    async def restore(self, data: Any, params: Any) -> Any:
+        """Bring removed records back: ``{"id": 5}`` gives the record, ``{"id": [5, 6]}`` a list of all of them.
+
+        Raises NotFound if one of them is not among the removed records, and then none comes back.
+        """
+        params = params_of(params)
+        query = self.syntax.parse(params.query).plain()
+        marks: Row | None = (params.adapter or {}).get("on_restore")
+        if marks is None:
+            raise TypeError("restore needs the hook soft_delete before it")
+        given = data.get("id") if isinstance(data, Mapping) else None
+        ids = self.ids_to_restore(given)
+        where = every(Compare(self.id, "$in", ids), self._allowed(params), query.where)
+        async with self.unit_of_work():
+            found, _ = await self._select(Selection(where, Query(), (self.id,), lock=True))
+            there = {row[self.id] for row in found}
+            for id in ids:
+                if id not in there:
+                    raise missing(id)
+            rows = await self._update(where, marks, self._fields(query, params), whole=False)
+        return rows if isinstance(given, list) else _single(rows, given)
+
+    def ids_to_restore(self, given: Any) -> list[Any]:
+        """Return the ids for ``restore``, one or a list, as they are stored. Raises BadRequest or NotFound."""
+        listed = given if isinstance(given, list) else [given]
+        named = all(isinstance(id, str | int) and not isinstance(id, bool) for id in listed)
+        if not named or not 1 <= len(listed) <= MOST_RESTORED:
+            rule = f"Must be an id, or a list of 1 to {MOST_RESTORED:,} ids"
+            raise BadRequest("Invalid data", errors={"id": rule})
+        return list(dict.fromkeys(map(self.typed_id, listed)))
 
     # Pages whose total is left out or estimated, and pages from a place onwards.
 
@@ -450,7 +480,7 @@ class Adapter(Service, ABC):
 
     def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None, json: bool) -> Selection:
         adapter = params.get("adapter")
-        lock = adapter is not None and bool(adapter.get("lock"))
+        lock = False if adapter is None else adapter.get("lock", False)
         return Selection(where, query, self._fields(query, params), limit, lock, json)
 
     def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
@@ -486,7 +516,7 @@ class Adapter(Service, ABC):
 
     @cached_property
     def _scope_types(self) -> ScopeTypes:
-        return AS_GIVEN if self.columns is None else _ScopeTypes(self.columns, type(self).__name__)
+        return AS_GIVEN if self.columns is None else FieldTypes(self.columns, type(self).__name__)
 
     @cached_property
     def _unchanging(self) -> frozenset[str]:
@@ -543,29 +573,6 @@ class Adapter(Service, ABC):
         return row
 
 
-class _ScopeTypes(dict[str, Coerce]):
-    """For each field of a service the function that gives the values of a scope their type, made when it is needed."""
-
-    def __init__(self, columns: Mapping[str, Coerce], service: str) -> None:
-        super().__init__()
-        self.columns, self.service = columns, service
-
-    def __missing__(self, name: str) -> Coerce:
-        """Raises TypeError for a field that the service does not have, or that cannot be compared."""
-        coerce = self.columns.get(name)
-        if coerce is None or held(coerce) is not None:
-            raise TypeError(f"params.scope cannot hold '{name}': {self.service} has no such field to compare")
-
-        def typed(value: Any) -> Any:
-            try:
-                return None if value is None else coerce(value)
-            except ValueError as error:
-                raise BadRequest(f"{name} {error}", errors={name: str(error)}) from None
-
-        self[name] = typed
-        return typed
-
-
 def missing(id: Any) -> NotFound:
     return NotFound(f"No record found for id '{id}'")
 
@@ -578,17 +585,3 @@ def _single(rows: list[Row], id: Any) -> Row:
     if len(rows) != 1:
         raise missing(id)
     return rows[0]
-
-
-def _is_pagination(paginate: Any) -> bool:
-    if not isinstance(paginate, Mapping) or not paginate.keys() <= {"default", "max"}:
-        return False
-    return all(type(rows) is int and rows >= 0 for rows in paginate.values())
-
-
-def _limit(asked: int | None, page: Paginate) -> int | None:
-    """Feathers' rule: what was asked or the default (0 where only a maximum is set), at most the maximum."""
-    if not page:
-        return asked
-    limit = page.get("default", 0) if asked is None else asked
-    return min(limit, page.get("max", limit))

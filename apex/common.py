@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any
 
+from apex.adapter import DELETED, missing
 from apex.callbacks import is_async, takes
-from apex.coerce import timestamp
+from apex.coerce import boolean, timestamp
 from apex.context import Context, Params
 from apex.describe import Related, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed
 from apex.hooks import AnyHook, Chain, Composed, Hook, Step, around, belongs, run_steps, steps_of
 from apex.items import items, map_items
-from apex.query import Query
+from apex.predicates import Compare, compared
+from apex.query import Query, invalid
 from apex.types import Row
 
 Predicate = Callable[[Context], Any]
@@ -200,53 +202,168 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
     """Before all methods: records with a ``field`` that is not null are out of reach, and ``remove`` sets it, and
     those in ``also``, to the moment instead of deleting.
 
-    The condition stands in the scope, where no query and no client reaches it. The event stays ``removed``. A call
-    inside the process deletes for good with ``params.permanent``.
+    The condition stands in the scope, where no query and no client reaches it. The event stays ``removed``. In a
+    service whose ``trash`` names the field, ``find`` with ``$deleted`` gives the removed records instead, and
+    ``restore`` brings them back: its event is ``created``, as the record appears to those who follow the service.
+
+    A call inside the process deletes for good with ``params.permanent``. It removes as of ``params.removed_at``, so
+    that records which go together have one moment. With ``params.with_removed`` it reads removed records as well.
     """
 
     @belongs("before", "around")
     def soft_delete(context: Context) -> None:
-        context.params["scope"][field] = None
-        if context.method == "remove" and not context.params.permanent:
-            marks = dict.fromkeys((field, *also), now())
-            context.params.adapter = {**(context.params.adapter or {}), "on_remove": marks}
+        params, method = context.params, context.method
+        restores = method == "restore" and _trash_of(context) == field
+        if not params.with_removed:
+            removed = restores or _asks_for_removed(context, field)
+            params["scope"][field] = {"$ne": None} if removed else None
+        if method == "remove" and not params.permanent:
+            marks = dict.fromkeys((field, *also), params.removed_at or now())
+            params.adapter = {**(params.adapter or {}), "on_remove": marks}
+        elif restores:
+            context.event = "created"
+            marks = {**dict.fromkeys(also, now()), field: None}
+            params.adapter = {**(params.adapter or {}), "on_restore": marks}
 
     return soft_delete
 
 
-def stash_before(name: str = "before") -> Hook:
-    """Before update, patch and remove: ``params[name]`` is the record as it was, or the list of those that match.
+def _asks_for_removed(context: Context, field: str) -> bool:
+    """Return True for ``find`` with ``$deleted``. Raises BadRequest where it cannot be asked for."""
+    query = context.params.query
+    asked = query.asked if isinstance(query, Query) else query
+    if DELETED not in asked or _trash_of(context) != field:
+        return False
+    if context.method != "find":
+        raise invalid(DELETED, "is for lists alone")
+    try:
+        removed = boolean(asked[DELETED])
+    except ValueError as error:
+        raise invalid(DELETED, str(error)) from None
+    if removed and isinstance(query, Query) and query.paths:
+        raise invalid(min(query.paths), f"cannot be asked for or sorted by with {DELETED}")
+    return removed
+
+
+def _trash_of(context: Context) -> str | None:
+    """Return the ``trash`` of the call's service, if it is an adapter and has one."""
+    trash: str | None = getattr(context.service.service, "trash", None)
+    return trash
+
+
+def stash_before(name: str = "before", most: int | None = None) -> Hook:
+    """Before update, patch, remove and restore: ``params[name]`` is the record as it was, or the list of those that
+    match.
 
     They are read past the hooks, within the scope that the hooks before this one have set. In a transaction nobody
-    else changes them before its end. Raises NotFound.
+    else changes them before its end, and the method is about these records alone. Raises NotFound, and BadRequest
+    where a call from outside is about more than ``most`` records.
     """
 
     @belongs("before", "around")
     async def stash_before(context: Context) -> None:
-        if context.method not in ("update", "patch", "remove"):
+        restores = context.method == "restore" and _trash_of(context) is not None
+        if not restores and context.method not in ("update", "patch", "remove"):
             return
         service, params = context.service.service, context.params
         adapter = {**(params.adapter or {}), "lock": True}
         inner: dict[str, Any] = {"scope": params.scope, "paginate": False, "adapter": adapter}
-        if context.id is not None:
+        if restores:
+            params[name] = await _removed_ones(service, context.data, inner)
+        elif context.id is not None:
             params[name] = await service.get(context.id, Params(inner))
-            return
-        params[name] = await service.find(Params({**inner, "query": _unpaged(params.query)}))
+        else:
+            limit = most if params.get("provider") else None
+            found = params[name] = await _all_that_match(service, _unpaged(params.query), inner, limit)
+            id = getattr(service, "id", "id")
+            params.scope["$and"] = [*params.scope.get("$and", ()), {id: [row[id] for row in found]}]
 
     return stash_before
+
+
+async def _removed_ones(service: Any, data: Any, inner: dict[str, Any]) -> Any:
+    """Return the record that ``restore`` is about, or the list. Raises NotFound for one that is not there."""
+    given = data.get("id") if isinstance(data, Mapping) else None
+    ids = service.ids_to_restore(given)
+    rows = await service.find(Params({**inner, "query": Query(where=Compare(service.id, "$in", ids))}))
+    there = {row[service.id] for row in rows}
+    for id in ids:
+        if id not in there:
+            raise missing(id)
+    return rows if isinstance(given, list) else rows[0]
+
+
+async def _all_that_match(service: Any, query: Mapping[str, Any], inner: dict[str, Any], most: int | None) -> list[Row]:
+    """Raises BadRequest where there are more than ``most``, with their number."""
+    if most is None:
+        found: list[Row] = await service.find(Params({**inner, "query": query}))
+        return found
+    parsed: Query = service.syntax.parse(query)
+    rows: list[Row] = await service.find(Params({**inner, "query": replace(parsed, limit=most + 1)}))
+    if len(rows) > most:
+        counted = {**inner, "adapter": None, "paginate": {"default": 0}, "query": parsed}
+        total = (await service.find(Params(counted)))["total"]
+        raise BadRequest(f"The query finds {total:,} records, and one call changes at most {most:,}: narrow it")
+    return rows
+
+
+def require_condition(*beside: str) -> Hook:
+    """Before patch and remove of many records, after ``validate_query``: the query says which ones they are.
+
+    Conditions on the fields in ``beside`` alone do not, such as that of the tenant. Raises BadRequest, also where
+    ``$limit``, ``$skip`` or ``$sort`` would seem to pick some of them.
+    """
+
+    @belongs("before", "around")
+    def require_condition(context: Context) -> None:
+        if context.id is not None or context.method not in ("patch", "remove") or not context.params.get("provider"):
+            return
+        query = context.service.service.syntax.parse(context.params.query)
+        for name in ("$limit", "$skip", "$sort"):
+            if name in query.asked:
+                raise invalid(name, f"is for lists alone: {context.method} is about all records that the query finds")
+        if set(compared(query.where)) <= set(beside):
+            named = " beside " + ", ".join(beside) if beside else ""
+            raise BadRequest(f"{context.method} without an id needs a query that says which records{named}")
+
+    return require_condition
+
+
+def default_sort(**order: int) -> Hook:
+    """Before find: the order of a list whose query names none. 1 is ascending, -1 descending: ``position=1``."""
+
+    @belongs("before", "around")
+    def default_sort(context: Context) -> None:
+        query = context.params.query
+        if context.method != "find":
+            return
+        if not isinstance(query, Query):
+            context.params.query = {"$sort": order, **query}
+        elif not query.sort:
+            context.params.query = replace(query, sort=tuple(order.items()))
+
+    return default_sort
 
 
 Fields = Sequence[str] | Callable[[Row], Row]
 
 
 def populate(
-    name: str, *, service: str, key: str, fields: Fields, many: bool = False, when: Predicate | None = None
+    name: str,
+    *,
+    service: str,
+    key: str,
+    fields: Fields,
+    many: bool = False,
+    removed: bool = False,
+    when: Predicate | None = None,
 ) -> Hook:
     """After: each record gets under ``name`` the record of another service that its ``key`` refers to, or None; with
     ``many`` the list of those whose ``key`` is its id.
 
-    They are cut to ``fields``, or replaced by the result of a function. All are fetched at once. ``when``, ``def`` or
-    ``async def``, returns True if the call asks for it.
+    Records that ``soft_delete`` has removed are left out unless ``removed`` is True. The others are cut to ``fields``,
+    or replaced by the result of a function. All are fetched at once. ``when``, ``def`` or ``async def``, returns True
+    if the call asks for it.
     """
 
     @belongs("after", "around")
@@ -257,7 +374,7 @@ def populate(
         own, other = ("id", key) if many else (key, "id")
         records = [record for record in items(context.method, context.result) if own in record]
         ids = list(dict.fromkeys(record[own] for record in records if record[own] is not None))
-        found = await _related(context, service, other, ids, fields) if ids else {}
+        found = await _related(context, service, other, ids, fields, removed) if ids else {}
         for record in records:
             related = found.get(record[own], [])
             record[name] = related if many else next(iter(related), None)
@@ -265,13 +382,16 @@ def populate(
     return populate
 
 
-async def _related(context: Context, path: str, key: str, values: list[Any], fields: Fields) -> dict[Any, list[Row]]:
+async def _related(
+    context: Context, path: str, key: str, values: list[Any], fields: Fields, removed: bool
+) -> dict[Any, list[Row]]:
     """The records of a service by the value of their ``key``, in the order of their ids."""
     query: Row = {key: {"$in": values}}
     if not callable(fields):
         query["$select"] = [key, *fields]
     related: dict[Any, list[Row]] = {}
-    for record in await context.app.service(path).find({"query": query, "paginate": False}):
+    params = {"query": query, "paginate": False, "with_removed": removed}
+    for record in await context.app.service(path).find(params):
         related.setdefault(record[key], []).append(_shown(record, fields))
     return related
 

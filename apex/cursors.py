@@ -17,12 +17,12 @@ from enum import Enum
 from functools import cached_property
 from hashlib import sha256
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 from apex.encoding import decode, encode
 from apex.predicates import Compare, Junction, Predicate, every
-from apex.query import invalid
+from apex.query import Query, invalid
 from apex.types import Row
 
 if TYPE_CHECKING:
@@ -31,6 +31,27 @@ if TYPE_CHECKING:
 Order = tuple[tuple[str, int], ...]
 Place = tuple[Any, ...]
 """A value for each field of an order. Without any it is where a walk begins, or ends."""
+
+
+class Selection(NamedTuple):
+    """The rows and fields to read: a query with its scope inside ``where`` and its limit settled.
+
+    With ``lock`` they are read to be changed, with ``"share"`` to stay as they are. With ``json`` they go to a caller
+    and may be returned as JSON.
+    """
+
+    where: Predicate
+    query: Query
+    fields: tuple[str, ...] | None = None
+    limit: int | None = None
+    lock: Literal[True, False, "share"] = False
+    json: bool = False
+
+    def order(self, id: str) -> Order:
+        """By field and direction; ties are broken by id, so that pages neither repeat nor lose a row."""
+        sort = self.query.sort
+        last = sort[-1][1] if sort else 1
+        return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
 
 
 class Cursors:

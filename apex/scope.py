@@ -9,7 +9,8 @@ from enum import Enum
 from typing import Any, Self
 from uuid import UUID
 
-from apex.errors import Forbidden
+from apex.coerce import Coerce, held
+from apex.errors import BadRequest, Forbidden
 from apex.predicates import Compare, Junction, Predicate, compared, conjunction, every, holds, membership
 from apex.types import Row
 
@@ -123,6 +124,29 @@ def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
     if not left:
         return not decisive
     return left[0] if len(left) == 1 else Junction(where.kind, tuple(left))
+
+
+class FieldTypes(dict[str, Coerce]):
+    """For each field of a service the function that gives the values of a scope their type, made when it is needed."""
+
+    def __init__(self, columns: Mapping[str, Coerce], service: str) -> None:
+        super().__init__()
+        self.columns, self.service = columns, service
+
+    def __missing__(self, name: str) -> Coerce:
+        """Raises TypeError for a field that the service does not have, or that cannot be compared."""
+        coerce = self.columns.get(name)
+        if coerce is None or held(coerce) is not None:
+            raise TypeError(f"params.scope cannot hold '{name}': {self.service} has no such field to compare")
+
+        def typed(value: Any) -> Any:
+            try:
+                return None if value is None else coerce(value)
+            except ValueError as error:
+                raise BadRequest(f"{name} {error}", errors={name: str(error)}) from None
+
+        self[name] = typed
+        return typed
 
 
 def _allowed(name: str, allowed: Any, typed: Typed) -> Predicate:

@@ -439,7 +439,6 @@ def _runner(service: Any, method: str) -> Chain:
     function, names = getattr(service, method), taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
     called: Callable[..., Awaitable[Any]] = outgoing or function
-    event = EVENTS.get(method)
 
     async def run(context: Context) -> None:
         if not context.has_result:
@@ -455,8 +454,8 @@ def _runner(service: Any, method: str) -> Chain:
             except Exception as error:
                 blame(error, None)
                 raise
-            if event is not None:
-                context.service._take_turn(context, event)
+            if context.event is not None:
+                context.service._take_turn(context, context.event)
 
     return run
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Id = int | str
 Row = dict[str, Any]
+Paginate = Mapping[str, int] | Literal[False]
 
 STANDARD: Mapping[str, tuple[str, ...]] = {
     "find": (),
@@ -45,3 +46,17 @@ class Page(TypedDict):
     next: NotRequired[str | None]
     previous: NotRequired[str | None]
     data: list[Row]
+
+
+def is_pagination(paginate: Any) -> bool:
+    if not isinstance(paginate, Mapping) or not paginate.keys() <= {"default", "max"}:
+        return False
+    return all(type(rows) is int and rows >= 0 for rows in paginate.values())
+
+
+def limit_of(asked: int | None, page: Paginate) -> int | None:
+    """Feathers' rule: what was asked or the default (0 where only a maximum is set), at most the maximum."""
+    if not page:
+        return asked
+    limit = page.get("default", 0) if asked is None else asked
+    return min(limit, page.get("max", limit))

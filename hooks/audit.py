@@ -65,10 +65,10 @@ def audit_beside(context: Context) -> None:
 
 
 async def audit(context: Context) -> None:
-    """After create, patch (after ``stash_before``) and remove: the service ``audit`` gets an entry for each record.
+    """After create, patch, remove and restore: an entry for each record in the service ``audit``.
 
-    It has to be in the transaction of the write. What a patch leaves as it was is not in its entry, and of what has the
-    name of a secret only that it was there. A record without an organization is one.
+    It comes after ``stash_before``, in the transaction of the write. What a patch leaves as it was is not in its entry,
+    and of what has the name of a secret only that it was there. A record without an organization is one.
     """
     done = _caller(context) | {"created_at": now(), "service": context.path, "method": context.method}
     id, stashed = context.service.id, _stashed(context)
@@ -111,7 +111,7 @@ def _stashed(context: Context) -> Mapping[Any, Row]:
 
 
 def _changes(method: str, before: Row | None, after: Row) -> tuple[Row | None, Row | None]:
-    if before is None:
+    if before is None or method == "restore":
         return None, after
     if method == "remove":
         return before, None

@@ -1,26 +1,94 @@
-"""Records that are part of another one, as the products of a deal are: they go with it."""
+"""Records that are part of another one, as the products of a deal are: they go with it, and come back with it.
+
+The hooks of the parts find the call that removes or restores their parents in ``params.with_parent``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
 from apex import Context, Params
-from apex.errors import BadRequest, NotFound
-from apex.hooks import Hook
+from apex.adapter import MOST_RESTORED
+from apex.errors import BadRequest, Conflict, NotFound
 from apex.items import items
+from apex.predicates import Compare
+from apex.query import Query
 from apex.types import Row
 from hooks.ownership import MISSING
 
+FIELD = "deleted_at"
+REMOVED = {FIELD: {"$ne": None}}
 
-def remove_children(service: str, key: str) -> Hook:
-    """Before remove, after ``stash_before``, in a transaction: the records of another service whose ``key`` is the id
-    of what is removed are removed by that service, with their events and their audit.
+
+async def remove_children(context: Context) -> None:
+    """Before remove, after ``stash_before``, in a transaction: the records that are part of what is removed are removed
+    by their services, with their events and their audit.
+
+    ``parts`` of the service names those services, each with the key that refers to the parent. All records have one
+    moment of removal, which no part that was removed on its own before has.
+    """
+    ids = [row[context.service.id] for row in items(None, context.params.before)]
+    marks: Row = (context.params.adapter or {}).get("on_remove") or {}
+    parts = [(service, _among(key, ids)) for service, key in getattr(context.service.service, "parts", ())]
+    for service, query in parts:
+        if FIELD in marks and (latest := await _last_removal(context, service, query, marks[FIELD])):
+            moments = [name for name, value in marks.items() if value == marks[FIELD]]
+            marks.update(dict.fromkeys(moments, latest + timedelta(milliseconds=1)))
+    for service, query in parts:
+        params = {"query": query, "adapter": {"multi": ["remove"]}, "permanent": context.params.permanent}
+        together = {"with_parent": context, "removed_at": marks.get(FIELD)}
+        await context.app.service(service).remove(None, params | together)
+
+
+async def _last_removal(context: Context, service: str, children: Query, moment: datetime) -> datetime | None:
+    """Return the last moment at or after this one at which a child was removed on its own."""
+    query = replace(children.narrow(Compare(FIELD, "$gte", moment)), sort=((FIELD, -1),), limit=1, select=(FIELD,))
+    asked = Params({"query": query, "paginate": False, "scope": REMOVED})
+    found = await context.app.service(service).service.find(asked)
+    return found[0][FIELD] if found else None
+
+
+async def restore_children(context: Context) -> None:
+    """After restore, after ``stash_before``: parts that were removed together with the records are restored by their
+    services, with their events and their audit.
+    """
+    moments = {row[context.service.id]: row[FIELD] for row in items(None, context.params.before)}
+    for service, key in getattr(context.service.service, "parts", ()):
+        children = context.app.service(service)
+        query = replace(_among(key, list(moments)), select=(key, FIELD))
+        found = await children.service.find(Params({"query": query, "paginate": False, "scope": REMOVED}))
+        together = [row["id"] for row in found if row[FIELD] == moments[row[key]]]
+        for start in range(0, len(together), MOST_RESTORED):
+            ids = together[start : start + MOST_RESTORED]
+            await children.restore({"id": ids}, {"with_parent": context, "loaded": True})
+
+
+def require_parent(service: str, key: str) -> Callable[[Context], Awaitable[None]]:
+    """Before restore, after ``stash_before``: what the records are part of is there, and stays until this call is
+    stored. Raises Conflict naming ``key``.
     """
 
-    async def remove_children(context: Context) -> None:
-        ids = [row[context.service.id] for row in items(context.method, context.params.before)]
-        params = {"query": {key: {"$in": ids}}, "adapter": {"multi": ["remove"]}}
-        await context.app.service(service).remove(None, params)
+    async def require_parent(context: Context) -> None:
+        if context.params.with_parent:
+            return
+        ids = {row[key] for row in items(None, context.params.before)}
+        parents = context.app.service(service)
+        query = replace(_among("id", ids), select=("id",))
+        living = {"query": query, "scope": {FIELD: None}, "paginate": False, "adapter": {"lock": True}}
+        found = await parents.service.find(Params(living))
+        gone = sorted(ids - {row["id"] for row in found})
+        if gone:
+            rule = f"The {parents.noun} {gone[0]} is removed: restore that first"
+            raise Conflict(rule, errors={key: "Is removed"})
 
-    return remove_children
+    return require_parent
+
+
+def _among(key: str, values: Any) -> Query:
+    return Query(where=Compare(key, "$in", sorted(values)))
 
 
 async def change_parent(context: Context, service: str, key: str, id: int, changes: Row) -> Row:

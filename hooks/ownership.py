@@ -70,6 +70,8 @@ async def organization_of(context: Context) -> int:
     """Before create and patch: the organization that the record belongs to."""
     if context.method == "create":
         return int(context.items[0]["organization_id"])
+    if context.id is None:
+        return int(context.params.query["organization_id"])
     if context.params.before:
         return int(context.params.before["organization_id"])
     params = Params({"query": {"$select": ["organization_id"]}, "scope": context.params.scope})

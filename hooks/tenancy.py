@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from apex import Context, Params
+from apex.adapter import DELETED
 from apex.coerce import integer
 from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
+from apex.query import Query
 from apex.tenant import EVERYONE, confine, reaching, sealing
 
 FIELD = "organization_id"
@@ -87,13 +89,13 @@ def _user_id(subject: Any) -> int | None:
 
 
 def fill_organization(context: Context) -> None:
-    """Before list, create and custom methods, after ``authenticate``: with an API key the organization is the key's,
-    unless the request names one.
+    """Before list, create, custom methods and changes of many records, after ``authenticate``: with an API key the
+    organization is the key's, unless the request names one.
     """
     mine = (context.params.get("authentication") or {}).get(FIELD)
-    if mine is None or context.method in ON_RECORDS:
+    if mine is None or (context.method in ON_RECORDS and context.id is not None):
         return
-    if context.method == "find":
+    if context.method in ("find", *ON_RECORDS):
         context.params.query = {FIELD: mine, **context.params.query}
     elif all(isinstance(row, Mapping) for row in context.items):
         context.items = [{FIELD: mine, **row} for row in context.items]
@@ -162,7 +164,16 @@ def _sufficient(context: Context) -> tuple[str, ...]:
     service = context.service.service
     reads = getattr(service, "reads", READS)
     kind, usual = ("readers", "viewer") if context.method in reads else ("writers", "member")
+    if _is_about_removed(context):
+        kind, usual = "restorers", "admin"
     return ROLES[ROLES.index(getattr(service, kind, usual)) :]
+
+
+def _is_about_removed(context: Context) -> bool:
+    """Return True for ``restore``, and for a list with ``$deleted``."""
+    query = context.params.query
+    asked = query.asked if isinstance(query, Query) else query
+    return context.method == "restore" or (context.method == "find" and bool(asked.get(DELETED)))
 
 
 def forbidden(context: Context, organization: int) -> Forbidden:
@@ -170,7 +181,8 @@ def forbidden(context: Context, organization: int) -> Forbidden:
     role = context.params.memberships.get(organization)
     if role is None:
         return Forbidden(f"You are not a member of organization {organization}")
-    return Forbidden(f"Your role in organization {organization} is {role}: it does not allow {context.method} here")
+    what = DELETED if context.method == "find" and _is_about_removed(context) else context.method
+    return Forbidden(f"Your role in organization {organization} is {role}: it does not allow {what} here")
 
 
 async def forbid_foreign(context: Context) -> None:

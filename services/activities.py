@@ -96,6 +96,7 @@ class ActivitySearchSchema(SearchSchema):
 
 class Activities(Searchable):
     table, schema, noun = activities, ActivitySchema, "activity"
+    multi = ("patch", "remove")
     private = ("uuid", "subject_search", "note_search")
     search_in = {"subject": "subject_search", "note": "note_search"}
     custom = {"search": ActivitySearchSchema}

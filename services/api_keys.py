@@ -85,6 +85,7 @@ class APIKeys(TenantService):
     custom = {"rotate": RotationSchema}
     readers = writers = "admin"
     guarded = True
+    trash = None  # A key that was revoked stays worthless.
     repeatable = False  # A key is in its answer, and is stored nowhere.
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     private = ("uuid", "hash", "owned_by_user_id", "previous_prefix", "previous_hash")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 from sqlalchemy import Column, ForeignKey, Index, String, Table
 
-from apex import Apex, Context, SQLService, validate_query
-from apex.common import disallow
+from apex import Apex, SQLService, validate_query
+from apex.common import default_sort, disallow
 from apex.describe import Example
 from apex.sql import Json, Timestamp
 from hooks.tenancy import FIELD, fill_organization, forbid_foreign, membership, name_organization, tenancy
@@ -49,19 +46,12 @@ class Audit(SQLService):
     examples = {"find": Example(query={FIELD: ORGANIZATION, "service": "contacts", "$limit": 2}), "get": Example(1)}
 
 
-def newest_first(context: Context) -> None:
-    """Before find: unless another order is asked for."""
-    query: Any = context.params.query
-    if not query.sort:
-        context.params.query = replace(query, sort=(("id", -1),))
-
-
 def register(app: Apex) -> None:
     sealed = [fill_organization, validate_query, name_organization, membership, tenancy]
     hooks: MethodHooks = {
         "around": {"all": KNOWN},
         "before": {
-            "find": [*sealed, newest_first],
+            "find": [*sealed, default_sort(id=-1)],
             "get": sealed,
             "update": [disallow()],
             "patch": [disallow()],

@@ -59,6 +59,7 @@ class CompanySchema(TenantSchema):
 
 class Companies(Transferable):
     table, schema, noun = companies, CompanySchema, "company"
+    multi = ("patch", "remove")
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": company_values}
     private = ("uuid", "name_form", "name_search")
     upsert = {"name": ("name",)}

@@ -143,6 +143,7 @@ class ContactSearchSchema(SearchSchema):
 
 class Contacts(Transferable):
     table, schema, noun = contacts, ContactSchema, "contact"
+    multi = ("patch", "remove")
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": contact_values}
     private = (
         "uuid", "last_task_run", "total_tasks_run", "first_name_form", "last_name_form",

@@ -18,7 +18,7 @@ from hooks.children import change_parent
 from services.examples import examples_of
 from services.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import MethodHooks, TenantSchema, TenantService, serve
+from services.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
 
 deal_products = tenant_table(
     "deal_products",
@@ -64,6 +64,7 @@ class DealProductSchema(TenantSchema):
 
 class DealProducts(TenantService):
     table, schema, noun = deal_products, DealProductSchema, "deal product"
+    part_of = ("deals", "deal_id")
     examples = examples_of(1, {"deal_id": 1, "product_id": 1, "quantity": 100}, {"tax_percentage": 19})
 
 
@@ -106,13 +107,19 @@ def _wrong(errors: dict[str, str]) -> BadRequest:
 
 
 async def hold_deal(context: Context) -> None:
-    """Before create, patch and remove: who changes the products of the same deal waits until this one is stored."""
+    """Before create, patch, remove and restore: who changes the products of the same deal waits until this one is
+    stored. A deal that takes its products along is held already.
+    """
+    if context.params.with_parent:
+        return
     for deal_id in _deals(context, context.params.before or context.data):
         await change_parent(context, "deals", "deal_id", deal_id, {"updated_at": now()})
 
 
 async def follow_sum(context: Context) -> None:
-    """After create, patch and remove: the deal's amount is the sum of its products, while it has any."""
+    """After create, patch, remove and restore: the deal's amount is the sum of its products, while it has any."""
+    if context.params.with_parent:
+        return
     for deal_id in _deals(context, context.result):
         query = {"deal_id": deal_id, "$select": ["total_amount_without_tax"]}
         rest = await context.service.find({"query": query, "paginate": False})
@@ -134,7 +141,8 @@ def register(app: Apex) -> None:
             "create": [take_from_product, work_out, hold_deal],
             "patch": [work_out, hold_deal],
             "remove": [hold_deal],
+            "restore": [hold_deal],
         },
-        "after": {"create": [follow_sum], "patch": [follow_sum], "remove": [follow_sum]},
+        "after": {method: [follow_sum] for method in WRITES},
     }
     serve(app, "deal-products", DealProducts, hooks=hooks)

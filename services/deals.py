@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 from sqlalchemy import Column, Date, ForeignKeyConstraint, String, bindparam, func, select
 from sqlalchemy import Text as Unbounded
@@ -10,11 +10,14 @@ from sqlalchemy import Text as Unbounded
 from apex import Apex, Context, Params
 from apex.common import now
 from apex.describe import describe
-from apex.errors import BadRequest
+from apex.errors import BadRequest, Conflict
+from apex.items import items
+from apex.predicates import Compare
+from apex.query import Query
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Timestamp
 from apex.types import Row
-from hooks.children import remove_children
+from hooks.ownership import MISSING
 from hooks.search_forms import search_lines
 from hooks.tenancy import FIELD
 from services.examples import examples_of
@@ -96,14 +99,16 @@ SUM = {
 
 class Deals(Searchable):
     table, schema, noun = deals, DealSchema, "deal"
+    multi = ("patch", "remove")
     methods = (*Searchable.methods, "summary")
     private = ("uuid", "name_search")
     search_in, reads = {"name": "name_search"}, (*Searchable.reads, "summary")
     custom = {**Searchable.custom, "summary": SummarySchema}
     summaries = {"summary": "Sum deals by stage and currency"}
     joins = (
-        Join("pipelineStage", "pipeline-stages", "pipeline_stage_id", ("id", "name", "pipeline_id")),
-        Join("pipeline", "pipelines", "pipeline_id", ("id", "name")),
+        # A deal that is won or lost may be in a stage that is removed.
+        Join("pipelineStage", "pipeline-stages", "pipeline_stage_id", ("id", "name", "pipeline_id"), removed=True),
+        Join("pipeline", "pipelines", "pipeline_id", ("id", "name"), removed=True),
         Join(
             "company", "companies", "company_id",
             ("id", "name", "organization_id", "created_by_user_id", "owned_by_user_id"),
@@ -140,36 +145,81 @@ class Deals(Searchable):
         return await self.database.execute(sums, {FIELD: params.scope[FIELD][0], **asked})
 
 
-def stamp_status(context: Context) -> None:
-    """Before create and patch: a deal that is won or lost says since when, which a patch to the same does not move."""
-    known = (context.params.before or {}).get("status")
-
-    def stamped(row: dict[str, Any]) -> dict[str, Any]:
-        if row.get("status") in (None, known):
-            return row
-        return row | {f"{status}_date": now() if row["status"] == status else None for status in ("won", "lost")}
-
-    context.items = [stamped(row) for row in context.items]
-
-
 async def place_in_pipeline(context: Context) -> None:
-    """Before create and patch: the stage decides the pipeline. Raises BadRequest when another one is named."""
+    """Before create and patch, before the deals are locked: the stage decides the pipeline, and is not removed until
+    this call is stored. Raises BadRequest when another pipeline is named.
+    """
+    stage_ids = {row["pipeline_stage_id"] for row in context.items if row.get("pipeline_stage_id") is not None}
+    stages = await _held_stages(context, stage_ids)
     for row in context.items:
         stage_id, pipeline_id = row.get("pipeline_stage_id"), row.get("pipeline_id")
-        if stage_id is None and pipeline_id is None:
+        if stage_id is not None and stage_id not in stages:
+            if not context.params.provider:  # Of a call from outside all wrong references are named together.
+                raise _wrong(pipeline_stage_id=MISSING)
             continue
-        stage = await context.app.service("pipeline-stages").get(stage_id) if stage_id is not None else {}
+        stage = stages.get(stage_id, {})
         if pipeline_id not in (None, stage.get("pipeline_id")):
             raise _wrong(pipeline_stage_id=f"Must be a stage of pipeline {pipeline_id}")
-        row["pipeline_id"] = stage["pipeline_id"]
+        if stage:
+            row["pipeline_id"] = stage["pipeline_id"]
+
+
+async def _held_stages(context: Context, ids: Collection[int]) -> dict[int, Row]:
+    """Return those of the stages that are there, by id. They are not removed until this call is stored."""
+    if not ids:
+        return {}
+    scope = {name: allowed for name, allowed in context.params.scope.items() if name == FIELD} | {"deleted_at": None}
+    query = Query(where=Compare("id", "$in", sorted(ids)), select=("pipeline_id",))
+    asked = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": "share"}})
+    return {stage["id"]: stage for stage in await context.app.service("pipeline-stages").service.find(asked)}
+
+
+async def stamp_status(context: Context) -> None:
+    """Before create and patch: a deal that is won or lost says since when, which a patch to the same does not move."""
+    if context.method == "create":
+        context.items = [row | _dates(row.get("status")) for row in context.items]
+        return
+    status = context.data.get("status")
+    changed = [row["id"] for row in items(None, context.params.before) if row["status"] != status]
+    if status is None or not changed:
+        return
+    if context.id is not None:
+        context.data = context.data | _dates(status)
+        return
+    # Of many deals, those that have the status already keep their dates: the others get theirs in a statement apart.
+    query = Query(where=Compare("id", "$in", changed), select=("id",))
+    await context.service.service.patch(None, _dates(status), Params({"query": query}))
+
+
+def _dates(status: str | None) -> Row:
+    return {} if status is None else {f"{one}_date": now() if status == one else None for one in ("won", "lost")}
+
+
+async def require_stage(context: Context) -> None:
+    """Before patch and restore, after ``stash_before``: a deal that becomes an open one again is in a stage that is not
+    removed. Raises Conflict.
+    """
+    restores = context.method == "restore"
+    data = {} if restores else context.data
+    if data.get("pipeline_stage_id") is not None or not (restores or data.get("status") == "open"):
+        return
+    deals = [row for row in items(None, context.params.before) if restores == (row["status"] == "open")]
+    stages = {row["pipeline_stage_id"] for row in deals}
+    gone = sorted(stages - (await _held_stages(context, stages)).keys())
+    if gone:
+        mended = "restore that first" if restores else "name another stage"
+        raise Conflict(f"The pipeline stage {gone[0]} is removed: {mended}", errors={"pipeline_stage_id": "Is removed"})
 
 
 async def keep_sum(context: Context) -> None:
     """Before patch: the amount of a deal with products is their sum."""
     if context.params.provider and "amount" in context.data:
-        query = {"deal_id": context.id, "$limit": 1, "$select": ["id"]}
-        if await context.app.service("deal-products").find({"query": query, "paginate": False}):
-            raise _wrong(amount="Is the sum of the deal's products: change those")
+        ids = [row["id"] for row in items(None, context.params.before)]
+        query = Query(where=Compare("deal_id", "$in", ids), limit=1, select=("deal_id",))
+        found = await context.app.service("deal-products").find({"query": query, "paginate": False})
+        if found:
+            named = " of the deal" if context.id is not None else f" of deal {found[0]['deal_id']}"
+            raise _wrong(amount=f"Is the sum of the products{named}: change those")
 
 
 def _wrong(**errors: str) -> BadRequest:
@@ -177,6 +227,7 @@ def _wrong(**errors: str) -> BadRequest:
 
 
 def register(app: Apex) -> None:
-    hooks: MethodHooks = {"before": {"patch": [keep_sum], "remove": [remove_children("deal-products", "deal_id")]}}
-    on_write = [place_in_pipeline, stamp_status, search_lines(name="name_search")]
-    serve_searchable(app, "deals", Deals, on_write=on_write, hooks=hooks)
+    hooks: MethodHooks = {"before": {"patch": [keep_sum, require_stage], "restore": [require_stage]}}
+    holds = {"create": [place_in_pipeline], "patch": [place_in_pipeline]}
+    on_write = [stamp_status, search_lines(name="name_search")]
+    serve_searchable(app, "deals", Deals, on_write=on_write, hooks=hooks, holds=holds)

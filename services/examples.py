@@ -34,4 +34,5 @@ def examples_of(
         "patch": Example(id, dict(patch)),
         **{name: Example(data={FIELD: ORGANIZATION, **data}) for name, data in custom.items()},
         "remove": Example(id),
+        "restore": Example(data={FIELD: ORGANIZATION, "id": id}),
     }

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Integer, String, UniqueConstraint
 
-from apex import Apex
+from apex import Apex, Context, Params
+from apex.coerce import integer
+from apex.common import default_sort
+from apex.errors import BadRequest, Conflict
+from apex.items import items
+from apex.predicates import Compare, Junction, every
+from apex.query import Query
 from apex.schema import Id, Text, fields, validate
-from hooks.children import remove_children
+from apex.types import Row
+from hooks.ownership import MISSING
+from hooks.tenancy import FIELD
 from services.examples import examples_of
 from services.tables import Identifier, tenant_table, within
-from services.tenant import Join, TenantSchema, TenantService, serve
+from services.tenant import Join, MethodHooks, TenantSchema, TenantService, serve
 
 pipelines = tenant_table(
     "pipelines",
@@ -37,6 +45,7 @@ class Pipelines(TenantService):
     """Pipelines, each with its stages."""
 
     table, schema, noun = pipelines, PipelineSchema, "pipeline"
+    filters = {"move_to": integer}
     joins = (Join("stages", "pipeline-stages", "pipeline_id", ("id", "name", "position"), many=True),)
     writers = "admin"
     examples = examples_of(1, {"name": "Sales"}, {"name": "Direct sales"})
@@ -54,11 +63,68 @@ class PipelineStages(TenantService):
     """The stages of pipelines: where a deal may be."""
 
     table, schema, noun = pipeline_stages, PipelineStageSchema, "pipeline stage"
+    part_of = ("pipelines", "pipeline_id")
+    filters = {"move_to": integer}
     writers = "admin"
     examples = examples_of(1, {"name": "Qualified", "pipeline_id": 1}, {"position": 2})
 
 
+async def hold_stages(context: Context) -> None:
+    """Before remove, before the records are locked: nobody changes these stages, or puts a deal into them, until this
+    call is stored. All calls lock them in the order of their ids.
+    """
+    if context.params.with_parent:
+        return
+    of_pipeline = context.path == "pipelines"
+    where = Compare("pipeline_id" if of_pipeline else "id", "$eq", context.id)
+    target = context.params.query.get("move_to")
+    named = where if target is None else Junction("or", (where, Compare("id", "$eq", target)))
+    scope = {name: allowed for name, allowed in context.params.scope.items() if name == FIELD} | {"deleted_at": None}
+    query = Query(where=named, select=("id",))
+    asked = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": True}})
+    await context.app.service("pipeline-stages").service.find(asked)
+
+
+async def free_stages(context: Context) -> None:
+    """Before stages are removed, after ``stash_before``: their open deals are moved to the stage that ``move_to``
+    names. Raises Conflict where none is named and there are open deals, BadRequest for a stage that cannot take them.
+    """
+    stages: list[Row] = items(None, context.params.before)
+    if not stages:
+        return
+    asked = context.params.with_parent or context
+    target = asked.params.query.get("move_to")
+    ids = [stage["id"] for stage in stages]
+    open_deals = every(Compare("pipeline_stage_id", "$in", ids), Compare("status", "$eq", "open"))
+    deals = context.app.service("deals")
+    if target is not None:
+        await _require_target(context, target, stages)
+        data, adapter = {"pipeline_stage_id": target}, {"multi": ["patch"]}
+        await deals.patch(None, data, {"query": Query(where=open_deals), "adapter": adapter})
+        return
+    page = await deals.find({"query": Query(where=open_deals, limit=0), "paginate": {"default": 0}})
+    if count := page["total"]:
+        told = f"{count:,} open deals are" if count > 1 else "1 open deal is"
+        mended = "move them with ?move_to=<id of a stage>" if count > 1 else "move it with ?move_to=<id of a stage>"
+        raise Conflict(f"{told} in this {asked.service.noun}: {mended}", {"open_deals": count})
+
+
+async def _require_target(context: Context, target: int, stages: list[Row]) -> None:
+    """Raises BadRequest unless deals of these stages can be moved to the target."""
+    if target in [stage["id"] for stage in stages]:
+        raise _wrong("Is removed itself: name another stage")
+    query = {"id": target, FIELD: stages[0][FIELD], "$select": ["id"]}
+    if not await context.service.find({"query": query, "paginate": False}):
+        raise _wrong(MISSING)
+
+
+def _wrong(rule: str) -> BadRequest:
+    return BadRequest("The deals cannot be moved", errors={"move_to": rule})
+
+
 def register(app: Apex) -> None:
-    stages = remove_children("pipeline-stages", "pipeline_id")
-    serve(app, "pipelines", Pipelines, hooks={"before": {"remove": [stages]}})
-    serve(app, "pipeline-stages", PipelineStages)
+    by_position = {"find": [default_sort(position=1)]}
+    holds = {"remove": [hold_stages]}
+    serve(app, "pipelines", Pipelines, hooks={"before": by_position}, holds=holds)
+    hooks: MethodHooks = {"before": {**by_position, "remove": [free_stages]}}
+    serve(app, "pipeline-stages", PipelineStages, hooks=hooks, holds=holds)

@@ -7,6 +7,7 @@ from sqlalchemy import Column, Integer, String
 
 from apex import Apex, Context
 from apex.errors import BadRequest
+from apex.items import items
 from apex.schema import Boolean, Id, Text, fields, validate
 from apex.sql import Fixed
 from services.examples import examples_of
@@ -46,12 +47,14 @@ class ProductSchema(TenantSchema):
 
 class Products(TenantService):
     table, schema, noun = products, ProductSchema, "product"
+    multi = ("patch", "remove")
     examples = examples_of(1, {"name": "Notebook", "price": "12.50", "sku": "NB-1"}, {"stock_quantity": 40})
 
 
 def check_parent(context: Context) -> None:
     """Before patch: raises BadRequest for a product that would be its own parent."""
-    if context.data.get("parent_id") == context.id:
+    ids = [row["id"] for row in items(None, context.params.before)]
+    if context.data.get("parent_id") in ids:
         raise BadRequest("Invalid product data", errors={"parent_id": "Must be another product"})
 
 

@@ -10,7 +10,7 @@ from marshmallow import post_load
 
 from apex import Apex, Context, Params, Schema
 from apex.describe import describe
-from apex.hooks import Hook
+from apex.hooks import AnyHook, Hook
 from apex.predicates import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Row
@@ -65,10 +65,16 @@ class Searchable(TenantService):
 
 
 def serve_searchable(
-    app: Apex, path: str, service: type[Searchable], *, on_write: Sequence[Hook], hooks: MethodHooks | None = None
+    app: Apex,
+    path: str,
+    service: type[Searchable],
+    *,
+    on_write: Sequence[Hook],
+    hooks: MethodHooks | None = None,
+    holds: Mapping[str, Sequence[AnyHook]] | None = None,
 ) -> None:
     """Registers a tenant's service with ``search``."""
-    serve(app, path, service, checks=[search_query], on_write=on_write, hooks=hooks)
+    serve(app, path, service, checks=[search_query], on_write=on_write, hooks=hooks, holds=holds)
 
 
 def search_query(context: Context) -> None:

@@ -12,7 +12,7 @@ from apex.coerce import text
 from apex.common import now
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
-from hooks.children import change_parent, remove_children
+from hooks.children import change_parent
 from hooks.search_forms import line, search_lines
 from services.counters import next_value
 from services.examples import examples_of
@@ -84,6 +84,7 @@ class SupportTickets(Searchable):
     """Support tickets: what somebody asks for, from the first word until it is closed."""
 
     table, schema, noun = support_tickets, SupportTicketSchema, "support ticket"
+    multi = ("patch", "remove")
     private = ("uuid", "subject_search", "reference_search")
     lists = {"tags": text}
     search_in = {"subject": "subject_search", "reference_number": "reference_search"}
@@ -113,6 +114,7 @@ class SupportTicketMessages(TenantService):
     """The messages of support tickets: what came in, what went out, and notes."""
 
     table, schema, noun = support_ticket_messages, SupportTicketMessageSchema, "support ticket message"
+    part_of = ("support-tickets", "support_ticket_id")
     examples = examples_of(1, {"support_ticket_id": 1, "body": "It is on its way."}, {"body": "It arrives tomorrow."})
 
 
@@ -146,8 +148,7 @@ async def note_message(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    messages = remove_children("support-ticket-messages", "support_ticket_id")
-    hooks: MethodHooks = {"before": {"create": [number], "remove": [messages]}}
+    hooks: MethodHooks = {"before": {"create": [number]}}
     on_write = [name_contact, search_lines(subject="subject_search")]
     serve_searchable(app, "support-tickets", SupportTickets, on_write=on_write, hooks=hooks)
     hooks = {"after": {"create": [note_message]}}

@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 from sqlalchemy import Table
 
 from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
+from apex.adapter import MOST_RESTORED, RESTORED
 from apex.coerce import boolean
-from apex.common import iff, is_provider, populate, stash_before
+from apex.common import iff, is_provider, populate, require_condition, stash_before
 from apex.hooks import AnyHook, Hook, ahead
-from apex.schema import Id, check_rules, fields
+from apex.schema import Id, ValidationError, check_rules, fields
 from apex.sql.idempotency import idempotent
 from hooks.audit import audit, audit_beside
+from hooks.children import remove_children, require_parent, restore_children
 from hooks.ownership import References, refers_within, stamp_owner
 from hooks.rate_limit import limit_rate
 from hooks.selection import keep_whole, select_for_caller
@@ -43,8 +45,10 @@ CALLER = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
 KNOWN = (*CALLER, ONCE)
 """The same, and each ``Idempotency-Key`` writes once."""
 OWNER = {"owned_by_user_id": MEMBER}
-JOINED = ("find", "get", "create", "patch")
-WRITES = ("create", "patch", "remove")
+JOINED = ("find", "get", "create", "patch", "restore")
+WRITES = ("create", "patch", "remove", "restore")
+MOST_CHANGED = 1_000
+"""Records that one patch or remove changes."""
 
 
 class TenantSchema(Schema):
@@ -62,13 +66,28 @@ class TenantSchema(Schema):
     owned_by_user_id = Id(allow_none=True)
 
 
+def _check_ids(given: Any) -> None:
+    for id in given if isinstance(given, list) else [given]:
+        Id().deserialize(id)
+    if isinstance(given, list) and not 1 <= len(given) <= MOST_RESTORED:
+        raise ValidationError(f"Must be the id of a record, or a list of 1 to {MOST_RESTORED:,} ids")
+
+
+class RestoreSchema(Schema):
+    """What ``restore`` takes: the id of a removed record, or a list of ids."""
+
+    organization_id = Id(required=True)
+    id = fields.Raw(required=True, validate=_check_ids, metadata=RESTORED)
+
+
 MethodHooks = Mapping[str, Mapping[str, Sequence[AnyHook]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
     """A record of another service beside the ``key`` that refers to it, or with ``many`` the records whose ``key`` is
-    this one's id. ``fields`` are those that are shown, or a function that makes what is shown.
+    this one's id. ``fields`` are those that are shown, or a function that makes what is shown. ``removed`` records are
+    shown as well where it is True.
     """
 
     name: str
@@ -76,6 +95,7 @@ class Join:
     key: str
     fields: Sequence[str] | Callable[[Any], Any]
     many: bool = False
+    removed: bool = False
 
 
 class TenantService(SQLService):
@@ -84,7 +104,9 @@ class TenantService(SQLService):
     ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
     there is none. ``custom`` has the schemas of custom methods, ``reads`` names the methods that only read.
-    ``readers`` is the least role that may see records, ``writers`` the least that may change them. If a service is
+    ``readers`` is the least role that may see records, ``writers`` the least that may change them, ``restorers`` the
+    least that may see and restore removed ones. ``part_of`` names the service and the key of the records that these
+    are part of: they are removed and restored with them, and ``parts`` of that service lists them. If a service is
     ``guarded``, an API key writes to it only if the key names it. ``repeatable`` says whether an answer may be stored
     for who repeats a write with its Idempotency-Key. ``examples`` are those of its documentation, by method.
     """
@@ -98,19 +120,25 @@ class TenantService(SQLService):
     reads: ClassVar[Sequence[str]] = ("find", "get")
     readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
+    restorers: ClassVar[str] = "admin"
+    part_of: ClassVar[tuple[str, str] | None] = None
     repeatable: ClassVar[bool] = True
     guarded: ClassVar[bool] = False
     examples: ClassVar[Examples] = {}
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
     private: Sequence[str] = ("uuid",)
+    trash: str | None = "deleted_at"
 
     def __init_subclass__(cls) -> None:
         if "schema" in cls.__dict__ and "record" not in cls.__dict__:
             cls.record = cls.schema
+        if cls.trash is not None:
+            cls.custom = {"restore": RestoreSchema, **cls.custom}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.parts: list[tuple[str, str]] = []
         if self.join_filter is not None:
             self.filters = {**self.filters, self.join_filter: boolean}
 
@@ -123,12 +151,13 @@ def serve(
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
     hooks: MethodHooks | None = None,
+    holds: Mapping[str, Sequence[AnyHook]] | None = None,
 ) -> None:
     """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others.
 
     Without a hook of its own a create is one statement; with one it is a unit of work, in which the hook may store.
     """
-    alone = not any("create" in by_method for by_method in (hooks or {}).values())
+    alone = not any("create" in by_method for by_method in [*(hooks or {}).values(), holds or {}])
     sealed = tenant_hooks(
         service.schema,
         f"Invalid {service.noun} data",
@@ -137,6 +166,7 @@ def serve(
         references=references_of(service.table),
         checks=checks,
         on_write=on_write,
+        holds=holds,
         alone=alone,
     )
     joins = [_populate(join, service.join_filter) for join in service.joins]
@@ -144,8 +174,13 @@ def serve(
     json = not service.joins or service.join_filter is not None
     app.use(path, service(paginate=app.get("paginate"), json=json), hooks=sealed)
     bound = app.service(path)
+    if service.part_of is not None:
+        parents, key = service.part_of
+        app.service(parents).service.parts.append((path, key))
+        bound.hooks({"before": {"restore": [require_parent(parents, key)]}})
     bound.hooks(hooks or {})
-    bound.hooks({"after": dict.fromkeys(("find",) if service.join_filter else JOINED, joins)})
+    joined = ("find",) if service.join_filter else JOINED if service.trash else JOINED[:-1]
+    bound.hooks({"after": dict.fromkeys(joined, joins)})
     bound.publish(to_organization if service.readers == "viewer" else to_nobody)
 
 
@@ -158,6 +193,7 @@ def tenant_hooks(
     references: References = OWNER,
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
+    holds: Mapping[str, Sequence[AnyHook]] | None = None,
     alone: bool = False,
 ) -> dict[str, Any]:
     """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
@@ -166,23 +202,32 @@ def tenant_hooks(
     ``message`` heads validation errors, ``record`` is the schema of calls inside the process, ``custom`` names the
     schemas of custom methods, ``references`` the fields that point to records of the same organization, ``checks``
     further hooks that look at the request alone, ``on_write`` hooks of its own before create and patch, which do not
-    store anything. Where nothing else is stored by a create, it is ``alone`` and needs no unit of work.
+    store anything. ``holds`` has hooks by method that lock other records before the call locks its own. Where nothing
+    else is stored by a create, it is ``alone`` and needs no unit of work. Removed records are restored where
+    ``custom`` has a schema of ``restore``.
     """
     refers = refers_within(message, **references)
     sealed = [
         fill_organization, one_or_many, validate_query, _validate(schema, record, message, custom), *checks,
-        name_organization, membership, tenancy, soft_delete,
+        name_organization, membership, tenancy, soft_delete, require_condition("organization_id"),
     ]  # fmt: skip
-    stash = stash_before()
-    units = WRITES[1:] if alone else WRITES
+    stash = stash_before(most=MOST_CHANGED)
+    writes = WRITES if "restore" in (custom or {}) else WRITES[:-1]
+    units = writes[1:] if alone else writes
     # A call that the request alone refuses begins no transaction, also where it has an Idempotency-Key.
     around = {"all": [*CALLER, ahead(*sealed), ONCE], **{method: [transaction] for method in units}}
-    before = {
-        "create": [keep_whole, refers, stamp_owner, timestamps, *on_write, *([audit_beside] if alone else [])],
-        "patch": [keep_whole, stash, refers, timestamps, *on_write],
-        "remove": [keep_whole, stash],
+    own = {
+        "create": [refers, stamp_owner, timestamps, *on_write, *([audit_beside] if alone else [])],
+        "patch": [stash, refers, timestamps, *on_write],
+        "remove": [stash, remove_children],
+        "restore": [stash],
     }
-    after = {method: [audit, select_for_caller] if method in units else [select_for_caller] for method in WRITES}
+    before = {method: [keep_whole, *(holds or {}).get(method, ()), *own[method]] for method in writes}
+    after: dict[str, list[AnyHook]] = {
+        method: [audit, select_for_caller] if method in units else [select_for_caller] for method in writes
+    }
+    if "restore" in after:
+        after["restore"].insert(0, restore_children)
     return {"around": around, "before": before, "after": after, "error": {"all": [forbid_foreign]}}
 
 
@@ -203,7 +248,10 @@ def _validate(
 
 def _populate(join: Join, asked: str | None) -> Hook:
     when = partial(_asks, asked) if asked else None
-    return populate(join.name, service=join.service, key=join.key, fields=join.fields, many=join.many, when=when)
+    return populate(
+        join.name, service=join.service, key=join.key, fields=join.fields, many=join.many, removed=join.removed,
+        when=when,
+    )  # fmt: skip
 
 
 def _asks(name: str, context: Context) -> bool:

@@ -196,7 +196,9 @@ class SQLService(Adapter):
             columns.append(self._counting(selection.where).scalar_subquery().label(TOTAL))
         rows = select(*columns).select_from(source.rows).where(where).order_by(*order)
         # As an update locks them: who only refers to the rows does not wait. SQLite has one writer at a time anyway.
-        rows = rows.with_for_update(key_share=True) if selection.lock else rows
+        if selection.lock:
+            shared = selection.lock == "share"
+            rows = rows.with_for_update(read=shared, key_share=not shared)
         return self.database.compile(_page(rows, selection), "anew" if source.values else "kept")
 
     def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[Any]:

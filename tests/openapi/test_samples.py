@@ -30,7 +30,9 @@ VERBS = ("post", "get", "patch", "delete")
 
 
 def sources(lang: str) -> list[str]:
-    """The samples of a language: what creates comes first, and what removes last, children before parents."""
+    """The samples of a language: what creates comes first, then what removes, children before parents, and last what
+    restores.
+    """
     found = [
         (verb, sample["source"])
         for path in DOCUMENT["paths"].values()
@@ -38,8 +40,9 @@ def sources(lang: str) -> list[str]:
         for sample in path.get(verb, {}).get("x-codeSamples", ())
         if sample["lang"] == lang
     ]
-    kept, removed = ([source for verb, source in found if (verb == "delete") is gone] for gone in (False, True))
-    return [*kept, *reversed(removed)]
+    restored = [source for _, source in found if "restore" in source]
+    removed = [source for verb, source in found if verb == "delete"]
+    return [*(source for _, source in found if source not in restored + removed), *reversed(removed), *restored]
 
 
 def shell() -> str:

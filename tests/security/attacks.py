@@ -52,8 +52,8 @@ def attempts(stage: Stage, path: str, method: str) -> Iterator[Attempt]:
 def _finds(stage: Stage, bound: BoundService) -> Iterator[Attempt]:
     ours, theirs = {"organization_id": ATTACKER}, {"organization_id": VICTIM}
     ids = _ids_of(stage, bound)
-    joined: Row = dict.fromkeys(getattr(bound.service, "filters", {}), True)
-    for base in ({}, joined) if joined else ({},):
+    filters: list[Row] = [{name: True} for name in getattr(bound.service, "filters", {})]
+    for base in ({}, *filters):
         yield Attempt("find", query=base)
         yield Attempt("find", query=base | theirs)
         yield Attempt("find", query=base | {"organization_id": {"$in": [VICTIM, ATTACKER]}})
@@ -90,8 +90,12 @@ def _on_records(stage: Stage, bound: BoundService, method: str) -> Iterator[Atte
             theirs = {name: stage.rows[VICTIM][target][key]}
             yield Attempt(method, id=mine[bound.service.id], data=theirs, must_fail=True)
     if mine and method != "get":
-        for many in ({"organization_id": VICTIM}, {}):
+        theirs = {"id": {"$in": _ids_of(stage, bound)}}
+        for many in ({"organization_id": VICTIM}, {}, theirs | {"organization_id": VICTIM}):
             yield Attempt(method, id=None, data=data, query=many, must_fail=True)
+        for either in (theirs, {"$or": [theirs, {"organization_id": VICTIM}]}):
+            for own in ({"organization_id": ATTACKER}, {}):
+                yield Attempt(method, id=None, data=data, query=own | either)
 
 
 def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attempt]:
@@ -122,6 +126,7 @@ def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attem
         if "id" in valid:
             for id in _ids_of(stage, bound):
                 yield Attempt(method, data=valid | {"id": id}, must_fail=True)
+                yield Attempt(method, data=valid | {"id": [valid["id"], id]}, must_fail=True)
 
 
 def _events(stage: Stage, method: str, valid: Row) -> Iterator[Attempt]:
@@ -152,7 +157,10 @@ def body(stage: Stage, bound: BoundService, method: str) -> Row | None:
     """The least that the method takes, about records of the attacker's own, as its schema says."""
     own: type[Schema] | None = getattr(bound.service, "schema", None)
     schema = own if method in STANDARD else getattr(bound.service, "custom", {}).get(method)
-    return None if schema is None else dict(_required(stage, bound, schema()))
+    if schema is None:
+        return None
+    valid = dict(_required(stage, bound, schema()))
+    return valid | {"id": stage.removed[ATTACKER][bound.service.table.name]["id"]} if method == "restore" else valid
 
 
 def _required(stage: Stage, bound: BoundService, schema: Schema) -> Iterator[tuple[str, Any]]:
@@ -200,9 +208,9 @@ def _fields(bound: BoundService) -> Any:
 
 def _ids_of(stage: Stage, bound: BoundService) -> list[Any]:
     """What the victim's records of a service are called; all there are, where that cannot be told."""
-    table = getattr(bound.service, "table", None)
-    row = stage.rows[VICTIM].get(getattr(table, "name", ""))
-    return [row[bound.service.id]] if row else stage.ids
+    name = getattr(getattr(bound.service, "table", None), "name", "")
+    rows = [rows[name] for rows in (stage.rows[VICTIM], stage.removed[VICTIM]) if name in rows]
+    return [row[bound.service.id] for row in rows] or stage.ids
 
 
 async def answers(stage: Stage, path: str, attempt: Attempt, turn: int) -> AsyncIterator[tuple[str, int, str]]:

@@ -54,11 +54,14 @@ SHARED = ("organizations", "users", "memberships")
 
 @dataclass
 class Stage:
-    """The app, served; ``rows`` are those of both organizations by table, ``sockets`` the attacker's connections."""
+    """The app, served; ``rows`` are those of both organizations by table, ``removed`` those in the trash of services,
+    ``sockets`` the attacker's connections.
+    """
 
     app: Apex
     http: httpx2.AsyncClient
     rows: dict[int, dict[str, Row]]
+    removed: dict[int, dict[str, Row]]
     proofs: dict[str, dict[str, str]] = field(default_factory=dict)
     sockets: dict[str, Peer] = field(default_factory=dict)
 
@@ -66,8 +69,16 @@ class Stage:
     def ids(self) -> list[Any]:
         """All that the victim's records are called by."""
         rows = (row for table, row in self.rows[VICTIM].items() if table not in SHARED)
-        ids = [row[name] for row in rows for name in ("id", "uuid") if name in row]
+        removed = self.removed[VICTIM].values()
+        ids = [row[name] for row in (*rows, *removed) for name in ("id", "uuid") if name in row]
         return [*ids, self.rows[VICTIM]["users"]["uuid"]]
+
+    async def remove_again(self, path: str) -> None:
+        """The attacker's removed record of a service is removed, whatever has restored it."""
+        service = self.app.service(path).service
+        row = self.removed[ATTACKER][service.table.name]
+        mine = service.table.c.id == row["id"]
+        await self.app.get("database").execute(update(service.table).where(mine).values(deleted_at=row["deleted_at"]))
 
     async def victims_rows(self) -> dict[str, list[Row]]:
         """All that is stored of the victim."""
@@ -93,7 +104,9 @@ async def staged(url: str) -> AsyncIterator[Stage]:
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
     async with serving(app) as http:
         await load_demo(app)
-        stage = Stage(app, http, {VICTIM: await _fill(app, VICTIM), ATTACKER: await _fill(app, ATTACKER)})
+        rows = {organization: await _fill(app, organization) for organization in (VICTIM, ATTACKER)}
+        removed = {organization: await _remove(app, organization, rows[organization]) for organization in rows}
+        stage = Stage(app, http, rows, removed)
         await _advance_ids(app)
         await _prove(stage)
         proofs = stage.proofs
@@ -138,7 +151,20 @@ async def _fill(app: Apex, organization: int) -> dict[str, Row]:
     return made
 
 
-def _cells(table: Table, organization: int, made: Mapping[str, Row]) -> Iterator[tuple[str, Any]]:
+async def _remove(app: Apex, organization: int, living: Mapping[str, Row]) -> dict[str, Row]:
+    """A removed row in each table of a service with trash, which refers to the living rows."""
+    made: dict[str, Row] = {}
+    for bound in app.services.values():
+        if getattr(bound.service, "trash", None) is not None:
+            table, place = bound.service.table, len(made)
+            cells = dict(_cells(table, organization, living, "removed "))
+            more = {"id": FIRST_IDS[organization] + 1_000 + place, "uuid": _uuid(organization, f"removed {table.name}")}
+            made[table.name] = cells | more | {bound.service.trash: datetime(2026, 2, 1, tzinfo=UTC)}
+            await app.get("database").execute(insert(table).values(made[table.name]))
+    return made
+
+
+def _cells(table: Table, organization: int, made: Mapping[str, Row], what: str = "") -> Iterator[tuple[str, Any]]:
     refers = dict(references(table))
     for column in table.columns:
         name = str(column.name)
@@ -152,7 +178,7 @@ def _cells(table: Table, organization: int, made: Mapping[str, Row]) -> Iterator
         elif name == "uuid":
             yield name, _uuid(organization, table.name)
         elif name != "deleted_at" and column.computed is None:
-            yield name, _cell(table, column, organization)
+            yield name, _cell(table, column, organization, what)
 
 
 def references(table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -165,7 +191,7 @@ def references(table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
                     yield name, (str(target.table.name), str(target.name))
 
 
-def _cell(table: Table, column: Column[Any], organization: int) -> Any:
+def _cell(table: Table, column: Column[Any], organization: int, what: str) -> Any:
     """A value by the column's type, which tells the victim's records from others where the type has room for it."""
     kind = column.type
     if isinstance(kind, Timestamp):
@@ -173,7 +199,7 @@ def _cell(table: Table, column: Column[Any], organization: int) -> Any:
     if column.name in _FORMS:
         return _FORMS[column.name][organization]
     if isinstance(kind, String):
-        text = _mark(organization, f"{table.name} {column.name}")
+        text = _mark(organization, f"{what}{table.name} {column.name}")
         room = kind.length or 10_000
         return text[:room] if room >= len(MARK) else ("v" if organization == VICTIM else "a") * min(room, 2)
     for types, value in _CELLS:

@@ -18,8 +18,8 @@ from apex.schema import Id
 from services import activities
 from services.app import CONFIG, create_app
 from services.tenant import TenantService, serve
-from tests.security.attacks import BATCH, OPEN, attack, body, is_dialect
-from tests.security.stage import ATTACKER, MARK, VICTIM, Row, Stage, staged
+from tests.security.attacks import BATCH, OPEN, Attempt, answers, attack, body, is_dialect
+from tests.security.stage import ATTACKER, MARK, USERS, VICTIM, Row, Stage, staged
 from tests.services.fixtures import SHARED
 from tests.sockets import Peer
 
@@ -36,6 +36,7 @@ METHODS = [
     if (path, method) != OF_ONESELF
 ]
 INTERNAL = [path for path, bound in APP.services.items() if not bound._options.methods]
+TRASH = [path for path, bound in APP.services.items() if getattr(bound.service, "trash", None) is not None]
 WITH_DATA = [(path, method) for path, method in METHODS if method not in ("find", "get", "remove", "patch")]
 
 
@@ -57,6 +58,8 @@ async def test_a_method_gives_nothing_away(stage: Stage, path: str, method: str)
 async def test_what_is_refused_would_be_taken_from_a_member(stage: Stage, path: str, method: str) -> None:
     """The attacks are refused for what is the victim's in them, and not for something else that is wrong."""
     valid = body(stage, stage.app.service(path), method)
+    if method == "restore":
+        await stage.remove_again(path)
     if valid is not None:
         who = "key" if is_dialect(stage.app.service(path)) else "user"
         headers = stage.proofs[who] | ({} if method == "create" else {"x-service-method": method})
@@ -64,6 +67,30 @@ async def test_what_is_refused_would_be_taken_from_a_member(stage: Stage, path: 
         response = await stage.http.post(f"/{path}", json=valid, headers=headers)
         taken = response.status_code == 409  # The attacks have made this very record.
         assert taken or response.status_code in (200, 201), f"{valid}: {response.text}"
+
+
+@pytest.mark.parametrize("path", TRASH)
+async def test_a_role_below_reaches_no_removed_record(stage: Stage, path: str) -> None:
+    """Whoever may not restore records of the own organization sees none of them either."""
+    await stage.remove_again(path)
+    valid = body(stage, stage.app.service(path), "restore")
+    memberships = stage.app.service("memberships")
+    mine = {"organization_id": ATTACKER, "user_id": USERS[ATTACKER]}
+    [membership] = await memberships.find({"query": mine, "paginate": False})
+    await memberships.patch(membership["id"], {"role": "member"})
+    strategies: Any = stage.app.get("defaultAuthentication").strategies
+    strategies["api-key"].forget()
+    try:
+        for attempt in (
+            Attempt("restore", data=valid, must_fail=True),
+            Attempt("find", query={"organization_id": ATTACKER, "$deleted": True}, must_fail=True),
+        ):
+            for turn in range(2):
+                async for way, status, text in answers(stage, path, attempt, turn):
+                    assert status == 403, f"{attempt} over {way}: {text}"
+    finally:
+        await memberships.patch(membership["id"], {"role": membership["role"]})
+        strategies["api-key"].forget()
 
 
 @pytest.mark.parametrize("path", INTERNAL)
