@@ -107,8 +107,9 @@ def _replaced(source: str) -> Iterator[ast.Module]:
 
 def _removed(tree: ast.Module) -> Iterator[ast.Module]:
     """Yield the tree without one statement, element, named argument or condition; and with ``in`` for ``not in``."""
+    typed = {part for node in ast.walk(tree) if isinstance(node, ast.Subscript) for part in ast.walk(node.slice)}
     for place, node in enumerate(ast.walk(tree)):
-        for name, values in ast.iter_fields(node):
+        for name, values in () if node in typed else ast.iter_fields(node):
             for index, value in enumerate(values if isinstance(values, list) else ()):
                 for others in _instead(node, name, value):
                     changed = deepcopy(tree)
@@ -229,16 +230,18 @@ def _test(module: str, pool: ThreadPoolExecutor, workshops: SimpleQueue[Workshop
         raise click.ClickException(f"The tests of {module} fail without a change")
     workshops.put(workshop)
     seconds = time.monotonic() - begun
-    survivors = [mutant for mutant, alive in zip(mutants, pool.map(survives, mutants), strict=True) if alive]
     reasons = MODULES[module].get("harmless", {})
-    unexplained = [mutant for mutant in survivors if mutant.change not in reasons]
+    survivors = []
+    for mutant, alive in zip(mutants, pool.map(survives, mutants), strict=True):
+        if alive:
+            survivors.append(mutant.change)
+            click.echo(f"  {'harmless' if mutant.change in reasons else 'SURVIVES'}: {mutant.change}")
+    for change in reasons.keys() - survivors:
+        click.echo(f"  listed as harmless, but killed: {change}")
+    left = len([change for change in survivors if change not in reasons])
     killed = len(mutants) - len(survivors)
-    click.echo(f"{module}: {killed} of {len(mutants)} killed, {len(survivors) - len(unexplained)} harmless")
-    for mutant in unexplained:
-        click.echo(f"  {mutant.change}")
-    for change in reasons.keys() - {mutant.change for mutant in survivors}:
-        click.echo(f"  not a survivor: {change}")
-    return len(unexplained)
+    click.echo(f"{module}: {killed} of {len(mutants)} killed, {len(survivors) - left} harmless, {left} left")
+    return left
 
 
 if __name__ == "__main__":

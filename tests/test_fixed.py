@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import Column, Integer, MetaData, Table
 
-from apex import Apex, SQLService, database
+from apex import Apex, SQLService, database, rest
 from apex.errors import BadRequest
 from apex.service import BoundService
 from apex.sql import Fixed
@@ -54,6 +55,25 @@ async def test_what_is_stored_comes_back(
     assert (shown, made["number"]) == ([money, share], number)
     assert await service.get(made["id"]) == made
     assert await service.patch(made["id"], {"money": given}) == made
+
+
+async def test_a_column_that_is_left_out_is_null_in_the_answer(empty_url: str) -> None:
+    """Where a column that cannot be null comes before, which SQLite had mixed up."""
+    table = Table(
+        "lines",
+        MetaData(),
+        Column("needed", Integer, nullable=False),
+        Column("id", Integer, primary_key=True),
+        *(column._copy() for column in prices.c if column.name != "id"),
+    )
+    app = Apex().configure(rest).configure(database(empty_url)).use("lines", SQLService(table))
+    await app.setup()
+    await app.get("database").create_all(table.metadata)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://apex") as http:
+        made = (await http.post("/lines", json={"needed": 1})).json()
+        assert made == {"id": 1, "needed": 1, **dict.fromkeys(("money", "share", "number"))}
+        assert (await http.get("/lines/1")).json() == made
+    await app.teardown()
 
 
 async def test_it_sorts_and_compares_as_a_number(service: BoundService) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from apex import Params
 from apex.errors import NotAuthenticated
 from apex.keys import Holder, Key, KeyStrategy, hashed, new_key
 
@@ -42,6 +44,21 @@ async def test_who_holds_it_is_asked_once_and_the_hash_stays_here() -> None:
     for _ in range(3):
         assert await keys.proves(KEY.text) == {"strategy": "api-key", "payload": {"sub": "7"}, "key_id": 1}
     assert keys.asked == [KEY.prefix]
+
+
+async def test_it_comes_in_a_header_of_its_own() -> None:
+    keys = Keys()
+    assert keys.parse({"x-api-key": KEY.text, "authorization": "x"}) == {"strategy": "api-key", "key": KEY.text}
+    assert keys.parse({"authorization": KEY.text}) is None
+
+
+async def test_a_login_has_the_user_where_there_are_users() -> None:
+    keys = Keys()
+    keys.users = lambda subject: asyncio.sleep(0, {"id": subject})
+    proven = {"authentication": {"strategy": "api-key", "payload": {"sub": "7"}, "key_id": 1}}
+    assert await keys.authenticate({"key": KEY.text}, Params()) == proven | {"user": {"id": "7"}}
+    keys.entity = None
+    assert await keys.authenticate({"key": KEY.text}, Params()) == proven
 
 
 @pytest.mark.parametrize(

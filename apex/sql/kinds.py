@@ -192,9 +192,11 @@ class FixedNumbers(ColumnType, types=[Fixed]):
             return Spelling("trim_scale({0})::text" if self.type.trimmed else "{0}::text", load=Decimal)
         one, digits = 10**places, "CAST({0} AS TEXT)"
         if places:
+            # The sign is null for null. SQLite before 3.41 takes IS NOT NULL in RETURNING for true where a column that
+            # cannot be null comes before.
             digits = (
-                f"CASE WHEN {{0}} IS NOT NULL THEN printf('%s%d.%0{places}d',"
-                f" CASE WHEN {{0}} < 0 THEN '-' ELSE '' END, abs({{0}}) / {one}, abs({{0}}) % {one}) END"
+                "CASE WHEN {0} < 0 THEN '-' WHEN {0} >= 0 THEN '' END"
+                f" || printf('%d.%0{places}d', abs({{0}}) / {one}, abs({{0}}) % {one})"
             )
         short = f"rtrim(rtrim({digits}, '0'), '.')" if places else digits
         if self.type.as_float:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -31,6 +34,12 @@ NOTES = Table(
     Column("extra", Json),
 )
 ALL = ["mine", "public", "hidden"]
+
+
+class Word(StrEnum):
+    MINE = "mine"
+
+
 MINE_OR_PUBLIC = {"$or": [{"owner": 5}, {"public": True}]}
 MINE = {"owner": 5, "public": False, "word": "mine"}
 PUBLIC = {"owner": 7, "public": True, "word": "public"}
@@ -147,6 +156,43 @@ async def test_any_other_shape_is_refused_where_it_is_set(scope: dict[Any, Any])
         with pytest.raises(TypeError, match=r"^params\.scope"):
             way(params)
         assert params.get("scope", {"word": "kept"}) == {"word": "kept"}
+
+
+async def test_a_copy_and_a_union_hold_what_both_have() -> None:
+    scope, more = Params({"scope": {"id": 5}}).scope, {"word": "mine"}
+    inner = Params({"scope": scope}).scope
+    assert inner == {"id": 5} == scope.copy()
+    assert (scope | more, more | scope) == ({"id": 5, "word": "mine"},) * 2
+    assert ({"id": 7} | scope, scope | {"id": 7}) == ({"id": 5}, {"id": 7})
+    inner["id"] = 7
+    assert scope == {"id": 5}
+
+
+VALUES = [
+    "a", 1, 0.5, True, None, date(2026, 1, 1), time(12), timedelta(1), Decimal(1), UUID(int=1), b"a", Word.MINE,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES)
+async def test_a_scope_takes_every_value_of_a_column(value: Any) -> None:
+    scope = Params().scope
+    for name, allowed in enumerate((value, [value], [value, Decimal(1)], (value,), {value}, frozenset({value}))):
+        scope[str(name)] = allowed
+    assert len(scope) == 6
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ({"word": Word.MINE}, ["mine"]), ({"word": [Word.MINE]}, ["mine"]), ({"word": {"$ne": Word.MINE}}, ALL[1:]),
+        ({"word": {Word.MINE, "public"}}, ALL[:2]), ({"id": {1, "3"}}, ["mine", "hidden"]),
+        ({"id": frozenset({2})}, ["public"]), ({"id": set()}, []), ({"$or": ({"id": {1}}, {"id": {2}})}, ALL[:2]),
+    ],
+)  # fmt: skip
+async def test_sets_and_values_of_any_type_hold(
+    notes: BoundService, scope: dict[str, Any], expected: list[str]
+) -> None:
+    assert words(await notes.find({"scope": scope, "paginate": False})) == expected
 
 
 async def test_a_scope_that_is_no_dict_is_refused() -> None:
