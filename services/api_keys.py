@@ -96,6 +96,7 @@ class APIKeys(TenantService):
         {"name": "Nightly report", "read_only": True, "services": ["contacts", "deals"]},
         {"name": "Weekly report"},
         {"rotate": {"id": 2, "grace": 3600}},
+        restores=False,
     )
 
     async def setup(self, app: Apex, path: str) -> None:

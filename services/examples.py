@@ -22,10 +22,15 @@ def uuid_of(id: int) -> str:
 
 
 def examples_of(
-    id: int, create: Mapping[str, Any], patch: Mapping[str, Any], custom: Mapping[str, Mapping[str, Any]] = {}
+    id: int,
+    create: Mapping[str, Any],
+    patch: Mapping[str, Any],
+    custom: Mapping[str, Mapping[str, Any]] = {},
+    *,
+    restores: bool = True,
 ) -> Examples:
     """Of the methods of a tenant's service: the ``id`` of a record, and the data of methods. They can be called in this
-    order.
+    order. ``restores`` is False for a service without ``restore``.
     """
     return {
         "create": Example(data={FIELD: ORGANIZATION, **create}),
@@ -34,5 +39,5 @@ def examples_of(
         "patch": Example(id, dict(patch)),
         **{name: Example(data={FIELD: ORGANIZATION, **data}) for name, data in custom.items()},
         "remove": Example(id),
-        "restore": Example(data={FIELD: ORGANIZATION, "id": id}),
+        **({"restore": Example(data={FIELD: ORGANIZATION, "id": id})} if restores else {}),
     }

@@ -30,8 +30,8 @@ VERBS = ("post", "get", "patch", "delete")
 
 
 def sources(lang: str) -> list[str]:
-    """The samples of a language: what creates comes first, then what removes, children before parents, and last what
-    restores.
+    """The samples of a language: what creates comes first, then what removes, children before parents, then what
+    restores, and the logout last.
     """
     found = [
         (verb, sample["source"])
@@ -42,7 +42,9 @@ def sources(lang: str) -> list[str]:
     ]
     restored = [source for _, source in found if "restore" in source]
     removed = [source for verb, source in found if verb == "delete"]
-    return [*(source for _, source in found if source not in restored + removed), *reversed(removed), *restored]
+    logout = [source for source in removed if "authentication" in source]
+    others = [source for _, source in found if source not in restored + removed]
+    return [*others, *(source for source in reversed(removed) if source not in logout), *restored, *logout]
 
 
 def shell() -> str:
