@@ -166,7 +166,8 @@ def _sufficient(context: Context) -> tuple[str, ...]:
     kind, usual = ("readers", "viewer") if context.method in reads else ("writers", "member")
     if _is_about_removed(context):
         kind, usual = "restorers", "admin"
-    return ROLES[ROLES.index(getattr(service, kind, usual)) :]
+    least_role = getattr(service, "least_roles", {}).get(context.method) or getattr(service, kind, usual)
+    return ROLES[ROLES.index(least_role) :]
 
 
 def _is_about_removed(context: Context) -> bool:

@@ -26,7 +26,7 @@ from services.dialect import (
     inside,
     voiced,
 )
-from services.references import release
+from services.persons import erase
 
 MOST = 1_000
 """How many contacts a list has at most."""
@@ -103,10 +103,8 @@ class Contacts(AgentVoice):
 
     @describe(result=described("AgentVoiceMessage", {"message": {"type": "string"}}))
     async def remove(self, id: Any, params: Params) -> Row:
-        async with self.database.transaction():
-            contact_id = (await self.row(params, uuid=id))["id"]
-            await release(self.database, contacts, params.scope[FIELD][0], contact_id)
-            await self.contacts.remove(contact_id, {**inside(params), "permanent": True})
+        contact = await self.row(params, uuid=id)
+        await erase(self.app, "contacts", params.scope[FIELD][0], contact["id"], params.user)
         return {"message": "Contact deleted successfully"}
 
 

@@ -126,23 +126,38 @@ async def _add(
 def password(factory: str, email: str, password: str) -> None:
     """Change a user's password."""
     app = load_app(factory)
-    run(app, lambda: _change(app, email, {"password": password}))
+    run(app, lambda: _change_password(app, email, password))
     click.echo(f"Password of {email} changed.")
+
+
+async def _change_password(app: Apex, email: str, password: str) -> None:
+    await app.service("users").patch(await _id_of(app, email), {"password": password})
 
 
 @user.command()
 @click.argument("email")
+@click.option("--erase", is_flag=True, help="Also erase its name, e-mail address, picture and password, for good.")
 @click.pass_obj
-def remove(factory: str, email: str) -> None:
+def remove(factory: str, email: str, erase: bool) -> None:
     """Take a user away; its tokens stop working."""
     app = load_app(factory)
-    run(app, lambda: _change(app, email, None))
-    click.echo(f"User {email} removed.")
+    run(app, lambda: _remove(app, email, erase))
+    click.echo(f"User {email} {'erased' if erase else 'removed'}.")
 
 
-async def _change(app: Apex, email: str, data: dict[str, Any] | None) -> None:
-    users = app.service("users")
-    found = await users.find({"query": {"email": email.lower(), "$limit": 1}, "paginate": False})
+async def _remove(app: Apex, email: str, erase: bool) -> None:
+    async with app.get("database").transaction():
+        users = app.service("users")
+        id = await _id_of(app, email)
+        if erase:  # Past the hooks: nothing about it is to be checked or told.
+            empty = {"email": f"erased-{id}@users.invalid", "first_name": "Erased", "last_name": "User"}
+            nothing = dict.fromkeys(("avatar_url", "password"))
+            await users.service.patch(id, {**empty, **nothing}, {})
+        await users.remove(id)
+
+
+async def _id_of(app: Apex, email: str) -> int:
+    found = await app.service("users").find({"query": {"email": email.lower(), "$limit": 1}, "paginate": False})
     if not found:
         raise ConfigError(f"there is no user '{email}'")
-    await (users.remove(found[0]["id"]) if data is None else users.patch(found[0]["id"], data))
+    return int(found[0]["id"])

@@ -16,10 +16,10 @@ from hooks.search_forms import search_forms
 from services import phones
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
 from services.examples import examples_of
+from services.persons import Persons
 from services.search import SearchSchema, serve_searchable
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 from services.tenant import PERSON, Join, TenantSchema
-from services.transfer import Transferable
 
 CRM = ("crm_id", "crm_source")
 
@@ -141,7 +141,7 @@ class ContactSearchSchema(SearchSchema):
             raise ValidationError({field: [sentence] for field, sentence in errors.items()})
 
 
-class Contacts(Transferable):
+class Contacts(Persons):
     table, schema, noun = contacts, ContactSchema, "contact"
     multi = ("patch", "remove")
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": contact_values}
@@ -154,7 +154,7 @@ class Contacts(Transferable):
         "email": ("email",), "phone": ("phone", "phone_country_code"), "crm_id": ("crm_id", "crm_source"),
     }  # fmt: skip
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
-    custom = {**Transferable.custom, "search": ContactSearchSchema}
+    custom = {**Persons.custom, "search": ContactSearchSchema}
     joins = (
         Join("owner", "users", "owned_by_user_id", PERSON),
         Join("company", "companies", "company_id", ("id", "name")),
@@ -168,6 +168,7 @@ class Contacts(Transferable):
             "search": {"searchTerm": "john", "searchIn": "name", "$limit": 5},
             "import": {"rows": [{"first_name": "Ada", "email": "ada@example.com"}], "upsert": "email"},
             "export": {"format": "json"},
+            "personal_data": {"id": 123},
         },
     )
 

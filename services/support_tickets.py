@@ -43,7 +43,11 @@ support_tickets = tenant_table(
     Column("reference_search", Unbounded),
     within("contact_id", "contacts"),
     UniqueConstraint("organization_id", "reference_number"),
-    info={"search_index": "support_tickets_search", "list_index": {"tags": "support_tickets_tagged"}},
+    info={
+        "search_index": "support_tickets_search",
+        "list_index": {"tags": "support_tickets_tagged"},
+        "copies": {"contact_id": ("meta_contact_first_name", "meta_contact_last_name", "meta_contact_email")},
+    },
 )
 support_ticket_messages = tenant_table(
     "support_ticket_messages",

@@ -105,10 +105,11 @@ class TenantService(SQLService):
     ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
     there is none. ``custom`` has the schemas of custom methods, ``reads`` names the methods that only read.
     ``readers`` is the least role that may see records, ``writers`` the least that may change them, ``restorers`` the
-    least that may see and restore removed ones. ``part_of`` names the service and the key of the records that these
-    are part of: they are removed and restored with them, and ``parts`` of that service lists them. If a service is
-    ``guarded``, an API key writes to it only if the key names it. ``repeatable`` says whether an answer may be stored
-    for who repeats a write with its Idempotency-Key. ``examples`` are those of its documentation, by method.
+    least that may see and restore removed ones, ``least_roles`` has others by method. ``part_of`` names the service and
+    the key of the records that these are part of: they are removed and restored with them, and ``parts`` of that
+    service lists them. If a service is ``guarded``, an API key writes to it only if the key names it. ``repeatable``
+    says whether an answer may be stored for who repeats a write with its Idempotency-Key. ``examples`` are those of its
+    documentation, by method.
     """
 
     schema: ClassVar[type[Schema]]
@@ -124,6 +125,7 @@ class TenantService(SQLService):
     part_of: ClassVar[tuple[str, str] | None] = None
     repeatable: ClassVar[bool] = True
     guarded: ClassVar[bool] = False
+    least_roles: ClassVar[Mapping[str, str]] = {}
     examples: ClassVar[Examples] = {}
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")

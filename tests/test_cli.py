@@ -28,8 +28,8 @@ Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
 COMMANDS = [
-    "check", "demo", "export", "generate", "import", "key", "member", "migrate", "new", "openapi", "organization",
-    "routes", "serve", "token", "user",
+    "audit", "check", "demo", "export", "generate", "import", "key", "member", "migrate", "new", "openapi",
+    "organization", "person", "routes", "serve", "token", "user",
 ]  # fmt: skip
 UP_TO_DATE = "The database is up to date.\n"
 REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))

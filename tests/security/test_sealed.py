@@ -26,14 +26,14 @@ from tests.sockets import Peer
 pytestmark = SHARED
 
 APP = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": "sqlite:///nothing.db"}))
-OF_ONESELF = ("users", "change_password")
-"""A method that is about the caller alone, and ends its logins; it has tests of its own."""
+APART = (("users", "change_password"), ("contacts", "erase"))
+"""Methods that end the attacker's login, or its only record. They have tests of their own."""
 METHODS = [
     (path, method)
     for path, bound in APP.services.items()
     if path not in (*OPEN, BATCH)
     for method in bound._options.methods
-    if (path, method) != OF_ONESELF
+    if (path, method) not in APART
 ]
 INTERNAL = [path for path, bound in APP.services.items() if not bound._options.methods]
 TRASH = [path for path, bound in APP.services.items() if getattr(bound.service, "trash", None) is not None]

@@ -1,0 +1,53 @@
+"""``apex person`` and ``apex audit``, as an operator uses them."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import text
+
+from apex.revisions import connect
+from tests.process.commands import apex
+
+OURS = ("--organization", "456")
+ENTRY = (
+    "INSERT INTO audit (organization_id, created_at, service, method, record_id) "
+    "VALUES (456, '{day}T12:00:00.000Z', 'contacts', 'patch', 123)"
+)
+
+
+def run(url: str, *arguments: str, code: int = 0) -> str:
+    done = apex(*arguments, DATABASE_URL=url)
+    assert done.returncode == code, done
+    return done.stderr if code else done.stdout
+
+
+def test_a_person_is_exported_and_erased(migrated_sqlite_url: str) -> None:
+    run(migrated_sqlite_url, "demo")
+    known = json.loads(run(migrated_sqlite_url, "person", "export", "123", *OURS))
+    assert (known["contacts"]["email"], known["audit"]) == ("john.doe@example.com", [])
+    assert "No record found" in run(migrated_sqlite_url, "person", "export", "201", *OURS, code=1)
+    assert run(migrated_sqlite_url, "person", "erase", "123", *OURS, "--yes") == "Contact 123 erased.\n"
+    assert "No record found" in run(migrated_sqlite_url, "person", "erase", "123", *OURS, "--yes", code=1)
+
+
+def test_a_user_is_erased(migrated_sqlite_url: str) -> None:
+    run(migrated_sqlite_url, "demo")
+    assert run(migrated_sqlite_url, "user", "remove", "member@example.com", "--erase").endswith("erased.\n")
+    with connect(migrated_sqlite_url) as connection:
+        row = connection.execute(text("SELECT email, first_name, password FROM users WHERE id = 790")).one()
+        assert tuple(row) == ("erased-790@users.invalid", "Erased", None)
+        assert connection.scalar(text("SELECT count(*) FROM memberships WHERE user_id = 790")) == 0
+
+
+def test_old_entries_of_the_audit_are_deleted(migrated_url: str) -> None:
+    run(migrated_url, "demo")
+    with connect(migrated_url) as connection, connection.begin():
+        for day in ("2020-01-01", "2024-12-31", "2025-01-01", "2020-06-01"):
+            connection.execute(text(ENTRY.format(day=day)))
+    assert run(migrated_url, "audit", "prune", "--before", "2025-01-01") == "3 entries deleted.\n"
+    assert run(migrated_url, "audit", "prune", "--before", "2025-01-01") == "0 entries deleted.\n"
+    with connect(migrated_url) as connection:
+        assert connection.scalars(text("SELECT id FROM audit")).all() == [3]
+    assert "--before" in run(migrated_url, "audit", "prune", code=2)
+    assert "--before" in run(migrated_url, "audit", "prune", "--before", "yesterday", code=2)
