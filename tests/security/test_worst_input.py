@@ -339,6 +339,8 @@ CSV = {
     "malformed lines": "first_name\n" + repeated('a"b\n"c"d\n'),
     "an open quote": 'first_name\n"' + repeated("a\n"),
     "quotes": "first_name\n" + repeated('""'),
+    "what may come before a formula": "first_name\n" + repeated("' "),
+    "custom fields": "custom_fields_by_name.a" + repeated(",custom_fields_by_name.a"),
     "many cells": "first_name,last_name\n" + repeated("a," * 50 + "\n"),
 }
 
