@@ -28,6 +28,7 @@ from apex.query import suggestion
 from apex.rates import FailureLimit, Rates, rates_of
 from apex.service import BoundService, Service
 from apex.sessions import Sessions
+from apex.tenant import EVERYONE, reaching
 from apex.tokens import Claims, Tokens
 
 log = logging.getLogger("apex")
@@ -187,7 +188,9 @@ class AuthenticationService(Service):
 
     async def load_revoked(self) -> None:
         if self.revocations is not None:
-            for row in await self.app.service(self.revocations).find({"paginate": False}):
+            with reaching(EVERYONE):
+                rows = await self.app.service(self.revocations).find({"paginate": False})
+            for row in rows:
                 if match := _BEFORE.fullmatch(row["jti"]):
                     self.ended[match[2]] = max(float(match[1]), self.ended.get(match[2], 0))
                 else:
@@ -261,7 +264,8 @@ class AuthenticationService(Service):
         """Return the entity without its password. Raises NotAuthenticated when it is gone or may not log in."""
         query = await self.entity_query(Params() if params is None else params)
         try:
-            user = await self.users.get(subject, {"query": query} if query else None)
+            with reaching(EVERYONE):
+                user = await self.users.get(subject, {"query": query} if query else None)
         except NotFound:
             raise _no_user() from None
         return self._without_password(user)
@@ -281,7 +285,8 @@ class AuthenticationService(Service):
             pattern = re.sub(r"([%_\\])", r"\\\1", name.strip())
             adapter["where"] = Compare(self.username_field, "$ilike", pattern)
         try:
-            found = await self.users.find({"query": asked, "paginate": False, "adapter": adapter})
+            with reaching(EVERYONE):
+                found = await self.users.find({"query": asked, "paginate": False, "adapter": adapter})
         except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
             return None
         spelled = [user for user in found if user.get(self.username_field) == name.strip()]
@@ -416,9 +421,10 @@ class AuthenticationService(Service):
 
     async def _keep(self, jti: str, expires_at: datetime) -> None:
         store = self.app.service(self.revocations or "")
-        await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
-        with suppress(Conflict):  # Logged out twice at the same moment.
-            await store.create({"jti": jti, "expires_at": expires_at})
+        with reaching(EVERYONE):
+            await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
+            with suppress(Conflict):  # Logged out twice at the same moment.
+                await store.create({"jti": jti, "expires_at": expires_at})
 
     def strategy_of(self, authentication: Any, allowed: tuple[str, ...]) -> Strategy:
         """The strategy that a proof names. Raises NotAuthenticated when it is not one of those allowed."""
@@ -510,7 +516,8 @@ class LocalStrategy:
     async def _rehash(self, id: Any, password: str) -> None:
         """Past the users' hooks, which would hash the hash."""
         hashed = await self.service.passwords.hash(password)
-        await self.service.users.service.patch(id, {self.password: hashed}, Params())
+        with reaching(EVERYONE):
+            await self.service.users.service.patch(id, {self.password: hashed}, Params())
 
     async def _find(self, username: str, params: Params) -> dict[str, Any] | None:
         """Return the user with the password's hash, which the service keeps private."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -18,6 +19,7 @@ from apex.hooks import AnyHook, Chain, Composed, Hook, Step, around, belongs, ru
 from apex.items import items, map_items
 from apex.predicates import Compare, compared
 from apex.query import Query, invalid
+from apex.tenant import EVERYONE, reaching
 from apex.types import Row
 
 Predicate = Callable[[Context], Any]
@@ -356,14 +358,16 @@ def populate(
     fields: Fields,
     many: bool = False,
     removed: bool = False,
+    everyone: bool = False,
     when: Predicate | None = None,
 ) -> Hook:
     """After: each record gets under ``name`` the record of another service that its ``key`` refers to, or None; with
     ``many`` the list of those whose ``key`` is its id.
 
-    Records that ``soft_delete`` has removed are left out unless ``removed`` is True. The others are cut to ``fields``,
-    or replaced by the result of a function. All are fetched at once. ``when``, ``def`` or ``async def``, returns True
-    if the call asks for it.
+    Records that ``soft_delete`` has removed are left out unless ``removed`` is True. With ``everyone`` they may be
+    records that calls of the tenant do not reach by themselves, under row-level security: a user who has left the
+    organization. They are cut to ``fields``, or replaced by the result of a function. All are fetched at once. ``when``,
+    ``def`` or ``async def``, returns True if the call asks for it.
     """
 
     @belongs("after", "around")
@@ -374,7 +378,8 @@ def populate(
         own, other = ("id", key) if many else (key, "id")
         records = [record for record in items(context.method, context.result) if own in record]
         ids = list(dict.fromkeys(record[own] for record in records if record[own] is not None))
-        found = await _related(context, service, other, ids, fields, removed) if ids else {}
+        with reaching(EVERYONE) if everyone else nullcontext():
+            found = await _related(context, service, other, ids, fields, removed) if ids else {}
         for record in records:
             related = found.get(record[own], [])
             record[name] = related if many else next(iter(related), None)

@@ -10,6 +10,8 @@ from alembic import op
 
 from apex.tenant import EVERYONE, ROLE, SETTING
 
+_EVERYONE = f"(SELECT current_setting('{SETTING}', true)) = '{EVERYONE}'"
+
 
 def prepare_seals() -> None:
     """In a migration, once, before ``seal``: the role that statements run as, and what it may do with the tables that
@@ -36,6 +38,28 @@ def seal(table: str, column: str = "organization_id") -> None:
         op.execute(f"CREATE POLICY tenant ON {table} TO {ROLE} USING ({_within_reach(column)})")
 
 
+def seal_where(table: str, condition: str | None = None) -> None:
+    """In a migration: from now on calls reach the rows of a table for which a condition in SQL holds.
+
+    Without one they reach none. Work inside the process, with ``apex.tenant.EVERYONE``, reaches all.
+    """
+    if op.get_bind().dialect.name == "postgresql":
+        rule = _EVERYONE if condition is None else f"{_EVERYONE} OR {condition}"
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY tenant ON {table} TO {ROLE} USING ({rule})")
+
+
+def hold_path(function: str) -> None:
+    """In a migration: a function that runs as its owner looks for names in this schema alone.
+
+    Temporary tables come last. PostgreSQL looks there first where the path does not say so, and everybody may make one:
+    https://www.postgresql.org/docs/current/sql-createfunction.html
+    """
+    if op.get_bind().dialect.name == "postgresql":
+        schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+        op.execute(f"ALTER FUNCTION {function} SET search_path = {schema}, pg_temp")
+
+
 def reseal(table: str, column: str = "organization_id") -> None:
     """In a migration: a table that an earlier version of ``seal`` has sealed gets the policy of this one."""
     if op.get_bind().dialect.name == "postgresql":
@@ -55,8 +79,7 @@ def _within_reach(column: str) -> str:
     Most calls reach one tenant: to look for it in a list takes three times as long for each row that is counted.
     """
     first, all_ = "(SELECT (apex_tenants())[1])", "(SELECT apex_tenants())::bigint[]"
-    everyone = f"(SELECT current_setting('{SETTING}', true)) = '{EVERYONE}'"
-    return f"{column} = {first} OR {column} = ANY ({all_}) OR {everyone}"
+    return f"{column} = {first} OR {column} = ANY ({all_}) OR {_EVERYONE}"
 
 
 _REFUSAL = f"""

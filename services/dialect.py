@@ -25,6 +25,7 @@ from apex.schema import Email, Schema, Text, ValidationError, fields, load
 from apex.service import BoundService
 from apex.sql import Database
 from apex.sql.webhooks import InvalidSignature
+from apex.tenant import EVERYONE, reaching
 from apex.types import Row
 from hooks.rate_limit import limit_rate
 from hooks.tenancy import FIELD, ON_RECORDS, membership, tenancy_of_key
@@ -219,7 +220,8 @@ class AgentVoice(Service):
         """Return contacts as they are shown. The names of these ``companies`` are known."""
         proof: Any = params.authentication
         caller = {params.user["id"]: proof["user_uuid"]}
-        owners = await self._related("users", "uuid", (row["owned_by_user_id"] for row in rows), {}, caller)
+        with reaching(EVERYONE):  # An owner may have left the organization.
+            owners = await self._related("users", "uuid", (row["owned_by_user_id"] for row in rows), {}, caller)
         living = {**params.scope, "deleted_at": None}
         names = await self._related("companies", "name", (row["company_id"] for row in rows), living, companies)
         organization = proof["organization_uuid"]

@@ -250,10 +250,9 @@ def _validate(
 
 def _populate(join: Join, asked: str | None) -> Hook:
     when = partial(_asks, asked) if asked else None
-    return populate(
-        join.name, service=join.service, key=join.key, fields=join.fields, many=join.many, removed=join.removed,
-        when=when,
-    )  # fmt: skip
+    # A record may be owned by a user who has left the organization.
+    more: Any = {"many": join.many, "removed": join.removed, "everyone": join.service == "users", "when": when}
+    return populate(join.name, service=join.service, key=join.key, fields=join.fields, **more)
 
 
 def _asks(name: str, context: Context) -> bool:

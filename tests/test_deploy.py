@@ -122,18 +122,18 @@ def test_the_commands_of_the_page_work(machines: list[Machine]) -> None:
     here, there = machines
     for block in (*blocks("In containers"), *blocks("With systemd")):
         here.run(block)
-    migrate = "set -a && . /etc/apex.env && set +a && cd /opt/apex && sudo -E -u apex .venv/bin/apex migrate"
+    migrate = "set -a && . /etc/apex.env && set +a && cd /opt/apex && sudo -E -u apex_owner .venv/bin/apex migrate"
     here.run(migrate)  # As the unit does.
     row = "('Ours', gen_random_uuid(), 'active', now(), now())"
     insert = f"INSERT INTO organizations (name, uuid, subscription_status, created_at, updated_at) VALUES {row}"
     here.run(f'psql -U postgres apex --command "{insert}"')
 
-    dump, roles, restore, sqlite = blocks("Backup")
+    dump, restore, sqlite = blocks("Backup")
     here.run(dump)
     here.run(restore)
     (there.folder / "etc/apex.env").write_bytes((here.folder / "etc/apex.env").read_bytes())
     shutil.copyfile(here.folder / "var/backups/apex.dump", there.folder / "var/backups/apex.dump")
-    there.run(roles + restore)
+    there.run(restore)
     for machine in machines:
         assert "Ours" in machine.run("psql -U postgres restored --command 'SELECT name FROM organizations'")
         with machine.serving("restored") as url:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Column, Index, MetaData, String, Table, Text, bindparam, delete, select, update
+from sqlalchemy import Column, Executable, Index, MetaData, String, Table, Text, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from apex.commit import waiting
@@ -32,6 +32,7 @@ from apex.hooks import Around, Next
 from apex.scope import AS_GIVEN, decided, scope_predicate
 from apex.sql.columns import Json, Timestamp
 from apex.sql.database import Database
+from apex.tenant import EVERYONE, reaching
 from apex.types import Row
 
 HEADER, REPLAYED = "idempotency-key", "Idempotency-Replayed"
@@ -179,14 +180,14 @@ class _Answers:
     async def forget(self) -> None:
         """Lets go of those that are not kept any longer."""
         old = delete(self.table).where(self.table.c.created_at < bindparam("before", type_=Timestamp()))
-        await self.database.execute(old, {"before": datetime.now(UTC) - KEPT})
+        await self._execute(old, {"before": datetime.now(UTC) - KEPT})
 
     async def claim(self, asked: dict[str, str]) -> bool:
         """Whether a key is used for the first time. Waits for another call with it that is under way."""
         row = {**asked, "created_at": datetime.now(UTC)}
         bound = {name: bindparam(name, type_=self.table.c[name].type) for name in row}
         claimed = self.insert.values(bound).on_conflict_do_nothing().returning(self.table.c.key)
-        return bool(await self.database.execute(claimed, row))
+        return bool(await self._execute(claimed, row))
 
     async def store(self, asked: Row, context: Context, scope: Row) -> None:
         if isinstance(context._outgoing, Stream):
@@ -244,9 +245,14 @@ class _Answers:
                 return
             found = await self._read(asked)
 
+    async def _execute(self, statement: Executable, values: Row) -> list[Row]:
+        """Run a statement. No call reaches the answers of others, so none reaches this table by itself."""
+        with reaching(EVERYONE):
+            return await self.database.execute(statement, values)
+
     async def _read(self, asked: Row) -> Row | None:
         columns = [self.table.c[name] for name in ("request", "http", "body", "about", "untold", "telling_at")]
-        rows: list[Row] = await self.database.execute(select(*columns).where(*self._mine()), asked)
+        rows = await self._execute(select(*columns).where(*self._mine()), asked)
         return rows[0] if rows else None
 
     async def _change(self, asked: Row, values: Row, *only: Any) -> bool:
@@ -254,7 +260,7 @@ class _Answers:
         bound = {name: bindparam(f"new_{name}", type_=self.table.c[name].type) for name in values}
         change = update(self.table).where(*self._mine(), *only).values(bound).returning(self.table.c.key)
         named = {f"new_{name}": value for name, value in values.items()}
-        return bool(await self.database.execute(change, {**asked, **named}))
+        return bool(await self._execute(change, {**asked, **named}))
 
     def _mine(self) -> tuple[Any, ...]:
         return tuple(self.table.c[name] == bindparam(name, type_=String()) for name in ("caller", "key"))

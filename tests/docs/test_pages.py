@@ -25,16 +25,16 @@ LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
 
 NOT_RUN = {
     "export APEX_SECRET=$(openssl rand -hex 32) POSTGRES_PASSWORD=$(openssl rand -hex 16)": "needs a Docker daemon",
-    "useradd --system apex": "needs a machine of its own, with systemd",
+    "useradd --system apex && useradd --system apex_owner": "needs a machine of its own, with systemd",
     **dict.fromkeys(
         (
             "sudo -u postgres pg_dump --format=custom --file=/var/backups/apex.dump apex",
-            "sudo -u postgres createuser --createrole apex",
-            "sudo -u postgres createdb --owner apex restored",
+            "sudo -u postgres createdb restored"
+            " && sudo -u postgres psql --dbname=restored --file=/opt/apex/deploy/roles.sql",
             'sqlite3 var/apex.db ".backup copy.db"',
             "set -a && . /etc/apex.env && set +a",
-            "cd /opt/apex-next && sudo -E -u apex .venv/bin/apex migrate",
-            "cd /opt/apex-next && sudo -E -u apex .venv/bin/apex migrate --down 0009",
+            "cd /opt/apex-next && sudo -E -u apex_owner .venv/bin/apex migrate",
+            "cd /opt/apex-next && sudo -E -u apex_owner .venv/bin/apex migrate --down <noted revision>",
         ),
         "test_deploy.py runs it, with a PostgreSQL server of its own",
     ),

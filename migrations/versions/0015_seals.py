@@ -1,0 +1,35 @@
+"""Users, revoked tokens and answers under row-level security, and functions that look in no other schema."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from apex.seals import hold_path, seal_where, unseal
+from apex.tenant import ROLE
+
+revision = "0015"
+down_revision = "0014"
+
+SHARED = "EXISTS (SELECT FROM memberships WHERE memberships.user_id = users.id)"
+"""A user belongs to an organization within reach: memberships have a policy of their own."""
+
+SEARCHES = ("contacts_search(text, text)", "companies_search(text, text)")
+
+
+def upgrade() -> None:
+    seal_where("users", SHARED)
+    seal_where("revoked_tokens")
+    seal_where("idempotent_answers")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {ROLE}")
+        for function in SEARCHES:
+            hold_path(function)
+
+
+def downgrade() -> None:
+    for table in ("users", "revoked_tokens", "idempotent_answers"):
+        unseal(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"GRANT INSERT, UPDATE, DELETE ON alembic_version TO {ROLE}")
+        for function in SEARCHES:
+            op.execute(f"ALTER FUNCTION {function} SET search_path FROM CURRENT")
