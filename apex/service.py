@@ -107,7 +107,8 @@ class BoundService(Emitter):
         super().__init__(app.callbacks)
         self._app, self._path, self.service, self._options = app, path, service, options
         self._hookable = _hookable(service, options.methods)
-        self._has_records = not {"get", "update", "patch"}.isdisjoint(options.methods)
+        # One without any methods refuses each verb by itself.
+        self._has_records = not options.methods or not {"get", "update", "patch"}.isdisjoint(options.methods)
         self._events = frozenset((*EVENTS.values(), *options.events))
         self._publishers = Publishers()
         self._store = HookStore(f"service '{path}'")
