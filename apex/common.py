@@ -366,8 +366,8 @@ def populate(
 
     Records that ``soft_delete`` has removed are left out unless ``removed`` is True. With ``everyone`` they may be
     records that calls of the tenant do not reach by themselves, under row-level security: a user who has left the
-    organization. They are cut to ``fields``, or replaced by the result of a function. All are fetched at once. ``when``,
-    ``def`` or ``async def``, returns True if the call asks for it.
+    organization. They are cut to ``fields``, or replaced by the result of a function. All are fetched at once.
+    ``when``, ``def`` or ``async def``, returns True if the call asks for it.
     """
 
     @belongs("after", "around")
