@@ -7,8 +7,8 @@ from alembic import op
 from apex.seals import hold_path, seal_where, unseal
 from apex.tenant import ROLE
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 
 SHARED = "EXISTS (SELECT FROM memberships WHERE memberships.user_id = users.id)"
 """A user belongs to an organization within reach: memberships have a policy of their own."""
