@@ -23,6 +23,7 @@ from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
 from apex.query import (
+    DELETED,
     MAX_HINTS,
     MAX_ROWS,
     OPERATORS,
@@ -53,9 +54,6 @@ MULTI = ("create", "patch", "remove")
 
 MAX_SORTED = 32
 """Fields of an order that cursors follow."""
-
-DELETED = "$deleted"
-"""The filter of ``find`` that asks for removed records, in a service with ``trash``."""
 
 MOST_RESTORED = 1_000
 """Records that one call restores."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from errno import EROFS
 from functools import cache
 from importlib import import_module
@@ -337,6 +338,57 @@ async def _token(app: Apex, name: str) -> str:
         raise ConfigError(f"there is no user '{name}'")
     token: str = authentication.tokens.create(found[authentication.entity_id])[0]
     return token
+
+
+@apex.group()
+def trash() -> None:
+    """List removed records, and delete them for good."""
+
+
+@trash.command("list")
+@as_json_option
+@click.pass_obj
+def list_removed(factory: str, as_json: bool) -> None:
+    """Count the removed records of each service."""
+    from dataclasses import asdict
+
+    from apex.encoding import encode
+    from apex.sql.trash import list_trash
+
+    app = load_app(factory)
+    found = [one for one in run(app, lambda: list_trash(app)) if one.records]
+    if as_json:
+        click.echo(encode([asdict(one) for one in found]).decode())
+        return
+    for one in found:
+        click.echo(f"{one.service}: {one.records:,}, the first removed on {one.oldest:%Y-%m-%d}")
+    if not found:
+        click.echo("There are no removed records.")
+
+
+@trash.command()
+@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A day in UTC, such as 2026-01-31.")
+@as_json_option
+@click.pass_obj
+def prune(factory: str, before: datetime, as_json: bool) -> None:
+    """Delete the records that were removed before a day, unless others refer to them."""
+    from dataclasses import asdict
+
+    from apex.sql.trash import prune_trash
+
+    day = before.replace(tzinfo=UTC)
+    if day > datetime.now(UTC):
+        raise click.UsageError("--before names a day that has not come yet.")
+    app = load_app(factory)
+    pruned = [one for one in run(app, lambda: prune_trash(app, day)) if one.deleted or one.kept]
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in pruned]))
+        return
+    for one in pruned:
+        kept = f", kept {one.kept:,} that other records refer to" if one.kept else ""
+        click.echo(f"{one.service}: deleted {one.deleted:,}{kept}")
+    if not pruned:
+        click.echo("Nothing was removed before that day.")
 
 
 def load_app(factory: str) -> Apex:

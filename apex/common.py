@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any
 
-from apex.adapter import DELETED, missing
+from apex.adapter import missing
 from apex.callbacks import is_async, takes
 from apex.coerce import boolean, timestamp
 from apex.context import Context, Params
@@ -18,7 +18,7 @@ from apex.errors import BadRequest, Forbidden, MethodNotAllowed
 from apex.hooks import AnyHook, Chain, Composed, Hook, Step, around, belongs, run_steps, steps_of
 from apex.items import items, map_items
 from apex.predicates import Compare, compared
-from apex.query import Query, invalid
+from apex.query import DELETED, Query, invalid
 from apex.tenant import EVERYONE, reaching
 from apex.types import Row
 

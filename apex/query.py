@@ -35,6 +35,8 @@ CURSORS = ("$after", "$before")
 IN_LISTS = frozenset({"$in", "$nin", "$ne"})
 """The operators for fields that hold a list."""
 
+DELETED = "$deleted"
+"""The filter of ``find`` that asks for removed records, in a service with ``trash``."""
 FILTERS = ("$limit", "$skip", "$sort", "$select", "$total", *CURSORS, "$or", "$and")
 
 Total = Literal["exact", "estimated", False]

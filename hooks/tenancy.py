@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from apex import Context, Params
-from apex.adapter import DELETED
 from apex.coerce import integer
 from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
-from apex.query import Query
+from apex.query import DELETED, Query
 from apex.tenant import EVERYONE, confine, reaching, sealing
 
 FIELD = "organization_id"

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from apex.common import now
+from apex.sql.trash import list_trash, prune_trash
 from services.deal_products import deal_products
 from tests.services.crm import Crm, refused
 from tests.services.test_family import OURS, make, make_deal
@@ -151,3 +152,28 @@ async def test_a_revoked_key_stays_worthless(crm: Crm) -> None:
     await crm.call(f"DELETE /api-keys/{key['id']}")
     refused(await restore(crm, "api-keys", key["id"]), 405)
     refused(await crm.call("GET /api-keys?organization_id=456&$deleted=true"), 400)
+
+
+async def test_pruning_deletes_what_nothing_refers_to(crm: Crm) -> None:
+    gone, named = await crm.create(), await crm.create()
+    deal, lost = await make_deal(crm, contact_id=named["id"]), await make_deal(crm, status="lost")
+    await make(crm, "deal-products", deal_id=deal["id"], name="Seat", price="5.00")
+    parent = await make(crm, "products", name="Seats")
+    child = await make(crm, "products", name="Seat", parent_id=parent["id"])
+    for path in (f"contacts/{gone['id']}", f"contacts/{named['id']}", f"pipelines/{lost['pipeline_id']}"):
+        await crm.call(f"DELETE /{path}")
+    assert await pruned(crm) == {"contacts": (1, 1), "pipelines": (0, 1), "pipeline-stages": (0, 1)}
+    for path in (f"deals/{deal['id']}", f"products/{child['id']}", f"products/{parent['id']}"):
+        await crm.call(f"DELETE /{path}")
+    assert await pruned(crm, timedelta(days=-1)) == {}
+    expected = {"contacts": (1, 0), "deals": (1, 0), "deal-products": (1, 0), "products": (2, 0)}
+    assert await pruned(crm) == expected | {"pipelines": (0, 1), "pipeline-stages": (0, 1)}
+    assert (await crm.call(f"GET /deals/{lost['id']}"))[1]["pipelineStage"]["name"] == "Proposal"
+    refused(await restore(crm, "contacts", named["id"]), 404)
+    assert [one.service for one in await list_trash(crm.app) if one.records] == ["pipelines", "pipeline-stages"]
+
+
+async def pruned(crm: Crm, later: timedelta = timedelta(days=1)) -> dict[str, tuple[int, int]]:
+    """What pruning has deleted and kept of each service, of what was removed before a moment."""
+    found = await prune_trash(crm.app, now() + later)
+    return {one.service: (one.deleted, one.kept) for one in found if one.deleted or one.kept}
