@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from apex import Connection, Context
+from services.audience import Audience
 from services.examples import PASSWORD
 from tests.services.crm import JANE, SEARCH, Crm, refused
+from tests.services.test_api_keys import make_key, on_socket
 
 ADMIN, OTHER = "admin@example.com", "other@example.com"
 
@@ -81,6 +83,51 @@ async def test_a_membership_that_ends_or_begins_moves_open_connections_at_once(c
     assert connection.channels == set()
     await memberships.create({"user_id": 789, "organization_id": 457})
     assert connection.channels == {"organizations/457"}
+
+
+async def test_the_connection_of_a_key_follows_its_user_and_its_maker_in_the_keys_organization(crm: Crm) -> None:
+    memberships = crm.app.service("memberships")
+    keys = [await make_key(crm, user_id=790), await make_key(crm, user_id=790, services=["contacts", "deals"])]
+    all_services, some = [await on_socket(crm, key["key"]) for key in keys]
+    part = {"organizations/456/services/contacts", "organizations/456/services/deals"}
+    channels = ({"organizations/456"}, part)
+    (mine,) = await memberships.find({"query": {"user_id": 790}, "paginate": False})
+    for role in ("admin", "viewer"):
+        await memberships.patch(mine["id"], {"role": role})
+        assert (all_services.channels, some.channels) == channels
+    await memberships.create({"user_id": 790, "organization_id": 457, "role": "owner"})
+    assert (all_services.channels, some.channels) == channels
+    await crm.app.bus.sync()
+    assert (all_services.channels, some.channels) == channels
+    (maker,) = await memberships.find({"query": {"user_id": 789}, "paginate": False})
+    await memberships.remove(maker["id"])
+    assert (all_services.channels, some.channels) == (set(), set())
+
+
+async def test_what_ends_in_one_organization_goes_on_in_another(crm: Crm) -> None:
+    memberships = crm.app.service("memberships")
+    more = await memberships.create({"user_id": 789, "organization_id": 457, "role": "member"})
+    connection, member = await connect(crm), await connect(crm, "member@example.com")
+    ours = {"organizations/456", "organizations/456/admins"}
+    assert connection.channels == ours | {"organizations/457"}
+    await memberships.patch(more["id"], {"role": "viewer"})
+    assert connection.channels == ours | {"organizations/457"}
+    await memberships.remove(more["id"])
+    assert connection.channels == ours
+    assert member.channels == {"organizations/456"}
+    await crm.app.bus.sync()
+    assert (connection.channels, member.channels) == (ours, {"organizations/456"})
+
+
+@pytest.mark.parametrize(
+    ("role", "channels"),
+    [("member", {"organizations/456"}), (None, set()), ("owner", {"organizations/456", "organizations/456/admins"})],
+)
+async def test_what_another_process_says_counts(crm: Crm, role: str | None, channels: set[str]) -> None:
+    connection, other = await connect(crm), await connect(crm, OTHER)
+    Audience(crm.app)._changed(789, 456, role)
+    assert connection.channels == channels
+    assert other.channels == {"organizations/457", "organizations/457/admins"}
 
 
 async def test_an_organization_that_is_removed_has_no_audience(crm: Crm) -> None:

@@ -112,6 +112,12 @@ async def test_four_places_are_stored(crm: Crm) -> None:
     assert stored == line
     assert {name: stored[name] for name in four} == four
     assert stored["price"] == "0.10"
+    if crm.app.get("database").dialect.name == "sqlite":  # In the units that all databases out there have.
+        units = "SELECT quantity, price, discount_percentage, tax_percentage FROM deal_products"
+        assert list(await crm.app.get("database").executor.fetch(units, {})) == [(10001, 10, 1, 9)]
+    whole = {"quantity": "2", "discount_percentage": "10", "tax_percentage": "19"}
+    _, stored = await crm.call(f"PATCH /deal-products/{line['id']}", {name: f"{whole[name]}.0" for name in whole})
+    assert {name: stored[name] for name in whole} == whole
 
 
 async def test_a_line_without_a_product_needs_a_name_and_a_price(crm: Crm) -> None:
