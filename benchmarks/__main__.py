@@ -13,6 +13,7 @@ custom         lists by custom fields
 pressure       gets on a machine with too much to do, beside Feathers
 fanout         one event to 1,000 sockets, beside Feathers
 transfer       import and export: ``transfer 100000``
+webhook        events of the CRM webhook, alone and many in one request: ``webhook 5000 100``
 """
 
 from __future__ import annotations
@@ -20,7 +21,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import compare, fanout, growth, hold, micro, plot, pressure, proof, search, soak, startup, transfer
+from benchmarks import (
+    compare,
+    fanout,
+    growth,
+    hold,
+    micro,
+    plot,
+    pressure,
+    proof,
+    search,
+    soak,
+    startup,
+    transfer,
+    webhook,
+)
 
 COMMANDS: Mapping[str, Callable[..., object]] = {
     "proof": proof.main,
@@ -37,6 +52,7 @@ COMMANDS: Mapping[str, Callable[..., object]] = {
     "pressure": pressure.main,
     "fanout": fanout.main,
     "transfer": lambda *rows: transfer.main(*map(int, rows)),
+    "webhook": webhook.main,
 }
 
 

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from apex import Apex, Context, Params
+from apex import Apex, Context, Next, Params
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict, FeathersError, NotFound
+from apex.hooks import Around
 from apex.predicates import Compare, every
+from apex.queues import FairQueue
 from apex.schema import Schema, Text, fields, load
+from apex.service import BodyLimit, BodyLimits
 from apex.types import Row
 from hooks.signature import signed_webhooks
+from hooks.tenancy import FIELD
 from services.contacts import CRM
 from services.dialect import ERROR, SHOWN, AgentVoice, PersonSchema, described, dialect_hooks, example, voiced
 from services.tables import signatures
@@ -24,6 +28,11 @@ ATTEMPTS = 5
 MOST_EVENTS = 1_000
 BATCH = 100
 """How many events are stored at once, as a request with many must not hold up others. They count as one request."""
+AT_ONCE, MOST_AT_ONCE = 5, 5_000
+"""Requests of a process that may be stored at the same moment, and those that may be there with the ones that wait.
+
+Half of the connections to the database stay free for others, however many events come at once.
+"""
 HIDDEN = ("last_task_run", "total_tasks_run")
 
 NAMES: Mapping[str, Sequence[str]] = {
@@ -105,6 +114,7 @@ class Webhook(AgentVoice):
     noun = "AgentVoice event"
     schema = EventSchema
     methods = ("create",)
+    body_limits: BodyLimits = {"create": BodyLimit(4 * 1024 * 1024, "Send fewer events in a request")}
     summaries = {"create": "Receive an event of another system"}
     examples = {
         "create": example(data={"source": "salesforce", "data": {"crm_id": "CRM123", "name": "Jo", "lastName": "Roe"}})
@@ -266,6 +276,17 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def in_turn() -> Around:
+    """Return an around hook in which requests wait for their turn. Organizations take turns."""
+    queue = FairQueue(AT_ONCE, MOST_AT_ONCE, "Too many events at the same time: try again, with many in one request")
+
+    async def in_turn(context: Context, next: Next) -> None:
+        async with queue.turn((str(context.params.authentication[FIELD]),)):
+            await next()
+
+    return in_turn
+
+
 @describe(statuses=(200, 201))
 def show_status(context: Context) -> None:
     """After create: 201 for a contact that is new, 200 for one that was there and for a list of answers."""
@@ -282,5 +303,5 @@ def answered(error: FeathersError) -> Row:
 
 def register(app: Apex) -> None:
     signed = signed_webhooks(app, signatures)
-    hooks = dialect_hooks(signed.verify, read_events, once=[signed.once], after={"create": [show_status]})
+    hooks = dialect_hooks(signed.verify, read_events, around=[in_turn(), signed.once], after={"create": [show_status]})
     app.use("api/webhook/crm", Webhook(), hooks=hooks, multi=True, errors=answered)

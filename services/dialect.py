@@ -325,21 +325,21 @@ def check_query(schema: type[Schema] = Schema) -> Hook:
 def dialect_hooks(
     *checks: Hook,
     query: type[Schema] = Schema,
-    once: Sequence[Around] = (),
+    around: Sequence[Around] = (),
     after: Mapping[str, Sequence[Hook]] | None = None,
 ) -> Row:
     """The hooks of the dialect's services, which are for callers with a key alone. ``checks`` look at the data,
-    ``query`` is the schema of a list's query.
+    ``query`` is the schema of a list's query. ``around`` hooks follow the checks.
     """
-    around = [
+    outer = [
         ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), same_organization),
         limit_rate,
         # A stored answer is for a caller that could make the call today.
         ahead(name_contact, check_query(query), *checks, membership, tenancy_of_key),
-        *once,
+        *around,
         ONCE,
     ]
-    return {"around": {"all": around}, "after": after or {}}
+    return {"around": {"all": outer}, "after": after or {}}
 
 
 @describe(result=ERROR)

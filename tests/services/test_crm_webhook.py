@@ -297,6 +297,12 @@ async def test_the_same_events_in_many_requests_at_once(migrated_url: str) -> No
         assert Counter(row["name"] for row in await crm.rows(companies.companies))["Acme 1"] == 1
 
 
+async def test_a_thousand_events_of_a_large_crm_fit_into_a_request(crm: Crm) -> None:
+    events = [event(number % 7, description="x" * 3_000) for number in range(1_000)]
+    answers = await send_many(crm, events)
+    assert Counter(answer["status"] for answer in answers) == {201: 7, 200: 993}
+
+
 async def test_a_hundred_events_count_as_one_request(crm: Crm) -> None:
     await crm.app.service("organizations").patch(456, {"rate_limit": 7, "rate_window": 3600})
     events = [event(number) for number in range(401)]
