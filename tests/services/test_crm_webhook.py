@@ -174,10 +174,11 @@ async def test_an_event_takes_few_statements(crm: Crm) -> None:
     for said in ({"crm_id": "new"}, {"first_name": "Jo"}, {"first_name": "Jo"}, {"company": "Acme"}):
         crm.statements.clear()
         await hook(crm, **said)
-        counts.append(len(crm.statements))
-    # Look and insert; look, lock, change, audit and company; look and company; look and company.
-    assert counts[1:] == [5, 2, 2]
-    assert counts[0] <= 3
+        # The key and the secret are read again after a second.
+        others = ("FROM organizations", "api_keys")
+        counts.append(len([text for text in crm.statements if not any(name in text for name in others)]))
+    # Look and insert; look, lock, check, change, audit and company; look and company; look and company.
+    assert (counts[0] <= 3, counts[1:]) == (True, [6, 2, 2])
 
 
 async def test_many_contacts_at_once_of_a_new_company_make_it_once(crm: Crm) -> None:
