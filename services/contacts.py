@@ -169,6 +169,7 @@ class Contacts(Persons):
             "import": {"rows": [{"first_name": "Ada", "email": "ada@example.com"}], "upsert": "email"},
             "export": {"format": "json"},
             "personal_data": {"id": 123},
+            "erase": {"id": 123},
         },
     )
 

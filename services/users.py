@@ -28,6 +28,7 @@ from hooks.soft_delete import soft_delete
 from hooks.tenancy import membership
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
+from services.examples import PASSWORD
 from services.memberships import end_memberships
 from services.tables import users
 
@@ -73,7 +74,11 @@ class Users(SQLService):
     table, schema, noun = users, ProfileSchema, "user"
     methods = ("get", "patch", "change_password")
     private = ("password", "uuid")
-    examples = {"get": Example(ME), "patch": Example(ME, {"avatar_url": "https://example.com/me.png"})}
+    examples = {
+        "get": Example(ME),
+        "patch": Example(ME, {"avatar_url": "https://example.com/me.png"}),
+        "change_password": Example(data={"old_password": PASSWORD, "password": "correct horse battery"}),
+    }
 
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)

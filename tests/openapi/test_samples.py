@@ -31,16 +31,16 @@ VERBS = ("post", "get", "patch", "delete")
 
 def sources(lang: str) -> list[str]:
     """The samples of a language: what creates comes first, then what removes, children before parents, then what
-    restores, and the logout last.
+    restores, then what erases, and the logout last. A change of the password would end the token of all others.
     """
     found = [
         (verb, sample["source"])
         for path in DOCUMENT["paths"].values()
         for verb in VERBS
         for sample in path.get(verb, {}).get("x-codeSamples", ())
-        if sample["lang"] == lang
+        if sample["lang"] == lang and "change_password" not in sample["source"]
     ]
-    restored = [source for _, source in found if "restore" in source]
+    restored = [source for word in ("restore", "erase") for _, source in found if word in source]
     removed = [source for verb, source in found if verb == "delete"]
     logout = [source for source in removed if "authentication" in source]
     others = [source for _, source in found if source not in restored + removed]
