@@ -114,14 +114,14 @@ class Syntax:
     """What one service's callers may ask: fields (None: any), operators, filters of its own.
 
     ``paths`` names the JSON fields whose keys can be asked for and sorted by, as ``field.key``: each with the types
-    of its keys, or None where any key may be asked for. ``lists`` names the fields that hold a list, with the type of
-    its items.
+    of its keys, of which that of None is for all others, or None where any key may be asked for. ``lists`` names the
+    fields that hold a list, with the type of its items.
     """
 
     fields: Mapping[str, Coerce] | None = None
     operators: frozenset[str] = OPERATORS
     filters: Mapping[str, Coerce] = field(default_factory=dict)
-    paths: Mapping[str, Mapping[str, Coerce] | None] = field(default_factory=dict)
+    paths: Mapping[str, Mapping[Any, Coerce] | None] = field(default_factory=dict)
     lists: Mapping[str, Coerce] = field(default_factory=dict)
 
     def parse(self, query: Mapping[str, Any]) -> Query:
@@ -252,12 +252,13 @@ class _Parser:
 
     def path(self, name: str, outer: str, key: str) -> Coerce:
         keys = self.syntax.paths[outer]
-        if keys is not None and key not in keys:
-            raise unknown_field(name, [f"{outer}.{known}" for known in keys])
+        coerce = scalar if keys is None else keys.get(key) or keys.get(None)
+        if coerce is None:
+            raise unknown_field(name, [f"{outer}.{known}" for known in keys or ()])
         self.paths.add(name)
         if len(self.paths) > MAX_PATHS:
             raise BadRequest(f"The query asks for more than {MAX_PATHS} keys of JSON fields")
-        return scalar if keys is None else keys[key]
+        return coerce
 
     def count_condition(self) -> None:
         self.conditions_left -= 1

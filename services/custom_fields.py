@@ -13,7 +13,7 @@ from sqlalchemy import Column, String
 from apex import Apex, Context, coerce
 from apex.coerce import Coerce, nullable, optional
 from apex.errors import BadRequest
-from apex.query import Hints, is_number
+from apex.query import Hints, Query, is_number
 from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row
@@ -24,6 +24,10 @@ from services.tables import LONGEST_VALUE, partial_index, tenant_table
 from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
 FIELD = "custom_fields_by_name"
+MOST_FIELDS = 500
+"""The custom fields that a record has at most."""
+
+TOO_MANY = f"Must have at most {MOST_FIELDS} fields"
 NO_OPTIONS = "Are for fields of type select alone"
 
 custom_fields = tenant_table(
@@ -55,6 +59,11 @@ class CustomValues(fields.Dict):
     def __init__(self) -> None:
         values = Plain(allow_none=True, metadata={"type": ["string", "number", "boolean"]})
         super().__init__(keys=Text(max=100), values=values)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, Mapping) and len(value) > MOST_FIELDS:
+            raise ValidationError(TOO_MANY)
+        return super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
 
 
 # What a value must be, by the type of its field: each gives what is wrong with it, or None.
@@ -104,24 +113,40 @@ TYPES: Mapping[str, Coerce] = {
 
 
 async def check_values(context: Context) -> None:
-    """Before create and patch, after ``tenancy``: values of custom fields are as the organization has defined them;
-    null in a patch takes one away, whatever its field. Raises BadRequest naming all that are not, with the place of
-    their row where there are many.
+    """Before create and patch, after ``tenancy`` and ``stash_before``: values of custom fields that the organization
+    has defined are as it has defined them. Others may be anything, unless the organization is strict. Null in a patch
+    takes a value away, whatever its field, and a value that is stored may be sent again.
+
+    Raises BadRequest naming all that are wrong, with the place of their row where there are many.
     """
     many = isinstance(context.data, list)
+    before: Any = context.params.before
+    stored = (before.get(FIELD) or {}) if isinstance(before, Mapping) else {}
     values = {
         (f"{place}.{FIELD}.{name}" if many else f"{FIELD}.{name}"): (name, value)
         for place, row in enumerate(context.items)
         for name, value in (row.get(FIELD) or {}).items()
-        if value is not None or context.method == "create"
+        if (value is not None or context.method == "create") and not _is_same(stored.get(name), value)
     }
     if values:
-        defined = await _defined(context, await organization_of(context))
-        hints = Hints()
-        problems = {path: _problem(context, name, value, defined, hints) for path, (name, value) in values.items()}
+        if len({*stored, *(name for name, _ in values.values())}) > MOST_FIELDS and not many:
+            raise BadRequest(f"Invalid {context.service.noun} data", errors={FIELD: TOO_MANY})
+        organization = await organization_of(context)
+        defined = await _defined(context, organization)
+        undefined = any(name not in defined for name, _ in values.values())
+        strict, hints = undefined and await _is_strict(context.app, organization), Hints()
+        problems = {
+            path: _problem(context, name, value, defined, hints)
+            for path, (name, value) in values.items()
+            if strict or name in defined
+        }
         errors = {name: problem for name, problem in problems.items() if problem}
         if errors:
             raise BadRequest(f"Invalid {context.service.noun} data", errors=errors)
+
+
+def _is_same(stored: Any, value: Any) -> bool:
+    return stored is not None and type(stored) is type(value) and bool(stored == value)
 
 
 def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row], hints: Hints) -> str | None:
@@ -133,13 +158,25 @@ def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row]
 
 async def type_query(context: Context) -> None:
     """Before find, after ``tenancy``: what a query compares with custom fields is read by their types, as a URL has
-    strings alone. Raises BadRequest for a field that the organization has not defined.
+    strings alone. Values of fields that are not defined stay what they are.
+
+    Raises BadRequest for a field that a strict organization has not defined.
     """
     query: Any = context.params.query
     if context.params.provider and query.paths:
-        defined = await _defined(context, query[ORGANIZATION])
-        types = {name: TYPES[definition["type"]] for name, definition in defined.items()}
+        organization = query[ORGANIZATION]
+        defined = await _defined(context, organization)
+        types: dict[str | None, Coerce] = {name: TYPES[definition["type"]] for name, definition in defined.items()}
+        names = {path.removeprefix(f"{FIELD}.") for path in query.paths}
+        if not names <= types.keys() and not await _is_strict(context.app, organization):
+            types[None] = coerce.scalar
         context.params.query = replace(context.service.syntax, paths={FIELD: types}).parse(query.asked)
+
+
+async def _is_strict(app: Apex, organization: int) -> bool:
+    """Return True if an organization takes no custom fields but those that it has defined."""
+    asked = {"query": Query(select=("strict_custom_fields",))}
+    return bool((await app.service("organizations").get(organization, asked))["strict_custom_fields"])
 
 
 async def _defined(context: Context, organization: int) -> dict[str, Row]:

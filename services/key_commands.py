@@ -152,6 +152,16 @@ def webhook_secret(factory: str, id: int, remove: bool) -> None:
     click.echo(secret or f"Organization {id}: webhooks need no signature.")
 
 
+@organization.command("custom-fields")
+@click.argument("id", type=ID)
+@click.option("--strict/--any", required=True, help="Take defined custom fields alone, or any.")
+@click.pass_obj
+def set_custom_fields(factory: str, id: int, strict: bool) -> None:
+    """Say which custom fields the records of an organization may have."""
+    _change(factory, id, {"strict_custom_fields": strict})
+    click.echo(f"Organization {id}: {'defined custom fields alone' if strict else 'any custom fields'}.")
+
+
 def _change(factory: str, id: int, data: dict[str, Any]) -> None:
     app = load_app(factory)
 

@@ -49,7 +49,7 @@ class Organizations(SQLService):
     table = organizations
     noun = "organization"
     methods = ("find", "get")
-    private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret")
+    private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret", "strict_custom_fields")
     filters = {"searchTerm": term}
     examples = {"find": Example(query={"searchTerm": "example"}), "get": Example(ORGANIZATION)}
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -73,6 +74,7 @@ organizations = Table(
     Column("rate_limit", Integer),
     Column("rate_window", Integer),
     Column("webhook_secret", String(200)),
+    Column("strict_custom_fields", Boolean, nullable=False, default=False),
     sqlite_autoincrement=True,
 )
 
