@@ -197,7 +197,8 @@ def _pytest(directory: str, postgres: str, tests: list[str]) -> None:
 @click.command()
 @click.argument("modules", nargs=-1, type=click.Choice(list(MODULES)))
 @click.option("--jobs", default=os.cpu_count() or 1, help="How many mutants are tested at the same time.")
-def main(modules: tuple[str, ...], jobs: int) -> None:
+@click.option("--every", default=1, help="Test one mutant of so many.")
+def main(modules: tuple[str, ...], jobs: int, every: int) -> None:
     """Change MODULES, or all that are listed, and run their tests."""
     # Loaded here, so that the processes of the mutants load those of their own copy.
     from tests.databases import start_server
@@ -208,15 +209,15 @@ def main(modules: tuple[str, ...], jobs: int) -> None:
             workshops: SimpleQueue[Workshop] = SimpleQueue()
             for job in range(jobs):
                 workshops.put(Workshop.opened(Path(directory) / str(job), server.url))
-            left = sum([_test(module, pool, workshops) for module in modules or MODULES])
+            left = sum([_test(module, every, pool, workshops) for module in modules or MODULES])
         finally:
             server.stop()
     sys.exit(1 if left else 0)
 
 
-def _test(module: str, pool: ThreadPoolExecutor, workshops: SimpleQueue[Workshop]) -> int:
+def _test(module: str, every: int, pool: ThreadPoolExecutor, workshops: SimpleQueue[Workshop]) -> int:
     """Print the score of a module and its survivors, and return how many there are without a reason."""
-    mutants = mutants_of(module)
+    mutants = mutants_of(module)[::every]
 
     def survives(mutant: Mutant) -> bool:
         workshop = workshops.get()

@@ -18,6 +18,7 @@ from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table
 from apex import Apex, Context, MemoryService, Params
 from apex.adapter import Adapter
 from apex.errors import BadRequest, FeathersError, Forbidden, NotFound
+from apex.scope import AS_GIVEN, scope_predicate
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
 from apex.sql.types import coercers
@@ -193,6 +194,13 @@ async def test_sets_and_values_of_any_type_hold(
     notes: BoundService, scope: dict[str, Any], expected: list[str]
 ) -> None:
     assert words(await notes.find({"scope": scope, "paginate": False})) == expected
+
+
+async def test_sets_are_read_in_one_order() -> None:
+    """A cursor, which is bound to its scope, holds in another process."""
+    one, other = (Params({"scope": {"id": set(order)}}).scope for order in ([0, 8], [8, 0]))
+    assert [*one["id"]] != [*other["id"]]
+    assert scope_predicate(one, AS_GIVEN) == scope_predicate(other, AS_GIVEN)
 
 
 async def test_a_scope_that_is_no_dict_is_refused() -> None:

@@ -51,6 +51,11 @@ def test_what_is_no_amount_is_named(field: Amount, value: Any, complaint: str) -
     assert taken(field, value) == complaint
 
 
+def test_null_is_taken_where_a_field_allows_it() -> None:
+    assert taken(Amount(allow_none=True), None) is None
+    assert isinstance(taken(FIELD, None), str)
+
+
 @pytest.mark.parametrize("value", ["0.0001", "99.9999", "100"])
 def test_a_percentage_has_four_places(value: str) -> None:
     assert taken(RATE, value) == Decimal(value)
@@ -63,7 +68,7 @@ def test_a_document_says_what_is_taken(value: Decimal) -> None:
     shape = RATE.metadata
     written = f"{value:f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
     described = re.search(shape["pattern"], written) and shape["minimum"] <= value <= shape["maximum"]
-    assert shape["type"] == ["string", "number"]
+    assert (shape["type"], shape["minimum"], shape["maximum"]) == (["string", "number"], 0, 100)
     assert isinstance(taken(RATE, written), Decimal) == bool(described)
 
 
