@@ -13,6 +13,7 @@ from sqlalchemy import Column, String
 from apex import Apex, Context, coerce
 from apex.coerce import Coerce, nullable, optional
 from apex.errors import BadRequest
+from apex.items import items
 from apex.query import Hints, Query, is_number
 from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
@@ -120,21 +121,22 @@ async def check_values(context: Context) -> None:
     Raises BadRequest naming all that are wrong, with the place of their row where there are many.
     """
     many = isinstance(context.data, list)
-    before: Any = context.params.before
-    stored = (before.get(FIELD) or {}) if isinstance(before, Mapping) else {}
+    before: Any = None if context.method == "create" else context.params.before
+    stored = [row.get(FIELD) or {} for row in items(context.method, before)]
     values = {
         (f"{place}.{FIELD}.{name}" if many else f"{FIELD}.{name}"): (name, value)
         for place, row in enumerate(context.items)
         for name, value in (row.get(FIELD) or {}).items()
-        if (value is not None or context.method == "create") and not _is_same(stored.get(name), value)
+        if (value is not None or context.method == "create") and not _is_stored(name, value, stored)
     }
     if values:
-        if len({*stored, *(name for name, _ in values.values())}) > MOST_FIELDS and not many:
+        names = {name for name, _ in values.values()}
+        if any(len(names.union(row)) > MOST_FIELDS for row in stored):
             raise BadRequest(f"Invalid {context.service.noun} data", errors={FIELD: TOO_MANY})
         organization = await organization_of(context)
         defined = await _defined(context, organization)
-        undefined = any(name not in defined for name, _ in values.values())
-        strict, hints = undefined and await _is_strict(context.app, organization), Hints()
+        strict = not names <= defined.keys() and await _is_strict(context.app, organization)
+        hints = Hints()
         problems = {
             path: _problem(context, name, value, defined, hints)
             for path, (name, value) in values.items()
@@ -145,8 +147,9 @@ async def check_values(context: Context) -> None:
             raise BadRequest(f"Invalid {context.service.noun} data", errors=errors)
 
 
-def _is_same(stored: Any, value: Any) -> bool:
-    return stored is not None and type(stored) is type(value) and bool(stored == value)
+def _is_stored(name: str, value: Any, records: Sequence[Row]) -> bool:
+    """Return True if all records have the value already."""
+    return bool(records) and all(type(row.get(name)) is type(value) and row[name] == value for row in records)
 
 
 def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row], hints: Hints) -> str | None:
