@@ -7,6 +7,7 @@ from typing import Any
 
 from apex import Apex, Context, Params
 from apex.errors import BadRequest
+from apex.items import items
 from apex.types import Row
 
 MISSING = "Does not exist in this organization"
@@ -31,21 +32,38 @@ References = Mapping[str, tuple[str, str]]
 def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Context], Awaitable[None]]:
     """Before create and patch: each named field must refer to a record of the row's organization.
 
-    ``company_id=("companies", "id")`` says that the field is an id of companies. Raises BadRequest naming all
+    ``company_id=("companies", "id")`` says that the field is an id of companies. A patch that leaves a field as it is
+    stored is not asked: the record that it refers to may have been removed since. Raises BadRequest naming all
     the fields that do not, with the place of their row where there are many.
     """
 
     async def refers_within(context: Context) -> None:
-        given = any(row.get(name) is not None for row in context.items for name in references)
-        if not given or not context.params.provider:
+        if not context.params.provider:
             return
-        lost = await strays(context.app, references, context.items, await organization_of(context))
+        rows = changed(context, *references)
+        if all(value is None for row in rows for value in row.values()):
+            return
+        lost = await strays(context.app, references, rows, await organization_of(context))
         many = isinstance(context.data, list)
         errors = {f"{place}.{name}" if many else name: MISSING for place, names in enumerate(lost) for name in names}
         if errors:
             raise BadRequest(message, errors=errors)
 
     return refers_within
+
+
+def changed(context: Context, *names: str) -> list[Row]:
+    """Return these fields of each row that a create or patch stores, without those that it leaves as they are.
+
+    A patch needs ``stash_before``.
+    """
+    if context.method == "create":
+        return [{name: row[name] for name in names if name in row} for row in context.items]
+    stored = items(None, context.params.before)
+    return [
+        {name: row[name] for name in names if name in row and any(old[name] != row[name] for old in stored)}
+        for row in context.items
+    ]
 
 
 async def strays(app: Apex, references: References, rows: Sequence[Row], organization: int) -> list[list[str]]:

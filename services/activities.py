@@ -10,7 +10,7 @@ from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Schema
 from apex.describe import describe
-from apex.schema import Boolean, Float, Id, Text, fields, validate
+from apex.schema import Boolean, Float, Id, Text, ValidationError, fields, validate, validates_schema
 from apex.sql import Json
 from apex.types import Row
 from hooks.search_forms import search_lines
@@ -83,6 +83,16 @@ class ActivitySchema(TenantSchema):
     company_id = Id(allow_none=True)
     activity_type = fields.String(required=True, validate=KIND)
     done = Boolean()
+
+    @validates_schema
+    def check_order(self, data: Row, **_: Any) -> None:
+        """An activity does not end before it begins. Without an end_date it ends on the day on which it begins."""
+        start, end = data.get("start_date"), data.get("end_date")
+        if start is not None and end is not None and end < start:
+            raise ValidationError("Must not be before start_date", "end_date")
+        begins, ends = data.get("start_time"), data.get("end_time")
+        if end in (None, start) and begins is not None and ends is not None and ends < begins:
+            raise ValidationError("Must not be before start_time on the same day", "end_time")
 
 
 @describe(result=PERSON)

@@ -17,7 +17,7 @@ from apex.query import Query
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Timestamp
 from apex.types import Row
-from hooks.ownership import MISSING
+from hooks.ownership import MISSING, changed
 from hooks.search_forms import search_lines
 from hooks.tenancy import FIELD
 from services.examples import examples_of
@@ -180,14 +180,14 @@ async def stamp_status(context: Context) -> None:
         context.items = [row | _dates(row.get("status")) for row in context.items]
         return
     status = context.data.get("status")
-    changed = [row["id"] for row in items(None, context.params.before) if row["status"] != status]
-    if status is None or not changed:
+    others = [row["id"] for row in items(None, context.params.before) if row["status"] != status]
+    if status is None or not others:
         return
     if context.id is not None:
         context.data = context.data | _dates(status)
         return
     # Of many deals, those that have the status already keep their dates: the others get theirs in a statement apart.
-    query = Query(where=Compare("id", "$in", changed), select=("id",))
+    query = Query(where=Compare("id", "$in", others), select=("id",))
     await context.service.service.patch(None, _dates(status), Params({"query": query}))
 
 
@@ -201,7 +201,8 @@ async def require_stage(context: Context) -> None:
     """
     restores = context.method == "restore"
     data = {} if restores else context.data
-    if data.get("pipeline_stage_id") is not None or not (restores or data.get("status") == "open"):
+    moves = not restores and any(new.get("pipeline_stage_id") for new in changed(context, "pipeline_stage_id"))
+    if moves or not (restores or data.get("status") == "open"):
         return
     deals = [row for row in items(None, context.params.before) if restores == (row["status"] == "open")]
     stages = {row["pipeline_stage_id"] for row in deals}

@@ -34,11 +34,14 @@ class Line(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a row asks for: a new record, or with an id a change of the one that is there."""
+    """What a row asks for: a new record, or with an id a change of the one that is there. ``new`` has the fields that
+    refer to other records than before.
+    """
 
     number: int
     row: Row
     id: int | None
+    new: Row
 
 
 @dataclass(slots=True)
@@ -147,7 +150,7 @@ class Import:
             except BadRequest as error:
                 refused[line.number] = error
                 await asyncio.sleep(0)  # Naming what is wrong takes time: other calls go on after each row.
-        lost = await strays(self.app, self.references, [change.row for change in changes], self.organization)
+        lost = await strays(self.app, self.references, [change.new for change in changes], self.organization)
         for change, fields in zip(changes, lost, strict=True):
             if fields:
                 errors = dict.fromkeys(fields, "Does not exist in this organization")
@@ -159,7 +162,7 @@ class Import:
         stored: dict[Any, list[Row]] = {}
         if keys:
             where = Compare(self.columns[0], "$in", [key[0] for key in keys])
-            query = Query(where=where, select=("id", *self.columns))
+            query = Query(where=where, select=("id", *self.columns, *self.references))
             for record in await self.service.find(self._params(query=query, paginate=False)):
                 stored.setdefault(record[self.columns[0]], []).append(record)
         return stored
@@ -173,9 +176,14 @@ class Import:
             ids = ", ".join(str(record["id"]) for record in meant)
             raise BadRequest(self.message, errors={self.columns[0]: f"Is that of several records: {ids}"})
         if meant:
-            return Change(line.number, load(self.partial, line.row, self.message, self.hints), meant[0]["id"])
+            row, before = load(self.partial, line.row, self.message, self.hints), meant[0]
+            return Change(line.number, row, before["id"], self._references(row, before))
         row = {**line.row, "organization_id": self.organization}
-        return Change(line.number, load(self.new, row, self.message, self.hints), None)
+        row = load(self.new, row, self.message, self.hints)
+        return Change(line.number, row, None, self._references(row, {}))
+
+    def _references(self, row: Row, before: Row) -> Row:
+        return {name: row[name] for name in self.references if name in row and row[name] != before.get(name)}
 
     def _agree(self, key: Key, record: Row) -> bool:
         """Whether the further values of a key, such as a phone's country code, do not speak against this record."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from sqlalchemy import Boolean as TrueOrFalse
-from sqlalchemy import Column, Integer, String
+from sqlalchemy import Column, Integer, String, select
 
 from apex import Apex, Context
 from apex.errors import BadRequest
 from apex.items import items
 from apex.schema import Boolean, Id, Text, fields, validate
-from apex.sql import Fixed
+from apex.sql import Database, Fixed
+from hooks.ownership import changed, organization_of
+from services.counters import next_value
 from services.examples import examples_of
 from services.money import Amount
 from services.tables import Identifier, partial_index, tenant_table, within
@@ -29,6 +31,7 @@ products = tenant_table(
     Column("product_category_id", Identifier),
     within("parent_id", "products"),
 )
+c = products.c
 partial_index("uq_products_sku", products.c.organization_id, products.c.sku, unique=True)
 
 
@@ -51,11 +54,25 @@ class Products(TenantService):
     examples = examples_of(1, {"name": "Notebook", "price": "12.50", "sku": "NB-1"}, {"stock_quantity": 40})
 
 
-def check_parent(context: Context) -> None:
-    """Before patch: raises BadRequest for a product that would be its own parent."""
-    ids = [row["id"] for row in items(None, context.params.before)]
-    if context.data.get("parent_id") in ids:
-        raise BadRequest("Invalid product data", errors={"parent_id": "Must be another product"})
+async def check_parent(context: Context) -> None:
+    """Before patch: raises BadRequest for a product that would be among its own parents. Changes of parents in one
+    organization wait for each other, so that two of them cannot make a circle.
+    """
+    (new,) = changed(context, "parent_id")
+    if new.get("parent_id") is not None:
+        organization = await organization_of(context)
+        await next_value(context.app.get("database"), organization, "products", step=0)
+        parents = await _with_parents(context.app.get("database"), organization, new["parent_id"])
+        if parents & {product["id"] for product in items(None, context.params.before)}:
+            raise BadRequest("Invalid product data", errors={"parent_id": "Must be another product, and none below it"})
+
+
+async def _with_parents(database: Database, organization: int, id: int) -> set[int]:
+    """The ids of a product, of its parent and so on, also of those that were removed."""
+    own = c.organization_id == organization
+    line = select(c.id, c.parent_id).where(own, c.id == id).cte("line", recursive=True)
+    line = line.union(select(c.id, c.parent_id).where(own, c.id == line.c.parent_id))
+    return {row["id"] for row in await database.execute(select(line.c.id))}
 
 
 def register(app: Apex) -> None:

@@ -13,6 +13,7 @@ from apex.common import now
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.children import change_parent
+from hooks.ownership import changed
 from hooks.search_forms import line, search_lines
 from services.counters import next_value
 from services.examples import examples_of
@@ -129,8 +130,8 @@ async def number(context: Context) -> None:
 
 
 async def name_contact(context: Context) -> None:
-    """Before create and patch: the contact's name and address as they are now."""
-    if "contact_id" in context.data:
+    """Before create, and patch of the contact: the contact's name and address as they are now."""
+    if any(changed(context, "contact_id")):
         contact = await _contact(context)
         meta = {f"meta_contact_{name}": contact.get(name) for name in ("first_name", "last_name", "email")}
         context.data = {**context.data, **meta}

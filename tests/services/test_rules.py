@@ -1,0 +1,125 @@
+"""What a record of the CRM may be: rules across fields and records, also while others change them."""
+
+from __future__ import annotations
+
+from asyncio import gather
+from typing import Any
+
+import pytest
+
+from tests.services.crm import Crm, refused
+from tests.services.test_family import make_deal
+
+OURS = {"organization_id": 456}
+CALL = OURS | {"subject": "Call", "activity_type": "call"}
+EARLY_TIME = {"end_time": "Must not be before start_time on the same day"}
+EARLY_DATE = {"end_date": "Must not be before start_date"}
+
+
+async def made(crm: Crm, path: str, **data: Any) -> dict[str, Any]:
+    status, record = await crm.call(f"POST /{path}", OURS | data)
+    assert status == 201, record
+    return dict(record)
+
+
+async def test_what_names_a_removed_record_is_saved_again_unchanged(crm: Crm) -> None:
+    company = (await made(crm, "companies", name="Gone Inc"))["id"]
+    contact = (await crm.create(company_id=company, email="gone@example.com"))["id"]
+    refers = {"contact_id": contact, "company_id": company}
+    deal = await make_deal(crm, **refers)
+    ticket = {"subject": "Hello", "contact_id": contact}
+    records = {
+        f"deals/{deal['id']}": deal,
+        f"activities/{(activity := await made(crm, 'activities', **CALL, **refers))['id']}": activity,
+        f"support-tickets/{(ticket := await made(crm, 'support-tickets', **ticket))['id']}": ticket,
+    }
+    other = await crm.create(company_id=company, email="other@example.com")
+    records[f"contacts/{other['id']}"] = other
+    for path in (f"contacts/{contact}", f"companies/{company}"):
+        assert (await crm.call(f"DELETE /{path}"))[0] == 200
+    for path, record in records.items():
+        _, whole = await crm.call(f"GET /{path}")
+        assert (await crm.call(f"PATCH /{path}", whole))[0] == 200, path
+        name = "contact_id" if "contact_id" in record else "company_id"
+        status, patched = await crm.call(f"PATCH /{path}", {name: record[name]})
+        assert (status, patched[name]) == (200, record[name]), path
+        emptied = await crm.call(f"PATCH /{path}", {name: None})
+        assert (emptied[0], emptied[1][name]) == (200, None), path
+        refused(await crm.call(f"PATCH /{path}", {name: record[name]}), 400, name)
+    _, kept = await crm.call(f"PATCH /contacts/{other['id']}", {"last_name": "Roe"})
+    assert kept["last_name"] == "Roe"
+
+
+async def test_an_import_leaves_references_to_removed_records(crm: Crm) -> None:
+    company = (await made(crm, "companies", name="Gone Inc"))["id"]
+    await crm.create(company_id=company, email="gone@example.com")
+    await crm.call(f"DELETE /companies/{company}")
+    rows = [{"first_name": "Ada", "email": "gone@example.com", "company_id": company}]
+    for email, counts in (("gone@example.com", (1, 0)), ("new@example.com", (0, 1))):
+        data = OURS | {"rows": [rows[0] | {"email": email}], "upsert": "email"}
+        _, done = await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"})
+        assert (done["updated"], done["refused"]) == counts, done
+
+
+async def test_a_deal_in_a_removed_stage_is_saved_again(crm: Crm) -> None:
+    deal = await make_deal(crm)
+    await crm.app.service("pipeline-stages").service.patch(
+        deal["pipeline_stage_id"], {"deleted_at": "2026-01-01"}, None
+    )
+    whole = {name: deal[name] for name in ("name", "pipeline_id", "pipeline_stage_id")}
+    assert (await crm.call(f"PATCH /deals/{deal['id']}", whole | {"status": "won"}))[1]["status"] == "won"
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent", "wrong"),
+    [
+        ({"start_date": "2026-03-02", "end_date": "2026-03-02"}, {"start_date": "2026-03-03"}, EARLY_DATE),
+        ({"start_date": "2026-03-02"}, {"end_date": "2026-03-01"}, EARLY_DATE),
+        ({"start_date": "2026-03-02", "start_time": "14:00:00"}, {"end_time": "13:00:00"}, EARLY_TIME),
+        ({"start_time": "14:00:00"}, {"end_time": "13:59:59"}, EARLY_TIME),
+        (
+            {"start_date": "2026-03-02", "start_time": "14:00:00", "end_date": "2026-03-03", "end_time": "13:00:00"},
+            {"end_date": "2026-03-02"},
+            EARLY_TIME,
+        ),
+    ],
+    ids=repr,
+)
+async def test_an_activity_does_not_end_before_it_begins(crm: Crm, stored: Any, sent: Any, wrong: Any) -> None:
+    activity = await made(crm, "activities", **CALL, **stored)
+    body = refused(await crm.call(f"PATCH /activities/{activity['id']}", sent), 400)
+    assert body["errors"] == wrong
+    assert refused(await crm.call("POST /activities", CALL | stored | sent), 400)["errors"] == wrong
+    assert (await crm.call(f"PATCH /activities/{activity['id']}", {"done": True}))[1]["done"] is True
+
+
+async def test_an_activity_may_last_for_days_or_no_time(crm: Crm) -> None:
+    for more in (
+        {"end_date": "2026-03-03", "end_time": "13:00:00"},
+        {"end_time": "14:00:00"},
+        {"end_date": "2026-03-02"},
+    ):
+        await made(crm, "activities", **CALL, start_date="2026-03-02", start_time="14:00:00", **more)
+    await made(crm, "activities", **CALL, start_time="14:00:00", end_date="2026-03-02", end_time="13:00:00")
+
+
+async def test_products_have_no_circle_of_parents(crm: Crm) -> None:
+    one, two, three = [(await made(crm, "products", name=name))["id"] for name in "abc"]
+    for child, parent in ((two, one), (three, two)):
+        assert (await crm.call(f"PATCH /products/{child}", {"parent_id": parent}))[0] == 200
+    for parent in (one, two, three):
+        refused(await crm.call(f"PATCH /products/{one}", {"parent_id": parent}), 400, "parent_id")
+    await crm.call(f"DELETE /products/{two}")
+    refused(await crm.call(f"PATCH /products/{one}", {"parent_id": three}), 400, "parent_id")
+    _, whole = await crm.call(f"GET /products/{three}")
+    assert (await crm.call(f"PATCH /products/{three}", whole))[0] == 200
+    assert (await crm.call(f"PATCH /products/{three}", {"parent_id": None}))[0] == 200
+    assert (await crm.call(f"PATCH /products/{one}", {"parent_id": three}))[0] == 200
+
+
+async def test_products_have_no_circle_of_parents_when_they_change_at_once(crm: Crm) -> None:
+    for _ in range(5):
+        ids = [(await made(crm, "products", name=name))["id"] for name in "abc"]
+        changes = zip(ids, [*ids[1:], ids[0]], strict=True)
+        calls = (crm.call(f"PATCH /products/{child}", {"parent_id": parent}) for child, parent in changes)
+        assert sorted([status for status, _ in await gather(*calls)]) == [200, 200, 400]
