@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Column, String
 
-from apex import Apex, Context
+from apex import Apex, Context, Params
 from apex.common import now
 from apex.errors import BadRequest
 from apex.items import items
+from apex.query import Query
 from apex.schema import Id, Text, fields, validate
 from apex.types import Row
 from hooks.children import change_parent
@@ -41,6 +42,7 @@ deal_products = tenant_table(
 )
 partial_index("ix_deal_products_deal", deal_products.c.organization_id, deal_products.c.deal_id, deal_products.c.id)
 HUNDRED = Decimal(100)
+OWN = ("amount", "amount_without_products")
 
 
 class DealProductSchema(TenantSchema):
@@ -117,17 +119,28 @@ async def hold_deal(context: Context) -> None:
 
 
 async def follow_sum(context: Context) -> None:
-    """After create, patch, remove and restore: the deal's amount is the sum of its products, while it has any."""
+    """After create, patch, remove and restore: the deal's amount is the sum of its products, while it has any.
+
+    Without them it is what it was before the first one came. A deal that is removed with its products keeps the sum.
+    """
     if context.params.with_parent:
         return
+    deals = context.app.service("deals")
     for deal_id in _deals(context, context.result):
         query = {"deal_id": deal_id, "$select": ["total_amount_without_tax"]}
         rest = await context.service.find({"query": query, "paginate": False})
-        if rest:
-            amount = sum(row["total_amount_without_tax"] for row in rest)
-            if amount > LARGEST:
-                raise _wrong(dict.fromkeys(("quantity", "price"), f"Makes a deal of more than {LARGEST}"))
-            await context.app.service("deals").patch(deal_id, {"amount": amount})
+        amount = sum(row["total_amount_without_tax"] for row in rest)
+        if amount > LARGEST:
+            raise _wrong(dict.fromkeys(("quantity", "price"), f"Makes a deal of more than {LARGEST}"))
+        changes: Row = {"amount": amount}
+        come = [line for line in items(context.method, context.result) if line["deal_id"] == deal_id]
+        is_first = len(rest) == len(come) and context.method not in ("patch", "remove")
+        if is_first or not rest:
+            own = await deals.service.get(deal_id, Params({"query": Query(select=OWN)}))
+            changes = {"amount": own["amount_without_products"]}
+            if is_first:
+                changes = {"amount": amount, "amount_without_products": own["amount"]}
+        await deals.patch(deal_id, changes)
 
 
 def _deals(context: Context, lines: Any) -> list[int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 
-from sqlalchemy import Column, Date, ForeignKeyConstraint, String, bindparam, func, select
+from sqlalchemy import Column, Date, ForeignKeyConstraint, String, bindparam, func, literal, select
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Context, Params
@@ -29,7 +30,8 @@ from services.tenant import PERSON, Join, MethodHooks, TenantSchema
 deals = tenant_table(
     "deals",
     Column("name", String(200), nullable=False),
-    Column("amount", Money, nullable=False, default=0),
+    Column("amount", Money),
+    Column("amount_without_products", Money),
     Column("currency", String(3), nullable=False, default="USD"),
     Column("status", String(10), nullable=False, default="open"),
     Column("pipeline_id", Identifier, nullable=False),
@@ -62,7 +64,7 @@ LINE = (
 
 class DealSchema(TenantSchema):
     name = Text(required=True, max=200)
-    amount = Amount()
+    amount = Amount(allow_none=True)
     currency = fields.String(validate=validate.Regexp(r"[A-Z]{3}\Z", error="Must be a currency code such as USD"))
     status = fields.String(validate=validate.OneOf(STATUSES))
     pipeline_id = Id()
@@ -72,6 +74,12 @@ class DealSchema(TenantSchema):
     won_date = fields.DateTime(dump_only=True)
     lost_date = fields.DateTime(dump_only=True)
     expected_close_date = fields.Date(allow_none=True)
+
+
+class DealRecord(DealSchema):
+    """A deal as calls inside the process may write it."""
+
+    amount_without_products = Amount(allow_none=True)
 
 
 class SummarySchema(Schema):
@@ -98,10 +106,10 @@ SUM = {
 
 
 class Deals(Searchable):
-    table, schema, noun = deals, DealSchema, "deal"
+    table, schema, record, noun = deals, DealSchema, DealRecord, "deal"
     multi = ("patch", "remove")
     methods = (*Searchable.methods, "summary")
-    private = ("uuid", "name_search")
+    private = ("uuid", "name_search", "amount_without_products")
     search_in, reads = {"name": "name_search"}, (*Searchable.reads, "summary")
     custom = {**Searchable.custom, "summary": SummarySchema}
     summaries = {"summary": "Sum deals by stage and currency"}
@@ -134,7 +142,7 @@ class Deals(Searchable):
         """
         asked = {name: value for name, value in data.items() if name != FIELD}
         group = (c.pipeline_id, c.pipeline_stage_id, c.currency)
-        total = func.coalesce(func.sum(c.amount), 0, type_=Money).label("amount")
+        total = func.coalesce(func.sum(c.amount), literal(Decimal("0.00"), Money), type_=Money).label("amount")
         sums = (
             select(*group, func.count().label("count"), total)
             .where(c[FIELD] == bindparam(FIELD), c.deleted_at.is_(None))
@@ -215,7 +223,8 @@ async def require_stage(context: Context) -> None:
 async def keep_sum(context: Context) -> None:
     """Before patch: the amount of a deal with products is their sum."""
     if context.params.provider and "amount" in context.data:
-        ids = [row["id"] for row in items(None, context.params.before)]
+        amount = context.data["amount"]
+        ids = [row["id"] for row in items(None, context.params.before) if row["amount"] != amount]
         query = Query(where=Compare("deal_id", "$in", ids), limit=1, select=("deal_id",))
         found = await context.app.service("deal-products").find({"query": query, "paginate": False})
         if found:

@@ -249,10 +249,15 @@ def _validate(
 
 
 def _populate(join: Join, asked: str | None) -> Hook:
-    when = partial(_asks, asked) if asked else None
+    when = partial(_asks, asked) if asked else _selects_nothing
     # A record may be owned by a user who has left the organization.
     more: Any = {"many": join.many, "removed": join.removed, "everyone": join.service == "users", "when": when}
     return populate(join.name, service=join.service, key=join.key, fields=join.fields, **more)
+
+
+def _selects_nothing(context: Context) -> bool:
+    """A caller that selects fields gets those, without the joins that are always made."""
+    return context.params.query.get("$select") is None
 
 
 def _asks(name: str, context: Context) -> bool:

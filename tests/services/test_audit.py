@@ -93,7 +93,7 @@ async def test_what_follows_from_a_write_is_its_callers(crm: Crm) -> None:
     follows, made = await entries(crm, "request_id=line")
     assert (made["service"], made["method"], made["user_id"]) == ("deal-products", "create", 790)
     assert (follows["service"], follows["method"], follows["user_id"]) == ("deals", "patch", 790)
-    assert (follows["before"]["amount"], follows["after"]["amount"]) == ("0.00", "10.00")
+    assert (follows["before"]["amount"], follows["after"]["amount"]) == (None, "10.00")
 
 
 async def test_selecting_less_does_not_audit_less(crm: Crm) -> None:

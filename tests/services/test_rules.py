@@ -123,3 +123,59 @@ async def test_products_have_no_circle_of_parents_when_they_change_at_once(crm: 
         changes = zip(ids, [*ids[1:], ids[0]], strict=True)
         calls = (crm.call(f"PATCH /products/{child}", {"parent_id": parent}) for child, parent in changes)
         assert sorted([status for status, _ in await gather(*calls)]) == [200, 200, 400]
+
+
+async def amount_of(crm: Crm, deal: dict[str, Any]) -> str | None:
+    _, found = await crm.call(f"GET /deals/{deal['id']}")
+    amount: str | None = found["amount"]
+    return amount
+
+
+@pytest.mark.parametrize("own", ["500.00", None])
+async def test_a_deal_without_products_has_its_amount_of_before(crm: Crm, own: str | None) -> None:
+    deal = await make_deal(crm, **({} if own is None else {"amount": own}))
+    assert deal["amount"] == own
+    lines = [await made(crm, "deal-products", deal_id=deal["id"], name=name, price="10") for name in "ab"]
+    assert await amount_of(crm, deal) == "20.00"
+    refused(await crm.call(f"PATCH /deals/{deal['id']}", {"amount": "1.00"}), 400, "amount")
+    _, whole = await crm.call(f"GET /deals/{deal['id']}")
+    assert (await crm.call(f"PATCH /deals/{deal['id']}", {**whole, "name": "Other"}))[1]["amount"] == "20.00"
+    for line, amount in zip(lines, ("10.00", own), strict=True):
+        await crm.call(f"DELETE /deal-products/{line['id']}")
+        assert await amount_of(crm, deal) == amount
+    assert (await crm.call(f"PATCH /deals/{deal['id']}", {"amount": "7"}))[1]["amount"] == "7.00"
+    line = await made(crm, "deal-products", deal_id=deal["id"], name="c", price="3", quantity="2")
+    assert (await crm.call(f"DELETE /deals/{deal['id']}"))[1]["amount"] == "6.00"
+    assert (await crm.call(f"GET /deal-products/{line['id']}"))[0] == 404
+
+
+async def test_of_products_that_come_and_go_at_once_the_amount_of_before_is_left(crm: Crm) -> None:
+    deal = await make_deal(crm, amount="500.00")
+    product = {"deal_id": deal["id"], "price": "10"}
+    lines = await gather(*(made(crm, "deal-products", **product, name=str(number)) for number in range(4)))
+    assert await amount_of(crm, deal) == "40.00"
+    await gather(*(crm.call(f"DELETE /deal-products/{line['id']}") for line in lines))
+    assert await amount_of(crm, deal) == "500.00"
+
+
+async def test_an_amount_may_be_emptied(crm: Crm) -> None:
+    deal = await make_deal(crm, amount="5")
+    for empty in (None, ""):
+        assert (await crm.call(f"PATCH /deals/{deal['id']}", {"amount": empty}))[1]["amount"] is None
+    data = {"organization_id": 456, "pipeline_id": deal["pipeline_id"]}
+    _, sums = await crm.call("POST /deals", data, headers={"X-Service-Method": "summary"})
+    assert [(one["count"], one["amount"]) for one in sums] == [(1, "0.00")]
+
+
+@pytest.mark.parametrize("path", ["deals", "activities", "pipelines"])
+async def test_a_caller_that_selects_fields_gets_no_joins(crm: Crm, path: str) -> None:
+    deal = await make_deal(crm, contact_id=123)
+    activity = await made(crm, "activities", **CALL, contact_id=123, deal_id=deal["id"])
+    id = {"deals": deal["id"], "activities": activity["id"], "pipelines": deal["pipeline_id"]}[path]
+    field = "name" if path == "pipelines" else "contact_id"
+    query = f"$select[]={field}"
+    _, page = await crm.call(f"GET /{path}?organization_id=456&{query}")
+    _, one = await crm.call(f"GET /{path}/{id}?{query}")
+    _, patched = await crm.call(f"PATCH /{path}/{id}?{query}", {field: one[field]})
+    assert [set(record) for record in (page["data"][0], one, patched)] == [{"id", field}] * 3
+    assert len(set((await crm.call(f"GET /{path}/{id}"))[1])) > 8
