@@ -436,6 +436,15 @@ async def test_custom_values_that_a_cell_cannot_give_back_are_kept_in_the_last_o
     assert json.loads(line["custom_fields_by_name"]) == {"Note": ""}
 
 
+async def test_a_custom_field_that_is_not_defined_is_imported_unless_the_organization_is_strict(crm: Crm) -> None:
+    text = "first_name,custom_fields_by_name.Region\nAnn,North\n"
+    assert counts(await imports(crm, text=text, format="csv")) == (0, 1, 0, 0)
+    assert (await by_name(crm))["Ann"]["custom_fields_by_name"] == {"Region": "North"}
+    await crm.app.service("organizations").patch(456, {"strict_custom_fields": True})
+    ((line, wrong),) = errors(await imports(crm, text=text, format="csv")).items()
+    assert (line, wrong.keys()) == (2, {"custom_fields_by_name.Region"})
+
+
 # Text that a spreadsheet may mangle or run: quotes, separators, line breaks, letters beyond ASCII, formulas.
 FREE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 FORMULA = st.builds("{}{}".format, st.text(st.sampled_from("=+-@'\t\r "), min_size=1, max_size=3), FREE)
@@ -447,7 +456,12 @@ VALUES = {
     "Number": st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9),
     "Yes": st.booleans(),
 }
-CUSTOM = st.fixed_dictionaries({}, optional=VALUES)
+UNDEFINED = st.dictionaries(
+    TEXT.map(str.strip).filter(lambda name: name not in VALUES),
+    TEXT | st.just("") | st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9),
+    max_size=3,
+)
+CUSTOM = st.builds(lambda defined, other: defined | other, st.fixed_dictionaries({}, optional=VALUES), UNDEFINED)
 CONTACT = st.fixed_dictionaries(
     {"first_name": TEXT},
     optional={
