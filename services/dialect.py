@@ -207,9 +207,10 @@ class AgentVoice(Service):
         if not rows:
             return []
         organization = {FIELD: params.scope[FIELD][0]}
-        checked = load(self.record, [organization | row for row in rows], "Invalid contact data")
+        checked = [load(self.record, organization | row, "Invalid contact data") for row in rows]
         new = [row | {"uuid": uuid4()} for row in checked]
-        made = await self.contacts.create(new, {**inside(params), "loaded": True, "adapter": {"multi": True}})
+        call = {**inside(params), "loaded": True, "adapter": {"multi": True}}
+        made = await self.contacts.create(new, call) if len(new) > 1 else [await self.contacts.create(new[0], call)]
         return [{**NEW, **given, **stored} for given, stored in zip(new, made, strict=True)]
 
     async def one(self, params: Params, **equal: Any) -> Row:

@@ -352,6 +352,17 @@ async def test_a_signature_is_checked_before_a_stored_answer_is_given_again(crm:
     assert [row["crm_id"] for row in await crm.rows()].count("CRM123") == 1
 
 
+async def test_one_contact_that_is_refused_has_no_place_in_a_list(crm: Crm) -> None:
+    def refuse(context: Context) -> None:
+        many = isinstance(context.data, list)
+        raise BadRequest("no", errors={"0.first_name" if many else "first_name": "Is not allowed"})
+
+    crm.app.service("contacts").hooks({"before": {"create": [refuse]}})
+    refused = (400, {"error": "first_name: Is not allowed"})
+    assert await hook(crm) == await call(crm, "POST /api/contacts", {"first_name": "Jo"}) == refused
+    assert (await send_many(crm, [event(1), event(2)]))[1]["error"] == refused[1]["error"]
+
+
 async def test_an_event_that_is_refused_leaves_its_signature_unused(crm: Crm) -> None:
     await crm.app.service("organizations").patch(456, {"webhook_secret": "a secret"})
     signature = sign("a secret", EVENT)

@@ -73,6 +73,19 @@ async def test_a_change_that_is_refused_waits_for_no_writer(
                 refused(await crm.call(f"PATCH {url}", data, user, headers=matched), status)
 
 
+@pytest.mark.parametrize("headers", [{}, KEY])
+async def test_the_other_api_refuses_without_a_writer_too(migrated_url: str, headers: dict[str, str]) -> None:
+    async with running(migrated_url) as crm, asyncio.timeout(SECONDS):
+        assert (await voice.hook(crm))[0] == 201  # Now it is known who sends it.
+        async with all_writers_busy(crm):
+            for request, data in (
+                (f"PATCH {voice.JOHN}", {"email": "no"}),
+                ("POST /api/contacts", {"email": "no"}),
+                ("POST /api/webhook/crm", {"source": "zoho", "data": {"crm_id": 1, "email": "no"}}),
+            ):
+                assert (await voice.call(crm, request, data, headers=voice.PROOF | headers))[0] == 400
+
+
 @asynccontextmanager
 async def all_writers_busy(crm: Crm) -> AsyncIterator[None]:
     """As many units of work as there can be at once."""
