@@ -100,7 +100,7 @@ def fill_organization(context: Context) -> None:
         context.items = [{FIELD: mine, **row} for row in context.items]
 
 
-@describe(methods=("find",), requires=(FIELD,))
+@describe(methods=("find", "patch", "remove"), requires=(FIELD,))
 def name_organization(context: Context) -> None:
     """Before list, create and custom methods: the request must name the one organization it is about.
 

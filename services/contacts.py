@@ -9,6 +9,8 @@ from sqlalchemy import Column, Computed, Index, Integer, String
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Context
+from apex.errors import BadRequest
+from apex.items import items
 from apex.schema import Email, Id, Schema, Text, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
 from apex.types import Row
@@ -175,9 +177,17 @@ class Contacts(Persons):
 
 
 def add_code(context: Context) -> None:
-    """Before create and patch: a country without a calling code gets its code."""
-    before: Any = {} if context.id is None else context.params.before
-    context.items = [phones.with_code(row, before) for row in context.items]
+    """Before create and patch: a country without a calling code gets its code. Raises BadRequest for a patch of many
+    contacts that would get different ones.
+    """
+    if context.method == "create":
+        context.items = [phones.with_code(row, {}) for row in context.items]
+        return
+    made = [phones.with_code(context.data, row) for row in items(None, context.params.before)]
+    if any(data != made[0] for data in made):
+        rule = "Would differ, as the contacts have several countries: change those of each country by themselves"
+        raise BadRequest("Invalid contact data", errors={"phone_country_code": rule})
+    context.data = made[0] if made else context.data
 
 
 def register(app: Apex) -> None:

@@ -7,11 +7,12 @@ from sqlalchemy import Column, Integer, String, UniqueConstraint
 from apex import Apex, Context, Params
 from apex.coerce import integer
 from apex.common import default_sort
+from apex.describe import describe
 from apex.errors import BadRequest, Conflict
 from apex.items import items
 from apex.predicates import Compare, Junction, every
 from apex.query import Query
-from apex.schema import Id, Text, fields, validate
+from apex.schema import Id, Schema, Text, fields, validate
 from apex.types import Row
 from hooks.ownership import MISSING
 from hooks.tenancy import FIELD
@@ -69,6 +70,14 @@ class PipelineStages(TenantService):
     examples = examples_of(1, {"name": "Qualified", "pipeline_id": 1}, {"position": 2})
 
 
+class MoveQuery(Schema):
+    """The query of ``remove``."""
+
+    move_to = Id(metadata={"description": "The stage that open deals are moved to before."})
+    select = fields.List(fields.String(), data_key="$select")
+
+
+@describe(methods=("remove",), query={"remove": MoveQuery}, errors=(409,))
 async def hold_stages(context: Context) -> None:
     """Before remove, before the records are locked: nobody changes these stages, or puts a deal into them, until this
     call is stored. All calls lock them in the order of their ids.

@@ -61,7 +61,7 @@ MADE: dict[str, dict[str, Any]] = {
     "pipelines": {"name": "Sales"},
     "pipeline-stages": {"name": "New", "pipeline_id": 1},
     "products": {"name": "Book", "price": "12.00"},
-    "deals": {"name": "Shelf", "pipeline_stage_id": 1, "contact_id": 123},
+    "deals": {"name": "Shelf", "pipeline_stage_id": 1, "contact_id": 123, "status": "won"},
     "deal-products": {"deal_id": 1, "product_id": 1},
     "activities": {"subject": "Call", "activity_type": "call", "contact_id": 123},
     "support-tickets": {"subject": "Help"},
@@ -149,6 +149,8 @@ def aimed(case: Any) -> Any:
         case.path_parameters[name] = IDS.get(path, 1)
     if case.query:
         case.query = {name: value for name, value in case.query.items() if name in ASKED}
+    if case.operation.method in ("patch", "delete") and "{" not in case.operation.path:
+        case.query = {"organization_id": 456, "id": IDS.get(path, 1)}
     if path == "authentication" and case.operation.method == "post":
         case.body = {"strategy": "local", "email": "admin@example.com", "password": PASSWORD}
     if case.headers:

@@ -75,6 +75,17 @@ async def test_a_wrong_reference_or_value_changes_nothing(crm: Crm) -> None:
     )
 
 
+async def test_calling_codes_of_many_are_those_of_their_countries(crm: Crm) -> None:
+    await contacts(crm, "Ada", "Ben", phone_country_iso="US", phone="2025550123", last_name="Lee")
+    query = f"PATCH {CONTACTS}&last_name=Lee"
+    _, changed = await crm.call(query, {"phone_country_code": None})
+    assert [row["phone_country_code"] for row in changed] == ["+1", "+1"]
+    await contacts(crm, "Cora", phone_country_iso="DE", last_name="Lee")
+    refused(await crm.call(query, {"phone_country_code": None}), 400, "phone_country_code")
+    _, changed = await crm.call(query, {"phone": None, "phone_country_iso": "FR"})
+    assert [row["phone_country_code"] for row in changed] == ["+33"] * 3
+
+
 async def test_records_are_removed_with_their_parts_and_come_back(crm: Crm) -> None:
     deals = [await make_deal(crm, status="lost") for _ in range(3)]
     for deal in deals:
