@@ -44,7 +44,7 @@ def run_page(blocks: list[Block], folder: Path) -> list[str]:
         if REDIS in script:
             ports[REDIS] = str(stack.enter_context(redis_server(folder)).port)
         checkout(folder, ports)
-        (folder / "page.sh").write_text(moved(script, ports), encoding="utf-8")
+        (folder / "page.sh").write_text(moved(numbered(script), ports), encoding="utf-8")
         here = {"HERE": str(folder), "HOME": str(folder), "PATH": f"{folder}/.venv/bin:{PATHS}"}
         printed = printed_by("page.sh", folder, environment(PORT=ports["3030"], **here))
     return [moved(text, {new: old for old, new in ports.items()}) for text in printed.split("\0")[:-1]]
@@ -75,6 +75,17 @@ def printed_by(script: str, folder: Path, variables: dict[str, str]) -> str:
     logs = "\n".join(log.read_text() for log in sorted(folder.rglob("server-*.log")))
     assert process.returncode == 0, f"{printed[-3000:]}\n{logs[-3000:]}"
     return printed
+
+
+def numbered(script: str) -> str:
+    """Return a script in which a migration of the CRM has the next number, whatever the page says."""
+    match = re.search(r"migrations/versions/(\d{4})_.*?from migrations\.tables import", script, re.S)
+    if match is None:
+        return script
+    own, newest = match[1], max(file.name[:4] for file in (ROOT / "migrations" / "versions").glob("0*.py"))
+    script = script.replace(f'down_revision = "{int(own) - 1:04}"', f'down_revision = "{newest}"')
+    following = f"{int(newest) + 1:04}"
+    return script.replace(f'\nrevision = "{own}"', f'\nrevision = "{following}"').replace(f"/{own}_", f"/{following}_")
 
 
 def moved(text: str, ports: dict[str, str]) -> str:
