@@ -838,3 +838,14 @@ async def test_an_empty_service_method_is_none() -> None:
     app = Apex().use("messages", Messages()).configure(rest)
     response = await answer(app, "POST", "/messages", content=b'{"text":"a"}', headers={"X-Service-Method": ""})
     assert response.status_code == 201
+
+
+@pytest.mark.parametrize(("proxies", "mounts"), [(0, [None, None]), (1, [None, "/crm"])])
+async def test_a_prefix_that_a_proxy_takes_off_is_the_mount_path(proxies: int, mounts: list[str | None]) -> None:
+    class Mounted(Service):
+        async def find(self, params: Params) -> Any:
+            return {"mount": params.mount}
+
+    async with calling(Apex({"proxies": proxies}).configure(rest).use("mounted", Mounted())) as http:
+        headers: list[dict[str, str]] = [{}, {"x-forwarded-prefix": "/crm/"}]
+        assert [(await http.get("/mounted", headers=one)).json()["mount"] for one in headers] == mounts
