@@ -10,10 +10,13 @@ import click
 
 from apex.cli import ID, load_app, require_migrated, run
 from apex.encoding import encode
+from apex.errors import ConfigError
 
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.types import Row
+
+IS_OWNER = "SELECT has_table_privilege('audit', 'DELETE') AND NOT row_security_active('audit')"
 
 BATCH = 5_000
 """The entries that ``prune`` deletes at once."""
@@ -76,13 +79,15 @@ def _prune(app: Apex, before: datetime) -> Iterator[int]:
     """Delete as the owner of the tables: the app itself may not. Yield how many entries each batch had."""
     from datetime import UTC
 
-    from sqlalchemy import delete, func, select
+    from sqlalchemy import delete, func, select, text
 
     from apex.revisions import connect
     from services.audit import audit as entries
 
     c, old = entries.c, entries.c.created_at < before.replace(tzinfo=UTC)
     with connect(app.get("database_url")) as connection:
+        if connection.dialect.name == "postgresql" and not connection.scalar(text(IS_OWNER)):
+            raise ConfigError("the owner of the tables prunes the audit: DATABASE_URL names another user")
         first: Any = connection.scalar(select(func.min(c.id)))
         last: Any = connection.scalar(select(c.id).where(old).order_by(c.id.desc()).limit(1))
         connection.rollback()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 
 from sqlalchemy import text
 
 from apex.revisions import connect
 from tests.process.commands import apex
 
+NOBODY = f"nobody_{secrets.token_hex(4)}"
 OURS = ("--organization", "456")
 ENTRY = (
     "INSERT INTO audit (organization_id, created_at, service, method, record_id) "
@@ -49,5 +51,16 @@ def test_old_entries_of_the_audit_are_deleted(migrated_url: str) -> None:
     assert run(migrated_url, "audit", "prune", "--before", "2025-01-01") == "0 entries deleted.\n"
     with connect(migrated_url) as connection:
         assert connection.scalars(text("SELECT id FROM audit")).all() == [3]
+    if migrated_url.startswith("postgresql"):
+        with connect(migrated_url) as connection, connection.begin():
+            connection.execute(
+                text(f"CREATE ROLE {NOBODY} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {NOBODY}")
+            )
+        try:
+            other = migrated_url.replace("postgres@", f"{NOBODY}@")
+            assert "the owner of the tables" in run(other, "audit", "prune", "--before", "2026-01-01", code=1)
+        finally:
+            with connect(migrated_url) as connection, connection.begin():
+                connection.execute(text(f"DROP OWNED BY {NOBODY}; DROP ROLE {NOBODY}"))
     assert "--before" in run(migrated_url, "audit", "prune", code=2)
     assert "--before" in run(migrated_url, "audit", "prune", "--before", "yesterday", code=2)

@@ -6,14 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, update
 
+from apex.errors import Forbidden
 from apex.sql import Database
+from apex.tenant import NOBODY, reaching
 from services.audit import audit
 from services.demo import KEY
 from services.support_tickets import support_tickets
 from services.tables import answers, metadata
-from tests.services.crm import Crm, refused
+from tests.services.crm import Crm, refused, running
 from tests.services.test_family import OURS, make, make_deal
 
 JOHN = "/api/contacts/00000000-0000-4000-8000-000000000123"
@@ -131,3 +133,23 @@ async def test_both_are_for_admins_of_the_organization(crm: Crm, method: dict[st
     ):  # fmt: skip
         refused(await crm.call("POST /contacts", data, user, headers=method), status)
     assert await stored(crm) == before
+
+
+async def test_the_app_hides_within_its_reach_and_changes_no_entry_otherwise(
+    migrated_postgres_url: str,
+) -> None:
+    async with running(migrated_postgres_url) as crm:
+        await crm.call("PATCH /contacts/123", {"last_name": "Roe"})
+        database, before = crm.app.get("database"), await crm.rows(audit)
+        hidden = select(func.audit_erase("456", "contacts", "123", "last_name").label("changed"))
+        for reach in ("457", NOBODY):
+            with reaching(reach):
+                assert await database.fetch(database.compile(hidden, writes=True)) == [{"changed": 0}]
+        for statement in (update(audit).values(after=None), delete(audit)):
+            with pytest.raises(Forbidden):
+                await database.execute(statement)
+        assert await crm.rows(audit) == before
+        with reaching("456"):
+            assert await database.fetch(database.compile(hidden, writes=True)) == [{"changed": 1}]
+        (entry,) = await crm.rows(audit)
+        assert (entry["before"]["last_name"], entry["after"]["last_name"]) == ("***", "***")
