@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from apex import Connection, Context
-from services.audience import Audience
+from apex.bus import Bus
 from services.examples import PASSWORD
 from tests.services.crm import JANE, SEARCH, Crm, refused
 from tests.services.test_api_keys import make_key, on_socket
+from tests.test_sessions import Joined
 
 ADMIN, OTHER = "admin@example.com", "other@example.com"
 
@@ -125,9 +126,22 @@ async def test_what_ends_in_one_organization_goes_on_in_another(crm: Crm) -> Non
 )
 async def test_what_another_process_says_counts(crm: Crm, role: str | None, channels: set[str]) -> None:
     connection, other = await connect(crm), await connect(crm, OTHER)
-    Audience(crm.app)._changed(789, 456, role)
+    crm.app.bus.handlers["membership"]({"user": 789, "organization": 456, "role": role})
     assert connection.channels == channels
     assert other.channels == {"organizations/457", "organizations/457/admins"}
+
+
+async def test_other_processes_are_told_of_a_role(crm: Crm) -> None:
+    told: list[Any] = []
+    memberships, other, bus = crm.app.service("memberships"), Bus(), Joined()
+    bus.handlers, bus.others, crm.app.bus = crm.app.bus.handlers, [other], bus
+    other.on("membership", told.append)
+    other.on("user", lambda message: None)
+    (mine,) = await memberships.find({"query": {"user_id": 790}, "paginate": False})
+    await memberships.patch(mine["id"], {"role": "viewer"})
+    await memberships.remove(mine["id"])
+    ours = {"user": 790, "organization": 456}
+    assert told == [ours | {"role": "viewer"}, ours | {"role": None}]
 
 
 async def test_an_organization_that_is_removed_has_no_audience(crm: Crm) -> None:
