@@ -35,8 +35,6 @@ MOST = 1_000
 class PatchSchema(PersonSchema, CrmSchema):
     """What a patch may change."""
 
-    keywords = {"dependentRequired": {"crm_id": ["crm_source"], "crm_source": ["crm_id"]}}
-
 
 class CreateSchema(PatchSchema):
     keywords = {**PatchSchema.keywords, "anyOf": [{"required": ["first_name"]}, {"required": list(CRM)}]}

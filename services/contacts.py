@@ -87,6 +87,8 @@ def check_country(code: str) -> None:
 class CrmSchema(Schema):
     """The id of a contact in another system, and which system that is: both or none."""
 
+    keywords = {"dependentRequired": {"crm_id": ["crm_source"], "crm_source": ["crm_id"]}}
+
     crm_id = Text(max=200, allow_none=True)
     crm_source = Text(max=100, allow_none=True)
 
