@@ -49,6 +49,8 @@ IMAGE = validate.Regexp(r"(https?:/)?/\S+\Z", error="Must be an http(s) URL or a
 class ProfileSchema(Schema):
     """The part of a user that the user changes."""
 
+    empty_is_null = True
+
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
     avatar_url = Text(

@@ -38,6 +38,8 @@ async def test_a_user_sees_and_changes_its_profile(crm: Crm) -> None:
     assert changed["updated_at"] > me["updated_at"]
     refused(await crm.call("PATCH /users/789", me | {"first_name": "Bob"}), 400, "updated_at")
     assert (await crm.call("PATCH /users/789", changed | {"first_name": "Bob"}))[1]["first_name"] == "Bob"
+    _, emptied = await crm.call("PATCH /users/me", {"last_name": "", "avatar_url": ""})
+    assert (emptied["last_name"], emptied["avatar_url"]) == (None, None)
 
 
 @pytest.mark.parametrize(
