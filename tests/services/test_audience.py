@@ -166,6 +166,15 @@ async def test_a_change_made_past_the_app_is_noticed(crm: Crm) -> None:
     assert connection.channels == {"organizations/457", "organizations/457/admins"}
 
 
+async def test_a_maker_who_has_left_past_the_app_is_noticed(crm: Crm) -> None:
+    key = await on_socket(crm, (await make_key(crm, user_id=790))["key"])
+    assert key.channels == {"organizations/456"}
+    database = crm.app.get("database")
+    await database.executor.fetch("UPDATE memberships SET organization_id = 457 WHERE user_id = 789", {}, True)
+    await crm.app.bus.sync()
+    assert key.channels == set()
+
+
 async def test_a_membership_that_ends_while_somebody_logs_in_counts(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
     """The memberships are read again when one has changed meanwhile."""
     memberships = crm.app.service("memberships")

@@ -30,6 +30,8 @@ async def test_a_caller_sees_its_own_organizations(crm: Crm) -> None:
 async def test_another_organization_is_forbidden(crm: Crm) -> None:
     for other in ("457", "999999"):
         refused(await crm.call(f"GET /organizations/{other}"), 403)
+    foreign = refused(await crm.call("GET /contacts?organization_id=457"), 403)
+    assert foreign["message"] == "You are not a member of organization 457"
     refused(await crm.call("GET /organizations/x"), 404)
     assert (await crm.call("GET /organizations?id=457"))[1]["data"] == []
     assert (await crm.call("GET /organizations?$or[0][id]=457&$or[1][id]=456"))[1]["total"] == 1
