@@ -50,6 +50,7 @@ async def test_it_comes_in_a_header_of_its_own() -> None:
     keys = Keys()
     assert keys.parse({"x-api-key": KEY.text, "authorization": "x"}) == {"strategy": "api-key", "key": KEY.text}
     assert keys.parse({"authorization": KEY.text}) is None
+    assert keys.scheme == {"type": "apiKey", "in": "header", "name": "x-api-key"}
 
 
 async def test_a_login_has_the_user_where_there_are_users() -> None:
