@@ -160,14 +160,15 @@ async def hold_members(context: Context) -> None:
 async def hold_to_role(context: Context) -> None:
     """Before create, patch and remove, after ``hold_members`` and ``stash_before``: admins change whom they may change.
 
-    They neither make owners nor change or remove them. Everybody may leave. Raises Forbidden, and Conflict where an
-    organization would lose its last owner, also for calls inside the process.
+    They neither make owners nor change or remove them. Everybody may leave, and no API key leaves for its user: another
+    one may have made it. Raises Forbidden, and Conflict where an organization would lose its last owner, also for calls
+    inside the process.
     """
     if context.method != "create" and context.id is None:
         return  # The user or the organization is removed.
     params, before = context.params, {} if context.method == "create" else context.params.before
     organization = await organization_of(context)
-    leaves = context.method == "remove" and params.provider and before["user_id"] == params.user["id"]
+    leaves = context.method == "remove" and _is_oneself(params, before["user_id"])
     role = None if context.method == "remove" else context.data.get("role", before.get("role"))
     if params.provider and not leaves:
         await _require_rank(context, organization, *filter(None, (before.get("role"), role)))
@@ -175,6 +176,11 @@ async def hold_to_role(context: Context) -> None:
         owners = await context.service.service.stored(organization_id=organization, role="owner")
         if len(owners) == 1:
             raise Conflict(f"Organization {organization} keeps an owner: make somebody else an owner first")
+
+
+def _is_oneself(params: Params, user_id: int) -> bool:
+    """Return True if a user calls itself, and not with an API key."""
+    return bool(params.provider) and params.user["id"] == user_id and params.authentication.get("key_id") is None
 
 
 async def _require_rank(context: Context, organization: int, *roles: str) -> None:

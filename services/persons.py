@@ -11,13 +11,13 @@ from apex import Apex, Params, Schema
 from apex.common import now
 from apex.describe import describe
 from apex.encoding import decode, encode
-from apex.errors import NotFound
+from apex.errors import Forbidden, NotFound
 from apex.schema import Id
 from apex.sql import Database
 from apex.tenant import EVERYONE, reaching
 from apex.types import Row
 from hooks.audit import HIDDEN
-from hooks.tenancy import FIELD
+from hooks.tenancy import FIELD, covers
 from services.audit import audit
 from services.tables import answers
 from services.transfer import Transferable
@@ -34,6 +34,10 @@ ERASED = {
     },
     "required": ["id", "changed"],
 }
+
+
+Told = set[tuple[str, Any]]
+"""What is told of a person: texts with an empty name, and other values of custom fields with the field's name."""
 
 
 class PersonSchema(Schema):
@@ -58,8 +62,15 @@ class Persons(Transferable):
 
     @describe(result={"type": "object"}, errors=(404,))
     async def personal_data(self, data: Row, params: Params) -> Row:
-        """Return all that is known of a person: the record, those that refer to it, and its audit. Raises NotFound."""
-        return await known_of(self.app, self.path, data[FIELD], data["id"])
+        """Return all that is known of a person: the record, those that refer to it, and its audit.
+
+        Raises NotFound, and Forbidden for an API key that was not made for all services whose records are told.
+        """
+        known = await known_of(self.app, self.path, data[FIELD], data["id"])
+        services = (params.authentication or {}).get("services")
+        if services is not None and (beyond := [path for path in known if not covers(services, path)]):
+            raise Forbidden(f"This API key was not made for {', '.join(map(repr, beyond))}")
+        return known
 
     @describe(result=ERASED, errors=(404,))
     async def erase(self, data: Row, params: Params) -> Row:
@@ -72,9 +83,13 @@ class Persons(Transferable):
 
 
 async def known_of(app: Apex, path: str, organization: int, id: int) -> Row:
-    """Return the record of a person, the records that refer to it by service, and the entries of the audit about it."""
+    """Return the record of a person, the records that refer to it by service, and the entries of the audit about it.
+
+    The record is None if it was deleted for good and the audit still tells of it. Raises NotFound.
+    """
     database, table = app.get("database"), app.service(path).service.table
-    known: Row = {path: _shown(await _person(database, table, organization, id))}
+    person, entries = await _told_of(database, table, path, organization, id)
+    known: Row = {path: person and _shown(person)}
     for column in _references(table):
         other = column.table
         theirs = (other.c.organization_id == organization, column == id)
@@ -84,23 +99,22 @@ async def known_of(app: Apex, path: str, organization: int, id: int) -> Row:
             part = app.service(part_path).service.table
             parts = select(part).where(part.c.organization_id == organization, part.c[key].in_([r["id"] for r in rows]))
             known[part_path] = [_shown(row) for row in await database.execute(parts.order_by(part.c.id))]
-    c = audit.c
-    entries = select(audit).where(c.organization_id == organization, c.service == path, c.record_id == id)
-    return {**known, "audit": await database.execute(entries.order_by(c.id))}
+    return {**known, "audit": entries}
 
 
 async def erase(app: Apex, path: str, organization: int, id: int, user: Any = None) -> dict[str, int]:
     """Delete a person for good, and its data wherever they are copied. Raises NotFound.
 
-    Return how many records of which service refer to it no more. All of it is one unit of work.
+    Return how many records of which service refer to it no more. All of it is one unit of work. A person whose record
+    was deleted before is erased from the audit.
     """
     database: Database = app.get("database")
     service = app.service(path)
     table, inside = service.service.table, {"scope": {FIELD: organization}, "user": user, "loaded": True}
     async with database.transaction():
-        person = await _person(database, table, organization, id, lock=True)
+        person, entries = await _told_of(database, table, path, organization, id, lock=True)
         mine = (table.c.organization_id == organization, table.c.id == id)
-        if person["deleted_at"] is not None:  # What was removed is erased as what was not.
+        if person and person["deleted_at"] is not None:  # What was removed is erased as what was not.
             await database.execute(update(table).where(*mine).values(deleted_at=None, **_no_key(table)))
         changed: dict[str, int] = {}
         for column in _references(table):
@@ -108,18 +122,25 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
             ids = await _named(database, column, organization, id)
             changed[_path(other)] = await _release(app, column, organization, id, inside)
             await _erase_audit(database, organization, _path(other), ids, _copies(column))
-        await service.remove(id, {**inside, "permanent": True})
+        if person:
+            await service.remove(id, {**inside, "permanent": True})
         await _erase_audit(database, organization, path, [id], _telling(table))
-        await _erase_answers(database, person)
+        await _erase_answers(database, id, person, _told([*_sides(entries), *([person] if person else [])]))
     return changed
 
 
-async def _person(database: Database, table: Table, organization: int, id: int, lock: bool = False) -> Row:
+async def _told_of(
+    database: Database, table: Table, path: str, organization: int, id: int, lock: bool = False
+) -> tuple[Row | None, list[Row]]:
+    """Return the record of a person, or None, and the entries of the audit about it. Raises NotFound if none tells."""
     found = select(table).where(table.c.organization_id == organization, table.c.id == id)
     rows = await database.execute(found.with_for_update() if lock else found)
-    if not rows:
+    c = audit.c
+    about = select(audit).where(c.organization_id == organization, c.service == path, c.record_id == id)
+    entries = await database.execute(about.order_by(c.id))
+    if not rows and not _told(_sides(entries)):
         raise NotFound(f"No record found for id '{id}'")
-    return rows[0]
+    return rows[0] if rows else None, entries
 
 
 async def _release(app: Apex, column: Column[Any], organization: int, id: int, inside: Row) -> int:
@@ -172,32 +193,34 @@ async def _erase_audit(
         await database.execute(update(audit).where(c.id == entry["id"]).values(hidden))
 
 
-async def _erase_answers(database: Database, person: Row) -> None:
-    """Hide the values of a person in stored answers, and in events that no process is known to have sent."""
+async def _erase_answers(database: Database, id: int, person: Row | None, told: Told) -> None:
+    """Hide what is ``told`` of a person in stored answers, and in events that no process is known to have sent."""
     c = answers.c
-    marks = [f'"id":{person["id"]},', f'_id":{person["id"]},', str(person["uuid"])]
-    values = set(_values(person))
+    marks = [f'{name}":{id}{end}' for name in ('"id', "_id") for end in ",}"]
+    marks += [str(person["uuid"])] if person else []
     with reaching(EVERYONE):
         named = or_(*(text.contains(mark, autoescape=True) for text in (c.body, c.untold) for mark in marks))
         for answer in await database.execute(select(c.caller, c.key, c.body, c.untold).where(named)):
-            hidden = {name: _hidden(answer[name], values) for name in ("body", "untold")}
+            hidden = {name: _hidden(answer[name], told) for name in ("body", "untold")}
             this = (c.caller == answer["caller"], c.key == answer["key"])
             await database.execute(update(answers).where(*this).values(hidden))
 
 
-def _hidden(lines: str | None, values: set[str]) -> str | None:
-    """Return JSON texts, one a line, with these strings hidden."""
+def _hidden(lines: str | None, told: Told) -> str | None:
+    """Return JSON texts, one a line, without what is told of a person."""
     if lines is None:
         return None
-    return "\n".join(encode(_without_values(decode(line.encode()), values)).decode() for line in lines.split("\n"))
+    return "\n".join(encode(_without_values(decode(line.encode()), told)).decode() for line in lines.split("\n"))
 
 
-def _without_values(value: Any, hidden: set[str]) -> Any:
+def _without_values(value: Any, told: Told, name: str = "") -> Any:
+    """Hide texts of a person wherever they are, and its other values under their names."""
     if isinstance(value, dict):
-        return {name: _without_values(inner, hidden) for name, inner in value.items()}
+        return {name: _without_values(inner, told, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_without_values(inner, hidden) for inner in value]
-    return HIDDEN if isinstance(value, str) and value in hidden else value
+        return [_without_values(inner, told, name) for inner in value]
+    is_told = (name, HIDDEN) in told or ("" if isinstance(value, str) else name, value) in told
+    return HIDDEN if is_told else value
 
 
 def _without_fields(value: Any, names: Sequence[str]) -> Any:
@@ -206,14 +229,27 @@ def _without_fields(value: Any, names: Sequence[str]) -> Any:
     return {name: HIDDEN if name in names and inner is not None else inner for name, inner in value.items()}
 
 
-def _values(person: Row) -> Iterator[str]:
-    """The texts that tell of a person, as either API has them."""
-    for name, value in person.items():
-        if _tells(name):
-            inner: Iterable[Any] = value.values() if isinstance(value, Mapping) else [value]
-            yield from (str(one) for one in inner if isinstance(one, str) and one)
-    if person.get("phone"):
-        yield (person.get("phone_country_code") or "") + person["phone"]
+def _sides(entries: Iterable[Row]) -> list[Row]:
+    """Return the records as they were before and after each entry of the audit."""
+    return [entry[side] for entry in entries for side in ("before", "after") if entry[side]]
+
+
+def _told(rows: Sequence[Row]) -> Told:
+    """Return what rows tell of a person, as either API has it."""
+    told = {one for row in rows for one in _values(row)}
+    codes, digits = ({row.get(name) for row in rows} - {None, HIDDEN} for name in ("phone_country_code", "phone"))
+    return told | {("", f"{code}{number}") for code in codes for number in digits}
+
+
+def _values(row: Row) -> Iterator[tuple[str, Any]]:
+    for column, value in row.items():
+        fields: Row = value if isinstance(value, dict) else {"": value}
+        for name, field in fields.items() if _tells(column) else ():
+            for one in field if isinstance(field, list) else [field]:
+                if isinstance(one, str) and one not in ("", HIDDEN):
+                    yield "", one
+                elif name and one is not None:  # Of a field with the name of a secret the audit tells nothing.
+                    yield name, one
 
 
 def _telling(table: Table) -> list[str]:

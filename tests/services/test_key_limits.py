@@ -154,6 +154,13 @@ async def test_a_key_acts_at_most_as_its_maker_today(crm: Crm) -> None:
     assert owner["role"] == "owner"
 
 
+async def test_an_admin_does_not_remove_an_owner_with_a_key_that_acts_for_the_owner(crm: Crm) -> None:
+    owner, _ = await joined(crm, 791, "owner"), await joined(crm, MEMBER, "owner")
+    key = (await make_key(crm, user_id=791, services=["memberships"]))["key"]
+    refused(await with_key(crm, key, f"DELETE /memberships/{owner['id']}"), 403)
+    assert (await crm.call(f"DELETE /memberships/{owner['id']}", user=791))[0] == 200
+
+
 async def test_an_admin_does_not_rotate_the_key_of_an_owner(crm: Crm) -> None:
     await joined(crm, 791, "owner")
     status, made = await crm.call("POST /api-keys", OURS, 791)

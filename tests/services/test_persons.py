@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, func, select, update
 
+from apex.common import now
 from apex.errors import Forbidden
 from apex.sql import Database
+from apex.sql.trash import prune_trash
 from apex.tenant import NOBODY, reaching
 from services.audit import audit
 from services.demo import KEY
 from services.support_tickets import support_tickets
 from services.tables import answers, metadata
 from tests.services.crm import Crm, refused, running
+from tests.services.test_api_keys import make_key, with_key
 from tests.services.test_family import OURS, make, make_deal
 
 JOHN = "/api/contacts/00000000-0000-4000-8000-000000000123"
 VOICE = {"x-api-key": KEY, "x-organization-id": "00000000-0000-4000-8000-000000000456"}
 PERSONAL = ("Zacharias", "Quist", "zq@example.com", "2025550199", "Zebra-Field", "CRM-Z-9")
 ERASE, KNOWN = {"X-Service-Method": "erase"}, {"X-Service-Method": "personal_data"}
+ONCE = {"Idempotency-Key": "once"}
 
 
 async def known_everywhere(crm: Crm) -> dict[str, Any]:
@@ -107,6 +112,47 @@ async def test_a_stored_answer_is_repeated_without_the_person(crm: Crm) -> None:
     status, again = await crm.call("POST /contacts", data, headers=headers)
     assert (status, again["id"], again["email"], again["first_name"]) == (201, person["id"], "***", "***")
     assert len(await crm.app.get("database").execute(select(answers.c.key))) == 1
+
+
+async def test_a_stored_answer_loses_what_was_true_of_the_person_before(crm: Crm) -> None:
+    await crm.define(Age="number", Secret="text")
+    field = {"custom_fields_by_name": {"Age": 4_242_424, "Secret": "Zebra-Field"}}
+    _, person = await crm.call(
+        "POST /contacts", OURS | {"first_name": "Zacharias", "email": "zq@example.com"} | field, headers=ONCE
+    )
+    await crm.call(f"PATCH /contacts/{person['id']}", {"first_name": "Jo", "email": None, "custom_fields_by_name": {}})
+    event = {"source": "zoho", "data": {"crm_id": "CRM-Z-9", "name": "Quist", "phone": "+12025550199"}}
+    hook = "POST /api/webhook/crm"
+    assert (await crm.call(hook, event, None, headers=VOICE | ONCE))[0] == 201
+    event["data"] = {"crm_id": "CRM-Z-9", "name": "Jim", "phone": "+15005550000"}
+    assert (await crm.call(hook, event, None, headers=VOICE))[0] == 200
+    assert "4242424" in await stored(crm)
+    for row in [row for row in await crm.rows() if row["id"] >= person["id"]]:
+        assert (await erased(crm, row["id"]))[0] == 200
+    left = await stored(crm)
+    assert not [word for word in (*PERSONAL, "4242424") if word in left]
+
+
+async def test_a_person_whose_record_was_pruned_is_erased_from_the_audit(crm: Crm) -> None:
+    person = await crm.create(first_name="Zacharias", email="zq@example.com")
+    await crm.call(f"DELETE /contacts/{person['id']}")
+    await prune_trash(crm.app, now() + timedelta(days=1))
+    ours = OURS | {"id": person["id"]}
+    _, known = await crm.call("POST /contacts", ours, headers=KNOWN)
+    assert (known["contacts"], len(known["audit"])) == (None, 2)
+    assert (await erased(crm, person["id"]))[0] == 200
+    assert "zq@example.com" not in await stored(crm)
+    refused(await erased(crm, person["id"]), 404)
+    refused(await crm.call("POST /contacts", ours, headers=KNOWN), 404)
+
+
+async def test_a_key_is_told_of_a_person_only_what_it_was_made_for(crm: Crm) -> None:
+    made = await known_everywhere(crm)
+    data, told = {"id": made["person"]["id"]}, ["deals", "activities", "support-tickets", "support-ticket-messages"]
+    some = (await make_key(crm, services=["contacts", *told], read_only=True))["key"]
+    assert "'audit'" in refused(await with_key(crm, some, "POST /contacts", data, **KNOWN), 403)["message"]
+    every = (await make_key(crm, services=["contacts", *told, "deal-products", "audit"], read_only=True))["key"]
+    assert (await with_key(crm, every, "POST /contacts", data, **KNOWN))[0] == 200
 
 
 async def test_all_that_is_known_of_a_person(crm: Crm) -> None:
