@@ -10,7 +10,6 @@ from migrations.tables import JSON, MOMENT, text
 revision = "0014"
 down_revision = "0013"
 
-PREVIOUS = "uq_api_keys_previous_prefix"
 COLUMNS = ("read_only", "services", "previous_prefix", "previous_hash", "previous_expires_at")
 
 
@@ -20,10 +19,8 @@ def upgrade() -> None:
     op.add_column("api_keys", text("previous_prefix", 20))
     op.add_column("api_keys", text("previous_hash", 64))
     op.add_column("api_keys", sa.Column("previous_expires_at", MOMENT))
-    op.create_index(PREVIOUS, "api_keys", ["previous_prefix"], unique=True)
 
 
 def downgrade() -> None:
-    op.drop_index(PREVIOUS, "api_keys")
     for column in COLUMNS:
         op.drop_column("api_keys", column)
