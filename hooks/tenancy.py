@@ -51,7 +51,8 @@ async def membership(context: Context) -> None:
 def _require_allowed(context: Context, proof: Mapping[str, Any]) -> None:
     """Raise Forbidden for a call that a key was not made for: a write, or a service that it does not name.
 
-    A service that is ``guarded`` takes writes only with keys that name it.
+    A service that is ``guarded`` takes writes only with keys that name it, and not with the text before a rotation:
+    its worth ends with the grace, so it makes nothing that lasts longer.
     """
     service, services = context.service.service, proof["services"]
     reads = context.method in getattr(service, "reads", READS)
@@ -62,6 +63,8 @@ def _require_allowed(context: Context, proof: Mapping[str, Any]) -> None:
             raise Forbidden(f"This API key was not made for '{context.path}': it takes one that names the service")
     elif not covers(services, context.path):
         raise Forbidden(f"This API key was not made for '{context.path}'")
+    elif proof["is_replaced"] and not reads and getattr(service, "guarded", False):
+        raise Forbidden(f"This is the text before a rotation: '{context.path}' takes the present text of the API key")
 
 
 def covers(services: Collection[str], path: str) -> bool:

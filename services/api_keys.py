@@ -182,10 +182,12 @@ class APIKeys(TenantService):
         role, maker_role = row.pop("role"), row.pop("maker_role")
         current, previous_hash = row.pop("prefix"), row.pop("previous_hash")
         row.pop("previous_expires_at")
-        if current != prefix:
+        is_replaced = current != prefix
+        if is_replaced:
             row["hash"] = previous_hash
         return {
             **row,
+            "is_replaced": is_replaced,
             "payload": {"sub": str(row["user_id"])},
             "memberships": {row["organization_id"]: role if maker_role is None else least(role, maker_role)},
             "rate_limit": row["rate_limit"] or limit["requests"],

@@ -146,10 +146,15 @@ def remove(factory: str, email: str, erase: bool) -> None:
 
 
 async def _remove(app: Apex, email: str, erase: bool) -> None:
+    from apex import Params
+    from services.persons import erase_answers
+
     async with app.get("database").transaction():
         users = app.service("users")
         id = await _id_of(app, email)
         if erase:  # Past the hooks: nothing about it is to be checked or told.
+            known = await users.service.get(id, Params({"adapter": {"private": ()}}))
+            await erase_answers(app.get("database"), id, [known])
             empty = {"email": f"erased-{id}@users.invalid", "first_name": "Erased", "last_name": "User"}
             nothing = dict.fromkeys(("avatar_url", "password"))
             await users.service.patch(id, {**empty, **nothing}, {})

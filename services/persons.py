@@ -125,7 +125,7 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
         if person:
             await service.remove(id, {**inside, "permanent": True})
         await _erase_audit(database, organization, path, [id], _telling(table))
-        await _erase_answers(database, id, person, _told([*_sides(entries), *([person] if person else [])]))
+        await erase_answers(database, id, [*_sides(entries), *([person] if person else [])])
     return changed
 
 
@@ -193,11 +193,11 @@ async def _erase_audit(
         await database.execute(update(audit).where(c.id == entry["id"]).values(hidden))
 
 
-async def _erase_answers(database: Database, id: int, person: Row | None, told: Told) -> None:
-    """Hide what is ``told`` of a person in stored answers, and in events that no process is known to have sent."""
-    c = answers.c
+async def erase_answers(database: Database, id: int, rows: Sequence[Row]) -> None:
+    """Hide what rows tell of a person in stored answers, and in events that no process is known to have sent."""
+    c, told = answers.c, _told(rows)
     marks = [f'{name}":{id}{end}' for name in ('"id', "_id") for end in ",}"]
-    marks += [str(person["uuid"])] if person else []
+    marks += {str(row["uuid"]) for row in rows if "uuid" in row}
     with reaching(EVERYONE):
         named = or_(*(text.contains(mark, autoescape=True) for text in (c.body, c.untold) for mark in marks))
         for answer in await database.execute(select(c.caller, c.key, c.body, c.untold).where(named)):

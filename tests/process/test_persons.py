@@ -33,13 +33,24 @@ def test_a_person_is_exported_and_erased(migrated_sqlite_url: str) -> None:
     assert "No record found" in run(migrated_sqlite_url, "person", "erase", "123", *OURS, "--yes", code=1)
 
 
+ANSWER = """
+    INSERT INTO idempotent_answers (caller, key, request, created_at, body) VALUES (
+        'jwt 789', 'key', 'digest', '2026-01-01T00:00:00.000Z',
+        '{"id"\\:2,"user_id"\\:790,"user"\\:{"id"\\:790,"email"\\:"member@example.com"}}'
+    )
+"""
+
+
 def test_a_user_is_erased(migrated_sqlite_url: str) -> None:
     run(migrated_sqlite_url, "demo")
+    with connect(migrated_sqlite_url) as connection, connection.begin():
+        connection.execute(text(ANSWER))
     assert run(migrated_sqlite_url, "user", "remove", "member@example.com", "--erase").endswith("erased.\n")
     with connect(migrated_sqlite_url) as connection:
         row = connection.execute(text("SELECT email, first_name, password FROM users WHERE id = 790")).one()
         assert tuple(row) == ("erased-790@users.invalid", "Erased", None)
         assert connection.scalar(text("SELECT count(*) FROM memberships WHERE user_id = 790")) == 0
+        assert "member@example.com" not in connection.scalar(text("SELECT body FROM idempotent_answers"))
 
 
 def test_old_entries_of_the_audit_are_deleted(migrated_url: str) -> None:

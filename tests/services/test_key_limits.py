@@ -46,6 +46,18 @@ async def test_the_text_before_a_rotation_works_until_its_grace_is_over(crm: Crm
     assert (await with_key(crm, second["key"], "GET /contacts"))[0] == 200
 
 
+async def test_the_text_before_a_rotation_makes_nothing_that_outlives_its_grace(crm: Crm) -> None:
+    first = await make_key(crm, services=NAMED)
+    second = (await rotate(crm, first["id"], 60))[1]["key"]
+    old, again = first["key"], {"id": first["id"], "grace": LONGEST_GRACE}
+    member = {"organization_id": 456, "email": "other@example.com"}
+    refused(await with_key(crm, old, "POST /api-keys", again, **ROTATE), 403)
+    refused(await with_key(crm, old, "POST /api-keys", {"name": "child"}), 403)
+    refused(await with_key(crm, old, "POST /memberships", member), 403)
+    assert (await with_key(crm, old, "POST /contacts", {"first_name": "Jo"}))[0] == 201
+    assert (await with_key(crm, second, "POST /api-keys", again, **ROTATE))[0] == 200
+
+
 async def test_a_rotation_without_grace_and_a_removal_end_all_texts_at_once(crm: Crm) -> None:
     for end in ("rotate", "remove"):
         first = await make_key(crm)
