@@ -73,7 +73,7 @@ async def test_each_write_of_each_service_leaves_one_entry(migrated_url: str, pa
             return record, entry
 
         created, entry = await written("create", f"POST /{path}", data)
-        on_demand = {name: None for name in stage.app.service(path).service.on_demand}
+        on_demand = dict.fromkeys(stage.app.service(path).service.on_demand)
         stored = {name: (on_demand | created)[name] for name in entry["after"]}
         assert (entry["before"], entry["after"]) == (None, stored)
         assert {*on_demand} <= set(stored)
