@@ -43,7 +43,7 @@ def _secrets(app: Apex) -> list[str]:
 class Bus:
     """The bus of an app with one process: there is nobody to tell.
 
-    A message is a JSON value under a topic. ``on`` registers who takes the messages of the *other* processes: what
+    A message is a JSON value under a topic. ``on`` registers handlers of messages from the *other* processes: what
     happens in this one, the caller does itself. ``on_sync`` registers what to read again from the database, so that
     a message that was lost, or a change made past the app, is noticed within ``SYNC_SECONDS``.
     """
@@ -52,15 +52,22 @@ class Bus:
     """Whether there is nobody to tell."""
 
     def __init__(self) -> None:
-        self.handlers: dict[str, Handler] = {}
+        self.handlers: dict[str, list[Handler]] = {}
         self.syncs: list[Callable[[], Awaitable[None]]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def on(self, topic: str, handler: Handler) -> None:
-        """Register a handler. Raises TypeError for one that is ``async def``: messages are handled in their order."""
+        """Add a handler. Raises TypeError for one that is ``async def``: messages are handled in their order."""
         if is_async(handler):
             raise TypeError(f"A handler of '{topic}' must be a 'def' function, and {name_of(handler)} is 'async def'")
-        self.handlers[topic] = handler
+        handlers = self.handlers.setdefault(topic, [])
+        if handler not in handlers:
+            handlers.append(handler)
+
+    def handle(self, topic: str, message: Any) -> None:
+        """Call all handlers of the topic."""
+        for handler in self.handlers[topic]:
+            handler(message)
 
     def on_sync(self, function: Callable[[], Awaitable[None]]) -> None:
         if function not in self.syncs:
@@ -70,7 +77,7 @@ class Bus:
         """Tells the other processes, without waiting."""
 
     async def flush(self) -> bool:
-        """Wait a moment until what was told is on its way. Return False if it is not."""
+        """Wait a moment until all messages are sent. Return False if some are not."""
         return True
 
     async def is_reached(self) -> bool:

@@ -40,7 +40,7 @@ ORIGINS = 1_000
 CLOCKS_DIFFER = 5
 """Seconds by which a message may be older than the process that hears it."""
 REPORT_SECONDS = 60
-"""Between two lines of the log about messages that were refused."""
+"""Seconds between two lines of the log about messages that were refused."""
 
 RATES_CONNECTIONS = 20
 RATES_SECONDS = 2
@@ -171,7 +171,7 @@ class RedisBus(Bus):
 
     @cached_property
     def _signer(self) -> Signer:
-        """Made with the first message: by then the app has all of its settings."""
+        """Return the signer. It is made with the first message, when the app has all of its settings."""
         return Signer(self._secrets(), self.channel)
 
     async def open(self) -> None:
@@ -286,7 +286,7 @@ class RedisBus(Bus):
         self._remember(origin, number)
         self.stats.received += 1
         try:
-            self.handlers[topic](message)
+            self.handle(topic, message)
         except Exception:
             log.exception("A message of another process cannot be handled")
 

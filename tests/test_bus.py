@@ -98,6 +98,16 @@ async def test_apps_on_other_databases_do_not_hear(redis: RedisServer) -> None:
     assert strange == []
 
 
+def test_all_handlers_of_a_topic_are_called_once() -> None:
+    heard: list[str] = []
+    handlers = [lambda message: heard.append(f"first {message}"), lambda message: heard.append(f"second {message}")]
+    bus = Apex().bus
+    for handler in (*handlers, *handlers):
+        bus.on("greeting", handler)
+    bus.handle("greeting", "hello")
+    assert heard == ["first hello", "second hello"]
+
+
 async def test_a_message_that_comes_twice_or_has_no_sense_is_handled_once_or_not(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

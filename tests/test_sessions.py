@@ -173,7 +173,7 @@ class Joined(Bus):
 
     def send(self, topic: str, message: Any) -> None:
         for other in self.others:
-            other.handlers[topic](message)
+            other.handle(topic, message)
 
 
 class Keys(KeyStrategy):

@@ -126,7 +126,7 @@ async def test_what_ends_in_one_organization_goes_on_in_another(crm: Crm) -> Non
 )
 async def test_what_another_process_says_counts(crm: Crm, role: str | None, channels: set[str]) -> None:
     connection, other = await connect(crm), await connect(crm, OTHER)
-    crm.app.bus.handlers["membership"]({"user": 789, "organization": 456, "role": role})
+    crm.app.bus.handle("membership", {"user": 789, "organization": 456, "role": role})
     assert connection.channels == channels
     assert other.channels == {"organizations/457", "organizations/457/admins"}
 
