@@ -36,7 +36,7 @@ from apex.query import (
     shortened,
     suggestion,
 )
-from apex.scope import AS_GIVEN, FieldTypes, decided, kept, outside, scope_predicate
+from apex.scope import AS_GIVEN, FieldTypes, decided, outside, scope_predicate, staying
 from apex.scope import Typed as ScopeTypes
 from apex.service import Service
 from apex.types import STANDARD, Id, Page, Paginate, Row, is_pagination, limit_of
@@ -303,21 +303,22 @@ class Adapter(Service, ABC):
         self, id: Id | None, where: Predicate, values: Row, fields: tuple[str, ...] | None, allowed: Predicate
     ) -> list[Row]:
         """Change the rows. Raises Forbidden if one of them would leave the scope."""
-        condition = kept(values, allowed)
-        if condition is None:
+        inside = staying(values, allowed)
+        if inside is None:
             return await self._update(where, values, fields, whole=False)
         # This statement cannot take a row out of the scope. The counts tell if it would have.
-        staying = every(condition, where)
-        if id is None and await self._count(where) != await self._count(staying):
+        kept = every(inside, where)
+        if id is None and await self._count(where) != await self._count(kept):
             raise outside(values, allowed)
-        rows = await self._update(staying, values, fields, whole=False)
+        rows = await self._update(kept, values, fields, whole=False)
         if id is not None and not rows and await self._count(where):
             raise outside(values, allowed)
         return rows
 
     async def _read_for_change(self, id: Id | None, params: Params, fields: Collection[str]) -> list[Row]:
-        """Return the record that a change of ``id`` is about, or with None all that match, locked for the unit of work
-        around, with these fields. The change will reach no others. Raises NotFound.
+        """Return these fields of the record with an id, or with None of all that match, locked for the unit of work.
+
+        The change that follows reaches no other records. Raises NotFound.
         """
         query = self.syntax.parse(params.query).plain()
         known = tuple(name for name in fields if self.columns is None or name in self.columns)
@@ -355,10 +356,7 @@ class Adapter(Service, ABC):
         where = every(Compare(self.id, "$in", ids), self._allowed(params), query.where)
         async with self.unit_of_work():
             found, _ = await self._select(Selection(where, Query(), (self.id,), lock=True))
-            there = {row[self.id] for row in found}
-            for id in ids:
-                if id not in there:
-                    raise missing(id)
+            self.require_all(ids, found)
             rows = await self._update(where, marks, self._fields(query, params), whole=False)
         return rows if isinstance(given, list) else _single(rows, given)
 
@@ -370,6 +368,13 @@ class Adapter(Service, ABC):
             rule = f"Must be an id, or a list of 1 to {MOST_RESTORED:,} ids"
             raise BadRequest("Invalid data", errors={"id": rule})
         return list(dict.fromkeys(map(self.typed_id, listed)))
+
+    def require_all(self, ids: Collection[Any], rows: Collection[Row]) -> None:
+        """Raise NotFound for the first of the ids that no row has."""
+        found = {row[self.id] for row in rows}
+        for id in ids:
+            if id not in found:
+                raise missing(id)
 
     # Pages whose total is left out or estimated, and pages from a place onwards.
 
@@ -491,7 +496,7 @@ class Adapter(Service, ABC):
 
     @cached_property
     def shown(self) -> tuple[str, ...] | None:
-        """The fields of a record where nothing is selected. None: all that it has."""
+        """The fields of a record if nothing is selected. None: all that it has."""
         return self._but((*self.private, *self.on_demand))
 
     def _but(self, private: Sequence[str]) -> tuple[str, ...] | None:

@@ -52,8 +52,8 @@ async def part_of_unit() -> AsyncIterator[None]:
         yield
     except BaseException:
         if unit is not None and unit.open:
-            waiting, unit.waiting[before:] = unit.waiting[before:], []
-            for _, undone in waiting:
+            dropped, unit.waiting[before:] = unit.waiting[before:], []
+            for _, undone in dropped:
                 if undone is not None:
                     undone()
         raise
@@ -93,8 +93,9 @@ async def unit_of_work() -> AsyncIterator[None]:
 
 
 def unit_of(app: Any, service: Any) -> AbstractAsyncContextManager[Any]:
-    """Return a unit of work in which a record of the service is read, with a lock, and changed: that of an adapter, or
-    a transaction of the app's database.
+    """Return a unit of work for reading a record of the service with a lock and changing it.
+
+    It is the adapter's own or a transaction of the app's database.
     """
     own: Callable[[], AbstractAsyncContextManager[Any]] | None = getattr(service, "unit_of_work", None)
     if own is not None:

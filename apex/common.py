@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any
 
-from apex.adapter import missing
 from apex.callbacks import is_async, takes
 from apex.coerce import boolean, timestamp
 from apex.context import Context, Params
@@ -231,7 +230,7 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
 
 
 def _asks_for_removed(context: Context, field: str) -> bool:
-    """Return True for ``find`` with ``$deleted``. Raises BadRequest where it cannot be asked for."""
+    """Return True for ``find`` with ``$deleted``. Raises BadRequest for a call that cannot have it."""
     query = context.params.query
     asked = query.asked if isinstance(query, Query) else query
     if DELETED not in asked or _trash_of(context) != field:
@@ -254,12 +253,12 @@ def _trash_of(context: Context) -> str | None:
 
 
 def stash_before(name: str = "before", most: int | None = None) -> Hook:
-    """Before update, patch, remove and restore: ``params[name]`` is the record as it was, or the list of those that
-    match.
+    """Store the record as it was, or the list of those that match, in ``params[name]``: before update, patch, remove
+    and restore.
 
     They are read past the hooks, within the scope that the hooks before this one have set. In a transaction nobody
-    else changes them before its end, and the method is about these records alone. Raises NotFound, and BadRequest
-    where a call from outside is about more than ``most`` records.
+    else changes them before its end, and the method reaches these records alone. Raises NotFound, and BadRequest
+    for a call from outside that finds more than ``most`` records.
     """
 
     @belongs("before", "around")
@@ -268,8 +267,7 @@ def stash_before(name: str = "before", most: int | None = None) -> Hook:
         if not restores and context.method not in ("update", "patch", "remove"):
             return
         service, params = context.service.service, context.params
-        # What is on demand is part of the record, too.
-        adapter = {"private": getattr(service, "private", ()), **(params.adapter or {}), "lock": True}
+        adapter = {**(params.adapter or {}), "lock": True}
         inner: dict[str, Any] = {"scope": params.scope, "paginate": False, "adapter": adapter}
         if restores:
             params[name] = await _removed_ones(service, context.data, inner)
@@ -285,19 +283,16 @@ def stash_before(name: str = "before", most: int | None = None) -> Hook:
 
 
 async def _removed_ones(service: Any, data: Any, inner: dict[str, Any]) -> Any:
-    """Return the record that ``restore`` is about, or the list. Raises NotFound for one that is not there."""
+    """Return the record that ``restore`` is about, or the list of them. Raises NotFound."""
     given = data.get("id") if isinstance(data, Mapping) else None
     ids = service.ids_to_restore(given)
     rows = await service.find(Params({**inner, "query": Query(where=Compare(service.id, "$in", ids))}))
-    there = {row[service.id] for row in rows}
-    for id in ids:
-        if id not in there:
-            raise missing(id)
+    service.require_all(ids, rows)
     return rows if isinstance(given, list) else rows[0]
 
 
 async def _all_that_match(service: Any, query: Mapping[str, Any], inner: dict[str, Any], most: int | None) -> list[Row]:
-    """Raises BadRequest where there are more than ``most``, with their number."""
+    """Return all that match. Raises BadRequest if there are more than ``most``, with their number."""
     if most is None:
         found: list[Row] = await service.find(Params({**inner, "query": query}))
         return found
@@ -311,10 +306,10 @@ async def _all_that_match(service: Any, query: Mapping[str, Any], inner: dict[st
 
 
 def require_condition(*beside: str) -> Hook:
-    """Before patch and remove of many records, after ``validate_query``: the query says which ones they are.
+    """Refuse a patch or remove of many records without a condition in its query. It comes after ``validate_query``.
 
-    Conditions on the fields in ``beside`` alone do not, such as that of the tenant. Raises BadRequest, also where
-    ``$limit``, ``$skip`` or ``$sort`` would seem to pick some of them.
+    Conditions on the fields in ``beside``, such as that of the tenant, do not count. Raises BadRequest, also for
+    ``$limit``, ``$skip`` and ``$sort``, which would seem to pick some of the records.
     """
 
     @belongs("before", "around")
@@ -333,7 +328,7 @@ def require_condition(*beside: str) -> Hook:
 
 
 def default_sort(**order: int) -> Hook:
-    """Before find: the order of a list whose query names none. 1 is ascending, -1 descending: ``position=1``."""
+    """Order a list whose query names no order, before find. ``position=1`` is ascending, ``position=-1`` descending."""
 
     @belongs("before", "around")
     def default_sort(context: Context) -> None:

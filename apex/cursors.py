@@ -48,7 +48,7 @@ class Selection(NamedTuple):
     json: bool = False
 
     def order(self, id: str) -> Order:
-        """By field and direction; ties are broken by id, so that pages neither repeat nor lose a row."""
+        """Return fields with directions. Ties are broken by id, so that pages neither repeat nor lose a row."""
         sort = self.query.sort
         last = sort[-1][1] if sort else 1
         return sort if any(name == id for name, _ in sort) else (*sort, (id, last))

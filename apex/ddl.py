@@ -119,11 +119,11 @@ def backfill(table: str, statement: str, size: int = BATCH) -> None:
 
 
 def fill(table: str, columns: Mapping[str, tuple[str, Callable[[Any], Any]]], size: int = 1_000) -> None:
-    """In a migration: gives columns that are null the values that Python makes of others, ``size`` ids at once; on
-    PostgreSQL each time in a transaction of its own.
+    """Fill columns that are null with values that Python makes of others, in a migration.
 
-    ``{"form": ("name", str.lower)}`` fills ``form``. The function gets values that are not null. What others write
-    meanwhile stays. Raises ConfigError where the migration has changed something before.
+    ``{"form": ("name", str.lower)}`` fills ``form``. The function gets values that are not null. ``size`` ids are
+    filled at once, on PostgreSQL each time in a transaction of its own. What others write meanwhile stays. Raises
+    ConfigError where the migration has changed something before.
     """
     with _apart() if _on_postgresql() else nullcontext():
         bind = op.get_bind()

@@ -21,8 +21,8 @@ class Facts:
 
     ``methods`` are those that it is true of (empty: all), or a function of service and method. ``strategies`` are the
     ways to prove who one is (``ANY``: all that there are, and none), ``data`` and ``query`` the shapes of what is sent,
-    by method; ``requires`` names keys of a query. ``sends`` are headers of a request, ``answers`` those of a response,
-    as OpenAPI describes them.
+    by method. ``requires`` names keys of a query, each with a sentence about it. ``sends`` are headers of a request,
+    ``answers`` those of a response, as OpenAPI describes them.
     ``result`` is what comes back: a shape, or ``"record"`` or ``"page"`` for those of the service; ``content_types``
     are those that it may have. ``adds`` are fields beside those of a record. ``statuses`` replace the usual one,
     ``errors`` are the codes of failures. ``collection`` tells that a method is called without an id.
@@ -32,7 +32,7 @@ class Facts:
     strategies: Sequence[str] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
-    requires: Sequence[str] = ()
+    requires: Mapping[str, str] = field(default_factory=dict)
     sends: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
     result: Any = None

@@ -156,7 +156,7 @@ class Turns:
 class Announcement:
     """An event that waits for the end of a unit of work, which calls it.
 
-    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.retell``
+    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
     sends the event with such a text.
     """
 
@@ -232,23 +232,23 @@ class Events:
             turn = self.turn(service, [message["result"]], message.get("id"))
             turn.run(partial(self._deliver, service, publisher, message, turn))
 
-    async def retell(self, message: bytes) -> None:
+    async def resend(self, message: bytes) -> None:
         """Send an event that a process may have failed to send: to listeners, and to the connections of all processes.
 
         Listeners get the context that publishers get.
         """
-        told = decode(message)
-        service = self.app.services.get(told["path"])
+        sent = decode(message)
+        service = self.app.services.get(sent["path"])
         if service is not None:
-            context, turn = _told(self.app, service, told), self.turn(service, [told["result"]], told.get("id"))
-            tell = partial(service._tell, context, told["event"], [(told["result"], message)], turn)
+            context, turn = _context_of(self.app, service, sent), self.turn(service, [sent["result"]], sent.get("id"))
+            tell = partial(service._tell, context, sent["event"], [(sent["result"], message)], turn)
             if (pending := turn.run(tell)) is not None:
                 await pending
 
     def _deliver(self, service: BoundService, publisher: Publisher, message: Message, turn: Turn) -> None:
         if not self.connections:
             return
-        context = _told(self.app, service, message)
+        context = _context_of(self.app, service, message)
         try:
             published = publisher(message["result"], context)
             if isawaitable(published):
@@ -317,7 +317,7 @@ def _call_of(context: Context) -> Message:
     return {"method": context.method, "id": context.id, "params": told}
 
 
-def _told(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:
+def _context_of(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:
     params = Params(message.get("params"))
     context = Context(app, service, message.get("method", ""), id=message.get("id"), params=params)
     context.event, context.result, context.is_open = message["event"], message["result"], False

@@ -333,7 +333,7 @@ class _Unit:
         self._turn = asyncio.Lock()
 
     def forget_reach(self) -> None:
-        """Set the reach again before the next statement: a savepoint has undone what was set since."""
+        """Have the reach set again before the next statement: undoing a savepoint has undone it."""
         self._reach = None
 
     async def execute(self, text: str, values: Values, prepared: bool) -> Cursor:

@@ -147,7 +147,7 @@ class Portions:
             return None if self.spend(name) else Rate(False, self.limit, self.window, 0, rate.reset)
 
     def _forget(self) -> None:
-        """Let go of those whose window is over. They come first."""
+        """Evict the portions whose window is over. They come first."""
         now = time.monotonic()
         for name, portion in list(takewhile(lambda one: one[1].until <= now, self._portions.items())):
             if not portion.turn.locked():

@@ -128,7 +128,7 @@ class Schema(marshmallow.Schema):
         return {name: None if value == "" and name in self.nullable else value for name, value in data.items()}
 
     def _keep_rules(self, sent: bool) -> None:
-        """Keep of the rules across fields those about what was sent, which have ``pass_original``, or the others."""
+        """Keep the rules across fields that are about what was sent (``pass_original``), or the others."""
         rules = [rule for rule in self._hooks[VALIDATES_SCHEMA] if bool(rule[2].get("pass_original")) == sent]
         self._hooks = {**self._hooks, VALIDATES_SCHEMA: rules}
         self._accept = acceptor(self)
@@ -229,7 +229,7 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
 
 
 def check_rules(schemas: Schemas, message: str = "Invalid data") -> Hook:
-    """A before hook for update and patch: the rules of the schema across fields hold for the record as it will be.
+    """Check the rules of the schema across fields for the record as it will be: before update and patch.
 
     ``validate_data`` does this too. The hook is for calls whose data a ``loader`` has loaded already. The record is
     read with a lock right before the method, after all hooks and in one unit of work with the method.
@@ -289,7 +289,7 @@ class _Rules:
         return items("find", await service.find(inner))
 
     def _check(self, context: Context, rows: list[dict[str, Any]]) -> None:
-        """Raises BadRequest for the first record that breaks a rule.
+        """Raise BadRequest for the first record that breaks a rule.
 
         A record may go on breaking a rule that it breaks already, as one that is older than the rule does, if the field
         of the error keeps its value.
@@ -323,7 +323,7 @@ class _Rules:
         return {name: _zoned(value) for name, value in record.items()}
 
     def _loaded(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a stored record as the schema loads its JSON form, but for values that it would refuse."""
+        """Return a stored record as the schema loads its JSON form. Values that it would refuse stay as they are."""
         sent = decode(encode({name: row[name] for name in self.fields if name in row}))
         record = {}
         for name, value in sent.items():
@@ -481,8 +481,9 @@ def _variant(schema: type[Schema], method: str) -> Schema:
 
 
 def loader(schema: type[Schema], method: str) -> Schema:
-    """Return the instance of a schema with which ``load`` loads the data of a method. That of update and patch leaves
-    the rules across fields to ``check_rules``.
+    """Return the instance of a schema with which ``load`` loads the data of a method.
+
+    For update and patch it leaves the rules across fields to ``check_rules``.
     """
     variant = _variant(schema, method)
     if method in ("update", "patch"):

@@ -127,14 +127,14 @@ def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
 
 
 class FieldTypes(dict[str, Coerce]):
-    """For each field of a service the function that gives the values of a scope their type, made when it is needed."""
+    """The functions that give the values of a scope their type, by field. Each is made when it is needed."""
 
     def __init__(self, columns: Mapping[str, Coerce], service: str) -> None:
         super().__init__()
         self.columns, self.service = columns, service
 
     def __missing__(self, name: str) -> Coerce:
-        """Raises TypeError for a field that the service does not have, or that cannot be compared."""
+        """Make a function. Raises TypeError for a field that the service does not have, or that cannot be compared."""
         coerce = self.columns.get(name)
         if coerce is None or held(coerce) is not None:
             raise TypeError(f"params.scope cannot hold '{name}': {self.service} has no such field to compare")
@@ -204,7 +204,7 @@ def _shown(value: Any) -> str:
     return f"'{value[:50]}'" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def kept(values: Row, allowed: Predicate) -> Predicate | None:
+def staying(values: Row, allowed: Predicate) -> Predicate | None:
     """Return the condition on the other fields of a row under which these values keep it inside the scope.
 
     None if there is no condition. Raises Forbidden where these values are outside in any case.

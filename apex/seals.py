@@ -39,7 +39,7 @@ def seal(table: str, column: str = "organization_id") -> None:
 
 
 def seal_where(table: str, condition: str | None = None) -> None:
-    """In a migration: from now on calls reach the rows of a table for which a condition in SQL holds.
+    """Let calls reach only the rows of a table for which a condition in SQL holds, in a migration.
 
     Without one they reach none. Work inside the process, with ``apex.tenant.EVERYONE``, reaches all.
     """
@@ -50,7 +50,7 @@ def seal_where(table: str, condition: str | None = None) -> None:
 
 
 def hold_path(function: str) -> None:
-    """In a migration: a function that runs as its owner looks for names in this schema alone.
+    """Let a function that runs as its owner look for names in this schema alone, in a migration.
 
     Temporary tables come last. PostgreSQL looks there first where the path does not say so, and everybody may make one:
     https://www.postgresql.org/docs/current/sql-createfunction.html

@@ -31,7 +31,7 @@ _HOOK_WORDS = frozenset({"all", "around", "before", "after", "error", "hooks", "
 
 
 class BodyLimit(NamedTuple):
-    """The bytes that the body of a method's request may have, and what a caller with more of them is told to do."""
+    """The number of bytes that the body of a method's request may have, and the advice for a caller with more."""
 
     size: int
     advice: str = ""
@@ -293,7 +293,7 @@ class BoundService(Emitter):
 
     def _write(self, context: Context, event: str) -> list[bytes]:
         """Return the event of a call as JSON, one text for each record."""
-        return [message_of(self, event, item, sent, context) for item, sent in _told(context)]
+        return [message_of(self, event, item, sent, context) for item, sent in _dispatched(context)]
 
     def _announce(self, context: Context, event: str, turn: Turn | None) -> Awaitable[None] | None:
         """Send the event of a call when it is its turn. Return an awaitable if listeners are still at work."""
@@ -301,19 +301,19 @@ class BoundService(Emitter):
             return None
         events = self._app.events
         # Encoded now, as the caller may change the records before the call's turn.
-        told = [(item, events.written(self, event, item, sent, context)) for item, sent in _told(context)]
+        messages = [(item, events.written(self, event, item, sent, context)) for item, sent in _dispatched(context)]
         turn = events.turn(self, ()) if turn is None else turn
-        return turn.run(partial(self._tell, context, event, told, turn))
+        return turn.run(partial(self._tell, context, event, messages, turn))
 
     def _tell(
-        self, context: Context, event: str, told: list[tuple[Any, bytes | None]], turn: Turn
+        self, context: Context, event: str, messages: list[tuple[Any, bytes | None]], turn: Turn
     ) -> Awaitable[None] | None:
         """Call the listeners and publish the event, once for each item.
 
         Return an awaitable for ``async def`` listeners, or None.
         """
         pending: Pending = []
-        for item, message in told:
+        for item, message in messages:
             if event in self._listeners:
                 pending += self._call(event, (item, context))
             self._app.events.publish(self, event, message, turn)
@@ -423,7 +423,7 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _told(context: Context) -> list[tuple[Any, Any]]:
+def _dispatched(context: Context) -> list[tuple[Any, Any]]:
     """Return the records that the events of a call are about, each with what is sent of it."""
     results, dispatched = _items(context.result), _items(context.external)
     if len(dispatched) != len(results):

@@ -14,6 +14,7 @@ from apex.tenant import EVERYONE, confine, reaching, sealing
 
 FIELD = "organization_id"
 ON_RECORDS = ("get", "update", "patch", "remove")
+NEEDED = "It may be left out with an API key, whose organization it is then, and where `id` or `id[$in]` is given."
 READS = ("find", "get")
 """The methods that only read, of a service that names no others in ``reads``."""
 ROLES = ("viewer", "member", "admin", "owner")
@@ -103,7 +104,7 @@ def fill_organization(context: Context) -> None:
         context.items = [{FIELD: mine, **row} for row in context.items]
 
 
-@describe(methods=("find", "patch", "remove"), requires=(FIELD,))
+@describe(methods=("find", "patch", "remove"), requires={FIELD: NEEDED})
 def name_organization(context: Context) -> None:
     """Before list, create and custom methods: the request must name the one organization it is about.
 

@@ -206,7 +206,7 @@ class _Service:
         if not isinstance(self.service, Adapter) or method not in STANDARD:
             return Asked()
         if method == "find":
-            required = known.listed("requires")
+            required = list(known.requires)
             return Asked(f"{self._list(required)}<{self.wanted}>", bool(required), True)
         conditions = "" if method == "create" else f"{self._conditions()} & "
         return Asked(f"{conditions}Apex.Select<{self.wanted}>", False, True)

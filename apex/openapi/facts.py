@@ -19,6 +19,7 @@ class Known:
         self.facts = [facts for facts in found if facts.holds(bound.service, method)]
         self.data = self._of_method("data", method)
         self.query = self._of_method("query", method)
+        self.requires = self._merged("requires")
         self.sends = self._merged("sends")
         self.answers = self._merged("answers")
         self.adds = self._merged("adds")

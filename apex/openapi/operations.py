@@ -69,14 +69,14 @@ class Operations:
         }
 
     def _about(self, methods: Sequence[str], known: Known, *more: str) -> Shape:
-        method, told = methods[0], "\n\n".join(self._told(methods))
+        method, description = methods[0], "\n\n".join(self._described(methods))
         optional: list[Shape] = [{}] if ANY in known.listed("strategies") else []
         security = [*optional, *({name: []} for name in self._strategies(known))]
         return {
             "tags": [self.path],
             "operationId": ".".join(filter(None, (self.id, method, *more))),
             "summary": " / ".join(self.summary(method, bool(more and more[0])) for method in methods),
-            **({"description": told} if told else {}),
+            **({"description": description} if description else {}),
             **({"security": security} if security else {}),
         }
 
@@ -92,8 +92,8 @@ class Operations:
         words = re.sub(r"[\W_]+|(?<=[a-z])(?=[A-Z])", " ", method).strip().lower()
         return f"{words.capitalize()} {plural(noun)}"
 
-    def _told(self, methods: Sequence[str]) -> Iterator[str]:
-        """What custom methods say of themselves, how large a body may be, and which keys a list can be asked for."""
+    def _described(self, methods: Sequence[str]) -> Iterator[str]:
+        """Yield the docstrings of custom methods, the limits of bodies, and the keys that lists can be asked for."""
         for method in methods:
             if method not in STANDARD and (text := inspect.getdoc(getattr(self.bound.service, method))):
                 yield f"`{method}`: {text.replace('``', '`')}"

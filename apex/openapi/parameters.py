@@ -32,7 +32,7 @@ def parameters(
     shapes = {name: _value(shape) for name, shape in asked(components, bound).items()}
     listed = {name: value_shape(coerce) for name, coerce in bound.service.syntax.lists.items()}
     conditions = [
-        *_conditions(shapes, bound.service, known.listed("requires")), *_items(listed), *_filters(bound.service),
+        *_conditions(shapes, bound.service, known.requires), *_items(listed), *_filters(bound.service),
         *_groups(),
     ]  # fmt: skip
     page = [_sort(shapes), *_page(bound.service)] if method == "find" else []
@@ -49,9 +49,9 @@ def asked(components: Components, bound: BoundService) -> dict[str, Shape]:
     return {name: shapes[name] for name, coerce in fields.items() if held(coerce) is None and name in shapes}
 
 
-def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: list[str]) -> Iterator[Shape]:
+def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: Mapping[str, str]) -> Iterator[Shape]:
     for name, shape in shapes.items():
-        needed = {"required": True, "description": _NEEDED} if name in required else {}
+        needed = {"required": True, "description": required[name]} if name in required else {}
         yield {**_query(name, shape), **needed}
     for name, shape in shapes.items():
         for operator in operators(shape, service.syntax.operators):
@@ -79,9 +79,6 @@ def _sort(names: Iterable[str]) -> Shape:
         "example": {},  # A form that is filled in with it asks for nothing.
         "description": "1 is ascending, -1 descending: `$sort[created_at]=-1`.",
     }
-
-
-_NEEDED = "It may be left out with an API key, whose organization it is then, and where `id` or `id[$in]` is given."
 
 
 def _value(shape: Shape) -> Shape:

@@ -178,7 +178,7 @@ class _Answers:
         self.insert: Any = dialect.insert(table)
 
     async def forget(self) -> None:
-        """Lets go of those that are not kept any longer."""
+        """Delete the answers that are too old."""
         old = delete(self.table).where(self.table.c.created_at < bindparam("before", type_=Timestamp()))
         await self._execute(old, {"before": datetime.now(UTC) - KEPT})
 
@@ -240,7 +240,7 @@ class _Answers:
                     return
             if await self._change(asked, {"telling_at": datetime.now(UTC)}, self.table.c.telling_at == began):
                 for message in found["untold"].split("\n"):
-                    await context.app.events.retell(message.encode())
+                    await context.app.events.resend(message.encode())
                 await self._note_told(asked, context, ())
                 return
             found = await self._read(asked)
