@@ -267,7 +267,8 @@ def stash_before(name: str = "before", most: int | None = None) -> Hook:
         if not restores and context.method not in ("update", "patch", "remove"):
             return
         service, params = context.service.service, context.params
-        adapter = {**(params.adapter or {}), "lock": True}
+        # What is on demand is part of the record, too.
+        adapter = {"private": getattr(service, "private", ()), **(params.adapter or {}), "lock": True}
         inner: dict[str, Any] = {"scope": params.scope, "paginate": False, "adapter": adapter}
         if restores:
             params[name] = await _removed_ones(service, context.data, inner)

@@ -6,30 +6,39 @@ from dataclasses import replace
 from typing import Any
 
 from apex import Context
+from apex.hooks import Hook
 from apex.types import Row
 
 
-def keep_whole(context: Context) -> None:
-    """Before create, patch and remove, after ``validate_query``: takes ``$select`` aside."""
-    query: Any = context.params.query
-    if query.select is not None:
-        service = context.service.service
+def keep_whole(on_demand: bool = True) -> Hook:
+    """Before create, patch, remove and restore, after ``validate_query``: takes ``$select`` aside. With ``on_demand``
+    the hooks that follow see the fields on demand, too, also if nobody selects them.
+    """
+
+    def keep_whole(context: Context) -> None:
+        query: Any = context.params.query
+        service, chosen = context.service.service, query.select
+        if chosen is not None:
+            context.params.selected = (*chosen, service.id)
         asked = {name: value for name, value in query.asked.items() if name != "$select"}
-        context.params.selected = (*query.select, service.id)
-        # What is on demand is read beside the whole record, as nobody asks for it again.
-        whole = (*service.shown, *service.on_demand) if {*service.on_demand}.intersection(query.select) else None
-        if whole is not None:
-            asked["$select"] = whole
-        context.params.query = replace(query, asked=asked, select=whole)
+        whole = None
+        if service.on_demand and (on_demand or {*service.on_demand}.intersection(chosen or ())):
+            asked["$select"] = whole = (*service.shown, *service.on_demand)
+        if whole != chosen:
+            context.params.query = replace(query, asked=asked, select=whole)
+
+    return keep_whole
 
 
 def select_for_caller(context: Context) -> None:
-    """After create, patch and remove: a caller outside gets what it selected, and nobody else what is on demand."""
+    """After create, patch, remove and restore: a caller outside gets what it selected, and nobody else what is on
+    demand.
+    """
     if (fields := context.params.selected) is not None:
         context.dispatch = _each(context.result, fields)
-        query: Any = context.params.query
-        if query.select is not None:
-            context.result = _each(context.result, context.service.service.shown)
+    query: Any = context.params.query
+    if query.select is not None:
+        context.result = _each(context.result, context.service.service.shown)
 
 
 def _each(result: Any, fields: tuple[str, ...]) -> Any:

@@ -257,9 +257,9 @@ def register(app: Apex) -> None:
             },
             "before": {
                 "find": [show_own],
-                "create": [keep_whole, *held, name_user, timestamps],
-                "patch": [keep_whole, *held, timestamps],
-                "remove": [keep_whole, *held],
+                "create": [keep_whole(), *held, name_user, timestamps],
+                "patch": [keep_whole(), *held, timestamps],
+                "remove": [keep_whole(), *held],
             },
             "after": {
                 "find": [named],

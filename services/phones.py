@@ -77,13 +77,16 @@ def is_within(country: str | None, code: str, number: str) -> bool:
 def replaced(number: tuple[str | None, str] | None, row: Row) -> Row:
     """Return what a number, as calling code and digits, changes in the row of a contact.
 
-    Digits alone keep the calling code. The country stays as long as it is true.
+    Digits alone keep the calling code. If they are those of the calling code and the number, nothing changes. The
+    country stays as long as it is true.
     """
     if number is None:
         return dict.fromkeys(("phone", "phone_country_code", "phone_country_iso"))
     code, digits = number
     if code is None:
-        return {"phone": digits}
+        # A number in JSON has no plus.
+        whole = (row.get("phone_country_code") or "").removeprefix("+") + (row.get("phone") or "")
+        return {"phone": row["phone"] if digits == whole else digits}
     same = (row.get("phone_country_code"), row.get("phone")) == number
     country = row.get("phone_country_iso") if same or is_within(row.get("phone_country_iso"), code, digits) else None
     return {"phone": digits, "phone_country_code": code, "phone_country_iso": country}

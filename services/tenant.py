@@ -224,7 +224,10 @@ def tenant_hooks(
         "remove": [stash, remove_children],
         "restore": [stash],
     }
-    before = {method: [keep_whole, *(holds or {}).get(method, ()), *own[method]] for method in writes}
+    before = {
+        method: [keep_whole(on_demand=method in units), *(holds or {}).get(method, ()), *own[method]]
+        for method in writes
+    }
     after: dict[str, list[AnyHook]] = {
         method: [audit, select_for_caller] if method in units else [select_for_caller] for method in writes
     }

@@ -113,6 +113,7 @@ def _wrong(**errors: str) -> BadRequest:
     return BadRequest("Invalid password data", errors=errors)
 
 
+@describe(methods=("get", "patch"), errors=(403,))
 def only_oneself(context: Context) -> None:
     """Around all methods, after ``membership``: callers from outside reach themselves alone, by id or as ``me``.
 

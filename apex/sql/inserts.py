@@ -176,8 +176,8 @@ class Inserts:
 
     @cached_property
     def _shown(self) -> Names:
-        """What callers see of a row, but for its id."""
-        hidden = {*self.service.kept, self.service.id}
+        """The fields of a row that callers may see, without its id."""
+        hidden = {*self.service.private, self.service.id}
         return tuple(name for name in self.service.columns or () if name not in hidden)
 
     def _as_read(self, row: Row) -> Row:

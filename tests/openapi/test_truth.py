@@ -41,29 +41,33 @@ HELD = CHECKS.get_by_names(
 )  # fmt: skip
 FEW = settings(derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 KNOWN = {
-    "organization_id": 456, "contact_id": 123, "company_id": 101, "owned_by_user_id": 789, "user_id": 789,
+    "organization_id": 456, "contact_id": 203, "company_id": 101, "owned_by_user_id": 789, "user_id": 789,
     "assigned_to_user_id": 789, "assigned_user_id": 789, "pipeline_id": 1, "pipeline_stage_id": 1, "deal_id": 1,
     "product_id": 1, "parent_id": 1, "support_ticket_id": 1,
 }  # fmt: skip
 """What refers to records that there are."""
+# The examples in the document erase contact 123 and change the password of user 789.
 IDS = {
-    "contacts": 123,
+    "contacts": 203,
     "companies": 101,
     "organizations": 456,
     "custom-fields": 301,
     "api/contacts": uuid_of(124),
     "api-keys": 2,
+    "memberships": 2,
+    "users": "me",
 }
 UNLIKELY = ("GET /api/contacts/crm/lookup",)
 """Requests that no chance makes right."""
 ASKED = (*KNOWN, "$limit", "$skip", "$sort", "$select", "$total", "limit", "offset")
 MADE: dict[str, dict[str, Any]] = {
+    "contacts": {"first_name": "Jo"},
     "pipelines": {"name": "Sales"},
     "pipeline-stages": {"name": "New", "pipeline_id": 1},
     "products": {"name": "Book", "price": "12.00"},
-    "deals": {"name": "Shelf", "pipeline_stage_id": 1, "contact_id": 123, "status": "won"},
+    "deals": {"name": "Shelf", "pipeline_stage_id": 1, "contact_id": 203, "status": "won"},
     "deal-products": {"deal_id": 1, "product_id": 1},
-    "activities": {"subject": "Call", "activity_type": "call", "contact_id": 123},
+    "activities": {"subject": "Call", "activity_type": "call", "contact_id": 203},
     "support-tickets": {"subject": "Help"},
     "support-ticket-messages": {"support_ticket_id": 1, "body": "Hello"},
     "api-keys": {"name": "Spare"},
@@ -152,7 +156,7 @@ def aimed(case: Any) -> Any:
     if case.operation.method in ("patch", "delete") and "{" not in case.operation.path:
         case.query = {"organization_id": 456, "id": IDS.get(path, 1)}
     if path == "authentication" and case.operation.method == "post":
-        case.body = {"strategy": "local", "email": "admin@example.com", "password": PASSWORD}
+        case.body = {"strategy": "local", "email": "member@example.com", "password": PASSWORD}
     if case.headers:
         for name in ("X-Service-Method", "If-Match", "Idempotency-Key"):
             case.headers.pop(name, None)

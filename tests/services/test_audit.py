@@ -73,8 +73,10 @@ async def test_each_write_of_each_service_leaves_one_entry(migrated_url: str, pa
             return record, entry
 
         created, entry = await written("create", f"POST /{path}", data)
-        stored = {name: created[name] for name in entry["after"]}
+        on_demand = dict.fromkeys(stage.app.service(path).service.on_demand)
+        stored = {name: (on_demand | created)[name] for name in entry["after"]}
         assert (entry["before"], entry["after"]) == (None, stored)
+        assert {*on_demand} <= set(stored)
         assert {"id", "organization_id", "created_at", "created_by_user_id", *data} <= set(stored)
         assert not {"uuid", "name_form", "name_search", "first_name_form"} & set(stored)
         changed, entry = await written("patch", f"PATCH /{path}/{created['id']}", change)
@@ -83,7 +85,7 @@ async def test_each_write_of_each_service_leaves_one_entry(migrated_url: str, pa
         assert entry["before"] == {name: created[name] for name in entry["after"]}
         assert all(entry["before"][name] != entry["after"][name] for name in entry["after"])
         _, entry = await written("remove", f"DELETE /{path}/{created['id']}")
-        assert (entry["before"], entry["after"]) == ({name: changed[name] for name in stored}, None)
+        assert (entry["before"], entry["after"]) == ({name: (on_demand | changed)[name] for name in stored}, None)
 
 
 async def test_what_follows_from_a_write_is_its_callers(crm: Crm) -> None:
@@ -102,6 +104,26 @@ async def test_selecting_less_does_not_audit_less(crm: Crm) -> None:
     assert (entry["before"]["last_name"], entry["after"]["last_name"]) == ("Doe", "Roe")
     await crm.app.service("contacts").create(JANE, {"query": {"$select": ["id"]}})
     assert (await entries(crm))[0]["after"]["first_name"] == "Jane"
+
+
+async def test_what_is_read_on_demand_alone_is_audited(crm: Crm) -> None:
+    own, other = ({"crm_id": name, "crm_source": name} for name in ("salesforce", "hubspot"))
+    heard: list[Any] = []
+    for event in ("created", "patched", "removed"):
+        crm.app.service("contacts").on(event, lambda data, context: heard.append({*own} & {*data}))
+    contact = await crm.create(**own)
+    await crm.call(f"PATCH /contacts/{contact['id']}?$select=id", other)
+    await crm.call(f"PATCH /contacts?organization_id=456&id={contact['id']}", own)
+    _, removed = await crm.call(f"DELETE /contacts/{contact['id']}")
+    restore = {"organization_id": 456, "id": contact["id"]}
+    _, restored = await crm.call("POST /contacts", restore, headers={"X-Service-Method": "restore"})
+    await crm.app.service("contacts").create([JANE | other], {"adapter": {"multi": True}})
+    told = [
+        tuple(part and {name: part.get(name) for name in own} for part in (entry["before"], entry["after"]))
+        for entry in reversed(await entries(crm, "service=contacts"))
+    ]
+    assert told == [(None, own), (own, other), (other, own), (own, None), (None, own), (None, other)]
+    assert (set(removed), set(restored), heard) == ({*contact}, {*contact}, [set()] * 6)
 
 
 async def test_custom_fields_are_told_with_those_that_stay(crm: Crm) -> None:
