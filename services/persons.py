@@ -125,7 +125,7 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
         if person:
             await service.remove(id, {**inside, "permanent": True})
         await _erase_audit(database, organization, path, [id], _telling(table))
-        await erase_answers(database, id, [*_sides(entries), *([person] if person else [])])
+        await erase_answers(database, id, [*_sides(entries), *([person] if person else [])], organization)
     return changed
 
 
@@ -193,14 +193,20 @@ async def _erase_audit(
         await database.execute(update(audit).where(c.id == entry["id"]).values(hidden))
 
 
-async def erase_answers(database: Database, id: int, rows: Sequence[Row]) -> None:
-    """Hide what rows tell of a person in stored answers, and in events that no process is known to have sent."""
+async def erase_answers(database: Database, id: int, rows: Sequence[Row], organization: int | None = None) -> None:
+    """Hide what rows tell of a person in stored answers, and in events that no process is known to have sent.
+
+    With an ``organization`` those about its records alone: the same id may be that of another service's record there.
+    """
     c, told = answers.c, _told(rows)
     marks = [f'{name}":{id}{end}' for name in ('"id', "_id") for end in ",}"]
-    marks += {str(row["uuid"]) for row in rows if "uuid" in row}
+    uuids = {str(row["uuid"]) for row in rows if "uuid" in row}
     with reaching(EVERYONE):
-        named = or_(*(text.contains(mark, autoescape=True) for text in (c.body, c.untold) for mark in marks))
-        for answer in await database.execute(select(c.caller, c.key, c.body, c.untold).where(named)):
+        named = or_(*(text.contains(mark, autoescape=True) for text in (c.body, c.untold) for mark in (*marks, *uuids)))
+        for answer in await database.execute(select(c.caller, c.key, c.body, c.untold, c.about).where(named)):
+            about = {fields.get(FIELD) for fields in answer["about"] or ()}
+            if organization not in (None, *about) and not any(uuid in answer["body"] for uuid in uuids):
+                continue
             hidden = {name: _hidden(answer[name], told) for name in ("body", "untold")}
             this = (c.caller == answer["caller"], c.key == answer["key"])
             await database.execute(update(answers).where(*this).values(hidden))

@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from apex.common import now
+from apex.encoding import encode
 from apex.errors import Forbidden
 from apex.sql import Database
 from apex.sql.trash import prune_trash
@@ -131,6 +132,22 @@ async def test_a_stored_answer_loses_what_was_true_of_the_person_before(crm: Crm
         assert (await erased(crm, row["id"]))[0] == 200
     left = await stored(crm)
     assert not [word for word in (*PERSONAL, "4242424") if word in left]
+
+
+async def test_erasure_changes_the_answers_of_its_organization_alone(crm: Crm) -> None:
+    """Another organization has a record of another service with the same id and text."""
+    query = "?$select[]=first_name&$select[]=id"
+    data = OURS | {"first_name": "Zacharias"}
+    _, person = await crm.call(f"POST /contacts{query}", data, headers=ONCE)
+    other = {"id": person["id"], "organization_id": 457, "name": "Zacharias"}
+    body = encode(other).decode()
+    row = {"caller": "jwt 791", "key": "other", "request": "x", "created_at": now(), "body": body}
+    await crm.app.get("database").execute(insert(answers).values(row | {"about": [{"organization_id": 457}]}))
+    await erased(crm, person["id"])
+    status, again = await crm.call(f"POST /contacts{query}", data, headers=ONCE)
+    assert (status, again) == (201, {"first_name": "***", "id": person["id"]})
+    left = await crm.app.get("database").execute(select(answers.c.body).where(answers.c.key == "other"))
+    assert left == [{"body": body}]
 
 
 async def test_a_person_whose_record_was_pruned_is_erased_from_the_audit(crm: Crm) -> None:
