@@ -16,7 +16,7 @@ from apex.describe import Related, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed
 from apex.hooks import AnyHook, Chain, Composed, Hook, Step, around, belongs, run_steps, steps_of
 from apex.items import items, map_items
-from apex.predicates import Compare, compared
+from apex.predicates import Compare, narrows
 from apex.query import DELETED, Query, invalid
 from apex.tenant import EVERYONE, reaching
 from apex.types import Row
@@ -309,8 +309,9 @@ async def _all_that_match(service: Any, query: Mapping[str, Any], inner: dict[st
 def require_condition(*beside: str) -> Hook:
     """Refuse a patch or remove of many records without a condition in its query. It comes after ``validate_query``.
 
-    Conditions on the fields in ``beside``, such as that of the tenant, do not count. Raises BadRequest, also for
-    ``$limit``, ``$skip`` and ``$sort``, which would seem to pick some of the records.
+    Conditions on the fields in ``beside``, such as that of the tenant, do not count, nor does an ``$or`` that has one
+    of those among its parts. Raises BadRequest, also for ``$limit``, ``$skip`` and ``$sort``, which would seem to pick
+    some of the records.
     """
 
     @belongs("before", "around")
@@ -321,7 +322,7 @@ def require_condition(*beside: str) -> Hook:
         for name in ("$limit", "$skip", "$sort"):
             if name in query.asked:
                 raise invalid(name, f"is for lists alone: {context.method} is about all records that the query finds")
-        if set(compared(query.where)) <= set(beside):
+        if not narrows(query.where, beside):
             named = " beside " + ", ".join(beside) if beside else ""
             raise BadRequest(f"{context.method} without an id needs a query that says which records{named}")
 

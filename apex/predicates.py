@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -73,6 +73,14 @@ def compared(where: Predicate) -> Iterator[str]:
             yield from compared(part)
     else:
         yield where.field
+
+
+def narrows(where: Predicate, beside: Collection[str]) -> bool:
+    """Return True if a row has to meet a condition on a field that is not in ``beside``."""
+    if isinstance(where, Compare):
+        return where.field not in beside
+    parts = [narrows(part, beside) for part in where.parts]
+    return any(parts) if where.kind == "and" else all(parts)
 
 
 def holds(compare: Compare, value: Any) -> bool:

@@ -53,10 +53,13 @@ async def test_what_is_not_named_is_not_touched(crm: Crm, verb: str) -> None:
         "&id=123&$sort[id]=1",
         "&id=123&$skip=0",
         "&$or[0][organization_id]=456",
+        "&$or[0][id]=123&$or[1][organization_id]=456",
+        "&$or[0][id]=123&$or[1][$and][0][organization_id]=456",
     ):
         refused(await crm.call(f"{verb} {CONTACTS}{query}", data), 400)
     refused(await crm.call(f"{verb} /contacts?first_name=John", data), 400, "organization_id")
     refused(await crm.call(f"{verb} /contacts", data), 400, "organization_id")
+    assert await crm.call(f"{verb} {CONTACTS}&$or[0][id]=0&$or[1][id]=1", data) == (200, [])
     refused(await crm.call(f"{verb} {CONTACTS}&id=123", data, user=791), 403)
     refused(await crm.call(f"{verb} /deal-products?organization_id=456&id=1", data), 405)
     assert (await crm.call("GET /contacts/123"))[1]["last_name"] == "Doe"
