@@ -20,11 +20,13 @@ def keep_whole(on_demand: bool = True) -> Hook:
         service, chosen = context.service.service, query.select
         if chosen is not None:
             context.params.selected = (*chosen, service.id)
-        asked = {name: value for name, value in query.asked.items() if name != "$select"}
         whole = None
         if service.on_demand and (on_demand or {*service.on_demand}.intersection(chosen or ())):
-            asked["$select"] = whole = (*service.shown, *service.on_demand)
+            whole = (*service.shown, *service.on_demand)
         if whole != chosen:
+            asked = {name: value for name, value in query.asked.items() if name != "$select"}
+            if whole is not None:
+                asked["$select"] = whole
             context.params.query = replace(query, asked=asked, select=whole)
 
     return keep_whole

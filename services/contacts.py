@@ -177,6 +177,9 @@ class Contacts(Persons):
         },
     )
 
+    def completed(self, row: Row) -> Row:
+        return phones.with_code(row, {}) if isinstance(row.get("phone_country_iso"), str) else row
+
 
 def add_code(context: Context) -> None:
     """Before create and patch: a country without a calling code gets its code. Raises BadRequest for a patch of many

@@ -130,8 +130,11 @@ class Import:
 
     def _key(self, row: Row) -> Key | None:
         """The values that a record is found by, as they are stored; None for a row that has none."""
+        if not self.columns:
+            return None
+        row = self.service.service.completed(row)
         key = tuple(self._value(name, row.get(name)) for name in self.columns)
-        return key if key and key[0] is not None else None
+        return key if key[0] is not None else None
 
     def _value(self, name: str, value: Any) -> Any:
         try:

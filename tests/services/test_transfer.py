@@ -133,6 +133,13 @@ async def test_a_phone_of_another_country_is_another_phone(crm: Crm) -> None:
     assert counts(await imports(crm, *rows, upsert="phone")) == (0, 1, 0, 0)
 
 
+async def test_a_country_says_whose_number_it_is(crm: Crm) -> None:
+    await crm.create(first_name="Ann", **PHONE)
+    rows = [{"first_name": country, "phone": PHONE["phone"], "phone_country_iso": country} for country in ("DE", "CA")]
+    assert counts(await imports(crm, *rows, upsert="phone")) == (0, 1, 1, 0)
+    assert [row["first_name"] for row in (await crm.rows())[-2:]] == ["CA", "DE"]
+
+
 async def test_a_phone_is_found_where_one_side_has_no_country_code(crm: Crm) -> None:
     bare = {"phone": PHONE["phone"]}
     for stored, sent in (("Ann", PHONE), ("Bob", {"phone": "2025550188"})):
