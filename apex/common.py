@@ -215,7 +215,7 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
     def soft_delete(context: Context) -> None:
         params, method = context.params, context.method
         restores = method == "restore" and _trash_of(context) == field
-        if not params.with_removed:
+        if not params.get("with_removed"):
             removed = restores or _asks_for_removed(context, field)
             params["scope"][field] = {"$ne": None} if removed else None
         if method == "remove" and not params.permanent:
@@ -231,7 +231,7 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
 
 def _asks_for_removed(context: Context, field: str) -> bool:
     """Return True for ``find`` with ``$deleted``. Raises BadRequest for a call that cannot have it."""
-    query = context.params.query
+    query = context.params["query"]
     asked = query.asked if isinstance(query, Query) else query
     if DELETED not in asked or _trash_of(context) != field:
         return False

@@ -175,9 +175,10 @@ def _sufficient(context: Context) -> tuple[str, ...]:
 
 def _is_about_removed(context: Context) -> bool:
     """Return True for ``restore``, and for a list with ``$deleted``."""
-    query = context.params.query
-    asked = query.asked if isinstance(query, Query) else query
-    return context.method == "restore" or (context.method == "find" and bool(asked.get(DELETED)))
+    if context.method != "find":
+        return context.method == "restore"
+    query = context.params["query"]
+    return bool((query.asked if isinstance(query, Query) else query).get(DELETED))
 
 
 def forbidden(context: Context, organization: int) -> Forbidden:
