@@ -66,6 +66,7 @@ class Batch(Service):
     fails leaves the others as they are.
     """
 
+    summaries = {"create": "Make many calls"}
     multi = True  # ``create`` refuses a list itself, with an error that describes a batch.
     examples = {"create": Example(data={"calls": [["get", "contacts", 123], ["get", "companies", 101]]})}
 

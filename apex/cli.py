@@ -33,6 +33,24 @@ HIDDEN = ("worker",)
 AHEAD = "The database is ahead: a later version has migrated it to {}."
 ID = click.IntRange(1, (1 << 63) - 1)
 
+
+class Day(click.ParamType[datetime]):
+    """A day in UTC that has come, such as ``2026-01-31``. Commands get its first moment."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError:
+            self.fail(f"'{value}' is not a day such as 2026-01-31.", param, ctx)
+        if day > datetime.now(UTC):
+            self.fail(f"{value} has not come yet.", param, ctx)
+        return day
+
+
+DAY = Day()
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program to read.")
 
 
@@ -367,7 +385,7 @@ def list_removed(factory: str, as_json: bool) -> None:
 
 
 @trash.command()
-@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A day in UTC, such as 2026-01-31.")
+@click.option("--before", type=DAY, required=True, help="A day in UTC, such as 2026-01-31.")
 @as_json_option
 @click.pass_obj
 def prune(factory: str, before: datetime, as_json: bool) -> None:
@@ -376,11 +394,8 @@ def prune(factory: str, before: datetime, as_json: bool) -> None:
 
     from apex.sql.trash import prune_trash
 
-    day = before.replace(tzinfo=UTC)
-    if day > datetime.now(UTC):
-        raise click.UsageError("--before names a day that has not come yet.")
     app = load_app(factory)
-    pruned = [one for one in run(app, lambda: prune_trash(app, day)) if one.deleted or one.kept]
+    pruned = [one for one in run(app, lambda: prune_trash(app, before)) if one.deleted or one.kept]
     if as_json:
         click.echo(json.dumps([asdict(one) for one in pruned]))
         return

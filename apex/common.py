@@ -323,8 +323,8 @@ def require_condition(*beside: str) -> Hook:
             if name in query.asked:
                 raise invalid(name, f"is for lists alone: {context.method} is about all records that the query finds")
         if not narrows(query.where, beside):
-            named = " beside " + ", ".join(beside) if beside else ""
-            raise BadRequest(f"{context.method} without an id needs a query that says which records{named}")
+            named = f"; {', '.join(beside)} alone is not enough" if beside else ""
+            raise BadRequest(f"Without an id, {context.method} needs a condition in the query{named}")
 
     return require_condition
 

@@ -154,10 +154,12 @@ def webhook_secret(factory: str, id: int, remove: bool) -> None:
 
 @organization.command("custom-fields")
 @click.argument("id", type=ID)
-@click.option("--strict/--any", required=True, help="Take defined custom fields alone, or any.")
+@click.option("--strict/--any", default=None, help="Take defined custom fields alone, or any.")
 @click.pass_obj
-def set_custom_fields(factory: str, id: int, strict: bool) -> None:
+def set_custom_fields(factory: str, id: int, strict: bool | None) -> None:
     """Say which custom fields the records of an organization may have."""
+    if strict is None:
+        raise click.UsageError("Missing option '--strict' or '--any'.")
     _change(factory, id, {"strict_custom_fields": strict})
     click.echo(f"Organization {id}: {'defined custom fields alone' if strict else 'any custom fields'}.")
 

@@ -82,6 +82,7 @@ class Memberships(SQLService):
     # Who may do what to whom is finer than that: see ``hold_to_role``.
     readers = writers = "viewer"
     guarded = True
+    summaries = {"create": "Add a member"}
     examples = {
         "create": Example(data={FIELD: ORGANIZATION, "email": "other@example.com", "role": "viewer"}),
         "find": Example(query={FIELD: ORGANIZATION, "$limit": 2}),
@@ -194,6 +195,17 @@ async def _require_rank(context: Context, organization: int, *roles: str) -> Non
         raise Forbidden(f"Your role in organization {organization} is {role}: only owners make and change owners")
 
 
+async def refuse_members(context: Context) -> None:
+    """Before create, after ``name_user``: raises Conflict for a user who is a member already."""
+    organization, user = context.data[FIELD], context.data["user_id"]
+    for mine in await context.service.service.stored(organization_id=organization, user_id=user):
+        raise Conflict(
+            f"The user is a member of organization {organization} already, with the role {mine['role']}:"
+            f" change membership {mine['id']} instead",
+            errors={"email": "Is a member already"},
+        )
+
+
 async def name_user(context: Context) -> None:
     """Before create from outside: ``user_id`` is that of the user with the e-mail address.
 
@@ -257,7 +269,7 @@ def register(app: Apex) -> None:
             },
             "before": {
                 "find": [show_own],
-                "create": [keep_whole(), *held, name_user, timestamps],
+                "create": [keep_whole(), *held, name_user, refuse_members, timestamps],
                 "patch": [keep_whole(), *held, timestamps],
                 "remove": [keep_whole(), *held],
             },

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from apex.cli import ID, load_app, require_migrated, run
+from apex.cli import DAY, ID, load_app, require_migrated, run
 from apex.encoding import encode
 from apex.errors import ConfigError
 
@@ -44,12 +44,14 @@ def export(factory: str, contact: int, organization: int, output: IO[str]) -> No
 @person.command()
 @click.argument("contact", type=ID)
 @click.option("--organization", type=ID, required=True, help="Id of the organization.")
-@click.confirmation_option(prompt="This cannot be undone. Erase the contact?")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def erase(factory: str, contact: int, organization: int) -> None:
+def erase(factory: str, contact: int, organization: int, yes: bool) -> None:
     """Delete a contact for good, and what is copied of it."""
     from services.persons import erase as erase_person
 
+    if not yes:
+        click.confirm(f"Erase contact {contact} of organization {organization}? This cannot be undone.", abort=True)
     app = load_app(factory)
     changed = run(app, lambda: erase_person(app, "contacts", organization, contact))
     told = ", ".join(f"{count:,} {path}" for path, count in changed.items() if count)
@@ -62,7 +64,7 @@ def audit() -> None:
 
 
 @audit.command()
-@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A day, in UTC: YYYY-MM-DD.")
+@click.option("--before", type=DAY, required=True, help="A day in UTC, such as 2026-01-31.")
 @click.pass_obj
 def prune(factory: str, before: datetime) -> None:
     """Delete the entries of the audit that are older than a day, of all organizations.
@@ -77,14 +79,12 @@ def prune(factory: str, before: datetime) -> None:
 
 def _prune(app: Apex, before: datetime) -> Iterator[int]:
     """Delete as the owner of the tables: the app itself may not. Yield how many entries each batch had."""
-    from datetime import UTC
-
     from sqlalchemy import delete, func, select, text
 
     from apex.revisions import connect
     from services.audit import audit as entries
 
-    c, old = entries.c, entries.c.created_at < before.replace(tzinfo=UTC)
+    c, old = entries.c, entries.c.created_at < before
     with connect(app.get("database_url")) as connection:
         if connection.dialect.name == "postgresql" and not connection.scalar(text(IS_OWNER)):
             raise ConfigError("the owner of the tables prunes the audit: DATABASE_URL names another user")

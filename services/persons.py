@@ -52,6 +52,10 @@ class Persons(Transferable):
     """
 
     methods: Sequence[str] = (*Transferable.methods, "personal_data", "erase")
+    summaries: ClassVar[Mapping[str, str]] = {
+        "personal_data": "Get all that is known of a person",
+        "erase": "Erase a person",
+    }
     custom: ClassVar[Mapping[str, type[Schema]]] = {
         **Transferable.custom,
         "personal_data": PersonSchema,

@@ -67,10 +67,15 @@ class TenantSchema(Schema):
 
 
 def _check_ids(given: Any) -> None:
-    for id in given if isinstance(given, list) else [given]:
-        Id().deserialize(id)
-    if isinstance(given, list) and not 1 <= len(given) <= MOST_RESTORED:
-        raise ValidationError(f"Must be the id of a record, or a list of 1 to {MOST_RESTORED:,} ids")
+    ids = given if isinstance(given, list) else [given]
+    wrong = ValidationError(f"Must be the id of a record, or a list of 1 to {MOST_RESTORED:,} ids")
+    if not 1 <= len(ids) <= MOST_RESTORED:
+        raise wrong
+    try:
+        for id in ids:
+            Id().deserialize(id)
+    except ValidationError:
+        raise wrong from None
 
 
 class RestoreSchema(Schema):

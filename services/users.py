@@ -75,6 +75,7 @@ class Users(SQLService):
 
     table, schema, noun = users, ProfileSchema, "user"
     methods = ("get", "patch", "change_password")
+    summaries = {"get": "Get your profile", "patch": "Change your profile", "change_password": "Change your password"}
     private = ("password", "uuid")
     examples = {
         "get": Example(ME),

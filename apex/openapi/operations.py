@@ -70,12 +70,13 @@ class Operations:
 
     def _about(self, methods: Sequence[str], known: Known, *more: str) -> Shape:
         method, description = methods[0], "\n\n".join(self._described(methods))
+        many = "many" in more and not known.collection
         optional: list[Shape] = [{}] if ANY in known.listed("strategies") else []
         security = [*optional, *({name: []} for name in self._strategies(known))]
         return {
             "tags": [self.path],
             "operationId": ".".join(filter(None, (self.id, method, *more))),
-            "summary": " / ".join(self.summary(method, bool(more and more[0])) for method in methods),
+            "summary": " / ".join(self.summary(method, many) for method in methods),
             **({"description": description} if description else {}),
             **({"security": security} if security else {}),
         }

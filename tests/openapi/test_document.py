@@ -190,6 +190,8 @@ def test_operations_have_titles_that_people_read() -> None:
     assert paths["/notes/{id}"]["patch"]["summary"] == "Change a note"
     crm = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))["paths"]
     assert crm["/authentication"]["post"]["summary"] == "Log in"
+    assert crm["/authentication"]["delete"]["summary"] == "Log out"
+    assert crm["/users/{id}"]["get"]["summary"] == "Get your profile"
     assert crm["/api-keys/{id}"]["get"]["summary"] == "Get an API key"
     assert crm["/companies"]["get"]["summary"] == "List companies"
     assert crm["/organizations/{organization_id}/users"]["get"]["summary"] == "List members"

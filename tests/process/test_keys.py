@@ -44,6 +44,8 @@ def test_a_key_is_made_listed_rotated_and_revoked(migrated_url: str) -> None:
         assert KEY.fullmatch(rotated)
         run("key", "revoke", "3")
         assert "defined custom fields alone" in run("organization", "custom-fields", "456", "--strict")
+        unsaid = apex("organization", "custom-fields", "456", DATABASE_URL=migrated_url)
+        assert (unsaid.returncode, "'--strict' or '--any'" in unsaid.stderr) == (2, True)
         run("organization", "limit", "456", "1", "--window", "60")
         deadline = time.monotonic() + SECONDS
         while (contacts(url, key).status_code, contacts(url, made["key"]).status_code) != (401, 401):

@@ -57,6 +57,8 @@ async def test_what_is_not_named_is_not_touched(crm: Crm, verb: str) -> None:
         "&$or[0][id]=123&$or[1][$and][0][organization_id]=456",
     ):
         refused(await crm.call(f"{verb} {CONTACTS}{query}", data), 400)
+    named = refused(await crm.call(f"{verb} {CONTACTS}", data), 400)["message"]
+    assert named.endswith("needs a condition in the query; organization_id alone is not enough")
     refused(await crm.call(f"{verb} /contacts?first_name=John", data), 400, "organization_id")
     refused(await crm.call(f"{verb} /contacts", data), 400, "organization_id")
     assert await crm.call(f"{verb} {CONTACTS}&$or[0][id]=0&$or[1][id]=1", data) == (200, [])

@@ -59,7 +59,9 @@ async def test_an_admin_lists_adds_changes_and_removes(crm: Crm) -> None:
 async def test_nobody_is_told_more_than_needed_of_other_users(crm: Crm) -> None:
     error = refused(await add(crm, "nobody@example.com"), 400, "email")
     assert error["errors"] == {"email": "No user has this address"}
-    refused(await add(crm, "member@example.com"), 409)
+    error = refused(await add(crm, "member@example.com"), 409)
+    assert error["errors"] == {"email": "Is a member already"}
+    assert "with the role member: change membership 2 instead" in error["message"]
     for user in (MEMBER, OTHER):
         assert refused(await add(crm, "nobody@example.com", user), 403) == refused(
             await add(crm, "other@example.com", user), 403
