@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from apex import Context, Params
@@ -163,13 +164,18 @@ def _hold(context: Context, organization: int, allowed: Collection[int]) -> None
 
 
 def _sufficient(context: Context) -> tuple[str, ...]:
-    """The roles that allow the method."""
-    service = context.service.service
-    reads = getattr(service, "reads", READS)
-    kind, usual = ("readers", "viewer") if context.method in reads else ("writers", "member")
-    if _is_about_removed(context):
+    """Return the roles that allow the method."""
+    kind: Any = type(context.service.service)
+    return _roles(kind, context.method, _is_about_removed(context))
+
+
+@lru_cache(1024)
+def _roles(service: type, method: str, is_about_removed: bool) -> tuple[str, ...]:
+    """Return the roles that allow a method. The class of the service says which."""
+    kind, usual = ("readers", "viewer") if method in getattr(service, "reads", READS) else ("writers", "member")
+    if is_about_removed:
         kind, usual = "restorers", "admin"
-    least_role = getattr(service, "least_roles", {}).get(context.method) or getattr(service, kind, usual)
+    least_role = getattr(service, "least_roles", {}).get(method) or getattr(service, kind, usual)
     return ROLES[ROLES.index(least_role) :]
 
 
