@@ -56,7 +56,7 @@ class ProfileSchema(Schema):
     avatar_url = Text(
         max=2048,
         allow_none=True,
-        validate=validate.Regexp(r"(https?:/)?/\S+\Z", error="Must be an http(s) URL or a path"),
+        validate=IMAGE,
     )
 
 
@@ -71,7 +71,7 @@ class PasswordSchema(Schema):
 
 
 class Users(SQLService):
-    """The caller itself: its profile and its password."""
+    """The profile and the password of the caller."""
 
     table, schema, noun = users, ProfileSchema, "user"
     methods = ("get", "patch", "change_password")
@@ -115,8 +115,20 @@ def _wrong(**errors: str) -> BadRequest:
 
 
 @describe(methods=("get", "patch"), errors=(403,))
+def note_login(context: Context) -> None:
+    """Note in ``params.is_login`` the call by which a login shows its user, before ``authenticate``.
+
+    It is no request of its own, and an API key may make it whatever services it is for.
+    """
+    context.params.is_login = bool(context.params.authenticated)
+
+
+def is_request(context: Context) -> bool:
+    return not context.params.is_login
+
+
 def only_oneself(context: Context) -> None:
-    """Around all methods, after ``membership``: callers from outside reach themselves alone, by id or as ``me``.
+    """Let callers from outside reach themselves alone, by id or as ``me``: around all methods, after ``membership``.
 
     Raises Forbidden for all other ids, whether there is such a user or not.
     """
@@ -134,7 +146,7 @@ def only_oneself(context: Context) -> None:
 
 
 async def reach_oneself(context: Context, next: Next) -> None:
-    """Around all methods, after ``only_oneself``: a user belongs to no single organization."""
+    """Reach the user whatever its organizations: around all methods, after ``only_oneself``."""
     with reaching(EVERYONE):
         await next()
 
@@ -156,10 +168,9 @@ def register(app: Apex) -> None:
     message = "Invalid user data"
     outside = validate_data({"patch": ProfileSchema, "change_password": PasswordSchema}, message)
     checked = iff(is_provider("external"), outside).else_(validate_data(UserSchema, message))
-    # A login with a key is told whose it is, whatever services the key is for.
     known = iff(lambda context: "memberships" not in (context.params.authentication or {}), membership)
-    sealed = ahead(authenticate("jwt", entity=False), known, only_oneself, validate_query, checked)
-    own: list[AnyHook] = [sealed, limit_rate, reach_oneself]
+    sealed = ahead(note_login, authenticate("jwt", entity=False), known, only_oneself, validate_query, checked)
+    own: list[AnyHook] = [sealed, iff(is_request, limit_rate), reach_oneself]
     stored = [lower_email, hash_password, timestamps]
     app.use(
         "users",
