@@ -65,7 +65,7 @@ def audit_beside(context: Context) -> None:
 
 
 async def audit(context: Context) -> None:
-    """After create, patch, remove and restore: an entry for each record in the service ``audit``.
+    """Store an entry for each record in the service ``audit``: after create, patch, remove and restore.
 
     It comes after ``stash_before``, in the transaction of the write. What a patch leaves as it was is not in its entry,
     and of what has the name of a secret only that it was there. A record without an organization is one.

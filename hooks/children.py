@@ -19,56 +19,59 @@ from apex.query import Query
 from apex.types import Row
 from hooks.ownership import MISSING
 
-FIELD = "deleted_at"
-REMOVED = {FIELD: {"$ne": None}}
+REMOVED_AT = "deleted_at"
+REMOVED = {REMOVED_AT: {"$ne": None}}
 
 
 async def remove_children(context: Context) -> None:
-    """Before remove, after ``stash_before``, in a transaction: the records that are part of what is removed are removed
-    by their services, with their events and their audit.
+    """Remove the parts of records that are removed, by their services, with their events and their audit.
 
-    ``parts`` of the service names those services, each with the key that refers to the parent. All records have one
-    moment of removal, which no part that was removed on its own before has.
+    It comes before remove, after ``stash_before``, in a transaction. ``parts`` of the service names those services,
+    each with the key that refers to the parent. All records have one moment of removal, which no part that was removed
+    on its own before has.
     """
     ids = [row[context.service.id] for row in items(None, context.params.before)]
     marks: Row = (context.params.adapter or {}).get("on_remove") or {}
     parts = [(service, _among(key, ids)) for service, key in getattr(context.service.service, "parts", ())]
     for service, query in parts:
-        if FIELD in marks and (latest := await _last_removal(context, service, query, marks[FIELD])):
-            moments = [name for name, value in marks.items() if value == marks[FIELD]]
+        if REMOVED_AT in marks and (latest := await _last_removal(context, service, query, marks[REMOVED_AT])):
+            moments = [name for name, value in marks.items() if value == marks[REMOVED_AT]]
             marks.update(dict.fromkeys(moments, latest + timedelta(milliseconds=1)))
     for service, query in parts:
         params = {"query": query, "adapter": {"multi": ["remove"]}, "permanent": context.params.permanent}
-        together = {"with_parent": context, "removed_at": marks.get(FIELD)}
+        together = {"with_parent": context, "removed_at": marks.get(REMOVED_AT)}
         await context.app.service(service).remove(None, params | together)
 
 
 async def _last_removal(context: Context, service: str, children: Query, moment: datetime) -> datetime | None:
     """Return the last moment at or after this one at which a child was removed on its own."""
-    query = replace(children.narrow(Compare(FIELD, "$gte", moment)), sort=((FIELD, -1),), limit=1, select=(FIELD,))
+    query = replace(
+        children.narrow(Compare(REMOVED_AT, "$gte", moment)), sort=((REMOVED_AT, -1),), limit=1, select=(REMOVED_AT,)
+    )
     asked = Params({"query": query, "paginate": False, "scope": REMOVED})
     found = await context.app.service(service).service.find(asked)
-    return found[0][FIELD] if found else None
+    return found[0][REMOVED_AT] if found else None
 
 
 async def restore_children(context: Context) -> None:
-    """After restore, after ``stash_before``: parts that were removed together with the records are restored by their
-    services, with their events and their audit.
+    """Restore the parts that were removed together with the records, by their services, with their events and their
+    audit. It comes after restore, and needs ``stash_before``.
     """
-    moments = {row[context.service.id]: row[FIELD] for row in items(None, context.params.before)}
+    moments = {row[context.service.id]: row[REMOVED_AT] for row in items(None, context.params.before)}
     for service, key in getattr(context.service.service, "parts", ()):
         children = context.app.service(service)
-        query = replace(_among(key, list(moments)), select=(key, FIELD))
+        query = replace(_among(key, list(moments)), select=(key, REMOVED_AT))
         found = await children.service.find(Params({"query": query, "paginate": False, "scope": REMOVED}))
-        together = [row["id"] for row in found if row[FIELD] == moments[row[key]]]
+        together = [row["id"] for row in found if row[REMOVED_AT] == moments[row[key]]]
         for start in range(0, len(together), MOST_RESTORED):
             ids = together[start : start + MOST_RESTORED]
             await children.restore({"id": ids}, {"with_parent": context, "loaded": True})
 
 
 def require_parent(service: str, key: str) -> Callable[[Context], Awaitable[None]]:
-    """Before restore, after ``stash_before``: what the records are part of is there, and stays until this call is
-    stored. Raises Conflict naming ``key``.
+    """Refuse to restore parts of a record that is removed: before restore, after ``stash_before``.
+
+    The record stays until this call is stored. Raises Conflict naming ``key``.
     """
 
     async def require_parent(context: Context) -> None:
@@ -77,7 +80,7 @@ def require_parent(service: str, key: str) -> Callable[[Context], Awaitable[None
         ids = {row[key] for row in items(None, context.params.before)}
         parents = context.app.service(service)
         query = replace(_among("id", ids), select=("id",))
-        living = {"query": query, "scope": {FIELD: None}, "paginate": False, "adapter": {"lock": True}}
+        living = {"query": query, "scope": {REMOVED_AT: None}, "paginate": False, "adapter": {"lock": True}}
         found = await parents.service.find(Params(living))
         gone = sorted(ids - {row["id"] for row in found})
         if gone:

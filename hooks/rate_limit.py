@@ -1,4 +1,4 @@
-"""How many requests the API keys of an organization may make, and each user with a token."""
+"""The limits of requests by the API keys of an organization, and by each user with a token."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ANSWERS = {
 
 @describe(answers=ANSWERS, errors=(429,))
 async def limit_rate(context: Context, next: Next) -> None:
-    """Around all methods, inside of ``authenticate``: raises TooManyRequests beyond the limit of the caller.
+    """Raise TooManyRequests beyond the limit of the caller: around all methods, inside of ``authenticate``.
 
-    That is one for all keys of an organization, whose answers over REST have headers that say how the request stands,
-    also where they are errors. With a token it is one for each user.
+    All keys of an organization share one limit. Their answers over REST, errors too, have headers with what is left of
+    it. With a token each user has a limit.
     A service may have a method ``cost(data)``, which returns how many requests of a key a request counts as.
     """
     params = context.params

@@ -28,17 +28,17 @@ def digits(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """The form of a text as the one line of what is searched."""
+    """Return the form in which a text that is one line is searched."""
     return f"\n{normalise(text)}\n"
 
 
 def search_lines(**forms: str) -> Callable[[Context], None]:
-    """Before create and patch: for each field that is given, the line that is searched is stored beside it."""
+    """Store for each given field the line that is searched, before create and patch."""
     return _beside(line, forms)
 
 
 def search_forms(**forms: str) -> Callable[[Context], None]:
-    """Before create and patch: for each field that is given, its normalised form is stored beside it."""
+    """Store for each given field its normalised form, before create and patch."""
     return _beside(normalise, forms)
 
 

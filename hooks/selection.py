@@ -33,8 +33,9 @@ def keep_whole(on_demand: bool = True) -> Hook:
 
 
 def select_for_caller(context: Context) -> None:
-    """After create, patch, remove and restore: a caller outside gets what it selected, and nobody else what is on
-    demand.
+    """Give a caller outside what it selected, and nobody else fields on demand.
+
+    It comes after create, patch, remove and restore.
     """
     if (fields := context.params.selected) is not None:
         context.dispatch = _each(context.result, fields)

@@ -26,7 +26,7 @@ RUNNING = ("admin", "owner")
 
 
 def least(*roles: str) -> str:
-    """Return the role of these that allows least."""
+    """Return the lowest of these roles."""
     return min(roles, key=ROLES.index)
 
 
@@ -93,8 +93,9 @@ def _user_id(subject: Any) -> int | None:
 
 
 def fill_organization(context: Context) -> None:
-    """Before list, create, custom methods and changes of many records, after ``authenticate``: with an API key the
-    organization is the key's, unless the request names one.
+    """Fill in the organization of the caller's API key, unless the request names one.
+
+    It comes before list, create, custom methods and changes of many records, after ``authenticate``.
     """
     mine = (context.params.get("authentication") or {}).get(FIELD)
     if mine is None or (context.method in ON_RECORDS and context.id is not None):
@@ -107,7 +108,7 @@ def fill_organization(context: Context) -> None:
 
 @describe(methods=("find", "patch", "remove"), requires={FIELD: NEEDED})
 def name_organization(context: Context) -> None:
-    """Before list, create and custom methods: the request must name the one organization it is about.
+    """Require the one organization that a request is about: before list, create and custom methods.
 
     A list may name its records by their ids instead.
     """
@@ -229,8 +230,9 @@ def _named(context: Context) -> int | None:
 
 
 def _is_by_ids(context: Context) -> bool:
-    """Return True if a list asks for ``id=5`` or ``id[$in]=...``, and for no custom field, which one organization has
-    defined.
+    """Return True if a list asks for ``id=5`` or ``id[$in]=...``, and for no custom field.
+
+    Custom fields need an organization, which has defined them.
     """
     query: Any = context.params.query
     asked = query.get(context.service.id)

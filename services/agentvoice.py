@@ -126,7 +126,7 @@ def one_object(context: Context) -> None:
 
 
 def show_total(context: Context) -> None:
-    """After find: the list alone, and in headers how many contacts there are and where other pages are (RFC 8288)."""
+    """Answer with the list alone, and with headers for the total and the other pages (RFC 8288): after find."""
     page: Any = context.result
     context.result = page["data"]
     if context.http is not None:

@@ -152,7 +152,7 @@ class APIKeys(TenantService):
         return {**shown, "key": key.text}
 
     async def _require_within(self, row: Row, params: Params) -> None:
-        """Raise Forbidden if a key may do more than a caller from outside, who is told its new text."""
+        """Raise Forbidden if a key may do more than a caller from outside, who gets its new text."""
         if not params.provider:
             return
         organization, proof = row["organization_id"], params.authentication
@@ -233,7 +233,7 @@ def _beyond(services: Sequence[str] | None, proof: Row) -> bool:
 
 
 def check_services(context: Context) -> None:
-    """Before create: each name of ``services`` covers a service that there is. Raises BadRequest."""
+    """Refuse names of ``services`` that cover no service, before create. Raises BadRequest."""
     known = [path for path, bound in context.app.services.items() if bound._options.methods]
     for name in context.data.get("services") or ():
         if not any(covers([name], path) for path in known):
@@ -260,7 +260,7 @@ def make_key(context: Context) -> None:
 
 @describe(adds={"key": {"type": "string", "description": "The key itself, shown when it is made and never again."}})
 def show_key(context: Context) -> None:
-    """After create: who made the key, and nobody else, is told what it is. It is shown this once."""
+    """Show the key to its maker, and to nobody else, this once: after create."""
     shown = context.dispatch if context.has_dispatch else context.result
     context.dispatch = {**shown, "key": context.params.key}
 

@@ -27,7 +27,7 @@ def to_nobody(data: Row, context: Context) -> None:
 
 
 def to_admins(data: Row, context: Context) -> Channel:
-    """A publisher: records that those who run an organization may read."""
+    """Publish records to the admins and owners of an organization."""
     return context.app.channel(admins_of(data["organization_id"])).send(data)
 
 
@@ -36,7 +36,7 @@ def channel_of(organization: Any) -> str:
 
 
 def part_of(organization: Any, path: str) -> str:
-    """The channel of the connections whose API key is for some services: those that may hear of this one."""
+    """Return the channel of the connections whose API key is for some services, this one among them."""
     return f"organizations/{organization}/services/{path}"
 
 
@@ -68,7 +68,7 @@ class Audience:
             await self._seat([connection])
 
     def change(self, row: Row, role: str | None) -> None:
-        """Move the connections of a user at once, in all processes: it has this role now, or no membership any more."""
+        """Move the connections of a user, in all processes: it has this role now, or with None no membership."""
         message = {"user": row["user_id"], "organization": row["organization_id"], "role": role}
         self._changed(**message)
         self.app.bus.send(TOPIC, message)
@@ -100,7 +100,7 @@ class Audience:
             self._place(connection, self._channels(connection, theirs))
 
     def _channels(self, connection: Connection, roles: Mapping[int, str]) -> set[str]:
-        """The channels of a connection whose user has these roles.
+        """Return the channels of a connection whose user has these roles.
 
         One with an API key hears of its organization and its services alone, and nothing that is for admins.
         """
@@ -121,7 +121,7 @@ class Audience:
             self.app.channel(name).join(connection)
 
     async def _roles(self, users: set[Any]) -> Mapping[Any, dict[int, str]]:
-        """The role of each user by organization."""
+        """Return the role of each user by organization."""
         roles: dict[Any, dict[int, str]] = defaultdict(dict)
         query = {"user_id": {"$in": sorted(users)}}
         with reaching(EVERYONE):

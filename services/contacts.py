@@ -182,8 +182,9 @@ class Contacts(Persons):
 
 
 def add_code(context: Context) -> None:
-    """Before create and patch: a country without a calling code gets its code. Raises BadRequest for a patch of many
-    contacts that would get different ones.
+    """Give a country without a calling code its code, before create and patch.
+
+    Raises BadRequest for a patch of many contacts that would get different ones.
     """
     if context.method == "create":
         context.items = [phones.with_code(row, {}) for row in context.items]

@@ -90,7 +90,7 @@ def _documented() -> Row:
     return {"title": "AgentVoiceEvent", "anyOf": [event, many("An event with source and data.")]}
 
 
-KNOWN = described("AgentVoiceKnown", {name: SHOWN[name] for name in SHOWN if name not in HIDDEN})
+STORED_CONTACT = described("AgentVoiceKnown", {name: SHOWN[name] for name in SHOWN if name not in HIDDEN})
 MESSAGES = {"enum": [CREATED, UPDATED]}
 ANSWER: Row = {
     "title": "AgentVoiceAnswer",
@@ -98,7 +98,7 @@ ANSWER: Row = {
     "properties": {
         "status": {"enum": [200, 201, 400, 404, 409]},
         "message": MESSAGES,
-        "contact": KNOWN,
+        "contact": STORED_CONTACT,
         "error": {"type": "string"},
     },
     "required": ["status"],
@@ -106,7 +106,10 @@ ANSWER: Row = {
 }
 RESULT: Row = {
     "title": "AgentVoiceStored",
-    "anyOf": [described("AgentVoiceKept", {"message": MESSAGES, "contact": KNOWN}), {"type": "array", "items": ANSWER}],
+    "anyOf": [
+        described("AgentVoiceKept", {"message": MESSAGES, "contact": STORED_CONTACT}),
+        {"type": "array", "items": ANSWER},
+    ],
 }
 
 
@@ -206,7 +209,7 @@ def _refusal(error: FeathersError) -> Row:
 
 
 def read_events(context: Context) -> None:
-    """Before create: an event, or a list of events in which those that are wrong are errors.
+    """Read an event, or a list of events in which those that are wrong are errors, before create.
 
     Raises BadRequest for an event that is wrong, and for a list that is empty or too long.
     """
@@ -289,7 +292,7 @@ def in_turn() -> Around:
 
 @describe(statuses=(200, 201))
 def show_status(context: Context) -> None:
-    """After create: 201 for a contact that is new, 200 for one that was there and for a list of answers."""
+    """Answer 201 for a contact that is new, 200 for one that was there and for a list of answers, after create."""
     result: Any = context.result
     if context.http is not None:
         context.http["status"] = 200 if isinstance(result, list) else _status(result)

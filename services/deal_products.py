@@ -109,8 +109,9 @@ def _wrong(errors: dict[str, str]) -> BadRequest:
 
 
 async def hold_deal(context: Context) -> None:
-    """Before create, patch, remove and restore: who changes the products of the same deal waits until this one is
-    stored. A deal that takes its products along is held already.
+    """Let other changes of the products of the same deal wait until this one is stored.
+
+    It comes before create, patch, remove and restore. A deal that takes its products along is locked already.
     """
     if context.params.with_parent:
         return
@@ -119,9 +120,10 @@ async def hold_deal(context: Context) -> None:
 
 
 async def follow_sum(context: Context) -> None:
-    """After create, patch, remove and restore: the deal's amount is the sum of its products, while it has any.
+    """Set the deal's amount to the sum of its products, after create, patch, remove and restore.
 
-    Without them it is what it was before the first one came. A deal that is removed with its products keeps the sum.
+    Without products it is what it was before the first one came. A deal that is removed with its products keeps its
+    amount.
     """
     if context.params.with_parent:
         return

@@ -83,7 +83,7 @@ class DealRecord(DealSchema):
 
 
 class SummarySchema(Schema):
-    """Which deals are summed."""
+    """The deals that ``summary`` counts."""
 
     organization_id = Id(required=True)
     pipeline_id = Id()
@@ -137,8 +137,8 @@ class Deals(Searchable):
 
     @describe(result={"type": "array", "items": SUM})
     async def summary(self, data: Row, params: Params) -> list[Row]:
-        """How many deals there are in each stage and currency, and the sum of their amounts. `pipeline_id`,
-        `owned_by_user_id` and `status` leave others out.
+        """Count the deals of each stage and currency, and add up their amounts. `pipeline_id`, `owned_by_user_id` and
+        `status` leave other deals out.
         """
         asked = {name: value for name, value in data.items() if name != FIELD}
         group = (c.pipeline_id, c.pipeline_stage_id, c.currency)
@@ -154,8 +154,9 @@ class Deals(Searchable):
 
 
 async def place_in_pipeline(context: Context) -> None:
-    """Before create and patch, before the deals are locked: the stage decides the pipeline, and is not removed until
-    this call is stored. Raises BadRequest when another pipeline is named.
+    """Set the pipeline of the stage, and keep the stage from being removed until this call is stored.
+
+    It comes before create and patch, before the deals are locked. Raises BadRequest if another pipeline is named.
     """
     stage_ids = {row["pipeline_stage_id"] for row in context.items if row.get("pipeline_stage_id") is not None}
     stages = await _held_stages(context, stage_ids)
@@ -173,7 +174,7 @@ async def place_in_pipeline(context: Context) -> None:
 
 
 async def _held_stages(context: Context, ids: Collection[int]) -> dict[int, Row]:
-    """Return those of the stages that are there, by id. They are not removed until this call is stored."""
+    """Return the stages that are there, by id, and keep them from being removed until this call is stored."""
     if not ids:
         return {}
     scope = {name: allowed for name, allowed in context.params.scope.items() if name == FIELD} | {"deleted_at": None}
@@ -183,7 +184,7 @@ async def _held_stages(context: Context, ids: Collection[int]) -> dict[int, Row]
 
 
 async def stamp_status(context: Context) -> None:
-    """Before create and patch: a deal that is won or lost says since when, which a patch to the same does not move."""
+    """Set the date on which a deal is won or lost, before create and patch. A patch to the same status keeps it."""
     if context.method == "create":
         context.items = [row | _dates(row.get("status")) for row in context.items]
         return
@@ -204,8 +205,9 @@ def _dates(status: str | None) -> Row:
 
 
 async def require_stage(context: Context) -> None:
-    """Before patch and restore, after ``stash_before``: a deal that becomes an open one again is in a stage that is not
-    removed. Raises Conflict.
+    """Refuse to open or restore a deal in a stage that is removed: before patch and restore, after ``stash_before``.
+
+    Raises Conflict.
     """
     restores = context.method == "restore"
     data = {} if restores else context.data

@@ -203,13 +203,13 @@ def _csv(lines: list[list[str]]) -> bytes:
 
 
 def escaped(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: with a quote before it where it could be one."""
+    """Return a cell that no spreadsheet takes for a formula: with a quote before it if it could be one."""
     is_formula = cell[:1] in _SUSPECT and _FORMULA.match(cell) and not _HARMLESS.fullmatch(cell)
     return QUOTE + cell if is_formula else cell
 
 
 def unescaped(cell: str) -> str:
-    """The cell as it was before it was escaped. Any other quote stays."""
+    """Return the cell as it was before it was escaped. Any other quote stays."""
     return cell[1:] if cell[:1] == QUOTE and _FORMULA.match(cell, 1) else cell
 
 

@@ -34,8 +34,8 @@ class Line(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a row asks for: a new record, or with an id a change of the one that is there. ``new`` has the fields that
-    refer to other records than before.
+    """A new record, or with an id a change of the one that is there. ``new`` has the fields that refer to other records
+    than before.
     """
 
     number: int

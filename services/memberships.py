@@ -51,7 +51,7 @@ Roles = Mapping[int, str]
 MISSES = {"caller": 10}
 """Unknown e-mail addresses that a caller may try to add in a minute."""
 
-NOUN = "Invalid membership data"
+INVALID = "Invalid membership data"
 
 
 class RoleSchema(Schema):
@@ -79,7 +79,7 @@ class Memberships(SQLService):
 
     table, schema, noun = memberships, MemberSchema, "membership"
     methods = ("find", "get", "create", "patch", "remove")
-    # Who may do what to whom is finer than that: see ``hold_to_role``.
+    # ``hold_to_role`` has the rules for each role.
     readers = writers = "viewer"
     guarded = True
     summaries = {"create": "Add a member"}
@@ -138,7 +138,7 @@ class Memberships(SQLService):
 
 
 def show_own(context: Context) -> None:
-    """Before find: the scope is all members of the organizations that the caller runs, and itself elsewhere."""
+    """Let a list hold all members of the organizations that the caller runs, and elsewhere the caller alone."""
     params = context.params
     if params.provider:
         running = [organization for organization, role in params.memberships.items() if role in RUNNING]
@@ -146,14 +146,14 @@ def show_own(context: Context) -> None:
 
 
 def forbid_others(context: Context) -> None:
-    """After get: raises Forbidden for the membership of another user where the caller's role does not suffice."""
+    """Refuse the membership of another user to a caller that does not run the organization, after get."""
     member, params = context.result, context.params
     if params.provider and member["user_id"] != params.user["id"] and params.memberships[member[FIELD]] not in RUNNING:
         raise forbidden(context, member[FIELD])
 
 
 async def hold_members(context: Context) -> None:
-    """Before create, and before patch and remove of one: no other call changes the organization's members meanwhile."""
+    """Let no other call change the organization's members: before create, and before patch and remove of one."""
     if context.method == "create" or context.id is not None:
         await context.service.service.hold(await organization_of(context))
 
@@ -207,7 +207,7 @@ async def refuse_members(context: Context) -> None:
 
 
 async def name_user(context: Context) -> None:
-    """Before create from outside: ``user_id`` is that of the user with the e-mail address.
+    """Find the user with the e-mail address, before create from outside.
 
     Raises BadRequest where there is none, and TooManyRequests for a caller who tries many addresses.
     """
@@ -222,12 +222,12 @@ async def name_user(context: Context) -> None:
         found = await context.app.service("users").find({"query": query, "paginate": False})
     if not found:
         await misses.fail(who)
-        raise BadRequest(NOUN, errors={"email": "No user has this address"})
+        raise BadRequest(INVALID, errors={"email": "No user has this address"})
     context.data = {**data, "user_id": found[0]["id"]}
 
 
 def end_memberships(key: str) -> Hook:
-    """After remove: the memberships of the user or organization that is gone end with it."""
+    """Remove the memberships of a user or organization, after it is removed."""
 
     async def end_memberships(context: Context) -> None:
         query, adapter = {key: context.result["id"]}, {"multi": ["remove"]}
@@ -237,7 +237,7 @@ def end_memberships(key: str) -> Hook:
 
 
 async def forget_answers(context: Context) -> None:
-    """After remove: what was answered to the user's writes is not answered again, as it may be the organization's."""
+    """Delete the stored answers of a user after remove, as they may hold data of the organization."""
     for row in items(context.method, context.result):
         given = delete(answers).where(answers.c.caller == caller("jwt", row["user_id"]))
         with reaching(EVERYONE):
@@ -245,8 +245,8 @@ async def forget_answers(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    outside = validate_data({"create": MemberSchema, "patch": RoleSchema}, NOUN)
-    inside = validate_data({"create": MembershipSchema, "patch": RoleSchema}, NOUN)
+    outside = validate_data({"create": MemberSchema, "patch": RoleSchema}, INVALID)
+    inside = validate_data({"create": MembershipSchema, "patch": RoleSchema}, INVALID)
     checked = iff(is_provider("external"), outside).else_(inside)
     sealed: list[Hook] = [
         fill_organization,

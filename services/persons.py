@@ -40,7 +40,7 @@ Told = set[tuple[str, Any]]
 """What is told of a person: texts with an empty name, and other values of custom fields with the field's name."""
 
 
-class PersonSchema(Schema):
+class PersonIdSchema(Schema):
     id = Id(required=True)
     organization_id = Id(required=True)
 
@@ -58,8 +58,8 @@ class Persons(Transferable):
     }
     custom: ClassVar[Mapping[str, type[Schema]]] = {
         **Transferable.custom,
-        "personal_data": PersonSchema,
-        "erase": PersonSchema,
+        "personal_data": PersonIdSchema,
+        "erase": PersonIdSchema,
     }
     reads: ClassVar[Sequence[str]] = (*Transferable.reads, "personal_data")
     least_roles: ClassVar[Mapping[str, str]] = {"personal_data": "admin", "erase": "admin"}

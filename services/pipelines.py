@@ -79,8 +79,9 @@ class MoveQuery(Schema):
 
 @describe(methods=("remove",), query={"remove": MoveQuery}, errors=(409,))
 async def hold_stages(context: Context) -> None:
-    """Before remove, before the records are locked: nobody changes these stages, or puts a deal into them, until this
-    call is stored. All calls lock them in the order of their ids.
+    """Keep others from changing these stages, and from putting deals into them, until this call is stored.
+
+    It comes before remove, before the records are locked. All calls lock stages in the order of their ids.
     """
     if context.params.with_parent:
         return
@@ -95,8 +96,9 @@ async def hold_stages(context: Context) -> None:
 
 
 async def free_stages(context: Context) -> None:
-    """Before stages are removed, after ``stash_before``: their open deals are moved to the stage that ``move_to``
-    names. Raises Conflict where none is named and there are open deals, BadRequest for a stage that cannot take them.
+    """Move the open deals of stages to the stage that ``move_to`` names: before remove, after ``stash_before``.
+
+    Raises Conflict if none is named and there are open deals, and BadRequest for a stage that cannot take them.
     """
     stages: list[Row] = items(None, context.params.before)
     if not stages:
@@ -119,7 +121,7 @@ async def free_stages(context: Context) -> None:
 
 
 async def _require_target(context: Context, target: int, stages: list[Row]) -> None:
-    """Raises BadRequest unless deals of these stages can be moved to the target."""
+    """Raise BadRequest unless deals of these stages can be moved to the target."""
     if target in [stage["id"] for stage in stages]:
         raise _wrong("Is removed itself: name another stage")
     query = {"id": target, FIELD: stages[0][FIELD], "$select": ["id"]}

@@ -55,8 +55,9 @@ class Products(TenantService):
 
 
 async def check_parent(context: Context) -> None:
-    """Before patch: raises BadRequest for a product that would be among its own parents. Changes of parents in one
-    organization wait for each other, so that two of them cannot make a circle.
+    """Refuse a product that would be among its own parents, before patch. Raises BadRequest.
+
+    Changes of parents in one organization wait for each other, so that two of them cannot make a circle.
     """
     (new,) = changed(context, "parent_id")
     if new.get("parent_id") is not None:
@@ -68,7 +69,7 @@ async def check_parent(context: Context) -> None:
 
 
 async def _with_parents(database: Database, organization: int, id: int) -> set[int]:
-    """The ids of a product, of its parent and so on, also of those that were removed."""
+    """Return the ids of a product, of its parent and so on, also of those that were removed."""
     own = c.organization_id == organization
     line = select(c.id, c.parent_id).where(own, c.id == id).cte("line", recursive=True)
     line = line.union(select(c.id, c.parent_id).where(own, c.id == line.c.parent_id))

@@ -23,7 +23,7 @@ ASKED = ("limit", "skip", "sort", "select", *(name[1:] for name in FOR_LISTS))
 
 
 class SearchSchema(Schema):
-    """What a search is given. A service that is searched in more than names says so in a schema of its own."""
+    """The data of a search in names. A service that is searched in other fields has a schema of its own."""
 
     searchTerm = Text(required=True, max=200)
     organization_id = Id(required=True)

@@ -124,13 +124,13 @@ class SupportTicketMessages(TenantService):
 
 
 async def number(context: Context) -> None:
-    """Before create: the next reference number."""
+    """Give the ticket the next reference number, before create."""
     reference = await context.service.next_reference(context.data["organization_id"])
     context.data = {**context.data, "reference_number": reference, "reference_search": line(reference)}
 
 
 async def name_contact(context: Context) -> None:
-    """Before create, and patch of the contact: the contact's name and address as they are now."""
+    """Copy the contact's name and address as they are now, before create and a patch of the contact."""
     if any(changed(context, "contact_id")):
         contact = await _contact(context)
         meta = {f"meta_contact_{name}": contact.get(name) for name in ("first_name", "last_name", "email")}

@@ -113,7 +113,7 @@ class TenantService(SQLService):
     least that may see and restore removed ones, ``least_roles`` has others by method. ``part_of`` names the service and
     the key of the records that these are part of: they are removed and restored with them, and ``parts`` of that
     service lists them. If a service is ``guarded``, an API key writes to it only if the key names it. ``repeatable``
-    says whether an answer may be stored for who repeats a write with its Idempotency-Key. ``examples`` are those of its
+    is False if no answer may be stored for a repeated ``Idempotency-Key``. ``examples`` are those of its
     documentation, by method.
     """
 
@@ -264,7 +264,7 @@ def _populate(join: Join, asked: str | None) -> Hook:
 
 
 def _selects_nothing(context: Context) -> bool:
-    """A caller that selects fields gets those, without the joins that are always made."""
+    """Return True for a call without ``$select``. One that selects fields gets those, without the usual joins."""
     return context.params.query.get("$select") is None
 
 

@@ -108,7 +108,7 @@ class Transferable(Searchable):
         digest, numbered = await asyncio.to_thread(_read, data, await self.file_columns(organization))
         checkpoint = await self.checkpoint(organization, digest, format=data["format"], user=user, upsert=upsert)
         run = Import(
-            self.app, self.path, organization, lambda line, error: errors.append(told(line, error)), user=user,
+            self.app, self.path, organization, lambda line, error: errors.append(refused_row(line, error)), user=user,
             upsert=upsert, dry_run=data["dry_run"], again=data["again"], checkpoint=checkpoint, batch=BATCH,
         )  # fmt: skip
         async for _ in run.run(numbered):
@@ -134,13 +134,13 @@ class Transferable(Searchable):
         return Columns(self, {field["name"]: field["type"] for field in await self._defined(organization)})
 
     async def checkpoint(self, organization: int, digest: str, **options: Any) -> Checkpoint:
-        """The checkpoint of an import: that of the same content, with the same options and definitions."""
+        """Return the checkpoint of an import of the same content, with the same options and definitions."""
         decisive = [digest, options, await self._defined(organization)]
         name = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         return Checkpoint(self.database, organization, f"import:{self.path}:{name}")
 
     async def _defined(self, organization: int) -> list[Row]:
-        """The definitions of the records' custom fields, in their order."""
+        """Return the definitions of the records' custom fields, in their order."""
         query = {
             "organization_id": organization, "entity": self.path, "$select": ["name", "type", "options"],
             "$sort": {"id": 1},
@@ -153,8 +153,8 @@ class Transferable(Searchable):
 setattr(Transferable, "import", Transferable._import)
 
 
-def told(line: int, error: FeathersError) -> Row:
-    """A row that was refused, in the shape of validation errors. At most 100 of its fields are named."""
+def refused_row(line: int, error: FeathersError) -> Row:
+    """Return a row that was refused, in the shape of validation errors. At most 100 of its fields are named."""
     return {"line": line, **public_error(error, f"Line {line} of an import").to_dict()}
 
 

@@ -147,12 +147,12 @@ def _opened(file: str, mode: str, **options: Any) -> IO[Any]:
 @contextmanager
 def _refusals(file: str | None) -> Iterator[Callable[[int, FeathersError], None]]:
     """Writes each refusal as a line of JSON: into a file, behind those of earlier runs, or on stderr."""
-    from services.transfer import told
+    from services.transfer import refused_row
 
     with nullcontext() if file is None else _opened(file, "a", encoding="utf-8") as opened:
 
         def refuse(line: int, error: FeathersError) -> None:
-            text = encode(told(line, error)).decode()
+            text = encode(refused_row(line, error)).decode()
             before = CLEAR_LINE if opened is None and sys.stderr.isatty() else ""
             click.echo(before + text, file=opened, err=opened is None)
 
