@@ -55,11 +55,12 @@ def refers_within(message: str, **references: tuple[str, str]) -> Callable[[Cont
 def changed(context: Context, *names: str) -> list[Row]:
     """Return these fields of each row that a create or patch stores, without those that it leaves as they are.
 
-    A patch needs ``stash_before``.
+    Without ``stash_before`` a patch is taken to change all that it names.
     """
-    if context.method == "create":
+    before = None if context.method == "create" else context.params.before
+    if before is None:
         return [{name: row[name] for name in names if name in row} for row in context.items]
-    stored = items(None, context.params.before)
+    stored = items(None, before)
     return [
         {name: row[name] for name in names if name in row and any(old[name] != row[name] for old in stored)}
         for row in context.items
