@@ -357,10 +357,13 @@ class AuthenticationService(Service):
         return {**result, self.entity: shown}
 
     async def _seen_by_caller(self, id: Any, result: Result, params: Params) -> Any:
-        """Return the entity as its service shows it to the caller, without the fields that are hidden there."""
+        """Return the entity as its service shows it to the caller, without the fields that are hidden there.
+
+        The call has ``params.is_login``, for hooks that count what callers ask for.
+        """
         chosen = {name: value for name, value in params.query.items() if name == "$select"}
         kept = {name: value for name, value in params.items() if name not in _OF_ONE_CALL}
-        proof = {"authentication": result["authentication"], "authenticated": True, "query": chosen}
+        proof = {"authentication": result["authentication"], "authenticated": True, "query": chosen, "is_login": True}
         try:
             return (await self.users._run("get", id=id, params={**kept, **proof})).external
         except NotFound:

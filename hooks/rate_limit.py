@@ -30,7 +30,7 @@ async def limit_rate(context: Context, next: Next) -> None:
     """
     params = context.params
     proof: Any = params.get("authentication")
-    if not params.get("provider") or params.get("is_precondition"):
+    if not params.get("provider") or params.get("is_precondition") or params.get("is_login"):
         await next()
     elif proof["strategy"] == "api-key":
         await _limit_key(context, next, proof)
