@@ -166,6 +166,45 @@ async def test_a_key_acts_at_most_as_its_maker_today(crm: Crm) -> None:
     assert owner["role"] == "owner"
 
 
+async def test_a_key_that_a_key_has_made_acts_at_most_as_the_first_maker(crm: Crm) -> None:
+    await joined(crm, 791, "owner")
+    key = (await make_key(crm, user_id=791, services=NAMED))["key"]
+    status, child = await with_key(crm, key, "POST /api-keys", {"name": "child"})
+    assert (status, child["user_id"]) == (201, 791)
+    mine = await joined(crm, ADMIN, "viewer")
+    assert (await with_key(crm, child["key"], "GET /contacts/123"))[0] == 200
+    refused(await with_key(crm, child["key"], "PATCH /contacts/123", {"last_name": "Roe"}), 403)
+    await crm.app.service("memberships").remove(mine["id"])
+    assert await with_key(crm, child["key"], "GET /contacts/123") == (401, INVALID)
+
+
+async def test_a_key_does_not_rotate_the_key_of_another_user_or_maker(crm: Crm) -> None:
+    await joined(crm, 791, "admin")
+    named, contacts = await make_key(crm, services=NAMED), {"services": ["contacts"]}
+    others = (await make_key(crm, user_id=MEMBER, **contacts))["id"]
+    status, made = await crm.call("POST /api-keys", OURS | contacts | {"user_id": ADMIN}, 791)
+    assert (status, made["user_id"]) == (201, ADMIN)
+    for id in (others, made["id"]):
+        refused(await rotate(crm, id, 60, None, **{"x-api-key": named["key"]}), 403)
+    assert (await with_key(crm, made["key"], "GET /contacts"))[0] == 200
+    status, again = await rotate(crm, named["id"], 0, None, **{"x-api-key": named["key"]})
+    assert (status, again["id"]) == (200, named["id"])
+
+
+async def test_an_admin_rotates_a_key_that_acts_as_an_admin_whatever_its_user_or_its_maker_is(crm: Crm) -> None:
+    await joined(crm, 791, "owner")
+    made = [await make_key(crm, user_id=791), (await crm.call("POST /api-keys", OURS | {"user_id": ADMIN}, 791))[1]]
+    for key in made:
+        assert (await rotate(crm, key["id"]))[0] == 200
+
+
+@pytest.mark.parametrize(("path", "id"), [("users", MEMBER), ("organizations", 456)])
+async def test_a_key_of_a_removed_user_or_organization_is_refused(crm: Crm, path: str, id: int) -> None:
+    key = (await make_key(crm, user_id=MEMBER))["key"]
+    await crm.app.service(path).remove(id)
+    assert await with_key(crm, key, "GET /contacts") == (401, INVALID)
+
+
 async def test_an_admin_does_not_remove_an_owner_with_a_key_that_acts_for_the_owner(crm: Crm) -> None:
     owner, _ = await joined(crm, 791, "owner"), await joined(crm, MEMBER, "owner")
     key = (await make_key(crm, user_id=791, services=["memberships"]))["key"]
