@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Boolean, Column, Date, Float, Integer, MetaData, Numeric, String, Table, Text, Uuid
 
 from apex import coerce
-from apex.coerce import Coerce
+from apex.coerce import LONGEST, Coerce
 from apex.sql import Json, Timestamp
 from apex.sql.types import coercers
 
 NOON = datetime(2023, 1, 2, 12, 0, tzinfo=UTC)
 ALL = (
     coerce.integer, coerce.small_integer, coerce.number, coerce.decimal, coerce.text, coerce.boolean,
-    coerce.timestamp, coerce.day, coerce.uuid,
+    coerce.timestamp, coerce.day, coerce.clock, coerce.seconds, coerce.binary, coerce.uuid, coerce.scalar,
 )  # fmt: skip
 
 
@@ -41,6 +41,8 @@ ALL = (
         (coerce.text, "", ""),
         (coerce.text, "é\U0001f600", "é\U0001f600"),
         (coerce.boolean, "true", True),
+        (coerce.boolean, "1", True),
+        (coerce.boolean, "false", False),
         (coerce.boolean, "0", False),
         (coerce.boolean, False, False),
         (coerce.timestamp, "2023-01-02T12:00:00.000Z", NOON),
@@ -49,7 +51,19 @@ ALL = (
         (coerce.timestamp, "2023-01-02", NOON.replace(hour=0)),
         (coerce.timestamp, NOON.replace(microsecond=999), NOON),
         (coerce.day, "2023-01-02", date(2023, 1, 2)),
+        (coerce.clock, "14:30:00", time(14, 30)),
+        (coerce.clock, time(14, 30, fold=1), time(14, 30)),
+        (coerce.seconds, "1.5", timedelta(seconds=1.5)),
+        (coerce.seconds, LONGEST, LONGEST),
+        (coerce.binary, "YQ==", b"a"),
+        (coerce.binary, bytearray(b"a"), b"a"),
         (coerce.uuid, "00000000-0000-0000-0000-000000000001", UUID(int=1)),
+        (coerce.scalar, None, None),
+        (coerce.scalar, False, False),
+        (coerce.scalar, 1.5, 1.5),
+        (coerce.scalar, "5", "5"),
+        (coerce.json, {"a": [1, None, {"b": -(2**63)}]}, {"a": [1, None, {"b": -(2**63)}]}),
+        (coerce.json, 2**63 - 1, 2**63 - 1),
     ],
 )
 def test_values_are_taken(function: Coerce, value: Any, expected: Any) -> None:
@@ -68,12 +82,17 @@ def test_values_are_taken(function: Coerce, value: Any, expected: Any) -> None:
         (coerce.boolean, ("", "yes", "TRUE", 0, 1, None, [])),
         (coerce.timestamp, ("", "noon", "2023-13-01", 1672531200, None, "0001-01-01T00:00:00+14:00", [], True)),
         (coerce.day, ("", "2023-02-30", "2023-01-02T00:00:00", NOON, 5, None)),
+        (coerce.clock, ("", "25:00", "14:30:00+01:00", 5, None)),
+        (coerce.seconds, ("", "x", math.inf, 1e300, LONGEST + timedelta.resolution, -LONGEST * 1.1, True, None)),
+        (coerce.binary, ("YQ", "Y Q==", "é", 5, None)),
         (coerce.uuid, ("", "abc", "0" * 31, 1, None, [])),
+        (coerce.scalar, ("a\0b", math.nan, [], {}, b"a")),
+        (coerce.json, ("a\0b", [["\ud800"]], {"a": {"b\0": 1}}, {"a": [{"b": "c\0"}]}, 2**63, [-(2**63) - 1])),
     ],
 )
 def test_values_of_another_type_are_refused(function: Coerce, values: tuple[Any, ...]) -> None:
     for value in values:
-        with pytest.raises(ValueError, match=r"^must (not )?(be|contain) "):
+        with pytest.raises(ValueError, match=r"^must (not )?(be|contain|hold) "):
             function(value)
 
 
@@ -106,6 +125,19 @@ def test_null_from_a_url_is_null_or_nothing() -> None:
 def test_optional_text_keeps_null_and_nothing_apart() -> None:
     taken = coerce.optional(coerce.text)
     assert [taken(value) for value in (None, "null", "")] == [None, "null", ""]
+
+
+def test_null_is_taken_as_the_type_can_have_it() -> None:
+    taken = [coerce.taking_null(function) for function in (coerce.text, coerce.integer, dict)]
+    assert [function(value) for function, value in zip(taken, ("null", "null", {}), strict=True)] == ["null", None, {}]
+    assert (taken[0](None), taken[1](None), taken[2]) == (None, None, dict)
+
+
+def test_what_cannot_be_asked_for_says_what_it_holds() -> None:
+    sealed = coerce.opaque(coerce.text, "a secret")
+    assert [coerce.held(function) for function in (coerce.json, sealed, coerce.text)] == ["JSON", "a secret", None]
+    shapes = [coerce.shape(function) for function in (sealed, coerce.optional(coerce.integer), coerce.json)]
+    assert (sealed("a"), shapes) == ("a", [{"type": "string"}, {"type": "integer"}, None])
 
 
 TYPES: tuple[tuple[Any, Any, Any], ...] = (

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apex import coerce
 from apex.coerce import integer, json
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.predicates import EVERYTHING, Compare, Junction, every
+from apex.predicates import EVERYTHING, Compare, Junction, every, holds, three_way
 from apex.query import OPERATORS, PATTERNS, Query, Syntax
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
@@ -70,6 +71,12 @@ def test_an_empty_query_cannot_be_spoiled_for_the_next_call() -> None:
 
 def test_an_empty_query_matches_everything() -> None:
     assert SYNTAX.parse({}) == Query({}, EVERYTHING)
+
+
+def test_what_is_not_asked_for_is_not_there() -> None:
+    query = SYNTAX.parse({"name": "Ann"})
+    assert (query.limit, query.skip, query.sort, query.select) == (None, 0, (), None)
+    assert (query.rank, query.paths, query.total, query.cursor) == (None, frozenset(), None, None)
 
 
 def test_a_query_is_a_mapping_with_typed_values() -> None:
@@ -201,3 +208,44 @@ def test_a_query_is_plain_unless_it_asks_for_keys_of_json() -> None:
         with pytest.raises(BadRequest) as raised:
             syntax.parse(asked).plain()
         assert list(raised.value.errors) == ["extra.a"]
+
+
+def like(text: str, signs: list[str]) -> bool:
+    """Match as ``$like`` does, one sign of the pattern after the other."""
+    if not signs:
+        return not text
+    sign, *rest = signs
+    if sign == "%":
+        return any(like(text[start:], rest) for start in range(len(text) + 1))
+    return bool(text) and (sign == "_" or text[0] == sign[-1]) and like(text[1:], rest)
+
+
+SIGNS = st.lists(st.sampled_from(["%", "%", "_", "a", "b", ".", "\n", r"\%", r"\_", r"\\"]), max_size=7)
+
+
+@given(st.text("ab.\n%_\\", max_size=6), SIGNS)
+@example("aab", ["a", "%", "a", "_"])
+@example("abbaab", ["%", "a", "%", "b", "%", "a", "%", "b"])
+@example("bbab", ["%", "a", "%", "b", "%", "a", "%", "b"])
+def test_a_pattern_is_matched_sign_by_sign(text: str, signs: list[str]) -> None:
+    pattern, matches = "".join(signs), like(text, signs)
+    assert holds(Compare("name", "$like", pattern), text) == matches
+    assert holds(Compare("name", "$notlike", pattern), text) != matches
+    assert holds(Compare("name", "$ilike", pattern.upper()), text) == matches
+
+
+def test_values_of_all_types_have_one_order() -> None:
+    values = [None, -1, 0.5, 2, "", "2", "a", False, True, [1], [2]]
+    for (place, one), (other_place, other) in product(enumerate(values), repeat=2):
+        order = three_way(one, other)
+        assert order == (place > other_place) - (place < other_place), (one, other)
+        signs = {"$above": order > 0, "$from": order >= 0, "$upto": order <= 0, "$below": order < 0}
+        assert {sign: holds(Compare("name", sign, other), one) for sign in signs} == signs
+
+
+@pytest.mark.parametrize("sign", ["$lt", "$lte", "$gt", "$gte", "$like", "$notlike", "$ilike", "$contains"])
+def test_only_being_equal_holds_for_null(sign: str) -> None:
+    assert not holds(Compare("name", sign, "a"), None)
+    assert holds(Compare("name", "$eq", None), None)
+    assert not holds(Compare("name", "$ne", "a"), None)
+    assert holds(Compare("name", "$contains", "a"), "bab")
