@@ -68,7 +68,9 @@ async def test_a_list_without_ids_names_its_organization(shared: Crm, query: str
     assert answer[1]["errors"]
 
 
-@pytest.mark.parametrize("query", ["organization_id[$in]=456", "organization_id[$gt]=0", "organization_id[$ne]=457"])
+@pytest.mark.parametrize(
+    "query", ["organization_id[$in]=456", "organization_id[$gt]=0", "organization_id[$ne]=457", "organization_id=null"]
+)
 @SHARED
 async def test_an_organization_that_is_named_is_one(shared: Crm, query: str) -> None:
     refused(await shared.call(f"GET /contacts?id=123&{query}"), 400, "organization_id")

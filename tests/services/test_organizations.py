@@ -6,6 +6,7 @@ import pytest
 
 from tests.services.crm import Crm, refused
 from tests.services.fixtures import SHARED
+from tests.services.test_members import joined
 from tests.serving import serving
 from tests.sockets import connected
 
@@ -41,6 +42,17 @@ async def test_another_organization_is_forbidden(crm: Crm) -> None:
 async def test_an_organization_is_only_read(crm: Crm, verb: str) -> None:
     path = "/organizations" if verb == "POST" else "/organizations/456"
     refused(await crm.call(f"{verb} {path}", {"name": "Mine"}), 405)
+
+
+async def test_a_role_that_does_not_suffice_is_named(crm: Crm) -> None:
+    await joined(crm, 790, "viewer")
+    told = "Your role in organization 456 is viewer: it does not allow"
+    for request, what in (
+        ("PATCH /contacts/123", "patch"),
+        ("GET /contacts?organization_id=456&$deleted=true", "$deleted"),
+    ):
+        data = {"last_name": "Roe"} if what == "patch" else None
+        assert refused(await crm.call(request, data, 790), 403)["message"] == f"{told} {what} here"
 
 
 async def test_a_removed_organization_has_no_members(crm: Crm) -> None:
