@@ -136,6 +136,7 @@ def test_null_is_taken_as_the_type_can_have_it() -> None:
 def test_what_cannot_be_asked_for_says_what_it_holds() -> None:
     sealed = coerce.opaque(coerce.text, "a secret")
     assert [coerce.held(function) for function in (coerce.json, sealed, coerce.text)] == ["JSON", "a secret", None]
+    assert all(coerce.shape(function) for function in ALL if function is not coerce.scalar)
     shapes = [coerce.shape(function) for function in (sealed, coerce.optional(coerce.integer), coerce.json)]
     assert (sealed("a"), shapes) == ("a", [{"type": "string"}, {"type": "integer"}, None])
 

@@ -14,7 +14,7 @@ from apex import coerce
 from apex.coerce import integer, json
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.predicates import EVERYTHING, Compare, Junction, every, holds, three_way
+from apex.predicates import EVERYTHING, Compare, Junction, compared, every, holds, three_way
 from apex.query import OPERATORS, PATTERNS, Query, Syntax
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
@@ -249,3 +249,22 @@ def test_only_being_equal_holds_for_null(sign: str) -> None:
     assert holds(Compare("name", "$eq", None), None)
     assert not holds(Compare("name", "$ne", "a"), None)
     assert holds(Compare("name", "$contains", "a"), "bab")
+
+
+@pytest.mark.parametrize(
+    ("value", "listed", "others"),
+    [("a", True, ["a", "b"]), ("c", False, ["a", "b"]), (["a", "c"], True, ["a"]), (["c"], False, ["a"])],
+)
+def test_a_value_is_in_a_list_or_is_not(value: Any, listed: bool, others: list[str]) -> None:
+    held = [holds(Compare("name", sign, others), value) for sign in ("$in", "$nin")]
+    assert held == [listed, not listed]
+
+
+def test_null_is_in_no_list_and_out_of_an_empty_one_alone() -> None:
+    held = [holds(Compare("name", sign, others), None) for sign in ("$in", "$nin") for others in (["a"], [])]
+    assert held == [False, False, False, True]
+
+
+def test_the_fields_of_a_junction_are_those_of_its_parts() -> None:
+    one, other = Compare("name", "$eq", "a"), Compare("age", "$gt", 1)
+    assert list(compared(Junction("or", (one, every(other, one))))) == ["name", "age", "name"]

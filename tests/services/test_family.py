@@ -165,6 +165,18 @@ async def test_totals_are_the_servers(crm: Crm) -> None:
     refused(await crm.call(f"PATCH /deals/{deal['id']}", {"amount": "1.00"}), 400, "amount")
 
 
+async def test_a_deal_without_products_is_worth_what_it_was_before_the_sum(crm: Crm) -> None:
+    deal = await make_deal(crm, amount="500.00")
+    amounts, lines = [], []
+    for price in ("10.00", "20.00"):
+        lines.append(await make(crm, "deal-products", deal_id=deal["id"], name="x", price=price))
+        amounts.append((await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"])
+    for line in lines:
+        await crm.call(f"DELETE /deal-products/{line['id']}")
+        amounts.append((await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"])
+    assert amounts == ["10.00", "30.00", "20.00", "500.00"]
+
+
 async def test_a_sum_that_is_too_large_is_told_of_the_product(crm: Crm) -> None:
     deal = await make_deal(crm)
     line = OURS | {"deal_id": deal["id"], "name": "Gold", "price": "999999999999.99"}
