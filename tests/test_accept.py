@@ -26,12 +26,17 @@ def outcome(schema: Schema, data: Any, many: bool) -> tuple[str, Any]:
         return "failed", type(error)
 
 
+def long_way(schema: Schema, data: Any, **options: Any) -> Any:
+    """Load as marshmallow does, after empty strings became null."""
+    return super(Schema, schema).load(schema._with_nulls(data), **options)
+
+
 def agree(schema: Schema, data: Any, many: bool = False) -> str:
     """Asserts that both ways lead to the same; gives where to."""
     before = copy.deepcopy(data)
     short = outcome(schema, data, many)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(Schema, "load")  # What is left is marshmallow's own.
+        patch.setattr(Schema, "load", long_way)
         assert outcome(schema, copy.deepcopy(data), many) == short
     assert repr(data) == repr(before)
     return short[0]

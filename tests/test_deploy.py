@@ -128,6 +128,9 @@ def test_the_commands_of_the_page_work(machines: list[Machine]) -> None:
     insert = f"INSERT INTO organizations (name, uuid, subscription_status, created_at, updated_at) VALUES {row}"
     here.run(f'psql -U postgres apex --command "{insert}"')
 
+    (prune,) = blocks("Retention")
+    assert "deleted" in here.run(prune)
+
     dump, restore, sqlite = blocks("Backup")
     here.run(dump)
     here.run(restore)

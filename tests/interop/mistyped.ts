@@ -28,7 +28,7 @@ contacts.create([{ organization_id: 456, first_name: 'Jane' }])
 // @ts-expect-error a field that stays as it was created
 contacts.patch(1, { organization_id: 457 })
 // @ts-expect-error many at once
-contacts.patch(null, { first_name: 'Jane' })
+app.service('pipelines').patch(null, { name: 'Sales' })
 // @ts-expect-error a choice that there is not
 app.service('custom-fields').create({ organization_id: 456, entity: 'deals', name: 'Size', type: 'number' })
 

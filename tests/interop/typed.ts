@@ -69,6 +69,8 @@ for (const [name, connection] of transports) {
     const heard: Promise<string> = new Promise((resolve) => contacts.once('patched', (one) => resolve(one.first_name)))
     const patched: Contact = await contacts.patch(id, { first_name: 'Janet' })
     if (name === 'sockets') assert.equal(await heard, patched.first_name)
+    const many: Contact[] = await contacts.patch(null, { email: 'jane@example.com' }, { query: { organization_id: 456, id: { $in: [id] } } })
+    assert.equal(many.length, 1)
     const found = await contacts.search({ searchTerm: 'muller', searchIn: 'name', organization_id: 456 })
     assert.deepEqual(found.data.map((contact) => contact.first_name), ['Janet'])
     await contacts.remove(id)
