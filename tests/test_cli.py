@@ -29,7 +29,7 @@ Command = Callable[..., CompletedProcess[str]]
 PASSWORD = "correct horse"
 COMMANDS = [
     "audit", "check", "demo", "export", "generate", "import", "key", "member", "migrate", "new", "openapi",
-    "organization", "person", "routes", "serve", "token", "user",
+    "organization", "person", "routes", "serve", "token", "trash", "user",
 ]  # fmt: skip
 UP_TO_DATE = "The database is up to date.\n"
 REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))

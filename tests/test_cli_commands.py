@@ -84,7 +84,8 @@ def test_the_page_has_every_command_and_option() -> None:
     found = dict(all_commands())
     assert sorted(chapters) == sorted(found)
     for name, one in found.items():
-        options = {max(option.opts, key=len) for option in one.params if isinstance(option, click.Option)}
+        spellings = [option for option in one.params if isinstance(option, click.Option)]
+        options = {text for option in spellings for text in (max(option.opts, key=len), *option.secondary_opts)}
         written = set(re.findall(r"`(--[a-z-]+)", chapters[name]))
         assert written == options - {"--help"}, name
         arguments = {

@@ -46,7 +46,7 @@ KNOWN = {
     "product_id": 1, "parent_id": 1, "support_ticket_id": 1,
 }  # fmt: skip
 """What refers to records that there are."""
-# The examples in the document erase contact 123 and change the password of user 789.
+# The examples in the document erase contact 123.
 IDS = {
     "contacts": 203,
     "companies": 101,
@@ -101,10 +101,11 @@ class Caller:
         return response_of(sent, made)
 
     def proof(self, operation: Any) -> dict[str, str]:
-        """A token of its own for each request, as some of them log out."""
+        """A token of its own for each request, as some of them log out; a changed password ends those of its user."""
         ways = [name for way in operation.definition.raw.get("security", []) for name in way]
         if "jwt" in ways:
-            return {"authorization": f"Bearer {self.crm.token(789)}"}
+            user = 790 if operation.label == "POST /users" else 789
+            return {"authorization": f"Bearer {self.crm.token(user)}"}
         return {"x-api-key": KEY, "x-organization-id": uuid_of(456)} if ways else {}
 
 
