@@ -92,6 +92,8 @@ class Caller:
         self.runner.close()
 
     def call(self, case: Any) -> schemathesis.Response:
+        if case.operation.label == "PATCH /memberships/{id}":  # By chance, it would take the caller's own role away.
+            case.path_parameters["id"] = IDS["memberships"]
         made = requests.Request(**case.as_transport_kwargs(base_url="http://crm")).prepare()
         body: Any = made.body
         headers = httpx2.Headers({name: str(value) for name, value in made.headers.items()})
