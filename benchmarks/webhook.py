@@ -1,4 +1,4 @@
-"""What events of the CRM webhook cost, alone and many in one request: ``python -m benchmarks webhook``.
+"""The cost of events of the CRM webhook, alone and many in one request: ``python -m benchmarks webhook``.
 
 Starts a PostgreSQL server of its own and the CRM. Events come over many connections at once. Another number of events
 and of connections: ``python -m benchmarks webhook 5000 100``.

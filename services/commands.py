@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from apex.app import Apex
     from apex.types import Row
 
+organization_option = click.option("--organization", type=ID, required=True, help="Id of the organization.")
+
 BANNER = """Serving at {url}
 Demo login: admin@example.com, password %(password)s (organization 456)
 Demo API key: %(key)s

@@ -49,7 +49,7 @@ STORED = (
 """What is read of a contact."""
 
 NEW: Row = dict.fromkeys(CRM) | {"last_task_run": None, "total_tasks_run": 0}
-"""What a new contact has unless it is given."""
+"""The values of a new contact that are not given."""
 
 Asked = tuple[Row | None, Row]
 """The contact as it is stored, or None for a new one, and what a caller says of it."""

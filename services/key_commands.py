@@ -13,6 +13,7 @@ from apex import Params
 from apex.cli import ID, as_json_option, load_app, run
 from apex.encoding import encode
 from apex.errors import ConfigError
+from services.commands import organization_option
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -66,8 +67,8 @@ async def _create(app: Apex, organization: int, data: Row) -> Row:
 
 
 @key.command("list")
-@click.option("--organization", type=ID, required=True, help="Id of the organization.")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
+@organization_option
+@as_json_option
 @click.pass_obj
 def list_keys(factory: str, organization: int, as_json: bool) -> None:
     """List the keys of an organization: what each begins with, and when it was last used."""

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from apex.cli import ID, as_json_option, load_app, run
+from apex.cli import as_json_option, load_app, run
 from apex.encoding import encode
 from apex.errors import ConfigError
 from hooks.tenancy import ROLES
+from services.commands import organization_option
 
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.types import Row
-
-organization_option = click.option("--organization", type=ID, required=True, help="Id of the organization.")
 
 
 @click.group()

@@ -11,6 +11,7 @@ import click
 from apex.cli import DAY, ID, load_app, require_migrated, run
 from apex.encoding import encode
 from apex.errors import ConfigError
+from services.commands import organization_option
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -29,7 +30,7 @@ def person() -> None:
 
 @person.command()
 @click.argument("contact", type=ID)
-@click.option("--organization", type=ID, required=True, help="Id of the organization.")
+@organization_option
 @click.option("--output", type=click.File("w", "utf-8"), default="-", help="The file to write [default: stdout]")
 @click.pass_obj
 def export(factory: str, contact: int, organization: int, output: IO[str]) -> None:
@@ -43,7 +44,7 @@ def export(factory: str, contact: int, organization: int, output: IO[str]) -> No
 
 @person.command()
 @click.argument("contact", type=ID)
-@click.option("--organization", type=ID, required=True, help="Id of the organization.")
+@organization_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def erase(factory: str, contact: int, organization: int, yes: bool) -> None:

@@ -37,7 +37,7 @@ ERASED = {
 
 
 Told = set[tuple[str, Any]]
-"""What is told of a person: texts with an empty name, and other values of custom fields with the field's name."""
+"""The data of a person: texts with an empty name, and other values of custom fields with the field's name."""
 
 
 class PersonIdSchema(Schema):

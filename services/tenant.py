@@ -79,7 +79,7 @@ def _check_ids(given: Any) -> None:
 
 
 class RestoreSchema(Schema):
-    """What ``restore`` takes: the id of a removed record, or a list of ids."""
+    """The data of ``restore``: the id of a removed record, or a list of ids."""
 
     organization_id = Id(required=True)
     id = fields.Raw(required=True, validate=_check_ids, metadata=RESTORED)

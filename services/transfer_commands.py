@@ -17,6 +17,7 @@ import click
 from apex.cli import ID, load_app, run
 from apex.encoding import encode
 from apex.errors import ConfigError, FeathersError
+from services.commands import organization_option
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -30,7 +31,6 @@ CLEAR_LINE = "\r\x1b[2K"
 Update = Callable[[int, int], None]
 
 format_option = click.option("--format", type=click.Choice(FORMATS), help="By default the file's ending tells.")
-organization_option = click.option("--organization", type=ID, required=True, help="Id of the organization.")
 
 
 @click.command("import")

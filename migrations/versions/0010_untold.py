@@ -1,4 +1,4 @@
-"""What the answers to repeated writes are about, and the events that no process is known to have sent."""
+"""The subjects of stored answers to writes, and their events that may not have been sent."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What each role may call, in every service of the registry: a new service or method is for members who may write,
-unless it is named here.
+"""The calls that each role may make, in every service of the registry. A new service or method is for members who may
+write, unless it is named here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an API key may do: less than its user and its maker may, and for a while what it could before its rotation."""
+"""The limits of an API key: its user, its maker, its own, and the period of grace after its rotation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record of the CRM may be: rules across fields and records, also while others change them."""
+"""Rules of the CRM across fields and records, also while others change them."""
 
 from __future__ import annotations
 

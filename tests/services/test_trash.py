@@ -175,6 +175,6 @@ async def test_pruning_deletes_what_nothing_refers_to(crm: Crm) -> None:
 
 
 async def pruned(crm: Crm, later: timedelta = timedelta(days=1)) -> dict[str, tuple[int, int]]:
-    """What pruning has deleted and kept of each service, of what was removed before a moment."""
+    """Return, for each service, what pruning has deleted and kept of the records removed before a moment."""
     found = await prune_trash(crm.app, now() + later)
     return {one.service: (one.deleted, one.kept) for one in found if one.deleted or one.kept}
