@@ -118,6 +118,8 @@ class Adapter(Service, ABC):
         for name in ("operators", "private", "on_demand", "merge"):
             if isinstance(listed := getattr(self, name), str):
                 raise TypeError(f"{name} takes a list of names such as ['{listed}'], not {listed!r}")
+        if not isinstance(self.lists, Mapping) or not all(map(callable, self.lists.values())):
+            raise TypeError(f"lists takes a dict of fields and functions such as {{'tags': text}}, not {self.lists!r}")
         if self.served is not None and (unknown := [name for name in self.operators if name not in self.served]):
             further = ", ".join(sorted(PATTERNS.intersection(self.served)))
             raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")

@@ -107,6 +107,12 @@ def test_none_of_the_values_is_the_opposite_of_one_of_them(held: list[str], aske
     assert all(TESTS["$ne"](held, one) is not TESTS["$eq"](held, one) for one in asked)
 
 
+@pytest.mark.parametrize("wrong", [["tags"], "tags", {"tags": "text"}, None])
+def test_lists_without_the_type_of_their_items_are_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="lists takes a dict of fields and functions"):
+        MemoryService(lists=wrong)
+
+
 def test_a_list_that_is_no_json_is_refused_when_it_is_registered(sqlite_url: str) -> None:
     app = Apex().configure(database(sqlite_url))
     with pytest.raises(TypeError, match="lists of service 'notes' names 'name', which does not hold JSON"):
