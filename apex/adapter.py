@@ -342,7 +342,11 @@ class Adapter(Service, ABC):
         rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
         return rows if id is None else _single(rows, id)
 
-    @describe(data={"restore": {"type": "object", "properties": {"id": RESTORED}, "required": ["id"]}}, result="record")
+    @describe(
+        data={"restore": {"type": "object", "properties": {"id": RESTORED}, "required": ["id"]}},
+        result="record",
+        errors=(404,),
+    )
     async def restore(self, data: Any, params: Any) -> Any:
         """Bring removed records back: ``{"id": 5}`` gives the record, ``{"id": [5, 6]}`` a list of all of them.
 

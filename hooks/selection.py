@@ -11,7 +11,7 @@ from apex.types import Row
 
 
 def keep_whole(on_demand: bool = True) -> Hook:
-    """Before create, patch, remove and restore, after ``validate_query``: takes ``$select`` aside. With ``on_demand``
+    """Take ``$select`` aside, before any method but find, after ``validate_query``. With ``on_demand``
     the hooks that follow see the fields on demand, too, also if nobody selects them.
     """
 
@@ -35,7 +35,7 @@ def keep_whole(on_demand: bool = True) -> Hook:
 def select_for_caller(context: Context) -> None:
     """Give a caller outside what it selected, and nobody else fields on demand.
 
-    It comes after create, patch, remove and restore.
+    It comes after get, create, patch, remove and restore.
     """
     if (fields := context.params.selected) is not None:
         context.dispatch = _each(context.result, fields)

@@ -269,13 +269,14 @@ def register(app: Apex) -> None:
             },
             "before": {
                 "find": [show_own],
+                "get": [keep_whole()],
                 "create": [keep_whole(), *held, name_user, refuse_members, timestamps],
                 "patch": [keep_whole(), *held, timestamps],
                 "remove": [keep_whole(), *held],
             },
             "after": {
                 "find": [named],
-                "get": [forbid_others, named],
+                "get": [forbid_others, named, select_for_caller],
                 "create": [audit, named, select_for_caller],
                 "patch": [audit, named, select_for_caller],
                 "remove": [audit, forget_answers, select_for_caller],

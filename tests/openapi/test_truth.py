@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 from schemathesis.checks import CHECKS
@@ -57,8 +57,14 @@ IDS = {
     "memberships": 2,
     "users": "me",
 }
-UNLIKELY = ("GET /api/contacts/crm/lookup",)
-"""Requests that no chance makes right."""
+UNLIKELY = (
+    "GET /api/contacts/crm/lookup",
+    "DELETE /pipelines/{id}",
+    "DELETE /pipeline-stages/{id}",
+    "POST /users",
+    "POST /memberships",
+)
+"""Requests that chance does not make right. ``test_samples.py`` shows that they succeed."""
 ASKED = (*KNOWN, "$limit", "$skip", "$sort", "$select", "$total", "limit", "offset")
 MADE: dict[str, dict[str, Any]] = {
     "contacts": {"first_name": "Jo"},
@@ -178,12 +184,16 @@ def test_the_document_of_the_crm_is_valid() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_answers_are_as_the_document_says(operation: Any, caller: Caller) -> None:
+    def succeeds(case: Any) -> bool:
+        answer = caller.call(case)
+        case.validate_response(answer, checks=HELD)
+        return answer.status_code in (200, 201)
+
     @settings(FEW, max_examples=20)
     @given(case=operation.as_strategy(), aim=st.booleans())
     def check(case: Any, aim: bool) -> None:
-        case = aimed(case) if aim else case
-        case.validate_response(caller.call(case), checks=HELD)
+        succeeds(aimed(case) if aim else case)
 
     check()
-    if operation.label not in UNLIKELY:
-        assert caller.seen[operation.label] & {200, 201}, "nothing has got through"
+    if operation.label not in UNLIKELY and not caller.seen[operation.label] & {200, 201}:
+        find(operation.as_strategy().map(aimed), succeeds, settings=settings(FEW, max_examples=500))

@@ -48,6 +48,7 @@ async def test_an_admin_lists_adds_changes_and_removes(crm: Crm) -> None:
     status, changed = await crm.call(f"PATCH /memberships/{made['id']}", {"role": "admin"})
     assert (status, changed["role"], await roles(crm)) == (200, "admin", {789: "admin", 790: "member", 791: "admin"})
     assert (await crm.call(f"GET /memberships/{made['id']}"))[1] == changed
+    assert (await crm.call(f"GET /memberships/{made['id']}?$select=role"))[1] == {"id": made["id"], "role": "admin"}
     assert (await crm.call(f"DELETE /memberships/{made['id']}"))[0] == 200
     refused(await crm.call(LIST, user=OTHER), 403)
     refused(await crm.call(f"GET /memberships/{made['id']}"), 404)
