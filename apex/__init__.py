@@ -3,28 +3,28 @@
 A name is imported when it is first asked for: the command line, which loads this package, needs almost none.
 """
 
-import sys
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import apex._moved  # noqa: F401 - it finds modules by their former names
+
 if TYPE_CHECKING:
+    from apex.adapters.memory import MemoryService
     from apex.app import Apex
-    from apex.auth import AuthenticationService, JWTStrategy, LocalStrategy, authenticate
-    from apex.batch import batch
-    from apex.bus import bus
-    from apex.channels import Connection
+    from apex.auth.service import AuthenticationService, JWTStrategy, LocalStrategy, authenticate
     from apex.config import load_config
     from apex.context import Context, Params
     from apex.hooks import Around, Hook, HookMap, Next
-    from apex.memory import MemoryService
-    from apex.rest import rest
-    from apex.schema import Schema, validate_data, validate_query
+    from apex.realtime.bus import bus
+    from apex.realtime.channels import Connection
+    from apex.schema.validation import Schema, validate_data, validate_query
     from apex.service import Service
-    from apex.sockets import sockets
     from apex.sql.database import database
     from apex.sql.service import SQLService
+    from apex.transports.batch import batch
+    from apex.transports.rest import rest
+    from apex.transports.socketio.transport import sockets
 
     __version__: str
 
@@ -58,52 +58,39 @@ __all__ = [
 _MODULES = {
     "Apex": "app",
     "Around": "hooks",
-    "AuthenticationService": "auth",
-    "Connection": "channels",
+    "AuthenticationService": "auth.service",
+    "Connection": "realtime.channels",
     "Context": "context",
     "Hook": "hooks",
     "HookMap": "hooks",
-    "JWTStrategy": "auth",
-    "LocalStrategy": "auth",
-    "MemoryService": "memory",
+    "JWTStrategy": "auth.service",
+    "LocalStrategy": "auth.service",
+    "MemoryService": "adapters.memory",
     "Next": "hooks",
     "Params": "context",
     "SQLService": "sql.service",
-    "Schema": "schema",
+    "Schema": "schema.validation",
     "Service": "service",
-    "authenticate": "auth",
-    "batch": "batch",
-    "bus": "bus",
+    "authenticate": "auth.service",
+    "batch": "transports.batch",
+    "bus": "realtime.bus",
     "database": "sql.database",
     "load_config": "config",
-    "rest": "rest",
-    "sockets": "sockets",
-    "validate_data": "schema",
-    "validate_query": "schema",
+    "rest": "transports.rest",
+    "sockets": "transports.socketio.transport",
+    "validate_data": "schema.validation",
+    "validate_query": "schema.validation",
 }
 
 
-class _Package(ModuleType):
-    """Some functions are called as the modules they are in: whoever imports ``apex.rest``, ``apex.rest`` is the
-    function.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "__version__":
-            return version("apex")
-        if name not in _MODULES:
-            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _MODULES and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("apex")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'apex' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(f"apex.{_MODULES[name]}"), name)
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

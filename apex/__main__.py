@@ -1,5 +1,5 @@
 """``python -m apex`` is the ``apex`` command."""
 
-from apex.cli import main
+from apex.cli.commands import main
 
 main()

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any, Unpack
 
-from apex.bus import Bus
 from apex.callbacks import Callbacks, is_async, name_of
-from apex.channels import NamedChannel
 from apex.context import Context
 from apex.emitter import Emitter
 from apex.errors import ConfigError, FeathersError
 from apex.events import AnyPublisher, Events
 from apex.hooks import LIFECYCLE, AnyHooks, Chain, HookStore, Step, around, steps_of
+from apex.realtime.bus import Bus
+from apex.realtime.channels import NamedChannel
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, Service, ServiceOptions, options_of
 from apex.types import STANDARD

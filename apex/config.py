@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from apex.auth.jwt import seconds
 from apex.errors import BadRequest, ConfigError
-from apex.schema import Schema, ValidationError, fields, load, validate
-from apex.tokens import seconds
+from apex.schema.validation import Schema, ValidationError, fields, load, validate
 
 ENVIRONMENTS = ("development", "test", "production")
 SECRET_BYTES = 32

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
-from apex.items import is_many, items, with_items
-from apex.scope import CheckedDict, Scope, scope_of
-from apex.types import taken_by
+from apex.query.scope import CheckedDict, Scope, scope_of
+from apex.types import is_many, items, taken_by, with_items
 
 if TYPE_CHECKING:
     from apex.app import Apex

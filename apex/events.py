@@ -14,9 +14,9 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from apex.callbacks import name_of, takes
-from apex.channels import UNSET, Channels, Connection, payloads
 from apex.context import Context, Params
 from apex.encoding import RawJSON, decode, encode
+from apex.realtime.channels import UNSET, Channels, Connection, payloads
 
 if TYPE_CHECKING:
     from apex.app import Apex

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 from apex.callbacks import has_yield, is_async, name_of, takes, unwrapped
 from apex.context import Context
-from apex.query import suggestion
+from apex.query.language import suggestion
 
 Next = Callable[[], Coroutine[Any, Any, None]]
 """What an around hook awaits to go on."""

@@ -12,7 +12,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from apex.errors import TooManyRequests
-from apex.extras import extra
+from apex.lazy import extra
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -200,7 +200,7 @@ def rates_of(app: Apex) -> Rates:
     own = Rates()
     if url := app.get("redis"):
         with extra("redis", "Redis"):
-            from apex.redis import RedisRates
+            from apex.realtime.redis import RedisRates
 
         own = RedisRates(url, app.get("database_url") or "")
 

@@ -11,15 +11,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from apex.callbacks import is_async, takes
-from apex.commit import after_commit
 from apex.context import Context, Params, Precondition, current_call
 from apex.emitter import Emitter, Listener, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
 from apex.events import Announcement, AnyPublisher, Publishers, Turn, message_of
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
-from apex.query import suggestion
+from apex.query.language import suggestion
 from apex.tenant import NOBODY, reach_of_call
+from apex.transaction import after_commit
 from apex.types import STANDARD, Id, taken_by
 
 if TYPE_CHECKING:

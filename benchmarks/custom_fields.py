@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from apex import load_config
-from apex.executor import Tuples, Values
+from apex.sql.drivers.executor import Tuples, Values
 from benchmarks.crm import Client, Request, report, served, timings
 from benchmarks.people import ORGANIZATION, load
 from services.app import CONFIG, create_app

@@ -22,8 +22,8 @@ from benchmarks.people import settled
 from benchmarks.servers import QUIET, Server, started
 from benchmarks.stage import MEMORY, Stage, tokens
 from benchmarks.tenants import FIRST_ORGANIZATION, Tenants, clear_created, fill, token_file
-from tests import databases
-from tests.databases import new_database, start_server
+from tests.support import databases
+from tests.support.databases import new_database, start_server
 
 SIZES = (10_000, 1_000_000)
 BASE = 100_000

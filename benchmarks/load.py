@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.servers import Server, database_processor, machine_processor
 from benchmarks.tenants import FIRST_ORGANIZATION, Tenants, TokenFile
-from tests import databases
+from tests.support import databases
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 KINDS = ("get", "list", "create")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apex import Apex, Context, MemoryService, rest, sockets
-from apex.channels import Connection, NamedChannel
+from apex.realtime.channels import Connection, NamedChannel
 
 
 def create_app() -> Apex:

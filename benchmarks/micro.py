@@ -21,21 +21,22 @@ from sqlalchemy import select
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from apex import brackets, load_config
+from apex import load_config
+from apex.auth.jwt import Tokens
 from apex.hooks import compose
-from apex.migrate import upgrade
-from apex.predicates import Compare, every
-from apex.query import Syntax, _Parser
+from apex.migrations.migrate import upgrade
+from apex.query import querystring
+from apex.query.language import Syntax, _Parser
+from apex.query.predicates import Compare, every
 from apex.router import Router
-from apex.schema import Email, Schema
+from apex.schema.validation import Email, Schema
 from apex.sql.clauses import Clauses
 from apex.sql.statements import DIALECTS, Statement, StatementCache, compiled
-from apex.tokens import Tokens
 from benchmarks.people import ORGANIZATION, USER, people
 from services.app import CONFIG, create_app
+from services.commands.demo import load_demo
 from services.contacts import ContactSchema
 from services.contacts import contacts as table
-from services.demo import load_demo
 
 ROUNDS = 5
 SECRET = "a secret of benchmarks, which is longer than a hash of it would be"
@@ -112,7 +113,7 @@ def contacts() -> Iterator[Case]:
 def queries() -> Iterator[Case]:
     """Of a list and of a get."""
     page = f"organization_id={ORGANIZATION}&$limit=25&$sort[created_at]=-1"
-    yield "the query string of a page", lambda: brackets._parse(page), lambda: brackets.parse(page)
+    yield "the query string of a page", lambda: querystring._parse(page), lambda: querystring.parse(page)
     syntax = Syntax({})
     yield "no query at all", lambda: _Parser(syntax).parse({}), lambda: syntax.parse({})
 

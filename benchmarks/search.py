@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from benchmarks import custom_fields
 from benchmarks.crm import Client, Request, report, served, timings
 from benchmarks.people import load, terms
-from tests.databases import new_database, start_server
+from tests.support.databases import new_database, start_server
 
 SIZES = (10_000, 1_000_000)
 MEMORY = "shared_buffers = 1GB"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.tenants import Tenants, TokenFile, fill, token_file
-from tests.databases import Server, new_database, start_server
+from tests.support.databases import Server, new_database, start_server
 
 MEMORY = "shared_buffers = 1GB\nmax_wal_size = 4GB\nautovacuum = off"
 """Room for the table and its indexes; nothing happens but what is measured."""

@@ -18,7 +18,7 @@ import jwt
 import psycopg
 
 from apex import load_config
-from apex.migrate import upgrade
+from apex.migrations.migrate import upgrade
 from benchmarks import people
 from services.app import CONFIG
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks.people import ORGANIZATION, USER, people
-from tests.databases import new_database, start_server
+from tests.support.databases import new_database, start_server
 
 ROWS = 1_000_000
 MEMORY = "shared_buffers = 1GB\nmax_wal_size = 4GB"

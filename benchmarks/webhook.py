@@ -19,12 +19,12 @@ import psycopg
 from benchmarks.people import ORGANIZATION, Person, people
 from benchmarks.servers import QUIET, Server, allow_open_files, database_processor, started
 from benchmarks.stage import MEMORY
-from services.crm_webhook import MOST_EVENTS
-from services.demo import KEY
-from services.dialect import HEADER
-from services.examples import uuid_of
-from tests.databases import Server as Database
-from tests.databases import new_database, start_server
+from services.agentvoice.dialect import HEADER
+from services.agentvoice.webhook import MOST_EVENTS
+from services.commands.demo import KEY
+from services.shared.examples import uuid_of
+from tests.support.databases import Server as Database
+from tests.support.databases import new_database, start_server
 
 PROOF = {"x-api-key": KEY, HEADER: uuid_of(ORGANIZATION)}
 SECONDS = 300

@@ -10,10 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from apex import Context, Next, Params
-from apex.beside import Beside
+from apex.adapters.base import Beside
 from apex.common import now
-from apex.items import items
-from apex.types import Row
+from apex.types import Row, items
 from hooks.tenancy import FIELD
 
 API = "achieveapex"

@@ -11,12 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apex import Context, Params
-from apex.adapter import MOST_RESTORED
+from apex.adapters.base import MOST_RESTORED
 from apex.errors import BadRequest, Conflict, NotFound
-from apex.items import items
-from apex.predicates import Compare
 from apex.query import Query
-from apex.types import Row
+from apex.query.predicates import Compare
+from apex.types import Row, items
 from hooks.ownership import MISSING
 
 REMOVED_AT = "deleted_at"

@@ -7,8 +7,7 @@ from typing import Any
 
 from apex import Apex, Context, Params
 from apex.errors import BadRequest
-from apex.items import items
-from apex.types import Row
+from apex.types import Row, items
 
 MISSING = "Does not exist in this organization"
 

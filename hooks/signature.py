@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Table
 
 from apex import Apex, Context
-from apex.fresh import Fresh
+from apex.cache import Fresh
+from apex.common.webhooks import SignedWebhooks
 from apex.query import Query
-from apex.sql.webhooks import SignedWebhooks
 from hooks.tenancy import FIELD
 
 

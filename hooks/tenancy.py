@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from apex import Context, Params
-from apex.coerce import integer
 from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
 from apex.query import DELETED, Query
+from apex.query.coercion import integer
 from apex.tenant import EVERYONE, confine, reaching, sealing
 
 FIELD = "organization_id"

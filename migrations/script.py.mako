@@ -7,7 +7,7 @@ down_revision = ${f'"{down_revision}"' if down_revision else None}
 
 
 def upgrade() -> None:
-    """What the database gains. Tables that are in use get indexes and constraints by ``apex.ddl``."""
+    """What the database gains. Tables that are in use get indexes and constraints by ``apex.migrations.ddl``."""
 
 
 def downgrade() -> None:

@@ -14,10 +14,10 @@ from apex.schema import Boolean, Float, Id, Text, ValidationError, fields, valid
 from apex.sql import Json
 from apex.types import Row
 from hooks.search_forms import search_lines
-from services.examples import examples_of
-from services.search import Searchable, SearchSchema, serve_searchable
+from services.shared.examples import examples_of
+from services.shared.search import Searchable, SearchSchema, serve_searchable
+from services.shared.tenant import Join, TenantSchema
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import Join, TenantSchema
 
 activities = tenant_table(
     "activities",

@@ -7,34 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
-from apex.health import health
-from apex.metrics import metrics
-from apex.observe import time_database
+from apex.observability.health import health
+from apex.observability.metrics import metrics
+from apex.observability.observations import time_database
+from apex.observability.tracing import tracing
 from apex.rates import Portions, rates
 from apex.tenant import ROLE
-from apex.tracing import tracing
 from hooks.audit import remember_caller
 from hooks.tenancy import FIELD
 from services import (
     activities,
-    agentvoice,
-    api_keys,
-    audit,
-    authentication,
     companies,
     console,
     contacts,
-    crm_webhook,
     custom_fields,
     deal_products,
     deals,
-    memberships,
-    organizations,
     pipelines,
     products,
     support_tickets,
-    users,
 )
+from services.accounts import api_keys, audit, authentication, memberships, organizations, users
+from services.agentvoice import contacts as agentvoice
+from services.agentvoice import webhook
 from services.tables import metadata
 
 __all__ = ["CONFIG", "create_app", "metadata"]
@@ -42,7 +37,7 @@ __all__ = ["CONFIG", "create_app", "metadata"]
 CONFIG = Path(__file__).parent.parent / "config"
 SERVICES = (
     users, authentication, memberships, organizations, api_keys, custom_fields, companies, contacts, pipelines,
-    products, deals, deal_products, activities, support_tickets, audit, agentvoice, crm_webhook,
+    products, deals, deal_products, activities, support_tickets, audit, agentvoice, webhook,
 )  # fmt: skip
 
 

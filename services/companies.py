@@ -10,19 +10,19 @@ from sqlalchemy import Column, Computed, String
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex
-from apex.predicates import Compare
 from apex.query import Query
+from apex.query.predicates import Compare
 from apex.schema import Text, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
 from hooks.tenancy import FIELD
-from services.counters import next_value
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
-from services.examples import examples_of
-from services.search import serve_searchable
+from services.shared.counters import next_value
+from services.shared.examples import examples_of
+from services.shared.search import serve_searchable
+from services.shared.tenant import PERSON, Join, TenantSchema
 from services.tables import lines, partial_index, tenant_table, values_table
-from services.tenant import PERSON, Join, TenantSchema
-from services.transfer import Transferable
+from services.transfer.service import Transferable
 
 companies = tenant_table(
     "companies",

@@ -10,18 +10,17 @@ from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Context
 from apex.errors import BadRequest
-from apex.items import items
 from apex.schema import Email, Id, Schema, Text, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
-from apex.types import Row
+from apex.types import Row, items
 from hooks.search_forms import search_forms
-from services import phones
+from services.accounts.persons import Persons
 from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
-from services.examples import examples_of
-from services.persons import Persons
-from services.search import SearchSchema, serve_searchable
+from services.shared import phones
+from services.shared.examples import examples_of
+from services.shared.search import SearchSchema, serve_searchable
+from services.shared.tenant import PERSON, Join, TenantSchema
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
-from services.tenant import PERSON, Join, TenantSchema
 
 CRM = ("crm_id", "crm_source")
 

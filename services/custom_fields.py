@@ -10,19 +10,19 @@ from typing import Any
 from marshmallow import validates_schema
 from sqlalchemy import Column, String
 
-from apex import Apex, Context, coerce
-from apex.coerce import Coerce, nullable, optional
+from apex import Apex, Context
 from apex.errors import BadRequest
-from apex.items import items
 from apex.query import Hints, Query, is_number
+from apex.query import coercion as coerce
+from apex.query.coercion import Coerce, nullable, optional
 from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
-from apex.types import Row
+from apex.types import Row, items
 from hooks.ownership import organization_of
 from hooks.tenancy import FIELD as ORGANIZATION
-from services.examples import examples_of
+from services.shared.examples import examples_of
+from services.shared.tenant import MethodHooks, TenantSchema, TenantService, serve
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
-from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
 FIELD = "custom_fields_by_name"
 MOST_FIELDS = 500

@@ -11,15 +11,14 @@ from sqlalchemy import Column, String
 from apex import Apex, Context, Params
 from apex.common import now
 from apex.errors import BadRequest
-from apex.items import items
 from apex.query import Query
 from apex.schema import Id, Text, fields, validate
-from apex.types import Row
+from apex.types import Row, items
 from hooks.children import change_parent
-from services.examples import examples_of
-from services.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
+from services.shared.examples import examples_of
+from services.shared.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
+from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
 
 deal_products = tenant_table(
     "deal_products",

@@ -12,20 +12,19 @@ from apex import Apex, Context, Params
 from apex.common import now
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
-from apex.items import items
-from apex.predicates import Compare
 from apex.query import Query
+from apex.query.predicates import Compare
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Timestamp
-from apex.types import Row
+from apex.types import Row, items
 from hooks.ownership import MISSING, changed
 from hooks.search_forms import search_lines
 from hooks.tenancy import FIELD
-from services.examples import examples_of
-from services.money import Amount, Money
-from services.search import Searchable, serve_searchable
+from services.shared.examples import examples_of
+from services.shared.money import Amount, Money
+from services.shared.search import Searchable, serve_searchable
+from services.shared.tenant import PERSON, Join, MethodHooks, TenantSchema
 from services.tables import Identifier, tenant_table, within
-from services.tenant import PERSON, Join, MethodHooks, TenantSchema
 
 deals = tenant_table(
     "deals",

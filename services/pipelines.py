@@ -5,20 +5,19 @@ from __future__ import annotations
 from sqlalchemy import Column, Integer, String, UniqueConstraint
 
 from apex import Apex, Context, Params
-from apex.coerce import integer
 from apex.common import default_sort
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
-from apex.items import items
-from apex.predicates import Compare, Junction, every
 from apex.query import Query
+from apex.query.coercion import integer
+from apex.query.predicates import Compare, Junction, every
 from apex.schema import Id, Schema, Text, fields, validate
-from apex.types import Row
+from apex.types import Row, items
 from hooks.ownership import MISSING
 from hooks.tenancy import FIELD
-from services.examples import examples_of
+from services.shared.examples import examples_of
+from services.shared.tenant import Join, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, tenant_table, within
-from services.tenant import Join, MethodHooks, TenantSchema, TenantService, serve
 
 pipelines = tenant_table(
     "pipelines",

@@ -7,15 +7,15 @@ from sqlalchemy import Column, Integer, String, select
 
 from apex import Apex, Context
 from apex.errors import BadRequest
-from apex.items import items
 from apex.schema import Boolean, Id, Text, fields, validate
 from apex.sql import Database, Fixed
+from apex.types import items
 from hooks.ownership import changed, organization_of
-from services.counters import next_value
-from services.examples import examples_of
-from services.money import Amount
+from services.shared.counters import next_value
+from services.shared.examples import examples_of
+from services.shared.money import Amount
+from services.shared.tenant import TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import TenantSchema, TenantService, serve
 
 products = tenant_table(
     "products",

@@ -8,18 +8,18 @@ from sqlalchemy import Column, ForeignKey, String, UniqueConstraint
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Context
-from apex.coerce import text
 from apex.common import now
+from apex.query.coercion import text
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.children import change_parent
 from hooks.ownership import changed
 from hooks.search_forms import line, search_lines
-from services.counters import next_value
-from services.examples import examples_of
-from services.search import Searchable, SearchSchema, serve_searchable
+from services.shared.counters import next_value
+from services.shared.examples import examples_of
+from services.shared.search import Searchable, SearchSchema, serve_searchable
+from services.shared.tenant import MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
-from services.tenant import MethodHooks, TenantSchema, TenantService, serve
 
 support_tickets = tenant_table(
     "support_tickets",

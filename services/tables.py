@@ -23,9 +23,9 @@ from sqlalchemy import (
     text,
 )
 
+from apex.common.idempotency import answers_table
+from apex.common.webhooks import signatures_table
 from apex.sql import Timestamp
-from apex.sql.idempotency import answers_table
-from apex.sql.webhooks import signatures_table
 
 metadata = MetaData(
     naming_convention={

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import settings
 
-from tests.databases import Server, ServerError, new_database, start_server
 from tests.process.commands import VARIABLES
+from tests.support.databases import Server, ServerError, new_database, start_server
 
 # A property holds however long an example takes.
 settings.register_profile("apex", deadline=None)
@@ -92,7 +92,7 @@ def empty_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite database to copy."""
-    from apex.migrate import upgrade
+    from apex.migrations.migrate import upgrade
 
     path = tmp_path_factory.mktemp("template") / "template.db"
     upgrade(f"sqlite:///{path}")
@@ -102,7 +102,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> Iterator[str]:
     """Name of a migrated PostgreSQL database to copy."""
-    from apex.migrate import upgrade
+    from apex.migrations.migrate import upgrade
 
     with new_database(postgres_server) as url:
         upgrade(url)

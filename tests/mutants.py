@@ -201,7 +201,7 @@ def _pytest(directory: str, postgres: str, tests: list[str]) -> None:
 def main(modules: tuple[str, ...], jobs: int, every: int) -> None:
     """Change MODULES, or all that are listed, and run their tests."""
     # Loaded here, so that the processes of the mutants load those of their own copy.
-    from tests.databases import start_server
+    from tests.support.databases import start_server
 
     server = start_server()
     with tempfile.TemporaryDirectory(prefix="apex-mutants-") as directory, ThreadPoolExecutor(jobs) as pool:

@@ -3,7 +3,7 @@
 ``async with Client(rest("http://localhost:3030")) as client: await client.service("messages").find()``
 """
 
-from apex.extras import extra
+from apex.lazy import extra
 
 with extra("client", "The client"):
     from apex.client.client import Client

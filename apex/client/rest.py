@@ -12,7 +12,7 @@ from apex.client.call import Call, Receiver
 from apex.client.failure import rebuild
 from apex.encoding import decode_exactly, encode
 from apex.errors import GeneralError, OutcomeUnknown, Unavailable
-from apex.querystring import write
+from apex.query.querystring import write
 from apex.types import STANDARD, VERBS
 
 # Servers close a connection after 5 seconds without a request: one that is younger is still there.

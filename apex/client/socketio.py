@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from random import uniform
 from typing import Any
 
-from apex.background import end_tasks
+from apex.callbacks import end_tasks
 from apex.client.call import Call, Receiver
 from apex.client.connection import Connection, connected, first
 from apex.errors import Unavailable

@@ -10,15 +10,15 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow.schema import SchemaMeta
 
-from apex.adapter import Adapter
+from apex.adapters.base import Adapter
 from apex.app import Apex
-from apex.coerce import Coerce
-from apex.coerce import shape as shape_of
 from apex.describe import Facts, Related, facts_of
 from apex.errors import ConfigError
 from apex.openapi.facts import Known
 from apex.openapi.fields import FieldConverter
-from apex.schema import Schema, validate
+from apex.query.coercion import Coerce
+from apex.query.coercion import shape as shape_of
+from apex.schema.validation import Schema, validate
 from apex.service import BoundService
 from apex.sql.types import shapes_of
 
@@ -191,7 +191,7 @@ def plural(noun: str) -> str:
 
 
 def value_shape(coerce: Coerce) -> Shape:
-    """The shape of what a function of ``apex.coerce``, or one that describes itself, reads."""
+    """The shape of what a function of ``apex.query.coercion``, or one that describes itself, reads."""
     if (facts := facts_of(coerce)) is not None:
         return dict(facts.result)
     return shape_of(coerce) or {"type": "string"}

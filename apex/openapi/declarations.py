@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from apex.adapter import Adapter
+from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.openapi.components import Components, component_name, value_shape
 from apex.openapi.document import PLACEHOLDER, description
@@ -18,7 +18,7 @@ from apex.openapi.facts import Known
 from apex.openapi.operations import Operations, takes_many
 from apex.openapi.parameters import asked, operators, parameters
 from apex.openapi.typescript import array, block, commented, declared, identifier, key, literal, member, type_of, union
-from apex.query import OPERATORS
+from apex.query.language import OPERATORS
 from apex.service import BoundService
 from apex.types import STANDARD, taken_by
 

@@ -9,7 +9,7 @@ from typing import Any
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
-from apex.schema import Email, Password, Text, fields, validate
+from apex.schema.validation import Email, Password, Text, fields, validate
 
 Shape = dict[str, Any]
 

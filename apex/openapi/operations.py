@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from apex.adapter import Adapter
+from apex.adapters.base import Adapter
 from apex.describe import ANY, Example
 from apex.openapi.components import Components, component_name, noun_of, plural
 from apex.openapi.facts import Known

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from apex.adapter import Adapter
-from apex.coerce import held
+from apex.adapters.base import Adapter
 from apex.openapi.components import Components, value_shape
 from apex.openapi.facts import Known
-from apex.query import IN_LISTS
+from apex.query.coercion import held
+from apex.query.language import IN_LISTS
 from apex.service import BoundService
 
 Shape = dict[str, Any]

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from apex.app import Apex
 from apex.encoding import encode
-from apex.pages import ASK_AGAIN, Content, page
+from apex.transports.pages import ASK_AGAIN, Content, page
 
 PATH = "/openapi.json"
 PLACES = 8

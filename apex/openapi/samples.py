@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from apex.describe import Example
 from apex.openapi.literals import JAVASCRIPT, JSON, PYTHON, WIDTH, Style, Variable
-from apex.querystring import write
+from apex.query.querystring import write
 from apex.types import STANDARD, VERBS, taken_by
 
 READABLE = "$[]:,@"

@@ -38,11 +38,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import operators
 
-from apex.adapter import Selection
+from apex.adapters.base import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.predicates import Compare, Junction, Predicate, Rank
-from apex.query import PATTERNS
+from apex.query.language import PATTERNS
+from apex.query.predicates import Compare, Junction, Predicate, Rank
 from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.statements import Fragment
 from apex.sql.types import ColumnType, Processor, binder, column_type, column_types

@@ -10,8 +10,8 @@ from sqlalchemy import JSON, BigInteger, Dialect, Numeric, String
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from apex.coerce import decimal
 from apex.encoding import timestamp
+from apex.query.coercion import decimal
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """Any JSON value: JSONB on PostgreSQL, text on SQLite."""

@@ -14,14 +14,14 @@ from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 from sqlalchemy.types import TypeDecorator
 
 from apex.app import Apex
-from apex.commit import is_in_unit, part_of_unit, unit_of_work
 from apex.context import Context
 from apex.errors import FeathersError
-from apex.executor import Executor, Plan, Values, Violation
-from apex.extras import extra
+from apex.lazy import extra
+from apex.sql.drivers.executor import Executor, Plan, Values, Violation
+from apex.sql.drivers.sqlite import SQLiteExecutor
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.sql.violations import explained, references
-from apex.sqlite import SQLiteExecutor
+from apex.transaction import is_in_unit, part_of_unit, unit_of_work
 from apex.types import Row
 
 
@@ -148,7 +148,7 @@ class Database:
 def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
     """Configures an app with a database: ``app.configure(database(url))``. It is open from setup to teardown.
 
-    ``role`` is ``apex.tenant.ROLE`` for an app whose tables are sealed by ``apex.seals.seal``.
+    ``role`` is ``apex.tenant.ROLE`` for an app whose tables are sealed by ``apex.migrations.row_level_security.seal``.
     """
 
     def configure(app: Apex) -> None:
@@ -192,7 +192,7 @@ def _executor(url: str, role: str | None) -> Executor:
     backend = parts.get_backend_name()
     if backend == "postgresql":
         with extra("postgres", "PostgreSQL"):
-            from apex.postgres import PostgresExecutor  # psycopg takes 9 MiB, which SQLite has no use for.
+            from apex.sql.drivers.postgres import PostgresExecutor  # psycopg takes 9 MiB, which SQLite has no use for.
 
         return PostgresExecutor(parts.set(drivername="postgresql").render_as_string(hide_password=False), role=role)
     if backend == "sqlite" and parts.database and parts.database != ":memory:":

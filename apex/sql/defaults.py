@@ -18,8 +18,8 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.sql import functions
 
-from apex.coerce import Coerce
 from apex.encoding import encode
+from apex.query.coercion import Coerce
 from apex.sql.types import known_type
 from apex.types import Row
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnClause, Float, String, bindparam, column, func, select, table
 
-from apex.predicates import EVERYTHING, Predicate
+from apex.query.predicates import EVERYTHING, Predicate
 from apex.sql.database import Database
 from apex.sql.statements import Statement
 

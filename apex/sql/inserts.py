@@ -19,7 +19,7 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 
-from apex.beside import Beside
+from apex.adapters.base import Beside
 from apex.encoding import encode
 from apex.sql.statements import Statement
 from apex.types import Row

@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, Dialect, func
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from apex import coerce
-from apex.coerce import Coerce
 from apex.encoding import encode
+from apex.query import coercion as coerce
+from apex.query.coercion import Coerce
 from apex.sql.columns import Fixed, Timestamp, trimmed
 from apex.sql.types import SQL, ColumnType, Processor, Spelling, column_type, json_of, key, nullable_shape
 
@@ -32,7 +32,7 @@ LISTED = 50
 """The most allowed values that an error names."""
 
 _WIDE = Context(prec=2_000)
-"""Enough digits for every number that ``apex.coerce.decimal`` takes."""
+"""Enough digits for every number that ``apex.query.coercion.decimal`` takes."""
 
 
 class Texts(ColumnType, types=[sa.String]):

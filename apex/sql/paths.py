@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, String, Table, and_, bindparam, null
 
-from apex.predicates import Compare, Junction, Predicate, compared, conjunction
-from apex.query import is_number
+from apex.query.language import is_number
+from apex.query.predicates import Compare, Junction, Predicate, compared, conjunction
 
 _OWN = frozenset({"record_id", "name", "number", "text"})
 

@@ -29,16 +29,16 @@ from sqlalchemy import (
     update,
 )  # fmt: skip
 
-from apex.adapter import Adapter, AdapterOptions, Selection, missing
+from apex.adapters.base import Adapter, AdapterOptions, Selection, missing
 from apex.app import Apex
-from apex.coerce import Coerce
 from apex.context import Params
-from apex.executor import Plan, Values, Violation
-from apex.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
-from apex.query import Query
+from apex.query.coercion import Coerce
+from apex.query.language import Query
+from apex.query.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
 from apex.sql.clauses import SERVED, Clauses, leaves, merged
 from apex.sql.database import Database
 from apex.sql.defaults import Defaults, has_default, require_sqlite, set_by_trigger, written_out
+from apex.sql.drivers.executor import Plan, Values, Violation
 from apex.sql.estimates import estimate, plan_of
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, written_page, written_row

@@ -33,8 +33,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
 from apex.encoding import decode, encode
-from apex.executor import Plan, Values
 from apex.sql.defaults import DefaultContext, written_out
+from apex.sql.drivers.executor import Plan, Values
 from apex.sql.types import Processor, binder, loader
 from apex.types import Row
 

@@ -18,8 +18,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from apex import coerce
-from apex.coerce import Coerce
+from apex.query import coercion as coerce
+from apex.query.coercion import Coerce
 
 Shape = dict[str, Any]
 Processor = Callable[[Any], Any]

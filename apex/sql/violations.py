@@ -10,7 +10,7 @@ from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.sql import Select
 
 from apex.errors import BadRequest, Conflict, FeathersError
-from apex.executor import Violation
+from apex.sql.drivers.executor import Violation
 from apex.types import Row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.seals import prepare_seals, remove_seals, seal, unseal
+from apex.migrations.row_level_security import prepare_seals, remove_seals, seal, unseal
 from apex.tenant import EVERYONE, ROLE, SETTING
 from migrations.tables import MOMENT, identifier, refers, tenant_table, text
 

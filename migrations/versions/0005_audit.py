@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.seals import seal, unseal
+from apex.migrations.row_level_security import seal, unseal
 from apex.tenant import ROLE
 from migrations.tables import IDENTIFIER, JSON, MOMENT
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apex.seals import reseal
+from apex.migrations.row_level_security import reseal
 
 revision = "0007"
 down_revision = "0006"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from apex.ddl import backfill
+from apex.migrations.ddl import backfill
 
 revision = "0009"
 down_revision = "0008"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.seals import seal
+from apex.migrations.row_level_security import seal
 from migrations.tables import IDENTIFIER, MOMENT
 
 revision = "0013"

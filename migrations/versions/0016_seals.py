@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from apex.seals import hold_path, seal_where, unseal
+from apex.migrations.row_level_security import hold_path, seal_where, unseal
 from apex.tenant import ROLE
 
 revision = "0016"

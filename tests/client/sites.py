@@ -16,11 +16,11 @@ from apex import Apex, MemoryService, Params, Service, rest, sockets
 from apex.client import Client, socketio
 from apex.client import rest as over_rest
 from apex.errors import FeathersError
-from apex.protocol import Config, Limits
-from apex.server import Server
-from tests.test_auth import site_app, users_service
-from tests.test_rest import Echo, Messages
-from tests.waiting import SECONDS
+from apex.server.protocol import Config, Limits
+from apex.server.uvicorn import Server
+from tests.auth.test_auth import site_app, users_service
+from tests.support.waiting import SECONDS
+from tests.transports.test_rest import Echo, Messages
 
 LOGIN = {"strategy": "local", "email": "a@b.c", "password": "p"}
 

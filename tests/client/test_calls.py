@@ -10,7 +10,7 @@ import pytest
 from apex.client import Client
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotFound, Timeout
 from tests.client.sites import TRANSPORTS, Refuses, Slow, plain_app, talking
-from tests.databases import free_port
+from tests.support.databases import free_port
 
 ODD_IDS = ["a b/c", "..", ".", "é?&#%2F", "a+b", "-1"]
 

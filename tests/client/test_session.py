@@ -11,7 +11,7 @@ import pytest
 from apex.client import Client, MemoryStorage
 from apex.errors import BY_CODE, FeathersError, GeneralError, NotAuthenticated
 from tests.client.sites import LOGIN, TRANSPORTS, Refuses, guarded_app, listening, plain_app, talking
-from tests.test_rest import Gives
+from tests.transports.test_rest import Gives
 
 
 @pytest.fixture(params=TRANSPORTS)

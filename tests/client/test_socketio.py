@@ -16,7 +16,7 @@ from apex import Apex
 from apex.client import Client, socketio
 from apex.errors import BadRequest, NotAuthenticated, Timeout, Unavailable
 from tests.client.sites import LOGIN, Slow, guarded_app, happening, listening, plain_app, talking
-from tests.databases import free_port
+from tests.support.databases import free_port
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 import apex.openapi
-from services.examples import PASSWORD
+from services.shared.examples import PASSWORD
 from tests.console.conftest import Visit
 
 UI = Path(apex.openapi.__file__).parent / "ui"

@@ -12,7 +12,7 @@ from httpx2 import AsyncClient
 
 from services.app import create_app
 from services.console import FOLDER
-from tests.serving import calling
+from tests.support.serving import calling
 
 VENDOR = FOLDER / "vendor"
 CONFIG = {"authentication": {"secret": "x" * 32}, "paginate": {"default": 10}}

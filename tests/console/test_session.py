@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.console.conftest import Visit
 from tests.console.visitor import LIVE, Visitor
 from tests.process.commands import server
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 
 def test_a_login_shows_the_list_newest_first(visitor: Visitor) -> None:

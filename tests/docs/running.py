@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import free_port
 from tests.docs.blocks import Block
 from tests.docs.languages import PRELUDE, bash, command_of
 from tests.interop.node import FOLDER as INTEROP
 from tests.process.commands import ROOT, environment
-from tests.redis_server import redis_server
-from tests.waiting import SECONDS
+from tests.support.databases import free_port
+from tests.support.redis_server import redis_server
+from tests.support.waiting import SECONDS
 
 PORTS = ("3030", "3031", "3032", "8080")
 REDIS = "6379"

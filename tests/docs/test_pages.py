@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apex.scaffold import new_project
+from apex.cli.scaffold import new_project
 from tests.docs.blocks import PROSE, Block, blocks_of, differences, programs_of
 from tests.docs.languages import NotRun
 from tests.docs.running import run_page

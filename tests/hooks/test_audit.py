@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apex import Apex, Context, MemoryService
-from apex.common import stash_before
+from apex.common.hooks import stash_before
 from apex.errors import Conflict
 from apex.testing import raises
 from hooks.audit import audit, remember_caller

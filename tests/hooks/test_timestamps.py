@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from apex.common import now
+from apex.common.hooks import now
 from apex.service import BoundService
 from hooks.timestamps import timestamps
 from tests.hooks.apps import notes

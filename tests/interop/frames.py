@@ -12,7 +12,7 @@ from typing import Any
 from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 CLOSE, NOOP = "1", "6"
 TOKEN = re.compile(r'"accessToken":"[^"]+"')

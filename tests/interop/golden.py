@@ -22,12 +22,12 @@ from apex import (
     rest,
     sockets,
 )
-from apex.coerce import integer, nullable, text
 from apex.errors import BadRequest, Conflict
+from apex.query.coercion import integer, nullable, text
+from tests.auth.test_auth import SETTINGS, hash_password
 from tests.interop.rooms import add_rooms
-from tests.serving import serving
-from tests.test_auth import SETTINGS, hash_password
-from tests.test_rest import Messages
+from tests.support.serving import serving
+from tests.transports.test_rest import Messages
 
 TYPES = {int: "number", str: "string"}
 USER = {"email": "a@b.c", "password": "p"}

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 FOLDER = Path(__file__).parent
 NODE = shutil.which("node")

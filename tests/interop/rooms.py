@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from apex import Apex, Context, MemoryService, Params
-from apex.channels import Channel
-from apex.resolvers import OMIT, resolve, resolve_external
+from apex.common.resolvers import OMIT, resolve, resolve_external
+from apex.realtime.channels import Channel
 from apex.types import STANDARD
 
 PUBLIC = resolve({"secret": lambda secret, note, context: OMIT})

@@ -9,12 +9,12 @@ import pytest
 
 from apex import load_config
 from services.app import CONFIG, create_app
-from services.demo import load_demo
-from tests.databases import free_port
+from services.commands.demo import load_demo
 from tests.interop.golden import golden
 from tests.interop.node import needs_node, passes
 from tests.process.commands import QUICK, apex
-from tests.serving import serving
+from tests.support.databases import free_port
+from tests.support.serving import serving
 
 pytestmark = needs_node
 

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, Params, SQLService, load_config
-from apex.coerce import boolean
 from apex.openapi.declarations import declarations
+from apex.query.coercion import boolean
 from services.app import CONFIG, create_app
-from services.demo import load_demo
+from services.commands.demo import load_demo
 from tests.interop.node import FOLDER, compile_programs, needs_node, passes
-from tests.serving import serving
+from tests.support.serving import serving
 
 pytestmark = needs_node
 

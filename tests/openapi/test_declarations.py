@@ -10,9 +10,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from apex import Apex, MemoryService
-from apex.cli import apex
-from apex.coerce import decimal, integer, text, timestamp
+from apex.cli.commands import apex
 from apex.openapi.declarations import declarations
+from apex.query.coercion import decimal, integer, text, timestamp
 from tests.openapi.test_document import app
 
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,12 @@ from openapi_spec_validator import validate
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, Params, Schema, SQLService, load_config, rest, validate_data
-from apex.cli import apex
-from apex.coerce import integer, text
+from apex.cli.commands import apex
 from apex.describe import Example
 from apex.errors import ConfigError
 from apex.openapi import document_of, routes
-from apex.schema import Text, fields
+from apex.query.coercion import integer, text
+from apex.schema.validation import Text, fields
 from services.app import CONFIG, create_app
 
 notes = Table(

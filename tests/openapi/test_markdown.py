@@ -7,11 +7,11 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from apex import Apex, MemoryService, Params, rest
-from apex.cli import apex
-from apex.coerce import integer, text
+from apex.cli.commands import apex
 from apex.describe import Example, describe
 from apex.openapi import document_of
 from apex.openapi.markdown import pages, write_pages
+from apex.query.coercion import integer, text
 
 
 class Notes(MemoryService):

@@ -15,12 +15,12 @@ from typing import Any
 from apex import load_config
 from apex.openapi import document_of
 from services.app import CONFIG, create_app
-from services.demo import load_demo
+from services.commands.demo import load_demo
 from tests.docs.blocks import blocks_of
 from tests.interop.node import FOLDER, needs_node
 from tests.services.crm import Crm
 from tests.services.test_curl import pytestmark as needs_curl
-from tests.serving import serving
+from tests.support.serving import serving
 
 ROOT = Path(__file__).parent.parent.parent
 SETUP = {block.lang: block.text for block in blocks_of(ROOT / "docs" / "services.md")}

@@ -21,11 +21,11 @@ from schemathesis.checks import CHECKS
 from apex import load_config
 from apex.openapi import document_of
 from services.app import CONFIG, create_app
-from services.demo import KEY
-from services.examples import PASSWORD, uuid_of
+from services.commands.demo import KEY
+from services.shared.examples import PASSWORD, uuid_of
 from tests.conftest import BACKENDS
-from tests.databases import new_database
 from tests.services.crm import Crm, running
+from tests.support.databases import new_database
 
 DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)

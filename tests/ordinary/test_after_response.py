@@ -12,8 +12,8 @@ from sqlalchemy import Column, Integer, MetaData, Table
 
 from apex import Apex, Context, MemoryService, Params, SQLService, batch, database, rest, sockets
 from apex.errors import BadRequest
-from tests.serving import calling, serving
-from tests.sockets import connected
+from tests.support.serving import calling, serving
+from tests.support.sockets import connected
 
 Trace = list[Any]
 

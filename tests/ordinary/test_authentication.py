@@ -30,17 +30,17 @@ from apex import (
     rest,
     sockets,
 )
-from apex.coerce import integer, text
-from apex.common import disallow, discard, iff, is_provider
+from apex.auth.api_keys import KeyStrategy, new_key
+from apex.common.hooks import disallow, discard, iff, is_provider
+from apex.common.resolvers import OMIT, resolve, resolve_external
 from apex.errors import BadRequest, NotAuthenticated
-from apex.guard import address_of, network_of
-from apex.keys import KeyStrategy, new_key
 from apex.openapi.document import document
-from apex.resolvers import OMIT, resolve, resolve_external
-from apex.schema import Password
+from apex.query.coercion import integer, text
+from apex.request import address_of, network_of
+from apex.schema.validation import Password
 from apex.sql import Timestamp
-from tests.serving import calling, serving
-from tests.sockets import Peer, connected, opened
+from tests.support.serving import calling, serving
+from tests.support.sockets import Peer, connected, opened
 
 SETTINGS = {
     "secret": "a secret of at least thirty-two bytes",

@@ -24,7 +24,7 @@ from apex import (
     validate_data,
     validate_query,
 )
-from apex.common import (
+from apex.common.hooks import (
     disallow,
     discard,
     iff,
@@ -37,9 +37,9 @@ from apex.common import (
     soft_delete,
     stash_before,
 )
+from apex.common.resolvers import OMIT, resolve, resolve_data, resolve_external, resolve_query, virtual
 from apex.errors import FeathersError, NotAuthenticated
-from apex.resolvers import OMIT, resolve, resolve_data, resolve_external, resolve_query, virtual
-from apex.schema import Text
+from apex.schema.validation import Text
 
 Called = list[tuple[Any, ...]]
 Function = Callable[..., Any]

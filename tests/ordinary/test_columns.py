@@ -56,10 +56,10 @@ from apex import Apex, Schema, SQLService, database, rest, validate_data, valida
 from apex.encoding import decode, encode
 from apex.openapi import document_of
 from apex.openapi.declarations import declarations
-from apex.schema import fields
+from apex.schema.validation import fields
 from apex.sql import ColumnType, Fixed, Json, Timestamp
-from tests.databases import new_database
-from tests.serving import calling
+from tests.support.databases import new_database
+from tests.support.serving import calling
 
 
 class Level(enum.Enum):

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from apex import Apex, SQLService, database, rest
-from apex.beside import Beside
+from apex.adapters.base import Beside
 from apex.errors import BadRequest
 from apex.sql import Json, Timestamp
 

@@ -30,14 +30,14 @@ from apex import (
     sockets,
     validate_data,
 )  # fmt: skip
+from apex.common.resolvers import resolve, resolve_external, resolve_result, virtual
 from apex.errors import BadRequest
-from apex.resolvers import resolve, resolve_external, resolve_result, virtual
-from apex.schema import Id, Text, fields
+from apex.schema.validation import Id, Text, fields
 from apex.sql import Timestamp
-from tests.serving import calling, serving
-from tests.sockets import app_of, opened
+from tests.support.serving import calling, serving
+from tests.support.sockets import app_of, opened
 
-VENDOR = Path(apex.__file__).parent / "vendor"
+VENDOR = Path(apex.__file__).parent / "transports" / "socketio" / "static"
 SCRIPT = "/socket.io/socket.io.js"
 
 

@@ -28,9 +28,9 @@ from websockets.frames import Frame, Opcode
 
 from apex import Apex, Connection, Context, MemoryService, Params, Service, SQLService, database
 from apex.errors import BadRequest
-from tests.databases import free_port
 from tests.process.commands import ROOT, environment
-from tests.waiting import SECONDS, until
+from tests.support.databases import free_port
+from tests.support.waiting import SECONDS, until
 
 Sent = list[tuple[str, Any]]
 

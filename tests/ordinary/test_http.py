@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from apex import Apex, Context, MemoryService, Params, batch, rest
-from apex.common import disallow
+from apex.common.hooks import disallow
 from apex.errors import FeathersError, MethodNotAllowed
-from tests.serving import calling
+from tests.support.serving import calling
 
 CLOSED: dict[str, Any] = {"before": {"patch": [disallow("external")], "find": [disallow("rest")]}}
 

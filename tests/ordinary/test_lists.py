@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, Params, SQLService, batch, database, rest, sockets
-from apex.common import required
+from apex.common.hooks import required
+from apex.common.resolvers import resolve, resolve_data
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed
-from apex.resolvers import resolve, resolve_data
-from tests.serving import calling, serving
-from tests.sockets import connected
+from tests.support.serving import calling, serving
+from tests.support.sockets import connected
 
 MANY = [{"text": "a"}, {"text": "b"}]
 

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from apex import Apex, MemoryService, SQLService
-from apex.beside import Beside
-from apex.coerce import boolean, integer, text, timestamp
+from apex.adapters.base import Beside
 from apex.context import Params
 from apex.errors import BadRequest, Conflict
+from apex.query.coercion import boolean, integer, text, timestamp
 from apex.types import Row
 
 

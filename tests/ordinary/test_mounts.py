@@ -13,14 +13,14 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from apex import Apex, MemoryService, Params, Service, rest, sockets
-from apex.cli import load_app
+from apex.cli.commands import load_app
 from apex.errors import ConfigError
-from apex.health import health
+from apex.observability.health import health
 from apex.openapi import routes
 from tests.process.commands import COMMAND, QUICK, ROOT, environment, lines, printed_url
-from tests.serving import serving
-from tests.sockets import Peer, opened
-from tests.waiting import SECONDS
+from tests.support.serving import serving
+from tests.support.sockets import Peer, opened
+from tests.support.waiting import SECONDS
 
 
 class Echo(Service):

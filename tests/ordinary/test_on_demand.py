@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, SQLService, database
-from apex.coerce import integer, text
+from apex.query.coercion import integer, text
 from apex.service import BoundService
 
 notes = Table(

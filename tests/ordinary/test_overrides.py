@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, Params, Service, rest, sockets
-from apex.batch import batch
-from apex.coerce import integer, nullable, optional, text, timestamp
 from apex.encoding import decode, encode
+from apex.query.coercion import integer, nullable, optional, text, timestamp
 from apex.sql import SQLService, Timestamp, database
+from apex.transports.batch import batch
 from tests.conftest import BACKENDS
-from tests.serving import serving
-from tests.sockets import connected
+from tests.support.serving import serving
+from tests.support.sockets import connected
 
 NOTES = Table(
     "notes",

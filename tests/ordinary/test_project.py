@@ -12,7 +12,7 @@ import pytest
 
 from apex.client import Client, socketio
 from tests.process.commands import apex_in, server_in
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 ANN = {"email": "Ann@Example.com", "password": "correct horse"}
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Date, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, Params, Schema, Service, rest, validate_data, validate_query
-from apex.adapter import Adapter
+from apex.adapters.base import Adapter
 from apex.errors import BadRequest
-from apex.schema import Text, ValidationError, fields, validates_schema
+from apex.schema.validation import Text, ValidationError, fields, validates_schema
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
-from tests.serving import calling
+from tests.support.serving import calling
 
 TRIPS = Table(
     "trips", MetaData(),

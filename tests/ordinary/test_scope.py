@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, Params
-from apex.adapter import Adapter
+from apex.adapters.base import Adapter
 from apex.errors import BadRequest, FeathersError, Forbidden, NotFound
-from apex.scope import AS_GIVEN, scope_predicate
+from apex.query.scope import AS_GIVEN, scope_predicate
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
 from apex.sql.types import coercers
-from tests.databases import new_database
+from tests.support.databases import new_database
 
 NOTES = Table(
     "notes",

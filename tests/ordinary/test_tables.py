@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, UniqueConstraint
 
 from apex import Apex, MemoryService, SQLService, database
-from apex.coerce import integer, text
+from apex.query.coercion import integer, text
 
 
 def table(*parts: Any) -> Table:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "apex"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import socketio
 
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 
 class Listener:

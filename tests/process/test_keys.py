@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx2
 
-from services.demo import KEY as DEMO_KEY
+from services.commands.demo import KEY as DEMO_KEY
 from tests.process.commands import COMMAND, QUICK, ROOT, apex, environment, server
-from tests.redis_server import redis_server
-from tests.waiting import SECONDS
+from tests.support.redis_server import redis_server
+from tests.support.waiting import SECONDS
 
 KEY = re.compile(r"apex_[0-9a-f]{12}_[A-Za-z0-9_-]{43}\n")
 FOR_ADMIN = ("--organization", "456", "--user", "789")

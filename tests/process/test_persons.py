@@ -7,7 +7,7 @@ import secrets
 
 from sqlalchemy import text
 
-from apex.revisions import connect
+from apex.migrations.revisions import connect
 from tests.process.commands import apex
 
 NOBODY = f"nobody_{secrets.token_hex(4)}"

@@ -11,9 +11,9 @@ import pytest
 from tests.process.commands import apex, server
 from tests.process.sockets import listener
 from tests.process.test_serve import log_in
+from tests.services.agentvoice.voice import PROOF
 from tests.services.crm import JANE
-from tests.services.voice import PROOF
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 SERVE = ("--app", "tests.process.dying:create_app", "serve")
 

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from tests.process.commands import apex, server
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 ADMIN = {"strategy": "local", "email": "admin@example.com", "password": "apex-demo"}
 SECRET = "a-secret-of-tests-that-nobody-knows"

@@ -11,7 +11,7 @@ import httpx2
 
 from tests.process.commands import COMMAND, QUICK, ROOT, environment, lines, printed_url
 from tests.process.test_serve import complaint
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 SOURCE = """
 from apex import Apex, rest

@@ -19,7 +19,7 @@ import pytest
 
 from tests.process.commands import apex, lines, server
 from tests.process.test_serve import complaint
-from tests.waiting import SECONDS
+from tests.support.waiting import SECONDS
 
 PIDS = ("--app", "tests.process.pids:create_app", "serve")
 TWO = (*PIDS, "--workers", "2")

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 import websockets
 
-from apex.server import SHUTDOWN_SECONDS
+from apex.server.uvicorn import SHUTDOWN_SECONDS
 from tests.process.commands import server
-from tests.sockets import connected, opened, polling
-from tests.waiting import SECONDS
+from tests.support.sockets import connected, opened, polling
+from tests.support.waiting import SECONDS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -16,13 +16,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.databases import free_port
 from tests.process.commands import ROOT, apex, server
 from tests.process.sockets import listener
 from tests.process.test_serve import ADMIN, log_in
-from tests.redis_server import redis_server
 from tests.services.crm import JANE
-from tests.waiting import SECONDS
+from tests.support.databases import free_port
+from tests.support.redis_server import redis_server
+from tests.support.waiting import SECONDS
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 POLLING_CLIENTS = 20

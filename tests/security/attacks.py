@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from marshmallow import fields, validate
 
-from apex.schema import Schema, Text
+from apex.schema.validation import Schema, Text
 from apex.service import BoundService
 from apex.types import STANDARD
 from hooks.audit import API

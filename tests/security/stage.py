@@ -35,9 +35,9 @@ from apex import Apex, load_config
 from apex.sql import Fixed, Timestamp
 from services import tables
 from services.app import CONFIG, create_app
-from services.demo import _advance_ids, load_demo
-from tests.serving import serving
-from tests.sockets import Peer, connected
+from services.commands.demo import _advance_ids, load_demo
+from tests.support.serving import serving
+from tests.support.sockets import Peer, connected
 
 Row = dict[str, Any]
 

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 
 from apex import Apex, bus
 from apex.encoding import encode
-from apex.redis import RedisBus, RedisRates, Signer
-from tests.redis_server import RedisServer, redis_server
-from tests.test_bus import running, stats
-from tests.waiting import until
+from apex.realtime.redis import RedisBus, RedisRates, Signer
+from tests.realtime.test_bus import running, stats
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.waiting import until
 
 SECRET, OTHER = "the secret of these tests " * 2, "another secret of these tests " * 2
 
@@ -95,7 +95,7 @@ async def test_a_message_is_not_heard_again(redis: RedisServer, attacker: Redis)
 async def test_what_one_process_said_is_not_heard_by_one_that_starts_later(
     redis: RedisServer, attacker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apex.redis.CLOCKS_DIFFER", 0)
+    monkeypatch.setattr("apex.realtime.redis.CLOCKS_DIFFER", 0)
     heard: list[Any] = []
     here, there, later = worker(redis, []), worker(redis, heard), worker(redis, heard)
     async with running(here, there), attacker.pubsub() as tap:

@@ -10,18 +10,18 @@ import pytest
 from sqlalchemy import Table, select, text
 from sqlalchemy.exc import ProgrammingError
 
-import apex.adapter
+import apex.adapters.base
 from apex import Params
 from apex.errors import ConfigError, Forbidden
-from apex.migrate import pending, upgrade
-from apex.predicates import EVERYTHING
-from apex.revisions import connect
+from apex.migrations.migrate import pending, upgrade
+from apex.migrations.revisions import connect
+from apex.query.predicates import EVERYTHING
 from apex.tenant import EVERYONE, NOBODY, ROLE, SETTING, reaching
 from services import contacts, tables
-from services.examples import EMAIL, PASSWORD
-from tests.databases import execute, find_binaries, new_database
+from services.shared.examples import EMAIL, PASSWORD
 from tests.process.commands import ROOT
 from tests.services.crm import JANE, SEARCH, Crm, running
+from tests.support.databases import execute, find_binaries, new_database
 
 OPEN = {"alembic_version"}
 
@@ -72,7 +72,7 @@ async def test_the_app_acts_as_a_role_that_cannot_get_around_it(crm: Crm) -> Non
 
 async def test_it_holds_with_the_applications_filter_switched_off(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
     before = await crm.rows()
-    monkeypatch.setattr(apex.adapter, "scope_predicate", lambda *scope: EVERYTHING)
+    monkeypatch.setattr(apex.adapters.base, "scope_predicate", lambda *scope: EVERYTHING)
     _, page = await crm.call("GET /contacts?organization_id=457&fastJoinForContactList=true", user=791)
     assert [contact["id"] for contact in page["data"]] == [201, 202]
     assert (await crm.call("GET /contacts?organization_id=456", user=790))[1]["total"] == 2

@@ -14,14 +14,14 @@ import pytest_asyncio
 from sqlalchemy import delete
 
 from apex import Params, Schema, SQLService, authenticate, checks, load_config, validate_query
-from apex.schema import Id
+from apex.schema.validation import Id
 from services import activities
 from services.app import CONFIG, create_app
-from services.tenant import TenantService, serve
+from services.shared.tenant import TenantService, serve
 from tests.security.attacks import BATCH, OPEN, Attempt, answers, attack, body, is_dialect
 from tests.security.stage import ATTACKER, MARK, USERS, VICTIM, Row, Stage, staged
 from tests.services.fixtures import SHARED
-from tests.sockets import Peer
+from tests.support.sockets import Peer
 
 pytestmark = SHARED
 

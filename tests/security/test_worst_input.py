@@ -19,24 +19,24 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine
 
 from apex import Apex, MemoryService, Schema, batch, rest, validate_data, validate_query
-from apex.auth import AuthenticationService, JWTStrategy, authenticate
-from apex.engine import Frame
+from apex.auth.service import AuthenticationService, JWTStrategy, authenticate
 from apex.errors import BadRequest, FeathersError
-from apex.query import OPERATORS, PATTERNS
-from apex.redaction import hide
-from apex.rest import failure, headers_of
-from apex.schema import Email, fields
-from apex.schema import Text as Line
+from apex.observability.redaction import hide
+from apex.query.language import OPERATORS, PATTERNS
+from apex.schema.validation import Email, fields
+from apex.schema.validation import Text as Line
 from apex.sql import SQLService, database
+from apex.transports.rest import failure, headers_of
+from apex.transports.socketio.engine import Frame
 from hooks.search_forms import digits, normalise
-from services import phones
-from services.columns import Columns
 from services.contacts import Contacts
-from services.formats import rows
-from services.transfer import MOST_ROWS
-from tests.serving import serving
-from tests.sockets import app_of, polling
-from tests.waiting import SECONDS
+from services.shared import phones
+from services.transfer.columns import Columns
+from services.transfer.formats import rows
+from services.transfer.service import MOST_ROWS
+from tests.support.serving import serving
+from tests.support.sockets import app_of, polling
+from tests.support.waiting import SECONDS
 
 MEGABYTE = 1_000_000
 ALLOWED = 150

@@ -13,10 +13,10 @@ import httpx2
 from sqlalchemy import Table, select
 
 from apex import Apex, load_config
-from apex.executor import Tuples, Values
+from apex.sql.drivers.executor import Tuples, Values
 from services import contacts
 from services.app import CONFIG, create_app
-from services.demo import load_demo
+from services.commands.demo import load_demo
 
 Answer = tuple[int, Any]
 

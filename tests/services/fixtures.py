@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import BACKENDS
-from tests.databases import new_database
 from tests.services.crm import Crm, running
+from tests.support.databases import new_database
 
 SHARED = pytest.mark.asyncio(loop_scope="module")
 """Marks a module whose tests use ``shared``: they run in the loop that it lives in."""

@@ -9,8 +9,8 @@ import pytest
 from apex.errors import BadRequest
 from apex.testing import raises
 from services import contacts
+from tests.services.agentvoice.voice import call
 from tests.services.crm import CONTACT, JANE, LIST, Crm, refused
-from tests.services.voice import call
 
 
 async def test_a_new_contact_has_the_servers_defaults(crm: Crm) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from apex import load_config
 from services.app import CONFIG, create_app
-from services.demo import load_demo
+from services.commands.demo import load_demo
 from tests.services.crm import CONTACT, Crm
-from tests.serving import serving
+from tests.support.serving import serving
 
 COMMANDS = (Path(__file__).parent / "reference" / "achieveapex.sh").read_text().strip().split("\n\n")
 

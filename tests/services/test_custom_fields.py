@@ -278,7 +278,7 @@ async def test_a_value_is_kept_beside_its_record(crm: Crm) -> None:
 
 async def test_records_of_before_are_taken_up(migrated_url: str) -> None:
     """Going down and up again fills the tables anew."""
-    from apex.migrate import downgrade, upgrade
+    from apex.migrations.migrate import downgrade, upgrade
     from tests.services.crm import running
 
     async with running(migrated_url) as crm:

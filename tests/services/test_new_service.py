@@ -12,7 +12,7 @@ from alembic.operations import Operations
 from sqlalchemy import create_engine
 
 import services.app
-from apex.revisions import engine_url
+from apex.migrations.revisions import engine_url
 from services.tables import metadata
 from tests.docs.blocks import blocks_of
 from tests.process.commands import ROOT

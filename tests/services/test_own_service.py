@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from apex import MemoryService
-from apex.coerce import integer, optional, text, timestamp
-from apex.schema import Text
-from services.tenant import TenantSchema, tenant_hooks
+from apex.query.coercion import integer, optional, text, timestamp
+from apex.schema.validation import Text
+from services.shared.tenant import TenantSchema, tenant_hooks
 from tests.services.crm import Crm, refused, running
 
 NUMBERS = ("id", "organization_id", "created_by_user_id", "owned_by_user_id")

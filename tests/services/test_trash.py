@@ -6,8 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from apex.common import now
-from apex.sql.trash import list_trash, prune_trash
+from apex.common.hooks import now
+from apex.common.trash import list_trash, prune_trash
 from services.deal_products import deal_products
 from tests.services.crm import Crm, refused
 from tests.services.test_family import OURS, make, make_deal

@@ -1,0 +1,87 @@
+"""Modules that have moved: their former names can be imported until version 0.3, with a DeprecationWarning."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "accept": "schema.fast_path",
+    "adapter": "adapters.base",
+    "background": "callbacks",
+    "beside": "adapters.base",
+    "brackets": "query.querystring",
+    "channels": "realtime.channels",
+    "checks": "cli.checks",
+    "coerce": "query.coercion",
+    "commit": "transaction",
+    "cursors": "query.cursors",
+    "ddl": "migrations.ddl",
+    "endpoint": "transports.socketio.endpoint",
+    "engine": "transports.socketio.engine",
+    "etags": "transports.conditional",
+    "executor": "sql.drivers.executor",
+    "exposition": "observability.prometheus",
+    "extras": "lazy",
+    "fields": "schema.fields",
+    "frames": "transports.socketio.frames",
+    "fresh": "cache",
+    "guard": "transports.cors",
+    "health": "observability.health",
+    "items": "types",
+    "keys": "auth.api_keys",
+    "lanes": "sql.drivers.pipeline",
+    "locks": "migrations.locks",
+    "logs": "observability.logs",
+    "memory": "adapters.memory",
+    "metrics": "observability.metrics",
+    "migrate": "migrations.migrate",
+    "observe": "observability.observations",
+    "pace": "sql.drivers.slow",
+    "pages": "transports.pages",
+    "passwords": "auth.passwords",
+    "postgres": "sql.drivers.postgres",
+    "preconditions": "transports.conditional",
+    "predicates": "query.predicates",
+    "protocol": "server.protocol",
+    "querystring": "query.querystring",
+    "redaction": "observability.redaction",
+    "redis": "realtime.redis",
+    "reload": "server.reload",
+    "resolvers": "common.resolvers",
+    "revisions": "migrations.revisions",
+    "routes": "cli.routes",
+    "scaffold": "cli.scaffold",
+    "scope": "query.scope",
+    "seals": "migrations.row_level_security",
+    "sessions": "auth.sessions",
+    "socketio": "transports.socketio.library",
+    "sparing": "lazy",
+    "sql.idempotency": "common.idempotency",
+    "sql.trash": "common.trash",
+    "sql.webhooks": "common.webhooks",
+    "sqlite": "sql.drivers.sqlite",
+    "tokens": "auth.jwt",
+    "tracing": "observability.tracing",
+    "wire": "transports.socketio.connections",
+    "workers": "server.workers",
+}
+
+
+class _Finder(MetaPathFinder, Loader):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name.startswith("apex.") and name.removeprefix("apex.") in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        new = f"apex.{MOVED[name.removeprefix('apex.')]}"
+        warnings.warn(f"{name} is {new} now", DeprecationWarning, stacklevel=3)
+        module.__dict__.update({key: value for key, value in vars(import_module(new)).items() if key[:2] != "__"})
+
+
+sys.meta_path.append(_Finder())

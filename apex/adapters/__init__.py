@@ -1,0 +1,1 @@
+"""Adapters: services whose records lie in a store."""

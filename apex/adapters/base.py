@@ -1,0 +1,616 @@
+"""What every adapter shares: the rules of Feathers' database services, above five storage operations.
+
+An adapter for another store subclasses ``Adapter`` and writes ``_select``, ``_count``, ``_insert``, ``_update`` and
+``_delete``, and ``_estimate`` where it can; limits, cursors, scopes, multi, ids and errors are decided here, so that
+all adapters behave alike. ``apex.testing`` holds the suite that shows it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from apex.context import Params, params_of
+from apex.describe import describe
+from apex.errors import BadRequest, MethodNotAllowed, NotFound
+from apex.query.coercion import Coerce, boolean, json
+from apex.query.cursors import Cursors, Order
+from apex.query.cursors import Selection as Selection
+from apex.query.language import (
+    DELETED,
+    MAX_HINTS,
+    MAX_ROWS,
+    OPERATORS,
+    PATTERNS,
+    Hints,
+    Query,
+    Syntax,
+    invalid,
+    require_few,
+    shortened,
+    suggestion,
+)
+from apex.query.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
+from apex.query.scope import AS_GIVEN, FieldTypes, decided, outside, scope_predicate, staying
+from apex.query.scope import Typed as ScopeTypes
+from apex.service import Service
+from apex.types import STANDARD, Id, Page, Paginate, Row, is_pagination, limit_of
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What another service stores together with new rows, or neither is stored: ``row`` makes an entry of each.
+
+    ``id`` names the property of an entry that has the id of the row, ``whole`` the one that has the row as a whole.
+    """
+
+    service: Any
+    row: Callable[[Row], Row]
+    id: str
+    whole: str
+
+    async def store(self, rows: list[Row], id: str) -> None:
+        """The entries of rows that are stored, whose ids are known."""
+        entries = [self.row(row) | {self.id: row[id]} for row in rows]
+        if entries:
+            await self.service.create(entries, Params({"adapter": {"multi": True}}))
+
+
+Outgoing = Callable[..., Awaitable[Any]]
+"""A method that takes a bool after its params: True if its records go to a caller and may be JSON."""
+
+OUTGOING = ("find", "get", "create")
+
+MULTI = ("create", "patch", "remove")
+"""The methods that may take many records at once."""
+
+MAX_SORTED = 32
+"""Fields of an order that cursors follow."""
+
+MOST_RESTORED = 1_000
+"""Records that one call restores."""
+
+RESTORED = {"anyOf": [{"type": ["integer", "string"]}, {"type": "array", "maxItems": MOST_RESTORED}]}
+"""The shape of the ids that ``restore`` takes."""
+
+
+class AdapterOptions(TypedDict, total=False):
+    """What the constructor of an adapter takes by name."""
+
+    id: str
+    paginate: Paginate
+    multi: bool | Sequence[str]
+    operators: Sequence[str]
+    filters: Mapping[str, Coerce]
+    private: Sequence[str]
+    on_demand: Sequence[str]
+    merge: Sequence[str]
+    paths: Mapping[str, Any]
+    lists: Mapping[str, Coerce]
+    trash: str | None
+    json: bool
+    methods: Sequence[str]
+    events: Sequence[str]
+
+
+class Adapter(Service, ABC):
+    """A service over rows. Class attributes are its options; keywords given to the constructor replace them.
+
+    ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
+    ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
+    ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say),
+    ``on_demand`` fields that are in a record only if ``$select`` names them,
+    ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole,
+    ``paths`` JSON fields whose keys ``find`` can ask for and sort by, where the adapter has a way to look them up,
+    ``lists`` JSON fields that hold a list, with the type of its items: queries ask for an item,
+    ``trash`` the field with the moment of removal where the hook ``soft_delete`` keeps removed records: ``find`` then
+    takes ``$deleted``, and there is the method ``restore``.
+    """
+
+    id: str = "id"
+    paginate: Paginate = False
+    multi: bool | Sequence[str] = False
+    operators: Sequence[str] = ()
+    filters: Mapping[str, Coerce] = {}
+    private: Sequence[str] = ()
+    on_demand: Sequence[str] = ()
+    merge: Sequence[str] = ()
+    paths: Mapping[str, Any] = {}
+    lists: Mapping[str, Coerce] = {}
+    trash: str | None = None
+    _read_only: frozenset[str] = frozenset()
+    """Fields that only the store writes: data with one of them is refused."""
+
+    def __init__(self, **options: Unpack[AdapterOptions]) -> None:
+        known = AdapterOptions.__annotations__
+        for name, value in options.items():
+            if name not in known:
+                raise TypeError(f"Unknown option '{name}': there are {', '.join(known)}")
+            setattr(self, name, value)
+        for name in ("operators", "private", "on_demand", "merge"):
+            if isinstance(listed := getattr(self, name), str):
+                raise TypeError(f"{name} takes a list of names such as ['{listed}'], not {listed!r}")
+        if not isinstance(self.lists, Mapping) or not all(map(callable, self.lists.values())):
+            raise TypeError(f"lists takes a dict of fields and functions such as {{'tags': text}}, not {self.lists!r}")
+        if self.served is not None and (unknown := [name for name in self.operators if name not in self.served]):
+            further = ", ".join(sorted(PATTERNS.intersection(self.served)))
+            raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
+        if not isinstance(self.multi, bool) and not set(self.multi) <= set(MULTI):
+            raise TypeError(f"multi takes True, False or a list of {', '.join(MULTI)}, not {self.multi!r}")
+        if self.paginate and not is_pagination(self.paginate):
+            raise TypeError(
+                f"paginate takes False or a dict such as {{'default': 10, 'max': 100}}, not {self.paginate!r}"
+            )
+        if self.id in self.on_demand:
+            raise TypeError("The id cannot be on_demand: every record has it")
+        if self.id in self.private:
+            raise TypeError("The id cannot be private: callers ask for records by it")
+        if self.trash is not None:
+            self.filters = {**self.filters, DELETED: boolean}
+            self.methods = (*(STANDARD if self.methods is None else self.methods), "restore")
+        self.cursors = Cursors()
+
+    def _registered(self, app: Apex, path: str) -> None:
+        """Raise TypeError for an option with the name of a field that the adapter does not have."""
+        if self.columns is None:
+            return
+        trash = [] if self.trash is None else [self.trash]
+        named = {"id": [self.id], "private": self.private, "on_demand": self.on_demand, "merge": self.merge,
+                 "lists": self.lists, "trash": trash}  # fmt: skip
+        for option, names in named.items():
+            for name in names:
+                if name not in self.columns:
+                    hint = suggestion(name, self.columns)
+                    raise TypeError(f"Option {option} of service '{path}' names '{name}', which is no field.{hint}")
+
+    async def setup(self, app: Apex, path: str) -> None:
+        """Takes the app's secret, so that its processes know each other's cursors."""
+        self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
+
+    # What an adapter writes.
+
+    @property
+    def served(self) -> Collection[str] | None:
+        """The query operators that the adapter can serve. None: they are checked with each query alone."""
+        return None
+
+    def fields(self) -> Mapping[str, Coerce] | None:
+        """Every field with its type, or None where any field may be stored."""
+        return None
+
+    @abstractmethod
+    async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
+        """The rows in order, and with ``total`` how many there are without limit and skip."""
+
+    async def _page(self, selection: Selection) -> Any:
+        counted = selection.query.total is not False
+        rows, total = await self._select(selection, counted)
+        page = {"limit": selection.limit or 0, "skip": selection.query.skip, "data": rows}
+        return {"total": total or 0, **page} if counted else page
+
+    async def _record(self, selection: Selection, id: Id) -> Any:
+        """The one row. Raises NotFound."""
+        return _single((await self._select(selection))[0], id)
+
+    @abstractmethod
+    async def _count(self, where: Predicate) -> int: ...
+
+    async def _estimate(self, where: Predicate) -> int | None:
+        """About how many rows there are, without reading them; None where they have to be counted."""
+        return None
+
+    @abstractmethod
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Any]:
+        """The rows as they are stored. ``params.adapter["beside"]`` is what is stored with them; see ``Beside``."""
+
+    async def _insert_json(self, row: Row, fields: tuple[str, ...] | None, params: Params) -> Any:
+        """Store one row and return it for a caller. An adapter may return JSON."""
+        return (await self._insert([row], fields, params))[0]
+
+    @abstractmethod
+    async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
+        """The rows as they are afterwards; ``whole`` empties the fields not in the values, but for private ones."""
+
+    @abstractmethod
+    async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
+        """The rows as they were."""
+
+    def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
+        """Return a unit of work in which nobody else changes a record that was read with a lock."""
+        return nullcontext()
+
+    # Methods for callers. A subclass may declare the types of data and results, so these leave them open. Params may be
+    # any dict, or None.
+
+    async def find(self, params: Any) -> Any:
+        """A page, or a list where the service does not paginate."""
+        return await self._find(params_of(params), False)
+
+    async def get(self, id: Id, params: Any) -> Any:
+        """The one record. Raises NotFound when scope, query or id leave none."""
+        return await self._get(id, params_of(params), False)
+
+    async def create(self, data: Any, params: Any) -> Any:
+        """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
+        return await self._create(data, params_of(params), False)
+
+    def _outgoing(self, method: str) -> Outgoing | None:
+        """Return the method that may give the records of ``find``, ``get`` or ``create`` as JSON, or None.
+
+        It is for the framework alone, which decodes JSON when something reads it. There is none for a method that a
+        subclass overrides: callers of the adapter's own methods always get rows.
+        """
+        own = vars(Adapter)[method] if method in OUTGOING else None
+        is_own = own is not None and getattr(getattr(self, method), "__func__", None) is own
+        return getattr(self, f"_{method}") if is_own else None
+
+    async def _find(self, params: Params, json: bool) -> Any:
+        query = self.syntax.parse(params.query)
+        page = self.pagination(params)
+        limit = limit_of(query.limit, page)
+        where = every(self._allowed(params), query.where)
+        if (own := (params.adapter or {}).get("where")) is not None:
+            where = every(own, where)
+        selection = self._selection(where, query, params, limit, json)
+        if query.cursor is not None:
+            if not page:
+                raise invalid(query.cursor[0], "needs pages, and this list has none")
+            return await self._walk(selection, *query.cursor)
+        if not page:
+            return [] if limit == 0 else (await self._select(selection))[0]
+        if query.total == "estimated":
+            return await self._estimated(selection)
+        if limit == 0 and query.total is not False:
+            return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
+        return await self._page(selection)
+
+    async def _get(self, id: Id, params: Params, json: bool) -> Any:
+        query = self.syntax.parse(params.query).plain()
+        if query.skip or query.sort:
+            query = replace(query, skip=0, sort=())
+        selection = self._selection(self._one(id, query, params), query, params, 1, json)
+        return await self._record(selection, id)
+
+    async def _create(self, data: Any, params: Params, json: bool) -> Any:
+        many = isinstance(data, list)
+        if many:
+            self.require_multi("create", params)
+        select = params.query.get("$select")
+        query = self.syntax.parse({} if select is None else {"$select": select})
+        allowed = self._allowed(params)
+        given = data if many else [data]
+        rows = [self._stamped(self._typed(row, self._read_only), allowed) for row in given]
+        fields = self._fields(query, params)
+        if json and not many:
+            return await self._insert_json(rows[0], fields, params)
+        stored = await self._insert(rows, fields, params) if rows else []
+        return stored if many else stored[0]
+
+    async def update(self, id: Id | None, data: Any, params: Any) -> Any:
+        """Replace a record. Missing fields become null, but private fields, those on demand and columns with a
+        default keep their values.
+        """
+        if id is None or isinstance(data, list):
+            raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
+        params = params_of(params)
+        query = self.syntax.parse(params.query).plain()
+        values = self._stamped(self._typed(data, self._unchanging), self._allowed(params))
+        values.pop(self.id, None)
+        where = self._one(id, query, params)
+        return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
+
+    async def patch(self, id: Id | None, data: Any, params: Any) -> Any:
+        """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
+        params = params_of(params)
+        query = self.syntax.parse(params.query).plain()
+        values = self._typed(data, self._unchanging)
+        values.pop(self.id, None)
+        where = self._some("patch", id, query, params)
+        fields = self._fields(query, params)
+        if values:
+            rows = await self._change_inside(id, where, values, fields, self._allowed(params))
+        else:
+            rows = (await self._select(Selection(where, Query(), fields)))[0]
+        return rows if id is None else _single(rows, id)
+
+    async def _change_inside(
+        self, id: Id | None, where: Predicate, values: Row, fields: tuple[str, ...] | None, allowed: Predicate
+    ) -> list[Row]:
+        """Change the rows. Raises Forbidden if one of them would leave the scope."""
+        inside = staying(values, allowed)
+        if inside is None:
+            return await self._update(where, values, fields, whole=False)
+        # This statement cannot take a row out of the scope. The counts tell if it would have.
+        kept = every(inside, where)
+        if id is None and await self._count(where) != await self._count(kept):
+            raise outside(values, allowed)
+        rows = await self._update(kept, values, fields, whole=False)
+        if id is not None and not rows and await self._count(where):
+            raise outside(values, allowed)
+        return rows
+
+    async def _read_for_change(self, id: Id | None, params: Params, fields: Collection[str]) -> list[Row]:
+        """Return these fields of the record with an id, or with None of all that match, locked for the unit of work.
+
+        The change that follows reaches no other records. Raises NotFound.
+        """
+        query = self.syntax.parse(params.query).plain()
+        known = tuple(name for name in fields if self.columns is None or name in self.columns)
+        selection = Selection(self._some("patch", id, query, params), Query(), (*known, self.id), lock=True)
+        rows, _ = await self._select(selection)
+        if id is None:
+            params.query = query.narrow(Compare(self.id, "$in", [row[self.id] for row in rows]))
+        return rows if id is None else [_single(rows, id)]
+
+    async def remove(self, id: Id | None, params: Any) -> Any:
+        """Takes one record away, or all that match when the id is None and ``multi`` allows.
+
+        ``params.adapter["on_remove"]``, which hooks alone can set, holds values to store instead of deleting.
+        """
+        params = params_of(params)
+        query = self.syntax.parse(params.query).plain()
+        where, fields = self._some("remove", id, query, params), self._fields(query, params)
+        marks: Row | None = (params.adapter or {}).get("on_remove")
+        rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
+        return rows if id is None else _single(rows, id)
+
+    @describe(
+        data={"restore": {"type": "object", "properties": {"id": RESTORED}, "required": ["id"]}},
+        result="record",
+        errors=(404,),
+    )
+    async def restore(self, data: Any, params: Any) -> Any:
+        """Bring removed records back: ``{"id": 5}`` gives the record, ``{"id": [5, 6]}`` a list of all of them.
+
+        Raises NotFound if one of them is not among the removed records, and then none comes back.
+        """
+        params = params_of(params)
+        query = self.syntax.parse(params.query).plain()
+        marks: Row | None = (params.adapter or {}).get("on_restore")
+        if marks is None:
+            raise TypeError("restore needs the hook soft_delete before it")
+        given = data.get("id") if isinstance(data, Mapping) else None
+        ids = self.ids_to_restore(given)
+        where = every(Compare(self.id, "$in", ids), self._allowed(params), query.where)
+        async with self.unit_of_work():
+            found, _ = await self._select(Selection(where, Query(), (self.id,), lock=True))
+            self.require_all(ids, found)
+            rows = await self._update(where, marks, self._fields(query, params), whole=False)
+        return rows if isinstance(given, list) else _single(rows, given)
+
+    def ids_to_restore(self, given: Any) -> list[Any]:
+        """Return the ids for ``restore``, one or a list, as they are stored. Raises BadRequest or NotFound."""
+        listed = given if isinstance(given, list) else [given]
+        named = all(isinstance(id, str | int) and not isinstance(id, bool) for id in listed)
+        if not named or not 1 <= len(listed) <= MOST_RESTORED:
+            rule = f"Must be an id, or a list of 1 to {MOST_RESTORED:,} ids"
+            raise BadRequest("Invalid data", errors={"id": rule})
+        return list(dict.fromkeys(map(self.typed_id, listed)))
+
+    def require_all(self, ids: Collection[Any], rows: Collection[Row]) -> None:
+        """Raise NotFound for the first of the ids that no row has."""
+        found = {row[self.id] for row in rows}
+        for id in ids:
+            if id not in found:
+                raise missing(id)
+
+    # Pages whose total is left out or estimated, and pages from a place onwards.
+
+    async def _estimated(self, selection: Selection) -> Page:
+        limit, skip = selection.limit or 0, selection.query.skip
+        rows = (await self._select(selection))[0] if limit else []
+        seen = skip + len(rows)
+        ends = len(rows) < limit and (bool(rows) or not skip)
+        total = await self._total(selection, seen if rows else 0, ends)
+        return {**total, "limit": limit, "skip": skip, "data": rows}  # type: ignore[typeddict-item]
+
+    async def _total(self, selection: Selection, seen: int, all_seen: bool) -> dict[str, Any]:
+        """What a page says of the number of rows, of which it has seen some. Nothing is counted where it tells all."""
+        asked, where = selection.query.total, selection.where
+        if not asked:
+            return {}
+        estimate = None if all_seen or asked == "exact" else await self._estimate(where)
+        if estimate is not None:
+            return {"total": max(estimate, seen), "estimated": True}
+        total = {"total": seen if all_seen else await self._count(where)}
+        return total if asked == "exact" else {**total, "estimated": False}
+
+    async def _walk(self, selection: Selection, name: str, cursor: str) -> Page:
+        """The page after a cursor, or before it; an empty one is the beginning, or the end.
+
+        One row more than the page holds tells whether there is another one in the direction of the walk.
+        """
+        query, fields, limit = selection.query, selection.fields, selection.limit or 0
+        if not limit:
+            raise invalid("$limit", f"must be 1 or more beside {name}")
+        walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
+        if walk.place:
+            placed = zip(walk.order, walk.place, strict=True)
+            walk = replace(walk, place=tuple(self._placed(field, value) for (field, _), value in placed))
+        places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
+        ahead = replace(query, sort=walk.direction)
+        asked = selection._replace(where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
+        found, _ = await self._select(asked)
+        rows, ends = walk.page(found, limit)
+        total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)
+        data = rows if places == fields else [_picked(row, fields) for row in rows]
+        return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
+
+    def _placed(self, field: str, value: Any) -> Any:
+        """Return a value of a cursor with its type. The cursor may have no more than its JSON form."""
+        return value
+
+    def _walked(self, selection: Selection, name: str) -> Order:
+        """The order of a walk: what comes after the id decides nothing. Raises BadRequest for one without cursors."""
+        order = selection.order(self.id)
+        order = order[: [field for field, _ in order].index(self.id) + 1]
+        if len(order) > MAX_SORTED:
+            raise invalid("$sort", f"must have at most {MAX_SORTED} fields beside {name}")
+        for field, _ in order:
+            if field in selection.query.paths:
+                raise invalid(name, f"does not go with an order by {field}: use $skip")
+        return order
+
+    # What the rules are made of.
+
+    @cached_property
+    def syntax(self) -> Syntax:
+        """What callers may ask: the fields less the private ones, and the service's own operators and filters."""
+        fields = self.columns
+        if fields is not None:
+            fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
+        lists = {name: coerce for name, coerce in self.lists.items() if name not in self.private}
+        return Syntax(fields, OPERATORS | set(self.operators), self.filters, dict.fromkeys(self.paths), lists)
+
+    @cached_property
+    def columns(self) -> Mapping[str, Coerce] | None:
+        return self.fields()
+
+    @property
+    def emptied(self) -> Collection[str] | None:
+        """The fields that an update empties where they are missing. None: any field may be stored."""
+        return None if self.columns is None else self.columns.keys() - {self.id, *self.kept}
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The fields that an update keeps where they are missing, as callers need not have seen them."""
+        return (*self.private, *self.on_demand)
+
+    def pagination(self, params: Params) -> Paginate:
+        """The call's own ``paginate`` (internal calls alone can set one) or the service's."""
+        for options in (params.adapter or {}, params):
+            paginate: Paginate | None = options.get("paginate")
+            if paginate is not None:
+                return paginate
+        return self.paginate
+
+    def require_multi(self, method: str, params: Params) -> None:
+        """Raises MethodNotAllowed when the service does not take many records at once."""
+        multi = (params.adapter or {}).get("multi", self.multi)
+        if multi is not True and method not in (multi or ()):
+            raise MethodNotAllowed(f"Can not {method} multiple entries")
+
+    def typed_id(self, id: Any) -> Any:
+        """The id as it is stored. Raises NotFound for what cannot be an id here."""
+        try:
+            if self.columns is not None and id is not None:
+                return self.columns[self.id](id)
+        except ValueError:
+            raise missing(id) from None
+        return id
+
+    def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None, json: bool) -> Selection:
+        adapter = params.get("adapter")
+        lock = False if adapter is None else adapter.get("lock", False)
+        return Selection(where, query, self._fields(query, params), limit, lock, json)
+
+    def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
+        if query.select is not None:
+            return tuple(dict.fromkeys((*query.select, self.id)))
+        adapter = params.get("adapter")
+        if adapter is None or "private" not in adapter:
+            return self.shown
+        return self._but(adapter["private"])
+
+    @cached_property
+    def shown(self) -> tuple[str, ...] | None:
+        """The fields of a record if nothing is selected. None: all that it has."""
+        return self._but((*self.private, *self.on_demand))
+
+    def _but(self, private: Sequence[str]) -> tuple[str, ...] | None:
+        if self.columns is None or not private:
+            return None
+        return tuple(name for name in self.columns if name not in private)
+
+    def _one(self, id: Id, query: Query, params: Params) -> Predicate:
+        return every(Compare(self.id, "$eq", self.typed_id(id)), self._allowed(params), query.where)
+
+    def _some(self, method: str, id: Id | None, query: Query, params: Params) -> Predicate:
+        if id is not None:
+            return self._one(id, query, params)
+        self.require_multi(method, params)
+        return every(self._allowed(params), query.where)
+
+    def _allowed(self, params: Params) -> Predicate:
+        """Return the condition of the scope. Raises TypeError for an unknown field."""
+        return scope_predicate(params.scope, self._scope_types) if params.scope else EVERYTHING
+
+    @cached_property
+    def _scope_types(self) -> ScopeTypes:
+        return AS_GIVEN if self.columns is None else FieldTypes(self.columns, type(self).__name__)
+
+    @cached_property
+    def _unchanging(self) -> frozenset[str]:
+        """The fields that a change must not hold. It may hold the id, which is ignored."""
+        return self._read_only - {self.id}
+
+    def _typed(self, data: Any, read_only: frozenset[str]) -> Row:
+        """Return the data as a new dict of typed values.
+
+        Raises BadRequest naming every field that is wrong, unknown or read-only.
+        """
+        if not isinstance(data, Mapping):
+            raise BadRequest("The data must be an object")
+        if self.columns is not None:
+            require_few(data, self.columns, "Invalid data")
+        typed, errors, hints = {}, {}, Hints()
+        for name, value in data.items():
+            try:
+                if name in read_only:
+                    raise ValueError("is read-only: the database fills it in, so leave it out")
+                typed[name] = self._value(name, value, hints)
+            except ValueError as error:
+                errors[shortened(name)] = str(error)
+        if errors:
+            told = ", ".join(f"{name} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
+            raise BadRequest(f"Invalid data: {told}", errors=errors)
+        return typed
+
+    def _value(self, name: str, value: Any, hints: Hints) -> Any:
+        columns = self.columns
+        if columns is not None and name not in columns:
+            raise ValueError("is unknown." + hints.suggestion(name, self.syntax.fields or ()))
+        value = json(value) if columns is None else columns[name](value)
+        if name in self.merge and value is not None and not isinstance(value, Mapping):
+            raise ValueError("must be an object")
+        return value
+
+    def _stamped(self, row: Row, allowed: Predicate) -> Row:
+        """Return a row with the values that the scope prescribes.
+
+        Raises Forbidden for a row outside of the scope, BadRequest where a field is missing to tell.
+        """
+        if allowed is EVERYTHING:
+            return row
+        for part in conjunction(allowed):
+            if isinstance(part, Compare) and part.operator == "$eq":
+                row.setdefault(part.field, part.value)
+        left = decided(allowed, row)
+        if left is False:
+            raise outside(row, allowed)
+        if left is not True:
+            errors = {name: "Is required" for part in conjunction(left) for name in compared(part)}
+            raise BadRequest(f"{' or '.join(errors)} is required", errors=errors)
+        return row
+
+
+def missing(id: Any) -> NotFound:
+    return NotFound(f"No record found for id '{id}'")
+
+
+def _picked(row: Row, fields: Sequence[str] | None) -> Row:
+    return {name: row[name] for name in fields or () if name in row}
+
+
+def _single(rows: list[Row], id: Any) -> Row:
+    if len(rows) != 1:
+        raise missing(id)
+    return rows[0]

@@ -1,0 +1,202 @@
+"""The adapter without a database: rows in a dict, for tests, prototypes and caches."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import cmp_to_key
+from itertools import count
+from typing import Any, TypeGuard, Unpack
+
+from apex.adapters.base import Adapter, AdapterOptions, Beside, Selection
+from apex.context import Params
+from apex.encoding import merge
+from apex.errors import BadRequest, Conflict
+from apex.query.coercion import Coerce, taking_null
+from apex.query.predicates import TESTS, Compare, Junction, Predicate, three_way
+from apex.types import Row
+
+
+class _Unit:
+    """A turn to change records. A task that was started inside and outlives it is no longer part of it."""
+
+    def __init__(self, turn: asyncio.Lock) -> None:
+        self.turn, self.open = turn, True
+
+
+_units: ContextVar[tuple[_Unit, ...]] = ContextVar("units", default=())
+
+
+class MemoryService(Adapter):
+    """Keeps rows in ``store``, by id. ``fields`` names the types; without it any field may be stored.
+
+    A field with a type of ``apex.query.coercion`` takes null too, but for the id. Your own functions decide that themselves.
+    New ids count up from ``start_id``. Comparisons with null hold for nothing, as in SQL.
+    """
+
+    def __init__(
+        self,
+        *,
+        fields: Mapping[str, Coerce] | None = None,
+        store: dict[Any, Row] | None = None,
+        start_id: int = 0,
+        **options: Unpack[AdapterOptions],
+    ) -> None:
+        super().__init__(**options)
+        self._reserved: set[Any] = set()
+        self._turn = asyncio.Lock()
+        if fields is None and self.kept:
+            raise TypeError("Hidden fields need 'fields': without it there is nothing else to show")
+        self._field_types = fields and {
+            name: coerce if name == self.id else taking_null(coerce) for name, coerce in fields.items()
+        }
+        self.store: dict[Any, Row] = {} if store is None else store
+        self._ids = count(start_id)
+
+    @asynccontextmanager
+    async def unit_of_work(self) -> AsyncIterator[None]:
+        """Let changes on a condition run one after the other. A unit inside another one is part of it."""
+        around = _units.get()
+        if any(unit.open and unit.turn is self._turn for unit in around):
+            yield
+            return
+        async with self._turn:
+            unit = _Unit(self._turn)
+            token = _units.set((*around, unit))
+            try:
+                yield
+            finally:
+                unit.open = False
+                _units.reset(token)
+
+    def fields(self) -> Mapping[str, Coerce] | None:
+        return self._field_types
+
+    @property
+    def served(self) -> Collection[str]:
+        return TESTS.keys()
+
+    async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
+        rows = self._matching(selection.where)
+        query = selection.query
+        for name, direction in reversed(selection.order(self.id)):
+            rows.sort(key=_sort_key(name), reverse=direction < 0)
+        if query.rank is not None:
+            rank = query.rank
+            rows.sort(key=lambda row: _rank(row.get(rank.field) or "", rank.term))
+        end = None if selection.limit is None else query.skip + selection.limit
+        return _out(rows[query.skip : end], selection.fields), len(rows)
+
+    async def _count(self, where: Predicate) -> int:
+        return len(self._matching(where))
+
+    async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Row]:
+        stored: dict[Any, Row] = {}
+        for row in rows:
+            row = copy.deepcopy(row)
+            if not isinstance(row.get(self.id), Hashable):
+                raise BadRequest(
+                    f"{self.id} must be a number or a text", errors={self.id: "must be a number or a text"}
+                )
+            if row.get(self.id) is None:
+                row[self.id] = next(id for id in self._ids if id not in self.store and id not in self._reserved)
+            if any(row[self.id] in ids for ids in (self.store, self._reserved, stored)):
+                raise Conflict(f"A record with this {self.id} already exists", errors={self.id: "Is taken"})
+            stored[row[self.id]] = self._filled(row)
+        beside: Beside | None = (params.adapter or {}).get("beside")
+        if beside is not None:
+            self._reserved.update(stored)
+            try:
+                await beside.store(copy.deepcopy(list(stored.values())), self.id)
+            finally:
+                self._reserved.difference_update(stored)
+        self.store.update(stored)
+        return _out(list(stored.values()), fields)
+
+    async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
+        rows = self._matching(where)
+        for row in rows:
+            changes = copy.deepcopy(values if whole else self._merged(row, values))
+            if whole:
+                kept = {name: row[name] for name in (*self.kept, self.id) if name not in changes}
+                row.clear()
+                changes = self._filled({}) | changes | kept
+            row.update(changes)
+        return _out(rows, fields)
+
+    async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
+        rows = self._matching(where)
+        for row in rows:
+            del self.store[row[self.id]]
+        return _out(rows, fields)
+
+    def _merged(self, row: Row, values: Row) -> Row:
+        merged = [name for name in self.merge if values.get(name) is not None]
+        return values | {name: merge(row.get(name), values[name]) for name in merged}
+
+    def _matching(self, where: Predicate) -> list[Row]:
+        matches = self._matcher(where)
+        return [row for row in self._candidates(where) if matches(row)]
+
+    def _candidates(self, where: Predicate) -> Iterable[Row]:
+        """The one row of an id that is asked for, else all."""
+        for part in where.parts if isinstance(where, Junction) and where.kind == "and" else (where,):
+            if _asks_for(part, self.id) and part.value in self.store:
+                return [self.store[part.value]]
+        return self.store.values()
+
+    def _filled(self, row: Row) -> Row:
+        """With known fields a row holds each of them, null where nothing was given, as a table's does."""
+        return row if self.columns is None else {name: row.get(name) for name in self.columns}
+
+    def _matcher(self, where: Predicate) -> Callable[[Row], bool]:
+        if isinstance(where, Compare):
+            return self._comparison(where)
+        parts = [self._matcher(part) for part in where.parts]
+        if isinstance(where, Junction) and where.kind == "or":
+            return lambda row: any(part(row) for part in parts)
+        return lambda row: all(part(row) for part in parts)
+
+    def _comparison(self, compare: Compare) -> Callable[[Row], bool]:
+        name, value = compare.field, compare.value
+        if name == self.id and self.columns is None and compare.operator == "$eq":
+            return lambda row: _same_id(row.get(name), value)
+        test = TESTS.get(compare.operator)
+        if test is None:
+            raise BadRequest(f"Invalid query parameter {compare.operator}")
+        return lambda row: test(row.get(name), value)
+
+
+def _asks_for(part: Predicate, id: str) -> TypeGuard[Compare]:
+    by_id = isinstance(part, Compare) and (part.field, part.operator) == (id, "$eq")
+    return by_id and isinstance(part, Compare) and isinstance(part.value, Hashable)
+
+
+_DIGITS = re.compile(r"-?[0-9]+")
+
+
+def _sort_key(name: str) -> Callable[[Row], Any]:
+    key = cmp_to_key(three_way)
+    return lambda row: key(row.get(name))
+
+
+def _rank(lines: str, term: str) -> int:
+    return 0 if f"\n{term}\n" in lines else 1 if f"\n{term}" in lines else 2
+
+
+def _out(rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
+    cut = rows if fields is None else [{name: row[name] for name in fields if name in row} for row in rows]
+    return copy.deepcopy(cut)
+
+
+def _same_id(one: Any, other: Any) -> bool:
+    """Whether two ids name one record: over REST 0 is ``"0"``."""
+    return one == other or (isinstance(one, int) and isinstance(other, str) and _is_number(other) and one == int(other))
+
+
+def _is_number(text: str) -> bool:
+    return len(text) < 20 and _DIGITS.fullmatch(text) is not None

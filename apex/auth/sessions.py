@@ -1,0 +1,202 @@
+"""Sessions: which connection is logged in, with which token, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apex.app import Apex
+from apex.context import Context, Params
+from apex.emitter import Emitter
+from apex.errors import FeathersError, NotAuthenticated
+from apex.realtime.channels import Connection
+
+if TYPE_CHECKING:
+    from apex.auth.service import AuthenticationService
+
+log = logging.getLogger("apex")
+
+CHUNK = 1_000
+PROOF_SECONDS = 0.5
+"""How often a proof without a token is looked at again, that may have lost its worth in another process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login on a connection, with a token or another proof; ``timer`` disconnects it when the token expires."""
+
+    jti: str | None
+    subject: str | None
+    token: str | None
+    issued: int
+    timer: asyncio.TimerHandle | None
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        return {"jti": self.jti, "sub": self.subject, "iat": self.issued}
+
+
+class Sessions:
+    """The logins of this process's connections. They end with their token and with their user, wherever that happens.
+
+    After a login the app emits ``login``, after a logout ``logout``, with ``(result, params, context)``; a connection
+    that has to go is given to ``disconnect``.
+    """
+
+    def __init__(self, service: AuthenticationService) -> None:
+        self.service, self.app = service, service.app
+        self.open: dict[Connection, Session] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    def follow(self, app: Apex) -> None:
+        """Listens to what begins and ends sessions. The authentication service's own events are for nobody else."""
+        authentication = app.service(self.service.path)
+        authentication.publish(lambda data, context: None)
+        _listen(authentication, "created", self._logged_in)
+        _listen(authentication, "removed", self._logged_out)
+        _listen(app, "disconnect", self._disconnected)
+        _listen(app, "shutdown", self._stop)
+        if self.service.entity is not None:
+            _listen(self.service.users, "removed", self._user_removed)
+        app.bus.on("revoked", self._revoked_elsewhere)
+        app.bus.on("tokens-ended", lambda message: self.end_tokens(**message))
+        app.bus.on("signed-out", self._end_user)
+        app.bus.on("key-ended", self._end_key)
+        app.bus.on_sync(self._check)
+
+    def end_token(self, jti: str, spare: Connection | None = None) -> None:
+        """Disconnects who logged in with a token."""
+        self._end(lambda connection, session: session.jti == jti and connection is not spare)
+
+    def end_tokens(self, subject: str, moment: float) -> None:
+        """Revoke the tokens that a subject was given until a moment, and close their connections."""
+        self.service.ended[subject] = max(moment, self.service.ended.get(subject, 0))
+        self._end(self._is_revoked)
+
+    def sign_out(self, user_id: Any) -> None:
+        """Disconnects a user, in all processes."""
+        self._end_user(user_id)
+        self.app.bus.send("signed-out", user_id)
+
+    def end_key(self, key_id: Any) -> None:
+        """Disconnects who logged in with an API key, in all processes."""
+        self._end_key(key_id)
+        self.app.bus.send("key-ended", key_id)
+
+    def _logged_in(self, result: Mapping[str, Any], context: Context) -> Awaitable[None] | None:
+        params, entity = context.params, self.service.entity
+        if params.connection is not None:
+            self._close(params.connection)
+            self._open(params.connection, result, context.data)
+            if entity is not None and entity in result:
+                # The whole entity, and the fields that hooks have added for callers.
+                params.connection[entity] = {**result[entity], **(params.get(entity) or {})}
+        return self.app._begin("login", result, params, context) if params.provider else None
+
+    def _open(self, connection: Connection, result: Mapping[str, Any], proof: Mapping[str, Any]) -> None:
+        claims, token = result["authentication"]["payload"], result.get("accessToken")
+        timer = None
+        if token is None:
+            connection.authentication = {**proof, "key_id": result["authentication"].get("key_id")}
+            self._watch()
+        else:
+            connection.authentication = {"strategy": "jwt", "accessToken": token}
+            left = max(0, claims["exp"] - time.time())
+            timer = asyncio.get_running_loop().call_later(left, self.app.emit, "disconnect", connection)
+        self.open[connection] = Session(claims.get("jti"), claims.get("sub"), token, claims.get("iat", 0), timer)
+
+    def _logged_out(self, result: Mapping[str, Any], context: Context) -> Awaitable[None] | None:
+        params = context.params
+        session = self.open.get(params.connection)
+        if session is not None and session.token == result["accessToken"]:
+            self._close(params.connection)
+            self._forget(params.connection)
+            self.app.events.channels.leave_all(params.connection)
+        return self.app._begin("logout", result, params, context) if params.provider else None
+
+    def _close(self, connection: Connection) -> None:
+        session = self.open.pop(connection, None)
+        if session is not None and session.timer is not None:
+            session.timer.cancel()
+
+    def _disconnected(self, connection: Connection) -> None:
+        """The other listeners still see who it was."""
+        if connection in self.open:
+            self._close(connection)
+            asyncio.get_running_loop().call_soon(self._forget, connection)
+
+    def _forget(self, connection: Connection) -> None:
+        connection.pop("authentication", None)
+        connection.pop(self.service.entity or "", None)
+
+    def _user_removed(self, user: Any, context: Context) -> None:
+        self.sign_out(user[self.service.entity_id])
+
+    def _end_user(self, user_id: Any) -> None:
+        self._end(lambda connection, session: session.subject == str(user_id))
+
+    def _end_key(self, key_id: Any) -> None:
+        self._end(lambda connection, session: connection.authentication.get("key_id") == key_id)
+
+    def _revoked_elsewhere(self, message: Mapping[str, Any]) -> None:
+        self.service.revoked[message["jti"]] = message["exp"]
+        self.end_token(message["jti"])
+
+    def _end(self, applies: Callable[[Connection, Session], bool]) -> None:
+        for connection, session in list(self.open.items()):
+            if applies(connection, session):
+                self.app.emit("disconnect", connection)
+
+    def _is_revoked(self, connection: Connection, session: Session) -> bool:
+        return session.token is not None and self.service.is_revoked(session.claims)
+
+    async def _check(self) -> None:
+        """Ends what should have ended, had every message come."""
+        await self.service.load_revoked()
+        self._end(self._is_revoked)
+        if self.service.entity is not None:
+            for ids in self._users():
+                query = {**await self.service.entity_query(Params()), self.service.entity_id: {"$in": ids}}
+                there = await self.service.users.find({"query": query, "paginate": False})
+                gone = {str(id) for id in ids} - {str(user[self.service.entity_id]) for user in there}
+                self._end(lambda connection, session, gone=gone: session.subject in gone)  # type: ignore[misc]
+
+    def _watch(self) -> None:
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.get_running_loop().create_task(self._check_proofs())
+
+    def _stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _check_proofs(self) -> None:
+        """Ends the sessions whose proof is worth nothing any more, for as long as there are some without a token."""
+        while proven := [connection for connection, session in self.open.items() if session.token is None]:
+            for connection in proven:
+                await self._check_proof(connection)
+            await asyncio.sleep(PROOF_SECONDS)
+
+    async def _check_proof(self, connection: Connection) -> None:
+        proof = connection.authentication
+        try:
+            if proof is not None:
+                await self.service.verify(proof, proof["strategy"])
+        except NotAuthenticated:
+            self.app.emit("disconnect", connection)
+        except FeathersError as error:
+            log.warning("A session could not be checked: %s", error)
+
+    def _users(self) -> Iterator[list[Any]]:
+        users = (connection.get(self.service.entity or "") for connection in self.open)
+        ids = list({user[self.service.entity_id] for user in users if user is not None})
+        return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+
+
+def _listen(emitter: Emitter, event: str, listener: Callable[..., object]) -> None:
+    """Once, however often the app is set up."""
+    emitter.off(event, listener)
+    emitter.on(event, listener)

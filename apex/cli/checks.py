@@ -1,0 +1,133 @@
+"""Checks of an app before it serves: secrets, tokens, database, migrations, Redis, services that are not sealed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Table, text
+from sqlalchemy.engine import Connection, make_url
+
+from apex.app import Apex
+from apex.cli.routes import hooks_of
+from apex.config import SECRET_BYTES, exposed_secrets
+from apex.errors import ConfigError, Unavailable
+from apex.hooks import flat
+from apex.lazy import extra
+from apex.migrations.migrate import later, pending
+from apex.migrations.revisions import connect
+from apex.service import BoundService
+from apex.tenant import is_sealing
+
+Finding = dict[str, str]
+
+DISTINCT = 10
+"""Characters that a secret has at least; one of ``openssl rand -hex 32`` has nearly all of its sixteen."""
+
+TENANT = "organization_id"
+
+SEALED = """
+    SELECT relname FROM pg_class c WHERE relrowsecurity AND relnamespace = current_schema()::regnamespace
+    AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid)
+"""
+
+
+FIXES = {
+    "secret": "make one with 'openssl rand -hex 32' and set APEX_SECRET",
+    "previousSecret": "leave APEX_PREVIOUS_SECRET away, and let everybody log in again",
+}
+"""The secrets of the settings, and the fix for a weak one."""
+
+
+def findings(app: Apex) -> list[Finding]:
+    """All that is wrong with an app: which ``check`` has found it, and a ``message`` that says what to do."""
+    checks = {
+        "secret": secret,
+        "authentication": authentication,
+        "database": database,
+        "redis": redis,
+        "services": services,
+    }
+    return [{"check": name, "message": message} for name, look in checks.items() for message in look(app)]
+
+
+def secret(app: Apex) -> Iterator[str]:
+    """Both secrets verify tokens, so that a weak one of before lets others in as a weak one does."""
+    yield from exposed_secrets(app.settings, app.get("host") or "localhost")
+    for name, fix in FIXES.items():
+        value = (app.get("authentication") or {}).get(name) or None
+        if value is not None and len(value.encode()) < SECRET_BYTES:
+            yield f"authentication.{name} needs at least {SECRET_BYTES} bytes: {fix}"
+        elif value is not None and len(set(value)) < DISTINCT:
+            yield f"authentication.{name} has only {len(set(value))} different characters: {fix}"
+
+
+def authentication(app: Apex) -> Iterator[str]:
+    """Yield a problem if a restart would revive revoked tokens."""
+    service = app.get("defaultAuthentication")
+    if service is not None and service.revocations is None and app.get("database_url") is not None:
+        yield "a restart revives tokens that were revoked: give AuthenticationService a service for them, 'revocations'"
+
+
+def database(app: Apex) -> Iterator[str]:
+    """Yield problems with the connection, the migrations and PostgreSQL's policies for tables of tenants."""
+    url = app.get("database_url")
+    if url is None:
+        return
+    try:
+        if left := pending(url):
+            yield f"migrations {', '.join(left)} are pending: run 'apex migrate'"
+        elif (ahead := later(url)) is not None:
+            yield f"it is ahead: a later version has migrated it to {ahead}"
+        elif make_url(url).get_backend_name() == "postgresql":
+            yield from policies(app, url)
+    except (ConfigError, Unavailable) as error:
+        yield str(error)
+
+
+def policies(app: Apex, url: str) -> Iterator[str]:
+    wanted = {table.name for table in _tables(app) if "tenant" in table.info}
+    with connect(url) as connection:
+        for name in sorted(wanted - _sealed(connection)):
+            yield f"table '{name}' has no row-level security: call seal('{name}') of apex.migrations.row_level_security in a migration"
+
+
+def _sealed(connection: Connection) -> set[str]:
+    return set(connection.scalars(text(SEALED)))
+
+
+def _tables(app: Apex) -> Iterator[Table]:
+    """The tables of all services, and those beside them."""
+    for bound in app.services.values():
+        table = getattr(bound.service, "table", None)
+        if isinstance(table, Table):
+            yield from table.metadata.tables.values()
+
+
+def redis(app: Apex) -> Iterator[str]:
+    if url := app.get("redis"):
+        with extra("redis", "Redis"):
+            from apex.realtime.redis import reached
+
+        if (reason := asyncio.run(reached(url))) is not None:
+            yield f"it cannot be reached: {reason}"
+
+
+def services(app: Apex) -> Iterator[str]:
+    """The methods for callers outside that reach rows of tenants without a hook that is marked as sealing."""
+    for path, bound in app.services.items():
+        open_ = [method for method in bound._options.methods if not is_sealed(bound, method)]
+        if open_ and has_tenants(bound.service):
+            yield f"'{path}' is not sealed for {', '.join(open_)}: register a hook that confines callers"
+
+
+def has_tenants(service: Any) -> bool:
+    """Whether the rows of a service's table belong to tenants."""
+    table = getattr(service, "table", None)
+    return table is not None and getattr(table, "info", {}).get("tenant", TENANT) in table.c
+
+
+def is_sealed(bound: BoundService, method: str) -> bool:
+    early = [hook for _, kind, hook in hooks_of(bound, method) if kind in ("around", "before")]
+    return any(is_sealing(one) for hook in early for one in flat(hook))

@@ -1,0 +1,473 @@
+"""The ``apex`` command: that of the framework, and the commands that applications add.
+
+An application's commands are entry points in the group ``apex.commands``; they are imported when they are called or
+listed. What a command needs is imported where it works, so that help and completion load no framework.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from errno import EROFS
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from apex.errors import ConfigError, FeathersError
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+
+T = TypeVar("T")
+
+FACTORY = "services.app:create_app"
+HIDDEN = ("worker",)
+AHEAD = "The database is ahead: a later version has migrated it to {}."
+ID = click.IntRange(1, (1 << 63) - 1)
+
+
+class Day(click.ParamType[datetime]):
+    """A day in UTC that has come, such as ``2026-01-31``. Commands get its first moment."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError:
+            self.fail(f"'{value}' is not a day such as 2026-01-31.", param, ctx)
+        if day > datetime.now(UTC):
+            self.fail(f"{value} has not come yet.", param, ctx)
+        return day
+
+
+DAY = Day()
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program to read.")
+
+
+class Commands(click.Group):
+    """The framework's commands and, by their entry points, those of the application."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_extensions()})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        extension = _extensions().get(name)
+        if extension is None:
+            return super().get_command(ctx, name)
+        command: click.Command = extension.load()
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises NoSuchCommand, which names what is near."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            known = [name for name in self.list_commands(ctx) if name not in HIDDEN]
+            raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
+
+
+@cache
+def _extensions() -> dict[str, EntryPoint]:
+    """The commands whose modules are there: in the folder of another application those of this one are not."""
+    return {point.name: point for point in entry_points(group="apex.commands") if _is_there(point.module)}
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@click.group(cls=Commands)
+@click.version_option(package_name="apex")
+@click.option("--app", "factory", envvar="APEX_APP", default=FACTORY, show_default=True, help="module:function")
+@click.pass_context
+def apex(ctx: click.Context, factory: str) -> None:
+    """Feathers for Python."""
+    ctx.obj = factory
+
+
+def main() -> None:
+    """Runs the command. What an operator can mend is said in one line, with exit code 1."""
+    sys.path.insert(0, "")
+    try:
+        apex(prog_name="apex")
+    except (ConfigError, FeathersError) as error:
+        click.echo(f"apex: {told(error)}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != EROFS:
+            raise
+        click.echo(f"apex: {error.filename or ''} cannot be written: {error.strerror}", err=True)
+        sys.exit(1)
+
+
+def told(error: Exception) -> str:
+    """An error in one line, with what it says of each field."""
+    errors: dict[str, str] = getattr(error, "errors", None) or {}
+    return "; ".join([str(error), *(f"{name}: {rule}" for name, rule in errors.items() if rule not in str(error))])
+
+
+@apex.command()
+@click.option("--host", help="Address to listen on [default: the configuration's]")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on [default: the configuration's]")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the address."
+)
+@click.option("--reload", is_flag=True, help="Start anew when *.py or config/*.json change; for development.")
+@click.pass_obj
+def serve(factory: str, host: str | None, port: int | None, workers: int, reload: bool) -> None:
+    """Serve the application.
+
+    SIGTERM and SIGINT stop it once the requests under way are answered. With several workers SIGHUP renews them one
+    after the other, and no request is refused meanwhile.
+    """
+    outer = load_asgi(factory)
+    app = app_within(outer, factory)
+    if reload and app.get("env") == "production":
+        raise ConfigError("--reload is for development: APEX_ENV is 'production'")
+    if workers > 1 or reload:
+        from apex.server.workers import serve_workers
+
+        serve_workers(app, factory, workers, host, port, reload=reload)
+    else:
+        from apex.server.uvicorn import serve_app
+
+        require_migrated(app)
+        serve_app(app, host, port, outer=outer)
+
+
+@apex.command(hidden=True)
+@click.argument("listener", type=int)
+@click.argument("line", type=int)
+@click.pass_obj
+def worker(factory: str, listener: int, line: int) -> None:
+    """Serve the application as one of several workers."""
+    from apex.server.workers import work
+
+    outer = load_asgi(factory)
+    app = app_within(outer, factory)
+    require_migrated(app)
+    work(app, listener, line, outer)
+
+
+@apex.command()
+@click.argument("revision", required=False)
+@click.option("--down", is_flag=True, help="Take the database down to the revision ('base' undoes everything).")
+@click.option("--status", is_flag=True, help="Say where the database is, and change nothing.")
+@click.option("--new", "message", metavar="MESSAGE", help="Write the next migration, and change no database.")
+@as_json_option
+@click.pass_obj
+def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
+    """Bring the database up to a revision, by default the newest."""
+    from apex.migrations.migrate import current, downgrade, later, pending, upgrade
+
+    if message is not None:
+        write_migration(message, as_json)
+        return
+    url = _database_url(load_app(factory))
+    if down and revision is None:
+        raise ConfigError("say down to which revision: 'base' undoes everything")
+    if not status:
+        (downgrade if down else upgrade)(url, revision or "head")
+    left, reached, ahead = pending(url), current(url), later(url)
+    if as_json:
+        click.echo(json.dumps({"current": reached, "pending": left, "ahead": ahead is not None}))
+        return
+    if status:
+        click.echo(f"The database is at {reached}." if reached else "The database is empty.")
+    if ahead is not None:
+        click.echo(AHEAD.format(ahead))
+    else:
+        click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
+
+
+def write_migration(message: str, as_json: bool = False) -> None:
+    from apex.migrations.migrate import write
+
+    file = str(write(message))
+    click.echo(json.dumps({"written": file}) if as_json else f"{file} written.")
+
+
+def _database_url(app: Apex) -> str:
+    """Raises ConfigError for an app without a database."""
+    url: str | None = app.get("database_url")
+    if url is None:
+        raise ConfigError("the application has no database: app.configure(database(url))")
+    return url
+
+
+def complete_service(ctx: click.Context, argument: click.Parameter, incomplete: str) -> list[str]:
+    """The paths of the application's services that begin so. Where the application cannot be made, there are none."""
+    sys.path.insert(0, "")
+    try:
+        app = load_app(ctx.find_root().params["factory"])
+    except (ConfigError, FeathersError):
+        return []
+    return [path for path, bound in app.services.items() if path.startswith(incomplete) and bound._options.methods]
+
+
+@apex.command()
+@click.argument("service", required=False, shell_complete=complete_service)
+@as_json_option
+@click.pass_obj
+def routes(factory: str, service: str | None, as_json: bool) -> None:
+    """List the endpoints and events of all services, or the hooks of one, in the order in which they run."""
+    from apex.cli import routes
+
+    app = load_app(factory)
+    if service is None:
+        listed = routes.services(app)
+        click.echo(json.dumps(listed) if as_json else "\n".join(routes.told(listed)))
+        return
+    bound = routes.find(app, service)
+    entry = routes.entry(bound)
+    hooks = {method: routes.chain(bound, method) for method in bound._hookable}
+    if as_json:
+        click.echo(json.dumps({**entry, "hooks": hooks}))
+        return
+    lines = [line for method, steps in hooks.items() for line in ("", method, *routes.told_chain(steps))]
+    click.echo("\n".join([*routes.told([entry]), *lines]))
+
+
+@apex.command()
+@as_json_option
+@click.pass_obj
+def check(factory: str, as_json: bool) -> None:
+    """Look for what is wrong: configuration, secret, database, migrations, Redis, unsealed services.
+
+    Each finding is a line, and the exit code is then 1.
+    """
+    from apex.cli.checks import findings
+
+    try:
+        found = findings(load_app(factory))
+    except ConfigError as error:
+        found = [{"check": "configuration", "message": told(error)}]
+    if as_json:
+        click.echo(json.dumps({"ok": not found, "findings": found}))
+    else:
+        click.echo("\n".join(f"{one['check']}: {one['message']}" for one in found) or "Nothing is wrong.")
+    sys.exit(1 if found else 0)
+
+
+@apex.command()
+@click.option("--output", type=click.File("w", "utf-8"), default="-", help="The file to write [default: stdout]")
+@click.option("--typescript", "form", flag_value="typescript", help="Declarations for the client of Feathers instead.")
+@click.option("--markdown", "form", flag_value="markdown", help="A reference for people instead.")
+@click.pass_obj
+def openapi(factory: str, output: IO[str], form: str | None) -> None:
+    """Print the OpenAPI document of the application, as it is served at /openapi.json."""
+    output.write(_described(load_app(factory), form))
+
+
+def _described(app: Apex, form: str | None) -> str:
+    if form == "typescript":
+        from apex.openapi.declarations import declarations
+
+        return declarations(app)
+    from apex.openapi import document_of
+
+    document = document_of(app)
+    if form == "markdown":
+        from apex.openapi.markdown import pages
+
+        return "\n\n".join(pages(document).values()) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+@apex.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Make a project in a new folder: users who log in, messages, migrations and tests, on SQLite."""
+    from apex.cli.scaffold import new_project
+
+    folder = new_project(name)
+    steps = (f"cd {folder}", "pip install -e '.[test]'", "apex migrate", "apex serve --reload")
+    click.echo("\n  ".join([f"Project {folder} made. Next:", *steps]))
+
+
+@apex.group()
+def generate() -> None:
+    """Write a service, a hook or a migration into a project that 'apex new' has made."""
+
+
+@generate.command("service")
+@click.argument("name")
+def generate_service(name: str) -> None:
+    """Write a service with its schema, table, migration and test, and register it."""
+    from apex.cli.scaffold import new_service
+
+    _wrote(new_service(name))
+
+
+@generate.command("hook")
+@click.argument("name")
+@click.option(
+    "--type", "kind", type=click.Choice(["around", "before", "after", "error"]), default="around", show_default=True
+)
+def generate_hook(name: str, kind: str) -> None:
+    """Write a hook and its test."""
+    from apex.cli.scaffold import new_hook
+
+    _wrote(new_hook(name, kind))
+
+
+@generate.command("migration")
+@click.argument("message")
+def generate_migration(message: str) -> None:
+    """Write the next migration; the same as 'apex migrate --new'."""
+    write_migration(message)
+
+
+def _wrote(files: list[Path]) -> None:
+    for file in files:
+        click.echo(f"{file} written.")
+
+
+@apex.command()
+@click.argument("name")
+@as_json_option
+@click.pass_obj
+def token(factory: str, name: str, as_json: bool) -> None:
+    """Print an access token for a user, by the name the user logs in with."""
+    app = load_app(factory)
+    token = run(app, lambda: _token(app, name))
+    click.echo(json.dumps({"accessToken": token}) if as_json else token)
+
+
+async def _token(app: Apex, name: str) -> str:
+    authentication = app.get("defaultAuthentication")
+    found = await authentication.user_named(name)
+    if found is None:
+        raise ConfigError(f"there is no user '{name}'")
+    token: str = authentication.tokens.create(found[authentication.entity_id])[0]
+    return token
+
+
+@apex.group()
+def trash() -> None:
+    """List removed records, and delete them for good."""
+
+
+@trash.command("list")
+@as_json_option
+@click.pass_obj
+def list_removed(factory: str, as_json: bool) -> None:
+    """Count the removed records of each service."""
+    from dataclasses import asdict
+
+    from apex.common.trash import list_trash
+    from apex.encoding import encode
+
+    app = load_app(factory)
+    found = [one for one in run(app, lambda: list_trash(app)) if one.records]
+    if as_json:
+        click.echo(encode([asdict(one) for one in found]).decode())
+        return
+    for one in found:
+        click.echo(f"{one.service}: {one.records:,}, the first removed on {one.oldest:%Y-%m-%d}")
+    if not found:
+        click.echo("There are no removed records.")
+
+
+@trash.command()
+@click.option("--before", type=DAY, required=True, help="A day in UTC, such as 2026-01-31.")
+@as_json_option
+@click.pass_obj
+def prune(factory: str, before: datetime, as_json: bool) -> None:
+    """Delete the records that were removed before a day, unless others refer to them."""
+    from dataclasses import asdict
+
+    from apex.common.trash import prune_trash
+
+    app = load_app(factory)
+    pruned = [one for one in run(app, lambda: prune_trash(app, before)) if one.deleted or one.kept]
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in pruned]))
+        return
+    for one in pruned:
+        kept = f", kept {one.kept:,} that other records refer to" if one.kept else ""
+        click.echo(f"{one.service}: deleted {one.deleted:,}{kept}")
+    if not pruned:
+        click.echo("Nothing was removed before that day.")
+
+
+def load_app(factory: str) -> Apex:
+    """Return the application that ``module:function`` makes, without middleware around it.
+
+    Raises ConfigError when there is none.
+    """
+    return app_within(load_asgi(factory), factory)
+
+
+def app_within(outer: Any, factory: str) -> Apex:
+    """Return the application inside of ASGI middleware. Raises ConfigError when there is none."""
+    from apex.app import Apex
+
+    app = outer
+    while app is not None and not isinstance(app, Apex):
+        app = getattr(app, "app", None)
+    if app is None:
+        raise ConfigError(
+            f"'{factory}' makes a {type(outer).__name__}: it must make an Apex, "
+            "or ASGI middleware that has what it wraps as its attribute 'app'"
+        )
+    return app
+
+
+def load_asgi(factory: str) -> Any:
+    """Return the ASGI application that ``module:function`` makes, for a server.
+
+    Raises ConfigError when there is no such function.
+    """
+    module, _, function = factory.partition(":")
+    try:
+        create: Callable[[], Any] = getattr(import_module(module), function or "create_app")
+        signature(create).bind()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"cannot load the application '{factory}': {error}") from None
+    return create()
+
+
+def require_migrated(app: Apex) -> None:
+    """Raise ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached.
+
+    A database that a later version has migrated is accepted, with a line that says so.
+    """
+    from apex.migrations.revisions import FOLDER, is_up_to_date
+
+    url = app.get("database_url")
+    if url is None or not FOLDER.is_dir() or is_up_to_date(url):
+        return
+    from apex.migrations.migrate import later, pending
+
+    if pending(url):
+        raise ConfigError("the database is not up to date: run 'apex migrate'")
+    click.echo(AHEAD.format(later(url)), err=True)
+
+
+def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
+    import asyncio
+
+    require_migrated(app)
+
+    async def inside() -> T:
+        async with app.lifespan():
+            return await work()
+
+    return asyncio.run(inside())

@@ -1,0 +1,266 @@
+"""Writes that may be sent again: ``Idempotency-Key`` (draft-ietf-httpapi-idempotency-key-header-07).
+
+The answer to a write is stored in the transaction of the write, and given again to a caller that repeats it. A write
+that fails stores nothing, so it may be tried again with its key.
+
+The events of the write are stored with the answer until they are sent. If the process ends between, the caller gets no
+answer and repeats the write: then its events are sent with the stored answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Column, Executable, Index, MetaData, String, Table, Text, bindparam, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from apex.context import Context
+from apex.describe import describe
+from apex.encoding import RawJSON, Stream, encode
+from apex.errors import BadRequest, Conflict, Forbidden, Unprocessable
+from apex.events import Announcement, Turn
+from apex.hooks import Around, Next
+from apex.query.scope import AS_GIVEN, decided, scope_predicate
+from apex.sql.columns import Json, Timestamp
+from apex.sql.database import Database
+from apex.tenant import EVERYONE, reaching
+from apex.transaction import waiting
+from apex.types import Row
+
+HEADER, REPLAYED = "idempotency-key", "Idempotency-Replayed"
+KEPT = timedelta(hours=24)
+TELLING_SECONDS = 1.0
+"""The time that a process has to send the events of an answer, before another one does so."""
+POLL_SECONDS = 0.02
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_READS = ("find", "get")
+
+
+SENDS = {
+    "Idempotency-Key": {"schema": {"type": "string"}, "description": "Makes the call once, however often it is sent."}
+}
+ANSWERS = {REPLAYED: {"schema": {"type": "string"}, "description": "`true` where it is the answer of the first time."}}
+
+
+def answers_table(metadata: MetaData) -> Table:
+    """The table of the answers that were given: who asked, with which key, for what.
+
+    ``about`` has the fields of the scope of each record in the answer, ``untold`` the events that no process is known
+    to have sent, and ``telling_at`` the moment when one began to.
+    """
+    table = Table(
+        "idempotent_answers",
+        metadata,
+        Column("caller", String(200), primary_key=True),
+        Column("key", String(255), primary_key=True),
+        Column("request", String(64), nullable=False),
+        Column("created_at", Timestamp, nullable=False),
+        Column("http", Json),
+        Column("body", Text),
+        Column("about", Json),
+        Column("untold", Text),
+        Column("telling_at", Timestamp),
+    )
+    Index("ix_idempotent_answers_created_at", table.c.created_at)
+    return table
+
+
+def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
+    """Around all methods, inside of ``authenticate``: a write over REST with a key is made once in 24 hours.
+
+    ``caller`` returns the name of the caller. A repeated call gets the answer of the first time, with
+    ``Idempotency-Replayed``. Of two at once the second one waits. Hooks that run ahead of this one, such as those that
+    check the caller's role and write its scope, run with repeated calls too: an answer about records that are outside
+    of today's scope is not given.
+
+    A service lists in ``resumable`` methods that commit as they go, and that go on where they were broken off when they
+    are called again. They get no transaction around them, and their answer is stored once they are done.
+
+    Raises Unprocessable for a key that was used for something else, BadRequest for one that is none, and Forbidden
+    for an answer that the caller may not see any more.
+    """
+
+    @describe(methods=_repeats, sends=SENDS, answers=ANSWERS, errors=(422,))
+    async def idempotent(context: Context, next: Next) -> None:
+        key = (context.params.headers or {}).get(HEADER)
+        reads = getattr(context.service.service, "reads", _READS)
+        if key is None or context.params.provider != "rest" or context.method in reads:
+            await next()
+            return
+        if not getattr(context.service.service, "repeatable", True):
+            raise BadRequest("Idempotency-Key does not go with an answer that holds a secret: it would be stored")
+        if not _KEY.fullmatch(key):
+            raise BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters, no spaces")
+        database: Database = context.app.get("database")
+        answers = _Answers(database, table)
+        request = {"caller": caller(context), "key": key, "request": _fingerprint(context)}
+        scope = dict(context.params.scope)
+        await answers.forget()
+        if context.method in getattr(context.service.service, "resumable", ()):
+            if not await answers.replay(request, context):
+                await next()
+                async with database.transaction():
+                    await answers.claim(request)
+                    await answers.store(request, context, scope)
+            return
+        async with database.transaction():
+            if await answers.claim(request):
+                await next()
+                await answers.store(request, context, scope)
+                return
+        if not await answers.replay(request, context):
+            raise Conflict("The answer of the first time has just been deleted, after 24 hours: try again")
+
+    return idempotent
+
+
+def _repeats(service: Any, method: str) -> bool:
+    return method not in getattr(service, "reads", _READS) and getattr(service, "repeatable", True)
+
+
+def _fingerprint(context: Context) -> str:
+    """What is asked for, before hooks make anything else of it."""
+    params = context.params
+    asked = [context.path, context.method, context.id, params.route, dict(params.query), context.data]
+    return sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _events(context: Context) -> list[Announcement]:
+    """Return the events that follow the commit: those of the calls inside of a call, and its own."""
+    found = [one for one in waiting() if isinstance(one, Announcement)]
+    if context.event is not None and context.event not in context.service._options.events:
+        found.append(context.service._announcement(context, context.event, context.turn))
+    return found
+
+
+def _untold(events: Sequence[Announcement]) -> str | None:
+    """Return the events as JSON texts, one a line, or None. One without a JSON form cannot be sent in any case."""
+    lines: list[str] = []
+    for event in events:
+        with suppress(TypeError):
+            lines += (message.decode() for message in event.write())
+    return "\n".join(lines) or None
+
+
+def _about(context: Context, scope: Mapping[str, Any]) -> list[Row]:
+    """Return the fields of each record in an answer that a scope allows, with their values."""
+    rules = {name: scope_predicate({name: scope[name]}, AS_GIVEN) for name in scope if name[:1] != "$"}
+    found: dict[bytes, Row] = {}
+    for record in context.items if rules else ():
+        if isinstance(record, Mapping):
+            plain = {name: record[name] for name in rules if isinstance(record.get(name, ...), str | int | None)}
+            fields = {name: value for name, value in plain.items() if decided(rules[name], plain) is True}
+            found[encode(fields)] = fields
+    return list(found.values())
+
+
+def _require_allowed(about: Sequence[Row] | None, context: Context) -> None:
+    """Raise Forbidden if today's scope does not allow the records of an answer."""
+    where = scope_predicate(context.params.scope, AS_GIVEN)
+    if any(decided(where, fields) is False for fields in about or ()):
+        raise Forbidden("The stored answer is about a record that you may not change any more")
+
+
+class _Answers:
+    """The table of answers in a database."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        self.database, self.table = database, table
+        dialect = postgresql if database.dialect.name == "postgresql" else sqlite
+        self.insert: Any = dialect.insert(table)
+
+    async def forget(self) -> None:
+        """Delete the answers that are too old."""
+        old = delete(self.table).where(self.table.c.created_at < bindparam("before", type_=Timestamp()))
+        await self._execute(old, {"before": datetime.now(UTC) - KEPT})
+
+    async def claim(self, asked: dict[str, str]) -> bool:
+        """Whether a key is used for the first time. Waits for another call with it that is under way."""
+        row = {**asked, "created_at": datetime.now(UTC)}
+        bound = {name: bindparam(name, type_=self.table.c[name].type) for name in row}
+        claimed = self.insert.values(bound).on_conflict_do_nothing().returning(self.table.c.key)
+        return bool(await self._execute(claimed, row))
+
+    async def store(self, asked: Row, context: Context, scope: Row) -> None:
+        if isinstance(context._outgoing, Stream):
+            raise BadRequest("Idempotency-Key does not go with a result that is streamed")
+        events = _events(context)
+        answer = {
+            "http": context.http or {},
+            "body": encode(context._outgoing).decode(),
+            "about": _about(context, scope),
+            "untold": _untold(events),
+            "telling_at": datetime.now(UTC),
+        }
+        await self._change(asked, answer)
+        if answer["untold"] is not None:
+            # After the response, so after the events, and once they are on their way to the other processes.
+            context.after_response(self._note_told, asked, context, [event.turn for event in events])
+
+    async def replay(self, asked: Row, context: Context) -> bool:
+        """Give the answer of the first time. Return False if there is none.
+
+        Its events are not sent again, unless a process may have died before it sent them.
+        """
+        found = await self._read(asked)
+        if found is None:
+            return False
+        if found["request"] != asked["request"]:
+            raise Unprocessable("Idempotency-Key was used for another request: take a new one for each")
+        _require_allowed(found["about"], context)
+        if found["untold"] is not None:
+            await self._tell(asked, context, found)
+        context.event = None
+        context.result = RawJSON(found["body"].encode())
+        context.http = {**found["http"], "headers": {**found["http"].get("headers", {}), REPLAYED: "true"}}
+        return True
+
+    async def _note_told(self, asked: Row, context: Context, turns: Sequence[Turn | None]) -> None:
+        while any(turn is not None and not turn.is_over for turn in turns):
+            await asyncio.sleep(POLL_SECONDS)
+        if await context.app.bus.flush():
+            await self._change(asked, {"untold": None})
+
+    async def _tell(self, asked: Row, context: Context, found: Row | None) -> None:
+        """Send the events of an answer, unless the process that began to send them turns out to be alive."""
+        while found is not None and found["untold"] is not None:
+            until, began = time.monotonic() + TELLING_SECONDS, found["telling_at"]
+            while (datetime.now(UTC) - began).total_seconds() < TELLING_SECONDS and time.monotonic() < until:
+                await asyncio.sleep(POLL_SECONDS)
+                found = await self._read(asked)
+                if found is None or found["untold"] is None:
+                    return
+            if await self._change(asked, {"telling_at": datetime.now(UTC)}, self.table.c.telling_at == began):
+                for message in found["untold"].split("\n"):
+                    await context.app.events.resend(message.encode())
+                await self._note_told(asked, context, ())
+                return
+            found = await self._read(asked)
+
+    async def _execute(self, statement: Executable, values: Row) -> list[Row]:
+        """Run a statement. No call reaches the answers of others, so none reaches this table by itself."""
+        with reaching(EVERYONE):
+            return await self.database.execute(statement, values)
+
+    async def _read(self, asked: Row) -> Row | None:
+        columns = [self.table.c[name] for name in ("request", "http", "body", "about", "untold", "telling_at")]
+        rows = await self._execute(select(*columns).where(*self._mine()), asked)
+        return rows[0] if rows else None
+
+    async def _change(self, asked: Row, values: Row, *only: Any) -> bool:
+        """Change the answer. Return False if there is none, or none of which the conditions hold."""
+        bound = {name: bindparam(f"new_{name}", type_=self.table.c[name].type) for name in values}
+        change = update(self.table).where(*self._mine(), *only).values(bound).returning(self.table.c.key)
+        named = {f"new_{name}": value for name, value in values.items()}
+        return bool(await self._execute(change, {**asked, **named}))
+
+    def _mine(self) -> tuple[Any, ...]:
+        return tuple(self.table.c[name] == bindparam(name, type_=String()) for name in ("caller", "key"))

@@ -1,0 +1,49 @@
+"""The extras of the package: who asks for what one of them installs is told its name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import ModuleType
+
+from apex.errors import ConfigError
+
+
+class _Sparing(MetaPathFinder):
+    def __init__(self, lazy: Collection[str], hidden: Collection[str]) -> None:
+        self.lazy, self.hidden = lazy, hidden
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name in self.hidden:
+            raise ModuleNotFoundError(name, name=name)
+        spec = PathFinder.find_spec(name) if name in self.lazy else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+@contextmanager
+def sparing(*, lazy: Collection[str] = (), hidden: Collection[str] = ()) -> Iterator[None]:
+    """Inside, modules that are ``lazy`` are loaded once somebody uses them, and ``hidden`` ones are not there."""
+    finder = _Sparing(lazy, hidden)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+@contextmanager
+def extra(name: str, purpose: str) -> Iterator[None]:
+    """Inside, libraries are imported that ``pip install 'apex[name]'`` installs. Raises ConfigError without them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        raise ConfigError(f"{purpose} needs {missing}: pip install 'apex[{name}]'") from None

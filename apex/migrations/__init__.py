@@ -1,0 +1,1 @@
+"""Migrations: versions of the database, and changes of tables that are in use."""

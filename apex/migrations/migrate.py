@@ -1,0 +1,187 @@
+"""Migrations: Alembic's commands on the project's ``migrations`` folder, for a database by its URL."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
+from alembic.util import CommandError
+from sqlalchemy import Connection, MetaData
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError
+
+from apex.errors import ConfigError, Unavailable
+from apex.migrations.locks import retrying, take_turn
+from apex.migrations.revisions import FOLDER, connect
+
+Included = Callable[[Any, Any, Any], bool]
+
+WAIT_MILLISECONDS = 60_000
+LONGEST_MESSAGE = 100
+FORBIDDEN = "42501"
+"""PostgreSQL's code for what its user may not do."""
+
+
+def run_migrations(metadata: MetaData, include_name: Included | None = None) -> None:
+    """In ``migrations/env.py``: what Alembic has to do, while no other process migrates.
+
+    On PostgreSQL each migration is stored whole or not at all, but for what ``apex.migrations.ddl`` does; on SQLite all are.
+    """
+    with connect(context.config.attributes["url"]) as connection:
+        on_postgresql = connection.dialect.name == "postgresql"
+        if on_postgresql:
+            take_turn(connection)
+        context.configure(
+            connection,
+            target_metadata=metadata,
+            include_name=include_name,
+            transactional_ddl=True,
+            transaction_per_migration=on_postgresql,
+        )
+        with context.begin_transaction():
+            if not on_postgresql:
+                _lock_file(connection)
+            context.run_migrations()
+
+
+def _lock_file(connection: Connection) -> None:
+    """Waits until no other process writes to the file of SQLite."""
+    # The driver would commit after each statement that changes the schema.
+    connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_MILLISECONDS}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
+    """Bring the database up to a revision. Two processes that start at once take turns.
+
+    A database that a later version has migrated is left as it is. Raises ConfigError, and Unavailable where the
+    database cannot be reached or a migration waits too long for a lock.
+    """
+    with _explained(url):
+        _prepare(url)
+        later = _later(url, _scripts(_config(url, folder)))
+        if later is not None and revision == "head":
+            return
+        _require_known(later)
+        retrying(url, lambda: command.upgrade(_config(url, folder), revision))
+
+
+def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
+    """Take the database down to a revision. ``base`` undoes everything. Raises as ``upgrade`` does."""
+    with _explained(url):
+        _require_known(_later(url, _scripts(_config(url, folder))))
+        retrying(url, lambda: command.downgrade(_config(url, folder), revision))
+
+
+def pending(url: str, folder: Path = FOLDER) -> list[str]:
+    """Return the revisions that the database lacks, oldest first. A later version lacks none."""
+    with _explained(url):
+        script = _scripts(_config(url, folder))
+        if _later(url, script) is not None:
+            return []
+        revisions = [revision.revision for revision in script.iterate_revisions("head", _current(url) or "base")]
+    return revisions[::-1]
+
+
+def later(url: str, folder: Path = FOLDER) -> str | None:
+    """Return the revision of a database that a later version has migrated, else None."""
+    with _explained(url):
+        return _later(url, _scripts(_config(url, folder)))
+
+
+def current(url: str) -> str | None:
+    """The revision that the database has; None where it has none."""
+    with _explained(url):
+        return _current(url)
+
+
+def write(message: str, folder: Path = FOLDER) -> Path:
+    """Writes the next migration from the folder's template, with a number of its own. Raises ConfigError."""
+    if not re.search(r"\w", message) or len(message) > LONGEST_MESSAGE or not message.isprintable():
+        raise ConfigError(f"a message is one line of at most {LONGEST_MESSAGE} characters: it heads the migration")
+    shown = message.rstrip(".").replace("\\", "/").replace('"', "'")
+    with _explained(""):
+        script = ScriptDirectory.from_config(_config("", folder))
+        written = script.generate_revision(next_revision(folder), shown)
+    assert written is not None
+    return folder / "versions" / Path(written.path).name
+
+
+def next_revision(folder: Path = FOLDER) -> str:
+    """The number after the highest one there is."""
+    numbers = [int(file.name[:4]) for file in (folder / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")]
+    return f"{max(numbers, default=0) + 1:04}"
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Says what an operator can mend: raises Unavailable for the database, ConfigError for the migrations."""
+    try:
+        yield
+    except (CommandError, RevisionError) as error:
+        raise ConfigError(f"cannot migrate: {error}") from None
+    except (DatabaseError, OSError) as error:
+        if getattr(getattr(error, "orig", None), "sqlstate", "") == FORBIDDEN:
+            raise ConfigError(f"cannot migrate: {str(error.orig).partition(chr(10))[0]}") from None  # type: ignore[union-attr]
+        is_no_database = getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_NOTADB"
+        if getattr(error, "statement", None) is not None and not is_no_database:
+            raise
+        shown = make_url(url).set(query={}).render_as_string(hide_password=True)
+        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        raise Unavailable(f"The database {shown} cannot be reached: {reason}") from None
+
+
+def _config(url: str, folder: Path) -> Config:
+    if not folder.is_dir():
+        raise ConfigError(f"cannot migrate: there is no folder '{folder}' here, as 'apex new' makes it with a project")
+    config = Config(cmd_opts=Namespace(quiet=True))
+    config.set_main_option("script_location", str(folder))
+    config.attributes["url"] = url
+    return config
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    """The migrations of the folder. Raises ConfigError where one is missing that another follows."""
+    script = ScriptDirectory.from_config(config)
+    try:
+        with catch_warnings(action="ignore"):
+            script.get_heads()
+    except KeyError as error:
+        raise ConfigError(f"cannot migrate: the migration {error} is missing, and another one follows it") from None
+    return script
+
+
+def _later(url: str, script: ScriptDirectory) -> str | None:
+    reached = _current(url)
+    known = {one.revision for one in script.walk_revisions()}
+    return None if reached is None or reached in known else reached
+
+
+def _require_known(later: str | None) -> None:
+    if later is not None:
+        raise ConfigError(
+            f"cannot migrate: the database is at {later}, which this version does not have; use the version that has it"
+        )
+
+
+def _prepare(url: str) -> None:
+    """SQLite creates its file, but not the folder the file is in."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _current(url: str) -> str | None:
+    with connect(url) as connection:
+        return MigrationContext.configure(connection).get_current_revision()

@@ -1,0 +1,399 @@
+"""The query language of Feathers: a dict becomes a frozen ``Query``, or a 400 that names what is wrong.
+
+Filters ``$limit $skip $sort $select $total $after $before $or $and``, operators ``$in $nin $lt $lte $gt $gte $ne``, and
+what a service adds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, Literal, NoReturn
+
+from apex.errors import BadRequest
+from apex.query.coercion import Coerce, anything, held, scalar
+from apex.query.predicates import EVERYTHING, Compare, Junction, Predicate, Rank, every, membership
+
+MAX_DEPTH = 10
+MAX_VALUES = 10_000
+MAX_CONDITIONS = 200
+MAX_PATTERN = 1_000
+MAX_PATHS = 8
+MAX_ROWS = 2**63 - 1
+MAX_HINTS = 20
+MAX_UNKNOWN = 1_000
+LONGEST_NAME = 100
+"""Limits on errors: names of a request that get a suggestion, unknown names, characters of a name that is repeated."""
+
+OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
+PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
+CURSORS = ("$after", "$before")
+IN_LISTS = frozenset({"$in", "$nin", "$ne"})
+"""The operators for fields that hold a list."""
+
+DELETED = "$deleted"
+"""The filter of ``find`` that asks for removed records, in a service with ``trash``."""
+FILTERS = ("$limit", "$skip", "$sort", "$select", "$total", *CURSORS, "$or", "$and")
+
+Total = Literal["exact", "estimated", False]
+_TOTALS: Mapping[str, Total] = {"exact": "exact", "true": "exact", "estimated": "estimated", "false": False}
+
+_LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,19})")
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Mapping[str, Any]):
+    """A parsed query. As a mapping it is what the caller asked, with typed values; it cannot be changed in place.
+
+    ``cursor`` is ``$after`` or ``$before`` with its text, which is empty where a walk begins.
+    """
+
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    where: Predicate = EVERYTHING
+    limit: int | None = None
+    skip: int = 0
+    sort: tuple[tuple[str, int], ...] = ()
+    select: tuple[str, ...] | None = None
+    rank: Rank | None = None
+    paths: frozenset[str] = frozenset()
+    total: Total | None = None
+    cursor: tuple[str, str] | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        return self.asked[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.asked)
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def __or__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self, **values}
+
+    def __ror__(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, **self}
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            "params.query was parsed by validate_query and cannot be changed in place: assign another one, as in "
+            "context.params.query = {**context.params.query, 'name': 'value'}, which is parsed anew"
+        )
+
+    __setitem__ = __delitem__ = update = pop = popitem = setdefault = clear = _refuse
+
+    def narrow(self, *parts: Predicate) -> Query:
+        """The same query, where these hold as well."""
+        return replace(self, where=every(*parts, self.where))
+
+    def plain(self) -> Query:
+        """This query. Raises BadRequest where it asks for what ``find`` alone can: keys of JSON, totals, cursors."""
+        if not self.asked:
+            return self
+        for name in sorted(self.paths):
+            raise invalid(name, "can be asked for and sorted by in a list alone")
+        for name in ("$total", *CURSORS):
+            if name in self.asked:
+                raise invalid(name, "is for lists alone")
+        return self
+
+
+NOTHING = Query(MappingProxyType({}))
+"""What is asked by who asks nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """What one service's callers may ask: fields (None: any), operators, filters of its own.
+
+    ``paths`` names the JSON fields whose keys can be asked for and sorted by, as ``field.key``: each with the types
+    of its keys, of which that of None is for all others, or None where any key may be asked for. ``lists`` names the
+    fields that hold a list, with the type of its items.
+    """
+
+    fields: Mapping[str, Coerce] | None = None
+    operators: frozenset[str] = OPERATORS
+    filters: Mapping[str, Coerce] = field(default_factory=dict)
+    paths: Mapping[str, Mapping[Any, Coerce] | None] = field(default_factory=dict)
+    lists: Mapping[str, Coerce] = field(default_factory=dict)
+
+    def parse(self, query: Mapping[str, Any]) -> Query:
+        """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
+        if isinstance(query, Query):
+            return query
+        if not isinstance(query, Mapping):
+            raise BadRequest("The query must be an object")
+        return _Parser(self).parse(query) if query else NOTHING
+
+
+class _Parser:
+    def __init__(self, syntax: Syntax) -> None:
+        self.syntax = syntax
+        self.values_left, self.conditions_left = MAX_VALUES, MAX_CONDITIONS
+        self.paths: set[str] = set()
+
+    def parse(self, query: Mapping[str, Any]) -> Query:
+        asked: dict[str, Any] = {}
+        parts: list[Predicate] = []
+        for name, value in query.items():
+            if name in FILTERS or name in self.syntax.filters:
+                asked[name] = self.filter(name, value, parts)
+            elif name.startswith("$"):
+                raise _unknown(f"Invalid filter value {shortened(name)}", name, (*FILTERS, *self.syntax.filters))
+            else:
+                predicate, asked[name] = self.property(name, value)
+                parts.append(predicate)
+        return Query(
+            asked, every(*parts), asked.get("$limit"), asked.get("$skip", 0),
+            tuple(asked.get("$sort", {}).items()), asked.get("$select"), paths=frozenset(self.paths),
+            total=asked.get("$total"), cursor=_only_place(asked),
+        )  # fmt: skip
+
+    def filter(self, name: str, value: Any, parts: list[Predicate]) -> Any:
+        if name in ("$or", "$and"):
+            parts.append(self.junction(name, value, 1))
+            return value
+        if name in self.syntax.filters:
+            return self.coerced(name, self.syntax.filters[name], value)
+        read = _READERS.get(name)
+        if read is not None:
+            return read(value)
+        if name in CURSORS:
+            return _cursor(name, value)
+        return self.sort(value) if name == "$sort" else self.select(value)
+
+    def junction(self, name: str, value: Any, depth: int) -> Predicate:
+        if not isinstance(value, list | tuple) or not value:
+            raise invalid(name, "must be a list of queries with at least one entry")
+        if depth > MAX_DEPTH:
+            raise invalid(name, f"must not be nested deeper than {MAX_DEPTH} levels")
+        parts = tuple(self.group(name, part, depth) for part in value)
+        return every(*parts) if name == "$and" else Junction("or", parts)
+
+    def group(self, name: str, query: Any, depth: int) -> Predicate:
+        if not isinstance(query, Mapping):
+            raise invalid(name, "must be a list of queries, each an object")
+        if not query:
+            self.count_condition()
+        return every(*(self.condition(key, value, query, depth) for key, value in query.items()))
+
+    def condition(self, name: str, value: Any, query: Mapping[str, Any], depth: int) -> Predicate:
+        if name in ("$or", "$and"):
+            return self.junction(name, value, depth + 1)
+        if name.startswith("$"):
+            raise _unknown(
+                f"Invalid query parameter {shortened(name)}", name, (*self.syntax.operators, "$or", "$and"), query
+            )
+        return self.property(name, value)[0]
+
+    def property(self, name: str, value: Any) -> tuple[Predicate, Any]:
+        coerce = self.syntax.lists.get(name) or self.comparable(name)
+        if isinstance(value, Mapping) and value:
+            parts, typed = [], {}
+            for operator, operand in value.items():
+                predicate, typed[operator] = self.operation(name, operator, operand, coerce, value)
+                parts.append(predicate)
+            return every(*parts), typed
+        if isinstance(value, Mapping | list) and self.syntax.fields is not None:
+            raise invalid(name, "must be one value; to ask for several use $in")
+        self.count_condition()
+        typed = self.coerced(name, coerce, value)
+        return Compare(name, "$eq", typed), typed
+
+    def operation(
+        self, name: str, operator: str, operand: Any, coerce: Coerce, parent: Mapping[str, Any]
+    ) -> tuple[Predicate, Any]:
+        if operator not in self.syntax.operators:
+            error = _unknown(f"Invalid query parameter {shortened(operator)}", operator, self.syntax.operators, parent)
+            known = ", ".join(sorted(self.syntax.operators))
+            error.errors = {name: f"Has no operator {shortened(operator)}: there are {known}"}
+            raise error
+        self.count_condition()
+        if name in self.syntax.lists and operator not in IN_LISTS:
+            raise invalid(name, f"holds a list, for which there are {', '.join(sorted(IN_LISTS))} and the value alone")
+        if operator in ("$in", "$nin"):
+            listed = operand if isinstance(operand, list | tuple) else [operand]
+            typed = [self.coerced(name, coerce, item) for item in listed]
+            if name in self.paths and len({is_number(item) for item in typed if item is not None}) > 1:
+                raise invalid(name, f"{operator} needs numbers alone, or none")
+            return membership(name, operator, typed), typed
+        value = self.coerced(name, coerce, operand)
+        if value is None and operator != "$ne":
+            raise invalid(name, f"{operator} needs a value that is not null")
+        if operator in PATTERNS and not _is_pattern(value):
+            raise invalid(name, f"{operator} needs a text of at most {MAX_PATTERN} characters without an open escape")
+        return Compare(name, operator, value), value
+
+    def field(self, name: str) -> Coerce:
+        fields = self.syntax.fields
+        if fields is None:
+            return anything
+        if name not in fields:
+            raise unknown_field(name, fields)
+        return fields[name]
+
+    def comparable(self, name: str) -> Coerce:
+        outer, dot, key = name.partition(".")
+        if dot and key and outer in self.syntax.paths:
+            return self.path(name, outer, key)
+        coerce = self.field(name)
+        if (holds := held(coerce)) is not None:
+            hint = f"; ask for one of its keys, as in {name}.key" if name in self.syntax.paths else ""
+            hint = "; ask for its items, without an order" if name in self.syntax.lists else hint
+            raise invalid(name, f"cannot be asked for or sorted by: it holds {holds}{hint}")
+        return coerce
+
+    def path(self, name: str, outer: str, key: str) -> Coerce:
+        keys = self.syntax.paths[outer]
+        coerce = scalar if keys is None else keys.get(key) or keys.get(None)
+        if coerce is None:
+            raise unknown_field(name, [f"{outer}.{known}" for known in keys or ()])
+        self.paths.add(name)
+        if len(self.paths) > MAX_PATHS:
+            raise BadRequest(f"The query asks for more than {MAX_PATHS} keys of JSON fields")
+        return coerce
+
+    def count_condition(self) -> None:
+        self.conditions_left -= 1
+        if self.conditions_left < 0:
+            raise BadRequest(f"The query has more than {MAX_CONDITIONS} conditions: to ask for many values use $in")
+
+    def coerced(self, name: str, coerce: Coerce, value: Any) -> Any:
+        self.values_left -= 1
+        if self.values_left < 0:
+            raise BadRequest(f"The query has more than {MAX_VALUES} values")
+        try:
+            return coerce(value)
+        except ValueError as error:
+            raise invalid(name, str(error)) from None
+
+    def sort(self, value: Any) -> dict[str, int]:
+        if not isinstance(value, Mapping):
+            raise invalid("$sort", "must be an object such as {field: 1} or {field: -1}")
+        if len(value) > MAX_CONDITIONS:
+            raise invalid("$sort", f"must not have more than {MAX_CONDITIONS} fields")
+        return {name: self.direction(name, direction) for name, direction in value.items()}
+
+    def direction(self, name: str, direction: Any) -> int:
+        self.comparable(name)
+        if isinstance(direction, bool) or str(direction) not in ("1", "-1"):
+            raise invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")
+        return int(direction)
+
+    def select(self, value: Any) -> tuple[str, ...]:
+        names = value if isinstance(value, list | tuple) else [value]
+        if len(names) > MAX_VALUES:
+            raise invalid("$select", f"must not have more than {MAX_VALUES} fields")
+        for name in names:
+            if not isinstance(name, str):
+                raise invalid("$select", "must be a list of field names")
+            self.field(name)
+        return tuple(dict.fromkeys(names))
+
+
+def unknown_field(name: str, known: Iterable[str]) -> BadRequest:
+    return _unknown(f"Unknown field '{shortened(name)}'", name, known, always=True)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'email'?`` where a known name is near, else nothing."""
+    if len(name) > LONGEST_NAME:
+        return ""
+    near = get_close_matches(name, list(islice(known, MAX_UNKNOWN)), n=1, cutoff=0.7)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+class Hints:
+    """The suggestions for one request. Each takes time, so only the first names get one."""
+
+    def __init__(self) -> None:
+        self.left = MAX_HINTS
+
+    def suggestion(self, name: str, known: Iterable[str]) -> str:
+        """Return what ``suggestion`` returns, for the first 20 names."""
+        self.left -= 1
+        return suggestion(name, known) if self.left >= 0 else ""
+
+
+def require_few(data: Mapping[str, Any], known: Collection[str], message: str) -> None:
+    """Raise BadRequest for data with thousands of fields that cannot all be known, before anybody looks at each."""
+    if len(data) > len(known) + MAX_UNKNOWN:
+        raise BadRequest(f"{message}: there are {len(data)} fields, and {len(known)} are known")
+
+
+def shortened(name: str) -> str:
+    """Return a caller's name for an error, cut if it is long."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _limit(value: Any) -> int | None:
+    """None where the default applies: Feathers reads ``12abc`` as 12, and ignores ``abc`` and negative numbers."""
+    match = _LEADING_INTEGER.match(str(value)) if isinstance(value, str | int | float) else None
+    limit = int(match[1]) if match and not isinstance(value, bool) else -1
+    return min(limit, MAX_ROWS) if limit >= 0 else None
+
+
+def _skip(value: Any) -> int:
+    match = _LEADING_INTEGER.fullmatch(str(value)) if isinstance(value, str | int) else None
+    skip = int(match[1]) if match and not isinstance(value, bool) else -1
+    if not 0 <= skip <= MAX_ROWS:
+        raise invalid("$skip", "must be an integer of 0 or more")
+    return skip
+
+
+def _total(value: Any) -> Total:
+    word = str(value).lower() if isinstance(value, bool) else value
+    if not isinstance(word, str) or word not in _TOTALS:
+        raise invalid("$total", "must be exact (or true), estimated or false")
+    return _TOTALS[word]
+
+
+def _cursor(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise invalid(name, "must be a cursor that a page has given, or empty to begin")
+    return value
+
+
+def _only_place(asked: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The cursor of a query, which says where its page begins and so goes with nothing else that does."""
+    first, *others = [name for name in (*CURSORS, "$skip") if name in asked] or [""]
+    if others:
+        raise invalid(first, f"does not go with {others[0]}: leave one of them out")
+    return (first, asked[first]) if first in CURSORS else None
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {"$limit": _limit, "$skip": _skip, "$total": _total}
+
+
+def _is_pattern(value: Any) -> bool:
+    """Databases differ on a pattern whose last backslash escapes nothing."""
+    if not isinstance(value, str) or len(value) > MAX_PATTERN:
+        return False
+    return (len(value) - len(value.rstrip("\\"))) % 2 == 0
+
+
+def invalid(name: str, sentence: str) -> BadRequest:
+    name = shortened(name)
+    return BadRequest(f"Invalid query: {name} {sentence}", errors={name: sentence})
+
+
+def _unknown(
+    message: str, name: str, known: Iterable[str], parent: Mapping[str, Any] | None = None, always: bool = False
+) -> BadRequest:
+    hint, name = suggestion(name, known), shortened(name)
+    errors = {name: f"Unknown.{hint}"} if hint or always else None
+    error = BadRequest(message + ("." + hint if hint else ""), errors=errors)
+    # Set apart: what the caller wrote may hold keys that mean something to an error's constructor.
+    error.data = parent
+    return error

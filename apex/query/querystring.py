@@ -1,0 +1,134 @@
+"""Query strings with brackets, ``a[b][$in][0]=1``, strictly read.
+
+Where the Node parsers guess (a list of 21 items becomes an object, a deep tail becomes a key), this one answers 400.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, unquote_plus
+
+from apex.encoding import decode, encode
+from apex.errors import BadRequest
+
+
+def write(query: Mapping[str, Any], safe: str = "") -> str:
+    """The query string: null is an empty value, dates and decimals are written as JSON writes them, and the characters
+    that are ``safe`` as they are.
+
+    Raises BadRequest for an empty list or object within the query, TypeError for a value without a JSON form.
+    """
+    pairs = (pair for name, value in decode(encode(dict(query))).items() for pair in _pairs(name, value))
+    return "&".join(f"{quote(name, safe=safe)}={quote(text, safe=safe)}" for name, text in pairs)
+
+
+def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, dict | list):
+        yield name, _text(value)
+        return
+    if not value:
+        # Left out, as by other writers, an empty $in would ask for all records, and a remove would take them.
+        raise BadRequest(f"'{name}' is empty, which a query string cannot say")
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _pairs(f"{name}[{key}]", child)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else encode(value).decode()
+
+
+MAX_PAIRS = 10_000
+MAX_DEPTH = 10
+
+REMEMBERED, LONGEST = 4_096, 512
+"""So many query strings are remembered, of so many characters at most."""
+
+_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+_LIST_IN_LIST = re.compile(r"\[\]\[[0-9]*\]")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """``{"a": {"$in": ["1"]}}`` for ``a[$in][0]=1``: leaves are strings, lists keep the order of their indices.
+
+    Raises BadRequest for malformed brackets or encoding, a key used in two forms, depth over 10, over 10,000 pairs.
+    """
+    if not text:
+        return {}
+    return decode(_remembered(text)) if len(text) <= LONGEST else _parse(text)
+
+
+@lru_cache(REMEMBERED)
+def _remembered(text: str) -> bytes:
+    """As JSON, of which every call gets its own copy: hooks may change what they are given."""
+    return encode(_parse(text))
+
+
+def _parse(text: str) -> dict[str, Any]:
+    pairs = [pair for pair in text.split("&") if pair and pair[0] != "="]
+    if len(pairs) > MAX_PAIRS:
+        raise BadRequest(f"The query string has more than {MAX_PAIRS} parameters")
+    tree: dict[str | int, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        _insert(tree, _path(_decode(key)), _decode(value))
+    return {str(key): _settle(node, str(key)) for key, node in tree.items()}
+
+
+def _decode(text: str) -> str:
+    try:
+        text = unquote_plus(text, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("The query string is not valid UTF-8") from None
+    if "\0" in text:
+        raise BadRequest("The query string holds a NUL character")
+    return text
+
+
+def _path(key: str) -> list[str]:
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise BadRequest(f"Malformed query parameter '{key[:80]}': brackets must be closed and not nested")
+    if _LIST_IN_LIST.search(key):
+        raise BadRequest(f"Query parameter '{match[1]}' holds a list in a list: number the outer one")
+    path = [match[1], *match[2][1:-1].split("][")] if match[2] else [match[1]]
+    if len(path) > MAX_DEPTH:
+        raise BadRequest(f"Query parameter '{path[0]}' is nested deeper than {MAX_DEPTH} levels")
+    return path
+
+
+def _insert(node: dict[str | int, Any], path: list[str], value: str) -> None:
+    for place, name in enumerate(path[:-1]):
+        node = node.setdefault(_segment(name) if place else name, {})
+        if not isinstance(node, dict):
+            raise _mixed(path[0])
+    last = _segment(path[-1]) if len(path) > 1 else path[-1]
+    leaf = node.setdefault(last, [])
+    if not isinstance(leaf, list) or (leaf and isinstance(last, int)):
+        raise _mixed(path[0])
+    leaf.append(value)
+
+
+def _segment(name: str) -> str | int:
+    return int(name) if _INDEX.fullmatch(name) else name
+
+
+def _settle(node: dict[str | int, Any] | list[str], name: str) -> Any:
+    if isinstance(node, list):
+        return node[0] if len(node) == 1 else node
+    indices = [key for key in node if isinstance(key, int)]
+    if len(node) > 1 and (0 < len(indices) < len(node) or "" in node):
+        raise _mixed(name)
+    if "" in node:
+        return node[""] if isinstance(node[""], list) else [_settle(node[""], name)]
+    if indices:
+        return [_settle(node[index], name) for index in sorted(indices)]
+    return {str(key): _settle(child, name) for key, child in node.items()}
+
+
+def _mixed(name: str) -> BadRequest:
+    forms = "a value, an object, a list with numbers or one without"
+    return BadRequest(f"Query parameter '{name}' is given in several forms: use one form ({forms})")

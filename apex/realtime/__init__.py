@@ -1,0 +1,1 @@
+"""Real-time: the channels of connections, and the bus between the processes of an app."""

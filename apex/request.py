@@ -1,0 +1,67 @@
+"""Requests: their ids, and the addresses of the clients that send them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from itertools import count
+from typing import Any
+
+REQUEST_ID = "x-request-id"
+
+_WITH_PORT = re.compile(r"([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
+
+_process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
+
+
+def new_request_id() -> str:
+    """Like no other, in this process and in others; it is no secret."""
+    return f"{_process}{next(_numbers):016x}"
+
+
+def is_own_request_id(request_id: str) -> bool:
+    """Whether this process has made it, and no caller has put anything into it."""
+    return len(request_id) == 32 and request_id.startswith(_process)
+
+
+def address_of(scope: MutableMapping[str, Any], headers: Mapping[str, str], proxies: int) -> str | None:
+    """Return the address of a request's client.
+
+    That is the other end of the connection or, behind so many ``proxies``, the address that the first of them has added
+    to ``X-Forwarded-For``. None where it is unknown: the header is too short, or it comes over a private network while
+    no proxies are configured. Then the other end is probably a proxy of many clients.
+    """
+    client, forwarded = scope.get("client"), headers.get("x-forwarded-for")
+    peer: str | None = client[0] if client else None
+    if forwarded is None:
+        return peer
+    if proxies:
+        addresses = forwarded.split(",")
+        return addresses[-proxies].strip() if len(addresses) >= proxies else None
+    return None if peer is None or _is_private(peer) else peer
+
+
+def network_of(address: str) -> str:
+    """Return the network of one client. With IPv6 a client has all addresses that begin with the same 64 bits.
+
+    Some proxies add the port of the client, which is another one for each connection.
+    """
+    match = _WITH_PORT.fullmatch(address)
+    try:
+        parsed = ip_address(match[1].strip("[]") if match else address)
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed
+    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))
+
+
+@lru_cache(1_024)
+def _is_private(address: str) -> bool:
+    try:
+        return ip_address(address).is_private
+    except ValueError:
+        return False

@@ -1,0 +1,528 @@
+"""The bridge to marshmallow: one schema class checks what create, update and patch are given.
+
+Feathers' names: ``validate_data`` is validateData, ``validate_query`` is validateQuery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from copy import copy
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import marshmallow
+from marshmallow import RAISE, ValidationError, fields, validate, validates_schema
+from marshmallow.decorators import VALIDATES_SCHEMA
+from marshmallow.error_store import ErrorStore
+
+from apex.context import Context, Params
+from apex.describe import describe, facts_of
+from apex.encoding import decode, encode, merge
+from apex.errors import BadRequest, FeathersError, NotFound
+from apex.hooks import Hook, belongs, flat, in_order
+from apex.query.language import Hints, require_few, shortened
+from apex.schema.fast_path import DOUBT, acceptor
+from apex.schema.fields import Boolean, Email, Float, Id, Password, Text
+from apex.transaction import unit_of
+from apex.types import items
+
+__all__ = [
+    "Boolean", "Email", "Float", "Id", "Password", "Schema", "Text", "ValidationError", "check_rules", "fields", "load",
+    "loader", "validate", "validate_data", "validate_query", "validates_schema",
+]  # fmt: skip
+
+if TYPE_CHECKING:
+    from apex.service import BoundService
+
+UNKNOWN = "Unknown field."
+MAX_OBJECTS = 20_000
+"""The most objects in the data of a call, as each wrong one takes time."""
+MISSING: Any = object()
+
+FINITE = "Must be a finite number"
+
+SENTENCES: Mapping[type[fields.Field[Any]], Mapping[str, str]] = {
+    fields.Field: {"required": "Is required", "null": "Must not be null", "validator_failed": "Is not allowed"},
+    fields.String: {"invalid": "Must be a string", "invalid_utf8": "Must be UTF-8"},
+    fields.Boolean: {"invalid": "Must be true or false"},
+    fields.Number: {"invalid": "Must be a number", "too_large": FINITE},
+    fields.Integer: {"invalid": "Must be an integer", "too_large": "Must be an integer of 64 bits"},
+    fields.Float: {"special": FINITE},
+    fields.Decimal: {"special": FINITE},
+    fields.DateTime: {"invalid": "Must be a date and time such as 2023-01-01T00:00:00.000Z"},
+    fields.Date: {"invalid": "Must be a date such as 2023-01-31"},
+    fields.UUID: {"invalid_uuid": "Must be a UUID"},
+    fields.Enum: {"unknown": "Must be one of: {choices}"},
+    fields.List: {"invalid": "Must be a list"},
+    fields.Mapping: {"invalid": "Must be an object"},
+    fields.Nested: {"type": "Must be an object"},
+}
+"""What marshmallow's own fields say of values that they do not take, in the words of the others here."""
+
+BOUNDS: Mapping[type[validate.Validator], Mapping[str, str]] = {
+    validate.Range: {
+        "message_min": "Must be {min_op} {{min}}",
+        "message_max": "Must be {max_op} {{max}}",
+        "message_all": "Must be {min_op} {{min}} and {max_op} {{max}}",
+    },
+    validate.Length: {
+        "message_min": "Must have a length of at least {{min}}",
+        "message_max": "Must have a length of at most {{max}}",
+        "message_all": "Must have a length from {{min}} to {{max}}",
+        "message_equal": "Must have a length of {{equal}}",
+    },
+}
+"""The same for its validators of bounds."""
+
+Sentence = tuple[str, str]
+
+
+class Schema(marshmallow.Schema):
+    """A marshmallow schema that refuses unknown fields. Fields marked ``dump_only`` are the server's.
+
+    ``create_only`` names the fields that a patch may not change. Every problem is reported at once. ``keywords`` are
+    those of JSON Schema that say what validators of the whole check, for documents. With ``empty_is_null`` an empty
+    string, as forms send it, means null in optional fields that may be null.
+    """
+
+    create_only: ClassVar[tuple[str, ...]] = ()
+    empty_is_null: ClassVar[bool] = False
+    keywords: ClassVar[Mapping[str, Any]] = {}
+    error_messages = {"type": "Must be an object"}
+
+    class Meta:
+        unknown = RAISE
+
+    def load(self, data: Any, *, many: bool | None = None, partial: Any = None, unknown: Any = None) -> Any:
+        """What marshmallow gives, without its detours where nothing is wrong with the data."""
+        if self.nullable:
+            data = self._with_nulls(data)
+        if partial is None and unknown is None:
+            if self._nests:  # marshmallow reads lists inside to their end, even if they are wrong.
+                self._limit_objects(data)
+            loaded = self._accept(data, self.many if many is None else many)
+            if loaded is not DOUBT:
+                return loaded
+        self._limit_objects(data)
+        return super().load(data, many=many, partial=partial, unknown=unknown)
+
+    def _init_fields(self) -> None:
+        """marshmallow calls it when the fields of this instance are known, and when ``Nested`` has picked some."""
+        super()._init_fields()
+        for field in self.fields.values():
+            _reword(field)
+        self._accept = acceptor(self)
+        self.nullable = frozenset(
+            field.data_key or name
+            for name, field in self.load_fields.items()
+            if self.empty_is_null and field.allow_none and not field.required
+        )
+        self._nests = any(_nested(field) is not None for field in self.load_fields.values())
+
+    def _with_nulls(self, data: Any) -> Any:
+        if isinstance(data, list):
+            return [self._with_nulls(row) for row in data]
+        if not isinstance(data, dict) or "" not in data.values():
+            return data
+        return {name: None if value == "" and name in self.nullable else value for name, value in data.items()}
+
+    def _keep_rules(self, sent: bool) -> None:
+        """Keep the rules across fields that are about what was sent (``pass_original``), or the others."""
+        rules = [rule for rule in self._hooks[VALIDATES_SCHEMA] if bool(rule[2].get("pass_original")) == sent]
+        self._hooks = {**self._hooks, VALIDATES_SCHEMA: rules}
+        self._accept = acceptor(self)
+
+    def _limit_objects(self, data: Any) -> None:
+        if _objects(self, data, MAX_OBJECTS) < 0:
+            raise ValidationError({"_schema": [f"Must not have more than {MAX_OBJECTS} objects"]})
+
+
+def _reword(field: fields.Field[Any]) -> None:
+    """Give a field of a schema, and the fields inside of it, the sentences above, unless it has its own.
+
+    The field is the schema's copy: other schemas in the process keep the messages of marshmallow.
+    """
+    kind: Any = type(field)
+    stock, own = _messages(kind)
+    said = {name: text for name, text in field.error_messages.items() if stock.get(name) != text}
+    field.error_messages = {**own, **said}
+    field.validators = [_reworded(validator) for validator in field.validators]
+    inner = getattr(field, "inner", None), getattr(field, "key_field", None), getattr(field, "value_field", None)
+    for each in (*inner, *getattr(field, "tuple_fields", ())):
+        if each is not None:
+            _reword(each)
+
+
+@cache
+def _messages(kind: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the messages of a class of fields: those of marshmallow, and those with the sentences above."""
+    stock: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        said = vars(base).get("default_error_messages", {})
+        stock.update(said)
+        own.update({**said, **SENTENCES.get(base, {})})
+    return stock, own
+
+
+def _reworded(validator: Any) -> Any:
+    if not isinstance(validator, validate.And | validate.OneOf | validate.Range | validate.Length):
+        return validator
+    validator = copy(validator)
+    if isinstance(validator, validate.And):
+        validator.validators = tuple(_reworded(each) for each in validator.validators)
+    elif isinstance(validator, validate.OneOf):
+        if validator.error == validate.OneOf.default_message:
+            validator.error = "Must be one of: {choices}"
+    else:
+        kind = validate.Range if isinstance(validator, validate.Range) else validate.Length
+        words = _operators(validator) if isinstance(validator, validate.Range) else {}
+        for name, sentence in BOUNDS[kind].items():
+            if getattr(type(validator), name) == getattr(kind, name):
+                setattr(validator, name, sentence.format(**words))
+    return validator
+
+
+def _operators(range: validate.Range) -> dict[str, str]:
+    return {
+        "min_op": range.message_gte if range.min_inclusive else range.message_gt,
+        "max_op": range.message_lte if range.max_inclusive else range.message_lt,
+    }
+
+
+Schemas = type[Schema] | Mapping[str, type[Schema]]
+
+
+def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
+    """A before hook: ``context.data`` becomes what the schema makes of it; a patch needs only what it changes.
+
+    One class serves create, update and patch; a mapping names a class for each method, custom ones too. Create alone
+    takes a list. A patch or update of one record may hold fields of the server, with the values that are stored.
+    Rules across fields (``validates_schema``) are checked as by ``check_rules``.
+    Raises BadRequest with ``errors`` mapping each wrong field to one sentence.
+    """
+    loaders = _loaders(schemas)
+    rules = _rules(schemas, message)
+    declared = {method: frozenset(schema().fields) for method, schema in _by_method(schemas).items()}
+
+    @belongs("before", "around")
+    @describe(data=_by_method(schemas))
+    def validate_data(context: Context) -> None:
+        schema = loaders.get(context.method)
+        if schema is not None:
+            if isinstance(context.data, list) and context.method != "create":
+                raise _no_object(message)
+            later = rules.get(context.method)
+            if later is not None and later.can_read(context):
+                schema = later.loader
+            else:
+                later = None
+            try:
+                context.data = load(schema, context.data, message)
+            except BadRequest as refusal:
+                _take_unchanged(context, schema, declared[context.method], message, refusal)
+            if later is not None:
+                later.defer(context)
+
+    return validate_data
+
+
+def check_rules(schemas: Schemas, message: str = "Invalid data") -> Hook:
+    """Check the rules of the schema across fields for the record as it will be: before update and patch.
+
+    ``validate_data`` does this too. The hook is for calls whose data a ``loader`` has loaded already. The record is
+    read with a lock right before the method, after all hooks and in one unit of work with the method.
+    Rules with ``pass_original`` are about what was sent, and are left to the loader.
+    Raises BadRequest with ``errors`` mapping fields to sentences.
+    """
+    rules = _rules(schemas, message)
+
+    @belongs("before", "around")
+    def check_rules(context: Context) -> None:
+        later = rules.get(context.method)
+        if later is not None and later.can_read(context):
+            later.defer(context)
+
+    return check_rules
+
+
+def _zoned(value: Any) -> Any:
+    """Return a moment without a zone as it is stored, in UTC, so that it can be compared with others."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+class _Rules:
+    """The rules of a schema across fields, for the records that an update or patch changes."""
+
+    def __init__(self, schema: type[Schema], method: str, message: str) -> None:
+        self.loader, self.schema, self.message = loader(schema, method), schema(), message
+        self.schema._keep_rules(sent=False)
+        self.fields = {field.attribute or name: field for name, field in self.schema.load_fields.items()}
+
+    def can_read(self, context: Context) -> bool:
+        """Return True if the service has the method that reads the records."""
+        return callable(getattr(context.service.service, "find" if context.id is None else "get", None))
+
+    def defer(self, context: Context) -> None:
+        """Check the rules right before the method."""
+        before = context.precondition
+
+        async def change(method: Callable[[], Awaitable[Any]]) -> Any:
+            async def checked() -> Any:
+                async with unit_of(context.app, context.service.service):
+                    self._check(context, await self._read(context))
+                    return await method()
+
+            return await (checked() if before is None else before(checked))
+
+        context.precondition = change
+
+    async def _read(self, context: Context) -> list[dict[str, Any]]:
+        service, params = context.service.service, context.params
+        if (read := getattr(service, "_read_for_change", None)) is not None:
+            rows: list[dict[str, Any]] = await read(context.id, params, self.fields)
+            return rows
+        inner = Params({**params, "paginate": False, "adapter": {**(params.adapter or {}), "lock": True}})
+        if context.id is not None:
+            return [await service.get(context.id, inner)]
+        return items("find", await service.find(inner))
+
+    def _check(self, context: Context, rows: list[dict[str, Any]]) -> None:
+        """Raise BadRequest for the first record that breaks a rule.
+
+        A record may go on breaking a rule that it breaks already, as one that is older than the rule does, if the field
+        of the error keeps its value.
+        """
+        for row in rows:
+            record = self._changed(context, row)
+            errors = self._errors(record)
+            if errors:
+                known = self._loaded(row)
+                old = self._errors(known)
+                for name in [name for name in errors if errors[name] == old.get(name)]:
+                    if record.get(name) == known.get(name):
+                        del errors[name]
+            if errors:
+                raise BadRequest(self.message, errors=errors)
+
+    def _changed(self, context: Context, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a record as it will be, in the form that ``load`` gives it."""
+        service, data = context.service.service, context.data
+        emptied = getattr(service, "emptied", None)
+        if context.method == "update":
+            kept = {*getattr(service, "kept", ()), getattr(service, "id", "id")}
+            row = {name: row[name] for name in row if (name in kept if emptied is None else name not in emptied)}
+        merged = getattr(service, "merge", ()) if context.method == "patch" else ()
+        record = self._loaded(row)
+        for name in self.fields.keys() & data.keys():
+            value = data[name]
+            if name in merged and value is not None:
+                value = merge(record.get(name), value)
+            record[name] = value
+        return {name: _zoned(value) for name, value in record.items()}
+
+    def _loaded(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored record as the schema loads its JSON form. Values that it would refuse stay as they are."""
+        sent = decode(encode({name: row[name] for name in self.fields if name in row}))
+        record = {}
+        for name, value in sent.items():
+            if value is None and not self.fields[name].allow_none:
+                continue
+            try:
+                record[name] = self.fields[name].deserialize(value, name, sent)
+            except ValidationError:
+                record[name] = row[name]
+        return record
+
+    def _errors(self, record: dict[str, Any]) -> dict[str, str]:
+        store: Any = ErrorStore()  # type: ignore[no-untyped-call]
+        schema = self.schema
+        lacks = any(field.required and name not in record for name, field in self.fields.items())
+        for collection in (True, False):
+            schema._invoke_schema_validators(
+                error_store=store, pass_collection=collection, data=dict(record), original_data=record, many=False,
+                partial=None, unknown=schema.unknown, field_errors=lacks,
+            )  # fmt: skip
+        return dict(_sentences(schema, store.errors, Hints()))
+
+
+def _take_unchanged(context: Context, schema: Schema, declared: Set[str], message: str, refusal: BadRequest) -> None:
+    """Accept the server's own fields in the data if the record has the same values.
+
+    Clients send a whole record back as they have received it. The values are compared after all hooks and right before
+    the method, with the record as ``get`` shows it to the caller. So nothing is read unless such a field is sent, and
+    callers learn nothing about hidden fields. Raises the refusal.
+    """
+    bound, data = context.service, context.data
+    one = context.method in ("update", "patch") and context.id is not None and isinstance(data, dict)
+    if not one or "get" not in bound._hookable:
+        raise refusal
+    taken = {field.data_key or name for name, field in schema.load_fields.items()}
+    columns = getattr(getattr(bound.service, "syntax", None), "fields", None) or (getattr(bound.service, "id", "id"),)
+    emptied = getattr(bound.service, "emptied", None)
+    errors = refusal.errors or {}
+    owned = (data.keys() - taken) & {*declared, *columns, *_added(bound)}
+    # A schema may refuse the null that a record has where nothing was ever given.
+    owned |= {name for name in errors if data.get(name, MISSING) is None and (emptied is None or name in emptied)}
+    if not owned:
+        raise refusal
+    try:
+        loaded = load(schema, {name: value for name, value in data.items() if name not in owned}, message)
+        given = decode(encode({name: data[name] for name in owned}))
+    except (BadRequest, TypeError):
+        raise refusal from None
+    if context.method == "update":
+        loaded |= {name: given[name] for name in owned & (declared if emptied is None else emptied)}
+    context.data = loaded
+    before = context.precondition
+
+    async def compare(method: Callable[[], Awaitable[Any]]) -> Any:
+        shown = await _shown(context, refusal)
+        changed = [name for name in data if name in owned and shown.get(name, MISSING) != given[name]]
+        wrong = {name: errors.get(name, UNKNOWN) for name in changed}
+        if wrong:
+            raise BadRequest(message, errors=wrong)
+        return await (method() if before is None else before(method))
+
+    context.precondition = compare
+
+
+def _added(bound: BoundService) -> Iterator[str]:
+    """Yield the fields that hooks declare to add to the result of ``get``."""
+    for _, _, hook in in_order(bound._app.store, bound._store, "get"):
+        for one in flat(hook, omit="else"):
+            if (facts := facts_of(one)) is not None:
+                yield from facts.adds
+
+
+async def _shown(context: Context, refusal: BadRequest) -> dict[str, Any]:
+    """Return the record as ``get`` shows it to the caller, in its JSON form. Raises NotFound or the refusal."""
+    params = {name: value for name, value in context.params.items() if name != "adapter"}
+    query = {name: value for name, value in context.params.query.items() if name != "$select"}
+    try:
+        shown = await context.service._serve("get", context.id, None, Params({**params, "query": query}))
+    except NotFound:
+        raise
+    except FeathersError:
+        raise refusal from None
+    record = decode(encode(shown.external))
+    return record if isinstance(record, dict) else {}
+
+
+@belongs("before", "around")
+def validate_query(context: Context) -> None:
+    """A before hook: id and ``params.query`` get their types, or a 404 or 400 is raised before any work is done."""
+    service = context.service.service
+    if context.id is not None:
+        context.id = service.typed_id(context.id)
+    query = service.syntax.parse(context.params.query)
+    context.params.query = query if context.method == "find" else query.plain()
+
+
+def load(schema: Schema, data: Any, message: str, hints: Hints | None = None) -> Any:
+    """Return the data as the schema makes it. Raises BadRequest naming the fields that are wrong.
+
+    Calls that belong to one request share their ``hints``, as each suggestion takes time.
+    """
+    if not isinstance(data, dict | list):
+        raise _no_object(message)
+    if schema.unknown == RAISE:
+        for row in data if isinstance(data, list) else (data,):
+            if isinstance(row, dict):
+                require_few(row, schema.load_fields, message)
+    try:
+        return schema.load(data, many=isinstance(data, list))
+    except ValidationError as error:
+        errors = dict(_sentences(schema, error.messages, hints or Hints()))
+        raise BadRequest(message, errors=errors) from None
+
+
+def _objects(schema: marshmallow.Schema, data: Any, left: int) -> int:
+    """Return ``left`` less the number of objects in the data, or less than 0 if the data has more.
+
+    Only objects that the schema reads are counted.
+    """
+    for row in data if isinstance(data, list) else (data,):
+        left -= 1
+        if left < 0:
+            break
+        if isinstance(row, dict):
+            for key, field in schema.load_fields.items():
+                if (inner := _nested(field)) is not None:
+                    left = _objects(inner.schema, row.get(field.data_key or key, []), left)
+    return left
+
+
+def _nested(field: fields.Field[Any] | None) -> fields.Nested | None:
+    """Return the nested field that a field is, or that its list holds."""
+    if isinstance(field, fields.List):
+        field = field.inner
+    return field if isinstance(field, fields.Nested) else None
+
+
+def _no_object(message: str) -> BadRequest:
+    return BadRequest(f"{message}: the body must be a JSON object")
+
+
+def _loaders(schemas: Schemas) -> dict[str, Schema]:
+    return {method: _variant(schema, method) for method, schema in _by_method(schemas).items()}
+
+
+def _by_method(schemas: Schemas) -> Mapping[str, type[Schema]]:
+    return schemas if isinstance(schemas, Mapping) else dict.fromkeys(("create", "update", "patch"), schemas)
+
+
+def _variant(schema: type[Schema], method: str) -> Schema:
+    """For a patch each field may be left out, but none inside of one: what is given replaces what was there."""
+    if method != "patch":
+        return schema()
+    return schema(partial=tuple(schema().fields), exclude=schema.create_only)
+
+
+def loader(schema: type[Schema], method: str) -> Schema:
+    """Return the instance of a schema with which ``load`` loads the data of a method.
+
+    For update and patch it leaves the rules across fields to ``check_rules``.
+    """
+    variant = _variant(schema, method)
+    if method in ("update", "patch"):
+        variant._keep_rules(sent=True)
+    return variant
+
+
+def _rules(schemas: Schemas, message: str) -> dict[str, _Rules]:
+    """Return the rules across fields by method, without the methods that have none."""
+    named = _by_method(schemas)
+    found = {method: _Rules(named[method], method, message) for method in ("update", "patch") if method in named}
+    return {method: rules for method, rules in found.items() if rules.schema._hooks[VALIDATES_SCHEMA]}
+
+
+def _sentences(schema: marshmallow.Schema | None, messages: Any, hints: Hints, path: str = "") -> Iterator[Sentence]:
+    """The path of each wrong field with what is wrong; marshmallow nests them."""
+    for key, nested in messages.items():
+        transparent = key == "_schema" or (schema is None and key in ("key", "value"))
+        own = shortened(str(key))
+        name = (path or "data") if transparent else f"{path}.{own}" if path else own
+        if isinstance(nested, Mapping):
+            yield from _sentences(_inside(schema, key), nested, hints, name)
+        else:
+            yield name, _hint(schema, key, " ".join(map(str, nested)), hints)
+
+
+def _inside(schema: marshmallow.Schema | None, key: Any) -> marshmallow.Schema | None:
+    """The schema of what a field holds; a place in a list has that of the list."""
+    if isinstance(key, int) or schema is None:
+        return schema
+    nested = _nested(schema.fields.get(key))
+    return None if nested is None else nested.schema
+
+
+def _hint(schema: marshmallow.Schema | None, name: str, sentence: str, hints: Hints) -> str:
+    if sentence != UNKNOWN or schema is None:
+        return sentence
+    if name in getattr(schema, "create_only", ()):
+        return "Can only be set on create"
+    if name in schema.dump_fields and name not in schema.load_fields:
+        return "Is set by the server: leave it out"
+    return UNKNOWN + hints.suggestion(name, schema.load_fields)

@@ -1,0 +1,5 @@
+"""The server: uvicorn in front of an app, in one process or several."""
+
+from apex.server.uvicorn import serve_app
+
+__all__ = ["serve_app"]

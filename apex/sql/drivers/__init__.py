@@ -1,0 +1,1 @@
+"""Drivers: what runs compiled statements on SQLite and PostgreSQL."""

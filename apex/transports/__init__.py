@@ -1,0 +1,1 @@
+"""Transports: HTTP and Socket.IO build calls, and write what comes back."""

@@ -1,0 +1,168 @@
+"""Many calls in one request, in the shape of feathers-batch.
+
+``create({"calls": [["get", "contacts", 1, {}], ["create", "contacts", {...}, {}]]})`` gives a list in the order of the
+calls: ``{"status": "fulfilled", "value": ...}`` or ``{"status": "rejected", "reason": <error>}``. Each call names a
+method, a path, what the method takes before its params, and a query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import Context as Variables
+from functools import partial
+from typing import Any
+
+from apex.app import Apex
+from apex.context import Params, current_call
+from apex.describe import ANY, Example, describe
+from apex.encoding import RawJSON, Stream, decode, encode
+from apex.errors import BadRequest, NotFound
+from apex.observability.observations import ENDED, Observation, current, observing
+from apex.query.language import shortened
+from apex.service import BoundService, Call, Service, arguments_of
+from apex.transports.rest import failure
+from apex.types import Row, taken_by
+
+MOST_CALLS = 100
+IDEMPOTENCY = "idempotency-key"
+CALL = {
+    "description": "A list of method, path, what the method takes and a query. What is no such list is rejected alone."
+}
+CALLS = {
+    "title": "Batch",
+    "type": "object",
+    "properties": {"calls": {"type": "array", "items": CALL, "maxItems": MOST_CALLS}},
+    "required": ["calls"],
+}
+KEY = {
+    "schema": {"type": "string", "maxLength": 250},
+    "description": "Makes the calls that know it once, however often the batch is sent.",
+}
+SETTLED = {
+    "title": "BatchResult",
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"status": {"enum": ["fulfilled", "rejected"]}, "value": {}, "reason": {"type": "object"}},
+        "required": ["status"],
+    },
+}
+"""What a batch is and what comes of it, as documents have them."""
+
+_INHERITED = ("provider", "headers", "ip", "authentication", "connection")
+
+
+def batch(app: Apex) -> None:
+    """Configures an app with the service: ``app.configure(batch)``."""
+    app.use("batch", Batch(app), methods=["create"])
+    app.service("batch").publish(lambda data, context: None)
+
+
+class Batch(Service):
+    """Many calls in one request.
+
+    Each is made as if it came alone, with the proof of who makes the batch, and can do what it could do alone. One that
+    fails leaves the others as they are.
+    """
+
+    summaries = {"create": "Make many calls"}
+    multi = True  # ``create`` refuses a list itself, with an error that describes a batch.
+    examples = {"create": Example(data={"calls": [["get", "contacts", 123], ["get", "companies", 101]]})}
+
+    def __init__(self, app: Apex) -> None:
+        self.app = app
+
+    @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,), sends={"Idempotency-Key": KEY})
+    async def create(self, data: Any, params: Params) -> list[Row]:
+        """Raises BadRequest for what is no list of at most 100 calls."""
+        return _looked_at(await self._settled_calls(data, params))
+
+    def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
+        return self._create if method == "create" else None
+
+    async def _create(self, data: Any, params: Params, json: bool) -> RawJSON:
+        """Return the settled calls as JSON, in which values that a database has written stay as they are."""
+        settled = await self._settled_calls(data, params)
+        return RawJSON(encode(settled), lambda _: _looked_at(settled))
+
+    async def _settled_calls(self, data: Any, params: Params) -> list[Row]:
+        calls = data.get("calls") if isinstance(data, dict) else None
+        if not isinstance(calls, list) or len(calls) > MOST_CALLS:
+            rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
+            raise BadRequest("Invalid batch", errors={"calls": rule})
+        # Each call has its own context variables, as a request has. Its answer is part of this one.
+        settle = partial(self._observed, current()) if self.app.listens(ENDED) else self._settled
+        makers = (settle(call, _nth(params, place)) for place, call in enumerate(calls))
+        return await asyncio.gather(*(asyncio.create_task(made, context=_variables()) for made in makers))
+
+    async def _observed(self, outer: Observation | None, call: Any, params: Row) -> Row:
+        request_id = params.get("headers", {}).get("x-request-id", "")
+        seen = Observation(self.app, params.get("provider") or "", request_id=request_id, outer=outer)
+        with observing(seen):
+            return await self._settled(call, params, seen)
+
+    async def _settled(self, call: Any, params: Row, seen: Observation | None = None) -> Row:
+        try:
+            value = await self._value(call, params, seen)
+            status, settled = 200, {"status": "fulfilled", "value": value}
+        except Exception as error:
+            status, _, body = failure(error, "A call of a batch")
+            settled = {"status": "rejected", "reason": decode(body)}
+            if seen is not None:
+                seen.error = error
+        if seen is not None:
+            seen.status = status
+        return settled
+
+    async def _value(self, call: Any, params: Row, seen: Observation | None) -> RawJSON:
+        made = self._call(call, params)
+        if seen is not None:
+            seen.call = made
+        value = (await self.app.call(made))._outgoing
+        if isinstance(value, Stream):
+            raise BadRequest("A result that is streamed does not fit into a batch")
+        # Encoded here, so that a value without a JSON form fails its own call alone.
+        return value if isinstance(value, RawJSON) else RawJSON(encode(value), lambda _: value)
+
+    def _call(self, call: Any, params: Row) -> Call:
+        if not isinstance(call, list) or len(call) < 2 or not all(isinstance(name, str) for name in call[:2]):
+            raise BadRequest('A call must be a list such as ["get", "contacts", 1, {}]')
+        method, path, *arguments = call
+        service, route = self._service(path)
+        if method not in service._options.methods or service.service is self:
+            raise BadRequest(f"Invalid method {shortened(method)} on {shortened(path)}")
+        if service.service is self.app.get("defaultAuthentication"):
+            # A proxy counts the requests of those who guess passwords.
+            raise BadRequest("Logging in or out is a request of its own")
+        taken = taken_by(method)
+        if not len(taken) <= len(arguments) <= len(taken) + 1:
+            raise BadRequest(f"{method} takes {', '.join((*taken, 'query'))}")
+        given, query = arguments_of(method, arguments)
+        asked = Params({**params, "query": query, "route": route})
+        return Call(service, method, given.get("id"), given.get("data"), asked)
+
+    def _service(self, path: str) -> tuple[BoundService, dict[str, str]]:
+        segments = path.strip("/").split("/")
+        match = None if "" in segments else self.app.lookup(segments)
+        if match is None or match.id is not None:
+            raise NotFound(f"Invalid service {shortened(path)}")
+        return match.target, match.route
+
+
+def _variables() -> Variables:
+    own = Variables()
+    own.run(current_call.set, current_call.get())
+    return own
+
+
+def _nth(params: Params, place: int) -> Row:
+    """What a call takes over from its batch. A key that makes the batch safe to repeat makes each call safe."""
+    own = {name: params[name] for name in _INHERITED if name in params}
+    key = own.get("headers", {}).get(IDEMPOTENCY)
+    return own if key is None else {**own, "headers": {**own["headers"], IDEMPOTENCY: f"{key}/{place}"}}
+
+
+def _looked_at(settled: list[Row]) -> list[Row]:
+    """Return the settled calls with their values as hooks see them."""
+    return [{**one, "value": one["value"].value} if "value" in one else one for one in settled]

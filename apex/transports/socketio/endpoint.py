@@ -1,0 +1,149 @@
+"""The address that Engine.IO is spoken at: what a request must be before the engine reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from apex.encoding import encode
+from apex.errors import Unavailable
+from apex.transports.rest import BODY_SECONDS, Receive, Scope, Send, respond
+from apex.transports.socketio.connections import Socket
+from apex.transports.socketio.engine import Engine, is_packet
+
+UPGRADE_SECONDS = 10
+TRANSPORTS = {"http": "polling", "websocket": "websocket"}
+BAD_REQUEST = 400, {"code": 3, "message": "Bad request"}
+
+
+class Endpoint:
+    """An ASGI application. ``requests`` are those under way of clients that poll."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.requests: set[tuple[Socket, str]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        socket = self.engine.eio.sockets.get(query.get("sid", [""])[0])
+        if (refusal := self._refusal(scope, query, socket)) is not None:
+            await _refuse(scope, receive, send, *refusal)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send, socket)
+        elif socket is not None and scope["method"] != "OPTIONS":
+            await self._alone(scope, receive, send, socket)
+        else:
+            await self.engine.handle_request(scope, receive, send)
+
+    def _refusal(self, scope: Scope, query: dict[str, list[str]], socket: Socket | None) -> tuple[int, Any] | None:
+        """Status and body for a request that cannot be served, in the words of Engine.IO."""
+        method = scope.get("method", "GET")
+        if query.get("transport") != [TRANSPORTS[scope["type"]]] or "j" in query:
+            return 400, {"code": 0, "message": "Transport unknown"}
+        if query.get("EIO") != ["4"]:
+            return 400, {"code": 5, "message": "Unsupported protocol version"}
+        if socket is None and "sid" in query:
+            return 400, {"code": 1, "message": "Session ID unknown"}
+        if method not in ("GET", "OPTIONS", "POST") or (socket is None and method == "POST"):
+            return 400, {"code": 2, "message": "Bad handshake method"}
+        if socket is not None and (socket.upgraded or (socket.upgrading and scope["type"] == "websocket")):
+            return BAD_REQUEST
+        full = socket is None and len(self.engine.eio.sockets) >= self.engine.limits["maxConnections"]
+        if full and not self.engine.make_room():
+            return 503, Unavailable("Too many connections: try again later").to_dict()
+        return None
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send, polling: Socket | None) -> None:
+        """A connection, or one that polls and wants to go over. It ends with what is no packet."""
+
+        async def packet() -> MutableMapping[str, Any]:
+            message = await self._in_time(receive, polling)
+            text = message.get("text")
+            return message if text is None or is_packet(text) else {"type": "websocket.disconnect", "code": 1002}
+
+        try:
+            await self.engine.handle_request(scope, packet, send)
+        finally:
+            if polling is not None and not polling.upgraded:
+                polling.upgrading = False  # It goes on polling.
+
+    async def _in_time(self, receive: Receive, polling: Socket | None) -> MutableMapping[str, Any]:
+        if polling is None or polling.upgraded:
+            return await receive()
+        try:
+            async with asyncio.timeout(UPGRADE_SECONDS):
+                return await receive()
+        except TimeoutError:
+            return {"type": "websocket.disconnect", "code": 1002}
+
+    async def _alone(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
+        """A request of a client that polls. It makes one of a kind at a time, or its frames would lose their order."""
+        request = socket, scope["method"]
+        if request in self.requests:
+            self.engine.end(socket)
+            await _refuse(scope, receive, send, *BAD_REQUEST)
+            return
+        self.requests.add(request)
+        try:
+            await (self._post if scope["method"] == "POST" else self._poll)(scope, receive, send, socket)
+        finally:
+            self.requests.discard(request)
+
+    async def _poll(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
+        watching = asyncio.create_task(self._watch(receive, socket))
+        try:
+            await self.engine.handle_request(scope, _whole(b""), send)
+        finally:
+            watching.cancel()
+
+    async def _watch(self, receive: Receive, socket: Socket) -> None:
+        """A client that leaves in the middle of a poll is gone, and what it was to be sent is lost."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.engine.end(socket)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
+        body = await _body(receive, self.engine.limits["maxPayload"])
+        if body is None or not self.engine.are_packets(body.decode(errors="replace")):
+            self.engine.end(socket)
+            await _refuse(scope, receive, send, *BAD_REQUEST)
+            return
+        headers = [header for header in scope["headers"] if header[0] != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self.engine.handle_request({**scope, "headers": headers}, _whole(body), send)
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The body of a request; None when it is too large, takes too long or does not come."""
+    body, more = bytearray(), True
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                if message["type"] == "http.disconnect" or len(body) > limit:
+                    return None
+    except TimeoutError:
+        return None
+    return bytes(body)
+
+
+def _whole(body: bytes) -> Receive:
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return receive
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, body: Any) -> None:
+    text = encode(body)
+    if scope["type"] == "http":
+        await respond(send, status, [(b"cache-control", b"no-store")], text, len(text))
+        return
+    await receive()
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": text})

@@ -1,0 +1,1 @@
+"""Users, their organizations and roles, their keys, and what is recorded of them."""

@@ -1,0 +1,288 @@
+"""API keys: how programs prove who they are. Each belongs to one organization and one user."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Boolean, Column, ForeignKey, Index, String, bindparam, select, update
+
+from apex import Apex, AuthenticationService, Context, Params
+from apex.auth.api_keys import Holder, KeyStrategy, new_key
+from apex.common import now
+from apex.describe import describe
+from apex.errors import BadRequest, FeathersError, Forbidden
+from apex.query import suggestion
+from apex.schema import Boolean as TrueOrFalse
+from apex.schema import Id, Schema, Text, fields, validate
+from apex.sql import Json, Timestamp
+from apex.tenant import EVERYONE, reaching
+from apex.types import Row
+from hooks.tenancy import covers, least
+from services.accounts.memberships import TOPIC
+from services.shared.examples import examples_of
+from services.shared.tenant import MethodHooks, TenantSchema, TenantService, serve
+from services.tables import Identifier, memberships, organizations, tenant_table, users
+
+api_keys = tenant_table(
+    "api_keys",
+    Column("user_id", Identifier, ForeignKey("users.id"), nullable=False),
+    Column("name", String(100)),
+    Column("prefix", String(20), nullable=False, unique=True),
+    Column("hash", String(64), nullable=False),
+    Column("last_used_at", Timestamp),
+    Column("read_only", Boolean, nullable=False, default=False),
+    Column("services", Json),
+    Column("previous_prefix", String(20)),
+    Column("previous_hash", String(64)),
+    Column("previous_expires_at", Timestamp),
+)
+Index("uq_api_keys_previous_prefix", api_keys.c.previous_prefix, unique=True)
+
+NOTED = timedelta(minutes=1)
+"""Between two notes of a key's last use."""
+
+LONGEST_GRACE = 7 * 86_400
+"""Seconds for which the text before a rotation may go on to work."""
+
+DATA = "Invalid API key data"
+
+log = logging.getLogger("apex")
+
+makers = memberships.alias("makers")
+
+
+class APIKeySchema(TenantSchema):
+    create_only = ("organization_id", "user_id", "read_only", "services")
+
+    class Meta(Schema.Meta):
+        exclude = ("owned_by_user_id",)
+
+    user_id = Id()
+    name = Text(max=100, allow_none=True)
+    read_only = TrueOrFalse()
+    services = fields.List(Text(max=100), allow_none=True, validate=validate.Length(1, 50))
+    prefix = fields.String(dump_only=True)
+    last_used_at = fields.DateTime(dump_only=True)
+    previous_expires_at = fields.DateTime(dump_only=True)
+
+
+class RotationSchema(Schema):
+    id = Id(required=True)
+    organization_id = Id(required=True)
+    grace = fields.Integer(
+        strict=True,
+        load_default=0,
+        validate=validate.Range(0, LONGEST_GRACE, error=f"Must be from 0 to {LONGEST_GRACE} seconds"),
+    )
+
+
+class APIKeys(TenantService):
+    table, schema, noun = api_keys, APIKeySchema, "API key"
+    custom = {"rotate": RotationSchema}
+    readers = writers = "admin"
+    guarded = True
+    trash = None  # A key that was revoked stays worthless.
+    repeatable = False  # A key is in its answer, and is stored nowhere.
+    methods = ("find", "get", "create", "patch", "remove", "rotate")
+    private = ("uuid", "hash", "owned_by_user_id", "previous_prefix", "previous_hash")
+    summaries = {"rotate": "Rotate an API key"}
+    # The first key is that of the demo, with which the examples of others are called.
+    examples = examples_of(
+        2,
+        {"name": "Nightly report", "read_only": True, "services": ["contacts", "deals"]},
+        {"name": "Weekly report"},
+        {"rotate": {"id": 2, "grace": 3600}},
+        restores=False,
+    )
+
+    async def setup(self, app: Apex, path: str) -> None:
+        await super().setup(app, path)
+        self.app = app
+        self.notes: set[asyncio.Task[None]] = set()
+        prefix = bindparam("prefix", type_=String())
+        self._holder = self.database.compile(
+            select(
+                api_keys.c.prefix, api_keys.c.hash, api_keys.c.previous_hash, api_keys.c.previous_expires_at,
+                api_keys.c.id.label("key_id"), api_keys.c.user_id, api_keys.c.organization_id,
+                api_keys.c.created_by_user_id.label("maker_id"), api_keys.c.read_only, api_keys.c.services,
+                api_keys.c.last_used_at, memberships.c.role, makers.c.role.label("maker_role"),
+                users.c.uuid.label("user_uuid"),
+                organizations.c.uuid.label("organization_uuid"), organizations.c.rate_limit,
+                organizations.c.rate_window,
+            )
+            .join(users, users.c.id == api_keys.c.user_id)
+            .join(organizations, organizations.c.id == api_keys.c.organization_id)
+            .join(
+                memberships,
+                (memberships.c.organization_id == api_keys.c.organization_id)
+                & (memberships.c.user_id == api_keys.c.user_id),
+            )
+            .outerjoin(
+                makers,
+                (makers.c.organization_id == api_keys.c.organization_id)
+                & (makers.c.user_id == api_keys.c.created_by_user_id),
+            )
+            .where((api_keys.c.prefix == prefix) | (api_keys.c.previous_prefix == prefix))
+            .where(api_keys.c.deleted_at.is_(None))
+            .where(users.c.deleted_at.is_(None), organizations.c.deleted_at.is_(None))
+        )  # fmt: skip
+
+    @describe(result="record")
+    async def rotate(self, data: Row, params: Params) -> Row:
+        """Give a key another text. The one before works for ``grace`` more seconds, by default for none.
+
+        Raises NotFound, and Forbidden for a key that may do more than the caller.
+        """
+        key = new_key()
+        inner = {"scope": params.scope, "user": params.user}
+        async with self.database.transaction():
+            row = await self.get(data["id"], Params({**inner, "adapter": {"private": (), "lock": True}}))
+            await self._require_within(row, params)
+            changed: Row = {"prefix": key.prefix, "hash": key.hash}
+            changed |= dict.fromkeys(("previous_prefix", "previous_hash", "previous_expires_at"))
+            if data["grace"]:
+                until = now() + timedelta(seconds=data["grace"])
+                previous = {"previous_prefix": row["prefix"], "previous_hash": row["hash"]}
+                changed |= previous | {"previous_expires_at": until}
+            shown: Row = await self.app.service("api-keys").patch(row["id"], changed, {**inner, "loaded": True})
+        return {**shown, "key": key.text}
+
+    async def _require_within(self, row: Row, params: Params) -> None:
+        """Raise Forbidden if a key may do more than a caller from outside, who gets its new text."""
+        if not params.provider:
+            return
+        organization, proof = row["organization_id"], params.authentication
+        owners = sorted({row["user_id"], row["created_by_user_id"] or row["user_id"]})
+        query = {"organization_id": organization, "user_id": {"$in": owners}}
+        found = await self.app.service("memberships").find({"query": query, "paginate": False})
+        most = least("owner", *(member["role"] for member in found))
+        if least(most, params.memberships[organization]) != most:
+            raise Forbidden(f"This key acts as {most}: it takes that role to rotate it")
+        if proof.get("key_id") not in (None, row["id"]) and not _is_within(row, proof):
+            raise Forbidden("An API key rotates itself, and keys that may do no more than it may")
+
+    async def holder(self, prefix: str) -> Holder | None:
+        """Return what a key of this prefix proves.
+
+        That is None if there is no such key, if its grace is over, or if its user or its maker is no longer a member.
+        """
+        with reaching(EVERYONE):
+            rows = await self.database.fetch(self._holder, {"prefix": prefix})
+            if not rows or not _is_valid(rows[0], prefix):
+                return None
+            self._note_use(rows[0])
+        return self._proof(rows[0], prefix)
+
+    def _proof(self, row: Row, prefix: str) -> Row:
+        limit: dict[str, int] = self.app.get("rateLimit")
+        role, maker_role = row.pop("role"), row.pop("maker_role")
+        current, previous_hash = row.pop("prefix"), row.pop("previous_hash")
+        row.pop("previous_expires_at")
+        is_replaced = current != prefix
+        if is_replaced:
+            row["hash"] = previous_hash
+        return {
+            **row,
+            "is_replaced": is_replaced,
+            "payload": {"sub": str(row["user_id"])},
+            "memberships": {row["organization_id"]: role if maker_role is None else least(role, maker_role)},
+            "rate_limit": row["rate_limit"] or limit["requests"],
+            "rate_window": row["rate_window"] or limit["window"],
+        }
+
+    def _note_use(self, row: Row) -> None:
+        """Beside the call: whoever uses a key does not wait for that."""
+        used, moment = row.pop("last_used_at"), now()
+        if used is None or moment - used >= NOTED:
+            task = asyncio.create_task(self._note(row["key_id"], moment))
+            self.notes.add(task)
+            task.add_done_callback(self.notes.discard)
+
+    async def _note(self, id: int, moment: Any) -> None:
+        try:
+            statement = update(api_keys).where(api_keys.c.id == id).values(last_used_at=moment)
+            await self.database.execute(statement)
+        except FeathersError as error:
+            log.warning("The last use of API key %s was not noted: %s", id, error)
+
+
+def _is_valid(row: Row, prefix: str) -> bool:
+    if row["maker_id"] is not None and row["maker_role"] is None:
+        return False
+    return bool(row["prefix"] == prefix or row["previous_expires_at"] > now())
+
+
+def _is_within(row: Row, proof: Row) -> bool:
+    """Return True if a key acts as another one does, and for no more services."""
+    acts_alike = (row["user_id"], row["created_by_user_id"]) == (proof["user_id"], _maker(proof))
+    return acts_alike and not _beyond(row["services"], proof)
+
+
+def _maker(proof: Row) -> Any:
+    return proof["maker_id"] or proof["user_id"]
+
+
+def _beyond(services: Sequence[str] | None, proof: Row) -> bool:
+    """Return True if a key for these services could call one that the caller's key cannot."""
+    mine = proof["services"]
+    return mine is not None and (services is None or not all(covers(mine, name) for name in services))
+
+
+def check_services(context: Context) -> None:
+    """Refuse names of ``services`` that cover no service, before create. Raises BadRequest."""
+    known = [path for path, bound in context.app.services.items() if bound._options.methods]
+    for name in context.data.get("services") or ():
+        if not any(covers([name], path) for path in known):
+            hint = suggestion(name, known)
+            raise BadRequest(DATA, errors={"services": f"There is no service '{name}'.{hint}"})
+
+
+def make_key(context: Context) -> None:
+    """Before create: the key, of which prefix and hash are stored; its user is the caller unless another is named.
+
+    A key that is made with a key acts as that one does, for no more services. Raises Forbidden.
+    """
+    key = new_key()
+    context.params.key = key.text
+    user: Any = context.params.user or {}
+    data = {"user_id": user.get("id"), **context.data, "prefix": key.prefix, "hash": key.hash}
+    proof: Any = context.params.authentication or {}
+    if proof.get("key_id") is not None:
+        data = {"services": proof["services"], **data, "created_by_user_id": _maker(proof)}
+        if data["user_id"] != proof["user_id"] or _beyond(data["services"], proof):
+            raise Forbidden("An API key makes keys for its own user and its own services alone")
+    context.data = data
+
+
+@describe(adds={"key": {"type": "string", "description": "The key itself, shown when it is made and never again."}})
+def show_key(context: Context) -> None:
+    """Show the key to its maker, and to nobody else, this once: after create."""
+    shown = context.dispatch if context.has_dispatch else context.result
+    context.dispatch = {**shown, "key": context.params.key}
+
+
+def end_key(context: Context) -> None:
+    """After patch and remove: whoever is connected with the key is no longer, and all processes look again."""
+    authentication: AuthenticationService = context.app.get("defaultAuthentication")
+    strategy: Any = authentication.strategies["api-key"]
+    strategy.forget()
+    if context.method == "remove" or ("hash" in context.data and context.data.get("previous_hash") is None):
+        authentication.sessions.end_key(context.result["id"])
+
+
+def register(app: Apex) -> None:
+    hooks: MethodHooks = {
+        "before": {"create": [check_services, make_key]},
+        "after": {"create": [show_key], "patch": [end_key], "remove": [end_key]},
+    }
+    serve(app, "api-keys", APIKeys, hooks=hooks)
+    authentication: AuthenticationService = app.get("defaultAuthentication")
+    strategy = KeyStrategy(lambda prefix: app.service("api-keys").holder(prefix), authentication.user_of)
+    authentication.register("api-key", strategy)
+    for event in ("created", "patched", "removed"):
+        app.service("memberships").on(event, lambda row, context: strategy.forget())
+    app.bus.on(TOPIC, lambda user: strategy.forget())

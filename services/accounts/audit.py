@@ -1,0 +1,63 @@
+"""The audit: who changed what, entry by entry, for those who run an organization. Nobody changes it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, String, Table
+
+from apex import Apex, SQLService, validate_query
+from apex.common import default_sort, disallow
+from apex.describe import Example
+from apex.sql import Json, Timestamp
+from hooks.tenancy import FIELD, fill_organization, forbid_foreign, membership, name_organization, tenancy
+from services.shared.audience import to_nobody
+from services.shared.examples import ORGANIZATION
+from services.shared.tenant import KNOWN, MethodHooks
+from services.tables import Identifier, metadata
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("user_id", Identifier, ForeignKey("users.id")),
+    Column("key_id", Identifier),
+    Column("api", String(40)),
+    Column("provider", String(20)),
+    Column("request_id", String(128)),
+    Column("service", String(100), nullable=False),
+    Column("method", String(20), nullable=False),
+    Column("record_id", Identifier, nullable=False),
+    Column("before", Json),
+    Column("after", Json),
+    sqlite_autoincrement=True,
+)
+c = audit.c
+Index("ix_audit_list", c.organization_id, c.id)
+Index("ix_audit_record", c.organization_id, c.service, c.record_id, c.id)
+
+
+class Audit(SQLService):
+    table = audit
+    noun = "audit entry"
+    methods = ("find", "get")
+    multi = ("create",)
+    readers = "admin"
+    examples = {"find": Example(query={FIELD: ORGANIZATION, "service": "contacts", "$limit": 2}), "get": Example(1)}
+
+
+def register(app: Apex) -> None:
+    sealed = [fill_organization, validate_query, name_organization, membership, tenancy]
+    hooks: MethodHooks = {
+        "around": {"all": KNOWN},
+        "before": {
+            "find": [*sealed, default_sort(id=-1)],
+            "get": sealed,
+            "update": [disallow()],
+            "patch": [disallow()],
+            "remove": [disallow()],
+        },
+        "error": {"get": [forbid_foreign]},
+    }
+    app.use("audit", Audit(paginate=app.get("paginate")), hooks=hooks)
+    app.service("audit").publish(to_nobody)

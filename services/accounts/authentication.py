@@ -1,0 +1,93 @@
+"""Logging in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apex import Apex, AuthenticationService, Context, JWTStrategy, LocalStrategy, SQLService
+from apex.describe import Example, describe
+from services.shared.examples import EMAIL, PASSWORD
+from services.tables import revoked_tokens
+
+
+class RevokedTokens(SQLService):
+    """The tokens that were logged out and have not expired; kept, so that a restart does not revive them."""
+
+    table = revoked_tokens
+    id = "jti"
+    multi = ("remove",)
+    methods = ()
+
+
+class Authentication(AuthenticationService):
+    """Logging in and out."""
+
+    examples = {
+        "create": Example(data={"strategy": "local", "email": EMAIL, "password": PASSWORD}),
+        "remove": Example(),
+    }
+
+
+USER = {
+    "title": "LoginUser",
+    "type": "object",
+    "properties": {
+        "id": {"type": "integer"},
+        "email": {"type": "string"},
+        "name": {"type": "string"},
+        "avatar": {"type": ["string", "null"]},
+        "createdAt": {"type": "string", "format": "date-time"},
+        "updatedAt": {"type": "string", "format": "date-time"},
+    },
+    "required": ["id", "email", "name", "avatar", "createdAt", "updatedAt"],
+    "additionalProperties": False,
+}
+LOGIN = {
+    "title": "LoginResult",
+    "type": "object",
+    "properties": {
+        "accessToken": {"type": "string"},
+        "authentication": {
+            "type": "object",
+            "properties": {
+                "strategy": {"type": "string"},
+                "payload": {"type": "object"},
+                "accessToken": {"type": "string"},
+            },
+            "required": ["strategy"],
+            "additionalProperties": False,
+        },
+        "user": USER,
+    },
+    "required": ["authentication", "user"],
+    "additionalProperties": False,
+}
+"""What comes of a login or logout, as documents have it."""
+
+
+@describe(result=LOGIN)
+def profile(context: Context) -> None:
+    """After create and remove: the user as callers see it, and of the proof no more than what it proves."""
+    proof = context.result["authentication"]
+    shown = {name: proof[name] for name in ("strategy", "payload", "accessToken") if name in proof}
+    context.dispatch = {**context.result, "authentication": shown, "user": _profile(context.params["user"])}
+
+
+def _profile(user: dict[str, Any]) -> dict[str, Any]:
+    name = " ".join(part for part in (user["first_name"], user["last_name"]) if part)
+    return {
+        "id": user["id"],
+        "email": user["email"],
+        "name": name,
+        "avatar": user["avatar_url"],
+        "createdAt": user["created_at"],
+        "updatedAt": user["updated_at"],
+    }
+
+
+def register(app: Apex) -> None:
+    app.use("revoked-tokens", RevokedTokens())
+    authentication = Authentication(app, revocations="revoked-tokens")
+    authentication.register("jwt", JWTStrategy(authentication))
+    authentication.register("local", LocalStrategy(authentication))
+    app.use("authentication", authentication, hooks={"after": {"create": [profile], "remove": [profile]}})

@@ -1,0 +1,121 @@
+"""Organizations: the tenants, and who belongs to them. A caller sees those it belongs to itself."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import Table, select
+
+from apex import Apex, Context, SQLService, validate_query
+from apex.common import stash_before
+from apex.describe import Example, describe
+from apex.errors import Forbidden
+from apex.query.coercion import text
+from apex.tenant import confine, sealing
+from hooks.audit import audit
+from hooks.search_forms import normalise
+from hooks.soft_delete import soft_delete
+from hooks.tenancy import FIELD, membership
+from hooks.timestamps import timestamps
+from hooks.transaction import transaction
+from services.accounts.memberships import end_memberships
+from services.shared.examples import ORGANIZATION
+from services.shared.tenant import KNOWN, MethodHooks
+from services.tables import memberships, organizations, users
+
+SHORTEST_TERM, LONGEST_TERM = 2, 200
+
+u, m = users.c, memberships.c
+members = (
+    select(u.id, u.first_name, u.last_name, u.email, m.role, m.organization_id)
+    .join_from(memberships, users, m.user_id == u.id)
+    .where(u.deleted_at.is_(None))
+    .subquery("members")
+)
+
+
+@describe(result={"type": "string", "minLength": SHORTEST_TERM, "maxLength": LONGEST_TERM})
+def term(value: Any) -> str:
+    """A search term in the form that names are compared in. Raises ValueError when it is too short or too long."""
+    normalised = normalise(text(value))
+    if not SHORTEST_TERM <= len(normalised) <= LONGEST_TERM:
+        raise ValueError(f"must have {SHORTEST_TERM} to {LONGEST_TERM} characters")
+    return normalised
+
+
+class Organizations(SQLService):
+    """The organizations of the caller."""
+
+    table = organizations
+    noun = "organization"
+    methods = ("find", "get")
+    private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret", "strict_custom_fields")
+    filters = {"searchTerm": term}
+    examples = {"find": Example(query={"searchTerm": "example"}), "get": Example(ORGANIZATION)}
+
+
+class Members(SQLService):
+    """The users of an organization. It is read as a table is; there is nothing to write to."""
+
+    table = cast(Table, members)
+    noun = "member"
+    methods = ("find",)
+    private = (FIELD,)
+    examples = {"find": Example(query={"$sort": {"first_name": 1}}, route={FIELD: ORGANIZATION})}
+
+
+@sealing
+def only_mine(context: Context) -> None:
+    """Before all methods: the organizations of the caller are the scope."""
+    if context.params.provider:
+        mine = context.params.scope["id"] = sorted(context.params.memberships)
+        confine(mine)
+
+
+async def named_alike(context: Context) -> None:
+    """Before find, with ``searchTerm``: the organizations whose name holds it are the scope. A caller has few."""
+    wanted = context.params.query.get("searchTerm")
+    if wanted is not None:
+        params = {"query": {"$select": ["name"]}, "scope": context.params.scope, "paginate": False}
+        found = await context.service.find(params)
+        context.params.scope["id"] = [row["id"] for row in found if wanted in normalise(row["name"])]
+
+
+@sealing
+@describe(errors=(403,))
+def in_route(context: Context) -> None:
+    """Before find: the organization that the path names is the scope. Raises NotFound for what cannot be an id,
+    Forbidden where the caller is no member.
+    """
+    organization = context.app.service("organizations").typed_id(context.params.route[FIELD])
+    _require_member(context, organization)
+    context.params.scope[FIELD] = organization
+    confine([organization])
+
+
+@describe(errors=(403,))
+def forbid_others(context: Context) -> None:
+    """Before get: raises Forbidden where the caller is no member, whether there is such an organization or not."""
+    _require_member(context, context.id)
+
+
+def _require_member(context: Context, organization: Any) -> None:
+    if context.params.provider and organization not in context.params.memberships:
+        raise Forbidden(f"You are not a member of organization {organization}")
+
+
+def register(app: Apex) -> None:
+    hooks: MethodHooks = {
+        "around": {"all": KNOWN, "create": [transaction], "patch": [transaction], "remove": [transaction]},
+        "before": {
+            "all": [validate_query, membership, only_mine, soft_delete],
+            "find": [named_alike],
+            "get": [forbid_others],
+            "create": [timestamps],
+            "patch": [stash_before(), timestamps],
+        },
+        "after": {"create": [audit], "patch": [audit], "remove": [audit, end_memberships("organization_id")]},
+    }
+    app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)
+    hooks = {"around": {"all": KNOWN}, "before": {"find": [validate_query, membership, in_route]}}
+    app.use(f"organizations/:{FIELD}/users", Members(paginate=app.get("paginate")), hooks=hooks)

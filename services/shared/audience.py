@@ -1,0 +1,135 @@
+"""Channels: each organization has one for the connections of its members, and one for those of its admins."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from apex import Apex, Connection, Context
+from apex.realtime.channels import Channel
+from apex.tenant import EVERYONE, reaching
+from hooks.tenancy import RUNNING, covers
+
+Row = Mapping[str, Any]
+
+TOPIC = "membership"
+
+
+def to_organization(data: Row, context: Context) -> list[Channel]:
+    """A publisher: an organization's records are for its members, whole, whatever the caller selected for itself."""
+    channel, organization = context.app.channel, data["organization_id"]
+    return [channel(part_of(organization, context.path)).send(data), channel(channel_of(organization)).send(data)]
+
+
+def to_nobody(data: Row, context: Context) -> None:
+    """A publisher: of records that not every member may read."""
+
+
+def to_admins(data: Row, context: Context) -> Channel:
+    """Publish records to the admins and owners of an organization."""
+    return context.app.channel(admins_of(data["organization_id"])).send(data)
+
+
+def channel_of(organization: Any) -> str:
+    return f"organizations/{organization}"
+
+
+def part_of(organization: Any, path: str) -> str:
+    """Return the channel of the connections whose API key is for some services, this one among them."""
+    return f"organizations/{organization}/services/{path}"
+
+
+def admins_of(organization: Any) -> str:
+    return f"organizations/{organization}/admins"
+
+
+class Audience:
+    """Keeps each connection in the channels that its user's roles allow, and in no others."""
+
+    def __init__(self, app: Apex) -> None:
+        self.app = app
+        self.changes = 0
+        memberships = app.service("memberships")
+        for event in ("created", "patched"):
+            memberships.on(event, lambda row, context: self.change(row, row["role"]))
+        memberships.on("removed", lambda row, context: self.change(row, None))
+        app.bus.on(TOPIC, lambda message: self._changed(**message))
+        app.bus.on_sync(self.check)
+
+    async def admit(self, context: Context) -> None:
+        """After a login over a socket: the connection joins the channels of its user, or that of its API key."""
+        connection: Connection | None = context.params.connection
+        if connection is not None:
+            connection.user = context.result["user"]
+            proof = context.result["authentication"]
+            for name in ("organization_id", "maker_id", "services"):
+                connection[name] = proof.get(name)
+            await self._seat([connection])
+
+    def change(self, row: Row, role: str | None) -> None:
+        """Move the connections of a user, in all processes: it has this role now, or with None no membership."""
+        message = {"user": row["user_id"], "organization": row["organization_id"], "role": role}
+        self._changed(**message)
+        self.app.bus.send(TOPIC, message)
+
+    async def check(self) -> None:
+        """Seats everyone again, by what the database says."""
+        await self._seat([connection for connection in self.app.events.connections if connection.user])
+
+    def _changed(self, user: Any, organization: Any, role: str | None) -> None:
+        self.changes += 1
+        roles = {} if role is None else {organization: role}
+        for connection in list(self.app.events.connections):
+            if connection.user and user in (connection.user["id"], connection.maker_id):
+                others = {name for name in connection.channels if not _is_of(name, organization)}
+                if connection.organization_id is None or role is None:
+                    self._place(connection, others | self._channels(connection, roles))
+
+    async def _seat(self, connections: list[Connection]) -> None:
+        """Reads once more when a membership has changed meanwhile: what was read may be what was before."""
+        seen = -1
+        while seen != self.changes:
+            seen = self.changes
+            users = {id for one in connections for id in (one.user["id"], one.maker_id) if id is not None}
+            roles = await self._roles(users)
+        for connection in connections:
+            theirs, maker = roles[(connection.user or {}).get("id")], connection.maker_id
+            if maker is not None:
+                theirs = {organization: role for organization, role in theirs.items() if organization in roles[maker]}
+            self._place(connection, self._channels(connection, theirs))
+
+    def _channels(self, connection: Connection, roles: Mapping[int, str]) -> set[str]:
+        """Return the channels of a connection whose user has these roles.
+
+        One with an API key hears of its organization and its services alone, and nothing that is for admins.
+        """
+        only, services = connection.organization_id, connection.services
+        if only is None:
+            admins = {admins_of(organization) for organization, role in roles.items() if role in RUNNING}
+            return admins | {channel_of(organization) for organization in roles}
+        if only not in roles:
+            return set()
+        if services is None:
+            return {channel_of(only)}
+        return {part_of(only, path) for path in self.app.services if covers(services, path)}
+
+    def _place(self, connection: Connection, wanted: set[str]) -> None:
+        for name in connection.channels - wanted:
+            self.app.channel(name).leave(connection)
+        for name in wanted - connection.channels:
+            self.app.channel(name).join(connection)
+
+    async def _roles(self, users: set[Any]) -> Mapping[Any, dict[int, str]]:
+        """Return the role of each user by organization."""
+        roles: dict[Any, dict[int, str]] = defaultdict(dict)
+        query = {"user_id": {"$in": sorted(users)}}
+        with reaching(EVERYONE):
+            rows = await self.app.service("memberships").find({"query": query, "paginate": False})
+        for row in rows:
+            roles[row["user_id"]][row["organization_id"]] = row["role"]
+        return roles
+
+
+def _is_of(name: str, organization: Any) -> bool:
+    return name == channel_of(organization) or name.startswith(channel_of(organization) + "/")

@@ -1,0 +1,235 @@
+"""The ``apex`` command: migrations, users and tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from httpx2 import Response
+
+from apex import Apex, database, load_config
+from apex.cli.commands import main, require_migrated
+from apex.errors import ConfigError
+from apex.migrations.migrate import upgrade
+from services.app import CONFIG, create_app
+from tests.process.commands import QUICK, ROOT, VARIABLES
+from tests.process.commands import apex as process
+from tests.support.serving import calling
+
+Command = Callable[..., CompletedProcess[str]]
+
+PASSWORD = "correct horse"
+COMMANDS = [
+    "audit", "check", "demo", "export", "generate", "import", "key", "member", "migrate", "new", "openapi",
+    "organization", "person", "routes", "serve", "token", "trash", "user",
+]  # fmt: skip
+UP_TO_DATE = "The database is up to date.\n"
+REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
+PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
+
+
+@pytest.fixture
+def apex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process, which is quicker than in one of its own."""
+
+    def apex(*arguments: str, **variables: str) -> CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            for name in VARIABLES:
+                patch.delenv(name, raising=False)
+            for name, value in (QUICK | variables).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["apex", *arguments])
+            patch.setattr(sys, "path", [*sys.path])
+            patch.chdir(ROOT)
+            with pytest.raises(SystemExit) as left:
+                main()
+        said = capsys.readouterr()
+        return CompletedProcess(arguments, int(left.value.code or 0), said.out, said.err)
+
+    return apex
+
+
+def add_user(apex: Command, url: str, *options: str, password: str = PASSWORD) -> CompletedProcess[str]:
+    given = options if "@" in "".join(options) else ("Ann@Example.com", *options)
+    return apex("user", "add", "--first-name", "Ann", *given, DATABASE_URL=url, APEX_PASSWORD=password)
+
+
+def answer(url: str, method: str, path: str, **options: Any) -> Response:
+    async def ask() -> Response:
+        async with calling(create_app(load_config(CONFIG, QUICK | {"DATABASE_URL": url}))) as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(ask())
+
+
+def log_in(url: str, password: str, email: str = "ann@example.com") -> Response:
+    return answer(url, "POST", "/authentication", json={"strategy": "local", "email": email, "password": password})
+
+
+def test_help_lists_the_commands_of_framework_and_application() -> None:
+    done = process("--help")
+    assert done.returncode == 0
+    assert re.findall(r"^  ([a-z]+)  ", done.stdout, re.M) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(apex: Command, command: str) -> None:
+    done = apex(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nope",), ("serve", "--nope"), ("serve", "--port", "x"), ("serve", "--port", "99999"), ("token",)]
+)
+def test_a_command_that_is_wrong_is_explained(apex: Command, arguments: tuple[str, ...]) -> None:
+    done = apex(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error: " in done.stderr
+
+
+@pytest.mark.parametrize("factory", ["", "nowhere:app", "json:nothing", "json:loads"])
+def test_an_application_that_is_none_is_named(apex: Command, factory: str) -> None:
+    done = apex("--app", factory, "routes")
+    assert (done.returncode, f"apex: cannot load the application '{factory}'" in done.stderr) == (1, True)
+
+
+def test_a_user_joins_one_organization(apex: Command) -> None:
+    done = add_user(apex, "sqlite://", "--organization", "456", "--new-organization", "Mine")
+    assert (done.returncode, "not both" in done.stderr) == (2, True)
+
+
+def test_a_file_that_cannot_be_written_is_named(apex: Command) -> None:
+    done = apex("openapi", "--output", "/nowhere/openapi.json")
+    assert (done.returncode, "'/nowhere/openapi.json'" in done.stderr) == (1, True)
+
+
+def test_migrate_goes_up_and_down(apex: Command, empty_url: str) -> None:
+    for arguments, said in (
+        ([], UP_TO_DATE), ([], UP_TO_DATE), (["base", "--down"], PENDING), (["--down", "base"], PENDING),
+        (REVISIONS[-1:], UP_TO_DATE),
+    ):  # fmt: skip
+        done = apex("migrate", *arguments, DATABASE_URL=empty_url)
+        assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
+def test_migrate_refuses_a_revision_there_is_not(apex: Command, sqlite_url: str) -> None:
+    done = apex("migrate", "nope", DATABASE_URL=sqlite_url)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "apex: cannot migrate: Can't locate revision identified by 'nope'\n",
+    )
+
+
+def test_a_user_that_was_added_can_log_in_and_create_contacts(apex: Command, migrated_url: str) -> None:
+    done = add_user(apex, migrated_url, "--new-organization", "Ann Ltd", "--role", "owner")
+    assert (done.returncode, done.stdout) == (0, "User 1 (ann@example.com) created, owner of organization 1.\n")
+    headers = {"Authorization": log_in(migrated_url, PASSWORD).json()["accessToken"]}
+    contact = {"organization_id": 1, "first_name": "Bo"}
+    assert answer(migrated_url, "POST", "/contacts", json=contact, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "said"),
+    [
+        ("nope@", PASSWORD, "apex: Invalid user data; email: Invalid email format\n"),
+        ("a@b.co", "short", "apex: Invalid user data; password: Must have a length from 8 to 1024\n"),
+        ("a@b.co", "Password1", "apex: Invalid user data; password: Is one of the most common passwords\n"),
+    ],
+)
+def test_a_user_with_anything_wrong_is_not_added(
+    apex: Command, migrated_sqlite_url: str, email: str, password: str, said: str
+) -> None:
+    done = add_user(apex, migrated_sqlite_url, email, password=password)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+def test_a_user_is_added_once(apex: Command, migrated_url: str) -> None:
+    assert add_user(apex, migrated_url).returncode == 0
+    done = add_user(apex, migrated_url, "ann@example.COM")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "email" in done.stderr
+
+
+def test_a_user_joins_an_organization_that_is_there_or_is_not_added(apex: Command, migrated_url: str) -> None:
+    done = add_user(apex, migrated_url, "--organization", "999")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert add_user(apex, migrated_url).returncode == 0
+
+
+def test_a_password_can_be_changed(apex: Command, migrated_sqlite_url: str) -> None:
+    add_user(apex, migrated_sqlite_url)
+    variables = {"DATABASE_URL": migrated_sqlite_url, "APEX_PASSWORD": "battery staple"}
+    done = apex("user", "password", "ANN@example.com", **variables)
+    assert (done.returncode, done.stdout) == (0, "Password of ANN@example.com changed.\n")
+    assert log_in(migrated_sqlite_url, PASSWORD).status_code == 401
+    assert log_in(migrated_sqlite_url, "battery staple").status_code == 201
+
+
+def test_a_user_that_was_removed_is_locked_out(apex: Command, migrated_sqlite_url: str) -> None:
+    add_user(apex, migrated_sqlite_url, "--new-organization", "Ann Ltd")
+    token = apex("token", "ann@example.com", DATABASE_URL=migrated_sqlite_url).stdout.strip()
+    asked = {"url": migrated_sqlite_url, "method": "GET", "path": "/contacts?organization_id=1"}
+    assert answer(**asked, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert apex("user", "remove", "ann@example.com", DATABASE_URL=migrated_sqlite_url).returncode == 0
+    assert answer(**asked, headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    assert log_in(migrated_sqlite_url, PASSWORD).json()["message"] == "Invalid login"
+
+
+@pytest.mark.parametrize("command", [("token",), ("user", "remove"), ("user", "password")])
+def test_a_user_that_is_not_there_is_named(apex: Command, migrated_sqlite_url: str, command: tuple[str, ...]) -> None:
+    done = apex(*command, "x@y.z", DATABASE_URL=migrated_sqlite_url, APEX_PASSWORD=PASSWORD)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "apex: there is no user 'x@y.z'\n")
+
+
+def test_a_token_is_printed_alone(apex: Command, migrated_url: str) -> None:
+    add_user(apex, migrated_url)
+    done = apex("token", "Ann@example.com", DATABASE_URL=migrated_url)
+    token = done.stdout.strip()
+    assert (done.returncode, done.stdout, token.count(".")) == (0, f"{token}\n", 2)
+
+
+def test_a_program_reads_what_was_made(apex: Command, migrated_sqlite_url: str) -> None:
+    added = add_user(apex, migrated_sqlite_url, "--new-organization", "Ann Ltd", "--role", "owner", "--json")
+    assert json.loads(added.stdout) == {"id": 1, "email": "ann@example.com", "organization_id": 1, "role": "owner"}
+    token = apex("token", "ann@example.com", "--json", DATABASE_URL=migrated_sqlite_url)
+    assert json.loads(token.stdout)["accessToken"].count(".") == 2
+
+
+def test_an_app_without_migrations_is_served_with_the_tables_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    require_migrated(Apex().configure(database(f"sqlite:///{tmp_path}/own.db")))
+    with pytest.raises(ConfigError, match="there is no folder 'migrations' here"):
+        upgrade(f"sqlite:///{tmp_path}/own.db")
+
+
+def test_workers_without_a_folder_for_temporary_files_say_so(
+    apex: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    failed = apex("serve", "--reload", "--port", "0")
+    assert failed.returncode == 1
+    assert (
+        failed.stderr
+        == "apex: Workers need a folder for temporary files, set TMPDIR to one: No such file or directory\n"
+    )
+
+
+def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:
+    done = apex("migrate", "--down", DATABASE_URL=migrated_sqlite_url)
+    assert (done.returncode, "say down to which revision" in done.stderr) == (1, True)
+
+
+def test_the_demo_is_not_for_production(apex: Command, sqlite_url: str) -> None:
+    done = apex("demo", DATABASE_URL=sqlite_url, APEX_ENV="production", APEX_SECRET="x" * 40)
+    assert (done.returncode, "no place in production" in done.stderr) == (1, True)

@@ -1,0 +1,113 @@
+"""Removed records that can be listed and brought back: ``trash``, ``$deleted`` and ``restore``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, String, Table
+
+from apex import Apex, MemoryService, SQLService, database, validate_query
+from apex.adapters.base import AdapterOptions
+from apex.common.hooks import require_condition, soft_delete, stash_before
+from apex.errors import BadRequest, NotFound
+from apex.query.coercion import anything, integer, nullable, text
+from apex.service import BoundService
+from apex.sql import Timestamp
+from apex.testing import raises
+from tests.common.test_common import REST
+
+TABLES = MetaData()
+notes = Table(
+    "notes", TABLES, Column("id", Integer, primary_key=True), Column("text", String(9)), Column("deleted_at", Timestamp)
+)
+FIELDS = {"id": integer, "text": nullable(text), "deleted_at": anything}
+BEFORE = [validate_query, soft_delete(), require_condition("text"), stash_before(most=3)]
+HOOKS = {"before": {"all": BEFORE}}
+
+
+class Memory(MemoryService):
+    def fields(self) -> Any:
+        return FIELDS
+
+
+@pytest.fixture(params=["memory", "sqlite_url", "postgres_url"])
+async def service(request: pytest.FixtureRequest) -> AsyncIterator[BoundService]:
+    """Notes 1 to 3, in memory and on both databases."""
+    app, options = Apex(), AdapterOptions(trash="deleted_at", multi=True)
+    if request.param == "memory":
+        app.use("notes", Memory(start_id=1, **options), hooks=HOOKS)
+    else:
+        app.configure(database(request.getfixturevalue(request.param)))
+        app.use("notes", SQLService(notes, **options), hooks=HOOKS)
+    await app.setup()
+    if request.param != "memory":
+        await app.get("database").create_all(TABLES)
+    await app.service("notes").create([{"text": "a"}, {"text": "b"}, {"text": "b"}])
+    yield app.service("notes")
+    await app.teardown()
+
+
+async def texts(service: BoundService, **query: Any) -> list[str]:
+    return [note["text"] for note in await service.find({**REST, "query": query})]
+
+
+async def test_removed_records_are_listed_and_brought_back(service: BoundService) -> None:
+    heard: list[Any] = []
+    service.on("created", lambda note, context: heard.append((note["id"], context.method)))
+    await service.remove(1, REST)
+    assert (await texts(service), await texts(service, **{"$deleted": "true"})) == (["b", "b"], ["a"])
+    restored = await service.restore({"id": 1}, REST)
+    assert restored == {"id": 1, "text": "a", "deleted_at": None} == await service.get(1)
+    assert await texts(service, **{"$deleted": True}) == []
+    assert heard == [(1, "restore")]
+
+
+async def test_of_several_records_all_come_back_or_none(service: BoundService) -> None:
+    await service.remove(None, {**REST, "query": {"id": {"$lt": 3}}})
+    for ids, error in (([1, 2, 3], NotFound), ([1, 9], NotFound), (3, NotFound), ([], BadRequest), (True, BadRequest)):
+        with raises(error):
+            await service.restore({"id": ids}, REST)
+    assert await texts(service) == ["b"]
+    assert [note["id"] for note in await service.restore({"id": [2, 1, 2]}, REST)] == [1, 2]
+    assert await texts(service) == ["a", "b", "b"]
+
+
+async def test_removed_records_are_for_lists_alone(service: BoundService) -> None:
+    await service.remove(1, REST)
+    asked = {**REST, "query": {"$deleted": True}}
+    for call in (service.get(1, asked), service.patch(1, {"text": "x"}, asked), service.remove(1, asked)):
+        with raises(BadRequest):
+            await call
+    with raises(BadRequest):
+        await texts(service, **{"$deleted": "perhaps"})
+    assert await texts(service, **{"$deleted": False}) == ["b", "b"]
+    both = await service.find({"with_removed": True})
+    assert [note["id"] for note in both] == [1, 2, 3]
+
+
+async def test_many_records_are_named_by_a_condition_and_are_few(service: BoundService) -> None:
+    for query in ({}, {"text": "b"}, {"id": 2, "$limit": 1}, {"$or": [{"text": "b"}, {"text": "c"}]}):
+        for call in (service.remove(None, {**REST, "query": query}), service.patch(None, {}, {**REST, "query": query})):
+            with raises(BadRequest):
+                await call
+    await service.create([{"text": "c"}, {"text": "c"}])
+    with pytest.raises(BadRequest, match="finds 5 records, and one call changes at most 3"):
+        await service.remove(None, {**REST, "query": {"id": {"$gt": 0}}})
+    assert len(await service.remove(None, {**REST, "query": {"id": {"$gt": 2}, "text": {"$ne": "a"}}})) == 3
+
+
+async def test_a_service_without_trash_has_neither() -> None:
+    service = Apex().use("notes", MemoryService(start_id=1), hooks={"before": {"all": [soft_delete()]}})
+    with raises(BadRequest):
+        await service.service("notes").find({"query": {"$deleted": True}})
+    assert "restore" not in service.service("notes")._options.methods
+
+
+async def test_what_cannot_work_is_refused() -> None:
+    with pytest.raises(TypeError, match="trash of service 'notes' names 'deleted', which is no field"):
+        Apex().use("notes", SQLService(notes, trash="deleted"))
+    service = Apex().use("notes", MemoryService(trash="deleted_at")).service("notes")
+    with pytest.raises(TypeError, match="needs the hook soft_delete"):
+        await service.restore({"id": 1})

@@ -1,0 +1,99 @@
+"""Memberships are read once in a while, and a change of one counts at once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from apex import load_config
+from apex.cache import FRESH_SECONDS
+from services.app import CONFIG, create_app
+from tests.services.crm import JANE, LIST, Crm
+from tests.support.serving import serving
+
+MEMBER = 790
+
+
+@pytest.fixture
+def still(crm: Crm) -> Crm:
+    """The CRM, with memberships that do not grow old."""
+    stop(crm)
+    return crm
+
+
+def stop(crm: Crm, seconds: float = 0) -> None:
+    """Stops the clock of the memberships."""
+    crm.app.service("memberships").service.roles.clock = lambda: seconds
+
+
+def reads(crm: Crm) -> int:
+    return sum("LEFT OUTER JOIN memberships" in text for text in crm.statements)
+
+
+async def membership(crm: Crm) -> Any:
+    (mine,) = await crm.app.service("memberships").find({"query": {"user_id": MEMBER}, "paginate": False})
+    return mine
+
+
+async def statuses(crm: Crm) -> list[int]:
+    """Of a list and a create by the member."""
+    return [(await crm.call(LIST, user=MEMBER))[0], (await crm.call("POST /contacts", JANE, MEMBER))[0]]
+
+
+async def test_the_calls_of_a_user_read_its_memberships_once(still: Crm) -> None:
+    for _ in range(3):
+        assert await statuses(still) == [200, 201]
+    assert reads(still) == 1
+    assert (await still.call(LIST, user=789))[0] == 200
+    assert reads(still) == 2
+
+
+async def test_a_change_counts_with_the_next_call(still: Crm) -> None:
+    memberships = still.app.service("memberships")
+    mine = await membership(still)
+    assert await statuses(still) == [200, 201]
+    await memberships.patch(mine["id"], {"role": "viewer"})
+    assert await statuses(still) == [200, 403]
+    await memberships.remove(mine["id"])
+    assert await statuses(still) == [403, 403]
+    await memberships.create({"user_id": MEMBER, "organization_id": 456})
+    assert await statuses(still) == [200, 201]
+
+
+async def test_a_user_who_is_removed_is_nobody_with_the_next_call(still: Crm) -> None:
+    await still.app.service("memberships").remove((await membership(still))["id"])
+    assert await statuses(still) == [403, 403]
+    await still.app.service("users").remove(MEMBER)
+    assert await statuses(still) == [401, 401]
+
+
+async def test_what_is_not_stored_in_the_end_is_not_remembered(still: Crm) -> None:
+    memberships, mine = still.app.service("memberships"), await membership(still)
+    with suppress(RuntimeError):
+        async with still.app.get("database").transaction():
+            await memberships.patch(mine["id"], {"role": "viewer"})
+            assert await memberships.of_user(MEMBER) == {456: "member"}
+            raise RuntimeError
+    assert await statuses(still) == [200, 201]
+
+
+async def test_what_is_given_out_cannot_be_changed(crm: Crm) -> None:
+    mine = await crm.app.service("memberships").of_user(MEMBER)
+    with pytest.raises(TypeError):
+        mine[457] = "owner"
+
+
+async def test_a_change_in_another_process_counts_once_what_is_remembered_is_old(crm: Crm, migrated_url: str) -> None:
+    other = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+    async with serving(other) as http:
+        there = Crm(other, http)
+        stop(there)
+        assert await statuses(there) == [200, 201]
+        await crm.app.service("memberships").remove((await membership(crm))["id"])
+        stop(there, FRESH_SECONDS - 0.01)
+        assert await statuses(there) == [200, 201]
+        stop(there, FRESH_SECONDS)
+        assert await statuses(there) == [403, 403]
+        assert FRESH_SECONDS < 1
