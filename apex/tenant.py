@@ -1,8 +1,9 @@
 """Whose rows the statements of a call may reach: the floor under every scope.
 
-It is a text, for the database to hold callers to (on PostgreSQL by row-level security, see ``apex.migrations.row_level_security.seal``): the
-ids of tenants, separated by commas. Work inside the process reaches everyone's rows. A call from outside reaches
-nobody's until a hook has found out who the caller is, and calls ``confine``.
+It is a text, for the database to hold callers to: on PostgreSQL by row-level security, see
+``apex.migrations.row_level_security.seal``. The text has the ids of tenants, separated by commas. Work inside the
+process reaches everyone's rows. A call from outside reaches nobody's until a hook has found out who the caller is, and
+calls ``confine``.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ _units: ContextVar[tuple[_Unit, ...]] = ContextVar("units", default=())
 class MemoryService(Adapter):
     """Keeps rows in ``store``, by id. ``fields`` names the types; without it any field may be stored.
 
-    A field with a type of ``apex.query.coercion`` takes null too, but for the id. Your own functions decide that themselves.
+    A field with a type of ``apex.query.coercion`` takes null too, but for the id. Your own functions decide that
+    themselves.
     New ids count up from ``start_id``. Comparisons with null hold for nothing, as in SQL.
     """
 

@@ -90,7 +90,8 @@ def policies(app: Apex, url: str) -> Iterator[str]:
     wanted = {table.name for table in _tables(app) if "tenant" in table.info}
     with connect(url) as connection:
         for name in sorted(wanted - _sealed(connection)):
-            yield f"table '{name}' has no row-level security: call seal('{name}') of apex.migrations.row_level_security in a migration"
+            module = "apex.migrations.row_level_security"
+            yield f"table '{name}' has no row-level security: call seal('{name}') of {module} in a migration"
 
 
 def _sealed(connection: Connection) -> set[str]:

@@ -35,7 +35,8 @@ FORBIDDEN = "42501"
 def run_migrations(metadata: MetaData, include_name: Included | None = None) -> None:
     """In ``migrations/env.py``: what Alembic has to do, while no other process migrates.
 
-    On PostgreSQL each migration is stored whole or not at all, but for what ``apex.migrations.ddl`` does; on SQLite all are.
+    On PostgreSQL each migration is stored whole or not at all, but for what ``apex.migrations.ddl`` does; on SQLite
+    all are.
     """
     with connect(context.config.attributes["url"]) as connection:
         on_postgresql = connection.dialect.name == "postgresql"

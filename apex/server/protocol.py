@@ -1,6 +1,7 @@
 """HTTP connections: the limits on their size, time and number, and how they are answered.
 
-The protocol builds on uvicorn's for httptools and uses private parts of it: ``tests/project/test_private.py`` lists them.
+The protocol builds on uvicorn's for httptools and uses private parts of it. ``tests/project/test_private.py`` lists
+them.
 """
 
 from __future__ import annotations

@@ -124,7 +124,8 @@ HERE = f"{__name__}."
         ("", {"before": refuse, "error": fail}, f"{HERE}fail"), ("/1", {"error": lambda context: None}, None),
         ("", {"before": refuse, "error": lambda context: None}, f"{HERE}refuse"),
         ("", {"before": ask}, f"{HERE}refuse"),
-        ("", {"after": lambda context: 5}, f"{HERE}<lambda>"), ("", {"before": disallow()}, "apex.common.hooks.disallow"),
+        ("", {"after": lambda context: 5}, f"{HERE}<lambda>"),
+        ("", {"before": disallow()}, "apex.common.hooks.disallow"),
         ("", {"before": iff(True, iff(True, refuse))}, f"{HERE}refuse"), ("", {"around": [let_through]}, None),
     ],
 )  # fmt: skip

@@ -161,9 +161,7 @@ def _timed(run: Callable[[], T]) -> tuple[T, float]:
 
 
 class SQLiteExecutor:
-    """Runs statements on a database file; see ``apex.sql.drivers.executor.Executor``. The loop waits for no lock, and not for long
-    for the disk.
-    """
+    """Runs statements on a database file. The loop waits for no lock, and not for long for the disk."""
 
     dialect = "sqlite"
 
