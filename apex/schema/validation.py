@@ -204,7 +204,7 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
     """
     loaders = _loaders(schemas)
     rules = _rules(schemas, message)
-    declared = {method: frozenset(schema().fields) for method, schema in _by_method(schemas).items()}
+    declared = {method: frozenset(_built(schema).fields) for method, schema in _by_method(schemas).items()}
 
     @belongs("before", "around")
     @describe(data=_by_method(schemas))
@@ -256,8 +256,7 @@ class _Rules:
     """The rules of a schema across fields, for the records that an update or patch changes."""
 
     def __init__(self, schema: type[Schema], method: str, message: str) -> None:
-        self.loader, self.schema, self.message = loader(schema, method), schema(), message
-        self.schema._keep_rules(sent=False)
+        self.loader, self.schema, self.message = loader(schema, method), _built(schema, sent=False), message
         self.fields = {field.attribute or name: field for name, field in self.schema.load_fields.items()}
 
     def can_read(self, context: Context) -> bool:
@@ -466,18 +465,24 @@ def _no_object(message: str) -> BadRequest:
 
 
 def _loaders(schemas: Schemas) -> dict[str, Schema]:
-    return {method: _variant(schema, method) for method, schema in _by_method(schemas).items()}
+    return {method: _built(schema, method == "patch") for method, schema in _by_method(schemas).items()}
 
 
 def _by_method(schemas: Schemas) -> Mapping[str, type[Schema]]:
     return schemas if isinstance(schemas, Mapping) else dict.fromkeys(("create", "update", "patch"), schemas)
 
 
-def _variant(schema: type[Schema], method: str) -> Schema:
-    """For a patch each field may be left out, but none inside of one: what is given replaces what was there."""
-    if method != "patch":
-        return schema()
-    return schema(partial=tuple(schema().fields), exclude=schema.create_only)
+@cache
+def _built(schema: type[Schema], partial: bool = False, sent: bool | None = None) -> Schema:
+    """Return an instance of a schema. It is shared, as building one is slow, and nobody changes it.
+
+    With ``partial`` it loads a patch: each field may be left out, but none inside of one, as a given value replaces
+    the stored one. ``sent`` keeps only the rules across fields that are about what was sent, or only the others.
+    """
+    built = schema(partial=tuple(_built(schema).fields), exclude=schema.create_only) if partial else schema()
+    if sent is not None:
+        built._keep_rules(sent)
+    return built
 
 
 def loader(schema: type[Schema], method: str) -> Schema:
@@ -485,17 +490,19 @@ def loader(schema: type[Schema], method: str) -> Schema:
 
     For update and patch it leaves the rules across fields to ``check_rules``.
     """
-    variant = _variant(schema, method)
-    if method in ("update", "patch"):
-        variant._keep_rules(sent=True)
-    return variant
+    return _built(schema, method == "patch", True if method in ("update", "patch") else None)
 
 
 def _rules(schemas: Schemas, message: str) -> dict[str, _Rules]:
     """Return the rules across fields by method, without the methods that have none."""
     named = _by_method(schemas)
-    found = {method: _Rules(named[method], method, message) for method in ("update", "patch") if method in named}
-    return {method: rules for method, rules in found.items() if rules.schema._hooks[VALIDATES_SCHEMA]}
+    methods = [method for method in ("update", "patch") if method in named and _has_rules(named[method])]
+    return {method: _Rules(named[method], method, message) for method in methods}
+
+
+def _has_rules(schema: type[Schema]) -> bool:
+    """Return True if a schema has rules across fields that are not about what was sent."""
+    return not all(options.get("pass_original") for _, _, options in schema._hooks[VALIDATES_SCHEMA])
 
 
 def _sentences(schema: marshmallow.Schema | None, messages: Any, hints: Hints, path: str = "") -> Iterator[Sentence]:
