@@ -6,6 +6,7 @@ growth         10,000 and 1,000,000 contacts; ``growth 10000 10000000``, ``growt
 soak           whether memory stays flat under load: ``soak 600``
 start          how long it takes until the first answer, and the memory then
 plot           pictures of what proof and growth have measured last
+hops           Python calls and files of one request; ``hops --tree get`` prints the calls
 micro          what is remembered or taken the short way, without a server
 hold, load     for profilers: servers that stay, and load on one of them
 sizes          search and lists as an organization grows: ``sizes 10000 1000000``
@@ -26,6 +27,7 @@ from benchmarks import (
     fanout,
     growth,
     hold,
+    hops,
     micro,
     plot,
     pressure,
@@ -46,6 +48,7 @@ COMMANDS: Mapping[str, Callable[..., object]] = {
     "plot": plot.main,
     "hold": hold.main,
     "load": hold.ask,
+    "hops": hops.main,
     "micro": micro.main,
     "sizes": search.main,
     "custom": search.custom,
