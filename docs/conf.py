@@ -1,7 +1,12 @@
 """How the documentation is built: ``make docs``."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import toctree
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -11,16 +16,55 @@ from apex.openapi import document_of  # noqa: E402
 from apex.openapi.markdown import write_pages  # noqa: E402
 from services.app import CONFIG, create_app  # noqa: E402
 
-# The pages of the services, made of their OpenAPI document.
+# The pages of the services come from their OpenAPI document.
 write_pages(document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"}))), HERE / "services")
 
 project = "apex"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = "apex"
+html_static_path = ["_static"]
+html_css_files = ["apex.css"]
+html_js_files = ["copy.js"]
 myst_heading_anchors = 4
-# Links to files beside this folder, such as the changelog; tests/docs/test_pages.py holds that all lead somewhere.
+# Some links lead to files outside this folder, such as the changelog. tests/docs/test_pages.py checks all links.
 suppress_warnings = ["myst.xref_missing"]
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True}
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what writes ``llms.txt``."""
+    app.connect("build-finished", write_llms)
+
+
+def write_llms(app: Sphinx, error: Exception | None) -> None:
+    """Write ``llms.txt``, the list of all pages for language models (https://llmstxt.org), beside the built pages."""
+    if error is None and app.builder.name == "html":
+        (app.outdir / "llms.txt").write_text("\n".join(lines_of(app)) + "\n", encoding="utf-8")
+
+
+def lines_of(app: Sphinx) -> Iterator[str]:
+    """Yield the lines of ``llms.txt``: each group of the table of contents with its pages, in their order."""
+    root = app.env.get_doctree(app.config.root_doc)
+    yield f"# {project}\n\n> {summary_of(root)}"
+    for group in root.findall(toctree):
+        yield f"\n## {group['caption']}\n"
+        for page in group["includefiles"]:
+            yield from entries_of(app, page)
+
+
+def entries_of(app: Sphinx, page: str) -> Iterator[str]:
+    """Yield the line of a page and those of the pages below it. They link to its Markdown."""
+    title = app.env.titles[page].astext()
+    yield f"- [{title}](_sources/{page}.md.txt): {summary_of(app.env.get_doctree(page))}"
+    for inner in app.env.toctree_includes.get(page, ()):
+        yield from entries_of(app, inner)
+
+
+def summary_of(page: nodes.document) -> str:
+    """Return the first sentence of a page."""
+    first = next(iter(page.findall(nodes.paragraph)), nodes.paragraph())
+    text = " ".join(first.astext().split()).partition(". ")[0]
+    return text.rstrip(".:") + "."
