@@ -1,37 +1,46 @@
-"""How many requests somebody may make in a window of time that slides; shared by all processes through Redis."""
+"""Rate limits: how many requests a caller may make in a sliding window, counted by one process or through Redis."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from asyncio import Lock, gather
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from apex.errors import TooManyRequests
 from apex.lazy import extra
 
-if TYPE_CHECKING:
-    from apex.app import Apex
-    from apex.context import Context
-    from apex.hooks import Next
-
 Count = tuple[bool, int, float]
-"""Whether a request is allowed, how many are in the window with it, and seconds until one is free again."""
+"""True if a request is allowed, the requests in the window with it, and seconds until another one is possible."""
 
-PORTIONS = 100
-"""The portions that a limit is shared out in."""
+BATCHES = 100
+"""The batches that a ``RateLimiter`` divides its limit into."""
 
 PAUSES = ((1, 60), (4, 900))
 """The windows in which failures are counted: a factor for the limit, and seconds."""
 
 
+class App(Protocol):
+    """The part of ``apex.Apex`` that rate limits use."""
+
+    def get(self, name: str) -> Any: ...
+
+    def set(self, name: str, value: Any) -> Any: ...
+
+    def hooks(self, hooks: Any) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How a request stands: whether it is within the limit, how many more are, and seconds until one is free again."""
+    """The state of a limit after a request.
+
+    ``window`` is in seconds. ``remaining`` requests are still allowed. In ``reset`` seconds another one is possible.
+    """
 
     allowed: bool
     limit: int
@@ -40,33 +49,42 @@ class Rate:
     reset: int
 
     def headers(self) -> dict[str, str]:
-        told = {
+        """Return the ``RateLimit-*`` headers of a response, and ``Retry-After`` if the request was refused."""
+        headers = {
             "RateLimit-Limit": self.limit,
             "RateLimit-Remaining": self.remaining,
             "RateLimit-Reset": self.reset,
             "RateLimit-Policy": f"{self.limit};w={self.window}",
         }
         if not self.allowed:
-            told["Retry-After"] = self.reset
-        return {name: str(value) for name, value in told.items()}
+            headers["Retry-After"] = self.reset
+        return {name: str(value) for name, value in headers.items()}
 
 
 class Rates:
-    """Counts exactly: in no window of that length are there more than the limit. What is refused does not count."""
+    """The requests of many callers, counted in the memory of a process.
+
+    The count is exact: no window has more requests than the limit. Refused requests do not count.
+
+        rate = await Rates().take("ann", 100, 3_600)
+        if not rate.allowed:
+            raise TooManyRequests("Rate limit exceeded", headers=rate.headers())
+    """
 
     def __init__(self) -> None:
-        self.refused = 0
+        self.refused: int = 0
+        """The requests that were refused since the start."""
         self._taken: dict[str, tuple[float, deque[float]]] = {}
 
     @property
     def counted(self) -> int:
-        """How many names are counted at the moment by this process."""
+        """The number of names that this process counts at the moment."""
         return len(self._taken)
 
     async def take(self, name: str, limit: int, window: int, amount: int = 1) -> Rate:
-        """Count a request of somebody, of which ``limit`` are allowed in ``window`` seconds.
+        """Count a request of a caller, who may make ``limit`` requests in ``window`` seconds.
 
-        A request that does the work of several counts as that ``amount`` or, if that is more, as ``limit``.
+        A request that does the work of several counts as ``amount``, but never as more than ``limit``.
         """
         rate = _rate(await self.count(name, limit, window, min(amount, limit)), limit, window)
         self.refused += not rate.allowed
@@ -77,7 +95,7 @@ class Rates:
         return _rate(await self.count(name, limit, window, 0), limit, window)
 
     async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
-        """Count the requests in the window, and as many more as are ``taken`` if all of them are allowed."""
+        """Count the requests in the window, and ``taken`` more if all of them are allowed."""
         now = time.monotonic()
         _, moments = self._taken.pop(name, (now, deque()))
         while moments and moments[0] <= now - window:
@@ -88,115 +106,122 @@ class Rates:
             moments.extend([now] * taken)
         if moments:
             self._taken[name] = moments[-1] + window, moments
-        self._forget(now)
+        self._evict(now)
         last = len(moments) - limit + (0 if allowed else needed - 1)
         oldest = moments[max(0, last)] if moments else now - window
         return allowed, len(moments), window - (now - oldest)
 
-    def _forget(self, now: float) -> None:
-        """Those whose window is over. Who has not asked for longest comes first."""
+    def _evict(self, now: float) -> None:
+        """Evict the names whose window is over. The names that have asked least recently come first."""
         for name in list(takewhile(lambda name: self._taken[name][0] <= now, self._taken)):
             del self._taken[name]
 
     async def close(self) -> None:
-        """Lets go of what it is connected to."""
+        """Close the connections to Redis, if there are any."""
 
 
 @dataclass(slots=True)
-class _Portion:
-    """The requests that somebody may still make in a process, until a moment."""
+class _Batch:
+    """The requests that a caller may still make in this process until a moment."""
 
     left: int = 0
     until: float = 0.0
-    turn: Lock = field(default_factory=Lock)
+    lock: Lock = field(default_factory=Lock)
 
 
-class Portions:
-    """A generous limit for each of many callers, which adds next to nothing to a request.
+class RateLimiter:
+    """A limit for each of many callers that costs almost nothing for most requests.
 
-    A process takes a hundredth of the limit at once from the ``rates``, and counts it down by itself. So in a window a
-    caller may make one portion more than the limit in each process.
+    A process takes a hundredth of the limit from the ``rates`` at once and counts that batch down in memory. So a
+    caller may exceed the limit by at most one batch in each process.
 
-        limit = Portions(app.get("rates"), "users", 10_000, 3_600)
-        limit.spend("7") or await limit.take("7")
+        limiter = RateLimiter(app.get("rates"), "users", 10_000, 3_600)
+        rate = None if limiter.spend("7") else await limiter.take("7")
+        if rate is not None:
+            raise TooManyRequests("Rate limit exceeded", headers=rate.headers())
     """
 
     def __init__(self, rates: Rates, kind: str, limit: int, window: int) -> None:
         self.rates, self.kind, self.limit, self.window = rates, kind, limit, window
-        self.size = max(1, limit // PORTIONS)
-        self._portions: dict[str, _Portion] = {}
+        self.batch_size: int = max(1, limit // BATCHES)
+        self._batches: dict[str, _Batch] = {}
 
     def spend(self, name: str) -> bool:
-        """Count a request. Return False if the portion of this process is used up: then ``take`` counts it."""
-        portion = self._portions.get(name)
-        if portion is None or not portion.left or portion.until <= time.monotonic():
+        """Count a request. Return False if this process has no batch left for the caller: then call ``take``."""
+        batch = self._batches.get(name)
+        if batch is None or not batch.left or batch.until <= time.monotonic():
             return False
-        portion.left -= 1
+        batch.left -= 1
         return True
 
     async def take(self, name: str) -> Rate | None:
-        """Count a request with a new portion. Return the rate if there is none, else None."""
-        portion = self._portions.pop(name, None) or _Portion()
-        self._portions[name] = portion
-        async with portion.turn:
+        """Take a new batch and count a request. Return None if it is allowed, else the exceeded rate."""
+        batch = self._batches.pop(name, None) or _Batch()
+        self._batches[name] = batch
+        async with batch.lock:
             if self.spend(name):
                 return None
-            rate = await self.rates.take(f"{self.kind}/{name}", self.limit // self.size, self.window)
-            portion.left, portion.until = self.size * rate.allowed, time.monotonic() + self.window
-            self._forget()
+            rate = await self.rates.take(f"{self.kind}/{name}", self.limit // self.batch_size, self.window)
+            batch.left, batch.until = self.batch_size * rate.allowed, time.monotonic() + self.window
+            self._evict()
             return None if self.spend(name) else Rate(False, self.limit, self.window, 0, rate.reset)
 
-    def _forget(self) -> None:
-        """Evict the portions whose window is over. They come first."""
+    def _evict(self) -> None:
+        """Evict the batches whose window is over. They come first."""
         now = time.monotonic()
-        for name, portion in list(takewhile(lambda one: one[1].until <= now, self._portions.items())):
-            if not portion.turn.locked():
-                del self._portions[name]
+        for name, batch in list(takewhile(lambda one: one[1].until <= now, self._batches.items())):
+            if not batch.lock.locked():
+                del self._batches[name]
 
 
 @dataclass(frozen=True, slots=True)
 class FailureLimit:
-    """A limit on failures, after which attempts are refused for a while.
+    """A limit on failed attempts. A caller that exceeds it has to wait.
 
-    ``limits`` are failures in a minute for each kind of counter, such as ``{"account": 5}``. In a quarter of an hour
-    there may be four times as many.
+    ``limits`` are the failures in a minute for each kind of counter. Four times as many are allowed in a quarter of an
+    hour. ``rates`` returns the counters when they are needed.
+
+        limit = FailureLimit("pins", lambda: app.get("rates"), {"account": 5, "address": 20})
+        await limit.admit({"account": "ann", "address": "203.0.113.7"})
     """
 
     name: str
     rates: Callable[[], Rates]
     limits: Mapping[str, int]
 
-    async def admit(self, who: Mapping[str, str]) -> None:
-        """Raise TooManyRequests, with ``Retry-After``, if one of these has failed too often."""
-        rates = await gather(*(self.rates().look(*counter) for counter in self._counters(who)))
+    async def admit(self, counters: Mapping[str, str]) -> None:
+        """Raise TooManyRequests, with ``Retry-After``, if one of the counters has too many failures."""
+        rates = await gather(*(self.rates().look(*counter) for counter in self._counters(counters)))
         if wait := max((rate.reset for rate in rates if not rate.allowed), default=0):
             message = f"Too many failed attempts: try again in {wait} seconds"
             raise TooManyRequests(message, {"retryAfter": wait}, headers={"Retry-After": str(wait)})
 
-    async def fail(self, who: Mapping[str, str]) -> None:
-        """Count a failure for each of these."""
-        await gather(*(self.rates().take(*counter) for counter in self._counters(who)))
+    async def fail(self, counters: Mapping[str, str]) -> None:
+        """Count a failure for each of the counters."""
+        await gather(*(self.rates().take(*counter) for counter in self._counters(counters)))
 
-    def _counters(self, who: Mapping[str, str]) -> Iterator[tuple[str, int, int]]:
-        for kind, name in who.items():
+    def _counters(self, counters: Mapping[str, str]) -> Iterator[tuple[str, int, int]]:
+        for kind, name in counters.items():
             for factor, window in PAUSES:
                 yield f"{self.name}/{kind}/{name}/{window}", self.limits[kind] * factor, window
 
 
 def _rate(counted: Count, limit: int, window: int) -> Rate:
-    allowed, count, free = counted
-    return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(free)))
+    allowed, count, seconds = counted
+    return Rate(bool(allowed), limit, window, max(0, limit - count), max(1, ceil(seconds)))
 
 
-def rates(app: Apex) -> None:
-    """Configures ``app.get("rates")``; reads ``redis`` (a URL) from the app's settings. Raises ConfigError where the
-    library is missing.
+def rates(app: App) -> None:
+    """Set ``app.get("rates")``: ``app.configure(rates)``.
+
+    With ``redis`` (a URL) in the settings all processes of the app count together. Raises ConfigError if the library is
+    missing.
     """
     app.set("rates", rates_of(app))
 
 
-def rates_of(app: Apex) -> Rates:
-    """Return rates for one purpose of an app, shared by its processes through Redis. They close with the app."""
+def rates_of(app: App) -> Rates:
+    """Return new rates, shared by the processes of the app if it has Redis. They are closed with the app."""
     own = Rates()
     if url := app.get("redis"):
         with extra("redis", "Redis"):
@@ -204,7 +229,7 @@ def rates_of(app: Apex) -> Rates:
 
         own = RedisRates(url, app.get("database_url") or "")
 
-    async def teardown(context: Context, next: Next) -> None:
+    async def teardown(context: Any, next: Callable[[], Awaitable[None]]) -> None:
         try:
             await next()
         finally:
@@ -212,3 +237,10 @@ def rates_of(app: Apex) -> Rates:
 
     app.hooks({"teardown": [teardown]})
     return own
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Portions":
+        warnings.warn("apex.rates.Portions is apex.rates.RateLimiter now", DeprecationWarning, stacklevel=2)
+        return RateLimiter
+    raise AttributeError(f"module 'apex.rates' has no attribute '{name}'")

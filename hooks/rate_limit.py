@@ -7,7 +7,7 @@ from typing import Any
 from apex import Context, Next
 from apex.describe import describe
 from apex.errors import FeathersError, TooManyRequests
-from apex.rates import Portions, Rate
+from apex.rates import Rate, RateLimiter
 
 ANSWERS = {
     "RateLimit-Limit": {
@@ -35,7 +35,7 @@ async def limit_rate(context: Context, next: Next) -> None:
     elif proof["strategy"] == "api-key":
         await _limit_key(context, next, proof)
     else:
-        users: Portions | None = context.app.get("userRates")
+        users: RateLimiter | None = context.app.get("userRates")
         user = proof["payload"]["sub"]
         if users is not None and not users.spend(user) and (rate := await users.take(user)) is not None:
             raise _exceeded(rate, headers=rate.headers())

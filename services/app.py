@@ -11,7 +11,7 @@ from apex.observability.health import health
 from apex.observability.metrics import metrics
 from apex.observability.observations import time_database
 from apex.observability.tracing import tracing
-from apex.rates import Portions, rates
+from apex.rates import RateLimiter, rates
 from apex.tenant import ROLE
 from hooks.audit import remember_caller
 from hooks.tenancy import FIELD
@@ -62,4 +62,4 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
 def limit_users(app: Apex) -> None:
     """Set ``userRates``, the limit of each user with a token, unless the configuration has none."""
     if limit := app.get("userRateLimit"):
-        app.set("userRates", Portions(app.get("rates"), "users", limit["requests"], limit["window"]))
+        app.set("userRates", RateLimiter(app.get("rates"), "users", limit["requests"], limit["window"]))

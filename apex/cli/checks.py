@@ -109,9 +109,9 @@ def _tables(app: Apex) -> Iterator[Table]:
 def redis(app: Apex) -> Iterator[str]:
     if url := app.get("redis"):
         with extra("redis", "Redis"):
-            from apex.realtime.redis import reached
+            from apex.realtime.redis import connection_error
 
-        if (reason := asyncio.run(reached(url))) is not None:
+        if (reason := asyncio.run(connection_error(url))) is not None:
             yield f"it cannot be reached: {reason}"
 
 

@@ -1,17 +1,14 @@
-"""The bus: what one process of an app tells the others."""
+"""The bus: messages between the processes of an app."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from apex.callbacks import end_tasks, is_async, name_of
 from apex.lazy import extra
-
-if TYPE_CHECKING:
-    from apex.app import Apex
 
 Handler = Callable[[Any], None]
 
@@ -20,11 +17,19 @@ log = logging.getLogger("apex")
 SYNC_SECONDS = 30
 
 
-def bus(app: Apex) -> None:
-    """Configures the bus: ``app.configure(bus)``, before the services.
+class App(Protocol):
+    """The part of ``apex.Apex`` that ``bus`` uses."""
 
-    Reads ``redis`` (a URL) from the app's settings; without it the app is one process. Messages are signed with the
-    ``secret`` of ``authentication``. Raises ConfigError where the library is missing.
+    bus: Bus
+
+    def get(self, name: str) -> Any: ...
+
+
+def bus(app: App) -> None:
+    """Connect the processes of an app: ``app.configure(bus)``, before the services.
+
+    Reads ``redis`` (a URL) from the app's settings. Without it the app is a single process. Messages are signed with
+    the ``secret`` of ``authentication``. Raises ConfigError if the library is missing.
     """
     if url := app.get("redis"):
         with extra("redis", "Redis"):
@@ -33,22 +38,25 @@ def bus(app: Apex) -> None:
         app.bus = RedisBus(url, app.get("database_url") or "", lambda: _secrets(app))
 
 
-def _secrets(app: Apex) -> list[str]:
-    """Return the secret of an app and, while it is changed for another, the previous one."""
+def _secrets(app: App) -> list[str]:
+    """Return the secret of an app and, during a change of secrets, the previous one."""
     settings = app.get("authentication") or {}
     return [settings[name] for name in ("secret", "previousSecret") if settings.get(name)]
 
 
 class Bus:
-    """The bus of an app with one process: there is nobody to tell.
+    """The bus of an app with one process, which sends nothing.
 
-    A message is a JSON value under a topic. ``on`` registers handlers of messages from the *other* processes: what
-    happens in this one, the caller does itself. ``on_sync`` registers what to read again from the database, so that
-    a message that was lost, or a change made past the app, is noticed within ``SYNC_SECONDS``.
+    A message is a JSON value under a topic. Handlers receive the messages of *other* processes only. A message may be
+    lost, and another program may change the database. So functions registered with ``on_sync`` read the database again
+    every ``SYNC_SECONDS``.
+
+        app.bus.on("prices-changed", lambda message: cache.clear())
+        app.bus.send("prices-changed", {"currency": "EUR"})
     """
 
-    alone = True
-    """Whether there is nobody to tell."""
+    alone: bool = True
+    """True if there are no other processes."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, list[Handler]] = {}
@@ -56,7 +64,7 @@ class Bus:
         self._tasks: list[asyncio.Task[None]] = []
 
     def on(self, topic: str, handler: Handler) -> None:
-        """Add a handler. Raises TypeError for one that is ``async def``: messages are handled in their order."""
+        """Add a handler of a topic. Raises TypeError for an ``async def``, as messages are handled in order."""
         if is_async(handler):
             raise TypeError(f"A handler of '{topic}' must be a 'def' function, and {name_of(handler)} is 'async def'")
         handlers = self.handlers.setdefault(topic, [])
@@ -64,41 +72,44 @@ class Bus:
             handlers.append(handler)
 
     def handle(self, topic: str, message: Any) -> None:
-        """Call all handlers of the topic."""
+        """Call all handlers of a topic."""
         for handler in self.handlers[topic]:
             handler(message)
 
     def on_sync(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Add a function that reads again what other processes may have changed."""
         if function not in self.syncs:
             self.syncs.append(function)
 
     def send(self, topic: str, message: Any) -> None:
-        """Tells the other processes, without waiting."""
+        """Send a message to the other processes, without waiting."""
 
     async def flush(self) -> bool:
-        """Wait a moment until all messages are sent. Return False if some are not."""
+        """Wait up to a second until all messages are sent. Return False if some are not."""
         return True
 
     async def is_reached(self) -> bool:
-        """Whether what the bus goes through answers now."""
+        """Return True if the server of the bus answers now."""
         return True
 
     async def open(self) -> None:
-        self._tasks = [asyncio.create_task(self._tick())]
+        """Start to receive messages. Called by ``app.setup``."""
+        self._tasks = [asyncio.create_task(self._sync_regularly())]
 
     async def close(self) -> None:
+        """Stop to receive messages. Called by ``app.teardown``."""
         await end_tasks(self._tasks)
         self._tasks = []
 
     async def sync(self) -> None:
-        """Reads all again. What fails is logged and tried with the next one."""
+        """Call all functions of ``on_sync``. Their exceptions are logged."""
         for function in self.syncs:
             try:
                 await function()
             except Exception:
                 log.exception("Reading again what others may have changed failed")
 
-    async def _tick(self) -> None:
+    async def _sync_regularly(self) -> None:
         while True:
             await asyncio.sleep(SYNC_SECONDS)
             await self.sync()

@@ -1,4 +1,4 @@
-"""Channels: named groups of the connections that follow what happens."""
+"""Channels: named groups of connections that receive events."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ UNSET: Any = object()
 
 
 class Connection(dict[str, Any]):
-    """One open socket: a dict whose keys are attributes too, equal to nothing but itself.
+    """An open socket: a dict whose keys are attributes too. It equals only itself.
 
-    ``provider`` and ``headers`` come with it, ``authentication`` and the entity (``user``) with a login. What is in
-    it is laid into the params of each of its calls.
+    It has ``provider``, ``headers``, ``ip`` and ``handshake`` from the start. A login adds ``authentication`` and the
+    entity (``user``). Its entries become params of each of its calls.
+
+        app.on("connection", lambda connection: app.channel("everyone").join(connection))
     """
 
     __slots__ = ("channels",)
@@ -23,7 +25,7 @@ class Connection(dict[str, Any]):
         super().__init__(values)
         object.__setattr__(self, "channels", set())
 
-    # In C: a connection is looked up several times for each frame that it is sent.
+    # These are written in C. Each frame looks up its connection several times.
     __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
@@ -34,43 +36,57 @@ class Connection(dict[str, Any]):
 
 
 class Channel:
-    """Connections, in the order in which they came, and the payload that they get instead of the event's own."""
+    """A group of connections in the order in which they joined.
+
+    ``data`` is the payload that they receive, by default that of the event.
+    """
 
     def __init__(self, connections: Iterable[Connection] = (), data: Any = UNSET) -> None:
-        self._connections = dict.fromkeys(connections)
-        self.data = data
+        self._connections: dict[Connection, None] = dict.fromkeys(connections)
+        self.data: Any = data
 
     @property
     def connections(self) -> list[Connection]:
+        """The connections of the channel."""
         return list(self._connections)
 
     @property
     def length(self) -> int:
+        """The number of connections."""
         return len(self.connections)
 
     def filter(self, function: Callable[[Connection], Any]) -> Channel:
-        """Return a channel of the connections for which the function is true. Raises TypeError for an ``async def``."""
-        return Channel(_accepted(function, self.connections), self.data)
+        """Return a channel of the connections for which a function returns true.
+
+        Raises TypeError for an ``async def``.
+        """
+        return Channel(_filtered(function, self.connections), self.data)
 
     def send(self, data: Any) -> Channel:
-        """A new channel whose connections get this payload."""
+        """Return a channel of the same connections that receives this payload."""
         return Channel(self.connections, data)
 
 
 class NamedChannel(Channel):
-    """One or several channels of an app, to be joined and left."""
+    """One or several channels of an app, from ``app.channel(...)``. Connections can join and leave.
+
+    app.channel("admins").join(connection)
+    """
 
     def __init__(self, members: dict[str, dict[Connection, None]], names: tuple[str, ...]) -> None:
-        self._members, self.names, self.data = members, names, UNSET
+        self._members = members
+        self.names: tuple[str, ...] = names
+        self.data: Any = UNSET
 
     @property
     def connections(self) -> list[Connection]:
+        """The connections of all of the channels, each of them once."""
         if len(self.names) == 1:
             return list(self._members.get(self.names[0], ()))
         return list(dict.fromkeys(one for name in self.names for one in self._members.get(name, ())))
 
     def join(self, *connections: Connection | None) -> NamedChannel:
-        """Takes connections in; None, the connection of a call that came over REST, is passed over."""
+        """Add connections. None, which is the connection of a call over REST, is ignored."""
         for connection in connections:
             if connection is not None:
                 for name in self.names:
@@ -79,15 +95,15 @@ class NamedChannel(Channel):
         return self
 
     def leave(self, *leaving: Connection | Callable[[Connection], Any] | None) -> NamedChannel:
-        """Lets connections go: those given, or those that a function says yes to."""
+        """Remove connections, or those for which a function returns true."""
         for one in leaving:
-            gone = self.filter(one).connections if callable(one) else [one] if one is not None else []
-            for connection in gone:
+            connections = self.filter(one).connections if callable(one) else [one] if one is not None else []
+            for connection in connections:
                 for name in self.names:
-                    self._let_go(name, connection)
+                    self._remove(name, connection)
         return self
 
-    def _let_go(self, name: str, connection: Connection) -> None:
+    def _remove(self, name: str, connection: Connection) -> None:
         connection.channels.discard(name)
         members = self._members.get(name, {})
         members.pop(connection, None)
@@ -96,28 +112,30 @@ class NamedChannel(Channel):
 
 
 class Channels:
-    """The channels of an app. One without connections takes no room."""
+    """The channels of an app. A channel without connections takes no memory."""
 
     def __init__(self) -> None:
         self._members: dict[str, dict[Connection, None]] = {}
 
     @property
     def names(self) -> list[str]:
+        """The names of the channels that have connections."""
         return list(self._members)
 
     def named(self, *names: str | Iterable[str]) -> NamedChannel:
-        """The channel of that name, or several as one. Raises ValueError without a name."""
+        """Return the channel of a name, or several channels as one. Raises ValueError without a name."""
         flat = tuple(one for name in names for one in ([name] if isinstance(name, str) else name))
         if not flat:
             raise ValueError("app.channel needs at least one channel name")
         return NamedChannel(self._members, flat)
 
     def leave_all(self, connection: Connection) -> None:
+        """Remove a connection from all of its channels."""
         if connection.channels:
             self.named(tuple(connection.channels)).leave(connection)
 
 
-def _accepted(function: Callable[[Connection], Any], connections: Iterable[Connection]) -> Iterator[Connection]:
+def _filtered(function: Callable[[Connection], Any], connections: Iterable[Connection]) -> Iterator[Connection]:
     for connection in connections:
         answer = function(connection)
         if isawaitable(answer):  # An awaitable is always true.
@@ -128,18 +146,21 @@ def _accepted(function: Callable[[Connection], Any], connections: Iterable[Conne
 
 
 def payloads(published: Any) -> dict[Connection, Any]:
-    """Who gets what of the channels a publisher gave: a channel, lists of them, or None. The first one wins."""
+    """Return the payload of each connection in the result of a publisher: a channel, a list of channels, or None.
+
+    A connection in several channels receives the payload of the first one. Raises TypeError for another result.
+    """
     found: dict[Connection, Any] = {}
-    for channel in _flat(published):
+    for channel in _channels_of(published):
         found = dict.fromkeys(channel.connections, channel.data) | found
     return found
 
 
-def _flat(published: Any) -> Iterator[Channel]:
+def _channels_of(published: Any) -> Iterator[Channel]:
     if isinstance(published, Channel):
         yield published
     elif isinstance(published, list | tuple):
         for one in published:
-            yield from _flat(one)
+            yield from _channels_of(one)
     elif published is not None:
         raise TypeError(f"A publisher returned {type(published).__name__}: return a channel, a list of them or None")

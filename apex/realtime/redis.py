@@ -1,6 +1,7 @@
-"""The bus and the rates that the processes of an app share through Redis.
+"""The bus and the rate limits that the processes of an app share through Redis.
 
-Others may be able to write to that Redis. Messages of the bus are signed. Rates cannot be: Redis itself counts them.
+Other programs may be able to write to that Redis, so messages of the bus are signed. Rates are not, as Redis itself
+counts them.
 """
 
 from __future__ import annotations
@@ -32,22 +33,23 @@ CONNECT_SECONDS = 2
 SILENCE_SECONDS = 10
 CLOSE_SECONDS = 1
 FLUSH_SECONDS = 0.01
-DOWN_SYNC_SECONDS = 5
+OUTAGE_SYNC_SECONDS = 5
 QUEUE = 10_000
 BATCH = 100
-YOUNG_SECONDS = 60
-ORIGINS = 1_000
+MAX_AGE_SECONDS = 60
+MAX_ORIGINS = 1_000
 CLOCKS_DIFFER = 5
-"""Seconds by which a message may be older than the process that hears it."""
+"""Seconds by which a message may be older than the process that receives it."""
 REPORT_SECONDS = 60
-"""Seconds between two lines of the log about messages that were refused."""
+"""Seconds between two log lines about refused messages."""
 
 RATES_CONNECTIONS = 20
 RATES_SECONDS = 2
-AWAY_SECONDS = 1
-"""How long the rates leave Redis alone after it has failed."""
+OUTAGE_SECONDS = 1
+"""Seconds for which the rates do not ask Redis after it has failed."""
 
-# The moments of the requests in the window, the oldest first, by Redis' own clock; one step for all processes.
+# Each list has the moments of the requests in a window, the oldest first, by the clock of Redis. A script runs as one
+# step for all processes.
 TAKE = """
 local clock, limit, window = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
 local taken = tonumber(ARGV[3])
@@ -82,7 +84,7 @@ log = logging.getLogger("apex")
 
 @dataclass(slots=True)
 class Stats:
-    """How the bus is: whether it is connected, and the messages since the start."""
+    """The state of the bus, and the number of its messages since the start."""
 
     connected: bool = False
     sent: int = 0
@@ -91,25 +93,26 @@ class Stats:
     refused: int = 0
 
 
-def connected(url: str, seconds: float) -> Redis:
-    """A client that says at once when Redis is away, or has not answered for so long: whoever uses it tries again
-    by itself.
+def connect(url: str, seconds: float) -> Redis:
+    """Return a client that does not retry.
+
+    It raises an error at once if Redis cannot be reached, and if an answer takes longer than ``seconds``.
     """
     limits: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": seconds}
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits)
 
 
-def namespace(app: str) -> str:
-    """What the names in Redis of one app (its database) begin with; several apps may share a Redis."""
-    return f"apex:{sha256(app.encode()).hexdigest()[:16]}"
+def prefix_of(name: str) -> str:
+    """Return the prefix of an app's names in Redis, which apps may share. ``name`` is the app's database."""
+    return f"apex:{sha256(name.encode()).hexdigest()[:16]}"
 
 
 class Signer:
-    """Signs the messages of a channel, with HMAC-SHA256 (RFC 2104) and a key made of each of an app's secrets.
+    """Signs the messages of a channel with HMAC-SHA256 (RFC 2104). The keys are derived from an app's secrets.
 
-    A message of an app with another secret, or for another channel, is refused. While an app's secret is changed for
-    another one, its messages carry a signature for both: processes that know one of the two hear each other. Without a
-    secret anybody can make the key.
+    A message of an app with another secret, or for another channel, is refused. During a change of secrets a message
+    carries two signatures, so that processes with the old and with the new secret understand each other. Without a
+    secret everyone can derive the key.
     """
 
     def __init__(self, secrets: Sequence[str], channel: str) -> None:
@@ -117,13 +120,14 @@ class Signer:
         self._keys = [hmac.digest(secret.encode(), label, "sha256") for secret in secrets or ("",)]
 
     def sign(self, text: bytes) -> bytes:
+        """Return a message with its signatures in front."""
         return b"%b\n%b" % (b" ".join(self._signatures(text)), text)
 
     def open(self, signed: bytes) -> bytes:
-        """Return the text of a message. Raises ValueError if none of its signatures is good."""
+        """Return the text of a signed message. Raises ValueError if none of its signatures is valid."""
         given, _, text = signed.partition(b"\n")
-        good = self._signatures(text)
-        if not any(hmac.compare_digest(one, other) for one in given.split(b" ", 2)[:2] for other in good):
+        valid = self._signatures(text)
+        if not any(hmac.compare_digest(one, other) for one in given.split(b" ", 2)[:2] for other in valid):
             raise ValueError("is not signed with a secret of this app")
         return text
 
@@ -132,23 +136,22 @@ class Signer:
 
 
 class RedisBus(Bus):
-    """Tells the other processes that have the same ``name`` (the app's database) through one Redis.
+    """Connects the processes that have the same ``name`` (the app's database) through one Redis.
 
-    ``secrets`` returns those that messages are signed with. A message is handled once at most by each process. One that
-    is not signed, came before, or is older than a minute or than the process itself is refused.
+    ``secrets`` returns the secrets that messages are signed with. A process handles a message at most once. It refuses
+    a message without a valid signature, a repeated one, and one that is older than a minute or than the process.
 
-    While Redis is away the app goes on by itself: what it has to tell waits, up to ``QUEUE`` messages and
-    ``YOUNG_SECONDS``, and what others may have changed is read again every ``DOWN_SYNC_SECONDS``, and once more when
-    Redis is back.
+    During an outage of Redis the app goes on. Up to ``QUEUE`` messages wait for at most ``MAX_AGE_SECONDS``. The
+    functions of ``on_sync`` run every ``OUTAGE_SYNC_SECONDS``, and once more after the outage.
     """
 
-    alone = False
+    alone: bool = False
 
     def __init__(self, url: str, name: str, secrets: Callable[[], Sequence[str]] = tuple) -> None:
         super().__init__()
         self.stats = Stats()
         self.origin = uuid4().hex
-        self.channel = namespace(name)
+        self.channel = prefix_of(name)
         self._url = url
         self._secrets = secrets
         self._since = time.time()
@@ -171,18 +174,18 @@ class RedisBus(Bus):
 
     @cached_property
     def _signer(self) -> Signer:
-        """Return the signer. It is made with the first message, when the app has all of its settings."""
+        """The signer, made with the first message, when the app has all of its settings."""
         return Signer(self._secrets(), self.channel)
 
     async def open(self) -> None:
         await super().open()
         self._since = time.time()
-        # The bus itself tries again: a connection that the library mends by itself would hide that messages were lost.
-        self._redis = connected(self._url, SILENCE_SECONDS)
+        # If the library reconnected by itself, the bus would not notice that messages were lost.
+        self._redis = connect(self._url, SILENCE_SECONDS)
         self._tasks += [asyncio.create_task(self._receive()), asyncio.create_task(self._deliver())]
 
     async def close(self) -> None:
-        """Send what waits, if Redis takes it soon, and end."""
+        """Wait a second for Redis to take the queued messages, and close."""
         if not self._tasks:
             return
         sent = asyncio.create_task(self._waiting.join())
@@ -209,23 +212,23 @@ class RedisBus(Bus):
         await super().sync()
 
     async def _deliver(self) -> None:
-        """Sends what waits, in order, each message until Redis has taken it or it is old."""
+        """Send the queued messages in order. Retry each until Redis has taken it or it is too old."""
         while True:
             batch = [await self._waiting.get()]
             while not self._waiting.empty() and len(batch) < BATCH:
                 batch.append(self._waiting.get_nowait())
-            taken = len(batch)
-            pause = Backoff()
-            while batch and not await self._published(batch):
-                await pause.wait()
-                young = [one for one in batch if time.monotonic() - one[0] < YOUNG_SECONDS]
-                self.stats.dropped += len(batch) - len(young)
-                batch = young
-            self._settled += taken
-            for _ in range(taken):
+            count = len(batch)
+            backoff = Backoff()
+            while batch and not await self._publish(batch):
+                await backoff.wait()
+                recent = [one for one in batch if time.monotonic() - one[0] < MAX_AGE_SECONDS]
+                self.stats.dropped += len(batch) - len(recent)
+                batch = recent
+            self._settled += count
+            for _ in range(count):
                 self._waiting.task_done()
 
-    async def _published(self, batch: list[tuple[float, bytes]]) -> bool:
+    async def _publish(self, batch: list[tuple[float, bytes]]) -> bool:
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for _, text in batch:
@@ -237,19 +240,19 @@ class RedisBus(Bus):
         return True
 
     async def _receive(self) -> None:
-        """Listens, for as long as the app runs. What is missed between two connections is read again."""
-        pause = Backoff()
+        """Receive messages while the app runs. After each new connection, sync, as messages may have been missed."""
+        backoff = Backoff()
         while True:
             try:
                 async with self._subscribed() as pubsub:
-                    pause = Backoff()
+                    backoff = Backoff()
                     await self.sync()
                     await self._listen(pubsub)
             except FAILURES as error:
-                self._lost(error)
-            if time.monotonic() - self._synced >= DOWN_SYNC_SECONDS:
+                self._note_outage(error)
+            if time.monotonic() - self._synced >= OUTAGE_SYNC_SECONDS:
                 await self.sync()
-            await pause.wait()
+            await backoff.wait()
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncIterator[PubSub]:
@@ -262,19 +265,20 @@ class RedisBus(Bus):
             yield pubsub
 
     async def _listen(self, pubsub: PubSub) -> None:
-        """Handles messages until the connection breaks, or says nothing even when it is asked."""
-        asked = False
+        """Handle messages until the connection breaks or does not answer a ping."""
+        is_pinged = False
         while True:
             message = await pubsub.get_message(timeout=SILENCE_SECONDS)
-            if message is None and asked:
+            if message is None and is_pinged:
                 raise TimeoutError("the connection is silent")
-            asked = message is None
+            is_pinged = message is None
             if message is None:
                 await pubsub.ping()
             elif message["type"] == "message":
                 self._handle(message["data"])
 
     def _handle(self, signed: bytes) -> None:
+        """Handle a message of another process, unless it is refused."""
         try:
             origin, number, moment, topic, message = decode(self._signer.open(signed))
             if origin == self.origin:
@@ -291,14 +295,15 @@ class RedisBus(Bus):
             log.exception("A message of another process cannot be handled")
 
     def _require_new(self, origin: str, number: int, moment: float) -> None:
-        """Raise ValueError for a message that may have been recorded.
+        """Raise ValueError for a message that someone may have recorded and sent again.
 
-        A process that has just started knows no numbers of the others yet, so nothing from before its start counts.
+        A process that has just started does not know the numbers of the others yet. So it refuses messages from before
+        its start.
         """
         now = time.time()
         if number <= self._seen.get(origin, 0):
             raise ValueError("came before")
-        if not max(now - YOUNG_SECONDS, self._since) - CLOCKS_DIFFER <= moment <= now + YOUNG_SECONDS:
+        if not max(now - MAX_AGE_SECONDS, self._since) - CLOCKS_DIFFER <= moment <= now + MAX_AGE_SECONDS:
             raise ValueError(f"is {now - moment:.0f} seconds old")
 
     def _refuse(self, reason: ValueError) -> None:
@@ -308,56 +313,57 @@ class RedisBus(Bus):
             log.warning("Messages in Redis were refused, %d since the start: the last %s", self.stats.refused, reason)
 
     def _remember(self, origin: str, number: int) -> None:
-        """Keep the number of a process, and forget the process that has been silent for longest."""
+        """Store the number of a process, and evict the process that has been silent for the longest time."""
         self._seen.pop(origin, None)
         self._seen[origin] = number
-        if len(self._seen) > ORIGINS:
+        if len(self._seen) > MAX_ORIGINS:
             del self._seen[next(iter(self._seen))]
 
-    def _lost(self, error: BaseException) -> None:
+    def _note_outage(self, error: BaseException) -> None:
         if self.stats.connected or not self._synced:
             log.warning("Redis cannot be reached, the processes do not hear each other: %s", type(error).__name__)
         self.stats.connected = False
 
 
 class RedisRates(Rates):
-    """The processes that share a Redis and a ``name`` (the app's database) count together. While Redis is away each
-    counts by itself.
+    """Rates that all processes with the same ``name`` (the app's database) count together in Redis.
+
+    During an outage of Redis each process counts by itself.
     """
 
     def __init__(self, url: str, name: str = "") -> None:
         super().__init__()
-        self._prefix = f"{namespace(name)}:rates:"
-        self._redis = connected(url, RATES_SECONDS)
+        self._prefix = f"{prefix_of(name)}:rates:"
+        self._redis = connect(url, RATES_SECONDS)
         self._script = self._redis.register_script(TAKE)
         self._turns = asyncio.Semaphore(RATES_CONNECTIONS)
-        self._away_until = 0.0
+        self._outage_until = 0.0
 
     async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
         shared = await self._count_shared(name, limit, window, taken)
         return shared or await super().count(name, limit, window, taken)
 
     async def _count_shared(self, name: str, limit: int, window: int, taken: int) -> Count | None:
-        """None while Redis is away."""
+        """Return the count in Redis, or None during an outage."""
         try:
             async with self._turns:
-                if time.monotonic() < self._away_until:
+                if time.monotonic() < self._outage_until:
                     return None
-                allowed, count, free = await self._script([self._prefix + name], [limit, window, taken])
+                allowed, count, seconds = await self._script([self._prefix + name], [limit, window, taken])
         except FAILURES as error:
             log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
-            self._away_until = time.monotonic() + AWAY_SECONDS
+            self._outage_until = time.monotonic() + OUTAGE_SECONDS
             return None
-        # Others may have written to the list: what comes of it is held to what it can be.
-        return bool(allowed), count, min(max(0.0, float(free)), float(window))
+        # Another program may have written to the list, so the result is limited to possible values.
+        return bool(allowed), count, min(max(0.0, float(seconds)), float(window))
 
     async def close(self) -> None:
         await self._redis.aclose()
 
 
-async def reached(url: str) -> str | None:
-    """Why a Redis does not answer; None when it does."""
-    redis = connected(url, RATES_SECONDS)
+async def connection_error(url: str) -> str | None:
+    """Return the name of the error with which a Redis cannot be reached, or None if it answers."""
+    redis = connect(url, RATES_SECONDS)
     try:
         await redis.ping()
     except FAILURES as error:
