@@ -1,12 +1,13 @@
-"""Modules that have moved: their former names can be imported until version 0.3, with a DeprecationWarning."""
+"""The former names of modules and functions, which work until version 0.3 with a DeprecationWarning."""
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MOVED = {
     "accept": "schema.fast_path",
@@ -69,6 +70,18 @@ MOVED = {
     "wire": "transports.socketio.connections",
     "workers": "server.workers",
 }
+
+
+def renamed(module: str, /, **names: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module that finds its names by their former ones, ``former="present"``."""
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        warnings.warn(f"{module}.{name} is {names[name]} now", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[module], names[name])
+
+    return find
 
 
 class _Finder(MetaPathFinder, Loader):

@@ -18,7 +18,7 @@ from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
 from apex.events import Announcement, AnyPublisher, Publishers, Turn, message_of
 from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
 from apex.query.language import suggestion
-from apex.tenant import NOBODY, reach_of_call
+from apex.tenant import NO_TENANTS, current_tenants
 from apex.transaction import after_commit
 from apex.types import STANDARD, Id, taken_by
 
@@ -183,7 +183,7 @@ class BoundService(Emitter):
             precondition=precondition,
         )  # fmt: skip
         outer, calls = current_call.get(), current_call.set(context)
-        reach = reach_of_call.set(NOBODY) if params.get("provider") else None
+        reach = current_tenants.set(NO_TENANTS) if params.get("provider") else None
         try:
             await self._chains[method](context)
         except BaseException:
@@ -193,7 +193,7 @@ class BoundService(Emitter):
         finally:
             current_call.reset(calls)
             if reach is not None:
-                reach_of_call.reset(reach)
+                current_tenants.reset(reach)
         if context.event is not None and context.event not in self._options.events:
             turn = context.turn
             pending = after_commit(self._announcement(context, context.event, turn), None if turn is None else turn.end)

@@ -1,63 +1,96 @@
-"""Whose rows the statements of a call may reach: the floor under every scope.
+"""The tenants whose rows the statements of a call may read and write.
 
-It is a text, for the database to hold callers to: on PostgreSQL by row-level security, see
-``apex.migrations.row_level_security.seal``. The text has the ids of tenants, separated by commas. Work inside the
-process reaches everyone's rows. A call from outside reaches nobody's until a hook has found out who the caller is, and
-calls ``confine``.
+On PostgreSQL the database itself enforces this by row-level security: see ``apex.migrations.row_level_security``. The
+ids of the tenants travel as one text, separated by commas. Work inside the process uses ``ALL_TENANTS``. A call from
+outside begins with ``NO_TENANTS``, until a hook has found out who the caller is and calls ``set_tenants``.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from apex._moved import renamed
+
+__all__ = [
+    "ALL_TENANTS", "NO_TENANTS", "ROLE", "SETTING", "current_tenants", "is_tenant_hook", "set_tenants",
+    "tenant_context", "tenant_hook",
+]  # fmt: skip
 
 ROLE = "apex_tenant"
-"""The database role that statements run as: it owns no table and cannot get around row-level security."""
+"""The database role that statements run as. It owns no table and cannot bypass row-level security."""
 
 SETTING = "apex.tenant"
-"""The setting that carries the reach into a transaction."""
+"""The PostgreSQL setting that carries the tenants into a transaction."""
 
-EVERYONE, NOBODY = "*", ""
+ALL_TENANTS, NO_TENANTS = "*", ""
+"""The texts for every tenant and for none."""
 
 H = TypeVar("H", bound=Callable[..., Any])
 
-reach_of_call: ContextVar[str] = ContextVar("reach", default=EVERYONE)
-_sealing: list[Callable[..., Any]] = []
+current_tenants: ContextVar[str] = ContextVar("tenants", default=ALL_TENANTS)
+"""The tenants of the call that runs now: ``ALL_TENANTS``, ``NO_TENANTS`` or ids such as ``"7,9"``."""
+
+_tenant_hooks: list[Callable[..., Any]] = []
 
 
-def sealing(hook: H) -> H:
-    """Marks a hook that confines every call from outside; ``apex check`` names the services that have none."""
-    _sealing.append(hook)
+def tenant_hook(hook: H) -> H:
+    """Mark a hook that limits every call from outside to the tenants of its caller.
+
+    ``apex check`` names the services with rows of tenants that have no such hook.
+    """
+    _tenant_hooks.append(hook)
     return hook
 
 
-def is_sealing(hook: Callable[..., Any]) -> bool:
-    return any(hook is known for known in _sealing)
+def is_tenant_hook(hook: Callable[..., Any]) -> bool:
+    """Return True if the hook is marked with ``tenant_hook``."""
+    return any(hook is marked for marked in _tenant_hooks)
 
 
-def reach() -> str:
-    """Whose rows may be reached now."""
-    return reach_of_call.get()
+def set_tenants(ids: Iterable[int]) -> None:
+    """Let statements read and write the rows of these tenants alone, until the end of the current call."""
+    current_tenants.set(",".join(map(str, ids)))
 
 
-def confine(tenants: Iterable[int]) -> None:
-    """From here to the end of the call around it, the rows of these tenants alone may be reached."""
-    reach_of_call.set(",".join(map(str, tenants)))
+class tenant_context:
+    """A context in which statements read and write the rows of other tenants than before.
 
+    The rows of a user who has left the tenant are an example::
 
-class reaching:
-    """Inside, these may be reached: ``NOBODY`` for what comes from outside, ``EVERYONE`` for what a caller must be
-    told although it is not about its own rows. What is set inside ends with it.
+        with tenant_context(ALL_TENANTS):
+            user = await app.service("users").get(id)
     """
 
     __slots__ = ("tenants", "token")
+
+    token: Token[str]
 
     def __init__(self, tenants: str) -> None:
         self.tenants = tenants
 
     def __enter__(self) -> None:
-        self.token = reach_of_call.set(self.tenants)
+        self.token = current_tenants.set(self.tenants)
 
     def __exit__(self, *error: object) -> None:
-        reach_of_call.reset(self.token)
+        current_tenants.reset(self.token)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(
+        __name__,
+        EVERYONE="ALL_TENANTS",
+        NOBODY="NO_TENANTS",
+        confine="set_tenants",
+        is_sealing="is_tenant_hook",
+        reach_of_call="current_tenants",
+        reaching="tenant_context",
+        sealing="tenant_hook",
+    )
+
+    def reach() -> str:
+        """Return ``current_tenants.get()``, which replaces this function."""
+        warnings.warn("apex.tenant.reach() is current_tenants.get() now", DeprecationWarning, stacklevel=2)
+        return current_tenants.get()

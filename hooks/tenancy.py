@@ -11,7 +11,7 @@ from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
 from apex.query import DELETED, Query
 from apex.query.coercion import integer
-from apex.tenant import EVERYONE, confine, reaching, sealing
+from apex.tenant import ALL_TENANTS, set_tenants, tenant_context, tenant_hook
 
 FIELD = "organization_id"
 ON_RECORDS = ("get", "update", "patch", "remove")
@@ -123,7 +123,7 @@ def one_or_many(context: Context) -> None:
         context.service.require_multi(context.method, context.params)
 
 
-@sealing
+@tenant_hook
 @describe(errors=(403,))
 def tenancy(context: Context) -> None:
     """Before all methods, after ``membership``: puts the organizations that count for this call into the scope: those
@@ -142,10 +142,10 @@ def tenancy(context: Context) -> None:
         _hold(context, organization, allowed)
         return
     params["scope"][FIELD] = allowed
-    confine(allowed)
+    set_tenants(allowed)
 
 
-@sealing
+@tenant_hook
 @describe(errors=(403,))
 def tenancy_of_key(context: Context) -> None:
     """Before all methods, after ``membership``: what ``tenancy`` does, where all callers have an API key. Nothing names
@@ -161,7 +161,7 @@ def _hold(context: Context, organization: int, allowed: Collection[int]) -> None
     if organization not in allowed:
         raise forbidden(context, organization)
     context.params.scope[FIELD] = [organization]
-    confine([organization])
+    set_tenants([organization])
 
 
 def _sufficient(context: Context) -> tuple[str, ...]:
@@ -204,7 +204,7 @@ async def forbid_foreign(context: Context) -> None:
         return
     scope = {name: value for name, value in context.params.scope.items() if name != FIELD}
     try:
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             row = await context.service.service.get(context.id, Params({"query": {"$select": [FIELD]}, "scope": scope}))
     except NotFound:
         return

@@ -28,7 +28,7 @@ from apex.rates import FailureLimit, Rates, rates_of
 from apex.realtime.channels import Connection
 from apex.request import network_of
 from apex.service import BoundService, Service
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import after_commit
 
 log = logging.getLogger("apex")
@@ -188,7 +188,7 @@ class AuthenticationService(Service):
 
     async def load_revoked(self) -> None:
         if self.revocations is not None:
-            with reaching(EVERYONE):
+            with tenant_context(ALL_TENANTS):
                 rows = await self.app.service(self.revocations).find({"paginate": False})
             for row in rows:
                 if match := _BEFORE.fullmatch(row["jti"]):
@@ -264,7 +264,7 @@ class AuthenticationService(Service):
         """Return the entity without its password. Raises NotAuthenticated when it is gone or may not log in."""
         query = await self.entity_query(Params() if params is None else params)
         try:
-            with reaching(EVERYONE):
+            with tenant_context(ALL_TENANTS):
                 user = await self.users.get(subject, {"query": query} if query else None)
         except NotFound:
             raise _no_user() from None
@@ -285,7 +285,7 @@ class AuthenticationService(Service):
             pattern = re.sub(r"([%_\\])", r"\\\1", name.strip())
             adapter["where"] = Compare(self.username_field, "$ilike", pattern)
         try:
-            with reaching(EVERYONE):
+            with tenant_context(ALL_TENANTS):
                 found = await self.users.find({"query": asked, "paginate": False, "adapter": adapter})
         except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
             return None
@@ -424,7 +424,7 @@ class AuthenticationService(Service):
 
     async def _keep(self, jti: str, expires_at: datetime) -> None:
         store = self.app.service(self.revocations or "")
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
             with suppress(Conflict):  # Logged out twice at the same moment.
                 await store.create({"jti": jti, "expires_at": expires_at})
@@ -519,7 +519,7 @@ class LocalStrategy:
     async def _rehash(self, id: Any, password: str) -> None:
         """Past the users' hooks, which would hash the hash."""
         hashed = await self.service.passwords.hash(password)
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             await self.service.users.service.patch(id, {self.password: hashed}, Params())
 
     async def _find(self, username: str, params: Params) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Checks of an app before it serves: secrets, tokens, database, migrations, Redis, services that are not sealed."""
+"""Checks of an app before it serves: secrets, tokens, database, migrations, Redis, and the limits of tenants."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from apex.lazy import extra
 from apex.migrations.migrate import later, pending
 from apex.migrations.revisions import connect
 from apex.service import BoundService
-from apex.tenant import is_sealing
+from apex.tenant import is_tenant_hook
 
 Finding = dict[str, str]
 
 DISTINCT = 10
 """Characters that a secret has at least; one of ``openssl rand -hex 32`` has nearly all of its sixteen."""
 
-TENANT = "organization_id"
+MODULE = "apex.migrations.row_level_security"
 
-SEALED = """
+PROTECTED = """
     SELECT relname FROM pg_class c WHERE relrowsecurity AND relnamespace = current_schema()::regnamespace
     AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid)
 """
@@ -87,15 +87,16 @@ def database(app: Apex) -> Iterator[str]:
 
 
 def policies(app: Apex, url: str) -> Iterator[str]:
-    wanted = {table.name for table in _tables(app) if "tenant" in table.info}
+    """Yield the tables whose rows belong to tenants and that have no row-level security."""
+    fields = {table.name: table.info["tenant"] for table in _tables(app) if "tenant" in table.info}
     with connect(url) as connection:
-        for name in sorted(wanted - _sealed(connection)):
-            module = "apex.migrations.row_level_security"
-            yield f"table '{name}' has no row-level security: call seal('{name}') of {module} in a migration"
+        for name in sorted(fields.keys() - _protected(connection)):
+            call = f"enable_row_level_security('{name}', '{fields[name]}')"
+            yield f"table '{name}' has no row-level security: call {call} of {MODULE} in a migration"
 
 
-def _sealed(connection: Connection) -> set[str]:
-    return set(connection.scalars(text(SEALED)))
+def _protected(connection: Connection) -> set[str]:
+    return set(connection.scalars(text(PROTECTED)))
 
 
 def _tables(app: Apex) -> Iterator[Table]:
@@ -116,19 +117,25 @@ def redis(app: Apex) -> Iterator[str]:
 
 
 def services(app: Apex) -> Iterator[str]:
-    """The methods for callers outside that reach rows of tenants without a hook that is marked as sealing."""
+    """Yield the services with rows of tenants that callers outside can call without a hook marked ``tenant_hook``."""
     for path, bound in app.services.items():
-        open_ = [method for method in bound._options.methods if not is_sealed(bound, method)]
-        if open_ and has_tenants(bound.service):
-            yield f"'{path}' is not sealed for {', '.join(open_)}: register a hook that confines callers"
+        unlimited = [method for method in bound._options.methods if not is_limited(bound, method)]
+        if unlimited and has_tenants(app, bound.service):
+            methods = ", ".join(unlimited)
+            yield f"'{path}' does not limit callers to their tenants for {methods}: register a tenant_hook"
 
 
-def has_tenants(service: Any) -> bool:
-    """Whether the rows of a service's table belong to tenants."""
+def has_tenants(app: Apex, service: Any) -> bool:
+    """Return True if the rows of a service's table belong to tenants.
+
+    ``info["tenant"]`` of the table names the column with the tenant, or else the app's setting ``tenant``.
+    """
     table = getattr(service, "table", None)
-    return table is not None and getattr(table, "info", {}).get("tenant", TENANT) in table.c
+    field = getattr(table, "info", {}).get("tenant", app.get("tenant"))
+    return table is not None and field is not None and field in table.c
 
 
-def is_sealed(bound: BoundService, method: str) -> bool:
+def is_limited(bound: BoundService, method: str) -> bool:
+    """Return True if a hook limits the callers of a method to their tenants."""
     early = [hook for _, kind, hook in hooks_of(bound, method) if kind in ("around", "before")]
-    return any(is_sealing(one) for hook in early for one in flat(hook))
+    return any(is_tenant_hook(one) for hook in early for one in flat(hook))

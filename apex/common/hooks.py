@@ -17,7 +17,7 @@ from apex.hooks import AnyHook, Chain, Composed, Hook, Step, around, belongs, ru
 from apex.query.coercion import boolean, timestamp
 from apex.query.language import DELETED, Query, invalid
 from apex.query.predicates import Compare, narrows
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row, items, map_items
 
 Predicate = Callable[[Context], Any]
@@ -375,7 +375,7 @@ def populate(
         own, other = ("id", key) if many else (key, "id")
         records = [record for record in items(context.method, context.result) if own in record]
         ids = list(dict.fromkeys(record[own] for record in records if record[own] is not None))
-        with reaching(EVERYONE) if everyone else nullcontext():
+        with tenant_context(ALL_TENANTS) if everyone else nullcontext():
             found = await _related(context, service, other, ids, fields, removed) if ids else {}
         for record in records:
             related = found.get(record[own], [])

@@ -22,7 +22,7 @@ from apex.errors import FeathersError, NotAuthenticated
 from apex.hooks import Next
 from apex.sql.columns import Timestamp
 from apex.sql.database import Database
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 
 HEADER = "x-webhook-signature"
@@ -138,7 +138,7 @@ class SignedWebhooks:
             return
         self._forgotten = time.monotonic()
         old = delete(self.table).where(self.table.c.used_at < bindparam("before", type_=Timestamp()))
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             # A sender's clock may be ahead by the tolerance, so a signature can be good for twice as long.
             await database.execute(old, {"before": datetime.now(UTC) - timedelta(seconds=2 * TOLERANCE)})
 

@@ -1,29 +1,40 @@
-"""Row-level security, for migrations: PostgreSQL itself holds each statement to the reach of its call.
+"""Row-level security for migrations: PostgreSQL itself limits each statement to the tenants of its call.
 
-SQLite has neither roles nor row-level security: there, nothing is done. Whoever owns a table gets around its policies,
-so migrations see all rows; the app's statements run as ``apex.tenant.ROLE``, which owns none.
+On SQLite, which has neither roles nor row-level security, these functions do nothing. The owner of a table bypasses its
+policies, so migrations see all rows. The statements of the app run as ``apex.tenant.ROLE``, which owns no table.
 """
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING
+
 from alembic import op
 
-from apex.tenant import EVERYONE, ROLE, SETTING
+from apex._moved import renamed
+from apex.tenant import ALL_TENANTS, ROLE, SETTING
 
-_EVERYONE = f"(SELECT current_setting('{SETTING}', true)) = '{EVERYONE}'"
+__all__ = [
+    "disable_row_level_security", "enable_row_level_security", "enable_row_level_security_where", "pin_search_path",
+    "prepare_row_level_security", "remove_row_level_security", "renew_row_level_security",
+]  # fmt: skip
+
+_IS_UNLIMITED = f"(SELECT current_setting('{SETTING}', true)) = '{ALL_TENANTS}'"
 
 
-def prepare_seals() -> None:
-    """In a migration, once, before ``seal``: the role that statements run as, and what it may do with the tables that
-    there are and will be. Does nothing on SQLite, which has neither roles nor row-level security.
+def prepare_row_level_security() -> None:
+    """Make the role that statements run as, and grant it the present and the later tables of the schema.
+
+    Call it once, in the migration that first enables row-level security. If the user that migrates may not make roles,
+    the error names the statements for an administrator.
     """
     if op.get_bind().dialect.name == "postgresql":
         for statement in _PREPARATIONS:
             op.execute(statement)
 
 
-def remove_seals() -> None:
-    """In a migration: undoes ``prepare_seals``. The role stays, other databases of the server may have it too."""
+def remove_row_level_security() -> None:
+    """Undo ``prepare_row_level_security``. The role stays, as other databases of the server may use it."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION apex_tenants")
         for kind in ("TABLES", "SEQUENCES"):
@@ -31,55 +42,57 @@ def remove_seals() -> None:
         op.execute(f"DROP OWNED BY {ROLE}")
 
 
-def seal(table: str, column: str = "organization_id") -> None:
-    """In a migration: from now on statements reach the rows of a table only where ``column`` is within their reach."""
+def enable_row_level_security(table: str, column: str) -> None:
+    """Let statements read and write only rows of a table whose ``column`` is the id of a tenant of their call."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"CREATE POLICY tenant ON {table} TO {ROLE} USING ({_within_reach(column)})")
+        op.execute(f"CREATE POLICY tenant ON {table} TO {ROLE} USING ({_tenant_condition(column)})")
 
 
-def seal_where(table: str, condition: str | None = None) -> None:
-    """Let calls reach only the rows of a table for which a condition in SQL holds, in a migration.
+def enable_row_level_security_where(table: str, condition: str | None = None) -> None:
+    """Let statements read and write only rows of a table for which a condition in SQL is true.
 
-    Without one they reach none. Work inside the process, with ``apex.tenant.EVERYONE``, reaches all.
+    It is for tables whose rows belong to no single tenant. Without a condition only statements with
+    ``apex.tenant.ALL_TENANTS`` see rows.
     """
     if op.get_bind().dialect.name == "postgresql":
-        rule = _EVERYONE if condition is None else f"{_EVERYONE} OR {condition}"
+        rule = _IS_UNLIMITED if condition is None else f"{_IS_UNLIMITED} OR {condition}"
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY tenant ON {table} TO {ROLE} USING ({rule})")
 
 
-def hold_path(function: str) -> None:
-    """Let a function that runs as its owner look for names in this schema alone, in a migration.
+def renew_row_level_security(table: str, column: str) -> None:
+    """Replace the policy of a table by the one that ``enable_row_level_security`` makes today."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"ALTER POLICY tenant ON {table} USING ({_tenant_condition(column)})")
 
-    Temporary tables come last. PostgreSQL looks there first where the path does not say so, and everybody may make one:
-    https://www.postgresql.org/docs/current/sql-createfunction.html
+
+def disable_row_level_security(table: str) -> None:
+    """Undo ``enable_row_level_security`` or ``enable_row_level_security_where``."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"DROP POLICY tenant ON {table}")
+        op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+
+
+def pin_search_path(function: str) -> None:
+    """Let a function with SECURITY DEFINER look up names in the current schema alone.
+
+    Temporary tables come last. PostgreSQL searches them first if the path does not name them, and every user may make
+    one: https://www.postgresql.org/docs/current/sql-createfunction.html
     """
     if op.get_bind().dialect.name == "postgresql":
         schema = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
         op.execute(f"ALTER FUNCTION {function} SET search_path = {schema}, pg_temp")
 
 
-def reseal(table: str, column: str = "organization_id") -> None:
-    """In a migration: a table that an earlier version of ``seal`` has sealed gets the policy of this one."""
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(f"ALTER POLICY tenant ON {table} USING ({_within_reach(column)})")
+def _tenant_condition(column: str) -> str:
+    """Return the rule of a policy.
 
-
-def unseal(table: str) -> None:
-    """In a migration: undoes ``seal``."""
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute(f"DROP POLICY tenant ON {table}")
-        op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
-
-
-def _within_reach(column: str) -> str:
-    """The rule of a policy. What is in parentheses with SELECT is worked out once for a statement, not once for a row.
-
-    Most calls reach one tenant: to look for it in a list takes three times as long for each row that is counted.
+    PostgreSQL evaluates a SELECT in parentheses once for a statement instead of once for a row. Most calls have one
+    tenant, which is compared first: to look for it in a list takes three times as long for each row that is counted.
     """
     first, all_ = "(SELECT (apex_tenants())[1])", "(SELECT apex_tenants())::bigint[]"
-    return f"{column} = {first} OR {column} = ANY ({all_}) OR {_EVERYONE}"
+    return f"{column} = {first} OR {column} = ANY ({all_}) OR {_IS_UNLIMITED}"
 
 
 _REFUSAL = f"""
@@ -88,7 +101,7 @@ _REFUSAL = f"""
 """
 
 _PREPARATIONS = (
-    # The role belongs to the whole server: another database may have made it, or make it in this moment.
+    # The role belongs to the whole server. Another database may have made it, or may make it at this moment.
     f"""
     DO $$ BEGIN
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{ROLE}') THEN
@@ -121,6 +134,27 @@ _PREPARATIONS = (
     f"ALTER DEFAULT PRIVILEGES GRANT SELECT, USAGE, UPDATE ON SEQUENCES TO {ROLE}",
     f"""
     CREATE FUNCTION apex_tenants() RETURNS bigint[] LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$ SELECT string_to_array(nullif(current_setting('{SETTING}', true), '{EVERYONE}'), ',')::bigint[] $$
+    AS $$ SELECT string_to_array(nullif(current_setting('{SETTING}', true), '{ALL_TENANTS}'), ',')::bigint[] $$
     """,
 )
+
+
+if not TYPE_CHECKING:  # The former names.
+    __getattr__ = renamed(
+        __name__,
+        hold_path="pin_search_path",
+        prepare_seals="prepare_row_level_security",
+        remove_seals="remove_row_level_security",
+        seal_where="enable_row_level_security_where",
+        unseal="disable_row_level_security",
+    )
+
+    def seal(table: str, column: str = "organization_id") -> None:
+        """Call ``enable_row_level_security``, which replaces this function."""
+        warnings.warn("seal is enable_row_level_security(table, column) now", DeprecationWarning, stacklevel=2)
+        enable_row_level_security(table, column)
+
+    def reseal(table: str, column: str = "organization_id") -> None:
+        """Call ``renew_row_level_security``, which replaces this function."""
+        warnings.warn("reseal is renew_row_level_security(table, column) now", DeprecationWarning, stacklevel=2)
+        renew_row_level_security(table, column)

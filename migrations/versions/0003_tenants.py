@@ -5,8 +5,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.row_level_security import prepare_seals, remove_seals, seal, unseal
-from apex.tenant import EVERYONE, ROLE, SETTING
+from apex.migrations.row_level_security import (
+    disable_row_level_security,
+    enable_row_level_security,
+    prepare_row_level_security,
+    remove_row_level_security,
+)
+from apex.tenant import ALL_TENANTS, ROLE, SETTING
 from migrations.tables import MOMENT, identifier, refers, tenant_table, text
 
 revision = "0003"
@@ -24,10 +29,10 @@ def upgrade() -> None:
     op.add_column("organizations", sa.Column("rate_window", sa.Integer()))
     op.add_column("organizations", sa.Column("webhook_secret", sa.String(200)))
     _create_api_keys()
-    prepare_seals()
-    seal("organizations", "id")
+    prepare_row_level_security()
+    enable_row_level_security("organizations", "id")
     for table in TABLES:
-        seal(table)
+        enable_row_level_security(table, "organization_id")
     if op.get_bind().dialect.name == "postgresql":
         for table in SEARCHED:
             _search_inside(table)
@@ -56,7 +61,7 @@ def _search_inside(table: str) -> None:
         CREATE FUNCTION {table}_search(form text, pattern text) RETURNS SETOF bigint
         LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
         DECLARE mine text := CASE current_setting('{SETTING}', true)
-            WHEN '{EVERYONE}' THEN '' ELSE 'organization_id = ANY ($2) AND ' END;
+            WHEN '{ALL_TENANTS}' THEN '' ELSE 'organization_id = ANY ($2) AND ' END;
         BEGIN
             RETURN QUERY EXECUTE
                 format('SELECT id FROM {table} WHERE %s deleted_at IS NULL AND %I LIKE $1', mine, form)
@@ -72,8 +77,8 @@ def downgrade() -> None:
         for table in SEARCHED:
             op.execute(f"DROP FUNCTION {table}_search")
     for table in ("organizations", *TABLES):
-        unseal(table)
-    remove_seals()
+        disable_row_level_security(table)
+    remove_row_level_security()
     op.drop_table("api_keys")
     for column in ("rate_limit", "rate_window", "webhook_secret"):
         op.drop_column("organizations", column)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.row_level_security import seal, unseal
+from apex.migrations.row_level_security import disable_row_level_security, enable_row_level_security
 from migrations.tables import IDENTIFIER
 
 revision = "0004"
@@ -62,7 +62,7 @@ def _create_table(values: str) -> None:
         sa.PrimaryKeyConstraint("record_id", "name", name=f"pk_{values}"),
     )
     op.create_index(f"ix_{values}_sorted", values, ["organization_id", "name", "number", "text", "record_id"])
-    seal(values)
+    enable_row_level_security(values, "organization_id")
 
 
 def _keep_on_postgresql(values: str, records: str) -> None:
@@ -102,5 +102,5 @@ def downgrade() -> None:
             op.execute(f"DROP TRIGGER {values}_{when}{on}")
         if op.get_bind().dialect.name == "postgresql":
             op.execute(f"DROP FUNCTION keep_{values}()")
-        unseal(values)
+        disable_row_level_security(values)
         op.drop_table(values)

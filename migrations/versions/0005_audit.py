@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.row_level_security import seal, unseal
+from apex.migrations.row_level_security import disable_row_level_security, enable_row_level_security
 from apex.tenant import ROLE
 from migrations.tables import IDENTIFIER, JSON, MOMENT
 
@@ -36,12 +36,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_list", "audit", ["organization_id", "id"])
     op.create_index("ix_audit_record", "audit", ["organization_id", "service", "record_id", "id"])
-    seal("audit")
+    enable_row_level_security("audit", "organization_id")
     if op.get_bind().dialect.name == "postgresql":
         # What has happened has happened: not even the app changes it.
         op.execute(f"REVOKE UPDATE, DELETE ON audit FROM {ROLE}")
 
 
 def downgrade() -> None:
-    unseal("audit")
+    disable_row_level_security("audit")
     op.drop_table("audit")

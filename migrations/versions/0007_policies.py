@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apex.migrations.row_level_security import reseal
+from apex.migrations.row_level_security import renew_row_level_security
 
 revision = "0007"
 down_revision = "0006"
@@ -15,9 +15,9 @@ TABLES = (
 
 
 def upgrade() -> None:
-    reseal("organizations", "id")
+    renew_row_level_security("organizations", "id")
     for table in TABLES:
-        reseal(table)
+        renew_row_level_security(table, "organization_id")
 
 
 def downgrade() -> None:

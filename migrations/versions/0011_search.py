@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from apex.migrations.ddl import fill
-from apex.tenant import EVERYONE, ROLE, SETTING
+from apex.tenant import ALL_TENANTS, ROLE, SETTING
 from hooks.search_forms import line
 
 revision = "0011"
@@ -54,7 +54,7 @@ def _create_function(name: str, parameters: str, table: str, condition: str, ope
     schema = bind.dialect.identifier_preparer.quote(bind.scalar(sa.text("SELECT current_schema()")))
     op.execute(
         FUNCTION.format(
-            name=name, parameters=parameters, schema=schema, setting=SETTING, everyone=EVERYONE, table=table,
+            name=name, parameters=parameters, schema=schema, setting=SETTING, everyone=ALL_TENANTS, table=table,
             condition=condition, form=form, operand=operand,
         )
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.row_level_security import seal
+from apex.migrations.row_level_security import enable_row_level_security
 from migrations.tables import IDENTIFIER, MOMENT
 
 revision = "0013"
@@ -24,7 +24,7 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_webhook_signatures_used_at", "webhook_signatures", ["used_at"])
-    seal("webhook_signatures")
+    enable_row_level_security("webhook_signatures", "organization_id")
 
 
 def downgrade() -> None:

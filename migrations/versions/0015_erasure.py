@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.tenant import EVERYONE, ROLE, SETTING
+from apex.tenant import ALL_TENANTS, ROLE, SETTING
 
 revision = "0015"
 down_revision = "0014"
@@ -38,7 +38,7 @@ def upgrade() -> None:
         return
     schema = bind.dialect.identifier_preparer.quote(bind.scalar(sa.text("SELECT current_schema()")))
     before, after = (HIDDEN.format(side=side) for side in ("before", "after"))
-    op.execute(FUNCTION.format(schema=schema, before=before, after=after, setting=SETTING, everyone=EVERYONE))
+    op.execute(FUNCTION.format(schema=schema, before=before, after=after, setting=SETTING, everyone=ALL_TENANTS))
     op.execute(f"REVOKE ALL ON FUNCTION {SIGNATURE} FROM PUBLIC")
     op.execute(f"GRANT EXECUTE ON FUNCTION {SIGNATURE} TO {ROLE}")
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from alembic import op
 
-from apex.migrations.row_level_security import hold_path, seal_where, unseal
+from apex.migrations.row_level_security import (
+    disable_row_level_security,
+    enable_row_level_security_where,
+    pin_search_path,
+)
 from apex.tenant import ROLE
 
 revision = "0016"
@@ -17,18 +21,18 @@ SEARCHES = ("contacts_search(text, text)", "companies_search(text, text)")
 
 
 def upgrade() -> None:
-    seal_where("users", SHARED)
-    seal_where("revoked_tokens")
-    seal_where("idempotent_answers")
+    enable_row_level_security_where("users", SHARED)
+    enable_row_level_security_where("revoked_tokens")
+    enable_row_level_security_where("idempotent_answers")
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {ROLE}")
         for function in SEARCHES:
-            hold_path(function)
+            pin_search_path(function)
 
 
 def downgrade() -> None:
     for table in ("users", "revoked_tokens", "idempotent_answers"):
-        unseal(table)
+        disable_row_level_security(table)
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"GRANT INSERT, UPDATE, DELETE ON alembic_version TO {ROLE}")
         for function in SEARCHES:

@@ -19,7 +19,7 @@ from apex.query import suggestion
 from apex.schema import Boolean as TrueOrFalse
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Json, Timestamp
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from hooks.tenancy import covers, least
 from services.accounts.memberships import TOPIC
@@ -170,7 +170,7 @@ class APIKeys(TenantService):
 
         That is None if there is no such key, if its grace is over, or if its user or its maker is no longer a member.
         """
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             rows = await self.database.fetch(self._holder, {"prefix": prefix})
             if not rows or not _is_valid(rows[0], prefix):
                 return None

@@ -16,7 +16,7 @@ from apex.errors import BadRequest, Conflict, Forbidden
 from apex.hooks import Hook, ahead
 from apex.rates import FailureLimit
 from apex.schema import Email, Id, fields, validate
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row, items
 from hooks.audit import audit
 from hooks.ownership import organization_of
@@ -217,7 +217,7 @@ async def name_user(context: Context) -> None:
     misses: FailureLimit = context.service.service.misses
     await misses.admit(who)
     query = {"email": email, "$select": ["id"], "$limit": 1}
-    with reaching(EVERYONE):
+    with tenant_context(ALL_TENANTS):
         found = await context.app.service("users").find({"query": query, "paginate": False})
     if not found:
         await misses.fail(who)
@@ -239,7 +239,7 @@ async def forget_answers(context: Context) -> None:
     """Delete the stored answers of a user after remove, as they may hold data of the organization."""
     for row in items(context.method, context.result):
         given = delete(answers).where(answers.c.caller == caller("jwt", row["user_id"]))
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             await context.app.get("database").execute(given)
 
 

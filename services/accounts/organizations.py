@@ -11,7 +11,7 @@ from apex.common import stash_before
 from apex.describe import Example, describe
 from apex.errors import Forbidden
 from apex.query.coercion import text
-from apex.tenant import confine, sealing
+from apex.tenant import set_tenants, tenant_hook
 from hooks.audit import audit
 from hooks.search_forms import normalise
 from hooks.soft_delete import soft_delete
@@ -64,12 +64,12 @@ class Members(SQLService):
     examples = {"find": Example(query={"$sort": {"first_name": 1}}, route={FIELD: ORGANIZATION})}
 
 
-@sealing
+@tenant_hook
 def only_mine(context: Context) -> None:
     """Before all methods: the organizations of the caller are the scope."""
     if context.params.provider:
         mine = context.params.scope["id"] = sorted(context.params.memberships)
-        confine(mine)
+        set_tenants(mine)
 
 
 async def named_alike(context: Context) -> None:
@@ -81,7 +81,7 @@ async def named_alike(context: Context) -> None:
         context.params.scope["id"] = [row["id"] for row in found if wanted in normalise(row["name"])]
 
 
-@sealing
+@tenant_hook
 @describe(errors=(403,))
 def in_route(context: Context) -> None:
     """Before find: the organization that the path names is the scope. Raises NotFound for what cannot be an id,
@@ -90,7 +90,7 @@ def in_route(context: Context) -> None:
     organization = context.app.service("organizations").typed_id(context.params.route[FIELD])
     _require_member(context, organization)
     context.params.scope[FIELD] = organization
-    confine([organization])
+    set_tenants([organization])
 
 
 @describe(errors=(403,))

@@ -21,7 +21,7 @@ from apex.describe import Example, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated
 from apex.hooks import AnyHook, ahead
 from apex.schema import Email, Password, Text, fields, validate
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from hooks.rate_limit import limit_rate
 from hooks.soft_delete import soft_delete
@@ -147,7 +147,7 @@ def only_oneself(context: Context) -> None:
 
 async def reach_oneself(context: Context, next: Next) -> None:
     """Reach the user whatever its organizations: around all methods, after ``only_oneself``."""
-    with reaching(EVERYONE):
+    with tenant_context(ALL_TENANTS):
         await next()
 
 

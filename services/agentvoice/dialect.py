@@ -24,7 +24,7 @@ from apex.query.predicates import Compare, every
 from apex.schema import Email, Schema, Text, ValidationError, fields, load
 from apex.service import BoundService
 from apex.sql import Database
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import is_in_unit
 from apex.types import Row
 from hooks.rate_limit import limit_rate
@@ -221,7 +221,7 @@ class AgentVoice(Service):
         """Return contacts as they are shown. The names of these ``companies`` are known."""
         proof: Any = params.authentication
         caller = {params.user["id"]: proof["user_uuid"]}
-        with reaching(EVERYONE):  # An owner may have left the organization.
+        with tenant_context(ALL_TENANTS):  # An owner may have left the organization.
             owners = await self._related("users", "uuid", (row["owned_by_user_id"] for row in rows), {}, caller)
         living = {**params.scope, "deleted_at": None}
         names = await self._related("companies", "name", (row["company_id"] for row in rows), living, companies)

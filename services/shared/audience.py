@@ -8,7 +8,7 @@ from typing import Any
 
 from apex import Apex, Connection, Context
 from apex.realtime.channels import Channel
-from apex.tenant import EVERYONE, reaching
+from apex.tenant import ALL_TENANTS, tenant_context
 from hooks.tenancy import RUNNING, covers
 
 Row = Mapping[str, Any]
@@ -124,7 +124,7 @@ class Audience:
         """Return the role of each user by organization."""
         roles: dict[Any, dict[int, str]] = defaultdict(dict)
         query = {"user_id": {"$in": sorted(users)}}
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             rows = await self.app.service("memberships").find({"query": query, "paginate": False})
         for row in rows:
             roles[row["user_id"]][row["organization_id"]] = row["role"]

@@ -8,7 +8,7 @@ from typing import Any
 from apex.query import Query
 from apex.query.predicates import Compare
 from apex.service import BoundService
-from apex.tenant import reach, reaching
+from apex.tenant import current_tenants, tenant_context
 from apex.types import Row
 
 PAGE = 1_000
@@ -22,7 +22,7 @@ def pages(
 
     They are read once the call is over, within the reach that it has now.
     """
-    return _pages(service, organization, fields, done, reach())
+    return _pages(service, organization, fields, done, current_tenants.get())
 
 
 async def _pages(
@@ -32,7 +32,7 @@ async def _pages(
     params = {"scope": {"organization_id": organization}, "paginate": False}
     while True:
         query = Query(where=Compare("id", "$gt", last), limit=PAGE, sort=(("id", 1),), select=tuple(fields))
-        with reaching(tenants):
+        with tenant_context(tenants):
             page: list[Row] = await service.find({**params, "query": query})
         if not page:
             return

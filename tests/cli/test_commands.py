@@ -249,18 +249,20 @@ def test_pending_migrations_are_found(empty_url: str) -> None:
 
 
 class Leaky(SQLService):
-    """A service that somebody forgot to seal."""
+    """A service without a hook that limits its callers."""
 
     table = activities
 
 
-def test_a_service_that_is_not_sealed_is_found(migrated_sqlite_url: str) -> None:
+def test_a_service_that_does_not_limit_its_callers_is_found(migrated_sqlite_url: str) -> None:
     app = Apex().configure(database(migrated_sqlite_url))
     app.use("leaky", Leaky(), hooks={"before": {"all": [authenticate("jwt"), validate_query]}})
     app.use("inside", Leaky(methods=()))
     (finding,) = findings(app)
     assert finding["check"] == "services"
-    assert finding["message"].startswith("'leaky' is not sealed for find, get, create, update, patch, remove")
+    assert finding["message"].startswith(
+        "'leaky' does not limit callers to their tenants for find, get, create, update, patch, remove"
+    )
 
 
 def test_tokens_that_a_restart_would_revive_are_found(migrated_sqlite_url: str) -> None:
@@ -284,5 +286,5 @@ def test_a_table_without_row_level_security_is_found(migrated_postgres_url: str)
 
 def test_every_service_of_the_crm_with_tenants_is_looked_at() -> None:
     app = create_app()
-    looked_at = {path for path, bound in app.services.items() if has_tenants(bound.service)}
+    looked_at = {path for path, bound in app.services.items() if has_tenants(app, bound.service)}
     assert looked_at >= {"contacts", "deals", "audit", "api/contacts", "memberships"}

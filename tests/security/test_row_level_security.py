@@ -16,7 +16,7 @@ from apex.errors import ConfigError, Forbidden
 from apex.migrations.migrate import pending, upgrade
 from apex.migrations.revisions import connect
 from apex.query.predicates import EVERYTHING
-from apex.tenant import EVERYONE, NOBODY, ROLE, SETTING, reaching
+from apex.tenant import ALL_TENANTS, NO_TENANTS, ROLE, SETTING, tenant_context
 from services import contacts, tables
 from services.shared.examples import EMAIL, PASSWORD
 from tests.process.commands import ROOT
@@ -87,11 +87,11 @@ async def test_it_holds_with_the_applications_filter_switched_off(crm: Crm, monk
 
 async def test_a_call_from_outside_reaches_nothing_before_it_is_known_who_calls(crm: Crm) -> None:
     service = crm.app.service("contacts").service
-    with reaching(NOBODY):
+    with tenant_context(NO_TENANTS):
         assert await service.find(Params()) == {"total": 0, "limit": 10, "skip": 0, "data": []}
-    with reaching("457"):
+    with tenant_context("457"):
         assert (await service.find(Params()))["total"] == 2
-        with reaching(EVERYONE):
+        with tenant_context(ALL_TENANTS):
             assert (await service.find(Params()))["total"] == 4
 
 
@@ -103,10 +103,10 @@ async def test_a_call_reaches_the_users_of_its_organizations_and_nobodys_answers
         rows = await crm.app.get("database").execute(select(table))
         return sorted(row.get("id", 0) for row in rows)
 
-    for reach, users in ((EVERYONE, [789, 790, 791]), ("456", [789, 790]), ("457", [791]), (NOBODY, [])):
-        with reaching(reach):
+    for reach, users in ((ALL_TENANTS, [789, 790, 791]), ("456", [789, 790]), ("457", [791]), (NO_TENANTS, [])):
+        with tenant_context(reach):
             assert await ids(tables.users) == users
-            others = [0] if reach == EVERYONE else []
+            others = [0] if reach == ALL_TENANTS else []
             assert (await ids(tables.answers), await ids(tables.revoked_tokens)) == (others, others)
 
 
@@ -121,7 +121,7 @@ async def test_an_owner_who_has_left_is_still_shown(crm: Crm) -> None:
 async def test_nothing_is_written_outside_of_it(crm: Crm) -> None:
     row = {"organization_id": 456, "first_name": "Spy", "created_at": "2026-01-01", "updated_at": "2026-01-01"}
     before = await crm.rows()
-    with reaching("457"):
+    with tenant_context("457"):
         with pytest.raises(Forbidden):
             await crm.app.service("contacts").service.create(row, Params())
         with pytest.raises(Forbidden):
@@ -133,8 +133,8 @@ async def test_nothing_is_written_outside_of_it(crm: Crm) -> None:
 async def test_a_unit_of_work_follows_what_may_be_reached(crm: Crm) -> None:
     service = crm.app.service("contacts").service
     async with crm.app.get("database").transaction():
-        for reach, total in (("457", 2), (NOBODY, 0), ("456,457", 4), (EVERYONE, 4)):
-            with reaching(reach):
+        for reach, total in (("457", 2), (NO_TENANTS, 0), ("456,457", 4), (ALL_TENANTS, 4)):
+            with tenant_context(reach):
                 assert (await service.find(Params()))["total"] == total
 
 

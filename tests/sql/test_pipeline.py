@@ -16,7 +16,7 @@ from apex.errors import Forbidden, GeneralError, OutcomeUnknown, Unavailable
 from apex.sql.drivers.executor import Violation
 from apex.sql.drivers.pipeline import LATEST
 from apex.sql.drivers.postgres import PostgresExecutor
-from apex.tenant import ROLE, reaching
+from apex.tenant import ROLE, tenant_context
 from tests.sql.test_postgres import ADD, TABLES, add, kill_all, opened, people, pid
 from tests.support.databases import Server, new_database, start_server, stopped
 from tests.support.waiting import SECONDS, until
@@ -112,7 +112,7 @@ async def test_errors_touch_nobody_else(url: str) -> None:
 async def test_what_a_call_may_reach_is_its_own(sealed_url: str) -> None:
     async def call(executor: PostgresExecutor, n: int) -> None:
         mine = n % 2
-        with reaching(str(mine)):
+        with tenant_context(str(mine)):
             if n % 3 == 0:
                 with pytest.raises(Forbidden):
                     await executor.fetch(NOTE, {"n": 1 - mine}, writes=True)
@@ -121,7 +121,7 @@ async def test_what_a_call_may_reach_is_its_own(sealed_url: str) -> None:
 
     async with sealed(sealed_url) as executor:
         await asyncio.gather(*(call(executor, n) for n in range(1_000)))
-        with reaching(""):
+        with tenant_context(""):
             assert not await executor.fetch("SELECT organization_id FROM notes", {})
 
 
@@ -207,7 +207,7 @@ async def test_a_statement_that_is_found_quick_comes_back_at_once(sealed_url: st
         lanes = executor.lanes
         while not lanes.metrics()["set_apart"]:
             await executor.fetch(SLEEP, {"seconds": 0.1})
-        with reaching("1"):
+        with tenant_context("1"):
             rows = await executor.fetch(SLEEP, {"seconds": 0})
         assert rows == [("",)]
         assert lanes.pick(lanes.command(SLEEP)) is not None
@@ -429,7 +429,7 @@ async def test_a_server_that_has_forgotten_its_statements_is_told_again(sealed_u
         for _ in range(2):
             await executor.fetch("DEALLOCATE ALL", {})
             assert await asyncio.gather(*(echo(executor, n) for n in range(50))) == list(range(50))
-            with reaching("1"):
+            with tenant_context("1"):
                 assert await executor.fetch(NOTE, {"n": 1}, writes=True) == [(1,)]
 
 

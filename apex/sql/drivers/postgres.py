@@ -23,7 +23,7 @@ from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, OutcomeUnknown, Unavailable
 from apex.sql.drivers.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
 from apex.sql.drivers.pipeline import CLOCK, LANES, SILENT_SECONDS, STALE, Command, LaneLost, Lanes, LanesFull, error_of
-from apex.tenant import SETTING, reach
+from apex.tenant import SETTING, current_tenants
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
@@ -219,7 +219,7 @@ class PostgresExecutor:
         step = (command, _dumped([values[name] for name in command.names]))
         if self._seal is not None:
             before = f"{self._seal}, {ONE_PLAN}" if plan == "one" else self._seal
-            return [(self.lanes.command(before), [reach().encode()]), step]
+            return [(self.lanes.command(before), [current_tenants.get().encode()]), step]
         return [(self.lanes.command(f"SELECT {ONE_PLAN}"), ()), step] if plan == "one" else [step]
 
     async def _connect(self) -> Connection:
@@ -338,9 +338,9 @@ class _Unit:
 
     async def execute(self, text: str, values: Values, prepared: bool) -> Cursor:
         async with self._turn:
-            if self.seal is not None and self._reach != reach():
-                await _execute(self.connection, self.seal, {"reach": reach()})
-                self._reach = reach()
+            if self.seal is not None and self._reach != current_tenants.get():
+                await _execute(self.connection, self.seal, {"reach": current_tenants.get()})
+                self._reach = current_tenants.get()
             return await _execute(self.connection, text, values, prepared)
 
 
@@ -431,7 +431,7 @@ async def _execute(connection: Connection, text: str, values: Values, prepared: 
 async def _execute_within_reach(connection: Connection, seal: str, text: str, values: Values, prepared: bool) -> Cursor:
     """The reach and the statement in one round trip, which is their transaction."""
     async with _answering(connection), connection.pipeline():
-        await connection.execute(seal.encode(), {"reach": reach()}, prepare=prepared)
+        await connection.execute(seal.encode(), {"reach": current_tenants.get()}, prepare=prepared)
         return await connection.execute(text.encode(), values, prepare=prepared)
 
 
@@ -442,7 +442,7 @@ async def _execute_timed(
     async with _answering(connection):
         async with connection.pipeline():
             if seal is not None:
-                await connection.execute(seal.encode(), {"reach": reach()}, prepare=prepared)
+                await connection.execute(seal.encode(), {"reach": current_tenants.get()}, prepare=prepared)
             before = await connection.execute(CLOCK.encode(), prepare=prepared)
             cursor = await connection.execute(text.encode(), values, prepare=prepared)
             after = await connection.execute(CLOCK.encode(), prepare=prepared)

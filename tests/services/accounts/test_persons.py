@@ -14,7 +14,7 @@ from apex.common.trash import prune_trash
 from apex.encoding import encode
 from apex.errors import Forbidden
 from apex.sql import Database
-from apex.tenant import NOBODY, reaching
+from apex.tenant import NO_TENANTS, tenant_context
 from services.accounts.audit import audit
 from services.commands.demo import KEY
 from services.support_tickets import support_tickets
@@ -205,14 +205,14 @@ async def test_the_app_hides_within_its_reach_and_changes_no_entry_otherwise(
         await crm.call("PATCH /contacts/123", {"last_name": "Roe"})
         database, before = crm.app.get("database"), await crm.rows(audit)
         hidden = select(func.audit_erase("456", "contacts", "123", "last_name").label("changed"))
-        for reach in ("457", NOBODY):
-            with reaching(reach):
+        for reach in ("457", NO_TENANTS):
+            with tenant_context(reach):
                 assert await database.fetch(database.compile(hidden, writes=True)) == [{"changed": 0}]
         for statement in (update(audit).values(after=None), delete(audit)):
             with pytest.raises(Forbidden):
                 await database.execute(statement)
         assert await crm.rows(audit) == before
-        with reaching("456"):
+        with tenant_context("456"):
             assert await database.fetch(database.compile(hidden, writes=True)) == [{"changed": 1}]
         (entry,) = await crm.rows(audit)
         assert (entry["before"]["last_name"], entry["after"]["last_name"]) == ("***", "***")

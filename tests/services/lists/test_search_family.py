@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from apex.tenant import reaching
+from apex.tenant import tenant_context
 from tests.services.crm import SEARCH, Crm, refused, running
 from tests.services.test_family import OURS, make, make_deal
 
@@ -146,6 +146,6 @@ async def test_postgresql_itself_keeps_tags_to_the_reach(migrated_postgres_url: 
         ticket = await make(crm, "support-tickets", subject="Where is it?", tags=["login"])
         tickets = crm.app.service("support-tickets")
         for reach, ids in (("457", []), ("456", [ticket["id"]])):
-            with reaching(reach):
+            with tenant_context(reach):
                 rows = await tickets.find({"query": {"tags": "login"}, "paginate": False})
             assert [row["id"] for row in rows] == ids
