@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 # A package imports from its own line and from lines above. The first lines are the modules of the core.
 LAYERS = [
     [
-        "errors", "encoding", "types", "tenant", "describe", "request", "lazy", "cache", "callbacks", "emitter",
-        "queues", "transaction",
+        "_moved", "errors", "encoding", "types", "tenant", "describe", "request", "lazy", "cache", "callbacks",
+        "emitter", "queues", "transaction",
     ],
     ["query"],
     ["rates", "realtime"],
