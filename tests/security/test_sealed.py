@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import delete
 
-from apex import Params, Schema, SQLService, authenticate, checks, load_config, validate_query
+from apex import Params, Schema, SQLService, authenticate, load_config, validate_query
+from apex.cli import checks
 from apex.schema.validation import Id
 from services import activities
 from services.app import CONFIG, create_app

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from apex import Apex, MemoryService, engine, sockets
+from apex import Apex, MemoryService, sockets
+from apex.transports.socketio import engine
 from tests.support.serving import serving
 from tests.support.sockets import app_of, connected, empty, handshake, opened, polling
 from tests.support.waiting import until
