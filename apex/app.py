@@ -20,6 +20,8 @@ from apex.router import Match, Router, split
 from apex.service import BoundService, Call, Service, ServiceOptions, options_of
 from apex.types import STANDARD
 
+__all__ = ["Apex"]
+
 log = logging.getLogger("apex")
 
 ASGI = Callable[[MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Any]

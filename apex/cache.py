@@ -1,4 +1,4 @@
-"""What is remembered for a while, so that it is not worked out or asked for anew with every call."""
+"""Caches: results that are kept for a while, so that they are not computed or read again with every call."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from typing import Generic, TypeVar
 
 from apex.errors import FeathersError
 
+__all__ = ["BoundedDict", "Cache"]
+
 K = TypeVar("K")
 V = TypeVar("V")
 
-REMEMBERED = 5_000
-"""At most so many entries of a kind are remembered. A token takes 900 bytes."""
+MAX_ENTRIES = 5_000
+"""The entries of a cache, unless it names another number. A token takes 900 bytes."""
 
-FRESH_SECONDS = 0.9
-"""For how long what the database has said counts: what is changed in it is so everywhere within a second."""
+CACHE_SECONDS = 0.9
+"""The seconds for which a ``Cache`` keeps a value. A change in the database counts everywhere within a second."""
 
 
-class Bounded(OrderedDict[K, V]):
-    """A dict of at most ``size`` entries: the oldest makes room for a new one."""
+class BoundedDict(OrderedDict[K, V]):
+    """A dict of at most ``size`` entries. A new entry evicts the oldest one."""
 
-    def __init__(self, size: int = REMEMBERED) -> None:
+    def __init__(self, size: int = MAX_ENTRIES) -> None:
         super().__init__()
-        self.size = size
+        self.size: int = size
 
     def __setitem__(self, key: K, value: V) -> None:
         super().__setitem__(key, value)
@@ -35,53 +37,59 @@ class Bounded(OrderedDict[K, V]):
             self.popitem(last=False)
 
 
-class Fresh(Generic[K, V]):
-    """What ``find`` gives for a key, found once in ``FRESH_SECONDS``; None, that there is nothing, is not remembered.
+class Cache(Generic[K, V]):
+    """The results of an ``async def`` function ``find``, by key. Each is kept for ``CACHE_SECONDS``, unless it is None.
 
-    Calls that want the same at the same moment wait for one ``find``. It is part of none of them: it runs outside of
-    their transactions, may reach what the process may, and goes on when the call that began it is cancelled.
-    Raises what ``find`` raises.
+    ::
+
+        names = Cache(read_name)
+        name = await names.get(5)
+
+    Calls that ask for the same key at the same time share one call of ``find``. That call is part of none of them. It
+    runs outside of their transactions, has the access of the process, and goes on if the call that began it is
+    cancelled.
     """
 
     def __init__(self, find: Callable[[K], Awaitable[V | None]]) -> None:
-        self.find = find
-        self.clock = time.monotonic
-        self._known: Bounded[K, tuple[float, V]] = Bounded()
+        self.find: Callable[[K], Awaitable[V | None]] = find
+        self.clock: Callable[[], float] = time.monotonic
+        self._entries: BoundedDict[K, tuple[float, V]] = BoundedDict()
         self._finding: dict[K, asyncio.Task[V | None]] = {}
 
     async def get(self, key: K) -> V | None:
-        known = self._known.get(key)
-        if known is not None and known[0] > self.clock():
-            return known[1]
+        """Return the value of a key, from the cache or from ``find``. Raises the exceptions of ``find``."""
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] > self.clock():
+            return entry[1]
         task = self._finding.get(key)
         if task is None:
             task = self._finding[key] = asyncio.create_task(self._find(key), context=Context())
         try:
             return await asyncio.shield(task)
         except FeathersError as error:
-            raise copy(error) from None  # Each caller's own: what is wrong with one call is written into its error.
+            raise copy(error) from None  # Each caller gets its own: hooks may write into it.
 
     def forget(self, *keys: K) -> None:
-        """Finds these anew, or without any all. What is being found at the moment is not remembered either."""
-        for key in keys or {*self._known, *self._finding}:
-            self._known.pop(key, None)
+        """Remove these keys, or all keys if none is given. Values that are being found now are not kept either."""
+        for key in keys or {*self._entries, *self._finding}:
+            self._entries.pop(key, None)
             self._finding.pop(key, None)
 
     async def _find(self, key: K) -> V | None:
-        until, task = self.clock() + FRESH_SECONDS, asyncio.current_task()
+        until, task = self.clock() + CACHE_SECONDS, asyncio.current_task()
         try:
             found = await self.find(key)
             if found is not None and self._finding.get(key) is task:
-                self._remember(key, until, found)
+                self._keep(key, until, found)
             return found
         finally:
             if self._finding.get(key) is task:
                 del self._finding[key]
 
-    def _remember(self, key: K, until: float, value: V) -> None:
-        """Lets go of those that are old, too; the oldest come first."""
-        self._known.pop(key, None)
-        self._known[key] = until, value
+    def _keep(self, key: K, until: float, value: V) -> None:
+        """Keep a value, and evict those that have expired. The oldest entries come first."""
+        self._entries.pop(key, None)
+        self._entries[key] = until, value
         now = self.clock()
-        while self._known and next(iter(self._known.values()))[0] <= now:
-            self._known.popitem(last=False)
+        while self._entries and next(iter(self._entries.values()))[0] <= now:
+            self._entries.popitem(last=False)

@@ -14,6 +14,8 @@ from apex.auth.jwt import seconds
 from apex.errors import BadRequest, ConfigError
 from apex.schema.validation import Schema, ValidationError, fields, load, validate
 
+__all__ = ["load_config"]
+
 ENVIRONMENTS = ("development", "test", "production")
 SECRET_BYTES = 32
 SECRETS = {"secret": "APEX_SECRET", "previousSecret": "APEX_PREVIOUS_SECRET"}

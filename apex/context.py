@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from apex.events import Turn
     from apex.service import BoundService
 
+__all__ = ["Context", "Params"]
+
 Data = TypeVar("Data", default=Any)
 Result = TypeVar("Result", default=Any)
 

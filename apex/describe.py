@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+__all__ = ["ANY", "Example", "Facts", "Related", "describe"]
+
 T = TypeVar("T")
 
 _NAME = "__facts__"

@@ -8,6 +8,8 @@ from typing import Any
 
 from apex.callbacks import Callbacks, capacity, has_yield, name_of
 
+__all__ = ["Emitter", "Listener"]
+
 Listener = Callable[..., object]
 Pending = list[tuple[Listener, Awaitable[Any]]]
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+__all__ = ["RawJSON", "Stream", "decode", "decode_exactly", "decode_storable", "encode", "timestamp"]
+
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
 

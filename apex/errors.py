@@ -15,6 +15,35 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+__all__ = [
+    "BY_CODE",
+    "BadGateway",
+    "BadRequest",
+    "ConfigError",
+    "Conflict",
+    "FeathersError",
+    "Forbidden",
+    "GeneralError",
+    "Gone",
+    "HeadersTooLarge",
+    "LengthRequired",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotAuthenticated",
+    "NotFound",
+    "NotImplemented",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "PaymentError",
+    "PreconditionFailed",
+    "Timeout",
+    "TooManyRequests",
+    "URITooLong",
+    "Unavailable",
+    "Unprocessable",
+    "UnsupportedMediaType",
+]
+
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 

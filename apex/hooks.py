@@ -17,6 +17,8 @@ from apex.callbacks import has_yield, is_async, name_of, takes, unwrapped
 from apex.context import Context
 from apex.query.language import suggestion
 
+__all__ = ["AnyHook", "AnyHooks", "Around", "Hook", "HookMap", "Next", "ahead", "behind", "belongs"]
+
 Next = Callable[[], Coroutine[Any, Any, None]]
 """What an around hook awaits to go on."""
 

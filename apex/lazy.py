@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
+from typing import Any
 
 from apex.errors import ConfigError
+
+
+def lazy_names(package: str, modules: Mapping[str, Collection[str]]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package. It imports the module of a name when the name is first used.
+
+    ``modules`` maps the modules of the package to their names.
+    """
+    module_of = {name: module for module, names in modules.items() for name in names}
+
+    def import_name(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        value = getattr(import_module(f"{package}.{module_of[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return import_name
 
 
 class _Sparing(MetaPathFinder):

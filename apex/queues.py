@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 from apex.errors import Unavailable
 
+__all__ = ["FairQueue"]
+
 PARTIES = 1_000
 """With so many parties known, those whose last turn is over are evicted."""
 

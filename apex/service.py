@@ -25,6 +25,8 @@ from apex.types import STANDARD, Id, taken_by
 if TYPE_CHECKING:
     from apex.app import Apex
 
+__all__ = ["BodyLimit", "BodyLimits", "BoundService", "Call", "Service", "ServiceOptions"]
+
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 
 _HOOK_WORDS = frozenset({"all", "around", "before", "after", "error", "hooks", "setup", "teardown", "publish"})

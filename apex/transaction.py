@@ -1,4 +1,4 @@
-"""What waits for the end of a unit of work: it happens once all is stored, or never."""
+"""Transactions: functions that run once all that a transaction has written is committed, or never."""
 
 from __future__ import annotations
 
@@ -7,95 +7,107 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from contextvars import ContextVar
 from typing import Any
 
-Waiting = Callable[[], Awaitable[None] | None]
+__all__ = ["after_commit", "is_in_transaction", "savepoint", "transaction"]
+
+Callback = Callable[[], Awaitable[None] | None]
 
 
-class _Unit:
-    """A unit of work. A task that was started inside and outlives it is no longer part of it."""
+class _Transaction:
+    """A transaction and its callbacks. A task that was started inside and outlives it is no longer part of it."""
 
     def __init__(self) -> None:
-        self.open = True
-        self.waiting: list[tuple[Waiting, Callable[[], None] | None]] = []
+        self.is_open = True
+        self.callbacks: list[tuple[Callback, Callable[[], None] | None]] = []
 
 
-_current: ContextVar[_Unit | None] = ContextVar("unit", default=None)
+_current: ContextVar[_Transaction | None] = ContextVar("transaction", default=None)
 
 
-def after_commit(function: Waiting, undone: Callable[[], None] | None = None) -> Awaitable[None] | None:
-    """Call the function once the unit of work around this call is stored, or at once where there is no unit.
+def _open_transaction() -> _Transaction | None:
+    current = _current.get()
+    return current if current is not None and current.is_open else None
 
-    If the unit is not stored, ``undone`` is called instead. If the function returns an awaitable, the unit awaits it at
-    its end, after all functions have been called. Where there is no unit, the caller gets the awaitable.
+
+def is_in_transaction() -> bool:
+    """Return True if this call is part of a transaction."""
+    return _open_transaction() is not None
+
+
+def after_commit(function: Callback, on_rollback: Callable[[], None] | None = None) -> Awaitable[None] | None:
+    """Call a function after the commit of the transaction around this call, or at once if there is none.
+
+    After a rollback ``on_rollback`` is called instead. If the function returns an awaitable, the transaction awaits it
+    at its end, after it has called all functions. Without a transaction the awaitable is returned.
     """
-    unit = _current.get()
-    if unit is not None and unit.open:
-        unit.waiting.append((function, undone))
+    current = _current.get()
+    if current is not None and current.is_open:
+        current.callbacks.append((function, on_rollback))
         return None
     return function()
 
 
-def waiting() -> list[Waiting]:
-    """Return the functions that wait for the end of the unit of work around this call."""
-    unit = _current.get()
-    return [function for function, _ in unit.waiting] if unit is not None and unit.open else []
+def pending_callbacks() -> list[Callback]:
+    """Return the functions that will be called after the commit of the transaction around this call."""
+    current = _open_transaction()
+    return [] if current is None else [function for function, _ in current.callbacks]
 
 
 @asynccontextmanager
-async def part_of_unit() -> AsyncIterator[None]:
-    """Collect the functions of ``after_commit`` for a part of a unit of work that may be undone by itself.
+async def transaction() -> AsyncIterator[None]:
+    """Collect the functions of ``after_commit``, and call them at the end.
 
-    If the part fails, ``undone`` is called for its functions, and they are not called at the end of the unit.
+    A transaction inside another one is part of it. The statements of a database need its own
+    ``Database.transaction``, which includes this one.
     """
-    unit = _current.get()
-    before = 0 if unit is None else len(unit.waiting)
-    try:
-        yield
-    except BaseException:
-        if unit is not None and unit.open:
-            dropped, unit.waiting[before:] = unit.waiting[before:], []
-            for _, undone in dropped:
-                if undone is not None:
-                    undone()
-        raise
-
-
-def is_in_unit() -> bool:
-    """Return True if this call is part of a unit of work."""
-    unit = _current.get()
-    return unit is not None and unit.open
-
-
-@asynccontextmanager
-async def unit_of_work() -> AsyncIterator[None]:
-    """Collect the functions of ``after_commit`` and call them at the end. A unit inside another one is part of it."""
-    outer = _current.get()
-    if outer is not None and outer.open:
+    if is_in_transaction():
         yield
         return
-    unit = _Unit()
-    token = _current.set(unit)
-    stored = False
+    current = _Transaction()
+    token = _current.set(current)
+    is_committed = False
     try:
         yield
-        stored = True
+        is_committed = True
     finally:
-        unit.open = False
+        current.is_open = False
         _current.reset(token)
-        # Timers and tasks that were started inside keep the unit for a while; what has waited is not to stay with it.
-        waiting, unit.waiting = unit.waiting, []
-        for _, undone in () if stored else waiting:
-            if undone is not None:
-                undone()
-    # All are called before any is awaited, so that the events of a unit go out in the order of its commit.
-    for pending in [function() for function, _ in waiting]:
+        # Timers and tasks that were started inside keep the transaction alive for a while, but not its callbacks.
+        callbacks, current.callbacks = current.callbacks, []
+        if not is_committed:
+            _roll_back(callbacks)
+    # All are called before any is awaited, so that the events of a transaction go out in the order of its commit.
+    for pending in [function() for function, _ in callbacks]:
         if pending is not None:
             await pending
 
 
-def unit_of(app: Any, service: Any) -> AbstractAsyncContextManager[Any]:
-    """Return a unit of work for reading a record of the service with a lock and changing it.
+@asynccontextmanager
+async def savepoint() -> AsyncIterator[None]:
+    """Collect the functions of ``after_commit`` for a part of a transaction that may be rolled back by itself.
 
-    It is the adapter's own or a transaction of the app's database.
+    If the part fails, the transaction forgets its functions.
+    """
+    current = _open_transaction()
+    before = 0 if current is None else len(current.callbacks)
+    try:
+        yield
+    except BaseException:
+        if current is not None and current.is_open:
+            dropped, current.callbacks[before:] = current.callbacks[before:], []
+            _roll_back(dropped)
+        raise
+
+
+def _roll_back(callbacks: list[tuple[Callback, Callable[[], None] | None]]) -> None:
+    for _, on_rollback in callbacks:
+        if on_rollback is not None:
+            on_rollback()
+
+
+def transaction_of(app: Any, service: Any) -> AbstractAsyncContextManager[Any]:
+    """Return the transaction in which a record of a service can be read with a lock and then changed.
+
+    It is the adapter's own, or else a transaction of the app's database.
     """
     own: Callable[[], AbstractAsyncContextManager[Any]] | None = getattr(service, "unit_of_work", None)
     if own is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
+__all__ = ["Id", "Page", "Paginate", "Row", "is_many", "items", "map_items", "with_items"]
+
 
 def items(method: str | None, value: Any) -> list[Any]:
     """Return the records in the result of a method, or with None for the method in data, which is never a page."""

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from apex import Context, Next, Params
-from apex.adapters.base import Beside
+from apex.adapters import Beside
 from apex.common import now
 from apex.types import Row, items
 from hooks.tenancy import FIELD

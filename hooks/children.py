@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apex import Context, Params
-from apex.adapters.base import MOST_RESTORED
+from apex.adapters import MOST_RESTORED
 from apex.errors import BadRequest, Conflict, NotFound
-from apex.query import Query
-from apex.query.predicates import Compare
+from apex.query import Compare, Query
 from apex.types import Row, items
 from hooks.ownership import MISSING
 

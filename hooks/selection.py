@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from apex import Context
-from apex.hooks import Hook
+from apex import Context, Hook
 from apex.types import Row
 
 

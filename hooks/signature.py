@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Table
 
 from apex import Apex, Context
-from apex.cache import Fresh
-from apex.common.webhooks import SignedWebhooks
+from apex.cache import Cache
+from apex.common import SignedWebhooks
 from apex.query import Query
 from hooks.tenancy import FIELD
 
@@ -29,7 +29,7 @@ def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
         found: str | None = known[0]
         return found
 
-    secrets = Fresh(read)
+    secrets = Cache(read)
     app.service("organizations").on("patched", lambda row, context: secrets.forget(row["id"]))
     return SignedWebhooks(table, secret, lambda context: {FIELD: _organization(context)})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apex.migrations.migrate import run_migrations
+from apex.migrations import run_migrations
 from services.app import metadata
 
 

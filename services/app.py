@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
-from apex.observability.health import health
-from apex.observability.metrics import metrics
-from apex.observability.observations import time_database
-from apex.observability.tracing import tracing
+from apex.observability import health, metrics, time_database, tracing
 from apex.rates import RateLimiter, rates
 from apex.tenant import ROLE
 from hooks.audit import remember_caller

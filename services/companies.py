@@ -10,8 +10,7 @@ from sqlalchemy import Column, Computed, String
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex
-from apex.query import Query
-from apex.query.predicates import Compare
+from apex.query import Compare, Query
 from apex.schema import Text, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms

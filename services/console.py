@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.routing import BaseRoute
 
-from apex.transports.pages import page
+from apex.transports import page
 
 FOLDER = Path(__file__).parent.parent / "console"
 

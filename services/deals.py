@@ -12,8 +12,7 @@ from apex import Apex, Context, Params
 from apex.common import now
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
-from apex.query import Query
-from apex.query.predicates import Compare
+from apex.query import Compare, Query
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Timestamp
 from apex.types import Row, items

@@ -8,9 +8,8 @@ from apex import Apex, Context, Params
 from apex.common import default_sort
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
-from apex.query import Query
+from apex.query import Compare, Junction, Query, every
 from apex.query.coercion import integer
-from apex.query.predicates import Compare, Junction, every
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.types import Row, items
 from hooks.ownership import MISSING

@@ -23,8 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from apex.common.idempotency import answers_table
-from apex.common.webhooks import signatures_table
+from apex.common import answers_table, signatures_table
 from apex.sql import Timestamp
 
 metadata = MetaData(

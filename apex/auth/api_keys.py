@@ -9,7 +9,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, NamedTuple
 
-from apex.cache import Fresh
+from apex.cache import Cache
 from apex.context import Params
 from apex.errors import NotAuthenticated
 
@@ -50,7 +50,7 @@ class KeyStrategy:
     def __init__(self, find: Find, users: Callable[[Any], Awaitable[Any]]) -> None:
         self.find, self.users = find, users
         self.entity: str | None = "user"
-        self.holders: Fresh[tuple[str, str], Holder] = Fresh(self._find)
+        self.holders: Cache[tuple[str, str], Holder] = Cache(self._find)
 
     def parse(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
         key = headers.get("x-api-key")

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import jwt
 
-from apex.cache import Bounded
+from apex.cache import BoundedDict
 from apex.encoding import timestamp
 from apex.errors import NotAuthenticated
 
@@ -68,7 +68,7 @@ class Tokens:
         }
         self.algorithm = options.get("algorithm", "HS256")
         self.lifetime = seconds(options.get("expiresIn", "1d"))
-        self._verified: Bounded[str, Verified] = Bounded()
+        self._verified: BoundedDict[str, Verified] = BoundedDict()
 
     def create(
         self, subject: Any, payload: Mapping[str, Any] | None = None, issued: int | None = None

@@ -32,7 +32,7 @@ from apex.query.scope import AS_GIVEN, decided, scope_predicate
 from apex.sql.columns import Json, Timestamp
 from apex.sql.database import Database
 from apex.tenant import ALL_TENANTS, tenant_context
-from apex.transaction import waiting
+from apex.transaction import pending_callbacks
 from apex.types import Row
 
 HEADER, REPLAYED = "idempotency-key", "Idempotency-Replayed"
@@ -135,7 +135,7 @@ def _fingerprint(context: Context) -> str:
 
 def _events(context: Context) -> list[Announcement]:
     """Return the events that follow the commit: those of the calls inside of a call, and its own."""
-    found = [one for one in waiting() if isinstance(one, Announcement)]
+    found = [one for one in pending_callbacks() if isinstance(one, Announcement)]
     if context.event is not None and context.event not in context.service._options.events:
         found.append(context.service._announcement(context, context.event, context.turn))
     return found

@@ -1,1 +1,14 @@
-"""Observability: what an app tells of its calls, in logs, metrics, traces and health checks."""
+"""Observability: the logs, metrics, traces and health checks of an app."""
+
+from apex.observability.health import health
+from apex.observability.metrics import metrics
+from apex.observability.observations import Observation, time_database
+from apex.observability.tracing import tracing
+
+__all__ = [
+    "Observation",
+    "health",
+    "metrics",
+    "time_database",
+    "tracing",
+]

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from apex.app import Apex
-from apex.cache import Fresh
+from apex.cache import Cache
 from apex.context import Context
 from apex.errors import FeathersError
 from apex.hooks import Next
@@ -40,7 +40,7 @@ class Health:
         self.app = app
         self.draining = False
         self.ahead: list[str] = []
-        self.ills: Fresh[str, Ills] = Fresh(self._look)
+        self.ills: Cache[str, Ills] = Cache(self._look)
         app.on("draining", self._drain)
         app.hooks({"setup": [self._start]})
 

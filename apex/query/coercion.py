@@ -17,6 +17,27 @@ from inspect import unwrap
 from typing import Any
 from uuid import UUID
 
+__all__ = [
+    "Coerce",
+    "anything",
+    "binary",
+    "boolean",
+    "clock",
+    "day",
+    "decimal",
+    "integer",
+    "json",
+    "nullable",
+    "number",
+    "optional",
+    "scalar",
+    "seconds",
+    "small_integer",
+    "text",
+    "timestamp",
+    "uuid",
+]
+
 Coerce = Callable[[Any], Any]
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")

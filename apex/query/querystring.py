@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote_plus
 from apex.encoding import decode, encode
 from apex.errors import BadRequest
 
+__all__ = ["parse", "write"]
+
 
 def write(query: Mapping[str, Any], safe: str = "") -> str:
     """The query string: null is an empty value, dates and decimals are written as JSON writes them, and the characters

@@ -24,7 +24,7 @@ from apex.hooks import Hook, belongs, flat, in_order
 from apex.query.language import Hints, require_few, shortened
 from apex.schema.fast_path import DOUBT, acceptor
 from apex.schema.fields import Boolean, Email, Float, Id, Password, Text
-from apex.transaction import unit_of
+from apex.transaction import transaction_of
 from apex.types import items
 
 __all__ = [
@@ -269,7 +269,7 @@ class _Rules:
 
         async def change(method: Callable[[], Awaitable[Any]]) -> Any:
             async def checked() -> Any:
-                async with unit_of(context.app, context.service.service):
+                async with transaction_of(context.app, context.service.service):
                     self._check(context, await self._read(context))
                     return await method()
 

@@ -21,7 +21,7 @@ from apex.sql.drivers.executor import Executor, Plan, Values, Violation
 from apex.sql.drivers.sqlite import SQLiteExecutor
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.sql.violations import explained, references
-from apex.transaction import is_in_unit, part_of_unit, unit_of_work
+from apex.transaction import is_in_transaction, savepoint, transaction
 from apex.types import Row
 
 
@@ -48,7 +48,7 @@ class Database:
         Raises BadRequest or Conflict where a constraint that is checked at the commit is broken.
         """
         try:
-            async with unit_of_work(), self.executor.transaction():
+            async with transaction(), self.executor.transaction():
                 yield
         except Violation as violation:
             raise explained(violation, None) from None
@@ -60,11 +60,11 @@ class Database:
         Events of the calls inside follow the commit of that transaction. Without one this is a transaction. The
         statements of a transaction that has a savepoint come one after the other, not from several tasks.
         """
-        if not is_in_unit():
+        if not is_in_transaction():
             async with self.transaction():
                 yield
             return
-        async with part_of_unit(), self.executor.savepoint():
+        async with savepoint(), self.executor.savepoint():
             yield
 
     def compile(

@@ -1,1 +1,14 @@
-"""Transports: HTTP and Socket.IO build calls, and write what comes back."""
+"""Transports: HTTP and Socket.IO build calls, and write the answers."""
+
+from apex.transports.batch import batch
+from apex.transports.pages import page
+from apex.transports.rest import public_error, rest
+from apex.transports.socketio.transport import sockets
+
+__all__ = [
+    "batch",
+    "page",
+    "public_error",
+    "rest",
+    "sockets",
+]

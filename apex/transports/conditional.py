@@ -13,7 +13,7 @@ from apex.context import Context, Params
 from apex.encoding import encode
 from apex.errors import BadRequest, PreconditionFailed
 from apex.service import Call
-from apex.transaction import unit_of
+from apex.transaction import transaction_of
 
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
@@ -47,7 +47,7 @@ def on_condition(app: Apex, call: Call, tags: str) -> Call:
     asked = Call(call.service, "get", call.id, None, params)
 
     async def change(method: Callable[[], Awaitable[Any]]) -> Any:
-        async with unit_of(app, call.service.service):
+        async with transaction_of(app, call.service.service):
             if not is_among(_shown_tag(await app.call(asked)), tags):
                 raise PreconditionFailed("The record is not the one that you know: get it again, and decide anew")
             return await method()

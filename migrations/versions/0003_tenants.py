@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.row_level_security import (
+from apex.migrations import (
     disable_row_level_security,
     enable_row_level_security,
     prepare_row_level_security,

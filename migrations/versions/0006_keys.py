@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apex.migrations.ddl import create_index, drop_index
+from apex.migrations import create_index, drop_index
 from migrations.tables import NOT_DELETED
 
 revision = "0006"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apex.migrations.row_level_security import renew_row_level_security
+from apex.migrations import renew_row_level_security
 
 revision = "0007"
 down_revision = "0006"

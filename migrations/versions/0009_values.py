@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from apex.migrations.ddl import backfill
+from apex.migrations import backfill
 
 revision = "0009"
 down_revision = "0008"

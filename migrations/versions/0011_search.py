@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.ddl import fill
+from apex.migrations import fill
 from apex.tenant import ALL_TENANTS, ROLE, SETTING
 from hooks.search_forms import line
 

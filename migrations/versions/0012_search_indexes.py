@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.ddl import create_index, drop_index, fill
+from apex.migrations import create_index, drop_index, fill
 from hooks.search_forms import line
 from migrations.tables import NOT_DELETED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from apex.migrations.row_level_security import enable_row_level_security
+from apex.migrations import enable_row_level_security
 from migrations.tables import IDENTIFIER, MOMENT
 
 revision = "0013"

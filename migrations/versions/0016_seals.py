@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from apex.migrations.row_level_security import (
-    disable_row_level_security,
-    enable_row_level_security_where,
-    pin_search_path,
-)
+from apex.migrations import disable_row_level_security, enable_row_level_security_where, pin_search_path
 from apex.tenant import ROLE
 
 revision = "0016"

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Boolean, Column, ForeignKey, Index, String, bindparam, select, update
 
 from apex import Apex, AuthenticationService, Context, Params
-from apex.auth.api_keys import Holder, KeyStrategy, new_key
+from apex.auth import Holder, KeyStrategy, new_key
 from apex.common import now
 from apex.describe import describe
 from apex.errors import BadRequest, FeathersError, Forbidden

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, select
 
-from apex import Apex, Context, Params, Schema, SQLService, validate_data, validate_query
-from apex.cache import Fresh
+from apex import Apex, Context, Hook, Params, Schema, SQLService, validate_data, validate_query
+from apex.cache import Cache
 from apex.common import iff, is_provider, populate, stash_before
 from apex.describe import Example
 from apex.errors import BadRequest, Conflict, Forbidden
-from apex.hooks import Hook, ahead
+from apex.hooks import ahead
 from apex.rates import FailureLimit
 from apex.schema import Email, Id, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -93,7 +93,7 @@ class Memberships(SQLService):
     def __init__(self, app: Apex, **options: Any) -> None:
         super().__init__(json=False, **options)
         self.app = app
-        self.roles: Fresh[int, Roles] = Fresh(self._read)
+        self.roles: Cache[int, Roles] = Cache(self._read)
         self.misses = FailureLimit("members", lambda: app.get("rates"), MISSES)
         app.bus.on(TOPIC, self.roles.forget)
 

@@ -11,21 +11,19 @@ from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
-from apex import Apex, Context, Params, Service, authenticate
-from apex.common import disallow
-from apex.common.webhooks import InvalidSignature
+from apex import Apex, Around, Context, Hook, Params, Service, authenticate
+from apex.common import InvalidSignature, disallow
 from apex.describe import Example, describe
 from apex.encoding import timestamp
 from apex.errors import Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import Around, Hook, ahead
-from apex.query import Query
+from apex.hooks import ahead
+from apex.query import Compare, Query, every
 from apex.query.coercion import uuid
-from apex.query.predicates import Compare, every
 from apex.schema import Email, Schema, Text, ValidationError, fields, load
 from apex.service import BoundService
 from apex.sql import Database
 from apex.tenant import ALL_TENANTS, tenant_context
-from apex.transaction import is_in_unit
+from apex.transaction import is_in_transaction
 from apex.types import Row
 from hooks.rate_limit import limit_rate
 from hooks.tenancy import FIELD, ON_RECORDS, membership, tenancy_of_key
@@ -160,7 +158,7 @@ class AgentVoice(Service):
         missing = names - companies.keys()
         if missing or any(_is_change(stored, _values(data, stored, companies)) for stored, data in asked):
             # One call of contacts is a unit of work by itself.
-            alone = len(asked) == 1 and not missing and not is_in_unit()
+            alone = len(asked) == 1 and not missing and not is_in_transaction()
             async with nullcontext() if alone else self.database.savepoint():
                 companies |= await make_companies(self.app, sorted(missing), organization_id, params.user)
                 rows = await self._stored(asked, companies, params)

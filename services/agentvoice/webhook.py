@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from apex import Apex, Context, Next, Params
+from apex import Apex, Around, Context, Next, Params
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict, FeathersError, NotFound
-from apex.hooks import Around
-from apex.query.predicates import Compare, every
+from apex.query import Compare, every
 from apex.queues import FairQueue
 from apex.schema import Schema, Text, fields, load
 from apex.service import BodyLimit, BodyLimits

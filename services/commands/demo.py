@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from apex import Apex, Params
-from apex.auth.api_keys import hashed
+from apex.auth import hashed
 from apex.types import Row
 from hooks.search_forms import normalise
 from services.shared.examples import PASSWORD, uuid_of

@@ -16,7 +16,7 @@ from apex.errors import ConfigError
 from services.commands.main import organization_option
 
 if TYPE_CHECKING:
-    from apex.app import Apex
+    from apex import Apex
     from apex.types import Row
 
 SHOWN = (

@@ -12,7 +12,7 @@ from apex.errors import ConfigError
 from hooks.tenancy import ROLES
 
 if TYPE_CHECKING:
-    from apex.app import Apex
+    from apex import Apex
     from apex.types import Row
 
 organization_option = click.option("--organization", type=ID, required=True, help="Id of the organization.")
@@ -35,7 +35,7 @@ NO_KEY = "rotated or revoked; .venv/bin/apex key create --organization 456 --use
 @click.pass_obj
 def demo(factory: str, rows: int, serve: bool) -> None:
     """Migrate the database and load the demo data, once."""
-    from apex.migrations.revisions import is_up_to_date
+    from apex.migrations import is_up_to_date
     from apex.server import serve_app
     from services.shared.examples import PASSWORD, uuid_of
 
@@ -43,7 +43,7 @@ def demo(factory: str, rows: int, serve: bool) -> None:
     if app.get("env") == "production":
         raise ConfigError("the demo's password is published: it has no place in production")
     if not is_up_to_date(app.get("database_url")):
-        from apex.migrations.migrate import upgrade
+        from apex.migrations import upgrade
 
         upgrade(app.get("database_url"))
     shown = run(app, lambda: _load(app, rows))
@@ -68,7 +68,7 @@ async def _load(app: Apex, rows: int) -> dict[str, str]:
 async def _is_stored(app: Apex, key: str) -> bool:
     """Whether a key is neither rotated nor revoked."""
     from apex import Params
-    from apex.auth.api_keys import hashed
+    from apex.auth import hashed
 
     asked = Params({"query": {"prefix": key[:17]}, "paginate": False, "adapter": {"private": ()}})
     found = await app.service("api-keys").find(asked)

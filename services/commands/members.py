@@ -13,7 +13,7 @@ from hooks.tenancy import ROLES
 from services.commands.main import organization_option
 
 if TYPE_CHECKING:
-    from apex.app import Apex
+    from apex import Apex
     from apex.types import Row
 
 

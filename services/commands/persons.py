@@ -14,7 +14,7 @@ from apex.errors import ConfigError
 from services.commands.main import organization_option
 
 if TYPE_CHECKING:
-    from apex.app import Apex
+    from apex import Apex
     from apex.types import Row
 
 IS_OWNER = "SELECT has_table_privilege('audit', 'DELETE') AND NOT row_security_active('audit')"
@@ -82,7 +82,7 @@ def _prune(app: Apex, before: datetime) -> Iterator[int]:
     """Delete as the owner of the tables: the app itself may not. Yield how many entries each batch had."""
     from sqlalchemy import delete, func, select, text
 
-    from apex.migrations.revisions import connect
+    from apex.migrations import connect
     from services.accounts.audit import audit as entries
 
     c, old = entries.c, entries.c.created_at < before

@@ -20,7 +20,7 @@ from apex.errors import ConfigError, FeathersError
 from services.commands.main import organization_option
 
 if TYPE_CHECKING:
-    from apex.app import Apex
+    from apex import Apex
     from services.transfer.imports import Progress
 
 SERVICES = ("contacts", "companies")

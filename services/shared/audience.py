@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apex import Apex, Connection, Context
-from apex.realtime.channels import Channel
+from apex.realtime import Channel
 from apex.tenant import ALL_TENANTS, tenant_context
 from hooks.tenancy import RUNNING, covers
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from marshmallow import post_load
 
-from apex import Apex, Context, Params, Schema
+from apex import Apex, Context, Hook, Params, Schema
 from apex.describe import describe
-from apex.hooks import AnyHook, Hook
-from apex.query.predicates import Compare, Junction, Predicate, Rank
+from apex.hooks import AnyHook
+from apex.query import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Row
 from hooks.search_forms import digits, normalise

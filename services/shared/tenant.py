@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Table
 
-from apex import Apex, Context, Schema, SQLService, authenticate, validate_data, validate_query
-from apex.adapters.base import MOST_RESTORED, RESTORED
-from apex.common import iff, is_provider, populate, require_condition, stash_before
-from apex.common.idempotency import idempotent
-from apex.hooks import AnyHook, Hook, ahead
+from apex import Apex, Context, Hook, Schema, SQLService, authenticate, validate_data, validate_query
+from apex.adapters import MOST_RESTORED, RESTORED
+from apex.common import idempotent, iff, is_provider, populate, require_condition, stash_before
+from apex.hooks import AnyHook, ahead
 from apex.query.coercion import boolean
 from apex.schema import Id, ValidationError, check_rules, fields
 from hooks.audit import audit, audit_beside

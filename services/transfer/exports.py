@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from apex.query import Query
-from apex.query.predicates import Compare
+from apex.query import Compare, Query
 from apex.service import BoundService
 from apex.tenant import current_tenants, tenant_context
 from apex.types import Row

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from apex import Apex, Params
 from apex.errors import BadRequest, FeathersError
-from apex.query import Hints, Query
-from apex.query.predicates import Compare
+from apex.query import Compare, Hints, Query
 from apex.schema import ValidationError, load, loader
 from apex.types import Row
 from hooks.ownership import strays

@@ -19,7 +19,7 @@ from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
 from apex.schema import Boolean, Id, ValidationError, fields, validate
 from apex.service import BodyLimit, BodyLimits
-from apex.transports.rest import public_error
+from apex.transports import public_error
 from apex.types import Row
 from services.shared.search import Searchable
 from services.transfer.checkpoints import Checkpoint

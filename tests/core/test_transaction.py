@@ -13,8 +13,8 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 from apex import Apex, SQLService, database
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, GeneralError
-from apex.transaction import after_commit, unit_of_work
-from hooks.transaction import transaction
+from apex.transaction import after_commit, transaction
+from hooks.transaction import transaction as in_transaction
 
 notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("text", String(100)))
 
@@ -31,8 +31,8 @@ async def test_without_a_unit_it_happens_at_once() -> None:
 
 async def test_it_waits_for_the_outermost_unit() -> None:
     done: list[int] = []
-    async with unit_of_work():
-        async with unit_of_work():
+    async with transaction():
+        async with transaction():
             after_commit(partial(done.append, 1))
         after_commit(partial(done.append, 2))
         assert done == []
@@ -43,7 +43,7 @@ async def test_after_an_error_it_never_happens() -> None:
     done: list[int] = []
 
     async def fail() -> None:
-        async with unit_of_work():
+        async with transaction():
             after_commit(partial(done.append, 1))
             raise BadRequest
 
@@ -60,7 +60,7 @@ async def test_a_task_that_outlives_its_unit_works_for_itself() -> None:
         await ended.wait()
         after_commit(partial(done.append, 1))
 
-    async with unit_of_work():
+    async with transaction():
         task = asyncio.create_task(later())
     ended.set()
     await task
@@ -78,7 +78,7 @@ async def test_events_follow_the_commit_and_a_rollback_has_none(empty_url: str, 
             raise BadRequest("no")
 
     app = Apex().configure(database(empty_url)).use("copies", Notes())
-    app.use("notes", Notes(), hooks={"around": {"create": [transaction]}, "after": {"create": [create_another]}})
+    app.use("notes", Notes(), hooks={"around": {"create": [in_transaction]}, "after": {"create": [create_another]}})
     for path in ("notes", "copies"):
         app.service(path).on("created", lambda item, context: heard.append(context.path))
     await app.setup()
@@ -133,7 +133,7 @@ async def test_what_has_waited_does_not_stay_with_a_task_that_outlives_the_unit(
     class Waiting:
         def __call__(self) -> None: ...
 
-    async with unit_of_work():
+    async with transaction():
         waiting = Waiting()
         seen = weakref.ref(waiting)
         after_commit(waiting)

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
-from apex.cache import Bounded
+from apex.cache import BoundedDict
 from apex.callbacks import Backoff, end_tasks
 from apex.sql.drivers.slow import Pace
 
@@ -271,7 +271,7 @@ class Lanes:
     def __init__(self, connect: Connect, size: int = LANES) -> None:
         self.connect, self.size = connect, size
         self.lanes: list[Lane] = []
-        self.commands: Bounded[str, Command] = Bounded(COMMANDS)
+        self.commands: BoundedDict[str, Command] = BoundedDict(COMMANDS)
         self.counts = Counts()
         self.latest: deque[Command] = deque(maxlen=LATEST)
         self._connecting: set[asyncio.Task[None]] = set()

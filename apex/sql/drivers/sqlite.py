@@ -22,7 +22,7 @@ from resource import RUSAGE_THREAD, getrusage
 from time import thread_time
 from typing import Any, TypeVar
 
-from apex.cache import Bounded
+from apex.cache import BoundedDict
 from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
 from apex.sql.drivers.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
@@ -92,7 +92,7 @@ class Inline:
         self.connection.set_progress_handler(self._is_late, INSTRUCTIONS)
         self._late = 0.0
         self._use: _Use | None = None
-        self._paces: Bounded[str, Pace] = Bounded(STATEMENTS)
+        self._paces: BoundedDict[str, Pace] = BoundedDict(STATEMENTS)
 
     def run(self, text: str, values: Values) -> list[Any] | None:
         """None where it is a matter for the threads, and nothing was done: the statement is slow, or something is in

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apex import load_config
-from apex.cache import FRESH_SECONDS
+from apex.cache import CACHE_SECONDS
 from services.app import CONFIG, create_app
 from tests.services.crm import JANE, LIST, Crm
 from tests.support.serving import serving
@@ -92,8 +92,8 @@ async def test_a_change_in_another_process_counts_once_what_is_remembered_is_old
         stop(there)
         assert await statuses(there) == [200, 201]
         await crm.app.service("memberships").remove((await membership(crm))["id"])
-        stop(there, FRESH_SECONDS - 0.01)
+        stop(there, CACHE_SECONDS - 0.01)
         assert await statuses(there) == [200, 201]
-        stop(there, FRESH_SECONDS)
+        stop(there, CACHE_SECONDS)
         assert await statuses(there) == [403, 403]
-        assert FRESH_SECONDS < 1
+        assert CACHE_SECONDS < 1

@@ -1,0 +1,157 @@
+"""The public names of apex: a project outside the checkout imports each of them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from apex._moved import MOVED
+
+ROOT = Path(__file__).parents[2]
+
+PUBLIC = {
+    "apex": (
+        "Apex Around AuthenticationService Connection Context Hook HookMap JWTStrategy LocalStrategy MemoryService "
+        "Next Params SQLService Schema Service authenticate batch bus database load_config rest sockets validate_data "
+        "validate_query"
+    ),
+    "apex.adapters": "Adapter AdapterOptions Beside MOST_RESTORED MemoryService RESTORED",
+    "apex.auth": (
+        "AuthenticationService Holder JWTStrategy KeyStrategy LocalStrategy Strategy authenticate hashed new_key"
+    ),
+    "apex.cache": "BoundedDict Cache",
+    "apex.cli": "DAY ID as_json_option load_app main require_migrated run",
+    "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
+    "apex.common": (
+        "InvalidSignature OMIT SignedWebhooks answers_table default_sort disallow discard idempotent iff is_provider "
+        "now populate require_condition resolve resolve_data resolve_external resolve_query resolve_result set_field "
+        "sign signatures_table soft_delete stash_before virtual"
+    ),
+    "apex.config": "load_config",
+    "apex.context": "Context Params",
+    "apex.describe": "ANY Example Facts Related describe",
+    "apex.emitter": "Emitter Listener",
+    "apex.encoding": "RawJSON Stream decode decode_exactly decode_storable encode timestamp",
+    "apex.errors": (
+        "BY_CODE BadGateway BadRequest ConfigError Conflict FeathersError Forbidden GeneralError Gone HeadersTooLarge "
+        "LengthRequired MethodNotAllowed NotAcceptable NotAuthenticated NotFound NotImplemented OutcomeUnknown "
+        "PayloadTooLarge PaymentError PreconditionFailed Timeout TooManyRequests URITooLong Unavailable Unprocessable "
+        "UnsupportedMediaType"
+    ),
+    "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next ahead behind belongs",
+    "apex.migrations": (
+        "add_check add_foreign_key backfill connect create_index disable_row_level_security drop_index "
+        "enable_row_level_security enable_row_level_security_where fill is_up_to_date pin_search_path "
+        "prepare_row_level_security remove_row_level_security renew_row_level_security run_migrations set_not_null "
+        "upgrade"
+    ),
+    "apex.observability": "Observation health metrics time_database tracing",
+    "apex.openapi": "document_of routes",
+    "apex.query": "Compare DELETED Hints Junction MAX_ROWS Predicate Query Rank Syntax every is_number suggestion",
+    "apex.query.coercion": (
+        "Coerce anything binary boolean clock day decimal integer json nullable number optional scalar seconds "
+        "small_integer text timestamp uuid"
+    ),
+    "apex.query.querystring": "parse write",
+    "apex.queues": "FairQueue",
+    "apex.rates": "FailureLimit Rate RateLimiter rates",
+    "apex.realtime": "Bus Channel Channels Connection NamedChannel bus",
+    "apex.schema": (
+        "Boolean Email Float Id Password Schema Text ValidationError check_rules fields load loader validate "
+        "validate_data validate_query validates_schema"
+    ),
+    "apex.server": "serve_app",
+    "apex.service": "BodyLimit BodyLimits BoundService Call Service ServiceOptions",
+    "apex.sql": "ColumnType Database Fixed Json SQLService Timestamp database",
+    "apex.tenant": (
+        "ALL_TENANTS NO_TENANTS ROLE SETTING current_tenants is_tenant_hook set_tenants tenant_context tenant_hook"
+    ),
+    "apex.testing": "AdapterContract Contract Raised names raises wire within",
+    "apex.transaction": "after_commit is_in_transaction savepoint transaction",
+    "apex.transports": "batch page public_error rest sockets",
+    "apex.types": "Id Page Paginate Row is_many items map_items with_items",
+}
+"""By module the names that it promises, as in its ``__all__``. Whatever is not here may change at any time."""
+
+INTERNAL = {"callbacks", "events", "lazy", "request", "router"}
+"""The modules of the core without public names. ``apex.app`` is not needed either, as ``Apex`` is in ``apex``."""
+
+IMPORT_ALL = """
+import json, sys
+from importlib import import_module
+for module, names in json.load(sys.stdin).items():
+    for name in names.split():
+        exec(f"from {module} import {name}")
+        if type(eval(name)).__name__ == "module" and module != "apex.schema":
+            raise SystemExit(f"{module}.{name} is a module")
+"""
+
+IMPORT_MOVED = """
+import json, sys, warnings
+from importlib import import_module
+for name in json.load(sys.stdin):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        import_module(f"apex.{name}")
+    if not any(issubclass(one.category, DeprecationWarning) and f"apex.{name} " in str(one.message) for one in caught):
+        raise SystemExit(f"no warning for apex.{name}")
+"""
+
+
+def run_outside(folder: Path, code: str, given: object) -> None:
+    """Run code in a process whose folder is not the checkout."""
+    command = [sys.executable, "-I", "-c", code]
+    ended = subprocess.run(command, cwd=folder, input=json.dumps(given), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_a_module_promises_the_names_of_the_list(module: str) -> None:
+    assert sorted(import_module(module).__all__) == sorted(PUBLIC[module].split())
+
+
+def test_every_package_and_module_of_the_core_is_in_the_list_or_internal() -> None:
+    found = {path.stem for path in (ROOT / "apex").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    public = {module.split(".")[1] for module in PUBLIC if "." in module}
+    assert {name for name in found if not name.startswith("_")} - INTERNAL - {"app"} == public
+
+
+def test_a_project_outside_the_checkout_imports_all_public_names(tmp_path: Path) -> None:
+    run_outside(tmp_path, IMPORT_ALL, PUBLIC)
+
+
+def test_former_modules_can_be_imported_with_a_warning(tmp_path: Path) -> None:
+    run_outside(tmp_path, IMPORT_MOVED, list(MOVED))
+
+
+def imports(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield module and name of what a file imports from apex."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "apex":
+            yield from ((str(node.module), alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == "apex")
+
+
+def is_public(module: str, name: str) -> bool:
+    """Return True for a public name, and for a public module such as ``from apex.query import coercion``."""
+    inner = f"{module}.{name}".rstrip(".")
+    return inner in PUBLIC or name in PUBLIC.get(module, "").split()
+
+
+@pytest.mark.parametrize("package", ["services", "hooks", "migrations"])
+def test_the_application_imports_public_names_only(package: str) -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name} of {module}"
+        for file in sorted((ROOT / package).rglob("*.py"))
+        for module, name in imports(file)
+        if not is_public(module, name)
+    ]
+    assert not wrong, "not public: " + "; ".join(wrong)
