@@ -12,12 +12,12 @@ import apex._moved  # noqa: F401 - it finds modules by their former names
 if TYPE_CHECKING:
     from apex.adapters.memory import MemoryService
     from apex.app import Apex
-    from apex.auth.service import AuthenticationService, JWTStrategy, LocalStrategy, authenticate
+    from apex.auth import AuthenticationService, JWTStrategy, LocalStrategy, authenticate
     from apex.config import load_config
     from apex.context import Context, Params
     from apex.hooks import Around, Hook, HookMap, Next
+    from apex.realtime import Connection
     from apex.realtime.bus import bus
-    from apex.realtime.channels import Connection
     from apex.schema.validation import Schema, validate_data, validate_query
     from apex.service import Service
     from apex.sql.database import database
@@ -58,20 +58,20 @@ __all__ = [
 _MODULES = {
     "Apex": "app",
     "Around": "hooks",
-    "AuthenticationService": "auth.service",
-    "Connection": "realtime.channels",
+    "AuthenticationService": "auth",
+    "Connection": "realtime",
     "Context": "context",
     "Hook": "hooks",
     "HookMap": "hooks",
-    "JWTStrategy": "auth.service",
-    "LocalStrategy": "auth.service",
+    "JWTStrategy": "auth",
+    "LocalStrategy": "auth",
     "MemoryService": "adapters.memory",
     "Next": "hooks",
     "Params": "context",
     "SQLService": "sql.service",
     "Schema": "schema.validation",
     "Service": "service",
-    "authenticate": "auth.service",
+    "authenticate": "auth",
     "batch": "transports.batch",
     "bus": "realtime.bus",
     "database": "sql.database",

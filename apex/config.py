@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from apex.auth.jwt import seconds
+from apex.auth.jwt import parse_duration
 from apex.errors import BadRequest, ConfigError
 from apex.schema.validation import Schema, ValidationError, fields, load, validate
 
@@ -27,7 +27,7 @@ _DATABASE = r"(sqlite:///(?!:memory:).+|postgresql(\+psycopg)?://([^@]*@)?(\[[^\
 
 def is_duration(value: Any) -> None:
     try:
-        seconds(value)
+        parse_duration(value)
     except ValueError as error:
         raise ValidationError(str(error)) from None
 

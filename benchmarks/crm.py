@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from apex import load_config
-from apex.auth.jwt import Tokens
+from apex.auth import Tokens
 from benchmarks.people import ORGANIZATION, USER
 from benchmarks.servers import QUIET
 

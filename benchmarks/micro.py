@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from apex import load_config
-from apex.auth.jwt import Tokens
+from apex.auth import Tokens
 from apex.hooks import compose
 from apex.migrations.migrate import upgrade
 from apex.query import querystring

@@ -1,4 +1,4 @@
-"""API keys: what one looks like, how it is stored, and how its holder is found."""
+"""API keys: their format, their storage as hashes, and the strategy that finds their holders."""
 
 from __future__ import annotations
 
@@ -16,36 +16,41 @@ from apex.errors import NotAuthenticated
 _KEY = re.compile(r"(apex_[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 Holder = Mapping[str, Any]
+"""The data of a key: the ``hash`` of the whole key, and the entries that its authentication gets."""
+
 Find = Callable[[str], Awaitable[Holder | None]]
 
 
-class Key(NamedTuple):
-    """A key as its holder gets it, once; its ``prefix`` is stored and shown, of the rest only the ``hash``."""
+class APIKey(NamedTuple):
+    """A new key. Show ``text`` to its holder once. Store the ``prefix`` and the ``hash``, but not the text."""
 
     text: str
     prefix: str
     hash: str
 
 
-def new_key() -> Key:
-    """A key of 256 random bits: no dictionary leads to it, so that a fast hash is enough."""
+def new_key() -> APIKey:
+    """Return a key with 256 random bits. As nobody can guess it, a fast hash is sufficient."""
     prefix = f"apex_{secrets.token_hex(6)}"
     text = f"{prefix}_{secrets.token_urlsafe(32)}"
-    return Key(text, prefix, hashed(text))
+    return APIKey(text, prefix, hash_key(text))
 
 
-def hashed(key: str) -> str:
+def hash_key(key: str) -> str:
+    """Return the hash to store of a key (SHA-256, in hexadecimal)."""
     return sha256(key.encode()).hexdigest()
 
 
-class KeyStrategy:
-    """Who sends a key in ``x-api-key`` that is known is its holder.
+class APIKeyStrategy:
+    """A strategy with a key in the header ``x-api-key``.
 
-    ``find`` gives the holder of a prefix, or None: a mapping with the ``hash`` of the whole key and what the result
-    of the authentication shall have; ``users`` gives the ``entity`` for a login.
+    ``find`` returns the ``Holder`` of a prefix, or None. ``users`` returns the entity of a subject for a login, such as
+    ``AuthenticationService.user_of``. The holder's ``payload`` has the subject, ``{"payload": {"sub": "7"}}``.
+
+        authentication.register("api-key", APIKeyStrategy(find_key, authentication.user_of))
     """
 
-    scheme = {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    scheme: Mapping[str, Any] | None = {"type": "apiKey", "in": "header", "name": "x-api-key"}
 
     def __init__(self, find: Find, users: Callable[[Any], Awaitable[Any]]) -> None:
         self.find, self.users = find, users
@@ -53,31 +58,33 @@ class KeyStrategy:
         self.holders: Cache[tuple[str, str], Holder] = Cache(self._find)
 
     def parse(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
+        """Return the key in the headers of a request, or None."""
         key = headers.get("x-api-key")
         return None if key is None else {"strategy": "api-key", "key": key}
 
     async def verify(self, authentication: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises NotAuthenticated for a key that nobody holds."""
+        """Return the holder of a key. Raises NotAuthenticated for an unknown key."""
         return {"authentication": dict(await self.holder(authentication.get("key")))}
 
     async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> dict[str, Any]:
+        """Return the holder of a key and the entity. Raises NotAuthenticated for an unknown key."""
         result = await self.verify(authentication)
         if self.entity is None:
             return result
         return {**result, self.entity: await self.users(result["authentication"]["payload"]["sub"])}
 
     async def holder(self, key: Any) -> Holder:
-        """What proves who holds a key. Raises NotAuthenticated."""
+        """Return the holder of a key, cached for a second. Raises NotAuthenticated for an unknown key."""
         match = _KEY.fullmatch(key) if isinstance(key, str) else None
         if match is None:
             raise _unknown()
-        holder = await self.holders.get((match[1], hashed(match[0])))
+        holder = await self.holders.get((match[1], hash_key(match[0])))
         if holder is None:
             raise _unknown()
         return holder
 
     def forget(self) -> None:
-        """Asks anew for all keys."""
+        """Clear the cache of holders, after a change of a key."""
         self.holders.forget()
 
     async def _find(self, key: tuple[str, str]) -> Holder | None:

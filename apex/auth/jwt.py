@@ -1,4 +1,4 @@
-"""Access tokens: JSON Web Tokens as Feathers makes them, with its words for what is wrong with one."""
+"""Access tokens: JSON Web Tokens in the form of Feathers, with the error texts of Feathers for invalid ones."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ _DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _CLAIMS = ["exp", "iat", "aud", "iss", "jti"]
 _TIMES = ("exp", "iat", "nbf")
-_LAST_MOMENT = 253_402_300_799
-_LONGEST = 8_192
+_MAX_TIME = 253_402_300_799
+"""The last second that a date of Python can hold."""
+_MAX_LENGTH = 8_192
 _CLOCKS_DIFFER = 5
 """Seconds by which the clock of the process that issued a token may be ahead of this one's."""
-_UNSIGNED = (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError)
+_NOT_SIGNED = (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError)
 
 Claims = dict[str, Any]
 
 
 class Verified(NamedTuple):
-    """A token's claims as they were verified, and when they hold: from ``begins`` until before ``ends``, in seconds
-    since 1970. ``copy`` makes those that are given out: what a caller changes in them is its own.
+    """The claims of a verified token. They hold from ``begins`` until before ``ends``, in seconds since 1970.
+
+    Each caller gets a ``copy`` of the claims, which it may change.
     """
 
     begins: int
@@ -43,39 +45,43 @@ class Verified(NamedTuple):
 
 
 class Tokens:
-    """Signs tokens with a secret, and verifies those signed with it or, while it is changed for another, with the
-    ``previous`` one; ``options`` are Feathers' ``jwtOptions``.
+    """Signs and verifies tokens with a secret.
 
-    With a list of audiences a new token names all of them, and a token that names any of them is valid. With a
-    ``subject`` among the options every token has that subject. With ``anyone`` a token needs none.
+    During a change of secrets, tokens signed with the ``previous`` one are valid as well. ``options`` are the
+    ``jwtOptions`` of Feathers. With a list of audiences a new token names all of them, and a valid token names any of
+    them. With a ``subject`` in the options every token has that subject.
 
-    Raises ValueError for an ``expiresIn`` that is neither seconds nor a duration such as ``1d``, and for an audience,
-    issuer or subject that is no text.
+        tokens = Tokens("at least 32 bytes of a random secret", {"expiresIn": "15m"})
+        tokens.verify(tokens.create("7")[0])["sub"]
+
+    Raises ValueError if ``expiresIn`` is not a number of seconds or a duration such as ``1d``, or if the audience,
+    issuer or subject is not a string.
     """
 
     def __init__(
-        self, secret: str, options: Mapping[str, Any], previous: str | None = None, anyone: bool = False
+        self, secret: str, options: Mapping[str, Any], previous: str | None = None, requires_subject: bool = True
     ) -> None:
         self.secret, self.previous = secret, previous
-        self.header = dict(options.get("header", {"typ": "access"}))
-        self.audience = _audience(options.get("audience", "https://yourdomain.com"))
-        self.issuer = _text("issuer", options.get("issuer", "feathers"))
-        self.subject = None if options.get("subject") is None else _text("subject", options["subject"])
+        self.header: dict[str, Any] = dict(options.get("header", {"typ": "access"}))
+        self.audience: str | list[str] = _audience(options.get("audience", "https://yourdomain.com"))
+        self.issuer: str = _text("issuer", options.get("issuer", "feathers"))
+        self.subject: str | None = None if options.get("subject") is None else _text("subject", options["subject"])
         self._rules: Any = {
-            "require": _CLAIMS if anyone else [*_CLAIMS, "sub"],
+            "require": [*_CLAIMS, "sub"] if requires_subject else _CLAIMS,
             "strict_aud": isinstance(self.audience, str),
             "verify_iat": False,
         }
-        self.algorithm = options.get("algorithm", "HS256")
-        self.lifetime = seconds(options.get("expiresIn", "1d"))
+        self.algorithm: str = options.get("algorithm", "HS256")
+        self.lifetime: int = parse_duration(options.get("expiresIn", "1d"))
         self._verified: BoundedDict[str, Verified] = BoundedDict()
 
     def create(
         self, subject: Any, payload: Mapping[str, Any] | None = None, issued: int | None = None
     ) -> tuple[str, Claims]:
-        """Return a token and its claims. The subject is a string: that of the options where None is given.
+        """Return a token and its claims.
 
-        ``issued`` is in seconds since 1970, by default now. It may be a second or so ahead.
+        ``subject`` becomes a string, by default that of the options. ``payload`` has further claims. ``issued`` is in
+        seconds since 1970, by default now. It may be about a second in the future.
         """
         subject = self.subject if subject is None else subject
         issued = int(time.time()) if issued is None else issued
@@ -91,10 +97,10 @@ class Tokens:
         return jwt.encode(claims, self.secret, self.algorithm, self.header), claims
 
     def verify(self, token: Any) -> Claims:
-        """The claims of a token. Raises NotAuthenticated with the reason.
+        """Return the claims of a token. Raises NotAuthenticated with the reason.
 
-        A token that was verified before is looked up, as a whole, and must only be of the moment still: its signature
-        cannot go bad. One that is not of the moment is verified anew, so that the reason is always found in one place.
+        A verified token is cached, as its signature stays valid. Only its times are checked again. If they do not hold,
+        the token is verified again, so that one place finds the reason.
         """
         if not isinstance(token, str):
             raise _refused("jwt must be a string")
@@ -102,24 +108,26 @@ class Tokens:
         if known is not None and known.begins <= time.time() < known.ends:
             return known.copy(known.claims)
         claims = self._verify(token)
-        self._verified[token] = _verified(self._alike(claims))
+        self._verified[token] = _verified(self._compacted(claims))
         return claims
 
-    def _alike(self, claims: Claims) -> Claims:
-        """The claims, with what tokens have alike once in memory: JSON makes it anew for each."""
-        alike = {"aud": self.audience, "iss": self.issuer}
-        return {sys.intern(name): value if value != alike.get(name) else alike[name] for name, value in claims.items()}
+    def _compacted(self, claims: Claims) -> Claims:
+        """Return equal claims that share the strings that all tokens have. Parsed JSON has its own for each token."""
+        shared = {"aud": self.audience, "iss": self.issuer}
+        return {
+            sys.intern(name): shared[name] if shared.get(name) == value else value for name, value in claims.items()
+        }
 
     def _verify(self, token: str) -> Claims:
-        if len(token) > _LONGEST:
+        if len(token) > _MAX_LENGTH:
             raise _refused("jwt malformed")
         try:
-            complete = self._decoded(token)
+            complete = self._decode(token)
         except jwt.PyJWTError as error:
             raise self._reason(error, token) from None
         claims: Claims = complete["payload"]
         of_type = complete["header"].get("typ") == self.header.get("typ")
-        if not of_type or not all(_is_moment(claims[name]) for name in _TIMES if name in claims):
+        if not of_type or not all(_is_time(claims[name]) for name in _TIMES if name in claims):
             raise _refused("invalid token")
         if claims["iat"] > time.time() + _CLOCKS_DIFFER:
             raise _refused("invalid token")
@@ -127,13 +135,13 @@ class Tokens:
             raise _refused(f"jwt subject invalid. expected: {self.subject}")
         return claims
 
-    def _decoded(self, token: str) -> dict[str, Any]:
+    def _decode(self, token: str) -> dict[str, Any]:
         if self.previous is not None:
             with suppress(jwt.InvalidSignatureError):
-                return self._signed_with(self.previous, token)
-        return self._signed_with(self.secret, token)
+                return self._decode_with(self.previous, token)
+        return self._decode_with(self.secret, token)
 
-    def _signed_with(self, secret: str, token: str) -> dict[str, Any]:
+    def _decode_with(self, secret: str, token: str) -> dict[str, Any]:
         return jwt.decode_complete(
             token, secret, [self.algorithm], audience=self.audience, issuer=self.issuer,
             options=self._rules,
@@ -141,15 +149,15 @@ class Tokens:
 
     def _reason(self, error: jwt.PyJWTError, token: str) -> NotAuthenticated:
         if isinstance(error, jwt.ExpiredSignatureError):
-            return _untimely(token, "exp", "jwt expired", "TokenExpiredError", "expiredAt")
+            return _expired_or_early(token, "exp", "jwt expired", "TokenExpiredError", "expiredAt")
         if isinstance(error, jwt.ImmatureSignatureError):
-            return _untimely(token, "nbf", "jwt not active", "NotBeforeError", "date")
+            return _expired_or_early(token, "nbf", "jwt not active", "NotBeforeError", "date")
         if isinstance(error, jwt.InvalidAudienceError):
             expected = self.audience if isinstance(self.audience, str) else " or ".join(self.audience)
             return _refused(f"jwt audience invalid. expected: {expected}")
         if isinstance(error, jwt.InvalidIssuerError):
             return _refused(f"jwt issuer invalid. expected: {self.issuer}")
-        if isinstance(error, _UNSIGNED) and token.endswith("."):
+        if isinstance(error, _NOT_SIGNED) and token.endswith("."):
             return _refused("jwt signature is required")
         if isinstance(error, jwt.InvalidSignatureError):
             return _refused("invalid signature")
@@ -158,8 +166,11 @@ class Tokens:
         return _refused("jwt malformed" if token.count(".") != 2 else "invalid token")
 
 
-def seconds(duration: Any) -> int:
-    """Seconds of a number, or of a string such as ``15m``, ``1d`` or, in milliseconds, ``5000``."""
+def parse_duration(duration: Any) -> int:
+    """Return the seconds of a duration: a number of seconds, or a string such as ``15m``, ``1d`` or ``5000``.
+
+    A string without a unit is in milliseconds, as in Feathers. Raises ValueError for anything else.
+    """
     if isinstance(duration, int) and not isinstance(duration, bool):
         return duration
     text = str(duration).strip()
@@ -191,13 +202,13 @@ def _refused(message: str) -> NotAuthenticated:
     return NotAuthenticated(message, {"name": "JsonWebTokenError"})
 
 
-def _untimely(token: str, claim: str, message: str, name: str, key: str) -> NotAuthenticated:
-    moment = jwt.decode(token, options={"verify_signature": False}).get(claim)
-    if not _is_moment(moment):
+def _expired_or_early(token: str, claim: str, message: str, name: str, key: str) -> NotAuthenticated:
+    seconds = jwt.decode(token, options={"verify_signature": False}).get(claim)
+    if not _is_time(seconds):
         return _refused("invalid token")
-    return NotAuthenticated(message, {"name": name, key: timestamp(datetime.fromtimestamp(moment, UTC))})
+    return NotAuthenticated(message, {"name": name, key: timestamp(datetime.fromtimestamp(seconds, UTC))})
 
 
-def _is_moment(value: Any) -> TypeGuard[int]:
-    """Whole seconds that a date can hold; PyJWT also takes fractions, and numbers in strings."""
-    return type(value) is int and 0 <= value <= _LAST_MOMENT
+def _is_time(value: Any) -> TypeGuard[int]:
+    """Return True for whole seconds that a date can hold. PyJWT also accepts fractions, and numbers in strings."""
+    return type(value) is int and 0 <= value <= _MAX_TIME

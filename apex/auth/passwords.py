@@ -1,4 +1,4 @@
-"""Password hashes: argon2 for new ones, bcrypt for those that came with users of Feathers."""
+"""Password hashes: argon2 for new ones, and bcrypt for users that come from Feathers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 AT_ONCE = 2
 QUEUE = 20
-LONGEST = 1024
+MAX_LENGTH = 1024
 BUSY = "Too many logins at the same time: try again"
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _BCRYPT_BYTES = 72
@@ -26,10 +26,13 @@ _BCRYPT_BYTES = 72
 class Passwords:
     """Hashes and verifies passwords in threads, two at once.
 
-    A hash costs tens of MiB, so logins must not pile up. Twenty may be at work or wait in a ``FairQueue``. Beyond that
-    Unavailable is raised.
+    A hash takes tens of MiB of memory. So at most twenty logins are running or wait in a ``FairQueue``. The next one is
+    refused with Unavailable.
 
-    ``options`` are argon2's ``time_cost``, ``memory_cost`` (KiB) and ``parallelism``.
+    ``options`` are the ``time_cost``, ``memory_cost`` (KiB) and ``parallelism`` of argon2.
+
+        passwords = Passwords()
+        await passwords.verify(await passwords.hash("correct horse"), "correct horse")
     """
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
@@ -38,9 +41,9 @@ class Passwords:
         self._queue = FairQueue(AT_ONCE, QUEUE, BUSY)
 
     async def hash(self, password: str) -> str:
-        """The hash to store. Raises ValueError for a password of more than 1,024 characters."""
-        if len(password) > LONGEST:
-            raise ValueError(f"must have at most {LONGEST} characters")
+        """Return the hash to store. Raises ValueError for a password of more than 1,024 characters."""
+        if len(password) > MAX_LENGTH:
+            raise ValueError(f"must have at most {MAX_LENGTH} characters")
         async with self._queue.turn(("hash",)):
             return await self._run(lambda: self._hasher.hash(password))
 
@@ -53,9 +56,10 @@ class Passwords:
     ) -> bool:
         """Return True if the password belongs to the hash. Without a hash it takes as long and returns False.
 
-        ``parties`` ask, for a fair share of the turns. ``admit`` is called when it is their turn, and may raise.
+        The queue shares its turns fairly among ``parties``, such as an account and an address. ``admit`` is called when
+        it is their turn, and may raise.
         """
-        if len(password) > LONGEST:
+        if len(password) > MAX_LENGTH:
             return False
         async with self._queue.turn(parties):
             if admit is not None:
@@ -66,7 +70,7 @@ class Passwords:
             return await self._run(lambda: self._matches(stored, password))
 
     def is_outdated(self, stored: str) -> bool:
-        """Whether the hash should be made anew, now that the password is at hand."""
+        """Return True if a new hash should be stored the next time that the password is known."""
         return stored.startswith(_BCRYPT) or self._hasher.check_needs_rehash(stored)
 
     def _matches(self, stored: str, password: str) -> bool:

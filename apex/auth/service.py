@@ -1,4 +1,4 @@
-"""Authentication: the service that gives and takes tokens, its strategies, and the ``authenticate`` hook."""
+"""The authentication service: logins, logouts and the revocation of tokens."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.auth.jwt import Claims, Tokens
 from apex.auth.passwords import Passwords
 from apex.auth.sessions import Sessions
+from apex.auth.strategies import Result, Strategy
 from apex.context import Context, Params
 from apex.describe import describe, facts_of
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import Hook, belongs, flat, in_order
+from apex.hooks import flat, in_order
 from apex.query.language import suggestion
 from apex.query.predicates import Compare
 from apex.rates import FailureLimit, Rates, rates_of
@@ -33,19 +34,15 @@ from apex.transaction import after_commit
 
 log = logging.getLogger("apex")
 
-Result = dict[str, Any]
-
-_SCHEME = re.compile(r"(\S+)\s+(\S+)")
-_SCHEMES = ("bearer", "jwt")
 _BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
 FAILURES = {"account": 5, "address": 20}
-"""The failed logins in a minute, for one account and from one address, after which the next ones have to wait."""
-ALIKE = 10
-"""The most users that are read for a name, if their names differ in case alone."""
-_REMEMBERED = 30 * 86_400
-"""Seconds for which the end of a user's tokens is remembered, or longer where tokens live longer."""
+"""The failed logins in a minute, for an account and from an address, after which the next login has to wait."""
+MAX_USERS = 10
+"""The most users that are read for a name, as several names may differ only in case."""
+_KEPT = 30 * 86_400
+"""Seconds for which the end of a user's tokens is stored, or longer if tokens live longer."""
 _OF_ONE_CALL = ("adapter", "paginate", "scope")
-"""Params that belong to one call and are not passed on to another one."""
+"""Params that belong to one call and are not passed to another one."""
 
 PROOF = {
     "title": "Login",
@@ -64,32 +61,11 @@ LOGIN = {
     "properties": {"accessToken": {"type": "string"}, "authentication": {"type": "object"}, "user": {"type": "object"}},
     "required": ["authentication"],
 }
-"""What logs in, and what comes of it, as documents have them."""
-
-
-class Strategy(Protocol):
-    """One way to prove who one is.
-
-    It may have a ``scheme``, the security scheme of OpenAPI that says how a request's headers carry the proof, such as
-    ``{"type": "apiKey", "in": "header", "name": "x-pin"}``; None where a body alone carries it. It may have an
-    ``entity``, which becomes the name under which its result has to carry the entity.
-    """
-
-    async def verify(self, authentication: Mapping[str, Any]) -> Result:
-        """What the proof tells, without the entity. Raises NotAuthenticated or BadRequest."""
-        ...
-
-    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
-        """``{"authentication": {...}, <entity>: {...}}``. Raises NotAuthenticated or BadRequest."""
-        ...
-
-    def parse(self, headers: Mapping[str, str]) -> Result | None:
-        """The authentication that request headers carry, or None."""
-        ...
+"""The JSON schemas of the data and the result of a login, for OpenAPI."""
 
 
 class Attempt(NamedTuple):
-    """One attempt to log in: its ``parties`` in the queue, and ``admit`` to call again when it is their turn."""
+    """An attempt to log in: its ``parties`` in the fair queue, and ``admit``, to call when it is their turn."""
 
     parties: tuple[str, ...]
     admit: Callable[[], Awaitable[None]]
@@ -98,10 +74,16 @@ class Attempt(NamedTuple):
 class AuthenticationService(Service):
     """The service that logs callers in (``create``) and out (``remove``).
 
-    Configured by ``app.get("authentication")``. ``revocations`` is the path of a service, registered before this one,
-    that stores the revoked tokens (``jti``, ``expires_at``) across restarts. Without it they are kept in memory. A
-    record stands for one token, by its ``jti``, or for all tokens that a user was given up to a moment
+        authentication = AuthenticationService(app)
+        authentication.register("jwt", JWTStrategy(authentication))
+        app.use("authentication", authentication)
+
+    It reads its settings from ``app.get("authentication")``. ``revocations`` is the path of a service, registered
+    before this one, that stores the revoked tokens (``jti``, ``expires_at``) across restarts. Without it they are kept
+    in memory. A record stands for one token, by its ``jti``, or for all tokens of a user up to a moment
     (``before:<seconds since 1970>:<id of the user>``).
+
+    Raises ValueError for settings that cannot be used.
     """
 
     methods = ("create", "remove")
@@ -122,12 +104,12 @@ class AuthenticationService(Service):
         self.password_field: str = local.get("passwordField", "password")
         self.ignores_case: bool | str = local.get("caseInsensitive", False)
         previous = self.settings.get("previousSecret")
-        self.tokens = Tokens(self.settings["secret"], options, previous, anyone=self.entity is None)
+        self.tokens = Tokens(self.settings["secret"], options, previous, requires_subject=self.entity is not None)
         self.passwords = Passwords(self.settings.get("argon2"))
         self.strategies: dict[str, Strategy] = {}
         self.revoked: dict[str, int] = {}
         self.ended: dict[str, float] = {}
-        """For each subject the moment up to which its tokens are revoked."""
+        """The moment up to which the tokens of each subject are revoked, in seconds since 1970."""
         self.sessions = Sessions(self)
         self._rates = Rates()
         self.failure_limit = FailureLimit(
@@ -136,29 +118,31 @@ class AuthenticationService(Service):
         self.path = "authentication"
         self.revocations = revocations
         # A token may be older than the current lifetime, if the setting was longer before.
-        self._remembered = max(self.tokens.lifetime, _REMEMBERED)
-        self._watched: BoundService | None = None
+        self._kept: int = max(self.tokens.lifetime, _KEPT)
+        self._hooked_users: BoundService | None = None
         self._bound: BoundService | None = None
         app.set("defaultAuthentication", self)
         app.parsers.append(self.parse)
 
     @property
     def users(self) -> BoundService:
-        """The entity's service. Raises LookupError when it is not registered."""
+        """The service of the entity. Raises LookupError if it is not registered."""
         return self.app.service(self.settings.get("service", "users"))
 
     def register(self, name: str, strategy: Strategy) -> None:
-        """Add a strategy. If it has an ``entity``, set it to the name under which results carry the entity."""
+        """Add a strategy. If it has an ``entity``, set that to the name under which results have the entity."""
         if hasattr(strategy, "entity"):
             strategy.entity = self.entity
         self.strategies[name] = strategy
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Load the revoked tokens. Raises LookupError when the entity's service is missing, ValueError when it has no
-        ``get``, and for a hook that names a misspelled strategy.
+        """Load the revoked tokens.
+
+        Raises LookupError if the service of the entity is missing. Raises ValueError if it has no ``get``, and for a
+        hook with a misspelled strategy.
         """
         self.path = path
-        self._check_hooks()
+        self._require_known_strategies()
         if self.entity is not None and "get" not in self.users._hookable:
             raise ValueError(f"Service '{self.users._path}' has no 'get': a login reads the {self.entity} with it")
         if self.ignores_case is True and not isinstance(self.users.service, Adapter):
@@ -171,13 +155,14 @@ class AuthenticationService(Service):
         self.sessions.follow(app)
         if app.service(path) is not self._bound:
             self._bound = app.service(path)
-            self._bound.hooks({"after": {"all": [_keep_no_copy]}})
-        if self.entity is not None and self.users is not self._watched:
-            self._watched = self.users
+            self._bound.hooks({"after": {"all": [_forbid_caching]}})
+        if self.entity is not None and self.users is not self._hooked_users:
+            self._hooked_users = self.users
             written = [method for method in ("update", "patch", "remove") if method in self.users._hookable]
-            self.users.hooks({"after": {method: [self._end_tokens_of_before] for method in written}})
+            self.users.hooks({"after": {method: [self._end_tokens_after_change] for method in written}})
 
-    def _check_hooks(self) -> None:
+    def _require_known_strategies(self) -> None:
+        """Raise ValueError for a hook with a misspelled strategy."""
         for bound in self.app.services.values():
             for method in bound._hookable:
                 for _, _, outer in in_order(self.app.store, bound._store, method):
@@ -187,6 +172,7 @@ class AuthenticationService(Service):
                                 raise ValueError(f"A hook of '{bound._path}' names the strategy '{name}'.{hint}")
 
     async def load_revoked(self) -> None:
+        """Load the revoked tokens from the service of ``revocations``."""
         if self.revocations is not None:
             with tenant_context(ALL_TENANTS):
                 rows = await self.app.service(self.revocations).find({"paginate": False})
@@ -197,56 +183,66 @@ class AuthenticationService(Service):
                     self.revoked[row["jti"]] = int(row["expires_at"].timestamp())
 
     def is_revoked(self, claims: Mapping[str, Any]) -> bool:
-        """Return True for the claims of a token that was logged out, or ended with all tokens of its user."""
+        """Return True for the claims of a token that was logged out, or revoked with all tokens of its user."""
         return claims["jti"] in self.revoked or claims["iat"] <= self.ended.get(claims.get("sub", ""), 0)
 
     @asynccontextmanager
     async def attempt(self, account: str, params: Params) -> AsyncIterator[Attempt]:
-        """Limit attempts to guess a secret, for an account and from the caller's address.
+        """Limit attempts to guess a secret of an account, for the account and for the caller's address.
 
-        NotAuthenticated inside is counted and logged. Raises TooManyRequests where either has failed too often lately.
+        NotAuthenticated inside is counted and logged. Raises TooManyRequests if either has failed too often lately.
+
+            async with service.attempt("ann@example.com", params):
+                if not is_right_pin(pin):
+                    raise NotAuthenticated("Invalid login")
         """
         key = self.settings["secret"].encode()
-        who = {"account": hmac.digest(key, account.strip().casefold().encode(), "sha256").hex()[:16]}
+        counters = {"account": hmac.digest(key, account.strip().casefold().encode(), "sha256").hex()[:16]}
         if params.ip:
-            who["address"] = network_of(params.ip)
-        admit = partial(self.failure_limit.admit, who)
+            counters["address"] = network_of(params.ip)
+        admit = partial(self.failure_limit.admit, counters)
         await admit()
         try:
-            yield Attempt(tuple(who.values()), admit)
+            yield Attempt(tuple(counters.values()), admit)
         except NotAuthenticated:
-            await self.failure_limit.fail(who)
-            log.warning("A login failed: account %s, address %s", who["account"], who.get("address", "unknown"))
+            await self.failure_limit.fail(counters)
+            address = counters.get("address", "unknown")
+            log.warning("A login failed: account %s, address %s", counters["account"], address)
             raise
 
     @property
     def schemes(self) -> dict[str, dict[str, Any]]:
-        """OpenAPI's security schemes, by strategy: the ways to log in by the headers of a request."""
-        schemes = {name: getattr(strategy, "scheme", _unsaid(name)) for name, strategy in self.strategies.items()}
+        """The security schemes of OpenAPI, by strategy, for proofs in the headers of a request."""
+        schemes = {name: getattr(one, "scheme", _default_scheme(name)) for name, one in self.strategies.items()}
         return {name: dict(scheme) for name, scheme in schemes.items() if scheme is not None}
 
     @property
     def challenge(self) -> str:
-        """The value of ``WWW-Authenticate`` for a 401 (RFC 9110, 11.6.1): one challenge for each security scheme."""
+        """The value of ``WWW-Authenticate`` for a 401 (RFC 9110, 11.6.1), with one challenge for each security
+        scheme."""
         return ", ".join(dict.fromkeys(_challenge(scheme) for scheme in self.schemes.values())) or "Bearer"
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:
-        """What the first strategy that finds something in the headers makes of it."""
+        """Return the authentication in the headers of a request, from the first strategy that finds one, or None."""
         for strategy in self.strategies.values():
             if (authentication := strategy.parse(headers)) is not None:
                 return authentication
         return None
 
     async def authenticate(self, authentication: Any, params: Params, *allowed: str) -> Result:
-        """The result of the named strategy. Raises NotAuthenticated when it is not one of those allowed."""
+        """Return the result of the strategy that a proof names. Raises NotAuthenticated if it is not allowed."""
         return await self.strategy_of(authentication, allowed).authenticate(authentication, params)
 
     async def verify(self, authentication: Any, *allowed: str) -> Result:
-        """Like ``authenticate``, from the proof alone: the entity is not there."""
+        """Return the result of the strategy that a proof names, without the entity. Raises NotAuthenticated."""
         return await self.strategy_of(authentication, allowed).verify(authentication)
 
     async def entity_query(self, params: Params) -> Mapping[str, Any]:
-        """Return a query that an entity must match to be logged in, such as ``{"active": True}``. Override it."""
+        """Return a query that an entity must match to be logged in: all do, unless you override it.
+
+        async def entity_query(self, params):
+            return {"active": True}
+        """
         return {}
 
     async def payload_of(self, result: Result, params: Params) -> Mapping[str, Any]:
@@ -261,7 +257,7 @@ class AuthenticationService(Service):
         return None if self.entity is None else self._id_of(result.get(self.entity) or {})
 
     async def user_of(self, subject: Any, params: Params | None = None) -> Result:
-        """Return the entity without its password. Raises NotAuthenticated when it is gone or may not log in."""
+        """Return the entity of an id without its password. Raises NotAuthenticated if it may not log in, or is gone."""
         query = await self.entity_query(Params() if params is None else params)
         try:
             with tenant_context(ALL_TENANTS):
@@ -273,21 +269,21 @@ class AuthenticationService(Service):
     async def user_named(
         self, name: str, query: Mapping[str, Any] | None = None, adapter: Mapping[str, Any] | None = None
     ) -> Result | None:
-        """Return the entity with a name.
+        """Return the entity of a name, or None. If several names differ only in case, the exact one counts.
 
-        None where there is none, or where several names differ from it in case alone.
+        ``query`` limits the entities, and ``adapter`` has params for the adapter of their service.
         """
-        asked: dict[str, Any] = {**(query or {}), "$limit": ALIKE}
+        asked: dict[str, Any] = {**(query or {}), "$limit": MAX_USERS}
         adapter = dict(adapter or {})
         if self.ignores_case is not True:
             asked[self.username_field] = name.strip().lower() if self.ignores_case == "lower" else name
-        else:  # One query in every case: the time that it takes tells nobody which names exist.
+        else:  # Always one query: its time must not show which names exist.
             pattern = re.sub(r"([%_\\])", r"\\\1", name.strip())
             adapter["where"] = Compare(self.username_field, "$ilike", pattern)
         try:
             with tenant_context(ALL_TENANTS):
                 found = await self.users.find({"query": asked, "paginate": False, "adapter": adapter})
-        except BadRequest:  # Nobody can be called this: the answer is that of any other unknown name.
+        except BadRequest:  # The field cannot hold this name. The answer is that for any unknown name.
             return None
         spelled = [user for user in found if user.get(self.username_field) == name.strip()]
         chosen = spelled if len(found) > 1 and self.ignores_case is True else found
@@ -295,32 +291,36 @@ class AuthenticationService(Service):
 
     @property
     def entity_id(self) -> str:
-        """The id field of an entity: ``entityId`` of the settings, else its service's ``id``."""
+        """The id field of an entity: ``entityId`` of the settings, or the ``id`` of its service."""
         return str(self.settings.get("entityId") or getattr(self.users.service, "id", "id"))
 
     @describe(data={"create": PROOF}, result=LOGIN, errors=(401, 404, 429))
     async def create(self, data: Any, params: Params) -> Result:
+        """Log in with ``{"strategy": ..., ...}``. Return the access token, the claims and the entity.
+
+        Raises NotAuthenticated, BadRequest or TooManyRequests.
+        """
         if isinstance(data, list):
             raise BadRequest("The data must be an object with a strategy")
         began = time.time()
         result = await self.authenticate(data, params, *self.settings.get("authStrategies", ()))
-        # A proof with a payload is good for more calls: there is no need of a token.
+        # A proof with a payload, such as an API key, can be sent again. It needs no token.
         if "payload" not in result["authentication"]:
             payload = await self.payload_of(result, params)
             token, payload = await self._new_token(await self.subject_of(result, params), payload, began)
             authentication = {**result.pop("authentication"), "payload": payload}
             result = {"accessToken": token, "authentication": authentication, **result}
-        return await self._shown(result, params)
+        return await self._result_for_caller(result, params)
 
     async def _new_token(self, subject: Any, payload: Mapping[str, Any], began: float) -> tuple[str, Claims]:
         """Return a token for a login that began at that moment.
 
-        Tokens have whole seconds. So none is given within the second in which the others of the user have ended: the
-        login waits for the next one, and a further new password ends its token as well. Raises NotAuthenticated where
-        the password was changed since the login began: it has proven the old one.
+        The times of tokens are whole seconds. If the user's tokens were revoked within this second, the login waits for
+        the next one. Otherwise another change of the password could not revoke the new token. Raises NotAuthenticated
+        if the password was changed since the login began, as the login has proven the old one.
         """
-        if (left := int(self.ended.get(str(subject), 0)) + 1 - time.time()) > 0:
-            await asyncio.sleep(min(left, 1))
+        if (seconds := int(self.ended.get(str(subject), 0)) + 1 - time.time()) > 0:
+            await asyncio.sleep(min(seconds, 1))
         ended = self.ended.get(str(subject), 0)
         if began <= ended:
             raise NotAuthenticated("Invalid login")
@@ -328,6 +328,7 @@ class AuthenticationService(Service):
 
     @describe(result=LOGIN, statuses=(200,), strategies=("jwt",), errors=(401, 404), collection=True)
     async def remove(self, id: Any, params: Params) -> Result:
+        """Log out: revoke the token of the call. Raises NotAuthenticated, and BadRequest without a token."""
         authentication = params.authentication
         result = await self.authenticate(authentication, params, *self.settings.get("authStrategies", ()))
         if "accessToken" not in result:
@@ -335,13 +336,15 @@ class AuthenticationService(Service):
         if id is not None and id != result.get("accessToken"):
             raise NotAuthenticated("Invalid access token")
         await self.revoke(result["authentication"]["payload"], params.connection)
-        return await self._shown(result, params, FeathersError)  # A logout succeeds in any case.
+        # A hook of the users cannot prevent a logout.
+        return await self._result_for_caller(result, params, FeathersError)
 
-    async def _shown(self, result: Result, params: Params, refusal: type[FeathersError] = MethodNotAllowed) -> Result:
+    async def _result_for_caller(
+        self, result: Result, params: Params, refusal: type[FeathersError] = MethodNotAllowed
+    ) -> Result:
         """Return the result with the entity as the caller may see it.
 
-        That is the id alone where the entity's service raises the ``refusal``. Hooks have the whole entity in
-        ``params``.
+        That is only the id if the entity's service raises the ``refusal``. Hooks have the whole entity in ``params``.
         """
         if self.entity is None or result.get(self.entity) is None:
             return result
@@ -350,16 +353,16 @@ class AuthenticationService(Service):
             return result
         id = self._id_of(result[self.entity])
         try:
-            seen = await self._seen_by_caller(id, result, params)
+            seen = await self._entity_for_caller(id, result, params)
         except refusal:
             seen = None
         shown = self._without_password(seen) if isinstance(seen, Mapping) else {self.entity_id: id}
         return {**result, self.entity: shown}
 
-    async def _seen_by_caller(self, id: Any, result: Result, params: Params) -> Any:
-        """Return the entity as its service shows it to the caller, without the fields that are hidden there.
+    async def _entity_for_caller(self, id: Any, result: Result, params: Params) -> Any:
+        """Return the entity as ``get`` of its service returns it to the caller, without hidden fields.
 
-        The call has ``params.is_login``, for hooks that count what callers ask for.
+        The call has ``params.is_login``, so that hooks which count requests can ignore it.
         """
         chosen = {name: value for name, value in params.query.items() if name == "$select"}
         kept = {name: value for name, value in params.items() if name not in _OF_ONE_CALL}
@@ -370,7 +373,7 @@ class AuthenticationService(Service):
             raise _no_user() from None
 
     def _id_of(self, user: Mapping[str, Any]) -> Any:
-        """Return the id of an entity. Raises NotAuthenticated if it has none, as no token can name it."""
+        """Return the id of an entity. Raises NotAuthenticated if it has none, as a token needs a subject."""
         if (id := user.get(self.entity_id)) is None:
             raise NotAuthenticated(f"Can not set subject from {self.entity}.{self.entity_id}")
         return id
@@ -379,58 +382,60 @@ class AuthenticationService(Service):
         return {name: value for name, value in user.items() if name != self.password_field}
 
     async def revoke(self, claims: Mapping[str, Any], spare: Connection | None = None) -> None:
-        """Makes a token worthless at once, in all processes, and forgets those that have expired by themselves.
+        """Revoke a token in all processes, and forget revoked tokens that have expired since.
 
-        Connections that logged in with it are closed, but for one to spare: that which logs itself out.
+        Connections that logged in with the token are closed, except ``spare``, the connection that logs out.
         """
         now = int(time.time())
         self.revoked = {jti: expiry for jti, expiry in self.revoked.items() if expiry > now}
         if self.revocations is not None:
-            await self._keep(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
+            await self._store_revocation(claims["jti"], datetime.fromtimestamp(claims["exp"], UTC))
         self.revoked[claims["jti"]] = claims["exp"]
         self.sessions.end_token(claims["jti"], spare)
         self.app.bus.send("revoked", {"jti": claims["jti"], "exp": claims["exp"]})
 
     async def end_tokens(self, id: Any) -> None:
-        """Revoke all tokens that a user was given so far, in all processes, and close their sockets.
+        """Revoke all tokens of a user in all processes, and close their sockets.
 
-        The service does so itself after a new password and when the user is removed. In a unit of work the tokens end
-        with its commit.
+        The service calls this after a change of the password and after the removal of the user. In a transaction the
+        tokens are revoked with its commit.
+
+            await app.get("defaultAuthentication").end_tokens(user_id)
         """
         moment = time.time()
         if self.revocations is not None:
-            expires_at = datetime.fromtimestamp(moment + self._remembered, UTC)
-            await self._keep(f"before:{moment:.3f}:{id}", expires_at)
+            expires_at = datetime.fromtimestamp(moment + self._kept, UTC)
+            await self._store_revocation(f"before:{moment:.3f}:{id}", expires_at)
         after_commit(partial(self._end_tokens, str(id)))
 
     def _end_tokens(self, subject: str) -> None:
-        """End the tokens now that the new password is stored: a login by the old one may have begun until now."""
+        """Revoke the tokens up to now, as logins with the old password were possible until the commit."""
         moment = time.time()
-        self.ended = {known: ended for known, ended in self.ended.items() if ended + self._remembered > moment}
+        self.ended = {known: ended for known, ended in self.ended.items() if ended + self._kept > moment}
         self.sessions.end_tokens(subject, moment)
         self.app.bus.send("tokens-ended", {"subject": subject, "moment": moment})
 
-    async def _end_tokens_of_before(self, context: Context) -> None:
-        """After hook: end the tokens of users that were removed or have a new password."""
+    async def _end_tokens_after_change(self, context: Context) -> None:
+        """Revoke the tokens of users that were removed or have a new password. An after hook."""
         if context.method != "remove" and self.password_field not in (context.data or ()):
             return
         if context.id is None:
             ids = [user[self.entity_id] for user in context.result]
-        else:  # The stored id: a caller may spell it in another way, and a hook may have removed it from the result.
+        else:  # A caller may write the id in another form, and a hook may have removed it from the result.
             service = self.users.service
             ids = [service.typed_id(context.id) if isinstance(service, Adapter) else context.id]
         for id in ids:
             await self.end_tokens(id)
 
-    async def _keep(self, jti: str, expires_at: datetime) -> None:
+    async def _store_revocation(self, jti: str, expires_at: datetime) -> None:
         store = self.app.service(self.revocations or "")
         with tenant_context(ALL_TENANTS):
             await store.remove(None, {"query": {"expires_at": {"$lt": datetime.now(UTC)}}})
-            with suppress(Conflict):  # Logged out twice at the same moment.
+            with suppress(Conflict):  # Two logouts with the same token at once.
                 await store.create({"jti": jti, "expires_at": expires_at})
 
     def strategy_of(self, authentication: Any, allowed: tuple[str, ...]) -> Strategy:
-        """The strategy that a proof names. Raises NotAuthenticated when it is not one of those allowed."""
+        """Return the strategy that a proof names. Raises NotAuthenticated if it is not one of the allowed ones."""
         name = authentication.get("strategy") if isinstance(authentication, Mapping) else None
         if not name:
             raise NotAuthenticated("Invalid authentication information (no `strategy` set)")
@@ -441,100 +446,13 @@ class AuthenticationService(Service):
         return self.strategies[name]
 
 
-class JWTStrategy:
-    """Who holds a token signed by this service, not expired and not revoked, is its subject."""
-
-    scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-
-    def __init__(self, service: AuthenticationService) -> None:
-        self.service = service
-
-    async def verify(self, authentication: Mapping[str, Any]) -> Result:
-        token = authentication.get("accessToken")
-        if not token:
-            raise NotAuthenticated("No access token")
-        claims = self.service.tokens.verify(token)
-        if self.service.is_revoked(claims):
-            raise NotAuthenticated("Token revoked", {"name": "JsonWebTokenError"})
-        proof = {"strategy": "jwt", "accessToken": token, "payload": claims}
-        return {"accessToken": token, "authentication": proof}
-
-    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
-        result = await self.verify(authentication)
-        if self.service.entity is not None:
-            subject = result["authentication"]["payload"]["sub"]
-            result[self.service.entity] = await self.service.user_of(subject, params)
-        return result
-
-    def parse(self, headers: Mapping[str, str]) -> Result | None:
-        """The token of ``Authorization: Bearer <token>``, or of a value without a scheme."""
-        value = headers.get("authorization", "").strip()
-        if not value:
-            return None
-        match = _SCHEME.fullmatch(value)
-        if match is None:
-            token = value if value and " " not in value else None
-        else:
-            scheme = match[1].lower()
-            token = match[2] if scheme == "bearer" or any(known in scheme for known in _SCHEMES) else None
-        return None if token is None else {"strategy": "jwt", "accessToken": token}
-
-
-class LocalStrategy:
-    """A strategy with a name and a password. Every failed login has the same answer and takes the same time.
-
-    The name is spelled as it is stored. With ``local.caseInsensitive`` in the settings, case on both sides and spaces
-    around the name are ignored. With ``"lower"`` it is compared in lower case with names that are stored so.
-    """
-
-    scheme = None
-
-    def __init__(self, service: AuthenticationService) -> None:
-        if service.entity is None:
-            raise ValueError("The local strategy needs an entity: set authentication.entity")
-        self.service = service
-        self.username = service.username_field
-        self.password = service.password_field
-
-    async def verify(self, authentication: Mapping[str, Any]) -> Result:
-        raise NotAuthenticated("Invalid login")
-
-    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
-        username, password = (_text(authentication, name) for name in (self.username, self.password))
-        async with self.service.attempt(username, params) as attempt:
-            user = await self._find(username, params)
-            stored = user.pop(self.password, None) if user else None
-            is_right = await self.service.passwords.verify(stored, password, attempt.parties, attempt.admit)
-            if not is_right or user is None or stored is None:
-                raise NotAuthenticated("Invalid login")
-        if self.service.passwords.is_outdated(stored):
-            await self._rehash(user[self.service.entity_id], password)
-        private = getattr(self.service.users.service, "private", ())
-        user = {name: value for name, value in user.items() if name not in private}
-        return {"authentication": {"strategy": "local"}, str(self.service.entity): user}
-
-    def parse(self, headers: Mapping[str, str]) -> Result | None:
-        return None
-
-    async def _rehash(self, id: Any, password: str) -> None:
-        """Past the users' hooks, which would hash the hash."""
-        hashed = await self.service.passwords.hash(password)
-        with tenant_context(ALL_TENANTS):
-            await self.service.users.service.patch(id, {self.password: hashed}, Params())
-
-    async def _find(self, username: str, params: Params) -> dict[str, Any] | None:
-        """Return the user with the password's hash, which the service keeps private."""
-        query = await self.service.entity_query(params)
-        return await self.service.user_named(username, query, {"private": ()})
-
-
-def _keep_no_copy(context: Context) -> None:
-    """After hook: no cache may store an answer with a token (RFC 6749, 5.1)."""
+def _forbid_caching(context: Context) -> None:
+    """Forbid caches to store an answer with a token (RFC 6749, 5.1). An after hook."""
     if context.http is not None:
         context.http["headers"] = {**context.http.get("headers", {}), "Cache-Control": "no-store"}
 
 
-def _unsaid(name: str) -> dict[str, Any]:
+def _default_scheme(name: str) -> dict[str, Any]:
     """Return a security scheme for a strategy that declares none."""
     return {"type": "http", "scheme": name, "description": f"The strategy '{name}' reads it from the headers."}
 
@@ -548,44 +466,3 @@ def _challenge(scheme: Mapping[str, Any]) -> str:
 
 def _no_user() -> NotAuthenticated:
     return NotAuthenticated("The user of this token no longer exists")
-
-
-def _text(authentication: Mapping[str, Any], name: str) -> str:
-    value = authentication.get(name, "")
-    if not isinstance(value, str):
-        raise BadRequest("Invalid login data", errors={name: "must be a string"})
-    if "\0" in value:
-        raise NotAuthenticated("Invalid login")
-    return value
-
-
-def authenticate(*strategies: str, entity: bool = True) -> Hook:
-    """A before hook, or among around hooks: callers from outside must be authenticated by one of the strategies.
-
-    It sets ``params.authentication`` (with the token's ``payload``) and the entity, ``params.user``. With
-    ``entity=False`` the proof alone is checked and the entity is not read, so that what is wrong with the rest of the
-    request can be said before any work is done.
-    """
-    if not strategies:
-        raise ValueError("The authenticate hook needs at least one allowed strategy")
-
-    @belongs("before", "around")
-    @describe(strategies=strategies, errors=(401,))
-    async def authenticate(context: Context) -> None:
-        params = context.params
-        service: AuthenticationService | None = context.app.get("defaultAuthentication")
-        if service is None:
-            raise NotAuthenticated("Could not find a valid authentication service")
-        if params.get("authenticated") is True:
-            return
-        proof = params.get("authentication")
-        if proof is None:
-            if params.get("provider"):
-                raise NotAuthenticated("Not authenticated")
-            return
-        strategy = service.strategy_of(proof, strategies)
-        result = await (strategy.authenticate(proof, params) if entity else strategy.verify(proof))
-        params.update(result, authenticated=True)
-        params.pop("accessToken", None)
-
-    return authenticate

@@ -1,4 +1,4 @@
-"""Sessions: which connection is logged in, with which token, and until when."""
+"""Sessions: the logins of connections, and the events that end them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger("apex")
 
 CHUNK = 1_000
 PROOF_SECONDS = 0.5
-"""How often a proof without a token is looked at again, that may have lost its worth in another process."""
+"""Seconds between two checks of a proof without a token, which another process may have revoked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login on a connection, with a token or another proof; ``timer`` disconnects it when the token expires."""
+    """The login of a connection, with a token or another proof. ``timer`` disconnects it when the token expires."""
 
     jti: str | None
     subject: str | None
@@ -37,14 +37,15 @@ class Session:
 
     @property
     def claims(self) -> Mapping[str, Any]:
+        """The claims that decide if the token is revoked."""
         return {"jti": self.jti, "sub": self.subject, "iat": self.issued}
 
 
 class Sessions:
-    """The logins of this process's connections. They end with their token and with their user, wherever that happens.
+    """The sessions of this process. A session ends with its token or its user, in whichever process that happens.
 
-    After a login the app emits ``login``, after a logout ``logout``, with ``(result, params, context)``; a connection
-    that has to go is given to ``disconnect``.
+    The app emits ``login`` after a login and ``logout`` after a logout, with ``(result, params, context)``. It emits
+    ``disconnect`` with a connection that has to be closed.
     """
 
     def __init__(self, service: AuthenticationService) -> None:
@@ -53,7 +54,10 @@ class Sessions:
         self._watching: asyncio.Task[None] | None = None
 
     def follow(self, app: Apex) -> None:
-        """Listens to what begins and ends sessions. The authentication service's own events are for nobody else."""
+        """Listen to the events that begin and end sessions.
+
+        No connection receives the events of the authentication service, which contain tokens.
+        """
         authentication = app.service(self.service.path)
         authentication.publish(lambda data, context: None)
         _listen(authentication, "created", self._logged_in)
@@ -69,21 +73,21 @@ class Sessions:
         app.bus.on_sync(self._check)
 
     def end_token(self, jti: str, spare: Connection | None = None) -> None:
-        """Disconnects who logged in with a token."""
+        """Disconnect the connections that logged in with a token, except ``spare``."""
         self._end(lambda connection, session: session.jti == jti and connection is not spare)
 
     def end_tokens(self, subject: str, moment: float) -> None:
-        """Revoke the tokens that a subject was given until a moment, and close their connections."""
+        """Revoke the tokens that a subject got up to a moment, and disconnect their connections in this process."""
         self.service.ended[subject] = max(moment, self.service.ended.get(subject, 0))
         self._end(self._is_revoked)
 
     def sign_out(self, user_id: Any) -> None:
-        """Disconnects a user, in all processes."""
+        """Disconnect a user in all processes."""
         self._end_user(user_id)
         self.app.bus.send("signed-out", user_id)
 
     def end_key(self, key_id: Any) -> None:
-        """Disconnects who logged in with an API key, in all processes."""
+        """Disconnect the connections that logged in with an API key, in all processes."""
         self._end_key(key_id)
         self.app.bus.send("key-ended", key_id)
 
@@ -93,7 +97,7 @@ class Sessions:
             self._close(params.connection)
             self._open(params.connection, result, context.data)
             if entity is not None and entity in result:
-                # The whole entity, and the fields that hooks have added for callers.
+                # Keep the whole entity, and the fields that hooks have added for callers.
                 params.connection[entity] = {**result[entity], **(params.get(entity) or {})}
         return self.app._begin("login", result, params, context) if params.provider else None
 
@@ -124,7 +128,7 @@ class Sessions:
             session.timer.cancel()
 
     def _disconnected(self, connection: Connection) -> None:
-        """The other listeners still see who it was."""
+        """Close the session, but let the other listeners see the user."""
         if connection in self.open:
             self._close(connection)
             asyncio.get_running_loop().call_soon(self._forget, connection)
@@ -155,7 +159,7 @@ class Sessions:
         return session.token is not None and self.service.is_revoked(session.claims)
 
     async def _check(self) -> None:
-        """Ends what should have ended, had every message come."""
+        """End the sessions that a lost message should have ended."""
         await self.service.load_revoked()
         self._end(self._is_revoked)
         if self.service.entity is not None:
@@ -174,7 +178,7 @@ class Sessions:
             self._watching.cancel()
 
     async def _check_proofs(self) -> None:
-        """Ends the sessions whose proof is worth nothing any more, for as long as there are some without a token."""
+        """End the sessions whose proof is no longer valid, as long as there are sessions without a token."""
         while proven := [connection for connection, session in self.open.items() if session.token is None]:
             for connection in proven:
                 await self._check_proof(connection)
@@ -191,12 +195,13 @@ class Sessions:
             log.warning("A session could not be checked: %s", error)
 
     def _users(self) -> Iterator[list[Any]]:
+        """Yield the ids of the users with a session, in chunks."""
         users = (connection.get(self.service.entity or "") for connection in self.open)
         ids = list({user[self.service.entity_id] for user in users if user is not None})
         return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
 
 def _listen(emitter: Emitter, event: str, listener: Callable[..., object]) -> None:
-    """Once, however often the app is set up."""
+    """Add a listener once, even if the app is set up again."""
     emitter.off(event, listener)
     emitter.on(event, listener)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Boolean, Column, ForeignKey, Index, String, bindparam, select, update
 
 from apex import Apex, AuthenticationService, Context, Params
-from apex.auth import Holder, KeyStrategy, new_key
+from apex.auth import APIKeyStrategy, Holder, new_key
 from apex.common import now
 from apex.describe import describe
 from apex.errors import BadRequest, FeathersError, Forbidden
@@ -281,7 +281,7 @@ def register(app: Apex) -> None:
     }
     serve(app, "api-keys", APIKeys, hooks=hooks)
     authentication: AuthenticationService = app.get("defaultAuthentication")
-    strategy = KeyStrategy(lambda prefix: app.service("api-keys").holder(prefix), authentication.user_of)
+    strategy = APIKeyStrategy(lambda prefix: app.service("api-keys").holder(prefix), authentication.user_of)
     authentication.register("api-key", strategy)
     for event in ("created", "patched", "removed"):
         app.service("memberships").on(event, lambda row, context: strategy.forget())

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from apex import Apex, Params
-from apex.auth import hashed
+from apex.auth import hash_key
 from apex.types import Row
 from hooks.search_forms import normalise
 from services.shared.examples import PASSWORD, uuid_of
@@ -140,7 +140,7 @@ def _records(password: str) -> dict[str, list[Row]]:
         ],
         "api-keys": [
             {
-                "organization_id": 456, "user_id": 789, "name": "Demo", "prefix": KEY[:17], "hash": hashed(KEY),
+                "organization_id": 456, "user_id": 789, "name": "Demo", "prefix": KEY[:17], "hash": hash_key(KEY),
                 "created_by_user_id": 789, **_times(),
             },
         ],

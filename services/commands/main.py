@@ -68,11 +68,11 @@ async def _load(app: Apex, rows: int) -> dict[str, str]:
 async def _is_stored(app: Apex, key: str) -> bool:
     """Whether a key is neither rotated nor revoked."""
     from apex import Params
-    from apex.auth import hashed
+    from apex.auth import hash_key
 
     asked = Params({"query": {"prefix": key[:17]}, "paginate": False, "adapter": {"private": ()}})
     found = await app.service("api-keys").find(asked)
-    return any(row["hash"] == hashed(key) for row in found)
+    return any(row["hash"] == hash_key(key) for row in found)
 
 
 @click.group()

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from apex import Params
-from apex.auth.api_keys import Holder, Key, KeyStrategy, hashed, new_key
+from apex.auth import APIKey, APIKeyStrategy, Holder, hash_key, new_key
 from apex.errors import NotAuthenticated
 
 TEXT = f"apex_0123456789ab_{'s' * 43}"
-KEY = Key(TEXT, "apex_0123456789ab", hashed(TEXT))
+KEY = APIKey(TEXT, "apex_0123456789ab", hash_key(TEXT))
 
 
-class Keys(KeyStrategy):
+class Keys(APIKeyStrategy):
     """Knows one key; ``asked`` are the prefixes that were looked up."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ def test_a_key_is_its_prefix_and_a_secret_of_which_a_hash_is_stored() -> None:
     made = new_key()
     assert made.text.startswith(f"{made.prefix}_")
     assert len(made.text) == len(KEY.text)
-    assert made.hash == hashed(made.text)
+    assert made.hash == hash_key(made.text)
     assert len({new_key().text for _ in range(100)}) == 100
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apex import Apex, AuthenticationService, Connection, JWTStrategy, LocalStrategy, MemoryService, Params
-from apex.auth.api_keys import KeyStrategy, hashed
+from apex.auth import APIKeyStrategy, hash_key
 from apex.errors import NotAuthenticated, Unavailable
 from apex.realtime.bus import Bus
 from tests.support.waiting import SECONDS, until
@@ -176,7 +176,7 @@ class Joined(Bus):
             other.handle(topic, message)
 
 
-class Keys(KeyStrategy):
+class Keys(APIKeyStrategy):
     """Knows the keys with these secrets, of user 1; their ids are their places."""
 
     def __init__(self, authentication: AuthenticationService, *secrets: str) -> None:
@@ -190,7 +190,7 @@ class Keys(KeyStrategy):
         place = int(prefix.removeprefix("apex_"))
         if place not in self.known:
             return None
-        return {"hash": hashed(self.texts[place]), "payload": {"sub": "1"}, "key_id": place}
+        return {"hash": hash_key(self.texts[place]), "payload": {"sub": "1"}, "key_id": place}
 
 
 def give_keys(here: World) -> Keys:

@@ -15,7 +15,7 @@ from uuid import UUID
 import jwt
 import pytest
 
-from apex.auth.jwt import Tokens, seconds
+from apex.auth.jwt import Tokens, parse_duration
 from apex.errors import NotAuthenticated
 
 SECRET = "a-secret-of-tests-with-more-than-64-bytes-so-that-every-hash-accepts-it"
@@ -321,10 +321,10 @@ def test_a_critical_header_that_nobody_knows_is_refused() -> None:
     [(60, 60), ("1d", 86_400), ("2h", 7_200), ("15m", 900), ("1w", 604_800), ("30 s", 30), ("100ms", 0), ("5000", 5)],
 )
 def test_durations_are_those_of_feathers(duration: Any, expected: int) -> None:
-    assert seconds(duration) == expected
+    assert parse_duration(duration) == expected
 
 
 @pytest.mark.parametrize("duration", ["", "x", "1y", "-1d", "1.5h", None, True, [], 1.5])
 def test_what_is_no_duration_is_refused(duration: Any) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
-        seconds(duration)
+        parse_duration(duration)

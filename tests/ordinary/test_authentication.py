@@ -30,7 +30,7 @@ from apex import (
     rest,
     sockets,
 )
-from apex.auth.api_keys import KeyStrategy, new_key
+from apex.auth import APIKeyStrategy, new_key
 from apex.common.hooks import disallow, discard, iff, is_provider
 from apex.common.resolvers import OMIT, resolve, resolve_external
 from apex.errors import BadRequest, NotAuthenticated
@@ -103,7 +103,7 @@ def app_of(hooks: HookMap, private: tuple[str, ...] = ("password",)) -> Apex:
     service = AuthenticationService(app)
     service.register("jwt", JWTStrategy(service))
     service.register("local", LocalStrategy(service))
-    service.register("api-key", KeyStrategy(holder_of, service.user_of))
+    service.register("api-key", APIKeyStrategy(holder_of, service.user_of))
     service.register("pin", PinStrategy(service))
     seen = Seen()
     app.use("authentication", service).use("seen", seen, hooks={"before": {"find": [authenticate("jwt")]}})
@@ -574,7 +574,7 @@ async def test_users_may_have_another_id(named: str) -> None:
     service = AuthenticationService(app)
     for name, strategy in (("jwt", JWTStrategy(service)), ("local", LocalStrategy(service))):
         service.register(name, strategy)
-    service.register("api-key", KeyStrategy(holder_of_seven, service.user_of))
+    service.register("api-key", APIKeyStrategy(holder_of_seven, service.user_of))
     app.use("authentication", service).use("seen", Seen(), hooks={"before": {"find": [authenticate("jwt")]}})
     told: list[Any] = []
     app.use("notes", MemoryService()).publish(lambda data, context: told.append(context.params.member))

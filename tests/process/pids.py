@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, Params, rest
-from apex.auth.service import AuthenticationService
+from apex.auth import AuthenticationService
 from apex.errors import ConfigError
 
 

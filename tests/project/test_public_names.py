@@ -24,7 +24,8 @@ PUBLIC = {
     ),
     "apex.adapters": "Adapter AdapterOptions Beside MOST_RESTORED MemoryService RESTORED",
     "apex.auth": (
-        "AuthenticationService Holder JWTStrategy KeyStrategy LocalStrategy Strategy authenticate hashed new_key"
+        "APIKey APIKeyStrategy Attempt AuthenticationService Claims Holder JWTStrategy LocalStrategy Passwords Result "
+        "Session Sessions Strategy Tokens authenticate hash_key new_key"
     ),
     "apex.cache": "BoundedDict Cache",
     "apex.cli": "DAY ID as_json_option load_app main require_migrated run",

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine
 
 from apex import Apex, MemoryService, Schema, batch, rest, validate_data, validate_query
-from apex.auth.service import AuthenticationService, JWTStrategy, authenticate
+from apex.auth import AuthenticationService, JWTStrategy, authenticate
 from apex.errors import BadRequest, FeathersError
 from apex.observability.redaction import hide
 from apex.query.language import OPERATORS, PATTERNS
