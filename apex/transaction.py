@@ -1,81 +1,90 @@
-"""Transactions: functions that run once all that a transaction has written is committed, or never."""
+"""Transactions: changes that are stored together or not at all, and functions that wait for the commit."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from apex.app import Apex
 
 __all__ = ["after_commit", "is_in_transaction", "savepoint", "transaction"]
 
 Callback = Callable[[], Awaitable[None] | None]
+"""A function without arguments. If it returns an awaitable, the transaction awaits it."""
+
+_current: ContextVar[Transaction | None] = ContextVar("transaction", default=None)
 
 
-class _Transaction:
-    """A transaction and its callbacks. A task that was started inside and outlives it is no longer part of it."""
+class Transaction:
+    """A transaction of one ``store``, such as a database. It is open inside of ``with``.
 
-    def __init__(self) -> None:
+    ``outer`` is the transaction around it. A task that starts inside and outlives the transaction is no longer part of
+    it. ``callbacks`` are the functions that wait for the commit, each with its ``on_rollback``.
+    """
+
+    def __init__(self, store: object = None) -> None:
+        self.store = store
+        self.outer = _current.get()
         self.is_open = True
         self.callbacks: list[tuple[Callback, Callable[[], None] | None]] = []
 
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return self
 
-_current: ContextVar[_Transaction | None] = ContextVar("transaction", default=None)
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
+        self.is_open = False
+        _current.reset(self._token)
+
+    def drop_callbacks(self, start: int = 0) -> None:
+        """Drop the callbacks from a place on, and call their ``on_rollback`` instead."""
+        dropped, self.callbacks[start:] = self.callbacks[start:], []
+        for _, on_rollback in dropped:
+            if on_rollback is not None:
+                on_rollback()
 
 
-def _open_transaction() -> _Transaction | None:
-    current = _current.get()
-    return current if current is not None and current.is_open else None
+def current_transaction(store: object = None) -> Transaction | None:
+    """Return the open transaction of a store that this call is part of. None, if there is none.
+
+    Without a store it is the one that the functions of ``after_commit`` wait for.
+    """
+    transaction = _current.get()
+    while transaction is not None:
+        if transaction.store is store and transaction.is_open:
+            return transaction
+        transaction = transaction.outer
+    return None
 
 
 def is_in_transaction() -> bool:
     """Return True if this call is part of a transaction."""
-    return _open_transaction() is not None
-
-
-def after_commit(function: Callback, on_rollback: Callable[[], None] | None = None) -> Awaitable[None] | None:
-    """Call a function after the commit of the transaction around this call, or at once if there is none.
-
-    After a rollback ``on_rollback`` is called instead. If the function returns an awaitable, the transaction awaits it
-    at its end, after it has called all functions. Without a transaction the awaitable is returned.
-    """
-    current = _current.get()
-    if current is not None and current.is_open:
-        current.callbacks.append((function, on_rollback))
-        return None
-    return function()
-
-
-def pending_callbacks() -> list[Callback]:
-    """Return the functions that will be called after the commit of the transaction around this call."""
-    current = _open_transaction()
-    return [] if current is None else [function for function, _ in current.callbacks]
+    return current_transaction() is not None
 
 
 @asynccontextmanager
 async def transaction() -> AsyncIterator[None]:
-    """Collect the functions of ``after_commit``, and call them at the end.
+    """Collect the functions of ``after_commit``, and call them at the end. One inside another is part of it.
 
-    A transaction inside another one is part of it. The statements of a database need its own
-    ``Database.transaction``, which includes this one.
+    The statements of a database need its own ``Database.transaction``, which includes this one.
     """
-    if is_in_transaction():
+    if current_transaction() is not None:
         yield
         return
-    current = _Transaction()
-    token = _current.set(current)
-    is_committed = False
+    waiting = Transaction()
     try:
-        yield
-        is_committed = True
-    finally:
-        current.is_open = False
-        _current.reset(token)
-        # Timers and tasks that were started inside keep the transaction alive for a while, but not its callbacks.
-        callbacks, current.callbacks = current.callbacks, []
-        if not is_committed:
-            _roll_back(callbacks)
-    # All are called before any is awaited, so that the events of a transaction go out in the order of its commit.
+        with waiting:
+            yield
+    except BaseException:
+        waiting.drop_callbacks()
+        raise
+    # Timers and tasks that started inside keep the transaction for a while. They must not keep what has waited.
+    callbacks, waiting.callbacks = waiting.callbacks, []
+    # All are called before any is awaited, so that events are sent in the order of the commits.
     for pending in [function() for function, _ in callbacks]:
         if pending is not None:
             await pending
@@ -83,31 +92,43 @@ async def transaction() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def savepoint() -> AsyncIterator[None]:
-    """Collect the functions of ``after_commit`` for a part of a transaction that may be rolled back by itself.
+    """Collect the functions of ``after_commit`` for a part of a transaction that may be undone by itself.
 
-    If the part fails, the transaction forgets its functions.
+    If the part fails, ``on_rollback`` is called for its functions, and the transaction does not call them.
     """
-    current = _open_transaction()
-    before = 0 if current is None else len(current.callbacks)
+    around = current_transaction()
+    start = 0 if around is None else len(around.callbacks)
     try:
         yield
     except BaseException:
-        if current is not None and current.is_open:
-            dropped, current.callbacks[before:] = current.callbacks[before:], []
-            _roll_back(dropped)
+        if around is not None and around.is_open:
+            around.drop_callbacks(start)
         raise
 
 
-def _roll_back(callbacks: list[tuple[Callback, Callable[[], None] | None]]) -> None:
-    for _, on_rollback in callbacks:
-        if on_rollback is not None:
-            on_rollback()
+def after_commit(function: Callback, on_rollback: Callable[[], None] | None = None) -> Awaitable[None] | None:
+    """Call the function after the commit of the transaction around this call, or at once if there is none.
+
+    If the transaction fails, ``on_rollback`` is called instead. If the function returns an awaitable, the transaction
+    awaits it after it has called all functions. Without a transaction the caller gets the awaitable.
+    """
+    around = current_transaction()
+    if around is None:
+        return function()
+    around.callbacks.append((function, on_rollback))
+    return None
 
 
-def transaction_of(app: Any, service: Any) -> AbstractAsyncContextManager[Any]:
-    """Return the transaction in which a record of a service can be read with a lock and then changed.
+def pending_callbacks() -> list[Callback]:
+    """Return the functions that wait for the commit of the transaction around this call."""
+    around = current_transaction()
+    return [] if around is None else [function for function, _ in around.callbacks]
 
-    It is the adapter's own, or else a transaction of the app's database.
+
+def transaction_of(app: Apex, service: Any) -> AbstractAsyncContextManager[Any]:
+    """Return a transaction for reading a record of the service with a lock and changing it.
+
+    The service's own ``unit_of_work`` comes first, then the app's database. Without both nothing is locked.
     """
     own: Callable[[], AbstractAsyncContextManager[Any]] | None = getattr(service, "unit_of_work", None)
     if own is not None:

@@ -7,7 +7,6 @@ import copy
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard, Unpack
@@ -18,17 +17,8 @@ from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
 from apex.query.predicates import TESTS, Compare, Junction, Predicate, three_way
+from apex.transaction import Transaction, current_transaction
 from apex.types import Row
-
-
-class _Unit:
-    """A turn to change records. A task that was started inside and outlives it is no longer part of it."""
-
-    def __init__(self, turn: asyncio.Lock) -> None:
-        self.turn, self.open = turn, True
-
-
-_units: ContextVar[tuple[_Unit, ...]] = ContextVar("units", default=())
 
 
 class MemoryService(Adapter):
@@ -60,19 +50,13 @@ class MemoryService(Adapter):
 
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[None]:
-        """Let changes on a condition run one after the other. A unit inside another one is part of it."""
-        around = _units.get()
-        if any(unit.open and unit.turn is self._turn for unit in around):
+        """Let changes on a condition run one after the other. A transaction inside another is part of it."""
+        if current_transaction(self) is not None:
             yield
             return
         async with self._turn:
-            unit = _Unit(self._turn)
-            token = _units.set((*around, unit))
-            try:
+            with Transaction(self):
                 yield
-            finally:
-                unit.open = False
-                _units.reset(token)
 
     def fields(self) -> Mapping[str, Coerce] | None:
         return self._field_types

@@ -132,9 +132,9 @@ def _gauges(app: Apex) -> Values:
     """How things are now."""
     executor: Any = getattr(app.get("database"), "executor", None)
     found: dict[str, float] = {"sockets_open": len(app.events.connections)}
-    if (lanes := getattr(executor, "lanes", None)) is not None:
-        now = lanes.metrics()
-        found |= {"lanes": now["size"], "lanes_connected": now["lanes"], "lanes_in_flight": now["in_flight"]}
+    if (pipeline := getattr(executor, "pipeline", None)) is not None:
+        now = pipeline.metrics()
+        found |= {"lanes": now["size"], "lanes_connected": now["connections"], "lanes_in_flight": now["in_flight"]}
         stats = executor.pool.get_stats()
         found |= {name: stats[name] for name in ("pool_size", "pool_available", "pool_max")}
         found["pool_waiting"] = stats.get("requests_waiting", 0)
@@ -149,8 +149,8 @@ def _totals(app: Apex) -> Values:
     found: dict[str, float] = {"events_published": app.events.published, "callbacks_failed": app.callbacks.failed}
     if (rates := app.get("rates")) is not None:
         found["rate_limits_refused"] = rates.refused
-    if (lanes := getattr(executor, "lanes", None)) is not None:
-        found |= {f"lanes_{name}": number for name, number in asdict(lanes.counts).items()}
+    if (pipeline := getattr(executor, "pipeline", None)) is not None:
+        found |= {f"lanes_{name}": number for name, number in asdict(pipeline.counts).items()}
         stats = executor.pool.get_stats()
         found |= {f"pool_{name}": stats.get(name, 0) for name in ("requests_num", "requests_queued", "requests_errors")}
         found["pool_connections_lost"] = stats.get("connections_lost", 0)

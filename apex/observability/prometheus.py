@@ -20,9 +20,9 @@ GAUGES = {
     "workers": "Processes that serve.",
     "calls_in_flight": "Calls from outside that are not answered yet.",
     "sockets_open": "Socket.IO connections that are open.",
-    "lanes": "Lanes that there should be.",
-    "lanes_connected": "Lanes that are connected.",
-    "lanes_in_flight": "Groups of statements under way on lanes.",
+    "lanes": "Connections in pipeline mode that there should be.",
+    "lanes_connected": "Connections in pipeline mode that are open.",
+    "lanes_in_flight": "Groups of statements in flight in the pipeline.",
     "pool_size": "Connections of the pool.",
     "pool_available": "Connections of the pool that nobody uses.",
     "pool_max": "Connections that the pool may have.",
@@ -33,9 +33,9 @@ TOTALS = {
     "events_published": "Events published in this process.",
     "callbacks_failed": "Listeners, publishers and functions after a response that raised an exception.",
     "rate_limits_refused": "Requests refused for the rate limit of their key's organization.",
-    "lanes_groups": "Groups of statements answered on lanes.",
+    "lanes_groups": "Groups of statements answered in the pipeline.",
     "lanes_errors": "Groups of statements that failed.",
-    "lanes_reconnects": "Lanes connected again.",
+    "lanes_reconnects": "Connections in pipeline mode opened again.",
     "lanes_set_apart": "Statements sent to the pool for a while because they are slow.",
     "pool_requests_num": "Connections of the pool that were asked for.",
     "pool_requests_queued": "Those that had to be waited for.",
@@ -91,7 +91,7 @@ class Exposition:
     def take(self, gauges: Mapping[str, float], totals: Mapping[str, float]) -> None:
         """How things are, and what there was since the start; a number that has become less began anew.
 
-        What nobody has told of is not there, as the lanes of SQLite: it would be no number of anything.
+        What nobody has told of is not there, as the pipeline on SQLite: it would be no number of anything.
         """
         for name, value in gauges.items():
             if name not in self.gauges:

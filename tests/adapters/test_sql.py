@@ -1,4 +1,4 @@
-"""The adapter contract on SQLite, on PostgreSQL with lanes and without, and with an id of another name."""
+"""The adapter contract on SQLite, on PostgreSQL with the pipeline and without, and with an id of another name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.schema import DropTable
 from apex.app import Apex
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
-from apex.sql.drivers.pipeline import LANES
+from apex.sql.drivers.pipeline import CONNECTIONS
 from apex.sql.drivers.postgres import PostgresExecutor
 from apex.testing import AdapterContract
 from tests.conftest import BACKENDS
@@ -44,7 +44,7 @@ def shared_url(postgres_server: str) -> Iterator[str]:
 
 class TestSQL(AdapterContract):
     url: str
-    lanes = LANES
+    pipeline_size = CONNECTIONS
 
     @pytest.fixture(autouse=True, params=BACKENDS)
     def database(self, request: pytest.FixtureRequest) -> None:
@@ -56,7 +56,7 @@ class TestSQL(AdapterContract):
         app = Apex().configure(database(self.url)).use("people", SQLService(table, id=self.key, **options))
         executor = app.get("database").executor
         if isinstance(executor, PostgresExecutor):
-            executor.lanes.size = self.lanes
+            executor.pipeline.size = self.pipeline_size
         await app.setup()
         try:
             await app.get("database").execute(DropTable(table, if_exists=True))
@@ -66,10 +66,10 @@ class TestSQL(AdapterContract):
             await app.teardown()
 
 
-class TestSQLWithoutLanes(TestSQL):
-    """PostgreSQL on the pool alone, as it is while the lanes are lost."""
+class TestSQLWithoutPipeline(TestSQL):
+    """PostgreSQL on the pool alone, as while the pipeline has no connection."""
 
-    lanes = 0
+    pipeline_size = 0
 
     @pytest.fixture(autouse=True)
     def database(self, shared_url: str) -> None:

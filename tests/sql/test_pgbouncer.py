@@ -89,7 +89,7 @@ async def test_with_sessions_the_crm_works_and_is_sealed(
     with pgbouncer(migrated_postgres_url, "session") as url:
         async with running(url) as crm:
             executor = crm.app.get("database").executor
-            assert executor.lanes.metrics()["lanes"] == executor.lanes.size
+            assert executor.pipeline.metrics()["connections"] == executor.pipeline.size
             assert (await crm.call("POST /contacts", JANE))[0] == 201
             monkeypatch.setattr(apex.adapters.base, "scope_predicate", lambda *scope: EVERYTHING)
             for user, organization, total in ((790, 456, 3), (791, 457, 2)):
@@ -101,10 +101,10 @@ async def test_with_sessions_the_crm_works_and_is_sealed(
             assert (await crm.call("PATCH /contacts/123", {"first_name": "Mine"}, 791))[0] == 403
 
 
-@pytest.mark.parametrize("lanes", [0, 2])
-async def test_statements_run_as_the_role(migrated_postgres_url: str, lanes: int) -> None:
+@pytest.mark.parametrize("pipeline_size", [0, 2])
+async def test_statements_run_as_the_role(migrated_postgres_url: str, pipeline_size: int) -> None:
     with pgbouncer(migrated_postgres_url, "session") as url:
-        executor = PostgresExecutor(url, 3, role=ROLE, lanes=lanes)
+        executor = PostgresExecutor(url, 3, role=ROLE, pipeline_size=pipeline_size)
         await executor.open()
         assert set(await asyncio.gather(*(who(executor, "kept" if n % 2 else "anew") for n in range(50)))) == {
             (ROLE, "UTC")
@@ -137,7 +137,7 @@ async def test_a_proxy_that_changes_its_mind_unseals_nothing(
 
     monkeypatch.setattr("apex.sql.drivers.postgres._are_sessions", yes)
     with pgbouncer(migrated_postgres_url, "transaction") as url:
-        executor = PostgresExecutor(url, 5, role=ROLE, lanes=0)
+        executor = PostgresExecutor(url, 5, role=ROLE, pipeline_size=0)
         await executor.open()
         monkeypatch.setattr("apex.sql.drivers.postgres._settings", lambda *_: "SELECT 1")
         found = await asyncio.gather(*(who(executor, "anew") for _ in range(50)))

@@ -1,4 +1,4 @@
-"""Lanes: calls that share connections neither touch each other nor wait for each other, whatever happens."""
+"""The pipeline: calls that share connections neither touch each other nor wait for each other."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def sealed_url(migrated_postgres_url: str) -> str:
 
 
 @asynccontextmanager
-async def sealed(url: str, lanes: int = 2) -> AsyncIterator[PostgresExecutor]:
-    executor = PostgresExecutor(url, 5, role=ROLE, lanes=lanes)
+async def sealed(url: str, pipeline_size: int = 2) -> AsyncIterator[PostgresExecutor]:
+    executor = PostgresExecutor(url, 5, role=ROLE, pipeline_size=pipeline_size)
     await executor.open()
     try:
         yield executor
@@ -58,7 +58,7 @@ async def sealed(url: str, lanes: int = 2) -> AsyncIterator[PostgresExecutor]:
 
 async def sent(executor: PostgresExecutor, groups: int) -> None:
     """Waits until so many groups are under way, and have been handed to the network."""
-    await until(lambda: executor.lanes.metrics()["in_flight"] >= groups)
+    await until(lambda: executor.pipeline.metrics()["in_flight"] >= groups)
     await asyncio.sleep(0)
 
 
@@ -106,7 +106,7 @@ async def test_errors_touch_nobody_else(url: str) -> None:
 
         assert await asyncio.gather(*map(call, range(600))) == [f"{[*bad, 'fine'][n % 6]}{n}" for n in range(600)]
         assert await people(executor) == ["taken", *(f"fine{n}" for n in range(600) if n % 6 == 5)]
-        assert executor.lanes.metrics()["errors"] == 500
+        assert executor.pipeline.metrics()["errors"] == 500
 
 
 async def test_what_a_call_may_reach_is_its_own(sealed_url: str) -> None:
@@ -133,7 +133,7 @@ async def test_values_and_results_may_be_large(url: str) -> None:
         values = {"ids": list(range(count))}
         return len(await executor.fetch("SELECT unnest(%(ids)s::int[])", values))
 
-    async with opened(url, lanes=1) as executor:
+    async with opened(url, pipeline_size=1) as executor:
         sizes = [5_000_000, 10, 3_000_000, 1, 20]
         results = await asyncio.gather(*map(text, sizes), numbers(10_000), echo(executor, 1))
         assert results == [*(size + 1 for size in sizes), 10_000, 1]
@@ -162,10 +162,10 @@ async def test_a_caller_that_has_gone_leaves_the_others_their_answers(url: str) 
 
 
 @pytest.mark.parametrize("writes", [False, True])
-async def test_what_takes_too_long_for_a_lane_is_done_elsewhere(
+async def test_what_takes_too_long_for_the_pipeline_is_done_elsewhere(
     url: str, writes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apex.sql.drivers.postgres.LANE_SECONDS", 0.1)
+    monkeypatch.setattr("apex.sql.drivers.postgres.PIPELINE_SECONDS", 0.1)
     text = "WITH slept AS (SELECT pg_sleep(0.3)) INSERT INTO people (name) SELECT 'slow' FROM slept RETURNING name"
     async with opened(url) as executor:
         assert await executor.fetch(text, {}, writes) == [("slow",)]
@@ -173,9 +173,9 @@ async def test_what_takes_too_long_for_a_lane_is_done_elsewhere(
 
 
 async def test_who_waits_for_a_lock_holds_nobody_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apex.sql.drivers.postgres.LANE_SECONDS", 60)
+    monkeypatch.setattr("apex.sql.drivers.postgres.PIPELINE_SECONDS", 60)
     monkeypatch.setattr("apex.sql.drivers.pipeline.SILENT_SECONDS", 60)
-    async with opened(url, lanes=1) as executor:
+    async with opened(url, pipeline_size=1) as executor:
         await add(executor, "Ann")
         with psycopg.connect(url) as other:
             other.execute("UPDATE people SET age = 1")
@@ -189,65 +189,65 @@ async def test_who_waits_for_a_lock_holds_nobody_up(url: str, monkeypatch: pytes
 
 
 async def test_a_slow_statement_is_set_apart_and_quick_ones_stay(url: str) -> None:
-    async with opened(url, lanes=1) as executor:
-        lanes = executor.lanes
+    async with opened(url, pipeline_size=1) as executor:
+        pipeline = executor.pipeline
         for n in range(20):
             await echo(executor, n)
-        while not lanes.metrics()["set_apart"]:
+        while not pipeline.metrics()["set_apart"]:
             await executor.fetch(SLEEP, {"seconds": 0.1})
-        assert lanes.pick(lanes.command(SLEEP)) is None
-        assert lanes.pick(lanes.command(ECHO)) is not None
-        before = lanes.metrics()["groups"]
+        assert pipeline.pick(pipeline.command(SLEEP)) is None
+        assert pipeline.pick(pipeline.command(ECHO)) is not None
+        before = pipeline.metrics()["groups"]
         await executor.fetch(SLEEP, {"seconds": 0.1})
-        assert lanes.metrics()["groups"] == before
+        assert pipeline.metrics()["groups"] == before
 
 
 async def test_a_statement_that_is_found_quick_comes_back_at_once(sealed_url: str) -> None:
     async with sealed(sealed_url) as executor:
-        lanes = executor.lanes
-        while not lanes.metrics()["set_apart"]:
+        pipeline = executor.pipeline
+        while not pipeline.metrics()["set_apart"]:
             await executor.fetch(SLEEP, {"seconds": 0.1})
         with tenant_context("1"):
             rows = await executor.fetch(SLEEP, {"seconds": 0})
         assert rows == [("",)]
-        assert lanes.pick(lanes.command(SLEEP)) is not None
+        assert pipeline.pick(pipeline.command(SLEEP)) is not None
 
 
 async def test_what_is_late_for_want_of_a_processor_stays(url: str) -> None:
     """The process stands still while each answer is on its way."""
-    async with opened(url, lanes=1) as executor:
-        command, suspected = executor.lanes.command(ECHO), 0
+    async with opened(url, pipeline_size=1) as executor:
+        command, suspected = executor.pipeline.command(ECHO), 0
         for n in range(20):
             answer = asyncio.create_task(echo(executor, n))
             await asyncio.sleep(0)
             time.sleep(0.03)
             assert await answer == n
-            suspected += command.suspected
+            suspected += command.timing.is_suspect
         assert suspected
-        assert executor.lanes.metrics()["set_apart"] == 0
-        assert executor.lanes.pick(command) is not None
+        assert executor.pipeline.metrics()["set_apart"] == 0
+        assert executor.pipeline.pick(command) is not None
 
 
 async def test_what_stands_for_itself_is_not_timed(url: str) -> None:
     """``VACUUM`` goes with no other statement in its transaction, such as one that asks for the time."""
-    async with opened(url, lanes=1) as executor:
-        command = executor.lanes.command("VACUUM people")
+    async with opened(url, pipeline_size=1) as executor:
+        command = executor.pipeline.command("VACUUM people")
         for apart in (False, True):
-            command.suspected, command.apart_until = True, math.inf if apart else 0
+            command.timing.is_suspect, command.timing.slow_until = True, math.inf if apart else 0
             assert not await executor.fetch("VACUUM people", {}, writes=True)
 
 
 async def test_what_most_calls_use_stays(url: str) -> None:
-    async with opened(url, lanes=1) as executor:
+    async with opened(url, pipeline_size=1) as executor:
         for _ in range(LATEST):
             await echo(executor, 1)
-        executor.lanes.latest.extend([executor.lanes.command(SLEEP)] * LATEST)
+        executor.pipeline.latest.extend([executor.pipeline.command(SLEEP)] * LATEST)
         for _ in range(6):
             await executor.fetch(SLEEP, {"seconds": 0.05})
-        assert executor.lanes.metrics()["set_apart"] == 0
+        assert executor.pipeline.metrics()["set_apart"] == 0
 
 
-async def test_a_full_lane_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_pipeline_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.pipeline.IN_FLIGHT", 3)
     async with opened(url) as executor:
         results = await asyncio.gather(*(echo(executor, n) for n in range(10)), return_exceptions=True)
@@ -274,21 +274,21 @@ async def test_a_lost_connection_loses_no_read_and_does_no_write_twice(url: str)
         results = await asyncio.gather(*writes, return_exceptions=True)
         assert {type(result) for result in results} == {OutcomeUnknown}
         assert await people(executor) == []
-        await until(lambda: executor.lanes.metrics()["lanes"] == 2)
-        assert executor.lanes.metrics()["reconnects"] == 2
+        await until(lambda: executor.pipeline.metrics()["connections"] == 2)
+        assert executor.pipeline.metrics()["reconnects"] == 2
         await add(executor, "after")
         assert await people(executor) == ["after"]
 
 
 async def test_a_write_that_was_carried_out_is_not_done_again(url: str) -> None:
-    async with opened(url, lanes=1) as executor:
-        lane = executor.lanes.lanes[0]
-        lane.loop.remove_reader(lane.socket)  # The answer is not read.
+    async with opened(url, pipeline_size=1) as executor:
+        connection = executor.pipeline.connections[0]
+        connection.loop.remove_reader(connection.socket)  # The answer is not read.
         task = asyncio.create_task(add(executor, "Ann"))
         await sent(executor, 1)
         with psycopg.connect(url, autocommit=True) as other:
             await until(lambda: other.execute("SELECT count(*) FROM people").fetchall() == [(1,)])
-        lane.end(ConnectionError("cut"))
+        connection.end(ConnectionError("cut"))
         with pytest.raises(OutcomeUnknown, match=r"outcome is unknown.* Idempotency-Key") as raised:
             await task
         assert raised.value.headers == {}
@@ -310,12 +310,12 @@ async def test_a_server_that_comes_back_is_found_again(own_server: Server, monke
         async with opened(url) as executor:
             assert await echo(executor, 1) == 1
             own_server.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
-            await until(lambda: executor.lanes.metrics()["lanes"] == 0)
+            await until(lambda: executor.pipeline.metrics()["connections"] == 0)
             for writes in (False, True):
                 with pytest.raises(Unavailable, match="try again"):
                     await executor.fetch("SELECT 1", {}, writes)
             own_server.run("pg_ctl", "start", "--wait", "--pgdata=data")
-            await until(lambda: executor.lanes.metrics()["lanes"] == 2)
+            await until(lambda: executor.pipeline.metrics()["connections"] == 2)
             assert await asyncio.gather(*(echo(executor, n) for n in range(50))) == list(range(50))
 
 
@@ -354,7 +354,7 @@ async def test_what_lies_in_the_pool_when_the_server_restarts_fails_no_call(url:
 async def test_a_silent_network_is_noticed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.pipeline.SILENT_SECONDS", 0.3)
     monkeypatch.setattr("apex.sql.drivers.pipeline.WATCH_SECONDS", 0.05)
-    async with opened(url, lanes=1) as executor, asyncio.timeout(SECONDS):
+    async with opened(url, pipeline_size=1) as executor, asyncio.timeout(SECONDS):
         with stopped(await pid(executor)):
             read = asyncio.create_task(echo(executor, 1))
             with pytest.raises(Unavailable):
@@ -363,27 +363,27 @@ async def test_a_silent_network_is_noticed(url: str, monkeypatch: pytest.MonkeyP
 
 
 async def test_an_answer_that_came_while_the_process_stood_still_counts(url: str) -> None:
-    async with opened(url, lanes=1) as executor:
-        lanes, lane = executor.lanes, executor.lanes.lanes[0]
-        lane.loop.remove_reader(lane.socket)
+    async with opened(url, pipeline_size=1) as executor:
+        pipeline, connection = executor.pipeline, executor.pipeline.connections[0]
+        connection.loop.remove_reader(connection.socket)
         task = asyncio.create_task(echo(executor, 1))
         await sent(executor, 1)
         with psycopg.connect(url, autocommit=True) as other:
             answered = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND query LIKE 'SELECT $1::int'"
             while other.execute(answered.encode()).fetchall() != [(1,)]:
                 other.execute("SELECT pg_stat_clear_snapshot()")
-        lane.heard = lane.waiting[0].sent = 0.0
-        lanes._watch()
+        connection.heard_at = connection.waiting[0].sent_at = 0.0
+        pipeline._watch()
         assert await task == 1
-        assert lanes.metrics()["reconnects"] == 0
+        assert pipeline.metrics()["reconnects"] == 0
 
 
 # Prepared statements
 
 
-async def test_a_lane_keeps_a_number_of_statements_prepared(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_keeps_a_number_of_statements_prepared(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.pipeline.PREPARED", 5)
-    async with opened(url, lanes=1) as executor:
+    async with opened(url, pipeline_size=1) as executor:
         for n in range(20):
             await executor.fetch(f"SELECT {n}", {})
             with pytest.raises(GeneralError):
@@ -396,9 +396,9 @@ ALL = "SELECT * FROM people"
 RETURNING = "INSERT INTO people (name) VALUES ('x') RETURNING *"
 
 
-@pytest.mark.parametrize("lanes", [0, 1])
-async def test_a_table_may_change_under_a_prepared_statement(url: str, lanes: int) -> None:
-    async with opened(url, size=1, lanes=lanes) as executor:
+@pytest.mark.parametrize("pipeline_size", [0, 1])
+async def test_a_table_may_change_under_a_prepared_statement(url: str, pipeline_size: int) -> None:
+    async with opened(url, size=1, pipeline_size=pipeline_size) as executor:
         for column in ("one", "two"):
             widths = [len((await executor.fetch(text, {}, writes=True))[0]) for text in (RETURNING, ALL)]
             change(url, f"ALTER TABLE people ADD {column} integer")
@@ -423,9 +423,9 @@ async def test_a_unit_under_which_a_table_changes_may_be_tried_again(url: str) -
         assert len(await people(executor)) == 2
 
 
-@pytest.mark.parametrize("lanes", [0, 1])
-async def test_a_server_that_has_forgotten_its_statements_is_told_again(sealed_url: str, lanes: int) -> None:
-    async with sealed(sealed_url, lanes) as executor:
+@pytest.mark.parametrize("pipeline_size", [0, 1])
+async def test_a_server_that_has_forgotten_its_statements_is_told_again(sealed_url: str, pipeline_size: int) -> None:
+    async with sealed(sealed_url, pipeline_size) as executor:
         for _ in range(2):
             await executor.fetch("DEALLOCATE ALL", {})
             assert await asyncio.gather(*(echo(executor, n) for n in range(50))) == list(range(50))
@@ -434,7 +434,7 @@ async def test_a_server_that_has_forgotten_its_statements_is_told_again(sealed_u
 
 
 async def test_a_statement_that_cannot_be_prepared_leaves_nothing_broken(url: str) -> None:
-    async with opened(url, lanes=1) as executor:
+    async with opened(url, pipeline_size=1) as executor:
         for text in ("SELEC 1", "SELECT * FROM later"):
             calls = [executor.fetch(text, {}) for _ in range(10)]
             results = await asyncio.gather(*calls, echo(executor, 1), return_exceptions=True)
@@ -457,30 +457,30 @@ async def test_closing_waits_for_what_is_under_way(url: str) -> None:
         assert sorted(await people(executor)) == ["0", "1", "2", "3"]
 
 
-async def test_closing_ends_while_a_lane_connects_again(url: str) -> None:
+async def test_closing_ends_while_a_connection_connects_again(url: str) -> None:
     async def silent() -> Any:
         await asyncio.Event().wait()
 
     async with opened(url) as executor:
-        executor.lanes.connect = silent
+        executor.pipeline.connect = silent
         kill_all(url)
-        await until(lambda: executor.lanes.metrics()["lanes"] == 0)
-    assert executor.lanes.metrics()["lanes"] == 0
+        await until(lambda: executor.pipeline.metrics()["connections"] == 0)
+    assert executor.pipeline.metrics()["connections"] == 0
 
 
-async def test_a_lane_that_cannot_connect_at_the_start_is_tried_again(url: str) -> None:
-    executor = PostgresExecutor(url, 2, lanes=2)
-    connect, failures = executor.lanes.connect, iter([True])
+async def test_a_connection_that_cannot_connect_at_the_start_is_tried_again(url: str) -> None:
+    executor = PostgresExecutor(url, 2, pipeline_size=2)
+    connect, failures = executor.pipeline.connect, iter([True])
 
     async def fails_once() -> Any:
         if next(failures, False):
             raise psycopg.OperationalError("too many clients")
         return await connect()
 
-    executor.lanes.connect = fails_once
+    executor.pipeline.connect = fails_once
     await executor.open()
     assert await echo(executor, 1) == 1
-    await until(lambda: executor.lanes.metrics()["lanes"] == 2)
+    await until(lambda: executor.pipeline.metrics()["connections"] == 2)
     await executor.close()
 
 
@@ -488,10 +488,16 @@ async def test_metrics_tell_what_goes_on(url: str) -> None:
     async with opened(url) as executor:
         task = asyncio.create_task(executor.fetch(SLEEP, {"seconds": 0.2}))
         await sent(executor, 1)
-        assert executor.lanes.metrics()["in_flight"] == 1
+        assert executor.pipeline.metrics()["in_flight"] == 1
         await task
         failed: Awaitable[Any] = executor.fetch("SELECT 'x'::int", {})
         with pytest.raises(Violation):
             await failed
         counts = {"groups": 2, "errors": 1, "reconnects": 0, "set_apart": 0}
-        assert executor.lanes.metrics() == {"size": 2, "lanes": 2, "in_flight": 0} | counts
+        assert executor.pipeline.metrics() == {"size": 2, "connections": 2, "lanes": 2, "in_flight": 0} | counts
+
+
+async def test_the_former_name_still_works_with_a_warning(url: str) -> None:
+    async with opened(url) as executor:
+        with pytest.warns(DeprecationWarning, match=r"PostgresExecutor\.pipeline"):
+            assert executor.lanes is executor.pipeline

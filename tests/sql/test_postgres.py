@@ -33,12 +33,12 @@ def url(postgres_url: str) -> str:
     return postgres_url
 
 
-ON_LANES_AND_POOL = pytest.mark.parametrize("lanes", [0, 2])
+WITH_AND_WITHOUT_PIPELINE = pytest.mark.parametrize("pipeline_size", [0, 2])
 
 
 @asynccontextmanager
-async def opened(url: str, size: int = 5, lanes: int = 2) -> AsyncIterator[PostgresExecutor]:
-    executor = PostgresExecutor(url, size, lanes=lanes)
+async def opened(url: str, size: int = 5, pipeline_size: int = 2) -> AsyncIterator[PostgresExecutor]:
+    executor = PostgresExecutor(url, size, pipeline_size=pipeline_size)
     await executor.open()
     try:
         yield executor
@@ -92,7 +92,7 @@ async def test_a_plan_is_kept_unless_each_call_is_to_have_its_own(url: str, prep
 async def test_one_plan_is_made_once_for_all_values(url: str, plan: Plan, generic: int) -> None:
     """PostgreSQL itself would make one for each of the first five calls."""
     made = "SELECT generic_plans::int FROM pg_prepared_statements WHERE statement LIKE 'SELECT name FROM people%%'"
-    async with opened(url, lanes=1) as executor:
+    async with opened(url, pipeline_size=1) as executor:
         for id in (1, 2):
             await executor.fetch("SELECT name FROM people WHERE id = %(id)s", {"id": id}, plan=plan)
         assert await executor.fetch(made, {}) == [(generic,)]
@@ -243,13 +243,13 @@ async def test_writes_at_the_same_time_all_arrive(url: str) -> None:
 
 
 async def test_calls_wait_for_a_connection(url: str) -> None:
-    async with opened(url, size=1, lanes=0) as executor:
+    async with opened(url, size=1, pipeline_size=0) as executor:
         assert len(await asyncio.gather(*(pid(executor) for _ in range(50)))) == 50
 
 
 async def test_a_pool_without_a_free_connection_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.postgres.POOL_SECONDS", 0.05)
-    async with opened(url, size=1, lanes=0) as executor:
+    async with opened(url, size=1, pipeline_size=0) as executor:
         started = asyncio.Event()
         task = asyncio.create_task(hold(executor, started))
         await started.wait()
@@ -268,17 +268,17 @@ async def hold(executor: PostgresExecutor, started: asyncio.Event) -> None:
         await asyncio.Event().wait()
 
 
-@ON_LANES_AND_POOL
-async def test_a_read_is_tried_again_when_its_connection_is_lost(url: str, lanes: int) -> None:
-    async with opened(url, lanes=lanes) as executor:
+@WITH_AND_WITHOUT_PIPELINE
+async def test_a_read_is_tried_again_when_its_connection_is_lost(url: str, pipeline_size: int) -> None:
+    async with opened(url, pipeline_size=pipeline_size) as executor:
         before = await pid(executor)
         kill_all(url)
         assert await pid(executor) != before
 
 
-@ON_LANES_AND_POOL
-async def test_a_read_is_tried_again_when_its_connection_is_lost_while_it_runs(url: str, lanes: int) -> None:
-    async with opened(url, lanes=lanes) as executor:
+@WITH_AND_WITHOUT_PIPELINE
+async def test_a_read_is_tried_again_when_its_connection_is_lost_while_it_runs(url: str, pipeline_size: int) -> None:
+    async with opened(url, pipeline_size=pipeline_size) as executor:
         await executor.fetch("CREATE TABLE tries (n serial)", {}, writes=True)
         # Runs on a sequence, which no rollback undoes: the first try ends its own connection.
         end_itself = "pg_terminate_backend(pg_backend_pid())::text"
@@ -286,9 +286,9 @@ async def test_a_read_is_tried_again_when_its_connection_is_lost_while_it_runs(u
         assert await executor.fetch(text, {}) == [("ok",)]
 
 
-@ON_LANES_AND_POOL
-async def test_a_write_whose_connection_is_lost_is_not_tried_again(url: str, lanes: int) -> None:
-    async with opened(url, lanes=lanes) as executor:
+@WITH_AND_WITHOUT_PIPELINE
+async def test_a_write_whose_connection_is_lost_is_not_tried_again(url: str, pipeline_size: int) -> None:
+    async with opened(url, pipeline_size=pipeline_size) as executor:
         await executor.fetch("CREATE TABLE tries (n serial)", {}, writes=True)
         with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
             await executor.fetch(
@@ -354,12 +354,12 @@ END $$
 """
 
 
-@ON_LANES_AND_POOL
+@WITH_AND_WITHOUT_PIPELINE
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-async def test_statements_that_cross_are_tried_three_times(url: str, lanes: int, state: str) -> None:
+async def test_statements_that_cross_are_tried_three_times(url: str, pipeline_size: int, state: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(CROSSING)
-    async with opened(url, lanes=lanes) as executor:
+    async with opened(url, pipeline_size=pipeline_size) as executor:
         call: dict[str, Any] = {"times": 2, "state": state}
         text = "SELECT crossing(%(times)s::int, %(state)s::text)"
         assert await executor.fetch(text, call, writes=True) == [("done",)]
@@ -437,7 +437,7 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(url: str) -
 
 async def test_a_statement_that_takes_too_long_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.postgres.STATEMENT_SECONDS", 0.05)
-    async with opened(url, lanes=0) as executor:
+    async with opened(url, pipeline_size=0) as executor:
         with pytest.raises(Unavailable, match="cannot answer now"):
             await executor.fetch("SELECT pg_sleep(60)", {})
 

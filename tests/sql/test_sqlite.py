@@ -15,8 +15,8 @@ import pytest
 
 from apex.errors import GeneralError, Unavailable
 from apex.sql.drivers.executor import Violation
-from apex.sql.drivers.slow import APART_SECONDS, SLOW_RUNS
-from apex.sql.drivers.sqlite import WRITES, Inline, SQLiteExecutor
+from apex.sql.drivers.slow import MOST_SLOW_RUNS, SLOW_SECONDS
+from apex.sql.drivers.sqlite import WRITES, LoopConnection, SQLiteExecutor
 
 TABLES = """
 CREATE TABLE teams (id INTEGER PRIMARY KEY);
@@ -410,27 +410,27 @@ async def test_a_write_that_waits_too_long_is_unavailable_while_reads_go_on(
 
 
 def test_a_slow_statement_stays_away_from_the_loop_for_a_while(path: str) -> None:
-    inline, ahead = Inline(path), 0
+    inline, ahead = LoopConnection(path), 0
     with closing(inline.connection):
         inline.clock = lambda: time.monotonic() + ahead
-        assert [inline.run(COUNT, LONG) for _ in range(SLOW_RUNS)] == [None] * SLOW_RUNS
+        assert [inline.run(COUNT, LONG) for _ in range(MOST_SLOW_RUNS)] == [None] * MOST_SLOW_RUNS
         assert inline.run(COUNT, {"most": 1}) is None
-        ahead = APART_SECONDS
+        ahead = SLOW_SECONDS
         assert inline.run(COUNT, {"most": 1}) == [(1,)]
 
 
 def test_what_waits_for_a_processor_stays_on_the_loop(path: str) -> None:
-    inline = Inline(path)
+    inline = LoopConnection(path)
     with closing(inline.connection):
         inline.connection.create_function("wait", 1, time.sleep)
-        assert [inline.run("SELECT wait(0.005)", {}) for _ in range(3 * SLOW_RUNS)] == [[(None,)]] * 3 * SLOW_RUNS
+        assert [inline.run("SELECT wait(0.005)", {}) for _ in range(12)] == [[(None,)]] * 12
 
 
 async def test_a_statement_that_is_found_quick_comes_back_to_the_loop(path: str) -> None:
     async with opened(path) as executor:
-        inline = executor._inline
+        inline = executor._loop_connection
         assert inline is not None
-        while inline.apart(COUNT) is None:
+        while inline.run(COUNT, {"most": 1}) is not None:
             await executor.fetch(COUNT, LONG)
         await executor.fetch(COUNT, {"most": 1})
         assert inline.run(COUNT, {"most": 1}) == [(1,)]

@@ -1,4 +1,4 @@
-"""The small interface between compiled statements and a database driver."""
+"""The interface between compiled statements and the drivers of databases."""
 
 from __future__ import annotations
 
@@ -8,46 +8,62 @@ from typing import Any, Literal, Protocol
 
 Values = Mapping[str, Any]
 Tuples = Sequence[Sequence[Any]]
-Kind = Literal["unique", "foreign key", "not null", "check", "data"]
+Rule = Literal["unique", "foreign key", "not null", "check", "data"]
 Plan = Literal["anew", "kept", "one", "once"]
-"""A statement's plan is made anew for the values of each call, or kept where the database thinks that one will do for
-all; ``one`` says that it does, whatever the values are. A statement that runs ``once`` is not kept.
+"""How long the database keeps the plan of a statement.
+
+``anew``: it plans each call for the values of the call. ``kept``: it decides by itself when one plan serves all values.
+``one``: one plan serves all values. ``once``: the statement runs once, so neither plan nor statement are kept.
 """
 
-
-FAILED_UNIT = "A statement of this unit of work has failed: nothing was stored"
+FAILED_TRANSACTION = "A statement of this unit of work has failed: nothing was stored"
 
 
 class Executor(Protocol):
-    """Runs SQL text with named values and gives rows as tuples. Each statement commits by itself, unless it is run
-    inside ``transaction``, where all commit together or not at all: after one that failed nothing is committed, even
-    where the failure was caught. Inside ``savepoint``, which is inside of a ``transaction``, the statements alone are
-    undone by an error.
+    """Runs SQL text with named values and returns rows as tuples.
 
-    Raises Violation where the data breaks a rule of the database, Conflict for transactions that stay in each other's
-    way, Unavailable where the database cannot be reached. The driver's own text stays in the log.
+    Outside of ``transaction`` each statement commits by itself. Inside, the statements commit together or not at all:
+    after an error nothing is committed, even if somebody has caught the error. ``savepoint`` is a part of a transaction
+    that an error undoes by itself.
+
+    Raises Violation if the data breaks a rule of the database, Conflict if transactions hinder each other, and
+    Unavailable if the database cannot be reached. The text of the driver goes to the log only.
     """
 
     dialect: str
+    """The name of SQLAlchemy's dialect: ``postgresql`` or ``sqlite``."""
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Connect to the database. Raises Unavailable."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
 
     async def fetch(
         self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
     ) -> Tuples:
-        """Return the rows. With a ``header`` the first row has the names of the columns."""
+        """Run a statement and return its rows. With ``header`` the names of the columns come first."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[None]: ...
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Return a transaction. One inside another is part of it."""
+        ...
 
-    def savepoint(self) -> AbstractAsyncContextManager[None]: ...
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Return a part of the current transaction. Raises RuntimeError if there is no transaction."""
+        ...
 
 
 class Violation(Exception):
-    """A rule of the database was broken: which kind, which constraint and columns where the driver tells."""
+    """A rule of the database that a statement has broken.
 
-    def __init__(self, kind: Kind, constraint: str | None = None, columns: Sequence[str] = ()) -> None:
+    ``kind`` says which kind of rule. ``constraint`` and ``columns`` are known only if the driver names them.
+    """
+
+    def __init__(self, kind: Rule, constraint: str | None = None, columns: Sequence[str] = ()) -> None:
         super().__init__(f"{kind} violated: {constraint or ', '.join(columns)}")
-        self.kind, self.constraint, self.columns = kind, constraint, tuple(columns)
+        self.kind = kind
+        self.constraint = constraint
+        self.columns: tuple[str, ...] = tuple(columns)

@@ -1,10 +1,11 @@
-"""Lanes: a few PostgreSQL connections in libpq's pipeline mode, shared by all calls.
+"""A few PostgreSQL connections in libpq's pipeline mode, which all calls share.
 
-A call's statements go out as one group that ends with a sync, which is their transaction: one round trip, no connection
-to wait for, no BEGIN and COMMIT. Many groups are under way at once; their results come back in order.
+The statements of a call go out as one group that ends with a sync. The group is their transaction. It takes one round
+trip, waits for no connection, and needs no BEGIN and COMMIT. Many groups are in flight at once, and their results come
+back in order.
 
-A group does not wait for those of other calls, but PostgreSQL runs them one after the other. Statements that take long
-are therefore told apart (``apex.sql.drivers.slow``), and belong on a connection of their own.
+A group does not wait for the groups of other calls, but PostgreSQL runs them one after the other. Slow statements
+(``apex.sql.drivers.slow``) would hold up the groups behind them, so they run on connections of their own.
 """
 
 from __future__ import annotations
@@ -19,42 +20,40 @@ from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.errors import error_from_result
 
 from apex.cache import BoundedDict
 from apex.callbacks import Backoff, end_tasks
-from apex.sql.drivers.slow import Pace
+from apex.sql.drivers.slow import Timing
 
 log = logging.getLogger("apex")
 
-LANES = 4
+CONNECTIONS = 4
 IN_FLIGHT = 512
-"""Groups under way on one lane; beyond them there is no room."""
+"""The most groups in flight on one connection."""
 
 PREPARED = 256
-"""Statements that a lane keeps prepared."""
+"""The most statements that a connection keeps prepared."""
 
 QUICK_SECONDS = 0.02
-"""The time by PostgreSQL's clock from which a statement would hold up others."""
+"""A statement that takes so long by PostgreSQL's clock holds up others."""
 
 LATEST = 64
-"""So many of the latest groups are counted. A statement that has most of them is not set apart: it would mostly hold
-up itself."""
+"""A statement that has most of so many latest groups does not count as slow: it would mostly hold up itself."""
 
 SILENT_SECONDS = 5
-"""A lane that gives no answer for so long is given up. The server ends its statements before."""
+"""Seconds without an answer after which a connection is given up. The server ends its statements before."""
 
 WATCH_SECONDS = 0.5
 
 COMMANDS = 4_096
-"""Statements whose form for the lanes is remembered."""
+"""The most statements whose form in the protocol is kept."""
 
 STALE = {"0A000", "26000"}
-"""SQL states that say: the tables, or the server, are not those that a statement was prepared for."""
+"""SQL states of a prepared statement that no longer fits: the tables or the server have changed."""
 
 SYNC, FATAL, ABORTED = pq.ExecStatus.PIPELINE_SYNC, pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED
 
-_TIMED = re.compile(r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE)\b", re.I)
+_MEASURABLE = re.compile(r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE)\b", re.I)
 _PLACEHOLDER = re.compile(r"%(?:%|\((\w+)\)s)")
 
 Values = Sequence[bytes | bytearray | memoryview | None]
@@ -62,32 +61,32 @@ Connection = psycopg.AsyncConnection[Any]
 Connect = Callable[[], Awaitable[Connection]]
 
 
-class LaneLost(Exception):
-    """The connection broke while a group was under way: whether it was carried out is not known."""
+class PipelineLost(Exception):
+    """The connection broke while a group was in flight. Nobody knows if the server has carried the group out."""
 
 
-class LanesFull(Exception):
-    """No lane has room for another group."""
+class PipelineFull(Exception):
+    """Every connection has as many groups in flight as it may have."""
 
 
-class Command(Pace):
-    """A statement in the form of the protocol: ``%(name)s`` is ``$1``, the same name the same number.
+class Command:
+    """A statement in the form of the protocol: ``%(name)s`` is ``$1``, and the same name has the same number.
 
-    ``VACUUM`` and others that must run alone cannot be timed: timing adds statements.
+    A measurement adds statements, so statements that must run alone, such as ``VACUUM``, are not ``measurable``.
     """
 
-    __slots__ = ("can_be_timed", "names", "text")
+    __slots__ = ("measurable", "names", "text", "timing")
 
     def __init__(self, text: str) -> None:
-        super().__init__(QUICK_SECONDS)
         numbers: dict[str, int] = {}
 
-        def numbered(match: re.Match[str]) -> str:
+        def number(match: re.Match[str]) -> str:
             return "%" if match[1] is None else f"${numbers.setdefault(match[1], len(numbers) + 1)}"
 
-        self.text = _PLACEHOLDER.sub(numbered, text).encode()
-        self.names = tuple(numbers)
-        self.can_be_timed = _TIMED.match(text) is not None
+        self.text: bytes = _PLACEHOLDER.sub(number, text).encode()
+        self.names: tuple[str, ...] = tuple(numbers)
+        self.measurable: bool = _MEASURABLE.match(text) is not None
+        self.timing = Timing(QUICK_SECONDS)
 
 
 Steps = Sequence[tuple[Command, Values]]
@@ -100,15 +99,15 @@ _CLOCK: tuple[Command, Values] = (Command(CLOCK), ())
 class _Group:
     """Commands that are sent together. The result of ``command``, the last one, is the answer.
 
-    ``new`` is True if the group prepares a command. ``clocks`` are PostgreSQL's times before and after the command,
-    where it is timed.
+    ``is_new`` is True if the group prepares a command. ``clocks`` are PostgreSQL's times before and after the command,
+    if it is measured.
     """
 
     command: Command
     steps: Steps
     answer: asyncio.Future[pq.abc.PGresult]
-    sent: float
-    new: bool
+    sent_at: float
+    is_new: bool
     clocks: list[float] | None = None
     result: pq.abc.PGresult | None = None
     failed: pq.abc.PGresult | None = None
@@ -116,9 +115,7 @@ class _Group:
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened on lanes: groups answered, how many of them with an error, lanes connected again, and how often
-    a statement was set apart.
-    """
+    """Counts since the start: answered groups, groups with an error, reconnections, and statements found to be slow."""
 
     groups: int = 0
     errors: int = 0
@@ -126,17 +123,18 @@ class Counts:
     set_apart: int = 0
 
 
-class Lane:
-    """One connection in pipeline mode. When it breaks, it tells its ``lanes`` once."""
+class PipelineConnection:
+    """One connection in pipeline mode. When it breaks, it reports that to its pipeline once."""
 
-    def __init__(self, connection: Connection, lanes: Lanes) -> None:
+    def __init__(self, connection: Connection, pipeline: Pipeline) -> None:
         self.loop = asyncio.get_running_loop()
-        self.connection, self.lanes, self.counts = connection, lanes, lanes.counts
+        self.connection = connection
+        self.pipeline = pipeline
         self.pg: Any = connection.pgconn
         self.waiting: deque[_Group] = deque()
-        self.heard = 0.0
-        self._names: dict[bytes, bytes] = {}
-        self._made = 0
+        self.heard_at = 0.0
+        self._prepared_names: dict[bytes, bytes] = {}
+        self._prepared_count = 0
         self._flushing = self._writing = False
         self.pg.nonblocking = 1
         self.pg.enter_pipeline_mode()
@@ -144,32 +142,34 @@ class Lane:
         self.loop.add_reader(self.socket, self.read)
 
     def send(self, steps: Steps) -> asyncio.Future[pq.abc.PGresult]:
-        """Sends commands as one group. The answer is the result of the last one, or of the first that fails.
+        """Send commands as one group. The answer is the result of the last command, or of the first that fails.
 
-        Awaiting it raises LaneLost when the connection breaks.
+        Awaiting the answer raises PipelineLost if the connection breaks.
         """
         answer: asyncio.Future[pq.abc.PGresult] = self.loop.create_future()
-        known, now, command = self._made, self.loop.time(), steps[-1][0]
+        prepared_before, now, command = self._prepared_count, self.loop.time(), steps[-1][0]
         clocks: list[float] | None = None
-        if command.suspected and command.can_be_timed and command.is_to_be_timed(now):
+        if command.timing.is_suspect and command.measurable and command.timing.is_to_be_measured(now):
             steps, clocks = [*steps[:-1], _CLOCK, steps[-1], _CLOCK], []
         try:
             for step, values in steps:
-                self.pg.send_query_prepared(self._prepared(step), values)
+                name = self._prepared_names.get(step.text)
+                self.pg.send_query_prepared(name or self._prepare(step), values)
             self.pg.pipeline_sync()
         except psycopg.Error as error:
             self.end(error)
-            answer.set_exception(LaneLost())
+            answer.set_exception(PipelineLost())
             return answer
-        self.waiting.append(_Group(command, steps, answer, now, self._made != known, clocks))
+        is_new = self._prepared_count != prepared_before
+        self.waiting.append(_Group(command, steps, answer, now, is_new, clocks))
         if not self._flushing:
-            # Once for all that calls have sent in this turn of the loop.
+            # One flush sends everything that calls have added in this turn of the loop.
             self._flushing = True
             self.loop.call_soon(self._flush)
         return answer
 
     def end(self, error: Exception | None = None) -> None:
-        """Breaks the connection; the groups under way are lost."""
+        """Close the connection. The groups in flight are lost."""
         if self.pg is None:
             return
         self.pg = None
@@ -179,28 +179,26 @@ class Lane:
         waiting, self.waiting = self.waiting, deque()
         for group in waiting:
             if not group.answer.done():
-                group.answer.set_exception(LaneLost())
+                group.answer.set_exception(PipelineLost())
         if error is not None:
             log.warning("a connection to the database was lost: %s", error)
-        self.lanes.lost(self)
+        self.pipeline.replace(self)
 
     @property
     def silence(self) -> float:
-        """For how many seconds the oldest group has waited without a word from the server."""
-        return self.loop.time() - max(self.heard, self.waiting[0].sent) if self.waiting else 0.0
+        """The seconds for which the oldest group has waited without any answer from the server."""
+        return self.loop.time() - max(self.heard_at, self.waiting[0].sent_at) if self.waiting else 0.0
 
-    def _prepared(self, command: Command) -> bytes:
-        name = self._names.get(command.text)
-        if name is None:
-            if len(self._names) >= PREPARED:
-                self._close(next(iter(self._names)))
-            self._made += 1
-            name = self._names[command.text] = b"apex%d" % self._made
-            self.pg.send_prepare(name, command.text)
+    def _prepare(self, command: Command) -> bytes:
+        if len(self._prepared_names) >= PREPARED:
+            self._close_prepared(next(iter(self._prepared_names)))
+        self._prepared_count += 1
+        name = self._prepared_names[command.text] = b"apex%d" % self._prepared_count
+        self.pg.send_prepare(name, command.text)
         return name
 
-    def _close(self, text: bytes) -> None:
-        name = self._names.pop(text, None)
+    def _close_prepared(self, text: bytes) -> None:
+        name = self._prepared_names.pop(text, None)
         if name is not None:
             self.pg.send_close_prepared(name)
 
@@ -220,13 +218,13 @@ class Lane:
         self._writing = bool(unsent)
 
     def read(self) -> None:
-        """Takes what the server has sent."""
+        """Read what the server has sent, and answer the groups that are complete."""
         try:
             self.pg.consume_input()
             while self.waiting and not self.pg.is_busy():
                 self._take(self.pg.get_result())
             if not self.waiting:
-                self.pg.is_busy()  # Notices of the server's end are read here, too.
+                self.pg.is_busy()  # This also reads the server's notice that it closes the connection.
         except psycopg.Error as error:
             self.end(error)
         else:
@@ -236,7 +234,7 @@ class Lane:
     def _take(self, result: pq.abc.PGresult | None) -> None:
         if result is None:
             if self.pg.status == pq.ConnStatus.BAD:
-                raise psycopg.OperationalError("the server's words make no sense")
+                raise psycopg.OperationalError("the server does not follow the protocol")
             return
         status, group = result.status, self.waiting[0]
         if status == SYNC:
@@ -249,42 +247,44 @@ class Lane:
             group.result = result
 
     def _finish(self, group: _Group) -> None:
-        self.heard = now = self.loop.time()
+        pipeline, self.heard_at = self.pipeline, self.loop.time()
         if group.clocks is None:
-            group.command.answered(now - group.sent)
-            self.lanes.latest.append(group.command)
+            group.command.timing.add_answer(self.heard_at - group.sent_at)
+            pipeline.latest.append(group.command)
         elif len(group.clocks) == 2:
-            self.lanes.timed(group.command, group.clocks[1] - group.clocks[0])
-        self.counts.groups += 1
+            pipeline.add_run(group.command, group.clocks[1] - group.clocks[0])
+        pipeline.counts.groups += 1
         if group.failed is not None:
-            self.counts.errors += 1
-            if group.new or _state_of(group.failed) in STALE:
-                for command, _ in group.steps:  # Prepared anew when it is sent again: it may not have come to that.
-                    self._close(command.text)
+            pipeline.counts.errors += 1
+            if group.is_new or sql_state(group.failed) in STALE:
+                # Nobody knows how far the server has come. The commands are prepared again when they are sent again.
+                for command, _ in group.steps:
+                    self._close_prepared(command.text)
         if not group.answer.done():
             group.answer.set_result(group.failed or group.result)  # type: ignore[arg-type]
 
 
-class Lanes:
-    """The lanes of a database. They are connected when they are opened, and again when they are lost."""
+class Pipeline:
+    """The connections in pipeline mode of one database. A connection that is lost is connected again."""
 
-    def __init__(self, connect: Connect, size: int = LANES) -> None:
-        self.connect, self.size = connect, size
-        self.lanes: list[Lane] = []
+    def __init__(self, connect: Connect, size: int = CONNECTIONS) -> None:
+        self.connect = connect
+        self.size = size
+        self.connections: list[PipelineConnection] = []
         self.commands: BoundedDict[str, Command] = BoundedDict(COMMANDS)
         self.counts = Counts()
         self.latest: deque[Command] = deque(maxlen=LATEST)
         self._connecting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None
-        self._open = False
+        self._is_open = False
 
     async def open(self) -> None:
-        """Connects them; a lane that cannot be connected now is tried again."""
-        self._open = True
+        """Connect. If a connection fails, it is tried again in the background."""
+        self._is_open = True
         connections = (self.connect() for _ in range(self.size))
         for connected in await asyncio.gather(*connections, return_exceptions=True):
             if isinstance(connected, psycopg.AsyncConnection):
-                self._add(connected)
+                self.connections.append(PipelineConnection(connected, self))
             elif isinstance(connected, (psycopg.Error, TimeoutError)):
                 self._connect_again()
             else:
@@ -292,56 +292,61 @@ class Lanes:
         self._watch()
 
     async def close(self) -> None:
-        """Waits for what is under way, and takes no more."""
-        self._open = False
+        """Take no more groups, wait for those in flight, and close the connections."""
+        self._is_open = False
         if self._watching is not None:
             self._watching.cancel()
         await end_tasks(self._connecting)
-        lanes, self.lanes = self.lanes, []
-        waiting = [group.answer for lane in lanes for group in lane.waiting if not group.answer.done()]
+        connections, self.connections = self.connections, []
+        waiting = [group.answer for one in connections for group in one.waiting if not group.answer.done()]
         if waiting:
             await asyncio.wait(waiting, timeout=SILENT_SECONDS)
-        for lane in lanes:
-            lane.end()
+        for connection in connections:
+            connection.end()
 
     def command(self, text: str) -> Command:
-        """A statement as the lanes know it."""
+        """Return a statement in the form of the protocol."""
         command = self.commands.get(text)
         if command is None:
             command = self.commands[text] = Command(text)
         return command
 
-    def pick(self, command: Command) -> Lane | None:
-        """The lane with the fewest groups under way; None when all are lost, or would be held up by the command.
+    def pick(self, command: Command) -> PipelineConnection | None:
+        """Return the connection with the fewest groups in flight.
 
-        Raises LanesFull.
+        None, if all connections are lost or the command is slow. Raises PipelineFull.
         """
-        if not self.lanes or (command.apart_until and command.is_apart(self.lanes[0].loop.time())):
+        if not self.connections:
             return None
-        best = min(self.lanes, key=_load)
+        timing = command.timing
+        if timing.slow_until and timing.is_slow(self.connections[0].loop.time()):
+            return None
+        best = min(self.connections, key=_load)
         if len(best.waiting) >= IN_FLIGHT:
-            raise LanesFull
+            raise PipelineFull
         return best
 
-    def timed(self, command: Command, seconds: float) -> None:
-        """Note how long a command took by PostgreSQL's clock, on a lane or on a connection of its own."""
+    def add_run(self, command: Command, seconds: float) -> None:
+        """Note how long a command took by PostgreSQL's clock, in the pipeline or on another connection."""
         self.latest.append(command)
-        usual = sum(one is command for one in self.latest) * 2 > LATEST
-        if command.took(seconds, asyncio.get_running_loop().time(), stays=usual):
+        is_usual = sum(one is command for one in self.latest) * 2 > LATEST
+        if command.timing.add_run(seconds, asyncio.get_running_loop().time(), never_slow=is_usual):
             log.info("a statement is slow, and runs apart for a while: %s", command.text[:200])
             self.counts.set_apart += 1
 
     def metrics(self) -> Mapping[str, int]:
-        """How many lanes there are (of ``size``), how many groups are under way, and the counts since the start."""
-        now = {"size": self.size, "lanes": len(self.lanes), "in_flight": sum(map(_load, self.lanes))}
-        return now | asdict(self.counts)
+        """Return the ``size``, the number of open ``connections``, of groups ``in_flight``, and the ``Counts``.
 
-    def _add(self, connection: Connection) -> None:
-        self.lanes.append(Lane(connection, self))
+        ``lanes`` is the former name of ``connections``.
+        """
+        opened = len(self.connections)
+        now = {"size": self.size, "connections": opened, "lanes": opened}
+        return now | {"in_flight": sum(map(_load, self.connections))} | asdict(self.counts)
 
-    def lost(self, lane: Lane) -> None:
-        if self._open:
-            self.lanes.remove(lane)
+    def replace(self, connection: PipelineConnection) -> None:
+        """Connect again instead of a connection that was lost."""
+        if self._is_open:
+            self.connections.remove(connection)
             self._connect_again()
 
     def _connect_again(self) -> None:
@@ -353,31 +358,26 @@ class Lanes:
         backoff = Backoff()
         while True:
             try:
-                self._add(await self.connect())
+                self.connections.append(PipelineConnection(await self.connect(), self))
                 self.counts.reconnects += 1
                 return
             except (psycopg.Error, TimeoutError) as error:
-                log.debug("connecting a lane failed", exc_info=error)
+                log.debug("connecting to the database failed", exc_info=error)
             await backoff.wait()
 
     def _watch(self) -> None:
-        for lane in tuple(self.lanes):
-            if lane.silence > SILENT_SECONDS:
-                lane.read()  # Where this process stood still, the answer may be here.
-            if lane.silence > SILENT_SECONDS:
-                lane.end(TimeoutError("it does not answer"))
+        for connection in tuple(self.connections):
+            if connection.silence > SILENT_SECONDS:
+                connection.read()  # If this process stood still, the answer may have arrived.
+            if connection.silence > SILENT_SECONDS:
+                connection.end(TimeoutError("it does not answer"))
         self._watching = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
 
 
-def _load(lane: Lane) -> int:
-    return len(lane.waiting)
-
-
-def _state_of(result: pq.abc.PGresult) -> str:
-    """The SQL state of an error."""
+def sql_state(result: pq.abc.PGresult) -> str:
+    """Return the SQL state of an error."""
     return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
 
 
-def error_of(result: pq.abc.PGresult) -> psycopg.Error | None:
-    """What a result says has gone wrong."""
-    return error_from_result(result) if result.status == FATAL else None
+def _load(connection: PipelineConnection) -> int:
+    return len(connection.waiting)

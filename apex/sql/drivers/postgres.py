@@ -1,12 +1,16 @@
-"""PostgreSQL through psycopg: statements on lanes, units of work and slow statements on a pool of connections."""
+"""PostgreSQL through psycopg.
+
+Statements go through connections in pipeline mode, which all calls share. Transactions and slow statements run on a
+pool of connections.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import psycopg
@@ -21,9 +25,20 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from apex.callbacks import LONGEST_PAUSE
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, OutcomeUnknown, Unavailable
-from apex.sql.drivers.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
-from apex.sql.drivers.pipeline import CLOCK, LANES, SILENT_SECONDS, STALE, Command, LaneLost, Lanes, LanesFull, error_of
+from apex.sql.drivers.executor import FAILED_TRANSACTION, Plan, Rule, Tuples, Values, Violation
+from apex.sql.drivers.pipeline import (
+    CLOCK,
+    CONNECTIONS,
+    FATAL,
+    SILENT_SECONDS,
+    STALE,
+    Command,
+    Pipeline,
+    PipelineFull,
+    PipelineLost,
+)
 from apex.tenant import SETTING, current_tenants
+from apex.transaction import Transaction, current_transaction
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
@@ -33,42 +48,47 @@ log = logging.getLogger("apex")
 POOL_SIZE = 10
 POOL_SECONDS = 5
 CONNECT_SECONDS = 5
-CONNECTING: dict[str, Any] = {
+CONNECTION_OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": CONNECT_SECONDS,
     # Milliseconds after which unanswered data breaks the connection. Without it TCP retries after ever longer pauses.
     "tcp_user_timeout": SILENT_SECONDS * 1000,
 }
 QUEUE = 1_000
+"""The most calls that wait for a connection of the pool."""
+
 STATEMENT_SECONDS = 30
-LANE_SECONDS, LANE_LOCK_SECONDS = 3, 0.1
-"""What takes longer on a lane, or waits longer for a lock, is ended there, and done again on another connection."""
+PIPELINE_SECONDS = 3
+PIPELINE_LOCK_SECONDS = 0.1
+"""PostgreSQL ends a statement in the pipeline that takes longer, or waits longer for a lock. The pool runs it again."""
+
 ANSWER_SECONDS = STATEMENT_SECONDS + 5
 ATTEMPTS = 3
 
-REACH = f"SELECT set_config('{SETTING}', %(reach)s, true)"
+SET_TENANTS = f"SELECT set_config('{SETTING}', %(tenants)s, true)"
 ONE_PLAN = "set_config('plan_cache_mode', 'force_generic_plan', true)"
 NO_SESSIONS = "The proxy in front of the database must pool sessions: set pool_mode = session in PgBouncer"
 GRANT = "run 'apex migrate', and grant the role to the user"
 
-_KINDS: dict[type[psycopg.Error], Kind] = {
+_RULES: dict[type[psycopg.Error], Rule] = {
     errors.UniqueViolation: "unique",
     errors.ForeignKeyViolation: "foreign key",
     errors.NotNullViolation: "not null",
     errors.CheckViolation: "check",
 }
 _CROSSED = (errors.SerializationFailure, errors.DeadlockDetected)
-_APART = (errors.QueryCanceled, errors.LockNotAvailable)
-"""Ended before it was done: nothing is stored, and a connection of its own may do better."""
-_POOL = (PoolTimeout, PoolClosed, TooManyRequests)
+_CANCELED = (errors.QueryCanceled, errors.LockNotAvailable)
+"""PostgreSQL has ended the statement early. Nothing is stored, and the pool may run it again."""
+
+_POOL_ERRORS = (PoolTimeout, PoolClosed, TooManyRequests)
 
 
 class _Silent(psycopg.OperationalError):
-    """The database gave no answer in time, and its connection was given up."""
+    """The database has not answered in time, and the connection was closed."""
 
 
 class _Adapters:
-    """How values travel on the lanes, whose results are not those of psycopg's cursors."""
+    """The conversions of values for results that do not come from a cursor of psycopg."""
 
     def __init__(self) -> None:
         self.adapters = AdaptersMap(psycopg.adapters)
@@ -80,17 +100,8 @@ class _Adapters:
 _transformer = Transformer(_Adapters())
 
 
-def _dumped(values: list[Any]) -> Any:
-    return _transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
-
-
-def _loaded(result: PGresult) -> Tuples:
-    _transformer.set_pgresult(result)
-    return _transformer.load_rows(0, result.ntuples, tuple)
-
-
 class _Pool(AsyncConnectionPool[Connection]):
-    """A pool whose check discards connections that the server has closed, without a query."""
+    """A pool whose check finds connections that the server has closed, without a query."""
 
     @staticmethod
     async def check_connection(conn: Connection) -> None:
@@ -98,27 +109,70 @@ class _Pool(AsyncConnectionPool[Connection]):
             raise psycopg.OperationalError("the server has closed the connection")
 
 
-class PostgresExecutor:
-    """Runs statements on ``lanes`` and on a pool of ``size`` connections; see ``apex.sql.drivers.executor.Executor``.
+class _Transaction(Transaction):
+    """A transaction on a connection of the pool. Its statements run one after the other."""
 
-    Units of work, slow statements and those that are planned anew for each call run on the pool, without lanes all do.
-    A statement that crosses another one (serialization failure, deadlock) is tried three times; one that only reads
-    is tried again on another connection when its own is lost. With a ``role`` statements run as that role, and each
-    transaction knows the ``reach`` of the call it belongs to.
+    def __init__(self, store: PostgresExecutor, connection: Connection, preamble: str | None) -> None:
+        super().__init__(store)
+        self.connection = connection
+        self.preamble = preamble
+        self._tenants: str | None = None
+        self._turn = asyncio.Lock()
+
+    def forget_tenants(self) -> None:
+        """Set the tenants again before the next statement, because a savepoint that was undone has undone it."""
+        self._tenants = None
+
+    async def execute(self, text: str, values: Values, prepared: bool) -> Cursor:
+        """Run a statement as soon as the statements before it are done."""
+        async with self._turn:
+            if self.preamble is not None and self._tenants != current_tenants.get():
+                await _execute(self.connection, self.preamble, {"tenants": current_tenants.get()})
+                self._tenants = current_tenants.get()
+            return await _execute(self.connection, text, values, prepared)
+
+    @property
+    def has_failed(self) -> bool:
+        """True if a statement has failed. PostgreSQL then refuses all others."""
+        return self.connection.info.transaction_status == TransactionStatus.INERROR
+
+
+class PostgresExecutor:
+    """Runs statements in a ``pipeline`` and on a pool of ``size`` connections; see ``apex.sql.drivers.executor``.
+
+    The pool runs transactions, slow statements and those that are planned anew for each call. If the pipeline has no
+    connection, the pool runs everything. A statement that crosses another one (serialization failure, deadlock) is
+    tried three times. If a connection is lost, a statement that only reads is tried again on another one. With a
+    ``role`` statements run as that role, and each transaction knows the tenants of its call::
+
+        executor = PostgresExecutor("postgresql://localhost/shop")
+        await executor.open()
     """
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, size: int = POOL_SIZE, role: str | None = None, lanes: int = LANES) -> None:
-        self.url, self.size, self.role = url, size, role
+    def __init__(
+        self, url: str, size: int = POOL_SIZE, role: str | None = None, pipeline_size: int = CONNECTIONS
+    ) -> None:
+        self.url = url
+        self.size = size
+        self.role = role
         self.pool = self._new_pool()
-        self.lanes = Lanes(self._connect_lane, lanes)
-        self._seal = None if role is None else REACH
-        self._held: ContextVar[_Unit | None] = ContextVar("held", default=None)
+        self.pipeline = Pipeline(self._connect_to_pipeline, pipeline_size)
+        self._preamble = None if role is None else SET_TENANTS
+        """The SQL with which each transaction begins."""
+
+    @property
+    def lanes(self) -> Pipeline:
+        """The former name of ``pipeline``."""
+        warnings.warn("PostgresExecutor.lanes is PostgresExecutor.pipeline now", DeprecationWarning, stacklevel=2)
+        return self.pipeline
 
     async def open(self) -> None:
-        """Raises Unavailable when the server does not answer, does not let its user act as the role, or is behind a
-        proxy that does not pool sessions.
+        """Connect to the server.
+
+        Raises Unavailable if the server does not answer, if its user may not act as the role, or if a proxy in between
+        does not pool sessions.
         """
         try:
             await self._probe()
@@ -129,7 +183,7 @@ class PostgresExecutor:
             raise Unavailable(f"The database {_address(self.url)} cannot be reached") from None
         self.pool = self._new_pool()
         await self.pool.open()
-        await self.lanes.open()
+        await self.pipeline.open()
 
     async def _probe(self) -> None:
         async with asyncio.timeout(CONNECT_SECONDS), await self._connect() as one:
@@ -138,23 +192,28 @@ class PostgresExecutor:
                     if not await _are_sessions(one, other):
                         raise Unavailable(NO_SESSIONS)
                 if self.role is not None:
-                    # Whatever becomes of the proxy, no statement runs as somebody else.
-                    self._seal = f"{REACH}, set_config('role', {sql.quote(self.role)}, true)"
+                    # A proxy may lose the role of a session. With this no statement runs as another user even then.
+                    self._preamble = f"{SET_TENANTS}, set_config('role', {sql.quote(self.role)}, true)"
             await one.execute(_settings(self.role, STATEMENT_SECONDS))
 
     async def close(self) -> None:
-        await self.lanes.close()
+        """Wait for the statements in the pipeline, and close all connections."""
+        await self.pipeline.close()
         await self.pool.close()
 
     async def fetch(
         self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
     ) -> Tuples:
-        prepared, unit = plan in ("kept", "one"), self._held.get()
-        if unit is not None and unit.open:
+        """Run a statement and return its rows. With ``header`` the names of the columns come first."""
+        prepared, transaction = plan in ("kept", "one"), current_transaction(self)
+        if isinstance(transaction, _Transaction):
             with _translating():
-                return await _rows(await unit.execute(text, values, prepared), header)
-        if prepared and not header and (result := await self._fetch_on_lane(text, values, writes, plan)) is not None:
-            return _loaded(result)
+                return await _rows(await transaction.execute(text, values, prepared), header)
+        if prepared and not header:
+            result = await self._fetch_in_pipeline(text, values, writes, plan)
+            if result is not None:
+                _transformer.set_pgresult(result)
+                return _transformer.load_rows(0, result.ntuples, tuple)
         for _ in range(ATTEMPTS - 1):
             async with self._connection() as connection:
                 try:
@@ -173,18 +232,21 @@ class PostgresExecutor:
                 raise _failure(error, connection, writes) from None
 
     async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Cursor:
-        command = self.lanes.commands.get(text)
-        if command is not None and command.can_be_timed and command.is_apart(asyncio.get_running_loop().time()):
-            cursor, seconds = await _execute_timed(connection, self._seal, text, values, prepared)
-            self.lanes.timed(command, seconds)
+        """Run a statement as a transaction of its own, and measure it if it is slow."""
+        command = self.pipeline.commands.get(text)
+        if command is not None and command.measurable and command.timing.is_slow(asyncio.get_running_loop().time()):
+            cursor, seconds = await _execute_measured(connection, self._preamble, text, values, prepared)
+            self.pipeline.add_run(command, seconds)
             return cursor
-        if self._seal is None:
+        if self._preamble is None:
             return await _execute(connection, text, values, prepared)
-        return await _execute_within_reach(connection, self._seal, text, values, prepared)
+        async with _answering(connection), connection.pipeline():  # One round trip, which is the transaction.
+            await connection.execute(self._preamble.encode(), {"tenants": current_tenants.get()}, prepare=prepared)
+            return await connection.execute(text.encode(), values, prepare=prepared)
 
-    async def _fetch_on_lane(self, text: str, values: Values, writes: bool, plan: Plan) -> PGresult | None:
-        """The result, or None where the pool has to do it: no lane is there, or the statement would hold it up."""
-        command = self.lanes.command(text)
+    async def _fetch_in_pipeline(self, text: str, values: Values, writes: bool, plan: Plan) -> PGresult | None:
+        """Return the result. None, if no connection is there or the statement would hold up others: ask the pool."""
+        command = self.pipeline.command(text)
         try:
             steps = self._steps(command, values, plan)
         except psycopg.Error as error:
@@ -192,22 +254,22 @@ class PostgresExecutor:
         failure: psycopg.Error | None = None
         for _ in range(ATTEMPTS):
             try:
-                lane = self.lanes.pick(command)
-                if lane is None:
+                connection = self.pipeline.pick(command)
+                if connection is None:
                     return None
-                result = await lane.send(steps)
-            except LanesFull:
+                result = await connection.send(steps)
+            except PipelineFull:
                 raise _busy() from None
-            except LaneLost:
+            except PipelineLost:
                 if writes:
                     raise _unknown() from None
                 return None
-            failure = error_of(result)
-            if failure is None:
+            if result.status != FATAL:
                 return result
+            failure = errors.error_from_result(result)
             if isinstance(failure, errors.QueryCanceled):
-                self.lanes.timed(command, LANE_SECONDS)
-            if isinstance(failure, _APART):
+                self.pipeline.add_run(command, PIPELINE_SECONDS)
+            if isinstance(failure, _CANCELED):
                 return None
             if not isinstance(failure, _CROSSED) and failure.sqlstate not in STALE:
                 break
@@ -216,20 +278,21 @@ class PostgresExecutor:
         raise _translated(failure) from None
 
     def _steps(self, command: Command, values: Values, plan: Plan) -> list[tuple[Command, Any]]:
-        step = (command, _dumped([values[name] for name in command.names]))
-        if self._seal is not None:
-            before = f"{self._seal}, {ONE_PLAN}" if plan == "one" else self._seal
-            return [(self.lanes.command(before), [current_tenants.get().encode()]), step]
-        return [(self.lanes.command(f"SELECT {ONE_PLAN}"), ()), step] if plan == "one" else [step]
+        given = [values[name] for name in command.names]
+        step = (command, _transformer.dump_sequence(given, [PyFormat.TEXT] * len(given)))
+        if self._preamble is not None:
+            before = f"{self._preamble}, {ONE_PLAN}" if plan == "one" else self._preamble
+            return [(self.pipeline.command(before), [current_tenants.get().encode()]), step]
+        return [(self.pipeline.command(f"SELECT {ONE_PLAN}"), ()), step] if plan == "one" else [step]
 
     async def _connect(self) -> Connection:
-        return await psycopg.AsyncConnection.connect(self.url, **CONNECTING)
+        return await psycopg.AsyncConnection.connect(self.url, **CONNECTION_OPTIONS)
 
-    async def _connect_lane(self) -> Connection:
+    async def _connect_to_pipeline(self) -> Connection:
         connection = await self._connect()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await connection.execute(_settings(self.role, LANE_SECONDS, LANE_LOCK_SECONDS))
+                await connection.execute(_settings(self.role, PIPELINE_SECONDS, PIPELINE_LOCK_SECONDS))
         except BaseException:
             await connection.close()
             raise
@@ -244,10 +307,10 @@ class PostgresExecutor:
             timeout=POOL_SECONDS,
             open=False,
             configure=self._configure,
-            # The pool's pauses double without limit: each attempt is given up after the second pause, and begun anew.
+            # The pool doubles its pauses without limit, so each attempt ends after the second pause and begins anew.
             reconnect_timeout=LONGEST_PAUSE,
             reconnect_failed=AsyncConnectionPool.check,
-            kwargs=CONNECTING,
+            kwargs=CONNECTION_OPTIONS,
         )
 
     async def _configure(self, connection: Connection) -> None:
@@ -257,51 +320,48 @@ class PostgresExecutor:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """One unit of work; inside another one it is part of that."""
-        outer = self._held.get()
-        if outer is not None and outer.open:
+        """Run the statements inside as one transaction. One inside another is part of it."""
+        if current_transaction(self) is not None:
             yield
             return
         async with self._connection(begin=True) as connection:
-            unit = _Unit(connection, self._seal)
-            token = self._held.set(unit)
-            try:
-                yield
-                if connection.info.transaction_status == TransactionStatus.INERROR:
-                    raise GeneralError(FAILED_UNIT)
-            except BaseException:
-                await _roll_back(connection)
-                raise
-            else:
-                await _commit(connection)
-            finally:
-                unit.open = False
-                self._held.reset(token)
+            with _Transaction(self, connection, self._preamble) as transaction:
+                try:
+                    yield
+                    if transaction.has_failed:
+                        raise GeneralError(FAILED_TRANSACTION)
+                except BaseException:
+                    await _roll_back(connection)
+                    raise
+                else:
+                    await _commit(connection)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        unit = self._held.get()
-        if unit is None or not unit.open:
+        """Run the statements inside as a part of the transaction that an error undoes by itself."""
+        transaction = current_transaction(self)
+        if not isinstance(transaction, _Transaction):
             raise RuntimeError("A savepoint is part of a transaction")
+        connection = transaction.connection
         with _translating():
-            await _say(unit.connection, b"SAVEPOINT apex")
+            await _run(connection, b"SAVEPOINT apex")
         try:
             yield
-            if unit.connection.info.transaction_status == TransactionStatus.INERROR:
-                raise GeneralError(FAILED_UNIT)
+            if transaction.has_failed:
+                raise GeneralError(FAILED_TRANSACTION)
         except BaseException:
-            if not unit.connection.closed:
+            if not connection.closed:
                 with _translating():
-                    await _say(unit.connection, b"ROLLBACK TO apex")
-                    await _say(unit.connection, b"RELEASE apex")
-                unit.forget_reach()
+                    await _run(connection, b"ROLLBACK TO apex")
+                    await _run(connection, b"RELEASE apex")
+                transaction.forget_tenants()
             raise
         with _translating():
-            await _say(unit.connection, b"RELEASE apex")
+            await _run(connection, b"RELEASE apex")
 
     @asynccontextmanager
     async def _connection(self, begin: bool = False) -> AsyncIterator[Connection]:
-        """Yield a connection of the pool, with ``begin`` in a transaction. One that was lost before is replaced."""
+        """Yield a connection of the pool, with ``begin`` in a transaction. A lost connection is replaced before."""
         for _ in range(self.size + ATTEMPTS):
             async with self._borrowed() as connection:
                 if await _is_usable(connection, begin):
@@ -314,7 +374,7 @@ class PostgresExecutor:
     async def _borrowed(self) -> AsyncIterator[Connection]:
         try:
             connection = await self.pool.getconn()
-        except _POOL as error:
+        except _POOL_ERRORS as error:
             log.warning("no connection to the database: %s", type(error).__name__)
             raise _busy() from None
         try:
@@ -323,31 +383,10 @@ class PostgresExecutor:
             await self.pool.putconn(connection)
 
 
-class _Unit:
-    """A unit of work on a connection. A task that was started inside and outlives it works for itself from then on."""
-
-    def __init__(self, connection: Connection, seal: str | None) -> None:
-        self.connection, self.seal = connection, seal
-        self.open = True
-        self._reach: str | None = None
-        self._turn = asyncio.Lock()
-
-    def forget_reach(self) -> None:
-        """Have the reach set again before the next statement: undoing a savepoint has undone it."""
-        self._reach = None
-
-    async def execute(self, text: str, values: Values, prepared: bool) -> Cursor:
-        async with self._turn:
-            if self.seal is not None and self._reach != current_tenants.get():
-                await _execute(self.connection, self.seal, {"reach": current_tenants.get()})
-                self._reach = current_tenants.get()
-            return await _execute(self.connection, text, values, prepared)
-
-
 def _is_cut(connection: Connection) -> bool:
     """Return True if the server has closed an idle connection. Nothing is sent."""
     try:
-        for _ in range(2):  # The server's last words, and the end.
+        for _ in range(2):  # The server's notice comes first, then the end of the connection.
             connection.pgconn.consume_input()
             connection.pgconn.is_busy()
     except psycopg.OperationalError:
@@ -356,12 +395,12 @@ def _is_cut(connection: Connection) -> bool:
 
 
 async def _is_usable(connection: Connection, begin: bool) -> bool:
-    """Return False if a connection was lost before its first statement, or with the ``BEGIN``."""
+    """Return False if the connection was lost before its first statement, or at the ``BEGIN``."""
     if _is_cut(connection):
         return False
     try:
         if begin:
-            await _say(connection, b"BEGIN")
+            await _run(connection, b"BEGIN")
     except psycopg.Error as error:
         if not _may_repeat(error, connection):
             raise _translated(error) from None
@@ -382,20 +421,20 @@ def _unknown() -> OutcomeUnknown:
 
 
 def _may_repeat(error: psycopg.Error, connection: Connection) -> bool:
-    """Return True if a read may be repeated: its connection was lost, and not silent until the timeout."""
+    """Return True if a read may be repeated: the connection was lost, and did not time out."""
     return connection.closed and not isinstance(error, _Silent)
 
 
 def _failure(error: psycopg.Error, connection: Connection, writes: bool) -> Exception:
     """Map the error of a statement that is its own transaction or ends one."""
     if writes and connection.closed:
-        log.warning("a connection to the database was lost with a write under way", exc_info=error)
+        log.warning("a connection to the database was lost during a write", exc_info=error)
         return _unknown()
     return _translated(error)
 
 
 def _settings(role: str | None, seconds: float, lock_seconds: float = 0) -> sql.Composed:
-    """Makes a session what statements expect. They are no options of the start, which PgBouncer refuses or drops."""
+    """Return the statement that prepares a session. As startup options PgBouncer would refuse or drop the settings."""
     settings = {
         "timezone": "UTC",
         "jit": "off",
@@ -409,13 +448,13 @@ def _settings(role: str | None, seconds: float, lock_seconds: float = 0) -> sql.
 
 
 async def _pid(connection: Connection) -> int:
-    """The process that serves the connection; a proxy does not tell its clients at the start."""
+    """Return the process that serves the connection. A proxy does not tell its clients at the start."""
     cursor = await connection.execute("SELECT pg_backend_pid()")
     return int((await cursor.fetchall())[0][0])
 
 
 async def _are_sessions(one: Connection, other: Connection) -> bool:
-    """Whether each connection has a process of its own, also when the other one has just used the proxy's."""
+    """Return True if each connection has its own process, even after the other one has used a process of the proxy."""
     before = await _pid(one)
     if before == await _pid(other):
         return False
@@ -428,21 +467,14 @@ async def _execute(connection: Connection, text: str, values: Values, prepared: 
         return await connection.execute(text.encode(), values, prepare=prepared)
 
 
-async def _execute_within_reach(connection: Connection, seal: str, text: str, values: Values, prepared: bool) -> Cursor:
-    """The reach and the statement in one round trip, which is their transaction."""
-    async with _answering(connection), connection.pipeline():
-        await connection.execute(seal.encode(), {"reach": current_tenants.get()}, prepare=prepared)
-        return await connection.execute(text.encode(), values, prepare=prepared)
-
-
-async def _execute_timed(
-    connection: Connection, seal: str | None, text: str, values: Values, prepared: bool
+async def _execute_measured(
+    connection: Connection, preamble: str | None, text: str, values: Values, prepared: bool
 ) -> tuple[Cursor, float]:
     """Run a statement in a transaction. Return its cursor and the seconds that it took by PostgreSQL's clock."""
     async with _answering(connection):
         async with connection.pipeline():
-            if seal is not None:
-                await connection.execute(seal.encode(), {"reach": current_tenants.get()}, prepare=prepared)
+            if preamble is not None:
+                await connection.execute(preamble.encode(), {"tenants": current_tenants.get()}, prepare=prepared)
             before = await connection.execute(CLOCK.encode(), prepare=prepared)
             cursor = await connection.execute(text.encode(), values, prepare=prepared)
             after = await connection.execute(CLOCK.encode(), prepare=prepared)
@@ -461,28 +493,28 @@ async def _answering(connection: Connection) -> AsyncIterator[None]:
         async with asyncio.timeout(ANSWER_SECONDS):
             yield
     except TimeoutError:
-        # The server would have ended the statement by now: the network is silent.
+        # The server would have ended the statement by now, so the network is silent.
         await connection.close()
         raise _Silent(f"no answer within {ANSWER_SECONDS} seconds") from None
 
 
-async def _say(connection: Connection, command: bytes) -> None:
+async def _run(connection: Connection, command: bytes) -> None:
     async with _answering(connection):
         await connection.execute(command, prepare=False)
 
 
 async def _commit(connection: Connection) -> None:
     try:
-        await _say(connection, b"COMMIT")
+        await _run(connection, b"COMMIT")
     except psycopg.Error as error:
         raise _failure(error, connection, writes=True) from None
 
 
 async def _roll_back(connection: Connection) -> None:
     try:
-        await _say(connection, b"ROLLBACK")
+        await _run(connection, b"ROLLBACK")
     except psycopg.Error as error:
-        log.debug("a connection was lost with what was to be rolled back", exc_info=error)
+        log.debug("a connection was lost before its transaction was rolled back", exc_info=error)
         await connection.close()
 
 
@@ -495,14 +527,15 @@ def _translating() -> Iterator[None]:
 
 
 def _translated(error: psycopg.Error) -> Exception:
-    kind = _KINDS.get(type(error))
-    if kind is not None:
+    """Map an error of the driver to the one for callers."""
+    rule = _RULES.get(type(error))
+    if rule is not None:
         column = error.diag.column_name
-        return Violation(kind, error.diag.constraint_name, (column,) if column else ())
+        return Violation(rule, error.diag.constraint_name, (column,) if column else ())
     if isinstance(error, psycopg.DataError):
         return Violation("data")
     if isinstance(error, errors.InsufficientPrivilege):
-        log.error("PostgreSQL held a statement back", exc_info=error)
+        log.error("row-level security refused a statement", exc_info=error)
         return Forbidden("The record is outside of what you may touch")
     if isinstance(error, _CROSSED):
         return Conflict("The record was changed by others at the same time: try again")

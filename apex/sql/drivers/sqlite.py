@@ -1,7 +1,8 @@
-"""SQLite through the standard library: WAL, a few reader threads, one writer, and a connection of the loop's own.
+"""SQLite through the standard library: WAL, a few reader threads, one writer, and a connection of the event loop.
 
-A thread costs more than most statements do. What is quick therefore runs on the loop, and is told apart by what it has
-taken (``apex.sql.drivers.slow``); there nothing waits for a lock, and nothing runs for long.
+To hand a statement to a thread takes longer than most statements do. So the event loop runs quick statements itself.
+There nothing waits for a lock, and a statement that runs too long is interrupted and moves to a thread. Slow statements
+(``apex.sql.drivers.slow``) go to a thread at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_THREAD, getrusage
@@ -25,8 +25,9 @@ from typing import Any, TypeVar
 from apex.cache import BoundedDict
 from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
-from apex.sql.drivers.executor import FAILED_UNIT, Kind, Plan, Tuples, Values, Violation
-from apex.sql.drivers.slow import Pace
+from apex.sql.drivers.executor import FAILED_TRANSACTION, Plan, Rule, Tuples, Values, Violation
+from apex.sql.drivers.slow import Timing
+from apex.transaction import Transaction, current_transaction
 
 T = TypeVar("T")
 
@@ -36,22 +37,26 @@ READERS = 4
 BUSY_SECONDS = 5
 
 QUICK_SECONDS = 0.002
-"""A statement may hold the loop for so long: a page of 25 with a total of some thousands takes a quarter of it. In a
-thread that page would not take the loop, but waits there for the processor and comes later, as do those behind it.
+"""The longest that a statement may hold the event loop.
+
+A page of 25 with a total of some thousands takes a quarter of it. In a thread that page would not hold the loop. But it
+would wait there for the processor, and it and all behind it would come later.
 """
 
 INSTRUCTIONS = 1_000
-"""Of SQLite's machine, between two looks at the clock: 50 to 200 microseconds."""
+"""Instructions of SQLite's machine between two looks at the clock. They take 50 to 200 microseconds."""
 
 WRITES = 64
-"""Of so many writes the first two go to the writer, whatever they take: what comes after a long log waits for the disk.
-One moves the log into the file, and the other begins it anew.
+"""The first two of so many writes always go to the writer thread.
+
+After a long log a write waits for the disk. The first of the two moves the log into the file, and the second begins the
+log anew.
 """
 
 STATEMENTS = 512
-"""Those that a connection keeps prepared, and whose pace is remembered."""
+"""The most statements that a connection keeps prepared, and whose timing is kept."""
 
-_KINDS: dict[str, Kind] = {
+_RULES: dict[str, Rule] = {
     "SQLITE_CONSTRAINT_UNIQUE": "unique",
     "SQLITE_CONSTRAINT_PRIMARYKEY": "unique",
     "SQLITE_CONSTRAINT_ROWID": "unique",
@@ -61,107 +66,111 @@ _KINDS: dict[str, Kind] = {
     "SQLITE_MISMATCH": "data",
     "SQLITE_TOOBIG": "data",
 }
-_ELSEWHERE = tuple(f"SQLITE_{code}" for code in ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY"))
+_FILE_ERRORS = tuple(f"SQLITE_{code}" for code in ("BUSY", "LOCKED", "IOERR", "FULL", "CANTOPEN", "READONLY"))
 """Codes of errors that come from the file or its disk."""
 _COLUMN = re.compile(r"\w+\.(\w+)")
 
 
-class _Unit:
-    """A unit of work. A task that was started inside and outlives it works for itself once it is no longer open."""
+class _Transaction(Transaction):
+    """A transaction of the writer. After a failed statement it cannot be committed."""
 
-    def __init__(self) -> None:
-        self.open = True
-        self.failed = False
+    has_failed = False
 
     def run(self, function: Callable[[], T]) -> T:
+        """Run a statement, and note if it fails."""
         try:
             return function()
         except Exception:
-            self.failed = True
+            self.has_failed = True
             raise
 
 
-class Inline:
-    """The connection on which the loop itself runs what is quick."""
+class LoopConnection:
+    """The connection on which the event loop itself runs quick statements."""
 
     def __init__(self, path: str) -> None:
         self.clock = time.monotonic
-        self.connection = _connect(path)
+        self.connection: sqlite3.Connection = _connect(path)
         for pragma in ("busy_timeout=0", "wal_autocheckpoint=0"):
             self.connection.execute(f"PRAGMA {pragma}")
         self.connection.set_progress_handler(self._is_late, INSTRUCTIONS)
-        self._late = 0.0
-        self._use: _Use | None = None
-        self._paces: BoundedDict[str, Pace] = BoundedDict(STATEMENTS)
+        self._late_at = 0.0
+        self._stopwatch: _Stopwatch | None = None
+        self._timings: BoundedDict[str, Timing] = BoundedDict(STATEMENTS)
 
     def run(self, text: str, values: Values) -> list[Any] | None:
-        """None where it is a matter for the threads, and nothing was done: the statement is slow, or something is in
-        its way. Raises sqlite3.Error.
+        """Return the rows. None, if a thread has to run the statement, because it is slow or something is locked.
+
+        Then nothing was done. Raises sqlite3.Error.
         """
         began = self.clock()
-        pace = self._paces.get(text)
-        if pace is None:
-            pace = self._paces[text] = Pace(QUICK_SECONDS)
-        if began < pace.apart_until:
+        timing = self._timings.get(text)
+        if timing is None:
+            timing = self._timings[text] = Timing(QUICK_SECONDS)
+        if began < timing.slow_until:
             return None
-        # Reading the thread's clock costs a third of a small statement, so it is read only if the last run was late.
-        use = self._use = _Use() if pace.suspected else None
-        self._late = began + QUICK_SECONDS
+        # The thread's clock costs a third of a small statement, so it is read only if the last run was late.
+        stopwatch = self._stopwatch = _Stopwatch() if timing.is_suspect else None
+        self._late_at = began + QUICK_SECONDS
         try:
             rows: list[Any] | None = self.connection.execute(text, values).fetchall()
         except sqlite3.OperationalError as error:
             if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY")):
                 raise
-            rows, use = None, self._use
+            rows, stopwatch = None, self._stopwatch
         passed = self.clock() - began
-        if passed >= QUICK_SECONDS or pace.suspected or pace.slow:
-            pace.answered(passed)
-        if use is not None and passed >= QUICK_SECONDS:
-            pace.took(use.seconds(), began + passed)
+        if passed >= QUICK_SECONDS or timing.is_suspect or timing.slow_runs:
+            timing.add_answer(passed)
+        if stopwatch is not None and passed >= QUICK_SECONDS:
+            timing.add_run(stopwatch.seconds(), began + passed)
         return rows
 
-    def apart(self, text: str) -> Pace | None:
-        """Return the pace of a statement that is set apart, else None."""
-        pace = self._paces.get(text)
-        return pace if pace is not None and pace.is_apart(self.clock()) else None
+    def add_run(self, text: str, seconds: float) -> None:
+        """Note how long a statement took in a thread. If it is found to be quick, it comes back to the loop."""
+        timing, now = self._timings.get(text), self.clock()
+        if timing is not None and timing.is_slow(now):
+            timing.add_run(seconds, now)
 
     def _is_late(self) -> bool:
         """Return True to interrupt the statement. Time in which other processes had the processor does not count."""
-        if self.clock() <= self._late:
+        if self.clock() <= self._late_at:
             return False
-        if self._use is None:
-            self._use = _Use()
-        return self._use.seconds() > QUICK_SECONDS
+        if self._stopwatch is None:
+            self._stopwatch = _Stopwatch()
+        return self._stopwatch.seconds() > QUICK_SECONDS
 
 
-class _Use:
-    """The time that a statement takes from now on: the processor time of its thread or, if it reads from the disk, all
-    the time that passes.
-    """
+class _Stopwatch:
+    """Measures the time of a statement: the processor time of its thread or, if it reads from the disk, all time."""
 
     __slots__ = ("began", "reads", "worked")
 
     def __init__(self) -> None:
-        self.began, self.worked, self.reads = time.monotonic(), thread_time(), _reads()
+        self.began, self.worked, self.reads = time.monotonic(), thread_time(), _count_reads()
 
     def seconds(self) -> float:
-        return time.monotonic() - self.began if _reads() > self.reads else thread_time() - self.worked
+        """Return the seconds that have passed."""
+        return time.monotonic() - self.began if _count_reads() > self.reads else thread_time() - self.worked
 
 
-def _reads() -> int:
+def _count_reads() -> int:
     """Return how often this thread has read from the disk."""
     usage = getrusage(RUSAGE_THREAD)
     return usage.ru_inblock + usage.ru_majflt
 
 
-def _timed(run: Callable[[], T]) -> tuple[T, float]:
+def _measured(run: Callable[[], T]) -> tuple[T, float]:
     """Call a function. Return its result and the seconds that it took."""
-    use = _Use()
-    return run(), use.seconds()
+    stopwatch = _Stopwatch()
+    return run(), stopwatch.seconds()
 
 
 class SQLiteExecutor:
-    """Runs statements on a database file. The loop waits for no lock, and not for long for the disk."""
+    """Runs statements on a database file. The event loop waits for no lock, and not for long for the disk::
+
+    executor = SQLiteExecutor("data/app.db")
+    await executor.open()
+    """
 
     dialect = "sqlite"
 
@@ -169,118 +178,113 @@ class SQLiteExecutor:
         self.path = path
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._inline: Inline | None = None
-        self._written = 0
+        self._loop_connection: LoopConnection | None = None
+        self._write_count = 0
         self._turn = asyncio.Lock()
-        self._unit: ContextVar[_Unit | None] = ContextVar("unit", default=None)
-        self._start()
+        self._new_threads()
 
     async def open(self) -> None:
-        """Open the database. Raises Unavailable when the file or its folder cannot be written."""
-        self._start()
+        """Open the database. Raises Unavailable if the file or its folder cannot be written."""
+        self._new_threads()
         try:
             await self._in(self._writer, self._connection)
-            self._inline = await self._in(self._readers, partial(Inline, self.path))
+            self._loop_connection = await self._in(self._readers, partial(LoopConnection, self.path))
         except (sqlite3.Error, OSError) as error:
             log.debug("opening %s failed", self.path, exc_info=error)
             raise Unavailable(f"The database file {self.path} cannot be opened and written: {error}") from None
 
-    def _start(self) -> None:
-        """The threads begin with their first work."""
+    def _new_threads(self) -> None:
+        """Make the pools of threads. A thread starts with its first work."""
         self._readers = ThreadPoolExecutor(READERS, "sqlite-reader")
         self._writer = ThreadPoolExecutor(1, "sqlite-writer")
 
     async def close(self) -> None:
+        """Wait for the statements in threads, and close all connections."""
         self._readers.shutdown()
         self._writer.shutdown()
         for connection in self._connections:
             connection.close()
         self._connections.clear()
-        if self._inline is not None:
-            self._inline.connection.close()
-            self._inline = None
+        if self._loop_connection is not None:
+            self._loop_connection.connection.close()
+            self._loop_connection = None
 
     async def fetch(
         self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
     ) -> Tuples:
-        once = plan == "once"
-        run = partial(self._run, text, values, header)
-        unit = self._unit.get()
-        if unit is not None and unit.open:
-            return await self._in(self._writer, partial(unit.run, run))
-        rows = None if header or once or (writes and not self._may_write()) else self._at_once(text, values)
-        if rows is not None:
-            return rows
-        run = partial(run, once)
+        """Run a statement and return its rows. With ``header`` the names of the columns come first."""
+        transaction = current_transaction(self)
+        if isinstance(transaction, _Transaction):
+            run = partial(self._run, text, values, header)
+            return await self._in(self._writer, partial(transaction.run, run))
+        if self._loop_connection is not None and not header and plan != "once" and (not writes or self._may_write()):
+            try:
+                rows = self._loop_connection.run(text, values)
+            except sqlite3.Error as error:
+                raise _translated(error) from None
+            if rows is not None:
+                return rows
+        run = partial(self._run, text, values, header, plan == "once")
         if not writes:
             return await self._in_thread(self._readers, text, run)
         async with self._writing():
             return await self._in_thread(self._writer, text, run)
 
     async def _in_thread(self, threads: ThreadPoolExecutor, text: str, run: Callable[[], list[Any]]) -> list[Any]:
-        """Run a statement in a thread. One that was set apart and is found quick comes back to the loop."""
-        rows, seconds = await self._in(threads, partial(_timed, run))
-        if self._inline is not None and (pace := self._inline.apart(text)) is not None:
-            pace.took(seconds, self._inline.clock())
+        """Run a statement in a thread, and measure it."""
+        rows, seconds = await self._in(threads, partial(_measured, run))
+        if self._loop_connection is not None:
+            self._loop_connection.add_run(text, seconds)
         return rows
 
     def _may_write(self) -> bool:
-        """Whether the loop may do the next write, as nobody has the turn."""
+        """Return True if the loop may do the next write, because no other write is going on."""
         if self._turn.locked():
             return False
-        self._written += 1
-        return self._written % WRITES > 1
-
-    def _at_once(self, text: str, values: Values) -> list[Any] | None:
-        """On the loop; None where that cannot be."""
-        try:
-            return None if self._inline is None else self._inline.run(text, values)
-        except sqlite3.Error as error:
-            raise _translated(error) from None
+        self._write_count += 1
+        return self._write_count % WRITES > 1
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """One unit of work; inside another one it is part of that."""
-        unit = self._unit.get()
-        if unit is not None and unit.open:
+        """Run the statements inside as one transaction. One inside another is part of it."""
+        if current_transaction(self) is not None:
             yield
             return
         async with self._writing():
-            unit = _Unit()
-            token = self._unit.set(unit)
+            transaction = _Transaction(self)
             end = self._rollback
             try:
-                await self._in(self._writer, partial(self._run, "BEGIN IMMEDIATE", {}))
-                yield
-                end = partial(self._commit, unit)
+                with transaction:
+                    await self._in(self._writer, partial(self._run, "BEGIN IMMEDIATE", {}))
+                    yield
+                    end = partial(self._commit, transaction)
             finally:
-                unit.open = False
-                self._unit.reset(token)
-                # Cancelled or not, the writer must be free again: what comes next waits behind this in its thread.
+                # The writer must be free again even if this task is cancelled. The next statement waits in its thread.
                 await asyncio.shield(self._in(self._writer, end))
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        unit = self._unit.get()
-        if unit is None or not unit.open:
+        """Run the statements inside as a part of the transaction that an error undoes by itself."""
+        transaction = current_transaction(self)
+        if not isinstance(transaction, _Transaction):
             raise RuntimeError("A savepoint is part of a transaction")
-        failed, unit.failed = unit.failed, False
+        had_failed, transaction.has_failed = transaction.has_failed, False
         await self._in(self._writer, partial(self._run, "SAVEPOINT apex", {}))
         try:
             yield
-            if unit.failed:
-                raise GeneralError(FAILED_UNIT)
+            if transaction.has_failed:
+                raise GeneralError(FAILED_TRANSACTION)
         except BaseException:
             await asyncio.shield(self._in(self._writer, partial(self._run, "ROLLBACK TO apex", {})))
-            unit.failed = False
+            transaction.has_failed = False
             raise
         finally:
-            unit.failed = unit.failed or failed
+            transaction.has_failed = transaction.has_failed or had_failed
             await asyncio.shield(self._in(self._writer, partial(self._run, "RELEASE apex", {})))
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
-        """The writer's turn. Those who wait behind a writer that waits for another process do not wait for ever."""
+        """Wait for the turn to write. Raises Unavailable if the writer before waits too long for another process."""
         try:
             async with asyncio.timeout(BUSY_SECONDS):
                 await self._turn.acquire()
@@ -302,20 +306,20 @@ class SQLiteExecutor:
             raise _translated(error) from None
         return [[column[0] for column in cursor.description or ()], *rows] if header else rows
 
-    def _commit(self, unit: _Unit) -> None:
+    def _commit(self, transaction: _Transaction) -> None:
         try:
-            if unit.failed:
-                raise GeneralError(FAILED_UNIT)
+            if transaction.has_failed:
+                raise GeneralError(FAILED_TRANSACTION)
             self._run("COMMIT", {})
         finally:
             self._rollback()
 
     def _rollback(self) -> None:
-        """Nothing after a commit, or when the transaction never began."""
+        """Roll back. After a commit, or if the transaction never began, this does nothing."""
         self._connection().rollback()
 
     def _connection(self, once: bool = False) -> sqlite3.Connection:
-        """Return the thread's connection. Statements that run ``once`` have one that keeps no statements."""
+        """Return the thread's connection. Statements that run ``once`` have one that keeps no statements prepared."""
         name = "connection_for_once" if once else "connection"
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
@@ -340,19 +344,19 @@ def _connect(path: str, statements: int = STATEMENTS) -> sqlite3.Connection:
 
 
 def _lower(text: Any) -> Any:
-    """SQLite's own ``lower`` knows ASCII alone."""
+    """Return a text in lower case. SQLite's own ``lower`` changes ASCII only."""
     return text.lower() if isinstance(text, str) else text
 
 
 def _json_merge(old: str | None, new: str | None) -> str | None:
-    """SQLite's own ``json_patch`` merges inner objects too."""
+    """Merge the keys of an object into another. SQLite's own ``json_patch`` would also merge the objects inside."""
     if new is None:
         return None
     return encode(merge(decode(old or "{}"), decode(new))).decode()
 
 
 def _json_number(number: float | None) -> str:
-    """SQLite itself writes 15 digits of a float, which can be too few."""
+    """Return a number as JSON. SQLite itself writes only 15 digits of a float."""
     return encode(number).decode()
 
 
@@ -362,12 +366,13 @@ def _from_hex(text: str | None) -> bytes | None:
 
 
 def _translated(error: sqlite3.Error) -> Exception:
+    """Map an error of the driver to the one for callers."""
     name = getattr(error, "sqlite_errorname", "")
-    if name in _KINDS:
+    if name in _RULES:
         # SQLite names a check by its name or, if it has none, by its text. It does not name a foreign key.
         check = str(error).partition(": ")[2] if name == "SQLITE_CONSTRAINT_CHECK" else None
-        return Violation(_KINDS[name], check, () if check else _COLUMN.findall(str(error)))
+        return Violation(_RULES[name], check, () if check else _COLUMN.findall(str(error)))
     log.error("SQLite refused a statement: %s", name, exc_info=error)
-    if name.startswith(_ELSEWHERE):
+    if name.startswith(_FILE_ERRORS):
         return Unavailable("The database is busy or cannot be written: try again")
     return GeneralError("The database refused the request")
