@@ -6,10 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from apex.app import Apex
+from typing import Any, Self
 
 __all__ = ["after_commit", "is_in_transaction", "savepoint", "transaction"]
 
@@ -125,7 +122,7 @@ def pending_callbacks() -> list[Callback]:
     return [] if around is None else [function for function, _ in around.callbacks]
 
 
-def transaction_of(app: Apex, service: Any) -> AbstractAsyncContextManager[Any]:
+def transaction_of(app: Any, service: Any) -> AbstractAsyncContextManager[Any]:
     """Return a transaction for reading a record of the service with a lock and changing it.
 
     The service's own ``unit_of_work`` comes first, then the app's database. Without both nothing is locked.
