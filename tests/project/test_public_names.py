@@ -32,8 +32,8 @@ PUBLIC = {
     "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
     "apex.common": (
         "InvalidSignature OMIT SignedWebhooks answers_table default_sort disallow discard idempotent iff is_provider "
-        "now populate require_condition resolve resolve_data resolve_external resolve_query resolve_result set_field "
-        "sign signatures_table soft_delete stash_before virtual"
+        "keep now populate prevent_changes require_condition required resolve resolve_data resolve_external "
+        "resolve_query resolve_result set_field set_now sign signatures_table soft_delete stash_before virtual"
     ),
     "apex.config": "load_config",
     "apex.context": "Context Params",
