@@ -6,6 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group build
 EXTRAS := --extra all
+PYRIGHT := tests/interop/node_modules/.bin/pyright
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -28,10 +29,11 @@ reset: ## Delete the demo's database; stop the server first
 test: .venv/test.stamp .venv/npm.stamp ## Run the tests: make test ARGS="-k query"
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-lint: .venv/test.stamp ## Check style, types and layers
+lint: .venv/test.stamp .venv/npm.stamp ## Check style, types and layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy & $(PYRIGHT); status=$$?; wait $$! && exit $$status
+	$(BIN)/python -P tests/completeness.py
 	$(BIN)/pytest --quiet tests/test_layers.py
 
 format: .venv/test.stamp ## Format the code and fix what can be fixed
@@ -86,5 +88,5 @@ clean: ## Remove .venv, caches and build output
 	@touch $@
 
 .venv/npm.stamp: .venv/venv.stamp tests/interop/package.json tests/interop/package-lock.json
-	@command -v npm >/dev/null || { echo "npm not found: the tests with the clients of Feathers are skipped"; exit 0; }; \
+	@command -v npm >/dev/null || { echo "npm not found: the tests with the clients of Feathers are skipped, and lint needs it"; exit 0; }; \
 		npm ci --prefix tests/interop --silent --ignore-scripts && touch $@

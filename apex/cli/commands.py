@@ -60,10 +60,10 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *_extensions()})
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        extension = _extensions().get(name)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        extension = _extensions().get(cmd_name)
         if extension is None:
-            return super().get_command(ctx, name)
+            return super().get_command(ctx, cmd_name)
         command: click.Command = extension.load()
         return command
 

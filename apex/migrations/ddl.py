@@ -8,7 +8,7 @@ it, which takes no table with generated columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -166,7 +166,7 @@ def _quoted(name: str) -> str:
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
+def _apart() -> Generator[None]:
     """Inside, each statement is a transaction of its own.
 
     What the migration had done before would be committed, and be done a second time when the migration is repeated.
@@ -178,7 +178,7 @@ def _apart() -> Iterator[None]:
 
 
 @contextmanager
-def _unhurried() -> Iterator[None]:
+def _unhurried() -> Generator[None]:
     """Inside, statements that block nobody wait as long as they have to: for transactions that began before them."""
     bind = op.get_bind()
     limit = bind.scalar(text("SHOW lock_timeout"))
@@ -188,7 +188,7 @@ def _unhurried() -> Iterator[None]:
 
 
 @contextmanager
-def _validating(name: str, table: str) -> Iterator[bool]:
+def _validating(name: str, table: str) -> Generator[bool]:
     """Gives whether a constraint is missing; in the end it holds for all rows."""
     with _apart():
         yield not op.get_bind().scalar(text(HAS_CONSTRAINT), {"name": name, "table": table})
@@ -197,7 +197,7 @@ def _validating(name: str, table: str) -> Iterator[bool]:
 
 
 @contextmanager
-def _rebuilding(table: str) -> Iterator[BatchOperations]:
+def _rebuilding(table: str) -> Generator[BatchOperations]:
     """SQLite makes another table and puts it in the place of the old one, with all that belonged to it."""
     bind = op.get_bind()
     triggers = bind.scalars(text(TRIGGERS), {"table": table}).all()

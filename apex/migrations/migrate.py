@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def next_revision(folder: Path = FOLDER) -> str:
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
+def _explained(url: str) -> Generator[None]:
     """Says what an operator can mend: raises Unavailable for the database, ConfigError for the migrations."""
     try:
         yield

@@ -6,7 +6,7 @@ does, a call costs nothing more.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from time import perf_counter, time
@@ -173,7 +173,7 @@ class observing:
 
 
 @contextmanager
-def timed(name: str, text: str = "") -> Iterator[None]:
+def timed(name: str, text: str = "") -> Generator[None]:
     """What is done inside is a part of the call that it belongs to."""
     seen, began = _current.get(), perf_counter()
     try:

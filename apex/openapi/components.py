@@ -140,7 +140,7 @@ class Components:
 
     def _related(self, related: Related) -> Shape:
         if callable(related.fields):
-            record = dict((facts_of(related.fields) or Facts()).result or {})
+            record: Shape = dict((facts_of(related.fields) or Facts()).result or {})
         else:
             stored = self.properties(self.app.service(related.service))
             names = [name for name in related.fields if name in stored]
