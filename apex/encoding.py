@@ -165,3 +165,17 @@ def _written(value: Any, place: str) -> bytes:
     except TypeError as error:
         reason = error.__cause__ or error
         raise TypeError(f"{reason} ({place.removeprefix('.')})") from None
+
+
+class JSON:
+    """The JSON of apex with the functions of the standard library's module, as python-socketio expects it."""
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        """Return a value as JSON text. Raises TypeError for a value without a JSON form."""
+        return encode(value).decode()
+
+    @staticmethod
+    def loads(text: str) -> Any:
+        """Return the value of a JSON text. Raises ValueError if it is malformed."""
+        return decode_exactly(text)

@@ -15,7 +15,7 @@ from socketio.packet import Packet
 
 from apex.client.call import Call
 from apex.client.failure import rebuild
-from apex.encoding import decode_exactly, encode
+from apex.encoding import JSON
 from apex.errors import BadRequest, OutcomeUnknown, Unavailable
 from apex.types import taken_by
 
@@ -26,17 +26,7 @@ _log = logging.getLogger("apex.client.frames")
 _log.setLevel(logging.ERROR)
 
 
-class JSON:
-    """The JSON of the REST transport, in the form of the standard library's module."""
-
-    @staticmethod
-    def dumps(value: Any, **_: Any) -> str:
-        return encode(value).decode()
-
-    loads = staticmethod(decode_exactly)
-
-
-class Frame(Packet):  # type: ignore[misc]
+class _Packet(Packet):  # type: ignore[misc]
     json = JSON
     uses_binary_events = False
 
@@ -78,7 +68,7 @@ class Connection:
         self._client = AsyncClient(
             reconnection=False,
             handle_sigint=False,
-            serializer=Frame,
+            serializer=_Packet,
             logger=_log,
             engineio_logger=_log,
             http_session=self._opening,

@@ -44,8 +44,11 @@ CALLED = {
     },
     "websockets": {
         "websockets.frames:Frame.serialize": "self, mask, extensions"
-    },  # apex/transports/socketio/connections.py, apex/transports/socketio/frames.py
+    },  # apex/transports/socketio/packets.py
     "python-engineio": {  # apex/transports/socketio/engine.py, apex/transports/socketio/connections.py
+        f"{ENGINE}:AsyncServer._service_task": "self",
+        f"{ENGINE}:AsyncServer._trigger_event": "self, event, args, kwargs",
+        f"{ENGINE}:AsyncServer._upgrades": "self, sid, transport",
         f"{ENGINE}:AsyncServer.create_queue": "self, args, kwargs",
         f"{ENGINE}:AsyncServer._cors_headers": "self, environ",
         f"{ENGINE}:AsyncServer._ok": "self, packets, headers, jsonp_index",
@@ -54,6 +57,10 @@ CALLED = {
         f"{SOCKET}:AsyncSocket.poll": "self",
         f"{SOCKET}:AsyncSocket._upgrade_websocket": "self, environ",
         f"{SOCKET}:AsyncSocket._websocket_handler": "self, ws",
+        f"{SOCKET}:AsyncSocket.handle_get_request": "self, environ",
+        f"{SOCKET}:AsyncSocket.receive": "self, pkt",
+        f"{SOCKET}:AsyncSocket.schedule_ping": "self",
+        f"{SOCKET}:AsyncSocket.send": "self, pkt",
         "engineio.packet:Packet.encode": "self, b64",
     },
     "python-socketio": {  # apex/transports/socketio/engine.py
@@ -102,8 +109,11 @@ KEPT = {
         "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol": "conn transport writable",
     },
     "python-engineio": {
-        f"{SOCKET}:AsyncSocket": "closed closing last_ping queue server sid upgraded upgrading",
-        f"{ENGINE}:AsyncServer": "sockets",
+        f"{SOCKET}:AsyncSocket": "closed closing connected last_ping queue server sid upgraded upgrading",
+        f"{ENGINE}:AsyncServer": (
+            "max_http_buffer_size ping_interval ping_interval_grace_period ping_timeout service_task_handle sockets"
+            " start_service_task"
+        ),
     },
     "python-socketio": {f"{SOCKETIO}:AsyncServer": "eio environ manager reason"},
     "marshmallow": {"marshmallow.schema:Schema": "_hooks load_fields dump_fields"},
@@ -120,7 +130,12 @@ REPLACED = {
         f"{HTTP}:HttpToolsProtocol._start_asgi_task": "9c08c257",
         "uvicorn.server:Server.main_loop": "afccb353",
     },
-    "python-engineio": {f"{SOCKET}:AsyncSocket.poll": "826f58a9", f"{SOCKET}:AsyncSocket.close": "faa2e939"},
+    "python-engineio": {
+        f"{ENGINE}:AsyncServer._handle_connect": "5bd7edc1",
+        f"{SOCKET}:AsyncSocket.close": "faa2e939",
+        f"{SOCKET}:AsyncSocket.handle_post_request": "82dca119",
+        f"{SOCKET}:AsyncSocket.poll": "826f58a9",
+    },
     "python-socketio": {
         f"{SOCKETIO}:AsyncServer._handle_eio_message": "bef50fc0",
         f"{SOCKETIO}:AsyncServer._send_packet": "a00022b4",

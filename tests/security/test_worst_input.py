@@ -27,7 +27,7 @@ from apex.schema.validation import Email, fields
 from apex.schema.validation import Text as Line
 from apex.sql import SQLService, database
 from apex.transports.rest import failure, headers_of
-from apex.transports.socketio.engine import Frame
+from apex.transports.socketio.packets import SocketIOPacket
 from hooks.search_forms import digits, normalise
 from services.contacts import Contacts
 from services.shared import phones
@@ -393,7 +393,7 @@ FRAMES = {
 
 
 def test_frames() -> None:
-    assert not slow_reads(lambda frame: Frame(encoded_packet=frame[1:]), FRAMES)
+    assert not slow_reads(lambda frame: SocketIOPacket(encoded_packet=frame[1:]), FRAMES)
 
 
 async def test_payloads_of_a_client_that_polls() -> None:

@@ -1,36 +1,52 @@
-"""What a connection is sent: a bounded queue, and a way past it that a frame for thousands takes."""
+"""The outgoing side of a connection: a bounded queue, and a direct way for frames when nothing waits in the queue."""
 
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Coroutine, Generator, Mapping
-from contextlib import suppress
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from websockets.frames import Frame, Opcode
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
-from apex.transports.socketio.frames import Put, writer_of
-from apex.transports.socketio.library import CLOSE, MESSAGE, AsyncSocket, Packet, QueueEmpty
+from apex.transports.socketio.packets import CLOSE, AsyncSocket, Message, Packet, QueueEmpty, text_frame
 
-GONE = (OSError, RuntimeError)
-"""What sending raises when the peer is gone; who reads from it notices, and ends the connection."""
+SEPARATOR = "\x1e"
+"""The character between the packets of one request."""
+
+Write = Callable[[bytes], bool]
+"""A function that writes a WebSocket frame after all that was sent before.
+
+It returns False if it would have to wait, or if the connection is closed.
+"""
 
 
-class Message(Packet):  # type: ignore[misc]
-    """A packet of Socket.IO, whose WebSocket frame is built once for all connections that it goes to."""
+def writer_of(send: Any) -> Write | None:
+    """Return the function that writes frames to the WebSocket behind the ``send`` of ASGI.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(MESSAGE, text)
+    It saves an ASGI message for each connection that receives an event. Return None if the server is not uvicorn with
+    the library ``websockets``, or if middleware wraps ``send``. The function never compresses frames, even if client
+    and server have agreed on compression (RFC 7692, section 6): some clients decompress in a thread, and would deliver
+    an event after the answer that follows it.
+    """
+    protocol = getattr(send, "__self__", None)
+    if not isinstance(protocol, WebSocketsSansIOProtocol):
+        return None
 
-    @cached_property
-    def frame(self) -> bytes:
-        return _frame(self.encode())
+    def write(frame: bytes) -> bool:
+        if protocol.conn.state is not State.OPEN or not protocol.writable.is_set() or protocol.transport.is_closing():
+            return False
+        protocol.transport.write(frame)
+        return True
+
+    return write
 
 
 class Outgoing(asyncio.Queue[Packet | None]):
-    """The packets that a connection has not been sent, and how many characters they have; None ends it."""
+    """The packets that wait to be sent to a connection. None marks the end. ``size`` is in characters."""
+
+    size: int
+    emptied: asyncio.Event
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)
@@ -49,13 +65,13 @@ class Outgoing(asyncio.Queue[Packet | None]):
         return packet
 
     async def below(self, limit: int) -> None:
-        """Waits for a connection that has more than this to read."""
+        """Wait until the client has read its packets, if more than ``limit`` characters wait."""
         while self.size > limit:
             self.emptied.clear()
             await self.emptied.wait()
 
     def take(self) -> list[Packet]:
-        """All that waits, up to the end, which stays."""
+        """Take all packets up to the end. The mark of the end stays in the queue."""
         packets = []
         while not self.empty():
             packet = self.get_nowait()
@@ -66,26 +82,46 @@ class Outgoing(asyncio.Queue[Packet | None]):
         return packets
 
     def end(self) -> None:
+        """Mark the end of the connection."""
         self.put_nowait(None)
 
 
+class WebSocket:
+    """A WebSocket of the library that sends frames directly if it can."""
+
+    def __init__(self, ws: Any, write: Write | None) -> None:
+        self._ws, self._write = ws, write
+        self.wait, self.close = ws.wait, ws.close
+        self.is_sending = False
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a packet from the queue."""
+        self.is_sending = True
+        if isinstance(message, bytes) or not self.write(text_frame(message)):
+            await self._ws.send(message)
+        self.is_sending = False
+
+    def write(self, frame: bytes) -> bool:
+        """Send a frame without waiting. Return False if that is not possible."""
+        return self._write is not None and self._write(frame)
+
+
 class Socket(AsyncSocket):  # type: ignore[misc]
-    """An Engine.IO socket. The library's own wakes a task for each packet, and another one to time it."""
+    """An Engine.IO socket. The library's own wakes a task for each packet, and a second one for a timeout."""
 
     queue: Outgoing
-    wire: Wire | None = None
-    put: Put | None = None
+    websocket: WebSocket | None = None
+    _write: Write | None = None
 
     def write(self, packet: Message) -> None:
-        """Sends a packet at once where nothing is in the way, else after what waits."""
-        wire = self.wire
-        if wire is None or not self.upgraded or wire.busy or not self.queue.empty():
+        """Send a packet at once, or put it in the queue if other packets wait or the client does not read."""
+        ws = self.websocket
+        is_free = ws is not None and self.upgraded and not ws.is_sending and self.queue.empty()
+        if not is_free or ws is None or not ws.write(packet.frame):
             self.queue.put_nowait(packet)
-        else:
-            wire.write(packet)
 
     async def poll(self) -> list[Packet]:
-        """What is to be sent, as soon as there is something; nothing at the end."""
+        """Wait for packets to send, and return them. Return an empty list at the end."""
         try:
             async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
                 first = await self.queue.get()
@@ -94,70 +130,24 @@ class Socket(AsyncSocket):  # type: ignore[misc]
         return [] if first is None else [first, *self.queue.take()]
 
     async def close(self, wait: bool = False, abort: bool = True, reason: str | None = None) -> None:
-        """Ends the connection after what waits; a request that hangs until there is something is answered."""
+        """Close the connection after the queued packets. A hanging poll is answered."""
         await super().close(wait=False, abort=True, reason=reason)
         self.queue.put_nowait(Packet(CLOSE))
         self.queue.end()
 
+    async def handle_post_request(self, environ: Mapping[str, Any]) -> None:
+        """Receive the packets of a request. The library accepts 16, fewer than a client with many calls sends."""
+        body = await environ["wsgi.input"].read()
+        for packet in [Packet(encoded_packet=text) for text in body.decode().split(SEPARATOR)]:
+            await self.receive(packet)
+
     async def _upgrade_websocket(self, environ: Mapping[str, Any]) -> Any:
-        self.put = writer_of(environ["asgi.send"])
+        self._write = writer_of(environ["asgi.send"])
         return await super()._upgrade_websocket(environ)
 
     async def _websocket_handler(self, ws: Any) -> None:
-        self.wire = Wire(ws, self.put)
-        await super()._websocket_handler(self.wire)
-
-
-class Wire:
-    """A WebSocket that can be written to without a task, as long as it takes what it is given at once."""
-
-    def __init__(self, ws: Any, put: Put | None) -> None:
-        self._ws, self.wait, self.close = ws, ws.wait, ws.close
-        self._put = put
-        self._writing: asyncio.Task[None] | None = None
-        self._sending = False
-
-    @property
-    def busy(self) -> bool:
-        return self._sending or self._writing is not None
-
-    async def send(self, message: str | bytes) -> None:
-        self._sending = True  # First: the task may end a moment before this goes on.
-        if self._writing is not None:
-            await self._writing
-        if self._put is None or isinstance(message, bytes) or not self._put(_frame(message)):
-            await self._ws.send(message)
-        self._sending = False
-
-    def write(self, packet: Message) -> None:
-        """Sends a packet without waiting; a task does what would have to. Only for a wire that is not busy."""
-        if self._put is not None and self._put(packet.frame):
-            return
-        sending = self._ws.send(packet.encode())
-        try:
-            waited = sending.send(None)
-        except (StopIteration, *GONE):
-            return
-        self._writing = asyncio.get_running_loop().create_task(self._finish(sending, waited))
-
-    async def _finish(self, sending: Coroutine[Any, Any, None], waited: Any) -> None:
-        with suppress(*GONE):
-            await _resume(sending, waited)
-        self._writing = None
-
-
-@types.coroutine
-def _resume(sending: Coroutine[Any, Any, None], waited: Any) -> Generator[Any, Any, None]:
-    """The rest of a coroutine that was begun outside of a task and waits for something."""
-    try:
-        while True:
-            waited = sending.send((yield waited))
-    except StopIteration:
-        return
-
-
-def _frame(text: str) -> bytes:
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+        self.websocket = WebSocket(ws, self._write)
+        await super()._websocket_handler(self.websocket)
 
 
 def _size(packet: Packet | None) -> int:

@@ -1,4 +1,4 @@
-"""The address that Engine.IO is spoken at: what a request must be before the engine reads it."""
+"""The endpoint of Engine.IO, which checks each request before the engine reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BAD_REQUEST = 400, {"code": 3, "message": "Bad request"}
 
 
 class Endpoint:
-    """An ASGI application. ``requests`` are those under way of clients that poll."""
+    """An ASGI application. ``requests`` has the running requests of polling clients."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -31,14 +31,14 @@ class Endpoint:
         if (refusal := self._refusal(scope, query, socket)) is not None:
             await _refuse(scope, receive, send, *refusal)
         elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send, socket)
+            await self._handle_websocket(scope, receive, send, socket)
         elif socket is not None and scope["method"] != "OPTIONS":
-            await self._alone(scope, receive, send, socket)
+            await self._handle_polling(scope, receive, send, socket)
         else:
             await self.engine.handle_request(scope, receive, send)
 
     def _refusal(self, scope: Scope, query: dict[str, list[str]], socket: Socket | None) -> tuple[int, Any] | None:
-        """Status and body for a request that cannot be served, in the words of Engine.IO."""
+        """Return status and body if a request cannot be served, with the error of Engine.IO, else None."""
         method = scope.get("method", "GET")
         if query.get("transport") != [TRANSPORTS[scope["type"]]] or "j" in query:
             return 400, {"code": 0, "message": "Transport unknown"}
@@ -55,11 +55,11 @@ class Endpoint:
             return 503, Unavailable("Too many connections: try again later").to_dict()
         return None
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send, polling: Socket | None) -> None:
-        """A connection, or one that polls and wants to go over. It ends with what is no packet."""
+    async def _handle_websocket(self, scope: Scope, receive: Receive, send: Send, polling: Socket | None) -> None:
+        """Handle a WebSocket, new or the upgrade of a polling session. A malformed packet ends it."""
 
         async def packet() -> MutableMapping[str, Any]:
-            message = await self._in_time(receive, polling)
+            message = await self._receive(receive, polling)
             text = message.get("text")
             return message if text is None or is_packet(text) else {"type": "websocket.disconnect", "code": 1002}
 
@@ -67,9 +67,10 @@ class Endpoint:
             await self.engine.handle_request(scope, packet, send)
         finally:
             if polling is not None and not polling.upgraded:
-                polling.upgrading = False  # It goes on polling.
+                polling.upgrading = False  # The client may go on polling.
 
-    async def _in_time(self, receive: Receive, polling: Socket | None) -> MutableMapping[str, Any]:
+    async def _receive(self, receive: Receive, polling: Socket | None) -> MutableMapping[str, Any]:
+        """Receive a message. During an upgrade a client that takes too long is disconnected."""
         if polling is None or polling.upgraded:
             return await receive()
         try:
@@ -78,8 +79,8 @@ class Endpoint:
         except TimeoutError:
             return {"type": "websocket.disconnect", "code": 1002}
 
-    async def _alone(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
-        """A request of a client that polls. It makes one of a kind at a time, or its frames would lose their order."""
+    async def _handle_polling(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
+        """Handle a GET or POST of a polling session. Two of a kind at once would lose the order of packets."""
         request = socket, scope["method"]
         if request in self.requests:
             self.engine.end(socket)
@@ -87,36 +88,34 @@ class Endpoint:
             return
         self.requests.add(request)
         try:
-            await (self._post if scope["method"] == "POST" else self._poll)(scope, receive, send, socket)
+            await (self._handle_post if scope["method"] == "POST" else self._handle_get)(scope, receive, send, socket)
         finally:
             self.requests.discard(request)
 
-    async def _poll(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
-        watching = asyncio.create_task(self._watch(receive, socket))
+    async def _handle_get(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
+        watching = asyncio.create_task(self._end_on_disconnect(receive, socket))
         try:
-            await self.engine.handle_request(scope, _whole(b""), send)
+            await self.engine.handle_request(scope, _receiving(b""), send)
         finally:
             watching.cancel()
 
-    async def _watch(self, receive: Receive, socket: Socket) -> None:
-        """A client that leaves in the middle of a poll is gone, and what it was to be sent is lost."""
+    async def _end_on_disconnect(self, receive: Receive, socket: Socket) -> None:
+        """Close the session when the client disconnects during a poll, as the packets for that poll are lost."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self.engine.end(socket)
 
-    async def _post(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
+    async def _handle_post(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
         body = await _body(receive, self.engine.limits["maxPayload"])
         if body is None or not self.engine.are_packets(body.decode(errors="replace")):
             self.engine.end(socket)
             await _refuse(scope, receive, send, *BAD_REQUEST)
             return
-        headers = [header for header in scope["headers"] if header[0] != b"content-length"]
-        headers.append((b"content-length", str(len(body)).encode()))
-        await self.engine.handle_request({**scope, "headers": headers}, _whole(body), send)
+        await self.engine.handle_request(scope, _receiving(body), send)
 
 
 async def _body(receive: Receive, limit: int) -> bytes | None:
-    """The body of a request; None when it is too large, takes too long or does not come."""
+    """Return the body of a request, or None if it is too large, takes too long or does not come."""
     body, more = bytearray(), True
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -131,7 +130,9 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
     return bytes(body)
 
 
-def _whole(body: bytes) -> Receive:
+def _receiving(body: bytes) -> Receive:
+    """Return a ``receive`` of ASGI for a body that has been read."""
+
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": body}
 

@@ -1,4 +1,4 @@
-"""The Socket.IO transport: a frame becomes a call, a context its acknowledgement, an event a frame to many."""
+"""The Socket.IO transport: a packet becomes a call, its context an acknowledgement, and an event one frame for many."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ log = logging.getLogger("apex")
 PATH = "/socket.io/"
 CLIENT = Path(__file__).parent / "static" / "socket.io-4.8.4.min.js"
 CLIENT_PATHS = (f"{PATH}socket.io.js", f"{PATH}socket.io.min.js")
-"""The paths at which Socket.IO's own server has the client for browsers."""
+"""The paths at which the server of Socket.IO has the client for browsers."""
 
 SHOWN = 100
+"""The characters of a name that an error shows."""
 
 _ENGINE_KEYS = ("EIO", "transport", "sid", "t", "j", "b64")
-"""The parameters that the client itself adds to the query of a handshake."""
+"""The parameters that the client adds to the query of a handshake."""
 
 
 def sockets(app: Apex) -> None:
-    """Configures the transport, beside REST in one process: ``app.configure(rest).configure(sockets)``.
+    """Serve the app over Socket.IO as well: ``app.configure(rest).configure(sockets)``.
 
-    Reads ``sockets`` from the app's settings: ``origins`` (default those of the app), ``maxPayload`` (bytes of a
-    frame), ``maxConnections``, ``maxCalls`` (at work at once for one connection) and ``maxBacklog`` (bytes that a
-    connection has not read). Raises ConfigError where python-socketio is missing.
+    Reads ``sockets`` from the app's settings: ``origins`` (by default those of the app), ``maxPayload`` (bytes of a
+    packet), ``maxConnections``, ``maxCalls`` (running at once for one connection) and ``maxBacklog`` (bytes that a
+    client has not read yet). Raises ConfigError if python-socketio is missing.
     """
     transport = Sockets(app, app.get("sockets") or {})
     app.transport = transport
@@ -52,7 +53,7 @@ def sockets(app: Apex) -> None:
 
 
 class Sockets:
-    """The ASGI application in front of the others. ``links`` holds the open connections."""
+    """The ASGI application in front of the REST transport. ``links`` has the open connections."""
 
     def __init__(self, app: Apex, settings: Mapping[str, Any]) -> None:
         with extra("sockets", "Socket.IO"):
@@ -78,15 +79,15 @@ class Sockets:
                 return self.client(scope, receive, send)
         if self.inner is None:
             raise RuntimeError("The app has no other transport: call app.configure(rest) before sockets")
-        answered: Awaitable[None] = self.inner(scope, receive, send)
-        return answered
+        response: Awaitable[None] = self.inner(scope, receive, send)
+        return response
 
-    # What the engine reports.
+    # The engine calls these methods.
 
     async def log_in(self, link: Link, scope: Scope, auth: Mapping[str, Any]) -> None:
-        """Make a connection of a new link, with the client's ``auth``.
+        """Create the connection of a link, with the client's ``auth``, and log it in if its headers have a proof.
 
-        Raises the FeathersError of a login by its headers that fails.
+        Raises the FeathersError of a login that fails.
         """
         headers = headers_of(scope)
         handshake = {"query": _query_of(scope), "auth": auth}
@@ -96,7 +97,7 @@ class Sockets:
         if authentication is None:
             return
         service = self.app.get("defaultAuthentication")
-        params = {**connection, "connection": connection, "headers": _named(headers)}
+        params = {**connection, "connection": connection, "headers": _with_request_id(headers)}
         call = Call(self.app.service(service.path), "create", None, authentication, Params(params))
         with observing(Observation(self.app, "socketio")) as seen:
             seen.call = call
@@ -111,18 +112,18 @@ class Sockets:
                 raise refusal from None
 
     async def connected(self, link: Link) -> None:
-        """Let a connection in once the listeners of ``connection`` have run."""
+        """Register a connection and run the listeners of ``connection``."""
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
         await self.app.emit_and_wait("connection", link.connection)
 
     def disconnected(self, link: Link) -> None:
-        """A connection that is gone."""
+        """Forget a connection that has ended."""
         if self._forget(link.connection) is not None:
             self.app.emit("disconnect", link.connection)
 
     async def answer(self, link: Link, event: Any) -> Answer:
-        """Run the call of a frame. Return the encoded arguments of its acknowledgement and a function to call next."""
+        """Run the call of a packet. Return the encoded arguments of its acknowledgement and a function to call next."""
         if not self.app.listens(ENDED):
             return await self._answer(link, event)
         with observing(Observation(self.app, "socketio")) as seen:
@@ -147,30 +148,30 @@ class Sockets:
                 seen.error, seen.status = error, status
             return f"[{body.decode()}]", None
 
-    # What the app asks for.
+    # The app calls these methods through its events.
 
     def publish(self, context: Context, recipients: Mapping[Connection, Any]) -> None:
-        """Sends an event to connections: each distinct payload is encoded once."""
-        name, frames = f"{context.path} {context.event}", {}
+        """Send an event to connections. Each distinct payload is encoded once."""
+        name, packets = f"{context.path} {context.event}", {}
         for connection, own in recipients.items():
             if (link := self.links.get(connection)) is not None:
-                if id(own) not in frames:
-                    frames[id(own)] = self.engine.event(name, context.external if own is UNSET else own)
-                if not link.send(frames[id(own)]):
-                    self._too_slow(link)
+                if id(own) not in packets:
+                    packets[id(own)] = self.engine.event(name, context.external if own is UNSET else own)
+                if not link.send(packets[id(own)]):
+                    self._end_slow(link)
 
     def disconnect(self, connection: Connection) -> None:
-        """Closes a connection that the app wants to go; nothing for one that is gone."""
+        """Disconnect a connection, if it is still open."""
         if (link := self._forget(connection)) is not None:
             self.engine.leave(link)
 
     def close(self) -> None:
-        """Closes all connections, as the server goes down; the clients come back by themselves."""
+        """Close all connections when the server stops. The clients reconnect by themselves."""
         for link in list(self.links.values()):
             self.disconnected(link)
         self.engine.close()
 
-    def _too_slow(self, link: Link) -> None:
+    def _end_slow(self, link: Link) -> None:
         log.warning("A connection was closed: it does not read what it is sent")
         link.outgoing.take()
         self.app.emit("disconnect", link.connection)
@@ -186,7 +187,10 @@ class Sockets:
         return next((authentication for authentication in found if authentication is not None), None)
 
     def _call(self, connection: Connection, event: Any) -> Call:
-        """The call of ``[method, path, ...arguments, query]``. Raises NotFound, MethodNotAllowed or BadRequest."""
+        """Return the call of ``[method, path, ...arguments, query]``.
+
+        Raises NotFound, MethodNotAllowed or BadRequest.
+        """
         if isinstance(event, FeathersError):
             raise event
         if not isinstance(event, list) or not event:
@@ -201,17 +205,17 @@ class Sockets:
             raise MethodNotAllowed(f"Method '{str(method)[:SHOWN]}' not allowed on service '{match.target._path}'")
         given, query = arguments_of(method, arguments)
         route = match.route if match.id is None else {**match.route, "__id": match.id}
-        headers = _named(connection["headers"])
+        headers = _with_request_id(connection["headers"])
         own = {"query": query, "route": route, "connection": connection, "headers": headers}
         return Call(match.target, method, given.get("id"), given.get("data"), Params({**connection, **own}))
 
 
-def _named(headers: Headers) -> Headers:
-    """The headers of a handshake for one of the calls after it, each of which has a request id of its own."""
+def _with_request_id(headers: Headers) -> Headers:
+    """Return the headers of a handshake with a request id for one call."""
     return {**headers, REQUEST_ID: new_request_id()}
 
 
 def _query_of(scope: Scope) -> dict[str, str | list[str]]:
-    """Return the query of a handshake without the client's own parameters. A name that occurs twice has a list."""
+    """Return the query of a handshake without the client's own parameters. A repeated name has a list of values."""
     asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     return {name: values if values[1:] else values[0] for name, values in asked.items() if name not in _ENGINE_KEYS}

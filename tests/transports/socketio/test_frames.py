@@ -14,8 +14,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from apex import Apex, MemoryService
-from apex.transports.socketio.connections import Message, Wire
-from apex.transports.socketio.frames import writer_of
+from apex.transports.socketio.connections import Socket, WebSocket, writer_of
+from apex.transports.socketio.packets import Message
 from tests.support.serving import serving
 from tests.support.sockets import address, app_of, connected, opened, polling
 from tests.support.waiting import SECONDS, until
@@ -45,9 +45,9 @@ class Gate:
     """A WebSocket that takes nothing until it is opened."""
 
     def __init__(self) -> None:
-        self.open, self.sent = asyncio.Event(), list[str]()
+        self.open, self.sent = asyncio.Event(), list[str | bytes]()
 
-    async def send(self, text: str) -> None:
+    async def send(self, text: str | bytes) -> None:
         await self.open.wait()
         self.sent.append(text)
 
@@ -161,18 +161,24 @@ async def test_a_frame_does_not_overtake_what_is_queued() -> None:
         assert await peer.frames(2) == ["4first", "4second"]
 
 
-async def test_a_frame_does_not_overtake_one_that_waits_for_another() -> None:
-    gate = Gate()
-    wire = Wire(gate, None)
-    wire.write(Message("first"))
-    busy: list[bool] = []
-    assert wire._writing is not None
-    wire._writing.add_done_callback(lambda _: busy.append(wire.busy))
-    second = asyncio.create_task(wire.send("4second"))
+async def test_a_frame_does_not_overtake_one_that_is_being_sent() -> None:
+    gate, written = Gate(), list[bytes]()
+
+    def write(frame: bytes) -> bool:
+        written.append(frame)
+        return True
+
+    transport: Any = app_of("notes", MemoryService()).transport
+    socket = Socket(transport.engine.eio, "1")
+    socket.upgraded, socket.websocket = True, WebSocket(gate, write)
+    sending = asyncio.create_task(socket.websocket.send(b"first"))
     await asyncio.sleep(0)
+    socket.write(Message("second"))
+    assert (written, [packet.encode() for packet in socket.queue.take()]) == ([], ["4second"])
     gate.open.set()
-    await second
-    assert (busy, gate.sent, wire.busy) == ([True], ["4first", "4second"], False)
+    await sending
+    socket.write(third := Message("third"))
+    assert (gate.sent, written, socket.queue.size) == ([b"first"], [third.frame], 0)
 
 
 async def test_who_goes_over_from_polling_gets_each_event_once_and_in_order() -> None:
