@@ -21,7 +21,7 @@ from apex import Apex, load_config
 from apex.migrations.migrate import upgrade
 from benchmarks.people import ORGANIZATION, USER
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 
 ROOT = Path(__file__).parent.parent
 WARM = 50

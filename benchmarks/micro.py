@@ -34,7 +34,7 @@ from apex.sql.clauses import Clauses
 from apex.sql.statements import DIALECTS, Statement, StatementCache, compiled
 from benchmarks.people import ORGANIZATION, USER, people
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 from services.contacts import ContactSchema
 from services.contacts import contacts as table
 

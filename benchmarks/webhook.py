@@ -19,14 +19,14 @@ import psycopg
 from benchmarks.people import ORGANIZATION, Person, people
 from benchmarks.servers import QUIET, Server, allow_open_files, database_processor, started
 from benchmarks.stage import MEMORY
-from services.agentvoice.dialect import HEADER
+from services.agentvoice.dialect import ORGANIZATION_HEADER
 from services.agentvoice.webhook import MOST_EVENTS
-from services.commands.demo import KEY
+from services.commands.demo_data import KEY
 from services.shared.examples import uuid_of
 from tests.support.databases import Server as Database
 from tests.support.databases import new_database, start_server
 
-PROOF = {"x-api-key": KEY, HEADER: uuid_of(ORGANIZATION)}
+PROOF = {"x-api-key": KEY, ORGANIZATION_HEADER: uuid_of(ORGANIZATION)}
 SECONDS = 300
 
 

@@ -13,7 +13,7 @@ from apex import Context, Next, Params
 from apex.adapters import Beside
 from apex.common import now
 from apex.types import Row, items
-from hooks.tenancy import FIELD
+from hooks.tenancy import ORGANIZATION_ID
 
 API = "achieveapex"
 """The API of a service that names no other with a class attribute ``api``."""
@@ -57,7 +57,7 @@ def audit_beside(context: Context) -> None:
     done = _caller(context) | {"created_at": now(), "service": context.path, "method": context.method}
 
     def entry(row: Row) -> Row:
-        return done | {FIELD: row[FIELD], "before": None, "after": _harmless(row)}
+        return done | {ORGANIZATION_ID: row[ORGANIZATION_ID], "before": None, "after": _harmless(row)}
 
     beside = Beside(context.app.service("audit").service, entry, id="record_id", whole="after")
     context.params.adapter = {**(context.params.adapter or {}), "beside": beside}
@@ -75,7 +75,7 @@ async def audit(context: Context) -> None:
     for row in items(context.method, context.result):
         before, after = _changes(context.method, stashed.get(row[id]), row)
         own = {
-            FIELD: row.get(FIELD, row[id]),
+            ORGANIZATION_ID: row.get(ORGANIZATION_ID, row[id]),
             "record_id": row[id],
             "before": _harmless(before),
             "after": _harmless(after),

@@ -10,7 +10,7 @@ from apex import Apex, Context
 from apex.cache import Cache
 from apex.common import SignedWebhooks
 from apex.query import Query
-from hooks.tenancy import FIELD
+from hooks.tenancy import ORGANIZATION_ID
 
 
 def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
@@ -31,9 +31,9 @@ def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
 
     secrets = Cache(read)
     app.service("organizations").on("patched", lambda row, context: secrets.forget(row["id"]))
-    return SignedWebhooks(table, secret, lambda context: {FIELD: _organization(context)})
+    return SignedWebhooks(table, secret, lambda context: {ORGANIZATION_ID: _organization(context)})
 
 
 def _organization(context: Context) -> int:
-    organization_id: int = context.params.authentication[FIELD]
+    organization_id: int = context.params.authentication[ORGANIZATION_ID]
     return organization_id

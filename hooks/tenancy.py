@@ -13,7 +13,7 @@ from apex.query import DELETED, Query
 from apex.query.coercion import integer
 from apex.tenant import ALL_TENANTS, set_tenants, tenant_context, tenant_hook
 
-FIELD = "organization_id"
+ORGANIZATION_ID = "organization_id"
 ON_RECORDS = ("get", "update", "patch", "remove")
 NEEDED = "It may be left out with an API key, whose organization it is then, and where `id` or `id[$in]` is given."
 READS = ("find", "get")
@@ -97,16 +97,16 @@ def fill_organization(context: Context) -> None:
 
     It comes before list, create, custom methods and changes of many records, after ``authenticate``.
     """
-    mine = (context.params.get("authentication") or {}).get(FIELD)
+    mine = (context.params.get("authentication") or {}).get(ORGANIZATION_ID)
     if mine is None or (context.method in ON_RECORDS and context.id is not None):
         return
     if context.method in ("find", *ON_RECORDS):
-        context.params.query = {FIELD: mine, **context.params.query}
+        context.params.query = {ORGANIZATION_ID: mine, **context.params.query}
     elif all(isinstance(row, Mapping) for row in context.items):
-        context.items = [{FIELD: mine, **row} for row in context.items]
+        context.items = [{ORGANIZATION_ID: mine, **row} for row in context.items]
 
 
-@describe(methods=("find", "patch", "remove"), requires={FIELD: NEEDED})
+@describe(methods=("find", "patch", "remove"), requires={ORGANIZATION_ID: NEEDED})
 def name_organization(context: Context) -> None:
     """Require the one organization that a request is about: before list, create and custom methods.
 
@@ -141,7 +141,7 @@ def tenancy(context: Context) -> None:
     if organization is not None:
         _hold(context, organization, allowed)
         return
-    params["scope"][FIELD] = allowed
+    params["scope"][ORGANIZATION_ID] = allowed
     set_tenants(allowed)
 
 
@@ -152,7 +152,7 @@ def tenancy_of_key(context: Context) -> None:
     the organization but the key.
     """
     if context.params.provider:
-        organization: int = context.params.authentication[FIELD]
+        organization: int = context.params.authentication[ORGANIZATION_ID]
         role = context.params.memberships[organization]
         _hold(context, organization, [organization] if role in _sufficient(context) else [])
 
@@ -160,7 +160,7 @@ def tenancy_of_key(context: Context) -> None:
 def _hold(context: Context, organization: int, allowed: Collection[int]) -> None:
     if organization not in allowed:
         raise forbidden(context, organization)
-    context.params.scope[FIELD] = [organization]
+    context.params.scope[ORGANIZATION_ID] = [organization]
     set_tenants([organization])
 
 
@@ -199,26 +199,28 @@ def forbidden(context: Context, organization: int) -> Forbidden:
 
 async def forbid_foreign(context: Context) -> None:
     """On error: a record that is there, but in an organization of others, is forbidden instead of not found."""
-    allowed = context.params.scope.get(FIELD)
+    allowed = context.params.scope.get(ORGANIZATION_ID)
     if not context.params.provider or not isinstance(context.error, NotFound) or context.id is None or allowed is None:
         return
-    scope = {name: value for name, value in context.params.scope.items() if name != FIELD}
+    scope = {name: value for name, value in context.params.scope.items() if name != ORGANIZATION_ID}
     try:
         with tenant_context(ALL_TENANTS):
-            row = await context.service.service.get(context.id, Params({"query": {"$select": [FIELD]}, "scope": scope}))
+            row = await context.service.service.get(
+                context.id, Params({"query": {"$select": [ORGANIZATION_ID]}, "scope": scope})
+            )
     except NotFound:
         return
-    if row[FIELD] in allowed:
+    if row[ORGANIZATION_ID] in allowed:
         return
-    if row[FIELD] in context.params.memberships:
-        raise forbidden(context, row[FIELD])
+    if row[ORGANIZATION_ID] in context.params.memberships:
+        raise forbidden(context, row[ORGANIZATION_ID])
     raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
 
 
 def _named(context: Context) -> int | None:
     """Return the organization that a request names, or None for a list that names its records instead."""
     sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else context.items
-    organizations = [source.get(FIELD) for source in sources]
+    organizations = [source.get(ORGANIZATION_ID) for source in sources]
     if None in organizations or not organizations:
         if context.method == "find" and _is_by_ids(context):
             return None
@@ -237,8 +239,8 @@ def _is_by_ids(context: Context) -> bool:
     query: Any = context.params.query
     asked = query.get(context.service.id)
     by_ids = isinstance(asked, int) or (isinstance(asked, Mapping) and "$in" in asked)
-    return by_ids and FIELD not in query and not query.paths
+    return by_ids and ORGANIZATION_ID not in query and not query.paths
 
 
 def _wrong(rule: str) -> BadRequest:
-    return BadRequest(f"{FIELD} {rule}", errors={FIELD: rule[:1].upper() + rule[1:]})
+    return BadRequest(f"{ORGANIZATION_ID} {rule}", errors={ORGANIZATION_ID: rule[:1].upper() + rule[1:]})

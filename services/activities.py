@@ -52,7 +52,7 @@ KIND = validate.Regexp(r"[a-z][a-z0-9_-]{0,39}\Z", error="Must be a word such as
 TIME = validate.Regexp(r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\Z", error="Must be a time such as 14:30:00")
 
 
-PERSON = {
+PERSON_SHAPE = {
     "properties": {"id": {"type": "integer"}, "full_name": {"type": "string"}},
     "required": ["id", "full_name"],
 }
@@ -95,7 +95,7 @@ class ActivitySchema(TenantSchema):
             raise ValidationError("Must not be before start_time on the same day", "end_time")
 
 
-@describe(result=PERSON)
+@describe(result=PERSON_SHAPE)
 def person(row: Row) -> Any:
     return {"id": row["id"], "full_name": " ".join(filter(None, (row["first_name"], row["last_name"])))}
 

@@ -14,14 +14,14 @@ from apex.query import Compare, Query
 from apex.schema import Text, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
-from hooks.tenancy import FIELD
-from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
+from hooks.tenancy import ORGANIZATION_ID
+from services.custom_fields import CustomValues, check_values, type_query
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
 from services.shared.search import serve_searchable
-from services.shared.tenant import PERSON, Join, TenantSchema
+from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema
 from services.tables import lines, partial_index, tenant_table, values_table
-from services.transfer.service import Transferable
+from services.transfer.transferable import Transferable
 
 companies = tenant_table(
     "companies",
@@ -63,7 +63,10 @@ class Companies(Transferable):
     private = ("uuid", "name_form", "name_search")
     upsert = {"name": ("name",)}
     search_in = {"name": "name_search"}
-    joins = (Join("creator", "users", "created_by_user_id", PERSON), Join("owner", "users", "owned_by_user_id", PERSON))
+    joins = (
+        Join("creator", "users", "created_by_user_id", PERSON_FIELDS),
+        Join("owner", "users", "owned_by_user_id", PERSON_FIELDS),
+    )
     join_filter = "fastJoinForCompanyList"
     examples = examples_of(
         101,
@@ -85,7 +88,7 @@ async def companies_named(app: Apex, names: Collection[str], organization_id: in
         where=Compare("name", "$in", sorted(names)), select=("id", "name"), sort=(("id", 1),),
         limit=1 if len(names) == 1 else None,
     )  # fmt: skip
-    params = {"scope": {FIELD: organization_id}, "query": query, "paginate": False}
+    params = {"scope": {ORGANIZATION_ID: organization_id}, "query": query, "paginate": False}
     found = await app.service("companies").find(params)
     return {company["name"]: company["id"] for company in reversed(found)}
 
@@ -99,12 +102,14 @@ async def make_companies(app: Apex, names: Collection[str], organization_id: int
         return {}
     await next_value(app.get("database"), organization_id, "companies", step=0)
     known = await companies_named(app, names, organization_id)
-    rows = [{FIELD: organization_id, "name": name} for name in names if name not in known]
-    inside = {"scope": {FIELD: organization_id}, "user": user, "adapter": {"multi": True}}
+    rows = [{ORGANIZATION_ID: organization_id, "name": name} for name in names if name not in known]
+    inside = {"scope": {ORGANIZATION_ID: organization_id}, "user": user, "adapter": {"multi": True}}
     made = await app.service("companies").create(rows, inside) if rows else []
     return known | {company["name"]: company["id"] for company in made}
 
 
 def register(app: Apex) -> None:
     forms = search_forms(name="name_form")
-    serve_searchable(app, "companies", Companies, on_write=[check_values, forms], hooks=CUSTOM_FIELDS)
+    serve_searchable(
+        app, "companies", Companies, on_write=[check_values, forms], hooks={"before": {"find": [type_query]}}
+    )

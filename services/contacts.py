@@ -14,12 +14,12 @@ from apex.schema import Email, Id, Schema, Text, ValidationError, fields, valida
 from apex.sql import Json, Timestamp
 from apex.types import Row, items
 from hooks.search_forms import search_forms
-from services.accounts.persons import Persons
-from services.custom_fields import CUSTOM_FIELDS, CustomValues, check_values
+from services.custom_fields import CustomValues, check_values, type_query
+from services.personal_data import Persons
 from services.shared import phones
 from services.shared.examples import examples_of
 from services.shared.search import SearchSchema, serve_searchable
-from services.shared.tenant import PERSON, Join, TenantSchema
+from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 
 CRM = ("crm_id", "crm_source")
@@ -159,7 +159,7 @@ class Contacts(Persons):
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
     custom = {**Persons.custom, "search": ContactSearchSchema}
     joins = (
-        Join("owner", "users", "owned_by_user_id", PERSON),
+        Join("owner", "users", "owned_by_user_id", PERSON_FIELDS),
         Join("company", "companies", "company_id", ("id", "name")),
     )
     join_filter = "fastJoinForContactList"
@@ -176,7 +176,7 @@ class Contacts(Persons):
         },
     )
 
-    def completed(self, row: Row) -> Row:
+    def complete_key(self, row: Row) -> Row:
         return phones.with_code(row, {}) if isinstance(row.get("phone_country_iso"), str) else row
 
 
@@ -197,4 +197,6 @@ def add_code(context: Context) -> None:
 
 def register(app: Apex) -> None:
     forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
-    serve_searchable(app, "contacts", Contacts, on_write=[add_code, check_values, forms], hooks=CUSTOM_FIELDS)
+    serve_searchable(
+        app, "contacts", Contacts, on_write=[add_code, check_values, forms], hooks={"before": {"find": [type_query]}}
+    )

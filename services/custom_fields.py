@@ -19,12 +19,12 @@ from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row, items
 from hooks.ownership import organization_of
-from hooks.tenancy import FIELD as ORGANIZATION
+from hooks.tenancy import ORGANIZATION_ID
 from services.shared.examples import examples_of
-from services.shared.tenant import MethodHooks, TenantSchema, TenantService, serve
+from services.shared.tenant import TenantSchema, TenantService, serve
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
 
-FIELD = "custom_fields_by_name"
+CUSTOM_FIELDS = "custom_fields_by_name"
 MOST_FIELDS = 500
 """The custom fields that a record has at most."""
 
@@ -122,17 +122,17 @@ async def check_values(context: Context) -> None:
     """
     many = isinstance(context.data, list)
     before: Any = None if context.method == "create" else context.params.before
-    stored = [row.get(FIELD) or {} for row in items(context.method, before)]
+    stored = [row.get(CUSTOM_FIELDS) or {} for row in items(context.method, before)]
     values = {
-        (f"{place}.{FIELD}.{name}" if many else f"{FIELD}.{name}"): (name, value)
+        (f"{place}.{CUSTOM_FIELDS}.{name}" if many else f"{CUSTOM_FIELDS}.{name}"): (name, value)
         for place, row in enumerate(context.items)
-        for name, value in (row.get(FIELD) or {}).items()
+        for name, value in (row.get(CUSTOM_FIELDS) or {}).items()
         if (value is not None or context.method == "create") and not _is_stored(name, value, stored)
     }
     if values:
         names = {name for name, _ in values.values()}
         if any(len(names.union(row)) > MOST_FIELDS for row in stored):
-            raise BadRequest(f"Invalid {context.service.noun} data", errors={FIELD: TOO_MANY})
+            raise BadRequest(f"Invalid {context.service.noun} data", errors={CUSTOM_FIELDS: TOO_MANY})
         organization = await organization_of(context)
         defined = await _defined(context, organization)
         strict = not names <= defined.keys() and await _is_strict(context.app, organization)
@@ -167,13 +167,13 @@ async def type_query(context: Context) -> None:
     """
     query: Any = context.params.query
     if context.params.provider and query.paths:
-        organization = query[ORGANIZATION]
+        organization = query[ORGANIZATION_ID]
         defined = await _defined(context, organization)
         types: dict[str | None, Coerce] = {name: TYPES[definition["type"]] for name, definition in defined.items()}
-        names = {path.removeprefix(f"{FIELD}.") for path in query.paths}
+        names = {path.removeprefix(f"{CUSTOM_FIELDS}.") for path in query.paths}
         if not names <= types.keys() and not await _is_strict(context.app, organization):
             types[None] = coerce.scalar
-        context.params.query = replace(context.service.syntax, paths={FIELD: types}).parse(query.asked)
+        context.params.query = replace(context.service.syntax, paths={CUSTOM_FIELDS: types}).parse(query.asked)
 
 
 async def _is_strict(app: Apex, organization: int) -> bool:
@@ -184,13 +184,9 @@ async def _is_strict(app: Apex, organization: int) -> bool:
 
 async def _defined(context: Context, organization: int) -> dict[str, Row]:
     """The organization's definitions for the records of a service, by name."""
-    query = {ORGANIZATION: organization, "entity": context.path, "$select": ["name", "type", "options"]}
+    query = {ORGANIZATION_ID: organization, "entity": context.path, "$select": ["name", "type", "options"]}
     found: Sequence[Row] = await context.app.service("custom-fields").find({"query": query, "paginate": False})
     return {definition["name"]: definition for definition in found}
-
-
-CUSTOM_FIELDS: MethodHooks = {"before": {"find": [type_query]}}
-"""The hooks of a service whose records have custom fields, beside ``check_values`` on write."""
 
 
 class CustomFieldSchema(TenantSchema):

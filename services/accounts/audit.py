@@ -8,10 +8,10 @@ from apex import Apex, SQLService, validate_query
 from apex.common import default_sort, disallow
 from apex.describe import Example
 from apex.sql import Json, Timestamp
-from hooks.tenancy import FIELD, fill_organization, forbid_foreign, membership, name_organization, tenancy
+from hooks.tenancy import ORGANIZATION_ID, fill_organization, forbid_foreign, membership, name_organization, tenancy
 from services.shared.audience import to_nobody
-from services.shared.examples import ORGANIZATION
-from services.shared.tenant import KNOWN, MethodHooks
+from services.shared.examples import DEMO_ORGANIZATION
+from services.shared.tenant import CALLER_AND_IDEMPOTENCY, MethodHooks
 from services.tables import Identifier, metadata
 
 audit = Table(
@@ -43,13 +43,16 @@ class Audit(SQLService):
     methods = ("find", "get")
     multi = ("create",)
     readers = "admin"
-    examples = {"find": Example(query={FIELD: ORGANIZATION, "service": "contacts", "$limit": 2}), "get": Example(1)}
+    examples = {
+        "find": Example(query={ORGANIZATION_ID: DEMO_ORGANIZATION, "service": "contacts", "$limit": 2}),
+        "get": Example(1),
+    }
 
 
 def register(app: Apex) -> None:
     sealed = [fill_organization, validate_query, name_organization, membership, tenancy]
     hooks: MethodHooks = {
-        "around": {"all": KNOWN},
+        "around": {"all": CALLER_AND_IDEMPOTENCY},
         "before": {
             "find": [*sealed, default_sort(id=-1)],
             "get": sealed,

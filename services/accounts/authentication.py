@@ -6,7 +6,7 @@ from typing import Any
 
 from apex import Apex, AuthenticationService, Context, JWTStrategy, LocalStrategy, SQLService
 from apex.describe import Example, describe
-from services.shared.examples import EMAIL, PASSWORD
+from services.shared.examples import DEMO_EMAIL, DEMO_PASSWORD
 from services.tables import revoked_tokens
 
 
@@ -23,7 +23,7 @@ class Authentication(AuthenticationService):
     """Logging in and out."""
 
     examples = {
-        "create": Example(data={"strategy": "local", "email": EMAIL, "password": PASSWORD}),
+        "create": Example(data={"strategy": "local", "email": DEMO_EMAIL, "password": DEMO_PASSWORD}),
         "remove": Example(),
     }
 

@@ -22,7 +22,7 @@ from hooks.audit import audit
 from hooks.ownership import organization_of
 from hooks.selection import keep_whole, select_for_caller
 from hooks.tenancy import (
-    FIELD,
+    ORGANIZATION_ID,
     ROLES,
     RUNNING,
     caller,
@@ -38,8 +38,8 @@ from hooks.tenancy import (
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.shared.audience import Audience, to_admins
-from services.shared.examples import ORGANIZATION
-from services.shared.tenant import CALLER, ONCE, PERSON
+from services.shared.examples import DEMO_ORGANIZATION
+from services.shared.tenant import CALLER_HOOKS, IDEMPOTENCY, PERSON_FIELDS
 from services.tables import answers, memberships, organizations, users
 
 TOPIC = "user"
@@ -78,13 +78,13 @@ class Memberships(SQLService):
 
     table, schema, noun = memberships, MemberSchema, "membership"
     methods = ("find", "get", "create", "patch", "remove")
-    # ``hold_to_role`` has the rules for each role.
+    # ``enforce_role`` has the rules for each role.
     readers = writers = "viewer"
     guarded = True
     summaries = {"create": "Add a member"}
     examples = {
-        "create": Example(data={FIELD: ORGANIZATION, "email": "other@example.com", "role": "viewer"}),
-        "find": Example(query={FIELD: ORGANIZATION, "$limit": 2}),
+        "create": Example(data={ORGANIZATION_ID: DEMO_ORGANIZATION, "email": "other@example.com", "role": "viewer"}),
+        "find": Example(query={ORGANIZATION_ID: DEMO_ORGANIZATION, "$limit": 2}),
         "get": Example(2),
         "patch": Example(2, {"role": "viewer"}),
         "remove": Example(2),
@@ -141,24 +141,28 @@ def show_own(context: Context) -> None:
     params = context.params
     if params.provider:
         running = [organization for organization, role in params.memberships.items() if role in RUNNING]
-        params.scope["$or"] = [{FIELD: running}, {"user_id": params.user["id"]}]
+        params.scope["$or"] = [{ORGANIZATION_ID: running}, {"user_id": params.user["id"]}]
 
 
 def forbid_others(context: Context) -> None:
     """Refuse the membership of another user to a caller that does not run the organization, after get."""
     member, params = context.result, context.params
-    if params.provider and member["user_id"] != params.user["id"] and params.memberships[member[FIELD]] not in RUNNING:
-        raise forbidden(context, member[FIELD])
+    if (
+        params.provider
+        and member["user_id"] != params.user["id"]
+        and params.memberships[member[ORGANIZATION_ID]] not in RUNNING
+    ):
+        raise forbidden(context, member[ORGANIZATION_ID])
 
 
-async def hold_members(context: Context) -> None:
+async def lock_members(context: Context) -> None:
     """Let no other call change the organization's members: before create, and before patch and remove of one."""
     if context.method == "create" or context.id is not None:
         await context.service.service.hold(await organization_of(context))
 
 
-async def hold_to_role(context: Context) -> None:
-    """Before create, patch and remove, after ``hold_members`` and ``stash_before``: admins change whom they may change.
+async def enforce_role(context: Context) -> None:
+    """Before create, patch and remove, after ``lock_members`` and ``stash_before``: admins change whom they may change.
 
     They neither make owners nor change or remove them. Everybody may leave, and no API key leaves for its user: another
     one may have made it. Raises Forbidden, and Conflict where an organization would lose its last owner, also for calls
@@ -196,7 +200,7 @@ async def _require_rank(context: Context, organization: int, *roles: str) -> Non
 
 async def refuse_members(context: Context) -> None:
     """Before create, after ``name_user``: raises Conflict for a user who is a member already."""
-    organization, user = context.data[FIELD], context.data["user_id"]
+    organization, user = context.data[ORGANIZATION_ID], context.data["user_id"]
     for mine in await context.service.service.stored(organization_id=organization, user_id=user):
         raise Conflict(
             f"The user is a member of organization {organization} already, with the role {mine['role']}:"
@@ -256,14 +260,16 @@ def register(app: Apex) -> None:
         membership,
         tenancy,
     ]
-    named = iff(is_provider("external"), populate("user", service="users", key="user_id", fields=(*PERSON, "email")))
-    held = [hold_members, stash_before(), hold_to_role]
+    named = iff(
+        is_provider("external"), populate("user", service="users", key="user_id", fields=(*PERSON_FIELDS, "email"))
+    )
+    held = [lock_members, stash_before(), enforce_role]
     app.use(
         "memberships",
         Memberships(app, paginate=app.get("paginate")),
         hooks={
             "around": {
-                "all": [*CALLER, ahead(*sealed), ONCE],
+                "all": [*CALLER_HOOKS, ahead(*sealed), IDEMPOTENCY],
                 **dict.fromkeys(("create", "patch", "remove"), transaction),
             },
             "before": {

@@ -15,12 +15,12 @@ from apex.tenant import set_tenants, tenant_hook
 from hooks.audit import audit
 from hooks.search_forms import normalise
 from hooks.soft_delete import soft_delete
-from hooks.tenancy import FIELD, membership
+from hooks.tenancy import ORGANIZATION_ID, membership
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.accounts.memberships import end_memberships
-from services.shared.examples import ORGANIZATION
-from services.shared.tenant import KNOWN, MethodHooks
+from services.shared.examples import DEMO_ORGANIZATION
+from services.shared.tenant import CALLER_AND_IDEMPOTENCY, MethodHooks
 from services.tables import memberships, organizations, users
 
 SHORTEST_TERM, LONGEST_TERM = 2, 200
@@ -51,7 +51,7 @@ class Organizations(SQLService):
     methods = ("find", "get")
     private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret", "strict_custom_fields")
     filters = {"searchTerm": term}
-    examples = {"find": Example(query={"searchTerm": "example"}), "get": Example(ORGANIZATION)}
+    examples = {"find": Example(query={"searchTerm": "example"}), "get": Example(DEMO_ORGANIZATION)}
 
 
 class Members(SQLService):
@@ -60,8 +60,8 @@ class Members(SQLService):
     table = cast(Table, members)
     noun = "member"
     methods = ("find",)
-    private = (FIELD,)
-    examples = {"find": Example(query={"$sort": {"first_name": 1}}, route={FIELD: ORGANIZATION})}
+    private = (ORGANIZATION_ID,)
+    examples = {"find": Example(query={"$sort": {"first_name": 1}}, route={ORGANIZATION_ID: DEMO_ORGANIZATION})}
 
 
 @tenant_hook
@@ -87,9 +87,9 @@ def in_route(context: Context) -> None:
     """Before find: the organization that the path names is the scope. Raises NotFound for what cannot be an id,
     Forbidden where the caller is no member.
     """
-    organization = context.app.service("organizations").typed_id(context.params.route[FIELD])
+    organization = context.app.service("organizations").typed_id(context.params.route[ORGANIZATION_ID])
     _require_member(context, organization)
-    context.params.scope[FIELD] = organization
+    context.params.scope[ORGANIZATION_ID] = organization
     set_tenants([organization])
 
 
@@ -106,7 +106,12 @@ def _require_member(context: Context, organization: Any) -> None:
 
 def register(app: Apex) -> None:
     hooks: MethodHooks = {
-        "around": {"all": KNOWN, "create": [transaction], "patch": [transaction], "remove": [transaction]},
+        "around": {
+            "all": CALLER_AND_IDEMPOTENCY,
+            "create": [transaction],
+            "patch": [transaction],
+            "remove": [transaction],
+        },
         "before": {
             "all": [validate_query, membership, only_mine, soft_delete],
             "find": [named_alike],
@@ -117,5 +122,5 @@ def register(app: Apex) -> None:
         "after": {"create": [audit], "patch": [audit], "remove": [audit, end_memberships("organization_id")]},
     }
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)
-    hooks = {"around": {"all": KNOWN}, "before": {"find": [validate_query, membership, in_route]}}
-    app.use(f"organizations/:{FIELD}/users", Members(paginate=app.get("paginate")), hooks=hooks)
+    hooks = {"around": {"all": CALLER_AND_IDEMPOTENCY}, "before": {"find": [validate_query, membership, in_route]}}
+    app.use(f"organizations/:{ORGANIZATION_ID}/users", Members(paginate=app.get("paginate")), hooks=hooks)

@@ -29,7 +29,7 @@ from hooks.tenancy import membership
 from hooks.timestamps import timestamps
 from hooks.transaction import transaction
 from services.accounts.memberships import end_memberships
-from services.shared.examples import PASSWORD
+from services.shared.examples import DEMO_PASSWORD
 from services.tables import users
 
 ME = "me"
@@ -80,7 +80,7 @@ class Users(SQLService):
     examples = {
         "get": Example(ME),
         "patch": Example(ME, {"avatar_url": "https://example.com/me.png"}),
-        "change_password": Example(data={"old_password": PASSWORD, "password": "correct horse battery"}),
+        "change_password": Example(data={"old_password": DEMO_PASSWORD, "password": "correct horse battery"}),
     }
 
     async def setup(self, app: Apex, path: str) -> None:

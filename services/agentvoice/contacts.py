@@ -13,11 +13,10 @@ from apex.errors import BadRequest
 from apex.query import MAX_ROWS, Query, querystring
 from apex.schema import Schema, Text, ValidationError, fields, validate
 from apex.types import Row
-from hooks.tenancy import FIELD
-from services.accounts.persons import erase
+from hooks.tenancy import ORGANIZATION_ID
 from services.agentvoice.dialect import (
-    CONTACT,
-    STORED,
+    CONTACT_FIELDS,
+    CONTACT_SHAPE,
     AgentVoice,
     PersonSchema,
     described,
@@ -27,6 +26,7 @@ from services.agentvoice.dialect import (
     voiced,
 )
 from services.contacts import CRM, CrmSchema, contacts
+from services.personal_data import erase
 
 MOST = 1_000
 """How many contacts a list has at most."""
@@ -79,30 +79,30 @@ class Contacts(AgentVoice):
         "remove": example(124),
     }
 
-    @describe(result={"type": "array", "items": CONTACT}, answers=TOTAL)
+    @describe(result={"type": "array", "items": CONTACT_SHAPE}, answers=TOTAL)
     async def find(self, params: Params) -> Row:
         """A page; ``show_total`` makes the list of it that goes out."""
         asked = params.query
-        newest = Query(limit=asked["limit"], skip=asked["offset"], sort=(("created_at", -1),), select=STORED)
+        newest = Query(limit=asked["limit"], skip=asked["offset"], sort=(("created_at", -1),), select=CONTACT_FIELDS)
         page = await self.contacts.find({**inside(params), "query": newest, "paginate": {"max": MOST}})
         return {**page, "data": await self.shown(page["data"], params)}
 
-    @describe(result=CONTACT)
+    @describe(result=CONTACT_SHAPE)
     async def get(self, id: Any, params: Params) -> Row:
         return await self.one(params, uuid=id)
 
-    @describe(result=CONTACT)
+    @describe(result=CONTACT_SHAPE)
     async def create(self, data: Row, params: Params) -> Row:
         return (await self.write([(None, data)], params))[0]
 
-    @describe(result=CONTACT)
+    @describe(result=CONTACT_SHAPE)
     async def patch(self, id: Any, data: Row, params: Params) -> Row:
         return (await self.write([(await self.row(params, uuid=id), data)], params))[0]
 
     @describe(result=described("AgentVoiceMessage", {"message": {"type": "string"}}))
     async def remove(self, id: Any, params: Params) -> Row:
         contact = await self.row(params, uuid=id)
-        await erase(self.app, "contacts", params.scope[FIELD][0], contact["id"], params.user)
+        await erase(self.app, "contacts", params.scope[ORGANIZATION_ID][0], contact["id"], params.user)
         return {"message": "Contact deleted successfully"}
 
 
@@ -114,7 +114,7 @@ class Lookup(AgentVoice):
     summaries = {"find": "Find an AgentVoice contact by its id in another system"}
     examples = {"find": example(query={"crm_id": "CRM456", "crm_source": "hubspot"})}
 
-    @describe(result=CONTACT, errors=(404,))
+    @describe(result=CONTACT_SHAPE, errors=(404,))
     async def find(self, params: Params) -> Row:
         return await self.one(params, **params.query)
 

@@ -26,27 +26,27 @@ from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import is_in_transaction
 from apex.types import Row
 from hooks.rate_limit import limit_rate
-from hooks.tenancy import FIELD, ON_RECORDS, membership, tenancy_of_key
+from hooks.tenancy import ON_RECORDS, ORGANIZATION_ID, membership, tenancy_of_key
 from services.companies import companies_named, make_companies
 from services.contacts import CRM
 from services.shared import phones
-from services.shared.examples import ORGANIZATION, uuid_of
-from services.shared.tenant import ONCE
+from services.shared.examples import DEMO_ORGANIZATION, uuid_of
+from services.shared.tenant import IDEMPOTENCY
 
-HEADER = "x-organization-id"
+ORGANIZATION_HEADER = "x-organization-id"
 """The header that names the organization of the key."""
 
 UNKNOWN = "Unknown"
 """The first name of a contact that another system sends without one."""
 
-STORED = (
+CONTACT_FIELDS = (
     "id", "uuid", "owned_by_user_id", "first_name", "last_name", "email", "phone", "phone_country_code",
     "phone_country_iso", "company_id", "created_at", "updated_at", "last_task_run", "total_tasks_run", "crm_id",
     "crm_source",
 )  # fmt: skip
 """What is read of a contact."""
 
-NEW: Row = dict.fromkeys(CRM) | {"last_task_run": None, "total_tasks_run": 0}
+NEW_CONTACT: Row = dict.fromkeys(CRM) | {"last_task_run": None, "total_tasks_run": 0}
 """The values of a new contact that are not given."""
 
 Asked = tuple[Row | None, Row]
@@ -58,7 +58,7 @@ _UUID = {"type": "string", "format": "uuid"}
 
 _MOMENT = {"type": "string", "format": "date-time"}
 
-SHOWN: dict[str, Any] = {
+CONTACT_PROPERTIES: dict[str, Any] = {
     "id": _UUID,
     "user_id": {"type": ["string", "null"], "format": "uuid"},
     "first_name": _TEXT,
@@ -78,9 +78,9 @@ def described(title: str, properties: Mapping[str, Any]) -> Row:
     return {**shape, "required": list(properties), "additionalProperties": False}
 
 
-CONTACT = described("AgentVoiceContact", SHOWN)
+CONTACT_SHAPE = described("AgentVoiceContact", CONTACT_PROPERTIES)
 
-ERROR = described("AgentVoiceError", {"error": _TEXT})
+ERROR_SHAPE = described("AgentVoiceError", {"error": _TEXT})
 
 
 class Number(Text):
@@ -120,7 +120,7 @@ class PersonSchema(Schema):
 def example(id: int | None = None, **given: Any) -> Example:
     """A call for the demo data."""
     uuid = None if id is None else uuid_of(id)
-    return Example(uuid, headers={HEADER: uuid_of(ORGANIZATION)}, **given)
+    return Example(uuid, headers={ORGANIZATION_HEADER: uuid_of(DEMO_ORGANIZATION)}, **given)
 
 
 class AgentVoice(Service):
@@ -138,7 +138,7 @@ class AgentVoice(Service):
 
     async def rows(self, params: Params, **asked: Any) -> list[Row]:
         """The contacts that a query finds, as they are stored."""
-        query, more = Query(select=STORED, **asked), {"paginate": False, "adapter": params.adapter}
+        query, more = Query(select=CONTACT_FIELDS, **asked), {"paginate": False, "adapter": params.adapter}
         found: list[Row] = await self.contacts.find({**inside(params), "query": query, **more})
         return found
 
@@ -151,7 +151,7 @@ class AgentVoice(Service):
 
     async def write(self, asked: Sequence[Asked], params: Params) -> list[Row]:
         """Store contacts, and return each as it is shown. A contact that would stay as it is is not written."""
-        organization_id: int = params.scope[FIELD][0]
+        organization_id: int = params.scope[ORGANIZATION_ID][0]
         names = {name for _, data in asked if (name := data.get("company")) is not None}
         companies = await companies_named(self.app, names, organization_id)
         asked = await self._without_same_company(asked, companies, params)
@@ -204,12 +204,12 @@ class AgentVoice(Service):
         """Create contacts with UUIDs of their own, so that nothing has to be read to show them."""
         if not rows:
             return []
-        organization = {FIELD: params.scope[FIELD][0]}
+        organization = {ORGANIZATION_ID: params.scope[ORGANIZATION_ID][0]}
         checked = [load(self.record, organization | row, "Invalid contact data") for row in rows]
         new = [row | {"uuid": uuid4()} for row in checked]
         call = {**inside(params), "loaded": True, "adapter": {"multi": True}}
         made = await self.contacts.create(new, call) if len(new) > 1 else [await self.contacts.create(new[0], call)]
-        return [{**NEW, **given, **stored} for given, stored in zip(new, made, strict=True)]
+        return [{**NEW_CONTACT, **given, **stored} for given, stored in zip(new, made, strict=True)]
 
     async def one(self, params: Params, **equal: Any) -> Row:
         """The one contact whose fields are these, as it is shown. Raises NotFound."""
@@ -289,12 +289,12 @@ def _moment(moment: Any) -> str:
     return timestamp(moment).partition(".")[0] + "Z"
 
 
-@describe(sends={HEADER: {"required": True, "schema": _UUID}})
+@describe(sends={ORGANIZATION_HEADER: {"required": True, "schema": _UUID}})
 def same_organization(context: Context) -> None:
     """Before all methods, after ``authenticate``: ``x-organization-id`` is that of the key. Raises NotAuthenticated."""
-    named = (context.params.headers or {}).get(HEADER, "").strip().lower()
+    named = (context.params.headers or {}).get(ORGANIZATION_HEADER, "").strip().lower()
     if named != str(context.params.authentication["organization_uuid"]):
-        raise NotAuthenticated(f"{HEADER} must be the organization of the API key")
+        raise NotAuthenticated(f"{ORGANIZATION_HEADER} must be the organization of the API key")
 
 
 def name_contact(context: Context) -> None:
@@ -336,12 +336,12 @@ def dialect_hooks(
         # A stored answer is for a caller that could make the call today.
         ahead(name_contact, check_query(query), *checks, membership, tenancy_of_key),
         *around,
-        ONCE,
+        IDEMPOTENCY,
     ]
     return {"around": {"all": outer}, "after": after or {}}
 
 
-@describe(result=ERROR)
+@describe(result=ERROR_SHAPE)
 def voiced(error: FeathersError) -> Row:
     """An error as AgentVoice has it."""
     return {"error": _sentence(error)}

@@ -15,10 +15,10 @@ from apex.schema import Schema, Text, fields, load
 from apex.service import BodyLimit, BodyLimits
 from apex.types import Row
 from hooks.signature import signed_webhooks
-from hooks.tenancy import FIELD
+from hooks.tenancy import ORGANIZATION_ID
 from services.agentvoice.dialect import (
-    ERROR,
-    SHOWN,
+    CONTACT_PROPERTIES,
+    ERROR_SHAPE,
     AgentVoice,
     PersonSchema,
     described,
@@ -98,7 +98,9 @@ def _documented() -> Row:
     return {"title": "AgentVoiceEvent", "anyOf": [event, many("An event with source and data.")]}
 
 
-STORED_CONTACT = described("AgentVoiceKnown", {name: SHOWN[name] for name in SHOWN if name not in HIDDEN})
+STORED_CONTACT = described(
+    "AgentVoiceKnown", {name: shape for name, shape in CONTACT_PROPERTIES.items() if name not in HIDDEN}
+)
 MESSAGES = {"enum": [CREATED, UPDATED]}
 ANSWER: Row = {
     "title": "AgentVoiceAnswer",
@@ -292,7 +294,7 @@ def in_turn() -> Around:
     queue = FairQueue(AT_ONCE, MOST_AT_ONCE, "Too many events at the same time: try again, with many in one request")
 
     async def in_turn(context: Context, next: Next) -> None:
-        async with queue.turn((str(context.params.authentication[FIELD]),)):
+        async with queue.turn((str(context.params.authentication[ORGANIZATION_ID]),)):
             await next()
 
     return in_turn
@@ -306,7 +308,7 @@ def show_status(context: Context) -> None:
         context.http["status"] = 200 if isinstance(result, list) else _status(result)
 
 
-@describe(result=ERROR)
+@describe(result=ERROR_SHAPE)
 def answered(error: FeathersError) -> Row:
     """Return an error as AgentVoice has it. A body that is no JSON object lacks what is required."""
     return {"error": INVALID} if error.code == 400 and not error.errors else voiced(error)

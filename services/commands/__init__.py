@@ -1,1 +1,1 @@
-"""The commands of the CRM."""
+"""The CRM's commands of ``apex``, one module for each subject."""

@@ -1,4 +1,4 @@
-"""The commands of an organization's members: ``apex member``."""
+"""The commands ``apex member``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apex.cli import as_json_option, load_app, run
 from apex.encoding import encode
 from apex.errors import ConfigError
 from hooks.tenancy import ROLES
-from services.commands.main import organization_option
+from services.commands.common import find_organization, find_user, organization_option
 
 if TYPE_CHECKING:
     from apex import Apex
@@ -29,11 +29,11 @@ def member() -> None:
 def list_members(factory: str, organization: int, as_json: bool) -> None:
     """List the members of an organization with their roles."""
     app = load_app(factory)
-    rows = run(app, lambda: _list(app, organization))
+    members = run(app, lambda: _list(app, organization))
     if as_json:
-        click.echo(encode(rows).decode())
+        click.echo(encode(members).decode())
         return
-    for row in rows:
+    for row in members:
         name = " ".join(filter(None, (row["first_name"], row["last_name"])))
         click.echo(f"{row['user_id']}  {row['role']}  {row['email']}  {name}")
 
@@ -41,7 +41,7 @@ def list_members(factory: str, organization: int, as_json: bool) -> None:
 @member.command()
 @click.argument("email")
 @organization_option
-@click.option("--role", type=click.Choice(ROLES), default="member", show_default=True)
+@click.option("--role", type=click.Choice(ROLES), default="member", show_default=True, help="Role of the member.")
 @click.pass_obj
 def add(factory: str, email: str, organization: int, role: str) -> None:
     """Add a user to an organization."""
@@ -56,7 +56,10 @@ def add(factory: str, email: str, organization: int, role: str) -> None:
 @organization_option
 @click.pass_obj
 def change_role(factory: str, email: str, role: str, organization: int) -> None:
-    """Change the role of a member. The last owner of an organization stays its owner."""
+    """Change the role of a member.
+
+    The last owner of an organization cannot get another role.
+    """
     app = load_app(factory)
     run(app, lambda: _change(app, email, organization, role))
     click.echo(f"{email} is now {role} of organization {organization}.")
@@ -67,50 +70,38 @@ def change_role(factory: str, email: str, role: str, organization: int) -> None:
 @organization_option
 @click.pass_obj
 def remove(factory: str, email: str, organization: int) -> None:
-    """Remove a member from an organization, unless it is the last owner."""
+    """Remove a member from an organization.
+
+    The last owner of an organization cannot be removed.
+    """
     app = load_app(factory)
     run(app, lambda: _change(app, email, organization, None))
     click.echo(f"{email} is no longer a member of organization {organization}.")
 
 
 async def _list(app: Apex, organization: int) -> list[Row]:
-    await _require_organization(app, organization)
+    await find_organization(app, organization)
     memberships: list[Row] = await app.service("memberships").find(
         {"query": {"organization_id": organization}, "paginate": False}
     )
-    users = await _users(app, id={"$in": [row["user_id"] for row in memberships]})
-    named = {user["id"]: {name: user[name] for name in ("email", "first_name", "last_name")} for user in users}
-    return [row | named[row["user_id"]] for row in memberships]
+    query = {"id": {"$in": [row["user_id"] for row in memberships]}, "$select": ["email", "first_name", "last_name"]}
+    users = await app.service("users").find({"query": query, "paginate": False})
+    names = {user.pop("id"): user for user in users}
+    return [row | names[row["user_id"]] for row in memberships]
 
 
 async def _add(app: Apex, email: str, organization: int, role: str) -> None:
-    await _require_organization(app, organization)
-    data = {"organization_id": organization, "user_id": await _user_id(app, email), "role": role}
+    await find_organization(app, organization)
+    user = await find_user(app, email)
+    data = {"organization_id": organization, "user_id": user["id"], "role": role}
     await app.service("memberships").create(data)
 
 
 async def _change(app: Apex, email: str, organization: int, role: str | None) -> None:
-    memberships = app.service("memberships")
-    query = {"organization_id": organization, "user_id": await _user_id(app, email)}
+    memberships, user = app.service("memberships"), await find_user(app, email)
+    query = {"organization_id": organization, "user_id": user["id"]}
     found = await memberships.find({"query": query, "paginate": False})
     if not found:
         raise ConfigError(f"'{email}' is not a member of organization {organization}")
     id = found[0]["id"]
     await (memberships.remove(id) if role is None else memberships.patch(id, {"role": role}))
-
-
-async def _user_id(app: Apex, email: str) -> int:
-    found = await _users(app, email=email.lower())
-    if not found:
-        raise ConfigError(f"there is no user '{email}'")
-    return int(found[0]["id"])
-
-
-async def _users(app: Apex, **query: object) -> list[Row]:
-    found: list[Row] = await app.service("users").find({"query": query, "paginate": False})
-    return found
-
-
-async def _require_organization(app: Apex, id: int) -> None:
-    if not await app.service("organizations").find({"query": {"id": id}, "paginate": False}):
-        raise ConfigError(f"there is no organization {id}")

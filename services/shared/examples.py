@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from apex.describe import Example
-from hooks.tenancy import FIELD
+from hooks.tenancy import ORGANIZATION_ID
 
-ORGANIZATION = 456
-EMAIL = "admin@example.com"
-PASSWORD = "apex-demo"
+DEMO_ORGANIZATION = 456
+DEMO_EMAIL = "admin@example.com"
+DEMO_PASSWORD = "apex-demo"
 """The organization of the examples, and who calls."""
 
 Examples = Mapping[str, Example]
@@ -33,11 +33,11 @@ def examples_of(
     order. ``restores`` is False for a service without ``restore``.
     """
     return {
-        "create": Example(data={FIELD: ORGANIZATION, **create}),
-        "find": Example(query={FIELD: ORGANIZATION, "$limit": 2}),
+        "create": Example(data={ORGANIZATION_ID: DEMO_ORGANIZATION, **create}),
+        "find": Example(query={ORGANIZATION_ID: DEMO_ORGANIZATION, "$limit": 2}),
         "get": Example(id),
         "patch": Example(id, dict(patch)),
-        **{name: Example(data={FIELD: ORGANIZATION, **data}) for name, data in custom.items()},
+        **{name: Example(data={ORGANIZATION_ID: DEMO_ORGANIZATION, **data}) for name, data in custom.items()},
         "remove": Example(id),
-        **({"restore": Example(data={FIELD: ORGANIZATION, "id": id})} if restores else {}),
+        **({"restore": Example(data={ORGANIZATION_ID: DEMO_ORGANIZATION, "id": id})} if restores else {}),
     }

@@ -71,10 +71,10 @@ def serve_searchable(
     *,
     on_write: Sequence[Hook],
     hooks: MethodHooks | None = None,
-    holds: Mapping[str, Sequence[AnyHook]] | None = None,
+    locks: Mapping[str, Sequence[AnyHook]] | None = None,
 ) -> None:
     """Registers a tenant's service with ``search``."""
-    serve(app, path, service, checks=[search_query], on_write=on_write, hooks=hooks, holds=holds)
+    serve(app, path, service, checks=[search_query], on_write=on_write, hooks=hooks, locks=locks)
 
 
 def search_query(context: Context) -> None:

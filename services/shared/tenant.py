@@ -36,14 +36,14 @@ from services.shared.audience import to_nobody, to_organization
 from services.shared.examples import Examples
 from services.tables import answers
 
-PERSON = ("id", "first_name", "last_name")
-MEMBER = ("memberships", "user_id")
-ONCE = idempotent(answers, caller_of)
-CALLER = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
+PERSON_FIELDS = ("id", "first_name", "last_name")
+MEMBER_REFERENCE = ("memberships", "user_id")
+IDEMPOTENCY = idempotent(answers, caller_of)
+CALLER_HOOKS = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
 """Around hooks that authenticate the caller and limit its rate."""
-KNOWN = (*CALLER, ONCE)
+CALLER_AND_IDEMPOTENCY = (*CALLER_HOOKS, IDEMPOTENCY)
 """The same, and each ``Idempotency-Key`` writes once."""
-OWNER = {"owned_by_user_id": MEMBER}
+OWNER = {"owned_by_user_id": MEMBER_REFERENCE}
 JOINED = ("find", "get", "create", "patch", "restore")
 WRITES = ("create", "patch", "remove", "restore")
 MOST_CHANGED = 1_000
@@ -157,13 +157,13 @@ def serve(
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
     hooks: MethodHooks | None = None,
-    holds: Mapping[str, Sequence[AnyHook]] | None = None,
+    locks: Mapping[str, Sequence[AnyHook]] | None = None,
 ) -> None:
     """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others.
 
     Without a hook of its own a create is one statement; with one it is a unit of work, in which the hook may store.
     """
-    alone = not any("create" in by_method for by_method in [*(hooks or {}).values(), holds or {}])
+    alone = not any("create" in by_method for by_method in [*(hooks or {}).values(), locks or {}])
     sealed = tenant_hooks(
         service.schema,
         f"Invalid {service.noun} data",
@@ -172,7 +172,7 @@ def serve(
         references=references_of(service.table),
         checks=checks,
         on_write=on_write,
-        holds=holds,
+        locks=locks,
         alone=alone,
     )
     joins = [_populate(join, service.join_filter) for join in service.joins]
@@ -199,7 +199,7 @@ def tenant_hooks(
     references: References = OWNER,
     checks: Sequence[Hook] = (),
     on_write: Sequence[Hook] = (),
-    holds: Mapping[str, Sequence[AnyHook]] | None = None,
+    locks: Mapping[str, Sequence[AnyHook]] | None = None,
     alone: bool = False,
 ) -> dict[str, Any]:
     """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
@@ -208,7 +208,7 @@ def tenant_hooks(
     ``message`` heads validation errors, ``record`` is the schema of calls inside the process, ``custom`` names the
     schemas of custom methods, ``references`` the fields that point to records of the same organization, ``checks``
     further hooks that look at the request alone, ``on_write`` hooks of its own before create and patch, which do not
-    store anything. ``holds`` has hooks by method that lock other records before the call locks its own. Where nothing
+    store anything. ``locks`` has hooks by method that lock other records before the call locks its own. Where nothing
     else is stored by a create, it is ``alone`` and needs no unit of work. Removed records are restored where
     ``custom`` has a schema of ``restore``.
     """
@@ -221,7 +221,7 @@ def tenant_hooks(
     writes = WRITES if "restore" in (custom or {}) else WRITES[:-1]
     units = writes[1:] if alone else writes
     # A call that the request alone refuses begins no transaction, also where it has an Idempotency-Key.
-    around = {"all": [*CALLER, ahead(*sealed), ONCE], **{method: [transaction] for method in units}}
+    around = {"all": [*CALLER_HOOKS, ahead(*sealed), IDEMPOTENCY], **{method: [transaction] for method in units}}
     own = {
         "create": [refers, stamp_owner, timestamps, *on_write, *([audit_beside] if alone else [])],
         "patch": [stash, refers, timestamps, *on_write],
@@ -229,7 +229,7 @@ def tenant_hooks(
         "restore": [stash],
     }
     before = {
-        method: [keep_whole(on_demand=method in units), *(holds or {}).get(method, ()), *own[method]]
+        method: [keep_whole(on_demand=method in units), *(locks or {}).get(method, ()), *own[method]]
         for method in writes
     }
     after: dict[str, list[AnyHook]] = {
@@ -278,5 +278,5 @@ def references_of(table: Table) -> dict[str, tuple[str, str]]:
         *_, element = constraint.elements
         column, target = str(element.parent.name), str(element.column.table.name)
         if column not in ("organization_id", "created_by_user_id"):
-            found[column] = MEMBER if target == "users" else (target.replace("_", "-"), "id")
+            found[column] = MEMBER_REFERENCE if target == "users" else (target.replace("_", "-"), "id")
     return found

@@ -1,1 +1,1 @@
-"""Import and export of files."""
+"""Import and export of CSV and JSON, by the API and by commands."""

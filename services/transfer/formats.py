@@ -1,4 +1,4 @@
-"""CSV and JSON: rows out of a file, one after the other, and records into one."""
+"""CSV and JSON files: reading rows one by one, and writing pages of records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, iterdecode
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from io import StringIO
 from itertools import count
@@ -18,32 +18,33 @@ from apex.types import Row
 from services.transfer.columns import NOT_UTF8, Columns
 
 Pages = AsyncIterator[list[Row]]
-Numbered = tuple[int, Row | BadRequest]
-"""The number of a row's line (in a JSON array its place) with the row, or with what is wrong with it."""
+NumberedRow = tuple[int, Row | BadRequest]
+"""A row, or the error that refuses it, with the number of its line. In a JSON array the number is its position."""
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json; charset=utf-8"}
 LONGEST_LINE = 1024 * 1024
 CHUNK = 64 * 1024
 
-# A spreadsheet takes a cell that begins so for a formula, in some languages also with the full-width signs
-# (https://owasp.org/www-community/attacks/CSV_Injection). Numbers and phone numbers are none: -12.5, +49 170 1234567.
+# A spreadsheet evaluates a cell that begins with one of these signs as a formula. In some languages it does so for the
+# full-width signs too (https://owasp.org/www-community/attacks/CSV_Injection). Numbers and phone numbers, such as -12.5
+# and +49 170 1234567, are harmless.
 _FORMULA = re.compile(r"['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
 _HARMLESS = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|\+[0-9]+( [0-9]+)*")
 _SUSPECT = frozenset("'=+-@\uff1d\uff0b\uff0d\uff20") | {sign for sign in map(chr, range(0x3001)) if sign.isspace()}
 QUOTE = "'"
 
-# What is between the values of an array; the decoder finds where each of them ends, and makes no numbers of its digits.
+# The text between the values of an array. The decoder only finds the end of each value, so it leaves numbers as text.
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MARK = re.compile(r"[ \t\n\r]*([,\]])")
 _EMPTY = re.compile(r"[ \t\n\r]*\]")
 _VALUES = json.JSONDecoder(parse_float=str, parse_int=str)
 
 
-def rows(file: BinaryIO, format: str, columns: Columns) -> Iterator[Numbered]:
-    """The rows of a file, which must be seekable: CSV, a JSON array, or JSON Lines. It is never held as a whole.
+def read_rows(file: BinaryIO, format: str, columns: Columns) -> Iterator[NumberedRow]:
+    """Yield the rows of a seekable file: CSV, a JSON array, or JSON Lines. The file is never in memory as a whole.
 
-    A row that cannot be read is told in its place. Raises BadRequest where nothing after a place can be read, and for
-    columns that are not known.
+    A row that cannot be read is yielded as an error. Raises BadRequest for unknown columns, and where the rest of the
+    file cannot be read.
     """
     head = file.read(1024)
     if head.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) or b"\0" in head[:2]:
@@ -53,55 +54,56 @@ def rows(file: BinaryIO, format: str, columns: Columns) -> Iterator[Numbered]:
     file.seek(head.index(b"[") + 1 if is_array else start)
     if format == "csv":
         return _csv_rows(file, columns)
-    return records(_array(file) if is_array else _json_lines(file), columns)
+    return number_records(_array(file) if is_array else _json_lines(file), columns)
 
 
-def records(numbered: Iterator[tuple[int, Any]], columns: Columns) -> Iterator[Numbered]:
-    """JSON values as rows."""
+def number_records(numbered: Iterable[tuple[int, Any]], columns: Columns) -> Iterator[NumberedRow]:
+    """Yield numbered JSON values as rows."""
     for line, value in numbered:
-        yield line, value if isinstance(value, BadRequest) else _tried(columns.record, value)
+        yield line, value if isinstance(value, BadRequest) else _row_or_error(columns.to_row, value)
 
 
-def _csv_rows(file: BinaryIO, columns: Columns) -> Iterator[Numbered]:
-    record: list[str] = []
-    reader = csv.reader(_noted(_lines(file), record), strict=True)
+def _csv_rows(file: BinaryIO, columns: Columns) -> Iterator[NumberedRow]:
+    lines: list[str] = []  # The lines of the record that is being read.
+    reader = csv.reader(_collect(_lines(file), lines), strict=True)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1
-        record.clear()
+        lines.clear()
         try:
             cells = next(reader)
         except StopIteration:
             break
         except csv.Error as error:
             wrong = _malformed(error)
-            if header is None or not _has_ended(record):
+            if header is None or not _has_ended(lines):
                 raise BadRequest(f"Line {line}: {wrong}: nothing after it can be read") from None
             yield line, BadRequest(wrong)
             continue
         if header is None:
-            header = [unescaped(name.strip()) for name in cells]
+            header = [unescape(name.strip()) for name in cells]
             columns.check(header)
         elif cells:
-            yield line, _tried(columns.from_cells, header, [unescaped(cell) for cell in cells])
+            yield line, _row_or_error(columns.from_cells, header, [unescape(cell) for cell in cells])
     if header is None:
         columns.check([])
 
 
-def _noted(lines: Iterator[str], record: list[str]) -> Iterator[str]:
+def _collect(lines: Iterator[str], collected: list[str]) -> Iterator[str]:
     for line in lines:
-        record.append(line)
+        collected.append(line)
         yield line
 
 
-def _has_ended(record: list[str]) -> bool:
-    """Whether a malformed record surely ends with its last line: what is inside of it must not be taken for rows.
+def _has_ended(lines: list[str]) -> bool:
+    """Return True if a malformed record certainly ends with its last line. If not, its text could be read as rows.
 
-    Readers differ: for some each quote opens or closes, for others those inside a cell mean nothing. All must agree.
+    Readers differ: for some every quote opens or closes a cell, for others quotes inside a cell mean nothing. Both
+    must find the same end.
     """
-    quotes = sum(line.count('"') for line in record)
+    quotes = sum(line.count('"') for line in lines)
     try:
-        return not quotes or (quotes % 2 == 0 and len(list(csv.reader([*record, "next"]))) == 2)
+        return not quotes or (quotes % 2 == 0 and len(list(csv.reader([*lines, "next"]))) == 2)
     except csv.Error:
         return False
 
@@ -128,8 +130,9 @@ def _array(file: BinaryIO) -> Iterator[tuple[int, Any]]:
 
 
 def _elements(file: BinaryIO) -> Iterator[str]:
-    """The text of each value of an array whose bracket has been read. Raises ValueError or RecursionError where there
-    is none.
+    """Yield the text of each value of an array, after its opening bracket.
+
+    Raises ValueError or RecursionError where the array is malformed.
     """
     rest, mark = "", "["
     for chunk in iterdecode(iter(partial(file.read, CHUNK), b""), "utf-8", "surrogateescape"):
@@ -147,7 +150,7 @@ def _elements(file: BinaryIO) -> Iterator[str]:
 
 
 def _element(text: str, at: int) -> tuple[str, str, int] | None:
-    """A value, the mark after it, and where that ends; None while they are not there as a whole."""
+    """Return a value, the mark after it and the end of the mark, or None if the text ends before that."""
     start = _SPACE.match(text, at).end()  # type: ignore[union-attr]
     try:
         _, end = _VALUES.raw_decode(text, start)
@@ -158,7 +161,7 @@ def _element(text: str, at: int) -> tuple[str, str, int] | None:
 
 
 def _value(text: str) -> Any:
-    """What a row's JSON means, or what is wrong with it, by the rules for what comes in a request."""
+    """Return the value of a JSON text, or an error. The rules are those for the body of a request."""
     try:
         return decode_storable(text.encode())
     except UnicodeEncodeError:
@@ -168,7 +171,7 @@ def _value(text: str) -> Any:
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
-    """Bytes that are not UTF-8 stay recognisable: a row with some is refused alone."""
+    """Yield the lines of a file. Bytes that are not UTF-8 become surrogates, so that only their row is refused."""
     for number in count(1):
         line = file.readline(LONGEST_LINE)
         if len(line) == LONGEST_LINE:
@@ -178,43 +181,43 @@ def _lines(file: BinaryIO) -> Iterator[str]:
         yield line.decode(errors="surrogateescape")
 
 
-def _tried(make: Callable[..., Row], *values: Any) -> Row | BadRequest:
+def _row_or_error(make: Callable[..., Row], *values: Any) -> Row | BadRequest:
     try:
         return make(*values)
     except BadRequest as error:
         return error
 
 
-def written(pages: Pages, format: str, columns: Columns) -> AsyncGenerator[bytes, None]:
-    """The text of a file, page by page."""
-    return _csv_text(pages, columns) if format == "csv" else _json_text(pages)
+def write_pages(pages: Pages, format: str, columns: Columns) -> AsyncGenerator[bytes, None]:
+    """Yield the text of a file, page by page."""
+    return _write_csv(pages, columns) if format == "csv" else _write_json(pages)
 
 
-async def _csv_text(pages: Pages, columns: Columns) -> AsyncGenerator[bytes, None]:
+async def _write_csv(pages: Pages, columns: Columns) -> AsyncGenerator[bytes, None]:
     yield _csv([columns.header])
     async for page in pages:
-        yield _csv([columns.cells(row) for row in page])
+        yield _csv([columns.to_cells(row) for row in page])
 
 
 def _csv(lines: list[list[str]]) -> bytes:
     text = StringIO(newline="")
-    csv.writer(text).writerows([escaped(cell) for cell in line] for line in lines)
+    csv.writer(text).writerows([escape(cell) for cell in line] for line in lines)
     return text.getvalue().encode()
 
 
-def escaped(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: with a quote before it if it could be one."""
+def escape(cell: str) -> str:
+    """Return a cell that no spreadsheet evaluates: one that looks like a formula gets a quote before it."""
     is_formula = cell[:1] in _SUSPECT and _FORMULA.match(cell) and not _HARMLESS.fullmatch(cell)
     return QUOTE + cell if is_formula else cell
 
 
-def unescaped(cell: str) -> str:
-    """Return the cell as it was before it was escaped. Any other quote stays."""
+def unescape(cell: str) -> str:
+    """Return the cell as it was before ``escape``. Other quotes stay."""
     return cell[1:] if cell[:1] == QUOTE and _FORMULA.match(cell, 1) else cell
 
 
-async def _json_text(pages: Pages) -> AsyncGenerator[bytes, None]:
-    """An array with a record on each line."""
+async def _write_json(pages: Pages) -> AsyncGenerator[bytes, None]:
+    """Yield an array with one record on each line."""
     before = b"[\n"
     async for page in pages:
         yield before + b",\n".join(map(encode, page))

@@ -1,4 +1,4 @@
-"""Imports: rows of a file become records of an organization, batch by batch, each batch stored as a whole."""
+"""Imports: the rows of a file become records of an organization. Each batch of rows is one transaction."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from apex.errors import BadRequest, FeathersError
 from apex.query import Compare, Hints, Query
 from apex.schema import ValidationError, load, loader
 from apex.types import Row
-from hooks.ownership import strays
+from hooks.ownership import MISSING, strays
 from services.shared.tenant import references_of
 from services.transfer.checkpoints import Checkpoint, TakenOver
-from services.transfer.formats import Numbered
+from services.transfer.formats import NumberedRow
 
 BATCH = 1_000
 
@@ -25,7 +25,7 @@ Key = tuple[Any, ...]
 
 
 class Line(NamedTuple):
-    """A row with the number of its line and the values that it is found by, if any."""
+    """A row, or the error that refuses it, with the number of its line and its key, if it has one."""
 
     number: int
     row: Row | BadRequest
@@ -33,19 +33,20 @@ class Line(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A new record, or with an id a change of the one that is there. ``new`` has the fields that refer to other records
-    than before.
+    """The values of a new record, or of the record with an ``id``.
+
+    ``references`` has the fields that refer to another record than before.
     """
 
     number: int
     row: Row
     id: int | None
-    new: Row
+    references: Row
 
 
 @dataclass(slots=True)
 class Progress:
-    """Rows so far: ``skipped`` ones were done by a run that was broken off, ``refused_before`` of them refused."""
+    """The numbers of rows so far. An earlier run did the ``skipped`` rows, and refused ``refused_before`` of them."""
 
     skipped: int = 0
     created: int = 0
@@ -55,20 +56,28 @@ class Progress:
 
     @property
     def rows(self) -> int:
+        """All rows that were read."""
         return self.skipped + self.created + self.updated + self.refused
 
 
-class _Rehearsed(Exception):
-    """Ends a transaction whose work is not to be kept."""
+class _DryRun(Exception):
+    """Rolls back the transaction of a dry run."""
 
 
 @dataclass
 class Import:
-    """One run of an import into a service's records.
+    """One run of an import into the records of a service.
 
-    ``refuse`` is told of each row that is wrong. ``user`` makes the new records and owns them unless they say
-    otherwise, ``upsert`` names the key by which a row finds the record to change, ``checkpoint`` lets a run go on
-    where one was broken off (or with ``again`` start over), ``dry_run`` stores nothing.
+    ``refuse`` is called with the line and the error of each refused row. ``user`` is the id of the user who creates the
+    records, and owns them unless a row names another owner. ``upsert`` names the key by which a row finds the record
+    that it changes. With a ``checkpoint`` a run continues where the last one was interrupted, or with ``again`` starts
+    over. A ``dry_run`` stores nothing. Raises BadRequest for an unknown ``upsert``.
+
+    ::
+
+        job = Import(app, "contacts", 456, lambda line, error: print(line, error), upsert="email")
+        async for progress in job.run([(1, {"first_name": "Ada", "email": "ada@example.com"})]):
+            print(progress.rows)
     """
 
     app: Apex
@@ -87,17 +96,17 @@ class Import:
         self.service = self.app.service(self.path)
         tenant = self.service.service
         schema = tenant.record
-        self.new, self.partial = loader(schema, "create"), loader(schema, "patch")
+        self.create_schema, self.patch_schema = loader(schema, "create"), loader(schema, "patch")
         self.message, self.hints = f"Invalid {tenant.noun} data", Hints()
         self.references = references_of(tenant.table)
         if self.upsert is not None and self.upsert not in tenant.upsert:
             raise BadRequest("Invalid upsert", errors={"upsert": f"Must be one of {', '.join(tenant.upsert)}"})
-        self.columns: tuple[str, ...] = () if self.upsert is None else tenant.upsert[self.upsert]
+        self.key_fields: tuple[str, ...] = () if self.upsert is None else tenant.upsert[self.upsert]
 
-    async def run(self, rows: Iterable[Numbered]) -> AsyncIterator[Progress]:
-        """Yields the progress once before the first batch and then after each one.
+    async def run(self, rows: Iterable[NumberedRow]) -> AsyncIterator[Progress]:
+        """Store the rows. Yield the progress before the first batch and after each batch.
 
-        Raises TakenOver when another run of the same import takes over, BadRequest where the file cannot be read.
+        Raises TakenOver if another run of the same import takes over, and BadRequest where the file cannot be read.
         """
         rows = iter(rows)
         checkpoint = None if self.dry_run else self.checkpoint
@@ -112,9 +121,8 @@ class Import:
         if checkpoint:
             await checkpoint.finish()
 
-    # Batches of rows with different keys: of two rows with the same one the second changes what the first has made.
-
-    def _batches(self, rows: Iterator[Numbered]) -> Iterator[list[Line]]:
+    def _batches(self, rows: Iterator[NumberedRow]) -> Iterator[list[Line]]:
+        """Yield batches of rows. Two rows with the same key are in different batches, in their order."""
         batch: list[Line] = []
         seen: set[Any] = set()
         for number, row in rows:
@@ -128,22 +136,24 @@ class Import:
             yield batch
 
     def _key(self, row: Row) -> Key | None:
-        """The values that a record is found by, as they are stored; None for a row that has none."""
-        if not self.columns:
+        """Return the values by which a row finds its record, as they are stored, or None if it has none."""
+        if not self.key_fields:
             return None
-        row = self.service.service.completed(row)
-        key = tuple(self._value(name, row.get(name)) for name in self.columns)
+        row = self.service.service.complete_key(row)
+        key = tuple(self._value(name, row.get(name)) for name in self.key_fields)
         return key if key[0] is not None else None
 
     def _value(self, name: str, value: Any) -> Any:
         try:
-            return None if value is None else self.new.fields[name].deserialize(value)
+            return None if value is None else self.create_schema.fields[name].deserialize(value)
         except ValidationError:
             return None
 
-    # What each row asks for; what is wrong with it is found before a transaction is begun.
-
     async def _changes(self, batch: list[Line], refused: dict[int, FeathersError]) -> list[Change]:
+        """Return the changes that rows ask for. Rows that are wrong are added to ``refused``.
+
+        It comes before the transaction, so that checking rows holds no connection.
+        """
         stored = await self._stored([line.key for line in batch if line.key])
         changes = []
         for line in batch:
@@ -151,62 +161,62 @@ class Import:
                 changes.append(self._change(line, stored))
             except BadRequest as error:
                 refused[line.number] = error
-                await asyncio.sleep(0)  # Naming what is wrong takes time: other calls go on after each row.
-        lost = await strays(self.app, self.references, [change.new for change in changes], self.organization)
-        for change, fields in zip(changes, lost, strict=True):
+                await asyncio.sleep(0)  # Describing errors takes long, so other calls get a turn.
+        changed = [change.references for change in changes]
+        missing = await strays(self.app, self.references, changed, self.organization)
+        for change, fields in zip(changes, missing, strict=True):
             if fields:
-                errors = dict.fromkeys(fields, "Does not exist in this organization")
-                refused[change.number] = BadRequest(self.message, errors=errors)
+                refused[change.number] = BadRequest(self.message, errors=dict.fromkeys(fields, MISSING))
         return [change for change in changes if change.number not in refused]
 
     async def _stored(self, keys: list[Key]) -> dict[Any, list[Row]]:
-        """The records that may be meant, by the first value of their keys."""
+        """Return the records with the first values of these keys, by that value."""
         stored: dict[Any, list[Row]] = {}
         if keys:
-            where = Compare(self.columns[0], "$in", [key[0] for key in keys])
-            query = Query(where=where, select=("id", *self.columns, *self.references))
+            where = Compare(self.key_fields[0], "$in", [key[0] for key in keys])
+            query = Query(where=where, select=("id", *self.key_fields, *self.references))
             for record in await self.service.find(self._params(query=query, paginate=False)):
-                stored.setdefault(record[self.columns[0]], []).append(record)
+                stored.setdefault(record[self.key_fields[0]], []).append(record)
         return stored
 
     def _change(self, line: Line, stored: dict[Any, list[Row]]) -> Change:
-        """Raises BadRequest for a row that is wrong, or could mean several records."""
+        """Return the change that a row asks for. Raises BadRequest if it is wrong or finds several records."""
         if isinstance(line.row, BadRequest):
             raise line.row
-        meant = [record for record in stored.get(line.key[0], ()) if self._agree(line.key, record)] if line.key else []
-        if len(meant) > 1:
-            ids = ", ".join(str(record["id"]) for record in meant)
-            raise BadRequest(self.message, errors={self.columns[0]: f"Is that of several records: {ids}"})
-        if meant:
-            row, before = load(self.partial, line.row, self.message, self.hints), meant[0]
-            return Change(line.number, row, before["id"], self._references(row, before))
+        found = (
+            [record for record in stored.get(line.key[0], ()) if self._matches(line.key, record)] if line.key else []
+        )
+        if len(found) > 1:
+            ids = ", ".join(str(record["id"]) for record in found)
+            raise BadRequest(self.message, errors={self.key_fields[0]: f"Is that of several records: {ids}"})
+        if found:
+            row, before = load(self.patch_schema, line.row, self.message, self.hints), found[0]
+            return Change(line.number, row, before["id"], self._changed_references(row, before))
         row = {**line.row, "organization_id": self.organization}
-        row = load(self.new, row, self.message, self.hints)
-        return Change(line.number, row, None, self._references(row, {}))
+        row = load(self.create_schema, row, self.message, self.hints)
+        return Change(line.number, row, None, self._changed_references(row, {}))
 
-    def _references(self, row: Row, before: Row) -> Row:
+    def _changed_references(self, row: Row, before: Row) -> Row:
         return {name: row[name] for name in self.references if name in row and row[name] != before.get(name)}
 
-    def _agree(self, key: Key, record: Row) -> bool:
-        """Whether the further values of a key, such as a phone's country code, do not speak against this record."""
-        pairs = zip(key, (record[name] for name in self.columns), strict=True)
-        return all(mine is None or theirs is None or mine == theirs for mine, theirs in pairs)
-
-    # Storing.
+    def _matches(self, key: Key, record: Row) -> bool:
+        """Return True unless the key and the record have different values in a field, such as the country code."""
+        pairs = zip(key, (record[name] for name in self.key_fields), strict=True)
+        return all(given is None or stored is None or given == stored for given, stored in pairs)
 
     async def _store(self, batch: list[Line]) -> None:
-        """A batch that the database refuses is halved, until the rows that are to blame are alone."""
+        """Store a batch. If the database refuses it, store its halves, until only the wrong rows are refused."""
         refused: dict[int, FeathersError] = {}
         changes = await self._changes(batch, refused)
         try:
-            # Inside of a caller's own transaction, a batch is undone without it.
+            # A savepoint, so that a refused batch does not roll back the caller's own transaction.
             async with self.app.get("database").savepoint():
                 created = await self._create([change for change in changes if change.id is None], refused)
                 updated = await self._patch([change for change in changes if change.id is not None])
                 if self.dry_run:
-                    raise _Rehearsed
+                    raise _DryRun
                 await self._advance(len(batch), len(refused))
-        except _Rehearsed:
+        except _DryRun:
             pass
         except TakenOver:
             raise
@@ -236,7 +246,7 @@ class Import:
             self.refuse(number, refused[number])
 
     async def _create(self, changes: list[Change], refused: dict[int, FeathersError]) -> int:
-        """How many were stored. Rows that a hook refuses by their places are left out."""
+        """Return how many records were created. Rows that a hook refuses by their positions are left out."""
         if not changes:
             return 0
         try:
@@ -244,10 +254,10 @@ class Import:
                 [change.row for change in changes], self._params(loaded=True, adapter={"multi": True})
             )
         except BadRequest as error:
-            wrong = _by_place(error)
+            wrong = _by_position(error)
             if not wrong:
                 raise
-            refused |= {changes[place].number: BadRequest(self.message, errors=wrong[place]) for place in wrong}
+            refused |= {changes[at].number: BadRequest(self.message, errors=errors) for at, errors in wrong.items()}
             return await self._create([change for change in changes if change.number not in refused], refused)
         return len(changes)
 
@@ -265,12 +275,15 @@ class Import:
         return Params({"scope": {"organization_id": self.organization}, **user, **more})
 
 
-def _by_place(error: BadRequest) -> dict[int, dict[str, str]]:
-    """The errors of many rows by their places, where all have one: ``{"3.email": ...}`` as ``{3: {"email": ...}}``."""
+def _by_position(error: BadRequest) -> dict[int, dict[str, str]]:
+    """Return errors by the position of their row: ``{"3.email": ...}`` becomes ``{3: {"email": ...}}``.
+
+    If one of them has no position, nothing is returned.
+    """
     found: dict[int, dict[str, str]] = {}
     for name, sentence in (error.errors or {}).items():
-        place, _, field = name.partition(".")
-        if not place.isdecimal() or not field:
+        position, _, field = name.partition(".")
+        if not position.isdecimal() or not field:
             return {}
-        found.setdefault(int(place), {})[field] = sentence
+        found.setdefault(int(position), {})[field] = sentence
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 import apex.openapi
-from services.shared.examples import PASSWORD
+from services.shared.examples import DEMO_PASSWORD
 from tests.console.conftest import Visit
 
 UI = Path(apex.openapi.__file__).parent / "ui"
@@ -17,7 +17,7 @@ UI = Path(apex.openapi.__file__).parent / "ui"
 
 def log_in(page: Page) -> None:
     page.get_by_placeholder("E-mail").fill("admin@example.com")
-    page.get_by_placeholder("Password").fill(PASSWORD)
+    page.get_by_placeholder("Password").fill(DEMO_PASSWORD)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
 

@@ -10,11 +10,10 @@ import phonenumbers
 import pytest
 from httpx2 import AsyncClient
 
-from services.app import create_app
-from services.console import FOLDER
+from services.app import CONSOLE, create_app
 from tests.support.serving import calling
 
-VENDOR = FOLDER / "vendor"
+VENDOR = CONSOLE / "vendor"
 CONFIG = {"authentication": {"secret": "x" * 32}, "paginate": {"default": 10}}
 
 
@@ -64,12 +63,12 @@ def test_the_vendored_files_are_those_that_are_named() -> None:
     named = {name: hash for hash, name in re.findall(r"^([0-9a-f]{64})  (\S+)$", text, re.MULTILINE)}
     there = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in VENDOR.iterdir()}
     assert named == {name: hash for name, hash in there.items() if name != "README.md"}
-    used = set(re.findall(r'src="vendor/(\S+)"', (FOLDER / "index.html").read_text()))
+    used = set(re.findall(r'src="vendor/(\S+)"', (CONSOLE / "index.html").read_text()))
     assert used == {name for name in there if name.endswith(".js")}
 
 
 def test_the_countries_are_those_of_the_server() -> None:
-    [table] = re.findall(r"TABLE = `([^`]+)`", (FOLDER / "countries.js").read_text())
+    [table] = re.findall(r"TABLE = `([^`]+)`", (CONSOLE / "countries.js").read_text())
     codes = {entry[:2]: int(entry[2:]) for entry in table.split()}
     assert codes == {
         country: phonenumbers.country_code_for_region(country) for country in phonenumbers.SUPPORTED_REGIONS
@@ -77,8 +76,8 @@ def test_the_countries_are_those_of_the_server() -> None:
 
 
 def test_data_never_becomes_markup() -> None:
-    for file in FOLDER.glob("*.js"):
+    for file in CONSOLE.glob("*.js"):
         found = re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", file.read_text())
         assert found == [], file.name
-    for file in FOLDER.glob("*.html"):
+    for file in CONSOLE.glob("*.html"):
         assert not re.search(r"<style|\sstyle=|\son\w+=|<script>|https?://", file.read_text()), file.name

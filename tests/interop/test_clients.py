@@ -9,7 +9,7 @@ import pytest
 
 from apex import load_config
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 from tests.interop.golden import golden
 from tests.interop.node import needs_node, passes
 from tests.process.commands import QUICK, apex

@@ -11,7 +11,7 @@ from apex import Apex, MemoryService, Params, SQLService, load_config
 from apex.openapi.declarations import declarations
 from apex.query.coercion import boolean
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 from tests.interop.node import FOLDER, compile_programs, needs_node, passes
 from tests.support.serving import serving
 

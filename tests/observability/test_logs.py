@@ -14,7 +14,7 @@ from apex import Apex, Context, MemoryService, load_config, rest
 from apex.errors import Forbidden
 from apex.observability.logs import logs
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 from tests.process.commands import apex, server
 from tests.process.test_serve import ADMIN, log_in
 from tests.support.serving import calling, serving

@@ -15,7 +15,7 @@ from typing import Any
 from apex import load_config
 from apex.openapi import document_of
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 from tests.docs.blocks import blocks_of
 from tests.interop.node import FOLDER, needs_node
 from tests.services.crm import Crm

@@ -21,8 +21,8 @@ from schemathesis.checks import CHECKS
 from apex import load_config
 from apex.openapi import document_of
 from services.app import CONFIG, create_app
-from services.commands.demo import KEY
-from services.shared.examples import PASSWORD, uuid_of
+from services.commands.demo_data import KEY
+from services.shared.examples import DEMO_PASSWORD, uuid_of
 from tests.conftest import BACKENDS
 from tests.services.crm import Crm, running
 from tests.support.databases import new_database
@@ -165,7 +165,7 @@ def aimed(case: Any) -> Any:
     if case.operation.method in ("patch", "delete") and "{" not in case.operation.path:
         case.query = {"organization_id": 456, "id": IDS.get(path, 1)}
     if path == "authentication" and case.operation.method == "post":
-        case.body = {"strategy": "local", "email": "member@example.com", "password": PASSWORD}
+        case.body = {"strategy": "local", "email": "member@example.com", "password": DEMO_PASSWORD}
     if case.headers:
         for name in ("X-Service-Method", "If-Match", "Idempotency-Key"):
             case.headers.pop(name, None)

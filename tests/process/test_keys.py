@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from services.commands.demo import KEY as DEMO_KEY
+from services.commands.demo_data import KEY as DEMO_KEY
 from tests.process.commands import COMMAND, QUICK, ROOT, apex, environment, server
 from tests.support.redis_server import redis_server
 from tests.support.waiting import SECONDS
@@ -43,7 +43,7 @@ def test_a_key_is_made_listed_rotated_and_revoked(migrated_url: str) -> None:
         rotated = run("key", "rotate", "2")
         assert KEY.fullmatch(rotated)
         run("key", "revoke", "3")
-        assert "defined custom fields alone" in run("organization", "custom-fields", "456", "--strict")
+        assert "only defined custom fields" in run("organization", "custom-fields", "456", "--strict")
         unsaid = apex("organization", "custom-fields", "456", DATABASE_URL=migrated_url)
         assert (unsaid.returncode, "'--strict' or '--any'" in unsaid.stderr) == (2, True)
         run("organization", "limit", "456", "1", "--window", "60")

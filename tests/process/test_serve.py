@@ -67,7 +67,7 @@ def test_the_second_start_is_quick_and_loads_nothing(migrated_sqlite_url: str) -
     started = time.monotonic()
     second = apex("demo", DATABASE_URL=migrated_sqlite_url)
     print(f"started in {time.monotonic() - started:.2f} s")
-    assert (second.returncode, second.stdout, second.stderr) == (0, "Demo data is there.\n", "")
+    assert (second.returncode, second.stdout, second.stderr) == (0, "Demo data is already loaded.\n", "")
 
 
 def test_a_server_runs_on_postgresql(postgres_url: str) -> None:

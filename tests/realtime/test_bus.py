@@ -17,7 +17,7 @@ from apex.encoding import encode
 from apex.errors import NotAuthenticated
 from apex.realtime.redis import RedisBus, Signer
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 from tests.core.test_events import Sent, following, to_all
 from tests.services.accounts.test_audience import ADMIN, connect
 from tests.services.crm import JANE, Crm

@@ -35,7 +35,7 @@ from apex import Apex, load_config
 from apex.sql import Fixed, Timestamp
 from services import tables
 from services.app import CONFIG, create_app
-from services.commands.demo import _advance_ids, load_demo
+from services.commands.demo_data import _advance_ids, load_demo
 from tests.support.serving import serving
 from tests.support.sockets import Peer, connected
 

@@ -18,7 +18,7 @@ from apex.migrations.revisions import connect
 from apex.query.predicates import EVERYTHING
 from apex.tenant import ALL_TENANTS, NO_TENANTS, ROLE, SETTING, tenant_context
 from services import contacts, tables
-from services.shared.examples import EMAIL, PASSWORD
+from services.shared.examples import DEMO_EMAIL, DEMO_PASSWORD
 from tests.process.commands import ROOT
 from tests.services.crm import JANE, SEARCH, Crm, running
 from tests.support.databases import execute, find_binaries, new_database
@@ -149,7 +149,7 @@ async def test_the_roles_of_the_deployment_page_suffice(postgres_server: str, po
         async with running(users) as crm:
             assert (await crm.call("GET /contacts?organization_id=456"))[1]["total"] == 2
             assert (await crm.call("POST /contacts", JANE, headers={"Idempotency-Key": "a"}))[0] == 201
-            login = {"strategy": "local", "email": EMAIL, "password": PASSWORD}
+            login = {"strategy": "local", "email": DEMO_EMAIL, "password": DEMO_PASSWORD}
             assert (await crm.call("POST /authentication", login, None))[0] == 201
         with connect(users) as connection:
             powers = "rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls"

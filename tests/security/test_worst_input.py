@@ -32,8 +32,8 @@ from hooks.search_forms import digits, normalise
 from services.contacts import Contacts
 from services.shared import phones
 from services.transfer.columns import Columns
-from services.transfer.formats import rows
-from services.transfer.service import MOST_ROWS
+from services.transfer.formats import read_rows
+from services.transfer.transferable import MOST_ROWS
 from tests.support.serving import serving
 from tests.support.sockets import app_of, polling
 from tests.support.waiting import SECONDS
@@ -350,7 +350,7 @@ def columns() -> Columns:
 
 
 def read_file(text: str, format: str) -> None:
-    list(islice(rows(BytesIO(text.encode()), format, columns()), MOST_ROWS))
+    list(islice(read_rows(BytesIO(text.encode()), format, columns()), MOST_ROWS))
 
 
 def test_csv_files() -> None:

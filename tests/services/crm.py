@@ -16,7 +16,7 @@ from apex import Apex, load_config
 from apex.sql.drivers.executor import Tuples, Values
 from services import contacts
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 
 Answer = tuple[int, Any]
 

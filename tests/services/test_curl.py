@@ -13,7 +13,7 @@ import pytest
 
 from apex import load_config
 from services.app import CONFIG, create_app
-from services.commands.demo import load_demo
+from services.commands.demo_data import load_demo
 from tests.services.crm import CONTACT, Crm
 from tests.support.serving import serving
 

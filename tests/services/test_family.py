@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.deal_products import totals
+from services.sales.deal_products import totals
 from tests.services.crm import Crm, refused
 
 OURS = {"organization_id": 456}

@@ -8,7 +8,7 @@ from typing import Any
 
 from apex.common.hooks import now
 from apex.common.trash import list_trash, prune_trash
-from services.deal_products import deal_products
+from services.sales.deal_products import deal_products
 from tests.services.crm import Crm, refused
 from tests.services.test_family import OURS, make, make_deal
 

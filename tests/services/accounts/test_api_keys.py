@@ -11,7 +11,7 @@ import pytest
 from apex import Connection, load_config
 from services.accounts.api_keys import api_keys
 from services.app import CONFIG, create_app
-from services.commands.demo import KEY, load_demo
+from services.commands.demo_data import KEY, load_demo
 from services.shared.tenant import TenantService
 from tests.services.crm import SEARCH, Crm, refused
 from tests.support.serving import serving

@@ -8,7 +8,7 @@ import pytest
 
 from apex import Connection, Context
 from apex.realtime.bus import Bus
-from services.shared.examples import PASSWORD
+from services.shared.examples import DEMO_PASSWORD
 from tests.auth.test_sessions import Joined
 from tests.services.accounts.test_api_keys import make_key, on_socket
 from tests.services.crm import JANE, SEARCH, Crm, refused
@@ -27,7 +27,7 @@ async def connect(crm: Crm, email: str = ADMIN) -> Connection:
 
 
 async def login(crm: Crm, connection: Connection, email: str) -> None:
-    data = {"strategy": "local", "email": email, "password": PASSWORD}
+    data = {"strategy": "local", "email": email, "password": DEMO_PASSWORD}
     await crm.app.service("authentication").create(data, {"provider": "socketio", "connection": connection})
 
 

@@ -10,7 +10,7 @@ import pytest
 from apex import load_config
 from services.accounts.api_keys import LONGEST_GRACE, api_keys
 from services.app import CONFIG, create_app
-from services.commands.demo import KEY, load_demo
+from services.commands.demo_data import KEY, load_demo
 from tests.services.accounts.test_api_keys import INVALID, OURS, make_key, with_key
 from tests.services.accounts.test_members import ADMIN, MEMBER, joined
 from tests.services.crm import JANE, SEARCH, Crm, refused

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from services.shared.examples import PASSWORD
+from services.shared.examples import DEMO_PASSWORD
 from tests.services.crm import LIST, Crm, refused, running
 
-ADMIN = {"strategy": "local", "email": "admin@example.com", "password": PASSWORD}
+ADMIN = {"strategy": "local", "email": "admin@example.com", "password": DEMO_PASSWORD}
 
 
 def bearer(token: str) -> dict[str, str]:

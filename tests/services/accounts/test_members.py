@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apex import Connection, Params
-from services.commands.demo import KEY
+from services.commands.demo_data import KEY
 from services.tables import memberships
 from tests.services.accounts.test_audience import connect
 from tests.services.crm import LIST, Crm, refused

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.commands.demo import KEY
-from services.shared.examples import PASSWORD
+from services.commands.demo_data import KEY
+from services.shared.examples import DEMO_PASSWORD
 from services.tables import users
 from tests.services.accounts.test_audience import connect
 from tests.services.crm import Crm, refused
@@ -72,8 +72,8 @@ async def test_a_key_reaches_neither_profile_nor_password(crm: Crm) -> None:
     key = {"x-api-key": KEY}
     refused(await crm.call("GET /users/me", None, None, headers=key), 401)
     refused(await crm.call("PATCH /users/me", {"first_name": "Spy"}, None, headers=key), 401)
-    refused(await change(crm, PASSWORD, user=None, **key), 401)
-    assert await log_in(crm, PASSWORD) == 201
+    refused(await change(crm, DEMO_PASSWORD, user=None, **key), 401)
+    assert await log_in(crm, DEMO_PASSWORD) == 201
 
 
 async def test_a_new_password_needs_the_old_one_and_ends_all_logins(crm: Crm) -> None:
@@ -81,32 +81,32 @@ async def test_a_new_password_needs_the_old_one_and_ends_all_logins(crm: Crm) ->
     ended: list[Any] = []
     crm.app.on("disconnect", ended.append)
     token = {"authorization": f"Bearer {crm.token(789)}"}
-    status, answer = await change(crm, PASSWORD, user=None, **token)
+    status, answer = await change(crm, DEMO_PASSWORD, user=None, **token)
     assert (status, set(answer)) == (200, {"message"})
     assert "this one too" in answer["message"]
     assert ended == [connection]
     refused(await crm.call("GET /users/me", user=None, headers=token), 401)
-    assert (await log_in(crm, PASSWORD), await log_in(crm, NEW)) == (401, 201)
+    assert (await log_in(crm, DEMO_PASSWORD), await log_in(crm, NEW)) == (401, 201)
 
 
 async def test_a_wrong_old_password_counts_as_a_failed_login(crm: Crm) -> None:
     before = await crm.rows(users)
     for _ in range(5):
         assert refused(await change(crm, "wrong"), 400)["errors"] == {"old_password": "Is not your password"}
-    refused(await change(crm, PASSWORD), 429)
-    assert await log_in(crm, PASSWORD) == 429
+    refused(await change(crm, DEMO_PASSWORD), 429)
+    assert await log_in(crm, DEMO_PASSWORD) == 429
     assert await crm.rows(users) == before
 
 
 @pytest.mark.parametrize(
     ("data", "field"),
     [
-        ({"old_password": PASSWORD}, "password"), ({"password": NEW}, "old_password"),
-        ({"old_password": PASSWORD, "password": "short"}, "password"),
-        ({"old_password": PASSWORD, "password": PASSWORD}, "password"),
-        ({"old_password": PASSWORD, "password": "password123"}, "password"),
+        ({"old_password": DEMO_PASSWORD}, "password"), ({"password": NEW}, "old_password"),
+        ({"old_password": DEMO_PASSWORD, "password": "short"}, "password"),
+        ({"old_password": DEMO_PASSWORD, "password": DEMO_PASSWORD}, "password"),
+        ({"old_password": DEMO_PASSWORD, "password": "password123"}, "password"),
         ({"old_password": {"$ne": ""}, "password": NEW}, "old_password"),
-        ({"old_password": PASSWORD, "password": NEW, "id": 790}, "id"),
+        ({"old_password": DEMO_PASSWORD, "password": NEW, "id": 790}, "id"),
     ],
     ids=str,
 )  # fmt: skip
@@ -124,6 +124,8 @@ async def test_over_a_socket_the_answer_comes_before_the_end(crm: Crm) -> None:
     proof = {"Authorization": f"Bearer {crm.token(789)}"}
     async with serving(crm.app) as http, connected(http, additional_headers=proof) as peer:
         assert (await peer.call("get", "users", "me", {}))[1]["id"] == 789
-        error, answer = await peer.call("change_password", "users", {"old_password": PASSWORD, "password": NEW}, {})
+        error, answer = await peer.call(
+            "change_password", "users", {"old_password": DEMO_PASSWORD, "password": NEW}, {}
+        )
         assert (error, set(answer)) == (None, {"message"})
         assert await peer.frame() == "41"

@@ -6,8 +6,8 @@ import asyncio
 
 from apex import load_config
 from services.app import CONFIG, create_app, limit_users
-from services.commands.demo import KEY, load_demo
-from services.shared.examples import EMAIL, PASSWORD
+from services.commands.demo_data import KEY, load_demo
+from services.shared.examples import DEMO_EMAIL, DEMO_PASSWORD
 from tests.services.crm import Crm
 from tests.support.serving import serving
 from tests.support.sockets import connected
@@ -113,7 +113,9 @@ async def test_another_login_has_the_limit_of_its_user(migrated_url: str) -> Non
         _, settled = await crm.call("POST /batch", {"calls": calls})
         assert [one["status"] for one in settled] == ["fulfilled", "fulfilled"]
         async with connected(http) as peer:
-            await peer.call("create", "authentication", {"strategy": "local", "email": EMAIL, "password": PASSWORD}, {})
+            await peer.call(
+                "create", "authentication", {"strategy": "local", "email": DEMO_EMAIL, "password": DEMO_PASSWORD}, {}
+            )
             (error,) = await peer.call("get", "contacts", 123, {})
         assert (error["code"], error["data"]["limit"]) == (429, 2)
 

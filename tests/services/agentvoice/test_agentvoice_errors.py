@@ -8,7 +8,7 @@ import pytest
 
 from apex.errors import MethodNotAllowed
 from apex.testing import raises
-from services.commands.demo import KEY
+from services.commands.demo_data import KEY
 from services.shared.examples import uuid_of
 from tests.services.agentvoice.voice import GONE, JOHN, PROOF, SALESFORCE, call, proof_of, send
 from tests.services.crm import Crm

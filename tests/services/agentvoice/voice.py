@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 
-from services.commands.demo import KEY
+from services.commands.demo_data import KEY
 from services.shared.examples import uuid_of
 from tests.services.crm import Answer, Crm
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.commands.demo import KEY
+from services.commands.demo_data import KEY
 from tests.services.accounts.test_api_keys import LISTS
 from tests.services.crm import Crm, refused
 from tests.services.fixtures import SHARED

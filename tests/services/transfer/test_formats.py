@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from apex.errors import BadRequest
 from services.contacts import Contacts
 from services.transfer.columns import Columns
-from services.transfer.formats import LONGEST_LINE, escaped, rows, unescaped
+from services.transfer.formats import LONGEST_LINE, escape, read_rows, unescape
 
 HEADER = "first_name,last_name\n"
 SIGNS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
@@ -22,12 +22,12 @@ CELL = st.one_of(st.text(), st.text(st.sampled_from(SIGNS + "' 1a"), max_size=6)
 
 @given(CELL)
 def test_what_is_escaped_can_be_read_back(cell: str) -> None:
-    assert unescaped(escaped(cell)) == cell
+    assert unescape(escape(cell)) == cell
 
 
 @given(CELL)
 def test_no_cell_is_taken_for_a_formula(cell: str) -> None:
-    written = escaped(cell)
+    written = escape(cell)
     harmless = re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|\+[0-9 ]+", written, re.ASCII | re.IGNORECASE)
     assert not written.lstrip().startswith(tuple(SIGNS)) or harmless
     assert written[:1] not in ("\t", "\r", "\n")
@@ -47,11 +47,11 @@ def test_no_cell_is_taken_for_a_formula(cell: str) -> None:
     ],
 )
 def test_formulas_are_escaped_and_numbers_and_phones_are_not(cell: str, written: str) -> None:
-    assert escaped(cell) == written
+    assert escape(cell) == written
 
 
 def test_a_quote_that_another_program_has_put_before_a_number_is_taken_away() -> None:
-    assert [unescaped(cell) for cell in ("'-12.5", "'+491701234567", "'t Hart")] == [
+    assert [unescape(cell) for cell in ("'-12.5", "'+491701234567", "'t Hart")] == [
         "-12.5",
         "+491701234567",
         "'t Hart",
@@ -63,7 +63,7 @@ def read(text: str | bytes, format: str = "csv") -> tuple[list[Any], str]:
     found: list[Any] = []
     file = BytesIO(text if isinstance(text, bytes) else text.encode())
     try:
-        for line, row in rows(file, format, Columns(Contacts(), {})):
+        for line, row in read_rows(file, format, Columns(Contacts(), {})):
             found.append((line, row.message if isinstance(row, BadRequest) else row.get("first_name")))
     except BadRequest as error:
         return found, " ".join([error.message, *(error.errors or {}).values()])
@@ -101,7 +101,7 @@ def test_a_broken_record_that_ends_with_its_line_is_refused_alone(broken: str) -
 def test_a_custom_field_that_is_not_defined_is_read_as_text() -> None:
     text = "first_name,custom_fields_by_name.Age,custom_fields_by_name.Region,custom_fields_by_name\n"
     file = BytesIO(f'{text}Ann,30,5,"{{""Vip"": true}}"\n'.encode())
-    ((_, row),) = rows(file, "csv", Columns(Contacts(), {"Age": "number"}))
+    ((_, row),) = read_rows(file, "csv", Columns(Contacts(), {"Age": "number"}))
     assert row == {"first_name": "Ann", "custom_fields_by_name": {"Age": 30, "Region": "5", "Vip": True}}
 
 
@@ -196,6 +196,6 @@ def test_an_array_may_be_cut_anywhere_between_two_reads(size: int) -> None:
             return super().read(size if self.tell() else wanted)
 
     text = ' [ {"first_name" : "Zoë, [\\"x\\"]"} ,\n{"first_name": "Bob"}, 12, 5 ] \n'
-    found = list(rows(Slow(text.encode()), "json", Columns(Contacts(), {})))
+    found = list(read_rows(Slow(text.encode()), "json", Columns(Contacts(), {})))
     assert [line for line, _ in found] == [1, 2, 3, 4]
     assert [row["first_name"] for _, row in found[:2] if not isinstance(row, BadRequest)] == ['Zoë, ["x"]', "Bob"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.deals import deals
-from services.pipelines import pipeline_stages
+from services.sales.deals import deals
+from services.sales.pipelines import pipeline_stages
 from tests.services.crm import Crm, refused
 from tests.services.test_family import OURS, make
 

@@ -17,10 +17,10 @@ from apex.sql import Database
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from hooks.audit import HIDDEN
-from hooks.tenancy import FIELD, covers
+from hooks.tenancy import ORGANIZATION_ID, covers
 from services.accounts.audit import audit
 from services.tables import answers
-from services.transfer.service import Transferable
+from services.transfer.transferable import Transferable
 
 KEPT = ("id", "created_at", "updated_at", "deleted_at", "system_type")
 """Fields that tell nothing of a person, beside those that end in ``_id``."""
@@ -70,7 +70,7 @@ class Persons(Transferable):
 
         Raises NotFound, and Forbidden for an API key that was not made for all services whose records are told.
         """
-        known = await known_of(self.app, self.path, data[FIELD], data["id"])
+        known = await collect(self.app, self.path, data[ORGANIZATION_ID], data["id"])
         services = (params.authentication or {}).get("services")
         if services is not None and (beyond := [path for path in known if not covers(services, path)]):
             raise Forbidden(f"This API key was not made for {', '.join(map(repr, beyond))}")
@@ -82,11 +82,11 @@ class Persons(Transferable):
 
         They are changed by their services, with events and audit. Raises NotFound.
         """
-        changed = await erase(self.app, self.path, data[FIELD], data["id"], params.user)
+        changed = await erase(self.app, self.path, data[ORGANIZATION_ID], data["id"], params.user)
         return {"id": data["id"], "changed": changed}
 
 
-async def known_of(app: Apex, path: str, organization: int, id: int) -> Row:
+async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
     """Return the record of a person, the records that refer to it by service, and the entries of the audit about it.
 
     The record is None if it was deleted for good and the audit still tells of it. Raises NotFound.
@@ -114,7 +114,7 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
     """
     database: Database = app.get("database")
     service = app.service(path)
-    table, inside = service.service.table, {"scope": {FIELD: organization}, "user": user, "loaded": True}
+    table, inside = service.service.table, {"scope": {ORGANIZATION_ID: organization}, "user": user, "loaded": True}
     async with database.transaction():
         person, entries = await _told_of(database, table, path, organization, id, lock=True)
         mine = (table.c.organization_id == organization, table.c.id == id)
@@ -208,7 +208,7 @@ async def erase_answers(database: Database, id: int, rows: Sequence[Row], organi
     with tenant_context(ALL_TENANTS):
         named = or_(*(text.contains(mark, autoescape=True) for text in (c.body, c.untold) for mark in (*marks, *uuids)))
         for answer in await database.execute(select(c.caller, c.key, c.body, c.untold, c.about).where(named)):
-            about = {fields.get(FIELD) for fields in answer["about"] or ()}
+            about = {fields.get(ORGANIZATION_ID) for fields in answer["about"] or ()}
             if organization not in (None, *about) and not any(uuid in answer["body"] for uuid in uuids):
                 continue
             hidden = {name: _hidden(answer[name], told) for name in ("body", "untold")}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from apex.errors import BadRequest
 from apex.schema.validation import ValidationError
-from services.deal_products import totals
-from services.shared.money import LARGEST, Amount, to_cents
+from services.sales.deal_products import totals
+from services.sales.money import LARGEST, Amount, to_cents
 from tests.services.crm import Crm, refused
 from tests.services.test_family import make, make_deal
 

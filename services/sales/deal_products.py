@@ -15,8 +15,8 @@ from apex.query import Query
 from apex.schema import Id, Text, fields, validate
 from apex.types import Row, items
 from hooks.children import change_parent
+from services.sales.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.shared.examples import examples_of
-from services.shared.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
@@ -107,7 +107,7 @@ def _wrong(errors: dict[str, str]) -> BadRequest:
     return BadRequest("Invalid deal product data", errors=errors)
 
 
-async def hold_deal(context: Context) -> None:
+async def lock_deal(context: Context) -> None:
     """Let other changes of the products of the same deal wait until this one is stored.
 
     It comes before create, patch, remove and restore. A deal that takes its products along is locked already.
@@ -152,10 +152,10 @@ def _deals(context: Context, lines: Any) -> list[int]:
 def register(app: Apex) -> None:
     hooks: MethodHooks = {
         "before": {
-            "create": [take_from_product, work_out, hold_deal],
-            "patch": [work_out, hold_deal],
-            "remove": [hold_deal],
-            "restore": [hold_deal],
+            "create": [take_from_product, work_out, lock_deal],
+            "patch": [work_out, lock_deal],
+            "remove": [lock_deal],
+            "restore": [lock_deal],
         },
         "after": {method: [follow_sum] for method in WRITES},
     }

@@ -11,9 +11,9 @@ from apex.schema import Boolean, Id, Text, fields, validate
 from apex.sql import Database, Fixed
 from apex.types import items
 from hooks.ownership import changed, organization_of
+from services.sales.money import Amount
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
-from services.shared.money import Amount
 from services.shared.tenant import TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 

@@ -16,7 +16,7 @@ from apex.errors import Forbidden
 from apex.sql import Database
 from apex.tenant import NO_TENANTS, tenant_context
 from services.accounts.audit import audit
-from services.commands.demo import KEY
+from services.commands.demo_data import KEY
 from services.support_tickets import support_tickets
 from services.tables import answers, metadata
 from tests.services.accounts.test_api_keys import make_key, with_key

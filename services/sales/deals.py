@@ -18,11 +18,11 @@ from apex.sql import Timestamp
 from apex.types import Row, items
 from hooks.ownership import MISSING, changed
 from hooks.search_forms import search_lines
-from hooks.tenancy import FIELD
+from hooks.tenancy import ORGANIZATION_ID
+from services.sales.money import Amount, Money
 from services.shared.examples import examples_of
-from services.shared.money import Amount, Money
 from services.shared.search import Searchable, serve_searchable
-from services.shared.tenant import PERSON, Join, MethodHooks, TenantSchema
+from services.shared.tenant import PERSON_FIELDS, Join, MethodHooks, TenantSchema
 from services.tables import Identifier, tenant_table, within
 
 deals = tenant_table(
@@ -123,7 +123,7 @@ class Deals(Searchable):
             "contact", "contacts", "contact_id",
             ("id", "first_name", "last_name", "email", "phone", "phone_country_code", "company_id", "avatar_url"),
         ),
-        Join("owner", "users", "owned_by_user_id", (*PERSON, "email")),
+        Join("owner", "users", "owned_by_user_id", (*PERSON_FIELDS, "email")),
         Join("dealProducts", "deal-products", "deal_id", LINE, many=True),
     )  # fmt: skip
     examples = examples_of(
@@ -138,17 +138,17 @@ class Deals(Searchable):
         """Count the deals of each stage and currency, and add up their amounts. `pipeline_id`, `owned_by_user_id` and
         `status` leave other deals out.
         """
-        asked = {name: value for name, value in data.items() if name != FIELD}
+        asked = {name: value for name, value in data.items() if name != ORGANIZATION_ID}
         group = (c.pipeline_id, c.pipeline_stage_id, c.currency)
         total = func.coalesce(func.sum(c.amount), literal(Decimal("0.00"), Money), type_=Money).label("amount")
         sums = (
             select(*group, func.count().label("count"), total)
-            .where(c[FIELD] == bindparam(FIELD), c.deleted_at.is_(None))
+            .where(c[ORGANIZATION_ID] == bindparam(ORGANIZATION_ID), c.deleted_at.is_(None))
             .where(*(c[name] == bindparam(name) for name in asked))
             .group_by(*group)
             .order_by(*group)
         )
-        return await self.database.execute(sums, {FIELD: params.scope[FIELD][0], **asked})
+        return await self.database.execute(sums, {ORGANIZATION_ID: params.scope[ORGANIZATION_ID][0], **asked})
 
 
 async def place_in_pipeline(context: Context) -> None:
@@ -157,7 +157,7 @@ async def place_in_pipeline(context: Context) -> None:
     It comes before create and patch, before the deals are locked. Raises BadRequest if another pipeline is named.
     """
     stage_ids = {row["pipeline_stage_id"] for row in context.items if row.get("pipeline_stage_id") is not None}
-    stages = await _held_stages(context, stage_ids)
+    stages = await _lock_stages(context, stage_ids)
     for row in context.items:
         stage_id, pipeline_id = row.get("pipeline_stage_id"), row.get("pipeline_id")
         if stage_id is not None and stage_id not in stages:
@@ -171,11 +171,11 @@ async def place_in_pipeline(context: Context) -> None:
             row["pipeline_id"] = stage["pipeline_id"]
 
 
-async def _held_stages(context: Context, ids: Collection[int]) -> dict[int, Row]:
+async def _lock_stages(context: Context, ids: Collection[int]) -> dict[int, Row]:
     """Return the stages that are there, by id, and keep them from being removed until this call is stored."""
     if not ids:
         return {}
-    scope = {name: allowed for name, allowed in context.params.scope.items() if name == FIELD} | {"deleted_at": None}
+    scope = {name: ids for name, ids in context.params.scope.items() if name == ORGANIZATION_ID} | {"deleted_at": None}
     query = Query(where=Compare("id", "$in", sorted(ids)), select=("pipeline_id",))
     asked = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": "share"}})
     return {stage["id"]: stage for stage in await context.app.service("pipeline-stages").service.find(asked)}
@@ -214,7 +214,7 @@ async def require_stage(context: Context) -> None:
         return
     deals = [row for row in items(None, context.params.before) if restores == (row["status"] == "open")]
     stages = {row["pipeline_stage_id"] for row in deals}
-    gone = sorted(stages - (await _held_stages(context, stages)).keys())
+    gone = sorted(stages - (await _lock_stages(context, stages)).keys())
     if gone:
         mended = "restore that first" if restores else "name another stage"
         raise Conflict(f"The pipeline stage {gone[0]} is removed: {mended}", errors={"pipeline_stage_id": "Is removed"})
@@ -238,6 +238,6 @@ def _wrong(**errors: str) -> BadRequest:
 
 def register(app: Apex) -> None:
     hooks: MethodHooks = {"before": {"patch": [keep_sum, require_stage], "restore": [require_stage]}}
-    holds = {"create": [place_in_pipeline], "patch": [place_in_pipeline]}
+    locks = {"create": [place_in_pipeline], "patch": [place_in_pipeline]}
     on_write = [stamp_status, search_lines(name="name_search")]
-    serve_searchable(app, "deals", Deals, on_write=on_write, hooks=hooks, holds=holds)
+    serve_searchable(app, "deals", Deals, on_write=on_write, hooks=hooks, locks=locks)

@@ -13,7 +13,7 @@ from apex.query.coercion import integer
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.types import Row, items
 from hooks.ownership import MISSING
-from hooks.tenancy import FIELD
+from hooks.tenancy import ORGANIZATION_ID
 from services.shared.examples import examples_of
 from services.shared.tenant import Join, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, tenant_table, within
@@ -76,7 +76,7 @@ class MoveQuery(Schema):
 
 
 @describe(methods=("remove",), query={"remove": MoveQuery}, errors=(409,))
-async def hold_stages(context: Context) -> None:
+async def lock_stages(context: Context) -> None:
     """Keep others from changing these stages, and from putting deals into them, until this call is stored.
 
     It comes before remove, before the records are locked. All calls lock stages in the order of their ids.
@@ -87,7 +87,7 @@ async def hold_stages(context: Context) -> None:
     where = Compare("pipeline_id" if of_pipeline else "id", "$eq", context.id)
     target = context.params.query.get("move_to")
     named = where if target is None else Junction("or", (where, Compare("id", "$eq", target)))
-    scope = {name: allowed for name, allowed in context.params.scope.items() if name == FIELD} | {"deleted_at": None}
+    scope = {name: ids for name, ids in context.params.scope.items() if name == ORGANIZATION_ID} | {"deleted_at": None}
     query = Query(where=named, select=("id",))
     asked = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": True}})
     await context.app.service("pipeline-stages").service.find(asked)
@@ -122,7 +122,7 @@ async def _require_target(context: Context, target: int, stages: list[Row]) -> N
     """Raise BadRequest unless deals of these stages can be moved to the target."""
     if target in [stage["id"] for stage in stages]:
         raise _wrong("Is removed itself: name another stage")
-    query = {"id": target, FIELD: stages[0][FIELD], "$select": ["id"]}
+    query = {"id": target, ORGANIZATION_ID: stages[0][ORGANIZATION_ID], "$select": ["id"]}
     if not await context.service.find({"query": query, "paginate": False}):
         raise _wrong(MISSING)
 
@@ -133,7 +133,7 @@ def _wrong(rule: str) -> BadRequest:
 
 def register(app: Apex) -> None:
     by_position = {"find": [default_sort(position=1)]}
-    holds = {"remove": [hold_stages]}
-    serve(app, "pipelines", Pipelines, hooks={"before": by_position}, holds=holds)
+    locks = {"remove": [lock_stages]}
+    serve(app, "pipelines", Pipelines, hooks={"before": by_position}, locks=locks)
     hooks: MethodHooks = {"before": {**by_position, "remove": [free_stages]}}
-    serve(app, "pipeline-stages", PipelineStages, hooks=hooks, holds=holds)
+    serve(app, "pipeline-stages", PipelineStages, hooks=hooks, locks=locks)

@@ -1,11 +1,11 @@
-"""Import and export as methods of a service: what goes in or out as CSV or JSON."""
+"""The base class of services with the methods ``import`` and ``export``."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from itertools import islice
@@ -17,26 +17,28 @@ from apex import Apex, Params, Schema
 from apex.describe import describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
+from apex.query import Compare, Query
 from apex.schema import Boolean, Id, ValidationError, fields, validate
 from apex.service import BodyLimit, BodyLimits
+from apex.tenant import current_tenants, tenant_context
 from apex.transports import public_error
 from apex.types import Row
 from services.shared.search import Searchable
 from services.transfer.checkpoints import Checkpoint
 from services.transfer.columns import Columns
-from services.transfer.exports import pages
-from services.transfer.formats import FORMATS, Numbered, records, rows, written
+from services.transfer.formats import FORMATS, NumberedRow, number_records, read_rows, write_pages
 from services.transfer.imports import Import
 
 MOST_ROWS = 10_000
-BODY = BodyLimit(8 * 1024 * 1024, "Send several calls, or import the file with `apex import`")
+BODY_LIMIT = BodyLimit(8 * 1024 * 1024, "Send several calls, or import the file with `apex import`")
 TOO_MANY = f"Must have at most {MOST_ROWS:,} rows: send several calls, or use `apex import`"
 BATCH = 100
-"""Rows that a call stores at once: an import must not hold up what else the process serves."""
-
+"""Number of rows that a call stores at once. It is small, so that an import does not delay other calls."""
+PAGE = 1_000
+"""Number of records that an export reads at once."""
 
 COUNTS = ("rows", "skipped", "created", "updated", "refused", "refused_before")
-IMPORTED = {
+IMPORT_RESULT = {
     "title": "Imported",
     "type": "object",
     "properties": {
@@ -46,11 +48,11 @@ IMPORTED = {
     "required": ["rows", "created", "updated", "refused", "errors"],
     "additionalProperties": False,
 }
-EXPORTED = {"type": "array", "items": {"type": "object"}}
+EXPORT_RESULT = {"type": "array", "items": {"type": "object"}}
 
 
 class Rows(fields.Field[Any]):
-    """A list, which is not looked at before it is known to be short enough."""
+    """A list of at most ``MOST_ROWS`` items. The items themselves are checked later, row by row."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if not isinstance(value, list):
@@ -76,6 +78,7 @@ class ImportSchema(ExportSchema):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_source(self, data: Row, original: Row, **_: Any) -> None:
+        """Require either ``rows`` or ``text``."""
         if ("rows" in original) == ("text" in original):
             raise ValidationError("Give either rows (a list of objects) or text (CSV or JSON)", "rows")
         if "rows" in data and data.get("format") == "csv":
@@ -83,28 +86,33 @@ class ImportSchema(ExportSchema):
 
 
 class Transferable(Searchable):
-    """A service with ``import`` and ``export``. ``upsert`` names the keys by which a row finds the record that it
-    changes: the field that is looked up, then those that must not differ where both have one.
+    """A service with the methods ``import`` and ``export``.
+
+    ``upsert`` maps each key that callers may name to its fields. A row changes the record that has the same value in
+    the first field. If a row and a record both have a value in one of the further fields, these must be equal too.
     """
 
     methods: Sequence[str] = (*Searchable.methods, "import", "export")
     custom: ClassVar[Mapping[str, type[Schema]]] = {**Searchable.custom, "import": ImportSchema, "export": ExportSchema}
     reads: ClassVar[Sequence[str]] = (*Searchable.reads, "export")
-    body_limits: BodyLimits = {"import": BODY}
+    body_limits: BodyLimits = {"import": BODY_LIMIT}
     resumable: ClassVar[Sequence[str]] = ("import",)
     upsert: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    app: Apex
+    path: str
 
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)
         self.app, self.path = app, path
 
-    @describe(result=IMPORTED)
+    @describe(result=IMPORT_RESULT)
     async def _import(self, data: Row, params: Params) -> Row:
-        """Stores rows; those that are wrong are listed as ``errors``, and the others stored."""
+        """Store rows. Rows that are wrong are listed in `errors`, and all others are stored."""
         errors: list[Row] = []
         organization = data["organization_id"]
         user, upsert = (params.user or {}).get("id"), data.get("upsert")
-        # What is large is read in a thread, so that other calls go on meanwhile.
+        # Parsing a large text takes long, so a thread does it.
         digest, numbered = await asyncio.to_thread(_read, data, await self.file_columns(organization))
         checkpoint = await self.checkpoint(organization, digest, format=data["format"], user=user, upsert=upsert)
         run = Import(
@@ -115,32 +123,54 @@ class Transferable(Searchable):
             pass
         return {"rows": run.progress.rows, **asdict(run.progress), "errors": errors}
 
-    @describe(result=EXPORTED, content_types=("application/json", "text/csv"))
+    @describe(result=EXPORT_RESULT, content_types=("application/json", "text/csv"))
     async def export(self, data: Row, params: Params) -> Stream:
-        """All records of an organization as a file."""
-        return await self.exported(data["organization_id"], data["format"])
+        """Return all records of an organization as a file."""
+        return await self.export_file(data["organization_id"], data["format"])
 
-    async def exported(self, organization: int, format: str, done: Callable[[int], Any] = lambda rows: None) -> Stream:
-        """The file of an organization's records; ``done`` is told how many more of them are in it."""
+    async def export_file(self, organization: int, format: str, on_page: Callable[[int], None] | None = None) -> Stream:
+        """Return a CSV or JSON file with the records of an organization, in the order of their ids.
+
+        ``on_page`` is called with the number of records in each page that is written. Each page is a query of its own,
+        which keeps memory and transactions small. Changes that are stored meanwhile may be in the file.
+        """
         columns = await self.file_columns(organization)
-        found = pages(self.app.service(self.path), organization, columns.stored, done)
-        return Stream(written(found, format, columns), FORMATS[format])
+        # The file is written when the call is over, so its reach is kept for the pages.
+        pages = self._pages(organization, columns.stored, on_page, current_tenants.get())
+        return Stream(write_pages(pages, format, columns), FORMATS[format])
 
-    def completed(self, row: Row) -> Row:
-        """Return a row of an import with what its values say beside: its record is found by that, too."""
+    async def _pages(
+        self, organization: int, fields: Sequence[str], on_page: Callable[[int], None] | None, tenants: str
+    ) -> AsyncIterator[list[Row]]:
+        service, last_id = self.app.service(self.path), 0
+        params = {"scope": {"organization_id": organization}, "paginate": False}
+        while True:
+            query = Query(where=Compare("id", "$gt", last_id), limit=PAGE, sort=(("id", 1),), select=tuple(fields))
+            with tenant_context(tenants):
+                page: list[Row] = await service.find({**params, "query": query})
+            if not page:
+                return
+            yield page
+            if on_page is not None:
+                on_page(len(page))
+            last_id = page[-1]["id"]
+
+    def complete_key(self, row: Row) -> Row:
+        """Return a row with the values of its key that follow from its other values."""
         return row
 
     async def file_columns(self, organization: int) -> Columns:
-        return Columns(self, {field["name"]: field["type"] for field in await self._defined(organization)})
+        """Return the columns of an organization's files."""
+        return Columns(self, {field["name"]: field["type"] for field in await self._custom_fields(organization)})
 
     async def checkpoint(self, organization: int, digest: str, **options: Any) -> Checkpoint:
-        """Return the checkpoint of an import of the same content, with the same options and definitions."""
-        decisive = [digest, options, await self._defined(organization)]
-        name = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        """Return the checkpoint of an import with the same content, options and custom fields."""
+        identity = [digest, options, await self._custom_fields(organization)]
+        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return Checkpoint(self.database, organization, f"import:{self.path}:{name}")
 
-    async def _defined(self, organization: int) -> list[Row]:
-        """Return the definitions of the records' custom fields, in their order."""
+    async def _custom_fields(self, organization: int) -> list[Row]:
+        """Return the definitions of the records' custom fields, oldest first."""
         query = {
             "organization_id": organization, "entity": self.path, "$select": ["name", "type", "options"],
             "$sort": {"id": 1},
@@ -149,22 +179,22 @@ class Transferable(Searchable):
         return [{name: field[name] for name in ("name", "type", "options")} for field in found]
 
 
-# A word of Python's own, so it cannot be written as a method.
+# ``import`` is a keyword, so no method can be defined with this name.
 setattr(Transferable, "import", Transferable._import)
 
 
 def refused_row(line: int, error: FeathersError) -> Row:
-    """Return a row that was refused, in the shape of validation errors. At most 100 of its fields are named."""
+    """Return a refused row as callers see it: its line, and an error that names at most 100 fields."""
     return {"line": line, **public_error(error, f"Line {line} of an import").to_dict()}
 
 
-def _read(data: Row, columns: Columns) -> tuple[str, list[Numbered]]:
-    """Return the digest and the rows of a call. Raises BadRequest if there are too many, or the text is broken."""
+def _read(data: Row, columns: Columns) -> tuple[str, list[NumberedRow]]:
+    """Return the digest of the content and its rows. Raises BadRequest for too many rows or a malformed text."""
     if "rows" in data:
-        content, found = json.dumps(data["rows"]), records(enumerate(data["rows"], 1), columns)
+        content, rows = json.dumps(data["rows"]), number_records(enumerate(data["rows"], 1), columns)
     else:
-        content, found = data["text"], rows(BytesIO(data["text"].encode()), data["format"], columns)
-    numbered = list(islice(found, MOST_ROWS + 1))
+        content, rows = data["text"], read_rows(BytesIO(data["text"].encode()), data["format"], columns)
+    numbered = list(islice(rows, MOST_ROWS + 1))
     if len(numbered) > MOST_ROWS:
         raise BadRequest("Too many rows", errors={"text": TOO_MANY})
     return hashlib.sha256(content.encode()).hexdigest(), numbered

@@ -1,0 +1,1 @@
+"""Sales: products, and deals on their way through pipelines."""
