@@ -28,15 +28,35 @@ html_css_files = ["apex.css"]
 html_js_files = ["copy.js"]
 myst_heading_anchors = 4
 # Some links lead to files outside this folder, such as the changelog. tests/docs/test_pages.py checks all links.
-suppress_warnings = ["myst.xref_missing"]
+suppress_warnings = ["myst.xref_missing", "ref.python"]
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True}
+autodoc_typehints_format = "short"
+add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
 
 
 def setup(app: Sphinx) -> None:
-    """Connect what writes ``llms.txt``."""
+    """Connect the function that writes ``llms.txt``, and the one that finds code in docstrings."""
     app.connect("build-finished", write_llms)
+    app.connect("autodoc-process-docstring", mark_code)
+
+
+def mark_code(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Mark indented blocks of a docstring as code, as readers of the source see them."""
+    marked: list[str] = []
+    above = ""
+    for line in lines:
+        if line.startswith("    ") and not (marked and marked[-1]) and not above.startswith(("- ", "* ", "..", ":", " ")):
+            if not above.endswith("::"):
+                marked += ["::", ""]
+            above = " "  # The rest of the block is code, too.
+        elif line and not line.startswith("    "):
+            above = line
+        marked.append(line)
+    lines[:] = marked
 
 
 def write_llms(app: Sphinx, error: Exception | None) -> None:

@@ -120,7 +120,8 @@ def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", str(DOCS), str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert (built.returncode, built.stderr) == (0, "")
-    assert "class apex.app.Apex" in re.sub("<[^>]*>", "", (tmp_path / "reference.html").read_text(encoding="utf-8"))
+    reference = tmp_path / "reference" / "core.html"
+    assert "class Apex" in re.sub("<[^>]*>", "", reference.read_text(encoding="utf-8"))
 
 
 def broken(page: Path) -> Iterator[str]:
