@@ -1,5 +1,6 @@
 """How the documentation is built: ``make docs``."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,28 +34,42 @@ autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
+ALIASES = "AnyHook AnyHooks AnyPublisher Chain Fields HookMap Id Listener Predicate Publisher Reader Row Values"
+autodoc_type_aliases = {name: name for name in ALIASES.split()}
 add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 
+NO_PROSE = ("- ", "* ", "..", ":")
+"""The beginnings of lists, directives and fields. An indented block below them is no code."""
+
 
 def setup(app: Sphinx) -> None:
-    """Connect the function that writes ``llms.txt``, and the one that finds code in docstrings."""
+    """Connect the functions below."""
     app.connect("build-finished", write_llms)
     app.connect("autodoc-process-docstring", mark_code)
+    app.connect("autodoc-process-signature", name_aliases)
+
+
+def name_aliases(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Show the names of type aliases. In a union Sphinx shows the class that stands for the name."""
+    short = [text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in (signature, returned)]
+    return short[0], short[1]
 
 
 def mark_code(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Mark indented blocks of a docstring as code, as readers of the source see them."""
     marked: list[str] = []
-    above = ""
+    paragraph = ""
     for line in lines:
-        if line.startswith("    ") and not (marked and marked[-1]) and not above.startswith(("- ", "* ", "..", ":", " ")):
-            if not above.endswith("::"):
-                marked += ["::", ""]
-            above = " "  # The rest of the block is code, too.
+        begins = line.startswith("    ") and marked and not marked[-1]
+        if begins and not paragraph.startswith(NO_PROSE) and not paragraph.endswith("::"):
+            marked += ["::", ""]
+            paragraph = "::"  # The rest of the block is code, too.
         elif line and not line.startswith("    "):
-            above = line
+            paragraph = line
         marked.append(line)
     lines[:] = marked
 
