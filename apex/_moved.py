@@ -51,7 +51,7 @@ MOVED = {
     "querystring": "query.querystring",
     "redaction": "observability.redaction",
     "redis": "realtime.redis",
-    "reload": "server.reload",
+    "reload": "server.workers",
     "resolvers": "common.resolvers",
     "revisions": "migrations.revisions",
     "routes": "cli.routes",

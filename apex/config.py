@@ -1,4 +1,4 @@
-"""Configuration in layers, as node-config has it: default, environment, local, environment variables."""
+"""Configuration in layers as in node-config: the default, the environment, local files and environment variables."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from apex.auth.jwt import parse_duration
 from apex.errors import BadRequest, ConfigError
+from apex.request import HttpLimits
 from apex.schema.validation import Schema, ValidationError, fields, load, validate
 
 __all__ = ["load_config"]
@@ -19,22 +20,24 @@ __all__ = ["load_config"]
 ENVIRONMENTS = ("development", "test", "production")
 SECRET_BYTES = 32
 SECRETS = {"secret": "APEX_SECRET", "previousSecret": "APEX_PREVIOUS_SECRET"}
-"""The secrets among the settings of authentication, and the variables that set them."""
+"""The secrets in the settings of authentication, and the environment variables that set them."""
 
 _REDIS = r"(rediss?|unix)://.+"
 _DATABASE = r"(sqlite:///(?!:memory:).+|postgresql(\+psycopg)?://([^@]*@)?(\[[^\]]*\]|[^/:?]*)(:[0-9]+)?([/?].*)?)\Z"
 
 
-def is_duration(value: Any) -> None:
+def require_duration(value: Any) -> None:
+    """Raise ValidationError unless the value is a number of seconds or a duration such as ``1d``."""
     try:
         parse_duration(value)
     except ValueError as error:
         raise ValidationError(str(error)) from None
 
 
-def is_audience(value: Any) -> None:
-    listed = value if isinstance(value, list) else [value]
-    if not listed or not all(isinstance(one, str) and one for one in listed):
+def require_audience(value: Any) -> None:
+    """Raise ValidationError unless the value is a string or a list of strings."""
+    audiences = value if isinstance(value, list) else [value]
+    if not audiences or not all(isinstance(one, str) and one for one in audiences):
         raise ValidationError("Must be a string, or a list of strings")
 
 
@@ -45,11 +48,11 @@ class Pagination(Schema):
 
 class JWTOptions(Schema):
     header = fields.Dict(keys=fields.String(), values=fields.String(), load_default=lambda: {"typ": "access"})
-    audience = fields.Raw(load_default="https://yourdomain.com", validate=is_audience)
+    audience = fields.Raw(load_default="https://yourdomain.com", validate=require_audience)
     issuer = fields.String(load_default="feathers")
     subject = fields.String()
     algorithm = fields.String(load_default="HS256", validate=validate.OneOf(["HS256", "HS384", "HS512"]))
-    expiresIn = fields.Raw(load_default="1d", validate=is_duration)
+    expiresIn = fields.Raw(load_default="1d", validate=require_duration)
 
 
 class LocalOptions(Schema):
@@ -82,13 +85,13 @@ class Authentication(Schema):
     failedLogins = fields.Nested(FailedLogins, load_default=lambda: FailedLogins().load({}))
 
 
-class HttpOptions(Schema):
-    headerBytes = fields.Integer(validate=validate.Range(min=1024))
-    headerCount = fields.Integer(validate=validate.Range(min=1))
-    headerSeconds = fields.Integer(validate=validate.Range(min=1))
-    requestSeconds = fields.Integer(validate=validate.Range(min=1))
-    idleSeconds = fields.Integer(validate=validate.Range(min=1))
-    maxConnections = fields.Integer(validate=validate.Range(min=1))
+HttpOptions = Schema.from_dict(
+    {
+        name: fields.Integer(validate=validate.Range(min=1024 if name == "headerBytes" else 1))
+        for name in HttpLimits._fields
+    },
+    name="HttpOptions",
+)
 
 
 class SocketOptions(Schema):
@@ -114,7 +117,14 @@ class LogOptions(Schema):
 
 
 class Config(Schema):
-    """What the framework reads. An application with keys of its own extends this class."""
+    """The schema of the settings that the framework reads. Extend it for settings of your own.
+
+    class MyConfig(Config):
+        pageSize = fields.Integer(load_default=25)
+
+
+    config = load_config("config", schema=MyConfig)
+    """
 
     host = fields.String(load_default="localhost")
     port = fields.Integer(load_default=3030, validate=validate.Range(min=0, max=65535))
@@ -142,9 +152,15 @@ class Config(Schema):
 def load_config(
     folder: str | Path, environ: Mapping[str, str] | None = None, schema: type[Schema] = Config
 ) -> Mapping[str, Any]:
-    """The validated, frozen configuration of a folder with ``default.json`` and its companions.
+    """Return the validated, read-only configuration of a folder with ``default.json``.
 
-    ``APEX_ENV`` names the environment. Raises ConfigError for files, keys, values or secrets that cannot be used.
+    The variable ``APEX_ENV`` names the environment: ``development`` (the default), ``test`` or ``production``. Its file
+    overrides ``default.json``, ``local.json`` overrides both, and the variables that
+    ``custom-environment-variables.json`` names override all files.
+
+        app = Apex(load_config("config"))
+
+    Raises ConfigError for files, keys, values or secrets that cannot be used.
     """
     environ = os.environ if environ is None else environ
     folder, env = Path(folder), environ.get("APEX_ENV", "development")
@@ -161,8 +177,8 @@ def load_config(
     except BadRequest as error:
         raise ConfigError(_problems(error, env)) from None
     published = _check_secret(config, env, folder)
-    told = {"env": env, "publishedSecrets": published}
-    return MappingProxyType({key: _frozen(value) for key, value in config.items()} | told)
+    frozen = {key: _frozen(value) for key, value in config.items()}
+    return MappingProxyType({**frozen, "env": env, "publishedSecrets": published})
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -186,7 +202,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def _from_environment(names: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    """The part of the configuration that environment variables set: a name, or ``{"__name", "__format"}``."""
+    """Yield the settings of environment variables. ``names`` has the name of each, or ``{"__name", "__format"}``."""
     for key, name in names.items():
         if isinstance(name, dict) and "__name" not in name:
             if nested := dict(_from_environment(name, environ)):
@@ -213,7 +229,10 @@ def _problems(error: BadRequest, env: str) -> str:
 
 
 def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> tuple[str, ...]:
-    """Return the secrets that files of the configuration publish. Raises ConfigError for a secret that is unusable."""
+    """Return the names of the secrets that are published in configuration files.
+
+    Raises ConfigError for a bad secret.
+    """
     if "authentication" not in config:
         return ()
     layers = [_read(folder / f"{name}.json").get("authentication", {}) for name in ("default", "development", "test")]
@@ -233,7 +252,7 @@ def _check_secret(config: Mapping[str, Any], env: str, folder: Path) -> tuple[st
 
 
 def exposed_secrets(settings: Mapping[str, Any], host: str) -> Iterator[str]:
-    """Yield a problem for each published secret, if others can reach the host."""
+    """Yield a problem for each published secret if others can reach the host."""
     if not _is_loopback(host):
         for name in settings.get("publishedSecrets", ()):
             yield (

@@ -8,11 +8,30 @@ from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 REQUEST_ID = "x-request-id"
 
 _WITH_PORT = re.compile(r"([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
+
+BODY_SECONDS = 30
+"""Seconds that the body of a request may take."""
+
+
+class HttpLimits(NamedTuple):
+    """The limits of HTTP connections, as in the setting ``http``.
+
+    A header has at most ``headerBytes`` and ``headerCount`` fields. It arrives within ``headerSeconds``, and the body
+    within ``requestSeconds``. A connection without a request is closed after ``idleSeconds``.
+    """
+
+    headerBytes: int = 64 * 1024
+    headerCount: int = 100
+    headerSeconds: int = 10
+    requestSeconds: int = BODY_SECONDS
+    idleSeconds: int = 5
+    maxConnections: int = 10_000
+
 
 _process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
 

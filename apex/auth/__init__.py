@@ -3,8 +3,9 @@
 A name is imported when it is first used, because hashing and signing load large libraries.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from apex.lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.auth.api_keys import APIKey, APIKeyStrategy, Holder, hash_key, new_key
@@ -35,33 +36,15 @@ __all__ = [
     "new_key",
 ]
 
-_MODULES = {
-    "APIKey": "api_keys",
-    "APIKeyStrategy": "api_keys",
-    "Attempt": "service",
-    "AuthenticationService": "service",
-    "Claims": "jwt",
-    "Holder": "api_keys",
-    "JWTStrategy": "strategies",
-    "LocalStrategy": "strategies",
-    "Passwords": "passwords",
-    "Result": "strategies",
-    "Session": "sessions",
-    "Sessions": "sessions",
-    "Strategy": "strategies",
-    "Tokens": "jwt",
-    "authenticate": "hooks",
-    "hash_key": "api_keys",
-    "new_key": "api_keys",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'apex.auth' has no attribute '{name}'")
-    value = globals()[name] = getattr(import_module(f"apex.auth.{_MODULES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__ = lazy_names(
+    "apex.auth",
+    {
+        "api_keys": ("APIKey", "APIKeyStrategy", "Holder", "hash_key", "new_key"),
+        "hooks": ("authenticate",),
+        "jwt": ("Claims", "Tokens"),
+        "passwords": ("Passwords",),
+        "service": ("Attempt", "AuthenticationService"),
+        "sessions": ("Session", "Sessions"),
+        "strategies": ("JWTStrategy", "LocalStrategy", "Result", "Strategy"),
+    },
+)

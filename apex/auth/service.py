@@ -218,8 +218,7 @@ class AuthenticationService(Service):
 
     @property
     def challenge(self) -> str:
-        """The value of ``WWW-Authenticate`` for a 401 (RFC 9110, 11.6.1), with one challenge for each security
-        scheme."""
+        """The ``WWW-Authenticate`` of a 401 (RFC 9110, 11.6.1), with one challenge for each security scheme."""
         return ", ".join(dict.fromkeys(_challenge(scheme) for scheme in self.schemes.values())) or "Bearer"
 
     def parse(self, headers: Mapping[str, str]) -> Result | None:

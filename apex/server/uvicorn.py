@@ -1,4 +1,4 @@
-"""The server in front of an app: uvicorn, one process, from its setup to its teardown."""
+"""The server of an app in one process, with uvicorn."""
 
 from __future__ import annotations
 
@@ -20,57 +20,61 @@ from apex.app import ASGI, Apex
 from apex.config import exposed_secrets
 from apex.errors import ConfigError
 from apex.observability.logs import logs
-from apex.server.protocol import CLOSE, Config, Limits, close_overdue
+from apex.server.protocol import CLOSE, Config, close_overdue, limits_of
 from apex.transports.socketio.transport import Sockets
 
 PORT = 3030
 SHUTDOWN_SECONDS = 10
 UNREAD_SECONDS = 30
+"""Seconds after which the system closes a connection whose client does not read."""
 TICK_SECONDS = 0.05
 TICKS = 10
-"""uvicorn's ticks, of 0.1 seconds each, between two looks at the connections."""
+"""The ticks of uvicorn, of 0.1 seconds each, between two checks of the connections."""
 COLLECT_AFTER = 10_000
-"""Objects made before the garbage collector looks for circles among them: a request makes about a hundred."""
+"""Objects that are created between two garbage collections. A request creates about a hundred."""
 
 
 class Server(uvicorn.Server):
-    """Open connections do not hold it up when it stops: they are let go, and their clients find it again.
+    """A server of uvicorn that does not wait for open connections when it stops. Their clients reconnect.
 
-    ``ready`` is called once it accepts connections.
+    ``ready`` is called when the server accepts connections.
     """
 
     def __init__(self, app: Apex, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self.app, self.ready = app, ready
-        self.retiring = False
-        self.ends: float | None = None
+        self.retiring: bool = False
+        self._stop_at: float | None = None
 
     def retire(self) -> None:
-        """Stops it as ``stop`` does, but for connections that wait for a request: they may make one more."""
+        """Stop, but let each open connection make one more request."""
         self.retiring = self.should_exit = True
 
     def stop(self) -> None:
-        """Stop once the requests under way are answered, without ``drainSeconds``, during which a replacement process
-        could not bind the address.
+        """Stop when the running requests are answered, without ``drainSeconds``.
+
+        During that time a replacement process could not bind the address.
         """
-        self.retiring, self.should_exit, self.ends = False, True, 0.0
+        self.retiring, self.should_exit, self._stop_at = False, True, 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.retiring = False
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to stop. Who is told to, and does not retire, first goes on for ``drainSeconds`` and says at
-        ``/readyz`` that it will: a load balancer sends the next requests elsewhere before there is nobody.
+        """Return True if the server should stop now.
+
+        Unless it retires, it goes on for ``drainSeconds`` after it was told to stop. Meanwhile ``/readyz`` reports that
+        it drains, so that a load balancer sends the next requests to another server.
         """
         if counter % TICKS == 0:
             close_overdue(self.server_state.connections, asyncio.get_running_loop().time())
         if not await super().on_tick(counter):
             return False
-        if self.ends is None and not self.retiring:
+        if self._stop_at is None and not self.retiring:
             self.app.emit("draining")
-            self.ends = time.monotonic() + (self.app.get("drainSeconds") or 0)
-        return self.retiring or self.force_exit or time.monotonic() >= (self.ends or 0)
+            self._stop_at = time.monotonic() + (self.app.get("drainSeconds") or 0)
+        return self.retiring or self.force_exit or time.monotonic() >= (self._stop_at or 0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -79,21 +83,21 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.emit("shutdown")
         if self.retiring:
-            await self._retired()
+            await self._wait_for_connections()
             self.app.emit("shutdown")
         await super().shutdown(sockets)
 
-    async def _retired(self) -> None:
-        """Accepts no more, and waits for the connections to end: each after its next response, or when it is idle.
+    async def _wait_for_connections(self) -> None:
+        """Accept no more connections, and wait until each has ended after its next response or its idle time.
 
-        A client may be sending a request at the very moment at which an idle connection would be closed.
+        An idle connection is not closed at once, as its client may be sending a request at this moment.
         """
         for server in self.servers:
             server.close()
         self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
         for connection in self.server_state.connections:
             cycle = getattr(connection, "cycle", None)
-            # A client that has read its response's headers without this would use the connection again.
+            # The header of a response tells the client not to use the connection again.
             if cycle is not None and not cycle.response_started:
                 cycle.keep_alive = False
         with suppress(TimeoutError):
@@ -105,10 +109,13 @@ class Server(uvicorn.Server):
 def serve_app(
     app: Apex, host: str | None = None, port: int | None = None, banner: str = "", *, outer: ASGI | None = None
 ) -> None:
-    """Serve the app, in its ``outer`` middleware if there is any, until it is told to stop. ``banner`` may name the
-    ``{url}``.
+    """Serve the app until the process gets SIGINT or SIGTERM.
 
-    Raises Unavailable when the database cannot be reached, ConfigError when nobody can listen at the address.
+    ``outer`` is middleware around the app. ``banner`` is printed first, with the address in place of ``{url}``.
+
+        serve_app(app, "127.0.0.1", 3030)
+
+    Raises Unavailable if the database cannot be reached, and ConfigError if the address cannot be used.
     """
 
     async def served() -> None:
@@ -120,60 +127,61 @@ def serve_app(
 
 
 def configured(app: Apex, outer: ASGI | None = None) -> Config:
-    """Return the configuration of a server for the app, in its ``outer`` middleware. Sets up its logging as well."""
+    """Return the configuration of a server for the app in its ``outer`` middleware. Set up logging as well."""
     logs(app)
     return Config(
         outer or app,
-        Limits.of(app),
+        limits_of(app),
         lifespan="off",
         loop="uvloop",
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
-        # Nothing here looks at the client's address.
+        # ``apex.request.address_of`` reads the headers of proxies.
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        **_websockets(app),
+        **_websocket_options(app),
     )
 
 
-def _websockets(app: Apex) -> dict[str, Any]:
-    """Return the further options of an app with sockets."""
+def _websocket_options(app: Apex) -> dict[str, Any]:
+    """Return the options for WebSockets, if the app has sockets."""
     if not isinstance(app.transport, Sockets):
         return {}
     limits = app.transport.engine.limits
-    # Frames are small and many: compressing them costs more memory for each connection than it saves.
+    # Frames are small and many. Compression would cost more memory for each connection than it saves.
     return {"ws": "websockets-sansio", "ws_max_size": limits["maxPayload"], "ws_per_message_deflate": False}
 
 
 async def serve_on(listener: socket.socket, server: Server) -> None:
-    """Serves what is connected to the listener until the server is told to stop."""
+    """Serve the connections of a listener until the server stops."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
-    # The server raises its signal again once it has stopped, when the teardown is still to come.
+    # The server raises its signal again when it has stopped, before the teardown of the app.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)
     await server.serve(sockets=[listener])
 
 
 def announce(url: str, banner: str = "") -> None:
+    """Print the address of a server, or a banner with the address in place of ``{url}``."""
     click.echo((banner or "Serving at {url}").replace("{url}", url))
 
 
 @contextmanager
 def listening(app: Apex, host: str | None = None, port: int | None = None) -> Iterator[tuple[socket.socket, str]]:
-    """Yield a socket that listens, by default at the configuration's address, and its URL.
+    """Yield a listening socket and its URL. The address is by default that of the configuration.
 
-    Raises ConfigError, also where others can reach an app whose secret is published in its configuration.
+    Raises ConfigError if the address cannot be used, or if others can reach an app whose secret is published.
     """
     host = host or app.get("host") or "localhost"
     for problem in exposed_secrets(app.settings, host):
         raise ConfigError(problem)
     port = app.get("port") if port is None else port
     with _listener(host, PORT if port is None else port) as listener:
-        yield listener, f"http://{_in_url(host)}:{listener.getsockname()[1]}"
+        yield listener, f"http://{_host_in_url(host)}:{listener.getsockname()[1]}"
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -181,14 +189,13 @@ def _listener(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
-        raise ConfigError(f"cannot listen on {_in_url(host)}:{port}: {reason}") from None
-    # Connections inherit the options. asyncio would set this one, but not for a listener that it is given.
+        raise ConfigError(f"cannot listen on {_host_in_url(host)}:{port}: {reason}") from None
+    # Connections inherit the options. asyncio sets this one only for listeners that it creates itself.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # Who does not read what it is sent is disconnected by the system.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
     return listener
 
 
-def _in_url(host: str) -> str:
+def _host_in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -1,7 +1,8 @@
-"""Several processes of an app on one socket: a parent that keeps its workers at work and renews them.
+"""The server of an app in several processes: a parent that starts workers, and replaces them when they end.
 
-A worker is an interpreter of its own, which inherits the socket and one end of a line to the parent. It says on its
-line that it is ready; the parent says that it shall retire; and each notices by its end that the other is gone.
+A worker is a new interpreter. It inherits the listening socket, and one end of a pair of sockets. Through the pair the
+worker tells the parent that it is ready, and the parent tells the worker to retire. Each of them notices by the end of
+the pair that the other one has ended.
 """
 
 from __future__ import annotations
@@ -28,23 +29,28 @@ from apex.errors import ConfigError
 from apex.observability.logs import logs
 from apex.observability.metrics import SHARED, environment_of_workers, forget_process
 from apex.realtime.bus import Bus
-from apex.server.reload import Stamps, stamps
 from apex.server.uvicorn import SHUTDOWN_SECONDS, Server, announce, configured, listening, serve_on
 from apex.transports.socketio.transport import Sockets
 
 START_SECONDS = 60
-"""How long a worker may take until it is ready."""
+"""Seconds that a worker may take until it is ready."""
 
 END_SECONDS = SHUTDOWN_SECONDS + 20
-"""How long it may take to end before it is killed: for connections that are idle, requests under way, the teardown."""
+"""Seconds after which a worker that does not end is killed: for idle connections, running requests, the teardown."""
 
 STEADY_SECONDS = 10
-"""Who has worked for so long did not fail at its start."""
+"""Seconds after which the end of a worker does not count as a failed start."""
 
-LOOK_SECONDS = 0.5
-"""Between two looks at the files."""
+WATCH_SECONDS = 0.5
+"""Seconds between two checks of the files for ``--reload``."""
 
 READY, RETIRE = b"r", b"d"
+"""The messages of a worker and of the parent."""
+
+UNWATCHED = ("__pycache__", "node_modules")
+
+FileStates = dict[str, tuple[int, int]]
+"""The time of the last change of each file, in nanoseconds, and its size in bytes."""
 
 log = logging.getLogger("apex")
 
@@ -52,18 +58,20 @@ log = logging.getLogger("apex")
 def serve_workers(
     app: Apex, factory: str, count: int, host: str | None = None, port: int | None = None, *, reload: bool = False
 ) -> None:
-    """Serves the app that ``factory`` makes with so many workers until it is told to stop; SIGHUP renews them all,
-    and with ``reload`` so does a change of the files of the app.
+    """Serve the app that ``factory`` returns with ``count`` workers until the process gets SIGINT or SIGTERM.
 
-    Exits with 1 when they do not start: they have said why. Raises ConfigError when they would not hear each other, or
-    nobody can listen at the address.
+    SIGHUP replaces all workers by new ones. With ``reload`` a change of the app's files does so as well.
+
+    Exit with 1 if the workers do not start, as they have logged the reason. Raises ConfigError if the workers cannot
+    share events, or if the address cannot be used.
     """
     if count > 1:
         _require_bus(app)
     logs(app)
     with listening(app, host, port) as (listener, url), _shared_folder() as folder:
-        within = END_SECONDS + (app.get("drainSeconds") or 0)
-        workers = Workers(factory, listener, url, count, environment_of_workers(app, folder), within, reload=reload)
+        end_seconds = END_SECONDS + (app.get("drainSeconds") or 0)
+        environ = environment_of_workers(app, folder)
+        workers = Workers(factory, listener, url, count, environ, end_seconds, reload=reload)
         if not asyncio.run(workers.run()):
             sys.exit(1)
 
@@ -76,26 +84,27 @@ def _shared_folder() -> TemporaryDirectory[str]:
 
 
 def _require_bus(app: Apex) -> None:
-    """Raises ConfigError for an app with events or logouts that its workers would not hear of."""
+    """Raise ConfigError if the app has events or logouts that its workers could not share."""
     shares = isinstance(app.transport, Sockets) or app.get("defaultAuthentication") is not None
     if shares and type(app.bus) is Bus:
         raise ConfigError("several workers hear of events and logouts through Redis: set 'redis' (REDIS_URL)")
 
 
 def work(app: Apex, listener: int, line: int, outer: ASGI | None = None) -> None:
-    """Serves the app, in its ``outer`` middleware, as one of several workers. ``listener`` and ``line`` are the
-    descriptors it has inherited.
+    """Serve the app in its ``outer`` middleware as one of several workers.
+
+    ``listener`` and ``line`` are the inherited file descriptors of the listening socket and of the line to the parent.
     """
-    # Who tells all processes to renew themselves means the parent.
+    # The signal may go to all processes, but only the parent replaces the workers.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def served() -> None:
         with socket.socket(fileno=listener) as inherited, socket.socket(fileno=line) as parent:
             for one in (inherited, parent):
                 one.set_inheritable(False)
-            server = Server(app, configured(app, outer), lambda: _say(parent, READY))
+            server = Server(app, configured(app, outer), lambda: _send(parent, READY))
             loop = asyncio.get_running_loop()
-            loop.add_reader(parent, _hear, parent, server)
+            loop.add_reader(parent, _receive, parent, server)
             try:
                 async with app.lifespan():
                     await serve_on(inherited, server)
@@ -105,8 +114,8 @@ def work(app: Apex, listener: int, line: int, outer: ASGI | None = None) -> None
     uvloop.run(served())
 
 
-def _hear(parent: socket.socket, server: Server) -> None:
-    """Does what the parent says. Without it there is nobody to serve for."""
+def _receive(parent: socket.socket, server: Server) -> None:
+    """Retire if the parent says so, and stop if it has ended."""
     if parent.recv(1) == RETIRE:
         server.retire()
     else:
@@ -114,54 +123,56 @@ def _hear(parent: socket.socket, server: Server) -> None:
         server.stop()
 
 
-def _say(line: socket.socket, word: bytes) -> None:
-    # That the other one is gone is noticed by whoever waits for it.
+def _send(line: socket.socket, message: bytes) -> None:
+    # If the other process has ended, the code that waits for it notices that.
     with suppress(BrokenPipeError, ConnectionResetError):
-        line.send(word)
+        line.send(message)
 
 
 class Worker:
-    """A process as its parent sees it."""
+    """A worker as its parent sees it: its process and the line to it."""
 
     def __init__(self, process: Process, line: socket.socket) -> None:
         self.process, self.line = process, line
-        self.began = time.monotonic()
+        self.began: float = time.monotonic()
 
     @classmethod
     async def start(cls, factory: str, listener: socket.socket, environ: Mapping[str, str]) -> Worker:
-        """Raises OSError when there can be no process."""
+        """Start a worker. Raises OSError if the system cannot start a process."""
         line, theirs = socket.socketpair()
         line.setblocking(False)
         with theirs:
             descriptors = listener.fileno(), theirs.fileno()
             command = [sys.executable, "-m", "apex", "--app", factory, "worker", *map(str, descriptors)]
-            # In a group of its own it gets no Ctrl+C: that is for the parent to tell.
+            # In its own group the worker gets no Ctrl+C. The parent tells it to stop.
             process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=descriptors, process_group=0)
         return cls(process, line)
 
     async def is_ready(self) -> bool:
-        """Waits until it is; False when it has ended instead, or takes too long."""
+        """Wait until the worker is ready. Return False if it ends or takes too long."""
         try:
             async with asyncio.timeout(START_SECONDS):
                 if await asyncio.get_running_loop().sock_recv(self.line, 1) == READY:
                     return True
-                await self.process.wait()  # It is about to say why.
+                await self.process.wait()  # It logs the reason.
                 return False
         except TimeoutError:
             log.error("Worker %d was not ready within %d seconds", self.process.pid, START_SECONDS)
             return False
 
     def retire(self) -> None:
-        _say(self.line, RETIRE)
+        """Tell the worker to end after one more request of each open connection."""
+        _send(self.line, RETIRE)
 
     def signal(self, number: signal.Signals) -> None:
-        # ``send_signal`` would look whether it has ended, and so take that news from who waits for it.
+        """Send a signal to the worker, if it is running."""
+        # ``send_signal`` would poll the process, and the code that waits for its end would not get the exit code.
         if self.process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
     async def end(self, within: float) -> None:
-        """Waits until it has ended, which it was told to do; no longer than so many seconds."""
+        """Wait until the worker has ended. Kill it after ``within`` seconds."""
         try:
             async with asyncio.timeout(within):
                 await self.process.wait()
@@ -172,7 +183,7 @@ class Worker:
 
 
 class Workers:
-    """Keeps ``count`` workers on a listener, each in a place of its own. One is started at a time, but at the start."""
+    """The workers on a listener, each in its place. After the start they are replaced one at a time."""
 
     def __init__(
         self,
@@ -189,31 +200,31 @@ class Workers:
         self.environ, self.end_seconds, self.reload = environ, end_seconds, reload
         self.places: list[Worker] = []
         self.alive: set[Worker] = set()
-        self.turn = asyncio.Lock()
-        self.renewal = asyncio.Event()
+        self.replacing = asyncio.Lock()
+        self.requested = asyncio.Event()
 
     async def run(self) -> bool:
-        """Returns when it was told to stop and all have ended; False when they did not start."""
+        """Run the workers until the process is told to stop. Return False if they do not start."""
         loop = asyncio.get_running_loop()
         working = loop.create_task(self._work())
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, working.cancel)
-        loop.add_signal_handler(signal.SIGHUP, self.renewal.set)
+        loop.add_signal_handler(signal.SIGHUP, self.requested.set)
         await asyncio.wait([working])
-        # From now on whoever is refused looks elsewhere: nobody would accept what waited here.
+        # New connections are refused from now on, as no worker would accept them.
         self.listener.close()
-        # Asked again, it does not wait for them.
+        # A second Ctrl+C does not wait for the workers.
         loop.add_signal_handler(signal.SIGINT, self._signal, signal.SIGKILL)
         self._signal(signal.SIGTERM)
         await asyncio.gather(*(worker.end(self.end_seconds) for worker in self.alive))
         return working.cancelled() or working.result()
 
     async def _work(self) -> bool:
-        files = stamps(Path.cwd()) if self.reload else {}
-        # One goes ahead, so that what keeps them all from starting is said once.
-        started = [await self._started()]
+        files = file_states(Path.cwd()) if self.reload else {}
+        # One worker starts first, so that an error that stops all of them is logged once.
+        started = [await self._start()]
         if started[0] is not None:
-            started += await asyncio.gather(*(self._started() for _ in range(1, self.count)))
+            started += await asyncio.gather(*(self._start() for _ in range(1, self.count)))
         self.places = [worker for worker in started if worker is not None]
         if len(self.places) < self.count:
             return False
@@ -221,11 +232,11 @@ class Workers:
         keeping = [self._keep(place) for place in range(self.count)]
         if self.reload:
             keeping.append(self._watch(files))
-        await asyncio.gather(self._renew(), *keeping)
+        await asyncio.gather(self._replace_all_on_signal(), *keeping)
         return True
 
-    async def _started(self) -> Worker | None:
-        """A worker that is ready; None when it does not start, which it has said itself."""
+    async def _start(self) -> Worker | None:
+        """Return a worker that is ready, or None if it does not start. The worker has logged the reason."""
         try:
             worker = await Worker.start(self.factory, self.listener, self.environ)
         except OSError as error:
@@ -240,42 +251,47 @@ class Workers:
         return None
 
     async def _keep(self, place: int) -> None:
-        """Start a worker again when it has died, after growing pauses where it dies at its start."""
+        """Replace the worker of a place when it ends, with growing pauses if the new one fails at its start."""
         backoff = Backoff()
         while True:
             worker = self.places[place]
             code = await worker.process.wait()
             self._forget(worker)
             if self.places[place] is worker:
-                log.warning("Worker %d has ended (%s): another one takes its place", worker.process.pid, _told(code))
+                log.warning(
+                    "Worker %d has ended (%s): another one takes its place", worker.process.pid, _describe(code)
+                )
             if time.monotonic() - worker.began > STEADY_SECONDS:
                 backoff = Backoff()
             while self.places[place] is worker:
                 await backoff.wait()
                 await self._replace(place, worker)
 
-    async def _renew(self) -> None:
+    async def _replace_all_on_signal(self) -> None:
         while True:
-            await self.renewal.wait()
-            self.renewal.clear()
-            if await self._roll():
+            await self.requested.wait()
+            self.requested.clear()
+            if await self._replace_all():
                 click.echo("All workers are new.")
             else:
                 log.error("The restart was given up: a new worker does not start. The old ones go on.")
 
-    async def _watch(self, before: Stamps) -> None:
-        """Renews the workers when a file is no longer what it was before they started."""
+    async def _watch(self, before: FileStates) -> None:
+        """Replace the workers when a file has changed since they started."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            now = stamps(Path.cwd())
+            await asyncio.sleep(WATCH_SECONDS)
+            now = file_states(Path.cwd())
             if changed := sorted({path for path, _ in before.items() ^ now.items()}):
                 click.echo(f"Changed: {', '.join(changed)}")
-                self.renewal.set()
+                self.requested.set()
             before = now
 
-    async def _roll(self) -> bool:
-        """Renews one worker after the other, each once another one is ready in its place."""
-        async with self.turn:
+    async def _replace_all(self) -> bool:
+        """Replace one worker after the other.
+
+        Each ends when the new one is ready. Return False if a new one does not start.
+        """
+        async with self.replacing:
             old = list(self.places)
         for place, worker in enumerate(old):
             if not await self._replace(place, worker):
@@ -285,9 +301,9 @@ class Workers:
         return True
 
     async def _replace(self, place: int, worker: Worker) -> bool:
-        """Puts another one in a worker's place, unless there is one already; False when that does not start."""
-        async with self.turn:
-            if self.places[place] is worker and (new := await self._started()) is not None:
+        """Start a new worker in the place of another one, unless there is one. Return False if it does not start."""
+        async with self.replacing:
+            if self.places[place] is worker and (new := await self._start()) is not None:
                 self.places[place] = new
         return self.places[place] is not worker
 
@@ -302,5 +318,24 @@ class Workers:
             worker.signal(number)
 
 
-def _told(code: int) -> str:
+def _describe(code: int) -> str:
+    """Return an exit code or the name of a signal."""
     return f"code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def file_states(folder: Path) -> FileStates:
+    """Return the states of all ``*.py`` below a folder and of ``config/*.json``.
+
+    Hidden folders and those of installed packages are left out.
+    """
+    found: FileStates = {}
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in UNWATCHED and not name.startswith(".")]
+        ending = (".py", ".json") if Path(root) == folder / "config" else ".py"
+        for name in files:
+            # An editor may remove a file to replace it.
+            with suppress(FileNotFoundError):
+                if name.endswith(ending):
+                    status = os.stat(os.path.join(root, name))
+                    found[os.path.relpath(os.path.join(root, name), folder)] = status.st_mtime_ns, status.st_size
+    return found

@@ -39,7 +39,7 @@ from apex.errors import (
 from apex.observability.observations import ENDED, Observation, observing, timed
 from apex.query.querystring import parse
 from apex.queues import FairQueue
-from apex.request import address_of
+from apex.request import BODY_SECONDS, address_of
 from apex.router import Match
 from apex.service import BodyLimit, BoundService, Call
 from apex.transports.conditional import CHANGES, is_among, on_condition, tag_of
@@ -56,7 +56,6 @@ Pairs = list[Pair]
 log = logging.getLogger("apex")
 
 BODY_LIMIT = 1024 * 1024
-BODY_SECONDS = 30
 LARGE_AT_ONCE, LARGE_QUEUE = 4, 20
 """Requests of a process that may be at work, and those that may also wait, with bodies beyond ``bodyLimit``."""
 
@@ -457,7 +456,7 @@ def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
 
 
 async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: int) -> None:
-    """Send a response, in one write if the server can (``apex.server.protocol.Sending``)."""
+    """Send a response, in one write if the server can (``apex.server.protocol.Sender``)."""
     if length:
         headers.append(_JSON)
     if status not in _BODILESS:

@@ -16,7 +16,7 @@ from apex import Apex, MemoryService, Params, Service, rest, sockets
 from apex.client import Client, socketio
 from apex.client import rest as over_rest
 from apex.errors import FeathersError
-from apex.server.protocol import Config, Limits
+from apex.server.protocol import Config, limits_of
 from apex.server.uvicorn import Server
 from tests.auth.test_auth import site_app, users_service
 from tests.support.waiting import SECONDS
@@ -134,7 +134,7 @@ def guarded_app() -> Apex:
 async def listening(app: Apex, port: int = 0) -> AsyncIterator[str]:
     """The URL of a server that runs the app."""
     ready = asyncio.Event()
-    server = Server(app, Config(app, Limits.of(app), lifespan="on", log_level="critical", **GRACE), ready.set)
+    server = Server(app, Config(app, limits_of(app), lifespan="on", log_level="critical", **GRACE), ready.set)
     with socket.create_server(("127.0.0.1", port)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await ready.wait()

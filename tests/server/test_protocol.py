@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from apex import Apex, MemoryService, Params, rest
 from apex.errors import ConfigError
-from apex.server.protocol import Limits
+from apex.server.protocol import limits_of
 from tests.support.serving import serving
 from tests.support.waiting import SECONDS, until
 
@@ -248,4 +248,4 @@ async def test_requests_under_way_are_not_closed_for_a_new_client() -> None:
 
 def test_a_setting_that_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigError, match="'http' has no setting 'headerSecond': there are headerBytes, "):
-        Limits.of(notes(headerSecond=5))
+        limits_of(notes(headerSecond=5))

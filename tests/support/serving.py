@@ -11,7 +11,7 @@ from typing import Any
 from httpx2 import ASGITransport, AsyncClient
 
 from apex import Apex
-from apex.server.protocol import Config, Limits
+from apex.server.protocol import Config, limits_of
 from apex.server.uvicorn import Server
 
 
@@ -31,7 +31,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[AsyncClient]:
     """A client of a server that runs the app; the server's lifespan sets it up and tears it down."""
     options = {"ws": "websockets-sansio", "lifespan": "on", "log_level": "critical", **options}
     owner, ready = app if isinstance(app, Apex) else Apex(), asyncio.Event()
-    server = Server(owner, Config(app, Limits.of(owner), **options), ready.set)
+    server = Server(owner, Config(app, limits_of(owner), **options), ready.set)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await ready.wait()

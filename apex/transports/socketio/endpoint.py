@@ -9,7 +9,8 @@ from urllib.parse import parse_qs
 
 from apex.encoding import encode
 from apex.errors import Unavailable
-from apex.transports.rest import BODY_SECONDS, Receive, Scope, Send, respond
+from apex.request import BODY_SECONDS
+from apex.transports.rest import Receive, Scope, Send, respond
 from apex.transports.socketio.connections import Socket
 from apex.transports.socketio.engine import Engine, is_packet
 
