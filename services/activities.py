@@ -1,4 +1,4 @@
-"""Activities: calls, meetings, tasks and whatever else is to be done, with whom and when."""
+"""Activities: calls, meetings, tasks and other work, with people and times."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ PERSON_SHAPE = {
 
 
 class PlaceSchema(Schema):
+    """A place on the map. Coordinates are in degrees."""
+
     empty_is_null = True
 
     lat = Float(required=True, validate=validate.Range(-90, 90))
@@ -67,6 +69,8 @@ class PlaceSchema(Schema):
 
 
 class ActivitySchema(TenantSchema):
+    """An activity as callers write it. ``duration`` is in minutes."""
+
     assigned_to_user_id = Id(allow_none=True)
     subject = Text(required=True, max=500)
     note = Text(max=20_000, allow_none=True)
@@ -86,7 +90,7 @@ class ActivitySchema(TenantSchema):
 
     @validates_schema
     def check_order(self, data: Row, **_: Any) -> None:
-        """An activity does not end before it begins. Without an end_date it ends on the day on which it begins."""
+        """Refuse an activity that ends before it begins. Without an end_date it ends on the day on which it begins."""
         start, end = data.get("start_date"), data.get("end_date")
         if start is not None and end is not None and end < start:
             raise ValidationError("Must not be before start_date", "end_date")
@@ -96,15 +100,20 @@ class ActivitySchema(TenantSchema):
 
 
 @describe(result=PERSON_SHAPE)
-def person(row: Row) -> Any:
+def person(row: Row) -> Row:
+    """Return the id and the full name of a user or contact."""
     return {"id": row["id"], "full_name": " ".join(filter(None, (row["first_name"], row["last_name"])))}
 
 
 class ActivitySearchSchema(SearchSchema):
+    """The data of a search in subjects or notes."""
+
     searchIn = fields.String(load_default="subject", validate=validate.OneOf(["subject", "note"]))
 
 
 class Activities(Searchable):
+    """The activities of an organization."""
+
     table, schema, noun = activities, ActivitySchema, "activity"
     multi = ("patch", "remove")
     private = ("uuid", "subject_search", "note_search")
@@ -126,5 +135,6 @@ class Activities(Searchable):
 
 
 def register(app: Apex) -> None:
+    """Register the service ``activities``."""
     forms = search_lines(subject="subject_search", note="note_search")
     serve_searchable(app, "activities", Activities, on_write=[forms])

@@ -1,4 +1,4 @@
-"""Companies: where contacts work."""
+"""Companies: the employers of contacts."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ WEBSITE = validate.Regexp(
 
 
 class CompanySchema(TenantSchema):
+    """A company as callers write it."""
+
     name = Text(required=True, max=200)
     description = Text(max=5000, allow_none=True)
     website = Text(max=2048, allow_none=True, validate=WEBSITE)
@@ -57,6 +59,8 @@ class CompanySchema(TenantSchema):
 
 
 class Companies(Transferable):
+    """The companies of an organization."""
+
     table, schema, noun = companies, CompanySchema, "company"
     multi = ("patch", "remove")
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": company_values}
@@ -81,7 +85,10 @@ class Companies(Transferable):
 
 
 async def companies_named(app: Apex, names: Collection[str], organization_id: int) -> dict[str, int]:
-    """Return the ids of the organization's companies with these names, of several the oldest."""
+    """Return the ids of the organization's companies with these names, by name.
+
+    If several companies have one name, the oldest is returned.
+    """
     if not names:
         return {}
     query = Query(
@@ -93,22 +100,23 @@ async def companies_named(app: Apex, names: Collection[str], organization_id: in
     return {company["name"]: company["id"] for company in reversed(found)}
 
 
-async def make_companies(app: Apex, names: Collection[str], organization_id: int, user: Any) -> dict[str, int]:
-    """Return the ids of companies that were missing. They are made unless another call has just made them.
+async def ensure_companies(app: Apex, names: Collection[str], organization_id: int, user: Any) -> dict[str, int]:
+    """Create the companies with these names that do not exist. Return the ids of all of them, by name.
 
-    To be called in a unit of work: a second call that misses the same name waits for the first one.
+    Call it in a transaction: another call for the same organization waits until that is committed.
     """
     if not names:
         return {}
     await next_value(app.get("database"), organization_id, "companies", step=0)
-    known = await companies_named(app, names, organization_id)
-    rows = [{ORGANIZATION_ID: organization_id, "name": name} for name in names if name not in known]
-    inside = {"scope": {ORGANIZATION_ID: organization_id}, "user": user, "adapter": {"multi": True}}
-    made = await app.service("companies").create(rows, inside) if rows else []
-    return known | {company["name"]: company["id"] for company in made}
+    existing = await companies_named(app, names, organization_id)
+    rows = [{ORGANIZATION_ID: organization_id, "name": name} for name in names if name not in existing]
+    params = {"scope": {ORGANIZATION_ID: organization_id}, "user": user, "adapter": {"multi": True}}
+    created = await app.service("companies").create(rows, params) if rows else []
+    return existing | {company["name"]: company["id"] for company in created}
 
 
 def register(app: Apex) -> None:
+    """Register the service ``companies``."""
     forms = search_forms(name="name_form")
     serve_searchable(
         app, "companies", Companies, on_write=[check_values, forms], hooks={"before": {"find": [type_query]}}

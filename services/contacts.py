@@ -1,4 +1,4 @@
-"""Contacts: the people an organization knows."""
+"""Contacts: the people that an organization knows."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ partial_index("ix_contacts_email", contacts.c.organization_id, contacts.c.email)
 partial_index("ix_contacts_phone", contacts.c.organization_id, contacts.c.phone)
 Index("ix_contacts_company", contacts.c.organization_id, contacts.c.company_id)
 Index("ix_contacts_owner", contacts.c.organization_id, contacts.c.owned_by_user_id)
-# One contact for each record of another system; one that is removed makes room for another.
+# An organization has one contact for each record of another system. A removed contact does not count.
 partial_index("uq_contacts_crm", contacts.c.organization_id, contacts.c.crm_source, contacts.c.crm_id, unique=True)
 
 contact_values = values_table("contact_values")
 
 
 class Phone(Text):
-    """Digits; spaces, dots, dashes and brackets are taken out."""
+    """The digits of a phone number. Spaces, dots, dashes and brackets are removed."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -79,12 +79,13 @@ class Phone(Text):
 
 
 def check_country(code: str) -> None:
+    """Raise ValidationError unless this is the ISO 3166 code of a country."""
     if phones.calling_code(code) is None:
         raise ValidationError(phones.NO_COUNTRY)
 
 
 class CrmSchema(Schema):
-    """The id of a contact in another system, and which system that is: both or none."""
+    """The id of a contact in another system, and the name of that system. Callers give both or neither."""
 
     keywords = {"dependentRequired": {"crm_id": ["crm_source"], "crm_source": ["crm_id"]}}
 
@@ -93,6 +94,7 @@ class CrmSchema(Schema):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_crm(self, data: Any, original: dict[str, Any], **_: Any) -> None:
+        """Require both fields if one of them is given, with a value or as null."""
         named = {name for name in CRM if name in original}
         given = {name for name in named if str(original[name] or "").strip()}
         lone = given if len(given) == 1 else named
@@ -102,6 +104,8 @@ class CrmSchema(Schema):
 
 
 class ContactSchema(TenantSchema, CrmSchema):
+    """A contact as callers write it."""
+
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
     email = Email(max=254, allow_none=True)
@@ -119,7 +123,7 @@ class ContactSchema(TenantSchema, CrmSchema):
 
     @validates_schema(skip_on_field_errors=False)
     def check_phone(self, data: dict[str, Any], **_: Any) -> None:
-        """The number, the calling code and the country must go together, as far as they are given."""
+        """Require that the number, the calling code and the country fit together, as far as they are given."""
         country, code, phone = (data.get(name) for name in ("phone_country_iso", "phone_country_code", "phone"))
         errors = phones.mismatch(country, code)
         if country and phone and (problem := phones.problem(phone, country)):
@@ -129,12 +133,15 @@ class ContactSchema(TenantSchema, CrmSchema):
 
 
 class ContactSearchSchema(SearchSchema):
+    """The data of a search in names, e-mail addresses or phone numbers."""
+
     searchIn = fields.String(required=True, validate=validate.OneOf(["name", "email", "phone"]))
     phone_country_iso = fields.String()
     phone_country_code = fields.String()
 
     @validates_schema(skip_on_field_errors=False)
     def check_country(self, data: Row, **_: Any) -> None:
+        """Require a country and its calling code for a search in phone numbers."""
         country, code = data.get("phone_country_iso"), data.get("phone_country_code")
         errors = phones.mismatch(country, code)
         if data.get("searchIn") == "phone":
@@ -145,6 +152,8 @@ class ContactSearchSchema(SearchSchema):
 
 
 class Contacts(Persons):
+    """The contacts of an organization."""
+
     table, schema, noun = contacts, ContactSchema, "contact"
     multi = ("patch", "remove")
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": contact_values}
@@ -177,25 +186,27 @@ class Contacts(Persons):
     )
 
     def complete_key(self, row: Row) -> Row:
+        """Add the calling code of the row's country."""
         return phones.with_code(row, {}) if isinstance(row.get("phone_country_iso"), str) else row
 
 
 def add_code(context: Context) -> None:
-    """Give a country without a calling code its code, before create and patch.
+    """Add the calling code to a country that is given without one.
 
-    Raises BadRequest for a patch of many contacts that would get different ones.
+    Runs before create and patch. Raises BadRequest if a patch would give several contacts different codes.
     """
     if context.method == "create":
         context.items = [phones.with_code(row, {}) for row in context.items]
         return
-    made = [phones.with_code(context.data, row) for row in items(None, context.params.before)]
-    if any(data != made[0] for data in made):
+    changes = [phones.with_code(context.data, row) for row in items(None, context.params.before)]
+    if any(change != changes[0] for change in changes):
         rule = "Would differ, as the contacts have several countries: change those of each country by themselves"
         raise BadRequest("Invalid contact data", errors={"phone_country_code": rule})
-    context.data = made[0] if made else context.data
+    context.data = changes[0] if changes else context.data
 
 
 def register(app: Apex) -> None:
+    """Register the service ``contacts``."""
     forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
     serve_searchable(
         app, "contacts", Contacts, on_write=[add_code, check_values, forms], hooks={"before": {"find": [type_query]}}

@@ -1,4 +1,4 @@
-"""Custom fields: what an organization wants to know of its contacts and companies beyond the fields they all have."""
+"""Custom fields: the fields that an organization adds to its contacts and companies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from services.tables import LONGEST_VALUE, partial_index, tenant_table
 
 CUSTOM_FIELDS = "custom_fields_by_name"
 MOST_FIELDS = 500
-"""The custom fields that a record has at most."""
+"""The most custom fields that a record may have."""
 
 TOO_MANY = f"Must have at most {MOST_FIELDS} fields"
 NO_OPTIONS = "Are for fields of type select alone"
@@ -42,7 +42,7 @@ c = custom_fields.c
 partial_index("uq_custom_fields_name", c.organization_id, c.entity, c.name, unique=True)
 
 
-class Plain(fields.Field[Any]):
+class PlainValue(fields.Field[Any]):
     """A string, a finite number, a boolean or null."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -55,10 +55,10 @@ class Plain(fields.Field[Any]):
 
 
 class CustomValues(fields.Dict):
-    """The values of a record's custom fields by their names."""
+    """The values of a record's custom fields, by name."""
 
     def __init__(self) -> None:
-        values = Plain(allow_none=True, metadata={"type": ["string", "number", "boolean"]})
+        values = PlainValue(allow_none=True, metadata={"type": ["string", "number", "boolean"]})
         super().__init__(keys=Text(max=100), values=values)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -67,26 +67,25 @@ class CustomValues(fields.Dict):
         return super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
 
 
-# What a value must be, by the type of its field: each gives what is wrong with it, or None.
+Check = Callable[[Any, Row], str | None]
+"""A function that takes a value and its definition, and returns an error text or None."""
 
-Problem = Callable[[Any, Row], str | None]
 
-
-def _text(value: Any, definition: Row) -> str | None:
+def _check_text(value: Any, definition: Row) -> str | None:
     if not isinstance(value, str):
         return "Must be a string"
     return f"Must have at most {LONGEST_VALUE} characters" if len(value) > LONGEST_VALUE else None
 
 
-def _number(value: Any, definition: Row) -> str | None:
+def _check_number(value: Any, definition: Row) -> str | None:
     return None if is_number(value) else "Must be a number"
 
 
-def _boolean(value: Any, definition: Row) -> str | None:
+def _check_boolean(value: Any, definition: Row) -> str | None:
     return None if isinstance(value, bool) else "Must be true or false"
 
 
-def _date(value: Any, definition: Row) -> str | None:
+def _check_date(value: Any, definition: Row) -> str | None:
     try:
         if isinstance(value, str) and coerce.day(value).isoformat() == value:
             return None
@@ -95,30 +94,36 @@ def _date(value: Any, definition: Row) -> str | None:
     return "Must be a date such as 2023-01-31"
 
 
-def _select(value: Any, definition: Row) -> str | None:
+def _check_select(value: Any, definition: Row) -> str | None:
     options = definition["options"] or []
     return None if value in options else "Must be one of: " + ", ".join(options)
 
 
-PROBLEMS: Mapping[str, Problem] = {
-    "text": _text, "number": _number, "boolean": _boolean, "date": _date, "select": _select,
-}  # fmt: skip
-TYPES: Mapping[str, Coerce] = {
+CHECKS: Mapping[str, Check] = {
+    "text": _check_text,
+    "number": _check_number,
+    "boolean": _check_boolean,
+    "date": _check_date,
+    "select": _check_select,
+}
+"""The check of a value, by the type of its field."""
+COERCIONS: Mapping[str, Coerce] = {
     "text": optional(coerce.text),
     "number": nullable(coerce.number),
     "boolean": nullable(coerce.boolean),
     "date": nullable(lambda value: coerce.day(value).isoformat()),
     "select": optional(coerce.text),
 }
-"""How a query's value is read, by the type of the field."""
+"""The function that reads a value in a query, by the type of its field."""
 
 
 async def check_values(context: Context) -> None:
-    """Before create and patch, after ``tenancy`` and ``stash_before``: values of custom fields that the organization
-    has defined are as it has defined them. Others may be anything, unless the organization is strict. Null in a patch
-    takes a value away, whatever its field, and a value that is stored may be sent again.
+    """Check the values of custom fields against their definitions.
 
-    Raises BadRequest naming all that are wrong, with the place of their row where there are many.
+    Runs before create and patch, after ``tenancy`` and ``stash_before``. A field that the organization has not defined
+    may have any value, unless the organization is strict. In a patch, null removes a value of any field, and a value
+    that is already stored is not checked again. Raises BadRequest with the name of every wrong field, and with the
+    position of its row if there are several.
     """
     many = isinstance(context.data, list)
     before: Any = None if context.method == "create" else context.params.before
@@ -154,22 +159,23 @@ def _is_stored(name: str, value: Any, records: Sequence[Row]) -> bool:
 
 def _problem(context: Context, name: str, value: Any, defined: Mapping[str, Row], hints: Hints) -> str | None:
     if name in defined:
-        return None if value is None else PROBLEMS[defined[name]["type"]](value, defined[name])
+        return None if value is None else CHECKS[defined[name]["type"]](value, defined[name])
     hint = hints.suggestion(name, defined) or " Define it first in custom-fields"
     return f"Is not a custom field of {context.path}.{hint}"
 
 
 async def type_query(context: Context) -> None:
-    """Before find, after ``tenancy``: what a query compares with custom fields is read by their types, as a URL has
-    strings alone. Values of fields that are not defined stay what they are.
+    """Convert the values that a query compares with custom fields to the types of these fields.
 
-    Raises BadRequest for a field that a strict organization has not defined.
+    Runs before find, after ``tenancy``. A URL has only strings, so a number must be read as one. Values of fields that
+    are not defined are converted by their form. Raises BadRequest for a field that a strict organization has not
+    defined.
     """
     query: Any = context.params.query
     if context.params.provider and query.paths:
         organization = query[ORGANIZATION_ID]
         defined = await _defined(context, organization)
-        types: dict[str | None, Coerce] = {name: TYPES[definition["type"]] for name, definition in defined.items()}
+        types: dict[str | None, Coerce] = {name: COERCIONS[definition["type"]] for name, definition in defined.items()}
         names = {path.removeprefix(f"{CUSTOM_FIELDS}.") for path in query.paths}
         if not names <= types.keys() and not await _is_strict(context.app, organization):
             types[None] = coerce.scalar
@@ -177,28 +183,31 @@ async def type_query(context: Context) -> None:
 
 
 async def _is_strict(app: Apex, organization: int) -> bool:
-    """Return True if an organization takes no custom fields but those that it has defined."""
-    asked = {"query": Query(select=("strict_custom_fields",))}
-    return bool((await app.service("organizations").get(organization, asked))["strict_custom_fields"])
+    """Return True if an organization accepts only the custom fields that it has defined."""
+    params = {"query": Query(select=("strict_custom_fields",))}
+    return bool((await app.service("organizations").get(organization, params))["strict_custom_fields"])
 
 
 async def _defined(context: Context, organization: int) -> dict[str, Row]:
-    """The organization's definitions for the records of a service, by name."""
+    """Return the organization's definitions for the records of a service, by name."""
     query = {ORGANIZATION_ID: organization, "entity": context.path, "$select": ["name", "type", "options"]}
     found: Sequence[Row] = await context.app.service("custom-fields").find({"query": query, "paginate": False})
     return {definition["name"]: definition for definition in found}
 
 
 class CustomFieldSchema(TenantSchema):
+    """The definition of a custom field as callers write it."""
+
     create_only = ("organization_id", "entity", "name", "type")
 
     entity = fields.String(required=True, validate=validate.OneOf(["contacts", "companies"]))
     name = Text(required=True, max=100, validate=validate.Regexp(r"[^$]", error="Must not begin with $"))
-    type = fields.String(required=True, validate=validate.OneOf(list(PROBLEMS)))
+    type = fields.String(required=True, validate=validate.OneOf(list(CHECKS)))
     options = fields.List(Text(max=200), validate=validate.Length(min=1, max=200))
 
     @validates_schema
     def check_options(self, data: Row, **_: Any) -> None:
+        """Require different options for the type select, and none for other types."""
         options, kind = data.get("options"), data.get("type", "select")
         if options is not None and len(set(options)) < len(options):
             raise ValidationError("Must differ from each other", "options")
@@ -209,6 +218,8 @@ class CustomFieldSchema(TenantSchema):
 
 
 class CustomFields(TenantService):
+    """The definitions of an organization's custom fields."""
+
     table, schema, noun = custom_fields, CustomFieldSchema, "custom field"
     writers = "admin"
     examples = examples_of(
@@ -219,4 +230,5 @@ class CustomFields(TenantService):
 
 
 def register(app: Apex) -> None:
+    """Register the service ``custom-fields``."""
     serve(app, "custom-fields", CustomFields)

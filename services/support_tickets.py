@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Column, ForeignKey, String, UniqueConstraint
 from sqlalchemy import Text as Unbounded
 
@@ -62,6 +60,8 @@ partial_index("ix_support_ticket_messages_ticket", m.organization_id, m.support_
 
 
 class SupportTicketSchema(TenantSchema):
+    """A support ticket as callers write it."""
+
     inbox_channel_id = Id(allow_none=True)
     channel = Text(max=40, allow_none=True)
     meta_inbox_channel_email = Email(max=254, allow_none=True)
@@ -82,11 +82,13 @@ class SupportTicketSchema(TenantSchema):
 
 
 class SupportTicketSearchSchema(SearchSchema):
+    """The data of a search in subjects or reference numbers."""
+
     searchIn = fields.String(load_default="subject", validate=validate.OneOf(["subject", "reference_number"]))
 
 
 class SupportTickets(Searchable):
-    """Support tickets: what somebody asks for, from the first word until it is closed."""
+    """The support tickets of an organization: requests of its contacts, until they are closed."""
 
     table, schema, noun = support_tickets, SupportTicketSchema, "support ticket"
     multi = ("patch", "remove")
@@ -102,12 +104,17 @@ class SupportTickets(Searchable):
     )
 
     async def next_reference(self, organization_id: int) -> str:
-        """``TK-2026-001``: one for each ticket of an organization, in the order in which they are stored."""
+        """Return the next reference number of an organization, such as ``TK-2026-001``.
+
+        Numbers have no gaps, and follow the order in which tickets are stored.
+        """
         year = now().year
         return f"TK-{year}-{await next_value(self.database, organization_id, f'TK-{year}'):03}"
 
 
 class SupportTicketMessageSchema(TenantSchema):
+    """A message as callers write it."""
+
     create_only = ("organization_id", "support_ticket_id", "direction")
 
     support_ticket_id = Id(required=True)
@@ -116,45 +123,42 @@ class SupportTicketMessageSchema(TenantSchema):
 
 
 class SupportTicketMessages(TenantService):
-    """The messages of support tickets: what came in, what went out, and notes."""
+    """The messages of support tickets: inbound messages, answers and notes."""
 
     table, schema, noun = support_ticket_messages, SupportTicketMessageSchema, "support ticket message"
     part_of = ("support-tickets", "support_ticket_id")
     examples = examples_of(1, {"support_ticket_id": 1, "body": "It is on its way."}, {"body": "It arrives tomorrow."})
 
 
-async def number(context: Context) -> None:
-    """Give the ticket the next reference number, before create."""
+async def assign_reference(context: Context) -> None:
+    """Give a ticket the next reference number. Runs before create."""
     reference = await context.service.next_reference(context.data["organization_id"])
     context.data = {**context.data, "reference_number": reference, "reference_search": line(reference)}
 
 
-async def name_contact(context: Context) -> None:
-    """Copy the contact's name and address as they are now, before create and a patch of the contact."""
+async def copy_contact(context: Context) -> None:
+    """Copy the name and e-mail address of a new contact to the ticket. Runs before create and patch."""
     if any(changed(context, "contact_id")):
-        contact = await _contact(context)
+        contact_id = context.data["contact_id"]
+        contact = {} if contact_id is None else await context.app.service("contacts").get(contact_id)
         meta = {f"meta_contact_{name}": contact.get(name) for name in ("first_name", "last_name", "email")}
         context.data = {**context.data, **meta}
 
 
-async def _contact(context: Context) -> dict[str, Any]:
-    contact_id = context.data["contact_id"]
-    return {} if contact_id is None else dict(await context.app.service("contacts").get(contact_id))
-
-
-async def note_message(context: Context) -> None:
-    """After create: the ticket knows when it was last written to."""
+async def update_ticket(context: Context) -> None:
+    """Set the time of the last message on the ticket. Runs after create of a message."""
     message = context.result
     key = "support_ticket_id"
-    moments = dict.fromkeys(("last_message_at", "updated_at"), message["created_at"])
-    # Past the hooks, which refuse what only the server sets; whoever follows the ticket hears of it all the same.
-    ticket = await change_parent(context, "support-tickets", key, message[key], moments)
+    times = dict.fromkeys(("last_message_at", "updated_at"), message["created_at"])
+    # The hooks of tickets refuse to write this field, so the change goes past them, and the event follows by hand.
+    ticket = await change_parent(context, "support-tickets", key, message[key], times)
     context.app.service("support-tickets").emit("patched", ticket)
 
 
 def register(app: Apex) -> None:
-    hooks: MethodHooks = {"before": {"create": [number]}}
-    on_write = [name_contact, search_lines(subject="subject_search")]
+    """Register the services ``support-tickets`` and ``support-ticket-messages``."""
+    hooks: MethodHooks = {"before": {"create": [assign_reference]}}
+    on_write = [copy_contact, search_lines(subject="subject_search")]
     serve_searchable(app, "support-tickets", SupportTickets, on_write=on_write, hooks=hooks)
-    hooks = {"after": {"create": [note_message]}}
+    hooks = {"after": {"create": [update_ticket]}}
     serve(app, "support-ticket-messages", SupportTicketMessages, hooks=hooks)

@@ -27,7 +27,7 @@ from apex.transaction import is_in_transaction
 from apex.types import Row
 from hooks.rate_limit import limit_rate
 from hooks.tenancy import ON_RECORDS, ORGANIZATION_ID, membership, tenancy_of_key
-from services.companies import companies_named, make_companies
+from services.companies import companies_named, ensure_companies
 from services.contacts import CRM
 from services.shared import phones
 from services.shared.examples import DEMO_ORGANIZATION, uuid_of
@@ -160,7 +160,7 @@ class AgentVoice(Service):
             # One call of contacts is a unit of work by itself.
             alone = len(asked) == 1 and not missing and not is_in_transaction()
             async with nullcontext() if alone else self.database.savepoint():
-                companies |= await make_companies(self.app, sorted(missing), organization_id, params.user)
+                companies |= await ensure_companies(self.app, sorted(missing), organization_id, params.user)
                 rows = await self._stored(asked, companies, params)
         else:
             rows = [stored for stored, _ in asked if stored is not None]

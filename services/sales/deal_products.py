@@ -1,4 +1,4 @@
-"""The products of a deal: quantities, prices, discounts, taxes, and the totals that the server works out."""
+"""The products of deals: quantities, prices, discounts, taxes, and the totals that the server computes."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ deal_products = tenant_table(
 )
 partial_index("ix_deal_products_deal", deal_products.c.organization_id, deal_products.c.deal_id, deal_products.c.id)
 HUNDRED = Decimal(100)
-OWN = ("amount", "amount_without_products")
 
 
 class DealProductSchema(TenantSchema):
+    """A product of a deal as callers write it."""
+
     create_only = ("organization_id", "deal_id")
 
     quantity = Amount(places=4, max=Decimal(1_000_000))
@@ -64,13 +65,18 @@ class DealProductSchema(TenantSchema):
 
 
 class DealProducts(TenantService):
+    """The products of an organization's deals."""
+
     table, schema, noun = deal_products, DealProductSchema, "deal product"
     part_of = ("deals", "deal_id")
     examples = examples_of(1, {"deal_id": 1, "product_id": 1, "quantity": 100}, {"tax_percentage": 19})
 
 
-async def take_from_product(context: Context) -> None:
-    """Before create: name, price and SKU are those of the product, unless others are given."""
+async def copy_product(context: Context) -> None:
+    """Copy name, price and SKU of the product, unless the caller gives others. Runs before create.
+
+    Raises BadRequest if there is no product and no name or price.
+    """
     row: Row = context.data
     if row.get("product_id") is not None:
         product = await context.app.service("products").get(row["product_id"])
@@ -81,13 +87,16 @@ async def take_from_product(context: Context) -> None:
     context.data = row
 
 
-def work_out(context: Context) -> None:
-    """Before create and patch: the totals."""
+def compute_totals(context: Context) -> None:
+    """Set the totals. Runs before create and patch."""
     context.data = context.data | totals({**(context.params.before or {}), **context.data})
 
 
 def totals(row: Mapping[str, Any]) -> Row:
-    """Quantity times price, less the discount; then with the tax. Half a cent is rounded up."""
+    """Return the totals of a row: quantity times price less the discount, without and with tax.
+
+    Half a cent is rounded up. Raises BadRequest for a total that is too large.
+    """
     full = to_cents(row.get("quantity", Decimal(1)) * row["price"])
     net = max(Decimal(0), to_cents(full - _discount(row, full)))
     gross = to_cents(net + net * (row.get("tax_percentage") or 0) / HUNDRED)
@@ -108,55 +117,58 @@ def _wrong(errors: dict[str, str]) -> BadRequest:
 
 
 async def lock_deal(context: Context) -> None:
-    """Let other changes of the products of the same deal wait until this one is stored.
+    """Lock the deal, so that other changes of its products wait until this transaction ends.
 
-    It comes before create, patch, remove and restore. A deal that takes its products along is locked already.
+    Runs before create, patch, remove and restore. A deal that is removed with its products is locked already.
     """
     if context.params.with_parent:
         return
-    for deal_id in _deals(context, context.params.before or context.data):
+    for deal_id in _deal_ids(context, context.params.before or context.data):
         await change_parent(context, "deals", "deal_id", deal_id, {"updated_at": now()})
 
 
-async def follow_sum(context: Context) -> None:
-    """Set the deal's amount to the sum of its products, after create, patch, remove and restore.
+async def update_sum(context: Context) -> None:
+    """Set the deal's amount to the sum of its products. Runs after create, patch, remove and restore.
 
-    Without products it is what it was before the first one came. A deal that is removed with its products keeps its
-    amount.
+    When the last product is removed, the deal gets back the amount that it had before the first one. A deal that is
+    removed with its products keeps its amount.
     """
     if context.params.with_parent:
         return
     deals = context.app.service("deals")
-    for deal_id in _deals(context, context.result):
+    for deal_id in _deal_ids(context, context.result):
         query = {"deal_id": deal_id, "$select": ["total_amount_without_tax"]}
-        rest = await context.service.find({"query": query, "paginate": False})
-        amount = sum(row["total_amount_without_tax"] for row in rest)
+        lines = await context.service.find({"query": query, "paginate": False})
+        amount = sum(row["total_amount_without_tax"] for row in lines)
         if amount > LARGEST:
             raise _wrong(dict.fromkeys(("quantity", "price"), f"Makes a deal of more than {LARGEST}"))
         changes: Row = {"amount": amount}
-        come = [line for line in items(context.method, context.result) if line["deal_id"] == deal_id]
-        is_first = len(rest) == len(come) and context.method not in ("patch", "remove")
-        if is_first or not rest:
-            own = await deals.service.get(deal_id, Params({"query": Query(select=OWN)}))
-            changes = {"amount": own["amount_without_products"]}
+        written = [line for line in items(context.method, context.result) if line["deal_id"] == deal_id]
+        is_first = len(lines) == len(written) and context.method not in ("patch", "remove")
+        if is_first or not lines:
+            deal = await deals.service.get(
+                deal_id, Params({"query": Query(select=("amount", "amount_without_products"))})
+            )
+            changes = {"amount": deal["amount_without_products"]}
             if is_first:
-                changes = {"amount": amount, "amount_without_products": own["amount"]}
+                changes = {"amount": amount, "amount_without_products": deal["amount"]}
         await deals.patch(deal_id, changes)
 
 
-def _deals(context: Context, lines: Any) -> list[int]:
-    """The deals of the lines, each once."""
+def _deal_ids(context: Context, lines: Any) -> list[int]:
+    """Return the ids of the lines' deals, each once."""
     return sorted({line["deal_id"] for line in items(context.method, lines)})
 
 
 def register(app: Apex) -> None:
+    """Register the service ``deal-products``."""
     hooks: MethodHooks = {
         "before": {
-            "create": [take_from_product, work_out, lock_deal],
-            "patch": [work_out, lock_deal],
+            "create": [copy_product, compute_totals, lock_deal],
+            "patch": [compute_totals, lock_deal],
             "remove": [lock_deal],
             "restore": [lock_deal],
         },
-        "after": {method: [follow_sum] for method in WRITES},
+        "after": {method: [update_sum] for method in WRITES},
     }
     serve(app, "deal-products", DealProducts, hooks=hooks)

@@ -1,4 +1,4 @@
-"""Deals: what may be sold to whom, on its way through a pipeline."""
+"""Deals: possible sales on their way through a pipeline."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ deals = tenant_table(
 c = deals.c
 
 STATUSES = ("open", "won", "lost")
-LINE = (
+PRODUCT_FIELDS = (
     "id", "quantity", "price", "description", "discount_type", "discount_amount", "discount_percentage",
     "tax_percentage", "total_amount_with_tax", "total_amount_without_tax", "product_id", "name", "sku", "created_at",
     "updated_at", "deleted_at", "main_media_path",
@@ -61,6 +61,8 @@ LINE = (
 
 
 class DealSchema(TenantSchema):
+    """A deal as callers write it."""
+
     name = Text(required=True, max=200)
     amount = Amount(allow_none=True)
     currency = fields.String(validate=validate.Regexp(r"[A-Z]{3}\Z", error="Must be a currency code such as USD"))
@@ -89,7 +91,7 @@ class SummarySchema(Schema):
     status = fields.String(validate=validate.OneOf(STATUSES))
 
 
-SUM = {
+SUM_SHAPE = {
     "title": "DealSum",
     "type": "object",
     "properties": {
@@ -104,6 +106,8 @@ SUM = {
 
 
 class Deals(Searchable):
+    """The deals of an organization."""
+
     table, schema, record, noun = deals, DealSchema, DealRecord, "deal"
     multi = ("patch", "remove")
     methods = (*Searchable.methods, "summary")
@@ -112,7 +116,7 @@ class Deals(Searchable):
     custom = {**Searchable.custom, "summary": SummarySchema}
     summaries = {"summary": "Sum deals by stage and currency"}
     joins = (
-        # A deal that is won or lost may be in a stage that is removed.
+        # A won or lost deal may be in a stage that is removed.
         Join("pipelineStage", "pipeline-stages", "pipeline_stage_id", ("id", "name", "pipeline_id"), removed=True),
         Join("pipeline", "pipelines", "pipeline_id", ("id", "name"), removed=True),
         Join(
@@ -124,7 +128,7 @@ class Deals(Searchable):
             ("id", "first_name", "last_name", "email", "phone", "phone_country_code", "company_id", "avatar_url"),
         ),
         Join("owner", "users", "owned_by_user_id", (*PERSON_FIELDS, "email")),
-        Join("dealProducts", "deal-products", "deal_id", LINE, many=True),
+        Join("dealProducts", "deal-products", "deal_id", PRODUCT_FIELDS, many=True),
     )  # fmt: skip
     examples = examples_of(
         1,
@@ -133,35 +137,37 @@ class Deals(Searchable):
         {"search": {"searchTerm": "notebooks"}, "summary": {"status": "open"}},
     )
 
-    @describe(result={"type": "array", "items": SUM})
+    @describe(result={"type": "array", "items": SUM_SHAPE})
     async def summary(self, data: Row, params: Params) -> list[Row]:
-        """Count the deals of each stage and currency, and add up their amounts. `pipeline_id`, `owned_by_user_id` and
-        `status` leave other deals out.
+        """Count the deals of each stage and currency, and add up their amounts.
+
+        `pipeline_id`, `owned_by_user_id` and `status` select the deals.
         """
-        asked = {name: value for name, value in data.items() if name != ORGANIZATION_ID}
+        filters = {name: value for name, value in data.items() if name != ORGANIZATION_ID}
         group = (c.pipeline_id, c.pipeline_stage_id, c.currency)
         total = func.coalesce(func.sum(c.amount), literal(Decimal("0.00"), Money), type_=Money).label("amount")
         sums = (
             select(*group, func.count().label("count"), total)
             .where(c[ORGANIZATION_ID] == bindparam(ORGANIZATION_ID), c.deleted_at.is_(None))
-            .where(*(c[name] == bindparam(name) for name in asked))
+            .where(*(c[name] == bindparam(name) for name in filters))
             .group_by(*group)
             .order_by(*group)
         )
-        return await self.database.execute(sums, {ORGANIZATION_ID: params.scope[ORGANIZATION_ID][0], **asked})
+        return await self.database.execute(sums, {ORGANIZATION_ID: params.scope[ORGANIZATION_ID][0], **filters})
 
 
 async def place_in_pipeline(context: Context) -> None:
-    """Set the pipeline of the stage, and keep the stage from being removed until this call is stored.
+    """Set the pipeline of a deal to that of its stage, and lock the stage until the transaction ends.
 
-    It comes before create and patch, before the deals are locked. Raises BadRequest if another pipeline is named.
+    Runs before create and patch, before the deals are locked. Raises BadRequest if the caller names another pipeline.
     """
     stage_ids = {row["pipeline_stage_id"] for row in context.items if row.get("pipeline_stage_id") is not None}
     stages = await _lock_stages(context, stage_ids)
     for row in context.items:
         stage_id, pipeline_id = row.get("pipeline_stage_id"), row.get("pipeline_id")
         if stage_id is not None and stage_id not in stages:
-            if not context.params.provider:  # Of a call from outside all wrong references are named together.
+            # For a call from outside, ``refers_within`` names all wrong references together.
+            if not context.params.provider:
                 raise _wrong(pipeline_stage_id=MISSING)
             continue
         stage = stages.get(stage_id, {})
@@ -172,17 +178,22 @@ async def place_in_pipeline(context: Context) -> None:
 
 
 async def _lock_stages(context: Context, ids: Collection[int]) -> dict[int, Row]:
-    """Return the stages that are there, by id, and keep them from being removed until this call is stored."""
+    """Return the existing stages by id. Nobody can remove them until the transaction ends."""
     if not ids:
         return {}
-    scope = {name: ids for name, ids in context.params.scope.items() if name == ORGANIZATION_ID} | {"deleted_at": None}
+    scope = {name: value for name, value in context.params.scope.items() if name == ORGANIZATION_ID} | {
+        "deleted_at": None
+    }
     query = Query(where=Compare("id", "$in", sorted(ids)), select=("pipeline_id",))
-    asked = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": "share"}})
-    return {stage["id"]: stage for stage in await context.app.service("pipeline-stages").service.find(asked)}
+    params = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": "share"}})
+    return {stage["id"]: stage for stage in await context.app.service("pipeline-stages").service.find(params)}
 
 
 async def stamp_status(context: Context) -> None:
-    """Set the date on which a deal is won or lost, before create and patch. A patch to the same status keeps it."""
+    """Set the date on which a deal is won or lost. A patch with the same status keeps the date.
+
+    Runs before create and patch.
+    """
     if context.method == "create":
         context.items = [row | _dates(row.get("status")) for row in context.items]
         return
@@ -193,7 +204,7 @@ async def stamp_status(context: Context) -> None:
     if context.id is not None:
         context.data = context.data | _dates(status)
         return
-    # Of many deals, those that have the status already keep their dates: the others get theirs in a statement apart.
+    # Deals that already have the status keep their dates, so a statement of its own changes the other ones.
     query = Query(where=Compare("id", "$in", others), select=("id",))
     await context.service.service.patch(None, _dates(status), Params({"query": query}))
 
@@ -203,9 +214,9 @@ def _dates(status: str | None) -> Row:
 
 
 async def require_stage(context: Context) -> None:
-    """Refuse to open or restore a deal in a stage that is removed: before patch and restore, after ``stash_before``.
+    """Refuse to open or restore a deal whose stage is removed. Raises Conflict.
 
-    Raises Conflict.
+    Runs before patch and restore, after ``stash_before``.
     """
     restores = context.method == "restore"
     data = {} if restores else context.data
@@ -214,22 +225,27 @@ async def require_stage(context: Context) -> None:
         return
     deals = [row for row in items(None, context.params.before) if restores == (row["status"] == "open")]
     stages = {row["pipeline_stage_id"] for row in deals}
-    gone = sorted(stages - (await _lock_stages(context, stages)).keys())
-    if gone:
-        mended = "restore that first" if restores else "name another stage"
-        raise Conflict(f"The pipeline stage {gone[0]} is removed: {mended}", errors={"pipeline_stage_id": "Is removed"})
+    removed = sorted(stages - (await _lock_stages(context, stages)).keys())
+    if removed:
+        remedy = "restore that first" if restores else "name another stage"
+        raise Conflict(
+            f"The pipeline stage {removed[0]} is removed: {remedy}", errors={"pipeline_stage_id": "Is removed"}
+        )
 
 
-async def keep_sum(context: Context) -> None:
-    """Before patch: the amount of a deal with products is their sum."""
+async def protect_sum(context: Context) -> None:
+    """Refuse to change the amount of a deal with products, which is their sum. Raises BadRequest.
+
+    Runs before patch.
+    """
     if context.params.provider and "amount" in context.data:
         amount = context.data["amount"]
         ids = [row["id"] for row in items(None, context.params.before) if row["amount"] != amount]
         query = Query(where=Compare("deal_id", "$in", ids), limit=1, select=("deal_id",))
         found = await context.app.service("deal-products").find({"query": query, "paginate": False})
         if found:
-            named = " of the deal" if context.id is not None else f" of deal {found[0]['deal_id']}"
-            raise _wrong(amount=f"Is the sum of the products{named}: change those")
+            which = " of the deal" if context.id is not None else f" of deal {found[0]['deal_id']}"
+            raise _wrong(amount=f"Is the sum of the products{which}: change those")
 
 
 def _wrong(**errors: str) -> BadRequest:
@@ -237,7 +253,8 @@ def _wrong(**errors: str) -> BadRequest:
 
 
 def register(app: Apex) -> None:
-    hooks: MethodHooks = {"before": {"patch": [keep_sum, require_stage], "restore": [require_stage]}}
+    """Register the service ``deals``."""
+    hooks: MethodHooks = {"before": {"patch": [protect_sum, require_stage], "restore": [require_stage]}}
     locks = {"create": [place_in_pipeline], "patch": [place_in_pipeline]}
     on_write = [stamp_status, search_lines(name="name_search")]
     serve_searchable(app, "deals", Deals, on_write=on_write, hooks=hooks, locks=locks)

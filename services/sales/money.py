@@ -1,4 +1,4 @@
-"""Money and its kin: decimal numbers, from the request to the database and back, never floats."""
+"""Amounts of money, quantities and percentages: decimal numbers from the request to the database, never floats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ Quantity = Fixed(4, trimmed=True)
 
 
 class Amount(fields.Field[Decimal]):
-    """A decimal number, as a string or a number, with at most ``places`` decimal places and at most ``max``."""
+    """A decimal number from 0 to ``max`` with at most ``places`` decimal places, given as a string or a number.
+
+    ::
+
+        price = Amount()
+        quantity = Amount(places=4, max=Decimal(1_000_000))
+    """
 
     def __init__(self, *, places: int = 2, max: Decimal = LARGEST, **options: Any) -> None:
         shape = {"type": ["string", "number"], "pattern": rf"^[0-9]{{1,12}}(\.[0-9]{{1,{places}}})?$"}
@@ -38,4 +44,5 @@ class Amount(fields.Field[Decimal]):
 
 
 def to_cents(amount: Decimal) -> Decimal:
+    """Round an amount to cents. Half a cent is rounded up."""
     return amount.quantize(CENT, ROUND_HALF_UP)

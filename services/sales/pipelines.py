@@ -1,4 +1,4 @@
-"""Pipelines and their stages: the way of a deal."""
+"""Pipelines and their stages, through which deals move."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from apex import Apex, Context, Params
 from apex.common import default_sort
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
-from apex.query import Compare, Junction, Query, every
+from apex.query import Compare, Junction, Predicate, Query, every
 from apex.query.coercion import integer
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.types import Row, items
@@ -36,6 +36,8 @@ Position = fields.Integer(strict=True, validate=validate.Range(0, 10_000))
 
 
 class PipelineSchema(TenantSchema):
+    """A pipeline as callers write it."""
+
     name = Text(required=True, max=200)
     position = Position
 
@@ -51,6 +53,8 @@ class Pipelines(TenantService):
 
 
 class PipelineStageSchema(TenantSchema):
+    """A stage as callers write it."""
+
     create_only = ("organization_id", "pipeline_id")
 
     name = Text(required=True, max=200)
@@ -59,7 +63,7 @@ class PipelineStageSchema(TenantSchema):
 
 
 class PipelineStages(TenantService):
-    """The stages of pipelines: where a deal may be."""
+    """The stages of pipelines. Each deal is in one."""
 
     table, schema, noun = pipeline_stages, PipelineStageSchema, "pipeline stage"
     part_of = ("pipelines", "pipeline_id")
@@ -71,38 +75,43 @@ class PipelineStages(TenantService):
 class MoveQuery(Schema):
     """The query of ``remove``."""
 
-    move_to = Id(metadata={"description": "The stage that open deals are moved to before."})
+    move_to = Id(metadata={"description": "The stage to which open deals are moved first."})
     select = fields.List(fields.String(), data_key="$select")
 
 
 @describe(methods=("remove",), query={"remove": MoveQuery}, errors=(409,))
 async def lock_stages(context: Context) -> None:
-    """Keep others from changing these stages, and from putting deals into them, until this call is stored.
+    """Lock stages, so that nobody changes them or moves deals into them until the transaction ends.
 
-    It comes before remove, before the records are locked. All calls lock stages in the order of their ids.
+    Runs before remove, before the records are locked. All calls lock stages in the order of their ids, so that none
+    waits for another in a circle.
     """
     if context.params.with_parent:
         return
     of_pipeline = context.path == "pipelines"
-    where = Compare("pipeline_id" if of_pipeline else "id", "$eq", context.id)
+    where: Predicate = Compare("pipeline_id" if of_pipeline else "id", "$eq", context.id)
     target = context.params.query.get("move_to")
-    named = where if target is None else Junction("or", (where, Compare("id", "$eq", target)))
-    scope = {name: ids for name, ids in context.params.scope.items() if name == ORGANIZATION_ID} | {"deleted_at": None}
-    query = Query(where=named, select=("id",))
-    asked = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": True}})
-    await context.app.service("pipeline-stages").service.find(asked)
+    if target is not None:
+        where = Junction("or", (where, Compare("id", "$eq", target)))
+    scope = {name: value for name, value in context.params.scope.items() if name == ORGANIZATION_ID} | {
+        "deleted_at": None
+    }
+    query = Query(where=where, select=("id",))
+    params = Params({"query": query, "scope": scope, "paginate": False, "adapter": {"lock": True}})
+    await context.app.service("pipeline-stages").service.find(params)
 
 
 async def free_stages(context: Context) -> None:
-    """Move the open deals of stages to the stage that ``move_to`` names: before remove, after ``stash_before``.
+    """Move the open deals of stages to the stage that ``move_to`` names.
 
-    Raises Conflict if none is named and there are open deals, and BadRequest for a stage that cannot take them.
+    Runs before remove, after ``stash_before``. Raises Conflict if there are open deals and no stage is named, and
+    BadRequest for a stage to which they cannot be moved.
     """
     stages: list[Row] = items(None, context.params.before)
     if not stages:
         return
-    asked = context.params.with_parent or context
-    target = asked.params.query.get("move_to")
+    request = context.params.with_parent or context
+    target = request.params.query.get("move_to")
     ids = [stage["id"] for stage in stages]
     open_deals = every(Compare("pipeline_stage_id", "$in", ids), Compare("status", "$eq", "open"))
     deals = context.app.service("deals")
@@ -113,13 +122,13 @@ async def free_stages(context: Context) -> None:
         return
     page = await deals.find({"query": Query(where=open_deals, limit=0), "paginate": {"default": 0}})
     if count := page["total"]:
-        told = f"{count:,} open deals are" if count > 1 else "1 open deal is"
-        mended = "move them with ?move_to=<id of a stage>" if count > 1 else "move it with ?move_to=<id of a stage>"
-        raise Conflict(f"{told} in this {asked.service.noun}: {mended}", {"open_deals": count})
+        what = f"{count:,} open deals are" if count > 1 else "1 open deal is"
+        remedy = "move them with ?move_to=<id of a stage>" if count > 1 else "move it with ?move_to=<id of a stage>"
+        raise Conflict(f"{what} in this {request.service.noun}: {remedy}", {"open_deals": count})
 
 
 async def _require_target(context: Context, target: int, stages: list[Row]) -> None:
-    """Raise BadRequest unless deals of these stages can be moved to the target."""
+    """Raise BadRequest if deals of these stages cannot be moved to the target."""
     if target in [stage["id"] for stage in stages]:
         raise _wrong("Is removed itself: name another stage")
     query = {"id": target, ORGANIZATION_ID: stages[0][ORGANIZATION_ID], "$select": ["id"]}
@@ -132,6 +141,7 @@ def _wrong(rule: str) -> BadRequest:
 
 
 def register(app: Apex) -> None:
+    """Register the services ``pipelines`` and ``pipeline-stages``."""
     by_position = {"find": [default_sort(position=1)]}
     locks = {"remove": [lock_stages]}
     serve(app, "pipelines", Pipelines, hooks={"before": by_position}, locks=locks)

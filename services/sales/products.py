@@ -1,4 +1,4 @@
-"""Products: what is sold, goods and services."""
+"""Products: the goods and services that an organization sells."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ partial_index("uq_products_sku", products.c.organization_id, products.c.sku, uni
 
 
 class ProductSchema(TenantSchema):
+    """A product as callers write it."""
+
     name = Text(required=True, max=200)
     description = Text(max=5000, allow_none=True)
     status = fields.String(validate=validate.OneOf(["active", "inactive", "archived"]))
@@ -49,15 +51,18 @@ class ProductSchema(TenantSchema):
 
 
 class Products(TenantService):
+    """The products of an organization."""
+
     table, schema, noun = products, ProductSchema, "product"
     multi = ("patch", "remove")
     examples = examples_of(1, {"name": "Notebook", "price": "12.50", "sku": "NB-1"}, {"stock_quantity": 40})
 
 
 async def check_parent(context: Context) -> None:
-    """Refuse a product that would be among its own parents, before patch. Raises BadRequest.
+    """Refuse a parent that is the product itself or below it. Raises BadRequest.
 
-    Changes of parents in one organization wait for each other, so that two of them cannot make a circle.
+    Runs before patch. Changes of parents in one organization wait for each other, so that two of them cannot make a
+    circle.
     """
     (new,) = changed(context, "parent_id")
     if new.get("parent_id") is not None:
@@ -69,12 +74,13 @@ async def check_parent(context: Context) -> None:
 
 
 async def _with_parents(database: Database, organization: int, id: int) -> set[int]:
-    """Return the ids of a product, of its parent and so on, also of those that were removed."""
-    own = c.organization_id == organization
-    line = select(c.id, c.parent_id).where(own, c.id == id).cte("line", recursive=True)
-    line = line.union(select(c.id, c.parent_id).where(own, c.id == line.c.parent_id))
-    return {row["id"] for row in await database.execute(select(line.c.id))}
+    """Return the ids of a product and of all products above it, including removed ones."""
+    in_organization = c.organization_id == organization
+    chain = select(c.id, c.parent_id).where(in_organization, c.id == id).cte("line", recursive=True)
+    chain = chain.union(select(c.id, c.parent_id).where(in_organization, c.id == chain.c.parent_id))
+    return {row["id"] for row in await database.execute(select(chain.c.id))}
 
 
 def register(app: Apex) -> None:
+    """Register the service ``products``."""
     serve(app, "products", Products, hooks={"before": {"patch": [check_parent]}})

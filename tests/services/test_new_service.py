@@ -1,4 +1,4 @@
-"""The guide's service: what it shows is all there is to do, and what is there is sealed."""
+"""The service of the documentation: its code is complete, and it is as safe as the other services."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.security.attacks import attack
 from tests.security.stage import staged
 from tests.services.crm import refused, running
 
-PAGE = ROOT / "docs" / "guide" / "tenancy.md"
+PAGE = ROOT / "docs" / "crm-tenancy.md"
 MODULE, MIGRATION = (block.text for block in blocks_of(PAGE) if "vehicles.py" in block.head)
 
 
 @pytest.fixture
 def vehicles_url(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A database with the guide's migration, the app having the guide's service."""
+    """Return a database with the migration of the documentation, and add its service to the app."""
     if "vehicles" in metadata.tables:
-        pytest.skip("the service that the guide adds is there already")
+        pytest.skip("the service of the documentation exists already")
     module = ModuleType("services.vehicles")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(MODULE, "vehicles.py", "exec"), module.__dict__)
@@ -43,11 +43,11 @@ def vehicles_url(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     metadata.remove(metadata.tables["vehicles"])
 
 
-def test_it_takes_less_than_sixty_lines() -> None:
+def test_the_service_takes_less_than_sixty_lines() -> None:
     assert len([line for line in (MODULE + MIGRATION).splitlines() if line]) < 60
 
 
-async def test_it_does_what_the_others_do(vehicles_url: str) -> None:
+async def test_the_service_works_like_the_others(vehicles_url: str) -> None:
     async with running(vehicles_url) as crm:
         status, made = await crm.call("POST /vehicles", {"organization_id": 456, "plate": "AB 12", "driver_id": 123})
         assert (status, made["fuel"], made["driver"]["first_name"]) == (201, "electric", "John")
@@ -60,7 +60,7 @@ async def test_it_does_what_the_others_do(vehicles_url: str) -> None:
         assert [entry["method"] for entry in page["data"]] == ["remove", "create"]
 
 
-async def test_it_is_attacked_like_the_others(vehicles_url: str) -> None:
+async def test_the_service_withstands_the_attacks_on_the_others(vehicles_url: str) -> None:
     async with staged(vehicles_url) as stage:
         for method in ("find", "get", "create", "patch", "remove"):
             assert await attack(stage, "vehicles", method) >= 4
