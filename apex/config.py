@@ -15,7 +15,7 @@ from apex.errors import BadRequest, ConfigError
 from apex.request import HttpLimits
 from apex.schema.validation import Schema, ValidationError, fields, load, validate
 
-__all__ = ["load_config"]
+__all__ = ["Config", "load_config"]
 
 ENVIRONMENTS = ("development", "test", "production")
 SECRET_BYTES = 32

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from apex.errors import TooManyRequests
 from apex.lazy import extra
 
-__all__ = ["FailureLimit", "Rate", "RateLimiter", "rates"]
+__all__ = ["FailureLimit", "Rate", "RateLimiter", "Rates", "rates"]
 
 Count = tuple[bool, int, float]
 """True if a request is allowed, the requests in the window with it, and seconds until another one is possible."""

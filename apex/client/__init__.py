@@ -1,6 +1,7 @@
-"""The client: the services of a server, apex or any other that speaks Feathers, called as if they were here.
+"""The client: calls the services of a server, apex or any other that speaks Feathers, as if they were in the process.
 
-``async with Client(rest("http://localhost:3030")) as client: await client.service("messages").find()``
+async with Client(rest("http://localhost:3030")) as client:
+    await client.service("messages").find()
 """
 
 from apex.lazy import extra

@@ -1,4 +1,4 @@
-"""A call on its way to a server, and what carries it there."""
+"""A call to a server, and the transports that carry it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from apex.errors import BadRequest
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Which method of which service, with what. ``segments`` are those of the path, placeholders filled."""
+    """A call of a method of a service. ``segments`` are those of the path, with values for its placeholders."""
 
     segments: tuple[str, ...]
     method: str
     id: Any = None
-    # Passwords and tokens pass through here: they stay out of what is printed.
+    # Data and headers may contain passwords and tokens, which must not be printed.
     data: Any = field(default=None, repr=False)
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -27,39 +27,49 @@ Send = Callable[[Call], Awaitable[Any]]
 
 
 class Receiver(Protocol):
-    """Who is told what happens on a connection."""
+    """The part of a client that a transport calls."""
 
-    async def welcome(self, send: Send) -> None:
-        """Logs a new connection in, before it carries any other call."""
+    async def log_in(self, send: Send) -> None:
+        """Log in on a new connection, before it carries any other call."""
         ...
 
     def receive(self, event: str, *args: Any) -> None:
-        """An event of the server, named ``<path> <event>``."""
+        """Receive an event of the server, named ``<path> <event>``."""
         ...
 
-    def emit(self, event: str, *args: Any) -> None: ...
+    def emit(self, event: str, *args: Any) -> None:
+        """Emit ``connect`` or ``disconnect``."""
+        ...
 
 
 class Transport(Protocol):
-    """Carries calls. ``timeout`` is in seconds; ``trouble`` is why calls have to wait, ``realtime``: it has events."""
+    """A way to carry calls to a server.
+
+    ``timeout`` is in seconds. ``problem`` is the reason why calls have to wait. A transport that is ``realtime``
+    receives events.
+    """
 
     timeout: float
-    trouble: Exception | None
+    problem: Exception | None
     realtime: bool
 
-    async def open(self, receiver: Receiver) -> None: ...
+    async def open(self, receiver: Receiver) -> None:
+        """Prepare for calls."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
 
     async def call(self, call: Call) -> Any:
-        """The result of a call. Raises what the server raised, or Unavailable when it cannot be reached."""
+        """Return the result of a call. Raises the errors of the server, and Unavailable if it cannot be reached."""
         ...
 
 
 def segments(path: str, route: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """The segments of ``groups/:groupId/members``, filled from ``{"groupId": 12}``.
+    """Return the segments of a path such as ``groups/:groupId/members``, with the values of ``{"groupId": 12}``.
 
-    Raises BadRequest when a value is missing.
+    Raises BadRequest if a value is missing.
     """
     return tuple(_fill(segment, route or {}) for segment in path.strip("/").split("/"))
 

@@ -1,4 +1,4 @@
-"""Calls over HTTP."""
+"""The REST transport of the client."""
 
 from __future__ import annotations
 
@@ -9,42 +9,49 @@ from urllib.parse import quote
 from httpx2 import AsyncClient, ConnectError, ConnectTimeout, Headers, Limits, RequestError, Response
 
 from apex.client.call import Call, Receiver
-from apex.client.failure import rebuild
+from apex.client.errors import rebuild
 from apex.encoding import decode_exactly, encode
 from apex.errors import GeneralError, OutcomeUnknown, Unavailable
 from apex.query.querystring import write
 from apex.types import STANDARD, VERBS
 
-# Servers close a connection after 5 seconds without a request: one that is younger is still there.
+# Servers close a connection after 5 seconds without a request, so the client must not reuse older ones.
 _LIMITS = Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4)
 
 
 def rest(url: str, *, timeout: float = 30, headers: Mapping[str, str] | None = None) -> Rest:
-    """The REST transport: ``Client(rest("http://localhost:3030"))``.
+    """Return the REST transport of a server: ``Client(rest("http://localhost:3030"))``.
 
-    ``timeout`` is in seconds, for the whole of a call; ``headers`` go out with each.
+    ``timeout`` is in seconds for a whole call. ``headers`` go with each call.
     """
     return Rest(url, timeout, headers or {})
 
 
 class Rest:
-    """Sends calls to ``<url>/<path>/<id>``, over connections that are kept and used again."""
+    """The REST transport. It sends calls to ``<url>/<path>/<id>`` and reuses its connections."""
 
-    realtime = False
-    trouble: Exception | None = None
+    realtime: bool = False
+    problem: Exception | None = None
 
     def __init__(self, url: str, timeout: float, headers: Mapping[str, str]) -> None:
         self.url, self.timeout, self.headers = url.rstrip("/"), timeout, headers
         self._http: AsyncClient
 
     async def open(self, receiver: Receiver) -> None:
-        # The time limit of a call is held by the client, for the whole of it.
+        """Create the pool of connections."""
+        # ``Client.send`` limits the time of a whole call.
         self._http = AsyncClient(timeout=None, limits=_LIMITS, follow_redirects=True)
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._http.aclose()
 
     async def call(self, call: Call) -> Any:
+        """Return the result of a call.
+
+        Raises the errors of the server, Unavailable if it cannot be reached, and OutcomeUnknown if the connection
+        broke.
+        """
         verb, content = VERBS.get(call.method, "POST"), _content(call)
         headers = self._headers(call, content)
         try:
@@ -64,7 +71,7 @@ class Rest:
         return "/".join([self.url, *map(_segment, path)]) + (f"?{query}" if query else "")
 
     def _headers(self, call: Call, content: bytes | None) -> Headers:
-        """Those of the call win over the token's, and those over the client's, whatever their case."""
+        """Return the headers of a call. Its own override that of the token and those of the client."""
         headers = Headers({"Accept": "application/json", **self.headers})
         if content is not None:
             headers["Content-Type"] = "application/json"
@@ -81,7 +88,7 @@ def _reason(error: Exception) -> str:
 
 
 def _segment(text: str) -> str:
-    """One segment of a path. As dots alone it would be the folder, or the one above."""
+    """Return an escaped segment of a path. Unescaped dots would mean this folder or its parent."""
     return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
@@ -90,16 +97,16 @@ def _content(call: Call) -> bytes | None:
 
 
 def _result(response: Response) -> Any:
-    """What a response brings; None where it is empty. Raises the error that it holds."""
+    """Return the value in a response, or None if it is empty. Raises the error in it."""
     if response.is_success and not response.content:
         return None
     try:
         body = decode_exactly(response.content)
     except ValueError:
-        said = f"The server answered {response.status_code} {response.reason_phrase} without JSON"
+        message = f"The server answered {response.status_code} {response.reason_phrase} without JSON"
         if response.is_success:
-            raise GeneralError(said) from None
-        body = said
+            raise GeneralError(message) from None
+        body = message
     if not response.is_success:
         raise rebuild(body, response.status_code)
     return body

@@ -1,4 +1,4 @@
-"""A service on the other side."""
+"""A service of a server."""
 
 from __future__ import annotations
 
@@ -16,36 +16,45 @@ Params = Mapping[str, Any]
 
 
 class RemoteService:
-    """The methods of a server's service, with the arguments that they have in process. Any other name is a custom one.
+    """A service of a server, with the same methods and arguments as in the process.
 
-    Of ``params`` travel ``query``, ``route`` (for the placeholders of the path) and over REST ``headers``.
-    The methods raise the errors of ``apex.errors`` that the server raises, Unavailable when it cannot be reached and
-    Timeout when it takes too long.
+    Any other method is a custom one, called with ``(data, params)``. Of ``params`` the server gets ``query``, ``route``
+    (for the placeholders of the path) and over REST ``headers``. The methods raise the errors of the server as classes
+    of ``apex.errors``, Unavailable if it cannot be reached, and Timeout if it takes too long.
+
+        await client.service("messages").patch(7, {"text": "Hello"})
     """
 
     def __init__(self, client: Client, path: str) -> None:
         self._client, self._path = client, path.strip("/") or "/"
 
     async def find(self, params: Params | None = None) -> Any:
+        """Return records that match ``params["query"]``: a page or a list, as the server sends it."""
         return await self._call("find", params)
 
     async def get(self, id: Any, params: Params | None = None) -> Any:
+        """Return a record. Raises BadRequest if the id is None."""
         if id is None:
             raise BadRequest("get needs an id")
         return await self._call("get", params, id=id)
 
     async def create(self, data: Any, params: Params | None = None) -> Any:
+        """Create a record, or several from a list. Return what the server has stored."""
         return await self._call("create", params, data=data)
 
     async def update(self, id: Any, data: Any, params: Params | None = None) -> Any:
+        """Replace a record. Return it."""
         return await self._call("update", params, id=id, data=data)
 
     async def patch(self, id: Any, data: Any, params: Params | None = None) -> Any:
-        """Changes a record; with the id None, all that match the query."""
+        """Change fields of a record, or of all records that match the query if the id is None.
+
+        Return what has changed.
+        """
         return await self._call("patch", params, id=id, data=data)
 
     async def remove(self, id: Any, params: Params | None = None) -> Any:
-        """Removes a record; with the id None, all that match the query."""
+        """Remove a record, or all records that match the query if the id is None. Return what was removed."""
         return await self._call("remove", params, id=id)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
@@ -58,23 +67,25 @@ class RemoteService:
         return custom
 
     def on(self, event: str, listener: Listener) -> None:
-        """Calls a listener with each record of an event. Raises RuntimeError on a transport without events."""
-        self._client.events.on(self._named(event), listener)
+        """Call a listener with each record of an event. Raises RuntimeError if the transport has no events."""
+        self._client.events.on(self._event_name(event), listener)
 
     def once(self, event: str, listener: Listener) -> None:
-        self._client.events.once(self._named(event), listener)
+        """Call a listener with the next record of an event. Raises RuntimeError if the transport has no events."""
+        self._client.events.once(self._event_name(event), listener)
 
     def off(self, event: str, listener: Listener) -> None:
-        self._client.events.off(self._named(event), listener)
+        """Remove a listener."""
+        self._client.events.off(self._event_name(event), listener)
 
-    def _named(self, event: str) -> str:
+    def _event_name(self, event: str) -> str:
         if not self._client.transport.realtime:
             raise RuntimeError("Events come over sockets: Client(socketio(url))")
         return f"{self._path} {event}"
 
     async def _call(self, method: str, params: Params | None, id: Any = None, data: Any = None) -> Any:
         if id == "":
-            # In a URL nothing would be left of it: the call would be one for all records.
+            # A URL without an id would be a call for all records.
             raise BadRequest("The id is empty")
         params = params or {}
         path = segments(self._path, params.get("route"))

@@ -1,4 +1,4 @@
-"""Where a client keeps its token."""
+"""Storages for the token of a client."""
 
 from __future__ import annotations
 
@@ -10,45 +10,60 @@ from typing import Protocol
 
 
 class Storage(Protocol):
-    """Keeps one token."""
+    """The methods of a storage for one token."""
 
-    def get(self) -> str | None: ...
+    def get(self) -> str | None:
+        """Return the token, or None."""
+        ...
 
-    def set(self, token: str) -> None: ...
+    def set(self, token: str) -> None:
+        """Store a token in place of the last one."""
+        ...
 
-    def remove(self) -> None: ...
+    def remove(self) -> None:
+        """Delete the token, if there is one."""
+        ...
 
 
 class MemoryStorage:
-    """Keeps the token as long as the process lives."""
+    """A storage in the memory of the process."""
 
     def __init__(self) -> None:
         self._token: str | None = None
 
     def get(self) -> str | None:
+        """Return the token, or None."""
         return self._token
 
     def set(self, token: str) -> None:
+        """Store a token in place of the last one."""
         self._token = token
 
     def remove(self) -> None:
+        """Delete the token, if there is one."""
         self._token = None
 
 
 class FileStorage:
-    """Keeps the token in a file that only its owner can read; ``~`` is the home folder. Raises OSError."""
+    """A storage in a file that only its owner can read. ``~`` in its path is the home folder.
+
+        Client(rest("http://localhost:3030"), storage=FileStorage("~/.token"))
+
+    Its methods raise OSError.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path: Path = Path(path).expanduser()
 
     def get(self) -> str | None:
+        """Return the token, or None."""
         try:
             return self.path.read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
 
     def set(self, token: str) -> None:
-        """Writes a new file, with mode 0600 from the start, and puts it in the place of the old one."""
+        """Store a token. It is written to a new file with mode 0600, which replaces the old one."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         try:
@@ -61,4 +76,5 @@ class FileStorage:
             raise
 
     def remove(self) -> None:
+        """Delete the token, if there is one."""
         self.path.unlink(missing_ok=True)

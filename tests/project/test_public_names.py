@@ -35,7 +35,7 @@ PUBLIC = {
         "keep now populate prevent_changes require_condition required resolve resolve_data resolve_external "
         "resolve_query resolve_result set_field set_now sign signatures_table soft_delete stash_before virtual"
     ),
-    "apex.config": "load_config",
+    "apex.config": "Config load_config",
     "apex.context": "Context Params",
     "apex.describe": "ANY Example Facts Related describe",
     "apex.emitter": "Emitter Listener",
@@ -62,7 +62,7 @@ PUBLIC = {
     ),
     "apex.query.querystring": "parse write",
     "apex.queues": "FairQueue",
-    "apex.rates": "FailureLimit Rate RateLimiter rates",
+    "apex.rates": "FailureLimit Rate RateLimiter Rates rates",
     "apex.realtime": "Bus Channel Channels Connection NamedChannel bus",
     "apex.schema": (
         "Boolean Email Float Id Password Schema Text ValidationError check_rules fields load loader validate "

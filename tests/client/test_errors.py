@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apex import errors
-from apex.client.failure import rebuild
+from apex.client.errors import rebuild
 from apex.errors import BY_CODE, BadRequest, Conflict, FeathersError, GeneralError, PayloadTooLarge
 
 
