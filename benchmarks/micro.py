@@ -127,7 +127,7 @@ def statements() -> Iterator[Case]:
     def build() -> Statement:
         return compiled(select(table).where(clauses.clause(where)), dialect)
 
-    yield "a statement", build, lambda: known.get(clauses.parted(where)[0], build)
+    yield "a statement", build, lambda: known.get(clauses.shape(where, {}), build)
 
 
 def chains() -> Iterator[Case]:

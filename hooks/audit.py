@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from apex import Context, Next, Params
-from apex.adapters import Beside
+from apex.adapters import Companion
 from apex.common import now
 from apex.types import Row, items
 from hooks.tenancy import ORGANIZATION_ID
@@ -59,8 +59,8 @@ def audit_beside(context: Context) -> None:
     def entry(row: Row) -> Row:
         return done | {ORGANIZATION_ID: row[ORGANIZATION_ID], "before": None, "after": _harmless(row)}
 
-    beside = Beside(context.app.service("audit").service, entry, id="record_id", whole="after")
-    context.params.adapter = {**(context.params.adapter or {}), "beside": beside}
+    companion = Companion(context.app.service("audit").service, entry, id="record_id", whole="after")
+    context.params.adapter = {**(context.params.adapter or {}), "companion": companion}
 
 
 async def audit(context: Context) -> None:

@@ -1,6 +1,6 @@
 """Adapters: services whose records lie in a store."""
 
-from apex.adapters.base import MOST_RESTORED, RESTORED, Adapter, AdapterOptions, Beside
+from apex.adapters.base import MOST_RESTORED, RESTORED, Adapter, AdapterOptions, Companion
 from apex.adapters.memory import MemoryService
 
 __all__ = [
@@ -8,6 +8,6 @@ __all__ = [
     "RESTORED",
     "Adapter",
     "AdapterOptions",
-    "Beside",
+    "Companion",
     "MemoryService",
 ]

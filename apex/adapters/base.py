@@ -1,8 +1,8 @@
-"""What every adapter shares: the rules of Feathers' database services, above five storage operations.
+"""The base of all adapters: the rules of Feathers' database services, above five operations of a store.
 
 An adapter for another store subclasses ``Adapter`` and writes ``_select``, ``_count``, ``_insert``, ``_update`` and
-``_delete``, and ``_estimate`` where it can; limits, cursors, scopes, multi, ids and errors are decided here, so that
-all adapters behave alike. ``apex.testing`` holds the suite that shows it.
+``_delete``, and ``_estimate`` if it can. The base decides about limits, cursors, scopes, ids and errors, so that all
+adapters behave alike. ``apex.testing`` has the tests for that.
 """
 
 from __future__ import annotations
@@ -46,44 +46,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What another service stores together with new rows, or neither is stored: ``row`` makes an entry of each.
+class Companion:
+    """Entries of another service that are stored together with new rows, or not at all, such as those of an audit::
 
-    ``id`` names the property of an entry that has the id of the row, ``whole`` the one that has the row as a whole.
+    entries = Companion(app.service("audit").service, make_entry, id="record_id", whole="after")
+    params.adapter = {"companion": entries}
     """
 
     service: Any
+    """The adapter that stores the entries, without its hooks."""
     row: Callable[[Row], Row]
+    """The function that makes an entry of a row."""
     id: str
+    """The field of an entry with the id of the row."""
     whole: str
+    """The field of an entry with the whole row."""
 
     async def store(self, rows: list[Row], id: str) -> None:
-        """The entries of rows that are stored, whose ids are known."""
+        """Store the entries of rows. ``id`` is the field with the ids of the rows."""
         entries = [self.row(row) | {self.id: row[id]} for row in rows]
         if entries:
             await self.service.create(entries, Params({"adapter": {"multi": True}}))
 
 
-Outgoing = Callable[..., Awaitable[Any]]
+ServeMethod = Callable[..., Awaitable[Any]]
 """A method that takes a bool after its params: True if its records go to a caller and may be JSON."""
-
-OUTGOING = ("find", "get", "create")
 
 MULTI = ("create", "patch", "remove")
 """The methods that may take many records at once."""
 
 MAX_SORTED = 32
-"""Fields of an order that cursors follow."""
+"""The most fields of an order that cursors follow."""
 
 MOST_RESTORED = 1_000
-"""Records that one call restores."""
+"""The most records that one call restores."""
 
 RESTORED = {"anyOf": [{"type": ["integer", "string"]}, {"type": "array", "maxItems": MOST_RESTORED}]}
-"""The shape of the ids that ``restore`` takes."""
+"""The JSON Schema of the ids that ``restore`` takes."""
 
 
 class AdapterOptions(TypedDict, total=False):
-    """What the constructor of an adapter takes by name."""
+    """The options that the constructor of an adapter takes by name. ``Adapter`` describes them."""
 
     id: str
     paginate: Paginate
@@ -102,32 +105,41 @@ class AdapterOptions(TypedDict, total=False):
 
 
 class Adapter(Service, ABC):
-    """A service over rows. Class attributes are its options; keywords given to the constructor replace them.
+    """A service over rows. Class attributes are its options. Keywords of the constructor replace them.
 
-    ``paginate`` is ``{"default": n, "max": n}`` or False, ``multi`` True or a list of create, patch and remove,
-    ``operators`` adds to the query operators, ``filters`` names further ``$``-like keys with their type,
-    ``private`` names fields that callers can neither see nor ask for (what they may write is the schema's to say),
-    ``on_demand`` fields that are in a record only if ``$select`` names them,
-    ``merge`` fields with an object whose keys a patch merges (null removes a key) instead of replacing the whole,
-    ``paths`` JSON fields whose keys ``find`` can ask for and sort by, where the adapter has a way to look them up,
-    ``lists`` JSON fields that hold a list, with the type of its items: queries ask for an item,
-    ``trash`` the field with the moment of removal where the hook ``soft_delete`` keeps removed records: ``find`` then
-    takes ``$deleted``, and there is the method ``restore``.
+    ``apex.sql.SQLService`` and ``apex.adapters.MemoryService`` are adapters::
+
+        class Notes(MemoryService):
+            paginate = {"default": 10, "max": 50}
     """
 
     id: str = "id"
+    """The field with the id."""
     paginate: Paginate = False
+    """``{"default": n, "max": n}`` for pages, or False for whole lists."""
     multi: bool | Sequence[str] = False
+    """True, or a list of create, patch and remove: the methods that take many records at once."""
     operators: Sequence[str] = ()
+    """Operators that queries may use in addition to Feathers' own."""
     filters: Mapping[str, Coerce] = {}
+    """Further keys of queries such as ``$within``, with the functions that check their values."""
     private: Sequence[str] = ()
+    """Fields that callers can neither see nor query. The schema decides if they may write them."""
     on_demand: Sequence[str] = ()
+    """Fields that a record has only if ``$select`` names them."""
     merge: Sequence[str] = ()
+    """Fields with an object. A patch merges its keys instead of replacing the object, and null removes a key."""
     paths: Mapping[str, Any] = {}
+    """JSON fields whose keys ``find`` can filter and sort by, if the adapter has a way to look them up."""
     lists: Mapping[str, Coerce] = {}
+    """JSON fields with a list, with the functions that check an item. A query for an item finds lists that have it."""
     trash: str | None = None
+    """The field with the moment of removal, if the hook ``soft_delete`` keeps removed records.
+
+    ``find`` then takes ``$deleted``, and the service has the method ``restore``.
+    """
     _read_only: frozenset[str] = frozenset()
-    """Fields that only the store writes: data with one of them is refused."""
+    """Fields that only the store writes. Data with one of them is refused."""
 
     def __init__(self, **options: Unpack[AdapterOptions]) -> None:
         known = AdapterOptions.__annotations__
@@ -172,44 +184,46 @@ class Adapter(Service, ABC):
                     raise TypeError(f"Option {option} of service '{path}' names '{name}', which is no field.{hint}")
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Takes the app's secret, so that its processes know each other's cursors."""
+        """Take the app's secret, so that each process of the app can read the cursors of the others."""
         self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
 
     # What an adapter writes.
 
     @property
     def served(self) -> Collection[str] | None:
-        """The query operators that the adapter can serve. None: they are checked with each query alone."""
+        """The query operators that the adapter can serve. None, if it checks them only when it runs a query."""
         return None
 
     def fields(self) -> Mapping[str, Coerce] | None:
-        """Every field with its type, or None where any field may be stored."""
+        """Return the functions that check the values of each field. None, if any field may be stored."""
         return None
 
     @abstractmethod
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
-        """The rows in order, and with ``total`` how many there are without limit and skip."""
+        """Return the rows in order and, with ``total``, the number of rows without limit and skip."""
 
     async def _page(self, selection: Selection) -> Any:
+        """Return a page. An adapter may return JSON if ``selection.json`` is True."""
         counted = selection.query.total is not False
         rows, total = await self._select(selection, counted)
         page = {"limit": selection.limit or 0, "skip": selection.query.skip, "data": rows}
         return {"total": total or 0, **page} if counted else page
 
     async def _record(self, selection: Selection, id: Id) -> Any:
-        """The one row. Raises NotFound."""
+        """Return the one row. An adapter may return JSON if ``selection.json`` is True. Raises NotFound."""
         return _single((await self._select(selection))[0], id)
 
     @abstractmethod
-    async def _count(self, where: Predicate) -> int: ...
+    async def _count(self, where: Predicate) -> int:
+        """Return the number of rows."""
 
     async def _estimate(self, where: Predicate) -> int | None:
-        """About how many rows there are, without reading them; None where they have to be counted."""
+        """Return about how many rows there are, without reading them. None, if they have to be counted."""
         return None
 
     @abstractmethod
     async def _insert(self, rows: list[Row], fields: tuple[str, ...] | None, params: Params) -> list[Any]:
-        """The rows as they are stored. ``params.adapter["beside"]`` is what is stored with them; see ``Beside``."""
+        """Store rows, with ``params.adapter["companion"]`` (see ``Companion``), and return them as they are stored."""
 
     async def _insert_json(self, row: Row, fields: tuple[str, ...] | None, params: Params) -> Any:
         """Store one row and return it for a caller. An adapter may return JSON."""
@@ -217,49 +231,57 @@ class Adapter(Service, ABC):
 
     @abstractmethod
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
-        """The rows as they are afterwards; ``whole`` empties the fields not in the values, but for private ones."""
+        """Change the rows, and return them as they are then. ``whole`` empties the other fields (``emptied``)."""
 
     @abstractmethod
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
-        """The rows as they were."""
+        """Delete the rows, and return them as they were."""
 
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
-        """Return a unit of work in which nobody else changes a record that was read with a lock."""
+        """Return a transaction in which nobody else changes a record that was read with a lock."""
         return nullcontext()
 
-    # Methods for callers. A subclass may declare the types of data and results, so these leave them open. Params may be
-    # any dict, or None.
+    # Methods for callers. A subclass may declare the types of data and results, so these leave them open.
 
     async def find(self, params: Any) -> Any:
-        """A page, or a list where the service does not paginate."""
+        """Return a page, or a list if the service does not paginate.
+
+        Raises BadRequest for a query that cannot be served.
+        """
         return await self._find(params_of(params), False)
 
     async def get(self, id: Id, params: Any) -> Any:
-        """The one record. Raises NotFound when scope, query or id leave none."""
+        """Return the one record. Raises NotFound if scope, query or id leave none."""
         return await self._get(id, params_of(params), False)
 
     async def create(self, data: Any, params: Any) -> Any:
-        """Stores one record, or a list in its order when ``multi`` allows. The query's ``$select`` alone counts."""
+        """Store one record, or a list of records if ``multi`` allows it, and return what was stored.
+
+        Of the query only ``$select`` counts. Raises BadRequest for wrong data, and Conflict if a value is taken.
+        """
         return await self._create(data, params_of(params), False)
 
-    def _outgoing(self, method: str) -> Outgoing | None:
-        """Return the method that may give the records of ``find``, ``get`` or ``create`` as JSON, or None.
+    def _outgoing(self, method: str) -> ServeMethod | None:
+        """Return the method that may return the records of ``find``, ``get`` or ``create`` as JSON, or None.
 
-        It is for the framework alone, which decodes JSON when something reads it. There is none for a method that a
-        subclass overrides: callers of the adapter's own methods always get rows.
+        It is for the framework, which decodes JSON when something reads it. If a subclass overrides a method, the
+        framework calls the override instead. Callers of ``find``, ``get`` and ``create`` always get rows.
         """
-        own = vars(Adapter)[method] if method in OUTGOING else None
-        is_own = own is not None and getattr(getattr(self, method), "__func__", None) is own
-        return getattr(self, f"_{method}") if is_own else None
+        if method not in ("find", "get", "create"):
+            return None
+        is_overridden = getattr(getattr(self, method), "__func__", None) is not vars(Adapter)[method]
+        return None if is_overridden else getattr(self, f"_{method}")
 
     async def _find(self, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
         limit = limit_of(query.limit, page)
-        where = every(self._allowed(params), query.where)
-        if (own := (params.adapter or {}).get("where")) is not None:
-            where = every(own, where)
-        selection = self._selection(where, query, params, limit, json)
+        where, lock, adapter = every(self._allowed(params), query.where), False, params.adapter
+        if adapter:
+            lock = adapter.get("lock", False)
+            if (extra := adapter.get("where")) is not None:
+                where = every(extra, where)
+        selection = Selection(where, query, self._fields(query, params), limit, lock, json)
         if query.cursor is not None:
             if not page:
                 raise invalid(query.cursor[0], "needs pages, and this list has none")
@@ -276,8 +298,10 @@ class Adapter(Service, ABC):
         query = self.syntax.parse(params.query).plain()
         if query.skip or query.sort:
             query = replace(query, skip=0, sort=())
-        selection = self._selection(self._one(id, query, params), query, params, 1, json)
-        return await self._record(selection, id)
+        adapter = params.get("adapter")
+        lock = False if adapter is None else adapter.get("lock", False)
+        where = self._one(id, query, params)
+        return await self._record(Selection(where, query, self._fields(query, params), 1, lock, json), id)
 
     async def _create(self, data: Any, params: Params, json: bool) -> Any:
         many = isinstance(data, list)
@@ -295,8 +319,9 @@ class Adapter(Service, ABC):
         return stored if many else stored[0]
 
     async def update(self, id: Id | None, data: Any, params: Any) -> Any:
-        """Replace a record. Missing fields become null, but private fields, those on demand and columns with a
-        default keep their values.
+        """Replace a record, and return it. Missing fields become null.
+
+        Private fields, fields on demand and columns with a default keep their values. Raises NotFound.
         """
         if id is None or isinstance(data, list):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
@@ -308,7 +333,10 @@ class Adapter(Service, ABC):
         return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
 
     async def patch(self, id: Id | None, data: Any, params: Any) -> Any:
-        """Changes the given fields of one record, or of all that match when the id is None and ``multi`` allows."""
+        """Change the given fields of one record, and return it. Raises NotFound.
+
+        With None for the id it changes all records that match, if ``multi`` allows it, and returns a list.
+        """
         params = params_of(params)
         query = self.syntax.parse(params.query).plain()
         values = self._typed(data, self._unchanging)
@@ -328,7 +356,7 @@ class Adapter(Service, ABC):
         inside = staying(values, allowed)
         if inside is None:
             return await self._update(where, values, fields, whole=False)
-        # This statement cannot take a row out of the scope. The counts tell if it would have.
+        # This statement cannot take a row out of the scope. The counts show whether it would have.
         kept = every(inside, where)
         if id is None and await self._count(where) != await self._count(kept):
             raise outside(values, allowed)
@@ -337,10 +365,11 @@ class Adapter(Service, ABC):
             raise outside(values, allowed)
         return rows
 
-    async def _read_for_change(self, id: Id | None, params: Params, fields: Collection[str]) -> list[Row]:
-        """Return these fields of the record with an id, or with None of all that match, locked for the unit of work.
+    async def read_for_change(self, id: Id | None, params: Params, fields: Collection[str]) -> list[Row]:
+        """Lock the record with an id, or with None all that match, and return these fields of them.
 
-        The change that follows reaches no other records. Raises NotFound.
+        The lock holds until the end of the transaction. With None the query of the params becomes a query for these
+        records, so that a patch after this changes no others. Raises NotFound.
         """
         query = self.syntax.parse(params.query).plain()
         known = tuple(name for name in fields if self.columns is None or name in self.columns)
@@ -351,9 +380,10 @@ class Adapter(Service, ABC):
         return rows if id is None else [_single(rows, id)]
 
     async def remove(self, id: Id | None, params: Any) -> Any:
-        """Takes one record away, or all that match when the id is None and ``multi`` allows.
+        """Remove one record, and return it. Raises NotFound.
 
-        ``params.adapter["on_remove"]``, which hooks alone can set, holds values to store instead of deleting.
+        With None for the id it removes all records that match, if ``multi`` allows it, and returns a list. If a hook
+        has set ``params.adapter["on_remove"]``, its values are stored instead of deleting the record.
         """
         params = params_of(params)
         query = self.syntax.parse(params.query).plain()
@@ -368,9 +398,9 @@ class Adapter(Service, ABC):
         errors=(404,),
     )
     async def restore(self, data: Any, params: Any) -> Any:
-        """Bring removed records back: ``{"id": 5}`` gives the record, ``{"id": [5, 6]}`` a list of all of them.
+        """Restore removed records. ``{"id": 5}`` returns the record, ``{"id": [5, 6]}`` a list of both.
 
-        Raises NotFound if one of them is not among the removed records, and then none comes back.
+        Raises NotFound if one of them is not among the removed records. Then none is restored.
         """
         params = params_of(params)
         query = self.syntax.parse(params.query).plain()
@@ -402,7 +432,7 @@ class Adapter(Service, ABC):
             if id not in found:
                 raise missing(id)
 
-    # Pages whose total is left out or estimated, and pages from a place onwards.
+    # Pages without a total or with an estimated one, and pages after a cursor.
 
     async def _estimated(self, selection: Selection) -> Page:
         limit, skip = selection.limit or 0, selection.query.skip
@@ -413,7 +443,7 @@ class Adapter(Service, ABC):
         return {**total, "limit": limit, "skip": skip, "data": rows}  # type: ignore[typeddict-item]
 
     async def _total(self, selection: Selection, seen: int, all_seen: bool) -> dict[str, Any]:
-        """What a page says of the number of rows, of which it has seen some. Nothing is counted where it tells all."""
+        """Return the total of a page that has seen some rows. If it has seen all rows, nothing is counted."""
         asked, where = selection.query.total, selection.where
         if not asked:
             return {}
@@ -424,9 +454,9 @@ class Adapter(Service, ABC):
         return total if asked == "exact" else {**total, "estimated": False}
 
     async def _walk(self, selection: Selection, name: str, cursor: str) -> Page:
-        """The page after a cursor, or before it; an empty one is the beginning, or the end.
+        """Return the page after a cursor, or before it. An empty cursor is the beginning, or the end.
 
-        One row more than the page holds tells whether there is another one in the direction of the walk.
+        One row more than the page holds shows whether another page follows.
         """
         query, fields, limit = selection.query, selection.fields, selection.limit or 0
         if not limit:
@@ -434,7 +464,7 @@ class Adapter(Service, ABC):
         walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
         if walk.place:
             placed = zip(walk.order, walk.place, strict=True)
-            walk = replace(walk, place=tuple(self._placed(field, value) for (field, _), value in placed))
+            walk = replace(walk, place=tuple(self._place(field, value) for (field, _), value in placed))
         places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
         ahead = replace(query, sort=walk.direction)
         asked = selection._replace(where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
@@ -444,12 +474,12 @@ class Adapter(Service, ABC):
         data = rows if places == fields else [_picked(row, fields) for row in rows]
         return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
 
-    def _placed(self, field: str, value: Any) -> Any:
-        """Return a value of a cursor with its type. The cursor may have no more than its JSON form."""
+    def _place(self, field: str, value: Any) -> Any:
+        """Return a value of a cursor, which has its JSON form, with the type of the field."""
         return value
 
     def _walked(self, selection: Selection, name: str) -> Order:
-        """The order of a walk: what comes after the id decides nothing. Raises BadRequest for one without cursors."""
+        """Return the order that a cursor follows, up to the id. Raises BadRequest for an order without cursors."""
         order = selection.order(self.id)
         order = order[: [field for field, _ in order].index(self.id) + 1]
         if len(order) > MAX_SORTED:
@@ -459,11 +489,11 @@ class Adapter(Service, ABC):
                 raise invalid(name, f"does not go with an order by {field}: use $skip")
         return order
 
-    # What the rules are made of.
+    # Fields, options and scopes.
 
     @cached_property
     def syntax(self) -> Syntax:
-        """What callers may ask: the fields less the private ones, and the service's own operators and filters."""
+        """The queries that callers may send: the fields without private ones, the operators and the filters."""
         fields = self.columns
         if fields is not None:
             fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
@@ -472,20 +502,21 @@ class Adapter(Service, ABC):
 
     @cached_property
     def columns(self) -> Mapping[str, Coerce] | None:
+        """The functions of ``fields``, made once."""
         return self.fields()
 
     @property
     def emptied(self) -> Collection[str] | None:
-        """The fields that an update empties where they are missing. None: any field may be stored."""
+        """The fields that an update empties if the data leaves them out. None, if any field may be stored."""
         return None if self.columns is None else self.columns.keys() - {self.id, *self.kept}
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The fields that an update keeps where they are missing, as callers need not have seen them."""
+        """The fields that an update keeps if the data leaves them out, because callers may not have seen them."""
         return (*self.private, *self.on_demand)
 
     def pagination(self, params: Params) -> Paginate:
-        """The call's own ``paginate`` (internal calls alone can set one) or the service's."""
+        """Return the ``paginate`` of the call, which only internal calls can set, or that of the service."""
         for options in (params.adapter or {}, params):
             paginate: Paginate | None = options.get("paginate")
             if paginate is not None:
@@ -493,13 +524,13 @@ class Adapter(Service, ABC):
         return self.paginate
 
     def require_multi(self, method: str, params: Params) -> None:
-        """Raises MethodNotAllowed when the service does not take many records at once."""
+        """Raise MethodNotAllowed if the service does not take many records at once."""
         multi = (params.adapter or {}).get("multi", self.multi)
         if multi is not True and method not in (multi or ()):
             raise MethodNotAllowed(f"Can not {method} multiple entries")
 
     def typed_id(self, id: Any) -> Any:
-        """The id as it is stored. Raises NotFound for what cannot be an id here."""
+        """Return the id as it is stored. Raises NotFound for a value that cannot be an id here."""
         try:
             if self.columns is not None and id is not None:
                 return self.columns[self.id](id)
@@ -507,25 +538,20 @@ class Adapter(Service, ABC):
             raise missing(id) from None
         return id
 
-    def _selection(self, where: Predicate, query: Query, params: Params, limit: int | None, json: bool) -> Selection:
-        adapter = params.get("adapter")
-        lock = False if adapter is None else adapter.get("lock", False)
-        return Selection(where, query, self._fields(query, params), limit, lock, json)
-
     def _fields(self, query: Query, params: Params) -> tuple[str, ...] | None:
         if query.select is not None:
             return tuple(dict.fromkeys((*query.select, self.id)))
         adapter = params.get("adapter")
         if adapter is None or "private" not in adapter:
             return self.shown
-        return self._but(adapter["private"])
+        return self._all_but(adapter["private"])
 
     @cached_property
     def shown(self) -> tuple[str, ...] | None:
-        """The fields of a record if nothing is selected. None: all that it has."""
-        return self._but((*self.private, *self.on_demand))
+        """The fields of a record if nothing is selected. None, if it has all fields."""
+        return self._all_but(self.kept)
 
-    def _but(self, private: Sequence[str]) -> tuple[str, ...] | None:
+    def _all_but(self, private: Sequence[str]) -> tuple[str, ...] | None:
         if self.columns is None or not private:
             return None
         return tuple(name for name in self.columns if name not in private)
@@ -549,7 +575,7 @@ class Adapter(Service, ABC):
 
     @cached_property
     def _unchanging(self) -> frozenset[str]:
-        """The fields that a change must not hold. It may hold the id, which is ignored."""
+        """The fields that the data of a change must not have. It may have the id, which is ignored."""
         return self._read_only - {self.id}
 
     def _typed(self, data: Any, read_only: frozenset[str]) -> Row:
@@ -570,8 +596,8 @@ class Adapter(Service, ABC):
             except ValueError as error:
                 errors[shortened(name)] = str(error)
         if errors:
-            told = ", ".join(f"{name} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
-            raise BadRequest(f"Invalid data: {told}", errors=errors)
+            listed = ", ".join(f"{name} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
+            raise BadRequest(f"Invalid data: {listed}", errors=errors)
         return typed
 
     def _value(self, name: str, value: Any, hints: Hints) -> Any:
@@ -586,7 +612,7 @@ class Adapter(Service, ABC):
     def _stamped(self, row: Row, allowed: Predicate) -> Row:
         """Return a row with the values that the scope prescribes.
 
-        Raises Forbidden for a row outside of the scope, BadRequest where a field is missing to tell.
+        Raises Forbidden for a row outside of the scope, and BadRequest if a field that decides it is missing.
         """
         if allowed is EVERYTHING:
             return row
@@ -603,6 +629,7 @@ class Adapter(Service, ABC):
 
 
 def missing(id: Any) -> NotFound:
+    """Return the error for an id without a record."""
     return NotFound(f"No record found for id '{id}'")
 
 

@@ -1,4 +1,4 @@
-"""The adapter without a database: rows in a dict, for tests, prototypes and caches."""
+"""An adapter that keeps rows in a dict, for tests, prototypes and caches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard, Unpack
 
-from apex.adapters.base import Adapter, AdapterOptions, Beside, Selection
+from apex.adapters.base import Adapter, AdapterOptions, Companion, Selection
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
@@ -22,11 +22,13 @@ from apex.types import Row
 
 
 class MemoryService(Adapter):
-    """Keeps rows in ``store``, by id. ``fields`` names the types; without it any field may be stored.
+    """A service that keeps its rows in ``store``, by id::
 
-    A field with a type of ``apex.query.coercion`` takes null too, but for the id. Your own functions decide that
-    themselves.
-    New ids count up from ``start_id``. Comparisons with null hold for nothing, as in SQL.
+        app.use("notes", MemoryService(fields={"id": integer, "text": text}))
+
+    ``fields`` names the functions that check values. Without it any field may be stored. A field with a function of
+    ``apex.query.coercion`` also takes null, except for the id. Your own functions decide about null themselves. New ids
+    count up from ``start_id``. As in SQL, nothing compares with null.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class MemoryService(Adapter):
 
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[None]:
-        """Let changes on a condition run one after the other. A transaction inside another is part of it."""
+        """Return a transaction. Transactions run one after the other, and one inside another is part of it."""
         if current_transaction(self) is not None:
             yield
             return
@@ -59,10 +61,12 @@ class MemoryService(Adapter):
                 yield
 
     def fields(self) -> Mapping[str, Coerce] | None:
+        """Return the functions that check the values of each field, if the service knows its fields."""
         return self._field_types
 
     @property
     def served(self) -> Collection[str]:
+        """The query operators that the adapter can serve."""
         return TESTS.keys()
 
     async def _select(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
@@ -92,11 +96,11 @@ class MemoryService(Adapter):
             if any(row[self.id] in ids for ids in (self.store, self._reserved, stored)):
                 raise Conflict(f"A record with this {self.id} already exists", errors={self.id: "Is taken"})
             stored[row[self.id]] = self._filled(row)
-        beside: Beside | None = (params.adapter or {}).get("beside")
-        if beside is not None:
+        companion: Companion | None = (params.adapter or {}).get("companion")
+        if companion is not None:
             self._reserved.update(stored)
             try:
-                await beside.store(copy.deepcopy(list(stored.values())), self.id)
+                await companion.store(copy.deepcopy(list(stored.values())), self.id)
             finally:
                 self._reserved.difference_update(stored)
         self.store.update(stored)
@@ -128,14 +132,14 @@ class MemoryService(Adapter):
         return [row for row in self._candidates(where) if matches(row)]
 
     def _candidates(self, where: Predicate) -> Iterable[Row]:
-        """The one row of an id that is asked for, else all."""
+        """Return the one row if the predicate asks for an id, else all rows."""
         for part in where.parts if isinstance(where, Junction) and where.kind == "and" else (where,):
             if _asks_for(part, self.id) and part.value in self.store:
                 return [self.store[part.value]]
         return self.store.values()
 
     def _filled(self, row: Row) -> Row:
-        """With known fields a row holds each of them, null where nothing was given, as a table's does."""
+        """Return a row with all known fields, as a table has them. Missing values are null."""
         return row if self.columns is None else {name: row.get(name) for name in self.columns}
 
     def _matcher(self, where: Predicate) -> Callable[[Row], bool]:
@@ -179,7 +183,7 @@ def _out(rows: list[Row], fields: tuple[str, ...] | None) -> list[Row]:
 
 
 def _same_id(one: Any, other: Any) -> bool:
-    """Whether two ids name one record: over REST 0 is ``"0"``."""
+    """Return True if two ids name one record. Over REST 0 is ``"0"``."""
     return one == other or (isinstance(one, int) and isinstance(other, str) and _is_number(other) and one == int(other))
 
 

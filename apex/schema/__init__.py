@@ -1,4 +1,4 @@
-"""Schemas: the rules for the data and the queries of callers, written with marshmallow."""
+"""Schemas: rules for the data of callers, written with marshmallow, and the hooks that check them."""
 
 from apex.schema.validation import (
     Boolean,

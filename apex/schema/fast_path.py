@@ -1,8 +1,8 @@
-"""The short way through a marshmallow schema, for data that nothing is wrong with.
+"""The fast path of validation, for data without errors.
 
-Most of what a load costs is the care for what may be wrong. Here the fields read their values and the validators of the
-schema look at the whole, as in a load, but at the first sign of trouble it is left to the load to find out what to say.
-A validator that refuses is therefore called twice.
+Most of the time of a load of marshmallow goes into handling errors. The fast path lets the fields read their values and
+the validators of the schema check the whole, as a load does. At the first sign of a problem it gives up, and the load
+finds the errors. So a validator that refuses data is called twice.
 """
 
 from __future__ import annotations
@@ -14,39 +14,41 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, missing
 from marshmallow.decorators import POST_LOAD, PRE_LOAD, VALIDATES, VALIDATES_SCHEMA
 
-DOUBT: Any = object()
-"""In place of a result: the schema has to say."""
+NOT_LOADED: Any = object()
+"""The result of the fast path if the schema itself has to load the data."""
 
-Accept = Callable[[Any, bool], Any]
+FastLoad = Callable[[Any, bool], Any]
 Check = Callable[[dict[str, Any], dict[str, Any], bool], None]
 Step = tuple[str, str, bool, Callable[..., Any]]
-"""Of a field: the key it is read from and the one it is written to, whether it may be missing, how it is read."""
+"""For a field: its keys in the data and in the result, True if it may be missing, and the function that reads it."""
 
 
-def acceptor(schema: Schema) -> Accept:
-    """A function of data and ``many`` that gives what ``schema.load`` gives, or DOUBT."""
+def fast_load(schema: Schema) -> FastLoad:
+    """Return a function of data and ``many`` that returns what ``schema.load`` returns, or NOT_LOADED."""
     if not _is_plain(schema):
-        return lambda data, many: DOUBT
+        return lambda data, many: NOT_LOADED
     steps, checks = tuple(_steps(schema)), tuple(_checks(schema))
 
-    def accept(data: Any, many: bool) -> Any:
+    def load(data: Any, many: bool) -> Any:
         try:
             if not many:
-                return _loaded(data, steps, checks, False)
-            return [_loaded(row, steps, checks, True) for row in data] if data.__class__ is list else DOUBT
-        except (ValidationError, _Doubt):
-            return DOUBT
+                return _load_row(data, steps, checks, False)
+            if data.__class__ is not list:
+                return NOT_LOADED
+            return [_load_row(row, steps, checks, True) for row in data]
+        except (ValidationError, _Unusual):
+            return NOT_LOADED
 
-    return accept
-
-
-class _Doubt(Exception):
-    """Something is unusual."""
+    return load
 
 
-def _loaded(data: Any, steps: tuple[Step, ...], checks: tuple[Check, ...], many: bool) -> dict[str, Any]:
+class _Unusual(Exception):
+    """The data is not what the fast path expects."""
+
+
+def _load_row(data: Any, steps: tuple[Step, ...], checks: tuple[Check, ...], many: bool) -> dict[str, Any]:
     if data.__class__ is not dict:
-        raise _Doubt
+        raise _Unusual
     loaded: dict[str, Any] = {}
     known = 0
     for key, name, optional, read in steps:
@@ -59,19 +61,20 @@ def _loaded(data: Any, steps: tuple[Step, ...], checks: tuple[Check, ...], many:
         if value is not missing:
             loaded[name] = value
     if known < len(data):
-        raise _Doubt
+        raise _Unusual
     for check in checks:
         check(loaded, data, many)
     return loaded
 
 
 def _is_plain(schema: Schema) -> bool:
-    """Whether a load does no more than read the fields and check the whole."""
+    """Return True if a load does no more than read the fields and check the whole."""
     hooks, named = schema._hooks, schema.load_fields
     keys = {_key(name, field) for name, field in named.items()}
     nests = any("." in (field.attribute or name) for name, field in named.items())
-    collects = any(many for _, many, _ in hooks[VALIDATES_SCHEMA])
-    return not (hooks[PRE_LOAD] or hooks[VALIDATES] or hooks[POST_LOAD] or nests or collects or len(keys) < len(named))
+    checks_lists = any(many for _, many, _ in hooks[VALIDATES_SCHEMA])
+    has_hooks = hooks[PRE_LOAD] or hooks[VALIDATES] or hooks[POST_LOAD]
+    return not (has_hooks or nests or checks_lists or len(keys) < len(named))
 
 
 def _steps(schema: Schema) -> Iterator[Step]:
@@ -82,7 +85,7 @@ def _steps(schema: Schema) -> Iterator[Step]:
 
 
 def _reader(schema: Schema, name: str, field: fields.Field[Any]) -> Callable[..., Any]:
-    """What a patch may leave out, it may leave out of objects in it where the schema says so."""
+    """Return the function that reads a field. A ``partial`` schema may also allow gaps in the objects of the field."""
     given: Any = schema.partial
     if given is None:
         return field.deserialize

@@ -1,4 +1,4 @@
-"""The fields of schemas that marshmallow lacks: strict ones, texts with bounds, e-mail addresses and passwords."""
+"""Fields of schemas: strict numbers and booleans, texts with bounds, e-mail addresses and passwords."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PLAIN_EMAIL = re.compile(
     r"(?=.{6,64}\Z)[a-z0-9]+(?:[._+-][a-z0-9]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+"
     rf"(?!(?:{_RESERVED})\Z)[a-z]{{2,}}"
 )
-"""Addresses that are good as they are, by every rule there is; they need no further look."""
+"""Addresses that are certainly valid, and need no further check."""
 
 
 class Text(fields.String):
-    """A string, trimmed, without NUL characters, of at least ``min`` (default 1) and at most ``max`` characters."""
+    """A string of at least ``min`` and at most ``max`` characters, without NUL characters. It is trimmed."""
 
     default_error_messages = {
         "invalid": "Must be a string",
@@ -42,7 +42,7 @@ class Text(fields.String):
 
 
 class Email(Text):
-    """An e-mail address by RFC 5321 and 5322, internationalised ones too; whether it can be delivered is not asked."""
+    """An e-mail address (RFC 5321 and 5322), which may be internationalised. Nobody checks if it can be delivered."""
 
     default_error_messages = {"email": "Invalid email format"}
 
@@ -82,7 +82,7 @@ COMMON_PASSWORDS = frozenset(_COMMON.split())
 
 
 class Password(fields.String):
-    """A password, as it was typed: at least ``min`` characters, and none of the most common passwords."""
+    """A password of at least ``min`` and at most ``max`` characters. It is not trimmed, and not a common password."""
 
     default_error_messages = {
         "length": "Must have a length from {min} to {max}",
@@ -103,7 +103,7 @@ class Password(fields.String):
 
 
 class Id(fields.Integer):
-    """The id of another record: a whole number of 64 bits above 0, not a string of digits."""
+    """The id of another record: a whole number of 64 bits above 0. A string of digits is refused."""
 
     def __init__(self, **options: Any) -> None:
         known = validate.Range(1, 2**63 - 1, error="Must be the id of a record")
@@ -111,7 +111,7 @@ class Id(fields.Integer):
 
 
 class Boolean(fields.Boolean):
-    """True or false, not a number or a word for it."""
+    """True or false. A number or a word for it is refused."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if isinstance(value, bool):
@@ -120,7 +120,7 @@ class Boolean(fields.Boolean):
 
 
 class Float(fields.Float):
-    """A finite number, not a string of digits."""
+    """A finite number. A string of digits is refused."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         if not isinstance(value, int | float):

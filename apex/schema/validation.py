@@ -1,4 +1,4 @@
-"""The bridge to marshmallow: one schema class checks what create, update and patch are given.
+"""Schemas of marshmallow that check the data of create, update and patch.
 
 Feathers' names: ``validate_data`` is validateData, ``validate_query`` is validateQuery.
 """
@@ -22,7 +22,7 @@ from apex.encoding import decode, encode, merge
 from apex.errors import BadRequest, FeathersError, NotFound
 from apex.hooks import Hook, belongs, flat, in_order
 from apex.query.language import Hints, require_few, shortened
-from apex.schema.fast_path import DOUBT, acceptor
+from apex.schema.fast_path import NOT_LOADED, fast_load
 from apex.schema.fields import Boolean, Email, Float, Id, Password, Text
 from apex.transaction import transaction_of
 from apex.types import items
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 UNKNOWN = "Unknown field."
 MAX_OBJECTS = 20_000
-"""The most objects in the data of a call, as each wrong one takes time."""
+"""The most objects in the data of a call. Each wrong object takes time."""
 MISSING: Any = object()
 
 FINITE = "Must be a finite number"
 
-SENTENCES: Mapping[type[fields.Field[Any]], Mapping[str, str]] = {
+MESSAGES: Mapping[type[fields.Field[Any]], Mapping[str, str]] = {
     fields.Field: {"required": "Is required", "null": "Must not be null", "validator_failed": "Is not allowed"},
     fields.String: {"invalid": "Must be a string", "invalid_utf8": "Must be UTF-8"},
     fields.Boolean: {"invalid": "Must be true or false"},
@@ -58,7 +58,7 @@ SENTENCES: Mapping[type[fields.Field[Any]], Mapping[str, str]] = {
     fields.Mapping: {"invalid": "Must be an object"},
     fields.Nested: {"type": "Must be an object"},
 }
-"""What marshmallow's own fields say of values that they do not take, in the words of the others here."""
+"""The error messages for marshmallow's own fields, in the words of the fields of apex."""
 
 BOUNDS: Mapping[type[validate.Validator], Mapping[str, str]] = {
     validate.Range: {
@@ -73,46 +73,50 @@ BOUNDS: Mapping[type[validate.Validator], Mapping[str, str]] = {
         "message_equal": "Must have a length of {{equal}}",
     },
 }
-"""The same for its validators of bounds."""
+"""The error messages for marshmallow's validators of bounds."""
 
 Sentence = tuple[str, str]
 
 
 class Schema(marshmallow.Schema):
-    """A marshmallow schema that refuses unknown fields. Fields marked ``dump_only`` are the server's.
+    """A schema of marshmallow that refuses unknown fields, and reports all errors at once::
 
-    ``create_only`` names the fields that a patch may not change. Every problem is reported at once. ``keywords`` are
-    those of JSON Schema that say what validators of the whole check, for documents. With ``empty_is_null`` an empty
-    string, as forms send it, means null in optional fields that may be null.
+        class Note(Schema):
+            text = Text(required=True, max=500)
+
+    Only the server writes fields that are ``dump_only``.
     """
 
     create_only: ClassVar[tuple[str, ...]] = ()
+    """The fields that a patch may not change."""
     empty_is_null: ClassVar[bool] = False
+    """True if an empty string, as forms send it, means null in optional fields that may be null."""
     keywords: ClassVar[Mapping[str, Any]] = {}
+    """Keywords of JSON Schema that describe the rules across fields, for OpenAPI."""
     error_messages = {"type": "Must be an object"}
 
     class Meta:
         unknown = RAISE
 
     def load(self, data: Any, *, many: bool | None = None, partial: Any = None, unknown: Any = None) -> Any:
-        """What marshmallow gives, without its detours where nothing is wrong with the data."""
+        """Return the data as marshmallow loads it. Raises ValidationError. Data without errors takes a fast path."""
         if self.nullable:
             data = self._with_nulls(data)
         if partial is None and unknown is None:
-            if self._nests:  # marshmallow reads lists inside to their end, even if they are wrong.
+            if self._nests:  # marshmallow reads inner lists to their end, even if they have errors.
                 self._limit_objects(data)
-            loaded = self._accept(data, self.many if many is None else many)
-            if loaded is not DOUBT:
+            loaded = self._load_fast(data, self.many if many is None else many)
+            if loaded is not NOT_LOADED:
                 return loaded
         self._limit_objects(data)
         return super().load(data, many=many, partial=partial, unknown=unknown)
 
     def _init_fields(self) -> None:
-        """marshmallow calls it when the fields of this instance are known, and when ``Nested`` has picked some."""
+        """Prepare the fields. marshmallow calls this once it knows them, and again after ``Nested`` has chosen some."""
         super()._init_fields()
         for field in self.fields.values():
             _reword(field)
-        self._accept = acceptor(self)
+        self._load_fast = fast_load(self)
         self.nullable = frozenset(
             field.data_key or name
             for name, field in self.load_fields.items()
@@ -128,10 +132,10 @@ class Schema(marshmallow.Schema):
         return {name: None if value == "" and name in self.nullable else value for name, value in data.items()}
 
     def _keep_rules(self, sent: bool) -> None:
-        """Keep the rules across fields that are about what was sent (``pass_original``), or the others."""
+        """Keep only the rules across fields that check the sent data (``pass_original``), or only the others."""
         rules = [rule for rule in self._hooks[VALIDATES_SCHEMA] if bool(rule[2].get("pass_original")) == sent]
         self._hooks = {**self._hooks, VALIDATES_SCHEMA: rules}
-        self._accept = acceptor(self)
+        self._load_fast = fast_load(self)
 
     def _limit_objects(self, data: Any) -> None:
         if _objects(self, data, MAX_OBJECTS) < 0:
@@ -139,9 +143,9 @@ class Schema(marshmallow.Schema):
 
 
 def _reword(field: fields.Field[Any]) -> None:
-    """Give a field of a schema, and the fields inside of it, the sentences above, unless it has its own.
+    """Give a field of a schema, and its inner fields, the messages above, unless it has its own.
 
-    The field is the schema's copy: other schemas in the process keep the messages of marshmallow.
+    The field is a copy of the schema, so other schemas in the process keep the messages of marshmallow.
     """
     kind: Any = type(field)
     stock, own = _messages(kind)
@@ -156,13 +160,13 @@ def _reword(field: fields.Field[Any]) -> None:
 
 @cache
 def _messages(kind: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the messages of a class of fields: those of marshmallow, and those with the sentences above."""
+    """Return the messages of a class of fields, first those of marshmallow, then with the messages above."""
     stock: dict[str, str] = {}
     own: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         said = vars(base).get("default_error_messages", {})
         stock.update(said)
-        own.update({**said, **SENTENCES.get(base, {})})
+        own.update({**said, **MESSAGES.get(base, {})})
     return stock, own
 
 
@@ -195,12 +199,14 @@ Schemas = type[Schema] | Mapping[str, type[Schema]]
 
 
 def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
-    """A before hook: ``context.data`` becomes what the schema makes of it; a patch needs only what it changes.
+    """Return a before hook that loads ``context.data`` with a schema::
 
-    One class serves create, update and patch; a mapping names a class for each method, custom ones too. Create alone
-    takes a list. A patch or update of one record may hold fields of the server, with the values that are stored.
-    Rules across fields (``validates_schema``) are checked as by ``check_rules``.
-    Raises BadRequest with ``errors`` mapping each wrong field to one sentence.
+        app.service("notes").hooks({"before": {"create": [validate_data(Note)]}})
+
+    One schema serves create, update and patch. A mapping has a schema for each method, also for custom methods. A patch
+    needs only the fields that it changes. Only create takes a list. An update or patch of one record may have fields of
+    the server, if their values are those of the record. Rules across fields (``validates_schema``) are checked as
+    ``check_rules`` does. The hook raises BadRequest, whose ``errors`` have a sentence for each wrong field.
     """
     loaders = _loaders(schemas)
     rules = _rules(schemas, message)
@@ -229,12 +235,12 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
 
 
 def check_rules(schemas: Schemas, message: str = "Invalid data") -> Hook:
-    """Check the rules of the schema across fields for the record as it will be: before update and patch.
+    """Return a before hook that checks the rules across fields before update and patch, for the record as it will be.
 
-    ``validate_data`` does this too. The hook is for calls whose data a ``loader`` has loaded already. The record is
-    read with a lock right before the method, after all hooks and in one unit of work with the method.
-    Rules with ``pass_original`` are about what was sent, and are left to the loader.
-    Raises BadRequest with ``errors`` mapping fields to sentences.
+    ``validate_data`` does this too. Use this hook if a ``loader`` has loaded the data already. The record is read with
+    a lock after all hooks, right before the method and in the same transaction. The hook does not check rules with
+    ``pass_original``, because the loader has checked them. It raises BadRequest, whose ``errors`` have a sentence for
+    each wrong field.
     """
     rules = _rules(schemas, message)
 
@@ -248,12 +254,12 @@ def check_rules(schemas: Schemas, message: str = "Invalid data") -> Hook:
 
 
 def _zoned(value: Any) -> Any:
-    """Return a moment without a zone as it is stored, in UTC, so that it can be compared with others."""
+    """Return a moment with a time zone, so that it can be compared. One without a zone is in UTC."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
 
 
 class _Rules:
-    """The rules of a schema across fields, for the records that an update or patch changes."""
+    """The rules across fields of a schema, for the records that an update or patch changes."""
 
     def __init__(self, schema: type[Schema], method: str, message: str) -> None:
         self.loader, self.schema, self.message = loader(schema, method), _built(schema, sent=False), message
@@ -279,7 +285,7 @@ class _Rules:
 
     async def _read(self, context: Context) -> list[dict[str, Any]]:
         service, params = context.service.service, context.params
-        if (read := getattr(service, "_read_for_change", None)) is not None:
+        if (read := getattr(service, "read_for_change", None)) is not None:
             rows: list[dict[str, Any]] = await read(context.id, params, self.fields)
             return rows
         inner = Params({**params, "paginate": False, "adapter": {**(params.adapter or {}), "lock": True}})
@@ -290,8 +296,8 @@ class _Rules:
     def _check(self, context: Context, rows: list[dict[str, Any]]) -> None:
         """Raise BadRequest for the first record that breaks a rule.
 
-        A record may go on breaking a rule that it breaks already, as one that is older than the rule does, if the field
-        of the error keeps its value.
+        A record that broke a rule before may go on breaking it if the field of the error keeps its value. It may be
+        older than the rule.
         """
         for row in rows:
             record = self._changed(context, row)
@@ -322,7 +328,7 @@ class _Rules:
         return {name: _zoned(value) for name, value in record.items()}
 
     def _loaded(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a stored record as the schema loads its JSON form. Values that it would refuse stay as they are."""
+        """Return a stored record as the schema loads its JSON form. Values that the schema refuses stay as they are."""
         sent = decode(encode({name: row[name] for name in self.fields if name in row}))
         record = {}
         for name, value in sent.items():
@@ -349,8 +355,8 @@ class _Rules:
 def _take_unchanged(context: Context, schema: Schema, declared: Set[str], message: str, refusal: BadRequest) -> None:
     """Accept the server's own fields in the data if the record has the same values.
 
-    Clients send a whole record back as they have received it. The values are compared after all hooks and right before
-    the method, with the record as ``get`` shows it to the caller. So nothing is read unless such a field is sent, and
+    Clients send a whole record back as they have received it. The values are compared after all hooks, right before the
+    method, with the record as ``get`` shows it to the caller. So nothing is read unless the data has such a field, and
     callers learn nothing about hidden fields. Raises the refusal.
     """
     bound, data = context.service, context.data
@@ -411,7 +417,10 @@ async def _shown(context: Context, refusal: BadRequest) -> dict[str, Any]:
 
 @belongs("before", "around")
 def validate_query(context: Context) -> None:
-    """A before hook: id and ``params.query`` get their types, or a 404 or 400 is raised before any work is done."""
+    """Give the id and ``params.query`` their types before anything else is done.
+
+    A before hook. Raises NotFound for an id that cannot exist, and BadRequest for a query that cannot be served.
+    """
     service = context.service.service
     if context.id is not None:
         context.id = service.typed_id(context.id)
@@ -420,9 +429,9 @@ def validate_query(context: Context) -> None:
 
 
 def load(schema: Schema, data: Any, message: str, hints: Hints | None = None) -> Any:
-    """Return the data as the schema makes it. Raises BadRequest naming the fields that are wrong.
+    """Return the data as the schema loads it. Raises BadRequest with the names of the wrong fields.
 
-    Calls that belong to one request share their ``hints``, as each suggestion takes time.
+    Calls of one request share their ``hints``, because each suggestion takes time.
     """
     if not isinstance(data, dict | list):
         raise _no_object(message)
@@ -474,10 +483,10 @@ def _by_method(schemas: Schemas) -> Mapping[str, type[Schema]]:
 
 @cache
 def _built(schema: type[Schema], partial: bool = False, sent: bool | None = None) -> Schema:
-    """Return an instance of a schema. It is shared, as building one is slow, and nobody changes it.
+    """Return an instance of a schema, which is shared, because building one is slow. Nobody changes it.
 
-    With ``partial`` it loads a patch: each field may be left out, but none inside of one, as a given value replaces
-    the stored one. ``sent`` keeps only the rules across fields that are about what was sent, or only the others.
+    With ``partial`` it loads a patch, which may leave out fields, but not fields of an object, which it replaces.
+    ``sent`` keeps only the rules across fields that check the sent data, or only the others.
     """
     built = schema(partial=tuple(_built(schema).fields), exclude=schema.create_only) if partial else schema()
     if sent is not None:
@@ -486,27 +495,27 @@ def _built(schema: type[Schema], partial: bool = False, sent: bool | None = None
 
 
 def loader(schema: type[Schema], method: str) -> Schema:
-    """Return the instance of a schema with which ``load`` loads the data of a method.
+    """Return the instance of a schema that ``load`` needs for the data of a method.
 
-    For update and patch it leaves the rules across fields to ``check_rules``.
+    For update and patch it does not check the rules across fields. Use ``check_rules`` for them.
     """
     return _built(schema, method == "patch", True if method in ("update", "patch") else None)
 
 
 def _rules(schemas: Schemas, message: str) -> dict[str, _Rules]:
-    """Return the rules across fields by method, without the methods that have none."""
+    """Return the rules across fields of each method that has some."""
     named = _by_method(schemas)
     methods = [method for method in ("update", "patch") if method in named and _has_rules(named[method])]
     return {method: _Rules(named[method], method, message) for method in methods}
 
 
 def _has_rules(schema: type[Schema]) -> bool:
-    """Return True if a schema has rules across fields that are not about what was sent."""
+    """Return True if a schema has rules across fields that do not check the sent data."""
     return not all(options.get("pass_original") for _, _, options in schema._hooks[VALIDATES_SCHEMA])
 
 
 def _sentences(schema: marshmallow.Schema | None, messages: Any, hints: Hints, path: str = "") -> Iterator[Sentence]:
-    """The path of each wrong field with what is wrong; marshmallow nests them."""
+    """Yield the path of each wrong field with a sentence. marshmallow's messages are nested."""
     for key, nested in messages.items():
         transparent = key == "_schema" or (schema is None and key in ("key", "value"))
         own = shortened(str(key))
@@ -518,7 +527,7 @@ def _sentences(schema: marshmallow.Schema | None, messages: Any, hints: Hints, p
 
 
 def _inside(schema: marshmallow.Schema | None, key: Any) -> marshmallow.Schema | None:
-    """The schema of what a field holds; a place in a list has that of the list."""
+    """Return the schema of the objects in a field. An item of a list has the schema of the list."""
     if isinstance(key, int) or schema is None:
         return schema
     nested = _nested(schema.fields.get(key))

@@ -1,6 +1,5 @@
 """SQL databases: the adapter, the database it runs on, and column types that mean the same on both."""
 
-import apex.sql.kinds  # noqa: F401 - it registers the types of SQLAlchemy
 from apex.sql.columns import Fixed, Json, Timestamp
 from apex.sql.database import Database, database
 from apex.sql.service import SQLService

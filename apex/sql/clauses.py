@@ -1,7 +1,7 @@
-"""Predicates and orders as SQLAlchemy clauses, and the values that go with them.
+"""Clauses of SQLAlchemy for predicates and orders, and the values of their parameters.
 
-``parted`` and ``clause`` walk a predicate in the same order: the one gives its cache key, and the values for the
-parameters ``p0, p1, ...`` in the SQL of the other.
+``Clauses.shape`` and ``Clauses.clause`` go through a predicate in the same order. ``shape`` returns the key of the
+compiled statement, and the values of the parameters ``p0, p1, ...`` in the SQL of ``clause``.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from apex.query.language import PATTERNS
 from apex.query.predicates import Compare, Junction, Predicate, Rank
 from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.statements import Fragment
-from apex.sql.types import ColumnType, Processor, binder, column_type, column_types
+from apex.sql.types import ColumnType, Processor, column_type, column_types, value_binder
 
 TRIGRAM = 3
-"""The search indexes know terms of three characters and more."""
+"""The search indexes find terms of at least three characters."""
 
 _OPERAND = "apex_operand"
 """The name of the parameter in a template of a comparison."""
@@ -56,22 +56,8 @@ _OPERAND = "apex_operand"
 _WILD = re.compile(r"([\\%_])")
 
 
-def _shape(compare: Compare) -> Hashable:
-    """What makes two comparisons the same in a statement: everything but the value."""
-    field, sign, value = compare
-    long = sign == "$contains" and len(value) >= TRIGRAM
-    return (field, sign, value is None, long, "." in field and is_numeric(compare))
-
-
-def leaves(where: Predicate) -> list[Compare]:
-    """The comparisons that carry a parameter, in order."""
-    if isinstance(where, Junction):
-        return [leaf for part in where.parts for leaf in leaves(part)]
-    return [] if where.value is None else [where]
-
-
 class Clauses:
-    """Builds clauses for one table and dialect."""
+    """Builds clauses for one table and dialect. ``lists`` are the JSON columns with a list, which hold its items."""
 
     def __init__(self, table: Table, dialect: Dialect, lists: Collection[str] = ()) -> None:
         self.table, self.dialect, self.lists = table, dialect, frozenset(lists)
@@ -80,10 +66,25 @@ class Clauses:
         empty = {"and": and_(true()), "or": or_(false())}
         self._empty = {kind: str(clause.compile(dialect=dialect)) for kind, clause in empty.items()}
         self.types = column_types(table, dialect)
-        self._names = frozenset(table.c.keys())
+        self._plain = frozenset(table.c.keys()) - self.lists
+        """The columns whose values are their own parameters."""
+
+    def shape(self, where: Predicate, values: dict[str, Any]) -> Hashable:
+        """Return what two predicates with the same SQL have in common, and add the values of this one to ``values``."""
+        if isinstance(where, Junction):
+            shapes: list[Hashable] = [where.kind]
+            for part in where.parts:
+                shapes.append(self.shape(part, values))
+            return tuple(shapes)
+        field, sign, value = where
+        if value is not None:
+            is_plain = sign == "$eq" and field in self._plain
+            values[f"p{len(values)}"] = value if is_plain else self._operand(where)
+        long = sign == "$contains" and len(value) >= TRIGRAM
+        return (field, sign, value is None, long, "." in field and is_numeric(where))
 
     def clause(self, where: Predicate, source: Source | None = None) -> ColumnElement[bool]:
-        """For a statement that reads from a source, or from the table."""
+        """Return the condition for a statement that reads from a source, by default from the table."""
         if isinstance(self.table, Table) and not (source and source.values):
             binders: dict[str, Processor] = {}
             text = self._written(where, (f"p{number}" for number in count()), binders)
@@ -94,9 +95,9 @@ class Clauses:
         return clause if source.condition is None else and_(source.condition, clause)
 
     def _written(self, where: Predicate, names: Iterator[str], binders: dict[str, Processor]) -> str | None:
-        """Return SQL put together from compiled comparisons, as SQLAlchemy takes 60 microseconds to compile one.
+        """Return SQL made of compiled comparisons. None, if a comparison needs more parameters than its value.
 
-        None where a comparison has a constant of its own among its parameters.
+        SQLAlchemy would take 60 microseconds to compile one comparison.
         """
         if isinstance(where, Junction):
             parts = [self._written(part, names, binders) for part in where.parts]
@@ -113,7 +114,7 @@ class Clauses:
 
     def _template(self, compare: Compare) -> tuple[str | None, Processor | None]:
         """Return the SQL of a comparison with any value, and the function that prepares the value for the driver."""
-        shape = _shape(compare)
+        shape = self.shape(compare, {})
         found = self._templates.get(shape)
         if found is None:
             target = self.table.c[compare.field]
@@ -122,25 +123,16 @@ class Clauses:
             grouped: Any = clause.self_group(against=operators.and_)
             compiled = grouped.compile(dialect=self.dialect)
             binds = list(compiled.bind_names)
-            process = binder(binds[0].type, self.dialect) if binds else None
+            process = value_binder(binds[0].type, self.dialect) if binds else None
             is_whole = all(bind.key == _OPERAND for bind in binds) and _OPERAND not in self.table.c
             found = self._templates[shape] = compiled.string if is_whole else None, process
         return found
 
-    def parted(self, where: Predicate) -> tuple[Hashable, dict[str, Any]]:
-        """What makes two predicates the same statement, and the values that go with it."""
-        values: dict[str, Any] = {}
-        return self._parted(where, values), values
-
-    def _parted(self, where: Predicate, values: dict[str, Any]) -> Hashable:
-        if isinstance(where, Junction):
-            return (where.kind, *[self._parted(part, values) for part in where.parts])
-        if where.value is not None:
-            values[f"p{len(values)}"] = self._operand(where)
-        return _shape(where)
-
     def order(self, selection: Selection, id: str, values: Mapping[str, FromClause]) -> list[ColumnElement[Any]]:
-        """Null comes first, and last in descending order; a path without a value comes last in both."""
+        """Return the order of a selection.
+
+        Null comes first, and last in a descending order. A path without a value comes last in both.
+        """
         rank, sort, where = selection.query.rank, selection.order(id), selection.where
         first = sort[0][0]
         in_index = first in values and is_present(first, where)
@@ -154,6 +146,7 @@ class Clauses:
         return ordered if rank is None else [self._rank(rank), *ordered]
 
     def rank_values(self, rank: Rank | None) -> dict[str, str]:
+        """Return the values of the parameters in the order by rank."""
         return {} if rank is None else {"whole": f"\n{rank.term}\n", "start": f"\n{rank.term}"}
 
     def _clause(self, where: Predicate, names: Iterator[str], source: Source) -> ColumnElement[bool]:
@@ -168,7 +161,7 @@ class Clauses:
         return self._comparison(where, target, next(names))
 
     def _of_path(self, where: Compare, value: Any, names: Iterator[str]) -> ColumnElement[bool]:
-        """Text is asked for where there is no number, as the index has the number first."""
+        """Return the condition on the value of a path. Texts have no number, which comes first in the index."""
         if where.value is None:
             return _null(where.operator, value.c.record_id)
         if is_numeric(where):
@@ -203,7 +196,10 @@ class Clauses:
         return own if own is not None and own.type is target.type else column_type(target.type, self.dialect)
 
     def _membership(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
-        """One parameter for the whole list, so that its length does not make another statement."""
+        """Return the condition that a value is, or is not, in a list.
+
+        The list is one parameter, so that lists of all lengths share one statement.
+        """
         listed: ColumnElement[bool]
         made = self._type(target)
         if self.postgresql:
@@ -216,7 +212,7 @@ class Clauses:
         return listed if sign == "$in" else or_(not_(listed), empty)
 
     def _of_list(self, sign: str, target: Column[Any], name: str) -> ColumnElement[bool]:
-        """Return the condition that a JSON list has one of the values, of which there is one parameter."""
+        """Return the condition that a JSON list has one of the values. The values are one parameter."""
         text = bindparam(name, type_=ARRAY(Text(), dimensions=1) if self.postgresql else Text())
         has_one: Any
         if self.postgresql:
@@ -245,12 +241,15 @@ class Clauses:
         return self.table.c.id.in_(hits)
 
     def _is_indexed(self, compare: Compare) -> bool:
-        """By a search index: on PostgreSQL a function of form and pattern, on SQLite a table of trigrams."""
+        """Return True if a search index finds the term.
+
+        On PostgreSQL the index is a function of the column and the pattern, on SQLite a table of trigrams.
+        """
         return "search_index" in self.table.info and len(compare.value) >= TRIGRAM
 
     def _operand(self, compare: Compare) -> Any:
         made = self.types.get(compare.field)
-        value = compare.value if compare.field in self._names else stored(compare.value)
+        value = compare.value if compare.field in self.table.c else stored(compare.value)
         if compare.field in self.lists:
             items = value if isinstance(value, list) else [value]
             return [encode(item).decode() for item in items] if self.postgresql else encode(items).decode()
@@ -291,7 +290,10 @@ def _null(sign: str, target: Column[Any]) -> ColumnElement[bool]:
 
 
 def _by_value(value: Any, direction: int, present: bool) -> list[ColumnElement[Any]]:
-    """Numbers before texts; where a value is known to be there, in the order of the index."""
+    """Return the order by the value of a path: numbers before texts.
+
+    If each row has a value (``present``), this is the order of the index.
+    """
     number, text = value.c.number, value.c.text
     ascending, descending = (number.asc().nulls_last(), text.asc()), (number.desc().nulls_first(), text.desc())
     ordered = ascending if direction > 0 else descending
@@ -306,8 +308,8 @@ def _like(sign: str, target: Column[Any], pattern: Any) -> ColumnElement[bool]:
     return func.lower(target).like(func.lower(pattern), escape="\\")
 
 
-def merged(target: Column[Any], value: Any, postgresql: bool) -> ColumnElement[Any]:
-    """What ``apex.encoding.merge`` does, in SQL; ``json_merge`` is a function of the SQLite executor."""
+def merged_json(target: Column[Any], value: Any, postgresql: bool) -> ColumnElement[Any]:
+    """Return the SQL of ``apex.encoding.merge``. ``json_merge`` is a function of the SQLite executor."""
     if not postgresql:
         return func.json_merge(target, value)
     key, new = column("key", Text()), column("value", JSONB())
@@ -331,4 +333,4 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$below": operator.lt,
 }
 SERVED = frozenset({*_COMPARISONS, *PATTERNS, "$in", "$nin", "$contains"})
-"""The operators that have clauses."""
+"""The operators of queries that SQL databases can serve."""

@@ -1,4 +1,4 @@
-"""Column types that mean the same on SQLite and PostgreSQL, beside those of SQLAlchemy."""
+"""The column types of apex, which mean the same on SQLite and PostgreSQL: ``Json``, ``Timestamp`` and ``Fixed``."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Dialect, Numeric, String
+from sqlalchemy import JSON, BigInteger, Dialect, Numeric, String, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import timestamp
-from apex.query.coercion import decimal
+from apex.query import coercion as coerce
+from apex.sql.standard_types import FLOAT_JSON, NUMERIC, WITHOUT_EXPONENT, to_milliseconds, trimmed
+from apex.sql.types import ColumnType, Spelling
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """Any JSON value: JSONB on PostgreSQL, text on SQLite."""
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """A moment in UTC to the millisecond. On SQLite its text is the one that goes over the wire, so it sorts."""
+    """A moment in UTC to the millisecond. SQLite stores the text that goes over the wire, so moments sort::
+
+    Column("created_at", Timestamp, default=lambda: datetime.now(UTC))
+    """
 
     impl = String
     cache_ok = True
@@ -39,11 +44,13 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 class Fixed(TypeDecorator[Decimal]):
-    """A decimal number with ``places`` after the point, rounded half up, and at most 18 digits, 16 of them before the
-    point.
+    """A decimal number with ``places`` after the point, rounded half up.
 
-    On SQLite it is stored as an integer of its smallest units, so that it sorts, compares and adds up exactly.
-    ``trimmed`` leaves out zeros at the end (``2`` instead of ``2.0000``); ``as_float`` gives floats.
+    It has at most 18 digits, at most 16 of them before the point. SQLite stores an integer of the smallest unit, so
+    that numbers sort, compare and add up exactly. ``trimmed`` leaves out zeros at the end (``2`` instead of
+    ``2.0000``). With ``as_float`` values are read as floats::
+
+        Column("price", Fixed(2), nullable=False)
     """
 
     impl = Numeric
@@ -61,8 +68,11 @@ class Fixed(TypeDecorator[Decimal]):
         return dialect.type_descriptor(BigInteger())
 
     def coerce(self, value: Any) -> Decimal:
-        """Raises ValueError for what is no decimal number or has too many digits."""
-        number = decimal(value)
+        """Return a value as a decimal number with the places of the column.
+
+        Raises ValueError if it is no decimal number or has too many digits.
+        """
+        number = coerce.decimal(value)
         if abs(number) >= 10**self.digits:
             raise ValueError(f"must have at most {self.digits} digits before the decimal point")
         return number.quantize(self.unit, ROUND_HALF_UP)
@@ -84,8 +94,56 @@ class Fixed(TypeDecorator[Decimal]):
         return trimmed(number) if self.trimmed else number
 
 
-def trimmed(number: Decimal) -> Decimal:
-    """Return the number without zeros at the end of its places."""
-    text = f"{number:f}"
-    number = Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
-    return number if number else abs(number)
+class FixedNumbers(ColumnType, types=[Fixed]):
+    """``apex.sql.Fixed``: an exact decimal number, on SQLite too."""
+
+    def __init__(self, type: Fixed, dialect: Dialect | None = None) -> None:
+        super().__init__(type, dialect)
+        self.shape = coerce.SHAPES[coerce.number if type.as_float else coerce.decimal]
+        self.oid = NUMERIC if self.postgresql else None
+
+    def coerce(self, value: Any) -> Decimal:
+        number: Decimal = self.type.coerce(value)
+        return number
+
+    def as_read(self, value: Any) -> Any:
+        return None if value is None else self.type.shown(value)
+
+    def spelling(self) -> Spelling:
+        places = self.type.places
+        if self.postgresql:
+            if self.type.as_float:
+                return Spelling(FLOAT_JSON.format("{0}::float8"), WITHOUT_EXPONENT.format("{0}::float8"))
+            return Spelling("trim_scale({0})::text" if self.type.trimmed else "{0}::text", load=Decimal)
+        one, digits = 10**places, "CAST({0} AS TEXT)"
+        if places:
+            # The sign is null for null. SQLite before 3.41 takes IS NOT NULL in RETURNING for true where a column that
+            # cannot be null comes before.
+            digits = (
+                "CASE WHEN {0} < 0 THEN '-' WHEN {0} >= 0 THEN '' END"
+                f" || printf('%d.%0{places}d', abs({{0}}) / {one}, abs({{0}}) % {one})"
+            )
+        short = f"rtrim(rtrim({digits}, '0'), '.')" if places else digits
+        if self.type.as_float:
+            # With more digits the nearest float may have a shorter spelling, and a small one an exponent.
+            plain = f"abs({{0}}) < {10**15}"
+            if places > 4:
+                plain += f" AND ({{0}} = 0 OR abs({{0}}) >= {one // 10**4})"
+            return Spelling(f"json({short} || CASE WHEN {{0}} % {one} THEN '' ELSE '.0' END)", plain)
+        return Spelling(short if self.type.trimmed else digits, load=Decimal)
+
+
+class Moments(ColumnType, types=[Timestamp]):
+    """``apex.sql.Timestamp``: a moment in UTC to the millisecond."""
+
+    shape = coerce.SHAPES[coerce.timestamp]
+    coerce = staticmethod(coerce.timestamp)
+
+    def written(self, moment: Any) -> Any:
+        return func.strftime("%Y-%m-%dT%H:%M:%fZ", moment) if self.sqlite else to_milliseconds(moment, self.type)
+
+    def spelling(self) -> Spelling:
+        return Spelling(_MOMENT if self.postgresql else "{0}", load=datetime.fromisoformat)
+
+
+_MOMENT = """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""

@@ -1,34 +1,49 @@
-"""The app's database: which executor a URL asks for, and statements run on it."""
+"""The app's database: statements, transactions, and errors for callers."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ARRAY, Dialect, Executable, MetaData, Table, func, schema, select
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    Dialect,
+    Executable,
+    ForeignKeyConstraint,
+    MetaData,
+    Select,
+    Table,
+    func,
+    literal_column,
+    schema,
+    select,
+)  # fmt: skip
 from sqlalchemy.dialects.postgresql import ENUM, CreateEnumType
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoReferenceError
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 from sqlalchemy.types import TypeDecorator
 
 from apex.app import Apex
 from apex.context import Context
-from apex.errors import FeathersError
+from apex.errors import BadRequest, Conflict, FeathersError
 from apex.lazy import extra
 from apex.sql.drivers.executor import Executor, Plan, Values, Violation
 from apex.sql.drivers.sqlite import SQLiteExecutor
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
-from apex.sql.violations import explained, references
 from apex.transaction import is_in_transaction, savepoint, transaction
 from apex.types import Row
 
 
 class Database:
-    """A database by its URL: ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host/name``.
+    """A database by its URL: ``sqlite:///path/to/file.db`` or ``postgresql://user:password@host/name``::
 
-    On PostgreSQL statements run as ``role``, where one is given. Raises ValueError for any other URL.
+        app.configure(database("sqlite:///app.db"))
+        rows = await app.get("database").execute(select(notes))
+
+    With a ``role`` the statements run as that role, on PostgreSQL. Raises ValueError for any other URL.
     """
 
     def __init__(self, url: str, role: str | None = None) -> None:
@@ -36,29 +51,31 @@ class Database:
         self.dialect = DIALECTS[self.executor.dialect]
 
     async def open(self) -> None:
+        """Connect to the database. Raises Unavailable."""
         await self.executor.open()
 
     async def close(self) -> None:
+        """Close all connections."""
         await self.executor.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Commit the statements inside together or not at all. The events of the calls inside follow the commit.
 
-        Raises BadRequest or Conflict where a constraint that is checked at the commit is broken.
+        A transaction inside another one is part of it. Raises BadRequest or Conflict if the commit breaks a constraint.
         """
         try:
             async with transaction(), self.executor.transaction():
                 yield
         except Violation as violation:
-            raise explained(violation, None) from None
+            raise _explained(violation, None) from None
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Store the statements inside together or not at all, and let the transaction around them go on after an error.
+        """Store the statements inside together or not at all. After an error the transaction around them goes on.
 
-        Events of the calls inside follow the commit of that transaction. Without one this is a transaction. The
-        statements of a transaction that has a savepoint come one after the other, not from several tasks.
+        Events of the calls inside follow the commit of that transaction. Without a transaction this is one. While a
+        savepoint is open, only one task may run statements of the transaction.
         """
         if not is_in_transaction():
             async with self.transaction():
@@ -70,10 +87,10 @@ class Database:
     def compile(
         self, statement: Executable, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None
     ) -> Statement:
-        """Compile a SQLAlchemy Core statement, to be run many times with ``fetch``.
+        """Compile a statement of SQLAlchemy Core, to run it many times with ``fetch``.
 
         Plan a statement ``anew`` if its best plan depends on its values. A select with a function that writes needs
-        ``writes``.
+        ``writes``. ``read`` reads a row, by default as a dict.
         """
         return compiled(statement, self.dialect, plan, writes=writes, read=read)
 
@@ -88,33 +105,33 @@ class Database:
     async def explain(self, violation: Violation, table: Table | None, rows: Sequence[Row]) -> FeathersError:
         """Return a broken rule of a table as the error for callers. ``rows`` are the values that were to be stored.
 
-        SQLite does not name the broken foreign key, so the records that the rows refer to are looked up.
+        SQLite does not name a broken foreign key, so the records that the rows refer to are looked up.
         """
         if table is not None and violation.kind == "foreign key" and violation.constraint is None:
-            for columns, record in (found for row in rows for found in references(table, row)):
+            for columns, record in (found for row in rows for found in _references(table, row)):
                 if not await self.execute(record):
                     violation.columns = columns
                     break
-        return explained(violation, table)
+        return _explained(violation, table)
 
     async def run(self, statement: Statement, values: Values | None = None) -> list[Any]:
-        """Run a compiled statement. Raises Violation where it breaks a rule."""
+        """Run a compiled statement, and return its rows. Raises Violation if it breaks a rule of the database."""
         text, bound = statement.bind(values or {})
         if (read := statement.read) is not None:
             rows = await self.executor.fetch(text, bound, statement.writes, statement.plan)
         else:
             names, *rows = await self.executor.fetch(text, bound, statement.writes, statement.plan, header=True)
             read = statement.reader(names)
-        return [read(row) for row in rows]
+        return list(map(read, rows))
 
     async def execute(self, statement: Executable, values: Values | Sequence[Values] | None = None) -> list[Row]:
-        """Compile a SQLAlchemy Core statement, run it, and return its rows.
+        """Compile a statement of SQLAlchemy Core, run it, and return its rows.
 
         A row is a dict by the names of the query's columns, such as ``count_1`` for ``func.count()`` and ``id_1`` for
-        the second ``id``. A statement without rows returns an empty list. ``values`` holds the statement's parameters,
-        and the columns of an insert or update. With a list of them the statement runs once for each, in one
-        transaction. Raises TypeError where a parameter has no value, and Conflict or BadRequest naming
-        the fields where the values break a rule of the table.
+        the second ``id``. A statement without rows returns an empty list. ``values`` are the statement's parameters, or
+        the columns of an insert or update. With a list of values the statement runs once for each, in one transaction.
+        Raises TypeError if a parameter has no value. Raises Conflict or BadRequest with the names of the fields if the
+        values break a rule of the table.
         """
         if values is None or isinstance(values, Mapping):
             prepared = compiled(statement, self.dialect, keys=values or ())
@@ -129,9 +146,9 @@ class Database:
             return [row for each in values for row in await self.fetch(prepared, each)]
 
     async def create_all(self, metadata: MetaData) -> None:
-        """Create the enum types, sequences, tables and indexes that are not there yet, for examples and tests.
+        """Create the enum types, sequences, tables and indexes that do not exist, for examples and tests.
 
-        Applications migrate.
+        Applications run migrations instead.
         """
         for name, kind in _enums(metadata, self.dialect).items():
             if (await self.execute(select(func.to_regtype(name).label("type"))))[0]["type"] is None:
@@ -146,9 +163,10 @@ class Database:
 
 
 def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
-    """Configures an app with a database: ``app.configure(database(url))``. It is open from setup to teardown.
+    """Return a function that gives an app its database: ``app.configure(database(url))``.
 
-    ``role`` is ``apex.tenant.ROLE`` for an app whose tables are sealed by ``apex.migrations.row_level_security.seal``.
+    The database is open from setup to teardown. ``role`` is ``apex.tenant.ROLE`` for an app whose tables have row-level
+    security (``apex.migrations.enable_row_level_security``). Raises ValueError for a URL that is no database.
     """
 
     def configure(app: Apex) -> None:
@@ -198,3 +216,62 @@ def _executor(url: str, role: str | None) -> Executor:
     if backend == "sqlite" and parts.database and parts.database != ":memory:":
         return SQLiteExecutor(parts.database)
     raise ValueError("The database URL must be sqlite:///file.db or postgresql://host/name")
+
+
+def _explained(violation: Violation, table: Table | None) -> FeathersError:
+    """Return a broken rule as the error for callers. It names the fields, and never has the text of the driver.
+
+    It names the tenant's column only if there is no other one.
+    """
+    broken = violation.columns or _constrained(violation.constraint, table)
+    tenant = None if table is None else table.info.get("tenant")
+    columns = tuple(name for name in broken if name != tenant) or broken
+    named = ", ".join(columns)
+    if violation.kind == "unique":
+        return Conflict(f"A record with this {named or 'value'} already exists", errors=_each(columns, "Is taken"))
+    sentences = {
+        "foreign key": "refers to a record that does not exist, or is still referred to",
+        "not null": "is required",
+        "check": "has a value that is not allowed",
+        "data": "has a value that does not fit",
+    }
+    sentence = sentences[violation.kind]
+    return BadRequest(f"{named or 'A field'} {sentence}", errors=_each(columns, sentence[0].upper() + sentence[1:]))
+
+
+def _references(table: Table, row: Row) -> Iterator[tuple[tuple[str, ...], Select[Any]]]:
+    """Yield the columns of each foreign key that the row has values for, and the query for the referenced record."""
+    constraints = dict.fromkeys(key.constraint for column in table.columns for key in column.foreign_keys)
+    for constraint in constraints:
+        if not isinstance(constraint, ForeignKeyConstraint):
+            continue
+        columns = tuple(str(column.name) for column in constraint.columns)
+        values = [row.get(name) for name in columns]
+        try:
+            targets = [element.column for element in constraint.elements]
+        except NoReferenceError:  # The other table is unknown here.
+            continue
+        if None not in values:
+            matches = [target == value for target, value in zip(targets, values, strict=True)]
+            yield columns, select(literal_column("1")).select_from(targets[0].table).where(*matches).limit(1)
+
+
+def _constrained(constraint: str | None, table: Table | None) -> tuple[str, ...]:
+    """Return the columns of a constraint by its name, which PostgreSQL may have made, or by its text."""
+    if table is None:
+        return ()
+    named: dict[str, tuple[str, ...]] = {f"{table.name}_{c.name}_check": (str(c.name),) for c in table.columns}
+    candidates: list[Any] = [*table.constraints, *table.indexes]
+    for candidate in candidates:
+        columns = tuple(str(column.name) for column in getattr(candidate, "columns", ()))
+        usual = [f"{table.name}_{'_'.join(columns)}_{kind}" for kind in ("key", "fkey")]
+        named |= dict.fromkeys([*usual, str(candidate.name)], columns)
+    for column in table.columns:
+        checks = [check for check in column.constraints if isinstance(check, CheckConstraint)]
+        named |= {str(name): (str(column.name),) for check in checks for name in (check.name, check.sqltext)}
+    named[f"{table.name}_pkey"] = tuple(table.primary_key.columns.keys())
+    return named.get(constraint or "", ())
+
+
+def _each(columns: Sequence[str], sentence: str) -> dict[str, str] | None:
+    return dict.fromkeys(columns, sentence) or None

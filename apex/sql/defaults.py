@@ -1,4 +1,4 @@
-"""The defaults of columns: which of them Python makes for each row, and which the database fills in."""
+"""The defaults of columns, those that Python makes for each row and those that the database fills in."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ Make = Callable[[Row], Any]
 
 
 class DefaultContext:
-    """The row that a ``default=`` or ``onupdate=`` function with one argument makes a value for.
+    """The argument of a ``default=`` or ``onupdate=`` function, with the row that the function makes a value for.
 
-    It is the part of SQLAlchemy's execution context that needs no connection.
+    It has those parts of SQLAlchemy's execution context that need no connection.
     """
 
     def __init__(self, parameters: Row, column: Any) -> None:
         self.current_parameters, self.current_column = parameters, column
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Row:
-        """Return the values of the row by the columns' keys, with those that defaults have made so far.
+        """Return the values of the row by the keys of columns, with those that defaults have made so far.
 
-        In a statement with several rows these are the values of one row, unless
-        ``isolate_multiinsert_groups`` is False.
+        If a statement has several rows, these are the values of one row. With ``isolate_multiinsert_groups=False`` they
+        are the values of all rows.
         """
         column, parameters = self.current_column, self.current_parameters
         if not isolate_multiinsert_groups:
@@ -52,14 +52,16 @@ class DefaultContext:
 
     @property
     def connection(self) -> Any:
+        """Raise NotImplementedError, because defaults run outside of a connection."""
         raise NotImplementedError("A default has no connection here: use an SQL expression, or a hook")
 
 
 class Defaults:
-    """The defaults of a table's columns, by the columns' names.
+    """The defaults of a table's columns, by the names of the columns.
 
-    Python makes ``on_insert`` and ``on_update``. The database fills the columns in ``filled`` where a new row has no
-    value. Raises TypeError for a constant that does not fit its column.
+    Python makes the defaults in ``on_insert`` and ``on_update``. The database fills the columns in ``filled`` if a new
+    row has no value for them. ``read_only`` are columns that only the database writes. Raises TypeError for a constant
+    that does not fit its column.
     """
 
     def __init__(self, table: Table, id: str, coercers: Mapping[str, Coerce]) -> None:
@@ -82,7 +84,7 @@ class Defaults:
 
 
 def has_default(column: Any) -> bool:
-    """Return True if a column has a value of its own where a caller gives none."""
+    """Return True if a column gets a value if the caller gives none."""
     sources = (column.default, column.server_default, column.onupdate, column.server_onupdate)
     return any(source is not None for source in sources)
 
@@ -100,17 +102,17 @@ def require_sqlite(table: Table, id: str) -> None:
 
 
 def set_by_trigger(table: Table) -> bool:
-    """Return True if a trigger writes some column, which SQLite's RETURNING does not see."""
+    """Return True if a trigger writes a column. SQLite's RETURNING does not return such values."""
     sources = (
         source for c in _columns(table) for source in (c.server_default, c.server_onupdate) if c.computed is None
     )
     return any(source is not None and not source.has_argument and not source.is_identity for source in sources)
 
 
-def written_out(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
-    """Return the SQL expressions of moments to write into a statement, by column. ``kind`` is default or onupdate.
+def moments_of(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
+    """Return the SQL expressions of moments that the database makes, by column. ``kind`` is default or onupdate.
 
-    They have milliseconds and the form of the column's type, as values from Python have, so that all of them compare.
+    They have milliseconds and the form of the column's type, as values from Python have, so that all values compare.
     """
     written = {}
     for column in _columns(table):
@@ -128,7 +130,7 @@ def written_out(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
 
 
 def _columns(table: Table) -> list[Any]:
-    """Return the real columns. Those of a subquery in the place of a table have no defaults."""
+    """Return the columns of a table. The columns of a subquery have no defaults."""
     return [column for column in table.columns if isinstance(column, Column)]
 
 

@@ -1,4 +1,4 @@
-"""What stores rows: one statement for any number of them, and for what is stored beside them."""
+"""The inserts of a service. One statement stores any number of rows, and one row together with its companion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 
-from apex.adapters.base import Beside
+from apex.adapters.base import Companion
 from apex.encoding import encode
 from apex.sql.statements import Statement
 from apex.types import Row
@@ -38,33 +38,35 @@ class Inserts:
         self.types = service.clauses.types
         self.postgresql = self.database.dialect.name == "postgresql"
 
-    async def run(self, rows: list[Row], fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
-        """The rows as they are stored, in their order; with ``json`` one row is given as JSON where that can be.
+    async def run(self, rows: list[Row], fields: Names | None, companion: Companion | None, json: bool) -> list[Row]:
+        """Store rows, together with their ``companion`` or not at all. Return them as they are stored, in their order.
 
-        What is stored ``beside`` them is stored with them, or neither.
+        With ``json`` one row is returned as JSON if that is possible.
         """
         rows = [self.service._defaults.of_insert(row) for row in rows]
         if self.service._set_by_trigger:
-            return await self._stored_and_read(rows, fields, beside)
-        if beside is None:
+            return await self._stored_and_read(rows, fields, companion)
+        if companion is None:
             return await self._stored(rows, fields, None, json)
         if self.postgresql and len(rows) == 1 and self._only_id_is_missing(rows[0]):
-            return await self._stored(rows, fields, beside, json)
-        return await self._stored_and_read(rows, fields, beside)
+            return await self._stored(rows, fields, companion, json)
+        return await self._stored_and_read(rows, fields, companion)
 
-    async def _stored_and_read(self, rows: list[Row], fields: Names | None, beside: Beside | None) -> list[Row]:
+    async def _stored_and_read(self, rows: list[Row], fields: Names | None, companion: Companion | None) -> list[Row]:
         async with self.database.transaction():
             stored = await self._stored(rows, None, None, False)
             if self.service._set_by_trigger:
                 stored = await self.service._read_again(stored, None)
-            if beside is not None:
+            if companion is not None:
                 shown = (self.service.id, *self._shown)
-                await beside.store([{name: row[name] for name in shown} for row in stored], self.service.id)
+                await companion.store([{name: row[name] for name in shown} for row in stored], self.service.id)
         return [row if fields is None else {name: row[name] for name in fields} for row in stored]
 
-    async def _stored(self, rows: list[Row], fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
+    async def _stored(
+        self, rows: list[Row], fields: Names | None, companion: Companion | None, json: bool
+    ) -> list[Row]:
         if len(rows) == 1:
-            return await self._insert_one(rows[0], fields, beside, json)
+            return await self._insert_one(rows[0], fields, companion, json)
         if not self.service._defaults.ids_ascend and not all(self.service.id in row for row in rows):
             # Only the id would tell which stored row belongs to which given one.
             async with self.database.transaction():
@@ -81,23 +83,32 @@ class Inserts:
                 stored.update(zip(places, alike, strict=True))
         return [stored[place] for place in range(len(rows))]
 
-    async def _insert_one(self, row: Row, fields: Names | None, beside: Beside | None, json: bool) -> list[Row]:
-        """One row travels as its values."""
+    async def _insert_one(self, row: Row, fields: Names | None, companion: Companion | None, json: bool) -> list[Row]:
+        """Store one row, whose values are the parameters of the statement."""
         names = tuple(name for name in self.service.columns or () if name in row)
         values = {f"new_{place}": row[name] for place, name in enumerate(names)}
-        if beside is None:
+        if companion is None:
             statement = self.service.statements.get(
                 ("insert one", names, fields, json), lambda: self._one(names, fields, json)
             )
             return await self.service._run(statement, values, [row])
-        entry = beside.service._defaults.of_insert(beside.row(self._as_read(row)))
+        entry = companion.service._defaults.of_insert(companion.row(self._as_read(row)))
         others = tuple(entry)
         statement = self.service.statements.get(
-            ("insert one beside", names, fields, json, others, beside.service.table, beside.id, beside.whole),
-            lambda: self._one_beside(names, fields, json, beside, others),
+            (
+                "insert with companion",
+                names,
+                fields,
+                json,
+                others,
+                companion.service.table,
+                companion.id,
+                companion.whole,
+            ),
+            lambda: self._one_with_companion(names, fields, json, companion, others),
         )
         return await self.service._run(
-            statement, values | {f"beside_{place}": entry[name] for place, name in enumerate(others)}, [row]
+            statement, values | {f"companion_{place}": entry[name] for place, name in enumerate(others)}, [row]
         )
 
     def _one(self, names: Names, fields: Names | None, json: bool) -> Statement:
@@ -105,8 +116,10 @@ class Inserts:
         statement = insert(self.table).values(self._bound(names)).returning(*columns)
         return self.database.compile(statement, read=read)
 
-    def _one_beside(self, names: Names, fields: Names | None, json: bool, beside: Beside, others: Names) -> Statement:
-        """Both rows in one statement. What the database alone knows of the first, its id, goes into the second."""
+    def _one_with_companion(
+        self, names: Names, fields: Names | None, json: bool, companion: Companion, others: Names
+    ) -> Statement:
+        """Return the statement that stores a row and its companion, which gets the id that the database makes."""
         id = self.service.id
         stored = (
             insert(self.table)
@@ -114,26 +127,26 @@ class Inserts:
             .returning(*self.service.output(self.table, None, False)[0])
             .cte("stored")
         )
-        table: Table = beside.service.table
+        table: Table = companion.service.table
         bound: dict[str, Any] = {
-            name: bindparam(f"beside_{place}", type_=table.c[name].type) for place, name in enumerate(others)
+            name: bindparam(f"companion_{place}", type_=table.c[name].type) for place, name in enumerate(others)
         }
-        bound[beside.id] = stored.c[id]
-        whole: Any = cast(bound[beside.whole], JSONB)
-        bound[beside.whole] = whole.op("||")(func.jsonb_build_object(id, stored.c[id]))
-        bound |= {name: made for name, made in beside.service._made_on_insert.items() if name not in bound}
-        entry = insert(table).from_select(list(bound), select(*bound.values())).cte("beside")
+        bound[companion.id] = stored.c[id]
+        whole: Any = cast(bound[companion.whole], JSONB)
+        bound[companion.whole] = whole.op("||")(func.jsonb_build_object(id, stored.c[id]))
+        bound |= {name: made for name, made in companion.service._made_on_insert.items() if name not in bound}
+        entry = insert(table).from_select(list(bound), select(*bound.values())).cte("companion")
         columns, read = self.service.output(stored, fields, json)
         return self.database.compile(select(*columns).select_from(stored).add_cte(entry), writes=True, read=read)
 
     def _bound(self, names: Names) -> dict[str, Any]:
-        """Return the values of the columns that a row names. SQLAlchemy writes the SQL defaults of the others."""
+        """Return the values of the columns that a row names. SQLAlchemy adds the SQL defaults of the others."""
         types = self.table.c
         bound: dict[str, Any] = {n: bindparam(f"new_{place}", type_=types[n].type) for place, n in enumerate(names)}
         return {name: made for name, made in self.service._made_on_insert.items() if name not in names} | bound
 
     async def _insert_alike(self, rows: list[Row], fields: Names | None) -> list[Row]:
-        """Rows which leave the same columns to the database; in the others what is not given is null."""
+        """Store rows that leave the same columns to the database. In the other columns a missing value is null."""
         service = self.service
         names = tuple(name for name in service.columns or () if any(name in row for row in rows))
         if not names:
@@ -148,7 +161,7 @@ class Inserts:
         return sorted(stored, key=lambda row: row[service.id])
 
     def _many(self, names: Names, fields: Names | None) -> Statement:
-        """All rows travel as one JSON parameter: one statement for any number of them, ids given in their order."""
+        """Return the statement for any number of rows, which are one JSON parameter. Ids are made in their order."""
         made = {name: made for name, made in self.service._made_on_insert.items() if name not in names}
         each = self._each(names).add_columns(*made.values())
         statement = insert(self.table).from_select([*names, *made], each)
@@ -181,7 +194,7 @@ class Inserts:
         return tuple(name for name in self.service.columns or () if name not in hidden)
 
     def _as_read(self, row: Row) -> Row:
-        """Return the values as they will be read."""
+        """Return the shown values of a row as they will be read."""
         changed = {name: as_read(row.get(name)) for name, as_read in self._readings.items()}
         return {name: row.get(name) for name in self._shown} | changed
 

@@ -1,8 +1,7 @@
-"""JSON that the database writes: byte for byte what ``apex.encoding.encode`` makes of the rows.
+"""JSON that the database writes, byte for byte as ``apex.encoding.encode`` would write the rows.
 
 Where a database spells a value in another way (JSONB with spaces, floats with an exponent), the text comes with a flag
-that it is not ``plain``; ``raw_json`` then puts it right. Rows that hooks look at go through a ``loader`` first.
-``apex.sql.types`` has the spelling of each type.
+that says it is not ``plain``. ``json_reader`` then encodes it again. ``ColumnType.spelling`` has the SQL of each type.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Dialect, bindparam
 
 from apex.encoding import RawJSON, decode, encode
-from apex.sql.types import SQL, Spelling, known_type
+from apex.sql.types import SQL, Processor, Spelling, known_type
 from apex.types import Row
 
 MOST_COLUMNS = 63
-"""SQLite's functions take 127 arguments; an object takes two for each column."""
+"""The most columns of an object on SQLite. A function takes 127 arguments, and an object takes two for each column."""
 
 
 class Unwritable(TypeError):
@@ -26,98 +25,112 @@ class Unwritable(TypeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """An expression for a JSON text, and one for whether it is already as the encoder spells it (None: always)."""
+class JsonColumns:
+    """An expression for a JSON text, and one that is true if the encoder would write the same. None means always."""
 
     text: ColumnElement[str]
     plain: ColumnElement[bool] | None
 
     @property
     def columns(self) -> list[ColumnElement[Any]]:
-        """What to select or return: ``json`` and, where it is needed, ``plain``."""
+        """The columns to select or return: ``json`` and, where it is needed, ``plain``."""
         flag = [] if self.plain is None else [self.plain.label("plain")]
         return [self.text.label("json"), *flag]
 
 
-def row_json(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> Written:
-    """The object of a row; keys are the columns' names, in their order. Raises Unwritable."""
+def row_json(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> JsonColumns:
+    """Return the object of a row. Its keys are the names of the columns, in their order. Raises Unwritable."""
     text, flags = _object(list(columns), dialect)
-    return Written(text, SQL("coalesce({0}, true)", _all(flags), type=Boolean()) if flags else None)
+    return JsonColumns(text, SQL("coalesce({0}, true)", _all(flags), type=Boolean()) if flags else None)
 
 
-def rows_json(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> Written:
-    """The array of the rows of a subquery with these columns, in the subquery's order. Raises Unwritable.
+def rows_json(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> JsonColumns:
+    """Return the array of a subquery's rows, in its order. Raises Unwritable.
 
-    The order holds as long as the statement reads the subquery alone.
+    The order holds only if the statement reads nothing but the subquery.
     """
     text, flags = _object(list(columns), dialect)
     postgresql = dialect.name == "postgresql"
     array = "'[' || coalesce(string_agg({0}, ','), '') || ']'" if postgresql else "json_group_array({0})"
     every = "coalesce(bool_and({0}), true)" if postgresql else "coalesce(min({0}), 1)"
-    return Written(SQL(array, text), SQL(every, _all(flags), type=Boolean()) if flags else None)
+    return JsonColumns(SQL(array, text), SQL(every, _all(flags), type=Boolean()) if flags else None)
 
 
-def page_json(columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any] | None, dialect: Dialect) -> Written:
-    """The page with the rows of a subquery, and a total where one is given; ``limit`` and ``skip`` are parameters.
+def page_json(columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any] | None, dialect: Dialect) -> JsonColumns:
+    """Return the page with a subquery's rows, and with a total if one is given. Raises Unwritable.
 
-    Raises Unwritable.
+    ``limit`` and ``skip`` are parameters of the statement.
     """
     rows = rows_json(columns, dialect)
     limit, skip = (bindparam(name, type_=BigInteger()) for name in ("limit", "skip"))
     if total is None:
-        return Written(SQL(f"'{{{{' || {_PAGE}", limit, skip, rows.text), rows.plain)
+        return JsonColumns(SQL(f"'{{{{' || {_PAGE}", limit, skip, rows.text), rows.plain)
     counted = f"""'{{{{"total":' || CAST({{3}} AS TEXT) || ',' || {_PAGE}"""
-    return Written(SQL(counted, limit, skip, rows.text, total), rows.plain)
+    return JsonColumns(SQL(counted, limit, skip, rows.text, total), rows.plain)
 
 
-def raw_json(written: Sequence[Any], load: Callable[[Any], Any] | None = None) -> RawJSON:
-    """What the database has written, as the encoder spells it, and what gives its values their types."""
-    text, *plain = written
-    if all(plain):
-        return RawJSON(text.encode(), load)
-    if load is None:
-        return RawJSON(encode(decode(text)))
-    # JSON may lack the fractions of a millisecond that the values have.
-    return RawJSON(encode(load(decode(text))), lambda _: load(decode(text)))
+def row_output(columns: list[Any], dialect: Dialect) -> tuple[list[Any], Processor]:
+    """Return the columns to select or return for the object of a row, and the function that reads it.
+
+    Raises Unwritable.
+    """
+    return row_json(columns, dialect).columns, json_reader(row_reader(columns, dialect))
 
 
-def loader(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> Callable[[Row], Row]:
-    """What gives the values of a decoded row, in place, the types they have when rows are read. Raises Unwritable."""
+def page_output(
+    columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any] | None, dialect: Dialect
+) -> tuple[list[Any], Processor]:
+    """Return the columns to select for a page of a subquery's rows, and the function that reads it.
+
+    Raises Unwritable.
+    """
+    columns = list(columns)
+    read_row = row_reader(columns, dialect)
+
+    def read_page(page: Any) -> Any:
+        page["data"] = [read_row(row) for row in page["data"]]
+        return page
+
+    return page_json(columns, total, dialect).columns, json_reader(read_page)
+
+
+def json_reader(read: Processor | None = None) -> Callable[[Sequence[Any]], RawJSON]:
+    """Return the function that makes JSON of the columns of ``JsonColumns``, as the encoder writes it.
+
+    ``read`` gives the values of the decoded JSON their types.
+    """
+
+    def read_json(written: Sequence[Any]) -> RawJSON:
+        text, *plain = written
+        if all(plain):
+            return RawJSON(text.encode(), read)
+        if read is None:
+            return RawJSON(encode(decode(text)))
+        # JSON may lack the fractions of a millisecond that the values have, so it is decoded from the first text.
+        return RawJSON(encode(read(decode(text))), lambda _: read(decode(text)))
+
+    return read_json
+
+
+def row_reader(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> Callable[[Row], Row]:
+    """Return the function that gives the values of a decoded row, in place, the types that values of rows have.
+
+    Raises Unwritable.
+    """
     spelled = ((str(column.name), _spelling(column, dialect).load) for column in columns)
     loads = [(name, load) for name, load in spelled if load is not None]
 
-    def load_row(row: Row) -> Row:
+    def read_row(row: Row) -> Row:
         for name, load in loads:
             if row[name] is not None:
                 row[name] = load(row[name])
         return row
 
-    return load_row
-
-
-def written_row(columns: list[Any], dialect: Dialect) -> tuple[list[Any], Callable[[Any], RawJSON]]:
-    """What to select or return for the object of a row, and what reads it. Raises Unwritable."""
-    load = loader(columns, dialect)
-
-    return row_json(columns, dialect).columns, lambda values: raw_json(values, load)
-
-
-def written_page(
-    columns: Iterable[ColumnElement[Any]], total: ColumnElement[Any] | None, dialect: Dialect
-) -> tuple[list[Any], Callable[[Any], RawJSON]]:
-    """What to select for a page of a subquery's rows, and what reads it. Raises Unwritable."""
-    columns = list(columns)
-    load = loader(columns, dialect)
-
-    def load_page(page: Any) -> Any:
-        page["data"] = [load(row) for row in page["data"]]
-        return page
-
-    return page_json(columns, total, dialect).columns, lambda values: raw_json(values, load_page)
+    return read_row
 
 
 def is_writable(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> bool:
-    """Whether the database can write rows with these columns as the encoder does."""
+    """Return True if the database can write rows with these columns as the encoder does."""
     try:
         row_json(columns, dialect)
     except Unwritable:
@@ -126,7 +139,7 @@ def is_writable(columns: Iterable[ColumnElement[Any]], dialect: Dialect) -> bool
 
 
 def _object(columns: list[ColumnElement[Any]], dialect: Dialect) -> tuple[ColumnElement[str], list[SQL]]:
-    """The object's text, and a flag for each column that needs one."""
+    """Return the text of an object, and a flag for each column that needs one."""
     spelled = [(column, _spelling(column, dialect)) for column in columns]
     flags = [SQL(spelling.plain, column, type=Boolean()) for column, spelling in spelled if spelling.plain]
     values = [SQL(spelling.value, column) for column, spelling in spelled]

@@ -1,4 +1,4 @@
-"""The adapter for SQL databases: one statement for each operation, compiled once for each shape of a query."""
+"""The adapter for SQL databases. Each operation is one statement, compiled once for each shape of a query."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from typing import Any, Unpack
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnClause,
     ColumnElement,
     Dialect,
+    Float,
     FromClause,
     Select,
+    String,
     Table,
     UniqueConstraint,
     and_,
     bindparam,
     case,
+    column,
     delete,
     func,
     literal_column,
     null,
     or_,
     select,
+    table,
     update,
 )  # fmt: skip
 
@@ -34,14 +39,13 @@ from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
 from apex.query.language import Query
-from apex.query.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
-from apex.sql.clauses import SERVED, Clauses, leaves, merged
+from apex.query.predicates import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
+from apex.sql.clauses import SERVED, Clauses, merged_json
 from apex.sql.database import Database
-from apex.sql.defaults import Defaults, has_default, require_sqlite, set_by_trigger, written_out
+from apex.sql.defaults import Defaults, has_default, moments_of, require_sqlite, set_by_trigger
 from apex.sql.drivers.executor import Plan, Values, Violation
-from apex.sql.estimates import estimate, plan_of
 from apex.sql.inserts import Inserts
-from apex.sql.json import is_writable, written_page, written_row
+from apex.sql.json import is_writable, page_output, row_output
 from apex.sql.paths import Paths, Source, is_present
 from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.types import coercers, column_types
@@ -51,22 +55,40 @@ Fields = tuple[str, ...] | None
 
 TOTAL = "total_"
 
+_oid: ColumnClause[int] = column("oid")
+_estimated_rows = column("reltuples", Float())
+_PROTECTED = (
+    select(_estimated_rows)
+    .select_from(table("pg_class"))
+    .where(
+        _oid == func.to_regclass(bindparam("name", type_=String())),
+        func.row_security_active(_oid),
+        _estimated_rows > 0,
+    )
+)
+"""The number of rows of a table under row-level security. Other tables give no row."""
+
 
 class SQLService(Adapter):
-    """A service over a SQLAlchemy table, on the app's database.
+    """A service over a table of SQLAlchemy, on the app's database::
 
-    Column defaults hold as in SQLAlchemy: those that Python makes are made for each new row and each change, those of
-    the database are in the returned record. Columns that the database alone writes (Computed, Identity(always=True))
-    are read-only.
-    ``table.info["tenant"]`` names the column with whom a row belongs to; errors of keys that hold it leave it out.
-    With ``json`` the database writes the JSON of what goes out, and hooks that look at it decode it: better not where
-    they always do.
-    ``paths`` gives JSON fields the table with the values of their keys; ``apex.sql.paths`` says what it looks like.
+        class Notes(SQLService):
+            table = notes
+
+        app.use("notes", Notes())
+
+    Column defaults hold as in SQLAlchemy. Python makes its defaults for each new row and each change, and records
+    include the defaults of the database. Columns that only the database writes (Computed, Identity(always=True)) are
+    read-only. ``table.info["tenant"]`` names the column with the tenant of a row. Errors of keys do not name it.
     """
 
     table: Table
+    """The table, or a subquery in its place."""
     paths: Mapping[str, Table] = {}
+    """For JSON fields the tables with the values of their keys. ``apex.sql.paths`` describes such a table."""
     json: bool = True
+    """If True, the database writes the JSON of responses. A hook that reads the result decodes it, so services whose
+    hooks always read the result are faster with False."""
 
     def __init__(self, table: Table | None = None, **options: Unpack[AdapterOptions]) -> None:
         super().__init__(**options)
@@ -83,7 +105,7 @@ class SQLService(Adapter):
         self._read_only = self._defaults.read_only
 
     def _registered(self, app: Apex, path: str) -> None:
-        """Raise TypeError for a table that the app's database cannot have, or whose id may be that of several rows."""
+        """Raise TypeError for a table that the database cannot have, or whose id may belong to several rows."""
         super()._registered(app, path)
         by_id = {"get", "update", "patch", "remove"}
         is_by_id = self.methods is None or bool(by_id.intersection(self.methods))
@@ -101,19 +123,21 @@ class SQLService(Adapter):
             require_sqlite(self.table, self.id)
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Take the app's database. Raises LookupError when none is configured, and TypeError for a table that the
-        database cannot have.
+        """Take the app's database.
+
+        Raises LookupError if the app has none, and TypeError for a table that the database cannot have.
         """
         await super().setup(app, path)
         self._registered(app, path)
         self._database = app.get("database")
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
-        for name in ("columns", "syntax"):
+        for name in ("columns", "syntax", "database"):
             self.__dict__.pop(name, None)  # The values that a column takes may depend on the database.
 
-    @property
+    @cached_property
     def database(self) -> Database:
+        """The app's database. Raises RuntimeError before the app is set up."""
         if self._database is None:
             raise RuntimeError(
                 "The service has no database before the app is set up: an application that it is mounted in takes "
@@ -122,17 +146,21 @@ class SQLService(Adapter):
         return self._database
 
     def unit_of_work(self) -> AbstractAsyncContextManager[None]:
+        """Return a transaction of the database."""
         return self.database.transaction()
 
     @property
     def served(self) -> Collection[str]:
+        """The query operators that SQL databases can serve."""
         return SERVED
 
     def fields(self) -> Mapping[str, Coerce]:
+        """Return the functions that convert a value from outside to the type of its column, by column."""
         return coercers(self.table, _dialect_of(self._database))
 
     @cached_property
     def clauses(self) -> Clauses:
+        """The clauses for predicates on the table."""
         return Clauses(self.table, self.database.dialect, self.lists)
 
     @cached_property
@@ -151,7 +179,10 @@ class SQLService(Adapter):
         return await self._select_by_path(selection, *sort[0]), count
 
     async def _select_by_path(self, selection: Selection, path: str, direction: int) -> list[Row]:
-        """Rows with a value can be read in the order of its index, up to the limit; those without come last."""
+        """Return the rows in the order of a path. Rows without a value come last.
+
+        Two statements are faster than one: rows with a value are read in the order of its index, up to the limit.
+        """
         query, limit = selection.query, selection.limit or 0
         present = selection._replace(where=every(Compare(path, "$ne", None), selection.where))
         rows, _ = await self._select_at_once(present)
@@ -166,8 +197,9 @@ class SQLService(Adapter):
     async def _select_at_once(self, selection: Selection, total: bool = False) -> tuple[list[Row], int | None]:
         query = selection.query
         limited = selection.limit is not None
-        form, values = self.clauses.parted(selection.where)
-        key = ("select", form, selection.fields, query.sort, query.rank and query.rank.field,
+        values: dict[str, Any] = {}
+        shape = self.clauses.shape(selection.where, values)
+        key = ("select", shape, selection.fields, query.sort, query.rank and query.rank.field,
                limited, query.skip > 0, total, selection.lock)  # fmt: skip
         statement = self.statements.get(key, lambda: self._select_statement(selection, total), values)
         values |= self.clauses.rank_values(query.rank)
@@ -190,19 +222,19 @@ class SQLService(Adapter):
         source = self._paths.source(selection.where, sorted)
         where = self.clauses.clause(selection.where, source)
         order = self.clauses.order(selection, self.id, source.values)
-        if total and any(compare.operator == "$contains" for compare in leaves(selection.where)):
+        if total and _has_search(selection.where):
             return self.database.compile(self._search(selection, source, where, order, columns))
         if total:
             columns.append(self._counting(selection.where).scalar_subquery().label(TOTAL))
         rows = select(*columns).select_from(source.rows).where(where).order_by(*order)
-        # As an update locks them: who only refers to the rows does not wait. SQLite has one writer at a time anyway.
+        # The same lock as that of an update. Rows with a foreign key to these rows do not wait for it.
         if selection.lock:
             shared = selection.lock == "share"
             rows = rows.with_for_update(read=shared, key_share=not shared)
         return self.database.compile(_page(rows, selection), "anew" if source.values else "kept")
 
     def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[Any]:
-        """The page is found in the index of a path's values, so that no more rows are read than there are on it."""
+        """Return the statement that finds a page in the index of a path, and reads only the rows of the page."""
         path = selection.query.sort[0][0]
         value = source.values[path].c
         found = select(value.record_id, value.number, value.text).select_from(source.rows)
@@ -215,8 +247,9 @@ class SQLService(Adapter):
     def _search(
         self, selection: Selection, source: Source, where: Any, order: list[Any], columns: list[Any]
     ) -> Select[Any]:
-        """A list reads its page in the order of an index and counts apart. A search has to read all its matches: it
-        counts them as it does, and carries no more of each than it sorts by.
+        """Return the statement of a search, which counts its matches while it reads them.
+
+        A search reads all its matches in any case. Until the page is known it reads only what it sorts by.
         """
         id = self.table.c[self.id]
         counted = select(id.label("hit"), func.count().over().label(TOTAL)).select_from(source.rows)
@@ -224,7 +257,7 @@ class SQLService(Adapter):
         rows = source.rows.join(hits, id == hits.c.hit)
         return select(*columns, hits.c[TOTAL]).select_from(rows).order_by(*order)
 
-    def _placed(self, field: str, value: Any) -> Any:
+    def _place(self, field: str, value: Any) -> Any:
         return None if value is None else self.clauses.types[field].restored(value)
 
     async def _count(self, where: Predicate) -> int:
@@ -232,38 +265,50 @@ class SQLService(Adapter):
             by_path = any(name in self._paths for name in compared(where))
             return self.database.compile(self._counting(where), "anew" if by_path else "kept")
 
-        form, values = self.clauses.parted(where)
-        statement = self.statements.get(("count", form), build, values)
+        values: dict[str, Any] = {}
+        shape = self.clauses.shape(where, values)
+        statement = self.statements.get(("count", shape), build, values)
         count: int = (await self._run(statement, values))[0][TOTAL]
         return count
 
     async def _estimate(self, where: Predicate) -> int | None:
-        """SQLite keeps no statistics to estimate from. Those of PostgreSQL are of all tenants: one is told what they
-        say of itself as a whole, and would learn about the others from what they say of a condition.
-        """
-        if not self.clauses.postgresql or not self._is_whole(where):
-            return None
-        return await estimate(self.database, str(self.table), where, self._expected)
+        """Return the number of rows that PostgreSQL's planner expects from its statistics, without reading any.
 
-    def _is_whole(self, where: Predicate) -> bool:
-        """Whether a predicate holds for all rows of one tenant that are not gone, and says no more."""
+        SQLite keeps no such statistics. PostgreSQL's cover all tenants. So a tenant only gets an estimate of all its
+        rows: from the estimate of a condition it would learn about the rows of others.
+        """
+        if not self.clauses.postgresql or not self._is_whole_tenant(where):
+            return None
+        expected = await self._expect(where)
+        # The planner takes the policy of row-level security for one more condition, whose share of the rows it can only
+        # guess. The same guess is in the estimate of all rows, so it cancels out.
+        protected = await self.database.execute(_PROTECTED, {"name": str(self.table)})
+        if not protected:
+            return expected
+        size: float = protected[0]["reltuples"]
+        return round(size * expected / await self._expect(EVERYTHING))
+
+    def _is_whole_tenant(self, where: Predicate) -> bool:
+        """Return True if a predicate holds for exactly the rows of one tenant that are not removed."""
         if "tenant" not in self._info:
-            return isinstance(self.table, Table)  # What a subquery is made of is not known here.
+            return isinstance(self.table, Table)  # The tables of a subquery are not known here.
         tenant, live = self._info["tenant"], self._info.get("live", "")
-        said = [part for part in conjunction(where) if part != Compare(live, "$eq", None)]
-        return all(part == said[0] and part[:2] == (tenant, "$eq") for part in said)
+        conditions = [part for part in conjunction(where) if part != Compare(live, "$eq", None)]
+        return all(part == conditions[0] and part[:2] == (tenant, "$eq") for part in conditions)
 
     @cached_property
     def _info(self) -> Mapping[str, Any]:
-        """What a table says of itself; a subquery in its place says nothing."""
+        """The ``info`` of the table. A subquery has none."""
         return getattr(self.table, "info", {})
 
-    async def _expected(self, where: Predicate) -> int:
+    async def _expect(self, where: Predicate) -> int:
         def build() -> Statement:
-            return plan_of(self.database.compile(self._counting(where).with_only_columns(literal_column("1"))))
+            counted = self.database.compile(self._counting(where).with_only_columns(literal_column("1")))
+            return replace(counted, text=f"EXPLAIN (FORMAT JSON) {counted.text}", read=_rows_of_plan, plan="anew")
 
-        form, values = self.clauses.parted(where)
-        statement = self.statements.get(("expected", form), build, values)
+        values: dict[str, Any] = {}
+        shape = self.clauses.shape(where, values)
+        statement = self.statements.get(("expected", shape), build, values)
         rows: int = (await self._run(statement, values))[0]
         return rows
 
@@ -275,8 +320,9 @@ class SQLService(Adapter):
     async def _record(self, selection: Selection, id: Id) -> Any:
         if not (selection.json and self._writes_json) or selection.lock:
             return await super()._record(selection, id)
-        form, values = self.clauses.parted(selection.where)
-        key = ("record", form, selection.fields)
+        values: dict[str, Any] = {}
+        shape = self.clauses.shape(selection.where, values)
+        key = ("record", shape, selection.fields)
         statement = self.statements.get(key, lambda: self._record_statement(selection), values)
         rows = await self.database.run(statement, values)
         if not rows:
@@ -284,56 +330,54 @@ class SQLService(Adapter):
         return rows[0]
 
     async def _page(self, selection: Selection) -> Any:
-        if not (selection.json and self._writes_json) or not self._is_plain(selection):
-            return await super()._page(selection)
         query = selection.query
-        form, values = self.clauses.parted(selection.where)
-        key = ("page", form, selection.fields, query.sort, query.skip > 0, query.total)
+        if not (selection.json and self._writes_json) or query.rank is not None:
+            return await super()._page(selection)
+        values: dict[str, Any] = {}
+        shape = self.clauses.shape(selection.where, values)
+        key = ("page", shape, selection.fields, query.sort, query.skip > 0, query.total)
+        if key not in self.statements and not self._is_plain(selection):
+            return await super()._page(selection)
         statement = self.statements.get(key, lambda: self._page_statement(selection), values)
-        return (await self.database.run(statement, values | {"limit": selection.limit, "skip": query.skip}))[0]
+        values["limit"], values["skip"] = selection.limit, query.skip
+        return (await self.database.run(statement, values))[0]
 
     def _is_plain(self, selection: Selection) -> bool:
-        """Whether it is a list that is read in one go: no search, and not in the order of a path."""
-        query = selection.query
-        return (
-            query.rank is None
-            and not any(name in self._paths for name, _ in query.sort)
-            and not any(compare.operator == "$contains" for compare in leaves(selection.where))
-        )
+        """Return True if one statement can read a list: it is no search, and not in the order of a path."""
+        by_path = any(name in self._paths for name, _ in selection.query.sort)
+        return not by_path and not _has_search(selection.where)
 
     def _page_statement(self, selection: Selection) -> Statement:
         source = self._paths.source(selection.where)
         rows = select(*self._columns(selection.fields)).select_from(source.rows)
         rows = rows.where(self.clauses.clause(selection.where, source))
         listed = _page(rows.order_by(*self.clauses.order(selection, self.id, {})), selection).subquery("listed")
-        total = None if selection.query.total is False else self._total_beside(listed, selection)
-        columns, read = written_page(listed.c, total, self.database.dialect)
-        plan: Plan = "anew" if source.values else "one" if self._is_of_any_tenant(selection.where) else "kept"
+        total = None if selection.query.total is False else self._total_of_page(listed, selection)
+        columns, read = page_output(listed.c, total, self.database.dialect)
+        plan: Plan = "anew" if source.values else "one" if self._has_one_plan(selection.where) else "kept"
         return self.database.compile(select(*columns).select_from(listed), plan, read=read)
 
-    def _total_beside(self, listed: FromClause, selection: Selection) -> ColumnElement[int]:
-        """Nothing is counted where the page has the last row: a database works out the branch that it takes alone."""
+    def _total_of_page(self, listed: FromClause, selection: Selection) -> ColumnElement[int]:
+        """Return the total. If the page has the last row, the database counts nothing."""
         rows, limit, skip = func.count(), *(bindparam(name, type_=BigInteger()) for name in ("limit", "skip"))
         counted = self._counting(selection.where).scalar_subquery()
         has_last = and_(rows < limit, or_(rows > 0, skip == 0)) if selection.query.skip else rows < limit
         return case((has_last, rows + skip), else_=counted)
 
-    def _is_of_any_tenant(self, where: Predicate) -> bool:
-        """Whether a list is read in the same way whoever's it is; PostgreSQL would plan it anew each time, at the cost
-        of reading it.
-        """
-        return "tenant" in self._info and self._is_whole(where)
+    def _has_one_plan(self, where: Predicate) -> bool:
+        """Return True if one plan serves all tenants. To plan each time would take as long as the read itself."""
+        return "tenant" in self._info and self._is_whole_tenant(where)
 
     def _record_statement(self, selection: Selection) -> Statement:
         columns, read = self.output(self.table, selection.fields, json=True)
         return self.database.compile(select(*columns).where(self.clauses.clause(selection.where)), read=read)
 
     async def _insert(self, rows: list[Row], fields: Fields, params: Params) -> list[Any]:
-        return await self._inserts.run(rows, fields, (params.adapter or {}).get("beside"), False)
+        return await self._inserts.run(rows, fields, (params.adapter or {}).get("companion"), False)
 
     async def _insert_json(self, row: Row, fields: Fields, params: Params) -> Any:
-        beside = (params.adapter or {}).get("beside")
-        return (await self._inserts.run([row], fields, beside, self._writes_json))[0]
+        companion = (params.adapter or {}).get("companion")
+        return (await self._inserts.run([row], fields, companion, self._writes_json))[0]
 
     async def _update(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
         values = self._defaults.of_update(values)
@@ -352,8 +396,9 @@ class SQLService(Adapter):
             statement = update(self.table).where(self.clauses.clause(where)).values(changes)
             return self.database.compile(statement.returning(*self._columns(fields)))
 
-        form, operands = self.clauses.parted(where)
-        statement = self.statements.get(("update", form, names, fields, whole), build, operands)
+        operands: dict[str, Any] = {}
+        shape = self.clauses.shape(where, operands)
+        statement = self.statements.get(("update", shape, names, fields, whole), build, operands)
         assigned = {f"new_{place}": value for place, value in enumerate(values.values())}
         return self._by_id(await self._run(statement, operands | assigned, [values], where))
 
@@ -361,15 +406,16 @@ class SQLService(Adapter):
         value = bindparam(f"new_{place}", type_=self.table.c[name].type)
         if name not in self.merge or whole:
             return value
-        return merged(self.table.c[name], value, self.clauses.postgresql)
+        return merged_json(self.table.c[name], value, self.clauses.postgresql)
 
     async def _delete(self, where: Predicate, fields: Fields) -> list[Row]:
         def build() -> Statement:
             statement = delete(self.table).where(self.clauses.clause(where)).returning(*self._columns(fields))
             return self.database.compile(statement)
 
-        form, operands = self.clauses.parted(where)
-        statement = self.statements.get(("delete", form, fields), build, operands)
+        operands: dict[str, Any] = {}
+        shape = self.clauses.shape(where, operands)
+        statement = self.statements.get(("delete", shape, fields), build, operands)
         return self._by_id(await self._run(statement, operands))
 
     def _columns(self, fields: Fields, source: FromClause | None = None) -> list[Any]:
@@ -379,7 +425,7 @@ class SQLService(Adapter):
     def output(self, source: FromClause, fields: Fields, json: bool) -> tuple[list[Any], Reader | None]:
         """Return the columns of a statement and the reader of its rows."""
         columns = self._columns(fields, source)
-        return written_row(columns, self.database.dialect) if json else (columns, None)
+        return row_output(columns, self.database.dialect) if json else (columns, None)
 
     @cached_property
     def _writes_json(self) -> bool:
@@ -387,27 +433,29 @@ class SQLService(Adapter):
 
     @property
     def emptied(self) -> Collection[str]:
+        """The columns that an update empties if the data leaves them out."""
         return {column.name for column in self._replaceable}
 
     @cached_property
     def _replaceable(self) -> tuple[Column[Any], ...]:
-        """The columns that an update empties: those that can be null, without the id, hidden columns, and columns with
-        a default such as the moment of the record's creation.
+        """The columns that can be null, without the id, kept fields, and columns with a default.
+
+        A default is, for example, the moment of the record's creation.
         """
         kept = {self.id, *self.kept}
         return tuple(c for c in self.table.columns if c.nullable and c.name not in kept and not has_default(c))
 
     @cached_property
     def _made_on_insert(self) -> Mapping[str, Any]:
-        return written_out(self.table, "default", self.database.dialect)
+        return moments_of(self.table, "default", self.database.dialect)
 
     @cached_property
     def _made_on_update(self) -> Mapping[str, Any]:
-        return written_out(self.table, "onupdate", self.database.dialect)
+        return moments_of(self.table, "onupdate", self.database.dialect)
 
     @cached_property
     def _set_by_trigger(self) -> bool:
-        """True if rows have to be read again after a write, as triggers change them."""
+        """True if rows have to be read again after a write because triggers change them."""
         return self.database.dialect.name == "sqlite" and set_by_trigger(self.table)
 
     async def _read_again(self, written: list[Row], fields: Fields) -> list[Row]:
@@ -427,8 +475,8 @@ class SQLService(Adapter):
     ) -> list[Any]:
         """Run a statement and return its rows.
 
-        Raises BadRequest or Conflict where it breaks a rule of the database. The error names the fields: ``rows`` are
-        the values to store, and ``where`` tells further values of the records that change.
+        Raises BadRequest or Conflict if it breaks a rule of the database. The error names the fields. ``rows`` are the
+        values to store, and ``where`` has further values of the records that change.
         """
         try:
             return await self.database.run(statement, values)
@@ -439,7 +487,7 @@ class SQLService(Adapter):
 
 
 def _is_unique(table: Table, name: str) -> bool:
-    """Return True if no two rows of a tenant have the same value in a column, or the table is a view without a key."""
+    """Return True if no two rows of a tenant have the same value in a column, or if the table is a view without key."""
     keys: list[Any] = [table.primary_key, *(each for each in table.constraints if isinstance(each, UniqueConstraint))]
     whole = (index for index in table.indexes if not any(key.endswith("_where") for key in index.dialect_kwargs))
     keys += [index for index in whole if index.unique]
@@ -449,6 +497,18 @@ def _is_unique(table: Table, name: str) -> bool:
 
 def _dialect_of(database: Database | None) -> Dialect | None:
     return None if database is None else database.dialect
+
+
+def _has_search(where: Predicate) -> bool:
+    if isinstance(where, Junction):
+        return any(map(_has_search, where.parts))
+    return where.operator == "$contains" and where.value is not None
+
+
+def _rows_of_plan(values: Sequence[Any]) -> int:
+    """Return the number of rows that a plan expects."""
+    rows: int = values[0][0]["Plan"]["Plan Rows"]
+    return rows
 
 
 def _page(statement: Select[Any], selection: Selection) -> Select[Any]:

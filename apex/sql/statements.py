@@ -1,4 +1,4 @@
-"""A query's shape becomes one compiled statement, kept for all queries of that shape; values travel as parameters."""
+"""Compiled statements. All queries of one shape share a statement, and their values are its parameters."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
 from apex.encoding import decode, encode
-from apex.sql.defaults import DefaultContext, written_out
+from apex.sql.defaults import DefaultContext, moments_of
 from apex.sql.drivers.executor import Plan, Values
-from apex.sql.types import Processor, binder, loader
+from apex.sql.types import Processor, value_binder, value_reader
 from apex.types import Row
 
 Reader = Callable[[Any], Any]
@@ -49,7 +49,7 @@ MOST_OPERANDS = 32
 """The most values in the conditions of a statement that is kept."""
 
 SHAPES, CHARACTERS = 512, 2 << 20
-"""The most statements that a service keeps, and their length together. Their other parts take about as much again."""
+"""The most statements that a service keeps, and the most characters of their texts together."""
 
 _READING = ("SELECT", "VALUES")
 """The first words of a text that only reads."""
@@ -60,7 +60,7 @@ def _json(value: Any) -> str:
 
 
 def _from_json(stored: Any) -> Any:
-    """SQLite keeps a number in a JSON column as a number."""
+    """Return a value of a JSON column. SQLite stores a JSON number as a number."""
     return decode(stored) if isinstance(stored, str | bytes) else stored
 
 
@@ -109,7 +109,7 @@ class Fragment(ColumnElement[bool]):
         self.text, self.binders = text, binders
 
     def self_group(self, against: Any = None) -> Fragment:
-        """Return the condition as it is. SQLAlchemy would compare it with 1 on SQLite, which then uses no index."""
+        """Return the condition itself. SQLAlchemy would compare it with 1 on SQLite, which then uses no index."""
         return self
 
 
@@ -139,11 +139,11 @@ DIALECTS: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A compiled statement: SQL text, the way to bind its values, and the reader of its rows.
+    """A compiled statement: the SQL text, the functions that prepare its values, and the reader of its rows.
 
     ``defaults`` are columns that Python fills in for each execution. ``late`` is the compiled statement if its text
-    depends on the values, as with ``IN``. Without ``read`` the driver names the columns, and ``loaders`` read their
-    values, by place or name. ``table`` is the written one.
+    depends on the values, as with ``IN``. Without ``read`` the driver names the columns, and ``readers`` read their
+    values by place or name. ``table`` is the table that the statement changes.
     """
 
     text: str
@@ -156,11 +156,11 @@ class Statement:
     renamed: Mapping[str, str] | None = None
     defaults: tuple[tuple[str, Any, Any], ...] = ()
     late: SQLCompiler | None = None
-    loaders: Mapping[int | str, Processor] | None = None
+    readers: Mapping[int | str, Processor] | None = None
     table: Table | None = None
 
     def bind(self, values: Values) -> tuple[str, dict[str, Any]]:
-        """Return the text and its values, as the driver takes them."""
+        """Return the text, and the values as the driver takes them."""
         bound = {**self.constants, **values}
         for name, column, default in self.defaults:
             bound[name] = default.arg(DefaultContext(bound, column)) if default.is_callable else default.arg
@@ -187,10 +187,10 @@ class Statement:
 
     def reader(self, names: Sequence[str]) -> Reader:
         """Return the reader of rows with these columns. Further columns of one name become name_1, name_2."""
-        loaders = self.loaders or {}
+        readers = self.readers or {}
         distinct = _distinct(names)
-        loads = [(distinct[place], loaders.get(place) or loaders.get(name)) for place, name in enumerate(names)]
-        return _reader(distinct, tuple((name, load) for name, load in loads if load is not None))
+        reads = [(distinct[place], readers.get(place) or readers.get(name)) for place, name in enumerate(names)]
+        return _row_reader(distinct, tuple((name, read) for name, read in reads if read is not None))
 
 
 def _renamed(bound: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -206,10 +206,10 @@ def compiled(
     read: Reader | None = None,
     keys: Iterable[str] | None = None,
 ) -> Statement:
-    """Compile any SQLAlchemy Core statement for an executor.
+    """Compile any statement of SQLAlchemy Core for an executor.
 
-    A select with a function that writes needs ``writes``. ``read`` reads a row, by default as a dict. ``keys`` names
-    the columns for which an insert or update will get values.
+    A select with a function that writes needs ``writes``. ``read`` reads a row, by default as a dict. ``keys`` are the
+    columns for which an insert or update will get values. Raises TypeError if the statement cannot be compiled.
     """
     if not isinstance(statement, Executable):
         raise TypeError(f"{statement!r:.80} is no statement of SQLAlchemy: SQL as a string goes into sqlalchemy.text()")
@@ -221,21 +221,21 @@ def compiled(
             raise TypeError(f"{SEVERAL_WRITES} ({error})") from error
         raise
     if not isinstance(result, _Compiler):
-        return Statement(result.string, {}, {}, _reader((), ()), True, plan)
+        return Statement(result.string, {}, {}, _row_reader((), ()), True, plan)
     binds = {name: bind for bind, name in result.bind_names.items()}
-    binders = {name: process for name, bind in binds.items() if (process := binder(bind.type, dialect))}
+    binders = {name: process for name, bind in binds.items() if (process := value_binder(bind.type, dialect))}
     by_python = [(column, column.default) for column in result.insert_prefetch]
     by_python += [(column, column.onupdate) for column in result.update_prefetch]
     columns = [(entry.keyname, entry.type) for entry in result._result_columns]
-    loaders: dict[Any, Processor] = {
-        place: load for place, (_, kind) in enumerate(columns) if (load := loader(kind, dialect))
+    readers: dict[Any, Processor] = {
+        place: reader for place, (_, type) in enumerate(columns) if (reader := value_reader(type, dialect))
     }
     names = [name and str(name) for name, _ in columns]
     if isinstance(made, TextualSelect) and not made.positional:
-        loaders = {name: loaders[place] for place, name in enumerate(names) if place in loaders}
+        readers = {name: readers[place] for place, name in enumerate(names) if place in readers}
     if read is None and not isinstance(made, (TextClause, TextualSelect)) and None not in names:
-        read = _reader(
-            tuple(names), tuple((name, loaders[place]) for place, name in enumerate(names) if place in loaders)
+        read = _row_reader(
+            tuple(names), tuple((name, readers[place]) for place, name in enumerate(names) if place in readers)
         )
     return Statement(
         result.string,
@@ -248,7 +248,7 @@ def compiled(
         result.escaped_bind_names or None,
         tuple((column.key, column, default) for column, default in by_python),
         result if result.post_compile_params or result.literal_execute_params else None,
-        loaders if read is None else None,
+        readers if read is None else None,
         made.table if isinstance(made, UpdateBase) and isinstance(made.table, Table) else None,
     )
 
@@ -272,9 +272,9 @@ def _reads(statement: Any) -> bool:
 
 
 def _complete(statement: Any, dialect: Dialect, options: Mapping[str, Any]) -> SQLCompiler:
-    """Compile an insert or update, with the moments that the database makes in the form in which they are stored."""
+    """Compile an insert or update. Moments that the database makes get the form of stored moments."""
     result: SQLCompiler = statement.compile(dialect=dialect, **options)
-    made = written_out(statement.table, "onupdate" if isinstance(statement, Update) else "default", dialect)
+    made = moments_of(statement.table, "onupdate" if isinstance(statement, Update) else "default", dialect)
     moments = {c: made[c.name] for c in result.postfetch or () if c.table is statement.table and c.name in made}
     try:
         return statement.values(moments).compile(dialect=dialect, **options) if moments else result
@@ -292,11 +292,11 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(distinct)
 
 
-def _reader(names: tuple[str, ...], loaders: tuple[tuple[str, Processor], ...]) -> Reader:
+def _row_reader(names: tuple[str, ...], readers: tuple[tuple[str, Processor], ...]) -> Reader:
     def read(values: Any) -> Row:
         row = dict(zip(names, values, strict=True))
-        for name, load in loaders:
-            row[name] = load(row[name])
+        for name, reader in readers:
+            row[name] = reader(row[name])
         return row
 
     return read
@@ -305,8 +305,8 @@ def _reader(names: tuple[str, ...], loaders: tuple[tuple[str, Processor], ...]) 
 class StatementCache:
     """The compiled statements of one service, by shape.
 
-    The oldest are evicted when there are too many, or when their texts are too long together. A statement with many
-    ``operands`` is compiled each time and not kept: its shape hardly comes again.
+    The oldest statements are evicted if there are more than ``size``, or if their texts together have more than
+    ``characters``. A statement with many ``operands`` is not kept, because its shape hardly comes again.
     """
 
     def __init__(self, size: int = SHAPES, characters: int = CHARACTERS) -> None:
@@ -314,7 +314,11 @@ class StatementCache:
         self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
         self._length = 0
 
+    def __contains__(self, shape: Hashable) -> bool:
+        return shape in self._statements
+
     def get(self, shape: Hashable, build: Callable[[], Statement], operands: Sized = ()) -> Statement:
+        """Return the statement of a shape, and build it if there is none yet."""
         if len(operands) > MOST_OPERANDS:
             return replace(build(), plan="once")
         statement = self._statements.get(shape)

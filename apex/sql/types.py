@@ -1,7 +1,8 @@
 """The registry of column types: the form of their values in Python, in JSON, in queries and on each database.
 
-A class for each kind of column holds all of that. It is found by the class of the column's type, or the nearest of its
-base classes. A type without one is refused when its service is registered.
+A subclass of ``ColumnType`` holds all of that for some types of SQLAlchemy. ``column_type`` finds it by the class of a
+column's type, or by the nearest of its base classes. A service whose table has an unknown type cannot be registered.
+``apex.sql.standard_types`` has the types of SQLAlchemy, ``apex.sql.columns`` those of apex.
 """
 
 from __future__ import annotations
@@ -16,16 +17,13 @@ from sqlalchemy import ColumnElement, Dialect, FromClause, func
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from apex.query import coercion as coerce
 from apex.query.coercion import Coerce
 
 Shape = dict[str, Any]
 Processor = Callable[[Any], Any]
-
-PLAIN = (str, int, float, list, dict, type(None))
-"""The types of values in JSON."""
 
 
 class SQL(FunctionElement[Any]):
@@ -47,7 +45,7 @@ def _compile(element: SQL, compiler: SQLCompiler, **options: Any) -> str:
 class Spelling:
     """The SQL for a value in a JSON object, and the function that reads the decoded JSON.
 
-    ``plain`` is the SQL of a condition: true if the encoder would write the same. None means always.
+    ``plain`` is the SQL of a condition that is true if apex's encoder would write the same. None means always.
     """
 
     value: str = "{0}"
@@ -56,7 +54,7 @@ class Spelling:
 
 
 class ColumnType:
-    """A kind of column. A subclass is registered for the SQLAlchemy ``types`` that it names.
+    """The column type for some types of SQLAlchemy. A subclass is registered for the ``types`` that it names.
 
     Describe the JSON values of your own type::
 
@@ -111,11 +109,11 @@ class ColumnType:
 
     @cached_property
     def binder(self) -> Processor | None:
-        """Prepares a value for the driver. None: there is nothing to do."""
+        """The function that prepares a value for the driver. None, if the driver takes the value as it is."""
         return None if self.dialect is None else self.impl.bind_processor(self.dialect)
 
-    def loader(self) -> Processor | None:
-        """Return the function that reads a value as the driver gives it. None: there is nothing to do."""
+    def reader(self) -> Processor | None:
+        """Return the function that reads a value from the driver. None, if the value stays as it is."""
         process = None if self.dialect is None else self.impl.result_processor(self.dialect, self.oid)
         if type(self).read is ColumnType.read:
             return process
@@ -138,7 +136,7 @@ class ColumnType:
         return None if value is None else self.read(value)
 
     def restored(self, value: Any) -> Any:
-        """Return a value of a cursor, which has it in its JSON form, as the SQLAlchemy type takes it."""
+        """Return a value from a cursor as the SQLAlchemy type takes it. Cursors hold values in their JSON form."""
         return value if type(self).read is ColumnType.read else self.coerce(value)
 
     @property
@@ -148,7 +146,7 @@ class ColumnType:
         return parameter
 
     def ordered(self, expression: Any) -> Any:
-        """Return the expression for orders and ranges, which are then the same on every database."""
+        """Return the expression for orders and ranges. It makes them the same on every database."""
         return expression
 
     def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
@@ -158,7 +156,7 @@ class ColumnType:
 
     @property
     def dumps_otherwise(self) -> bool:
-        """True if ``dumped`` returns other JSON than the encoder writes."""
+        """True if ``dumped`` returns other JSON than apex's encoder writes."""
         return self.binder is not None or type(self).dumped is not ColumnType.dumped
 
     def dumped(self, value: Any) -> Any:
@@ -167,15 +165,15 @@ class ColumnType:
 
     def extracted(self, object: Any, name: str) -> Any:
         """Return the expression for the value of a name in a JSON object that the database reads."""
-        text = object.op("->>")(key(name, self.postgresql))
+        text = object.op("->>")(json_key(name, self.postgresql))
         return sa.cast(text, self.type) if self.postgresql and not self.is_text else text
 
     def written(self, moment: Any) -> Any:
-        """Return the SQL of a moment that the database fills in, in the form of values from Python. None: as it is."""
+        """Return the SQL of a moment from the database in the form of values from Python. None, if it has that form."""
         return None
 
     def spelling(self) -> Spelling | None:
-        """Return how the database writes a value as JSON. None: rows are read and encoded instead."""
+        """Return how the database writes a value as JSON. None, if apex has to read and encode the rows."""
         return None
 
 
@@ -183,7 +181,10 @@ _REGISTRY: dict[type[Any], type[ColumnType]] = {}
 
 
 def column_type(kind: TypeEngine[Any], dialect: Dialect | None = None) -> ColumnType:
-    """Return the kind of a type. Raises TypeError if it is not registered, or cannot be used on the database."""
+    """Return the column type for a type of SQLAlchemy.
+
+    Raises TypeError if none is registered, or if it cannot be used on the database.
+    """
     found = next((_REGISTRY[base] for base in type(kind).__mro__ if base in _REGISTRY), None)
     if found is None:
         raise TypeError("is not known: register it with a subclass of apex.sql.ColumnType")
@@ -193,7 +194,7 @@ def column_type(kind: TypeEngine[Any], dialect: Dialect | None = None) -> Column
 
 
 def known_type(kind: TypeEngine[Any], dialect: Dialect) -> ColumnType | None:
-    """Return what is known of a type, or None for one that is not registered, or not for the database."""
+    """Return the column type, or None where ``column_type`` raises."""
     try:
         return column_type(kind, dialect)
     except TypeError:
@@ -201,9 +202,9 @@ def known_type(kind: TypeEngine[Any], dialect: Dialect) -> ColumnType | None:
 
 
 def column_types(table: FromClause, dialect: Dialect | None = None) -> dict[str, ColumnType]:
-    """Return the kind of each column, by name.
+    """Return the types of a table's columns by name.
 
-    Raises TypeError naming table, column and type where one cannot be used.
+    Raises TypeError with the table, the column and the type if a type cannot be used.
     """
     types: dict[str, ColumnType] = {}
     for column in table.columns:
@@ -215,12 +216,12 @@ def column_types(table: FromClause, dialect: Dialect | None = None) -> dict[str,
 
 
 def coercers(table: FromClause, dialect: Dialect | None = None) -> Mapping[str, Coerce]:
-    """Return for each column the function that converts a value from outside to the column's type, or refuses it."""
+    """Return by column name the functions that convert a value from outside. They raise ValueError."""
     return {name: coercer(made, table.columns[name]) for name, made in column_types(table, dialect).items()}
 
 
 def coercer(made: ColumnType, column: Any) -> Coerce:
-    """Return the function for a column, which takes null where the column does."""
+    """Return the function that converts a value from outside for a column. It takes null if the column does."""
     function = made.nullable() if column.nullable else made.coerce
     return coerce.opaque(function, made.holds) if made.holds and coerce.held(function) is None else function
 
@@ -245,100 +246,30 @@ def nullable_shape(shape: Mapping[str, Any]) -> Shape:
     return {**shape, "type": [*types, "null"], **listed}
 
 
-def binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
-    """Return the function that prepares a value for the driver. None: there is nothing to do.
-
-    Types that are not registered are bound as SQLAlchemy does.
-    """
+def value_binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """Return the function that prepares a value for the driver, as SQLAlchemy does. None, if there is nothing to do."""
     process: Processor | None = kind.dialect_impl(dialect).bind_processor(dialect)
     return process
 
 
-def loader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
-    """Return the function that reads a value from the driver. None: there is nothing to do.
+def value_reader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """Return the function that reads a value from the driver. None, if there is nothing to do.
 
     Types that are not registered are read as SQLAlchemy does.
     """
     made = known_type(kind, dialect)
     process: Processor | None = (
-        kind.dialect_impl(dialect).result_processor(dialect, None) if made is None else made.loader()
+        kind.dialect_impl(dialect).result_processor(dialect, None) if made is None else made.reader()
     )
     return process
 
 
-class Decorated(ColumnType, types=[TypeDecorator]):
-    """A type decorator. Its JSON form is that of its ``impl``, and its own processing runs everywhere."""
-
-    def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
-        super().__init__(type, dialect)
-        given = type.impl if dialect is None else type.load_dialect_impl(dialect)
-        self.stored = column_type(given, dialect)
-        self.form = self.stored if given is type.impl else column_type(type.impl)
-        self.shape, self.holds = self.form.shape, self.form.holds or self.stored.holds
-        self.is_text, self.is_json, self.oid = self.stored.is_text, self.stored.is_json, self.stored.oid
-        self.keeps_empty = self.form.is_text or self.form.keeps_empty
-        self.is_read_as_stored = _keeps(type, "process_result_value")
-        self.is_bound_as_given = _keeps(type, "process_bind_param")
-
-    def check(self) -> None:
-        if isinstance(self.type, sa.PickleType):
-            raise TypeError("holds pickled objects, which have no form in JSON: use apex.sql.Json")
-        if not _keeps(self.type, "bind_expression", "column_expression"):
-            raise TypeError("has SQL around its values, which inserts of many rows would leave out")
-        if not _keeps(self.type, "bind_processor", "result_processor"):
-            raise TypeError("replaces whole processors: give it process_bind_param and process_result_value")
-
-    def coerce(self, value: Any) -> Any:
-        given = self.form.coerce(value) if isinstance(value, PLAIN) else value
-        if self.dialect is None:
-            return given
-        try:
-            self._bound(given)
-        except ValueError as error:
-            raise ValueError(f"must fit: {error}") from None
-        except (TypeError, AttributeError, LookupError, ArithmeticError):
-            raise ValueError(f"must be a value of the type {type(self.type).__name__}") from None
-        return given
-
-    def _bound(self, value: Any) -> Any:
-        """Return the value as the stored type takes it."""
-        return value if self.is_bound_as_given else self.type.process_bind_param(value, self.dialect)
-
-    def loader(self) -> Processor | None:
-        return self.stored.loader() if self.is_read_as_stored else super().loader()
-
-    def as_read(self, value: Any) -> Any:
-        bound = self._bound(value)
-        return bound if self.is_read_as_stored else self.type.process_result_value(bound, self.dialect)
-
-    def ordered(self, expression: Any) -> Any:
-        return self.stored.ordered(expression)
-
-    def written(self, moment: Any) -> Any:
-        return self.stored.written(moment) if self.is_bound_as_given else None
-
-    def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
-        return self.stored.listed(expression, values)
-
-    def dumped(self, value: Any) -> Any:
-        return self.stored.dumped(self._bound(value))
-
-    def extracted(self, object: Any, name: str) -> Any:
-        return self.stored.extracted(object, name)
-
-    def spelling(self) -> Spelling | None:
-        return self.stored.spelling() if self.is_read_as_stored else None
-
-
-def _keeps(type: Any, *names: str) -> bool:
-    """Return True if a decorator leaves these methods as they are."""
-    return all(getattr(type.__class__, name) is getattr(TypeDecorator, name) for name in names)
-
-
-def key(name: str, postgresql: bool) -> Any:
+def json_key(name: str, postgresql: bool) -> Any:
+    """Return the SQL for a key of a JSON object."""
     quoted = name.replace("'", "''")
     return sa.literal_column(f"'{quoted}'" if postgresql else f"'$.\"{quoted}\"'")
 
 
-def json_of(object: Any, name: str, postgresql: bool) -> Any:
-    return func.nullif(object.op("->")(key(name, postgresql)), sa.literal_column("'null'"))
+def json_member(object: Any, name: str, postgresql: bool) -> Any:
+    """Return the SQL for the JSON value of a name in a JSON object, with NULL for JSON's null."""
+    return func.nullif(object.op("->")(json_key(name, postgresql)), sa.literal_column("'null'"))

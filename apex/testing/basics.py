@@ -1,4 +1,4 @@
-"""What the chapters of the contract share, and what an adapter is as a service."""
+"""The base of the contract's chapters, and the rules of an adapter as a service."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Raised:
     """The error that ``raises`` has caught."""
 
     error: FeathersError
+    """The error itself."""
 
 
 @contextmanager
 def raises(kind: type[FeathersError], text: str = "") -> Iterator[Raised]:
-    """Asserts that the block raises exactly this kind of error, with a message that holds the text."""
+    """Assert that the block raises an error of exactly this class, whose message has the text."""
     raised = Raised()
     try:
         yield raised
@@ -41,49 +42,53 @@ def raises(kind: type[FeathersError], text: str = "") -> Iterator[Raised]:
 
 
 def wire(value: Any) -> Any:
-    """The value as a client reads it."""
+    """Return the value as a client reads it."""
     return decode(encode(value))
 
 
 def names(rows: Any) -> list[str]:
+    """Return the names of rows."""
     return [row["name"] for row in rows]
 
 
 def within(*organizations: Any, **query: Any) -> dict[str, Any]:
-    """The parameters of a caller who may touch these organizations, with what it asks."""
+    """Return the params of a caller with a query, whose scope is these organizations."""
     return {"scope": {"organization_id": list(organizations)}, "query": query}
 
 
 class Contract:
-    """``make`` gives a service ``people`` with the adapter's options, in an app that is set up, over an empty store.
+    """The service ``people``, which ``make`` yields in an app that is set up, with an empty store.
 
-    Its rows have an integer id which the store hands out in ascending order (0 or 1 is the first), ``name`` (text),
-    ``age`` and ``organization_id`` (integers of 32 bits), ``created`` (boolean), ``time`` (a moment), ``extra``
-    (JSON) and ``secret`` (text); all but the id may be null.
+    The rows have an integer id, which the store assigns in ascending order beginning with 0 or 1. Further fields are
+    ``name`` (text), ``age`` and ``organization_id`` (integers of 32 bits), ``created`` (boolean), ``time`` (a moment),
+    ``extra`` (JSON) and ``secret`` (text). All but the id may be null.
     """
 
     key: str = "id"
     """The name of the id field, which ``make`` gives to the adapter."""
 
     typed: bool = True
-    """Whether the adapter knows its fields; rules about types are skipped for one that stores anything."""
+    """True if the adapter knows its fields. Otherwise the rules about types are skipped."""
 
     def make(self, **options: Any) -> AbstractAsyncContextManager[BoundService]:
-        raise TypeError(f"{type(self).__name__} does not say how to make a service")
+        """Return a context with the service, made with these options of the adapter."""
+        raise TypeError(f"{type(self).__name__} needs a method make that makes the service")
 
     @asynccontextmanager
     async def people(self, *rows: Mapping[str, Any], **options: Any) -> AsyncIterator[BoundService]:
-        """A service that holds the rows; without any, Bob, Doug and Alice."""
+        """Yield a service with these rows, by default with Bob, Doug and Alice."""
         async with self.make(**options) as service:
             for row in rows or TRIO:
                 await service.create(dict(row))
             yield service
 
     async def id_of(self, service: BoundService, name: str) -> Any:
+        """Return the id of the row with a name."""
         rows = await service.find({"query": {"name": name}, "paginate": False})
         return rows[0][self.key]
 
     def only_typed(self) -> None:
+        """Skip the rule if the adapter does not know its fields."""
         if not self.typed:
             raise SkipTest("this adapter does not know the types of its fields")
 

@@ -1,4 +1,4 @@
-"""``create``: one record, and many."""
+"""The rules of ``create``, for one record and for many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apex.testing.basics import Contract, names, raises, wire
 
 
 class Creating(Contract):
-    """New records."""
+    """The rules of ``create``."""
 
     async def test_create_gives_the_record_with_its_id(self) -> None:
         data = {"name": "Bill", "age": 40, "extra": {"a": {"b": 1}}}

@@ -1,4 +1,4 @@
-"""``$limit``, ``$skip``, ``$sort`` and pages."""
+"""The rules of ``$limit``, ``$skip``, ``$sort`` and pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGES = {"default": 2, "max": 3}
 
 
 class Paging(Contract):
-    """How much comes back, and in which order."""
+    """The rules of pages and orders."""
 
     async def test_limit_holds_without_pagination(self) -> None:
         async with self.people() as service:

@@ -1,4 +1,4 @@
-"""Operators, ``$or`` and ``$and``, null, patterns: which rows a query matches."""
+"""The rules of operators, ``$or`` and ``$and``, null, and patterns."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LIKES = ("$like", "$notlike", "$ilike")
 
 
 class Querying(Contract):
-    """Which rows are found."""
+    """The rules of the rows that a query finds."""
 
     async def found(self, service: BoundService, query: Mapping[str, Any]) -> list[str]:
-        """The names found, in order."""
+        """Return the names of the found rows in order."""
         return sorted(names(await service.find({"query": query, "provider": "rest"})))
 
     async def test_equal(self) -> None:

@@ -1,4 +1,4 @@
-"""``get`` and ``find``, and which fields come back."""
+"""The rules of ``get``, ``find`` and ``$select``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from apex.testing.basics import UNKNOWN_IDS, Contract, names, raises
 
 
 class Reading(Contract):
-    """One record and many."""
+    """The rules of ``get``, ``find`` and ``$select``."""
 
     async def test_get_gives_the_record(self) -> None:
         async with self.people() as service:

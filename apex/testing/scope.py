@@ -1,4 +1,4 @@
-"""Attempts to reach past a scope, and past private fields."""
+"""The rules of scopes and private fields, with attempts to get past them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ THEIRS = ({"name": "Zoe", "age": 1, "organization_id": 2}, {"name": "Zed", "age"
 
 
 class Scoping(Contract):
-    """A caller of organization 1 meets Ann and Art; Zoe belongs to 2, Zed to nobody."""
+    """The rules of scopes. Ann and Art belong to the caller's organization 1, Zoe to 2, and Zed to none."""
 
     @asynccontextmanager
     async def tenants(self, **options: Any) -> AsyncIterator[BoundService]:
@@ -181,7 +181,7 @@ class Scoping(Contract):
 
 
 class Hiding(Contract):
-    """Fields in ``private``: callers neither see them nor ask for them; what they may write is a schema's to say."""
+    """The rules of ``private`` fields. Callers can neither see nor query them. A schema decides what they may write."""
 
     @asynccontextmanager
     async def hidden(self) -> AsyncIterator[BoundService]:

@@ -1,4 +1,4 @@
-"""``update``, ``patch`` and ``remove``: one record, and many."""
+"""The rules of ``update``, ``patch`` and ``remove``, for one record and for many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apex.testing.basics import UNKNOWN_IDS, Contract, names, raises, wire
 
 
 class Writing(Contract):
-    """Changes of records that are there."""
+    """The rules of ``update``, ``patch`` and ``remove``."""
 
     async def test_update_replaces_the_record(self) -> None:
         data = {"name": "Dougler"}
@@ -183,7 +183,7 @@ class Writing(Contract):
 
 
 class Merging(Contract):
-    """Fields in ``merge``: a patch merges their keys."""
+    """The rules of ``merge``: a patch merges the keys of these fields."""
 
     async def test_a_patch_merges_the_keys_of_an_object(self) -> None:
         data = {"extra": {"b": 3, "c": {"d": 1}}}

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from apex import Apex, SQLService, database, rest
-from apex.adapters.base import Beside
+from apex.adapters.base import Companion
 from apex.errors import BadRequest
 from apex.sql import Json, Timestamp
 
@@ -248,9 +248,9 @@ async def test_defaults_hold_with_what_is_stored_beside(empty_url: str, many: bo
     )  # fmt: skip
     async with serving(empty_url, notes) as app:
         app.use("entries", SQLService(entries, multi=True))
-        beside = Beside(app.service("entries").service, _entry, id="record_id", whole="whole")
+        companion = Companion(app.service("entries").service, _entry, id="record_id", whole="whole")
         data = [{"name": "Ann"}, {"name": "Ann"}] if many else {"name": "Ann"}
-        await app.service("notes").create(data, {"adapter": {"beside": beside}})
+        await app.service("notes").create(data, {"adapter": {"companion": companion}})
         for entry in await app.service("entries").find():
             assert {name: entry["whole"][name] for name in entry["whole"] if name != "id"} == {
                 "name": "Ann", **{f"c{place}": MADE[form] for place, form in enumerate(FORMS)}

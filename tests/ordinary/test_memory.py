@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from apex import Apex, MemoryService, SQLService
-from apex.adapters.base import Beside
+from apex.adapters.base import Companion
 from apex.context import Params
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import boolean, integer, text, timestamp
@@ -66,7 +66,7 @@ async def test_of_two_creates_under_one_id_one_conflicts() -> None:
             return await log.create(data, params)
 
     service = MemoryService(fields={"id": integer, "done": boolean})
-    params = Params({"adapter": {"beside": Beside(Slow(), entry, "record_id", "record")}})
+    params = Params({"adapter": {"companion": Companion(Slow(), entry, "record_id", "record")}})
     creates = [asyncio.ensure_future(service.create({"id": 7, "done": done}, params)) for done in (True, False)]
     creates.append(asyncio.ensure_future(service.create({"id": 7}, Params())))
     await asyncio.sleep(0)
@@ -85,5 +85,7 @@ async def test_an_id_is_free_again_when_what_goes_beside_it_fails() -> None:
 
     service = MemoryService()
     with pytest.raises(BadRequest, match="no"):
-        await service.create({"id": 7}, Params({"adapter": {"beside": Beside(Broken(), dict, "record_id", "record")}}))
+        await service.create(
+            {"id": 7}, Params({"adapter": {"companion": Companion(Broken(), dict, "record_id", "record")}})
+        )
     assert await service.create({"id": 7}, Params()) == {"id": 7}

@@ -22,7 +22,7 @@ PUBLIC = {
         "Next Params SQLService Schema Service authenticate batch bus database load_config rest sockets validate_data "
         "validate_query"
     ),
-    "apex.adapters": "Adapter AdapterOptions Beside MOST_RESTORED MemoryService RESTORED",
+    "apex.adapters": "Adapter AdapterOptions Companion MOST_RESTORED MemoryService RESTORED",
     "apex.auth": (
         "APIKey APIKeyStrategy Attempt AuthenticationService Claims Holder JWTStrategy LocalStrategy Passwords Result "
         "Session Sessions Strategy Tokens authenticate hash_key new_key"

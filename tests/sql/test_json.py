@@ -50,7 +50,7 @@ from sqlalchemy.types import TypeEngine
 from apex.app import Apex
 from apex.encoding import decode, encode
 from apex.sql import Database, Fixed, Json, SQLService, Timestamp, database
-from apex.sql.json import MOST_COLUMNS, Unwritable, loader, page_json, raw_json, row_json, rows_json
+from apex.sql.json import MOST_COLUMNS, Unwritable, json_reader, page_json, row_json, row_reader, rows_json
 from apex.sql.statements import DIALECTS
 from apex.types import Row
 from services.tables import metadata
@@ -162,7 +162,7 @@ async def running(url: str) -> AsyncIterator[Apex]:
 async def write(opened: Database, statement: Executable, load: Any = None) -> list[bytes]:
     """What the database writes, row by row."""
     rows = await opened.execute(statement, PAGE if isinstance(statement, Select) else None)
-    return [raw_json((row["json"], row.get("plain", True)), load).text for row in rows]
+    return [json_reader(load)((row["json"], row.get("plain", True))).text for row in rows]
 
 
 async def assert_same(opened: Database, query: Select[Any]) -> list[Row]:
@@ -170,7 +170,7 @@ async def assert_same(opened: Database, query: Select[Any]) -> list[Row]:
     rows, dialect = await opened.execute(query, PAGE), opened.dialect
     columns, hits = list(query.selected_columns), query.subquery("hits")
     row, listed = row_json(columns, dialect), rows_json(hits.c, dialect)
-    load = loader(columns, dialect)
+    load = row_reader(columns, dialect)
 
     def load_page(page: Any) -> Any:
         return {**page, "data": list(map(load, page["data"]))}
@@ -287,7 +287,7 @@ async def test_a_row_can_be_returned_by_what_writes_it(opened: Database) -> None
     first = await write(opened, insert(THINGS).values(name="a", moment=moment).returning(*row.columns))
     changed = await write(opened, update(THINGS).values(extra={"a": 1}).returning(*row.columns))
     last = await write(opened, delete(THINGS).returning(*row.columns))
-    loaded = loader(THINGS.c, opened.dialect)(decode(last[0]))
+    loaded = row_reader(THINGS.c, opened.dialect)(decode(last[0]))
     assert (decode(first[0])["moment"], loaded["moment"]) == ("2023-01-01T00:00:00.000Z", moment)
     assert changed == last
     assert b'"extra":{"a":1}' in last[0]
@@ -309,7 +309,7 @@ def test_the_values_that_are_loaded_have_their_types() -> None:
     columns = [THINGS.c[name] for name in ("id", "moment", "day", "money", "price")]
     row = {"id": 1, "moment": "2023-01-01T00:00:00.000Z", "day": "2023-01-01", "money": "1.50", "price": 1.5}
     moment, day = datetime(2023, 1, 1, tzinfo=UTC), date(2023, 1, 1)
-    loaded = loader(columns, DIALECTS["sqlite"])(row)
+    loaded = row_reader(columns, DIALECTS["sqlite"])(row)
     assert loaded == {"id": 1, "moment": moment, "day": day, "money": Decimal("1.50"), "price": 1.5}
 
 
@@ -322,7 +322,7 @@ ODD: dict[str, list[TypeEngine[Any]]] = {
 @pytest.mark.parametrize(("dialect", "kind"), [(dialect, kind) for dialect, kinds in ODD.items() for kind in kinds])
 def test_what_cannot_be_written_is_refused_when_it_is_built(dialect: str, kind: TypeEngine[Any]) -> None:
     columns = [Column("id", Integer), Column("odd", kind)]
-    for build in (row_json, rows_json, loader):
+    for build in (row_json, rows_json, row_reader):
         with pytest.raises(Unwritable, match="'odd'"):
             build(columns, DIALECTS[dialect])
 

@@ -1,4 +1,4 @@
-"""The kinds of columns: a class of the registry for every type of SQLAlchemy that apex knows."""
+"""The column types for the types of SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Dialect, func
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from apex.encoding import encode
 from apex.query import coercion as coerce
 from apex.query.coercion import Coerce
-from apex.sql.columns import Fixed, Timestamp, trimmed
-from apex.sql.types import SQL, ColumnType, Processor, Spelling, column_type, json_of, key, nullable_shape
+from apex.sql.types import SQL, ColumnType, Processor, Spelling, column_type, json_key, json_member, nullable_shape
 
 FLOAT8, NUMERIC = 701, 1700
-"""PostgreSQL's ids of the types that SQLAlchemy reads by id."""
+"""The object ids of PostgreSQL's types that SQLAlchemy reads by id."""
+
+JSON_CLASSES = (str, int, float, list, dict, type(None))
+"""The classes of values in JSON."""
 
 FLOAT4_MAX = 3.4028234663852886e38
 FLOAT_DIGITS = 15
-"""Digits of a decimal number that a float keeps exactly."""
+"""The digits of a decimal number that a float keeps exactly."""
 
 LISTED = 50
 """The most allowed values that an error names."""
@@ -109,15 +111,15 @@ class Floats(ColumnType, types=[sa.Float]):
             raise ValueError("must be a number of single precision")
         return Decimal(str(number)) if self.type.asdecimal else number
 
-    def loader(self) -> Processor | None:
+    def reader(self) -> Processor | None:
         if not self.type.asdecimal:
-            return super().loader()
+            return super().reader()
         return lambda value: None if value is None else Decimal(str(value))
 
     def spelling(self) -> Spelling | None:
         if self.type.asdecimal:
             return None
-        return Spelling(_FLOAT, _NO_EXPONENT) if self.postgresql else Spelling("json(json_number({0}))")
+        return Spelling(FLOAT_JSON, WITHOUT_EXPONENT) if self.postgresql else Spelling("json(json_number({0}))")
 
 
 class Numerics(ColumnType, types=[sa.Numeric]):
@@ -150,12 +152,12 @@ class Numerics(ColumnType, types=[sa.Numeric]):
         rounded = number.quantize(Decimal(1).scaleb(-self.scale), ROUND_HALF_UP, _WIDE)
         return rounded if rounded else abs(rounded)
 
-    def loader(self) -> Processor | None:
+    def reader(self) -> Processor | None:
         if not self.type.asdecimal:
-            return super().loader()
+            return super().reader()
 
         def load(value: Any) -> Decimal | None:
-            """SQLite gives floats, of which SQLAlchemy would keep ten places."""
+            """Round a float of SQLite here, because SQLAlchemy would keep ten places."""
             number = None if value is None else Decimal(str(value))
             return self._rounded(number) if number is not None and number.is_finite() else number
 
@@ -165,60 +167,8 @@ class Numerics(ColumnType, types=[sa.Numeric]):
         if not self.postgresql:
             return None
         if not self.type.asdecimal:
-            return Spelling(_FLOAT.format("{0}::float8"), _NO_EXPONENT.format("{0}::float8"))
+            return Spelling(FLOAT_JSON.format("{0}::float8"), WITHOUT_EXPONENT.format("{0}::float8"))
         return Spelling("trim_scale({0})::text" if self.scale is None else "{0}::text", load=Decimal)
-
-
-class FixedNumbers(ColumnType, types=[Fixed]):
-    """``apex.sql.Fixed``: an exact decimal number, on SQLite too."""
-
-    def __init__(self, type: Fixed, dialect: Dialect | None = None) -> None:
-        super().__init__(type, dialect)
-        self.shape = coerce.SHAPES[coerce.number if type.as_float else coerce.decimal]
-        self.oid = NUMERIC if self.postgresql else None
-
-    def coerce(self, value: Any) -> Decimal:
-        number: Decimal = self.type.coerce(value)
-        return number
-
-    def as_read(self, value: Any) -> Any:
-        return None if value is None else self.type.shown(value)
-
-    def spelling(self) -> Spelling:
-        places = self.type.places
-        if self.postgresql:
-            if self.type.as_float:
-                return Spelling(_FLOAT.format("{0}::float8"), _NO_EXPONENT.format("{0}::float8"))
-            return Spelling("trim_scale({0})::text" if self.type.trimmed else "{0}::text", load=Decimal)
-        one, digits = 10**places, "CAST({0} AS TEXT)"
-        if places:
-            # The sign is null for null. SQLite before 3.41 takes IS NOT NULL in RETURNING for true where a column that
-            # cannot be null comes before.
-            digits = (
-                "CASE WHEN {0} < 0 THEN '-' WHEN {0} >= 0 THEN '' END"
-                f" || printf('%d.%0{places}d', abs({{0}}) / {one}, abs({{0}}) % {one})"
-            )
-        short = f"rtrim(rtrim({digits}, '0'), '.')" if places else digits
-        if self.type.as_float:
-            # With more digits the nearest float may have a shorter spelling, and a small one an exponent.
-            plain = f"abs({{0}}) < {10**15}"
-            if places > 4:
-                plain += f" AND ({{0}} = 0 OR abs({{0}}) >= {one // 10**4})"
-            return Spelling(f"json({short} || CASE WHEN {{0}} % {one} THEN '' ELSE '.0' END)", plain)
-        return Spelling(short if self.type.trimmed else digits, load=Decimal)
-
-
-class Moments(ColumnType, types=[Timestamp]):
-    """``apex.sql.Timestamp``: a moment in UTC to the millisecond."""
-
-    shape = coerce.SHAPES[coerce.timestamp]
-    coerce = staticmethod(coerce.timestamp)
-
-    def written(self, moment: Any) -> Any:
-        return func.strftime("%Y-%m-%dT%H:%M:%fZ", moment) if self.sqlite else _to_milliseconds(moment, self.type)
-
-    def spelling(self) -> Spelling:
-        return Spelling(_MOMENT if self.postgresql else "{0}", load=datetime.fromisoformat)
 
 
 class DateTimes(ColumnType, types=[sa.DateTime]):
@@ -234,14 +184,14 @@ class DateTimes(ColumnType, types=[sa.DateTime]):
             return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
         return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
-    def loader(self) -> Processor | None:
-        process = super().loader()
+    def reader(self) -> Processor | None:
+        process = super().reader()
         if process is None:
             return None
         return lambda value: None if value is None else self._zoned(process(value))
 
     def written(self, moment: Any) -> Any:
-        return func.strftime("%Y-%m-%d %H:%M:%f000", moment) if self.sqlite else _to_milliseconds(moment, self.type)
+        return func.strftime("%Y-%m-%d %H:%M:%f000", moment) if self.sqlite else to_milliseconds(moment, self.type)
 
     def spelling(self) -> Spelling | None:
         if self.postgresql:
@@ -353,6 +303,75 @@ class Binaries(ColumnType, types=[sa.LargeBinary, sa.BINARY, sa.VARBINARY]):
         return Spelling(base64, load=b64decode) if self.postgresql else None
 
 
+class Decorated(ColumnType, types=[TypeDecorator]):
+    """A type decorator. Its JSON form is that of its ``impl``, and its own processing runs everywhere."""
+
+    def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
+        super().__init__(type, dialect)
+        given = type.impl if dialect is None else type.load_dialect_impl(dialect)
+        self.stored = column_type(given, dialect)
+        self.form = self.stored if given is type.impl else column_type(type.impl)
+        self.shape, self.holds = self.form.shape, self.form.holds or self.stored.holds
+        self.is_text, self.is_json, self.oid = self.stored.is_text, self.stored.is_json, self.stored.oid
+        self.keeps_empty = self.form.is_text or self.form.keeps_empty
+        self.is_read_as_stored = _keeps(type, "process_result_value")
+        self.is_bound_as_given = _keeps(type, "process_bind_param")
+
+    def check(self) -> None:
+        if isinstance(self.type, sa.PickleType):
+            raise TypeError("holds pickled objects, which have no form in JSON: use apex.sql.Json")
+        if not _keeps(self.type, "bind_expression", "column_expression"):
+            raise TypeError("has SQL around its values, which inserts of many rows would leave out")
+        if not _keeps(self.type, "bind_processor", "result_processor"):
+            raise TypeError("replaces whole processors: give it process_bind_param and process_result_value")
+
+    def coerce(self, value: Any) -> Any:
+        given = self.form.coerce(value) if isinstance(value, JSON_CLASSES) else value
+        if self.dialect is None:
+            return given
+        try:
+            self._bound(given)
+        except ValueError as error:
+            raise ValueError(f"must fit: {error}") from None
+        except (TypeError, AttributeError, LookupError, ArithmeticError):
+            raise ValueError(f"must be a value of the type {type(self.type).__name__}") from None
+        return given
+
+    def _bound(self, value: Any) -> Any:
+        """Return the value as the stored type takes it."""
+        return value if self.is_bound_as_given else self.type.process_bind_param(value, self.dialect)
+
+    def reader(self) -> Processor | None:
+        return self.stored.reader() if self.is_read_as_stored else super().reader()
+
+    def as_read(self, value: Any) -> Any:
+        bound = self._bound(value)
+        return bound if self.is_read_as_stored else self.type.process_result_value(bound, self.dialect)
+
+    def ordered(self, expression: Any) -> Any:
+        return self.stored.ordered(expression)
+
+    def written(self, moment: Any) -> Any:
+        return self.stored.written(moment) if self.is_bound_as_given else None
+
+    def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
+        return self.stored.listed(expression, values)
+
+    def dumped(self, value: Any) -> Any:
+        return self.stored.dumped(self._bound(value))
+
+    def extracted(self, object: Any, name: str) -> Any:
+        return self.stored.extracted(object, name)
+
+    def spelling(self) -> Spelling | None:
+        return self.stored.spelling() if self.is_read_as_stored else None
+
+
+def _keeps(type: Any, *names: str) -> bool:
+    """Return True if a decorator leaves these methods as they are."""
+    return all(getattr(type.__class__, name) is getattr(TypeDecorator, name) for name in names)
+
+
 class Enums(ColumnType, types=[sa.Enum]):
     """One of a few values, in the order in which they are declared. In JSON a member is its value."""
 
@@ -361,17 +380,17 @@ class Enums(ColumnType, types=[sa.Enum]):
     def __init__(self, type: sa.Enum, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
         self.is_native = self.postgresql and type.native_enum
-        kind: Any = type.enum_class
-        members = type.enums if kind is None else list(kind)
-        if kind is not None and len(members) != len(type.enums):
-            members = list(kind.__members__.values())
+        enum: Any = type.enum_class
+        members = type.enums if enum is None else list(enum)
+        if enum is not None and len(members) != len(type.enums):
+            members = list(enum.__members__.values())
         self.objects = dict(zip(type.enums, members, strict=True))
         """The values in Python, by their labels in the database."""
         self.forms = {label: _form(value) for label, value in self.objects.items()}
         self._values = {(form.__class__, form): self.objects[label] for label, form in self.forms.items()}
         self._texts = {str(form): self.objects[label] for label, form in self.forms.items()}
-        kinds = sorted({_JSON_TYPES.get(form.__class__, "string") for form in self.forms.values()})
-        self.shape = {"type": kinds[0] if len(kinds) == 1 else kinds, "enum": list(dict.fromkeys(self.forms.values()))}
+        types = sorted({_JSON_TYPES.get(form.__class__, "string") for form in self.forms.values()})
+        self.shape = {"type": types[0] if len(types) == 1 else types, "enum": list(dict.fromkeys(self.forms.values()))}
 
     def check(self) -> None:
         if any(not isinstance(form, str | int | float) for form in self.forms.values()):
@@ -394,7 +413,7 @@ class Enums(ColumnType, types=[sa.Enum]):
     def nullable(self) -> Coerce:
         return coerce.optional(self.coerce) if {"", "null"} & self._texts.keys() else coerce.nullable(self.coerce)
 
-    def loader(self) -> Processor:
+    def reader(self) -> Processor:
         """Return the reader. An undeclared label, stored by another program, is read as it is."""
         objects = self.objects
         return lambda label: objects.get(label, label)
@@ -410,7 +429,7 @@ class Enums(ColumnType, types=[sa.Enum]):
         return SQL(f"CASE {{0}} {whens} ELSE {last} END", expression, type=sa.Integer())
 
     def extracted(self, object: Any, name: str) -> Any:
-        text = object.op("->>")(key(name, self.postgresql))
+        text = object.op("->>")(json_key(name, self.postgresql))
         return sa.cast(text, self.type) if self.is_native else text
 
     def spelling(self) -> Spelling | None:
@@ -441,7 +460,7 @@ class Jsons(ColumnType, types=[sa.JSON]):
         return value
 
     def extracted(self, object: Any, name: str) -> Any:
-        return json_of(object, name, self.postgresql)
+        return json_member(object, name, self.postgresql)
 
     def spelling(self) -> Spelling | None:
         if self.postgresql:
@@ -489,13 +508,13 @@ class Arrays(ColumnType, types=[sa.ARRAY]):
         except ValueError as error:
             raise ValueError(f"has a wrong value at {place}, which {error}") from None
 
-    def loader(self) -> Processor | None:
+    def reader(self) -> Processor | None:
         if self.is_json or isinstance(self.items, Enums):
-            return super().loader()
-        load, kind = self.items.loader() or _same, tuple if self.type.as_tuple else list
+            return super().reader()
+        load, collect = self.items.reader() or _same, tuple if self.type.as_tuple else list
 
         def each(value: Any) -> Any:
-            return kind(map(each, value)) if isinstance(value, list) else load(value)
+            return collect(map(each, value)) if isinstance(value, list) else load(value)
 
         return each
 
@@ -503,7 +522,7 @@ class Arrays(ColumnType, types=[sa.ARRAY]):
         return value if self.is_json or value is None else self._dumped(value)
 
     def _dumped(self, value: Any) -> str:
-        """The array as PostgreSQL reads it."""
+        """Return the array as PostgreSQL reads it."""
         if value is None:
             return "NULL"
         if isinstance(value, list | tuple):
@@ -513,19 +532,27 @@ class Arrays(ColumnType, types=[sa.ARRAY]):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     def extracted(self, object: Any, name: str) -> Any:
-        return json_of(object, name, self.postgresql) if self.is_json else super().extracted(object, name)
+        return json_member(object, name, self.postgresql) if self.is_json else super().extracted(object, name)
 
     def spelling(self) -> Spelling | None:
         is_alike = isinstance(self.items, Integers | Booleans | Texts) and not self.type.as_tuple
         return Spelling() if self.postgresql and is_alike else None
 
 
-def _to_milliseconds(moment: Any, type: TypeEngine[Any]) -> Any:
+def to_milliseconds(moment: Any, type: TypeEngine[Any]) -> Any:
+    """Return the SQL of a moment cut to milliseconds, on PostgreSQL."""
     return func.date_trunc(sa.literal_column("'milliseconds'"), sa.cast(moment, type))
 
 
+def trimmed(number: Decimal) -> Decimal:
+    """Return the number without zeros at the end of its places."""
+    text = f"{number:f}"
+    number = Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+    return number if number else abs(number)
+
+
 def _literal(text: Any, dialect: Dialect | None) -> str:
-    """A text in the template of ``SQL``."""
+    """Return a text for the template of ``SQL``."""
     quoted = "'" + str(text).replace("'", "''") + "'"
     if dialect is not None and dialect.name == "postgresql":
         quoted = quoted.replace("%", "%%")  # psycopg takes a single one for a parameter.
@@ -542,7 +569,6 @@ def _same(value: Any) -> Any:
 
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
-_MOMENT = """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
 _WHOLE_MILLISECONDS = "date_trunc('milliseconds', {0}) = {0}"
 _ANY_MOMENT = (
     f"to_char({{0}}, CASE WHEN {_WHOLE_MILLISECONDS}"
@@ -551,10 +577,10 @@ _ANY_MOMENT = (
 _DASHED = " || '-' || ".join(
     f"substr({{0}}, {start}, {size})" for start, size in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 )
-_FLOAT = (
+FLOAT_JSON = (
     "CAST(CASE WHEN {0} IN ('NaN', 'Infinity', '-Infinity') THEN NULL WHEN {0}::text ~ '[.e]' THEN {0}::text"
     " ELSE {0}::text || '.0' END AS json)"
 )
-_NO_EXPONENT = "strpos({0}::text, 'e') = 0"
+WITHOUT_EXPONENT = "strpos({0}::text, 'e') = 0"
 # No space between values, no fraction, no integer that is read as a float.
 _PLAIN_JSONB = r"({0} IN ('{{}}', '[]') OR {0}::text !~ '[ .]|\d{{20}}')"

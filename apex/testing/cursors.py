@@ -1,4 +1,4 @@
-"""``$after``, ``$before`` and ``$total``: pages found by a place, and how many rows there are."""
+"""The rules of ``$after``, ``$before`` and ``$total``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SORTABLE = ("name", "age", "created", "time")
 
 
 def some_rows(chance: random.Random, most: int) -> list[dict[str, Any]]:
-    """Rows with many equal values, and with nulls; ``extra`` tells them apart, as a store may give an id again."""
+    """Return rows with many equal values and with nulls. ``extra`` differs, because a store may assign an id again."""
     return [
         {
             "name": chance.choice(NAMES),
@@ -34,7 +34,7 @@ def some_rows(chance: random.Random, most: int) -> list[dict[str, Any]]:
 async def walk(
     service: BoundService, name: str, query: Mapping[str, Any], most: int = 99
 ) -> list[list[dict[str, Any]]]:
-    """The pages one after another, from the beginning with ``$after`` or from the end with ``$before``."""
+    """Return all pages, from the beginning with ``$after`` or from the end with ``$before``."""
     pages, cursor = [], ""
     while cursor is not None:
         page = await service.find({"query": {**query, name: cursor}})
@@ -44,8 +44,8 @@ async def walk(
     return pages
 
 
-class Walking(Contract):
-    """Every row once, in the order of a list, whatever comes and goes meanwhile."""
+class Cursors(Contract):
+    """The rules of cursors: they meet each row once, in the order of a list, while rows are added and removed."""
 
     def a_sort(self, chance: random.Random) -> dict[str, int]:
         fields = chance.sample((*SORTABLE, self.key), chance.randint(0, 3))

@@ -1,4 +1,4 @@
-"""Walks through lists of all column types: every row once, in the order of the list, from both ends."""
+"""Cursors through lists of all column types: every row once, in the order of the list, from both ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from apex.app import Apex
 from apex.service import BoundService
 from apex.sql import Fixed, SQLService, Timestamp, database
 from apex.sql.types import coercers
-from apex.testing.walking import walk
+from apex.testing.cursors import walk
 from tests.conftest import BACKENDS
 from tests.support.databases import new_database
 
