@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -11,24 +14,65 @@ import pytest_asyncio
 from tests.conftest import BACKENDS
 from tests.services.crm import Crm, running
 from tests.support.databases import new_database
+from tests.support.recycled import Recycled
 
 SHARED = pytest.mark.asyncio(loop_scope="module")
 """Marks a module whose tests use ``shared``: they run in the loop that it lives in."""
 
 
+@pytest.fixture(scope="session")
+def demo_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database with the demo data, to copy."""
+    path = tmp_path_factory.mktemp("demo") / "demo.db"
+    shutil.copyfile(sqlite_template, path)
+    fill(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_database(postgres_server: str, postgres_template: str) -> Iterator[Recycled]:
+    """A PostgreSQL database with the demo data, for one test after the other."""
+    with new_database(postgres_server, postgres_template) as url:
+        fill(url)
+        yield Recycled(url)
+
+
+def fill(url: str) -> None:
+    """Store the demo data, in a thread: the loop of this one belongs to the tests."""
+
+    async def run() -> None:
+        async with running(url):
+            pass
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, run()).result()
+
+
+@pytest.fixture(params=BACKENDS)
+def demo_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[str]:
+    """URL of a database with the demo data, whose tables a test must not change."""
+    if request.param == "sqlite":
+        shutil.copyfile(request.getfixturevalue("demo_file"), sqlite_url.removeprefix("sqlite:///"))
+        yield sqlite_url
+        return
+    database: Recycled = request.getfixturevalue("demo_database")
+    yield database.url
+    database.restore()
+
+
 @pytest.fixture
-async def crm(migrated_url: str) -> AsyncIterator[Crm]:
+async def crm(demo_url: str) -> AsyncIterator[Crm]:
     """A CRM of its own."""
-    async with running(migrated_url) as crm:
+    async with running(demo_url) as crm:
         yield crm
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a migrated database for the tests of a module."""
+    """URL of a database with the demo data for the tests of a module."""
     if request.param == "sqlite":
         path = tmp_path_factory.mktemp("shared") / "test.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        shutil.copyfile(request.getfixturevalue("demo_file"), path)
         yield f"sqlite:///{path}"
         return
     server, template = (request.getfixturevalue(name) for name in ("postgres_server", "postgres_template"))

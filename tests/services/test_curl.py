@@ -35,8 +35,8 @@ async def run(command: str, folder: Path) -> tuple[int, Any]:
     return int(status), json.loads(body)
 
 
-async def test_the_commands_of_the_reference(migrated_url: str, tmp_path: Path) -> None:
-    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+async def test_the_commands_of_the_reference(demo_url: str, tmp_path: Path) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(app) as http:
         await load_demo(app)
         token, url = Crm(app, http).token(789), str(http.base_url).rstrip("/")

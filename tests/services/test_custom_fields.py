@@ -276,16 +276,16 @@ async def test_a_value_is_kept_beside_its_record(crm: Crm) -> None:
     assert await values(crm) == theirs
 
 
-async def test_records_of_before_are_taken_up(migrated_url: str) -> None:
+async def test_records_of_before_are_taken_up(demo_url: str) -> None:
     """Going down and up again fills the tables anew."""
     from apex.migrations.migrate import downgrade, upgrade
     from tests.services.crm import running
 
-    async with running(migrated_url) as crm:
+    async with running(demo_url) as crm:
         before = await values(crm)
-    downgrade(migrated_url, "0002")
-    upgrade(migrated_url)
-    async with running(migrated_url) as crm:
+    downgrade(demo_url, "0002")
+    upgrade(demo_url)
+    async with running(demo_url) as crm:
         assert await values(crm) == before != []
 
 

@@ -117,10 +117,10 @@ async def test_a_key_is_rotated(crm: Crm) -> None:
 
 
 async def test_a_revoked_key_is_refused_at_once_and_in_another_process_when_its_cache_expires(
-    crm: Crm, migrated_url: str
+    crm: Crm, demo_url: str
 ) -> None:
     made = await make_key(crm)
-    other = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+    other = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(other) as http:
         there = Crm(other, http)
         for one in (crm, there):
@@ -140,8 +140,8 @@ async def test_the_last_use_of_a_key_is_noted(crm: Crm) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_socket_with_a_key_calls_and_hears_until_it_is_revoked(migrated_url: str) -> None:
-    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+async def test_a_socket_with_a_key_calls_and_hears_until_it_is_revoked(demo_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(app) as http:
         await load_demo(app)
         crm = Crm(app, http)
@@ -186,11 +186,9 @@ async def on_socket(crm: Crm, key: str) -> Connection:
     return connection
 
 
-async def test_a_socket_ends_when_its_key_is_revoked_in_another_process(migrated_url: str) -> None:
+async def test_a_socket_ends_when_its_key_is_revoked_in_another_process(demo_url: str) -> None:
     """Without Redis, which would tell at once."""
-    here, there = (
-        create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url})) for _ in range(2)
-    )
+    here, there = (create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url})) for _ in range(2))
     async with serving(here) as http, serving(there):
         await load_demo(here)
         made = await make_key(Crm(here, http))

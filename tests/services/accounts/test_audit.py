@@ -54,8 +54,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_each_write_of_each_service_leaves_one_entry(migrated_url: str, path: str) -> None:
-    async with staged(migrated_url) as stage:
+async def test_each_write_of_each_service_leaves_one_entry(demo_url: str, path: str) -> None:
+    async with staged(demo_url) as stage:
         crm = Crm(stage.app, stage.http)
         data = body(stage, stage.app.service(path), "create") or {}
         change = CHANGES.get(path, {"owned_by_user_id": None})
@@ -177,9 +177,9 @@ async def test_a_write_that_fails_leaves_no_entry(crm: Crm) -> None:
     assert len(before) == 1
 
 
-async def test_nothing_is_stored_without_its_entry(crm: Crm, migrated_url: str) -> None:
+async def test_nothing_is_stored_without_its_entry(crm: Crm, demo_url: str) -> None:
     await crm.call("POST /contacts", JANE)
-    with connect(migrated_url) as connection, connection.begin():
+    with connect(demo_url) as connection, connection.begin():
         connection.execute(text("CREATE UNIQUE INDEX one_entry_each ON audit (organization_id)"))
     before = await crm.rows()
     for request, data in (("POST /contacts", JANE), ("PATCH /contacts/123", JANE), ("DELETE /contacts/123", None)):

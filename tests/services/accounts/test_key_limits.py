@@ -222,8 +222,8 @@ async def test_an_admin_does_not_rotate_the_key_of_an_owner(crm: Crm) -> None:
     assert (await rotate(crm, made["id"], user=791))[0] == 200
 
 
-async def test_a_socket_hears_of_the_services_of_its_key_until_its_maker_leaves(migrated_url: str) -> None:
-    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+async def test_a_socket_hears_of_the_services_of_its_key_until_its_maker_leaves(demo_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(app) as http:
         await load_demo(app)
         crm = Crm(app, http)

@@ -67,11 +67,11 @@ async def test_logout_makes_the_token_worthless_and_no_other(crm: Crm) -> None:
     assert (await crm.call(LIST, user=None, headers=two))[0] == 200
 
 
-async def test_a_logged_out_token_stays_worthless_after_a_restart(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_logged_out_token_stays_worthless_after_a_restart(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         token = bearer((await log_in(crm))["accessToken"])
         await crm.send("DELETE /authentication", user=None, headers=token)
-    async with running(migrated_url) as crm:
+    async with running(demo_url) as crm:
         refused(await crm.call(LIST, user=None, headers=token), 401)
 
 

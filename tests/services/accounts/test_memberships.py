@@ -85,8 +85,8 @@ async def test_what_is_given_out_cannot_be_changed(crm: Crm) -> None:
         mine[457] = "owner"
 
 
-async def test_a_change_in_another_process_counts_once_what_is_remembered_is_old(crm: Crm, migrated_url: str) -> None:
-    other = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+async def test_a_change_in_another_process_counts_once_what_is_remembered_is_old(crm: Crm, demo_url: str) -> None:
+    other = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(other) as http:
         there = Crm(other, http)
         stop(there)

@@ -76,8 +76,8 @@ async def test_ten_thousand_requests_at_once_get_no_more_than_the_limit(migrated
         assert (statuses.count(200), statuses.count(429)) == (100, 9_900)
 
 
-async def test_it_holds_over_sockets_too(migrated_url: str) -> None:
-    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+async def test_it_holds_over_sockets_too(demo_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(app) as http:
         await load_demo(app)
         await limited(Crm(app, http), 2)
@@ -103,8 +103,8 @@ async def test_each_user_with_a_token_has_a_limit(crm: Crm) -> None:
     assert (await crm.send("GET /contacts/123", user=None, headers=PROOF)).status_code == 200
 
 
-async def test_another_login_has_the_limit_of_its_user(migrated_url: str) -> None:
-    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_url}))
+async def test_another_login_has_the_limit_of_its_user(demo_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(app) as http:
         await load_demo(app)
         crm = Crm(app, http)

@@ -102,9 +102,9 @@ async def test_other_mistakes_are_named(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("company", [{"company": "Brand New"}, {}], ids=["with a company", "without one"])
-async def test_the_same_event_many_times_at_once_is_one_contact(migrated_url: str, company: dict[str, str]) -> None:
+async def test_the_same_event_many_times_at_once_is_one_contact(demo_url: str, company: dict[str, str]) -> None:
     event = {"source": "salesforce", "data": {"crm_id": "CRM9", "first_name": "John", **company}}
-    async with running(migrated_url) as crm:
+    async with running(demo_url) as crm:
         await connect(crm)
         sent = listen(crm)
         async with serving(crm.app) as http:
@@ -283,9 +283,9 @@ async def test_an_event_that_cannot_be_stored_leaves_the_others(crm: Crm, header
     assert {row["crm_id"] for row in await crm.rows() if row["first_name"] == "Jo"} == set("01235689")
 
 
-async def test_the_same_events_in_many_requests_at_once(migrated_url: str) -> None:
+async def test_the_same_events_in_many_requests_at_once(demo_url: str) -> None:
     events = [event(number, first_name="Jo", company=f"Acme {number % 2}") for number in range(30)]
-    async with running(migrated_url) as crm, serving(crm.app) as http:
+    async with running(demo_url) as crm, serving(crm.app) as http:
         sent = (
             http.post(
                 "/api/webhook/crm", json=events[:: 1 if turn % 2 else -1], timeout=60,

@@ -23,8 +23,8 @@ async def names(crm: Crm) -> list[str]:
     return [row["first_name"] for row in (await crm.call(LIST))[1]["data"]]
 
 
-async def test_what_is_known_is_not_sent_again(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_what_is_known_is_not_sent_again(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         for url in ("GET /contacts/123", LIST):
             first = await crm.send(url)
             tag = {"If-None-Match": first.headers["etag"]}
@@ -35,8 +35,8 @@ async def test_what_is_known_is_not_sent_again(migrated_url: str) -> None:
             assert (await crm.send(url, headers=tag)).status_code == 200
 
 
-async def test_of_changes_to_one_state_one_wins(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_of_changes_to_one_state_one_wins(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         tag = (await crm.send("GET /contacts/123")).headers["etag"]
         changes = (crm.call("PATCH /contacts/123", {"last_name": str(n)}, headers={"If-Match": tag}) for n in range(10))
         answers = await asyncio.gather(*changes)
@@ -47,8 +47,8 @@ async def test_of_changes_to_one_state_one_wins(migrated_url: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "data"), [("PATCH /contacts/123", {"last_name": "X"}), ("DELETE /contacts/123", None)]
 )
-async def test_a_record_is_changed_while_it_is_the_known_one(migrated_url: str, request_: str, data: Any) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_record_is_changed_while_it_is_the_known_one(demo_url: str, request_: str, data: Any) -> None:
+    async with running(demo_url) as crm:
         refused(await crm.call(request_, data, headers={"If-Match": '"another"'}), 412)
         tag = (await crm.send("GET /contacts/123")).headers["etag"]
         assert (await crm.call(request_, data, headers={"If-Match": f'"another", W/{tag}'}))[0] == 200
@@ -63,9 +63,9 @@ async def test_a_record_is_changed_while_it_is_the_known_one(migrated_url: str, 
     ],
 )
 async def test_a_change_that_is_refused_waits_for_no_writer(
-    migrated_url: str, url: str, data: Any, user: int | None, status: int
+    demo_url: str, url: str, data: Any, user: int | None, status: int
 ) -> None:
-    async with running(migrated_url) as crm, asyncio.timeout(SECONDS):
+    async with running(demo_url) as crm, asyncio.timeout(SECONDS):
         await crm.call("GET /contacts/123")  # Now it is known who is a member of what.
         async with all_writers_busy(crm):
             for headers in ({}, KEY):
@@ -74,8 +74,8 @@ async def test_a_change_that_is_refused_waits_for_no_writer(
 
 
 @pytest.mark.parametrize("headers", [{}, KEY])
-async def test_the_other_api_refuses_without_a_writer_too(migrated_url: str, headers: dict[str, str]) -> None:
-    async with running(migrated_url) as crm, asyncio.timeout(SECONDS):
+async def test_the_other_api_refuses_without_a_writer_too(demo_url: str, headers: dict[str, str]) -> None:
+    async with running(demo_url) as crm, asyncio.timeout(SECONDS):
         assert (await voice.hook(crm))[0] == 201  # Now it is known who sends it.
         async with all_writers_busy(crm):
             for request, data in (
@@ -107,8 +107,8 @@ async def all_writers_busy(crm: Crm) -> AsyncIterator[None]:
         await asyncio.gather(*writers)
 
 
-async def test_the_other_api_has_conditions_and_repeats_too(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_the_other_api_has_conditions_and_repeats_too(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         tag = (await voice.send(crm, f"GET {voice.JOHN}")).headers["etag"]
         matched = voice.PROOF | {"If-Match": tag}
         changes = (voice.call(crm, f"PATCH {voice.JOHN}", {"last_name": str(n)}, headers=matched) for n in range(10))
@@ -120,14 +120,14 @@ async def test_the_other_api_has_conditions_and_repeats_too(migrated_url: str) -
         assert (await names(crm)).count("Jane") == 1
 
 
-async def test_a_record_of_others_is_not_told_of(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_record_of_others_is_not_told_of(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         answer = await crm.call("PATCH /contacts/123", {"last_name": "X"}, 791, headers={"If-Match": "*"})
         refused(answer, 403)
 
 
-async def test_a_write_with_a_key_is_made_once(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_write_with_a_key_is_made_once(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         events: list[Any] = []
         crm.app.service("contacts").on("created", lambda row, context: events.append(row["id"]))
         sent = (crm.send("POST /contacts", JANE, headers=KEY) for _ in range(20))
@@ -139,8 +139,8 @@ async def test_a_write_with_a_key_is_made_once(migrated_url: str) -> None:
         assert len(entries) == 1
 
 
-async def test_a_key_stands_for_one_request_of_one_caller(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_key_stands_for_one_request_of_one_caller(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         first = await crm.call("POST /contacts", JANE, headers=KEY)
         refused(await crm.call("POST /contacts", JANE | {"last_name": "Doe"}, headers=KEY), 422)
         refused(await crm.call("PATCH /contacts/123", {"last_name": "Doe"}, headers=KEY), 422)
@@ -150,15 +150,15 @@ async def test_a_key_stands_for_one_request_of_one_caller(migrated_url: str) -> 
 @pytest.mark.parametrize(
     ("request_", "data"), [("PATCH /contacts/123", {"last_name": "X"}), ("DELETE /contacts/123", None)]
 )
-async def test_changes_and_removals_are_repeated_too(migrated_url: str, request_: str, data: Any) -> None:
-    async with running(migrated_url) as crm:
+async def test_changes_and_removals_are_repeated_too(demo_url: str, request_: str, data: Any) -> None:
+    async with running(demo_url) as crm:
         first = await crm.call(request_, data, headers=KEY)
         assert first[0] == 200
         assert await crm.call(request_, data, headers=KEY) == first
 
 
-async def test_a_change_on_a_condition_is_repeated_too(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_change_on_a_condition_is_repeated_too(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         matched = KEY | {"If-Match": (await crm.send("GET /contacts/123")).headers["etag"]}
         made = [await crm.call("PATCH /contacts/123", {"last_name": "X"}, headers=matched) for _ in "ab"]
         assert (made[0][0], made[0]) == (200, made[1])
@@ -168,15 +168,15 @@ async def test_a_change_on_a_condition_is_repeated_too(migrated_url: str) -> Non
         )
 
 
-async def test_who_is_no_member_any_more_gets_no_answer_of_before(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_who_is_no_member_any_more_gets_no_answer_of_before(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         assert (await crm.call("POST /contacts", JANE, 790, headers=KEY))[0] == 201
         await crm.app.service("memberships").remove(None, {"query": {"user_id": 790}, "adapter": {"multi": ["remove"]}})
         refused(await crm.call("POST /contacts", JANE, 790, headers=KEY), 403)
 
 
-async def test_what_fails_may_be_tried_again_with_its_key(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_what_fails_may_be_tried_again_with_its_key(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         refused(await crm.call("POST /contacts", JANE | {"email": "no"}, headers=KEY), 400, "email")
         assert (await crm.call("POST /contacts", JANE, headers=KEY))[0] == 201
         assert len(await crm.app.get("database").execute(answers.select())) == 1
@@ -195,8 +195,8 @@ async def test_an_answer_with_a_secret_is_not_stored(migrated_sqlite_url: str) -
         refused(await crm.call("POST /api-keys", data, headers=KEY), 400)
 
 
-async def test_calls_of_a_batch_are_calls_of_their_own(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_calls_of_a_batch_are_calls_of_their_own(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         calls = [
             ["get", "contacts", 123, {"$select": ["first_name"]}],
             ["create", "contacts", JANE, {}],
@@ -224,8 +224,8 @@ async def test_what_is_no_query_is_refused_in_a_batch(crm: Crm, call: Any, heade
         assert settled[0]["reason"]["code"] in (400, 404), settled
 
 
-async def test_a_batch_may_be_repeated(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_batch_may_be_repeated(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         calls = {"calls": [["create", "contacts", JANE], ["create", "contacts", JANE]]}
         first = await crm.call("POST /batch", calls, headers=KEY)
         assert await crm.call("POST /batch", calls, headers=KEY) == first
@@ -243,9 +243,9 @@ async def test_who_is_nobody_may_do_nothing_in_a_batch(migrated_sqlite_url: str)
     [("POST /contacts", JANE), ("PATCH /contacts/123", {"last_name": "X"}), ("DELETE /contacts/123", None)],
 )
 async def test_a_user_whose_role_does_not_allow_a_write_any_more_gets_no_answer_of_before(
-    migrated_url: str, request_: str, data: Any
+    demo_url: str, request_: str, data: Any
 ) -> None:
-    async with running(migrated_url) as crm:
+    async with running(demo_url) as crm:
         assert (await crm.call(request_, data, 790, headers=KEY))[0] < 300
         await set_role(crm, 790, "viewer")
         refused(await crm.call(request_, data, 790, headers=KEY), 403)
@@ -263,9 +263,9 @@ async def test_a_user_whose_role_does_not_allow_a_write_any_more_gets_no_answer_
     ],
 )
 async def test_a_key_whose_user_may_not_write_any_more_gets_no_answer_of_before(
-    migrated_url: str, request_: str, data: Any
+    demo_url: str, request_: str, data: Any
 ) -> None:
-    async with running(migrated_url) as crm:
+    async with running(demo_url) as crm:
         proof = voice.PROOF | KEY
         assert (await voice.call(crm, request_, data, headers=proof))[0] < 300
         await set_role(crm, 789, "viewer")
@@ -273,8 +273,8 @@ async def test_a_key_whose_user_may_not_write_any_more_gets_no_answer_of_before(
         assert (await voice.call(crm, request_, data, headers=proof))[0] in (401, 403)
 
 
-async def test_a_record_that_went_to_another_organization_is_not_shown_again(migrated_url: str) -> None:
-    async with running(migrated_url) as crm:
+async def test_a_record_that_went_to_another_organization_is_not_shown_again(demo_url: str) -> None:
+    async with running(demo_url) as crm:
         await crm.app.service("memberships").create({"user_id": 790, "organization_id": 457})
         assert (await crm.call("PATCH /contacts/201", {"last_name": "X"}, 790, headers=KEY))[0] == 200
         await set_role(crm, 790, "viewer", 457)
@@ -287,9 +287,9 @@ async def set_role(crm: Crm, user: int, role: str, organization: int = 456) -> N
     await crm.app.service("memberships").patch(mine["id"], {"role": role})
 
 
-async def test_an_event_that_may_not_have_been_sent_is_sent_with_the_answer(migrated_url: str) -> None:
+async def test_an_event_that_may_not_have_been_sent_is_sent_with_the_answer(demo_url: str) -> None:
     """A hook that fails outside of the transaction leaves the write stored, and its event unsent."""
-    async with running(migrated_url) as crm:
+    async with running(demo_url) as crm:
         told, failing = [], [True]
 
         def fail(context: Context) -> None:

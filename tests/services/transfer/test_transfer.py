@@ -492,14 +492,14 @@ COMPANY = st.fixed_dictionaries(
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CONTACT, min_size=1, max_size=20), st.lists(COMPANY, min_size=1, max_size=5))
 def test_what_is_exported_and_imported_elsewhere_is_the_same(
-    migrated_url: str, people: list[dict[str, Any]], firms: list[dict[str, Any]]
+    demo_url: str, people: list[dict[str, Any]], firms: list[dict[str, Any]]
 ) -> None:
     people = [
         row | ({"crm_id": f"={number}"} if "crm_source" in row else {}) for number, row in enumerate(people)
     ]  # An id in another system is there once.
 
     async def round_trips() -> None:
-        async with running(migrated_url) as crm:
+        async with running(demo_url) as crm:
             for format in ("csv", "json"):
                 await _round_trip(crm, format, contacts=people, companies=firms)
 
