@@ -1,1 +1,1 @@
-"""Users, their organizations and roles, their keys, and what is recorded of them."""
+"""Accounts: users, organizations, memberships, API keys, authentication and the audit."""

@@ -1,11 +1,11 @@
-"""API keys: how programs prove who they are. Each belongs to one organization and one user."""
+"""API keys, with which programs authenticate. Each key belongs to one organization and one user."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, String, bindparam, select, update
@@ -42,20 +42,22 @@ api_keys = tenant_table(
 )
 Index("uq_api_keys_previous_prefix", api_keys.c.previous_prefix, unique=True)
 
-NOTED = timedelta(minutes=1)
-"""Between two notes of a key's last use."""
+USE_INTERVAL = timedelta(minutes=1)
+"""Shortest time between two updates of a key's ``last_used_at``."""
 
 LONGEST_GRACE = 7 * 86_400
-"""Seconds for which the text before a rotation may go on to work."""
+"""Most seconds for which the old text of a key may work after a rotation."""
 
-DATA = "Invalid API key data"
+INVALID = "Invalid API key data"
 
 log = logging.getLogger("apex")
 
-makers = memberships.alias("makers")
+creators = memberships.alias("creators")
 
 
 class APIKeySchema(TenantSchema):
+    """An API key as callers write it."""
+
     create_only = ("organization_id", "user_id", "read_only", "services")
 
     class Meta(Schema.Meta):
@@ -71,6 +73,8 @@ class APIKeySchema(TenantSchema):
 
 
 class RotationSchema(Schema):
+    """The data of ``rotate``. ``grace`` is in seconds."""
+
     id = Id(required=True)
     organization_id = Id(required=True)
     grace = fields.Integer(
@@ -81,16 +85,18 @@ class RotationSchema(Schema):
 
 
 class APIKeys(TenantService):
+    """The API keys of an organization, for its admins."""
+
     table, schema, noun = api_keys, APIKeySchema, "API key"
     custom = {"rotate": RotationSchema}
     readers = writers = "admin"
     guarded = True
-    trash = None  # A key that was revoked stays worthless.
-    repeatable = False  # A key is in its answer, and is stored nowhere.
+    trash = None  # A revoked key cannot be restored.
+    repeatable = False  # An answer has the text of a key, which must not be stored.
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     private = ("uuid", "hash", "owned_by_user_id", "previous_prefix", "previous_hash")
     summaries = {"rotate": "Rotate an API key"}
-    # The first key is that of the demo, with which the examples of others are called.
+    # The demo data have key 1, with which other examples are called.
     examples = examples_of(
         2,
         {"name": "Nightly report", "read_only": True, "services": ["contacts", "deals"]},
@@ -102,14 +108,14 @@ class APIKeys(TenantService):
     async def setup(self, app: Apex, path: str) -> None:
         await super().setup(app, path)
         self.app = app
-        self.notes: set[asyncio.Task[None]] = set()
+        self.updates: set[asyncio.Task[None]] = set()
         prefix = bindparam("prefix", type_=String())
         self._holder = self.database.compile(
             select(
                 api_keys.c.prefix, api_keys.c.hash, api_keys.c.previous_hash, api_keys.c.previous_expires_at,
                 api_keys.c.id.label("key_id"), api_keys.c.user_id, api_keys.c.organization_id,
                 api_keys.c.created_by_user_id.label("maker_id"), api_keys.c.read_only, api_keys.c.services,
-                api_keys.c.last_used_at, memberships.c.role, makers.c.role.label("maker_role"),
+                api_keys.c.last_used_at, memberships.c.role, creators.c.role.label("maker_role"),
                 users.c.uuid.label("user_uuid"),
                 organizations.c.uuid.label("organization_uuid"), organizations.c.rate_limit,
                 organizations.c.rate_window,
@@ -122,9 +128,9 @@ class APIKeys(TenantService):
                 & (memberships.c.user_id == api_keys.c.user_id),
             )
             .outerjoin(
-                makers,
-                (makers.c.organization_id == api_keys.c.organization_id)
-                & (makers.c.user_id == api_keys.c.created_by_user_id),
+                creators,
+                (creators.c.organization_id == api_keys.c.organization_id)
+                & (creators.c.user_id == api_keys.c.created_by_user_id),
             )
             .where((api_keys.c.prefix == prefix) | (api_keys.c.previous_prefix == prefix))
             .where(api_keys.c.deleted_at.is_(None))
@@ -133,51 +139,52 @@ class APIKeys(TenantService):
 
     @describe(result="record")
     async def rotate(self, data: Row, params: Params) -> Row:
-        """Give a key another text. The one before works for ``grace`` more seconds, by default for none.
+        """Replace the text of a key. The old text works for `grace` more seconds, by default for none.
 
         Raises NotFound, and Forbidden for a key that may do more than the caller.
         """
         key = new_key()
-        inner = {"scope": params.scope, "user": params.user}
+        inside = {"scope": params.scope, "user": params.user}
         async with self.database.transaction():
-            row = await self.get(data["id"], Params({**inner, "adapter": {"private": (), "lock": True}}))
-            await self._require_within(row, params)
-            changed: Row = {"prefix": key.prefix, "hash": key.hash}
-            changed |= dict.fromkeys(("previous_prefix", "previous_hash", "previous_expires_at"))
+            row = await self.get(data["id"], Params({**inside, "adapter": {"private": (), "lock": True}}))
+            await self._require_no_more_rights(row, params)
+            changes: Row = {"prefix": key.prefix, "hash": key.hash}
+            changes |= dict.fromkeys(("previous_prefix", "previous_hash", "previous_expires_at"))
             if data["grace"]:
-                until = now() + timedelta(seconds=data["grace"])
-                previous = {"previous_prefix": row["prefix"], "previous_hash": row["hash"]}
-                changed |= previous | {"previous_expires_at": until}
-            shown: Row = await self.app.service("api-keys").patch(row["id"], changed, {**inner, "loaded": True})
+                changes["previous_prefix"], changes["previous_hash"] = row["prefix"], row["hash"]
+                changes["previous_expires_at"] = now() + timedelta(seconds=data["grace"])
+            shown: Row = await self.app.service("api-keys").patch(row["id"], changes, {**inside, "loaded": True})
         return {**shown, "key": key.text}
 
-    async def _require_within(self, row: Row, params: Params) -> None:
-        """Raise Forbidden if a key may do more than a caller from outside, who gets its new text."""
+    async def _require_no_more_rights(self, row: Row, params: Params) -> None:
+        """Raise Forbidden if a key may do more than a caller from outside, which gets the new text."""
         if not params.provider:
             return
         organization, proof = row["organization_id"], params.authentication
-        owners = sorted({row["user_id"], row["created_by_user_id"] or row["user_id"]})
-        query = {"organization_id": organization, "user_id": {"$in": owners}}
+        users = sorted({row["user_id"], row["created_by_user_id"] or row["user_id"]})
+        query = {"organization_id": organization, "user_id": {"$in": users}}
         found = await self.app.service("memberships").find({"query": query, "paginate": False})
-        most = least("owner", *(member["role"] for member in found))
-        if least(most, params.memberships[organization]) != most:
-            raise Forbidden(f"This key acts as {most}: it takes that role to rotate it")
-        if proof.get("key_id") not in (None, row["id"]) and not _is_within(row, proof):
+        role = least("owner", *(member["role"] for member in found))
+        if least(role, params.memberships[organization]) != role:
+            raise Forbidden(f"This key acts as {role}: it takes that role to rotate it")
+        if proof.get("key_id") not in (None, row["id"]) and not _has_no_more_rights(row, proof):
             raise Forbidden("An API key rotates itself, and keys that may do no more than it may")
 
     async def holder(self, prefix: str) -> Holder | None:
-        """Return what a key of this prefix proves.
+        """Return the proof of a key with this prefix.
 
-        That is None if there is no such key, if its grace is over, or if its user or its maker is no longer a member.
+        It is None if no key has the prefix, if the period of grace is over, or if the user or the creator of the key is
+        no longer a member.
         """
         with tenant_context(ALL_TENANTS):
             rows = await self.database.fetch(self._holder, {"prefix": prefix})
             if not rows or not _is_valid(rows[0], prefix):
                 return None
-            self._note_use(rows[0])
+            self._record_use(rows[0])
         return self._proof(rows[0], prefix)
 
     def _proof(self, row: Row, prefix: str) -> Row:
+        """Return the proof of a stored key. A key has the lower role of its user and its creator."""
         limit: dict[str, int] = self.app.get("rateLimit")
         role, maker_role = row.pop("role"), row.pop("maker_role")
         current, previous_hash = row.pop("prefix"), row.pop("previous_hash")
@@ -194,57 +201,59 @@ class APIKeys(TenantService):
             "rate_window": row["rate_window"] or limit["window"],
         }
 
-    def _note_use(self, row: Row) -> None:
-        """Beside the call: whoever uses a key does not wait for that."""
+    def _record_use(self, row: Row) -> None:
+        """Update ``last_used_at`` in a task of its own, so that the call does not wait for it."""
         used, moment = row.pop("last_used_at"), now()
-        if used is None or moment - used >= NOTED:
-            task = asyncio.create_task(self._note(row["key_id"], moment))
-            self.notes.add(task)
-            task.add_done_callback(self.notes.discard)
+        if used is None or moment - used >= USE_INTERVAL:
+            task = asyncio.create_task(self._update_use(row["key_id"], moment))
+            self.updates.add(task)
+            task.add_done_callback(self.updates.discard)
 
-    async def _note(self, id: int, moment: Any) -> None:
+    async def _update_use(self, id: int, moment: datetime) -> None:
         try:
             statement = update(api_keys).where(api_keys.c.id == id).values(last_used_at=moment)
             await self.database.execute(statement)
         except FeathersError as error:
-            log.warning("The last use of API key %s was not noted: %s", id, error)
+            log.warning("Could not store the last use of API key %s: %s", id, error)
 
 
 def _is_valid(row: Row, prefix: str) -> bool:
+    """Return True if the key's creator is a member, and the prefix is current or in its period of grace."""
     if row["maker_id"] is not None and row["maker_role"] is None:
         return False
     return bool(row["prefix"] == prefix or row["previous_expires_at"] > now())
 
 
-def _is_within(row: Row, proof: Row) -> bool:
-    """Return True if a key acts as another one does, and for no more services."""
-    acts_alike = (row["user_id"], row["created_by_user_id"]) == (proof["user_id"], _maker(proof))
-    return acts_alike and not _beyond(row["services"], proof)
+def _has_no_more_rights(row: Row, proof: Row) -> bool:
+    """Return True if a key acts as the caller's key, and may call no other services."""
+    is_same = (row["user_id"], row["created_by_user_id"]) == (proof["user_id"], _creator(proof))
+    return is_same and not _has_more_services(row["services"], proof)
 
 
-def _maker(proof: Row) -> Any:
+def _creator(proof: Row) -> Any:
     return proof["maker_id"] or proof["user_id"]
 
 
-def _beyond(services: Sequence[str] | None, proof: Row) -> bool:
-    """Return True if a key for these services could call one that the caller's key cannot."""
-    mine = proof["services"]
-    return mine is not None and (services is None or not all(covers(mine, name) for name in services))
+def _has_more_services(services: Sequence[str] | None, proof: Row) -> bool:
+    """Return True if a key for these services may call one that the caller's key may not."""
+    allowed = proof["services"]
+    return allowed is not None and (services is None or not all(covers(allowed, name) for name in services))
 
 
 def check_services(context: Context) -> None:
-    """Refuse names of ``services`` that cover no service, before create. Raises BadRequest."""
-    known = [path for path, bound in context.app.services.items() if bound._options.methods]
+    """Raise BadRequest for a name in ``services`` that covers no service. Runs before create."""
+    known = [path for path, bound in context.app.services.items() if bound.service.methods != ()]
     for name in context.data.get("services") or ():
         if not any(covers([name], path) for path in known):
             hint = suggestion(name, known)
-            raise BadRequest(DATA, errors={"services": f"There is no service '{name}'.{hint}"})
+            raise BadRequest(INVALID, errors={"services": f"There is no service '{name}'.{hint}"})
 
 
-def make_key(context: Context) -> None:
-    """Before create: the key, of which prefix and hash are stored; its user is the caller unless another is named.
+def generate_key(context: Context) -> None:
+    """Generate a key, of which the prefix and the hash are stored. Its user is the caller unless another is named.
 
-    A key that is made with a key acts as that one does, for no more services. Raises Forbidden.
+    Runs before create. A key that is created with another key acts for the same user, and may call no other services
+    than that one. Raises Forbidden.
     """
     key = new_key()
     context.params.key = key.text
@@ -252,21 +261,24 @@ def make_key(context: Context) -> None:
     data = {"user_id": user.get("id"), **context.data, "prefix": key.prefix, "hash": key.hash}
     proof: Any = context.params.authentication or {}
     if proof.get("key_id") is not None:
-        data = {"services": proof["services"], **data, "created_by_user_id": _maker(proof)}
-        if data["user_id"] != proof["user_id"] or _beyond(data["services"], proof):
+        data = {"services": proof["services"], **data, "created_by_user_id": _creator(proof)}
+        if data["user_id"] != proof["user_id"] or _has_more_services(data["services"], proof):
             raise Forbidden("An API key makes keys for its own user and its own services alone")
     context.data = data
 
 
-@describe(adds={"key": {"type": "string", "description": "The key itself, shown when it is made and never again."}})
+@describe(adds={"key": {"type": "string", "description": "The key. It is shown only in this answer."}})
 def show_key(context: Context) -> None:
-    """Show the key to its maker, and to nobody else, this once: after create."""
+    """Add the key to the answer of the call that created it, and to no event. Runs after create."""
     shown = context.dispatch if context.has_dispatch else context.result
     context.dispatch = {**shown, "key": context.params.key}
 
 
-def end_key(context: Context) -> None:
-    """After patch and remove: whoever is connected with the key is no longer, and all processes look again."""
+def end_sessions(context: Context) -> None:
+    """End the sessions of a key that is revoked, or rotated without a period of grace. Runs after patch and remove.
+
+    All processes read their keys again.
+    """
     authentication: AuthenticationService = context.app.get("defaultAuthentication")
     strategy: Any = authentication.strategies["api-key"]
     strategy.forget()
@@ -275,9 +287,10 @@ def end_key(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
+    """Register the service ``api-keys`` and the strategy ``api-key``."""
     hooks: MethodHooks = {
-        "before": {"create": [check_services, make_key]},
-        "after": {"create": [show_key], "patch": [end_key], "remove": [end_key]},
+        "before": {"create": [check_services, generate_key]},
+        "after": {"create": [show_key], "patch": [end_sessions], "remove": [end_sessions]},
     }
     serve(app, "api-keys", APIKeys, hooks=hooks)
     authentication: AuthenticationService = app.get("defaultAuthentication")

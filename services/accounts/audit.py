@@ -1,4 +1,4 @@
-"""The audit: who changed what, entry by entry, for those who run an organization. Nobody changes it."""
+"""The audit: an entry for each change of a record, with the user who made it. Admins read it, and nobody changes it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ Index("ix_audit_record", c.organization_id, c.service, c.record_id, c.id)
 
 
 class Audit(SQLService):
+    """The audit of an organization."""
+
     table = audit
     noun = "audit entry"
     methods = ("find", "get")
@@ -50,12 +52,13 @@ class Audit(SQLService):
 
 
 def register(app: Apex) -> None:
-    sealed = [fill_organization, validate_query, name_organization, membership, tenancy]
+    """Register the service ``audit``."""
+    before = [fill_organization, validate_query, name_organization, membership, tenancy]
     hooks: MethodHooks = {
         "around": {"all": CALLER_AND_IDEMPOTENCY},
         "before": {
-            "find": [*sealed, default_sort(id=-1)],
-            "get": sealed,
+            "find": [*before, default_sort(id=-1)],
+            "get": before,
             "update": [disallow()],
             "patch": [disallow()],
             "remove": [disallow()],

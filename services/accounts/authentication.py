@@ -1,4 +1,4 @@
-"""Logging in and out."""
+"""Login and logout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.tables import revoked_tokens
 
 
 class RevokedTokens(SQLService):
-    """The tokens that were logged out and have not expired; kept, so that a restart does not revive them."""
+    """The tokens that were logged out and have not expired. They stay revoked after a restart."""
 
     table = revoked_tokens
     id = "jti"
@@ -20,7 +20,7 @@ class RevokedTokens(SQLService):
 
 
 class Authentication(AuthenticationService):
-    """Logging in and out."""
+    """Login and logout."""
 
     examples = {
         "create": Example(data={"strategy": "local", "email": DEMO_EMAIL, "password": DEMO_PASSWORD}),
@@ -62,12 +62,12 @@ LOGIN = {
     "required": ["authentication", "user"],
     "additionalProperties": False,
 }
-"""What comes of a login or logout, as documents have it."""
+"""The result of a login or logout, for the OpenAPI document."""
 
 
 @describe(result=LOGIN)
-def profile(context: Context) -> None:
-    """After create and remove: the user as callers see it, and of the proof no more than what it proves."""
+def show_profile(context: Context) -> None:
+    """Show the caller its profile, and only the public fields of its proof. Runs after create and remove."""
     proof = context.result["authentication"]
     shown = {name: proof[name] for name in ("strategy", "payload", "accessToken") if name in proof}
     context.dispatch = {**context.result, "authentication": shown, "user": _profile(context.params["user"])}
@@ -86,8 +86,9 @@ def _profile(user: dict[str, Any]) -> dict[str, Any]:
 
 
 def register(app: Apex) -> None:
+    """Register the services ``authentication`` and ``revoked-tokens``, and the strategies ``jwt`` and ``local``."""
     app.use("revoked-tokens", RevokedTokens())
     authentication = Authentication(app, revocations="revoked-tokens")
     authentication.register("jwt", JWTStrategy(authentication))
     authentication.register("local", LocalStrategy(authentication))
-    app.use("authentication", authentication, hooks={"after": {"create": [profile], "remove": [profile]}})
+    app.use("authentication", authentication, hooks={"after": {"create": [show_profile], "remove": [show_profile]}})

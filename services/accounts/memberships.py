@@ -1,4 +1,4 @@
-"""Memberships: which users belong to which organizations, and in which role."""
+"""Memberships: the organizations of each user, and its role in each."""
 
 from __future__ import annotations
 
@@ -43,17 +43,20 @@ from services.shared.tenant import CALLER_HOOKS, IDEMPOTENCY, PERSON_FIELDS
 from services.tables import answers, memberships, organizations, users
 
 TOPIC = "user"
-"""The topic of messages that tell the other processes whose memberships to read again."""
+"""The topic of messages to other processes that a user's memberships have changed."""
 
 Roles = Mapping[int, str]
+"""A user's role by the id of the organization."""
 
-MISSES = {"caller": 10}
-"""Unknown e-mail addresses that a caller may try to add in a minute."""
+UNKNOWN_ADDRESSES = {"caller": 10}
+"""Number of unknown e-mail addresses that a caller may try to add in a minute."""
 
 INVALID = "Invalid membership data"
 
 
 class RoleSchema(Schema):
+    """The role of a membership."""
+
     role = fields.String(load_default="member", validate=validate.OneOf(ROLES))
 
 
@@ -94,7 +97,7 @@ class Memberships(SQLService):
         super().__init__(json=False, **options)
         self.app = app
         self.roles: Cache[int, Roles] = Cache(self._read)
-        self.misses = FailureLimit("members", lambda: app.get("rates"), MISSES)
+        self.unknown_addresses = FailureLimit("members", lambda: app.get("rates"), UNKNOWN_ADDRESSES)
         app.bus.on(TOPIC, self.roles.forget)
 
     async def setup(self, app: Apex, path: str) -> None:
@@ -106,25 +109,25 @@ class Memberships(SQLService):
         )
 
     async def of_user(self, user_id: int) -> Roles | None:
-        """Return the user's role by organization, or None if there is no such user any more.
+        """Return the user's role by organization, or None if the user does not exist.
 
-        It is remembered for less than a second. A change made here counts at once, and so it does in the other
-        processes if there is a bus.
+        The roles are cached for less than a second. A change in this process counts at once. With a bus, it counts at
+        once in the other processes too.
         """
         return await self.roles.get(user_id)
 
     def forget(self, user_id: int) -> None:
-        """Read the user's memberships again, in all processes."""
+        """Evict the user's roles from the caches of all processes."""
         self.roles.forget(user_id)
         self.app.bus.send(TOPIC, user_id)
 
-    async def hold(self, organization_id: int) -> None:
-        """Let no other call change the members of an organization until the end of the unit of work."""
-        locked = select(organizations.c.id).where(organizations.c.id == organization_id)
-        await self.database.execute(locked.with_for_update(key_share=True))
+    async def lock(self, organization_id: int) -> None:
+        """Let no other call change the members of an organization until the transaction ends."""
+        row = select(organizations.c.id).where(organizations.c.id == organization_id)
+        await self.database.execute(row.with_for_update(key_share=True))
 
     async def stored(self, **equal: Any) -> list[Row]:
-        """Return the memberships with these values as they are stored now."""
+        """Return the memberships with these values from the database, without a cache."""
         found: list[Row] = await self.find(Params({"query": equal, "paginate": False}))
         return found
 
@@ -132,12 +135,15 @@ class Memberships(SQLService):
         rows = await self.database.fetch(self._of_user, {"user_id": user_id})
         if not rows:
             return None
-        mine = {row["organization_id"]: row["role"] for row in rows if row["organization_id"] is not None}
-        return MappingProxyType(mine)
+        roles = {row["organization_id"]: row["role"] for row in rows if row["organization_id"] is not None}
+        return MappingProxyType(roles)
 
 
-def show_own(context: Context) -> None:
-    """Let a list hold all members of the organizations that the caller runs, and elsewhere the caller alone."""
+def limit_to_own(context: Context) -> None:
+    """Limit a list to all members of the organizations that the caller runs, and elsewhere to the caller itself.
+
+    Runs before find.
+    """
     params = context.params
     if params.provider:
         running = [organization for organization, role in params.memberships.items() if role in RUNNING]
@@ -145,7 +151,7 @@ def show_own(context: Context) -> None:
 
 
 def forbid_others(context: Context) -> None:
-    """Refuse the membership of another user to a caller that does not run the organization, after get."""
+    """Raise Forbidden for the membership of another user, unless the caller runs the organization. Runs after get."""
     member, params = context.result, context.params
     if (
         params.provider
@@ -156,25 +162,28 @@ def forbid_others(context: Context) -> None:
 
 
 async def lock_members(context: Context) -> None:
-    """Let no other call change the organization's members: before create, and before patch and remove of one."""
+    """Let no other call change the organization's members until the transaction ends.
+
+    Runs before create, and before patch and remove of one membership.
+    """
     if context.method == "create" or context.id is not None:
-        await context.service.service.hold(await organization_of(context))
+        await context.service.service.lock(await organization_of(context))
 
 
 async def enforce_role(context: Context) -> None:
-    """Before create, patch and remove, after ``lock_members`` and ``stash_before``: admins change whom they may change.
+    """Enforce which memberships a caller may change. Runs before create, patch and remove, after ``lock_members``.
 
-    They neither make owners nor change or remove them. Everybody may leave, and no API key leaves for its user: another
-    one may have made it. Raises Forbidden, and Conflict where an organization would lose its last owner, also for calls
-    inside the process.
+    Only admins and owners change memberships, and only owners those of owners. A user may end its own membership, but
+    an API key may not end that of its user, because another user may have created the key. Raises Forbidden. Raises
+    Conflict, for calls inside the process too, if an organization would lose its last owner.
     """
     if context.method != "create" and context.id is None:
-        return  # The user or the organization is removed.
+        return  # The user or the organization itself is removed.
     params, before = context.params, {} if context.method == "create" else context.params.before
     organization = await organization_of(context)
-    leaves = context.method == "remove" and _is_oneself(params, before["user_id"])
+    is_leaving = context.method == "remove" and _is_own_user(params, before["user_id"])
     role = None if context.method == "remove" else context.data.get("role", before.get("role"))
-    if params.provider and not leaves:
+    if params.provider and not is_leaving:
         await _require_rank(context, organization, *filter(None, (before.get("role"), role)))
     if before.get("role") == "owner" != role:
         owners = await context.service.service.stored(organization_id=organization, role="owner")
@@ -182,16 +191,19 @@ async def enforce_role(context: Context) -> None:
             raise Conflict(f"Organization {organization} keeps an owner: make somebody else an owner first")
 
 
-def _is_oneself(params: Params, user_id: int) -> bool:
-    """Return True if a user calls itself, and not with an API key."""
+def _is_own_user(params: Params, user_id: int) -> bool:
+    """Return True if the caller is this user and does not call with an API key."""
     return bool(params.provider) and params.user["id"] == user_id and params.authentication.get("key_id") is None
 
 
 async def _require_rank(context: Context, organization: int, *roles: str) -> None:
-    """Raise Forbidden unless the caller is an admin, and has these roles itself, by what is stored at this moment."""
+    """Raise Forbidden unless the caller is an admin or owner, and has these roles itself.
+
+    The role is read from the database, because the cached one may be a moment old.
+    """
     params = context.params
-    mine = await context.service.service.stored(organization_id=organization, user_id=params.user["id"])
-    role = least(params.memberships[organization], *(row["role"] for row in mine)) if mine else None
+    stored = await context.service.service.stored(organization_id=organization, user_id=params.user["id"])
+    role = least(params.memberships[organization], *(row["role"] for row in stored)) if stored else None
     if role not in RUNNING:
         raise forbidden(context, organization)
     if any(least(role, other) != other for other in roles):
@@ -199,38 +211,41 @@ async def _require_rank(context: Context, organization: int, *roles: str) -> Non
 
 
 async def refuse_members(context: Context) -> None:
-    """Before create, after ``name_user``: raises Conflict for a user who is a member already."""
+    """Raise Conflict for a user who is a member already. Runs before create, after ``find_user``."""
     organization, user = context.data[ORGANIZATION_ID], context.data["user_id"]
-    for mine in await context.service.service.stored(organization_id=organization, user_id=user):
+    for existing in await context.service.service.stored(organization_id=organization, user_id=user):
         raise Conflict(
-            f"The user is a member of organization {organization} already, with the role {mine['role']}:"
-            f" change membership {mine['id']} instead",
+            f"The user is a member of organization {organization} already, with the role {existing['role']}:"
+            f" change membership {existing['id']} instead",
             errors={"email": "Is a member already"},
         )
 
 
-async def name_user(context: Context) -> None:
-    """Find the user with the e-mail address, before create from outside.
+async def find_user(context: Context) -> None:
+    """Replace the e-mail address by the id of its user. Runs before create, for calls from outside.
 
-    Raises BadRequest where there is none, and TooManyRequests for a caller who tries many addresses.
+    Raises BadRequest if there is no such user, and TooManyRequests for a caller that tries many unknown addresses.
     """
     if not context.params.provider:
         return
     data = dict(context.data)
-    email, who = data.pop("email").lower(), {"caller": str(context.params.user["id"])}
-    misses: FailureLimit = context.service.service.misses
-    await misses.admit(who)
+    email, caller_key = data.pop("email").lower(), {"caller": str(context.params.user["id"])}
+    limit: FailureLimit = context.service.service.unknown_addresses
+    await limit.admit(caller_key)
     query = {"email": email, "$select": ["id"], "$limit": 1}
     with tenant_context(ALL_TENANTS):
         found = await context.app.service("users").find({"query": query, "paginate": False})
     if not found:
-        await misses.fail(who)
+        await limit.fail(caller_key)
         raise BadRequest(INVALID, errors={"email": "No user has this address"})
     context.data = {**data, "user_id": found[0]["id"]}
 
 
 def end_memberships(key: str) -> Hook:
-    """Remove the memberships of a user or organization, after it is removed."""
+    """Return a hook that removes the memberships of a user or an organization after it is removed.
+
+    ``key`` is the column that refers to it.
+    """
 
     async def end_memberships(context: Context) -> None:
         query, adapter = {key: context.result["id"]}, {"multi": ["remove"]}
@@ -240,50 +255,58 @@ def end_memberships(key: str) -> Hook:
 
 
 async def forget_answers(context: Context) -> None:
-    """Delete the stored answers of a user after remove, as they may hold data of the organization."""
+    """Delete the stored answers of a user, which may have data of the organization. Runs after remove."""
     for row in items(context.method, context.result):
-        given = delete(answers).where(answers.c.caller == caller("jwt", row["user_id"]))
+        statement = delete(answers).where(answers.c.caller == caller("jwt", row["user_id"]))
         with tenant_context(ALL_TENANTS):
-            await context.app.get("database").execute(given)
+            await context.app.get("database").execute(statement)
 
 
 def register(app: Apex) -> None:
+    """Register the service ``memberships``, and keep caches and connections up to date with it."""
     outside = validate_data({"create": MemberSchema, "patch": RoleSchema}, INVALID)
     inside = validate_data({"create": MembershipSchema, "patch": RoleSchema}, INVALID)
-    checked = iff(is_provider("external"), outside).else_(inside)
-    sealed: list[Hook] = [
+    check_data = iff(is_provider("external"), outside).else_(inside)
+    check: list[Hook] = [
         fill_organization,
         one_or_many,
         validate_query,
-        checked,
+        check_data,
         name_organization,
         membership,
         tenancy,
     ]
-    named = iff(
+    add_user = iff(
         is_provider("external"), populate("user", service="users", key="user_id", fields=(*PERSON_FIELDS, "email"))
     )
-    held = [lock_members, stash_before(), enforce_role]
     app.use(
         "memberships",
         Memberships(app, paginate=app.get("paginate")),
         hooks={
             "around": {
-                "all": [*CALLER_HOOKS, ahead(*sealed), IDEMPOTENCY],
+                "all": [*CALLER_HOOKS, ahead(*check), IDEMPOTENCY],
                 **dict.fromkeys(("create", "patch", "remove"), transaction),
             },
             "before": {
-                "find": [show_own],
+                "find": [limit_to_own],
                 "get": [keep_whole()],
-                "create": [keep_whole(), *held, name_user, refuse_members, timestamps],
-                "patch": [keep_whole(), *held, timestamps],
-                "remove": [keep_whole(), *held],
+                "create": [
+                    keep_whole(),
+                    lock_members,
+                    stash_before(),
+                    enforce_role,
+                    find_user,
+                    refuse_members,
+                    timestamps,
+                ],
+                "patch": [keep_whole(), lock_members, stash_before(), enforce_role, timestamps],
+                "remove": [keep_whole(), lock_members, stash_before(), enforce_role],
             },
             "after": {
-                "find": [named],
-                "get": [forbid_others, named, select_for_caller],
-                "create": [audit, named, select_for_caller],
-                "patch": [audit, named, select_for_caller],
+                "find": [add_user],
+                "get": [forbid_others, add_user, select_for_caller],
+                "create": [audit, add_user, select_for_caller],
+                "patch": [audit, add_user, select_for_caller],
                 "remove": [audit, forget_answers, select_for_caller],
             },
             "error": {"all": [forbid_foreign]},

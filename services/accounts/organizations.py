@@ -1,4 +1,4 @@
-"""Organizations: the tenants, and who belongs to them. A caller sees those it belongs to itself."""
+"""Organizations, which are the tenants, and their users. A caller sees the organizations of which it is a member."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ members = (
 
 @describe(result={"type": "string", "minLength": SHORTEST_TERM, "maxLength": LONGEST_TERM})
 def term(value: Any) -> str:
-    """A search term in the form that names are compared in. Raises ValueError when it is too short or too long."""
+    """Return a search term in the normalised form of names. Raises ValueError if it is too short or too long."""
     normalised = normalise(text(value))
     if not SHORTEST_TERM <= len(normalised) <= LONGEST_TERM:
         raise ValueError(f"must have {SHORTEST_TERM} to {LONGEST_TERM} characters")
@@ -55,7 +55,7 @@ class Organizations(SQLService):
 
 
 class Members(SQLService):
-    """The users of an organization. It is read as a table is; there is nothing to write to."""
+    """The users of an organization. Its table is a query, so it can only be read."""
 
     table = cast(Table, members)
     noun = "member"
@@ -65,27 +65,31 @@ class Members(SQLService):
 
 
 @tenant_hook
-def only_mine(context: Context) -> None:
-    """Before all methods: the organizations of the caller are the scope."""
+def limit_to_members(context: Context) -> None:
+    """Limit a call to the organizations of which the caller is a member. Runs before all methods."""
     if context.params.provider:
-        mine = context.params.scope["id"] = sorted(context.params.memberships)
-        set_tenants(mine)
+        allowed = context.params.scope["id"] = sorted(context.params.memberships)
+        set_tenants(allowed)
 
 
-async def named_alike(context: Context) -> None:
-    """Before find, with ``searchTerm``: the organizations whose name holds it are the scope. A caller has few."""
-    wanted = context.params.query.get("searchTerm")
-    if wanted is not None:
+async def search_names(context: Context) -> None:
+    """Limit a list to the organizations with ``searchTerm`` in their name. Runs before find.
+
+    All names are compared in Python, because a caller has few organizations.
+    """
+    term = context.params.query.get("searchTerm")
+    if term is not None:
         params = {"query": {"$select": ["name"]}, "scope": context.params.scope, "paginate": False}
         found = await context.service.find(params)
-        context.params.scope["id"] = [row["id"] for row in found if wanted in normalise(row["name"])]
+        context.params.scope["id"] = [row["id"] for row in found if term in normalise(row["name"])]
 
 
 @tenant_hook
 @describe(errors=(403,))
-def in_route(context: Context) -> None:
-    """Before find: the organization that the path names is the scope. Raises NotFound for what cannot be an id,
-    Forbidden where the caller is no member.
+def limit_to_route(context: Context) -> None:
+    """Limit a list to the organization in the path. Runs before find.
+
+    Raises NotFound if the path has no id, and Forbidden if the caller is not a member.
     """
     organization = context.app.service("organizations").typed_id(context.params.route[ORGANIZATION_ID])
     _require_member(context, organization)
@@ -95,7 +99,7 @@ def in_route(context: Context) -> None:
 
 @describe(errors=(403,))
 def forbid_others(context: Context) -> None:
-    """Before get: raises Forbidden where the caller is no member, whether there is such an organization or not."""
+    """Raise Forbidden if the caller is not a member, whether the organization exists or not. Runs before get."""
     _require_member(context, context.id)
 
 
@@ -105,6 +109,7 @@ def _require_member(context: Context, organization: Any) -> None:
 
 
 def register(app: Apex) -> None:
+    """Register the services ``organizations`` and ``organizations/:organization_id/users``."""
     hooks: MethodHooks = {
         "around": {
             "all": CALLER_AND_IDEMPOTENCY,
@@ -113,8 +118,8 @@ def register(app: Apex) -> None:
             "remove": [transaction],
         },
         "before": {
-            "all": [validate_query, membership, only_mine, soft_delete],
-            "find": [named_alike],
+            "all": [validate_query, membership, limit_to_members, soft_delete],
+            "find": [search_names],
             "get": [forbid_others],
             "create": [timestamps],
             "patch": [stash_before(), timestamps],
@@ -122,5 +127,8 @@ def register(app: Apex) -> None:
         "after": {"create": [audit], "patch": [audit], "remove": [audit, end_memberships("organization_id")]},
     }
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)
-    hooks = {"around": {"all": CALLER_AND_IDEMPOTENCY}, "before": {"find": [validate_query, membership, in_route]}}
+    hooks = {
+        "around": {"all": CALLER_AND_IDEMPOTENCY},
+        "before": {"find": [validate_query, membership, limit_to_route]},
+    }
     app.use(f"organizations/:{ORGANIZATION_ID}/users", Members(paginate=app.get("paginate")), hooks=hooks)

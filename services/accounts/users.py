@@ -1,4 +1,4 @@
-"""Users: the people who may log in. Each sees and changes its own profile and password alone."""
+"""Users, who may log in. A user sees and changes only its own profile and password."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from services.shared.examples import DEMO_PASSWORD
 from services.tables import users
 
 ME = "me"
-"""The id by which callers name themselves."""
+"""The id with which callers name themselves."""
 
-CHANGED = {
+PASSWORD_CHANGED = {
     "title": "PasswordChanged",
     "type": "object",
     "properties": {"message": {"type": "string"}},
@@ -47,25 +47,25 @@ IMAGE = validate.Regexp(r"(https?:/)?/\S+\Z", error="Must be an http(s) URL or a
 
 
 class ProfileSchema(Schema):
-    """The part of a user that the user changes."""
+    """The fields that a user may change itself."""
 
     empty_is_null = True
 
     first_name = Text(required=True, max=100)
     last_name = Text(max=100, allow_none=True)
-    avatar_url = Text(
-        max=2048,
-        allow_none=True,
-        validate=IMAGE,
-    )
+    avatar_url = Text(max=2048, allow_none=True, validate=IMAGE)
 
 
 class UserSchema(ProfileSchema):
+    """A user as commands and other calls inside the process create it."""
+
     email = Email(required=True, max=254)
     password = Password()
 
 
 class PasswordSchema(Schema):
+    """The data of ``change_password``."""
+
     old_password = fields.String(required=True)
     password = Password(required=True)
 
@@ -87,9 +87,9 @@ class Users(SQLService):
         await super().setup(app, path)
         self.app = app
 
-    @describe(result=CHANGED, errors=(429,))
+    @describe(result=PASSWORD_CHANGED, errors=(429,))
     async def change_password(self, data: Row, params: Params) -> Row:
-        """Change the caller's password. All its logins end, this one too.
+        """Change the caller's password. All its logins end, including the one of this call.
 
         Raises BadRequest for a wrong old password, which counts as a failed login, and TooManyRequests after several.
         """
@@ -115,20 +115,21 @@ def _wrong(**errors: str) -> BadRequest:
 
 
 @describe(methods=("get", "patch"), errors=(403,))
-def note_login(context: Context) -> None:
-    """Note in ``params.is_login`` the call by which a login shows its user, before ``authenticate``.
+def mark_login(context: Context) -> None:
+    """Set ``params.is_login`` in the call that reads the user of a login. Runs before ``authenticate``.
 
-    It is no request of its own, and an API key may make it whatever services it is for.
+    Such a call does not count as a request, and any API key may make it.
     """
     context.params.is_login = bool(context.params.authenticated)
 
 
 def is_request(context: Context) -> bool:
+    """Return True unless the call reads the user of a login."""
     return not context.params.is_login
 
 
-def only_oneself(context: Context) -> None:
-    """Let callers from outside reach themselves alone, by id or as ``me``: around all methods, after ``membership``.
+def limit_to_self(context: Context) -> None:
+    """Limit a caller from outside to its own user, by id or as ``me``. Runs around all methods, after ``membership``.
 
     Raises Forbidden for all other ids, whether there is such a user or not.
     """
@@ -145,14 +146,14 @@ def only_oneself(context: Context) -> None:
     context.id = me
 
 
-async def reach_oneself(context: Context, next: Next) -> None:
-    """Reach the user whatever its organizations: around all methods, after ``only_oneself``."""
+async def ignore_tenants(context: Context, next: Next) -> None:
+    """Let statements read the user whatever its organizations are. Runs around all methods, after ``limit_to_self``."""
     with tenant_context(ALL_TENANTS):
         await next()
 
 
 async def hash_password(context: Context) -> None:
-    """Before create and patch: a password is stored as its hash."""
+    """Replace a password by its hash. Runs before create and patch."""
     password: Any = context.data.get("password")
     if password is not None:
         hashed = await context.app.get("defaultAuthentication").passwords.hash(password)
@@ -160,24 +161,32 @@ async def hash_password(context: Context) -> None:
 
 
 def lower_email(context: Context) -> None:
+    """Store the e-mail address in lower case. Runs before create and patch."""
     if "email" in context.data:
         context.data = {**context.data, "email": context.data["email"].lower()}
 
 
 def register(app: Apex) -> None:
+    """Register the service ``users``."""
     message = "Invalid user data"
     outside = validate_data({"patch": ProfileSchema, "change_password": PasswordSchema}, message)
-    checked = iff(is_provider("external"), outside).else_(validate_data(UserSchema, message))
-    known = iff(lambda context: "memberships" not in (context.params.authentication or {}), membership)
-    sealed = ahead(note_login, authenticate("jwt", entity=False), known, only_oneself, validate_query, checked)
-    own: list[AnyHook] = [sealed, iff(is_request, limit_rate), reach_oneself]
-    stored = [lower_email, hash_password, timestamps]
+    check_data = iff(is_provider("external"), outside).else_(validate_data(UserSchema, message))
+    # A login with an API key reads the user of the key, even if the key is for other services.
+    require_member = iff(lambda context: "memberships" not in (context.params.authentication or {}), membership)
+    check = ahead(
+        mark_login, authenticate("jwt", entity=False), require_member, limit_to_self, validate_query, check_data
+    )
+    around: list[AnyHook] = [check, iff(is_request, limit_rate), ignore_tenants]
     app.use(
         "users",
         Users(),
         hooks={
-            "around": {"get": own, "patch": own, "change_password": own, "remove": [transaction]},
-            "before": {"all": [soft_delete], "create": [checked, *stored], "patch": stored},
+            "around": {"get": around, "patch": around, "change_password": around, "remove": [transaction]},
+            "before": {
+                "all": [soft_delete],
+                "create": [check_data, lower_email, hash_password, timestamps],
+                "patch": [lower_email, hash_password, timestamps],
+            },
             "after": {"remove": [end_memberships("user_id")]},
         },
     )
