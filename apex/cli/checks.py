@@ -15,7 +15,7 @@ from apex.config import SECRET_BYTES, exposed_secrets
 from apex.errors import ConfigError, Unavailable
 from apex.hooks import flat
 from apex.lazy import extra
-from apex.migrations.migrate import later, pending
+from apex.migrations.migrate import pending, unknown_revision
 from apex.migrations.revisions import connect
 from apex.service import BoundService
 from apex.tenant import is_tenant_hook
@@ -78,7 +78,7 @@ def database(app: Apex) -> Iterator[str]:
     try:
         if left := pending(url):
             yield f"migrations {', '.join(left)} are pending: run 'apex migrate'"
-        elif (ahead := later(url)) is not None:
+        elif (ahead := unknown_revision(url)) is not None:
             yield f"it is ahead: a later version has migrated it to {ahead}"
         elif make_url(url).get_backend_name() == "postgresql":
             yield from policies(app, url)

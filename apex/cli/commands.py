@@ -173,7 +173,7 @@ def worker(factory: str, listener: int, line: int) -> None:
 @click.pass_obj
 def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
     """Bring the database up to a revision, by default the newest."""
-    from apex.migrations.migrate import current, downgrade, later, pending, upgrade
+    from apex.migrations.migrate import current, downgrade, pending, unknown_revision, upgrade
 
     if message is not None:
         write_migration(message, as_json)
@@ -183,7 +183,7 @@ def migrate(factory: str, revision: str | None, down: bool, status: bool, messag
         raise ConfigError("say down to which revision: 'base' undoes everything")
     if not status:
         (downgrade if down else upgrade)(url, revision or "head")
-    left, reached, ahead = pending(url), current(url), later(url)
+    left, reached, ahead = pending(url), current(url), unknown_revision(url)
     if as_json:
         click.echo(json.dumps({"current": reached, "pending": left, "ahead": ahead is not None}))
         return
@@ -453,11 +453,11 @@ def require_migrated(app: Apex) -> None:
     url = app.get("database_url")
     if url is None or not FOLDER.is_dir() or is_up_to_date(url):
         return
-    from apex.migrations.migrate import later, pending
+    from apex.migrations.migrate import pending, unknown_revision
 
     if pending(url):
         raise ConfigError("the database is not up to date: run 'apex migrate'")
-    click.echo(AHEAD.format(later(url)), err=True)
+    click.echo(AHEAD.format(unknown_revision(url)), err=True)
 
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

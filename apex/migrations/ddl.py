@@ -1,9 +1,9 @@
-"""What changes tables that are in use, for migrations: on PostgreSQL nobody who reads or writes them has to wait.
+"""Changes of tables that are in use, for migrations. On PostgreSQL readers and writers of the tables need not wait.
 
-What takes long is done outside of a transaction and can be repeated: what an attempt that was interrupted has left is
-found and completed. So it comes first in its migration; what follows is one transaction, as ever. On SQLite, where a
-migration is alone with the file, all is one transaction; constraints are added there as ``op.batch_alter_table`` does
-it, which takes no table with generated columns.
+Slow steps run outside of a transaction and can be repeated: a second attempt completes what an interrupted one has
+left. So call these functions before anything else in a migration. The rest of the migration is one transaction. On
+SQLite a migration has the file for itself, and everything is one transaction. Constraints are added there with
+``op.batch_alter_table``, which refuses tables with generated columns.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sqlalchemy import text
 from apex.encoding import encode
 from apex.errors import ConfigError
 
-BATCH = 10_000
-"""The ids that ``backfill`` does at once."""
+BATCH: int = 10_000
+"""The number of ids that ``backfill`` changes at once."""
 
 IS_VALID = """
     SELECT indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid
@@ -35,15 +35,15 @@ TABLE = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = :table"
 
 
 def create_index(name: str, table: str, columns: Sequence[Any], **options: Any) -> None:
-    """In a migration: an index as ``op.create_index`` makes it; on PostgreSQL concurrently.
+    """Create an index, as ``op.create_index`` does. On PostgreSQL it is built concurrently.
 
-    One that is there and whole is taken as made; one that an interrupted attempt has left is made anew. Raises
-    ConfigError where the migration has changed something before.
+    A complete index of that name is kept. An index that an interrupted attempt has left is built again. Raises
+    ConfigError if the migration has already changed something.
     """
     if not _on_postgresql():
         op.create_index(name, table, columns, **options)
         return
-    with _apart(), _unhurried():
+    with _without_transaction(), _without_lock_timeout():
         is_valid = op.get_bind().scalar(text(IS_VALID), {"name": name})
         if is_valid is False:
             op.drop_index(name, table, postgresql_concurrently=True)
@@ -52,21 +52,21 @@ def create_index(name: str, table: str, columns: Sequence[Any], **options: Any) 
 
 
 def drop_index(name: str, table: str) -> None:
-    """In a migration: takes an index away, if it is there; on PostgreSQL concurrently. Raises ConfigError as above."""
+    """Drop an index if it exists. On PostgreSQL it is dropped concurrently. Raises ConfigError as ``create_index``."""
     if not _on_postgresql():
         op.drop_index(name, table, if_exists=True)
         return
-    with _apart(), _unhurried():
+    with _without_transaction(), _without_lock_timeout():
         op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
 
 
 def add_foreign_key(
     name: str, table: str, target: str, columns: list[str], target_columns: list[str], **options: Any
 ) -> None:
-    """In a migration: a reference as ``op.create_foreign_key`` makes it, for rows to come and then for those there are.
+    """Add a foreign key, as ``op.create_foreign_key`` does, first for new rows and then for those that exist.
 
-    Raises ConfigError where the migration has changed something before, IntegrityError where a row refers to nothing;
-    new rows are held to it then, and the migration can be repeated.
+    Raises ConfigError if the migration has already changed something. Raises IntegrityError if a row refers to
+    nothing. The foreign key then holds for new rows, and the migration can be repeated.
     """
     if _on_postgresql():
         with _validating(name, table) as missing:
@@ -80,8 +80,9 @@ def add_foreign_key(
 
 
 def add_check(name: str, table: str, condition: str) -> None:
-    """In a migration: a condition, in SQL, for rows to come and then for those there are. Raises as ``add_foreign_key``
-    does.
+    """Add a check constraint with an SQL condition, first for new rows and then for those that exist.
+
+    Raises as ``add_foreign_key`` does.
     """
     if _on_postgresql():
         with _validating(name, table) as missing:
@@ -93,12 +94,12 @@ def add_check(name: str, table: str, condition: str) -> None:
 
 
 def set_not_null(table: str, column: str) -> None:
-    """In a migration: a column whose values are all there has them from now on. Raises as ``add_foreign_key`` does."""
+    """Make a column NOT NULL. Raises as ``add_foreign_key`` does; a row with null raises IntegrityError."""
     if not _on_postgresql():
         with _rebuilding(table) as batch:
             batch.alter_column(column, nullable=False)
         return
-    # PostgreSQL does not look at the rows again where a condition has it that there are no nulls.
+    # With a validated check PostgreSQL does not scan the table under an exclusive lock.
     name = f"ck_{table}_{column}_is_there"
     add_check(name, table, f"{_quoted(column)} IS NOT NULL")
     op.alter_column(table, column, nullable=False)
@@ -106,12 +107,12 @@ def set_not_null(table: str, column: str) -> None:
 
 
 def backfill(table: str, statement: str, size: int = BATCH) -> None:
-    """In a migration: runs a statement for all rows of a table that is there, ``size`` ids at once, from ``:first`` to
-    ``:last``; on PostgreSQL each time in a transaction of its own.
+    """Run a statement for all rows of a table, for ``size`` ids at once: those from ``:first`` to ``:last``.
 
-    The statement must bear to be repeated. Raises ConfigError where the migration has changed something before.
+    On PostgreSQL each run is its own transaction, so the statement must be safe to repeat. Raises ConfigError if the
+    migration has already changed something.
     """
-    with _apart() if _on_postgresql() else nullcontext():
+    with _without_transaction() if _on_postgresql() else nullcontext():
         bind = op.get_bind()
         lowest, highest = bind.execute(text(f"SELECT min(id), max(id) FROM {_quoted(table)}")).one()
         for first in range(lowest or 0, (highest or 0) + 1, size):
@@ -119,13 +120,13 @@ def backfill(table: str, statement: str, size: int = BATCH) -> None:
 
 
 def fill(table: str, columns: Mapping[str, tuple[str, Callable[[Any], Any]]], size: int = 1_000) -> None:
-    """Fill columns that are null with values that Python makes of others, in a migration.
+    """Fill columns that are null with values that Python computes from other columns.
 
-    ``{"form": ("name", str.lower)}`` fills ``form``. The function gets values that are not null. ``size`` ids are
-    filled at once, on PostgreSQL each time in a transaction of its own. What others write meanwhile stays. Raises
-    ConfigError where the migration has changed something before.
+    ``{"form": ("name", str.lower)}`` fills ``form`` from ``name``. The function gets values that are not null.
+    ``size`` ids are filled at once, on PostgreSQL in their own transaction. Values that others write meanwhile stay.
+    Raises ConfigError if the migration has already changed something.
     """
-    with _apart() if _on_postgresql() else nullcontext():
+    with _without_transaction() if _on_postgresql() else nullcontext():
         bind = op.get_bind()
         lowest, highest = bind.execute(text(f"SELECT min(id), max(id) FROM {_quoted(table)}")).one()
         missing = " OR ".join(
@@ -166,20 +167,20 @@ def _quoted(name: str) -> str:
 
 
 @contextmanager
-def _apart() -> Generator[None]:
-    """Inside, each statement is a transaction of its own.
+def _without_transaction() -> Generator[None]:
+    """Make each statement in the block its own transaction.
 
-    What the migration had done before would be committed, and be done a second time when the migration is repeated.
+    Earlier changes of the migration would be committed too, and a repeated migration would make them again.
     """
     if op.get_bind().scalar(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")):
-        raise ConfigError("cannot migrate: what apex.migrations.ddl does comes first, or in a migration of its own")
+        raise ConfigError("cannot migrate: call functions of apex.migrations.ddl first, or in their own migration")
     with op.get_context().autocommit_block():
         yield
 
 
 @contextmanager
-def _unhurried() -> Generator[None]:
-    """Inside, statements that block nobody wait as long as they have to: for transactions that began before them."""
+def _without_lock_timeout() -> Generator[None]:
+    """Let the statements in the block wait for earlier transactions as long as needed. They block nobody."""
     bind = op.get_bind()
     limit = bind.scalar(text("SHOW lock_timeout"))
     bind.exec_driver_sql("SET lock_timeout = 0")
@@ -189,16 +190,16 @@ def _unhurried() -> Generator[None]:
 
 @contextmanager
 def _validating(name: str, table: str) -> Generator[bool]:
-    """Gives whether a constraint is missing; in the end it holds for all rows."""
-    with _apart():
+    """Yield True if a constraint is missing. Validate it for all rows at the end of the block."""
+    with _without_transaction():
         yield not op.get_bind().scalar(text(HAS_CONSTRAINT), {"name": name, "table": table})
-        with _unhurried():
+        with _without_lock_timeout():
             op.execute(f"ALTER TABLE {_quoted(table)} VALIDATE CONSTRAINT {_quoted(name)}")
 
 
 @contextmanager
 def _rebuilding(table: str) -> Generator[BatchOperations]:
-    """SQLite makes another table and puts it in the place of the old one, with all that belonged to it."""
+    """Yield the changes of a table that SQLite copies to make them, and restore its triggers."""
     bind = op.get_bind()
     triggers = bind.scalars(text(TRIGGERS), {"table": table}).all()
     autoincrement = "AUTOINCREMENT" in bind.scalars(text(TABLE), {"table": table}).one()

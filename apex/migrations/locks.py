@@ -1,7 +1,7 @@
-"""The locks of a migration on PostgreSQL: one process migrates at a time, and none makes an app wait for long.
+"""The locks of a migration on PostgreSQL: one process migrates at a time, and an app never waits for it for long.
 
-A statement that waits for its lock makes all wait that come after it, readers too. So a migration waits for seconds,
-gives up its place, and tries again.
+While a statement waits for its lock on a table, all later statements wait behind it, readers too. So a migration
+waits for a few seconds only, gives up its place in the queue, and tries again.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from sqlalchemy.exc import OperationalError
 from apex.errors import Unavailable
 from apex.migrations.revisions import connect
 
-LOCK = 7_266_501
-"""The advisory lock under which one process migrates while others wait."""
+LOCK: int = 7_266_501
+"""The advisory lock of the process that migrates."""
 
-TURN_SECONDS = 0.2
-"""Between two looks whether another process still migrates."""
+TURN_SECONDS: float = 0.2
+"""The interval between two attempts to get the advisory lock."""
 
-LOCK_MILLISECONDS = 3_000
-"""How long a statement waits for its lock, and makes others wait."""
+LOCK_MILLISECONDS: int = 3_000
+"""The time that a statement waits for its lock on a table."""
 
-TRIES = 10
-PAUSE_SECONDS = 5
+TRIES: int = 10
+PAUSE_SECONDS: float = 5
 
-IN_THE_WAY = ("55P03", "40P01")
-"""PostgreSQL's codes for a lock that did not come in time, and for two that wait for each other."""
+RETRIED: tuple[str, ...] = ("55P03", "40P01")
+"""PostgreSQL's codes for a lock that was not available in time and for a deadlock."""
 
-LONGEST_SHOWN = 100
+LONGEST_SHOWN: int = 100
 
 PID = text("SELECT pg_backend_pid()")
-HOLDERS = """
+HOLDERS: str = """
     SELECT DISTINCT a.pid, a.usename, coalesce(a.state, a.backend_type), a.xact_start,
         extract(epoch FROM now() - a.xact_start)::integer
     FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a ON a.pid = l.pid
@@ -43,16 +43,17 @@ HOLDERS = """
     ORDER BY a.xact_start LIMIT 3
 """
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 
 def take_turn(connection: Connection) -> None:
-    """Waits until no other process migrates; the connection is the only one to migrate until it is closed.
+    """Wait until no other process migrates. Then no other process migrates until the connection is closed.
 
-    It asks again and again: who waits inside a statement has a snapshot, and an index that is built concurrently would
-    wait for its end. Raises Unavailable behind a proxy that keeps no sessions: the lock would stay in one of its own.
+    It asks for the lock repeatedly. A statement that waits for the lock would have a snapshot, and an index that is
+    built concurrently waits for the end of all snapshots. Raises Unavailable behind a proxy that shares sessions,
+    because the lock belongs to the session.
     """
-    if not _are_sessions(connection):
+    if not _has_session(connection):
         raise Unavailable("cannot migrate: set pool_mode = session in PgBouncer, or connect to PostgreSQL itself")
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):
         connection.commit()
@@ -62,8 +63,8 @@ def take_turn(connection: Connection) -> None:
     connection.commit()
 
 
-def _are_sessions(connection: Connection) -> bool:
-    """Whether this connection has a process of its own, also when another one has just used the proxy's."""
+def _has_session(connection: Connection) -> bool:
+    """Return True if this connection keeps its own server process, also after another one has used the proxy."""
     with connection.engine.connect() as other:
         before = _pid(connection)
         if before == _pid(other):
@@ -79,31 +80,34 @@ def _pid(connection: Connection) -> int | None:
 
 
 def retrying(url: str, migrate: Callable[[], None]) -> None:
-    """Migrates, and again where others hold what it needs. Raises Unavailable, which names them, after ``TRIES``.
+    """Migrate, and try again while others hold a lock that a migration needs.
 
-    What is done is not done again: each migration is stored whole, with its revision, or can be repeated.
+    A new attempt repeats no migration that is stored. Raises Unavailable, which names the holders of the lock, after
+    ``TRIES`` attempts.
     """
     for left in reversed(range(TRIES)):
         try:
             return migrate()
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", "") not in IN_THE_WAY:
+            if getattr(error.orig, "sqlstate", "") not in RETRIED:
                 raise
-            told = _told(url, error.statement or "")
+            reason = _reason(url, error.statement or "")
         if not left:
-            raise Unavailable(f"cannot migrate: {told}; let it end, or end it with pg_terminate_backend, and try again")
-        log.warning("A migration tries again: %s", told)
+            raise Unavailable(
+                f"cannot migrate: {reason}; let it end, or end it with pg_terminate_backend, and try again"
+            )
+        log.warning("A migration tries again: %s", reason)
         time.sleep(PAUSE_SECONDS)
 
 
-def _told(url: str, statement: str) -> str:
+def _reason(url: str, statement: str) -> str:
     shown = " ".join(statement.split())[:LONGEST_SHOWN]
     return f"'{shown}' did not get its lock within {LOCK_MILLISECONDS} ms, held by {_holders(url, statement)}"
 
 
 def _holders(url: str, statement: str) -> str:
-    """Who has locks on the tables that a statement names, the oldest transaction first."""
+    """Return the processes with locks on the tables that a statement names, the oldest transaction first."""
     with connect(url) as connection:
         found = connection.execute(text(HOLDERS), {"names": re.findall(r"\w+", statement)}).all()
-    told = [f"process {pid} ({user}, {state}, for {seconds} seconds)" for pid, user, state, _, seconds in found]
-    return ", ".join(told) or "a transaction that has ended since"
+    holders = [f"process {pid} ({user}, {state}, for {seconds} seconds)" for pid, user, state, _, seconds in found]
+    return ", ".join(holders) or "a transaction that has ended since"

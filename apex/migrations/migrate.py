@@ -1,4 +1,4 @@
-"""Migrations: Alembic's commands on the project's ``migrations`` folder, for a database by its URL."""
+"""Migrations of a database, by its URL: Alembic's commands on the project's folder ``migrations``."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from sqlalchemy.exc import DatabaseError
 
 from apex.errors import ConfigError, Unavailable
 from apex.migrations.locks import retrying, take_turn
-from apex.migrations.revisions import FOLDER, connect
+from apex.migrations.revisions import FOLDER, Revisions, connect
 
 Included = Callable[[Any, Any, Any], bool]
 
-WAIT_MILLISECONDS = 60_000
-LONGEST_MESSAGE = 100
-FORBIDDEN = "42501"
-"""PostgreSQL's code for what its user may not do."""
+WAIT_MILLISECONDS: int = 60_000
+LONGEST_MESSAGE: int = 100
+FORBIDDEN: str = "42501"
+"""PostgreSQL's code for a missing privilege."""
 
 
 def run_migrations(metadata: MetaData, include_name: Included | None = None) -> None:
-    """In ``migrations/env.py``: what Alembic has to do, while no other process migrates.
+    """Run the migrations that Alembic has chosen, while no other process migrates. ``migrations/env.py`` calls it.
 
-    On PostgreSQL each migration is stored whole or not at all, but for what ``apex.migrations.ddl`` does; on SQLite
-    all are.
+    On PostgreSQL each migration is a transaction, except for the changes of ``apex.migrations.ddl``. On SQLite all
+    migrations together are one transaction.
     """
     with connect(context.config.attributes["url"]) as connection:
         on_postgresql = connection.dialect.name == "postgresql"
@@ -56,61 +56,65 @@ def run_migrations(metadata: MetaData, include_name: Included | None = None) -> 
 
 
 def _lock_file(connection: Connection) -> None:
-    """Waits until no other process writes to the file of SQLite."""
-    # The driver would commit after each statement that changes the schema.
+    """Lock the file of SQLite against other writers, waiting for those at work."""
+    # The driver would otherwise commit after each statement that changes the schema.
     connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
     connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_MILLISECONDS}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
-    """Bring the database up to a revision. Two processes that start at once take turns.
+    """Migrate the database up to a revision. Processes that migrate at the same time take turns.
 
-    A database that a later version has migrated is left as it is. Raises ConfigError, and Unavailable where the
-    database cannot be reached or a migration waits too long for a lock.
+    A database that a later version has migrated stays as it is. Raises ConfigError if the migrations are wrong, and
+    Unavailable if the database cannot be reached or a migration waits too long for a lock.
     """
     with _explained(url):
-        _prepare(url)
-        later = _later(url, _scripts(_config(url, folder)))
-        if later is not None and revision == "head":
+        _make_folder(url)
+        unknown = unknown_revision(url, folder)
+        if unknown is not None and revision == "head":
             return
-        _require_known(later)
+        _require_known(unknown)
         retrying(url, lambda: command.upgrade(_config(url, folder), revision))
 
 
 def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
-    """Take the database down to a revision. ``base`` undoes everything. Raises as ``upgrade`` does."""
+    """Migrate the database down to a revision. ``base`` undoes everything. Raises as ``upgrade`` does."""
     with _explained(url):
-        _require_known(_later(url, _scripts(_config(url, folder))))
+        _require_known(unknown_revision(url, folder))
         retrying(url, lambda: command.downgrade(_config(url, folder), revision))
 
 
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
-    """Return the revisions that the database lacks, oldest first. A later version lacks none."""
+    """Return the revisions that the database lacks, oldest first. After a later version there are none."""
     with _explained(url):
         script = _scripts(_config(url, folder))
-        if _later(url, script) is not None:
+        if unknown_revision(url, folder) is not None:
             return []
         revisions = [revision.revision for revision in script.iterate_revisions("head", _current(url) or "base")]
     return revisions[::-1]
 
 
-def later(url: str, folder: Path = FOLDER) -> str | None:
-    """Return the revision of a database that a later version has migrated, else None."""
+def unknown_revision(url: str, folder: Path = FOLDER) -> str | None:
+    """Return the revision of the database if a later version has migrated it, else None."""
     with _explained(url):
-        return _later(url, _scripts(_config(url, folder)))
+        _scripts(_config(url, folder))
+        reached = _current(url)
+        return reached if reached is not None and Revisions.of(folder).unknown([reached]) else None
 
 
 def current(url: str) -> str | None:
-    """The revision that the database has; None where it has none."""
+    """Return the revision of the database, or None for an empty one."""
     with _explained(url):
         return _current(url)
 
 
 def write(message: str, folder: Path = FOLDER) -> Path:
-    """Writes the next migration from the folder's template, with a number of its own. Raises ConfigError."""
+    """Write the next migration from the folder's template and return its file. Raises ConfigError."""
     if not re.search(r"\w", message) or len(message) > LONGEST_MESSAGE or not message.isprintable():
-        raise ConfigError(f"a message is one line of at most {LONGEST_MESSAGE} characters: it heads the migration")
+        raise ConfigError(
+            f"the message must be one line of at most {LONGEST_MESSAGE} characters: it is the title of the migration"
+        )
     shown = message.rstrip(".").replace("\\", "/").replace('"', "'")
     with _explained(""):
         script = ScriptDirectory.from_config(_config("", folder))
@@ -120,14 +124,14 @@ def write(message: str, folder: Path = FOLDER) -> Path:
 
 
 def next_revision(folder: Path = FOLDER) -> str:
-    """The number after the highest one there is."""
+    """Return the number after the highest number of a migration."""
     numbers = [int(file.name[:4]) for file in (folder / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")]
     return f"{max(numbers, default=0) + 1:04}"
 
 
 @contextmanager
 def _explained(url: str) -> Generator[None]:
-    """Says what an operator can mend: raises Unavailable for the database, ConfigError for the migrations."""
+    """Raise errors that an operator can fix as Unavailable, for the database, or ConfigError, for the migrations."""
     try:
         yield
     except (CommandError, RevisionError) as error:
@@ -145,7 +149,7 @@ def _explained(url: str) -> Generator[None]:
 
 def _config(url: str, folder: Path) -> Config:
     if not folder.is_dir():
-        raise ConfigError(f"cannot migrate: there is no folder '{folder}' here, as 'apex new' makes it with a project")
+        raise ConfigError(f"cannot migrate: there is no folder '{folder}' here; 'apex new' makes one with a project")
     config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(folder))
     config.attributes["url"] = url
@@ -153,31 +157,26 @@ def _config(url: str, folder: Path) -> Config:
 
 
 def _scripts(config: Config) -> ScriptDirectory:
-    """The migrations of the folder. Raises ConfigError where one is missing that another follows."""
+    """Return the migrations of a folder. Raises ConfigError if a migration follows one that is missing."""
     script = ScriptDirectory.from_config(config)
     try:
         with catch_warnings(action="ignore"):
             script.get_heads()
     except KeyError as error:
-        raise ConfigError(f"cannot migrate: the migration {error} is missing, and another one follows it") from None
+        raise ConfigError(f"cannot migrate: a migration follows {error}, which is missing") from None
     return script
 
 
-def _later(url: str, script: ScriptDirectory) -> str | None:
-    reached = _current(url)
-    known = {one.revision for one in script.walk_revisions()}
-    return None if reached is None or reached in known else reached
-
-
-def _require_known(later: str | None) -> None:
-    if later is not None:
+def _require_known(unknown: str | None) -> None:
+    if unknown is not None:
         raise ConfigError(
-            f"cannot migrate: the database is at {later}, which this version does not have; use the version that has it"
+            f"cannot migrate: the database is at {unknown}, which this version does not have; "
+            "use the version that has it"
         )
 
 
-def _prepare(url: str) -> None:
-    """SQLite creates its file, but not the folder the file is in."""
+def _make_folder(url: str) -> None:
+    """Make the folder of a SQLite file. SQLite makes the file only."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)

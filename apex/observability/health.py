@@ -1,6 +1,6 @@
-"""``/healthz`` and ``/readyz``: whether the process lives, and whether it should be sent requests.
+"""The health checks ``/healthz`` and ``/readyz``: is the process alive, and should it get requests?
 
-Neither asks who calls, and neither may be remembered by anything in between.
+Both answer without authentication, and their answers are never cached.
 """
 
 from __future__ import annotations
@@ -17,64 +17,73 @@ from apex.cache import Cache
 from apex.context import Context
 from apex.errors import FeathersError
 from apex.hooks import Next
-from apex.migrations.revisions import VERSION, newest_of
+from apex.migrations.revisions import VERSION, Revisions
 from apex.sql.drivers.executor import Executor
 
-ANSWER_SECONDS = 1.0
+ANSWER_SECONDS: float = 1.0
+"""The time in which the database and Redis must answer."""
+
 UNCACHED = {"cache-control": "no-store"}
 
-Ills = dict[str, str]
-"""What is not ready, by name, and what is wrong with it."""
+Problems = dict[str, str]
+"""The parts that are not ready, each with the reason."""
 
 
 def health(app: Apex) -> list[Route]:
-    """The routes of an app, for ``rest(app, routes=health(app))``."""
-    own = Health(app)
-    return [Route("/healthz", own.healthz), Route("/readyz", own.readyz)]
+    """Return the routes of the health checks.
+
+    ``app.configure(lambda app: rest(app, routes=health(app)))`` serves them.
+    """
+    checks = Health(app)
+    return [Route("/healthz", checks.healthz), Route("/readyz", checks.readyz)]
 
 
 class Health:
-    """Whether an app is ready. The database and Redis are asked at most once in 0.9 seconds, whoever wants to know."""
+    """The readiness of an app. A cache limits the checks of database and Redis to one in 0.9 seconds."""
 
     def __init__(self, app: Apex) -> None:
-        self.app = app
-        self.draining = False
-        self.ahead: list[str] = []
-        self.ills: Cache[str, Ills] = Cache(self._look)
+        self.app: Apex = app
+        self.draining: bool = False
+        self.unknown: list[str] = []
+        self.revisions: Revisions = Revisions()
+        self.problems: Cache[str, Problems] = Cache(self._check)
         app.on("draining", self._drain)
         app.hooks({"setup": [self._start]})
 
     async def healthz(self, request: Request) -> JSONResponse:
+        """Answer 200: the process is alive."""
         return JSONResponse({"status": "ok"}, headers=UNCACHED)
 
     async def readyz(self, request: Request) -> JSONResponse:
-        """Answer 503 with what is not ready. ``?exclude=redis`` leaves something out, as often as it is given.
+        """Answer 200 if everything is ready, else 503 with the parts that are not.
 
-        ``ahead`` names revisions of the database that this version does not have. The app serves all the same.
+        ``?exclude=redis`` leaves out a part and can be given several times. ``ahead`` names revisions of the database
+        that this version does not have. The app serves nevertheless.
         """
-        found = dict(await self.ills.get("all") or {})
+        problems = dict(await self.problems.get("all") or {})
         if self.draining:
-            found["draining"] = "The process is about to stop"
-        ills = {name: ill for name, ill in found.items() if name not in request.query_params.getlist("exclude")}
-        status, code = ("unavailable", 503) if ills else ("ok", 200)
-        body: dict[str, Any] = {"status": status, "notReady": ills}
-        if self.ahead:
-            body["ahead"] = f"A later version has migrated the database to {', '.join(self.ahead)}"
+            problems["draining"] = "The process is about to stop"
+        for name in request.query_params.getlist("exclude"):
+            problems.pop(name, None)
+        status, code = ("unavailable", 503) if problems else ("ok", 200)
+        body: dict[str, Any] = {"status": status, "notReady": problems}
+        if self.unknown:
+            body["ahead"] = f"A later version has migrated the database to {', '.join(self.unknown)}"
         return JSONResponse(body, code, headers=UNCACHED)
 
     async def _start(self, context: Context, next: Next) -> None:
-        self.newest, self.known = newest_of()
+        self.revisions = Revisions.of()
         await next()
         self.draining = False
 
     def _drain(self) -> None:
         self.draining = True
 
-    async def _look(self, _: str) -> Ills:
-        found = await asyncio.gather(self._database(), self._redis())
-        return {name: ill for ills in found for name, ill in ills.items()}
+    async def _check(self, _: str) -> Problems:
+        database, redis = await asyncio.gather(self._database(), self._redis())
+        return {**database, **redis}
 
-    async def _database(self) -> Ills:
+    async def _database(self) -> Problems:
         database: Any = self.app.get("database")
         if database is None:
             return {}
@@ -86,18 +95,18 @@ class Health:
         except FeathersError as error:
             return {"database": error.message}
 
-    async def _migrations(self, executor: Executor) -> Ills:
-        """A database that has revisions which are not known here is ahead, and serves: a rolling upgrade has begun."""
-        if not self.newest:
+    async def _migrations(self, executor: Executor) -> Problems:
+        if not self.revisions.newest:
             await executor.fetch("SELECT 1", {})
             return {}
         current = {row[0] for row in await executor.fetch(VERSION, {})}
-        self.ahead = sorted(current - self.known)
-        if current == self.newest or self.ahead:
+        # A rolling upgrade migrates the database while this version still serves.
+        self.unknown = self.revisions.unknown(current)
+        if current == self.revisions.newest or self.unknown:
             return {}
         return {"migrations": "Some are pending: run 'apex migrate'"}
 
-    async def _redis(self) -> Ills:
+    async def _redis(self) -> Problems:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 reached = await self.app.bus.is_reached()

@@ -1,7 +1,6 @@
-"""Logs: one line for each call from outside and for whatever else is said, by one way out, without secrets.
+"""Logs on stderr, without secrets: a line for each call from outside, and everything logged with ``logging``.
 
-JSON in production, for machines, and readable elsewhere. All go to stderr: the app's lines, those of
-``logging.getLogger("apex")`` and those of the server.
+The format is JSON in production and text elsewhere.
 """
 
 from __future__ import annotations
@@ -10,117 +9,130 @@ import logging
 import sys
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from apex.app import Apex
-from apex.lazy import sparing
 from apex.observability.observations import ENDED, Observation, current
 from apex.observability.redaction import hide, request_id_of, secrets_of
 
-with sparing(hidden=("rich",)):  # It would be used for tracebacks, which are plain here.
-    import structlog
-    from structlog.dev import ConsoleRenderer, plain_traceback
-    from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+if TYPE_CHECKING:
+    from structlog.dev import ConsoleRenderer
 
 Event = MutableMapping[str, Any]
 
-_stamp = structlog.processors.TimeStamper("iso", utc=True)
-
 
 def logs(app: Apex) -> None:
-    """Sends what this process has to say to stderr, and a line for each call from outside: for who serves an app.
+    """Send the logs of this process to stderr, with a line for each call from outside.
 
-    Reads ``logs`` from the app's settings: ``level``, below which nothing is said (``info`` in development and
-    production, else ``warning``), and ``format`` (``json``, in production, or ``text``). Calls are told at ``info``,
-    those that failed within the server at ``error``.
+    ``apex serve`` calls it. The app's setting ``logs`` has a ``level``, by default ``info`` in development and
+    production, else ``warning``, and a ``format``, ``json`` or ``text``, by default ``json`` in production. The level
+    of a call is ``info``, or ``error`` if the server failed.
     """
-    settings, env = app.get("logs") or {}, app.get("env")
+    settings: dict[str, str] = app.get("logs") or {}
+    env: str | None = app.get("env")
     level = settings.get("level") or ("info" if env in ("development", "production") else "warning")
     is_json = (settings.get("format") or ("json" if env == "production" else "text")) == "json"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(is_json))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     if level in ("debug", "info"):
-        app.on(ENDED, Calls(is_json))
+        app.on(ENDED, CallLog(is_json))
 
 
-class Calls:
-    """Writes a line for each call: by structlog's way out and in its form, but past its loggers and those of
-    ``logging``, which take longer than all else here.
+class CallLog:
+    """A listener that writes a line for each call.
+
+    It formats lines as structlog does but bypasses the loggers, which take longer than everything else here.
     """
 
     def __init__(self, is_json: bool) -> None:
-        self.stamp: Callable[[Any, str, Event], Event] = _moment if is_json else _stamp
-        self.finish: Callable[[Any, str, Event], bytes] = _bytes if is_json else _console()
-        self.write = structlog.BytesLogger(sys.stderr.buffer).msg
+        self._format: Callable[[Event], bytes] = _json_line if is_json else _text_line()
+        self._stream = sys.stderr.buffer
 
-    def __call__(self, seen: Observation) -> None:
-        self.write(self.finish(None, "", self.stamp(None, "", described(seen))))
+    def __call__(self, observation: Observation) -> None:
+        self._stream.write(self._format(_fields(observation)) + b"\n")
+        self._stream.flush()
 
 
-def described(seen: Observation) -> Event:
-    """What a line says of a call, by name; what is not known is left out. All are the app's own names and numbers, and
-    redacted where they are not: an id is that of a caller who was let in, a request id may be anybody's.
+def _fields(observation: Observation) -> Event:
+    """Return the fields of a call's line. Unknown fields are absent.
+
+    Fields that a caller can choose are redacted. The others are names and numbers of the app.
     """
-    status, user, tenants, error = seen.status, seen.user, seen.tenants, seen.error
-    told: Event = {"level": "error" if status >= 500 else "info"}
-    if request_id := request_id_of(seen):
-        told["request_id"] = request_id
-    told["provider"] = seen.provider
-    told["service"] = seen.path
-    told["method"] = seen.method
-    told["status"] = status
-    told["ms"] = round(seen.seconds * 1000, 2)
+    status, user, tenants, error = observation.status, observation.user, observation.tenants, observation.error
+    fields: Event = {"level": "error" if status >= 500 else "info"}
+    if request_id := request_id_of(observation):
+        fields["request_id"] = request_id
+    fields["provider"] = observation.provider
+    fields["service"] = observation.path
+    fields["method"] = observation.method
+    fields["status"] = status
+    fields["ms"] = round(observation.seconds * 1000, 2)
     if user is not None:
-        told["user"] = user if isinstance(user, int) else hide("", user)
+        fields["user"] = user if isinstance(user, int) else hide("", user)
     if tenants:
         within = tenants[0] if len(tenants) == 1 else tenants
-        told[seen.app.get("tenant")] = within if isinstance(within, int) else hide("", within)
+        fields[observation.app.get("tenant")] = within if isinstance(within, int) else hide("", within)
     if error is not None:
-        told["error"] = type(error).__name__
-        if (hook := seen.hook) is not None:
-            told["hook"] = hook
-    told["event"] = "call"
-    return told
+        fields["error"] = type(error).__name__
+        if (hook := observation.hook) is not None:
+            fields["hook"] = hook
+    fields["event"] = "call"
+    return fields
 
 
-def redact(_: Any, __: str, event: Event) -> Event:
-    """A step of structlog: what has the name of a secret, looks like one, or is one of the call that is at work."""
+def _json_line(event: Event) -> bytes:
+    event["timestamp"] = datetime.now(UTC)
+    return _encode(event)
+
+
+def _text_line() -> Callable[[Event], bytes]:
+    render, stamp = _renderer(), _stamp()
+    return lambda event: str(render(None, "", stamp(None, "", event))).encode(errors="backslashreplace")
+
+
+def _formatter(is_json: bool) -> logging.Formatter:
+    """Return a formatter for ``logging``. Tracebacks are redacted text and show no values of variables."""
+    from structlog.processors import format_exc_info
+    from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+
+    before: list[Any] = [add_log_level, add_logger_name, ExtraAdder(), _stamp()]
+    render = _render_json if is_json else _renderer()
+    steps: list[Any] = [
+        format_exc_info, _add_request_id, _redact, ProcessorFormatter.remove_processors_meta, render,
+    ]  # fmt: skip
+    return ProcessorFormatter(processors=steps, foreign_pre_chain=before)
+
+
+def _renderer() -> ConsoleRenderer:
+    from structlog.dev import ConsoleRenderer, plain_traceback
+
+    return ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
+
+
+def _stamp() -> Any:
+    from structlog.processors import TimeStamper
+
+    return TimeStamper("iso", utc=True)
+
+
+def _render_json(logger: Any, name: str, event: Event) -> str:
+    return _encode(event).decode()
+
+
+def _add_request_id(logger: Any, name: str, event: Event) -> Event:
+    if (observation := current()) is not None and observation.request_id:
+        event["request_id"] = observation.request_id
+    return event
+
+
+def _redact(logger: Any, name: str, event: Event) -> Event:
+    """Redact names and forms of secrets, and the secrets that the running call has sent."""
     given = secrets_of(current())
     return {name: value if name.startswith("_") else hide(name, value, given) for name, value in event.items()}
 
 
-def _formatter(is_json: bool) -> logging.Formatter:
-    """How lines of ``logging`` look. Tracebacks are text, which is redacted too, and show no values of variables."""
-    before: list[Any] = [add_log_level, add_logger_name, ExtraAdder(), _stamp]
-    finish = _text if is_json else ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
-    without_meta = ProcessorFormatter.remove_processors_meta
-    steps: list[Any] = [structlog.processors.format_exc_info, _with_request_id, redact, without_meta, finish]
-    return ProcessorFormatter(processors=steps, foreign_pre_chain=before)
-
-
-def _with_request_id(_: Any, __: str, event: Event) -> Event:
-    if (seen := current()) is not None and seen.request_id:
-        event["request_id"] = seen.request_id
-    return event
-
-
-def _moment(_: Any, __: str, event: Event) -> Event:
-    """The time, which is written with all else: in the form of ``_stamp``."""
-    event["timestamp"] = datetime.now(UTC)
-    return event
-
-
-def _console() -> Callable[[Any, str, Event], bytes]:
-    render = ConsoleRenderer(colors=sys.stderr.isatty())
-    return lambda _, name, event: str(render(_, name, event)).encode(errors="backslashreplace")
-
-
-def _bytes(_: Any, __: str, event: Event) -> bytes:
+def _encode(event: Event) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z)
-
-
-def _text(_: Any, __: str, event: Event) -> str:
-    return _bytes(_, __, event).decode()

@@ -1,7 +1,7 @@
-"""Metrics for Prometheus at ``/metrics``: calls, as they are observed, and how database, sockets and Redis are.
+"""Prometheus metrics at ``/metrics``: calls, and the state of database, sockets and Redis.
 
-A call is counted in plain numbers. Once in ``SAMPLE_SECONDS``, and when ``/metrics`` is read, they go to the library,
-whose files are what the workers of ``apex serve --workers`` share.
+Calls are counted in plain numbers, because the library takes longer. Every ``SAMPLE_SECONDS``, and when ``/metrics``
+is read, the numbers go to the library. The workers of ``apex serve --workers`` share the library's files.
 """
 
 from __future__ import annotations
@@ -26,52 +26,55 @@ from apex.lazy import extra
 from apex.observability.observations import BEGUN, ENDED, Observation
 
 if TYPE_CHECKING:
-    from apex.observability.prometheus import Exposition
+    from apex.observability.prometheus import Registry
 
-SAMPLE_SECONDS = 1.0
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-"""The limits of the histogram's buckets; a last one has the rest."""
+SAMPLE_SECONDS: float = 1.0
+SECONDS: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+"""The upper limits of the histogram's buckets. One more bucket counts longer calls."""
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-LOOPBACK = ("127.0.0.1", "::1")
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+SHARED: str = "PROMETHEUS_MULTIPROC_DIR"
+LOOPBACK: tuple[str, ...] = ("127.0.0.1", "::1")
+FORWARDED: tuple[str, ...] = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 Key = tuple[str, str, int]
 Values = Mapping[str, float]
 
 
 def metrics(app: Apex) -> list[Route]:
-    """The route of an app, for ``rest(app, routes=metrics(app))``; none unless its settings say ``metrics``.
+    """Return the route ``/metrics``, or no route unless the app's setting ``metrics`` is on.
 
-    With ``metricsToken`` it asks for ``Authorization: Bearer``; without, callers must be on this machine, and come by
-    no proxy. Raises ConfigError where the library is missing.
+    ``app.configure(lambda app: rest(app, routes=metrics(app)))`` serves it. If the setting ``metricsToken`` is given,
+    callers must send it as ``Authorization: Bearer``. Otherwise only callers on the same machine are admitted, and
+    none that come through a proxy. Raises ConfigError if the library is missing.
     """
     if not app.get("metrics"):
         return []
     with extra("metrics", "/metrics"):
-        from apex.observability.prometheus import Exposition
-    return [Route("/metrics", Metrics(app, Exposition(SECONDS)).answer)]
+        from apex.observability.prometheus import Registry
+    return [Route("/metrics", Metrics(app, Registry(SECONDS)).answer)]
 
 
 class Metrics:
-    """What is counted between two samples, by service, method and status, and by class of error."""
+    """The counts of calls since the last sample, by service, method and status, and of errors by class."""
 
-    def __init__(self, app: Apex, exposition: Exposition) -> None:
-        self.app, self.exposition = app, exposition
+    def __init__(self, app: Apex, registry: Registry) -> None:
+        self.app: Apex = app
+        self.registry: Registry = registry
         self.token: str | None = app.get("metricsToken")
         self.calls: dict[Key, list[float]] = {}
         self.errors: dict[str, int] = {}
-        self.in_flight = 0
+        self.in_flight: int = 0
         self._timer: asyncio.TimerHandle | None = None
         app.on(BEGUN, self.begin)
         app.on(ENDED, self.count)
         app.hooks({"setup": [self._start], "teardown": [self._stop]})
 
     def begin(self, seen: Observation) -> None:
+        """Count a call that has begun."""
         self.in_flight += 1
 
     def count(self, seen: Observation) -> None:
-        """Takes note of a call: its seconds come first, and then how many there were in each bucket."""
+        """Count a call that has ended. A count is the sum of the seconds, then the number of calls in each bucket."""
         self.in_flight -= 1
         key = seen.path, seen.method, seen.status
         counted = self.calls.get(key)
@@ -84,21 +87,21 @@ class Metrics:
             self.errors[name] = self.errors.get(name, 0) + 1
 
     def sample(self) -> None:
-        """Gives the library what was counted since the last time, and how all else is now."""
+        """Pass the counts since the last sample and the present state to the library."""
         calls, self.calls = self.calls, {}
         errors, self.errors = self.errors, {}
-        self.exposition.add_calls(calls)
-        self.exposition.add_errors(errors)
+        self.registry.add_calls(calls)
+        self.registry.add_errors(errors)
         own = {"workers": 1, "calls_in_flight": self.in_flight}
-        self.exposition.take({**own, **_gauges(self.app)}, _totals(self.app))
+        self.registry.update({**own, **_gauges(self.app)}, _totals(self.app))
 
     async def answer(self, request: Request) -> Response:
-        """The text. Raises NotAuthenticated or Forbidden."""
+        """Answer with the metrics as text. Raises NotAuthenticated or Forbidden."""
         self._admit(request)
         self.sample()
-        # The files of workers take their time to read, those that have ended included.
-        text = await asyncio.to_thread(self.exposition.text)
-        return Response(text, 200, {"cache-control": "no-store"}, self.exposition.content_type)
+        # Reading the files of all workers, ended ones included, takes long.
+        text = await asyncio.to_thread(self.registry.text)
+        return Response(text, 200, {"cache-control": "no-store"}, self.registry.content_type)
 
     def _admit(self, request: Request) -> None:
         if self.token is None:
@@ -129,7 +132,7 @@ def _is_forwarded(request: Request) -> bool:
 
 
 def _gauges(app: Apex) -> Values:
-    """How things are now."""
+    """Return the present state."""
     executor: Any = getattr(app.get("database"), "executor", None)
     found: dict[str, float] = {"sockets_open": len(app.events.connections)}
     if (pipeline := getattr(executor, "pipeline", None)) is not None:
@@ -144,7 +147,7 @@ def _gauges(app: Apex) -> Values:
 
 
 def _totals(app: Apex) -> Values:
-    """What has happened since the start."""
+    """Return the counts since the start."""
     executor: Any = getattr(app.get("database"), "executor", None)
     found: dict[str, float] = {"events_published": app.events.published, "callbacks_failed": app.callbacks.failed}
     if (rates := app.get("rates")) is not None:
@@ -160,12 +163,15 @@ def _totals(app: Apex) -> Values:
 
 
 def environment_of_workers(app: Apex, folder: str) -> dict[str, str]:
-    """The environment of workers whose metrics are one: the library looks for it when it is imported."""
+    """Return the environment of workers that share their metrics in a folder.
+
+    The library reads the variable when it is imported.
+    """
     return {**os.environ, SHARED: folder} if app.get("metrics") else dict(os.environ)
 
 
 def forget_process(folder: str, pid: int) -> None:
-    """What a process that has ended was like is no longer so; what it has counted stays."""
+    """Remove the state of a process that has ended. Its counts stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

@@ -1,14 +1,14 @@
-"""Observations: what became of each call from outside, told once, to whoever listens.
+"""Observations of calls from outside, for logs, metrics, traces and listeners of an app.
 
-``app.on("observation", function)`` listens: logs, metrics and traces do, and an app's own functions may. While nobody
-does, a call costs nothing more.
+``app.on("observation", listener)`` calls the listener with an ``Observation`` when a call has ended. A call costs
+nothing more while nobody listens.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,21 +20,20 @@ if TYPE_CHECKING:
     from apex.context import Params
     from apex.service import Call
 
-GONE = 499
-"""The status of a call whose client has gone before there was an answer."""
+GONE: int = 499
+"""The status of a call whose client disconnected before the answer."""
 
-BEGUN, ENDED = "observing", "observation"
-"""The app's events at the beginning and at the end of a call."""
+BEGUN: str = "observing"
+"""The app's event at the beginning of a call."""
 
-
-MAPPINGS = (dict, Mapping)
-"""What is a mapping: that something is a dict is known sooner."""
+ENDED: str = "observation"
+"""The app's event at the end of a call."""
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
 
 class Part(NamedTuple):
-    """What a call has done in between: from when to when, on the clock of ``perf_counter``."""
+    """A timed part of a call, such as a statement. Times are those of ``perf_counter``, in seconds."""
 
     name: str
     began: float
@@ -43,11 +42,12 @@ class Part(NamedTuple):
 
 
 class Observation:
-    """A call from outside. ``status`` is that of HTTP, over a socket too; ``seconds`` is what the call took.
+    """A call from outside and its outcome.
 
-    ``call`` is None where there came no call of what was asked; ``verb`` then says what that was, as far as is known.
-    ``sent`` are the headers of a request; ``outer`` is the observation of the call that this one is a part of, a batch.
-    ``parts`` are kept where somebody wants to know them (``app.get("timing")``, traces), else None.
+    ``status`` is the HTTP status, for a call over a socket too. ``seconds`` is the duration of the call. ``call`` is
+    None if the request did not name a method of a service. ``verb`` then holds what is known of the method. ``sent``
+    are the headers of the request. ``outer`` is the observation of the batch that contains this call. ``parts`` are
+    recorded if the app's setting ``timing`` is on or traces are made, else None.
     """
 
     __slots__ = (
@@ -65,53 +65,64 @@ class Observation:
         sent: Pairs = (),
         outer: Observation | None = None,
     ) -> None:
-        self.app, self.provider, self.verb, self.sent, self.outer = app, provider, verb, sent, outer
-        self._path, self._request_id = path, request_id
+        self.app: Apex = app
+        self.provider: str = provider
+        self.verb: str = verb
+        self.sent: Pairs = sent
+        self.outer: Observation | None = outer
+        self._path = path
+        self._request_id = request_id
         self.call: Call | None = None
         self.error: Exception | None = None
-        self.shown = bool(app.get("timing"))
+        self.shown: bool = bool(app.get("timing"))
         self.parts: list[Part] | None = [] if self.shown else None
-        self.status = GONE
-        self.began = perf_counter()
-        self.seconds = 0.0
+        self.status: int = GONE
+        self.began: float = perf_counter()
+        self.seconds: float = 0.0
 
     @property
     def path(self) -> str:
-        """That of the service, with placeholders; empty where there is no such service."""
+        """The path of the service, with placeholders. It is empty if there is no such service."""
         return self._path if self.call is None else self.call.service._path
 
     @property
     def method(self) -> str:
+        """The name of the method, or what is known of it."""
         return self.verb if self.call is None else self.call.method
 
     @property
     def params(self) -> Params | Mapping[str, Any]:
+        """The params of the call. They are empty if no service was called."""
         return {} if self.call is None else self.call.params
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Those of the request, or of the handshake."""
+        """The headers of the request or of the socket's handshake."""
         return self.params.get("headers") or {
             name.decode("latin-1"): value.decode("latin-1") for name, value in self.sent
         }
 
     @property
     def request_id(self) -> str:
+        """The id of the request, which callers may choose."""
         headers: Mapping[str, str] = self.params.get("headers") or {}
         return headers.get("x-request-id", self._request_id)
 
     @property
     def user(self) -> Any:
-        """The id of who called, None where that did not come out."""
-        params = self.params
-        if isinstance(user := params.get("user"), MAPPINGS) and (id := user.get("id")) is not None:
+        """The id of the caller, or None if the caller is unknown."""
+        user = self.params.get("user")
+        if isinstance(user, Mapping) and (id := user.get("id")) is not None:
             return id
-        proof = params.get("authentication")
-        return (proof.get("payload") or {}).get("sub") if isinstance(proof, MAPPINGS) else None
+        proof = self.params.get("authentication")
+        return (proof.get("payload") or {}).get("sub") if isinstance(proof, Mapping) else None
 
     @property
     def tenants(self) -> list[Any]:
-        """Whose records the call was about, by the field of the scope that ``app.get("tenant")`` names."""
+        """The tenants whose records the call was about.
+
+        The setting ``app.get("tenant")`` names their field in the scope.
+        """
         within = self.params.get("scope", {}).get(self.app.get("tenant"))
         if isinstance(within, list | tuple | set | frozenset):
             return list(within)
@@ -119,24 +130,26 @@ class Observation:
 
     @property
     def hook(self) -> str | None:
-        """The hook that raised the error."""
+        """The name of the hook that raised the error."""
         return None if self.error is None else raiser(self.error)
 
     def response_headers(self) -> list[tuple[bytes, bytes]]:
-        """What a developer is shown of a call: where its time went, and the hook that raised its error."""
-        told = [(b"server-timing", self._server_timing().encode())]
-        return told if (hook := self.hook) is None else [*told, (b"x-apex-hook", hook.encode("latin-1", "replace"))]
+        """Return headers for developers: the timing of the call and the hook that raised its error."""
+        headers = [(b"server-timing", self._server_timing().encode())]
+        if self.hook is not None:
+            headers.append((b"x-apex-hook", self.hook.encode("latin-1", "replace")))
+        return headers
 
     def _server_timing(self) -> str:
-        """In milliseconds; ``hooks`` is what is neither database nor encoding."""
+        """Return the durations in milliseconds. ``hooks`` is the time outside of database and encoding."""
         taken = {"hooks": 0.0, "database": 0.0, "encode": 0.0}
         for part in self.parts or ():
             taken[part.name] = taken.get(part.name, 0.0) + part.ended - part.began
         taken["hooks"] = max(0.0, perf_counter() - self.began - sum(taken.values()))
         return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in taken.items())
 
-    def moment(self, clock: float) -> float:
-        """A moment of ``perf_counter`` in seconds since 1970."""
+    def unix_time(self, clock: float) -> float:
+        """Convert a time of ``perf_counter`` to seconds since 1970."""
         return time() - (perf_counter() - clock)
 
 
@@ -144,17 +157,18 @@ _current: ContextVar[Observation | None] = ContextVar("observation", default=Non
 
 
 def current() -> Observation | None:
-    """The observation of the call that this is a part of."""
+    """Return the observation of the call that is running, or None."""
     return _current.get()
 
 
 class observing:
-    """Inside, a call is observed. At the end its listeners are told, also where it was broken off."""
+    """A block in which a call is observed. Listeners are called at its end, also if the call was cancelled."""
 
     __slots__ = ("seen", "token")
 
     def __init__(self, seen: Observation) -> None:
-        self.seen = seen
+        self.seen: Observation = seen
+        self.token: Token[Observation | None] | None = None
 
     def __enter__(self) -> Observation:
         seen = self.seen
@@ -169,12 +183,13 @@ class observing:
         if seen.error is None and isinstance(error, Exception):
             seen.error = error
         seen.app.emit(ENDED, seen)
-        _current.reset(self.token)
+        if self.token is not None:
+            _current.reset(self.token)
 
 
 @contextmanager
 def timed(name: str, text: str = "") -> Generator[None]:
-    """What is done inside is a part of the call that it belongs to."""
+    """Record the block as a part of the running call."""
     seen, began = _current.get(), perf_counter()
     try:
         yield
@@ -184,10 +199,10 @@ def timed(name: str, text: str = "") -> Generator[None]:
 
 
 class TimedExecutor:
-    """An executor whose statements are parts of the calls that run them."""
+    """An executor that records statements as parts of the calls that run them."""
 
     def __init__(self, executor: Executor) -> None:
-        self.executor = executor
+        self.executor: Executor = executor
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.executor, name)
@@ -195,20 +210,23 @@ class TimedExecutor:
     async def fetch(
         self, text: str, values: Values, writes: bool = False, plan: Plan = "kept", header: bool = False
     ) -> Tuples:
+        """Run a statement, as the executor does, and record its time."""
         with timed("database", text):
             return await self.executor.fetch(text, values, writes, plan, header)
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Return a transaction whose beginning and end are recorded."""
         return self._timed(self.executor.transaction(), "BEGIN", "COMMIT", "ROLLBACK")
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Return a savepoint whose beginning and end are recorded."""
         return self._timed(self.executor.savepoint(), "SAVEPOINT", "RELEASE", "ROLLBACK TO")
 
     @asynccontextmanager
     async def _timed(
         self, unit: AbstractAsyncContextManager[None], begin: str, end: str, undo: str
-    ) -> AsyncIterator[None]:
-        """Time the beginning and the end. What is done inside is timed by itself."""
+    ) -> AsyncGenerator[None]:
+        # The statements in the block record their own time.
         with timed("database", begin):
             await unit.__aenter__()
         try:
@@ -223,7 +241,10 @@ class TimedExecutor:
 
 
 def time_database(app: Apex) -> None:
-    """Where somebody wants to know, statements are timed; after the database is configured: ``app.configure(...)``."""
+    """Record the time of statements if the setting ``timing`` or ``tracing`` is on.
+
+    Call it after the database is configured: ``app.configure(time_database)``.
+    """
     if app.get("timing") or app.get("tracing"):
         database: Any = app.get("database")
         database.executor = TimedExecutor(database.executor)

@@ -1,4 +1,4 @@
-"""The library for Prometheus, as metrics use it: loaded where there are metrics, and nowhere else."""
+"""The metrics in the form of the Prometheus library, which is imported only if an app has metrics."""
 
 from __future__ import annotations
 
@@ -18,80 +18,85 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 GAUGES = {
     "workers": "Processes that serve.",
-    "calls_in_flight": "Calls from outside that are not answered yet.",
-    "sockets_open": "Socket.IO connections that are open.",
-    "lanes": "Connections in pipeline mode that there should be.",
-    "lanes_connected": "Connections in pipeline mode that are open.",
+    "calls_in_flight": "Running calls from outside.",
+    "sockets_open": "Open Socket.IO connections.",
+    "lanes": "Connections in pipeline mode that the app should have.",
+    "lanes_connected": "Open connections in pipeline mode.",
     "lanes_in_flight": "Groups of statements in flight in the pipeline.",
     "pool_size": "Connections of the pool.",
-    "pool_available": "Connections of the pool that nobody uses.",
+    "pool_available": "Unused connections of the pool.",
     "pool_max": "Connections that the pool may have.",
-    "pool_waiting": "Calls that wait for a connection of the pool.",
-    "bus_connected": "Whether the process hears the others through Redis: 1 or 0, of several workers how many.",
+    "pool_waiting": "Calls waiting for a connection of the pool.",
+    "bus_connected": "Processes connected to the others through Redis.",
 }
 TOTALS = {
     "events_published": "Events published in this process.",
-    "callbacks_failed": "Listeners, publishers and functions after a response that raised an exception.",
-    "rate_limits_refused": "Requests refused for the rate limit of their key's organization.",
+    "callbacks_failed": "Listeners, publishers and after-response functions that raised an exception.",
+    "rate_limits_refused": "Requests refused by a rate limit.",
     "lanes_groups": "Groups of statements answered in the pipeline.",
     "lanes_errors": "Groups of statements that failed.",
     "lanes_reconnects": "Connections in pipeline mode opened again.",
-    "lanes_set_apart": "Statements sent to the pool for a while because they are slow.",
-    "pool_requests_num": "Connections of the pool that were asked for.",
-    "pool_requests_queued": "Those that had to be waited for.",
-    "pool_requests_errors": "Those that were not given.",
-    "pool_connections_lost": "Connections of the pool that were lost.",
+    "lanes_set_apart": "Slow statements moved to the pool for a while.",
+    "pool_requests_num": "Requests for a connection of the pool.",
+    "pool_requests_queued": "Requests for a connection of the pool that had to wait.",
+    "pool_requests_errors": "Requests for a connection of the pool that failed.",
+    "pool_connections_lost": "Lost connections of the pool.",
     "bus_sent": "Messages sent to other processes.",
     "bus_received": "Messages received from other processes.",
-    "bus_dropped": "Messages lost while Redis was away.",
-    "bus_refused": "Messages from Redis that were not signed by this app, or came again.",
+    "bus_dropped": "Messages lost while Redis was unavailable.",
+    "bus_refused": "Messages from Redis with a wrong signature, or received twice.",
 }
 
-# They would be there with one process, and not with several.
+# The library makes them for one process but not for several.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class _Durations(Histogram):
-    """A histogram that takes many observations at once."""
+    """A histogram that adds many observations at once."""
 
     def add(self, counted: Sequence[float]) -> None:
-        """``counted`` has the sum, and then a number for each bucket."""
+        """Add the sum of observations, then the number of observations in each bucket."""
         self._sum.inc(counted[0])
         for bucket, number in zip(self._buckets, counted[1:], strict=True):
             if number:
                 bucket.inc(number)
 
 
-class Exposition:
-    """The metrics of a process, or of all workers where ``PROMETHEUS_MULTIPROC_DIR`` names what they share."""
+class Registry:
+    """The metrics of a process, or of all workers if ``PROMETHEUS_MULTIPROC_DIR`` names their folder."""
 
-    content_type = CONTENT_TYPE_LATEST
+    content_type: str = CONTENT_TYPE_LATEST
 
     def __init__(self, buckets: Sequence[float]) -> None:
-        self.own = own = CollectorRegistry()
+        self.own: CollectorRegistry = CollectorRegistry()
+        own = self.own
         labels = ("service", "method", "status")
-        self.calls = _Durations("apex_call_seconds", "Calls from outside.", labels, buckets=buckets, registry=own)
-        self.errors = Counter("apex_errors", "Calls that failed, by class of error.", ("error",), registry=own)
+        self.calls: _Durations = _Durations(
+            "apex_call_seconds", "Calls from outside.", labels, buckets=buckets, registry=own
+        )
+        self.errors: Counter = Counter("apex_errors", "Failed calls, by class of error.", ("error",), registry=own)
         self.gauges: dict[str, Gauge] = {}
         self.totals: dict[str, Counter] = {}
-        self._known: dict[str, float] = {}
-        self.registry = own
+        self._reported: dict[str, float] = {}
+        self.registry: CollectorRegistry = own
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             self.registry = CollectorRegistry()
             MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
 
     def add_calls(self, calls: Mapping[tuple[str, str, int], Sequence[float]]) -> None:
+        """Add the durations of calls, by service, method and status."""
         for (service, method, status), counted in calls.items():
             self.calls.labels(service, method, str(status)).add(counted)
 
     def add_errors(self, errors: Mapping[str, int]) -> None:
+        """Add the numbers of failed calls, by class of error."""
         for name, number in errors.items():
             self.errors.labels(name).inc(number)
 
-    def take(self, gauges: Mapping[str, float], totals: Mapping[str, float]) -> None:
-        """How things are, and what there was since the start; a number that has become less began anew.
+    def update(self, gauges: Mapping[str, float], totals: Mapping[str, float]) -> None:
+        """Set the gauges and the totals since the start. A total that has become smaller was counted from 0 again.
 
-        What nobody has told of is not there, as the pipeline on SQLite: it would be no number of anything.
+        A metric exists once it has a value. On SQLite, for example, the metrics of the pipeline never do.
         """
         for name, value in gauges.items():
             if name not in self.gauges:
@@ -100,9 +105,10 @@ class Exposition:
         for name, value in totals.items():
             if name not in self.totals:
                 self.totals[name] = Counter(f"apex_{name}", TOTALS[name], registry=self.own)
-            known = self._known.get(name, 0)
-            self._known[name] = value
-            self.totals[name].inc(value - known if value >= known else value)
+            before = self._reported.get(name, 0)
+            self._reported[name] = value
+            self.totals[name].inc(value - before if value >= before else value)
 
     def text(self) -> bytes:
+        """Return the metrics in the text format of Prometheus."""
         return generate_latest(self.registry)

@@ -1,4 +1,7 @@
-"""Secrets in logs and traces, found by their names, by their form, or because a call has sent them."""
+"""The redaction of secrets in logs and traces.
+
+A secret is recognized by its name, by its form, or because the running call has sent it.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +13,33 @@ from typing import Any
 from apex.observability.observations import Observation
 from apex.request import is_own_request_id
 
-HIDDEN = "***"
-"""What stands for a secret: that it was there, and not what it was."""
+HIDDEN: str = "***"
+"""The replacement of a secret."""
 
-MOST = 1_000
-"""The most secrets of a call that are looked for in its texts. With more, texts are hidden whole."""
+MOST_SECRETS: int = 1_000
+"""The number of secrets of a call that are searched for in a text. With more, the whole text is hidden."""
 
-SHORTEST = 6
-"""Shorter texts are hidden by their name alone: they may be a part of anything."""
+SHORTEST: int = 6
+"""The length of the shortest secret that is searched for. Shorter texts occur anywhere by chance."""
 
 _NAME = re.compile(r"passw|secret|token|credential|authorization|cookie|signature|(api|private).?key", re.IGNORECASE)
 _TEXT = re.compile(
     r"eyJ[\w-]+(\.[\w-]+)*"  # a JSON Web Token, or the beginning of one
     r"|\bapex_[0-9a-f]{12}_[\w-]+"  # an API key
-    r"|(?<=://)[^/\s@]+(?=@)"  # who logs in, in a URL
+    r"|(?<=://)[^/\s@]+(?=@)"  # user and password in a URL
     r"|(?<=[Bb]earer )\S+"
     r"|(?<=token=)[^&\s\"']+|(?<=secret=)[^&\s\"']+|(?<=password=)[^&\s\"']+|(?<=key=)[^&\s\"']+"
 )
 
 _SIGNS = ("eyJ", "apex_", "://", "earer ", "=")
-"""What ``_TEXT`` finds has one of them, and looking for them is quicker."""
+"""Each match of ``_TEXT`` contains one of them. Searching for them first is faster."""
 
 
 def hide(name: str, value: Any, given: Sequence[str] = ()) -> Any:
-    """A value without its secrets: what has the name of one, looks like one or is among those ``given``."""
+    """Return a value with its secrets replaced.
+
+    A secret has the name of one, looks like one, or is one of the texts in ``given``.
+    """
     if _is_secret(name):
         return HIDDEN
     if isinstance(value, str):
@@ -48,7 +54,7 @@ def hide(name: str, value: Any, given: Sequence[str] = ()) -> Any:
 
 
 def secrets_of(seen: Observation | None) -> list[str]:
-    """Return the secrets in the headers, handshake, proof, data and query of a call."""
+    """Return the secrets that a call has sent, in headers, handshake, authentication, data or query."""
     found: list[str] = []
     if seen is not None:
         asked = *map(seen.params.get, ("handshake", "authentication", "query")), seen.call and seen.call.data
@@ -58,13 +64,13 @@ def secrets_of(seen: Observation | None) -> list[str]:
 
 
 def request_id_of(seen: Observation) -> str:
-    """The id of a call's request, which may be one that its caller chose, and a secret."""
-    told = seen.request_id
-    return told if is_own_request_id(told) else _hide_within(told, secrets_of(seen))
+    """Return the id of a call's request. An id that the caller chose is redacted, as it may be a secret."""
+    id = seen.request_id
+    return id if is_own_request_id(id) else _hide_within(id, secrets_of(seen))
 
 
 def _hide_within(text: str, given: Sequence[str]) -> str:
-    if len(given) > MOST:
+    if len(given) > MOST_SECRETS:
         return HIDDEN
     for secret in given:
         text = text.replace(secret, HIDDEN)
@@ -72,7 +78,7 @@ def _hide_within(text: str, given: Sequence[str]) -> str:
 
 
 def _collect(value: Any, is_named: bool, found: list[str]) -> None:
-    """Adds the texts of a part of a call, which is JSON, that have the name of a secret or are in what has it."""
+    """Add the texts of a JSON value to ``found`` that have the name of a secret or are inside one that has."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if is_named or key == "key" or _is_secret(key):
@@ -86,7 +92,6 @@ def _collect(value: Any, is_named: bool, found: list[str]) -> None:
         found.extend(part for part in (value, *value.split()) if len(part) >= SHORTEST)
 
 
-@lru_cache(1_024)
+@lru_cache(1_024)  # Each call has a dozen names, and an app has few.
 def _is_secret(name: str) -> bool:
-    """Headers and fields have few names, and each call has a dozen of them."""
     return _NAME.search(name) is not None

@@ -1,4 +1,4 @@
-"""Traces of OpenTelemetry: a span for each call from outside, with spans below it for what it asks of the database."""
+"""OpenTelemetry traces: a span for each call from outside, with a child span for each statement."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, TracerProvider
 
-LONGEST = 1_000
-"""Characters of a statement that are told. Its values are never in it."""
+LONGEST: int = 1_000
+"""The number of characters of a statement that a span holds. Values are never in it."""
 
 
 def tracing(app: Apex, provider: TracerProvider | None = None) -> None:
-    """Configures traces, after the database: ``app.configure(tracing)``. Nothing unless its settings say ``tracing``.
+    """Make traces if the app's setting ``tracing`` is on.
 
-    Without a ``provider`` spans go where the variables ``OTEL_EXPORTER_OTLP_*`` say. Raises ConfigError where a library
-    is missing.
+    Call it after the database is configured: ``app.configure(tracing)``. Without a ``provider`` the variables
+    ``OTEL_EXPORTER_OTLP_*`` name the collector. Raises ConfigError if a library is missing.
     """
     if not app.get("tracing"):
         return
     with extra("tracing", "Tracing"):
-        traces = Traces(_exporting() if provider is None else provider)
+        traces = Traces(_exporting_provider() if provider is None else provider)
     app.on(BEGUN, traces.begin)
     app.on(ENDED, traces.end)
 
 
 class Traces:
-    """The spans of calls under way: a caller's ``traceparent`` is the parent, or the batch that a call is of, and they
-    are that of what hooks do.
+    """The spans of running calls.
+
+    The parent of a span is the caller's ``traceparent`` or the batch that contains the call. Spans that hooks start
+    are children of the call's span.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -43,14 +45,14 @@ class Traces:
 
         self.context, self.trace = context, trace
         self.propagator = TraceContextTextMapPropagator()
-        self.provider = provider
+        self.provider: TracerProvider = provider
         self.tracer = provider.get_tracer("apex")
         self.open: dict[Observation, tuple[Span, Token[Any]]] = {}
 
     def begin(self, seen: Observation) -> None:
-        """Begins the span of a call; its parent and its name become known with the call."""
+        """Start the span of a call."""
         parent = self._parent(seen)
-        started = int(seen.moment(seen.began) * 1e9)
+        started = int(seen.unix_time(seen.began) * 1e9)
         span = self.tracer.start_span("call", parent, self.trace.SpanKind.SERVER, start_time=started)
         if seen.parts is None:
             seen.parts = []
@@ -62,6 +64,7 @@ class Traces:
         return self.propagator.extract(seen.headers)
 
     def end(self, seen: Observation) -> None:
+        """Name the span of a call, add the spans of its statements, and end it."""
         span, token = self.open.pop(seen)
         self.context.detach(token)
         self._add_parts(span, seen)
@@ -70,21 +73,21 @@ class Traces:
             span.set_attribute(name, value)
         if seen.status >= 500:
             span.set_status(self.trace.StatusCode.ERROR)
-        span.end(int(seen.moment(seen.began + seen.seconds) * 1e9))
+        span.end(int(seen.unix_time(seen.began + seen.seconds) * 1e9))
 
     def _add_parts(self, span: Span, seen: Observation) -> None:
         inside = self.trace.set_span_in_context(span)
         for part in seen.parts or ():
             made = self.tracer.start_span(
-                part.name, inside, self.trace.SpanKind.CLIENT, start_time=int(seen.moment(part.began) * 1e9)
+                part.name, inside, self.trace.SpanKind.CLIENT, start_time=int(seen.unix_time(part.began) * 1e9)
             )
             if part.text:
                 made.set_attribute("db.query.text", part.text[:LONGEST])
-            made.end(int(seen.moment(part.ended) * 1e9))
+            made.end(int(seen.unix_time(part.ended) * 1e9))
 
 
 def _attributes(seen: Observation) -> dict[str, Any]:
-    told = {
+    attributes: dict[str, Any] = {
         "apex.service": seen.path,
         "apex.method": seen.method,
         "apex.provider": seen.provider,
@@ -95,10 +98,10 @@ def _attributes(seen: Observation) -> dict[str, Any]:
         "error.type": None if seen.error is None else type(seen.error).__name__,
         "apex.hook": seen.hook,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _exporting() -> TracerProvider:
+def _exporting_provider() -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider as Provider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

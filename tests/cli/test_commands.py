@@ -201,7 +201,7 @@ def test_a_new_migration_follows_the_newest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("message", ["", "two\nlines", "x" * 101])
 def test_a_message_that_heads_no_migration_is_refused(message: str) -> None:
     done = process("migrate", "--new", message)
-    assert (done.returncode, "a message is one line" in done.stderr) == (1, True)
+    assert (done.returncode, "the message must be one line" in done.stderr) == (1, True)
 
 
 # Checks.

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from apex.errors import ConfigError, Unavailable
-from apex.migrations.migrate import current, downgrade, later, pending, upgrade
+from apex.migrations.migrate import current, downgrade, pending, unknown_revision, upgrade
 from apex.migrations.revisions import FOLDER, connect, engine_url
 from services.app import metadata
 from tests.process.commands import COMMAND, QUICK, ROOT, environment
@@ -226,7 +226,7 @@ def test_what_a_later_version_has_migrated_is_left_as_it_is(migrated_url: str) -
     with connect(migrated_url) as connection, connection.begin():
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     upgrade(migrated_url)
-    assert (pending(migrated_url), current(migrated_url), later(migrated_url)) == ([], "9999", "9999")
+    assert (pending(migrated_url), current(migrated_url), unknown_revision(migrated_url)) == ([], "9999", "9999")
     for move in (downgrade, upgrade):
         with pytest.raises(ConfigError, match="is at 9999, which this version does not have; use the version that"):
             move(migrated_url, "0001")

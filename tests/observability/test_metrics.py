@@ -175,7 +175,7 @@ async def test_the_page_of_operations_names_all_metrics_and_no_others(postgres_u
 async def reaches(url: str, expected: Mapping[tuple[str, ...], float]) -> None:
     """Waits until a server tells of these samples."""
     async with asyncio.timeout(SECONDS):
-        while not expected.items() <= (found := read(httpx2.get(f"{url}/metrics").text)).items():
+        while not expected.items() <= (found := read(httpx2.get(f"{url}/metrics", timeout=SECONDS).text)).items():
             assert all(found.get(key, 0) <= value for key, value in expected.items() if "_total" in key[0]), found
             await asyncio.sleep(0.05)
 

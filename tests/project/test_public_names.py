@@ -53,7 +53,7 @@ PUBLIC = {
         "prepare_row_level_security remove_row_level_security renew_row_level_security run_migrations set_not_null "
         "upgrade"
     ),
-    "apex.observability": "Observation health metrics time_database tracing",
+    "apex.observability": "Observation health hide logs metrics time_database tracing",
     "apex.openapi": "document_of routes",
     "apex.query": "Compare DELETED Hints Junction MAX_ROWS Predicate Query Rank Syntax every is_number suggestion",
     "apex.query.coercion": (
