@@ -15,7 +15,7 @@ from apex.adapters import MOST_RESTORED
 from apex.errors import BadRequest, Conflict, NotFound
 from apex.query import Compare, Query
 from apex.types import Row, items
-from hooks.ownership import MISSING
+from hooks.tenancy import MISSING
 
 REMOVED_AT = "deleted_at"
 REMOVED = {REMOVED_AT: {"$ne": None}}

@@ -1,4 +1,4 @@
-"""Who belongs where: a caller reaches the rows of its own organizations, and no others."""
+"""Tenancy of the CRM: a caller reads and writes the records of its own organizations, as far as its roles allow."""
 
 from __future__ import annotations
 
@@ -7,40 +7,53 @@ from functools import lru_cache
 from typing import Any
 
 from apex import Context, Params
+from apex.common import limit_to_tenants
 from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
 from apex.query import DELETED, Query
 from apex.query.coercion import integer
-from apex.tenant import ALL_TENANTS, set_tenants, tenant_context, tenant_hook
+from apex.tenant import ALL_TENANTS, tenant_context
+from apex.types import Row
+from hooks.roles import ROLES
 
 ORGANIZATION_ID = "organization_id"
+"""The field with the organization of a record."""
+
+MISSING = "Does not exist in this organization"
+"""The error for a field that refers to no record of the organization."""
+
 ON_RECORDS = ("get", "update", "patch", "remove")
+"""The methods that take the id of a record."""
+
 NEEDED = "It may be left out with an API key, whose organization it is then, and where `id` or `id[$in]` is given."
+
 READS = ("find", "get")
-"""The methods that only read, of a service that names no others in ``reads``."""
-ROLES = ("viewer", "member", "admin", "owner")
-"""What a membership allows: each role all that the ones before it may."""
-
-RUNNING = ("admin", "owner")
-"""The roles that run an organization."""
+"""The methods that only read, of a service without an attribute ``reads``."""
 
 
-def least(*roles: str) -> str:
-    """Return the lowest of these roles."""
-    return min(roles, key=ROLES.index)
+def caller_of(context: Context) -> str:
+    """Return the name of the caller, for ``idempotent``. All tokens of a user are the same caller."""
+    proof: Any = context.params.authentication
+    return caller(proof["strategy"], proof.get("key_id") or proof["payload"]["sub"])
+
+
+def caller(strategy: str, subject: Any) -> str:
+    """Return the name of a caller: its strategy, and the user or the API key that it has proved."""
+    return f"{strategy} {subject}"
 
 
 async def membership(context: Context) -> None:
-    """Before all methods: ``params.user`` has the caller's id, ``params.memberships`` its role by organization.
+    """Set ``params.user`` to the id of the caller, and ``params.memberships`` to its role by organization.
 
-    Raises NotAuthenticated when the user is gone, or never was, and Forbidden for what an API key was not made for.
+    It comes before all methods, after ``authenticate``. Raises NotAuthenticated if there is no such user any more, and
+    Forbidden for a call that the API key was not made for.
     """
     params = context.params
     if not params.get("provider"):
         return
     proof = params["authentication"]
     user_id = _user_id(proof["payload"]["sub"])
-    if "memberships" in proof:  # An API key knows its own.
+    if "memberships" in proof:  # An API key brings its own.
         memberships = proof["memberships"]
         _require_allowed(context, proof)
     else:
@@ -50,11 +63,18 @@ async def membership(context: Context) -> None:
     params["user"], params["memberships"] = {"id": user_id}, memberships
 
 
+def _user_id(subject: Any) -> int | None:
+    try:
+        return integer(subject)
+    except ValueError:
+        return None
+
+
 def _require_allowed(context: Context, proof: Mapping[str, Any]) -> None:
     """Raise Forbidden for a call that a key was not made for: a write, or a service that it does not name.
 
-    A service that is ``guarded`` takes writes only with keys that name it, and not with the text before a rotation:
-    its worth ends with the grace, so it makes nothing that lasts longer.
+    A ``guarded`` service takes writes only with keys that name it, and not with the former text of a rotated key: that
+    text expires soon, so it must not create anything that lasts longer.
     """
     service, services = context.service.service, proof["services"]
     reads = context.method in getattr(service, "reads", READS)
@@ -74,24 +94,6 @@ def covers(services: Collection[str], path: str) -> bool:
     return any(path == name or path.startswith(f"{name}/") for name in services)
 
 
-def caller_of(context: Context) -> str:
-    """After ``authenticate``: who calls, by the proof: another token of the same user is the same caller."""
-    proof: Any = context.params.authentication
-    return caller(proof["strategy"], proof.get("key_id") or proof["payload"]["sub"])
-
-
-def caller(strategy: str, subject: Any) -> str:
-    """How answers name who asked: by the strategy, and the user or the key that it proves."""
-    return f"{strategy} {subject}"
-
-
-def _user_id(subject: Any) -> int | None:
-    try:
-        return integer(subject)
-    except ValueError:
-        return None
-
-
 def fill_organization(context: Context) -> None:
     """Fill in the organization of the caller's API key, unless the request names one.
 
@@ -107,72 +109,54 @@ def fill_organization(context: Context) -> None:
 
 
 @describe(methods=("find", "patch", "remove"), requires={ORGANIZATION_ID: NEEDED})
-def name_organization(context: Context) -> None:
-    """Require the one organization that a request is about: before list, create and custom methods.
+def require_organization(context: Context) -> None:
+    """Require that a request names one organization: before list, create and custom methods.
 
-    A list may name its records by their ids instead.
+    A list may name its records by their ids instead. Raises BadRequest.
     """
     if context.params.provider and context.method not in ON_RECORDS:
-        _named(context)
+        _named_organization(context)
 
 
-def one_or_many(context: Context) -> None:
-    """Before all methods: raises MethodNotAllowed for many rows at once where the service takes one."""
-    many = isinstance(context.data, list) if context.method == "create" else context.id is None
-    if many and context.method in ("create", "patch", "remove"):
-        context.service.require_multi(context.method, context.params)
-
-
-@tenant_hook
-@describe(errors=(403,))
-def tenancy(context: Context) -> None:
-    """Before all methods, after ``membership``: puts the organizations that count for this call into the scope: those
-    where the caller's role allows the method.
+def _organizations_of_call(context: Context) -> list[int]:
+    """Return the organization that a call names, or else all where the role of the caller allows the method.
 
     Raises Forbidden for an organization that the caller does not belong to, or where its role does not suffice.
     """
-    params = context.params
-    if not params.get("provider"):
-        return
-    mine: Mapping[int, str] = params["memberships"]
-    enough = _sufficient(context)
-    allowed = sorted([organization for organization, role in mine.items() if role in enough])
-    organization = None if context.method in ON_RECORDS and context.id is not None else _named(context)
-    if organization is not None:
-        _hold(context, organization, allowed)
-        return
-    params["scope"][ORGANIZATION_ID] = allowed
-    set_tenants(allowed)
-
-
-@tenant_hook
-@describe(errors=(403,))
-def tenancy_of_key(context: Context) -> None:
-    """Before all methods, after ``membership``: what ``tenancy`` does, where all callers have an API key. Nothing names
-    the organization but the key.
-    """
-    if context.params.provider:
-        organization: int = context.params.authentication[ORGANIZATION_ID]
-        role = context.params.memberships[organization]
-        _hold(context, organization, [organization] if role in _sufficient(context) else [])
-
-
-def _hold(context: Context, organization: int, allowed: Collection[int]) -> None:
+    mine: Mapping[int, str] = context.params["memberships"]
+    sufficient = _sufficient(context)
+    allowed = sorted([organization for organization, role in mine.items() if role in sufficient])
+    organization = None if context.method in ON_RECORDS and context.id is not None else _named_organization(context)
+    if organization is None:
+        return allowed
     if organization not in allowed:
         raise forbidden(context, organization)
-    context.params.scope[ORGANIZATION_ID] = [organization]
-    set_tenants([organization])
+    return [organization]
+
+
+def _organization_of_key(context: Context) -> list[int]:
+    organization: int = context.params.authentication[ORGANIZATION_ID]
+    if context.params.memberships[organization] not in _sufficient(context):
+        raise forbidden(context, organization)
+    return [organization]
+
+
+tenancy = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _organizations_of_call))
+"""The hook that limits a call to organizations of its caller: before all methods, after ``membership``."""
+
+tenancy_of_key = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _organization_of_key))
+"""The same hook for services whose callers all have an API key, which alone names the organization."""
 
 
 def _sufficient(context: Context) -> tuple[str, ...]:
-    """Return the roles that allow the method."""
+    """Return the roles that allow the method of a call."""
     kind: Any = type(context.service.service)
-    return _roles(kind, context.method, _is_about_removed(context))
+    return _roles(kind, context.method, context.method in ("find", "restore") and _is_about_removed(context))
 
 
 @lru_cache(1024)
 def _roles(service: type, method: str, is_about_removed: bool) -> tuple[str, ...]:
-    """Return the roles that allow a method. The class of the service says which."""
+    """Return the roles that allow a method, by the attributes of the service's class."""
     kind, usual = ("readers", "viewer") if method in getattr(service, "reads", READS) else ("writers", "member")
     if is_about_removed:
         kind, usual = "restorers", "admin"
@@ -198,16 +182,15 @@ def forbidden(context: Context, organization: int) -> Forbidden:
 
 
 async def forbid_foreign(context: Context) -> None:
-    """On error: a record that is there, but in an organization of others, is forbidden instead of not found."""
+    """Raise Forbidden instead of NotFound for a record of another organization: an error hook."""
     allowed = context.params.scope.get(ORGANIZATION_ID)
     if not context.params.provider or not isinstance(context.error, NotFound) or context.id is None or allowed is None:
         return
     scope = {name: value for name, value in context.params.scope.items() if name != ORGANIZATION_ID}
+    asked = Params({"query": {"$select": [ORGANIZATION_ID]}, "scope": scope})
     try:
         with tenant_context(ALL_TENANTS):
-            row = await context.service.service.get(
-                context.id, Params({"query": {"$select": [ORGANIZATION_ID]}, "scope": scope})
-            )
+            row = await context.service.service.get(context.id, asked)
     except NotFound:
         return
     if row[ORGANIZATION_ID] in allowed:
@@ -217,12 +200,30 @@ async def forbid_foreign(context: Context) -> None:
     raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
 
 
-def _named(context: Context) -> int | None:
+async def organization_of(context: Context) -> int:
+    """Return the organization of the record that a create or patch is about."""
+    if context.method == "create":
+        return int(context.items[0][ORGANIZATION_ID])
+    if context.id is None:
+        return int(context.params.query[ORGANIZATION_ID])
+    if context.params.before:
+        return int(context.params.before[ORGANIZATION_ID])
+    params = Params({"query": {"$select": [ORGANIZATION_ID]}, "scope": context.params.scope})
+    row: Mapping[str, Any] = await context.service.service.get(context.id, params)
+    return int(row[ORGANIZATION_ID])
+
+
+async def within_organization(context: Context) -> Row:
+    """Return the condition that a record is in the organization of a create or patch, for ``check_references``."""
+    return {ORGANIZATION_ID: await organization_of(context)}
+
+
+def _named_organization(context: Context) -> int | None:
     """Return the organization that a request names, or None for a list that names its records instead."""
     sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else context.items
     organizations = [source.get(ORGANIZATION_ID) for source in sources]
     if None in organizations or not organizations:
-        if context.method == "find" and _is_by_ids(context):
+        if context.method == "find" and _names_records(context):
             return None
         raise _wrong("is required")
     organization = organizations[0]
@@ -231,7 +232,7 @@ def _named(context: Context) -> int | None:
     return organization
 
 
-def _is_by_ids(context: Context) -> bool:
+def _names_records(context: Context) -> bool:
     """Return True if a list asks for ``id=5`` or ``id[$in]=...``, and for no custom field.
 
     Custom fields need an organization, which has defined them.

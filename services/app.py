@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
+from apex.common import remember_caller
 from apex.observability import health, metrics, time_database, tracing
 from apex.rates import RateLimiter, rates
 from apex.tenant import ROLE
 from apex.transports import page
-from hooks.audit import remember_caller
 from hooks.tenancy import ORGANIZATION_ID
 from services import (
     activities,

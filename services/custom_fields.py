@@ -18,8 +18,7 @@ from apex.query.coercion import Coerce, nullable, optional
 from apex.schema import Text, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row, items
-from hooks.ownership import organization_of
-from hooks.tenancy import ORGANIZATION_ID
+from hooks.tenancy import ORGANIZATION_ID, organization_of
 from services.shared.examples import examples_of
 from services.shared.tenant import TenantSchema, TenantService, serve
 from services.tables import LONGEST_VALUE, partial_index, tenant_table

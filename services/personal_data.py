@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import Column, ForeignKeyConstraint, String, Table, bindparam, cast, func, or_, select, update
+from sqlalchemy import Column, String, Table, bindparam, cast, func, or_, select, update
 
 from apex import Apex, Params, Schema
-from apex.common import now
+from apex.common import HIDDEN, foreign_keys_to, now
 from apex.describe import describe
 from apex.encoding import decode, encode
 from apex.errors import Forbidden, NotFound
@@ -19,7 +19,6 @@ from apex.schema import Id
 from apex.sql import Database
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
-from hooks.audit import HIDDEN
 from hooks.tenancy import ORGANIZATION_ID, covers
 from services.accounts.audit import audit
 from services.tables import answers
@@ -93,6 +92,11 @@ class Persons(Transferable):
         return {"id": data["id"], "changed": changed}
 
 
+def references_to(table: Table) -> list[Column[Any]]:
+    """Return the columns of all tables that refer to a row of this one. The organization is not among them."""
+    return [key.elements[-1].parent for key in foreign_keys_to(table)]
+
+
 async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
     """Return the record of a person, the records that refer to it and its audit entries, by the path of their service.
 
@@ -101,7 +105,7 @@ async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
     database, table = app.get("database"), app.service(path).service.table
     person, entries = await _find(database, table, path, organization, id)
     found: Row = {path: person and _without_search(person)}
-    for column in _references(table):
+    for column in references_to(table):
         other = column.table
         referring = (other.c.organization_id == organization, column == id)
         rows = await database.execute(select(other).where(*referring).order_by(other.c.id))
@@ -130,7 +134,7 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
             unique = {name: None for name in ("crm_id", "crm_source") if name in table.c}
             await database.execute(update(table).where(*this_person).values(deleted_at=None, **unique))
         changed: dict[str, int] = {}
-        for column in _references(table):
+        for column in references_to(table):
             other = column.table
             ids = await _referring_ids(database, column, organization, id)
             changed[_path(other)] = await _clear_references(app, column, organization, id, params)
@@ -300,11 +304,3 @@ def _path(table: Table) -> str:
 
 def _joined(values: Iterable[Any]) -> str:
     return ",".join(map(str, values))
-
-
-def _references(table: Table) -> Iterator[Column[Any]]:
-    """Yield the columns of all tables that refer to a row of this table."""
-    for other in table.metadata.sorted_tables:
-        for constraint in other.constraints:
-            if isinstance(constraint, ForeignKeyConstraint) and constraint.referred_table is table:
-                yield constraint.elements[-1].parent

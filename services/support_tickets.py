@@ -6,17 +6,16 @@ from sqlalchemy import Column, ForeignKey, String, UniqueConstraint
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Context
-from apex.common import now
+from apex.common import changed_fields, now
 from apex.query.coercion import text
 from apex.schema import Email, Id, Text, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.children import change_parent
-from hooks.ownership import changed
 from hooks.search_forms import line, search_lines
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
 from services.shared.search import Searchable, SearchSchema, serve_searchable
-from services.shared.tenant import MethodHooks, TenantSchema, TenantService, serve
+from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
 support_tickets = tenant_table(
@@ -91,6 +90,7 @@ class SupportTickets(Searchable):
     """The support tickets of an organization: requests of its contacts, until they are closed."""
 
     table, schema, noun = support_tickets, SupportTicketSchema, "support ticket"
+    transactions = WRITES
     multi = ("patch", "remove")
     private = ("uuid", "subject_search", "reference_search")
     lists = {"tags": text}
@@ -126,6 +126,7 @@ class SupportTicketMessages(TenantService):
     """The messages of support tickets: inbound messages, answers and notes."""
 
     table, schema, noun = support_ticket_messages, SupportTicketMessageSchema, "support ticket message"
+    transactions = WRITES
     part_of = ("support-tickets", "support_ticket_id")
     examples = examples_of(1, {"support_ticket_id": 1, "body": "It is on its way."}, {"body": "It arrives tomorrow."})
 
@@ -138,7 +139,7 @@ async def assign_reference(context: Context) -> None:
 
 async def copy_contact(context: Context) -> None:
     """Copy the name and e-mail address of a new contact to the ticket. Runs before create and patch."""
-    if any(changed(context, "contact_id")):
+    if any(changed_fields(context, "contact_id")):
         contact_id = context.data["contact_id"]
         contact = {} if contact_id is None else await context.app.service("contacts").get(contact_id)
         meta = {f"meta_contact_{name}": contact.get(name) for name in ("first_name", "last_name", "email")}

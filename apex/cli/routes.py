@@ -8,7 +8,7 @@ from typing import Any
 from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.callbacks import name_of, unwrapped
-from apex.common.hooks import iff
+from apex.common.conditions import iff
 from apex.errors import ConfigError
 from apex.hooks import AnyHook, Composed, in_order
 from apex.query.language import suggestion

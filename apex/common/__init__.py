@@ -5,24 +5,25 @@ from typing import TYPE_CHECKING
 from apex.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from apex.common.hooks import (
-        default_sort,
-        disallow,
+    from apex.common.auditing import HIDDEN, audit, audit_create, external_call, remember_caller
+    from apex.common.conditions import disallow, iff, is_provider
+    from apex.common.fields import (
         discard,
-        iff,
-        is_provider,
         keep,
         now,
-        populate,
         prevent_changes,
-        require_condition,
         required,
         set_field,
         set_now,
-        soft_delete,
-        stash_before,
+        set_owner,
+        timestamps,
     )
     from apex.common.idempotency import answers_table, idempotent
+    from apex.common.queries import apply_select, check_multi, default_sort, defer_select, require_condition
+    from apex.common.rate_limit import RATE_HEADERS, Limit, limit_rate, rate_exceeded
+    from apex.common.references import References, changed_fields, check_references, missing_references
+    from apex.common.related import populate
+    from apex.common.removal import soft_delete
     from apex.common.resolvers import (
         OMIT,
         resolve,
@@ -32,23 +33,48 @@ if TYPE_CHECKING:
         resolve_result,
         virtual,
     )
+    from apex.common.tenancy import limit_to_tenants
+    from apex.common.transactions import stash_before, transaction
+    from apex.common.trash import Pruned, Trash, foreign_keys_to, list_trash, prune_trash
     from apex.common.webhooks import InvalidSignature, SignedWebhooks, sign, signatures_table
 
 __all__ = [
+    "HIDDEN",
     "OMIT",
+    "RATE_HEADERS",
     "InvalidSignature",
+    "Limit",
+    "Pruned",
+    "References",
     "SignedWebhooks",
+    "Trash",
     "answers_table",
+    "apply_select",
+    "audit",
+    "audit_create",
+    "changed_fields",
+    "check_multi",
+    "check_references",
     "default_sort",
+    "defer_select",
     "disallow",
     "discard",
+    "external_call",
+    "foreign_keys_to",
     "idempotent",
     "iff",
     "is_provider",
     "keep",
+    "limit_rate",
+    "limit_to_tenants",
+    "list_trash",
+    "missing_references",
     "now",
     "populate",
     "prevent_changes",
+    "prune_trash",
+    "rate_exceeded",
+    "remember_caller",
     "require_condition",
     "required",
     "resolve",
@@ -58,34 +84,37 @@ __all__ = [
     "resolve_result",
     "set_field",
     "set_now",
+    "set_owner",
     "sign",
     "signatures_table",
     "soft_delete",
     "stash_before",
+    "timestamps",
+    "transaction",
     "virtual",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "hooks": [
-            "default_sort",
-            "disallow",
+        "auditing": ["HIDDEN", "audit", "audit_create", "external_call", "remember_caller"],
+        "conditions": ["disallow", "iff", "is_provider"],
+        "fields": [
             "discard",
-            "iff",
-            "is_provider",
             "keep",
             "now",
-            "populate",
             "prevent_changes",
-            "require_condition",
             "required",
             "set_field",
             "set_now",
-            "soft_delete",
-            "stash_before",
+            "set_owner",
+            "timestamps",
         ],
         "idempotency": ["answers_table", "idempotent"],
+        "related": ["populate"],
+        "queries": ["apply_select", "check_multi", "default_sort", "defer_select", "require_condition"],
+        "rate_limit": ["RATE_HEADERS", "Limit", "limit_rate", "rate_exceeded"],
+        "references": ["References", "changed_fields", "check_references", "missing_references"],
         "resolvers": [
             "OMIT",
             "resolve",
@@ -95,6 +124,10 @@ __getattr__ = lazy_names(
             "resolve_result",
             "virtual",
         ],
+        "removal": ["soft_delete"],
+        "tenancy": ["limit_to_tenants"],
+        "transactions": ["stash_before", "transaction"],
+        "trash": ["Pruned", "Trash", "foreign_keys_to", "list_trash", "prune_trash"],
         "webhooks": ["InvalidSignature", "SignedWebhooks", "sign", "signatures_table"],
     },
 )

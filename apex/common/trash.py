@@ -1,4 +1,4 @@
-"""The trash of services: how many removed records there are, and deleting them for good."""
+"""The trash of services: count the removed records, and delete them for good."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apex.sql.database import Database
 from apex.sql.service import SQLService
 
 BATCH = 1_000
-"""Records that one statement deletes: each is a transaction of its own, so that nobody waits long."""
+"""The records that one statement deletes. Each statement is its own transaction, so other calls wait briefly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ async def list_trash(app: Apex) -> list[Trash]:
 async def prune_trash(app: Apex, before: datetime) -> list[Pruned]:
     """Delete the records that were removed before a moment, unless another record refers to them.
 
-    What remains is not changed. A record that only removed ones refer to goes after them, in the same call if they are
-    as old. Returns a count for each service with trash.
+    A record that only removed records refer to is deleted after them, in the same call if they are as old. Records
+    that are kept do not change. Return a count for each service with trash.
     """
     database: Database = app.get("database")
     trash = trash_of(app)
@@ -80,7 +80,7 @@ def _old(table: Table, field: str, before: datetime) -> ColumnElement[bool]:
 
 async def _delete(database: Database, table: Table, old: ColumnElement[bool]) -> int:
     id = next(iter(table.primary_key.columns))
-    free = [~exists().where(condition) for condition in _referring(table)]
+    free = [~exists().where(_refers(key)) for key in foreign_keys_to(table)]
     batch = select(id).where(old, *free).order_by(id).limit(BATCH)
     return len(await database.execute(delete(table).where(id.in_(batch)).returning(id)))
 
@@ -91,11 +91,17 @@ async def _count(database: Database, table: Table, old: ColumnElement[bool]) -> 
     return kept
 
 
-def _referring(table: Table) -> Iterator[ColumnElement[bool]]:
-    """Yield for each foreign key the condition for the rows that refer to a row of the table."""
+def foreign_keys_to(table: Table) -> Iterator[ForeignKeyConstraint]:
+    """Yield the foreign keys of all tables of its ``MetaData`` that refer to a table."""
     for other in table.metadata.sorted_tables:
         for constraint in other.constraints:
             if isinstance(constraint, ForeignKeyConstraint) and constraint.referred_table is table:
-                rows: Any = other.alias()
-                pairs = zip(constraint.columns, constraint.elements, strict=True)
-                yield and_(*(rows.c[column.name] == element.column for column, element in pairs))
+                yield constraint
+
+
+def _refers(key: ForeignKeyConstraint) -> ColumnElement[bool]:
+    """Return the condition for the rows that refer by a foreign key to a row of the other table."""
+    rows: Any = key.table.alias()
+    return and_(
+        *(rows.c[column.name] == element.column for column, element in zip(key.columns, key.elements, strict=True))
+    )

@@ -21,10 +21,11 @@ from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Json, Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
-from hooks.tenancy import covers, least
+from hooks.roles import least
+from hooks.tenancy import covers
 from services.accounts.memberships import TOPIC
 from services.shared.examples import examples_of
-from services.shared.tenant import MethodHooks, TenantSchema, TenantService, serve
+from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, memberships, organizations, tenant_table, users
 
 api_keys = tenant_table(
@@ -88,6 +89,7 @@ class APIKeys(TenantService):
     """The API keys of an organization, for its admins."""
 
     table, schema, noun = api_keys, APIKeySchema, "API key"
+    transactions = WRITES
     custom = {"rotate": RotationSchema}
     readers = writers = "admin"
     guarded = True

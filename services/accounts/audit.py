@@ -8,7 +8,7 @@ from apex import Apex, SQLService, validate_query
 from apex.common import default_sort, disallow
 from apex.describe import Example
 from apex.sql import Json, Timestamp
-from hooks.tenancy import ORGANIZATION_ID, fill_organization, forbid_foreign, membership, name_organization, tenancy
+from hooks.tenancy import ORGANIZATION_ID, fill_organization, forbid_foreign, membership, require_organization, tenancy
 from services.shared.audience import to_nobody
 from services.shared.examples import DEMO_ORGANIZATION
 from services.shared.tenant import CALLER_AND_IDEMPOTENCY, MethodHooks
@@ -53,7 +53,7 @@ class Audit(SQLService):
 
 def register(app: Apex) -> None:
     """Register the service ``audit``."""
-    before = [fill_organization, validate_query, name_organization, membership, tenancy]
+    before = [fill_organization, validate_query, require_organization, membership, tenancy]
     hooks: MethodHooks = {
         "around": {"all": CALLER_AND_IDEMPOTENCY},
         "before": {

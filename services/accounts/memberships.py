@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, select
 
 from apex import Apex, Context, Hook, Params, Schema, SQLService, validate_data, validate_query
 from apex.cache import Cache
-from apex.common import iff, is_provider, populate, stash_before
+from apex.common import apply_select, check_multi, defer_select, iff, is_provider, populate, stash_before, transaction
 from apex.describe import Example
 from apex.errors import BadRequest, Conflict, Forbidden
 from apex.hooks import ahead
@@ -19,24 +19,19 @@ from apex.schema import Email, Id, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row, items
 from hooks.audit import audit
-from hooks.ownership import organization_of
-from hooks.selection import keep_whole, select_for_caller
+from hooks.records import timestamps
+from hooks.roles import ROLES, RUNNING, least
 from hooks.tenancy import (
     ORGANIZATION_ID,
-    ROLES,
-    RUNNING,
     caller,
     fill_organization,
     forbid_foreign,
     forbidden,
-    least,
     membership,
-    name_organization,
-    one_or_many,
+    organization_of,
+    require_organization,
     tenancy,
 )
-from hooks.timestamps import timestamps
-from hooks.transaction import transaction
 from services.shared.audience import Audience, to_admins
 from services.shared.examples import DEMO_ORGANIZATION
 from services.shared.tenant import CALLER_HOOKS, IDEMPOTENCY, PERSON_FIELDS
@@ -269,10 +264,10 @@ def register(app: Apex) -> None:
     check_data = iff(is_provider("external"), outside).else_(inside)
     check: list[Hook] = [
         fill_organization,
-        one_or_many,
+        check_multi,
         validate_query,
         check_data,
-        name_organization,
+        require_organization,
         membership,
         tenancy,
     ]
@@ -289,9 +284,9 @@ def register(app: Apex) -> None:
             },
             "before": {
                 "find": [limit_to_own],
-                "get": [keep_whole()],
+                "get": [defer_select()],
                 "create": [
-                    keep_whole(),
+                    defer_select(),
                     lock_members,
                     stash_before(),
                     enforce_role,
@@ -299,15 +294,15 @@ def register(app: Apex) -> None:
                     refuse_members,
                     timestamps,
                 ],
-                "patch": [keep_whole(), lock_members, stash_before(), enforce_role, timestamps],
-                "remove": [keep_whole(), lock_members, stash_before(), enforce_role],
+                "patch": [defer_select(), lock_members, stash_before(), enforce_role, timestamps],
+                "remove": [defer_select(), lock_members, stash_before(), enforce_role],
             },
             "after": {
                 "find": [add_user],
-                "get": [forbid_others, add_user, select_for_caller],
-                "create": [audit, add_user, select_for_caller],
-                "patch": [audit, add_user, select_for_caller],
-                "remove": [audit, forget_answers, select_for_caller],
+                "get": [forbid_others, add_user, apply_select],
+                "create": [audit, add_user, apply_select],
+                "patch": [audit, add_user, apply_select],
+                "remove": [audit, forget_answers, apply_select],
             },
             "error": {"all": [forbid_foreign]},
         },

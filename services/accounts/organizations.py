@@ -7,17 +7,14 @@ from typing import Any, cast
 from sqlalchemy import Table, select
 
 from apex import Apex, Context, SQLService, validate_query
-from apex.common import stash_before
+from apex.common import limit_to_tenants, stash_before, transaction
 from apex.describe import Example, describe
 from apex.errors import Forbidden
 from apex.query.coercion import text
-from apex.tenant import set_tenants, tenant_hook
 from hooks.audit import audit
+from hooks.records import soft_delete, timestamps
 from hooks.search_forms import normalise
-from hooks.soft_delete import soft_delete
 from hooks.tenancy import ORGANIZATION_ID, membership
-from hooks.timestamps import timestamps
-from hooks.transaction import transaction
 from services.accounts.memberships import end_memberships
 from services.shared.examples import DEMO_ORGANIZATION
 from services.shared.tenant import CALLER_AND_IDEMPOTENCY, MethodHooks
@@ -64,12 +61,8 @@ class Members(SQLService):
     examples = {"find": Example(query={"$sort": {"first_name": 1}}, route={ORGANIZATION_ID: DEMO_ORGANIZATION})}
 
 
-@tenant_hook
-def limit_to_members(context: Context) -> None:
-    """Limit a call to the organizations of which the caller is a member. Runs before all methods."""
-    if context.params.provider:
-        allowed = context.params.scope["id"] = sorted(context.params.memberships)
-        set_tenants(allowed)
+limit_to_members = limit_to_tenants("id", lambda context: sorted(context.params.memberships))
+"""The hook that limits a call to the organizations of which the caller is a member. It runs before all methods."""
 
 
 async def search_names(context: Context) -> None:
@@ -84,17 +77,18 @@ async def search_names(context: Context) -> None:
         context.params.scope["id"] = [row["id"] for row in found if term in normalise(row["name"])]
 
 
-@tenant_hook
-@describe(errors=(403,))
-def limit_to_route(context: Context) -> None:
-    """Limit a list to the organization in the path. Runs before find.
+def _organization_in_path(context: Context) -> int:
+    """Return the organization in the path.
 
     Raises NotFound if the path has no id, and Forbidden if the caller is not a member.
     """
-    organization = context.app.service("organizations").typed_id(context.params.route[ORGANIZATION_ID])
+    organization: int = context.app.service("organizations").typed_id(context.params.route[ORGANIZATION_ID])
     _require_member(context, organization)
-    context.params.scope[ORGANIZATION_ID] = organization
-    set_tenants([organization])
+    return organization
+
+
+limit_to_route = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _organization_in_path))
+"""The hook that limits a list to the organization in the path. It runs before find."""
 
 
 @describe(errors=(403,))

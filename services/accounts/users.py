@@ -16,7 +16,7 @@ from apex import (
     validate_data,
     validate_query,
 )
-from apex.common import iff, is_provider
+from apex.common import iff, is_provider, transaction
 from apex.describe import Example, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated
 from apex.hooks import AnyHook, ahead
@@ -24,10 +24,8 @@ from apex.schema import Email, Password, Text, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from hooks.rate_limit import limit_rate
-from hooks.soft_delete import soft_delete
+from hooks.records import soft_delete, timestamps
 from hooks.tenancy import membership
-from hooks.timestamps import timestamps
-from hooks.transaction import transaction
 from services.accounts.memberships import end_memberships
 from services.shared.examples import DEMO_PASSWORD
 from services.tables import users

@@ -9,7 +9,7 @@ import click
 from apex.cli import as_json_option, load_app, run
 from apex.encoding import encode
 from apex.errors import ConfigError
-from hooks.tenancy import ROLES
+from hooks.roles import ROLES
 from services.commands.common import find_organization, find_user, organization_option
 
 if TYPE_CHECKING:

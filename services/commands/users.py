@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apex.cli import ID, as_json_option, load_app, run
-from hooks.tenancy import ROLES
+from hooks.roles import ROLES
 from services.commands.common import find_user
 
 if TYPE_CHECKING:

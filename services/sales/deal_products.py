@@ -68,6 +68,7 @@ class DealProducts(TenantService):
     """The products of an organization's deals."""
 
     table, schema, noun = deal_products, DealProductSchema, "deal product"
+    transactions = WRITES
     part_of = ("deals", "deal_id")
     examples = examples_of(1, {"deal_id": 1, "product_id": 1, "quantity": 100}, {"tax_percentage": 19})
 

@@ -9,20 +9,19 @@ from sqlalchemy import Column, Date, ForeignKeyConstraint, String, bindparam, fu
 from sqlalchemy import Text as Unbounded
 
 from apex import Apex, Context, Params
-from apex.common import now
+from apex.common import changed_fields, now
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
 from apex.query import Compare, Query
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.sql import Timestamp
 from apex.types import Row, items
-from hooks.ownership import MISSING, changed
 from hooks.search_forms import search_lines
-from hooks.tenancy import ORGANIZATION_ID
+from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.sales.money import Amount, Money
 from services.shared.examples import examples_of
 from services.shared.search import Searchable, serve_searchable
-from services.shared.tenant import PERSON_FIELDS, Join, MethodHooks, TenantSchema
+from services.shared.tenant import PERSON_FIELDS, WRITES, Join, MethodHooks, TenantSchema
 from services.tables import Identifier, tenant_table, within
 
 deals = tenant_table(
@@ -109,6 +108,7 @@ class Deals(Searchable):
     """The deals of an organization."""
 
     table, schema, record, noun = deals, DealSchema, DealRecord, "deal"
+    transactions = WRITES
     multi = ("patch", "remove")
     methods = (*Searchable.methods, "summary")
     private = ("uuid", "name_search", "amount_without_products")
@@ -220,7 +220,7 @@ async def require_stage(context: Context) -> None:
     """
     restores = context.method == "restore"
     data = {} if restores else context.data
-    moves = not restores and any(new.get("pipeline_stage_id") for new in changed(context, "pipeline_stage_id"))
+    moves = not restores and any(new.get("pipeline_stage_id") for new in changed_fields(context, "pipeline_stage_id"))
     if moves or not (restores or data.get("status") == "open"):
         return
     deals = [row for row in items(None, context.params.before) if restores == (row["status"] == "open")]

@@ -12,8 +12,7 @@ from apex.query import Compare, Junction, Predicate, Query, every
 from apex.query.coercion import integer
 from apex.schema import Id, Schema, Text, fields, validate
 from apex.types import Row, items
-from hooks.ownership import MISSING
-from hooks.tenancy import ORGANIZATION_ID
+from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.shared.examples import examples_of
 from services.shared.tenant import Join, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, tenant_table, within

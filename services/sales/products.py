@@ -6,11 +6,12 @@ from sqlalchemy import Boolean as TrueOrFalse
 from sqlalchemy import Column, Integer, String, select
 
 from apex import Apex, Context
+from apex.common import changed_fields
 from apex.errors import BadRequest
 from apex.schema import Boolean, Id, Text, fields, validate
 from apex.sql import Database, Fixed
 from apex.types import items
-from hooks.ownership import changed, organization_of
+from hooks.tenancy import organization_of
 from services.sales.money import Amount
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
@@ -64,7 +65,7 @@ async def check_parent(context: Context) -> None:
     Runs before patch. Changes of parents in one organization wait for each other, so that two of them cannot make a
     circle.
     """
-    (new,) = changed(context, "parent_id")
+    (new,) = changed_fields(context, "parent_id")
     if new.get("parent_id") is not None:
         organization = await organization_of(context)
         await next_value(context.app.get("database"), organization, "products", step=0)

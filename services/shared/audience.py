@@ -9,7 +9,8 @@ from typing import Any
 from apex import Apex, Connection, Context
 from apex.realtime import Channel
 from apex.tenant import ALL_TENANTS, tenant_context
-from hooks.tenancy import RUNNING, covers
+from hooks.roles import RUNNING
+from hooks.tenancy import covers
 
 Row = Mapping[str, Any]
 

@@ -10,12 +10,11 @@ from marshmallow import post_load
 
 from apex import Apex, Context, Hook, Params, Schema
 from apex.describe import describe
-from apex.hooks import AnyHook
 from apex.query import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Row
 from hooks.search_forms import digits, normalise
-from services.shared.tenant import MethodHooks, TenantService, serve
+from services.shared.tenant import MethodHooks, MethodLists, TenantService, serve
 
 SHORTEST = 2
 FOR_LISTS = ("$total", "$after", "$before")
@@ -71,10 +70,10 @@ def serve_searchable(
     *,
     on_write: Sequence[Hook],
     hooks: MethodHooks | None = None,
-    locks: Mapping[str, Sequence[AnyHook]] | None = None,
+    locks: MethodLists | None = None,
 ) -> None:
     """Registers a tenant's service with ``search``."""
-    serve(app, path, service, checks=[search_query], on_write=on_write, hooks=hooks, locks=locks)
+    serve(app, path, service, checks={"search": [search_query]}, locks=locks, on_write=on_write, hooks=hooks)
 
 
 def search_query(context: Context) -> None:

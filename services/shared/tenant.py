@@ -1,8 +1,8 @@
-"""What the services of a tenant share: table, schema and joins are declared, all that seals them is added here."""
+"""The base of the CRM's services: a class declares table, schema and joins, and ``serve`` adds the hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -11,47 +11,69 @@ from sqlalchemy import Table
 
 from apex import Apex, Context, Hook, Schema, SQLService, authenticate, validate_data, validate_query
 from apex.adapters import MOST_RESTORED, RESTORED
-from apex.common import idempotent, iff, is_provider, populate, require_condition, stash_before
+from apex.common import (
+    References,
+    apply_select,
+    check_multi,
+    check_references,
+    defer_select,
+    idempotent,
+    iff,
+    is_provider,
+    populate,
+    require_condition,
+    stash_before,
+    transaction,
+)
 from apex.hooks import AnyHook, ahead
 from apex.query.coercion import boolean
 from apex.schema import Id, ValidationError, check_rules, fields
-from hooks.audit import audit, audit_beside
+from hooks.audit import audit, audit_create
 from hooks.children import remove_children, require_parent, restore_children
-from hooks.ownership import References, refers_within, stamp_owner
 from hooks.rate_limit import limit_rate
-from hooks.selection import keep_whole, select_for_caller
-from hooks.soft_delete import soft_delete
+from hooks.records import set_owner, soft_delete, timestamps
 from hooks.tenancy import (
+    MISSING,
+    ORGANIZATION_ID,
+    READS,
     caller_of,
     fill_organization,
     forbid_foreign,
     membership,
-    name_organization,
-    one_or_many,
+    require_organization,
     tenancy,
+    within_organization,
 )
-from hooks.timestamps import timestamps
-from hooks.transaction import transaction
 from services.shared.audience import to_nobody, to_organization
 from services.shared.examples import Examples
 from services.tables import answers
 
 PERSON_FIELDS = ("id", "first_name", "last_name")
+"""The fields that are shown of a user beside a record."""
+
 MEMBER_REFERENCE = ("memberships", "user_id")
-IDEMPOTENCY = idempotent(answers, caller_of)
+"""The reference of a field that holds the id of a member."""
+
+OWNER = {"owned_by_user_id": MEMBER_REFERENCE}
+
 CALLER_HOOKS = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
 """Around hooks that authenticate the caller and limit its rate."""
+
+IDEMPOTENCY = idempotent(answers, caller_of)
+"""The around hook that makes a write with an ``Idempotency-Key`` once."""
+
 CALLER_AND_IDEMPOTENCY = (*CALLER_HOOKS, IDEMPOTENCY)
-"""The same, and each ``Idempotency-Key`` writes once."""
-OWNER = {"owned_by_user_id": MEMBER_REFERENCE}
-JOINED = ("find", "get", "create", "patch", "restore")
+
+STANDARD = ("find", "get", "create", "update", "patch", "remove")
 WRITES = ("create", "patch", "remove", "restore")
+JOINED = ("find", "get", "create", "patch", "restore")
+
 MOST_CHANGED = 1_000
-"""Records that one patch or remove changes."""
+"""The records that one patch or remove changes at most."""
 
 
 class TenantSchema(Schema):
-    """The fields that every tenant's row has. The organization is chosen on create and stays."""
+    """The fields that every record of an organization has. The organization is set on create and stays."""
 
     create_only: ClassVar[tuple[str, ...]] = ("organization_id",)
     empty_is_null: ClassVar[bool] = True
@@ -84,14 +106,19 @@ class RestoreSchema(Schema):
     id = fields.Raw(required=True, validate=_check_ids, metadata=RESTORED)
 
 
-MethodHooks = Mapping[str, Mapping[str, Sequence[AnyHook]]]
+MethodLists = Mapping[str, Sequence[AnyHook]]
+"""Hooks by method."""
+
+MethodHooks = Mapping[str, MethodLists]
+"""Hooks by type and method."""
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A record of another service beside the ``key`` that refers to it, or with ``many`` the records whose ``key`` is
-    this one's id. ``fields`` are those that are shown, or a function that makes what is shown. ``removed`` records are
-    shown as well where it is True.
+    """A record of another service that is shown beside the ``key`` that refers to it.
+
+    With ``many`` it is the list of records whose ``key`` is the id of this one. ``fields`` are those to show, or a
+    function that returns what to show. With ``removed``, removed records are shown as well.
     """
 
     name: str
@@ -103,17 +130,21 @@ class Join:
 
 
 class TenantService(SQLService):
-    """A service whose rows belong to organizations. Class attributes declare it; ``serve`` registers it.
+    """A service whose records belong to organizations. Class attributes declare it, and ``serve`` registers it.
 
-    ``schema`` says what callers may write, ``record`` what calls inside the process may, where that is more.
-    ``noun`` stands in its errors, ``joins`` are made where a list asks for them by ``join_filter``, or always where
-    there is none. ``custom`` has the schemas of custom methods, ``reads`` names the methods that only read.
-    ``readers`` is the least role that may see records, ``writers`` the least that may change them, ``restorers`` the
-    least that may see and restore removed ones, ``least_roles`` has others by method. ``part_of`` names the service and
-    the key of the records that these are part of: they are removed and restored with them, and ``parts`` of that
-    service lists them. If a service is ``guarded``, an API key writes to it only if the key names it. ``repeatable``
-    is False if no answer may be stored for a repeated ``Idempotency-Key``. ``examples`` are those of its
-    documentation, by method.
+    - ``schema`` checks the data of callers, ``record`` that of calls inside the process, if those may write more.
+    - ``custom`` has the schemas of custom methods, ``reads`` the methods that only read.
+    - ``transactions`` are the methods that run in a transaction. A create outside of one is a single statement. It has
+      no hooks that store anything.
+    - ``noun`` stands in errors. ``joins`` are shown in lists that ask for them with ``join_filter``, or always without
+      a ``join_filter``.
+    - ``readers``, ``writers`` and ``restorers`` are the lowest roles that may see records, change them, and see and
+      restore removed ones. ``least_roles`` has other roles by method.
+    - ``part_of`` names the service and the key of the records that these are part of. They are removed and restored
+      with them. ``parts`` of that service lists them.
+    - An API key writes to a ``guarded`` service only if the key names it.
+    - ``repeatable`` is False if no answer may be stored for an ``Idempotency-Key``.
+    - ``examples`` are the examples of the documentation, by method.
     """
 
     schema: ClassVar[type[Schema]]
@@ -122,7 +153,8 @@ class TenantService(SQLService):
     joins: ClassVar[Sequence[Join]] = ()
     join_filter: ClassVar[str | None] = None
     custom: ClassVar[Mapping[str, type[Schema]]] = {}
-    reads: ClassVar[Sequence[str]] = ("find", "get")
+    reads: ClassVar[Sequence[str]] = READS
+    transactions: ClassVar[Sequence[str]] = ("patch", "remove", "restore")
     readers: ClassVar[str] = "viewer"
     writers: ClassVar[str] = "member"
     restorers: ClassVar[str] = "admin"
@@ -154,31 +186,27 @@ def serve(
     path: str,
     service: type[TenantService],
     *,
-    checks: Sequence[Hook] = (),
+    checks: MethodLists | None = None,
+    locks: MethodLists | None = None,
     on_write: Sequence[Hook] = (),
     hooks: MethodHooks | None = None,
-    locks: Mapping[str, Sequence[AnyHook]] | None = None,
 ) -> None:
-    """Registers a tenant's service, sealed. ``hooks`` are more of its own, by type and method, inside of the others.
+    """Register a service of organizations with the hooks of ``tenant_hooks``, its joins and its publisher.
 
-    Without a hook of its own a create is one statement; with one it is a unit of work, in which the hook may store.
+    ``hooks`` are more hooks of its own, by type and method. They run inside of the others, before the joins. Raises
+    TypeError for hooks of create that may store something, unless ``transactions`` of the service names create.
     """
-    alone = not any("create" in by_method for by_method in [*(hooks or {}).values(), locks or {}])
-    sealed = tenant_hooks(
-        service.schema,
-        f"Invalid {service.noun} data",
-        record=service.record,
-        custom=service.custom,
-        references=references_of(service.table),
-        checks=checks,
-        on_write=on_write,
-        locks=locks,
-        alone=alone,
-    )
-    joins = [_populate(join, service.join_filter) for join in service.joins]
-    # Joins that are always made look at every record.
+    own = [*(hooks or {}).values(), locks or {}]
+    if "create" not in service.transactions and any("create" in by_method for by_method in own):
+        raise TypeError(f"'{path}' has hooks of create, which may store something: add create to its transactions")
+    # Joins that are always made look at every record, so JSON of the database would be decoded again.
     json = not service.joins or service.join_filter is not None
-    app.use(path, service(paginate=app.get("paginate"), json=json), hooks=sealed)
+    served = service(paginate=app.get("paginate"), json=json)
+    message, references = f"Invalid {service.noun} data", references_of(service.table)
+    common = tenant_hooks(
+        served, service.schema, message, references=references, checks=checks, locks=locks, on_write=on_write
+    )
+    app.use(path, served, hooks=common)
     bound = app.service(path)
     if service.part_of is not None:
         parents, key = service.part_of
@@ -186,72 +214,104 @@ def serve(
         bound.hooks({"before": {"restore": [require_parent(parents, key)]}})
     bound.hooks(hooks or {})
     joined = ("find",) if service.join_filter else JOINED if service.trash else JOINED[:-1]
+    joins = [_populate(join, service.join_filter) for join in service.joins]
     bound.hooks({"after": dict.fromkeys(joined, joins)})
     bound.publish(to_organization if service.readers == "viewer" else to_nobody)
 
 
 def tenant_hooks(
+    service: Any,
     schema: type[Schema],
     message: str,
     *,
-    record: type[Schema] | None = None,
-    custom: Mapping[str, type[Schema]] | None = None,
     references: References = OWNER,
-    checks: Sequence[Hook] = (),
+    checks: MethodLists | None = None,
+    locks: MethodLists | None = None,
     on_write: Sequence[Hook] = (),
-    locks: Mapping[str, Sequence[AnyHook]] | None = None,
-    alone: bool = False,
-) -> dict[str, Any]:
-    """The hooks of a tenant's service. All that the request alone can tell is checked before the database is asked.
-    What a call stores, what follows from it and its audit are stored as a whole.
+) -> dict[str, dict[str, list[AnyHook]]]:
+    """Return the hooks of a service of organizations, by type and method. This is their order in a call:
 
-    ``message`` heads validation errors, ``record`` is the schema of calls inside the process, ``custom`` names the
-    schemas of custom methods, ``references`` the fields that point to records of the same organization, ``checks``
-    further hooks that look at the request alone, ``on_write`` hooks of its own before create and patch, which do not
-    store anything. ``locks`` has hooks by method that lock other records before the call locks its own. Where nothing
-    else is stored by a create, it is ``alone`` and needs no unit of work. Removed records are restored where
-    ``custom`` has a schema of ``restore``.
+    1. ``authenticate`` and ``limit_rate`` find out who calls, and refuse callers that call too often.
+    2. Hooks that look at the request alone refuse what is wrong with it: the query, the data, the organization and the
+       role. No transaction has begun, and no connection is taken.
+    3. ``idempotency`` answers a repeated write. With an ``Idempotency-Key`` it begins a transaction.
+    4. ``transaction`` begins one for the methods in ``transactions``.
+    5. The ``locks`` lock other records, then ``stash_before`` locks and reads the records of the call. References are
+       checked, and the fields of the server are set. ``on_write`` and the hooks of the service follow.
+    6. The method.
+    7. ``audit`` stores its entries, ``apply_select`` cuts the answer, and the hooks of the service follow. A create
+       outside of a transaction stores its entries in its own statement instead (``audit_create``).
+    8. The transaction commits. Then events go out.
+
+    So a write, its audit and everything that its hooks store are stored together, or nothing is.
+
+    ``message`` heads validation errors. ``references`` are the fields that refer to records of the same organization.
+    ``checks`` belong to step 2, ``locks`` to step 5, both by method. ``on_write`` hooks run before create and patch,
+    and store nothing. The service may have the attributes ``record``, ``custom``, ``reads`` and ``transactions`` of a
+    ``TenantService``. Without ``transactions`` all writes run in one.
     """
-    refers = refers_within(message, **references)
-    sealed = [
-        fill_organization, one_or_many, validate_query, _validate(schema, record, message, custom), *checks,
-        name_organization, membership, tenancy, soft_delete, require_condition("organization_id"),
-    ]  # fmt: skip
+    record: type[Schema] = getattr(service, "record", schema)
+    custom: Mapping[str, type[Schema]] = getattr(service, "custom", {})
+    reads: Collection[str] = getattr(service, "reads", READS)
+    transactions: Collection[str] = getattr(service, "transactions", WRITES)
+    methods = dict.fromkeys((*STANDARD, *(service.methods or ())))
+    refers = check_references(references, within=within_organization, message=message, missing=MISSING)
+    validate = _validate(schema, record, message, custom)
     stash = stash_before(most=MOST_CHANGED)
-    writes = WRITES if "restore" in (custom or {}) else WRITES[:-1]
-    units = writes[1:] if alone else writes
-    # A call that the request alone refuses begins no transaction, also where it has an Idempotency-Key.
-    around = {"all": [*CALLER_HOOKS, ahead(*sealed), IDEMPOTENCY], **{method: [transaction] for method in units}}
-    own = {
-        "create": [refers, stamp_owner, timestamps, *on_write, *([audit_beside] if alone else [])],
-        "patch": [stash, refers, timestamps, *on_write],
-        "remove": [stash, remove_children],
-        "restore": [stash],
-    }
-    before = {
-        method: [keep_whole(on_demand=method in units), *(locks or {}).get(method, ()), *own[method]]
-        for method in writes
-    }
-    after: dict[str, list[AnyHook]] = {
-        method: [audit, select_for_caller] if method in units else [select_for_caller] for method in writes
-    }
-    if "restore" in after:
-        after["restore"].insert(0, restore_children)
-    return {"around": around, "before": before, "after": after, "error": {"all": [forbid_foreign]}}
+    hooks: dict[str, dict[str, list[AnyHook]]] = {"around": {}, "before": {}, "after": {}}
+    hooks["error"] = {"all": [forbid_foreign]}
+    for method in methods:
+        is_custom, is_read = method not in STANDARD, method in reads
+        request: list[Any] = [
+            *([fill_organization] if method != "get" else []),
+            *([check_multi] if method in ("create", "patch", "remove") else []),
+            validate_query,
+            *([validate] if is_custom or method in ("create", "patch") else []),
+            *(checks or {}).get(method, ()),
+            *([require_organization] if method not in ("get", "update") else []),
+            membership,
+            tenancy,
+            soft_delete,
+            *([require_condition(ORGANIZATION_ID)] if method in ("patch", "remove") else []),
+        ]
+        hooks["around"][method] = [
+            *CALLER_HOOKS,
+            ahead(*request),
+            *([] if is_read else [IDEMPOTENCY]),
+            *([transaction] if method in transactions else []),
+        ]
+    for method in (method for method in WRITES if method in methods):
+        is_alone = method not in transactions
+        hooks["before"][method] = [
+            defer_select(on_demand=not is_alone),
+            *(locks or {}).get(method, ()),
+            *([] if method == "create" else [stash]),
+            *([remove_children] if method == "remove" else []),
+            *([refers] if method in ("create", "patch") else []),
+            *([set_owner] if method == "create" else []),
+            *([timestamps, *on_write] if method in ("create", "patch") else []),
+            *([audit_create] if is_alone else []),
+        ]
+        hooks["after"][method] = [
+            *([restore_children] if method == "restore" else []),
+            *([] if is_alone else [audit]),
+            apply_select,
+        ]
+    return hooks
 
 
-def _validate(
-    schema: type[Schema], record: type[Schema] | None, message: str, custom: Mapping[str, type[Schema]] | None
-) -> Hook:
-    """What a caller outside may write, or what a call inside the process may: one whose data the schema has made
-    already says so with ``params.loaded``, and is held to the rules across fields alone.
+def _validate(schema: type[Schema], record: type[Schema], message: str, custom: Mapping[str, type[Schema]]) -> Hook:
+    """Return the hook that validates the data of a call from outside, or of one inside the process.
+
+    A call inside whose data a schema has loaded says so with ``params.loaded``. Then only the rules across fields are
+    checked.
     """
 
     def validated(schema: type[Schema]) -> Hook:
-        return validate_data({"create": schema, "patch": schema, **(custom or {})}, message)
+        return validate_data({"create": schema, "patch": schema, **custom}, message)
 
-    inside = iff(lambda context: not context.params.loaded, validated(record or schema))
-    inside = inside.else_(check_rules({"patch": record or schema}, message))
+    inside = iff(lambda context: not context.params.loaded, validated(record))
+    inside = inside.else_(check_rules({"patch": record}, message))
     return iff(is_provider("external"), validated(schema)).else_(inside)
 
 
@@ -272,7 +332,7 @@ def _asks(name: str, context: Context) -> bool:
 
 
 def references_of(table: Table) -> dict[str, tuple[str, str]]:
-    """The fields that point to records of the same organization, with service and key, as the table declares them."""
+    """Return the fields that refer to records of the same organization, by the foreign keys of a table."""
     found = {}
     for constraint in table.foreign_key_constraints:
         *_, element = constraint.elements

@@ -9,11 +9,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from apex import Apex, Params
+from apex.common import missing_references
 from apex.errors import BadRequest, FeathersError
 from apex.query import Compare, Hints, Query
 from apex.schema import ValidationError, load, loader
 from apex.types import Row
-from hooks.ownership import MISSING, strays
+from hooks.tenancy import MISSING
 from services.shared.tenant import references_of
 from services.transfer.checkpoints import Checkpoint, TakenOver
 from services.transfer.formats import NumberedRow
@@ -163,7 +164,7 @@ class Import:
                 refused[line.number] = error
                 await asyncio.sleep(0)  # Describing errors takes long, so other calls get a turn.
         changed = [change.references for change in changes]
-        missing = await strays(self.app, self.references, changed, self.organization)
+        missing = await missing_references(self.app, self.references, changed, {"organization_id": self.organization})
         for change, fields in zip(changes, missing, strict=True):
             if fields:
                 refused[change.number] = BadRequest(self.message, errors=dict.fromkeys(fields, MISSING))

@@ -18,7 +18,7 @@ from apex import Apex, AuthenticationService, Context, MemoryService, SQLService
 from apex.cli.checks import findings, has_tenants
 from apex.cli.commands import apex as command
 from apex.cli.routes import chain, endpoints, entry
-from apex.common.hooks import iff
+from apex.common import iff
 from apex.hooks import ahead
 from apex.migrations.revisions import engine_url
 from services.activities import activities

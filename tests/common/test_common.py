@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex import Apex, Context, MemoryService, Params, validate_query
-from apex.common.hooks import (
+from apex.common import (
     disallow,
     discard,
     iff,

@@ -12,7 +12,7 @@ import pytest
 from apex.adapters.memory import MemoryService
 from apex.app import Apex
 from apex.auth import authenticate
-from apex.common.hooks import disallow, iff, keep, populate
+from apex.common import disallow, iff, keep, populate
 from apex.common.resolvers import resolve_result
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, GeneralError

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, SQLService, database
+from apex.common import transaction as in_transaction
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, GeneralError
 from apex.transaction import after_commit, transaction
-from hooks.transaction import transaction as in_transaction
 
 notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("text", String(100)))
 

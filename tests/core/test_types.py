@@ -32,7 +32,7 @@ RIGHT = {
         from collections.abc import Mapping
         from typing import Any, TypedDict
         from apex import Apex, Around, Context, Hook, HookMap, MemoryService, Next, authenticate, validate_query
-        from apex.common.hooks import iff, is_provider, keep
+        from apex.common import iff, is_provider, keep
         from apex.hooks import ahead
 
         class Draft(TypedDict):

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from apex import Apex, Context, MemoryService
-from apex.common.hooks import stash_before
+from apex.common import remember_caller, stash_before
 from apex.errors import Conflict
 from apex.testing import raises
-from hooks.audit import audit, remember_caller
+from hooks.audit import audit
 
 Entry = dict[str, Any]
 

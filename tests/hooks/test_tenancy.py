@@ -9,10 +9,10 @@ import pytest
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.service import BoundService
 from apex.testing import raises
-from hooks.tenancy import forbid_foreign, membership, name_organization, tenancy
+from hooks.tenancy import forbid_foreign, membership, require_organization, tenancy
 from tests.hooks.apps import caller, notes
 
-HOOKS = {"before": {"all": [name_organization, membership, tenancy]}, "error": {"all": [forbid_foreign]}}
+HOOKS = {"before": {"all": [require_organization, membership, tenancy]}, "error": {"all": [forbid_foreign]}}
 
 
 async def two_notes(**options: Any) -> BoundService:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from apex import Apex, Context, HookMap, MemoryService, Next, batch, database, rest, sockets
-from apex.common.hooks import disallow, iff
+from apex.common import disallow, iff
 from apex.errors import Conflict, Forbidden
 from apex.observability.observations import Observation, time_database
 from apex.observability.tracing import tracing
@@ -125,7 +125,7 @@ HERE = f"{__name__}."
         ("", {"before": refuse, "error": lambda context: None}, f"{HERE}refuse"),
         ("", {"before": ask}, f"{HERE}refuse"),
         ("", {"after": lambda context: 5}, f"{HERE}<lambda>"),
-        ("", {"before": disallow()}, "apex.common.hooks.disallow"),
+        ("", {"before": disallow()}, "apex.common.conditions.disallow"),
         ("", {"before": iff(True, iff(True, refuse))}, f"{HERE}refuse"), ("", {"around": [let_through]}, None),
     ],
 )  # fmt: skip

@@ -31,7 +31,7 @@ from apex import (
     sockets,
 )
 from apex.auth import APIKeyStrategy, new_key
-from apex.common.hooks import disallow, discard, iff, is_provider
+from apex.common import disallow, discard, iff, is_provider
 from apex.common.resolvers import OMIT, resolve, resolve_external
 from apex.errors import BadRequest, NotAuthenticated
 from apex.openapi.document import document

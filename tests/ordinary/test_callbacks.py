@@ -24,7 +24,7 @@ from apex import (
     validate_data,
     validate_query,
 )
-from apex.common.hooks import (
+from apex.common import (
     disallow,
     discard,
     iff,

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from apex import Apex, Context, MemoryService, Params, batch, rest
-from apex.common.hooks import disallow
+from apex.common import disallow
 from apex.errors import FeathersError, MethodNotAllowed
 from tests.support.serving import calling
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, Params, SQLService, batch, database, rest, sockets
-from apex.common.hooks import required
+from apex.common import required
 from apex.common.resolvers import resolve, resolve_data
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed
 from tests.support.serving import calling, serving

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, DateTime, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, Params, SQLService, database, rest, validate_query
-from apex.common.hooks import soft_delete
+from apex.common import soft_delete
 from apex.errors import BadRequest, NotFound
 from apex.query.coercion import integer, text
 from tests.support.serving import calling

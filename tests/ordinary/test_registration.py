@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, AuthenticationService, JWTStrategy, MemoryService, Params, SQLService, authenticate
-from apex.common.hooks import iff
+from apex.common import iff
 
 USERS = Table("users", MetaData(), Column("id", Integer, primary_key=True), Column("password", String(200)))
 

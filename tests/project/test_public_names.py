@@ -31,9 +31,12 @@ PUBLIC = {
     "apex.cli": "DAY ID as_json_option load_app main require_migrated run",
     "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
     "apex.common": (
-        "InvalidSignature OMIT SignedWebhooks answers_table default_sort disallow discard idempotent iff is_provider "
-        "keep now populate prevent_changes require_condition required resolve resolve_data resolve_external "
-        "resolve_query resolve_result set_field set_now sign signatures_table soft_delete stash_before virtual"
+        "HIDDEN InvalidSignature Limit OMIT Pruned RATE_HEADERS References SignedWebhooks Trash answers_table "
+        "apply_select audit audit_create changed_fields check_multi check_references default_sort defer_select "
+        "disallow discard external_call foreign_keys_to idempotent iff is_provider keep limit_rate limit_to_tenants "
+        "list_trash missing_references now populate prevent_changes prune_trash rate_exceeded remember_caller "
+        "require_condition required resolve resolve_data resolve_external resolve_query resolve_result set_field "
+        "set_now set_owner sign signatures_table soft_delete stash_before timestamps transaction virtual"
     ),
     "apex.config": "Config load_config",
     "apex.context": "Context Params",

@@ -4,7 +4,7 @@ write, unless it is named here.
 
 from __future__ import annotations
 
-from hooks.tenancy import ROLES
+from hooks.roles import ROLES
 from tests.security.attacks import VERBS, body, is_dialect
 from tests.security.stage import ATTACKER, USERS, Stage, staged
 from tests.security.test_sealed import APP, METHODS

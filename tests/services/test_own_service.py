@@ -27,7 +27,7 @@ class NoteSchema(TenantSchema):
 async def notes(migrated_sqlite_url: str) -> AsyncIterator[Crm]:
     async with running(migrated_sqlite_url) as crm:
         service = MemoryService(fields=FIELDS, start_id=1, multi=("create",), paginate={"default": 10, "max": 10})
-        crm.app.use("notes", service, hooks=tenant_hooks(NoteSchema, "Invalid note data"))
+        crm.app.use("notes", service, hooks=tenant_hooks(service, NoteSchema, "Invalid note data"))
         yield crm
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 
-from apex.common.hooks import now
+from apex.common import now
 from apex.common.trash import prune_trash
 from apex.encoding import encode
 from apex.errors import Forbidden

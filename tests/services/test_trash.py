@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from apex.common.hooks import now
+from apex.common import now
 from apex.common.trash import list_trash, prune_trash
 from services.sales.deal_products import deal_products
 from tests.services.crm import Crm, refused

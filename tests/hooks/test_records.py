@@ -8,7 +8,7 @@ from apex import Context
 from apex.errors import Forbidden, MethodNotAllowed, NotFound
 from apex.service import BoundService
 from apex.testing import raises
-from hooks.soft_delete import soft_delete
+from hooks.records import soft_delete
 from tests.hooks.apps import notes
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apex import Context, MemoryService
-from apex.common.hooks import populate
+from apex.common import populate
 from apex.query.coercion import boolean
 from apex.service import BoundService
 from tests.hooks.apps import notes

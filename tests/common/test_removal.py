@@ -10,7 +10,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, SQLService, database, validate_query
 from apex.adapters.base import AdapterOptions
-from apex.common.hooks import require_condition, soft_delete, stash_before
+from apex.common import require_condition, soft_delete, stash_before
 from apex.errors import BadRequest, NotFound
 from apex.query.coercion import anything, integer, nullable, text
 from apex.service import BoundService

@@ -1,10 +1,12 @@
+"""Calls that store several records as a whole."""
+
 from __future__ import annotations
 
 import pytest
 
 from apex import Apex, Context, SQLService, database
+from apex.common import transaction
 from apex.errors import Conflict
-from hooks.transaction import transaction
 from services.tables import revoked_tokens
 
 TOKEN = {"jti": "a", "expires_at": "2030-01-01T00:00:00Z"}

@@ -1,0 +1,70 @@
+"""The hook that limits how often a caller may call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from apex.context import Context
+from apex.describe import describe
+from apex.errors import FeathersError, TooManyRequests
+from apex.hooks import Around, Next
+from apex.rates import Rate
+
+RATE_HEADERS = {
+    "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "The requests in a window."},
+    "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit with its window: `1000;w=3600`."},
+    "RateLimit-Remaining": {"schema": {"type": "integer"}, "description": "The requests that are left."},
+    "RateLimit-Reset": {"schema": {"type": "integer"}, "description": "Seconds until one is free again."},
+}
+"""The headers of an answer that tell how much of a limit is left, as OpenAPI describes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The limit of a caller: so many ``requests`` in ``window`` seconds. A call counts as ``amount`` requests.
+
+        Limit("organizations/456", requests=1_000, window=3_600)
+
+    Calls with the same ``name`` are counted together, in all processes if the app uses Redis.
+    """
+
+    name: str
+    requests: int
+    window: int
+    amount: int = 1
+
+
+def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
+    """Refuse calls beyond a limit: around all methods, inside of ``authenticate``. The app needs ``apex.rates.rates``.
+
+    ``limit_of`` returns the limit that counts for a call, or None. Over REST, the headers of answers and errors tell
+    how much of the limit is left. Raises TooManyRequests.
+    """
+
+    @describe(answers=RATE_HEADERS, errors=(429,))
+    async def limit_rate(context: Context, next: Next) -> None:
+        limit = limit_of(context)
+        if limit is None:
+            await next()
+            return
+        rates = context.app.get("rates")
+        rate: Rate = await rates.take(limit.name, limit.requests, limit.window, limit.amount)
+        try:
+            if not rate.allowed:
+                raise rate_exceeded(rate)
+            await next()
+        except FeathersError as error:
+            error.headers = {**rate.headers(), **error.headers}
+            raise
+        if context.http is not None:
+            context.http["headers"] = {**context.http.get("headers", {}), **rate.headers()}
+
+    return limit_rate
+
+
+def rate_exceeded(rate: Rate, **options: Any) -> TooManyRequests:
+    """Return the error for a call beyond a limit. ``options`` are those of the error, such as ``headers``."""
+    data = {"limit": rate.limit, "current": rate.limit + 1, "window": rate.window, "retryAfter": rate.reset}
+    return TooManyRequests("Rate limit exceeded", data, **options)

@@ -1,0 +1,87 @@
+"""The hook that checks references between services: a field must hold the key of a record that the caller may name."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from apex.app import Apex
+from apex.context import Context
+from apex.errors import BadRequest
+from apex.hooks import Hook, belongs
+from apex.types import Row, items
+
+References = Mapping[str, tuple[str, str]]
+"""A field to the service and the key that it refers to: ``{"company_id": ("companies", "id")}``."""
+
+
+def check_references(
+    references: References,
+    *,
+    within: Callable[[Context], Awaitable[Row]] | None = None,
+    message: str = "Invalid data",
+    missing: str = "Does not exist",
+) -> Hook:
+    """Check that each named field refers to a record of its service: before create, update and patch from outside.
+
+        check_references({"company_id": ("companies", "id")}, within=team_of_call)
+
+    ``within`` returns conditions that the records must meet, such as the tenant of the call. Fields that a patch leaves
+    as they are stored are not checked, as the record that they refer to may have been removed since. This needs
+    ``stash_before``. Raises BadRequest with ``message``. It names all wrong fields, with the index of their record if
+    there are many.
+    """
+
+    @belongs("before", "around")
+    async def check_references(context: Context) -> None:
+        if not context.params.provider:
+            return
+        rows = changed_fields(context, *references)
+        if all(value is None for row in rows for value in row.values()):
+            return
+        conditions = {} if within is None else await within(context)
+        lost = await missing_references(context.app, references, rows, conditions)
+        many = isinstance(context.data, list)
+        errors = {f"{place}.{name}" if many else name: missing for place, names in enumerate(lost) for name in names}
+        if errors:
+            raise BadRequest(message, errors=errors)
+
+    return check_references
+
+
+def changed_fields(context: Context, *names: str) -> list[Row]:
+    """Return these fields of each row of a create, update or patch, without those that stay as they are stored.
+
+    Without ``stash_before`` an update or patch is taken to change every field in its data.
+    """
+    before = None if context.method == "create" else context.params.before
+    if before is None:
+        return [{name: row[name] for name in names if name in row} for row in context.items]
+    stored = items(None, before)
+    return [
+        {name: row[name] for name in names if name in row and any(old[name] != row[name] for old in stored)}
+        for row in context.items
+    ]
+
+
+async def missing_references(
+    app: Apex, references: References, rows: Sequence[Row], within: Mapping[str, Any]
+) -> list[list[str]]:
+    """Return for each row the fields that refer to no record with the conditions in ``within``.
+
+    Makes one call for each field, however many rows there are.
+    """
+    missing = {
+        name: await _missing(app, refers, {row[name] for row in rows if row.get(name) is not None}, within)
+        for name, refers in references.items()
+    }
+    return [[name for name in references if row.get(name) in missing[name]] for row in rows]
+
+
+async def _missing(app: Apex, refers: tuple[str, str], values: set[Any], within: Mapping[str, Any]) -> set[Any]:
+    if not values:
+        return values
+    service, key = refers
+    query = {key: {"$in": sorted(values)}, **within, "$select": [key]}
+    found = await app.service(service).find({"query": query, "paginate": False})
+    return values - {row[key] for row in found}
