@@ -82,6 +82,17 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(shared_url: str) -> AsyncIterator[Crm]:
-    """The CRM for tests that only read, or whose requests are refused."""
+    """The CRM for tests that only read, or whose requests are refused. The roles of its users are read once."""
     async with running(shared_url) as crm:
+        roles = crm.app.service("memberships").service.roles
+        roles.clock = lambda: 0.0
+        await roles.get(789)
         yield crm
+
+
+@pytest.fixture(scope="module", name="shared_url")
+def sqlite_alone(demo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of a SQLite database, for a module whose requests are refused before any statement is run."""
+    path = tmp_path_factory.mktemp("shared") / "test.db"
+    shutil.copyfile(demo_file, path)
+    return f"sqlite:///{path}"
