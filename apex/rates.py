@@ -144,7 +144,10 @@ class RateLimiter:
     """
 
     def __init__(self, rates: Rates, kind: str, limit: int, window: int) -> None:
-        self.rates, self.kind, self.limit, self.window = rates, kind, limit, window
+        self.rates: Rates = rates
+        self.kind: str = kind
+        self.limit: int = limit
+        self.window: int = window
         self.batch_size: int = max(1, limit // BATCHES)
         self._batches: dict[str, _Batch] = {}
 

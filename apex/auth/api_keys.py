@@ -53,7 +53,8 @@ class APIKeyStrategy:
     scheme: Mapping[str, Any] | None = {"type": "apiKey", "in": "header", "name": "x-api-key"}
 
     def __init__(self, find: Find, users: Callable[[Any], Awaitable[Any]]) -> None:
-        self.find, self.users = find, users
+        self.find: Find = find
+        self.users: Callable[[Any], Awaitable[Any]] = users
         self.entity: str | None = "user"
         self.holders: Cache[tuple[str, str], Holder] = Cache(self._find)
 

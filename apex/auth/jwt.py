@@ -61,7 +61,8 @@ class Tokens:
     def __init__(
         self, secret: str, options: Mapping[str, Any], previous: str | None = None, requires_subject: bool = True
     ) -> None:
-        self.secret, self.previous = secret, previous
+        self.secret: str = secret
+        self.previous: str | None = previous
         self.header: dict[str, Any] = dict(options.get("header", {"typ": "access"}))
         self.audience: str | list[str] = _audience(options.get("audience", "https://yourdomain.com"))
         self.issuer: str = _text("issuer", options.get("issuer", "feathers"))

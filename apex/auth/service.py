@@ -7,7 +7,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -32,7 +32,7 @@ from apex.service import BoundService, Service
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import after_commit
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 _BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
 FAILURES = {"account": 5, "address": 20}
@@ -44,7 +44,7 @@ _KEPT = 30 * 86_400
 _OF_ONE_CALL = ("adapter", "paginate", "scope")
 """Params that belong to one call and are not passed to another one."""
 
-PROOF = {
+PROOF: dict[str, Any] = {
     "title": "Login",
     "type": "object",
     "properties": {
@@ -55,7 +55,7 @@ PROOF = {
     },
     "required": ["strategy"],
 }
-LOGIN = {
+LOGIN: dict[str, Any] = {
     "title": "LoginResult",
     "type": "object",
     "properties": {"accessToken": {"type": "string"}, "authentication": {"type": "object"}, "user": {"type": "object"}},
@@ -86,9 +86,9 @@ class AuthenticationService(Service):
     Raises ValueError for settings that cannot be used.
     """
 
-    methods = ("create", "remove")
-    summaries = {"create": "Log in", "remove": "Log out"}
-    multi = True  # ``create`` refuses a list itself, with an error that names a strategy.
+    methods: Sequence[str] | None = ("create", "remove")
+    summaries: Mapping[str, str] = {"create": "Log in", "remove": "Log out"}
+    multi: bool | Sequence[str] = True  # ``create`` refuses a list itself, with an error that names a strategy.
 
     def __init__(self, app: Apex, *, revocations: str | None = None) -> None:
         self.app = app
@@ -104,18 +104,19 @@ class AuthenticationService(Service):
         self.password_field: str = local.get("passwordField", "password")
         self.ignores_case: bool | str = local.get("caseInsensitive", False)
         previous = self.settings.get("previousSecret")
-        self.tokens = Tokens(self.settings["secret"], options, previous, requires_subject=self.entity is not None)
-        self.passwords = Passwords(self.settings.get("argon2"))
+        has_entity = self.entity is not None
+        self.tokens: Tokens = Tokens(self.settings["secret"], options, previous, requires_subject=has_entity)
+        self.passwords: Passwords = Passwords(self.settings.get("argon2"))
         self.strategies: dict[str, Strategy] = {}
         self.revoked: dict[str, int] = {}
         self.ended: dict[str, float] = {}
         """The moment up to which the tokens of each subject are revoked, in seconds since 1970."""
-        self.sessions = Sessions(self)
+        self.sessions: Sessions = Sessions(self)
         self._rates = Rates()
-        self.failure_limit = FailureLimit(
+        self.failure_limit: FailureLimit = FailureLimit(
             "logins", lambda: app.get("rates") or self._rates, {**FAILURES, **self.settings.get("failedLogins", {})}
         )
-        self.path = "authentication"
+        self.path: str = "authentication"
         self.revocations = revocations
         # A token may be older than the current lifetime, if the setting was longer before.
         self._kept: int = max(self.tokens.lifetime, _KEPT)
@@ -131,8 +132,9 @@ class AuthenticationService(Service):
 
     def register(self, name: str, strategy: Strategy) -> None:
         """Add a strategy. If it has an ``entity``, set that to the name under which results have the entity."""
-        if hasattr(strategy, "entity"):
-            strategy.entity = self.entity
+        named: Any = strategy
+        if hasattr(named, "entity"):
+            named.entity = self.entity
         self.strategies[name] = strategy
 
     async def setup(self, app: Apex, path: str) -> None:

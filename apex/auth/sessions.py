@@ -18,7 +18,7 @@ from apex.realtime.channels import Connection
 if TYPE_CHECKING:
     from apex.auth.service import AuthenticationService
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 CHUNK = 1_000
 PROOF_SECONDS = 0.5
@@ -49,7 +49,8 @@ class Sessions:
     """
 
     def __init__(self, service: AuthenticationService) -> None:
-        self.service, self.app = service, service.app
+        self.service: AuthenticationService = service
+        self.app: Apex = service.app
         self.open: dict[Connection, Session] = {}
         self._watching: asyncio.Task[None] | None = None
 

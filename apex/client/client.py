@@ -116,7 +116,8 @@ class Session:
 
     def __init__(self, path: str, storage: Storage, events: Emitter) -> None:
         self.segments: tuple[str, ...] = segments(path)
-        self.storage, self.events = storage, events
+        self.storage: Storage = storage
+        self.events: Emitter = events
         self.result: dict[str, Any] | None = None
 
     def sign(self, call: Call) -> Call:

@@ -34,7 +34,9 @@ class Rest:
     problem: Exception | None = None
 
     def __init__(self, url: str, timeout: float, headers: Mapping[str, str]) -> None:
-        self.url, self.timeout, self.headers = url.rstrip("/"), timeout, headers
+        self.url: str = url.rstrip("/")
+        self.timeout: float = timeout
+        self.headers: Mapping[str, str] = headers
         self._http: AsyncClient
 
     async def open(self, receiver: Receiver) -> None:

@@ -26,7 +26,7 @@ MOST_DOUBLINGS = 5
 CLOSE_SECONDS = 5
 """Seconds that a connection has to close before it is cancelled again."""
 
-log = logging.getLogger("apex.client")
+log: logging.Logger = logging.getLogger("apex.client")
 
 # Below this level the libraries log whole packets, which contain tokens.
 _library_log = logging.getLogger("apex.client.packets")
@@ -55,8 +55,11 @@ class SocketIO:
     realtime: bool = True
 
     def __init__(self, url: str, path: str, headers: Mapping[str, str], timeout: float, delay: float) -> None:
-        self.url, self.path, self.headers = url, path, headers
-        self.timeout, self.delay = timeout, delay
+        self.url: str = url
+        self.path: str = path
+        self.headers: Mapping[str, str] = headers
+        self.timeout: float = timeout
+        self.delay: float = delay
         self.problem: Exception | None = None
         self._connection: asyncio.Future[_Connection]
         self._connecting: asyncio.Task[None]
@@ -148,12 +151,11 @@ class _Connection:
 
     def __init__(self, http: ClientSession, receive: Callable[..., None]) -> None:
         self._http = _HTTPSession(http)
+        options: dict[str, Any] = {"serializer": _Packet, "logger": _library_log, "engineio_logger": _library_log}
         self._client = AsyncClient(
+            **options,
             reconnection=False,
             handle_sigint=False,
-            serializer=_Packet,
-            logger=_library_log,
-            engineio_logger=_library_log,
             http_session=self._http,
             # The client trusts its server, whose answers may have any size.
             websocket_extra_options={"max_msg_size": 0},
@@ -174,8 +176,9 @@ class _Connection:
 
     async def _connect(self, url: str, path: str, headers: Mapping[str, str]) -> None:
         """Connect by WebSocket only. The library's polling breaks if more than 16 packets arrive at once."""
-        options = {"transports": ["websocket"], "socketio_path": path, "namespaces": ["/"], "wait": False}
-        await self._client.connect(url, headers=dict(headers), **options)
+        await self._client.connect(
+            url, headers=dict(headers), transports=["websocket"], namespaces=["/"], socketio_path=path, wait=False
+        )
         self._client.eio.read_loop_task.add_done_callback(lambda _: _settle(self.closed, None))
         await _wait_for_first(self._accepted, self.closed)
         if not self._accepted.done():

@@ -12,7 +12,7 @@ from apex.lazy import extra
 
 Handler = Callable[[Any], None]
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 SYNC_SECONDS = 30
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from inspect import isawaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 UNSET: Any = object()
 
@@ -25,8 +25,17 @@ class Connection(dict[str, Any]):
         super().__init__(values)
         object.__setattr__(self, "channels", set())
 
-    # These are written in C. Each frame looks up its connection several times.
-    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__  # type: ignore[assignment]
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: object) -> bool: ...
+
+        def __ne__(self, other: object) -> bool: ...
+
+        def __hash__(self) -> int: ...  # type: ignore[override]
+
+    else:
+        # These are written in C. Each frame looks up its connection several times.
+        __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)

@@ -77,9 +77,9 @@ local free = tonumber(redis.call('LINDEX', KEYS[1], math.max(0, last)) or now - 
 return {allowed and 1 or 0, count, string.format('%.6f', window - (now - free))}
 """
 
-FAILURES = (RedisError, OSError, TimeoutError)
+FAILURES: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 
 @dataclass(slots=True)
@@ -149,9 +149,9 @@ class RedisBus(Bus):
 
     def __init__(self, url: str, name: str, secrets: Callable[[], Sequence[str]] = tuple) -> None:
         super().__init__()
-        self.stats = Stats()
-        self.origin = uuid4().hex
-        self.channel = prefix_of(name)
+        self.stats: Stats = Stats()
+        self.origin: str = uuid4().hex
+        self.channel: str = prefix_of(name)
         self._url = url
         self._secrets = secrets
         self._since = time.time()
@@ -275,7 +275,8 @@ class RedisBus(Bus):
             if message is None:
                 await pubsub.ping()
             elif message["type"] == "message":
-                self._handle(message["data"])
+                data: Any = message["data"]
+                self._handle(data)
 
     def _handle(self, signed: bytes) -> None:
         """Handle a message of another process, unless it is refused."""

@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from apex.app import Apex
+from apex.app import ASGI, Apex
 from apex.errors import BadRequest, ConfigError, FeathersError, HeadersTooLarge, Timeout, Unavailable, URITooLong
 from apex.request import HttpLimits
 from apex.transports.rest import JSON, Pair, failure
@@ -71,15 +71,18 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.limits = self.config.limits
-        self.served, self.app = self.app, self._serve
+        self.limits: HttpLimits = self.config.limits
+        self.served: ASGI = self.app
+        self.app = self._serve
         self.answering: RequestResponseCycle | None = None
         self.reading: asyncio.Task[Any] | None = None
         self.error: FeathersError | None = None
         self.refusal: FeathersError | None = None
-        self.since = self.loop.time()
-        self.url = b""
-        self.packet = self.unparsed = self.received = 0
+        self.since: float = self.loop.time()
+        self.url: bytes = b""
+        self.packet: int = 0
+        self.unparsed: int = 0
+        self.received: int = 0
 
     # Requests.
 
@@ -127,6 +130,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Tell the app that the request is complete, even if it has answered already."""
         self.unparsed = 0
+        assert self.parser is not None
         if self.parser.should_upgrade() and self._should_upgrade():
             return
         self.cycle.more_body = False
@@ -283,7 +287,7 @@ class Sender:
     __slots__ = ("cycle",)
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
-        self.cycle = cycle
+        self.cycle: RequestResponseCycle = cycle
 
     def __call__(self, message: Any) -> Awaitable[None]:
         return self.cycle.send(message)

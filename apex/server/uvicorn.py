@@ -42,7 +42,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Apex, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self.app, self.ready = app, ready
+        self.app: Apex = app
+        self.ready: Callable[[], None] = ready
         self.retiring: bool = False
         self._stop_at: float | None = None
 
@@ -55,7 +56,9 @@ class Server(uvicorn.Server):
 
         During that time a replacement process could not bind the address.
         """
-        self.retiring, self.should_exit, self._stop_at = False, True, 0.0
+        self.retiring = False
+        self.should_exit: bool = True
+        self._stop_at = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.retiring = False
@@ -176,12 +179,12 @@ def listening(app: Apex, host: str | None = None, port: int | None = None) -> It
 
     Raises ConfigError if the address cannot be used, or if others can reach an app whose secret is published.
     """
-    host = host or app.get("host") or "localhost"
-    for problem in exposed_secrets(app.settings, host):
+    address: str = host or app.get("host") or "localhost"
+    for problem in exposed_secrets(app.settings, address):
         raise ConfigError(problem)
     port = app.get("port") if port is None else port
-    with _listener(host, PORT if port is None else port) as listener:
-        yield listener, f"http://{_host_in_url(host)}:{listener.getsockname()[1]}"
+    with _listener(address, PORT if port is None else port) as listener:
+        yield listener, f"http://{_host_in_url(address)}:{listener.getsockname()[1]}"
 
 
 def _listener(host: str, port: int) -> socket.socket:

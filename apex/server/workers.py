@@ -52,7 +52,7 @@ UNWATCHED = ("__pycache__", "node_modules")
 FileStates = dict[str, tuple[int, int]]
 """The time of the last change of each file, in nanoseconds, and its size in bytes."""
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 
 def serve_workers(
@@ -133,7 +133,8 @@ class Worker:
     """A worker as its parent sees it: its process and the line to it."""
 
     def __init__(self, process: Process, line: socket.socket) -> None:
-        self.process, self.line = process, line
+        self.process: Process = process
+        self.line: socket.socket = line
         self.began: float = time.monotonic()
 
     @classmethod
@@ -196,12 +197,17 @@ class Workers:
         *,
         reload: bool = False,
     ) -> None:
-        self.factory, self.listener, self.url, self.count = factory, listener, url, count
-        self.environ, self.end_seconds, self.reload = environ, end_seconds, reload
+        self.factory: str = factory
+        self.listener: socket.socket = listener
+        self.url: str = url
+        self.count: int = count
+        self.environ: Mapping[str, str] = environ
+        self.end_seconds: float = end_seconds
+        self.reload: bool = reload
         self.places: list[Worker] = []
         self.alive: set[Worker] = set()
-        self.replacing = asyncio.Lock()
-        self.requested = asyncio.Event()
+        self.replacing: asyncio.Lock = asyncio.Lock()
+        self.requested: asyncio.Event = asyncio.Event()
 
     async def run(self) -> bool:
         """Run the workers until the process is told to stop. Return False if they do not start."""

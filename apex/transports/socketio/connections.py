@@ -53,9 +53,9 @@ class Outgoing(asyncio.Queue[Packet | None]):
         self.size = 0
         self.emptied = asyncio.Event()
 
-    def _put(self, packet: Packet | None) -> None:
-        super()._put(packet)
-        self.size += _size(packet)
+    def _put(self, item: Packet | None) -> None:
+        super()._put(item)
+        self.size += _size(item)
 
     def _get(self) -> Packet | None:
         packet: Packet | None = super()._get()
@@ -91,8 +91,9 @@ class WebSocket:
 
     def __init__(self, ws: Any, write: Write | None) -> None:
         self._ws, self._write = ws, write
-        self.wait, self.close = ws.wait, ws.close
-        self.is_sending = False
+        self.wait: Any = ws.wait
+        self.close: Any = ws.close
+        self.is_sending: bool = False
 
     async def send(self, message: str | bytes) -> None:
         """Send a packet from the queue."""
@@ -151,4 +152,4 @@ class Socket(AsyncSocket):  # type: ignore[misc]
 
 
 def _size(packet: Packet | None) -> int:
-    return 0 if packet is None else len(packet.encode())
+    return 0 if packet is None else len(packet.encode() or "")

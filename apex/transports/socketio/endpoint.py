@@ -16,7 +16,7 @@ from apex.transports.socketio.engine import Engine, is_packet
 
 UPGRADE_SECONDS = 10
 TRANSPORTS = {"http": "polling", "websocket": "websocket"}
-BAD_REQUEST = 400, {"code": 3, "message": "Bad request"}
+BAD_REQUEST: tuple[int, Any] = 400, {"code": 3, "message": "Bad request"}
 
 
 class Endpoint:

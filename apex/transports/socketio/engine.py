@@ -37,7 +37,7 @@ ANSWER_SECONDS = 5
 SMALLEST_PACKET = 16
 """Characters of the shortest call. A request has at most as many packets as such calls fit into it."""
 
-POSTED = {"status": "200 OK", "headers": [("Content-Type", "text/html")], "response": b"ok"}
+POSTED: dict[str, Any] = {"status": "200 OK", "headers": [("Content-Type", "text/html")], "response": b"ok"}
 """The answer to packets that a client has posted. It is that of Socket.IO on Node."""
 
 _PACKET = re.compile(r"4[0-6]|(1|3|5|[23]probe)\Z")
@@ -45,7 +45,7 @@ _ATTACHMENT = re.compile(r"b([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]
 _NAMESPACES = (None, "/")
 _ACKS = (types.ACK, types.BINARY_ACK)
 
-log = logging.getLogger("apex.transports.socketio.engine")
+log: logging.Logger = logging.getLogger("apex.transports.socketio.engine")
 # Below this level the libraries log whole packets, which contain tokens.
 log.setLevel(logging.WARNING)
 
@@ -65,9 +65,11 @@ class Link:
     accepted: Callable[[], None] | None = None
 
     def __init__(self, sid: str, socket: Socket, limits: Mapping[str, int]) -> None:
-        self.sid, self.socket, self.outgoing = sid, socket, socket.queue
-        self.backlog = limits["maxBacklog"]
-        self.calls = asyncio.Semaphore(limits["maxCalls"])
+        self.sid: str = sid
+        self.socket: Socket = socket
+        self.outgoing: Outgoing = socket.queue
+        self.backlog: int = limits["maxBacklog"]
+        self.calls: asyncio.Semaphore = asyncio.Semaphore(limits["maxCalls"])
         self.answers: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
 
@@ -152,8 +154,8 @@ class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
     def _cors_headers(self, environ: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [*super()._cors_headers(environ), ("Cache-Control", "no-store")]
 
-    def _ok(self, packets: list[Any] | None = None, **options: Any) -> Any:
-        return POSTED if packets is None else super()._ok(packets, **options)
+    def _ok(self, packets: Any = None, headers: Any = None, jsonp_index: int | None = None) -> Any:
+        return POSTED if packets is None else super()._ok(packets, headers, jsonp_index)
 
 
 class Engine(socketio.AsyncServer):  # type: ignore[misc]
@@ -163,18 +165,19 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
     """
 
     def __init__(self, transport: Transport, limits: Mapping[str, int], origins: str | list[str]) -> None:
+        loggers: dict[str, Any] = {"logger": log, "engineio_logger": log}
         super().__init__(
+            **loggers,
             async_mode="asgi",
             serializer=SocketIOPacket,
-            logger=log,
-            engineio_logger=log,
             cors_allowed_origins=origins,
             cors_credentials=False,
             max_http_buffer_size=limits["maxPayload"],
             # Compression would block the event loop.
             http_compression=False,
         )
-        self.transport, self.limits = transport, limits
+        self._transport = transport
+        self.limits: Mapping[str, int] = limits
         self.links: dict[str, Link] = {}
         self.unconnected: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,7 +193,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         return all(is_packet(packet) or _ATTACHMENT.match(packet) for packet in body.split(SEPARATOR))
 
     @staticmethod
-    def event(name: str, data: Any) -> Message:
+    def event_packet(name: str, data: Any) -> Message:
         """Return the encoded packet of an event, for any number of connections."""
         return Message(f"{types.EVENT}{JSON.dumps([name, data])}")
 
@@ -225,18 +228,18 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         self._spawn(socket.close(reason=self.reason.SERVER_DISCONNECT))
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
-        eio_sid = self.manager.eio_sid_from_sid(sid, "/")
+        eio_sid: Any = self.manager.eio_sid_from_sid(sid, "/")
         link = Link(sid, self.eio.sockets[eio_sid], self.limits)
         scope = environ["asgi.scope"]
         environ.clear()  # The library keeps it as long as the connection, with the whole first request in it.
         environ["asgi.scope"] = scope
         try:
-            await self.transport.log_in(link, scope, auth if isinstance(auth, dict) else {})
+            await self._transport.log_in(link, scope, auth if isinstance(auth, dict) else {})
         except FeathersError as error:
             raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
         self.links[eio_sid] = link
         self.unconnected.pop(eio_sid, None)
-        await self.transport.connected(link)
+        await self._transport.connected(link)
         if link.socket.closed:
             self._remove(eio_sid)
             raise ConnectionRefusedError("The connection was closed meanwhile")
@@ -250,9 +253,9 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
             if (link := self.links.get(eio_sid)) is not None and link.accepted is not None:
                 link.accepted()
 
-    async def _send_packet(self, eio_sid: str, packet: SocketIOPacket) -> None:
+    async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         if (socket := self.eio.sockets.get(eio_sid)) is not None:
-            socket.write(Message(packet.encode()))
+            socket.write(Message(pkt.encode()))
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
@@ -299,7 +302,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
     def _remove(self, eio_sid: str) -> None:
         if (link := self.links.pop(eio_sid, None)) is not None:
             link.leave()
-            self.transport.disconnected(link)
+            self._transport.disconnected(link)
 
     async def _handle_call(self, link: Link, packet: SocketIOPacket) -> None:
         if packet.packet_type == types.BINARY_EVENT:
@@ -315,7 +318,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         try:
             if self.links.get(link.socket.sid) is not link:
                 return  # It was closed while the call waited.
-            text, answered = await self.transport.answer(link, packet.data)
+            text, answered = await self._transport.answer(link, packet.data)
         finally:
             link.calls.release()
         if packet.id is not None and not link.socket.closed:

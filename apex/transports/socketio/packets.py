@@ -63,11 +63,12 @@ class Message(Packet):  # type: ignore[misc]
 
     def __init__(self, text: str) -> None:
         super().__init__(MESSAGE, text)
+        self._text = text
 
     @cached_property
     def frame(self) -> bytes:
         """The WebSocket frame of the packet."""
-        return text_frame(self.encode())
+        return text_frame(f"{MESSAGE}{self._text}")
 
 
 def text_frame(text: str) -> bytes:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from apex.app import Apex
+from starlette.types import ASGIApp
+
+from apex.app import ASGI, Apex
 from apex.context import Context, Params
 from apex.encoding import Stream, encode
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
@@ -24,7 +26,7 @@ from apex.transports.rest import Headers, Receive, Scope, Send, failure, headers
 if TYPE_CHECKING:
     from apex.transports.socketio.engine import Answer, Link
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 PATH = "/socket.io/"
 CLIENT = Path(__file__).parent / "static" / "socket.io-4.8.4.min.js"
@@ -60,12 +62,13 @@ class Sockets:
             from apex.transports.socketio.endpoint import Endpoint
             from apex.transports.socketio.engine import LIMITS, Engine
 
-        self.app, self.inner = app, app.transport
+        self.app: Apex = app
+        self.inner: ASGI | None = app.transport
         limits = {name: settings.get(name, default) for name, default in LIMITS.items()}
         origins = settings.get("origins") or app.get("origins") or ["*"]
-        self.engine = Engine(self, limits, "*" if "*" in origins else list(origins))
-        self.endpoint = Endpoint(self.engine)
-        self.client = asset(CLIENT)
+        self.engine: Engine = Engine(self, limits, "*" if "*" in origins else list(origins))
+        self.endpoint: Endpoint = Endpoint(self.engine)
+        self.client: ASGIApp = asset(CLIENT)
         self.links: dict[Connection, Link] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -156,7 +159,7 @@ class Sockets:
         for connection, own in recipients.items():
             if (link := self.links.get(connection)) is not None:
                 if id(own) not in packets:
-                    packets[id(own)] = self.engine.event(name, context.external if own is UNSET else own)
+                    packets[id(own)] = self.engine.event_packet(name, context.external if own is UNSET else own)
                 if not link.send(packets[id(own)]):
                     self._end_slow(link)
 
