@@ -1,4 +1,4 @@
-/** The connection: Feathers' own client on one socket, for all calls and all events. */
+/** The connection: the Feathers client on one socket, for all calls and events. */
 
 const { feathers, io } = globalThis;
 const AGAIN = 1_000;
@@ -8,7 +8,7 @@ export const NO_ANSWER = "The server did not answer. Check your connection and t
 
 export const socket = io({ transports: ["websocket", "polling"], tryAllTransports: true, ackTimeout });
 
-// Feathers reads the limit here, under a name that the minified bundle does not keep.
+// Feathers reads the limit under a name that the minified bundle does not keep.
 socket._opts = { ackTimeout };
 
 const transport = feathers.socketio(socket);
@@ -21,15 +21,15 @@ export const client = feathers()
     methods: ["find", "get", "create", "patch", "remove", "search"],
   });
 
-// By itself the socket returns after a failure, but not after a server that has closed it on purpose.
+// The socket reconnects by itself after a failure, but not if the server has closed it on purpose.
 socket.on("disconnect", (reason) => {
   if (reason === "io server disconnect") setTimeout(() => socket.connect(), AGAIN);
 });
 
-/** What to say of an error: the server's sentence, or that there was none. */
+/** Returns the text for an error: that of the server, or that there was no answer. */
 export const sentence = (error) => (error.code ? error.message : NO_ANSWER);
 
-/** Calls made without a connection fail at once, so that none is sent later, before the login is back. */
+/** Lets calls without a connection fail at once. Otherwise they would be sent after it returns, before the login. */
 async function refuseOffline({ path }, next) {
   if (path !== "authentication" && !socket.connected) throw new feathers.errors.Unavailable(NO_ANSWER);
   await next();

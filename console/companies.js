@@ -1,4 +1,4 @@
-/** Companies: their names, asked for once. */
+/** The names of companies, each read once. */
 
 import { client } from "./client.js";
 
@@ -8,13 +8,13 @@ const names = new Map();
 
 export const companyName = (id) => names.get(id) ?? "";
 
-/** Loads the names of the companies that these contacts work for. */
+/** Loads the names of the companies of these contacts. */
 export async function loadNames(contacts) {
   const ids = contacts.map((contact) => contact.company_id).filter((id) => id !== null && !names.has(id));
   if (ids.length) await find(contacts[0].organization_id, { id: { $in: [...new Set(ids)] } });
 }
 
-/** Id and name of the companies of an organization, by name: the first hundred. */
+/** Returns id and name of the first hundred companies of an organization, sorted by name. */
 export async function choices(organization) {
   const companies = await find(organization, { $sort: { name: 1 } });
   return companies.map(({ id, name }) => [id, name]);

@@ -1,4 +1,4 @@
-/** The contacts on the page: one page of a list or of a search, kept up to date by the server's events. */
+/** The contacts on the page: one page of a list or a search, which events keep up to date. */
 
 import { client } from "./client.js";
 import { callingCode } from "./countries.js";
@@ -25,7 +25,7 @@ export class Contacts {
   #turn = 0;
   #soon = debounced(SETTLE, () => this.load());
 
-  /** `found` says that the records answer a search. `changed()` is called after each change, `happened(event, contact)` for what the server tells. */
+  /** `found` is true if the contacts are the result of a search. `changed()` is called after each change, `happened(event, contact)` for each event. */
   constructor(changed, happened) {
     Object.assign(this, { changed, happened });
     for (const event of ["created", "patched", "updated", "removed"])
@@ -61,7 +61,7 @@ export class Contacts {
     this.#soon.cancel();
   }
 
-  /** There is no organization to show. */
+  /** Shows that there is no organization. */
   nowhere() {
     this.close();
     this.#become("nowhere");
@@ -71,7 +71,7 @@ export class Contacts {
     this.#become("failed", error);
   }
 
-  /** Asks the server; an answer that a later question has overtaken is dropped. */
+  /** Reads from the server. An answer is dropped if a later question was sent meanwhile. */
   async load() {
     const turn = ++this.#turn;
     this.#soon.cancel();
@@ -85,10 +85,10 @@ export class Contacts {
     }
   }
 
-  /** Takes in what has happened to a contact, once: here, or anywhere else. */
+  /** Applies a change of a contact once, whether it was made here or elsewhere. */
   async apply(event, contact) {
     if (contact.organization_id !== this.organization) return;
-    if (this.state !== "ready") this.#soon(); // The answer that is on its way may be older.
+    if (this.state !== "ready") this.#soon(); // The answer on its way may be older than this event.
     if (event === "removed") return this.#removed(contact);
     await loadNames([contact]).catch(() => {});
     if (event === "created") this.#created(contact);

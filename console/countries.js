@@ -16,17 +16,17 @@ VA39 VC1 VE58 VG1 VI1 VN84 VU678 WF681 WS685 XK383 YE967 YT262 ZA27 ZM260 ZW263`
 
 const CODES = new Map(TABLE.match(/\S+/g).map((entry) => [entry.slice(0, 2), `+${entry.slice(2)}`]));
 
-/** `+1` for `US`; null where no country is given. */
+/** Returns `+1` for `US`, and null without a country. */
 export const callingCode = (country) => CODES.get(country) ?? null;
 
-/** Country and label, by name, for a select. */
+/** Returns pairs of country and label for a select, sorted by name. */
 export function countries() {
   const names = new Intl.DisplayNames("en", { type: "region" });
   const labels = [...CODES].map(([country, code]) => [country, `${names.of(country)} (${code})`]);
   return labels.sort(([, one], [, other]) => one.localeCompare(other, "en"));
 }
 
-/** The country of the browser's language, where it names one. */
+/** Returns the country of the browser's language, if it names one. */
 export function likelyCountry() {
   const { region } = new Intl.Locale(navigator.language || "en-US");
   return CODES.has(region) ? region : "US";

@@ -1,4 +1,4 @@
-/** The dialog that makes and changes a contact. Only what was changed is sent. */
+/** The dialog that creates and changes a contact. It sends only the fields that were changed. */
 
 import { choices, companyName } from "./companies.js";
 import { nameOf } from "./contacts.js";
@@ -13,7 +13,7 @@ const form = element("editor-form");
 const dialog = element("editor");
 let contact = null;
 
-/** `save(contact, data)` stores, `saved(event, contact)` is told of it. */
+/** `save(contact, data)` stores a contact, and `saved(event, contact)` is called afterwards. */
 export function follow(save, saved) {
   offer(form.elements.phone_country_iso, countries());
   form.addEventListener("submit", (event) => {
@@ -32,7 +32,7 @@ export async function open(given, organization) {
   if (contact === given) offerCompanies(companies, form.elements.company_id.value);
 }
 
-/** What others did meanwhile to the contact that is open. */
+/** Tells the user that somebody else has changed the open contact. */
 export function told(event, other) {
   if (!dialog.open || form.ariaBusy === "true" || other.id !== contact?.id) return;
   const removed = event === "removed";
@@ -51,7 +51,7 @@ function fill() {
   offerCompanies([], String(contact?.company_id ?? ""));
 }
 
-/** The contact's own company is always among them. */
+/** Fills the select with companies. The contact's own company is always among them. */
 function offerCompanies(pairs, chosen) {
   const { company_id: own } = contact ?? {};
   const among = own && !pairs.some(([id]) => id === own) ? [[own, companyName(own)], ...pairs] : pairs;
@@ -70,7 +70,7 @@ async function send(save, saved) {
   }
 }
 
-/** The fields whose values differ from those of the contact; for a new one, those that are filled. */
+/** Returns the fields whose values differ from those of the contact. For a new contact, returns the filled fields. */
 function changes() {
   const before = contact ?? {};
   const now = values();
@@ -85,7 +85,7 @@ function values() {
   return { ...texts, company_id: Number(read("company_id")) || null, ...country(texts.phone, read("phone_country_iso")) };
 }
 
-/** A country belongs to a number; a code that was stored without a country stays. */
+/** Removes the country if there is no number. A code that was stored without a country stays. */
 function country(phone, iso) {
   if (!phone && !contact?.phone) return {};
   const kept = iso === (contact?.phone_country_iso ?? null) ? (contact?.phone_country_code ?? null) : null;

@@ -1,4 +1,4 @@
-/** Elements of the page. Text goes in as text, never as markup. */
+/** Helpers for elements. They write text as text, never as markup. */
 
 export const element = (id) => document.getElementById(id);
 
@@ -10,7 +10,7 @@ export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Fills a select with pairs of value and label; those that stand in the markup stay. */
+/** Fills a select with pairs of value and label. Options in the markup stay. */
 export function offer(select, pairs) {
   for (const option of [...select.querySelectorAll("[data-offered]")]) option.remove();
   for (const [value, label] of pairs) {
@@ -20,7 +20,7 @@ export function offer(select, pairs) {
   }
 }
 
-/** Calls the function once nothing has asked for it for a while; `cancel` forgets it. */
+/** Returns a function that calls this one after a pause without further calls. `cancel` drops the pending call. */
 export function debounced(milliseconds, act) {
   let timer;
   const later = () => {

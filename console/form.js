@@ -1,9 +1,9 @@
-/** A form: its values go in and out, and what the server says of a field stands beside it. */
+/** A form. It shows the server's error of each field next to the field. */
 
 import { sentence } from "./client.js";
 import { part, write } from "./elements.js";
 
-/** Shows an error: sentences of fields beside them, the rest above the buttons. The first wrong field gets the focus. */
+/** Shows an error: the texts of fields next to them, all others above the buttons. The first wrong field gets the focus. */
 export function complain(form, error, aliases = {}) {
   clear(form);
   const left = [];
@@ -22,7 +22,7 @@ export function clear(form) {
   for (const field of form.elements) if (field.name) mark(field, "");
 }
 
-/** Runs one submission at a time; the button says what is going on. */
+/** Runs one submission at a time. Meanwhile the button says so. */
 export async function submit(form, work) {
   if (form.ariaBusy === "true") return;
   form.ariaBusy = "true";
@@ -33,7 +33,7 @@ export async function submit(form, work) {
   }
 }
 
-/** The server names fields as its API does; people know them by their labels. */
+/** Replaces the names of fields in the API by their labels on the page. */
 function worded(form, text, aliases) {
   return text.replace(/\b[a-z]+(_[a-z]+)+\b/g, (name) => {
     const field = form.elements[aliases[name] ?? name];

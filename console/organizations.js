@@ -1,4 +1,4 @@
-/** The organizations of the user, and the one that is shown. It is remembered as long as the tab lives. */
+/** The organizations of the user, and the one on the page. The choice lasts as long as the tab. */
 
 import { client } from "./client.js";
 import { element, offer, write } from "./elements.js";
@@ -6,7 +6,7 @@ import { element, offer, write } from "./elements.js";
 const KEY = "organization";
 const MOST = 100;
 
-/** `onChoose()` is called when the user picks another one. */
+/** `onChoose()` is called when the user chooses another organization. */
 export function follow(onChoose) {
   element("organization").addEventListener("change", ({ target }) => {
     sessionStorage.setItem(KEY, target.value);
@@ -14,7 +14,7 @@ export function follow(onChoose) {
   });
 }
 
-/** Loads the organizations, offers them where there is a choice, and gives the id of the chosen one, or null. */
+/** Loads the organizations and returns the id of the chosen one, or null. Several are offered as a choice. */
 export async function load() {
   const { data } = await client.service("organizations").find({ query: { $limit: MOST, $sort: { name: 1 } } });
   const select = element("organization");

@@ -1,4 +1,4 @@
-/** The page: puts the parts together. */
+/** The page: joins all parts. */
 
 import { sentence } from "./client.js";
 import { Contacts, SIZE, nameOf } from "./contacts.js";

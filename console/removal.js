@@ -1,4 +1,4 @@
-/** The question before a contact is deleted. */
+/** The dialog that asks before a contact is deleted. */
 
 import { sentence } from "./client.js";
 import { nameOf } from "./contacts.js";
@@ -9,7 +9,7 @@ const form = element("removal-form");
 const dialog = element("removal");
 let contact = null;
 
-/** `remove(contact)` deletes, `removed(contact)` is told of it. */
+/** `remove(contact)` deletes a contact, and `removed(contact)` is called afterwards. */
 export function follow(remove, removed) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();

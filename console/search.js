@@ -1,4 +1,4 @@
-/** The search field: asks a moment after the last key, `/` leads to it from anywhere. */
+/** The search field. It searches a moment after the last key. The key `/` focuses it from anywhere. */
 
 import { SHORTEST } from "./contacts.js";
 import { countries, likelyCountry } from "./countries.js";
@@ -6,7 +6,7 @@ import { debounced, element, offer, write } from "./elements.js";
 
 const PAUSE = 200;
 
-/** `onSearch({term, place, country})` is called for each new question; a term that is too short asks for the list. */
+/** `onSearch({term, place, country})` is called for each new search. A term that is too short shows the list. */
 export function follow(onSearch) {
   const field = element("term");
   offer(element("search-country"), countries());
@@ -37,7 +37,7 @@ export function reset() {
   hint();
 }
 
-/** What the server has against the question. */
+/** Shows the server's error about a search. */
 export const complain = (text) => write(element("search-hint"), text);
 
 function asked() {

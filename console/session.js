@@ -1,4 +1,4 @@
-/** The session: who is logged in. Its token lives as long as the tab. */
+/** The session of the user. Its token lasts as long as the tab. */
 
 import { client, socket } from "./client.js";
 
@@ -12,7 +12,7 @@ let entered, left;
 export function follow(onEnter, onLeave) {
   [entered, left] = [onEnter, onLeave];
   socket.on("connect", resume);
-  // Feathers logs in again by itself after an interruption; how that ends is seen in resume.
+  // Feathers logs in again by itself after an interruption. `resume` sees the result.
   socket.on("disconnect", () => Promise.resolve(client.get("authentication")).catch(() => {}));
   client.hooks({ error: { all: [noticeEnd] } });
   if (!stored()) left("");
@@ -48,7 +48,7 @@ async function noticeEnd({ error, path }) {
   if (error.code === 401 && path !== "authentication" && stored()) await end(EXPIRED);
 }
 
-/** Forgets the session and opens a new connection, which no longer gets what the old one was told. */
+/** Ends the session and opens a new connection, which gets no more events of the old one. */
 async function end(message) {
   await client.authentication.removeAccessToken();
   await client.authentication.reset();

@@ -1,4 +1,4 @@
-/** What is going on: the state of the connection, and a line that tells what has just happened. */
+/** The state of the connection, and a line with the latest event. */
 
 import { socket } from "./client.js";
 import { debounced, element, write } from "./elements.js";
@@ -9,7 +9,7 @@ const WORDS = { live: "Live", waiting: "Connecting…", offline: "Offline" };
 
 const clear = debounced(SHOWN, () => write(element("news"), ""));
 
-/** A short interruption passes unsaid; a longer one stands there until it is over. */
+/** Shows a longer interruption until it is over. A short one is not shown. */
 const tellLost = debounced(PATIENCE, () => {
   if (socket.connected || document.body.dataset.view !== "console") return;
   announce("The connection is lost. Waiting for it to return…");
@@ -27,7 +27,7 @@ export function follow() {
   show();
 }
 
-/** Shows a sentence for a while; screen readers say it. */
+/** Shows a sentence for a while. Screen readers read it. */
 export function announce(text) {
   write(element("news"), text);
   clear();

@@ -1,4 +1,4 @@
-/** The table of contacts. Rows keep their identity: a change writes into them, so that focus and place stay. */
+/** The table of contacts. A change is written into the existing row, so that its focus and its place stay. */
 
 import { companyName } from "./companies.js";
 import { SIZE, nameOf } from "./contacts.js";
@@ -33,7 +33,7 @@ export function show(contacts) {
   });
 }
 
-/** Points out the row of a contact, where there is one. */
+/** Highlights the row of a contact, if there is one. */
 export function highlight(id) {
   const row = element("rows").querySelector(`[data-id="${Number(id)}"]`);
   row?.classList.remove("fresh");
@@ -54,7 +54,7 @@ function fill(row, contact) {
   return row;
 }
 
-/** Gives the focus to the row that was used last, to its neighbour where it is gone, or to the heading. */
+/** Moves the focus to the row that was used last, to its neighbour if the row is gone, or to the heading. */
 export function refocus() {
   (opener ? part(opener, "name") : element("heading")).focus();
 }

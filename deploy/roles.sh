@@ -1,4 +1,4 @@
 #!/bin/sh
-# Run by the container of PostgreSQL when its database is made.
+# The container of PostgreSQL runs this when it creates the database.
 set -e
 psql --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --set=password="$DATABASE_PASSWORD" --file=/roles.sql

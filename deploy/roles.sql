@@ -4,9 +4,9 @@
 --
 -- apex_owner  owns the database and migrates it
 -- apex        serves: the user of DATABASE_URL
--- apex_tenant is what statements run as: it owns no table and cannot get around row-level security
+-- apex_tenant runs the statements: it owns no table and cannot bypass row-level security
 --
--- Roles belong to the whole server. Those that are there stay as they are. With --set=password=... both users have it.
+-- Roles belong to the whole server. Existing roles are not changed. With --set=password=... both users get this password.
 
 \set ON_ERROR_STOP on
 

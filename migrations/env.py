@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: one history for SQLite and PostgreSQL."""
+"""The configuration of Alembic: one history of migrations for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from services.app import metadata
 
 
 def is_managed(name: str | None, kind: str, parents: object) -> bool:
-    """SQLite keeps a search index in tables of its own."""
+    """Return False for the tables in which SQLite keeps a search index."""
     return not (kind == "table" and name is not None and "_search" in name)
 
 

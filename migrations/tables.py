@@ -1,4 +1,4 @@
-"""What migrations make tables of organizations from: the columns, references and indexes that all of them have."""
+"""Helpers for migrations that create tables of organizations: their common columns, references and indexes."""
 
 from __future__ import annotations
 

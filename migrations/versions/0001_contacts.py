@@ -179,7 +179,7 @@ def _create_revoked_tokens() -> None:
 
 
 def _index_search_on_postgresql() -> None:
-    """Trigram indexes where the server has pg_trgm; without them a search is as right, only slower."""
+    """Create trigram indexes if the server has pg_trgm. Without them a search is correct, but slower."""
     bind = op.get_bind()
     if bind.scalar(sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")) == 0:
         return
@@ -191,7 +191,7 @@ def _index_search_on_postgresql() -> None:
 
 
 def _index_search_on_sqlite() -> None:
-    """A trigram index beside the table, kept in step by triggers."""
+    """Create a trigram index in a table of its own, which triggers keep up to date."""
     columns = ", ".join(SEARCHED)
     new = ", ".join(f"new.{column}" for column in SEARCHED)
     old = ", ".join(f"old.{column}" for column in SEARCHED)

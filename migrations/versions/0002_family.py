@@ -1,5 +1,7 @@
-"""The services beside contacts: custom fields, pipelines, deals, products, activities, support tickets; search of
-companies; the ids that contacts have in other systems."""
+"""Custom fields, pipelines, deals, products, activities and support tickets.
+
+Companies can be searched, and contacts have ids in other systems.
+"""
 
 from __future__ import annotations
 
@@ -216,7 +218,7 @@ def _widen_contacts() -> None:
 
 
 def _search_companies() -> None:
-    """The form of a name that was stored before is its lower case, until it is written again."""
+    """Set the searched form of existing names to their lower case. The next write stores the exact form."""
     op.add_column("companies", sa.Column("name_form", sa.Text()))
     op.execute("UPDATE companies SET name_form = lower(name)")
     if op.get_bind().dialect.name == "postgresql":
@@ -233,7 +235,7 @@ def _search_companies() -> None:
 
 
 def _search_companies_on_sqlite() -> None:
-    """SQLite cannot add a stored column to a table that is there: this one is worked out when it is read."""
+    """Add a virtual column, because SQLite cannot add a stored one to an existing table."""
     op.add_column("companies", sa.Column("name_search", sa.Text(), sa.Computed(NAME, persisted=False)))
     form = "char(10) || coalesce({0}.name_form, '') || char(10)"
     insert = f"INSERT INTO companies_search (rowid, name_search) VALUES (new.id, {form.format('new')});"

@@ -1,4 +1,4 @@
-"""Tenants sealed by the database; API keys; what an organization may set for itself."""
+"""Row-level security for tenants, API keys, and settings of organizations."""
 
 from __future__ import annotations
 

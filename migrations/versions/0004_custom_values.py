@@ -1,6 +1,6 @@
-"""The values of custom fields beside the records they belong to, each with an index; triggers keep them in step.
+"""Indexed tables with the values of custom fields, which triggers keep up to date.
 
-On SQLite those of the records there are come now, on PostgreSQL, where the app may be at work, with ``0009``.
+On SQLite this migration copies the values of existing records. On PostgreSQL ``0009`` does it while the app runs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def upgrade() -> None:
 
 def _create_table(values: str) -> None:
     def text(name: str, size: int, required: bool = False) -> sa.Column[str]:
-        """Compared by code point."""
+        """Return a column of texts that are compared by code point."""
         kind = sa.String(size).with_variant(sa.String(size, collation="C"), "postgresql")
         return sa.Column(name, kind, nullable=not required)
 

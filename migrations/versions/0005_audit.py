@@ -1,4 +1,4 @@
-"""The audit: who changed what."""
+"""The audit of changes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def upgrade() -> None:
     op.create_index("ix_audit_record", "audit", ["organization_id", "service", "record_id", "id"])
     enable_row_level_security("audit", "organization_id")
     if op.get_bind().dialect.name == "postgresql":
-        # What has happened has happened: not even the app changes it.
+        # Nobody changes entries, not even the app.
         op.execute(f"REVOKE UPDATE, DELETE ON audit FROM {ROLE}")
 
 

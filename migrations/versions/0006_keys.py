@@ -1,4 +1,4 @@
-"""Indexes for the keys that an import finds records by: phones of contacts, names of companies."""
+"""Indexes for the keys with which an import finds records: phone numbers of contacts and names of companies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies that cost a row less, where a call reaches one organization."""
+"""Faster policies for calls that read one organization."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The policies mean the same as before."""
+    """Keep the policies, which have the same meaning as before."""

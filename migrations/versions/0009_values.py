@@ -1,6 +1,6 @@
-"""The values of custom fields that records had before there were triggers for them.
+"""The values of custom fields in records that were stored before the triggers existed.
 
-Where ``0004`` has copied them itself, those are found that were written while it did.
+If ``0004`` has copied them already, this migration copies the values that were written meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ down_revision = "0008"
 
 TABLES = {"contact_values": "contacts", "company_values": "companies"}
 
-# A record that is locked is the one that its next change will find, with the values that are copied here.
+# Locked records cannot change while their values are copied.
 COPY = """
     WITH locked AS (
         SELECT id, organization_id, custom_fields_by_name FROM {records}
@@ -37,4 +37,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """They are right as they are."""
+    """Keep the values, which are correct."""

@@ -1,4 +1,4 @@
-"""The subjects of stored answers to writes, and their events that may not have been sent."""
+"""The records in stored answers to writes, and the events of those writes that may not have been sent."""
 
 from __future__ import annotations
 

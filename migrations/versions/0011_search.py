@@ -1,6 +1,7 @@
 """Search of deals, activities and support tickets, and an index of the tags of tickets.
 
-On SQLite the forms of the records there are come now, on PostgreSQL, where the app may be at work, with ``0012``.
+On SQLite this migration stores the searched forms of existing records. On PostgreSQL ``0012`` does it while the app
+runs.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _create_function(name: str, parameters: str, table: str, condition: str, ope
 
 
 def _index_on_sqlite(table: str, forms: list[str]) -> None:
-    """A trigram index beside the table, kept in step by triggers."""
+    """Create a trigram index in a table of its own, which triggers keep up to date."""
     index, columns = f"{table}_search", ", ".join(forms)
     new, old = (", ".join(f"{row}.{form}" for form in forms) for row in ("new", "old"))
     insert = f"INSERT INTO {index} (rowid, {columns}) VALUES (new.id, {new});"

@@ -1,4 +1,4 @@
-"""The forms in which records that were there are searched, and the indexes of search and tags on PostgreSQL."""
+"""The searched forms of existing records, and the indexes for search and tags on PostgreSQL."""
 
 from __future__ import annotations
 

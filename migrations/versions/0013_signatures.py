@@ -1,4 +1,4 @@
-"""The signatures of webhooks that were used."""
+"""The signatures of received webhooks, each of which is accepted once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys that may do less, and that are rotated with a period of grace."""
+"""Limits of API keys, and rotation with a period of grace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Erasure: the app may hide the data of a person in the audit, and change nothing else in it."""
+"""Erasure of personal data in the audit, which is the only change that the app may make there."""
 
 from __future__ import annotations
 

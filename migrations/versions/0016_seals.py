@@ -1,4 +1,4 @@
-"""Users, revoked tokens and answers under row-level security, and functions that look in no other schema."""
+"""Row-level security for users, revoked tokens and answers, and functions with a fixed search path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Organizations that take no custom fields but those that they have defined."""
+"""The setting of organizations to accept only the custom fields that they have defined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deals without an amount, and the amount that a deal had before its products came."""
+"""Deals without an amount, and the amount that a deal had before its first product."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MONEY = sa.BigInteger().with_variant(sa.Numeric(18, 2), "postgresql")
 def upgrade() -> None:
     op.add_column("deals", sa.Column("amount_without_products", MONEY))
     if op.get_bind().dialect.name == "postgresql":
-        # Processes of the version before read a null as it is, too.
+        # The previous version of the app reads a null too.
         op.execute("-- squawk-ignore ban-drop-not-null\nALTER TABLE deals ALTER COLUMN amount DROP NOT NULL")
     else:
         _replace_on_sqlite(sa.Column("amount", MONEY))
@@ -30,7 +30,7 @@ def downgrade() -> None:
 
 
 def _replace_on_sqlite(column: sa.Column[int]) -> None:
-    """SQLite cannot change a column, and a table with triggers is better not made anew."""
+    """Replace the column, because SQLite cannot change it, and copying a table would lose its triggers."""
     op.alter_column("deals", "amount", new_column_name="amount_before")
     op.add_column("deals", column)
     op.execute("UPDATE deals SET amount = amount_before")

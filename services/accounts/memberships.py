@@ -262,15 +262,8 @@ def register(app: Apex) -> None:
     outside = validate_data({"create": MemberSchema, "patch": RoleSchema}, INVALID)
     inside = validate_data({"create": MembershipSchema, "patch": RoleSchema}, INVALID)
     check_data = iff(is_provider("external"), outside).else_(inside)
-    check: list[Hook] = [
-        fill_organization,
-        check_multi,
-        validate_query,
-        check_data,
-        require_organization,
-        membership,
-        tenancy,
-    ]
+    # These look at the request alone, so a call that is refused takes no connection to the database.
+    check = ahead(fill_organization, check_multi, validate_query, check_data, require_organization, membership, tenancy)
     add_user = iff(
         is_provider("external"), populate("user", service="users", key="user_id", fields=(*PERSON_FIELDS, "email"))
     )
@@ -279,7 +272,7 @@ def register(app: Apex) -> None:
         Memberships(app, paginate=app.get("paginate")),
         hooks={
             "around": {
-                "all": [*CALLER_HOOKS, ahead(*check), IDEMPOTENCY],
+                "all": [*CALLER_HOOKS, check, IDEMPOTENCY],
                 **dict.fromkeys(("create", "patch", "remove"), transaction),
             },
             "before": {

@@ -1,1 +1,1 @@
-"""The AgentVoice API: contacts in its dialect, and the webhook of other CRMs."""
+"""The AgentVoice API: contacts in the shapes of that API, and the webhook for events of other CRMs."""

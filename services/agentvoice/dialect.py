@@ -1,7 +1,7 @@
-"""The AgentVoice dialect: contacts in its shapes, and what its services share.
+"""The base class, the shapes and the hooks that all AgentVoice services share.
 
-A dialect maps paths, fields and errors, and stores nothing by itself. What it is asked it asks of contacts and
-companies inside the process, so that rules, events and search are theirs.
+These services map paths, fields and errors, and store nothing themselves. They call ``contacts`` and ``companies``
+inside the process, so all rules, events and searches of those services apply.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from apex.describe import Example, describe
 from apex.encoding import timestamp
 from apex.errors import Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.hooks import ahead
-from apex.query import Compare, Query, every
+from apex.query import Compare, Predicate, Query, every
 from apex.query.coercion import uuid
 from apex.schema import Email, Schema, Text, ValidationError, fields, load
 from apex.service import BoundService
@@ -34,9 +34,9 @@ from services.shared.examples import DEMO_ORGANIZATION, uuid_of
 from services.shared.tenant import IDEMPOTENCY
 
 ORGANIZATION_HEADER = "x-organization-id"
-"""The header that names the organization of the key."""
+"""The header with the UUID of the key's organization."""
 
-UNKNOWN = "Unknown"
+DEFAULT_NAME = "Unknown"
 """The first name of a contact that another system sends without one."""
 
 CONTACT_FIELDS = (
@@ -44,13 +44,13 @@ CONTACT_FIELDS = (
     "phone_country_iso", "company_id", "created_at", "updated_at", "last_task_run", "total_tasks_run", "crm_id",
     "crm_source",
 )  # fmt: skip
-"""What is read of a contact."""
+"""The fields of a contact that are read from ``contacts``."""
 
 NEW_CONTACT: Row = dict.fromkeys(CRM) | {"last_task_run": None, "total_tasks_run": 0}
-"""The values of a new contact that are not given."""
+"""The values of a new contact if they are not given."""
 
-Asked = tuple[Row | None, Row]
-"""The contact as it is stored, or None for a new one, and what a caller says of it."""
+Change = tuple[Row | None, Row]
+"""The stored contact, or None for a new one, with the data of the caller."""
 
 _TEXT, _TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
 
@@ -72,19 +72,19 @@ CONTACT_PROPERTIES: dict[str, Any] = {
 }
 
 
-def described(title: str, properties: Mapping[str, Any]) -> Row:
-    """The shape of an object that has these and no other fields, for documents."""
+def object_shape(title: str, properties: Mapping[str, Any]) -> Row:
+    """Return the JSON schema of an object with these properties and no others."""
     shape = {"title": title, "type": "object", "properties": dict(properties)}
     return {**shape, "required": list(properties), "additionalProperties": False}
 
 
-CONTACT_SHAPE = described("AgentVoiceContact", CONTACT_PROPERTIES)
+CONTACT_SHAPE = object_shape("AgentVoiceContact", CONTACT_PROPERTIES)
 
-ERROR_SHAPE = described("AgentVoiceError", {"error": _TEXT})
+ERROR_SHAPE = object_shape("AgentVoiceError", {"error": _TEXT})
 
 
-class Number(Text):
-    """A phone number, as calling code and digits: ``+1234567890``, or digits alone."""
+class PhoneNumber(Text):
+    """A phone number as a pair of calling code and digits, from ``+1234567890``. For digits alone the code is None."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         try:
@@ -99,14 +99,14 @@ class Number(Text):
 
 
 class PersonSchema(Schema):
-    """What is said of a contact, by callers and by webhooks."""
+    """The fields of a contact that callers and webhooks may send."""
 
     empty_is_null = True
 
     first_name = Text(max=100)
     last_name = Text(max=100, allow_none=True)
     email = Email(max=254, allow_none=True)
-    phone = Number(max=40, allow_none=True)
+    phone = PhoneNumber(max=40, allow_none=True)
     company = Text(max=200, allow_none=True)
     id = fields.String(dump_only=True)
     user_id = fields.String(dump_only=True)
@@ -118,13 +118,13 @@ class PersonSchema(Schema):
 
 
 def example(id: int | None = None, **given: Any) -> Example:
-    """A call for the demo data."""
+    """Return an example of a call for the demo data."""
     uuid = None if id is None else uuid_of(id)
     return Example(uuid, headers={ORGANIZATION_HEADER: uuid_of(DEMO_ORGANIZATION)}, **given)
 
 
 class AgentVoice(Service):
-    """What the services of the dialect share: contacts on their way in and out."""
+    """The base class of the AgentVoice services. It reads, writes and shows contacts."""
 
     api = "agentvoice"
 
@@ -136,59 +136,60 @@ class AgentVoice(Service):
         self.app, self.contacts, self.database = app, app.service("contacts"), app.get("database")
         self.record: Schema = self.contacts.service.record()
 
-    async def rows(self, params: Params, **asked: Any) -> list[Row]:
-        """The contacts that a query finds, as they are stored."""
-        query, more = Query(select=CONTACT_FIELDS, **asked), {"paginate": False, "adapter": params.adapter}
-        found: list[Row] = await self.contacts.find({**inside(params), "query": query, **more})
+    async def find_contacts(self, params: Params, where: Predicate) -> list[Row]:
+        """Return the contacts that match a predicate, as they are stored."""
+        query = Query(select=CONTACT_FIELDS, where=where)
+        asked = {**inside(params), "query": query, "paginate": False, "adapter": params.adapter}
+        found: list[Row] = await self.contacts.find(asked)
         return found
 
-    async def row(self, params: Params, **equal: Any) -> Row:
-        """The one contact whose fields are these. Raises NotFound."""
-        found = await self.rows(params, where=every(*(Compare(name, "$eq", equal[name]) for name in equal)))
+    async def find_contact(self, params: Params, **equal: Any) -> Row:
+        """Return the contact whose fields have these values, as it is stored. Raises NotFound."""
+        found = await self.find_contacts(params, every(*(Compare(name, "$eq", equal[name]) for name in equal)))
         if not found:
             raise NotFound("Contact not found")
         return found[0]
 
-    async def write(self, asked: Sequence[Asked], params: Params) -> list[Row]:
-        """Store contacts, and return each as it is shown. A contact that would stay as it is is not written."""
+    async def write(self, changes: Sequence[Change], params: Params) -> list[Row]:
+        """Store contacts, and return them as callers see them. Contacts that would not change are not written."""
         organization_id: int = params.scope[ORGANIZATION_ID][0]
-        names = {name for _, data in asked if (name := data.get("company")) is not None}
+        names = {name for _, data in changes if (name := data.get("company")) is not None}
         companies = await companies_named(self.app, names, organization_id)
-        asked = await self._without_same_company(asked, companies, params)
+        changes = await self._without_same_company(changes, companies, params)
         missing = names - companies.keys()
-        if missing or any(_is_change(stored, _values(data, stored, companies)) for stored, data in asked):
-            # One call of contacts is a unit of work by itself.
-            alone = len(asked) == 1 and not missing and not is_in_transaction()
+        if missing or any(_is_change(stored, _values(data, stored, companies)) for stored, data in changes):
+            # A single call of contacts has its own transaction.
+            alone = len(changes) == 1 and not missing and not is_in_transaction()
             async with nullcontext() if alone else self.database.savepoint():
                 companies |= await ensure_companies(self.app, sorted(missing), organization_id, params.user)
-                rows = await self._stored(asked, companies, params)
+                rows = await self._store(changes, companies, params)
         else:
-            rows = [stored for stored, _ in asked if stored is not None]
-        return await self.shown(rows, params, {id: name for name, id in companies.items()})
+            rows = [stored for stored, _ in changes if stored is not None]
+        return await self.present(rows, params, {id: name for name, id in companies.items()})
 
     async def _without_same_company(
-        self, asked: Sequence[Asked], companies: Mapping[str, int], params: Params
-    ) -> Sequence[Asked]:
-        """Leave out the company of a contact that is with another one of the same name already."""
+        self, changes: Sequence[Change], companies: Mapping[str, int], params: Params
+    ) -> Sequence[Change]:
+        """Leave out the company of a contact whose stored company is another one with the same name."""
         others = {
             stored["company_id"]
-            for stored, data in asked
+            for stored, data in changes
             if stored is not None and data.get("company") and companies.get(data["company"]) != stored["company_id"]
         }
         names = await self._related("companies", "name", others, {**params.scope, "deleted_at": None}, {})
         if not names:
-            return asked
+            return changes
         return [
             (stored, {name: value for name, value in data.items() if name != "company"})
             if stored is not None and "company" in data and data["company"] == names.get(stored["company_id"])
             else (stored, data)
-            for stored, data in asked
+            for stored, data in changes
         ]
 
-    async def _stored(self, asked: Sequence[Asked], companies: Mapping[str, int], params: Params) -> list[Row]:
-        """Write in the order of keys: of two calls with the same contacts one waits for the other."""
-        values = [_values(data, stored, companies) for stored, data in asked]
-        rows = [{} if stored is None else stored for stored, _ in asked]
+    async def _store(self, changes: Sequence[Change], companies: Mapping[str, int], params: Params) -> list[Row]:
+        """Store contacts in the order of their keys, so that two calls with the same contacts never deadlock."""
+        values = [_values(data, stored, companies) for stored, data in changes]
+        rows = [{} if stored is None else stored for stored, _ in changes]
         new = [place for place, row in enumerate(rows) if not row]
         changed = [place for place, row in enumerate(rows) if row and _is_change(row, values[place])]
         new.sort(key=lambda place: _key(values[place]))
@@ -201,37 +202,41 @@ class AgentVoice(Service):
         return rows
 
     async def _add(self, rows: Sequence[Row], params: Params) -> list[Row]:
-        """Create contacts with UUIDs of their own, so that nothing has to be read to show them."""
+        """Create contacts. Their UUIDs are chosen here, so that they can be shown without reading them again."""
         if not rows:
             return []
         organization = {ORGANIZATION_ID: params.scope[ORGANIZATION_ID][0]}
         checked = [load(self.record, organization | row, "Invalid contact data") for row in rows]
         new = [row | {"uuid": uuid4()} for row in checked]
         call = {**inside(params), "loaded": True, "adapter": {"multi": True}}
-        made = await self.contacts.create(new, call) if len(new) > 1 else [await self.contacts.create(new[0], call)]
-        return [{**NEW_CONTACT, **given, **stored} for given, stored in zip(new, made, strict=True)]
+        created = await self.contacts.create(new, call) if len(new) > 1 else [await self.contacts.create(new[0], call)]
+        return [{**NEW_CONTACT, **given, **stored} for given, stored in zip(new, created, strict=True)]
 
-    async def one(self, params: Params, **equal: Any) -> Row:
-        """The one contact whose fields are these, as it is shown. Raises NotFound."""
-        return (await self.shown([await self.row(params, **equal)], params))[0]
+    async def present_one(self, params: Params, **equal: Any) -> Row:
+        """Return the contact whose fields have these values, as callers see it. Raises NotFound."""
+        return (await self.present([await self.find_contact(params, **equal)], params))[0]
 
-    async def shown(self, rows: Sequence[Row], params: Params, companies: Mapping[int, str] = {}) -> list[Row]:
-        """Return contacts as they are shown. The names of these ``companies`` are known."""
+    async def present(self, rows: Sequence[Row], params: Params, companies: Mapping[int, str] = {}) -> list[Row]:
+        """Return contacts as callers see them. ``companies`` are names that need not be read."""
         proof: Any = params.authentication
         caller = {params.user["id"]: proof["user_uuid"]}
         with tenant_context(ALL_TENANTS):  # An owner may have left the organization.
             owners = await self._related("users", "uuid", (row["owned_by_user_id"] for row in rows), {}, caller)
-        living = {**params.scope, "deleted_at": None}
-        names = await self._related("companies", "name", (row["company_id"] for row in rows), living, companies)
+        not_removed = {**params.scope, "deleted_at": None}
+        names = await self._related("companies", "name", (row["company_id"] for row in rows), not_removed, companies)
         organization = proof["organization_uuid"]
         return [
-            _shown(row, owners.get(row["owned_by_user_id"]), names.get(row["company_id"]), organization) for row in rows
+            _present(row, owners.get(row["owned_by_user_id"]), names.get(row["company_id"]), organization)
+            for row in rows
         ]
 
     async def _related(
         self, path: str, field: str, ids: Iterable[int | None], scope: Mapping[str, Any], known: Mapping[int, Any]
     ) -> Mapping[int, Any]:
-        """The field of the records with these ids, by id; past the hooks, as who was removed owned it all the same."""
+        """Return a field of the records with these ids, by id.
+
+        It goes past the hooks, because the owner of a contact may be removed.
+        """
         wanted = sorted({id for id in ids if id is not None and id not in known})
         if not wanted:
             return known
@@ -241,14 +246,14 @@ class AgentVoice(Service):
 
 
 def _values(data: Row, stored: Row | None, companies: Mapping[str, int]) -> Row:
-    """Return what a caller says of a contact as contacts have it. A company that is missing has the id None."""
+    """Return the data of a caller as values of ``contacts``. An unknown company has the id None."""
     values = dict(data)
     if "phone" in values:
         values |= phones.replaced(values["phone"], stored or {})
     if "company" in values:
         values["company_id"] = companies.get(values.pop("company"))
     if stored is None:
-        values["first_name"] = values.get("first_name") or UNKNOWN
+        values["first_name"] = values.get("first_name") or DEFAULT_NAME
     return values
 
 
@@ -261,11 +266,11 @@ def _key(values: Row) -> tuple[str, str]:
 
 
 def inside(params: Params) -> Row:
-    """The params of a call inside the process on behalf of a caller."""
+    """Return the params of a call inside the process on behalf of a caller."""
     return {"scope": params.scope, "user": params.user}
 
 
-def _shown(row: Row, owner: Any, company: str | None, organization: Any) -> Row:
+def _present(row: Row, owner: Any, company: str | None, organization: Any) -> Row:
     return {
         "id": str(row["uuid"]),
         "user_id": owner and str(owner),
@@ -285,21 +290,27 @@ def _shown(row: Row, owner: Any, company: str | None, organization: Any) -> Row:
 
 
 def _moment(moment: Any) -> str:
-    """Without milliseconds: ``2023-01-01T00:00:00Z``."""
+    """Return a timestamp without milliseconds, such as ``2023-01-01T00:00:00Z``."""
     return timestamp(moment).partition(".")[0] + "Z"
 
 
 @describe(sends={ORGANIZATION_HEADER: {"required": True, "schema": _UUID}})
-def same_organization(context: Context) -> None:
-    """Before all methods, after ``authenticate``: ``x-organization-id`` is that of the key. Raises NotAuthenticated."""
-    named = (context.params.headers or {}).get(ORGANIZATION_HEADER, "").strip().lower()
-    if named != str(context.params.authentication["organization_uuid"]):
+def require_organization(context: Context) -> None:
+    """Raise NotAuthenticated unless ``x-organization-id`` is the organization of the key.
+
+    Runs before all methods, after ``authenticate``.
+    """
+    given = (context.params.headers or {}).get(ORGANIZATION_HEADER, "").strip().lower()
+    if given != str(context.params.authentication["organization_uuid"]):
         raise NotAuthenticated(f"{ORGANIZATION_HEADER} must be the organization of the API key")
 
 
-def name_contact(context: Context) -> None:
-    """Before all methods: what is about one contact has its UUID in the path, and nothing else has one."""
-    context.event = None  # It is contacts that tell of the change.
+def check_id(context: Context) -> None:
+    """Require a UUID in the path for methods about one contact, and no id for others. Runs before all methods.
+
+    Raises MethodNotAllowed, and NotFound for an id that is not a UUID.
+    """
+    context.event = None  # The service ``contacts`` publishes the change.
     if (context.id is not None) != (context.method in ON_RECORDS):
         raise MethodNotAllowed(f"{context.method} takes {'no id' if context.id is not None else 'the id of a contact'}")
     if context.id is not None:
@@ -310,7 +321,10 @@ def name_contact(context: Context) -> None:
 
 
 def check_query(schema: type[Schema] = Schema) -> Hook:
-    """Before all methods: the query is what a schema of the dialect's own makes of it; lists alone ask for anything."""
+    """Return a hook that loads the query of a list with a schema. Other methods take no query.
+
+    It runs before all methods, and raises BadRequest.
+    """
     schemas = {"find": schema()}
     nothing = Schema()
 
@@ -327,14 +341,16 @@ def dialect_hooks(
     around: Sequence[Around] = (),
     after: Mapping[str, Sequence[Hook]] | None = None,
 ) -> Row:
-    """The hooks of the dialect's services, which are for callers with a key alone. ``checks`` look at the data,
-    ``query`` is the schema of a list's query. ``around`` hooks follow the checks.
+    """Return the hooks of an AgentVoice service, whose callers have an API key.
+
+    ``checks`` run before the method and look only at the data. ``query`` is the schema of a list's query. ``around``
+    hooks follow the checks.
     """
     outer = [
-        ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), same_organization),
+        ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), require_organization),
         limit_rate,
-        # A stored answer is for a caller that could make the call today.
-        ahead(name_contact, check_query(query), *checks, membership, tenancy_of_key),
+        # Permissions are checked before IDEMPOTENCY, so nobody gets a stored answer to a call that is not allowed now.
+        ahead(check_id, check_query(query), *checks, membership, tenancy_of_key),
         *around,
         IDEMPOTENCY,
     ]
@@ -342,12 +358,13 @@ def dialect_hooks(
 
 
 @describe(result=ERROR_SHAPE)
-def voiced(error: FeathersError) -> Row:
-    """An error as AgentVoice has it."""
+def to_error(error: FeathersError) -> Row:
+    """Return an error in the shape of the AgentVoice API."""
     return {"error": _sentence(error)}
 
 
 def _sentence(error: FeathersError) -> str:
+    """Return the text of an error: that of the contract, or the rules of all wrong fields."""
     named = error.errors if isinstance(error.errors, Mapping) else {}
     if isinstance(error, Conflict) and "crm_id" in named:
         return "A contact with this CRM ID already exists"

@@ -1,4 +1,4 @@
-"""The webhook of the AgentVoice API: other systems send what they know of contacts, one at a time or many at once."""
+"""The webhook of the AgentVoice API, to which other systems send events about contacts, one or many at once."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from services.agentvoice.dialect import (
     ERROR_SHAPE,
     AgentVoice,
     PersonSchema,
-    described,
     dialect_hooks,
     example,
-    voiced,
+    object_shape,
+    to_error,
 )
 from services.contacts import CRM
 from services.tables import signatures
@@ -35,15 +35,16 @@ CREATED, UPDATED = "Contact created successfully", "Contact updated successfully
 ATTEMPTS = 5
 MOST_EVENTS = 1_000
 BATCH = 100
-"""How many events are stored at once, as a request with many must not hold up others. They count as one request."""
-AT_ONCE, MOST_AT_ONCE = 5, 5_000
-"""Requests of a process that may be stored at the same moment, and those that may be there with the ones that wait.
+"""Number of events that are stored at once. They count as one request for the rate limit."""
+AT_ONCE, MOST_WAITING = 5, 5_000
+"""Most requests of a process that store events at the same time, and most requests that do or wait for it.
 
-Half of the connections to the database stay free for others, however many events come at once.
+Half of the connections to the database stay free for other calls.
 """
 HIDDEN = ("last_task_run", "total_tasks_run")
+"""Fields of a contact that answers leave out."""
 
-NAMES: Mapping[str, Sequence[str]] = {
+ALIASES: Mapping[str, Sequence[str]] = {
     "first_name": ("firstName", "name"),
     "last_name": ("lastName",),
     "email": ("emailAddress",),
@@ -51,39 +52,46 @@ NAMES: Mapping[str, Sequence[str]] = {
     "company": ("companyName", "organization"),
     "crm_id": (),
 }
-"""The fields, and what other systems call them. The field's own name wins, then the order here. Empty values lose."""
+"""The names that other systems use for a field. If several are given, the first value that is not empty counts.
+
+The field's own name comes first, then the names in this order.
+"""
 
 
 class EventDataSchema(PersonSchema):
+    """The contact of an event."""
+
     crm_id = Text(max=200, required=True)
 
 
 class EventSchema(Schema):
+    """An event: a contact, and the system that knows it."""
+
     source = Text(max=100, required=True)
     data = fields.Nested(EventDataSchema, required=True)
 
 
-EVENT = EventSchema()
+EVENT_SCHEMA = EventSchema()
 
 
-def _documented() -> Row:
-    """Return the shape of what is sent: an event, many of one source, or many of several."""
+def _body_shape() -> Row:
+    """Return the JSON schema of the body: an event, several events of one source, or a list of events."""
     declared: Mapping[str, Any] = EventDataSchema().fields
-    sources: Any = EVENT.fields["source"]
-    shapes = {field: {"type": ["string", "number", "null"], "maxLength": declared[field].max} for field in NAMES}
+    sources: Any = EVENT_SCHEMA.fields["source"]
+    shapes = {field: {"type": ["string", "number", "null"], "maxLength": declared[field].max} for field in ALIASES}
     shapes["email"]["type"] = ["string", "null"]
     required = {"type": ["string", "number"], "minLength": 1}
-    said = {name: shapes[field] for field, aliases in NAMES.items() for name in (field, *aliases)}
+    named = {name: shapes[field] for field, aliases in ALIASES.items() for name in (field, *aliases)}
     data = {
         "title": "AgentVoiceEventData",
         "type": "object",
-        "description": "Empty texts mean null. Other properties are ignored.",
-        "properties": {**said, "crm_id": {**required, "maxLength": declared["crm_id"].max}},
+        "description": "An empty text means null. Other properties are ignored.",
+        "properties": {**named, "crm_id": {**required, "maxLength": declared["crm_id"].max}},
         "required": ["crm_id"],
     }
 
     def many(of: str) -> Row:
-        alone = {"description": f"{of} One that is wrong is refused alone."}
+        alone = {"description": f"{of} A wrong one is refused alone."}
         return {"type": "array", "minItems": 1, "maxItems": MOST_EVENTS, "items": alone}
 
     event = {
@@ -98,32 +106,34 @@ def _documented() -> Row:
     return {"title": "AgentVoiceEvent", "anyOf": [event, many("An event with source and data.")]}
 
 
-STORED_CONTACT = described(
+EVENT_CONTACT = object_shape(
     "AgentVoiceKnown", {name: shape for name, shape in CONTACT_PROPERTIES.items() if name not in HIDDEN}
 )
-MESSAGES = {"enum": [CREATED, UPDATED]}
-ANSWER: Row = {
+MESSAGE_SHAPE = {"enum": [CREATED, UPDATED]}
+ANSWER_SHAPE: Row = {
     "title": "AgentVoiceAnswer",
     "type": "object",
     "properties": {
         "status": {"enum": [200, 201, 400, 404, 409]},
-        "message": MESSAGES,
-        "contact": STORED_CONTACT,
+        "message": MESSAGE_SHAPE,
+        "contact": EVENT_CONTACT,
         "error": {"type": "string"},
     },
     "required": ["status"],
     "additionalProperties": False,
 }
-RESULT: Row = {
+RESULT_SHAPE: Row = {
     "title": "AgentVoiceStored",
     "anyOf": [
-        described("AgentVoiceKept", {"message": MESSAGES, "contact": STORED_CONTACT}),
-        {"type": "array", "items": ANSWER},
+        object_shape("AgentVoiceKept", {"message": MESSAGE_SHAPE, "contact": EVENT_CONTACT}),
+        {"type": "array", "items": ANSWER_SHAPE},
     ],
 }
 
 
 class Webhook(AgentVoice):
+    """The webhook for events of other CRMs."""
+
     noun = "AgentVoice event"
     schema = EventSchema
     methods = ("create",)
@@ -134,31 +144,32 @@ class Webhook(AgentVoice):
     }
 
     def cost(self, data: Any) -> int:
-        """Return how many requests a request counts as: each hundred events are one."""
+        """Return how many requests a request counts as for the rate limit: one for each hundred events."""
         return ceil(min(len(_payloads(data)), MOST_EVENTS) / BATCH) or 1
 
-    @describe(data={"create": _documented()}, result=RESULT)
+    @describe(data={"create": _body_shape()}, result=RESULT_SHAPE)
     async def create(self, data: Any, params: Params) -> Any:
-        """Make or change the contact of an event. For a list of events return an answer for each, in their order."""
+        """Create or change the contact of an event. Return its answer, or the answers to a list of events in order."""
         if not isinstance(data, list):
             return await self._store_one(data, params)
         answers = [_refusal(event) if isinstance(event, FeathersError) else {} for event in data]
-        for places in _parts(data):
-            for place, answer in zip(places, await self._store([data[place] for place in places], params), strict=True):
-                answers[place] = answer
+        for positions in _batches(data):
+            stored = await self._store_batch([data[position] for position in positions], params)
+            for position, answer in zip(positions, stored, strict=True):
+                answers[position] = answer
         return answers
 
-    async def _store(self, events: Sequence[Row], params: Params) -> list[Row]:
-        """Store events with different ids, all at once if that works."""
+    async def _store_batch(self, events: Sequence[Row], params: Params) -> list[Row]:
+        """Store events with different ids in one transaction, or if one is refused, each in its own."""
         if len(events) > 1:
             try:
-                return [{"status": _status(answer), **answer} for answer in await self._written(events, params)]
+                return [{"status": _status(answer), **answer} for answer in await self._write_events(events, params)]
             except FeathersError as error:
                 if error.code >= 500:
                     raise
-        return [await self._settled(event, params) for event in events]
+        return [await self._store_or_refuse(event, params) for event in events]
 
-    async def _settled(self, event: Row, params: Params) -> Row:
+    async def _store_or_refuse(self, event: Row, params: Params) -> Row:
         try:
             answer = await self._store_one(event, params)
         except FeathersError as error:
@@ -168,46 +179,46 @@ class Webhook(AgentVoice):
         return {"status": _status(answer), **answer}
 
     async def _store_one(self, event: Row, params: Params) -> Row:
-        """Store an event as a whole. If others change the same contact at the same moment, look again."""
+        """Store an event. Retry if another call changes the same contact at the same time."""
         for _ in range(ATTEMPTS - 1):
             try:
-                return (await self._written([event], params))[0]
+                return (await self._write_events([event], params))[0]
             except (Conflict, NotFound):
                 continue
-        return (await self._written([event], params))[0]
+        return (await self._write_events([event], params))[0]
 
-    async def _written(self, events: Sequence[Row], params: Params) -> list[Row]:
-        said = [{**event["data"], "crm_source": event["source"]} for event in events]
-        wanted = (Compare(name, "$in", sorted({data[name] for data in said})) for name in CRM)
-        stored = {_crm(row): row for row in await self.rows(params, where=every(*wanted))}
-        asked = [(stored.get(_crm(data)), data) for data in said]
-        contacts = await self.write(asked, params)
+    async def _write_events(self, events: Sequence[Row], params: Params) -> list[Row]:
+        sent = [{**event["data"], "crm_source": event["source"]} for event in events]
+        where = every(*(Compare(name, "$in", sorted({data[name] for data in sent})) for name in CRM))
+        stored = {_crm_key(row): row for row in await self.find_contacts(params, where)}
+        changes = [(stored.get(_crm_key(data)), data) for data in sent]
+        contacts = await self.write(changes, params)
         return [
             {
                 "message": CREATED if row is None else UPDATED,
                 "contact": {name: contact[name] for name in contact if name not in HIDDEN},
             }
-            for (row, _), contact in zip(asked, contacts, strict=True)
+            for (row, _), contact in zip(changes, contacts, strict=True)
         ]
 
 
-def _crm(row: Row) -> tuple[str, str]:
+def _crm_key(row: Row) -> tuple[str, str]:
     return row["crm_source"], row["crm_id"]
 
 
-def _parts(events: Sequence[Any]) -> Iterator[list[int]]:
-    """Yield the places of the events that are stored together. Of two with the same id the second one comes later."""
+def _batches(events: Sequence[Any]) -> Iterator[list[int]]:
+    """Yield the positions of events that are stored together. Events with the same id are in different batches."""
     rounds: list[list[int]] = []
     seen: dict[tuple[str, str], int] = {}
-    for place, event in enumerate(events):
+    for position, event in enumerate(events):
         if not isinstance(event, FeathersError):
-            crm = event["source"], event["data"]["crm_id"]
-            nth = seen[crm] = seen.get(crm, -1) + 1
+            key = event["source"], event["data"]["crm_id"]
+            nth = seen[key] = seen.get(key, -1) + 1
             if nth == len(rounds):
                 rounds.append([])
-            rounds[nth].append(place)
-    for places in rounds:
-        yield from (places[start : start + BATCH] for start in range(0, len(places), BATCH))
+            rounds[nth].append(position)
+    for positions in rounds:
+        yield from (positions[start : start + BATCH] for start in range(0, len(positions), BATCH))
 
 
 def _status(answer: Row) -> int:
@@ -215,13 +226,13 @@ def _status(answer: Row) -> int:
 
 
 def _refusal(error: FeathersError) -> Row:
-    return {"status": error.code, **answered(error)}
+    return {"status": error.code, **to_webhook_error(error)}
 
 
 def read_events(context: Context) -> None:
-    """Read an event, or a list of events in which those that are wrong are errors, before create.
+    """Load an event, or a list in which each wrong event is replaced by its error. Runs before create.
 
-    Raises BadRequest for an event that is wrong, and for a list that is empty or too long.
+    Raises BadRequest for a single event that is wrong, and for a list that is empty or too long.
     """
     payload = context.data
     if not _is_many(payload):
@@ -234,7 +245,7 @@ def read_events(context: Context) -> None:
         raise BadRequest(MESSAGE, errors={"data": f"Must have at most {MOST_EVENTS:,} events"})
     if isinstance(payload, Mapping):
         _event({**payload, "data": {"crm_id": "1"}})
-    context.data = [_settled_event(event) for event in payloads]
+    context.data = [_event_or_error(event) for event in payloads]
 
 
 def _is_many(payload: Any) -> bool:
@@ -242,7 +253,7 @@ def _is_many(payload: Any) -> bool:
 
 
 def _payloads(payload: Any) -> list[Any]:
-    """Return what is sent as a list of events."""
+    """Return the events of a body as a list."""
     if isinstance(payload, list):
         return payload
     if not _is_many(payload):
@@ -250,7 +261,7 @@ def _payloads(payload: Any) -> list[Any]:
     return [{"source": payload.get("source"), "data": data} for data in payload["data"]]
 
 
-def _settled_event(payload: Any) -> Row | FeathersError:
+def _event_or_error(payload: Any) -> Row | FeathersError:
     try:
         return _event(payload)
     except BadRequest as error:
@@ -258,20 +269,20 @@ def _settled_event(payload: Any) -> Row | FeathersError:
 
 
 def _event(payload: Any) -> Row:
-    """Return an event as it is stored. Raises BadRequest."""
+    """Return the event of a payload, checked by the schema. Raises BadRequest."""
     sent: Any = payload if isinstance(payload, Mapping) else {}
     source, data = _text(sent.get("source")), sent.get("data")
-    named = _named(data) if isinstance(data, Mapping) else {}
+    named = _rename(data) if isinstance(data, Mapping) else {}
     if not isinstance(source, str) or not isinstance(named.get("crm_id"), str):
         raise BadRequest(INVALID)
-    event: Row = load(EVENT, {**sent, "source": source, "data": named}, MESSAGE)
+    event: Row = load(EVENT_SCHEMA, {**sent, "source": source, "data": named}, MESSAGE)
     return event
 
 
-def _named(data: Mapping[str, Any]) -> Row:
-    """Return the fields under their own names. A first name that is empty was not sent."""
+def _rename(data: Mapping[str, Any]) -> Row:
+    """Return the fields under their own names. An empty first name is left out."""
     named: Row = {}
-    for field, aliases in NAMES.items():
+    for field, aliases in ALIASES.items():
         given = [_text(data[name]) for name in (field, *aliases) if name in data]
         if given:
             named[field] = next((value for value in given if value is not None), None)
@@ -289,32 +300,35 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def in_turn() -> Around:
+def wait_in_queue() -> Around:
     """Return an around hook in which requests wait for their turn. Organizations take turns."""
-    queue = FairQueue(AT_ONCE, MOST_AT_ONCE, "Too many events at the same time: try again, with many in one request")
+    queue = FairQueue(AT_ONCE, MOST_WAITING, "Too many events at the same time: try again, with many in one request")
 
-    async def in_turn(context: Context, next: Next) -> None:
+    async def wait_in_queue(context: Context, next: Next) -> None:
         async with queue.turn((str(context.params.authentication[ORGANIZATION_ID]),)):
             await next()
 
-    return in_turn
+    return wait_in_queue
 
 
 @describe(statuses=(200, 201))
 def show_status(context: Context) -> None:
-    """Answer 201 for a contact that is new, 200 for one that was there and for a list of answers, after create."""
+    """Set the status: 201 for a new contact, and 200 for a changed one or a list of answers. Runs after create."""
     result: Any = context.result
     if context.http is not None:
         context.http["status"] = 200 if isinstance(result, list) else _status(result)
 
 
 @describe(result=ERROR_SHAPE)
-def answered(error: FeathersError) -> Row:
-    """Return an error as AgentVoice has it. A body that is no JSON object lacks what is required."""
-    return {"error": INVALID} if error.code == 400 and not error.errors else voiced(error)
+def to_webhook_error(error: FeathersError) -> Row:
+    """Return an error in the shape of the AgentVoice API. Malformed bodies get the text for missing fields."""
+    return {"error": INVALID} if error.code == 400 and not error.errors else to_error(error)
 
 
 def register(app: Apex) -> None:
+    """Register the service ``api/webhook/crm``."""
     signed = signed_webhooks(app, signatures)
-    hooks = dialect_hooks(signed.verify, read_events, around=[in_turn(), signed.once], after={"create": [show_status]})
-    app.use("api/webhook/crm", Webhook(), hooks=hooks, multi=True, errors=answered)
+    hooks = dialect_hooks(
+        signed.verify, read_events, around=[wait_in_queue(), signed.once], after={"create": [show_status]}
+    )
+    app.use("api/webhook/crm", Webhook(), hooks=hooks, multi=True, errors=to_webhook_error)

@@ -1,4 +1,4 @@
-"""Demo data: the records of the reference's examples, a second organization, and a large one on demand."""
+"""The demo data: the records in the examples of the contract, a second organization, and a large one on demand."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from services.tables import metadata
 
 KEY = "apex_000000000456_only-for-the-demo-never-for-production-0123"
 LARGE = 458
+"""The id of the large organization."""
 CHUNK = 2_000
 
 _DAY = datetime(2023, 1, 1, tzinfo=UTC)
@@ -74,7 +75,7 @@ def _contact(organization: int, owner: int, first: str, last: str, email: str, *
 
 
 async def load_demo(app: Apex) -> bool:
-    """Stores the demo data, all of it or nothing. False when it is there already."""
+    """Store the demo data in one transaction. Return False if they are already stored."""
     organizations = app.service("organizations")
     if await organizations.find({"query": {"id": 456}, "paginate": False}):
         return False
@@ -87,7 +88,10 @@ async def load_demo(app: Apex) -> bool:
 
 
 async def load_large(app: Apex, rows: int, progress: Callable[[int], None]) -> None:
-    """Adds contacts to a large organization that the demo's admin belongs to; ``progress`` is told of each chunk."""
+    """Add contacts to a large organization, of which the demo's admin is a member.
+
+    ``progress`` is called with the number of contacts in each chunk.
+    """
     if not await app.service("organizations").find({"query": {"id": LARGE}, "paginate": False}):
         async with app.get("database").transaction():
             await _store(app, "organizations", [{"id": LARGE, "name": "Large Corp", **_times()}])
@@ -106,7 +110,7 @@ async def _store(app: Apex, path: str, rows: Sequence[Row]) -> None:
 
 
 async def _advance_ids(app: Apex) -> None:
-    """PostgreSQL does not notice ids that are given; its next ones start above them."""
+    """Let PostgreSQL continue after the ids that are given here, which its sequences do not notice."""
     database = app.get("database")
     if database.executor.dialect == "postgresql":
         for table in (table for table in metadata.sorted_tables if "id" in table.c):

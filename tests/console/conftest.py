@@ -1,4 +1,4 @@
-"""The console in a real Chromium. Without one its tests are skipped, on CI they fail."""
+"""The console in a Chromium. If there is none, the tests are skipped, and fail on CI."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def url(migrated_sqlite_url: str) -> Iterator[str]:
-    """URL of a CRM with the demo data."""
+    """Return the URL of a CRM with the demo data."""
     with server("demo", "--serve", DATABASE_URL=migrated_sqlite_url) as (_, url):
         yield url
 
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
-    """Gives visitors, each with a window of its own. At the end nothing may have gone wrong in any of them."""
+    """Return a function that opens windows for visitors. At the end, none of them may have had an error."""
     visitors: list[Visitor] = []
 
     def visit(url: str, **options: object) -> Visitor:

@@ -1,4 +1,4 @@
-"""The console for everyone: by keyboard, on a phone, in light and in dark."""
+"""Accessibility of the console: keyboard, small screens, light and dark colours."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def test_text_can_be_read(visit: Visit, url: str, scheme: str) -> None:
 
 
 def assert_readable(visitor: Visitor, *selectors: str) -> None:
-    """Asserts the contrast that WCAG asks for on level AA."""
+    """Assert the contrast that WCAG requires on level AA."""
     for selector in selectors:
         contrast = visitor.page.locator(selector).first.evaluate(CONTRAST)
         assert contrast >= 4.5, (selector, contrast)
 
 
-def test_what_happens_is_announced(visitor: Visitor) -> None:
+def test_changes_are_announced_to_screen_readers(visitor: Visitor) -> None:
     visitor.enter()
     news = visitor.page.locator("#news")
     expect(news).to_have_attribute("aria-live", "polite")

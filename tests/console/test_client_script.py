@@ -1,4 +1,4 @@
-"""A page without a bundler loads the client of Socket.IO from the server, as that of feathers-chat does."""
+"""The client of Socket.IO, which pages without a bundler load from the server as feathers-chat does."""
 
 from __future__ import annotations
 

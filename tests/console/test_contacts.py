@@ -1,4 +1,4 @@
-"""What one does with contacts in the console: search, create, edit and delete."""
+"""Contacts in the console: search, create, edit and delete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARKUP = "<img src=x onerror=\"document.title='hacked'\">"
 
 
 def add_many(visitor: Visitor, count: int) -> None:
-    """Adds contacts past the page."""
+    """Add contacts without the page."""
     headers = {"Authorization": f"Bearer {visitor.token()}"}
     with httpx2.Client(base_url=visitor.url, headers=headers) as client:
         for number in range(count):
@@ -43,7 +43,7 @@ def test_a_search_answers_as_one_types(visitor: Visitor) -> None:
     visitor.sees("Johnny Smith", "John Doe")
 
 
-def test_an_answer_that_comes_too_late_is_dropped(visitor: Visitor) -> None:
+def test_a_late_answer_is_dropped(visitor: Visitor) -> None:
     held: list[tuple[WebSocketRoute, str | bytes]] = []
     holding = False
 

@@ -1,4 +1,4 @@
-"""The page of the OpenAPI document, in a real browser and without the internet."""
+"""The page of the OpenAPI document, in a browser without the internet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def log_in(page: Page) -> None:
     expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
 
 
-def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
+def test_a_call_can_be_tried_after_a_login(visit: Visit, url: str) -> None:
     page = visit(url).page
     page.goto(f"{url}/docs")
     log_in(page)
@@ -36,7 +36,7 @@ def test_whoever_logs_in_tries_a_call_out(visit: Visit, url: str) -> None:
     expect(operation.locator(".live-responses-table").first).to_contain_text("john.doe@example.com")
 
 
-def test_a_list_is_tried_out_with_the_organization_alone(visit: Visit, url: str) -> None:
+def test_a_list_can_be_tried_with_only_the_organization(visit: Visit, url: str) -> None:
     page = visit(url).page
     page.goto(f"{url}/docs/#/contacts/contacts.find")
     log_in(page)
@@ -61,7 +61,7 @@ def test_the_sample_of_a_method_calls_it(visit: Visit, url: str) -> None:
         operation.get_by_role("button", name="Clear").click()
 
 
-def test_a_body_that_is_changed_stays_one_of_its_method(visit: Visit, url: str) -> None:
+def test_an_edited_body_stays_with_its_method(visit: Visit, url: str) -> None:
     page = visit(url).page
     page.goto(f"{url}/docs/#/contacts/contacts.create")
     log_in(page)
@@ -81,7 +81,7 @@ def test_an_operation_shows_how_it_is_called(visit: Visit, url: str) -> None:
     expect(operation.locator(".samples details[open] pre")).to_contain_text("app.service('contacts').search({")
 
 
-def test_the_vendored_files_are_those_that_are_named() -> None:
+def test_the_vendored_files_have_the_listed_hashes() -> None:
     vendor = UI / "vendor"
     told = dict(
         reversed(line.split()) for line in re.findall("^[0-9a-f]{64} .*", (vendor / "README.md").read_text(), re.M)

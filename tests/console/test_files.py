@@ -1,4 +1,4 @@
-"""The console's files: how they are served, and that those of others are what they say."""
+"""The files of the console: their headers, and the hashes of vendored files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def client(migrated_sqlite_url: str) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def test_the_page_trusts_nobody_but_its_server(client: AsyncClient) -> None:
+async def test_the_page_may_connect_only_to_its_server(client: AsyncClient) -> None:
     page = await client.get("/console/")
     policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
     assert policy == {
@@ -58,7 +58,7 @@ async def test_the_way_to_the_page(client: AsyncClient) -> None:
         assert (await client.get(path)).status_code == 404
 
 
-def test_the_vendored_files_are_those_that_are_named() -> None:
+def test_the_vendored_files_have_the_listed_hashes() -> None:
     text = (VENDOR / "README.md").read_text()
     named = {name: hash for hash, name in re.findall(r"^([0-9a-f]{64})  (\S+)$", text, re.MULTILINE)}
     there = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in VENDOR.iterdir()}

@@ -1,4 +1,4 @@
-"""What others do appears in the console without a reload, and only for those whom it concerns."""
+"""Changes by other users, which appear in the console without a reload."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.console.conftest import Visit
 from tests.console.visitor import ADMIN, MEMBER, OTHER
 
 
-def test_a_change_appears_to_the_organization_and_to_nobody_else(visit: Visit, url: str) -> None:
+def test_a_change_appears_only_in_its_organization(visit: Visit, url: str) -> None:
     admin, member, other = (visit(url).enter(email) for email in (ADMIN, MEMBER, OTHER))
     admin.add(first_name="Ada", last_name="Lovelace")
     member.sees("Ada Lovelace", "Johnny Smith", "John Doe")
@@ -32,7 +32,7 @@ def test_a_change_appears_to_the_organization_and_to_nobody_else(visit: Visit, u
     expect(other.page.locator("#news")).to_have_text("")
 
 
-def test_a_search_follows_what_happens(visit: Visit, url: str) -> None:
+def test_a_search_follows_events(visit: Visit, url: str) -> None:
     admin, member = visit(url).enter(ADMIN), visit(url).enter(MEMBER)
     member.page.locator("#term").fill("love")
     expect(member.page.get_by_role("heading", name="Nobody matches “love”")).to_be_visible()
@@ -40,7 +40,7 @@ def test_a_search_follows_what_happens(visit: Visit, url: str) -> None:
     member.sees("Ada Lovelace")
 
 
-def test_what_is_open_for_editing_is_told_of(visit: Visit, url: str) -> None:
+def test_a_change_of_the_open_contact_is_announced(visit: Visit, url: str) -> None:
     admin, member = visit(url).enter(ADMIN), visit(url).enter(MEMBER)
     member.button("John Doe").click()
     admin.remove("John Doe")

@@ -1,4 +1,4 @@
-"""Logging in and out of the console, and what interrupts a session."""
+"""Login and logout in the console, and interruptions of a session."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_logout_ends_the_session(visitor: Visitor) -> None:
     assert answer.status_code == 401
 
 
-def test_a_session_that_ends_elsewhere_leads_back_to_the_login(visitor: Visitor) -> None:
+def test_a_session_ended_elsewhere_leads_to_the_login(visitor: Visitor) -> None:
     visitor.enter()
     visitor.button("New contact").click()
     httpx2.delete(f"{visitor.url}/authentication", headers={"Authorization": f"Bearer {visitor.token()}"})

@@ -1,4 +1,4 @@
-"""Someone with a browser window, who looks at the console of a CRM that runs in a process of its own."""
+"""A visitor of the console, with a browser window and a CRM in another process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ expect.set_options(timeout=60_000)
 
 @contextmanager
 def chromium() -> Iterator[Browser | None]:
-    """A browser without a window; None where Chromium is not installed."""
+    """Return a browser without a window, or None if Chromium is not installed."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         yield None
@@ -39,7 +39,7 @@ def chromium() -> Iterator[Browser | None]:
 
 
 class Visitor:
-    """A window of its own; ``complaints`` collects what the page did wrong: errors, and requests to elsewhere."""
+    """A browser window. ``complaints`` collects the errors of the page and its requests to other servers."""
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.url = url
@@ -61,14 +61,14 @@ class Visitor:
         return self
 
     def enter(self, email: str = ADMIN) -> Visitor:
-        """Opens the page, logs in and waits for the list."""
+        """Open the page, log in and wait for the list."""
         self.open().log_in(email)
         expect(self.page.locator("#list")).to_have_attribute("data-state", re.compile("ready|empty"))
         return self
 
     @property
     def names(self) -> Locator:
-        """The names in the list, from top to bottom."""
+        """Return the names in the list, from top to bottom."""
         return self.page.locator("#rows [data-part=name]")
 
     @property
@@ -85,7 +85,7 @@ class Visitor:
         expect(self.names).to_have_text(list(names))
 
     def fill(self, **fields: str) -> None:
-        """Fills fields of the open dialog, by their names in the API."""
+        """Fill fields of the open dialog, by their names in the API."""
         for name, value in fields.items():
             self.editor.locator(f"[name={name}]").fill(value)
 
@@ -99,14 +99,14 @@ class Visitor:
         self.button("Delete").click()
 
     def error(self, field: str) -> Locator:
-        """The sentence beside a field of the open dialog."""
+        """Return the error of a field in the open dialog."""
         return self.editor.locator(".field").filter(has=self.page.locator(f"[name={field}]")).locator(".error")
 
     def token(self) -> str:
         return str(self.page.evaluate("sessionStorage.getItem('feathers-jwt')"))
 
     def catch_up(self) -> None:
-        """Waits until the page has taken in all that the server has sent so far."""
+        """Wait until the page has processed everything that the server has sent."""
         self.page.evaluate("import('./client.js').then(({ client }) => client.service('organizations').find())")
 
     def _heard(self, kind: str, text: str) -> None:
@@ -119,5 +119,5 @@ class Visitor:
 
 
 def element(page: Page) -> str:
-    """The id of the element that has the focus."""
+    """Return the id of the element with the focus."""
     return str(page.evaluate("document.activeElement.id"))

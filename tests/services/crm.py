@@ -1,4 +1,4 @@
-"""The CRM on a database of its own with the demo data, and a client that speaks HTTP with it.
+"""The CRM on a database of its own with the demo data, and a client that calls it over HTTP.
 
 Users 789 and 790 belong to organization 456, user 791 to organization 457.
 """
@@ -37,7 +37,7 @@ INTERNALS = ("sqlite", "psycopg", "postgres", "SELECT", "INSERT", "UPDATE", "Tra
 
 
 class Crm:
-    """A running CRM. ``statements`` collects the SQL that it has run."""
+    """A running CRM. ``statements`` collects the SQL that it runs."""
 
     def __init__(self, app: Apex, http: httpx2.AsyncClient) -> None:
         self.app, self.http = app, http
@@ -45,7 +45,7 @@ class Crm:
         self._collect_statements()
 
     async def call(self, request: str, data: Any = None, user: int | None = 789, **options: Any) -> Answer:
-        """Status and body of a request such as ``GET /contacts/123``, made by a user."""
+        """Return status and body of a user's request such as ``GET /contacts/123``."""
         response = await self.send(request, data, user, **options)
         return response.status_code, response.json()
 
@@ -59,13 +59,13 @@ class Crm:
         return await self.http.request(verb, path, headers=proof | (headers or {}), **more)
 
     async def create(self, **fields: Any) -> dict[str, Any]:
-        """A contact of organization 456, made by user 789."""
+        """Create a contact of organization 456 as user 789."""
         status, contact = await self.call("POST /contacts", JANE | fields)
         assert status == 201, contact
         return dict(contact)
 
     async def define(self, **types: str) -> None:
-        """Custom fields of organization 456's contacts: names to types."""
+        """Define custom fields for the contacts of organization 456: names with types."""
         for name, kind in types.items():
             data = {"organization_id": 456, "entity": "contacts", "name": name, "type": kind}
             assert (await self.call("POST /custom-fields", data))[0] == 201
@@ -75,13 +75,13 @@ class Crm:
         return await self.call("POST /contacts", data, user, headers=SEARCH)
 
     async def found(self, term: str, where: str = "name", **more: Any) -> list[str]:
-        """The first names that a search finds, best first."""
+        """Return the first names that a search finds, best match first."""
         status, page = await self.search(term, where, **more)
         assert status == 200, page
         return [contact["first_name"] for contact in page["data"]]
 
     async def rows(self, table: Table = contacts.contacts) -> list[dict[str, Any]]:
-        """All rows of a table as they are stored, also those that were removed."""
+        """Return all rows of a table as they are stored, including removed ones."""
         return list(await self.app.get("database").execute(select(table).order_by(table.c.id)))
 
     def token(self, user: Any) -> str:
@@ -101,7 +101,7 @@ class Crm:
 
 
 def refused(answer: Answer, status: int, *fields: str) -> dict[str, Any]:
-    """Asserts that the answer is an error as Feathers clients read it, which names the fields; gives its body."""
+    """Assert that the answer is an error for Feathers clients that names the fields. Return its body."""
     code, body = answer
     assert code == body["code"] == status, body
     assert {"name", "message", "code", "className"} <= set(body) <= {
@@ -114,7 +114,7 @@ def refused(answer: Answer, status: int, *fields: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running(url: str) -> AsyncIterator[Crm]:
-    """The CRM on a migrated database, with the demo data unless they are there."""
+    """Run the CRM on a migrated database, and load the demo data if they are missing."""
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
     await app.setup()
     try:

@@ -1,4 +1,4 @@
-"""The CRM as a fixture: one of its own for a test that writes, a shared one for tests that leave no trace."""
+"""Fixtures with the CRM: one for each test that writes, and a shared one for tests that change nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARED = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="session")
 def demo_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite database with the demo data, to copy."""
+    """Return a SQLite database with the demo data, to be copied."""
     path = tmp_path_factory.mktemp("demo") / "demo.db"
     shutil.copyfile(sqlite_template, path)
     fill(f"sqlite:///{path}")
@@ -31,14 +31,14 @@ def demo_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def demo_database(postgres_server: str, postgres_template: str) -> Iterator[Recycled]:
-    """A PostgreSQL database with the demo data, for one test after the other."""
+    """Return a PostgreSQL database with the demo data, which tests use one after the other."""
     with new_database(postgres_server, postgres_template) as url:
         fill(url)
         yield Recycled(url)
 
 
 def fill(url: str) -> None:
-    """Store the demo data, in a thread: the loop of this one belongs to the tests."""
+    """Store the demo data in a thread, because the loop of this one belongs to the tests."""
 
     async def run() -> None:
         async with running(url):
@@ -50,7 +50,7 @@ def fill(url: str) -> None:
 
 @pytest.fixture(params=BACKENDS)
 def demo_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[str]:
-    """URL of a database with the demo data, whose tables a test must not change."""
+    """Return the URL of a database with the demo data. Tests must not change its tables."""
     if request.param == "sqlite":
         shutil.copyfile(request.getfixturevalue("demo_file"), sqlite_url.removeprefix("sqlite:///"))
         yield sqlite_url
@@ -62,14 +62,14 @@ def demo_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[str]:
 
 @pytest.fixture
 async def crm(demo_url: str) -> AsyncIterator[Crm]:
-    """A CRM of its own."""
+    """Run a CRM for one test."""
     async with running(demo_url) as crm:
         yield crm
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a database with the demo data for the tests of a module."""
+    """Return the URL of a database with the demo data for the tests of a module."""
     if request.param == "sqlite":
         path = tmp_path_factory.mktemp("shared") / "test.db"
         shutil.copyfile(request.getfixturevalue("demo_file"), path)
@@ -82,7 +82,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(shared_url: str) -> AsyncIterator[Crm]:
-    """The CRM for tests that only read, or whose requests are refused. The roles of its users are read once."""
+    """Run the CRM for tests that only read, or whose requests are refused. It reads the roles of its users once."""
     async with running(shared_url) as crm:
         roles = crm.app.service("memberships").service.roles
         roles.clock = lambda: 0.0
@@ -92,7 +92,7 @@ async def shared(shared_url: str) -> AsyncIterator[Crm]:
 
 @pytest.fixture(scope="module", name="shared_url")
 def sqlite_alone(demo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URL of a SQLite database, for a module whose requests are refused before any statement is run."""
+    """Return the URL of a SQLite database, for a module whose requests are refused before any statement runs."""
     path = tmp_path_factory.mktemp("shared") / "test.db"
     shutil.copyfile(demo_file, path)
     return f"sqlite:///{path}"

@@ -1,4 +1,4 @@
-"""Changes and removals of many records by a query: all of them or none, each with its event and its audit."""
+"""Changes and removals of many records by a query: all or none, each with its event and its audit entry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def heard(crm: Crm, path: str, event: str) -> list[Any]:
     return events
 
 
-async def test_a_patch_changes_all_that_a_query_finds(crm: Crm) -> None:
+async def test_a_patch_changes_all_records_of_a_query(crm: Crm) -> None:
     await crm.define(Level="text")
     made = await contacts(crm, "Ada", "Ben", company_id=101, custom_fields_by_name={"Level": "1"})
     events = heard(crm, "contacts", "patched")
@@ -44,7 +44,7 @@ async def test_a_patch_changes_all_that_a_query_finds(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("verb", ["PATCH", "DELETE"])
-async def test_what_is_not_named_is_not_touched(crm: Crm, verb: str) -> None:
+async def test_records_outside_the_query_stay_unchanged(crm: Crm, verb: str) -> None:
     data = {"last_name": "x"} if verb == "PATCH" else None
     for query in (
         "",

@@ -1,4 +1,4 @@
-"""Contacts: what creating, changing and removing them does."""
+"""Creating, changing and removing contacts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def test_a_new_contact_has_the_servers_defaults(crm: Crm) -> None:
     }
 
 
-async def test_the_caller_owns_what_it_makes_unless_it_names_another_owner(crm: Crm) -> None:
+async def test_the_caller_owns_new_records_unless_it_names_another_owner(crm: Crm) -> None:
     status, mine = await crm.call("POST /contacts", JANE | {"owned_by_user_id": None}, 790)
     assert (status, mine["created_by_user_id"], mine["owned_by_user_id"]) == (201, 790, 790)
     _, others = await crm.call("POST /contacts", JANE | {"owned_by_user_id": 789}, 790)
     assert (others["created_by_user_id"], others["owned_by_user_id"]) == (790, 789)
 
 
-async def test_text_is_trimmed_and_stored_whole(crm: Crm) -> None:
+async def test_text_is_trimmed_and_not_truncated(crm: Crm) -> None:
     contact = await crm.create(first_name="  Zoë 🎈 ", last_name='O\'Brien\\ "%_"', email=" Zoe@Example.COM ")
     assert contact["first_name"] == "Zoë 🎈"
     assert contact["last_name"] == 'O\'Brien\\ "%_"'
@@ -43,7 +43,7 @@ async def test_a_phone_is_stored_as_digits(crm: Crm, written: str) -> None:
     assert (await crm.create(phone=written, phone_country_iso="US"))["phone"] == "2025550101"
 
 
-async def test_only_what_is_sent_changes(crm: Crm) -> None:
+async def test_a_patch_changes_only_its_fields(crm: Crm) -> None:
     _, before = await crm.call("GET /contacts/124")
     _, after = await crm.call("PATCH /contacts/124", {"last_name": None})
     assert after == before | {"last_name": None, "updated_at": after["updated_at"]}
@@ -65,7 +65,7 @@ async def test_custom_fields_merge_by_key_and_null_removes_one(crm: Crm) -> None
     assert read["custom_fields_by_name"] == patched["custom_fields_by_name"]
 
 
-async def test_a_custom_field_that_is_null_stays_until_a_patch_names_it(crm: Crm) -> None:
+async def test_a_null_custom_field_stays_until_a_patch_names_it(crm: Crm) -> None:
     await crm.define(Other="number", Empty="text")
     contact = await crm.create(custom_fields_by_name={"Empty": None})
     path = f"PATCH /contacts/{contact['id']}"
@@ -128,7 +128,7 @@ async def test_a_removed_user_is_no_owner(crm: Crm) -> None:
     refused(await crm.call("POST /contacts", JANE | {"owned_by_user_id": 790}), 400, "owned_by_user_id")
 
 
-async def test_join_gives_null_for_what_is_not_there(crm: Crm) -> None:
+async def test_a_join_of_a_missing_record_is_null(crm: Crm) -> None:
     await crm.create(first_name="Alone")
     await crm.app.service("contacts").patch(124, {"owned_by_user_id": None})
     await crm.call("DELETE /companies/102")

@@ -1,4 +1,4 @@
-"""The curl commands of the reference, run by curl as they are printed; only address and token are put in."""
+"""The curl commands of the contract, run as they are printed with an address and a token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 
 async def run(command: str, folder: Path) -> tuple[int, Any]:
-    """Status and body of what curl is answered."""
+    """Return status and body of the answer that curl gets."""
     (folder / ".curlrc").write_text('silent\nwrite-out = "\\n%{http_code}"\n')
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", command, env={**os.environ, "CURL_HOME": str(folder)}, stdout=asyncio.subprocess.PIPE

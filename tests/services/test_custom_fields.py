@@ -1,4 +1,4 @@
-"""Custom fields: how they are defined, what their values must be, lists that ask for them and sort by them."""
+"""Custom fields: definitions, rules for values, and lists that filter and sort by them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def define(crm: Crm, *definitions: dict[str, Any], entity: str = "contacts
 
 
 async def be_strict(crm: Crm) -> None:
-    """Let organization 456 take defined fields alone."""
+    """Let organization 456 accept only defined fields."""
     strict = {"strict_custom_fields": True}
     await crm.app.service("organizations").patch(456, strict, {"adapter": {"private": ()}})
 
@@ -42,7 +42,7 @@ async def listed(crm: Crm, query: str, path: str = "contacts") -> list[int]:
 
 
 async def values(crm: Crm) -> list[tuple[Any, ...]]:
-    """What is kept beside the contacts."""
+    """Return the table of custom values."""
     columns = [contact_values.c[name] for name in ("record_id", "name", "number", "text")]
     rows = await crm.app.get("database").execute(select(*columns).order_by(*columns[:2]))
     return [tuple(row.values()) for row in rows]
@@ -58,12 +58,12 @@ async def values(crm: Crm) -> list[tuple[Any, ...]]:
         ({"type": "money"}, "type", "Must be one of: text, number, boolean, date, select"),
     ],
 )
-async def test_a_definition_that_does_not_hold(crm: Crm, definition: dict[str, Any], field: str, sentence: str) -> None:
+async def test_a_wrong_definition_is_refused(crm: Crm, definition: dict[str, Any], field: str, sentence: str) -> None:
     answer = await crm.call("POST /custom-fields", OURS | {"entity": "contacts", "name": "New"} | definition)
     assert refused(answer, 400, field)["errors"] == {field: sentence}
 
 
-async def test_options_change_where_there_are_some(crm: Crm) -> None:
+async def test_options_can_change_only_for_select_fields(crm: Crm) -> None:
     refused(await crm.call("PATCH /custom-fields/301", {"options": ["a"]}), 400, "options")
     refused(await crm.call("PATCH /custom-fields/302", {"options": ["a", "a"]}), 400, "options")
     _, changed = await crm.call("PATCH /custom-fields/302", {"options": ["Letter"]})
@@ -87,7 +87,7 @@ async def test_options_change_where_there_are_some(crm: Crm) -> None:
     ],
     ids=repr,
 )
-async def test_a_value_that_is_not_as_its_field_is_defined(crm: Crm, value: dict[str, Any], sentence: str) -> None:
+async def test_a_value_of_the_wrong_type_is_refused(crm: Crm, value: dict[str, Any], sentence: str) -> None:
     await define(crm)
     before = await crm.rows()
     for request, base in (("POST /contacts", JANE), ("PATCH /contacts/123", {})):
@@ -97,7 +97,7 @@ async def test_a_value_that_is_not_as_its_field_is_defined(crm: Crm, value: dict
     assert await crm.rows() == before
 
 
-async def test_all_values_that_are_wrong_are_named(crm: Crm) -> None:
+async def test_all_wrong_values_are_named(crm: Crm) -> None:
     await define(crm)
     wrong = {"Size": "5", "Fan": "yes", "Nothing": 1, "Industry": "right"}
     error = refused(await crm.call("POST /contacts", JANE | {FIELD: wrong}), 400)
@@ -115,9 +115,7 @@ async def test_all_values_that_are_wrong_are_named(crm: Crm) -> None:
     ],
     ids=repr,
 )
-async def test_a_field_that_is_not_defined_is_for_others_than_the_strict(
-    crm: Crm, value: dict[str, Any], sentence: str
-) -> None:
+async def test_a_strict_organization_refuses_undefined_fields(crm: Crm, value: dict[str, Any], sentence: str) -> None:
     taken = await crm.create(**{FIELD: value})
     assert taken[FIELD] == value
     assert (await crm.call("PATCH /contacts/124", {FIELD: value}))[1][FIELD] == value
@@ -130,7 +128,7 @@ async def test_a_field_that_is_not_defined_is_for_others_than_the_strict(
     assert (await crm.call("PATCH /contacts/201", {FIELD: value}, user=791))[1][FIELD] == value
 
 
-async def test_fields_that_are_not_defined_take_any_plain_value(crm: Crm) -> None:
+async def test_undefined_fields_take_any_plain_value(crm: Crm) -> None:
     values: dict[str, Any] = {"Text": "x" * 5000, "Number": 1.5, "Yes": True, "None": None, "a.b": ""}
     assert (await crm.create(**{FIELD: values}))[FIELD] == values
     refusals: list[dict[str, Any]] = [{"List": []}, {"Object": {}}, {"Long": "x" * 5001}, {"x" * 101: 1}]
@@ -148,7 +146,7 @@ async def test_a_record_has_500_fields_at_most(crm: Crm) -> None:
     assert (await crm.call(f"PATCH /contacts/{made['id']}", {FIELD: {"More": 1}}))[0] == 200
 
 
-async def test_lists_ask_for_fields_that_are_not_defined(crm: Crm) -> None:
+async def test_lists_can_filter_by_undefined_fields(crm: Crm) -> None:
     ann = (await crm.create(**{FIELD: {"Foo": "bar", "Yes": True, "Size": 12}}))["id"]
     bob = (await crm.create(**{FIELD: {"Foo": "12"}}))["id"]
     assert await listed(crm, f"{FIELD}.Foo=bar") == await listed(crm, f"{FIELD}.Yes=true") == [ann]
@@ -160,7 +158,7 @@ async def test_lists_ask_for_fields_that_are_not_defined(crm: Crm) -> None:
     assert [row["id"] for row in (await crm.call("GET /contacts", {"query": query}))[1]["data"]] == [ann]
 
 
-async def test_a_definition_that_comes_later_leaves_what_is_stored(crm: Crm) -> None:
+async def test_a_later_definition_keeps_stored_values(crm: Crm) -> None:
     old = await crm.create(**{FIELD: {"Age": "many", "Foo": "bar"}})
     await define(crm, {"name": "Age", "type": "number"})
     assert (await crm.call(f"GET /contacts/{old['id']}"))[1][FIELD] == old[FIELD]
@@ -182,7 +180,7 @@ async def test_the_definitions_are_those_of_the_records_organization_and_kind(cr
     assert await listed(crm, f"{FIELD}.Staff[$gt]=4", "companies") == [101]
 
 
-async def test_null_takes_away_what_is_no_longer_defined(crm: Crm) -> None:
+async def test_null_removes_the_value_of_a_removed_field(crm: Crm) -> None:
     await crm.call("DELETE /custom-fields/301")
     _, contact = await crm.call("PATCH /contacts/123", {FIELD: {"Industry": None}})
     assert contact[FIELD] == {"Preferred Contact Method": "Email"}
@@ -233,7 +231,7 @@ async def test_records_without_a_value_come_last_in_both_directions(crm: Crm) ->
     assert by_name == [three, other, two, one, none, 123, 124]
 
 
-async def test_totals_are_those_of_the_records_that_are_there(crm: Crm) -> None:
+async def test_totals_do_not_count_removed_records(crm: Crm) -> None:
     definition = {"organization_id": 457, "entity": "contacts", "name": "Industry", "type": "text"}
     await crm.call("POST /custom-fields", definition, user=791)
     for id in (201, 202):
@@ -260,8 +258,8 @@ async def test_another_organizations_fields_cannot_be_asked_for(crm: Crm) -> Non
     assert (await crm.call(foreign, user=791))[1]["data"] == []
 
 
-async def test_a_value_is_kept_beside_its_record(crm: Crm) -> None:
-    """Whoever writes, and however."""
+async def test_triggers_copy_the_values_of_records(crm: Crm) -> None:
+    """The triggers run for every statement, whether it comes from a service or not."""
     theirs = [(123, "Industry", None, "Technology"), (123, "Preferred Contact Method", None, "Email")]
     assert await values(crm) == theirs
     long = {"Long": "é" * 900, "Deep": {"a": 1}, "Null": None, "Big": 2**62, "Yes": True, "x" * 101: 1}
@@ -276,8 +274,8 @@ async def test_a_value_is_kept_beside_its_record(crm: Crm) -> None:
     assert await values(crm) == theirs
 
 
-async def test_records_of_before_are_taken_up(demo_url: str) -> None:
-    """Going down and up again fills the tables anew."""
+async def test_a_migration_copies_the_values_of_existing_records(demo_url: str) -> None:
+    """A downgrade and an upgrade fill the tables again."""
     from apex.migrations.migrate import downgrade, upgrade
     from tests.services.crm import running
 
@@ -300,11 +298,11 @@ async def test_records_of_before_are_taken_up(demo_url: str) -> None:
         (f"{FIELD}.Industry[$like]=x", None),
     ],
 )
-async def test_a_list_that_asks_for_what_there_is_not(shared: Crm, query: str, field: str | None) -> None:
+async def test_a_wrong_query_for_custom_fields_is_refused(shared: Crm, query: str, field: str | None) -> None:
     refused(await shared.call(f"{LIST}&{query}"), 400, *([field] if field else []))
 
 
-async def test_a_strict_organization_is_asked_for_defined_fields_alone(crm: Crm) -> None:
+async def test_a_list_of_a_strict_organization_refuses_undefined_fields(crm: Crm) -> None:
     await be_strict(crm)
     error = refused(await crm.call(f"{LIST}&{FIELD}.Industri=x"), 400)
     assert error["message"] == f"Unknown field '{FIELD}.Industri'. Did you mean '{FIELD}.Industry'?"
@@ -320,7 +318,7 @@ async def test_a_value_of_the_wrong_type_is_named(shared: Crm) -> None:
 
 @SHARED
 @pytest.mark.parametrize("request_line", ["GET /contacts/123", "PATCH /contacts/123", "DELETE /contacts/123"])
-async def test_custom_fields_are_asked_for_in_lists_alone(shared: Crm, request_line: str) -> None:
+async def test_only_lists_can_filter_by_custom_fields(shared: Crm, request_line: str) -> None:
     shared.statements.clear()
     data: Any = {} if request_line.startswith("PATCH") else None
     answer = await shared.call(f"{request_line}?{FIELD}.Industry=Technology", data)

@@ -1,4 +1,4 @@
-"""The services beside contacts: each made, read, joined, changed and removed by a member of its organization."""
+"""The other services of an organization: creating, reading, joining, changing and removing their records."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ async def make_deal(crm: Crm, **data: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_who_belongs_elsewhere_reaches_nothing(crm: Crm, path: str) -> None:
+async def test_members_of_other_organizations_are_refused(crm: Crm, path: str) -> None:
     refused(await crm.call(f"GET /{path}?organization_id=456", user=791), 403)
     refused(await crm.call(f"GET /{path}", user=789), 400, "organization_id")
     refused(await crm.call(f"GET /{path}?organization_id=456", user=None), 401)
 
 
-async def test_a_deal_has_what_it_refers_to(crm: Crm) -> None:
+async def test_a_deal_is_joined_with_its_references(crm: Crm) -> None:
     deal = await make_deal(crm, amount="25000.00", contact_id=123, company_id=101, expected_close_date="2026-12-31")
     assert (deal["amount"], deal["currency"], deal["status"], deal["dealProducts"]) == ("25000.00", "USD", "open", [])
     assert deal["pipeline"]["name"] == "Sales"
@@ -64,13 +64,13 @@ async def test_a_deal_is_won_or_lost_since_a_moment(crm: Crm) -> None:
     )
 
 
-async def test_a_deal_that_is_won_again_was_won_before(crm: Crm) -> None:
+async def test_a_deal_that_is_won_again_keeps_its_date(crm: Crm) -> None:
     deal = await make_deal(crm, status="won")
     _, changed = await crm.call(f"PATCH /deals/{deal['id']}", {"status": "won", "name": "Bigger"})
     assert (changed["name"], changed["won_date"]) == ("Bigger", deal["won_date"])
 
 
-async def test_a_removed_pipeline_takes_its_stages_along(crm: Crm) -> None:
+async def test_a_removed_pipeline_removes_its_stages(crm: Crm) -> None:
     deal = await make_deal(crm, status="lost")
     stage = f"/pipeline-stages/{deal['pipeline_stage_id']}"
     assert (await crm.call(f"DELETE /pipelines/{deal['pipeline_id']}"))[0] == 200
@@ -80,7 +80,7 @@ async def test_a_removed_pipeline_takes_its_stages_along(crm: Crm) -> None:
     assert (await crm.call(f"PATCH /deals/{deal['id']}", {"status": "won"}))[0] == 200
 
 
-async def test_a_removed_deal_takes_its_products_along(crm: Crm) -> None:
+async def test_a_removed_deal_removes_its_products(crm: Crm) -> None:
     deal, other = await make_deal(crm), await make_deal(crm)
     for one in (deal, deal, other):
         await make(crm, "deal-products", deal_id=one["id"], name="Seat", price="5.00")
@@ -92,7 +92,7 @@ async def test_a_removed_deal_takes_its_products_along(crm: Crm) -> None:
     assert await removed(crm) == {("deal-products", 1), ("deal-products", 2), ("deals", deal["id"])}
 
 
-async def test_a_removed_ticket_takes_its_messages_along(crm: Crm) -> None:
+async def test_a_removed_ticket_removes_its_messages(crm: Crm) -> None:
     ticket = await make(crm, "support-tickets", subject="Login")
     await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="Hello")
     events = heard(crm, "support-tickets", "support-ticket-messages")
@@ -102,7 +102,7 @@ async def test_a_removed_ticket_takes_its_messages_along(crm: Crm) -> None:
     assert await removed(crm) == {("support-ticket-messages", 1), ("support-tickets", ticket["id"])}
 
 
-async def test_a_ticket_changes_with_a_new_message_alone(crm: Crm) -> None:
+async def test_only_a_new_message_changes_its_ticket(crm: Crm) -> None:
     ticket = await make(crm, "support-tickets", subject="Login")
     events = heard(crm, "support-tickets", "support-ticket-messages")
     message = await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="Hello")
@@ -124,7 +124,7 @@ async def test_a_deal_gets_no_product_once_it_is_removed(crm: Crm) -> None:
 
 
 def heard(crm: Crm, *paths: str) -> list[str]:
-    """What the services will tell of records that change."""
+    """Collect the events of services."""
     events: list[str] = []
     for path in paths:
         for event in ("patched", "removed"):
@@ -133,7 +133,7 @@ def heard(crm: Crm, *paths: str) -> list[str]:
 
 
 async def removed(crm: Crm) -> set[tuple[str, int]]:
-    """The records whose removal is in the audit."""
+    """Return the records whose removal is in the audit."""
     _, page = await crm.call("GET /audit?organization_id=456&method=remove")
     return {(entry["service"], entry["record_id"]) for entry in page["data"]}
 
@@ -165,7 +165,7 @@ async def test_totals_are_the_servers(crm: Crm) -> None:
     refused(await crm.call(f"PATCH /deals/{deal['id']}", {"amount": "1.00"}), 400, "amount")
 
 
-async def test_a_deal_without_products_is_worth_what_it_was_before_the_sum(crm: Crm) -> None:
+async def test_a_deal_without_products_gets_its_amount_before_the_sum_back(crm: Crm) -> None:
     deal = await make_deal(crm, amount="500.00")
     amounts, lines = [], []
     for price in ("10.00", "20.00"):
@@ -177,7 +177,7 @@ async def test_a_deal_without_products_is_worth_what_it_was_before_the_sum(crm: 
     assert amounts == ["10.00", "30.00", "20.00", "500.00"]
 
 
-async def test_a_sum_that_is_too_large_is_told_of_the_product(crm: Crm) -> None:
+async def test_a_sum_that_is_too_large_is_an_error_of_the_product(crm: Crm) -> None:
     deal = await make_deal(crm)
     line = OURS | {"deal_id": deal["id"], "name": "Gold", "price": "999999999999.99"}
     await make(crm, "deal-products", **line)
@@ -185,13 +185,13 @@ async def test_a_sum_that_is_too_large_is_told_of_the_product(crm: Crm) -> None:
     assert (error["message"], set(error["errors"])) == ("Invalid deal product data", {"quantity", "price"})
 
 
-async def test_products_that_come_at_once_all_count(crm: Crm) -> None:
+async def test_products_created_at_the_same_time_all_count(crm: Crm) -> None:
     deal = await make_deal(crm)
     await asyncio.gather(*(make(crm, "deal-products", deal_id=deal["id"], name="x", price="1.10") for _ in range(8)))
     assert (await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"] == "8.80"
 
 
-async def test_products_that_go_at_once_all_count(crm: Crm) -> None:
+async def test_products_removed_at_the_same_time_all_count(crm: Crm) -> None:
     deal = await make_deal(crm)
     lines = [await make(crm, "deal-products", deal_id=deal["id"], name="x", price="1.10") for _ in range(8)]
     await asyncio.gather(*(crm.call(f"DELETE /deal-products/{line['id']}") for line in lines[1:]))
@@ -215,14 +215,14 @@ def test_a_total_is_in_cents_and_never_below_nothing(
 
 
 @given(amounts, amounts, percentages)
-def test_a_fixed_discount_takes_no_more_than_there_is(price: Decimal, discount: Decimal, tax: Decimal) -> None:
+def test_a_fixed_discount_is_at_most_the_price(price: Decimal, discount: Decimal, tax: Decimal) -> None:
     row = {"price": price, "discount_type": "fixed", "discount_amount": discount, "tax_percentage": tax}
     net = totals(row)["total_amount_without_tax"]
     assert net == (price - discount if price > discount else 0)
     assert totals(row)["total_amount_with_tax"] >= net
 
 
-async def test_a_sku_is_taken_once_in_an_organization(crm: Crm) -> None:
+async def test_a_sku_is_unique_in_an_organization(crm: Crm) -> None:
     product = await make(crm, "products", name="Seat", sku="S-1", price=999.99)
     assert product["price"] == 999.99
     taken = refused(await crm.call("POST /products", OURS | {"name": "Other", "sku": "S-1"}), 409)
@@ -238,7 +238,7 @@ async def test_a_product_is_a_variant_of_another_one(crm: Crm) -> None:
     assert (await crm.call(path, {"parent_id": parent["id"]}))[1]["parent_id"] == parent["id"]
 
 
-async def test_a_place_is_whole(crm: Crm) -> None:
+async def test_a_place_needs_coordinates(crm: Crm) -> None:
     activity = await make(crm, "activities", subject="Call", activity_type="call")
     path = f"PATCH /activities/{activity['id']}"
     for place in ({"address": "Here"}, {"lat": "5", "lng": 1}, {"lat": 1}):
@@ -293,7 +293,7 @@ async def test_companies_are_searched_and_joined(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize(("role", "allowed"), [("viewer", 0), ("member", 1), ("admin", 2), ("owner", 2)])
-async def test_a_role_allows_what_the_ones_before_it_do(crm: Crm, role: str, allowed: int) -> None:
+async def test_a_role_allows_everything_that_lower_roles_allow(crm: Crm, role: str, allowed: int) -> None:
     memberships = crm.app.service("memberships")
     (mine,) = await memberships.find({"query": {"user_id": 790}, "paginate": False})
     await memberships.patch(mine["id"], {"role": role})

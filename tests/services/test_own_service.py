@@ -1,4 +1,4 @@
-"""A developer adds a service of the tenants' with the hooks that the CRM's own services have."""
+"""A service of a developer that has the hooks of the CRM's own services."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_it_takes_many_at_once_where_it_says_so(notes: Crm) -> None:
     assert (await notes.call("GET /notes?organization_id=456"))[1]["total"] == 2
 
 
-async def test_it_keeps_what_is_removed(notes: Crm) -> None:
+async def test_removed_records_stay_in_the_table(notes: Crm) -> None:
     await notes.call("POST /notes", {"organization_id": 456, "text": "Gone"})
     assert (await notes.call("DELETE /notes/1"))[1]["deleted_at"]
     refused(await notes.call("GET /notes/1"), 404)

@@ -1,4 +1,4 @@
-"""All that is known of a person, and erasure: ids, times and who did what stay, and nothing of the person."""
+"""Personal data and erasure: ids, times and the users of the audit stay, and nothing of the person."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ONCE = {"Idempotency-Key": "once"}
 
 
 async def known_everywhere(crm: Crm) -> dict[str, Any]:
-    """A contact whose data are in all places that there are, and what refers to it."""
+    """Create a contact whose data are in every possible place, with records that refer to it."""
     data = {"first_name": "Zacharias", "last_name": "Quist", "email": "zq@example.com", "phone": "2025550199"}
     await crm.define(Secret="text")
     person = await crm.create(**data, phone_country_iso="US", custom_fields_by_name={"Secret": "Zebra-Field"})
@@ -51,7 +51,7 @@ async def known_everywhere(crm: Crm) -> dict[str, Any]:
 
 
 async def stored(crm: Crm) -> str:
-    """All that is stored anywhere, as text."""
+    """Return the whole database as text."""
     database: Database = crm.app.get("database")
     return json.dumps([await database.execute(select(table)) for table in metadata.sorted_tables], default=str)
 
@@ -61,7 +61,7 @@ async def erased(crm: Crm, id: int, user: int | None = 789, organization: int = 
 
 
 @pytest.mark.parametrize("way", ["erase", "agentvoice", "removed before"])
-async def test_nothing_of_an_erased_person_is_left(crm: Crm, way: str) -> None:
+async def test_an_erased_person_leaves_no_personal_data(crm: Crm, way: str) -> None:
     made = await known_everywhere(crm)
     id, before = made["person"]["id"], await crm.rows(audit)
     there = await stored(crm)
@@ -87,7 +87,7 @@ async def test_nothing_of_an_erased_person_is_left(crm: Crm, way: str) -> None:
     refused(await erased(crm, id), 404)
 
 
-async def test_what_refers_to_the_person_is_changed_by_its_service(crm: Crm) -> None:
+async def test_records_that_refer_to_the_person_are_changed_by_their_services(crm: Crm) -> None:
     made = await known_everywhere(crm)
     heard: list[str] = []
     for path in ("deals", "activities", "support-tickets"):
@@ -115,7 +115,7 @@ async def test_a_stored_answer_is_repeated_without_the_person(crm: Crm) -> None:
     assert len(await crm.app.get("database").execute(select(answers.c.key))) == 1
 
 
-async def test_a_stored_answer_loses_what_was_true_of_the_person_before(crm: Crm) -> None:
+async def test_a_stored_answer_loses_former_data_of_the_person(crm: Crm) -> None:
     await crm.define(Age="number", Secret="text")
     field = {"custom_fields_by_name": {"Age": 4_242_424, "Secret": "Zebra-Field"}}
     _, person = await crm.call(
@@ -134,8 +134,8 @@ async def test_a_stored_answer_loses_what_was_true_of_the_person_before(crm: Crm
     assert not [word for word in (*PERSONAL, "4242424") if word in left]
 
 
-async def test_erasure_changes_the_answers_of_its_organization_alone(crm: Crm) -> None:
-    """Another organization has a record of another service with the same id and text."""
+async def test_erasure_changes_only_the_answers_of_its_organization(crm: Crm) -> None:
+    """A record of another service with the same id and text belongs to another organization."""
     query = "?$select[]=first_name&$select[]=id"
     data = OURS | {"first_name": "Zacharias"}
     _, person = await crm.call(f"POST /contacts{query}", data, headers=ONCE)
@@ -163,7 +163,7 @@ async def test_a_person_whose_record_was_pruned_is_erased_from_the_audit(crm: Cr
     refused(await crm.call("POST /contacts", ours, headers=KNOWN), 404)
 
 
-async def test_a_key_is_told_of_a_person_only_what_it_was_made_for(crm: Crm) -> None:
+async def test_a_key_reads_personal_data_only_if_it_covers_all_services(crm: Crm) -> None:
     made = await known_everywhere(crm)
     data, told = {"id": made["person"]["id"]}, ["deals", "activities", "support-tickets", "support-ticket-messages"]
     some = (await make_key(crm, services=["contacts", *told], read_only=True))["key"]
@@ -172,7 +172,7 @@ async def test_a_key_is_told_of_a_person_only_what_it_was_made_for(crm: Crm) -> 
     assert (await with_key(crm, every, "POST /contacts", data, **KNOWN))[0] == 200
 
 
-async def test_all_that_is_known_of_a_person(crm: Crm) -> None:
+async def test_personal_data_are_complete(crm: Crm) -> None:
     made = await known_everywhere(crm)
     data = OURS | {"id": made["person"]["id"]}
     status, known = await crm.call("POST /contacts", data, headers=KNOWN)

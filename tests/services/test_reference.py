@@ -1,4 +1,4 @@
-"""The examples of the published Contacts reference, as they are printed there."""
+"""The examples of the published contract for contacts, as they are printed there."""
 
 from __future__ import annotations
 

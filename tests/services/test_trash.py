@@ -1,4 +1,4 @@
-"""Removed records: admins list them and bring them back, with all that was removed together with them."""
+"""Removed records: admins list and restore them, with the records that were removed together."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_members_reach_no_removed_record(crm: Crm) -> None:
     refused(await crm.call(by_field), 400, "custom_fields_by_name.Industry")
 
 
-async def test_a_deal_comes_back_with_the_products_that_went_with_it(crm: Crm) -> None:
+async def test_a_restored_deal_restores_the_products_removed_with_it(crm: Crm) -> None:
     deal = await make_deal(crm)
     alone, *_ = [await make(crm, "deal-products", deal_id=deal["id"], name=name, price="5.00") for name in "abc"]
     await crm.call(f"DELETE /deal-products/{alone['id']}")
@@ -89,7 +89,7 @@ async def test_a_deal_comes_back_with_the_products_that_went_with_it(crm: Crm) -
     assert (await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"] == "15.00"
 
 
-async def test_what_was_removed_in_the_same_moment_does_not_come_back_with_the_deal(crm: Crm) -> None:
+async def test_a_product_removed_on_its_own_is_not_restored_with_the_deal(crm: Crm) -> None:
     deal = await make_deal(crm)
     lines = [await make(crm, "deal-products", deal_id=deal["id"], name=name, price="5.00") for name in "ab"]
     ahead = {"removed_at": now() + timedelta(days=1)}
@@ -114,7 +114,7 @@ async def test_a_ticket_and_a_pipeline_come_back_with_their_parts(crm: Crm) -> N
     assert [stage["name"] for stage in restored["stages"]] == ["Proposal"]
 
 
-async def test_an_open_deal_comes_back_into_a_stage_that_is_there(crm: Crm) -> None:
+async def test_an_open_deal_is_restored_only_into_an_existing_stage(crm: Crm) -> None:
     deal, won = await make_deal(crm), await make_deal(crm, status="won")
     for one in (deal, won):
         await crm.call(f"DELETE /deals/{one['id']}")
@@ -125,7 +125,7 @@ async def test_an_open_deal_comes_back_into_a_stage_that_is_there(crm: Crm) -> N
     assert (await restore(crm, "deals", deal["id"]))[0] == 200
 
 
-async def test_what_is_taken_meanwhile_is_named(crm: Crm) -> None:
+async def test_a_unique_value_taken_meanwhile_is_named(crm: Crm) -> None:
     first = await make(crm, "products", name="Seat", sku="S-1")
     await crm.call(f"DELETE /products/{first['id']}")
     await make(crm, "products", name="Seat", sku="S-1")
@@ -148,14 +148,14 @@ async def test_an_answer_is_given_once_and_of_two_at_once_one_restores(crm: Crm)
     assert sorted(statuses) == [200, 404]
 
 
-async def test_a_revoked_key_stays_worthless(crm: Crm) -> None:
+async def test_a_revoked_key_cannot_be_restored(crm: Crm) -> None:
     _, key = await crm.call("POST /api-keys", OURS)
     await crm.call(f"DELETE /api-keys/{key['id']}")
     refused(await restore(crm, "api-keys", key["id"]), 405)
     refused(await crm.call("GET /api-keys?organization_id=456&$deleted=true"), 400)
 
 
-async def test_pruning_deletes_what_nothing_refers_to(crm: Crm) -> None:
+async def test_pruning_deletes_only_records_without_references(crm: Crm) -> None:
     gone, named = await crm.create(), await crm.create()
     deal, lost = await make_deal(crm, contact_id=named["id"]), await make_deal(crm, status="lost")
     await make(crm, "deal-products", deal_id=deal["id"], name="Seat", price="5.00")
@@ -175,6 +175,6 @@ async def test_pruning_deletes_what_nothing_refers_to(crm: Crm) -> None:
 
 
 async def pruned(crm: Crm, later: timedelta = timedelta(days=1)) -> dict[str, tuple[int, int]]:
-    """Return, for each service, what pruning has deleted and kept of the records removed before a moment."""
+    """Prune records removed before a moment. Return for each service how many were deleted and kept."""
     found = await prune_trash(crm.app, now() + later)
     return {one.service: (one.deleted, one.kept) for one in found if one.deleted or one.kept}

@@ -1,4 +1,4 @@
-"""API keys of an organization: made by its admins, used by its programs, worthless once they are revoked."""
+"""API keys of an organization: admins create and revoke them, and programs use them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_keys_are_for_admins(crm: Crm) -> None:
     refused(await crm.call("POST /api-keys", OURS | {"hash": "x", "prefix": "y"}), 400, "hash", "prefix")
 
 
-async def test_a_key_may_do_what_its_user_may(crm: Crm) -> None:
+async def test_a_key_has_the_role_of_its_user(crm: Crm) -> None:
     memberships = crm.app.service("memberships")
     (mine,) = await memberships.find({"query": {"user_id": 790}, "paginate": False})
     await memberships.patch(mine["id"], {"role": "viewer"})
@@ -164,7 +164,7 @@ async def test_a_socket_with_a_key_calls_and_hears_until_it_is_revoked(demo_url:
 
 
 @pytest.mark.parametrize("way", ["rotate", "remove"])
-async def test_a_key_that_ends_takes_its_sockets_along_before_the_answer(crm: Crm, way: str) -> None:
+async def test_revoking_a_key_closes_its_sockets_before_the_answer(crm: Crm, way: str) -> None:
     keys = [await make_key(crm), await make_key(crm)]
     mine, other = [await on_socket(crm, key["key"]) for key in keys]
     ended: list[Connection] = []
@@ -178,7 +178,7 @@ async def test_a_key_that_ends_takes_its_sockets_along_before_the_answer(crm: Cr
 
 
 async def on_socket(crm: Crm, key: str) -> Connection:
-    """A connection that has logged in with a key."""
+    """Return a connection that has logged in with a key."""
     connection = Connection(provider="socketio", headers={})
     crm.app.events.connections.add(connection)
     proof = {"strategy": "api-key", "key": key}
@@ -187,7 +187,7 @@ async def on_socket(crm: Crm, key: str) -> Connection:
 
 
 async def test_a_socket_ends_when_its_key_is_revoked_in_another_process(demo_url: str) -> None:
-    """Without Redis, which would tell at once."""
+    """The test has no Redis, which would send the news at once."""
     here, there = (create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url})) for _ in range(2))
     async with serving(here) as http, serving(there):
         await load_demo(here)
@@ -197,7 +197,7 @@ async def test_a_socket_ends_when_its_key_is_revoked_in_another_process(demo_url
             assert await peer.frame() == "41"
 
 
-async def test_a_key_logs_in_and_tells_no_more_than_whose_it_is(crm: Crm) -> None:
+async def test_a_login_with_a_key_shows_only_its_user(crm: Crm) -> None:
     login = {"strategy": "api-key", "key": KEY}
     status, result = await crm.call("POST /authentication", login, None)
     assert (status, set(result), result["user"]["id"]) == (201, {"authentication", "user"}, 789)

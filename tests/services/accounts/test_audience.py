@@ -1,4 +1,4 @@
-"""Who hears of an organization's records: the connections of its members, as long as they are members."""
+"""The audience of an organization's events: the connections of its current members."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Sent = list[tuple[str, dict[str, Any], list[Connection]]]
 
 
 async def connect(crm: Crm, email: str = ADMIN) -> Connection:
-    """A connection of the app on which a user has logged in."""
+    """Return a connection of the app on which a user has logged in."""
     connection = Connection(provider="socketio", headers={})
     crm.app.events.connections.add(connection)
     await login(crm, connection, email)
@@ -32,7 +32,7 @@ async def login(crm: Crm, connection: Connection, email: str) -> None:
 
 
 def listen(crm: Crm) -> Sent:
-    """Collects what is sent to connections: the event, its payload and who gets it."""
+    """Collect the messages to connections: event, payload and recipients."""
     sent: Sent = []
 
     def send(context: Context, recipients: dict[Connection, Any]) -> None:
@@ -43,7 +43,7 @@ def listen(crm: Crm) -> Sent:
     return sent
 
 
-async def test_each_organization_hears_of_its_own_records_alone(crm: Crm) -> None:
+async def test_each_organization_gets_only_events_of_its_own_records(crm: Crm) -> None:
     ours, theirs, sent = await connect(crm), await connect(crm, OTHER), listen(crm)
     jane = await crm.create()
     await crm.call(f"PATCH /contacts/{jane['id']}", {"first_name": "Joan"})
@@ -54,7 +54,7 @@ async def test_each_organization_hears_of_its_own_records_alone(crm: Crm) -> Non
     assert heard == [*changes, ("companies created", [theirs])]
 
 
-async def test_what_a_caller_selects_is_for_the_caller(crm: Crm) -> None:
+async def test_events_are_whole_whatever_the_caller_selects(crm: Crm) -> None:
     await connect(crm)
     sent = listen(crm)
     status, jane = await crm.call("POST /contacts?$select[]=first_name", JANE)
@@ -66,7 +66,7 @@ async def test_what_a_caller_selects_is_for_the_caller(crm: Crm) -> None:
     assert {frozenset(payload) for _, payload, _ in sent} == {frozenset(whole)}
 
 
-async def test_what_is_refused_or_read_is_not_told(crm: Crm) -> None:
+async def test_refused_calls_and_reads_publish_no_events(crm: Crm) -> None:
     await connect(crm)
     sent = listen(crm)
     refused(await crm.call("POST /contacts", JANE | {"company_id": 9999}), 400, "company_id")
@@ -105,7 +105,7 @@ async def test_the_connection_of_a_key_follows_its_user_and_its_maker_in_the_key
     assert (all_services.channels, some.channels) == (set(), set())
 
 
-async def test_what_ends_in_one_organization_goes_on_in_another(crm: Crm) -> None:
+async def test_leaving_one_organization_keeps_the_events_of_another(crm: Crm) -> None:
     memberships = crm.app.service("memberships")
     more = await memberships.create({"user_id": 789, "organization_id": 457, "role": "member"})
     connection, member = await connect(crm), await connect(crm, "member@example.com")
@@ -124,14 +124,14 @@ async def test_what_ends_in_one_organization_goes_on_in_another(crm: Crm) -> Non
     ("role", "channels"),
     [("member", {"organizations/456"}), (None, set()), ("owner", {"organizations/456", "organizations/456/admins"})],
 )
-async def test_what_another_process_says_counts(crm: Crm, role: str | None, channels: set[str]) -> None:
+async def test_a_role_changed_by_another_process_counts(crm: Crm, role: str | None, channels: set[str]) -> None:
     connection, other = await connect(crm), await connect(crm, OTHER)
     crm.app.bus.handle("membership", {"user": 789, "organization": 456, "role": role})
     assert connection.channels == channels
     assert other.channels == {"organizations/457", "organizations/457/admins"}
 
 
-async def test_other_processes_are_told_of_a_role(crm: Crm) -> None:
+async def test_a_changed_role_is_sent_to_other_processes(crm: Crm) -> None:
     told: list[Any] = []
     memberships, other, bus = crm.app.service("memberships"), Bus(), Joined()
     bus.handlers, bus.others, crm.app.bus = crm.app.bus.handlers, [other], bus
@@ -166,7 +166,7 @@ async def test_a_change_made_past_the_app_is_noticed(crm: Crm) -> None:
     assert connection.channels == {"organizations/457", "organizations/457/admins"}
 
 
-async def test_a_maker_who_has_left_past_the_app_is_noticed(crm: Crm) -> None:
+async def test_a_creator_who_left_is_noticed_at_the_next_sync(crm: Crm) -> None:
     key = await on_socket(crm, (await make_key(crm, user_id=790))["key"])
     assert key.channels == {"organizations/456"}
     database = crm.app.get("database")
@@ -176,7 +176,7 @@ async def test_a_maker_who_has_left_past_the_app_is_noticed(crm: Crm) -> None:
 
 
 async def test_a_membership_that_ends_while_somebody_logs_in_counts(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memberships are read again when one has changed meanwhile."""
+    """The login reads the memberships again if one has changed meanwhile."""
     memberships = crm.app.service("memberships")
     find, reads = memberships.service.find, []
 
@@ -202,7 +202,7 @@ async def test_events_carry_no_private_field(crm: Crm) -> None:
     assert not {name for name in payload if "form" in name or "search" in name or name in ("uuid", "password")}
 
 
-async def test_what_is_for_admins_alone_is_told_to_nobody(crm: Crm) -> None:
+async def test_records_for_admins_are_published_to_nobody(crm: Crm) -> None:
     await connect(crm)
     sent, ours = listen(crm), {"organization_id": 456}
     _, key = await crm.call("POST /api-keys", ours | {"name": "Website"})

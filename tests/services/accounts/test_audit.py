@@ -1,4 +1,4 @@
-"""The audit: exactly one entry for each record that is written, for admins to read and nobody to change."""
+"""The audit: one entry for each record that is written. Admins read entries, and nobody changes them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENTRY = {
 
 
 async def entries(crm: Crm, query: str = "") -> list[dict[str, Any]]:
-    """The entries that an admin gets, newest first."""
+    """Return the entries that an admin reads, newest first."""
     status, page = await crm.call(f"{LIST}&$limit=100&{query}")
     assert status == 200, page
     return list(page["data"])
@@ -61,7 +61,7 @@ async def test_each_write_of_each_service_leaves_one_entry(demo_url: str, path: 
         change = CHANGES.get(path, {"owned_by_user_id": None})
 
         async def written(method: str, request: str, data: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-            """The answer without what is joined to it, and the entry."""
+            """Return the answer without its joins, and the audit entry."""
             status, record = await crm.call(request, data, 791, headers={"X-Request-Id": method})
             assert status in (200, 201), record
             asked = f"GET /audit?organization_id={ATTACKER}&request_id={method}&service={path}"
@@ -88,7 +88,7 @@ async def test_each_write_of_each_service_leaves_one_entry(demo_url: str, path: 
         assert (entry["before"], entry["after"]) == ({name: (on_demand | changed)[name] for name in stored}, None)
 
 
-async def test_what_follows_from_a_write_is_its_callers(crm: Crm) -> None:
+async def test_writes_that_follow_from_a_call_are_audited_for_its_caller(crm: Crm) -> None:
     deal = await make_deal(crm)
     line = {"deal_id": deal["id"], "name": "Seat", "price": "10.00", "organization_id": 456}
     await crm.call("POST /deal-products", line, 790, headers={"X-Request-Id": "line"})
@@ -106,7 +106,7 @@ async def test_selecting_less_does_not_audit_less(crm: Crm) -> None:
     assert (await entries(crm))[0]["after"]["first_name"] == "Jane"
 
 
-async def test_what_is_read_on_demand_alone_is_audited(crm: Crm) -> None:
+async def test_fields_on_demand_are_audited(crm: Crm) -> None:
     own, other = ({"crm_id": name, "crm_source": name} for name in ("salesforce", "hubspot"))
     heard: list[Any] = []
     for event in ("created", "patched", "removed"):
@@ -126,7 +126,7 @@ async def test_what_is_read_on_demand_alone_is_audited(crm: Crm) -> None:
     assert (set(removed), set(restored), heard) == ({*contact}, {*contact}, [set()] * 6)
 
 
-async def test_custom_fields_are_told_with_those_that_stay(crm: Crm) -> None:
+async def test_audited_custom_fields_include_unchanged_ones(crm: Crm) -> None:
     await crm.call("PATCH /contacts/123", {"custom_fields_by_name": {"Industry": "Retail"}})
     (entry,) = await entries(crm)
     told = [entry[when]["custom_fields_by_name"] for when in ("before", "after")]
@@ -134,13 +134,13 @@ async def test_custom_fields_are_told_with_those_that_stay(crm: Crm) -> None:
     assert told == [stays | {"Industry": "Technology"}, stays | {"Industry": "Retail"}]
 
 
-async def test_work_of_the_process_is_nobodys(crm: Crm) -> None:
+async def test_work_of_the_process_is_audited_without_a_user(crm: Crm) -> None:
     await crm.app.service("contacts").patch(123, {"last_name": "Roe"})
     (entry,) = await entries(crm)
     assert [entry[name] for name in ("user_id", "key_id", "api", "provider", "request_id")] == [None] * 5
 
 
-async def test_a_call_over_a_socket_is_told_by_its_own_id(crm: Crm) -> None:
+async def test_a_call_over_a_socket_has_its_own_request_id(crm: Crm) -> None:
     proof = {"Authorization": f"Bearer {crm.token(790)}"}
     async with serving(crm.app) as http, connected(http, additional_headers=proof) as peer:
         for name in ("Roe", "Poe"):
@@ -156,7 +156,7 @@ async def test_many_created_at_once_have_an_entry_each(crm: Crm) -> None:
     assert [entry["after"]["first_name"] for entry in await entries(crm)] == ["June", "Jane"]
 
 
-async def test_a_write_that_fails_leaves_no_entry(crm: Crm) -> None:
+async def test_a_failed_write_leaves_no_entry(crm: Crm) -> None:
     product = await make(crm, "products", name="Seat", sku="S-1")
     before = await entries(crm)
     for status, request, data in (
@@ -188,7 +188,7 @@ async def test_nothing_is_stored_without_its_entry(crm: Crm, demo_url: str) -> N
     assert await crm.rows() == before
 
 
-async def test_changes_at_once_are_told_as_they_came(crm: Crm) -> None:
+async def test_concurrent_changes_are_audited_in_their_order(crm: Crm) -> None:
     await gather(*(crm.call("PATCH /contacts/123", {"last_name": f"L{number}"}) for number in range(10)))
     told = [(entry["before"]["last_name"], entry["after"]["last_name"]) for entry in reversed(await entries(crm))]
     assert told[0][0] == "Doe"
@@ -196,13 +196,13 @@ async def test_changes_at_once_are_told_as_they_came(crm: Crm) -> None:
     assert (await crm.call("GET /contacts/123"))[1]["last_name"] == told[-1][1]
 
 
-async def test_of_many_removals_one_is_told(crm: Crm) -> None:
+async def test_concurrent_removals_of_a_record_are_audited_once(crm: Crm) -> None:
     await gather(*(crm.call("DELETE /contacts/123") for _ in range(5)))
     assert len(await entries(crm)) == 1
 
 
 @pytest.mark.parametrize(("role", "status"), [("viewer", 403), ("member", 403), ("admin", 200), ("owner", 200)])
-async def test_it_is_for_those_who_run_the_organization(crm: Crm, role: str, status: int) -> None:
+async def test_only_admins_and_owners_read_the_audit(crm: Crm, role: str, status: int) -> None:
     await crm.create()
     (mine,) = await crm.app.service("memberships").find({"query": {"user_id": 790}, "paginate": False})
     await crm.app.service("memberships").patch(mine["id"], {"role": role})
@@ -223,7 +223,7 @@ async def test_it_is_out_of_reach_for_others(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("request_", ["POST /audit", "PATCH /audit/1", "PUT /audit/1", "DELETE /audit/1"])
-async def test_nobody_writes_to_it(crm: Crm, request_: str) -> None:
+async def test_nobody_writes_to_the_audit(crm: Crm, request_: str) -> None:
     await crm.create()
     before = await crm.rows(audit)
     refused(await crm.call(request_, OURS | {"service": "contacts"}), 405)
@@ -251,7 +251,7 @@ async def test_entries_are_asked_for(crm: Crm) -> None:
     refused(await crm.call(f"{LIST}&before=x"), 400, "before")
 
 
-async def test_no_secret_is_told(crm: Crm) -> None:
+async def test_secrets_are_hidden(crm: Crm) -> None:
     password = "canary-password"
     user = await crm.app.service("users").create(
         {"email": "new@example.com", "first_name": "New", "password": password}

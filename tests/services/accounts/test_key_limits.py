@@ -1,4 +1,4 @@
-"""The limits of an API key: its user, its maker, its own, and the period of grace after its rotation."""
+"""The limits of an API key: its user, its creator, its services, and the period of grace after a rotation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def rotate(crm: Crm, id: int, grace: Any = 0, user: int | None = ADMIN, **
 
 
 async def expire(crm: Crm) -> None:
-    """Let all periods of grace be over."""
+    """End all periods of grace."""
     keys = crm.app.service("api-keys")
     for row in await crm.rows(api_keys):
         if row["previous_expires_at"] is not None:
@@ -46,7 +46,7 @@ async def test_the_text_before_a_rotation_works_until_its_grace_is_over(crm: Crm
     assert (await with_key(crm, second["key"], "GET /contacts"))[0] == 200
 
 
-async def test_the_text_before_a_rotation_makes_nothing_that_outlives_its_grace(crm: Crm) -> None:
+async def test_an_old_key_creates_nothing_that_outlives_its_period_of_grace(crm: Crm) -> None:
     first = await make_key(crm, services=NAMED)
     second = (await rotate(crm, first["id"], 60))[1]["key"]
     old, again = first["key"], {"id": first["id"], "grace": LONGEST_GRACE}
@@ -77,7 +77,7 @@ async def test_grace_is_bounded(crm: Crm, grace: Any) -> None:
     assert await crm.rows(api_keys) == before
 
 
-async def test_a_key_that_may_only_read_writes_nothing_anywhere(crm: Crm) -> None:
+async def test_a_read_only_key_cannot_write(crm: Crm) -> None:
     key = (await make_key(crm, read_only=True))["key"]
     organization = (await with_key(crm, key, "GET /organizations"))[1]["data"][0]
     assert organization["id"] == 456
@@ -120,7 +120,7 @@ async def test_a_key_for_some_services_reaches_no_others(crm: Crm) -> None:
     refused(await with_key(crm, voice, "GET /contacts"), 403)
 
 
-async def test_the_services_of_a_key_are_there(crm: Crm) -> None:
+async def test_the_services_of_a_key_must_exist(crm: Crm) -> None:
     for services in (["contact"], ["users/"], [""], [], "contacts", [5], ["contacts"] * 51, ["revoked-tokens"]):
         assert "services" in str(
             refused(await crm.call("POST /api-keys", OURS | {"services": services}), 400)["errors"]
@@ -166,7 +166,7 @@ async def test_a_key_acts_at_most_as_its_maker_today(crm: Crm) -> None:
     assert owner["role"] == "owner"
 
 
-async def test_a_key_that_a_key_has_made_acts_at_most_as_the_first_maker(crm: Crm) -> None:
+async def test_a_key_created_with_a_key_has_no_more_rights_than_its_creator(crm: Crm) -> None:
     await joined(crm, 791, "owner")
     key = (await make_key(crm, user_id=791, services=NAMED))["key"]
     status, child = await with_key(crm, key, "POST /api-keys", {"name": "child"})
@@ -191,7 +191,7 @@ async def test_a_key_does_not_rotate_the_key_of_another_user_or_maker(crm: Crm) 
     assert (status, again["id"]) == (200, named["id"])
 
 
-async def test_an_admin_rotates_a_key_that_acts_as_an_admin_whatever_its_user_or_its_maker_is(crm: Crm) -> None:
+async def test_an_admin_rotates_keys_with_at_most_the_rights_of_an_admin(crm: Crm) -> None:
     await joined(crm, 791, "owner")
     made = [await make_key(crm, user_id=791), (await crm.call("POST /api-keys", OURS | {"user_id": ADMIN}, 791))[1]]
     for key in made:
@@ -205,7 +205,7 @@ async def test_a_key_of_a_removed_user_or_organization_is_refused(crm: Crm, path
     assert await with_key(crm, key, "GET /contacts") == (401, INVALID)
 
 
-async def test_an_admin_does_not_remove_an_owner_with_a_key_that_acts_for_the_owner(crm: Crm) -> None:
+async def test_an_admin_cannot_remove_an_owner_with_the_owners_key(crm: Crm) -> None:
     owner, _ = await joined(crm, 791, "owner"), await joined(crm, MEMBER, "owner")
     key = (await make_key(crm, user_id=791, services=["memberships"]))["key"]
     refused(await with_key(crm, key, f"DELETE /memberships/{owner['id']}"), 403)

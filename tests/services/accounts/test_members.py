@@ -1,4 +1,4 @@
-"""Members come and go over HTTP: who may change whom, and that an organization keeps its last owner."""
+"""Changes of members over HTTP: the rules for each role, and the last owner of an organization."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADMIN, MEMBER, OTHER = 789, 790, 791
 
 
 async def joined(crm: Crm, user: int, role: str = "member", organization: int = 456) -> Any:
-    """A membership of a user in this role, whatever it was before."""
+    """Give a user this role and return the membership."""
     service = crm.app.service("memberships")
     for row in await service.service.stored(user_id=user, organization_id=organization):
         return await service.service.patch(row["id"], {"role": role}, Params())
@@ -57,7 +57,7 @@ async def test_an_admin_lists_adds_changes_and_removes(crm: Crm) -> None:
     assert told == [("remove", 789, "rest"), ("patch", 789, "rest"), ("create", 789, "rest")]
 
 
-async def test_nobody_is_told_more_than_needed_of_other_users(crm: Crm) -> None:
+async def test_only_needed_fields_of_other_users_are_shown(crm: Crm) -> None:
     error = refused(await add(crm, "nobody@example.com"), 400, "email")
     assert error["errors"] == {"email": "No user has this address"}
     error = refused(await add(crm, "member@example.com"), 409)
@@ -126,7 +126,7 @@ async def test_the_last_owner_stays(crm: Crm) -> None:
     assert await roles(crm) == {790: "owner"}
 
 
-async def test_two_owners_who_demote_each_other_leave_one(crm: Crm) -> None:
+async def test_two_owners_cannot_demote_each_other_at_the_same_time(crm: Crm) -> None:
     for _ in range(5):
         one, other = await joined(crm, ADMIN, "owner"), await joined(crm, MEMBER, "owner")
         crm.app.service("memberships").service.roles.forget()
@@ -178,7 +178,7 @@ async def test_events_are_for_admins(crm: Crm) -> None:
     assert member.channels == set()
 
 
-async def test_a_member_who_is_removed_loses_an_open_socket_at_once(crm: Crm) -> None:
+async def test_a_removed_member_loses_the_events_of_an_open_socket_at_once(crm: Crm) -> None:
     proof = {"Authorization": f"Bearer {crm.token(MEMBER)}"}
     async with serving(crm.app) as http, connected(http, additional_headers=proof) as peer:
         assert (await peer.call("find", "contacts", {"organization_id": 456}))[1]["total"] == 2

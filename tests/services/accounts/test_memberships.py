@@ -1,4 +1,4 @@
-"""Memberships are read once in a while, and a change of one counts at once."""
+"""The cache of memberships, in which a change counts at once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MEMBER = 790
 
 @pytest.fixture
 def still(crm: Crm) -> Crm:
-    """The CRM, with memberships that do not grow old."""
+    """Run the CRM with memberships that do not expire."""
     stop(crm)
     return crm
 
 
 def stop(crm: Crm, seconds: float = 0) -> None:
-    """Stops the clock of the memberships."""
+    """Stop the clock of the memberships."""
     crm.app.service("memberships").service.roles.clock = lambda: seconds
 
 
@@ -38,7 +38,7 @@ async def membership(crm: Crm) -> Any:
 
 
 async def statuses(crm: Crm) -> list[int]:
-    """Of a list and a create by the member."""
+    """Return the statuses of a list and a create by the member."""
     return [(await crm.call(LIST, user=MEMBER))[0], (await crm.call("POST /contacts", JANE, MEMBER))[0]]
 
 
@@ -62,14 +62,14 @@ async def test_a_change_counts_with_the_next_call(still: Crm) -> None:
     assert await statuses(still) == [200, 201]
 
 
-async def test_a_user_who_is_removed_is_nobody_with_the_next_call(still: Crm) -> None:
+async def test_a_removed_user_is_refused_at_the_next_call(still: Crm) -> None:
     await still.app.service("memberships").remove((await membership(still))["id"])
     assert await statuses(still) == [403, 403]
     await still.app.service("users").remove(MEMBER)
     assert await statuses(still) == [401, 401]
 
 
-async def test_what_is_not_stored_in_the_end_is_not_remembered(still: Crm) -> None:
+async def test_memberships_of_a_rolled_back_transaction_are_not_cached(still: Crm) -> None:
     memberships, mine = still.app.service("memberships"), await membership(still)
     with suppress(RuntimeError):
         async with still.app.get("database").transaction():
@@ -79,13 +79,13 @@ async def test_what_is_not_stored_in_the_end_is_not_remembered(still: Crm) -> No
     assert await statuses(still) == [200, 201]
 
 
-async def test_what_is_given_out_cannot_be_changed(crm: Crm) -> None:
+async def test_cached_memberships_cannot_be_changed(crm: Crm) -> None:
     mine = await crm.app.service("memberships").of_user(MEMBER)
     with pytest.raises(TypeError):
         mine[457] = "owner"
 
 
-async def test_a_change_in_another_process_counts_once_what_is_remembered_is_old(crm: Crm, demo_url: str) -> None:
+async def test_a_change_by_another_process_counts_when_the_cache_expires(crm: Crm, demo_url: str) -> None:
     other = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_url}))
     async with serving(other) as http:
         there = Crm(other, http)

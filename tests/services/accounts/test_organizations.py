@@ -44,7 +44,7 @@ async def test_an_organization_is_only_read(crm: Crm, verb: str) -> None:
     refused(await crm.call(f"{verb} {path}", {"name": "Mine"}), 405)
 
 
-async def test_a_role_that_does_not_suffice_is_named(crm: Crm) -> None:
+async def test_an_insufficient_role_is_named(crm: Crm) -> None:
     await joined(crm, 790, "viewer")
     told = "Your role in organization 456 is viewer: it does not allow"
     for request, what in (
@@ -88,7 +88,7 @@ async def test_a_company_of_others_is_forbidden(crm: Crm) -> None:
     refused(await crm.call("POST /companies", {"organization_id": 457, "name": "Mine"}), 403)
 
 
-async def test_a_company_that_is_wrong_is_refused(crm: Crm) -> None:
+async def test_a_wrong_company_is_refused(crm: Crm) -> None:
     data = {"name": "", "size": 5, "owned_by_user_id": "x", "deleted_at": None, "foo": 1}
     error = refused(await crm.call("POST /companies", data), 400, *data, "organization_id")
     assert error["message"] == "Invalid company data"
@@ -116,7 +116,7 @@ async def test_a_website_is_an_address_of_the_web(crm: Crm, website: str) -> Non
     ["javascript:alert(1)", "javascript:1", "data:text/html,x", "ftp://example.com", "//example.com", "example",
      "https://", "http://a b.com", "https://user@example.com", "example.com\njavascript:alert(1)"],
 )  # fmt: skip
-async def test_what_is_no_address_of_the_web_is_refused(shared: Crm, website: str) -> None:
+async def test_a_wrong_website_is_refused(shared: Crm, website: str) -> None:
     error = refused(await shared.call("PATCH /companies/101", {"website": website}), 400)
     assert error["errors"] == {"website": "Must be a domain or an http(s) URL such as https://example.com"}
 
@@ -151,13 +151,13 @@ async def test_organizations_are_found_by_name(crm: Crm) -> None:
 
 @SHARED
 @pytest.mark.parametrize("term", ["a", "%20a%20", "", "%CC%81%CC%81", "a" * 201])
-async def test_a_term_that_is_too_short_or_long_is_refused(shared: Crm, term: str) -> None:
+async def test_a_term_of_the_wrong_length_is_refused(shared: Crm, term: str) -> None:
     refused(await shared.call(f"GET /organizations?searchTerm={term}"), 400, "searchTerm")
 
 
 @SHARED
 @pytest.mark.parametrize("term", [None, 5, ["ab"], {"$ne": "ab"}, "a\0b"], ids=repr)
-async def test_a_term_that_is_no_text_is_refused(shared: Crm, term: object) -> None:
+async def test_a_term_of_the_wrong_type_is_refused(shared: Crm, term: object) -> None:
     refused(await shared.call("GET /organizations", {"query": {"searchTerm": term}}), 400, "searchTerm")
 
 
@@ -201,7 +201,7 @@ async def test_users_are_listed_over_a_socket(crm: Crm) -> None:
 
 
 @SHARED
-async def test_the_users_of_others_are_not_told(shared: Crm) -> None:
+async def test_users_of_other_organizations_are_not_listed(shared: Crm) -> None:
     for path in ("457", "999999"):
         refused(await shared.call(f"GET /organizations/{path}/users"), 403)
     refused(await shared.call("GET /organizations/x/users"), 404)
@@ -213,7 +213,7 @@ async def test_the_users_of_others_are_not_told(shared: Crm) -> None:
         refused(await shared.call(request, {} if "POST" in request else None), 405)
 
 
-async def test_who_is_gone_is_not_listed(crm: Crm) -> None:
+async def test_removed_users_are_not_listed(crm: Crm) -> None:
     await crm.app.service("users").remove(790)
     (mine,) = await crm.app.service("memberships").find({"query": {"user_id": 789}, "paginate": False})
     await crm.app.service("memberships").patch(mine["id"], {"role": "viewer"})

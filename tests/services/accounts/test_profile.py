@@ -1,4 +1,4 @@
-"""A user sees and changes its own profile and password, and those of nobody else."""
+"""The profile and the password of a user, which only the user sees and changes."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ async def test_a_wrong_old_password_counts_as_a_failed_login(crm: Crm) -> None:
     ],
     ids=str,
 )  # fmt: skip
-async def test_a_password_that_is_none_is_refused(crm: Crm, data: Any, field: str) -> None:
+async def test_a_wrong_new_password_is_refused(crm: Crm, data: Any, field: str) -> None:
     refused(await crm.call("POST /users", data, headers=CHANGE), 400, field)
 
 
-async def test_a_user_without_password_is_told_so(crm: Crm) -> None:
+async def test_a_user_without_a_password_cannot_change_it(crm: Crm) -> None:
     made = await crm.app.service("users").create({"email": "new@example.com", "first_name": "New"})
     error = refused(await change(crm, "anything", user=made["id"]), 400, "old_password")
     assert "no password yet" in error["errors"]["old_password"]

@@ -1,4 +1,4 @@
-"""The rate limit of an organization's keys: how it is told, and whom it holds."""
+"""The rate limit of an organization's keys, and its headers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_beyond_the_limit_the_answer_says_until_when(crm: Crm) -> None:
     assert beyond.headers["ratelimit-remaining"] == "0"
 
 
-async def test_it_holds_an_organizations_keys_together_and_nobody_else(crm: Crm) -> None:
+async def test_the_keys_of_an_organization_share_a_limit(crm: Crm) -> None:
     await limited(crm, 1)
     _, other = await crm.call("POST /api-keys", {"organization_id": 456})
     assert (await crm.send("GET /companies", user=None, headers=PROOF)).status_code == 200

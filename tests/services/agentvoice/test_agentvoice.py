@@ -1,4 +1,4 @@
-"""The AgentVoice API: its shapes, and that it is another face of the same contacts."""
+"""The AgentVoice API: its shapes, and its changes to the same contacts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_phone_number_comes_back_as_it_was_given(crm: Crm, phone: str | 
         assert (status, contact["phone"]) == (200, shown)
 
 
-async def test_null_empties_and_what_is_not_sent_stays(crm: Crm) -> None:
+async def test_null_clears_a_field_and_missing_fields_stay(crm: Crm) -> None:
     await call(crm, f"PATCH {JOHN}", SALESFORCE)
     empty: dict[str, Any] = dict.fromkeys(("last_name", "email", "phone", "company", "crm_id", "crm_source"))
     _, contact = await call(crm, f"PATCH {JOHN}", {"email": None})
@@ -130,7 +130,7 @@ async def test_null_empties_and_what_is_not_sent_stays(crm: Crm) -> None:
     assert answer == (400, {"error": sentence})
 
 
-async def test_an_id_in_another_system_is_taken_once(crm: Crm) -> None:
+async def test_an_id_in_another_system_is_unique(crm: Crm) -> None:
     taken = (409, {"error": "A contact with this CRM ID already exists"})
     status, contact = await call(crm, "POST /api/contacts", SALESFORCE)
     assert (status, contact["first_name"], contact["crm_id"]) == (201, "Unknown", "CRM123")
@@ -144,7 +144,7 @@ async def test_an_id_in_another_system_is_taken_once(crm: Crm) -> None:
     assert (await call(crm, f"PATCH {JOHN}", SALESFORCE))[0] == 200
 
 
-async def test_a_company_is_the_one_of_that_name(crm: Crm) -> None:
+async def test_a_company_is_found_by_its_name(crm: Crm) -> None:
     before = await crm.rows(companies.companies)
     for name, number in (("Sample Inc", 0), ("Elsewhere Ltd", 1), ("Elsewhere Ltd", 1)):
         _, contact = await call(crm, f"PATCH {JOHN}", {"company": name})
@@ -154,7 +154,7 @@ async def test_a_company_is_the_one_of_that_name(crm: Crm) -> None:
     assert (made["organization_id"], made["created_by_user_id"]) == (456, 789)
 
 
-async def test_a_company_that_is_removed_is_shown_no_more(crm: Crm) -> None:
+async def test_a_removed_company_is_not_shown(crm: Crm) -> None:
     await crm.call("DELETE /companies/101")
     assert await call(crm, f"GET {JOHN}") == (200, SHOWN | {"company": None})
     _, contacts = await call(crm, "GET /api/contacts")
@@ -164,7 +164,7 @@ async def test_a_company_that_is_removed_is_shown_no_more(crm: Crm) -> None:
     assert [row["name"] for row in await crm.rows(companies.companies)].count("Example Corp") == 2
 
 
-async def test_what_is_deleted_is_gone_and_nothing_refers_to_it(crm: Crm) -> None:
+async def test_a_deleted_contact_leaves_no_references(crm: Crm) -> None:
     ours = {"organization_id": 456, "contact_id": 123, "subject": "Hello"}
     for path, data in (("activities", ours | {"activity_type": "call"}), ("support-tickets", ours)):
         kept, lost = [(await crm.call(f"POST /{path}", data))[1]["id"] for _ in range(2)]

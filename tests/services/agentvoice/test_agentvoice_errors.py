@@ -1,4 +1,4 @@
-"""What the AgentVoice API refuses, in the words of its page."""
+"""The errors of the AgentVoice API, with the texts of its contract."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNPROVEN = (401, {"error": "Invalid API key or organization ID"})
         ("GET /api/contacts/crm/lookup?crm_id=1&crm_id=2", "crm_id: Must be a string; crm_source: Is required"),
     ],
 )  # fmt: skip
-async def test_what_a_query_may_not_ask_is_named(crm: Crm, request_: str, sentence: str) -> None:
+async def test_wrong_parameters_of_a_query_are_named(crm: Crm, request_: str, sentence: str) -> None:
     assert await call(crm, request_) == (400, {"error": sentence})
     assert len(await crm.rows()) == 4
 
@@ -52,7 +52,7 @@ async def test_what_a_query_may_not_ask_is_named(crm: Crm, request_: str, senten
         ),
     ],
 )
-async def test_data_that_is_wrong_is_named_and_not_stored(crm: Crm, data: Any, sentence: str) -> None:
+async def test_wrong_data_are_named_and_not_stored(crm: Crm, data: Any, sentence: str) -> None:
     assert await call(crm, "POST /api/contacts", data) == (400, {"error": sentence})
     assert len(await crm.rows()) == 4
 
@@ -69,7 +69,7 @@ async def test_data_that_is_wrong_is_named_and_not_stored(crm: Crm, data: Any, s
         PROOF | {"x-organization-id": uuid_of(457)},
     ],
 )
-async def test_who_is_not_proven_is_told_one_sentence(crm: Crm, headers: dict[str, str]) -> None:
+async def test_all_failed_authentications_get_the_same_error(crm: Crm, headers: dict[str, str]) -> None:
     for request, data in (("GET /api/contacts", None), (f"DELETE {JOHN}", None), ("POST /api/webhook/crm", {})):
         assert await call(crm, request, data, headers=headers) == UNPROVEN
     bearer = {"x-organization-id": PROOF["x-organization-id"], "authorization": f"Bearer {crm.token(789)}"}
@@ -92,19 +92,19 @@ async def test_contacts_of_others_are_not_found(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("id", ["123", "x", "00000000-0000-4000-8000-000000009999"])
-async def test_what_is_not_there_is_not_found(crm: Crm, id: str) -> None:
+async def test_missing_contacts_are_not_found(crm: Crm, id: str) -> None:
     assert await call(crm, f"GET /api/contacts/{id}") == GONE
 
 
 @pytest.mark.parametrize(
     "request_", ["PATCH /api/contacts", "DELETE /api/contacts", f"PUT {JOHN}", f"POST {JOHN}", "GET /api/webhook/crm"]
 )
-async def test_methods_that_there_are_not(crm: Crm, request_: str) -> None:
+async def test_unknown_methods_are_refused(crm: Crm, request_: str) -> None:
     status, body = await call(crm, request_, {})
     assert (status, list(body)) == (405, ["error"])
 
 
-async def test_a_body_that_is_no_json_has_an_error_of_the_page_too(crm: Crm) -> None:
+async def test_a_malformed_body_gets_an_error_in_the_shape_of_the_contract(crm: Crm) -> None:
     response = await send(crm, "POST /api/contacts", content=b"{", headers=PROOF | {"content-type": "application/json"})
     assert (response.status_code, list(response.json())) == (400, ["error"])
 
@@ -124,7 +124,7 @@ async def test_a_viewer_reads_and_does_not_write(crm: Crm) -> None:
         assert (status, body["error"].partition(":")[0]) == (403, "Your role in organization 456 is viewer")
 
 
-async def test_a_limit_is_told(crm: Crm) -> None:
+async def test_an_exceeded_limit_is_reported(crm: Crm) -> None:
     await crm.app.service("organizations").patch(456, {"rate_limit": 1, "rate_window": 60})
     await call(crm, "GET /api/contacts")
     response = await send(crm, "GET /api/contacts")

@@ -1,4 +1,4 @@
-"""The webhook of the AgentVoice API: what other systems send makes or changes a contact, once."""
+"""The webhook of the AgentVoice API: each event of another system creates or changes a contact once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_other_systems_call_the_fields_otherwise(crm: Crm, sent: Any, stor
     assert body["contact"].items() >= stored.items()
 
 
-async def test_what_is_sent_empty_is_emptied_but_a_first_name(crm: Crm) -> None:
+async def test_empty_values_clear_all_fields_but_the_first_name(crm: Crm) -> None:
     _, made = await hook(crm, first_name="Jo", last_name="Doe", company="Acme", phone="+49301")
     _, changed = await hook(crm, first_name="", last_name="", company=None)
     emptied = {"last_name": None, "company": None, "updated_at": changed["contact"]["updated_at"]}
@@ -86,7 +86,7 @@ async def test_what_is_sent_empty_is_emptied_but_a_first_name(crm: Crm) -> None:
     ],
     ids=repr,
 )
-async def test_a_payload_without_what_is_required_gets_the_error_of_the_page(crm: Crm, payload: Any) -> None:
+async def test_a_payload_without_required_fields_gets_the_error_of_the_contract(crm: Crm, payload: Any) -> None:
     content = payload if payload == "{" else json.dumps(payload)
     headers = PROOF | {"content-type": "application/json"}
     assert await call(crm, "POST /api/webhook/crm", content=content, headers=headers) == INVALID
@@ -128,13 +128,13 @@ async def test_the_same_event_many_times_at_once_is_one_contact(demo_url: str, c
         ({"first_name": 7, "company": 1.5}, {"first_name": "7", "company": "1.5"}),
     ],
 )
-async def test_numbers_are_taken_for_texts(crm: Crm, sent: Any, stored: dict[str, Any]) -> None:
+async def test_numbers_are_read_as_texts(crm: Crm, sent: Any, stored: dict[str, Any]) -> None:
     status, body = await hook(crm, **sent)
     assert (status, body["contact"].items() >= stored.items()) == (201, True), body
     assert (await hook(crm, **sent))[0] == 200
 
 
-async def test_what_the_page_does_not_name_is_ignored(crm: Crm) -> None:
+async def test_unknown_fields_are_ignored(crm: Crm) -> None:
     others = {"id": "0x7", "crm_source": "zoho", "Owner": {"name": "Ann"}, "tags": [1], "phones": None}
     status, body = await hook(crm, first_name="Jo", **others)
     assert (status, body["contact"]["crm_source"], body["contact"]["first_name"]) == (201, "salesforce", "Jo")
@@ -160,7 +160,7 @@ async def test_an_event_that_changes_nothing_writes_nothing(crm: Crm) -> None:
 
 
 async def test_a_company_of_the_same_name_is_no_change(crm: Crm) -> None:
-    """An older company of the name is there; the contact stays with the one that somebody has chosen."""
+    """An older company has the same name. The contact stays with the company that somebody has chosen."""
     await hook(crm, **SAID)
     _, other = await crm.call("POST /companies", {"organization_id": 456, "name": "Acme"})
     (row,) = [row for row in await crm.rows() if row["crm_id"] == "CRM123"]
@@ -188,7 +188,7 @@ async def test_many_contacts_at_once_of_a_new_company_make_it_once(crm: Crm) -> 
     assert [row["name"] for row in await crm.rows(companies.companies)].count("Brand New") == 1
 
 
-async def test_a_contact_that_was_removed_is_made_anew(crm: Crm) -> None:
+async def test_a_removed_contact_is_created_again(crm: Crm) -> None:
     _, first = await hook(crm)
     (id,) = [row["id"] for row in await crm.rows() if row["crm_id"] == "CRM123"]
     await crm.call(f"DELETE /contacts/{id}")
@@ -249,7 +249,7 @@ async def test_many_events_of_one_source(crm: Crm) -> None:
     assert await call(crm, "POST /api/webhook/crm", {"data": sent["data"]}) == INVALID
 
 
-async def test_what_was_synchronised_before_is_not_written_again(crm: Crm) -> None:
+async def test_an_unchanged_contact_is_not_written_again(crm: Crm) -> None:
     events = [event(number, first_name=f"Jo {number}", company=f"Acme {number % 3}") for number in range(1_000)]
     first = await send_many(crm, events)
     entries = len(await crm.rows(audit.audit))
@@ -264,8 +264,8 @@ async def test_what_was_synchronised_before_is_not_written_again(crm: Crm) -> No
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "sync-7"}])
-async def test_an_event_that_cannot_be_stored_leaves_the_others(crm: Crm, headers: dict[str, str]) -> None:
-    """The service of contacts refuses one in the middle, when others are written already."""
+async def test_a_failed_event_does_not_stop_the_others(crm: Crm, headers: dict[str, str]) -> None:
+    """The service of contacts refuses an event after others are written."""
 
     def refuse(context: Context) -> None:
         if any(row.get("first_name") == "Bad" for row in context.items):
@@ -324,7 +324,7 @@ async def signed(
     return await call(crm, "POST /api/webhook/crm", content=content, headers=headers)
 
 
-async def test_where_there_is_a_secret_webhooks_are_signed(crm: Crm) -> None:
+async def test_an_organization_with_a_secret_accepts_only_signed_webhooks(crm: Crm) -> None:
     assert (await hook(crm))[0] == 201
     await crm.app.service("organizations").patch(456, {"webhook_secret": "a secret"})
     invalid = (401, {"error": "Invalid signature"})
@@ -353,7 +353,7 @@ async def test_a_signature_is_checked_before_a_stored_answer_is_given_again(crm:
     assert [row["crm_id"] for row in await crm.rows()].count("CRM123") == 1
 
 
-async def test_one_contact_that_is_refused_has_no_place_in_a_list(crm: Crm) -> None:
+async def test_the_error_of_a_single_contact_names_no_position(crm: Crm) -> None:
     def refuse(context: Context) -> None:
         many = isinstance(context.data, list)
         raise BadRequest("no", errors={"0.first_name" if many else "first_name": "Is not allowed"})
@@ -364,7 +364,7 @@ async def test_one_contact_that_is_refused_has_no_place_in_a_list(crm: Crm) -> N
     assert (await send_many(crm, [event(1), event(2)]))[1]["error"] == refused[1]["error"]
 
 
-async def test_an_event_that_is_refused_leaves_its_signature_unused(crm: Crm) -> None:
+async def test_a_refused_event_leaves_its_signature_unused(crm: Crm) -> None:
     await crm.app.service("organizations").patch(456, {"webhook_secret": "a secret"})
     signature = sign("a secret", EVENT)
 
@@ -378,7 +378,7 @@ async def test_an_event_that_is_refused_leaves_its_signature_unused(crm: Crm) ->
     assert (await signed(crm, signature=signature))[0] == 201
 
 
-async def test_an_event_in_a_batch_of_calls_is_signed_by_nobody(crm: Crm) -> None:
+async def test_an_event_in_a_batch_of_calls_cannot_be_signed(crm: Crm) -> None:
     calls = {"calls": [["create", "api/webhook/crm", event(1)]]}
     assert (await call(crm, "POST /batch", calls))[1][0]["status"] == "fulfilled"
     await crm.app.service("organizations").patch(456, {"webhook_secret": "a secret"})

@@ -1,4 +1,4 @@
-"""A program that calls the AgentVoice API of the CRM, with the demo's key unless another is given."""
+"""A client of the AgentVoice API, by default with the key of the demo."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SALESFORCE = {"crm_id": "CRM123", "crm_source": "salesforce"}
 async def send(
     crm: Crm, request: str, data: Any = None, *, headers: dict[str, str] | None = None, **more: Any
 ) -> httpx2.Response:
-    """The response to a request such as ``GET /api/contacts``; ``headers`` replace those that prove who calls."""
+    """Return the response to a request such as ``GET /api/contacts``. ``headers`` replace those of the demo's key."""
     return await crm.send(request, data, None, headers=PROOF if headers is None else headers, **more)
 
 
@@ -37,12 +37,12 @@ async def call(crm: Crm, request: str, data: Any = None, **options: Any) -> Answ
 
 
 async def hook(crm: Crm, *, source: Any = "salesforce", crm_id: Any = "CRM123", **data: Any) -> Answer:
-    """Sends what another system knows of a contact."""
+    """Send an event of another system about a contact."""
     return await call(crm, "POST /api/webhook/crm", {"source": source, "data": {"crm_id": crm_id, **data}})
 
 
 async def proof_of(crm: Crm, organization: int, user: int) -> dict[str, str]:
-    """The headers of another key."""
+    """Return the headers of another key."""
     data = {"organization_id": organization, "user_id": user}
     made = await crm.app.service("api-keys")._run("create", data=data)
     return {"x-api-key": made.external["key"], "x-organization-id": uuid_of(organization)}

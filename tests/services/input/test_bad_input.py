@@ -1,4 +1,4 @@
-"""Bad input: a clear error that names what is wrong, nothing stored, and no statement where the request alone tells."""
+"""Bad input: an error that names the wrong fields, nothing stored, and no statement if the request alone is wrong."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ UNKNOWN = ("name", "uuid", "password", "first_name_form", "name_search", "__clas
 
 
 def each(table: list[tuple[str, list[Any]]]) -> list[Any]:
-    """A case for each value."""
+    """Return a case for each value."""
     return [pytest.param(name, value, id=f"{name}-{repr(value)[:20]}") for name, values in table for value in values]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def nothing_is_stored(shared: Crm) -> AsyncIterator[None]:
-    """After all requests of this module the rows are as they were."""
+    """Assert that the requests of this module have changed no rows."""
     before = await shared.rows()
     yield
     assert await shared.rows() == before
 
 
 async def refused_without_a_trace(crm: Crm, status: int, *fields: str, request: str, **options: Any) -> dict[str, Any]:
-    """Asserts that a request is refused before any statement is run; gives the error."""
+    """Assert that a request is refused before any statement runs. Return the error."""
     crm.statements.clear()
     error = refused(await crm.call(request, **options), status, *fields)
     assert crm.statements == []
@@ -64,7 +64,9 @@ async def refused_without_a_trace(crm: Crm, status: int, *fields: str, request: 
 
 @pytest.mark.parametrize("request_line", ["POST /contacts", "PATCH /contacts/123"])
 @pytest.mark.parametrize(("field", "value"), each(FIELDS))
-async def test_a_value_that_does_not_fit_its_field(shared: Crm, request_line: str, field: str, value: Any) -> None:
+async def test_a_value_that_does_not_fit_its_field_is_refused(
+    shared: Crm, request_line: str, field: str, value: Any
+) -> None:
     data = (JANE if request_line.startswith("POST") else {}) | {field: value}
     error = await refused_without_a_trace(shared, 400, request=request_line, data=data)
     assert error["message"] == "Invalid contact data"
@@ -72,7 +74,7 @@ async def test_a_value_that_does_not_fit_its_field(shared: Crm, request_line: st
 
 
 @pytest.mark.parametrize("value", ORGANIZATIONS, ids=repr)
-async def test_an_organization_that_is_no_id(shared: Crm, value: Any) -> None:
+async def test_a_wrong_organization_id_is_refused(shared: Crm, value: Any) -> None:
     data = JANE | {"organization_id": value}
     await refused_without_a_trace(shared, 400, "organization_id", request="POST /contacts", data=data)
     query = {"query": {"organization_id": value}}
@@ -102,7 +104,7 @@ async def test_the_organization_of_a_contact_stays(shared: Crm) -> None:
     assert error["errors"] == {"organization_id": "Can only be set on create"}
 
 
-async def test_everything_that_is_wrong_is_said_at_once(shared: Crm) -> None:
+async def test_all_errors_are_reported_at_once(shared: Crm) -> None:
     data = {
         "first_name": "", "last_name": 5, "email": "x", "phone": "1-x", "phone_country_iso": "ZZ", "company_id": "a",
         "phone_country_code": "+x", "custom_fields_by_name": {"a": []}, "nickname": "J", "id": 1,
@@ -157,7 +159,7 @@ BODIES = {
 
 @pytest.mark.parametrize("request_line", ["POST /contacts", "PATCH /contacts/123", "POST /companies"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_a_body_that_is_no_object(shared: Crm, request_line: str, body: bytes) -> None:
+async def test_a_body_that_is_not_an_object_is_refused(shared: Crm, request_line: str, body: bytes) -> None:
     shared.statements.clear()
     status, error = await shared.call(request_line, content=body, headers=JSON)
     assert (status, shared.statements) == (error["code"], [])
@@ -166,12 +168,12 @@ async def test_a_body_that_is_no_object(shared: Crm, request_line: str, body: by
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_a_search_whose_body_is_no_object(shared: Crm, body: bytes) -> None:
+async def test_a_search_with_a_body_that_is_not_an_object_is_refused(shared: Crm, body: bytes) -> None:
     await refused_without_a_trace(shared, 400, request="POST /contacts", content=body, headers=JSON | SEARCH)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"5", b'{"query": []}', b'{"query": 5}', b'{"query": null}', b"\xff"])
-async def test_a_get_whose_body_holds_no_query(shared: Crm, body: bytes) -> None:
+async def test_a_get_with_a_malformed_body_is_refused(shared: Crm, body: bytes) -> None:
     await refused_without_a_trace(shared, 400, request=LIST, content=body, headers=JSON)
 
 
@@ -181,7 +183,7 @@ async def test_a_body_of_two_megabytes(shared: Crm, request_line: str) -> None:
     await refused_without_a_trace(shared, 413, request=request_line, content=body, headers=JSON)
 
 
-async def test_a_body_that_is_not_json(shared: Crm) -> None:
+async def test_a_body_that_is_not_json_is_refused(shared: Crm) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     await refused_without_a_trace(shared, 415, request="POST /contacts", content=b"first_name=J", headers=form)
 
@@ -209,7 +211,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize(("query", "field"), [pytest.param(q, f, id=q[:40]) for q, f in QUERIES.items()])
-async def test_a_query_that_asks_for_what_there_is_not(shared: Crm, query: str, field: str | None) -> None:
+async def test_a_wrong_query_is_refused(shared: Crm, query: str, field: str | None) -> None:
     named = [] if field is None else [field]
     await refused_without_a_trace(shared, 400, *named, request=f"{LIST}&{query}")
 
@@ -219,7 +221,7 @@ CURSORS = ["x", "null", "1", "====", "-_-_", "é", "%2527", "a" * 5000, "AAAAAAA
 
 @pytest.mark.parametrize("cursor", CURSORS, ids=lambda cursor: cursor[:20])
 @pytest.mark.parametrize("name", ["$after", "$before"])
-async def test_a_cursor_that_no_page_has_given(shared: Crm, name: str, cursor: str) -> None:
+async def test_a_wrong_cursor_is_refused(shared: Crm, name: str, cursor: str) -> None:
     error = refused(await shared.call(f"{LIST}&{name}={cursor}"), 400)
     if "%00" not in cursor:
         assert "use it with the query that it came from" in error["errors"][name]
@@ -227,7 +229,7 @@ async def test_a_cursor_that_no_page_has_given(shared: Crm, name: str, cursor: s
 
 @pytest.mark.parametrize("query", ["$total=false", "$after=", "$before=x"])
 @pytest.mark.parametrize("verb", ["GET", "PATCH", "DELETE"])
-async def test_what_lists_alone_can_be_asked_for(shared: Crm, verb: str, query: str) -> None:
+async def test_parameters_of_lists_are_refused_elsewhere(shared: Crm, verb: str, query: str) -> None:
     data = {"first_name": "X"} if verb == "PATCH" else None
     name = query.partition("=")[0]
     error = await refused_without_a_trace(shared, 400, name, request=f"{verb} /contacts/123?{query}", data=data)
@@ -283,14 +285,14 @@ SEARCHES: list[tuple[str, list[Any]]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), each(SEARCHES))
-async def test_a_search_that_asks_for_what_there_is_not(shared: Crm, field: str, value: Any) -> None:
+async def test_a_wrong_search_is_refused(shared: Crm, field: str, value: Any) -> None:
     data = {"searchTerm": "john", "searchIn": "name", "organization_id": 456} | {field: value}
     error = await refused_without_a_trace(shared, 400, request="POST /contacts", data=data, headers=SEARCH)
     assert [name.partition("[")[0] for name in error["errors"]] == [field]
 
 
 @pytest.mark.parametrize("field", ["nickname", "password", "name_search", "uuid", "first_name_form"])
-async def test_a_search_sorted_by_or_cut_to_a_field_that_callers_do_not_have(shared: Crm, field: str) -> None:
+async def test_a_search_cannot_sort_by_or_select_private_fields(shared: Crm, field: str) -> None:
     for more in ({"$sort": {field: 1}}, {"$select": [field]}):
         data = {"searchTerm": "john", "searchIn": "name", "organization_id": 456} | more
         await refused_without_a_trace(shared, 400, field, request="POST /contacts", data=data, headers=SEARCH)

@@ -1,4 +1,4 @@
-"""Phone numbers: calling code, digits and country of a contact go together, whichever API changes one of them."""
+"""Phone numbers: calling code, digits and country of a contact fit together, whichever API changes them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ US = ("US", "+1", "2025550143")
 
 
 async def parts(crm: Crm, id: int = 123) -> tuple[Any, ...]:
-    """Country, calling code and digits of a contact."""
+    """Return country, calling code and digits of a contact."""
     _, contact = await crm.call(f"GET /contacts/{id}")
     return tuple(contact[name] for name in PARTS)
 
 
 async def of(crm: Crm, country: str | None, code: str | None, digits: str | None) -> int:
-    """The id of a new contact with this number, which Salesforce knows as CRM123."""
+    """Create a contact with this number, which Salesforce knows as CRM123, and return its id."""
     contact = await crm.create(**dict(zip(PARTS, (country, code, digits), strict=True)))
     await crm.app.service("contacts").patch(contact["id"], SALESFORCE)
     return int(contact["id"])
@@ -47,7 +47,7 @@ async def of(crm: Crm, country: str | None, code: str | None, digits: str | None
         ((None, None, "30123456"), "30123457", (None, None, "30123457")),
     ],
 )
-async def test_agentvoice_keeps_what_is_still_true(
+async def test_agentvoice_keeps_the_parts_that_still_fit(
     crm: Crm, stored: Any, sent: str | None, kept: Any, changed_by: str
 ) -> None:
     id = await of(crm, *stored)
@@ -86,7 +86,7 @@ async def test_a_country_gives_the_calling_code(crm: Crm) -> None:
     ],
     ids=repr,
 )
-async def test_achieveapex_keeps_what_is_still_true(crm: Crm, sent: Any, kept: Any) -> None:
+async def test_achieveapex_keeps_the_parts_that_still_fit(crm: Crm, sent: Any, kept: Any) -> None:
     id = await of(crm, *US)
     status, body = await crm.call(f"PATCH /contacts/{id}", sent)
     assert (status, await parts(crm, id)) == (200, kept), body
@@ -117,7 +117,7 @@ async def test_a_contact_is_checked_as_it_will_be(crm: Crm, stored: Any, sent: A
     assert await parts(crm, id) == stored
 
 
-async def test_of_two_patches_that_do_not_go_together_one_is_stored(crm: Crm) -> None:
+async def test_one_of_two_conflicting_patches_is_stored(crm: Crm) -> None:
     for _ in range(5):
         id = await of(crm, None, None, "2025550143")
         patches = [{"phone_country_iso": "US"}, {"phone": "12"}]

@@ -1,4 +1,4 @@
-"""Requests of the CRM that are conditional, repeated or sent together."""
+"""Conditional, repeated and batched requests of the CRM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def names(crm: Crm) -> list[str]:
     return [row["first_name"] for row in (await crm.call(LIST))[1]["data"]]
 
 
-async def test_what_is_known_is_not_sent_again(demo_url: str) -> None:
+async def test_an_unchanged_record_is_not_sent_again(demo_url: str) -> None:
     async with running(demo_url) as crm:
         for url in ("GET /contacts/123", LIST):
             first = await crm.send(url)
@@ -62,7 +62,7 @@ async def test_a_record_is_changed_while_it_is_the_known_one(demo_url: str, requ
         ("/contacts/123?no_field=1", {"last_name": "X"}, 789, 400),
     ],
 )
-async def test_a_change_that_is_refused_waits_for_no_writer(
+async def test_a_refused_change_does_not_wait_for_writers(
     demo_url: str, url: str, data: Any, user: int | None, status: int
 ) -> None:
     async with running(demo_url) as crm, asyncio.timeout(SECONDS):
@@ -88,7 +88,7 @@ async def test_the_other_api_refuses_without_a_writer_too(demo_url: str, headers
 
 @asynccontextmanager
 async def all_writers_busy(crm: Crm) -> AsyncIterator[None]:
-    """As many units of work as there can be at once."""
+    """Open as many transactions as there can be at once."""
     database, done = crm.app.get("database"), asyncio.Event()
     begun: list[int] = []
 
@@ -120,7 +120,7 @@ async def test_the_other_api_has_conditions_and_repeats_too(demo_url: str) -> No
         assert (await names(crm)).count("Jane") == 1
 
 
-async def test_a_record_of_others_is_not_told_of(demo_url: str) -> None:
+async def test_a_precondition_does_not_reveal_records_of_others(demo_url: str) -> None:
     async with running(demo_url) as crm:
         answer = await crm.call("PATCH /contacts/123", {"last_name": "X"}, 791, headers={"If-Match": "*"})
         refused(answer, 403)
@@ -168,14 +168,14 @@ async def test_a_change_on_a_condition_is_repeated_too(demo_url: str) -> None:
         )
 
 
-async def test_who_is_no_member_any_more_gets_no_answer_of_before(demo_url: str) -> None:
+async def test_a_former_member_gets_no_stored_answer(demo_url: str) -> None:
     async with running(demo_url) as crm:
         assert (await crm.call("POST /contacts", JANE, 790, headers=KEY))[0] == 201
         await crm.app.service("memberships").remove(None, {"query": {"user_id": 790}, "adapter": {"multi": ["remove"]}})
         refused(await crm.call("POST /contacts", JANE, 790, headers=KEY), 403)
 
 
-async def test_what_fails_may_be_tried_again_with_its_key(demo_url: str) -> None:
+async def test_a_failed_request_can_be_repeated_with_its_key(demo_url: str) -> None:
     async with running(demo_url) as crm:
         refused(await crm.call("POST /contacts", JANE | {"email": "no"}, headers=KEY), 400, "email")
         assert (await crm.call("POST /contacts", JANE, headers=KEY))[0] == 201
@@ -183,7 +183,7 @@ async def test_what_fails_may_be_tried_again_with_its_key(demo_url: str) -> None
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256])
-async def test_a_key_that_is_none_is_refused(migrated_sqlite_url: str, key: str) -> None:
+async def test_a_wrong_idempotency_key_is_refused(migrated_sqlite_url: str, key: str) -> None:
     async with running(migrated_sqlite_url) as crm:
         refused(await crm.call("POST /contacts", JANE, headers={"Idempotency-Key": key}), 400)
         assert "Jane" not in await names(crm)
@@ -217,7 +217,7 @@ async def test_calls_of_a_batch_are_calls_of_their_own(demo_url: str) -> None:
     "call",
     [["find", "contacts", "x"], ["find", "contacts", [1]], ["create", "contacts", JANE, "x"], ["get", "contacts", [1]]],
 )
-async def test_what_is_no_query_is_refused_in_a_batch(crm: Crm, call: Any, headers: dict[str, str]) -> None:
+async def test_a_wrong_query_in_a_batch_is_refused(crm: Crm, call: Any, headers: dict[str, str]) -> None:
     for proof in ({}, {"x-api-key": voice.PROOF["x-api-key"]}):
         user = None if proof else 789
         _, settled = await crm.call("POST /batch", {"calls": [call]}, user, headers=headers | proof)
@@ -232,7 +232,7 @@ async def test_a_batch_may_be_repeated(demo_url: str) -> None:
         assert (await names(crm)).count("Jane") == 2
 
 
-async def test_who_is_nobody_may_do_nothing_in_a_batch(migrated_sqlite_url: str) -> None:
+async def test_a_batch_needs_authentication(migrated_sqlite_url: str) -> None:
     async with running(migrated_sqlite_url) as crm:
         _, settled = await crm.call("POST /batch", {"calls": [["get", "contacts", 123]]}, None)
         assert settled[0]["reason"]["code"] == 401
@@ -242,9 +242,7 @@ async def test_who_is_nobody_may_do_nothing_in_a_batch(migrated_sqlite_url: str)
     ("request_", "data"),
     [("POST /contacts", JANE), ("PATCH /contacts/123", {"last_name": "X"}), ("DELETE /contacts/123", None)],
 )
-async def test_a_user_whose_role_does_not_allow_a_write_any_more_gets_no_answer_of_before(
-    demo_url: str, request_: str, data: Any
-) -> None:
+async def test_a_user_who_lost_the_role_gets_no_stored_answer(demo_url: str, request_: str, data: Any) -> None:
     async with running(demo_url) as crm:
         assert (await crm.call(request_, data, 790, headers=KEY))[0] < 300
         await set_role(crm, 790, "viewer")
@@ -262,9 +260,7 @@ async def test_a_user_whose_role_does_not_allow_a_write_any_more_gets_no_answer_
         ("POST /api/webhook/crm", {"source": "hubspot", "data": {"crm_id": "1", "name": "Jo"}}),
     ],
 )
-async def test_a_key_whose_user_may_not_write_any_more_gets_no_answer_of_before(
-    demo_url: str, request_: str, data: Any
-) -> None:
+async def test_a_key_whose_user_lost_the_role_gets_no_stored_answer(demo_url: str, request_: str, data: Any) -> None:
     async with running(demo_url) as crm:
         proof = voice.PROOF | KEY
         assert (await voice.call(crm, request_, data, headers=proof))[0] < 300
@@ -273,7 +269,7 @@ async def test_a_key_whose_user_may_not_write_any_more_gets_no_answer_of_before(
         assert (await voice.call(crm, request_, data, headers=proof))[0] in (401, 403)
 
 
-async def test_a_record_that_went_to_another_organization_is_not_shown_again(demo_url: str) -> None:
+async def test_a_record_moved_to_another_organization_is_not_shown_again(demo_url: str) -> None:
     async with running(demo_url) as crm:
         await crm.app.service("memberships").create({"user_id": 790, "organization_id": 457})
         assert (await crm.call("PATCH /contacts/201", {"last_name": "X"}, 790, headers=KEY))[0] == 200
@@ -287,8 +283,8 @@ async def set_role(crm: Crm, user: int, role: str, organization: int = 456) -> N
     await crm.app.service("memberships").patch(mine["id"], {"role": role})
 
 
-async def test_an_event_that_may_not_have_been_sent_is_sent_with_the_answer(demo_url: str) -> None:
-    """A hook that fails outside of the transaction leaves the write stored, and its event unsent."""
+async def test_an_event_that_was_not_sent_is_sent_with_the_stored_answer(demo_url: str) -> None:
+    """A hook that fails after the commit leaves the write stored and its event unsent."""
     async with running(demo_url) as crm:
         told, failing = [], [True]
 

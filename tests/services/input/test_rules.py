@@ -1,4 +1,4 @@
-"""Rules of the CRM across fields and records, also while others change them."""
+"""Rules of the CRM across fields and records, and concurrent changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def made(crm: Crm, path: str, **data: Any) -> dict[str, Any]:
     return dict(record)
 
 
-async def test_what_names_a_removed_record_is_saved_again_unchanged(crm: Crm) -> None:
+async def test_an_unchanged_reference_to_a_removed_record_is_accepted(crm: Crm) -> None:
     company = (await made(crm, "companies", name="Gone Inc"))["id"]
     contact = (await crm.create(company_id=company, email="gone@example.com"))["id"]
     refers = {"contact_id": contact, "company_id": company}
@@ -132,7 +132,7 @@ async def amount_of(crm: Crm, deal: dict[str, Any]) -> str | None:
 
 
 @pytest.mark.parametrize("own", ["500.00", None])
-async def test_a_deal_without_products_has_its_amount_of_before(crm: Crm, own: str | None) -> None:
+async def test_a_deal_without_products_gets_its_former_amount_back(crm: Crm, own: str | None) -> None:
     deal = await make_deal(crm, **({} if own is None else {"amount": own}))
     assert deal["amount"] == own
     lines = [await made(crm, "deal-products", deal_id=deal["id"], name=name, price="10") for name in "ab"]
@@ -149,7 +149,7 @@ async def test_a_deal_without_products_has_its_amount_of_before(crm: Crm, own: s
     assert (await crm.call(f"GET /deal-products/{line['id']}"))[0] == 404
 
 
-async def test_of_products_that_come_and_go_at_once_the_amount_of_before_is_left(crm: Crm) -> None:
+async def test_concurrent_changes_of_products_keep_the_former_amount(crm: Crm) -> None:
     deal = await make_deal(crm, amount="500.00")
     product = {"deal_id": deal["id"], "price": "10"}
     lines = await gather(*(made(crm, "deal-products", **product, name=str(number)) for number in range(4)))
@@ -168,7 +168,7 @@ async def test_an_amount_may_be_emptied(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("path", ["deals", "activities", "pipelines"])
-async def test_a_caller_that_selects_fields_gets_no_joins(crm: Crm, path: str) -> None:
+async def test_a_call_with_select_gets_no_joins(crm: Crm, path: str) -> None:
     deal = await make_deal(crm, contact_id=123)
     activity = await made(crm, "activities", **CALL, contact_id=123, deal_id=deal["id"])
     id = {"deals": deal["id"], "activities": activity["id"], "pipelines": deal["pipeline_id"]}[path]

@@ -1,4 +1,4 @@
-"""The schemas of the CRM: the short way through each leads where marshmallow's own leads."""
+"""The schemas of the CRM: their fast path gives the same results as marshmallow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ USUAL = st.sampled_from(["x", " Jane ", "+1", "US", "jane@example.com", "Jane@Ex
 
 
 def suiting(field: fields.Field[Any]) -> st.SearchStrategy[Any]:
-    """Values that the field may take."""
+    """Return values for a field."""
     choices = [choice for check in field.validators if isinstance(check, validate.OneOf) for choice in check.choices]
     if choices:
         return st.sampled_from(choices)
@@ -55,7 +55,7 @@ def suiting(field: fields.Field[Any]) -> st.SearchStrategy[Any]:
 
 
 def written(schema: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """What somebody might send: most of it fits, and some of the rest is left out."""
+    """Return data that callers might send, with some wrong and some missing values."""
     all_of_them = {field.data_key or name: field for name, field in schema.load_fields.items()}
     required = {key: suiting(field) for key, field in all_of_them.items() if field.required}
     optional = {key: suiting(field) for key, field in all_of_them.items() if not field.required}

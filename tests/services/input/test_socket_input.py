@@ -1,4 +1,4 @@
-"""Bad input over a socket: as over REST, a clear error that names what is wrong, nothing stored, no statement run."""
+"""Bad input over a socket: as over REST, an error that names the wrong fields, nothing stored, no statement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WRITES: list[list[Any]] = [["create", "contacts", JANE], ["patch", "contacts", 1
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def peer(shared: Crm) -> AsyncIterator[Peer]:
-    """A connection of user 789."""
+    """Return a connection of user 789."""
     async with serving(shared.app) as http:
         proof = {"Authorization": f"Bearer {shared.token(789)}"}
         async with connected(http, additional_headers=proof) as peer:
@@ -42,14 +42,14 @@ async def peer(shared: Crm) -> AsyncIterator[Peer]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def nothing_is_stored(shared: Crm, peer: Peer) -> AsyncIterator[None]:
-    """After all calls of this module the rows are as they were."""
+    """Assert that the calls of this module have changed no rows."""
     before = await shared.rows()
     yield
     assert await shared.rows() == before
 
 
 async def refused_without_a_trace(crm: Crm, peer: Peer, code: int, *fields: str, ask: str) -> dict[str, Any]:
-    """Asserts that an event is refused before any statement is run; gives the error."""
+    """Assert that an event is refused before any statement runs. Return the error."""
     crm.statements.clear()
     (error,) = await peer.ask(ask)
     assert crm.statements == []
@@ -58,7 +58,7 @@ async def refused_without_a_trace(crm: Crm, peer: Peer, code: int, *fields: str,
 
 @pytest.mark.parametrize("event", WRITES, ids=lambda event: event[0])
 @pytest.mark.parametrize(("field", "value"), each(FIELDS))
-async def test_a_value_that_does_not_fit_its_field(
+async def test_a_value_that_does_not_fit_its_field_is_refused(
     shared: Crm, peer: Peer, event: list[Any], field: str, value: Any
 ) -> None:
     *call, data = event
@@ -69,7 +69,7 @@ async def test_a_value_that_does_not_fit_its_field(
 
 
 @pytest.mark.parametrize("value", ORGANIZATIONS, ids=repr)
-async def test_an_organization_that_is_no_id(shared: Crm, peer: Peer, value: Any) -> None:
+async def test_a_wrong_organization_id_is_refused(shared: Crm, peer: Peer, value: Any) -> None:
     organization = {"organization_id": value}
     search = {"searchTerm": "john", "searchIn": "name"} | organization
     for event in (["create", "contacts", JANE | organization], ["search", "contacts", search]):
@@ -81,7 +81,7 @@ async def test_an_organization_that_is_no_id(shared: Crm, peer: Peer, value: Any
 
 @pytest.mark.parametrize("name", [*SERVERS, *UNKNOWN])
 @pytest.mark.parametrize("event", WRITES, ids=lambda event: event[0])
-async def test_a_field_that_is_not_the_callers_is_refused(shared: Crm, peer: Peer, event: list[Any], name: str) -> None:
+async def test_a_field_of_the_server_is_refused(shared: Crm, peer: Peer, event: list[Any], name: str) -> None:
     *call, data = event
     if call[0] == "create" or name in UNKNOWN:
         error = await refused_without_a_trace(shared, peer, 400, name, ask=json.dumps([*call, data | {name: None}]))
@@ -93,7 +93,7 @@ async def test_a_field_that_is_not_the_callers_is_refused(shared: Crm, peer: Pee
 
 @pytest.mark.parametrize("event", ['["create","contacts",', '["patch","contacts",123,', '["search","contacts",'])
 @pytest.mark.parametrize("body", [body for body in BODIES.values() if body != b""], ids=lambda body: repr(body[:20]))
-async def test_data_that_are_no_object(shared: Crm, peer: Peer, event: str, body: bytes) -> None:
+async def test_data_that_are_not_an_object_are_refused(shared: Crm, peer: Peer, event: str, body: bytes) -> None:
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -110,7 +110,7 @@ async def test_a_query_with_values_of_the_wrong_type(shared: Crm, peer: Peer, qu
 
 
 @pytest.mark.parametrize(("field", "value"), each(SEARCHES))
-async def test_a_search_that_asks_for_what_there_is_not(shared: Crm, peer: Peer, field: str, value: Any) -> None:
+async def test_a_wrong_search_is_refused(shared: Crm, peer: Peer, field: str, value: Any) -> None:
     data = {"searchTerm": "john", "searchIn": "name", "organization_id": 456} | {field: value}
     error = await refused_without_a_trace(shared, peer, 400, ask=json.dumps(["search", "contacts", data, {}]))
     assert [name.partition("[")[0] for name in error["errors"]] == [field]
@@ -118,7 +118,7 @@ async def test_a_search_that_asks_for_what_there_is_not(shared: Crm, peer: Peer,
 
 @pytest.mark.parametrize("id", [True, 1.5, [123], {"$gt": 0}], ids=repr)
 @pytest.mark.parametrize("method", ["get", "patch", "remove"])
-async def test_an_id_that_is_none(shared: Crm, peer: Peer, method: str, id: Any) -> None:
+async def test_an_id_of_the_wrong_type_is_refused(shared: Crm, peer: Peer, method: str, id: Any) -> None:
     data = [{"first_name": "X"}] if method == "patch" else []
     await refused_without_a_trace(shared, peer, 400, ask=json.dumps([method, "contacts", id, *data, {}]))
 
@@ -129,7 +129,7 @@ async def test_many_contacts_are_not_changed_without_a_query(shared: Crm, peer: 
 
 
 @pytest.mark.parametrize("method", ["get", "update", "hidden", "setup", "__init__", "_find"])
-async def test_a_method_that_the_service_does_not_have(shared: Crm, peer: Peer, method: str) -> None:
+async def test_an_unknown_method_is_refused(shared: Crm, peer: Peer, method: str) -> None:
     (error,) = await peer.call(method, "contacts", *([None] if method in ("get", "update") else []))
     assert error["code"] in (400, 404, 405)
     refused((error["code"], error), error["code"])

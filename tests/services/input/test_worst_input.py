@@ -1,4 +1,4 @@
-"""The worst megabyte for the services of the CRM: its searches, files, custom fields and the AgentVoice API."""
+"""The slowest inputs of a megabyte for searches, files, custom fields and the AgentVoice API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimated totals on PostgreSQL, where a policy keeps organizations apart that its planner knows nothing of."""
+"""Estimated totals on PostgreSQL, whose planner does not know the policies that separate organizations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_an_estimate_is_about_the_callers_own_rows(migrated_postgres_url: 
         assert not [statement for statement in crm.statements if "count(" in statement]
 
 
-async def test_a_condition_tells_nothing_about_the_rows_of_others(migrated_postgres_url: str) -> None:
+async def test_a_condition_reveals_nothing_about_rows_of_others(migrated_postgres_url: str) -> None:
     async with running(migrated_postgres_url) as crm:
         with psycopg.connect(migrated_postgres_url, autocommit=True) as connection:
             connection.execute(ROWS.replace("'F' || n % 4", "CASE organization WHEN 456 THEN 'Mine' ELSE 'Theirs' END"))
@@ -54,7 +54,7 @@ async def test_a_condition_tells_nothing_about_the_rows_of_others(migrated_postg
             assert (page["total"], page["estimated"]) == (0, False), condition
 
 
-async def test_an_estimate_is_no_less_than_what_was_seen(migrated_postgres_url: str) -> None:
+async def test_an_estimate_is_at_least_the_number_of_records_seen(migrated_postgres_url: str) -> None:
     async with running(migrated_postgres_url) as crm:
         for _ in range(3):
             await crm.create()

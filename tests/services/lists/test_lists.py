@@ -1,4 +1,4 @@
-"""Lists of contacts: which ones, how many, in which order, with what beside them."""
+"""Lists of contacts: filters, totals, order and joins."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ async def test_the_organization_must_be_one_of_the_callers(shared: Crm) -> None:
 
 
 @pytest.mark.parametrize("verb", ["GET", "PATCH", "DELETE"])
-async def test_a_record_of_others_is_forbidden_and_one_that_is_not_there_is_not_found(shared: Crm, verb: str) -> None:
+async def test_a_record_of_others_is_forbidden_and_a_missing_one_is_not_found(shared: Crm, verb: str) -> None:
     data = {"first_name": "Mine"} if verb == "PATCH" else None
     assert refused(await shared.call(f"{verb} /contacts/201", data), 403)["name"] == "Forbidden"
     assert refused(await shared.call(f"{verb} /contacts/999", data), 404)["name"] == "NotFound"
 
 
-async def test_methods_that_are_not_offered_are_named_as_such(shared: Crm) -> None:
+async def test_methods_that_are_not_allowed_are_named(shared: Crm) -> None:
     refused(await shared.call("PUT /contacts/123", {"first_name": "All"}), 405)
     for method in ("setup", "_find", "find", "create", "syntax", "nothing"):
         refused(await shared.call("POST /contacts", {}, headers={"X-Service-Method": method}), 405)

@@ -1,4 +1,4 @@
-"""Lists that name their records by ids reach the organizations of the caller, whatever they are, and no others."""
+"""Lists by ids, which read the records of all organizations of the caller."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_each_caller_reaches_its_own(shared: Crm) -> None:
     assert ids(await shared.call(f"GET /contacts?{ALL}", user=None, headers={"x-api-key": KEY})) == [123, 124]
 
 
-async def test_one_who_belongs_to_two_organizations_reaches_both(crm: Crm) -> None:
+async def test_a_member_of_two_organizations_reads_both(crm: Crm) -> None:
     memberships = crm.app.service("memberships")
     joined = await memberships.create({"organization_id": 457, "user_id": 789, "role": "viewer"})
     assert ids(await crm.call(f"GET /contacts?{ALL}&fastJoinForContactList=true")) == [123, 124, 201, 202]
@@ -48,7 +48,7 @@ async def test_one_who_belongs_to_two_organizations_reaches_both(crm: Crm) -> No
 
 @pytest.mark.parametrize("path", [*LISTS, "audit"])
 @SHARED
-async def test_every_list_takes_ids_alone(shared: Crm, path: str) -> None:
+async def test_every_list_can_be_asked_for_by_ids(shared: Crm, path: str) -> None:
     status, page = await shared.call(f"GET /{path}?id[$in]=1&id[$in]=123")
     assert status == 200, page
     assert {row["organization_id"] for row in page["data"]} <= {456}
@@ -72,7 +72,7 @@ async def test_a_list_without_ids_names_its_organization(shared: Crm, query: str
     "query", ["organization_id[$in]=456", "organization_id[$gt]=0", "organization_id[$ne]=457", "organization_id=null"]
 )
 @SHARED
-async def test_an_organization_that_is_named_is_one(shared: Crm, query: str) -> None:
+async def test_a_list_names_one_organization(shared: Crm, query: str) -> None:
     refused(await shared.call(f"GET /contacts?id=123&{query}"), 400, "organization_id")
 
 

@@ -1,4 +1,4 @@
-"""Search: what a term finds, and in which order."""
+"""Search: the matches of a term and their order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PEOPLE: list[dict[str, Any]] = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def people(shared: Crm) -> AsyncIterator[Crm]:
-    """The CRM with people to search, in the order of their making."""
+    """Run the CRM with people to search, created in this order."""
     for person in PEOPLE:
         await shared.create(**person)
     yield shared
@@ -60,7 +60,7 @@ async def people(shared: Crm) -> AsyncIterator[Crm]:
         ("nobody at all", []),
     ],
 )
-async def test_a_name_is_found_whatever_its_case_and_accents(people: Crm, term: str, names: list[str]) -> None:
+async def test_case_and_accents_do_not_matter(people: Crm, term: str, names: list[str]) -> None:
     assert await people.found(term) == names
 
 
@@ -110,7 +110,7 @@ async def test_a_search_is_a_page(people: Crm) -> None:
 @pytest.mark.parametrize(
     ("limit", "given"), [(None, 10), (-1, 10), ("abc", 10), (1000, 100), ("3", 3), (0, 0), (2.7, 2), ([], 10)]
 )
-async def test_the_limit_of_a_search_is_that_of_a_list(people: Crm, limit: Any, given: int) -> None:
+async def test_a_search_has_the_limit_of_a_list(people: Crm, limit: Any, given: int) -> None:
     asked: dict[str, Any] = {"$limit": limit}
     status, page = await people.search("ann", **asked)
     assert (status, page["limit"], page["total"]) == (200, given, 4)

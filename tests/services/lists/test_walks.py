@@ -1,4 +1,4 @@
-"""Lists by cursors, and totals that are left out or estimated, as a client asks for them."""
+"""Lists with cursors, and totals that are left out or estimated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BY_COMPANY = f"{LIST}&$sort[company_id]=-1&$sort[first_name]=1"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def contacts(shared: Crm) -> AsyncIterator[None]:
-    """Nine contacts more than the demo's two, three of each company and three of none."""
+    """Add nine contacts to the demo's two: three of each company and three without one."""
     await shared.define(Size="number")
     for n in range(COUNT):
         company = [None, 101, 102][n % 3]
@@ -29,7 +29,7 @@ async def contacts(shared: Crm) -> AsyncIterator[None]:
 
 
 async def walked(crm: Crm, request: str, name: str = "$after", user: int = 789) -> list[list[dict[str, Any]]]:
-    """The pages of a walk from one end to the other."""
+    """Return the pages of a list from one end to the other."""
     pages, cursor = [], ""
     while cursor is not None:
         status, page = await crm.call(f"{request}&{name}={cursor}", user=user)
@@ -49,7 +49,7 @@ async def test_a_walk_meets_every_contact_in_the_order_of_the_list(shared: Crm, 
     assert [contact for page in reversed(backwards) for contact in page] == listed["data"]
 
 
-async def test_a_page_has_joins_and_selected_fields_alone(shared: Crm) -> None:
+async def test_a_page_has_only_joins_and_selected_fields(shared: Crm) -> None:
     asked = f"{BY_COMPANY}&$select[]=first_name&fastJoinForContactList=true&$limit=2"
     pages = await walked(shared, asked)
     rows = [row for page in pages for row in page]
@@ -60,7 +60,7 @@ async def test_a_page_has_joins_and_selected_fields_alone(shared: Crm) -> None:
     assert all(set(row) == {"id", "first_name", "company_id", "company"} for row in rows)
 
 
-async def test_a_walk_through_what_custom_fields_filter(shared: Crm) -> None:
+async def test_cursors_work_with_filters_by_custom_fields(shared: Crm) -> None:
     pages = await walked(
         shared, f"{LIST}&custom_fields_by_name.Size[$gte]=3&$sort[created_at]=-1&$sort[id]=-1&$limit=4"
     )
@@ -92,7 +92,7 @@ async def test_other_services_are_walked_too(shared: Crm) -> None:
         assert [row for page in await walked(shared, f"{request}&$limit=1") for row in page] == listed["data"]
 
 
-async def test_what_is_not_asked_for_is_not_counted(shared: Crm) -> None:
+async def test_totals_that_are_not_requested_are_not_counted(shared: Crm) -> None:
     for query in ("$total=false", "$after=", "$before=", "$limit=0&$total=false", "$total=false&$skip=3"):
         shared.statements.clear()
         status, page = await shared.call(f"{LIST}&{query}")

@@ -1,4 +1,4 @@
-"""Clients such as react-admin send a whole record back: every service of the CRM takes it as it was received."""
+"""Whole records, which clients such as react-admin send back: every service accepts them as they were received."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.services.crm import Crm, refused
 SERVERS = ("id", "created_at", "updated_at", "deleted_at", "created_by_user_id")
 
 
-async def test_a_record_is_taken_as_it_was_received(crm: Crm) -> None:
+async def test_a_received_record_can_be_sent_back(crm: Crm) -> None:
     tried = set()
     for path, bound in crm.app.services.items():
         if not isinstance(bound.service, TenantService) or "patch" not in bound._options.methods:

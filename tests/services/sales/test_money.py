@@ -1,4 +1,4 @@
-"""Amounts of money, percentages and quantities: what is taken, how it is rounded, and what deals are worth by them."""
+"""Amounts of money, percentages and quantities: accepted values, rounding, and the sums of deals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = Amount(places=4, max=Decimal(100))
 
 
 def taken(field: Amount, value: Any) -> Any:
-    """What a field makes of a value, or its complaint."""
+    """Return the value that a field loads, or its error."""
     try:
         return field.deserialize(value)
     except ValidationError as error:
@@ -31,7 +31,7 @@ def taken(field: Amount, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("value", [0, "0.00", "0.01", 1, 0.5, "999999999999.99"])
-def test_an_amount_is_taken_as_it_is(value: Any) -> None:
+def test_an_amount_is_stored_exactly(value: Any) -> None:
     assert taken(FIELD, value) == Decimal(str(value))
 
 
@@ -47,11 +47,11 @@ def test_an_amount_is_taken_as_it_is(value: Any) -> None:
         (RATE, "0.00005", "Must have at most 4 decimal places"),
     ],
 )
-def test_what_is_no_amount_is_named(field: Amount, value: Any, complaint: str) -> None:
+def test_a_wrong_amount_is_named(field: Amount, value: Any, complaint: str) -> None:
     assert taken(field, value) == complaint
 
 
-def test_null_is_taken_where_a_field_allows_it() -> None:
+def test_null_is_accepted_where_a_field_allows_it() -> None:
     assert taken(Amount(allow_none=True), None) is None
     assert isinstance(taken(FIELD, None), str)
 
@@ -64,7 +64,7 @@ def test_a_percentage_has_four_places(value: str) -> None:
 @given(st.decimals(-2, 102, places=5) | st.decimals(0, 100, places=4))
 @example(Decimal(0))
 @example(Decimal(100))
-def test_a_document_says_what_is_taken(value: Decimal) -> None:
+def test_the_openapi_document_describes_amounts(value: Decimal) -> None:
     shape = RATE.metadata
     written = f"{value:f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
     described = re.search(shape["pattern"], written) and shape["minimum"] <= value <= shape["maximum"]
@@ -99,11 +99,11 @@ TEN = {"discount_amount": Decimal(10), "discount_percentage": Decimal(10)}
         ({"price": LARGEST, "tax_percentage": Decimal(0)}, str(LARGEST), str(LARGEST)),
     ],
 )
-def test_a_line_is_worth_its_price_less_the_discount(line: dict[str, Any], net: str, gross: str) -> None:
+def test_the_total_of_a_line_is_its_price_less_the_discount(line: dict[str, Any], net: str, gross: str) -> None:
     assert totals(line) == {"total_amount_without_tax": Decimal(net), "total_amount_with_tax": Decimal(gross)}
 
 
-def test_a_total_that_does_not_fit_is_refused() -> None:
+def test_a_total_that_is_too_large_is_refused() -> None:
     with pytest.raises(BadRequest) as raised:
         totals({"price": LARGEST, "tax_percentage": Decimal("0.0001")})
     assert raised.value.errors == {"quantity": f"Makes a total of more than {LARGEST}"}
@@ -139,7 +139,7 @@ async def test_a_line_without_a_product_needs_a_name_and_a_price(crm: Crm) -> No
     assert (await crm.call(f"GET /deals/{deal['id']}"))[1]["amount"] == "13.50"
 
 
-async def test_a_line_that_moves_no_deal_but_its_own(crm: Crm) -> None:
+async def test_a_line_changes_only_the_sum_of_its_own_deal(crm: Crm) -> None:
     deal, other = await make_deal(crm), await make_deal(crm, amount="7.00")
     line = await make(crm, "deal-products", deal_id=deal["id"], name="Seat", price="5.00")
     await make(crm, "deal-products", deal_id=deal["id"], name="Seat", price="2.00")

@@ -1,4 +1,4 @@
-"""Pipelines and stages that deals are in: their order, and what becomes of the deals when they are removed."""
+"""Pipelines and stages: their order, and the deals of removed ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.services.test_family import OURS, make
 
 
 async def sales(crm: Crm, *stages: str) -> list[dict[str, Any]]:
-    """A pipeline's stages, with an open, a won and a lost deal in the first one."""
+    """Create a pipeline with an open, a won and a lost deal in its first stage. Return the stages."""
     pipeline = await make(crm, "pipelines", name="Sales")
     made = [await make(crm, "pipeline-stages", name=name, pipeline_id=pipeline["id"]) for name in stages]
     for status in ("open", "won", "lost"):
@@ -38,7 +38,7 @@ async def test_stages_and_pipelines_come_by_position(crm: Crm) -> None:
     assert [stage["name"] for stage in page["data"]] == ["c", "a", "b"]
 
 
-async def test_what_open_deals_are_in_stays(crm: Crm) -> None:
+async def test_a_stage_with_open_deals_cannot_be_removed(crm: Crm) -> None:
     stage, _ = await sales(crm, "New", "Offer")
     error = refused(await crm.call(f"DELETE /pipeline-stages/{stage['id']}"), 409)
     assert (error["message"], error["data"]) == (
@@ -95,8 +95,8 @@ async def test_deals_are_not_moved_to_another_organization(crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("moved", [True, False])
-async def test_no_deal_is_left_behind_in_a_removed_stage(crm: Crm, moved: bool) -> None:
-    """Deals come into a stage, by creation and by a patch, while it is removed."""
+async def test_no_open_deal_stays_in_a_removed_stage(crm: Crm, moved: bool) -> None:
+    """Deals are created in a stage and moved to it while it is removed."""
     pipeline = await make(crm, "pipelines", name="Sales")
     old, new = [await make(crm, "pipeline-stages", name=name, pipeline_id=pipeline["id"]) for name in ("old", "new")]
     into = OURS | {"pipeline_stage_id": old["id"]}
@@ -112,7 +112,7 @@ async def test_no_deal_is_left_behind_in_a_removed_stage(crm: Crm, moved: bool) 
     assert not moved or stages[old["id"]]
 
 
-async def test_a_deal_is_opened_again_in_a_stage_that_is_there(crm: Crm) -> None:
+async def test_a_deal_can_be_opened_again_only_in_an_existing_stage(crm: Crm) -> None:
     stage, offer = await sales(crm, "New", "Offer")
     await crm.call(f"DELETE /pipeline-stages/{stage['id']}?move_to={offer['id']}")
     _, page = await crm.call("GET /deals?organization_id=456&status=won")

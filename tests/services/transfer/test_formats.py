@@ -1,4 +1,4 @@
-"""Files as rows: what is read, what is refused alone, and where reading ends."""
+"""Reading the rows of files: rows that are refused alone, and errors that end the reading."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CELL = st.one_of(st.text(), st.text(st.sampled_from(SIGNS + "' 1a"), max_size=6)
 
 
 @given(CELL)
-def test_what_is_escaped_can_be_read_back(cell: str) -> None:
+def test_an_escaped_cell_can_be_read_again(cell: str) -> None:
     assert unescape(escape(cell)) == cell
 
 
 @given(CELL)
-def test_no_cell_is_taken_for_a_formula(cell: str) -> None:
+def test_no_cell_is_evaluated_as_a_formula(cell: str) -> None:
     written = escape(cell)
     harmless = re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|\+[0-9 ]+", written, re.ASCII | re.IGNORECASE)
     assert not written.lstrip().startswith(tuple(SIGNS)) or harmless
@@ -50,7 +50,7 @@ def test_formulas_are_escaped_and_numbers_and_phones_are_not(cell: str, written:
     assert escape(cell) == written
 
 
-def test_a_quote_that_another_program_has_put_before_a_number_is_taken_away() -> None:
+def test_a_quote_before_a_number_is_removed() -> None:
     assert [unescape(cell) for cell in ("'-12.5", "'+491701234567", "'t Hart")] == [
         "-12.5",
         "+491701234567",
@@ -59,7 +59,7 @@ def test_a_quote_that_another_program_has_put_before_a_number_is_taken_away() ->
 
 
 def read(text: str | bytes, format: str = "csv") -> tuple[list[Any], str]:
-    """The rows of a file, of a refused one its message alone, and what has ended the reading, if anything."""
+    """Return the rows of a file, the messages of refused ones, and the error that ended the reading."""
     found: list[Any] = []
     file = BytesIO(text if isinstance(text, bytes) else text.encode())
     try:
@@ -92,20 +92,20 @@ def test_nothing_is_read_from_inside_a_broken_record(broken: str) -> None:
     "broken",
     ['"Open" quote,1\n', '"a"x,"b"\n', '"two\nlines"x,1\n', 200_000 * "x" + ",1\n", "Junk\rJunk,1\n"],
 )
-def test_a_broken_record_that_ends_with_its_line_is_refused_alone(broken: str) -> None:
+def test_a_malformed_record_that_ends_with_its_line_is_refused_alone(broken: str) -> None:
     (good, refused, end), ended = read(f"{HEADER}Good,1\n{broken}End,1\n")
     assert (good, end[1], ended) == ((2, "Good"), "End", "")
     assert (refused[0], refused[1].startswith("Malformed CSV: ")) == (3, True)
 
 
-def test_a_custom_field_that_is_not_defined_is_read_as_text() -> None:
+def test_an_undefined_custom_field_is_read_as_text() -> None:
     text = "first_name,custom_fields_by_name.Age,custom_fields_by_name.Region,custom_fields_by_name\n"
     file = BytesIO(f'{text}Ann,30,5,"{{""Vip"": true}}"\n'.encode())
     ((_, row),) = read_rows(file, "csv", Columns(Contacts(), {"Age": "number"}))
     assert row == {"first_name": "Ann", "custom_fields_by_name": {"Age": 30, "Region": "5", "Vip": True}}
 
 
-def test_a_broken_header_is_not_taken_for_a_row() -> None:
+def test_a_malformed_header_is_not_read_as_a_row() -> None:
     found, ended = read('"first_name"x,last_name\nfirst_name,last_name\nAnn,Lee\n')
     assert (found, ended.startswith("Line 1: Malformed CSV")) == ([], True)
 
@@ -117,7 +117,7 @@ def test_a_file_in_utf_16_is_named(format: str, encoding: str) -> None:
     assert read(text.encode(encoding), format) == ([], "The file is not UTF-8: save it as UTF-8")
 
 
-def test_text_in_another_encoding_is_refused_with_its_row_alone() -> None:
+def test_text_in_another_encoding_refuses_only_its_row() -> None:
     said = "The file is not UTF-8: save it as UTF-8"
     assert read("first_name,naïve\nAnn,1\n".encode("latin-1")) == ([], said)
     assert read(f"{HEADER}Zoë,1\nAnn,1\n".encode("latin-1")) == ([(2, said), (3, "Ann")], "")
@@ -135,7 +135,7 @@ def test_text_in_another_encoding_is_refused_with_its_row_alone() -> None:
         ("first_name\rAnn\r", "a carriage return alone"),
     ],
 )
-def test_files_of_other_programs_are_told_what_to_change(text: str, said: str) -> None:
+def test_errors_say_how_to_change_files_of_other_programs(text: str, said: str) -> None:
     found, ended = read(text)
     assert found == []
     assert said in ended
@@ -152,7 +152,7 @@ def test_files_of_other_programs_are_told_what_to_change(text: str, said: str) -
     ],
 )
 @pytest.mark.parametrize("join", ["\n", ", "])
-def test_a_json_value_that_the_api_does_not_take_is_refused_alone(bad: str, join: str) -> None:
+def test_a_json_value_that_the_api_refuses_is_refused_alone(bad: str, join: str) -> None:
     text = join.join(['{"first_name": "Ann"}', bad, '{"first_name": "Bob"}'])
     (ann, refused, bob), ended = read(text if join == "\n" else f"[{text}]", "json")
     assert (ann, bob, ended) == ((1, "Ann"), (3, "Bob"), "")
@@ -172,7 +172,7 @@ def test_a_json_value_that_the_api_does_not_take_is_refused_alone(bad: str, join
         "1",
     ],
 )
-def test_an_array_is_read_up_to_what_is_malformed_too_deep_or_too_long(rest: str) -> None:
+def test_an_array_is_read_until_its_first_malformed_value(rest: str) -> None:
     found, ended = read('[{"first_name": "Ann"}, ' + rest, "json")
     assert found == [(1, "Ann")]
     assert ended.startswith("Row 2 of the array")
@@ -185,7 +185,7 @@ def test_an_array_may_be_empty(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['[{"first_name": "Ann"}] more', "[] []", "[", "[,]", "[1 2]"])
-def test_what_follows_an_array_is_malformed(text: str) -> None:
+def test_text_after_an_array_is_malformed(text: str) -> None:
     assert read(text, "json")[1].endswith(": nothing after it can be read")
 
 

@@ -1,4 +1,4 @@
-"""Import and export as methods: what is stored, changed, refused and written, on both databases."""
+"""The methods import and export, on both databases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CRM = {"crm_id": "SF-1", "crm_source": "salesforce"}
 
 
 async def imports(crm: Crm, *rows: Any, path: str = "contacts", user: int = 789, **options: Any) -> dict[str, Any]:
-    """What the import of these rows answers; with ``text`` that of a file."""
+    """Import rows, or the text of a file, and return the answer."""
     data = {"organization_id": 456, **({} if "text" in options else {"rows": rows}), **options}
     status, answer = await crm.call(f"POST /{path}", data, user, headers={"X-Service-Method": "import"})
     assert status == 200, answer
@@ -46,12 +46,12 @@ async def define(crm: Crm, name: str, type: str) -> None:
 
 
 def counts(answer: dict[str, Any]) -> tuple[int, ...]:
-    """How many rows were skipped, created, updated and refused."""
+    """Return the numbers of skipped, created, updated and refused rows."""
     return tuple(answer[name] for name in ("skipped", "created", "updated", "refused"))
 
 
 def errors(answer: dict[str, Any]) -> dict[int, Any]:
-    """The errors by line."""
+    """Return the errors by line."""
     return {error["line"]: error.get("errors", error["message"]) for error in answer["errors"]}
 
 
@@ -70,7 +70,7 @@ async def test_rows_become_records_of_the_caller(crm: Crm) -> None:
     assert await crm.found("ann") == ["Ann"]
 
 
-async def test_bad_rows_are_told_whole_and_the_others_stored(crm: Crm) -> None:
+async def test_wrong_rows_are_reported_and_the_others_stored(crm: Crm) -> None:
     bad = {"first_name": "", "email": "nowhere", "phone": "1", "phone_country_iso": "US", "crm_id": "x", "nmae": 1}
     rows = [bad, {"first_name": "Good"}, {"first_name": "Far", "company_id": 201, "owned_by_user_id": 791}, 5, None]
     answer = await imports(crm, *rows)
@@ -94,7 +94,7 @@ async def test_bad_rows_are_told_whole_and_the_others_stored(crm: Crm) -> None:
     assert "Good" in await by_name(crm)
 
 
-async def test_what_the_database_alone_refuses_costs_no_other_row(crm: Crm) -> None:
+async def test_a_row_that_the_database_refuses_is_refused_alone(crm: Crm) -> None:
     await imports(crm, {"first_name": "First", **CRM})
     rows = [{"first_name": f"Row {number}"} for number in range(8)]
     answer = await imports(crm, *rows[:3], {"first_name": "Second", **CRM}, *rows[3:])
@@ -114,7 +114,7 @@ async def test_a_row_changes_the_record_with_its_key(crm: Crm, upsert: str, key:
     assert (await by_name(crm))["Ann"]["last_name"] == "Newest"
 
 
-async def test_the_second_row_with_a_new_key_changes_what_the_first_has_made(crm: Crm) -> None:
+async def test_the_second_row_with_a_key_changes_the_record_of_the_first(crm: Crm) -> None:
     rows = [{"first_name": "Ann", "email": " ann@EXAMPLE.com "}, {"email": "ann@example.com", "last_name": "Second"}]
     assert counts(await imports(crm, *rows, upsert="email")) == (0, 1, 1, 0)
     assert (await by_name(crm))["Ann"]["last_name"] == "Second"
@@ -133,7 +133,7 @@ async def test_a_phone_of_another_country_is_another_phone(crm: Crm) -> None:
     assert counts(await imports(crm, *rows, upsert="phone")) == (0, 1, 0, 0)
 
 
-async def test_a_country_says_whose_number_it_is(crm: Crm) -> None:
+async def test_a_country_completes_the_key_of_a_phone_number(crm: Crm) -> None:
     await crm.create(first_name="Ann", **PHONE)
     rows = [{"first_name": country, "phone": PHONE["phone"], "phone_country_iso": country} for country in ("DE", "CA")]
     assert counts(await imports(crm, *rows, upsert="phone")) == (0, 1, 1, 0)
@@ -170,7 +170,7 @@ async def test_a_row_names_at_most_100_wrong_fields(crm: Crm) -> None:
     assert len(errors(answer)[1]) == 100
 
 
-async def test_a_change_is_checked_with_what_is_stored(crm: Crm) -> None:
+async def test_a_change_is_checked_together_with_the_stored_record(crm: Crm) -> None:
     await imports(crm, {"first_name": "Ann", "email": "ann@example.com", **PHONE}, {"first_name": "Bob"})
     rows = [{"email": "ann@example.com", "phone": "12"}, {"email": "ann@example.com", "phone": "2025550144"}]
     answer = await imports(crm, *rows, upsert="email")
@@ -188,7 +188,7 @@ async def test_companies_are_found_by_their_name(crm: Crm) -> None:
     assert stored.items() >= {"Example Corp": "10", "New Corp": None}.items()
 
 
-async def test_a_dry_run_tells_all_and_stores_nothing(crm: Crm) -> None:
+async def test_a_dry_run_reports_everything_and_stores_nothing(crm: Crm) -> None:
     before = await crm.rows()
     heard: list[Any] = []
     crm.app.service("contacts").on("created", lambda *event: heard.append(event))
@@ -199,7 +199,7 @@ async def test_a_dry_run_tells_all_and_stores_nothing(crm: Crm) -> None:
     assert len(heard) == 1
 
 
-async def test_the_rows_of_monday_change_what_those_of_tuesday_have_made(crm: Crm) -> None:
+async def test_the_same_rows_can_be_imported_again_after_others(crm: Crm) -> None:
     for name in ("Anna", "Anne", "Anna"):
         answer = await imports(crm, {"first_name": name, **CRM}, upsert="crm_id")
         assert (answer["skipped"], answer["created"] + answer["updated"]) == (0, 1)
@@ -220,7 +220,7 @@ async def checkpoints(crm: Crm) -> list[str]:
 
 
 class Outage:
-    """Lets no contact with this name be stored while it lasts."""
+    """A context in which contacts with this name cannot be stored."""
 
     def __init__(self, crm: Crm, name: str) -> None:
         self.name, self.lasts = name, True
@@ -236,7 +236,7 @@ PEOPLE[5] = {"first_name": "Wrong", "email": "nowhere"}
 
 
 async def broken_off(crm: Crm, **options: Any) -> Outage:
-    """An import of 250 rows that breaks off after 200 of them, one of which is refused."""
+    """Interrupt an import of 250 rows after 200, one of which is refused."""
     outage = Outage(crm, "Person 220")
     data = {"organization_id": 456, "rows": PEOPLE, **options}
     refused(await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"}), 503)
@@ -244,7 +244,7 @@ async def broken_off(crm: Crm, **options: Any) -> Outage:
     return outage
 
 
-async def test_an_import_that_was_broken_off_goes_on_where_it_ended(crm: Crm) -> None:
+async def test_an_interrupted_import_continues_where_it_ended(crm: Crm) -> None:
     before = len(await crm.rows())
     await broken_off(crm)
     answer = await imports(crm, *PEOPLE)
@@ -295,7 +295,7 @@ async def test_an_import_with_a_key_is_made_once(crm: Crm) -> None:
     refused(await crm.call("POST /contacts", data | {"rows": []}, headers=headers), 422)
 
 
-async def test_an_import_with_a_key_that_was_broken_off_goes_on(crm: Crm) -> None:
+async def test_an_interrupted_import_with_an_idempotency_key_continues(crm: Crm) -> None:
     outage, headers = Outage(crm, "Person 220"), {"X-Service-Method": "import", "Idempotency-Key": "nightly-1"}
     call = partial(crm.call, "POST /contacts", headers=headers)
     data = {"organization_id": 456, "rows": PEOPLE}
@@ -324,7 +324,7 @@ async def test_an_import_may_be_part_of_a_transaction(crm: Crm) -> None:
     assert len(await crm.rows()) - len(before) == 250
 
 
-async def test_rows_that_were_not_stored_are_not_counted(crm: Crm) -> None:
+async def test_rows_of_a_rolled_back_transaction_are_not_counted(crm: Crm) -> None:
     checkpoint = await crm.app.service("contacts").service.checkpoint(456, "broken off")
     await checkpoint.begin()
     with suppress(ZeroDivisionError):
@@ -380,7 +380,7 @@ async def test_json_is_an_array_or_an_object_on_each_line(crm: Crm) -> None:
         ({"rows": [], "organization_id": None}, "organization_id"),
     ],
 )
-async def test_what_cannot_be_imported_is_refused_at_once(crm: Crm, data: dict[str, Any], named: str) -> None:
+async def test_a_wrong_import_is_refused_at_once(crm: Crm, data: dict[str, Any], named: str) -> None:
     before = await crm.rows()
     answer = await crm.call("POST /contacts", {"organization_id": 456} | data, headers={"X-Service-Method": "import"})
     refused(answer, 400, named)
@@ -388,7 +388,7 @@ async def test_what_cannot_be_imported_is_refused_at_once(crm: Crm, data: dict[s
 
 
 @pytest.mark.parametrize("text", ['[{"first_name": "Ann"}, {"first', '[{"first_name": "Ann"}] more', "["])
-async def test_json_that_breaks_off_is_refused_whole(crm: Crm, text: str) -> None:
+async def test_truncated_json_is_refused_as_a_whole(crm: Crm, text: str) -> None:
     before = await crm.rows()
     data = {"organization_id": 456, "text": text}
     refused(await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"}), 400)
@@ -396,7 +396,7 @@ async def test_json_that_breaks_off_is_refused_whole(crm: Crm, text: str) -> Non
 
 
 @pytest.mark.parametrize("method", ["import", "export"])
-async def test_who_belongs_elsewhere_gets_nothing(crm: Crm, method: str) -> None:
+async def test_members_of_other_organizations_get_no_file(crm: Crm, method: str) -> None:
     data: dict[str, Any] = {"organization_id": 456} | ({"rows": []} if method == "import" else {})
     refused(await crm.call("POST /contacts", data, 791, headers={"X-Service-Method": method}), 403)
 
@@ -410,7 +410,7 @@ async def test_a_viewer_exports_and_does_not_import(crm: Crm) -> None:
     refused(await crm.call("POST /contacts", data, headers={"X-Service-Method": "import"}), 403)
 
 
-async def test_an_export_holds_all_records_of_the_organization_alone(crm: Crm) -> None:
+async def test_an_export_has_all_records_of_its_organization(crm: Crm) -> None:
     await imports(crm, *({"first_name": f"Row {number}"} for number in range(2_500)))
     await crm.call("DELETE /contacts/124")
     records = json.loads(await exports(crm))
@@ -434,7 +434,7 @@ async def test_an_empty_organization_exports_an_empty_file(crm: Crm) -> None:
     assert len((await exports(crm, format="csv")).splitlines()) == 1
 
 
-async def test_custom_values_that_a_cell_cannot_give_back_are_kept_in_the_last_one(crm: Crm) -> None:
+async def test_custom_values_that_a_cell_would_change_are_in_the_last_cell(crm: Crm) -> None:
     await define(crm, "Age", "number")
     await define(crm, "Note", "text")
     await crm.app.service("contacts").service.patch(
@@ -447,7 +447,7 @@ async def test_custom_values_that_a_cell_cannot_give_back_are_kept_in_the_last_o
     assert json.loads(line["custom_fields_by_name"]) == {"Note": ""}
 
 
-async def test_a_custom_field_that_is_not_defined_is_imported_unless_the_organization_is_strict(crm: Crm) -> None:
+async def test_an_undefined_custom_field_is_imported_unless_the_organization_is_strict(crm: Crm) -> None:
     text = "first_name,custom_fields_by_name.Region\nAnn,North\n"
     assert counts(await imports(crm, text=text, format="csv")) == (0, 1, 0, 0)
     assert (await by_name(crm))["Ann"]["custom_fields_by_name"] == {"Region": "North"}
@@ -491,7 +491,7 @@ COMPANY = st.fixed_dictionaries(
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CONTACT, min_size=1, max_size=20), st.lists(COMPANY, min_size=1, max_size=5))
-def test_what_is_exported_and_imported_elsewhere_is_the_same(
+def test_an_export_imported_elsewhere_gives_the_same_records(
     demo_url: str, people: list[dict[str, Any]], firms: list[dict[str, Any]]
 ) -> None:
     people = [
@@ -517,11 +517,11 @@ async def _round_trip(crm: Crm, format: str, **records: list[dict[str, Any]]) ->
             check_cells(text)
         answer = await imports(crm, path=path, organization_id=457, text=text, format=format)
         assert (answer["created"], answer["errors"]) == (len(rows), [])
-        assert await _told(crm, path, 457) == await _told(crm, path, 456)
+        assert await _records(crm, path, 457) == await _records(crm, path, 456)
 
 
 def check_cells(text: str) -> None:
-    """No cell begins like a formula, but for numbers."""
+    """Assert that no cell but a number begins like a formula."""
     for line in csv.reader(io.StringIO(text, newline="")):
         for cell in line:
             assert not cell.startswith(("=", "@", "\t", "\r")), cell
@@ -529,7 +529,7 @@ def check_cells(text: str) -> None:
 
 
 async def _prepare(crm: Crm, organization: int) -> None:
-    """An organization with custom fields and neither contacts nor companies, which user 789 belongs to."""
+    """Create an organization of user 789 with custom fields, and without contacts and companies."""
     fields, memberships = crm.app.service("custom-fields"), crm.app.service("memberships")
     if organization not in await memberships.of_user(789):
         await memberships.create({"organization_id": organization, "user_id": 789})
@@ -541,8 +541,8 @@ async def _prepare(crm: Crm, organization: int) -> None:
         await crm.app.get("database").execute(delete(table))
 
 
-async def _told(crm: Crm, path: str, organization: int) -> list[dict[str, Any]]:
-    """The records of an organization in their order, less what the server gives each."""
+async def _records(crm: Crm, path: str, organization: int) -> list[dict[str, Any]]:
+    """Return the records of an organization in their order, without the fields of the server."""
     own = {"id", "organization_id", "created_at", "updated_at"}
     records = json.loads(await exports(crm, organization, path))
     return [{name: value for name, value in record.items() if name not in own} for record in records]
