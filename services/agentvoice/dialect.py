@@ -295,7 +295,7 @@ def _moment(moment: Any) -> str:
 
 
 @describe(sends={ORGANIZATION_HEADER: {"required": True, "schema": _UUID}})
-def require_organization(context: Context) -> None:
+def check_organization_header(context: Context) -> None:
     """Raise NotAuthenticated unless ``x-organization-id`` is the organization of the key.
 
     Runs before all methods, after ``authenticate``.
@@ -347,7 +347,7 @@ def dialect_hooks(
     hooks follow the checks.
     """
     outer = [
-        ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), require_organization),
+        ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), check_organization_header),
         limit_rate,
         # Permissions are checked before IDEMPOTENCY, so nobody gets a stored answer to a call that is not allowed now.
         ahead(check_id, check_query(query), *checks, membership, tenancy_of_key),
