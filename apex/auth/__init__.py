@@ -10,11 +10,11 @@ from apex.lazy import lazy_names
 if TYPE_CHECKING:
     from apex.auth.api_keys import APIKey, APIKeyStrategy, Holder, hash_key, new_key
     from apex.auth.hooks import authenticate
-    from apex.auth.jwt import Claims, Tokens
+    from apex.auth.jwt import Claims, JWTStrategy, Tokens
+    from apex.auth.local import LocalStrategy
     from apex.auth.passwords import Passwords
-    from apex.auth.service import Attempt, AuthenticationService
+    from apex.auth.service import Attempt, AuthenticationService, Result, Strategy
     from apex.auth.sessions import Session, Sessions
-    from apex.auth.strategies import JWTStrategy, LocalStrategy, Result, Strategy
 
 __all__ = [
     "APIKey",
@@ -41,10 +41,10 @@ __getattr__ = lazy_names(
     {
         "api_keys": ("APIKey", "APIKeyStrategy", "Holder", "hash_key", "new_key"),
         "hooks": ("authenticate",),
-        "jwt": ("Claims", "Tokens"),
+        "jwt": ("Claims", "JWTStrategy", "Tokens"),
+        "local": ("LocalStrategy",),
         "passwords": ("Passwords",),
-        "service": ("Attempt", "AuthenticationService"),
+        "service": ("Attempt", "AuthenticationService", "Result", "Strategy"),
         "sessions": ("Session", "Sessions"),
-        "strategies": ("JWTStrategy", "LocalStrategy", "Result", "Strategy"),
     },
 )

@@ -31,7 +31,7 @@ def authenticate(*strategies: str, entity: bool = True) -> Hook:
     @describe(strategies=strategies, errors=(401,))
     async def authenticate(context: Context) -> None:
         params = context.params
-        service: AuthenticationService | None = context.app.get("defaultAuthentication")
+        service: AuthenticationService | None = context.app.settings.get("defaultAuthentication")
         if service is None:
             raise NotAuthenticated("Could not find a valid authentication service")
         if params.get("authenticated") is True:
@@ -43,7 +43,10 @@ def authenticate(*strategies: str, entity: bool = True) -> Hook:
             return
         strategy = service.strategy_of(proof, strategies)
         result = await (strategy.authenticate(proof, params) if entity else strategy.verify(proof))
-        params.update(result, authenticated=True)
+        for name, value in result.items():
+            if name != "accessToken":
+                params[name] = value
+        params["authenticated"] = True
         params.pop("accessToken", None)
 
     return authenticate

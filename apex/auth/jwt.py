@@ -1,4 +1,4 @@
-"""Access tokens: JSON Web Tokens in the form of Feathers, with the error texts of Feathers for invalid ones."""
+"""Access tokens and their strategy: JSON Web Tokens in the form of Feathers, with the error texts of Feathers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from uuid import uuid4
 
 import jwt
 
 from apex.cache import BoundedDict
+from apex.context import Params
 from apex.encoding import timestamp
 from apex.errors import NotAuthenticated
 
+if TYPE_CHECKING:
+    from apex.auth.service import AuthenticationService, Result
+
 _DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SCHEME = re.compile(r"(\S+)\s+(\S+)")
+_SCHEMES = ("bearer", "jwt")
 _CLAIMS = ["exp", "iat", "aud", "iss", "jti"]
 _TIMES = ("exp", "iat", "nbf")
 _MAX_TIME = 253_402_300_799
@@ -165,6 +171,50 @@ class Tokens:
         if isinstance(error, jwt.InvalidAlgorithmError):
             return _refused("invalid algorithm")
         return _refused("jwt malformed" if token.count(".") != 2 else "invalid token")
+
+
+class JWTStrategy:
+    """A strategy with an access token of this app that has neither expired nor been revoked.
+
+    authentication.register("jwt", JWTStrategy(authentication))
+    """
+
+    scheme: Mapping[str, Any] | None = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+    def __init__(self, service: AuthenticationService) -> None:
+        self.service = service
+
+    async def verify(self, authentication: Mapping[str, Any]) -> Result:
+        """Return the token and its claims. Raises NotAuthenticated."""
+        token = authentication.get("accessToken")
+        if not token:
+            raise NotAuthenticated("No access token")
+        claims = self.service.tokens.verify(token)
+        if self.service.is_revoked(claims):
+            raise NotAuthenticated("Token revoked", {"name": "JsonWebTokenError"})
+        proof = {"strategy": "jwt", "accessToken": token, "payload": claims}
+        return {"accessToken": token, "authentication": proof}
+
+    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
+        """Return the token, its claims and the entity. Raises NotAuthenticated."""
+        result = await self.verify(authentication)
+        if self.service.entity is not None:
+            subject = result["authentication"]["payload"]["sub"]
+            result[self.service.entity] = await self.service.user_of(subject, params)
+        return result
+
+    def parse(self, headers: Mapping[str, str]) -> Result | None:
+        """Return the token of ``Authorization: Bearer <token>``, or of a value without a scheme."""
+        value = headers.get("authorization", "").strip()
+        if not value:
+            return None
+        match = _SCHEME.fullmatch(value)
+        if match is None:
+            token = value if value and " " not in value else None
+        else:
+            scheme = match[1].lower()
+            token = match[2] if scheme == "bearer" or any(known in scheme for known in _SCHEMES) else None
+        return None if token is None else {"strategy": "jwt", "accessToken": token}
 
 
 def parse_duration(duration: Any) -> int:

@@ -1,4 +1,4 @@
-"""The authentication service: logins, logouts and the revocation of tokens."""
+"""The authentication service: its strategies, logins, logouts and the revocation of tokens."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.auth.jwt import Claims, Tokens
 from apex.auth.passwords import Passwords
 from apex.auth.sessions import Sessions
-from apex.auth.strategies import Result, Strategy
 from apex.context import Context, Params
 from apex.describe import describe, facts_of
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
@@ -33,6 +32,9 @@ from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import after_commit
 
 log: logging.Logger = logging.getLogger("apex")
+
+Result = dict[str, Any]
+"""The result of an authentication: ``{"authentication": {...}, <entity>: {...}}``."""
 
 _BEFORE = re.compile(r"before:([0-9.]+):(.*)", re.DOTALL)
 FAILURES = {"account": 5, "address": 20}
@@ -62,6 +64,30 @@ LOGIN: dict[str, Any] = {
     "required": ["authentication"],
 }
 """The JSON schemas of the data and the result of a login, for OpenAPI."""
+
+
+class Strategy(Protocol):
+    """A way to prove who a caller is.
+
+    A strategy may have a ``scheme``: the security scheme of OpenAPI for a proof in the headers of a request, such as
+    ``{"type": "apiKey", "in": "header", "name": "x-pin"}``. It is None if the proof is only in a body. A strategy may
+    have an ``entity``, which ``AuthenticationService.register`` sets to the name under which results have the entity.
+
+        class PinStrategy:
+            scheme = {"type": "apiKey", "in": "header", "name": "x-pin"}
+    """
+
+    async def verify(self, authentication: Mapping[str, Any]) -> Result:
+        """Return the result without the entity. Raises NotAuthenticated or BadRequest."""
+        ...
+
+    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
+        """Return the result with the entity. Raises NotAuthenticated or BadRequest."""
+        ...
+
+    def parse(self, headers: Mapping[str, str]) -> Result | None:
+        """Return the authentication in the headers of a request, or None."""
+        ...
 
 
 class Attempt(NamedTuple):
@@ -437,7 +463,7 @@ class AuthenticationService(Service):
 
     def strategy_of(self, authentication: Any, allowed: tuple[str, ...]) -> Strategy:
         """Return the strategy that a proof names. Raises NotAuthenticated if it is not one of the allowed ones."""
-        name = authentication.get("strategy") if isinstance(authentication, Mapping) else None
+        name = authentication.get("strategy") if isinstance(authentication, dict | Mapping) else None
         if not name:
             raise NotAuthenticated("Invalid authentication information (no `strategy` set)")
         if name not in allowed:

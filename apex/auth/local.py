@@ -1,91 +1,16 @@
-"""Strategies: the ways in which callers prove who they are. A token is one, a name with a password another one."""
+"""The local strategy: a name with a password."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from apex.context import Params
 from apex.errors import BadRequest, NotAuthenticated
 from apex.tenant import ALL_TENANTS, tenant_context
 
 if TYPE_CHECKING:
-    from apex.auth.service import AuthenticationService
-
-Result = dict[str, Any]
-"""The result of an authentication: ``{"authentication": {...}, <entity>: {...}}``."""
-
-_SCHEME = re.compile(r"(\S+)\s+(\S+)")
-_SCHEMES = ("bearer", "jwt")
-
-
-class Strategy(Protocol):
-    """A way to prove who a caller is.
-
-    A strategy may have a ``scheme``: the security scheme of OpenAPI for a proof in the headers of a request, such as
-    ``{"type": "apiKey", "in": "header", "name": "x-pin"}``. It is None if the proof is only in a body. A strategy may
-    have an ``entity``, which ``AuthenticationService.register`` sets to the name under which results have the entity.
-
-        class PinStrategy:
-            scheme = {"type": "apiKey", "in": "header", "name": "x-pin"}
-    """
-
-    async def verify(self, authentication: Mapping[str, Any]) -> Result:
-        """Return the result without the entity. Raises NotAuthenticated or BadRequest."""
-        ...
-
-    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
-        """Return the result with the entity. Raises NotAuthenticated or BadRequest."""
-        ...
-
-    def parse(self, headers: Mapping[str, str]) -> Result | None:
-        """Return the authentication in the headers of a request, or None."""
-        ...
-
-
-class JWTStrategy:
-    """A strategy with an access token of this app that has neither expired nor been revoked.
-
-    authentication.register("jwt", JWTStrategy(authentication))
-    """
-
-    scheme: Mapping[str, Any] | None = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-
-    def __init__(self, service: AuthenticationService) -> None:
-        self.service = service
-
-    async def verify(self, authentication: Mapping[str, Any]) -> Result:
-        """Return the token and its claims. Raises NotAuthenticated."""
-        token = authentication.get("accessToken")
-        if not token:
-            raise NotAuthenticated("No access token")
-        claims = self.service.tokens.verify(token)
-        if self.service.is_revoked(claims):
-            raise NotAuthenticated("Token revoked", {"name": "JsonWebTokenError"})
-        proof = {"strategy": "jwt", "accessToken": token, "payload": claims}
-        return {"accessToken": token, "authentication": proof}
-
-    async def authenticate(self, authentication: Mapping[str, Any], params: Params) -> Result:
-        """Return the token, its claims and the entity. Raises NotAuthenticated."""
-        result = await self.verify(authentication)
-        if self.service.entity is not None:
-            subject = result["authentication"]["payload"]["sub"]
-            result[self.service.entity] = await self.service.user_of(subject, params)
-        return result
-
-    def parse(self, headers: Mapping[str, str]) -> Result | None:
-        """Return the token of ``Authorization: Bearer <token>``, or of a value without a scheme."""
-        value = headers.get("authorization", "").strip()
-        if not value:
-            return None
-        match = _SCHEME.fullmatch(value)
-        if match is None:
-            token = value if value and " " not in value else None
-        else:
-            scheme = match[1].lower()
-            token = match[2] if scheme == "bearer" or any(known in scheme for known in _SCHEMES) else None
-        return None if token is None else {"strategy": "jwt", "accessToken": token}
+    from apex.auth.service import AuthenticationService, Result
 
 
 class LocalStrategy:
