@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.docs.blocks import blocks_of
+from tests.docs.blocks import Block, blocks_of
 from tests.docs.languages import FILE
 from tests.docs.test_pages import PAGES
 from tests.process.commands import ROOT
@@ -262,11 +262,21 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Error]]:
 def pages() -> dict[str, str]:
     """The Python of the documentation, block by block, but that of a project, whose modules are not there."""
     return {
-        re.sub(r"\W", "_", f"{page.relative_to(ROOT)}_{block.line}"): LOOSE + FILE.sub("", block.text, count=1)
+        module_of(block, blocks): LOOSE + FILE.sub("", block.text, count=1)
         for page in PAGES
-        for block in blocks_of(page)
+        for blocks in [blocks_of(page)]
+        for block in blocks
         if block.lang == "python" and not OF_A_PROJECT.search(block.text)
     }
+
+
+def module_of(block: Block, blocks: list[Block]) -> str:
+    """Return a name for a block: that of its file, if another block of the page imports it."""
+    file = FILE.match(block.text)
+    module = file[1].removesuffix(".py") if file else ""
+    if module and any(f"from {module} import" in other.text for other in blocks):
+        return module
+    return re.sub(r"\W", "_", f"{block.page.relative_to(ROOT)}_{block.line}")
 
 
 @pytest.mark.parametrize("name", [*RIGHT, *pages()])
