@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apex.events import Turn
     from apex.service import BoundService
 
-__all__ = ["Context", "Params"]
+__all__ = ["Context", "Params", "external_call"]
 
 Data = TypeVar("Data", default=Any)
 Result = TypeVar("Result", default=Any)
@@ -115,8 +115,8 @@ class Context(_Slots, Generic[Data, Result]):
     """
 
     __slots__ = (
-        "_result", "app", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open", "method",
-        "original", "path", "precondition", "service", "turn", "type",
+        "_result", "app", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open", "is_running",
+        "method", "original", "path", "precondition", "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +150,7 @@ class Context(_Slots, Generic[Data, Result]):
         self._result: Any = _UNSET
         self.deferred: Deferred | None = None
         self.is_open = True
+        self.is_running = True
 
     def _replace_params(self, params: Mapping[str, Any]) -> None:
         if not isinstance(params, Mapping):
@@ -304,3 +305,6 @@ class Context(_Slots, Generic[Data, Result]):
 
 current_call: ContextVar[Context | None] = ContextVar("call", default=None)
 """The running call. Calls that its hooks and its method make are parts of it."""
+
+external_call: ContextVar[Context | None] = ContextVar("external call", default=None)
+"""The outermost call from outside. The calls that it makes, and those of tasks that outlive it, are its caller's."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from apex.callbacks import is_async, takes
-from apex.context import Context, Params, Precondition, current_call
+from apex.context import Context, Params, Precondition, current_call, external_call
 from apex.emitter import Emitter, Listener, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
@@ -185,7 +185,12 @@ class BoundService(Emitter):
             precondition=precondition,
         )  # fmt: skip
         outer, calls = current_call.get(), current_call.set(context)
-        reach = current_tenants.set(NO_TENANTS) if params.get("provider") else None
+        tenants = external = None
+        if params.get("provider"):
+            tenants = current_tenants.set(NO_TENANTS)
+            outermost = external_call.get()
+            if outermost is None or not outermost.is_running:
+                external = external_call.set(context)
         try:
             await self._chains[method](context)
         except BaseException:
@@ -193,9 +198,12 @@ class BoundService(Emitter):
                 context.turn.end()
             raise
         finally:
+            context.is_running = False
             current_call.reset(calls)
-            if reach is not None:
-                current_tenants.reset(reach)
+            if tenants is not None:
+                current_tenants.reset(tenants)
+            if external is not None:
+                external_call.reset(external)
         if context.event is not None and context.event not in self._options.events:
             turn = context.turn
             pending = after_commit(self._announcement(context, context.event, turn), None if turn is None else turn.end)

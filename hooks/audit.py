@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apex import Context, common
+from apex.context import external_call
 from apex.types import Row
 from hooks.tenancy import ORGANIZATION_ID
 
@@ -17,7 +18,7 @@ def caller_fields(context: Context) -> Row:
 
     Without a call from outside, as in a command, the user is the one that the command works for.
     """
-    external = common.external_call(context)
+    external = external_call.get()
     if external is None:
         user = context.params.user
         return {"user_id": user["id"]} if user else {}

@@ -52,18 +52,20 @@ async def membership(context: Context) -> None:
     if not params.get("provider"):
         return
     proof = params["authentication"]
-    user_id = _user_id(proof["payload"]["sub"])
+    user_id = _user_id(str(proof["payload"]["sub"]))
     if "memberships" in proof:  # An API key brings its own.
         memberships = proof["memberships"]
         _require_allowed(context, proof)
     else:
-        memberships = None if user_id is None else await context.app.service("memberships").of_user(user_id)
+        of_user = context.app.services["memberships"].service.of_user
+        memberships = None if user_id is None else await of_user(user_id)
     if memberships is None:
         raise NotAuthenticated("The user of this token no longer exists")
     params["user"], params["memberships"] = {"id": user_id}, memberships
 
 
-def _user_id(subject: Any) -> int | None:
+@lru_cache(4096)
+def _user_id(subject: str) -> int | None:
     try:
         return integer(subject)
     except ValueError:

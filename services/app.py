@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
-from apex.common import remember_caller
 from apex.observability import health, metrics, time_database, tracing
 from apex.rates import RateLimiter, rates
 from apex.tenant import ROLE
@@ -49,7 +48,6 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.set("tenant", ORGANIZATION_ID)
     app.configure(sockets)
     app.configure(batch)
-    app.hooks({"around": {"all": [remember_caller]}})
     for service in SERVICES:
         service.register(app)
     return app

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from apex.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from apex.common.auditing import HIDDEN, audit, audit_create, external_call, remember_caller
+    from apex.common.auditing import HIDDEN, audit, audit_create
     from apex.common.conditions import disallow, iff, is_provider
     from apex.common.fields import (
         discard,
@@ -59,7 +59,6 @@ __all__ = [
     "defer_select",
     "disallow",
     "discard",
-    "external_call",
     "foreign_keys_to",
     "idempotent",
     "iff",
@@ -74,7 +73,6 @@ __all__ = [
     "prevent_changes",
     "prune_trash",
     "rate_exceeded",
-    "remember_caller",
     "require_condition",
     "required",
     "resolve",
@@ -97,7 +95,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "auditing": ["HIDDEN", "audit", "audit_create", "external_call", "remember_caller"],
+        "auditing": ["HIDDEN", "audit", "audit_create"],
         "conditions": ["disallow", "iff", "is_provider"],
         "fields": [
             "discard",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from apex.adapters.base import Companion
 from apex.common.fields import now
-from apex.context import Context, Params
-from apex.hooks import Hook, Next, belongs
+from apex.context import Context, Params, external_call
+from apex.hooks import Hook, belongs
 from apex.types import Row, items
 
 HIDDEN = "***"
@@ -23,41 +21,6 @@ _SECRET = re.compile(
 )
 
 
-@dataclass(slots=True)
-class _External:
-    """A call from outside. The calls that it leads to are its caller's, also those of tasks that outlive it."""
-
-    context: Context
-    is_open: bool = True
-
-
-_external: ContextVar[_External | None] = ContextVar("external call", default=None)
-
-
-async def remember_caller(context: Context, next: Next) -> None:
-    """Remember the call from outside that further calls are part of: around all methods of the app.
-
-    ``audit`` needs it to name the caller of changes that hooks make.
-    """
-    outer = _external.get()
-    if not context.params.get("provider") or (outer is not None and outer.is_open):
-        await next()
-        return
-    external = _External(context)
-    token = _external.set(external)
-    try:
-        await next()
-    finally:
-        external.is_open = False
-        _external.reset(token)
-
-
-def external_call(context: Context) -> Context | None:
-    """Return the call from outside that a call is part of, or None for work of the process itself."""
-    external = _external.get()
-    return None if external is None else external.context
-
-
 def audit(
     service: str = "audit",
     *,
@@ -66,7 +29,6 @@ def audit(
 ) -> Hook:
     """Store an entry for each changed record in another service: after create, update, patch, remove and restore.
 
-        app.hooks({"around": {"all": [remember_caller]}})
         around, before, after = [transaction], [stash_before()], [audit()]
         hooks = {"around": {"patch": around}, "before": {"patch": before}, "after": {"patch": after}}
 
@@ -121,7 +83,7 @@ def audit_create(
 
 
 def _caller(context: Context) -> Row:
-    params: Any = (external_call(context) or context).params
+    params: Any = (external_call.get() or context).params
     return {"user_id": (params.user or {}).get("id"), "provider": params.provider}
 
 

@@ -27,7 +27,9 @@ def soft_delete(field: str = "deleted_at", *also: str) -> Hook:
         params, method = context.params, context.method
         restores = method == "restore" and trash_of(context) == field
         if not params.get("with_removed"):
-            removed = restores or _asks_for_removed(context, field)
+            query = params["query"]
+            asked = query.asked if isinstance(query, Query) else query
+            removed = restores or (DELETED in asked and _asks_for_removed(context, field))
             params["scope"][field] = {"$ne": None} if removed else None
         if method == "remove" and not params.permanent:
             marks = dict.fromkeys((field, *also), params.removed_at or now())
@@ -44,7 +46,7 @@ def _asks_for_removed(context: Context, field: str) -> bool:
     """Return True for ``find`` with ``$deleted``. Raises BadRequest for a call that cannot have it."""
     query = context.params["query"]
     asked = query.asked if isinstance(query, Query) else query
-    if DELETED not in asked or trash_of(context) != field:
+    if trash_of(context) != field:
         return False
     if context.method != "find":
         raise invalid(DELETED, "is for lists alone")

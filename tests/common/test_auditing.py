@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from apex import Apex, MemoryService
-from apex.common import audit, audit_create, remember_caller, stash_before
+from apex.common import audit, audit_create, stash_before
 
 CALLER = {"provider": "rest", "user": {"id": 5}}
 
 
 def app_of(*after: Any, before: Any = ()) -> Apex:
     app = Apex().use("log", MemoryService(multi=True))
-    app.hooks({"around": {"all": [remember_caller]}})
     hooks = {"before": {"create": list(before), "patch": [stash_before()]}, "after": {"all": list(after)}}
     return app.use("notes", MemoryService(start_id=1), hooks=hooks)
 

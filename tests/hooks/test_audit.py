@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apex import Apex, Context, MemoryService
-from apex.common import remember_caller, stash_before
+from apex.common import stash_before
 from apex.errors import Conflict
 from apex.testing import raises
 from hooks.audit import audit
@@ -34,7 +34,6 @@ def app_of(*, voices: Any = None, **after: Any) -> Apex:
     stash = stash_before()
     later = {name: [audit, *after.get(name, ())] for name in ("create", "patch", "remove")}
     app = Apex().use("audit", MemoryService(multi=True))
-    app.hooks({"around": {"all": [remember_caller]}})
     hooks = {"before": {"patch": [stash], "remove": [stash]}, "after": later}
     app.use("notes", MemoryService(start_id=1, multi=True), hooks=hooks)
     return app.use("voices", Voices(), hooks={"after": {"find": [voices] if voices else []}})

@@ -33,13 +33,13 @@ PUBLIC = {
     "apex.common": (
         "HIDDEN InvalidSignature Limit OMIT Pruned RATE_HEADERS References SignedWebhooks Trash answers_table "
         "apply_select audit audit_create changed_fields check_multi check_references default_sort defer_select "
-        "disallow discard external_call foreign_keys_to idempotent iff is_provider keep limit_rate limit_to_tenants "
-        "list_trash missing_references now populate prevent_changes prune_trash rate_exceeded remember_caller "
+        "disallow discard foreign_keys_to idempotent iff is_provider keep limit_rate limit_to_tenants "
+        "list_trash missing_references now populate prevent_changes prune_trash rate_exceeded "
         "require_condition required resolve resolve_data resolve_external resolve_query resolve_result set_field "
         "set_now set_owner sign signatures_table soft_delete stash_before timestamps transaction virtual"
     ),
     "apex.config": "Config load_config",
-    "apex.context": "Context Params",
+    "apex.context": "Context Params external_call",
     "apex.describe": "ANY Example Facts Related describe",
     "apex.emitter": "Emitter Listener",
     "apex.encoding": "RawJSON Stream decode decode_exactly decode_storable encode timestamp",
