@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -94,7 +95,10 @@ class _Finder(MetaPathFinder, Loader):
         name = module.__name__
         new = f"apex.{MOVED[name.removeprefix('apex.')]}"
         warnings.warn(f"{name} is {new} now", DeprecationWarning, stacklevel=3)
-        module.__dict__.update({key: value for key, value in vars(import_module(new)).items() if key[:2] != "__"})
+        target = import_module(new)
+        module.__dict__.update({key: value for key, value in vars(target).items() if key[:2] != "__"})
+        # Names that were changed as well are found by the module itself.
+        module.__dict__["__getattr__"] = partial(getattr, target)
 
 
 sys.meta_path.append(_Finder())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from asyncio import Lock, gather
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ from itertools import takewhile
 from math import ceil
 from typing import Any, Protocol
 
+from apex._moved import renamed
 from apex.errors import TooManyRequests
 from apex.lazy import extra
 
@@ -244,8 +244,4 @@ def rates_of(app: App) -> Rates:
     return own
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Portions":
-        warnings.warn("apex.rates.Portions is apex.rates.RateLimiter now", DeprecationWarning, stacklevel=2)
-        return RateLimiter
-    raise AttributeError(f"module 'apex.rates' has no attribute '{name}'")
+__getattr__ = renamed("apex.rates", Portions="RateLimiter")

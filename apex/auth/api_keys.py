@@ -9,6 +9,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, NamedTuple
 
+from apex._moved import renamed
 from apex.cache import Cache
 from apex.context import Params
 from apex.errors import NotAuthenticated
@@ -98,3 +99,6 @@ class APIKeyStrategy:
 
 def _unknown() -> NotAuthenticated:
     return NotAuthenticated("Invalid API key")
+
+
+__getattr__ = renamed("apex.auth.api_keys", Key="APIKey", KeyStrategy="APIKeyStrategy", hashed="hash_key")

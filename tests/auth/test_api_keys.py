@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 from typing import Any
 
 import pytest
@@ -95,3 +97,14 @@ async def test_a_key_is_asked_for_again_within_a_second() -> None:
         keys.holders.clock = lambda moment=moment: moment  # type: ignore[misc]
         await keys.proves(KEY.text)
     assert len(keys.asked) == 2
+
+
+def test_former_names_work_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "apex.keys", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"apex\.keys is apex\.auth\.api_keys now"):
+        keys = importlib.import_module("apex.keys")
+    with pytest.warns(DeprecationWarning, match="KeyStrategy is APIKeyStrategy now"):
+        assert keys.KeyStrategy is APIKeyStrategy
+    with pytest.warns(DeprecationWarning, match="hashed is hash_key now"):
+        assert keys.hashed is hash_key
+    assert keys.new_key is new_key

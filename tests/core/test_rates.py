@@ -150,7 +150,7 @@ async def test_the_rest_of_a_batch_expires_with_its_window() -> None:
 
 
 def test_the_former_name_of_the_limiter_works_with_a_warning() -> None:
-    with pytest.warns(DeprecationWarning, match=r"apex\.rates\.Portions is apex\.rates\.RateLimiter now"):
+    with pytest.warns(DeprecationWarning, match=r"apex\.rates\.Portions is RateLimiter now"):
         assert apex.rates.Portions is RateLimiter
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         apex.rates.Nothing  # noqa: B018
