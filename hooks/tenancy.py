@@ -222,14 +222,16 @@ async def within_organization(context: Context) -> Row:
 
 def _named_organization(context: Context) -> int | None:
     """Return the organization that a request names, or None for a list that names its records instead."""
-    sources: Any = [context.params.query] if context.method in ("find", *ON_RECORDS) else context.items
-    organizations = [source.get(ORGANIZATION_ID) for source in sources]
+    if context.method in ("find", *ON_RECORDS):
+        organizations = [context.params["query"].get(ORGANIZATION_ID)]
+    else:
+        organizations = [row.get(ORGANIZATION_ID) for row in context.items]
     if None in organizations or not organizations:
         if context.method == "find" and _names_records(context):
             return None
         raise _wrong("is required")
     organization = organizations[0]
-    if not isinstance(organization, int) or any(other != organization for other in organizations):
+    if not isinstance(organization, int) or organizations.count(organization) < len(organizations):
         raise _wrong("must be the id of one organization")
     return organization
 

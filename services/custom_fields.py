@@ -170,8 +170,8 @@ async def type_query(context: Context) -> None:
     are not defined are converted by their form. Raises BadRequest for a field that a strict organization has not
     defined.
     """
-    query: Any = context.params.query
-    if context.params.provider and query.paths:
+    query: Any = context.params["query"]
+    if query.paths and context.params.provider:
         organization = query[ORGANIZATION_ID]
         defined = await _defined(context, organization)
         types: dict[str | None, Coerce] = {name: COERCIONS[definition["type"]] for name, definition in defined.items()}

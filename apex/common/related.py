@@ -41,8 +41,10 @@ def populate(
     @belongs("after", "around")
     @describe(adds={name: Related(service, fields, many)})
     async def populate(context: Context) -> None:
-        if when is not None and not await as_bool(when(context)):
-            return
+        if when is not None:
+            answer = when(context)
+            if not (answer if isinstance(answer, bool) else await as_bool(answer)):
+                return
         own, other = ("id", key) if many else (key, "id")
         records = [record for record in items(context.method, context.result) if own in record]
         ids = list(dict.fromkeys(record[own] for record in records if record[own] is not None))

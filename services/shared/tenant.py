@@ -324,11 +324,11 @@ def _populate(join: Join, asked: str | None) -> Hook:
 
 def _selects_nothing(context: Context) -> bool:
     """Return True for a call without ``$select``. One that selects fields gets those, without the usual joins."""
-    return context.params.query.get("$select") is None
+    return context.params["query"].get("$select") is None
 
 
 def _asks(name: str, context: Context) -> bool:
-    return bool(context.params.query.get(name))
+    return bool(context.params["query"].get(name))
 
 
 def references_of(table: Table) -> dict[str, tuple[str, str]]:
