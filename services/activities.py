@@ -15,8 +15,8 @@ from apex.sql import Json
 from apex.types import Row
 from hooks.search_forms import search_lines
 from services.shared.examples import examples_of
-from services.shared.search import Searchable, SearchSchema, serve_searchable
-from services.shared.tenant import Join, TenantSchema
+from services.shared.search import Searchable, SearchSchema, parse_search
+from services.shared.tenant import Join, TenantSchema, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
 activities = tenant_table(
@@ -136,5 +136,10 @@ class Activities(Searchable):
 
 def register(app: Apex) -> None:
     """Register the service ``activities``."""
-    forms = search_lines(subject="subject_search", note="note_search")
-    serve_searchable(app, "activities", Activities, on_write=[forms])
+    serve(
+        app,
+        "activities",
+        Activities,
+        checks={"search": [parse_search]},
+        on_write=[search_lines(subject="subject_search", note="note_search")],
+    )

@@ -18,8 +18,8 @@ from hooks.tenancy import ORGANIZATION_ID
 from services.custom_fields import CustomValues, check_values, type_query
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
-from services.shared.search import serve_searchable
-from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema
+from services.shared.search import parse_search
+from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema, serve
 from services.tables import lines, partial_index, tenant_table, values_table
 from services.transfer.transferable import Transferable
 
@@ -117,7 +117,11 @@ async def ensure_companies(app: Apex, names: Collection[str], organization_id: i
 
 def register(app: Apex) -> None:
     """Register the service ``companies``."""
-    forms = search_forms(name="name_form")
-    serve_searchable(
-        app, "companies", Companies, on_write=[check_values, forms], hooks={"before": {"find": [type_query]}}
+    serve(
+        app,
+        "companies",
+        Companies,
+        checks={"search": [parse_search]},
+        on_write=[check_values, search_forms(name="name_form")],
+        hooks={"before": {"find": [type_query]}},
     )

@@ -18,8 +18,8 @@ from services.custom_fields import CustomValues, check_values, type_query
 from services.personal_data import Persons
 from services.shared import phones
 from services.shared.examples import examples_of
-from services.shared.search import SearchSchema, serve_searchable
-from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema
+from services.shared.search import SearchSchema, parse_search
+from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema, serve
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 
 CRM = ("crm_id", "crm_source")
@@ -206,8 +206,16 @@ def add_code(context: Context) -> None:
 
 
 def register(app: Apex) -> None:
-    """Register the service ``contacts``."""
-    forms = search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form")
-    serve_searchable(
-        app, "contacts", Contacts, on_write=[add_code, check_values, forms], hooks={"before": {"find": [type_query]}}
+    """Register the service ``contacts``. ``apex routes contacts`` prints all its hooks in their order."""
+    serve(
+        app,
+        "contacts",
+        Contacts,
+        checks={"search": [parse_search]},
+        on_write=[
+            add_code,
+            check_values,
+            search_forms(first_name="first_name_form", last_name="last_name_form", email="email_form"),
+        ],
+        hooks={"before": {"find": [type_query]}},
     )

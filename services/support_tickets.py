@@ -14,8 +14,8 @@ from hooks.children import change_parent
 from hooks.search_forms import line, search_lines
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
-from services.shared.search import Searchable, SearchSchema, serve_searchable
-from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
+from services.shared.search import Searchable, SearchSchema, parse_search
+from services.shared.tenant import WRITES, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
 support_tickets = tenant_table(
@@ -158,8 +158,12 @@ async def update_ticket(context: Context) -> None:
 
 def register(app: Apex) -> None:
     """Register the services ``support-tickets`` and ``support-ticket-messages``."""
-    hooks: MethodHooks = {"before": {"create": [assign_reference]}}
-    on_write = [copy_contact, search_lines(subject="subject_search")]
-    serve_searchable(app, "support-tickets", SupportTickets, on_write=on_write, hooks=hooks)
-    hooks = {"after": {"create": [update_ticket]}}
-    serve(app, "support-ticket-messages", SupportTicketMessages, hooks=hooks)
+    serve(
+        app,
+        "support-tickets",
+        SupportTickets,
+        checks={"search": [parse_search]},
+        on_write=[copy_contact, search_lines(subject="subject_search")],
+        hooks={"before": {"create": [assign_reference]}},
+    )
+    serve(app, "support-ticket-messages", SupportTicketMessages, hooks={"after": {"create": [update_ticket]}})

@@ -20,8 +20,8 @@ from hooks.search_forms import search_lines
 from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.sales.money import Amount, Money
 from services.shared.examples import examples_of
-from services.shared.search import Searchable, serve_searchable
-from services.shared.tenant import PERSON_FIELDS, WRITES, Join, MethodHooks, TenantSchema
+from services.shared.search import Searchable, parse_search
+from services.shared.tenant import PERSON_FIELDS, WRITES, Join, TenantSchema, serve
 from services.tables import Identifier, tenant_table, within
 
 deals = tenant_table(
@@ -189,27 +189,27 @@ async def _lock_stages(context: Context, ids: Collection[int]) -> dict[int, Row]
     return {stage["id"]: stage for stage in await context.app.service("pipeline-stages").service.find(params)}
 
 
-async def stamp_status(context: Context) -> None:
+async def set_status_dates(context: Context) -> None:
     """Set the date on which a deal is won or lost. A patch with the same status keeps the date.
 
     Runs before create and patch.
     """
     if context.method == "create":
-        context.items = [row | _dates(row.get("status")) for row in context.items]
+        context.items = [row | _status_dates(row.get("status")) for row in context.items]
         return
     status = context.data.get("status")
     others = [row["id"] for row in items(None, context.params.before) if row["status"] != status]
     if status is None or not others:
         return
     if context.id is not None:
-        context.data = context.data | _dates(status)
+        context.data = context.data | _status_dates(status)
         return
     # Deals that already have the status keep their dates, so a statement of its own changes the other ones.
     query = Query(where=Compare("id", "$in", others), select=("id",))
-    await context.service.service.patch(None, _dates(status), Params({"query": query}))
+    await context.service.service.patch(None, _status_dates(status), Params({"query": query}))
 
 
-def _dates(status: str | None) -> Row:
+def _status_dates(status: str | None) -> Row:
     return {} if status is None else {f"{one}_date": now() if status == one else None for one in ("won", "lost")}
 
 
@@ -254,7 +254,12 @@ def _wrong(**errors: str) -> BadRequest:
 
 def register(app: Apex) -> None:
     """Register the service ``deals``."""
-    hooks: MethodHooks = {"before": {"patch": [protect_sum, require_stage], "restore": [require_stage]}}
-    locks = {"create": [place_in_pipeline], "patch": [place_in_pipeline]}
-    on_write = [stamp_status, search_lines(name="name_search")]
-    serve_searchable(app, "deals", Deals, on_write=on_write, hooks=hooks, locks=locks)
+    serve(
+        app,
+        "deals",
+        Deals,
+        checks={"search": [parse_search]},
+        locks={"create": [place_in_pipeline], "patch": [place_in_pipeline]},
+        on_write=[set_status_dates, search_lines(name="name_search")],
+        hooks={"before": {"patch": [protect_sum, require_stage], "restore": [require_stage]}},
+    )

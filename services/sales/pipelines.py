@@ -14,7 +14,7 @@ from apex.schema import Id, Schema, Text, fields, validate
 from apex.types import Row, items
 from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.shared.examples import examples_of
-from services.shared.tenant import Join, MethodHooks, TenantSchema, TenantService, serve
+from services.shared.tenant import Join, TenantSchema, TenantService, serve
 from services.tables import Identifier, tenant_table, within
 
 pipelines = tenant_table(
@@ -100,7 +100,7 @@ async def lock_stages(context: Context) -> None:
     await context.app.service("pipeline-stages").service.find(params)
 
 
-async def free_stages(context: Context) -> None:
+async def move_deals(context: Context) -> None:
     """Move the open deals of stages to the stage that ``move_to`` names.
 
     Runs before remove, after ``stash_before``. Raises Conflict if there are open deals and no stage is named, and
@@ -141,8 +141,17 @@ def _wrong(rule: str) -> BadRequest:
 
 def register(app: Apex) -> None:
     """Register the services ``pipelines`` and ``pipeline-stages``."""
-    by_position = {"find": [default_sort(position=1)]}
-    locks = {"remove": [lock_stages]}
-    serve(app, "pipelines", Pipelines, hooks={"before": by_position}, locks=locks)
-    hooks: MethodHooks = {"before": {**by_position, "remove": [free_stages]}}
-    serve(app, "pipeline-stages", PipelineStages, hooks=hooks, locks=locks)
+    serve(
+        app,
+        "pipelines",
+        Pipelines,
+        locks={"remove": [lock_stages]},
+        hooks={"before": {"find": [default_sort(position=1)]}},
+    )
+    serve(
+        app,
+        "pipeline-stages",
+        PipelineStages,
+        locks={"remove": [lock_stages]},
+        hooks={"before": {"find": [default_sort(position=1)], "remove": [move_deals]}},
+    )

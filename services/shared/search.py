@@ -1,4 +1,4 @@
-"""Search, as services of a tenant offer it: a term in one of their searchable forms, best match first."""
+"""Search for a term in the records of an organization, best match first."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, ClassVar
 
 from marshmallow import post_load
 
-from apex import Apex, Context, Hook, Params, Schema
+from apex import Context, Params, Schema
 from apex.describe import describe
 from apex.query import Compare, Junction, Predicate, Rank
 from apex.schema import Id, Text, ValidationError, fields, validate
 from apex.types import Row
 from hooks.search_forms import digits, normalise
-from services.shared.tenant import MethodHooks, MethodLists, TenantService, serve
+from services.shared.tenant import TenantService
 
 SHORTEST = 2
-FOR_LISTS = ("$total", "$after", "$before")
-ASKED = ("limit", "skip", "sort", "select", *(name[1:] for name in FOR_LISTS))
+LIST_FIELDS = ("$total", "$after", "$before")
+QUERY_FIELDS = ("limit", "skip", "sort", "select", *(name[1:] for name in LIST_FIELDS))
 
 
 class SearchSchema(Schema):
-    """The data of a search in names. A service that is searched in other fields has a schema of its own."""
+    """The data of a search in names. A service that searches in other fields has a schema of its own."""
 
     searchTerm = Text(required=True, max=200)
     organization_id = Id(required=True)
@@ -31,11 +31,13 @@ class SearchSchema(Schema):
     skip = fields.Raw(data_key="$skip", metadata={"type": "integer", "minimum": 0})
     sort = fields.Raw(data_key="$sort", metadata={"type": "object", "additionalProperties": {"enum": [1, -1]}})
     select = fields.Raw(data_key="$select", metadata={"type": "array", "items": {"type": "string"}})
-    total, after, before = (fields.Raw(data_key=name, metadata={"hidden": True}, allow_none=True) for name in FOR_LISTS)
+    total, after, before = (
+        fields.Raw(data_key=name, metadata={"hidden": True}, allow_none=True) for name in LIST_FIELDS
+    )
 
     @post_load
     def normalise_term(self, data: Row, **_: Any) -> Row:
-        """The term as the stored forms have it. What is left of it must be long enough."""
+        """Normalise the term like the stored forms. Raises ValidationError if the result is too short."""
         in_phones = data["searchIn"] == "phone"
         term = digits(data["searchTerm"]) if in_phones else normalise(data["searchTerm"])
         if len(term) < SHORTEST:
@@ -45,7 +47,10 @@ class SearchSchema(Schema):
 
 
 class Searchable(TenantService):
-    """A service with ``search``. ``search_in`` maps what callers search in to the column with its form of lines."""
+    """A service with the method ``search``.
+
+    ``search_in`` maps each value of ``searchIn`` to the column with the searched form, which has a text in each line.
+    """
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove", "search")
     search_in: ClassVar[Mapping[str, str]] = {}
@@ -54,7 +59,10 @@ class Searchable(TenantService):
 
     @describe(result="page")
     async def search(self, data: Row, params: Params) -> Any:
-        """A page of the records that hold the term, exact matches first, then prefixes, then the rest, newest first."""
+        """Return a page of the records that contain the term.
+
+        Exact matches come first, then prefixes, then all others. Equal matches are sorted from new to old.
+        """
         query = self.syntax.parse(params.query)
         form, term = self.search_in[data["searchIn"]], data["searchTerm"]
         narrowed = query.narrow(Compare(form, "$contains", term), *_in_country(data))
@@ -63,32 +71,20 @@ class Searchable(TenantService):
         return await self.find(Params({**params, "query": narrowed}))
 
 
-def serve_searchable(
-    app: Apex,
-    path: str,
-    service: type[Searchable],
-    *,
-    on_write: Sequence[Hook],
-    hooks: MethodHooks | None = None,
-    locks: MethodLists | None = None,
-) -> None:
-    """Registers a tenant's service with ``search``."""
-    serve(app, path, service, checks={"search": [search_query]}, locks=locks, on_write=on_write, hooks=hooks)
+def parse_search(context: Context) -> None:
+    """Make ``$limit``, ``$skip``, ``$sort`` and ``$select`` in the data of a search its query. Runs before search.
 
-
-def search_query(context: Context) -> None:
-    """Before all methods, for search: ``$limit``, ``$skip``, ``$sort`` and ``$select`` become a parsed query. What else
-    a list can be asked for is refused: a search has to read and rank all its matches, wherever its page begins.
+    Raises BadRequest for cursors and other parameters of lists, because a search must rank all its matches for each
+    page.
     """
-    if context.method == "search":
-        data = dict(context.data)
-        asked = {f"${name}": data.pop(name) for name in ASKED if name in data}
-        context.data = data
-        context.params.query = context.service.syntax.parse(asked).plain()
+    data = dict(context.data)
+    given = {f"${name}": data.pop(name) for name in QUERY_FIELDS if name in data}
+    context.data = data
+    context.params.query = context.service.syntax.parse(given).plain()
 
 
 def _in_country(data: Row) -> list[Predicate]:
-    """A phone number counts in its country, or where no country is stored."""
+    """Return the condition that a phone number has the given calling code, or none."""
     if data["searchIn"] != "phone":
         return []
     field = "phone_country_code"
