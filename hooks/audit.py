@@ -34,7 +34,7 @@ def caller_fields(context: Context) -> Row:
 
 def organization_field(context: Context, row: Row) -> Row:
     """Return the organization of a record. A record without one is an organization itself."""
-    return {ORGANIZATION_ID: row.get(ORGANIZATION_ID, row[context.service.id])}
+    return {ORGANIZATION_ID: row[ORGANIZATION_ID] if ORGANIZATION_ID in row else row[context.service.id]}
 
 
 audit = common.audit("audit", caller=caller_fields, record=organization_field)
