@@ -62,15 +62,17 @@ def name_aliases(
 def mark_code(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Mark indented blocks of a docstring as code, as readers of the source see them."""
     marked: list[str] = []
-    paragraph = ""
+    paragraph = indent = ""
     for line in lines:
-        begins = line.startswith("    ") and marked and not marked[-1]
-        if begins and not paragraph.startswith(NO_PROSE) and not paragraph.endswith("::"):
+        begins = line and marked and not marked[-1]
+        if begins and paragraph.endswith("::") and not line.startswith(" "):
+            indent = "    "  # Code that ends a docstring has lost its indent.
+        elif begins and line.startswith("    ") and not paragraph.startswith(NO_PROSE) and not paragraph.endswith("::"):
             marked += ["::", ""]
             paragraph = "::"  # The rest of the block is code, too.
         elif line and not line.startswith("    "):
             paragraph = line
-        marked.append(line)
+        marked.append(indent + line if line else line)
     lines[:] = marked
 
 
