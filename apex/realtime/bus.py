@@ -97,7 +97,7 @@ class Bus:
         self._tasks = [asyncio.create_task(self._sync_regularly())]
 
     async def close(self) -> None:
-        """Stop to receive messages. Called by ``app.teardown``."""
+        """Stop receiving messages. Called by ``app.teardown``."""
         await end_tasks(self._tasks)
         self._tasks = []
 

@@ -1,4 +1,4 @@
-"""API keys: their form, what is stored of them, and who holds one."""
+"""Tests of API keys: their format, their storage and their holders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = APIKey(TEXT, "apex_0123456789ab", hash_key(TEXT))
 
 
 class Keys(APIKeyStrategy):
-    """Knows one key; ``asked`` are the prefixes that were looked up."""
+    """A strategy with one key. ``asked`` has the prefixes that were looked up."""
 
     def __init__(self) -> None:
         super().__init__(self.find_one, self.find_one)
@@ -41,14 +41,14 @@ def test_a_key_is_its_prefix_and_a_secret_of_which_a_hash_is_stored() -> None:
     assert len({new_key().text for _ in range(100)}) == 100
 
 
-async def test_who_holds_it_is_asked_once_and_the_hash_stays_here() -> None:
+async def test_the_holder_is_looked_up_once_and_the_hash_is_not_returned() -> None:
     keys = Keys()
     for _ in range(3):
         assert await keys.proves(KEY.text) == {"strategy": "api-key", "payload": {"sub": "7"}, "key_id": 1}
     assert keys.asked == [KEY.prefix]
 
 
-async def test_it_comes_in_a_header_of_its_own() -> None:
+async def test_a_key_comes_in_its_own_header() -> None:
     keys = Keys()
     assert keys.parse({"x-api-key": KEY.text, "authorization": "x"}) == {"strategy": "api-key", "key": KEY.text}
     assert keys.parse({"authorization": KEY.text}) is None
@@ -68,7 +68,7 @@ async def test_a_login_has_the_user_where_there_are_users() -> None:
     "key",
     [None, 7, "", KEY.prefix, KEY.text + "x", KEY.text[:-1], " " + KEY.text, KEY.text.upper(), "é" * 61, {"$ne": None}],
 )
-async def test_what_is_no_key_is_refused_without_asking(key: Any) -> None:
+async def test_a_malformed_key_is_refused_without_a_lookup(key: Any) -> None:
     keys = Keys()
     with pytest.raises(NotAuthenticated, match="Invalid API key"):
         await keys.proves(key)
@@ -76,7 +76,7 @@ async def test_what_is_no_key_is_refused_without_asking(key: Any) -> None:
 
 
 @pytest.mark.parametrize("key", [f"{KEY.prefix}_{'A' * 43}", f"apex_ba9876543210_{'s' * 43}"])
-async def test_a_key_that_nobody_holds_is_refused(key: str) -> None:
+async def test_an_unknown_key_is_refused(key: str) -> None:
     with pytest.raises(NotAuthenticated, match="Invalid API key"):
         await Keys().proves(key)
 

@@ -1,4 +1,4 @@
-"""Authentication over HTTP: who gets a token, what it opens, and what is said to everyone else."""
+"""Tests of authentication over HTTP: tokens, the access that they give, and refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SETTINGS = {"secret": SECRET, "authStrategies": ["jwt", "local"], "argon2": QUIC
 
 
 class Users(MemoryService):
-    """Counts how often it is asked."""
+    """A service that counts its calls."""
 
     asked = 0
 
@@ -102,7 +102,7 @@ async def site() -> AsyncIterator[Site]:
 
 
 def said(response: Response, message: str, **data: Any) -> bool:
-    """Whether the response is the 401 with this message."""
+    """Return True for a 401 with this message."""
     body = {"name": "NotAuthenticated", "message": message, "code": 401, "className": "not-authenticated"}
     return response.status_code == 401 and response.json() == {**body, **({"data": data} if data else {})}
 
@@ -141,7 +141,7 @@ async def test_the_name_is_spelled_as_it_is_stored(site: Site, changes: dict[str
         {"password": "p "}, {"email": "a@b.c\0"}, {"password": "p\0"}, {"password": "p" * 100_000}, {"email": "%"},
     ],
 )  # fmt: skip
-async def test_whatever_is_wrong_with_a_login_the_answer_is_the_same(site: Site, changes: dict[str, Any]) -> None:
+async def test_each_failed_login_has_the_same_answer(site: Site, changes: dict[str, Any]) -> None:
     assert said(await site.log_in(**changes), "Invalid login")
 
 
@@ -219,7 +219,7 @@ async def test_a_login_through_the_service_takes_a_payload_along(site: Site) -> 
         ({"strategy": "jwt", "accessToken": ""}, "No access token"),
     ],
 )
-async def test_what_is_missing_is_named(site: Site, data: Any, message: str) -> None:
+async def test_a_missing_setting_is_named(site: Site, data: Any, message: str) -> None:
     assert said(await site.client.post("/authentication", json=data), message)
 
 
@@ -323,7 +323,7 @@ def refuses(response: Response) -> bool:
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-async def test_what_is_no_token_of_this_service_opens_nothing(site: Site, name: str) -> None:
+async def test_a_token_of_another_service_is_refused(site: Site, name: str) -> None:
     assert refuses(await site.get(b"Bearer " + _bytes(FORGERIES[name]()), "/users"))
     assert site.users.asked == 0
 
@@ -352,7 +352,7 @@ async def test_an_open_service_does_not_mind_a_bad_token(site: Site) -> None:
     assert (await site.get("Bearer abc", "/open")).status_code == 200
 
 
-async def test_the_token_of_a_user_who_is_gone_opens_nothing(site: Site) -> None:
+async def test_the_token_of_a_removed_user_is_refused(site: Site) -> None:
     token = await site.token()
     await site.app.service("users").remove(0)
     assert said(await site.get(f"Bearer {token}"), "Token revoked", name="JsonWebTokenError")
@@ -373,7 +373,7 @@ async def log_out(client: AsyncClient, token: str, url: str = "/authentication")
     return await client.delete(url, headers={"Authorization": f"Bearer {token}"})
 
 
-async def test_logging_out_gives_what_logging_in_gave(site: Site) -> None:
+async def test_a_logout_returns_the_result_of_the_login(site: Site) -> None:
     token = await site.token()
     response = await log_out(site.client, token)
     body = response.json()
@@ -484,7 +484,7 @@ def test_the_hook_needs_a_strategy() -> None:
         authenticate()
 
 
-async def test_without_an_authentication_service_nobody_is_let_in() -> None:
+async def test_without_an_authentication_service_each_call_is_refused() -> None:
     app = Apex().configure(rest).use("whoami", Whoami(), hooks={"before": {"find": [authenticate("jwt")]}})
     async with calling(app) as client:
         assert said(await client.get("/whoami"), "Could not find a valid authentication service")

@@ -1,4 +1,4 @@
-"""Password hashes: which are understood, and what they cost the server."""
+"""Tests of password hashes: the supported kinds, and their cost for the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_FEATHERS = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 
 
 class Watched(Passwords):
-    """Notes how many hashes are worked on, and at most how many at once."""
+    """Passwords that count the running hashes, and their maximum."""
 
     def __init__(self) -> None:
         super().__init__(QUICK)
@@ -55,7 +55,7 @@ async def test_a_password_belongs_to_its_hash_alone() -> None:
     assert not await passwords.verify(stored, "")
 
 
-async def test_every_hash_has_a_salt_of_its_own() -> None:
+async def test_each_hash_has_its_own_salt() -> None:
     passwords = Passwords(QUICK)
     assert await passwords.hash("a") != await passwords.hash("a")
 
@@ -82,7 +82,7 @@ async def test_hashes_of_feathers_and_of_other_settings_are_outdated() -> None:
 
 
 @pytest.mark.parametrize("stored", ["", "x", "plain text", "$2a$", "$2b$10$short", "$argon2id$v=19$m=8", "$1$md5$x"])
-async def test_what_is_no_hash_matches_nothing(stored: str) -> None:
+async def test_a_malformed_hash_matches_no_password(stored: str) -> None:
     passwords = Passwords(QUICK)
     assert not await passwords.verify(stored, stored)
     assert not await passwords.verify(stored, "")
@@ -114,7 +114,7 @@ async def test_few_hashes_are_worked_on_at_once() -> None:
     assert passwords.worked == 21
 
 
-async def test_the_loop_goes_on_while_a_hash_is_made() -> None:
+async def test_the_event_loop_runs_while_a_hash_is_computed() -> None:
     passwords, released = Passwords(QUICK), threading.Event()
     waiting = asyncio.create_task(passwords._run(lambda: released.wait(10)))
     done: list[Any] = [await asyncio.sleep(0, n) for n in range(100)]
@@ -123,7 +123,7 @@ async def test_the_loop_goes_on_while_a_hash_is_made() -> None:
     assert await waiting
 
 
-async def test_who_gives_up_makes_no_room_for_more_at_once() -> None:
+async def test_a_cancelled_hash_keeps_its_place_until_it_ends() -> None:
     passwords, released = Watched(), threading.Event()
     busy = [asyncio.create_task(passwords._run(lambda: released.wait(10))) for _ in range(AT_ONCE * 3)]
     await asyncio.sleep(0)
@@ -150,7 +150,7 @@ async def test_a_long_queue_is_sent_away() -> None:
 
 
 async def in_order(turns: FairQueue, *asked: tuple[str, ...]) -> list[str]:
-    """The names in the order in which they are served, the first one while all others wait; ``-`` before the refused.
+    """Return names in the order in which they are served, with ``-`` before refused ones. All wait for the first one.
 
     A name is the last of its parties.
     """
@@ -174,7 +174,7 @@ async def in_order(turns: FairQueue, *asked: tuple[str, ...]) -> list[str]:
     return served
 
 
-async def test_one_who_asks_once_is_served_before_one_who_asks_all_the_time() -> None:
+async def test_a_rare_party_is_served_before_a_frequent_one() -> None:
     guesses = [("guesser", f"guess{number}") for number in range(4)]
     assert await in_order(FairQueue(1, 10, "Busy"), *guesses, ("home", "ann")) == [
         "guess0", "guess1", "ann", "guess2", "guess3",
@@ -192,7 +192,7 @@ async def test_many_addresses_that_guess_one_account_are_one_party() -> None:
     ]
 
 
-async def test_where_there_is_no_room_the_one_who_asks_most_is_refused() -> None:
+async def test_a_full_queue_refuses_the_most_frequent_party() -> None:
     guesses = [("guesser", f"guess{number}") for number in range(5)]
     served = await in_order(FairQueue(1, 4, "Busy"), *guesses, ("home", "ann"), ("office", "ben"))
     assert served == ["guess0", "-guess4", "-guess3", "-guess2", "guess1", "ann", "ben"]

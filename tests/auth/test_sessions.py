@@ -1,4 +1,4 @@
-"""Sessions: a connection that logs in is somebody, until its token or its user ends."""
+"""Tests of sessions: a connection has a user until its token or its user ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANN = {"strategy": "local", "email": "ann@example.com", "password": "secret"}
 
 
 class World:
-    """A running app with the user Ann, and what it emits: events with the user of the connection."""
+    """A running app with the user Ann. It records its events with the user of the connection."""
 
     def __init__(self, app: Apex, authentication: AuthenticationService) -> None:
         self.app, self.authentication = app, authentication
@@ -61,7 +61,7 @@ async def world(**options: Any) -> AsyncIterator[World]:
     await app.teardown()
 
 
-async def test_a_login_makes_a_connection_somebody_before_listeners_hear_of_it() -> None:
+async def test_a_login_sets_the_user_before_listeners_run() -> None:
     async with world() as here:
         connection = Connection(provider="socketio")
         result = await here.login(connection)
@@ -70,14 +70,14 @@ async def test_a_login_makes_a_connection_somebody_before_listeners_hear_of_it()
         assert connection.authentication == {"strategy": "jwt", "accessToken": result["accessToken"]}
 
 
-async def test_a_login_over_rest_is_told_and_one_inside_is_not() -> None:
+async def test_a_login_over_rest_emits_an_event_and_an_internal_one_does_not() -> None:
     async with world() as here:
         await here.login()
         await here.app.service("authentication").create(ANN)
         assert here.heard == [("login", None)]
 
 
-async def test_a_logout_forgets_who_it_was_and_leaves_all_channels() -> None:
+async def test_a_logout_removes_the_user_and_leaves_all_channels() -> None:
     async with world() as here:
         connection = Connection(provider="socketio")
         here.app.channel("a", "b").join(connection)
@@ -131,7 +131,7 @@ async def test_a_connection_ends_when_its_token_expires_and_a_new_login_starts_a
         assert [event for event, _ in here.heard] == ["login", "login", "disconnect"]
 
 
-async def test_what_ended_elsewhere_is_noticed_when_all_is_read_again() -> None:
+async def test_the_sync_ends_sessions_that_ended_elsewhere() -> None:
     async with world() as here:
         revoked, orphan, kept = Connection(), Connection(), Connection()
         await here.app.service("users").create({"email": "ben@example.com"})
@@ -147,7 +147,7 @@ async def test_what_ended_elsewhere_is_noticed_when_all_is_read_again() -> None:
         assert list(here.authentication.sessions.open) == [kept]
 
 
-async def test_its_own_events_are_for_nobody() -> None:
+async def test_its_own_events_reach_no_connection() -> None:
     async with world() as here:
         sent: list[Any] = []
         here.app.publish(lambda data, context: sent.append(data))
@@ -177,7 +177,7 @@ class Joined(Bus):
 
 
 class Keys(APIKeyStrategy):
-    """Knows the keys with these secrets, of user 1; their ids are their places."""
+    """A strategy with the keys of user 1 that have these secrets. Their ids are their positions."""
 
     def __init__(self, authentication: AuthenticationService, *secrets: str) -> None:
         super().__init__(self.find_one, authentication.user_of)
@@ -207,14 +207,14 @@ async def with_key(here: World, keys: Keys, place: int) -> Connection:
 
 
 def ended(here: World) -> list[Connection]:
-    """The connections that are told to go, from now on."""
+    """Return a list that collects the connections which are disconnected from now on."""
     gone: list[Connection] = []
     here.app.on("disconnect", gone.append)
     return gone
 
 
 @pytest.mark.parametrize("way", ["logout", "sign out", "password", "key"])
-async def test_what_ends_in_one_process_ends_in_the_others(way: str) -> None:
+async def test_a_token_that_ends_in_one_process_ends_in_the_others(way: str) -> None:
     async with world() as here, world() as there:
         bus = Joined()
         bus.handlers, bus.others, here.app.bus = here.app.bus.handlers, [there.app.bus], bus
@@ -305,7 +305,7 @@ async def test_users_are_looked_for_in_parts(monkeypatch: pytest.MonkeyPatch) ->
         assert gone == [connections[2], connections[5]] or gone == [connections[5], connections[2]]
 
 
-async def test_what_hooks_have_added_to_a_user_stays_with_the_connection() -> None:
+async def test_fields_that_hooks_have_added_to_a_user_stay_on_the_connection() -> None:
     async with world() as here:
         here.app.service("authentication").hooks(
             {"after": {"create": [lambda context: context.params.__setitem__("user", {"role": "admin"})]}}

@@ -1,4 +1,4 @@
-"""Access tokens: what one holds, and that nothing else passes for one."""
+"""Tests of access tokens: their claims, and the refusal of everything else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def encoded(part: bytes) -> str:
 
 
 def forged(header: Any = None, claims: Any = None, *, secret: str = SECRET, hash: str = "HS256", **changes: Any) -> str:
-    """A token signed with the secret, whatever is in it; a claim that is changed to ``...`` is left out."""
+    """Return a token with any claims, signed with the secret. A claim of ``...`` is left out."""
     now = int(time.time())
     usual = {"iat": now, "exp": now + 60, "aud": AUDIENCE, "iss": ISSUER, "sub": "1", "jti": "a"}
     kept = {name: value for name, value in {**usual, **changes}.items() if value is not ...}
@@ -55,7 +55,7 @@ def test_a_token_holds_the_claims_of_feathers() -> None:
 
 
 def answer(tokens: Tokens, token: str) -> Any:
-    """The claims of a token, or what is said of it."""
+    """Return the claims of a token, or the error."""
     try:
         return tokens.verify(token)
     except NotAuthenticated as error:
@@ -64,7 +64,7 @@ def answer(tokens: Tokens, token: str) -> Any:
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets the clock."""
+    """Set the clock."""
 
     def at(moment: float) -> None:
         class Clock(datetime):
@@ -80,7 +80,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tokens whose signature was looked at."""
+    """Return a list that collects the tokens whose signature is verified."""
     decode, seen = jwt.decode_complete, []
 
     def noted(token: str, *args: Any, **options: Any) -> Any:
@@ -119,7 +119,7 @@ def test_a_token_that_was_refused_is_looked_at_again(at: Callable[[float], None]
 
 
 @pytest.mark.parametrize("payload", [{"role": "admin"}, {"roles": ["admin"], "of": {"org": [1]}}])
-def test_what_one_call_does_to_the_claims_is_its_own(payload: dict[str, Any]) -> None:
+def test_a_call_may_change_its_claims(payload: dict[str, Any]) -> None:
     tokens = Tokens(SECRET, {})
     token, claims = tokens.create(1, payload)
     for _ in range(3):
@@ -140,7 +140,7 @@ def test_only_so_many_tokens_are_remembered(decoded: list[str]) -> None:
     assert decoded == [*made, made[0]]
 
 
-def test_what_tokens_have_alike_is_in_memory_once() -> None:
+def test_tokens_share_equal_claims_in_memory() -> None:
     tokens = Tokens(SECRET, {})
     signed = [tokens.create(number)[0] for number in (1, 2)]
     for token in signed:
@@ -151,7 +151,7 @@ def test_what_tokens_have_alike_is_in_memory_once() -> None:
     assert {id(name) for name in one} == {id(name) for name in other}
 
 
-def test_every_token_has_an_id_of_its_own() -> None:
+def test_each_token_has_its_own_id() -> None:
     assert TOKENS.create(1)[1]["jti"] != TOKENS.create(1)[1]["jti"]
 
 
@@ -291,7 +291,7 @@ def test_a_token_that_was_made_in_the_future_is_refused() -> None:
         (b"a.b.c", "jwt must be a string"),
     ],
 )
-def test_what_is_no_token_is_named(token: Any, message: str) -> None:
+def test_a_malformed_token_is_named(token: Any, message: str) -> None:
     error = refused(token)
     assert (error.message, error.data) == (message, {"name": "JsonWebTokenError"})
 
@@ -312,7 +312,7 @@ def test_a_token_of_100_kilobytes_is_refused_before_it_is_read() -> None:
     refused(forged(x="x" * 100_000))
 
 
-def test_a_critical_header_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_critical_header_is_refused() -> None:
     refused(forged({"alg": "HS256", "typ": "access", "crit": ["x"], "x": 1}))
 
 
@@ -325,6 +325,6 @@ def test_durations_are_those_of_feathers(duration: Any, expected: int) -> None:
 
 
 @pytest.mark.parametrize("duration", ["", "x", "1y", "-1d", "1.5h", None, True, [], 1.5])
-def test_what_is_no_duration_is_refused(duration: Any) -> None:
+def test_an_invalid_duration_is_refused(duration: Any) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(duration)

@@ -31,7 +31,7 @@ TRANSPORTS: dict[str, Callable[..., Any]] = {"rest": over_rest, "socketio": sock
 
 
 class Slow(Service):
-    """Answers when it is allowed to; ``asked`` says that a call has come."""
+    """A service that waits for ``allowed``. ``asked`` is set by a call."""
 
     methods = ("find", "get")
 
@@ -48,7 +48,7 @@ class Slow(Service):
 
 
 class Heard(Service):
-    """Gives back what came with the call beside its data."""
+    """A service that returns its params and data."""
 
     multi = True
 
@@ -68,7 +68,7 @@ class Heard(Service):
 
 
 class Named(Service):
-    """Has methods with names that a service of the client might use itself."""
+    """A service with method names that the client might use itself."""
 
     methods = ("path", "client", "call", "run")
 
@@ -86,7 +86,7 @@ class Named(Service):
 
 
 class Refuses(Service):
-    """Raises the same error whatever it is asked."""
+    """A service that always raises the same error."""
 
     methods = ("find", "create", "remove")
 
@@ -108,7 +108,7 @@ async def _status(request: Request) -> PlainTextResponse:
 
 
 def plain_app() -> Apex:
-    """Services without a login. Everything that happens is told to every connection."""
+    """Return an app without a login. Each connection receives all events."""
     app = Apex().configure(lambda app: rest(app, routes=[Route("/status/{code}", _status)])).configure(sockets)
     app.use("messages", Messages(store={0: {"text": "a", "id": 0}, 1: {"text": "b", "id": 1}}, start_id=2))
     app.use("named", Named())
@@ -118,7 +118,7 @@ def plain_app() -> Apex:
 
 
 def guarded_app() -> Apex:
-    """Services whose users can log in, with one user. Its notes are anyone's."""
+    """Return an app with a login and one user. Its notes need no login."""
     users = users_service()
     app = site_app(users).configure(sockets)
 
@@ -132,7 +132,7 @@ def guarded_app() -> Apex:
 
 @asynccontextmanager
 async def listening(app: Apex, port: int = 0) -> AsyncIterator[str]:
-    """The URL of a server that runs the app."""
+    """Yield the URL of a server that runs the app."""
     ready = asyncio.Event()
     server = Server(app, Config(app, limits_of(app), lifespan="on", log_level="critical", **GRACE), ready.set)
     with socket.create_server(("127.0.0.1", port)) as listener:
@@ -146,7 +146,7 @@ async def listening(app: Apex, port: int = 0) -> AsyncIterator[str]:
 
 
 def happening(emitter: Any, event: str) -> asyncio.Future[Any]:
-    """Done when an event happens, with what comes with it; a TimeoutError when it does not happen."""
+    """Return a future of the data of the next event. It raises TimeoutError if there is none."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -165,6 +165,6 @@ def happening(emitter: Any, event: str) -> asyncio.Future[Any]:
 
 @asynccontextmanager
 async def talking(app: Apex, transport: str, **options: Any) -> AsyncIterator[Client]:
-    """A client of a server that runs the app."""
+    """Yield a client of a server that runs the app."""
     async with listening(app) as url, Client(TRANSPORTS[transport](url, **options)) as client:
         yield client

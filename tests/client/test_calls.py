@@ -1,4 +1,4 @@
-"""Calls, which are the same over each transport."""
+"""Tests of calls, which are the same over each transport."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_a_large_integer_is_exact(client: Client) -> None:
     assert record == {"data": {"a": 2**63 - 1, "b": 0.1}}
 
 
-async def test_many_calls_go_out_at_once(client: Client) -> None:
+async def test_many_calls_run_at_once(client: Client) -> None:
     echo = client.service("echo")
     answers = await asyncio.gather(*(echo.get(n) for n in range(300)))
     assert [answer["id"] for answer in answers] == [str(n) if not client.transport.realtime else n for n in range(300)]

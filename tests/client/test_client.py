@@ -1,4 +1,4 @@
-"""Logging in and out, and what becomes of the token."""
+"""Tests of logins, logouts and the stored token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_a_login_opens_what_was_closed(client: Client) -> None:
+async def test_a_login_gives_access(client: Client) -> None:
     with pytest.raises(NotAuthenticated, match="Not authenticated"):
         await client.service("users").find()
     login = await client.authenticate(**LOGIN)
@@ -29,7 +29,7 @@ async def test_a_login_opens_what_was_closed(client: Client) -> None:
     assert client.session.storage.get() == login["accessToken"]
 
 
-async def test_a_logout_closes_it_again(client: Client) -> None:
+async def test_a_logout_ends_access(client: Client) -> None:
     login = await client.authenticate(**LOGIN)
     assert (await client.logout())["accessToken"] == login["accessToken"]
     assert (client.authentication, client.session.storage.get()) == (None, None)
@@ -94,7 +94,7 @@ async def test_a_login_without_a_token_is_none(answer: Any) -> None:
         assert (client.authentication, client.session.storage.get()) == (None, None)
 
 
-async def test_the_token_goes_out_with_all_calls_but_the_login() -> None:
+async def test_the_token_is_sent_with_all_calls_but_the_login() -> None:
     app = plain_app().use("login", Gives({"accessToken": "abc"}), methods=["create"])
     async with listening(app) as url, Client(TRANSPORTS["rest"](url), path="/login/") as client:
         await client.authenticate(**LOGIN)

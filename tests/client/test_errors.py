@@ -1,4 +1,4 @@
-"""The errors of a server, as the caller gets them."""
+"""Tests of the errors of a server, as the caller gets them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from apex.errors import BY_CODE, BadRequest, Conflict, FeathersError, GeneralErr
 
 
 @pytest.mark.parametrize("cls", [*BY_CODE.values(), PayloadTooLarge])
-def test_an_error_is_rebuilt_as_what_it_was(cls: type[FeathersError]) -> None:
+def test_an_error_is_rebuilt_with_its_class(cls: type[FeathersError]) -> None:
     error = cls("Not so", {"field": 1, "deep": [None]}, errors={"name": "is required"})
     again = rebuild(error.to_dict())
     assert type(again) is cls

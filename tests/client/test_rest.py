@@ -1,4 +1,4 @@
-"""What the client does over HTTP alone."""
+"""Tests of the client over HTTP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def client() -> AsyncIterator[Client]:
         yield client
 
 
-async def test_headers_say_what_is_sent_and_wanted(client: Client) -> None:
+async def test_headers_name_the_sent_and_the_accepted_type(client: Client) -> None:
     heard = client.service("heard")
     read, written, custom = await heard.find(), await heard.create({}), await heard.shout({})
     assert read["headers"]["accept"] == written["headers"]["accept"] == "application/json"

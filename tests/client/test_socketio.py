@@ -1,4 +1,4 @@
-"""What the client does over sockets alone: events, and connections that break."""
+"""Tests of the client over sockets: events, and connections that break."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def client() -> AsyncIterator[Client]:
 
 
 def drop(app: Apex) -> None:
-    """Closes all connections, as a server does that goes down."""
+    """Close all connections, as a server does when it stops."""
     app.emit("shutdown")
 
 
@@ -37,7 +37,7 @@ async def test_an_event_brings_the_record_before_the_answer(client: Client) -> N
     assert heard == [record] == [{"text": "c", "id": 2}]
 
 
-async def test_a_listener_hears_its_own_service_and_event(client: Client) -> None:
+async def test_a_listener_receives_events_of_its_service_and_name_only(client: Client) -> None:
     heard: list[Any] = []
     client.service("/messages/").on("patched", heard.append)
     client.service("echo").on("created", heard.append)
@@ -114,7 +114,7 @@ async def test_a_server_that_restarts_finds_its_clients_again() -> None:
     await client.close()
 
 
-async def test_a_call_that_waits_in_vain_says_why() -> None:
+async def test_a_call_that_times_out_gives_the_reason() -> None:
     async with Client(socketio(f"http://127.0.0.1:{free_port()}", timeout=0.2, delay=0.01)) as client:
         with pytest.raises(Timeout, match=r"within 0\.2 seconds: No connection to http://127") as caught:
             await client.service("messages").find()

@@ -1,4 +1,4 @@
-"""Where the token is kept."""
+"""Tests of the storages of the token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_token_is_kept_until_it_is_removed(kind: str, tmp_path: Path) -> None:
     assert storage.get() is None
 
 
-def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("old", encoding="utf-8")
     path.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Frames as they are on the wire, without any client in between."""
+"""A client that sends and receives the bytes of packets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Wire:
         await self.socket.send(frame)
 
     async def receive(self) -> str:
-        """The next frame that means something, with dots where there is something new each time."""
+        """Return the next packet that is no ping, with dots in place of random values."""
         frame = NOOP
         async with asyncio.timeout(SECONDS):
             while frame == NOOP:
@@ -38,20 +38,20 @@ class Wire:
         return masked(frame) if self.masks else frame
 
     async def says(self, *frames: str) -> None:
-        """Asserts that these are the next frames."""
+        """Assert that these are the next packets."""
         for frame in frames:
             said = await self.receive()
             assert said == frame, f"{said} instead of {frame}"
 
     async def plays(self, line: str) -> str:
-        """Sends a line of the client's, such as ``C 40``; for one of the server's, gives what the server says."""
+        """Send a line of the client, such as ``C 40``. For a line of the server return what the server sends."""
         if line.startswith("S "):
             return f"S {await self.receive()}"
         await self.send(line.removeprefix("C "))
         return line
 
     async def ends(self) -> list[str]:
-        """The frames that come before the server closes the connection, but for the one that says so."""
+        """Return the packets before the server closes the connection, without its last one."""
         frames = []
         try:
             while True:
@@ -67,14 +67,14 @@ def masked(frame: str) -> str:
 
 
 def opened(frame: str) -> dict[str, Any]:
-    """The fields of an open packet."""
+    """Return the fields of an open packet."""
     assert frame[0] == "0"
     return dict(json.loads(frame[1:]))
 
 
 @asynccontextmanager
 async def engine(url: str, session: str = "", masks: bool = True, **options: Any) -> AsyncIterator[Wire]:
-    """An Engine.IO connection: a new one, or that of a session such as ``&sid=...``."""
+    """Yield an Engine.IO connection, new or of a session such as ``&sid=...``."""
     url = f"{url.rstrip('/').replace('http', 'ws', 1)}/socket.io/?EIO=4&transport=websocket{session}"
     async with connect(url, open_timeout=SECONDS, close_timeout=SECONDS, **options) as socket:
         yield Wire(socket, masks)
@@ -82,7 +82,7 @@ async def engine(url: str, session: str = "", masks: bool = True, **options: Any
 
 @asynccontextmanager
 async def wire(url: str, **options: Any) -> AsyncIterator[Wire]:
-    """A connection to the app."""
+    """Yield a connection to the app."""
     async with engine(url, **options) as one:
         assert opened(await one.receive())["sid"] == "…"
         await one.send("40")

@@ -1,4 +1,4 @@
-"""The app of the golden transcripts: what they show was recorded from Feathers with the same services."""
+"""The app of the golden transcripts, which were recorded from Feathers with the same services."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ USER = {"email": "a@b.c", "password": "p"}
 
 
 class Echo(Service):
-    """Gives back what it was called with; some ids stand for a result of their own."""
+    """A service that returns its arguments. Some ids have another result."""
 
     methods = ("find", "get", "create", "update", "patch", "remove", "whoami")
 
@@ -74,7 +74,7 @@ class Members(Service):
 
 
 def golden_app(**jwt: Any) -> Apex:
-    """The app; the keywords are options of its tokens. Everything but rooms is published to everyone."""
+    """Return the app. The keywords are options of its tokens. All connections receive all events but those of rooms."""
     app = Apex({"authentication": {**SETTINGS, "jwtOptions": jwt}}).configure(rest).configure(sockets)
     app.use("messages", Messages()).use("nomulti", MemoryService())
     app.use("echo", Echo(), hooks={"after": {"get": [set_http]}}).use("groups/:groupId/members", Members())
@@ -110,7 +110,7 @@ def add_users(app: Apex) -> None:
 
 @asynccontextmanager
 async def golden(**jwt: Any) -> AsyncIterator[str]:
-    """The URL of a server that runs the app with its user."""
+    """Yield the URL of a server that runs the app with its user."""
     app = golden_app(**jwt)
     async with serving(app) as client:
         await app.service("users").create(USER)

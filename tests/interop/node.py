@@ -1,4 +1,4 @@
-"""Programs for Node's test runner, run against a server of this process, and the compiler of TypeScript."""
+"""Node's test runner, for programs that call a server of this process, and the compiler of TypeScript."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ needs_node = pytest.mark.skipif(
 
 
 async def passes(program: str, **variables: str) -> None:
-    """Runs a program until it ends or its time is over; fails with what it has printed. Nothing of it stays."""
+    """Run a program until it ends or its time is over. Fail with its output. Its processes are ended."""
     assert NODE is not None, "Node is not installed"
     with TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(
@@ -48,7 +48,7 @@ async def passes(program: str, **variables: str) -> None:
 
 
 def compile_programs(folder: Path, **programs: str) -> str:
-    """Compiles TypeScript in a folder that is to be Node's, by the names of the files, and gives what is wrong with it.
+    """Compile TypeScript files in a folder for Node. Return the errors.
 
     ``services`` are declarations; what is made of the others is beside them.
     """

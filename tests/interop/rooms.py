@@ -1,4 +1,4 @@
-"""Rooms: events for some connections alone, and results of which callers see a part."""
+"""Rooms: events for some connections, and results that callers see in part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PUBLIC = resolve({"secret": lambda secret, note, context: OMIT})
 
 
 class Rooms(MemoryService):
-    """Notes in rooms. Who follows a room hears of its notes, but nobody outside sees their secret."""
+    """Notes in rooms. Connections in a room receive its notes, without their secret."""
 
     methods = ("find", "get", "create", "update", "patch", "remove", "join", "type", "reveal")
     events = ("typing",)
@@ -32,7 +32,7 @@ class Rooms(MemoryService):
         return data
 
     async def reveal(self, data: Any, params: Params) -> Any:
-        """What a caller inside sees."""
+        """Return the result that an internal caller sees."""
         return await self.app.service("rooms").get(data["id"])
 
 

@@ -1,4 +1,4 @@
-"""The npm clients of Feathers, as they are published, with a server of apex."""
+"""Tests of the published npm clients of Feathers with a server of apex."""
 
 from __future__ import annotations
 

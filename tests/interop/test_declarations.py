@@ -1,4 +1,4 @@
-"""The declarations of an app, compiled with what users of Feathers' client write, and run."""
+"""Tests of the TypeScript declarations of an app, compiled and run with code for Feathers' client."""
 
 from __future__ import annotations
 

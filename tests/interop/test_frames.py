@@ -1,4 +1,4 @@
-"""Socket.IO frame by frame, as Feathers and Socket.IO on Node send them."""
+"""Tests of Socket.IO packet by packet, as Feathers and Socket.IO on Node send them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_the_open_packet(url: str) -> None:
         assert opened(await one.receive()) == {"sid": "…", "upgrades": [], **LIMITS}
 
 
-async def test_who_connects_has_an_id_of_its_own_there(url: str) -> None:
+async def test_each_namespace_connection_has_its_own_id(url: str) -> None:
     async with engine(url, masks=False) as one:
         sid = opened(await one.receive())["sid"]
         await one.send('40{"token":"ignored"}')
@@ -57,7 +57,7 @@ async def test_another_namespace_is_refused_and_this_one_is_not(url: str) -> Non
         await one.says("431[null,[]]")
 
 
-async def test_a_wrong_token_is_refused_and_what_comes_after_ends_the_connection(url: str) -> None:
+async def test_a_wrong_token_is_refused_and_a_later_packet_ends_the_connection(url: str) -> None:
     async with engine(url, additional_headers={"Authorization": "Bearer abc"}) as one:
         await one.receive()
         await one.send("40")
@@ -80,7 +80,7 @@ async def test_a_call_after_leaving_ends_the_connection(url: str) -> None:
         assert await one.ends() == []
 
 
-async def test_who_is_disconnected_is_told_and_a_call_after_that_ends_the_connection(url: str) -> None:
+async def test_a_disconnected_client_gets_a_packet_and_a_later_call_ends_the_connection(url: str) -> None:
     async with wire(url) as one, wire(url) as other:
         for each in (one, other):
             await each.send(LOGIN)

@@ -1,4 +1,4 @@
-"""The ``apex`` command in a process of its own, as an operator runs it."""
+"""The ``apex`` command in another process, as an operator runs it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ QUICK = {"APEX_ENV": "test"}
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The variables of this process less those that the app reads, with some of its own."""
+    """Return the variables of this process without those of the app, and with the given ones."""
     return {**{name: value for name, value in os.environ.items() if name not in VARIABLES}, **variables}
 
 
@@ -83,7 +83,7 @@ def server_in(
 
 
 def printed_url(process: subprocess.Popen[str]) -> str:
-    """Waits for the line with the URL. Raises RuntimeError with what the process has to say instead."""
+    """Wait for the line with the URL. Raises RuntimeError with the output of the process if it ends."""
     assert process.stdout is not None
     assert process.stderr is not None
     for line in lines(process.stdout):
@@ -94,7 +94,7 @@ def printed_url(process: subprocess.Popen[str]) -> str:
 
 
 def lines(stream: IO[str]) -> Iterator[str]:
-    """The lines of a stream until it ends, or until nothing has come for a while."""
+    """Yield the lines of a stream until it ends or is silent for a while."""
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while selector.select(SECONDS) and (line := stream.readline()):

@@ -1,4 +1,4 @@
-"""The CRM, with a service that tells what its process has loaded."""
+"""The CRM, with a service that returns the modules that its process has loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application whose configuration has a key too many."""
+"""An application with an unknown key in its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application that says which process answers. It cannot be made while the file named by ``BROKEN`` is there."""
+"""An application that returns the id of its process. It cannot start while the file named by ``BROKEN`` exists."""
 
 from __future__ import annotations
 

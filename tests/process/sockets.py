@@ -1,4 +1,4 @@
-"""Socket.IO clients of a server in a process of its own."""
+"""Socket.IO clients of a server in another process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.waiting import SECONDS
 
 
 class Listener:
-    """A client that has logged in, and the contacts it has heard of."""
+    """A client that has logged in, with the contacts of the events that it received."""
 
     def __init__(self) -> None:
         self.client = socketio.AsyncClient(reconnection=False)
@@ -30,7 +30,7 @@ class Listener:
         self.disconnected.set()
 
     async def hears(self, *names: str) -> bool:
-        """Waits until it has heard of as many contacts; whether it was of these, each once."""
+        """Wait for as many events. Return True if they were of these contacts, each once."""
         async with asyncio.timeout(SECONDS):
             while len(self.heard) < len(names):
                 await asyncio.sleep(0.01)
@@ -39,7 +39,7 @@ class Listener:
 
 @asynccontextmanager
 async def listener(url: str, token: str, *transports: str) -> AsyncIterator[Listener]:
-    """A client that connects with a token, by the transports given or by all."""
+    """Yield a client that connects with a token, over these transports or all."""
     one = Listener()
     headers = {"Authorization": f"Bearer {token}"}
     await one.client.connect(url, headers=headers, transports=list(transports) or None, wait_timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""``apex key`` and ``apex organization``, as scripts use them."""
+"""Tests of ``apex key`` and ``apex organization``, as scripts use them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_commands_end_where_there_is_a_redis(migrated_sqlite_url: str, tmp_path:
             assert apex(*arguments, **shared).returncode == 0
 
 
-def test_a_key_for_who_is_not_there_is_refused_in_one_line(migrated_sqlite_url: str) -> None:
+def test_a_key_for_an_unknown_user_is_refused_in_one_line(migrated_sqlite_url: str) -> None:
     apex("demo", DATABASE_URL=migrated_sqlite_url)
     for arguments, line in (
         (("--organization", "999", "--user", "789"), "apex: there is no organization 999\n"),

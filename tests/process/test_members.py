@@ -1,4 +1,4 @@
-"""``apex member``, as an operator uses it."""
+"""Tests of ``apex member``, as an operator uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server keeps in memory."""
+"""Tests of the memory of a server."""
 
 from __future__ import annotations
 

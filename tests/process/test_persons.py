@@ -1,4 +1,4 @@
-"""``apex person`` and ``apex audit``, as an operator uses them."""
+"""Tests of ``apex person`` and ``apex audit``, as an operator uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes whose process was killed, and which are sent again with their ``Idempotency-Key``."""
+"""Tests of writes that are repeated with their ``Idempotency-Key`` after their process was killed."""
 
 from __future__ import annotations
 

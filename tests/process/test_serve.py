@@ -1,4 +1,4 @@
-"""The server as a process: it starts, answers, stops, and keeps what it has acknowledged."""
+"""Tests of the server as a process: it starts, answers, stops, and loses no acknowledged write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "a-secret-of-tests-that-nobody-knows"
 
 
 def complaint(*arguments: str, **variables: str) -> str:
-    """The one line that a command says before it gives up."""
+    """Return the one line that a command prints before it fails."""
     done = apex(*arguments, **{"PORT": "0"} | variables)
     assert done.returncode > 0
     assert done.stdout == ""
@@ -103,7 +103,7 @@ def test_a_server_finishes_the_requests_it_has(migrated_sqlite_url: str) -> None
         assert process.wait(SECONDS) == 0
 
 
-def test_silent_connections_keep_nobody_out(migrated_sqlite_url: str) -> None:
+def test_silent_connections_make_room_for_others(migrated_sqlite_url: str) -> None:
     files = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', "200"]
     half = [b"", b"GET / HTTP/1.1\r\n", b"POST /authentication HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"]
     with server("serve", under=files, DATABASE_URL=migrated_sqlite_url) as (process, url):
@@ -120,7 +120,7 @@ def test_silent_connections_keep_nobody_out(migrated_sqlite_url: str) -> None:
         assert process.stderr.read() == ""
 
 
-def test_a_large_header_holds_nobody_up(migrated_sqlite_url: str) -> None:
+def test_a_large_header_does_not_delay_others(migrated_sqlite_url: str) -> None:
     with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, url):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), SECONDS) as connection:
@@ -212,7 +212,7 @@ def test_an_unknown_key_stops_the_start(sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "only-for-development-never-for-production"])
-def test_production_without_a_secret_of_its_own_does_not_start(migrated_sqlite_url: str, secret: str) -> None:
+def test_production_without_its_own_secret_does_not_start(migrated_sqlite_url: str, secret: str) -> None:
     message = complaint("serve", APEX_ENV="production", APEX_SECRET=secret, DATABASE_URL=migrated_sqlite_url)
     assert "authentication.secret" in message
     assert "set APEX_SECRET" in message

@@ -1,4 +1,4 @@
-"""``apex serve --reload``: what has changed is served, and what does not start leaves the old one at work."""
+"""Tests of ``apex serve --reload``: changes are served, and a version that does not start changes nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reloading(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def said(process: subprocess.Popen[str], line: str) -> bool:
-    """Waits until the process has said so."""
+    """Wait until the process has printed the text."""
     assert process.stdout is not None
     return any(one == line for one in lines(process.stdout))
 
@@ -57,7 +57,7 @@ def test_a_change_is_served(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_what_does_not_start_leaves_the_old_one_at_work(tmp_path: Path) -> None:
+def test_a_new_version_that_does_not_start_leaves_the_old_one_running(tmp_path: Path) -> None:
     with reloading(tmp_path) as (process, url):
         (tmp_path / "words.py").write_text("this is no Python")
         assert said(process, "Changed: words.py\n")

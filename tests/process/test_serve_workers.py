@@ -1,4 +1,4 @@
-"""``apex serve --workers``: processes that share a socket, die, are renewed and stop, while clients go on."""
+"""Tests of ``apex serve --workers``: processes share a socket, die, are replaced and stop, while clients are served."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ RENEWED = "All workers are new.\n"
 
 
 class Client:
-    """A client of one connection, which makes a new one when it was told that the old one ends, and never otherwise."""
+    """A client with one connection. It connects again only if the server has announced the end of the connection."""
 
     def __init__(self, url: str) -> None:
         self.connection = HTTPConnection(url.removeprefix("http://"), timeout=SECONDS)
         self.told = False
 
     def pid(self) -> int:
-        """The process that answers. Raises OSError or HTTPException without an answer."""
+        """Return the id of the process that answers. Raises OSError or HTTPException without an answer."""
         self.connection.request("GET", "/pids")
         return self.answer()
 
     def begin(self) -> None:
-        """Sends a part of a request."""
+        """Send a part of a request."""
         self.connection.putrequest("POST", "/pids")
         self.connection.putheader("Content-Type", "application/json")
         self.connection.putheader("Content-Length", "2")
         self.connection.endheaders(b"{")
 
     def end(self) -> int:
-        """Sends the rest."""
+        """Send the rest of a request."""
         self.connection.send(b"}")
         return self.answer()
 
@@ -62,13 +62,13 @@ class Client:
 
 
 def pid(url: str) -> int:
-    """The process that answers on a new connection."""
+    """Return the id of the process that answers on a new connection."""
     with closing(Client(url)) as client:
         return client.pid()
 
 
 def pids(url: str, count: int, but: frozenset[int] | set[int] = frozenset()) -> set[int]:
-    """Waits until so many other processes have answered."""
+    """Wait until this many other processes have answered."""
     found: set[int] = set()
     deadline = time.monotonic() + SECONDS
     while len(found) < count:
@@ -78,14 +78,14 @@ def pids(url: str, count: int, but: frozenset[int] | set[int] = frozenset()) -> 
 
 
 def client_of(url: str, worker: int) -> Client:
-    """A client whose connection is that of a certain worker."""
+    """Return a client with a connection to a certain worker."""
     while (client := Client(url)).pid() != worker:
         client.close()
     return client
 
 
 class Load:
-    """Clients that ask without a pause, each again and again: on one connection, or on new ones."""
+    """Clients that send requests without a pause, on one connection or on new ones."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -106,7 +106,7 @@ class Load:
         client.close()
 
     def goes_on(self) -> None:
-        """Waits for some more answers."""
+        """Wait for some more answers."""
         enough, deadline = len(self.answers) + 100, time.monotonic() + SECONDS
         while len(self.answers) < enough:
             assert time.monotonic() < deadline
@@ -129,13 +129,13 @@ def load(url: str) -> Iterator[Load]:
 
 
 def says(process: subprocess.Popen[str], line: str) -> None:
-    """Waits until it has printed a line."""
+    """Wait until the process has printed a line."""
     assert process.stdout is not None
     assert line in lines(process.stdout)
 
 
 def has_ended(process: subprocess.Popen[str]) -> str:
-    """Waits until the process and all that it has started are gone; what they had to complain about."""
+    """Wait until the process and its children have ended. Return their errors."""
     _, complaints = process.communicate(timeout=SECONDS)
     return complaints
 
@@ -152,7 +152,7 @@ def test_several_workers_answer_at_one_address() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_when_it_is_told_to_stop_no_worker_is_left(number: signal.Signals) -> None:
+def test_no_worker_is_left_after_a_stop(number: signal.Signals) -> None:
     with server(*TWO) as (process, url), closing(client_of(url, pid(url))) as client:
         client.begin()
         pids(url, 2)
@@ -172,7 +172,7 @@ def test_workers_whose_parent_is_killed_end() -> None:
             pid(url)
 
 
-def test_a_killed_worker_is_replaced_and_nobody_is_refused() -> None:
+def test_a_killed_worker_is_replaced_and_no_request_is_refused() -> None:
     with server(*TWO) as (process, url):
         before = pids(url, 2)
         killed = min(before)
@@ -221,7 +221,7 @@ def test_a_restart_waits_for_idle_connections_and_requests_under_way() -> None:
         says(process, RENEWED)
 
 
-def test_only_who_is_told_to_stop_goes_on_for_a_while() -> None:
+def test_only_a_server_that_is_told_to_stop_drains() -> None:
     with server(*TWO, DRAIN_SECONDS="300") as (process, url):
         before = pids(url, 2)
         process.send_signal(signal.SIGHUP)
@@ -242,7 +242,7 @@ def test_connections_that_stay_idle_do_not_hold_up_a_restart() -> None:
         says(process, RENEWED)
 
 
-def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_go_on(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_keep_running(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     with server(*TWO, BROKEN=str(broken)) as (process, url):
         before = pids(url, 2)
@@ -272,7 +272,9 @@ def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_go_on(tmp_pa
         ({"PORT": "http"}, "PORT is 'http'"),
     ],
 )
-def test_what_keeps_workers_from_starting_is_said_once(sqlite_url: str, variables: dict[str, str], part: str) -> None:
+def test_the_reason_why_workers_do_not_start_is_logged_once(
+    sqlite_url: str, variables: dict[str, str], part: str
+) -> None:
     given = {"DATABASE_URL": sqlite_url, "REDIS_URL": "redis://127.0.0.1:1"} | variables
     assert part in complaint("serve", "--workers", "2", **given)
 

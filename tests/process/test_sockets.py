@@ -1,4 +1,4 @@
-"""A server in a process of its own lets its connections go when it stops."""
+"""Tests of a server in another process, which closes its connections when it stops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.waiting import SECONDS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_server_that_stops_lets_open_connections_go_at_once(
+async def test_a_server_that_stops_closes_open_connections_at_once(
     migrated_sqlite_url: str, number: signal.Signals
 ) -> None:
     with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, url):

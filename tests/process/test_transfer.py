@@ -1,4 +1,4 @@
-"""``apex import`` and ``apex export`` as an operator runs them, and as they are killed."""
+"""Tests of ``apex import`` and ``apex export``, as an operator runs and kills them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ask(url: str, statement: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def url(migrated_url: str) -> str:
-    """A database with the demo data."""
+    """Return the URL of a database with the demo data."""
     assert apex("demo", DATABASE_URL=migrated_url).returncode == 0
     return migrated_url
 
@@ -51,7 +51,7 @@ def sqlite(migrated_sqlite_url: str) -> str:
     return migrated_sqlite_url
 
 
-def test_an_import_says_what_it_has_done_and_what_is_wrong(sqlite: str, tmp_path: Path) -> None:
+def test_an_import_reports_results_and_errors(sqlite: str, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
     file.write_text(PEOPLE)
     done = apex("import", "contacts", str(file), *INTO, "--user", "789", DATABASE_URL=sqlite)
@@ -90,7 +90,7 @@ def test_a_dry_run_and_the_errors_in_a_file(sqlite: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("format", ["csv", "json"])
-def test_what_is_exported_can_be_imported(sqlite: str, tmp_path: Path, format: str) -> None:
+def test_an_export_can_be_imported(sqlite: str, tmp_path: Path, format: str) -> None:
     file = tmp_path / f"companies.{format}"
     done = apex("export", "companies", *INTO, "--output", str(file), DATABASE_URL=sqlite)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -112,7 +112,7 @@ def test_what_is_exported_can_be_imported(sqlite: str, tmp_path: Path, format: s
         (("empty.csv", *INTO), "There are no columns"),
     ],
 )
-def test_what_cannot_be_imported_is_said_in_one_line(
+def test_a_file_that_cannot_be_imported_is_named_in_one_line(
     sqlite: str, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     for name, text in {"people.csv": PEOPLE, "people.txt": PEOPLE, "wrong.csv": "emial\na\n", "empty.csv": ""}.items():
@@ -164,7 +164,7 @@ def large(file: Path) -> str:
 
 
 def killed(url: str, file: Path) -> int:
-    """Kill an import in the middle of its file. Return how many rows were done at least."""
+    """Kill an import in the middle of its file. Return the least number of rows that were imported."""
     command = [*COMMAND, "import", "contacts", str(file), *INTO, "--user", "789"]
     variables = environment(**QUICK, DATABASE_URL=url)
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as process:
@@ -176,14 +176,14 @@ def killed(url: str, file: Path) -> int:
 
 
 def check_whole(url: str) -> None:
-    """Nobody of the large file is missing or there twice, and no checkpoint is left."""
+    """Assert that each contact of the large file exists once, and that no checkpoint is left."""
     made = contacts.c.first_name.like("Person %")
     ((counted),) = ask(url, select(func.count(), func.count(contacts.c.email.distinct()).label("emails")).where(made))
     assert list(counted.values()) == [PEOPLE_OF_A_LARGE_FILE] * 2
     assert ask(url, select(counters).where(counters.c.name.like("import:%"))) == []
 
 
-def test_a_killed_import_goes_on_where_it_ended(url: str, tmp_path: Path) -> None:
+def test_a_killed_import_resumes(url: str, tmp_path: Path) -> None:
     file = tmp_path / "people.csv"
     large(file)
     done = killed(url, file)
@@ -194,7 +194,7 @@ def test_a_killed_import_goes_on_where_it_ended(url: str, tmp_path: Path) -> Non
     check_whole(url)
 
 
-async def test_a_killed_import_goes_on_over_http(sqlite: str, tmp_path: Path) -> None:
+async def test_a_killed_import_resumes_over_http(sqlite: str, tmp_path: Path) -> None:
     text = large(tmp_path / "people.csv")
     done = await asyncio.to_thread(killed, sqlite, tmp_path / "people.csv")
     async with running(sqlite) as crm:

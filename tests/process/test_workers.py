@@ -1,4 +1,4 @@
-"""Two processes of the CRM with one database and one Redis, and nginx in front of them."""
+"""Tests of two processes of the CRM with one database and one Redis behind nginx."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ needs_nginx = pytest.mark.skipif(
 
 @pytest.fixture
 def workers(tmp_path: Path, migrated_postgres_url: str) -> Iterator[tuple[str, str]]:
-    """URLs of two processes."""
+    """Yield the URLs of two processes."""
     with redis_server(tmp_path) as redis:
         shared = {"DATABASE_URL": migrated_postgres_url, "REDIS_URL": redis.url}
         assert apex("demo", **shared).returncode == 0
@@ -75,7 +75,7 @@ async def test_a_logout_in_one_process_ends_the_sockets_and_calls_of_both(worker
         assert httpx2.get(f"{workers[1]}/organizations", headers=headers).json()["message"] == "Token revoked"
 
 
-async def test_workers_at_one_address_hear_each_other_and_let_sockets_go_when_they_are_renewed(
+async def test_workers_share_events_and_close_sockets_when_they_are_replaced(
     tmp_path: Path, migrated_postgres_url: str
 ) -> None:
     with redis_server(tmp_path) as redis:
@@ -101,7 +101,7 @@ async def test_workers_at_one_address_hear_each_other_and_let_sockets_go_when_th
 
 @contextmanager
 def nginx(folder: Path, workers: tuple[str, str]) -> Iterator[str]:
-    """nginx with the configuration of this project, at other ports."""
+    """Run nginx with the configuration of this project at other ports."""
     port = free_port()
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     ports = {"3031": workers[0][-5:], "3032": workers[1][-5:], "8080": f"127.0.0.1:{port}"}
@@ -118,7 +118,7 @@ def nginx(folder: Path, workers: tuple[str, str]) -> Iterator[str]:
 
 
 def ready(url: str) -> None:
-    """Waits until somebody answers."""
+    """Wait until a server answers."""
     transport = httpx2.HTTPTransport(retries=10)
     with httpx2.Client(transport=transport) as client:
         client.get(url)
@@ -143,7 +143,7 @@ async def test_behind_nginx_all_transports_work(workers: tuple[str, str], tmp_pa
 
 
 def check_bodies(client: httpx2.Client, worker: str) -> None:
-    """nginx takes what an import takes, and refuses more in the words of apex."""
+    """Test that nginx accepts the largest import, and refuses more with the error of apex."""
 
     def post(text: str) -> httpx2.Response:
         data = {"organization_id": 456, "format": "csv", "text": f"first_name\n{text}"}

@@ -1,4 +1,4 @@
-"""Several processes of one app, as apps that share a Redis."""
+"""Tests of the bus, with apps that share a Redis like the processes of one app."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stats(app: Apex) -> Any:
 
 
 async def heard(app: Apex, sent: Sent, text: str) -> None:
-    """Emits notes until one is heard: messages from before the other process listens reach nobody."""
+    """Emit notes until one is received. Earlier messages are lost, as the other process does not listen yet."""
     async with asyncio.timeout(SECONDS):
         while text not in [data["text"] for _, data, _ in sent]:
             app.service("notes").emit("typing", {"text": text})
@@ -126,7 +126,7 @@ async def test_a_message_that_comes_twice_or_has_no_sense_is_handled_once_or_not
     assert stats(app).refused == 2
 
 
-async def test_without_redis_all_goes_on_and_one_line_says_so(
+async def test_without_redis_the_app_runs_and_logs_one_line(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     here, there, synced = worker(redis), worker(redis), []
@@ -161,7 +161,7 @@ async def test_a_redis_that_comes_late_is_found(redis: RedisServer, caplog: pyte
     assert redis.url not in caplog.text
 
 
-async def test_a_process_ends_whenever_it_is_told_to(redis: RedisServer) -> None:
+async def test_a_process_can_be_stopped_at_any_time(redis: RedisServer) -> None:
     for turns in range(60):
         app = await worker(redis).setup()
         for _ in range(turns):
@@ -182,7 +182,7 @@ async def test_a_process_ends_while_redis_is_silent_or_was_never_asked(redis: Re
             await app.teardown()
 
 
-async def test_what_is_too_much_to_keep_is_dropped_and_counted(redis: RedisServer, monkeypatch: Any) -> None:
+async def test_messages_beyond_the_queue_are_dropped_and_counted(redis: RedisServer, monkeypatch: Any) -> None:
     monkeypatch.setattr("apex.realtime.redis.QUEUE", 2)
     app = worker(redis)
     for number in range(5):
@@ -224,7 +224,7 @@ async def test_a_role_that_changes_in_one_process_changes_in_all(redis: RedisSer
                 await asyncio.sleep(0.01)
 
 
-async def test_what_ends_in_one_process_ends_in_all(redis: RedisServer, migrated_url: str) -> None:
+async def test_a_session_that_ends_in_one_process_ends_in_all(redis: RedisServer, migrated_url: str) -> None:
     async with two_crms(redis, migrated_url) as (here, there):
         revoked, member, removed = await connect(there), await connect(there), await connect(there, "other@example.com")
         ended: list[Connection] = []

@@ -1,4 +1,4 @@
-"""Channels: who is in, and who gets what."""
+"""Tests of channels: their members and their payloads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_connection_is_itself_alone_and_reads_like_params() -> None:
     assert (one["user"], one.provider, one.nothing) == ({"id": 1}, "socketio", None)
 
 
-def test_joining_twice_is_joining_once_and_nobody_is_passed_over() -> None:
+def test_joining_twice_counts_once_and_none_is_ignored() -> None:
     app, one, two = Apex(), Connection(), Connection()
     app.channel("a").join(one, one, None).join(two)
     assert app.channel("a").connections == [one, two]
@@ -68,7 +68,7 @@ def test_filter_and_send_make_new_channels() -> None:
     assert payloads(everyone) == {ann: UNSET, ben: UNSET}
 
 
-def test_who_is_in_several_channels_gets_the_payload_of_the_first() -> None:
+def test_a_connection_in_several_channels_gets_the_payload_of_the_first() -> None:
     app, ann, ben = Apex(), Connection(), Connection()
     first, second = app.channel("a").join(ann).send(1), app.channel("b").join(ann, ben).send(2)
     assert payloads([None, [first, (second,)]]) == {ann: 1, ben: 2}

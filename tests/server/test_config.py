@@ -1,4 +1,4 @@
-"""Configuration: what wins over what, and what stops the start."""
+"""Tests of the configuration: the order of its sources, and errors that prevent the start."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_empty_variable_counts_as_not_set(folder: Path) -> None:
         ({"database": "postgresql://h:port/x"}, "database: must be sqlite:///file.db or postgresql://host/name"),
     ],
 )
-def test_what_cannot_be_used_is_named(folder: Path, content: Any, part: str) -> None:
+def test_an_unusable_setting_is_named(folder: Path, content: Any, part: str) -> None:
     write(folder, "local", content)
     assert part in complaint(folder)
 
@@ -153,7 +153,7 @@ def test_the_crm_reads_its_variables() -> None:
     assert config["authentication"]["secret"] == SECRET
 
 
-def test_production_needs_a_secret_of_its_own() -> None:
+def test_production_needs_its_own_secret() -> None:
     assert "authentication.secret" in complaint(CONFIG, APEX_ENV="production")
     assert "set APEX_SECRET" in complaint(CONFIG, APEX_ENV="production")
 

@@ -1,4 +1,4 @@
-"""The limits of connections: how large, how long, and how many."""
+"""Tests of the limits of HTTP connections: sizes, times and numbers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ CHUNKED = BODY + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class Client:
-    """A connection that sends what it likes."""
+    """A connection that can send any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     async def answers(self, sent: bytes = b"") -> list[tuple[int, Any]]:
-        """Status and body of all that comes until the server closes the connection."""
+        """Return status and body of each response until the server closes the connection."""
         self.writer.write(sent)
         received = b""
         with suppress(ConnectionError):
@@ -75,7 +75,7 @@ def notes(**limits: Any) -> Apex:
 
 
 def codes(answers: list[tuple[int, Any]]) -> list[tuple[int, str]]:
-    """Status, and the name that the body of an error gives."""
+    """Return the status, and the name of the error in the body."""
     return [(status, body["name"] if isinstance(body, dict) and "name" in body else "") for status, body in answers]
 
 
@@ -151,7 +151,7 @@ async def test_a_route_whose_client_is_too_slow_has_no_fault(caplog: pytest.LogC
 
 
 class Slow:
-    """Each call waits until ``go`` is set."""
+    """A service whose calls wait until ``go`` is set."""
 
     def __init__(self) -> None:
         self.calls, self.go = 0, asyncio.Event()
@@ -192,14 +192,14 @@ UNFINISHED = [
 ]
 
 
-async def test_a_connection_that_does_not_go_on_is_closed() -> None:
+async def test_an_idle_connection_is_closed() -> None:
     async with site(notes(headerSeconds=1, requestSeconds=1, idleSeconds=1)) as server:
         answers = await asyncio.gather(*(server.answers(sent) for sent, _ in UNFINISHED))
     assert [codes(one) for one in answers] == [expected for _, expected in UNFINISHED]
 
 
 async def test_a_request_in_drops_is_bounded() -> None:
-    """A byte now and then is no progress, in a head and in a body."""
+    """Test that single bytes do not extend the time for a header or a body."""
 
     async def drip(server: Site, sent: bytes) -> list[tuple[int, str]]:
         client = await server.connect()

@@ -1,4 +1,4 @@
-"""The server: what becomes of a call whose client has gone."""
+"""Tests of the server: calls whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import SECONDS
 
 
 class Slow:
-    """Each call takes its time in the database."""
+    """A service whose statements take long."""
 
     def __init__(self, app: Apex, seconds: int) -> None:
         self.app, self.seconds = app, seconds
@@ -48,7 +48,7 @@ def slow(url: str, seconds: int) -> tuple[Apex, Slow]:
 
 
 async def at_work(url: str, statements: int) -> None:
-    """Waits until so many statements of the service run."""
+    """Wait until this many statements of the service run."""
     text = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection, asyncio.timeout(SECONDS):
         while await (await connection.execute(text)).fetchall() != [(statements,)]:
@@ -56,7 +56,7 @@ async def at_work(url: str, statements: int) -> None:
 
 
 async def leave(port: int, url: str, request: str) -> None:
-    """Makes a request, and goes once its statement runs."""
+    """Send a request, and disconnect when its statement runs."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode())
     writer.write(b"Content-Length: 2\r\n\r\n{}" if request.startswith("POST") else b"\r\n")
@@ -89,7 +89,7 @@ async def test_a_read_whose_client_waits_is_answered(postgres_url: str) -> None:
 
 
 async def talk(port: int, requests: str) -> str:
-    """What comes back until the server closes the connection."""
+    """Return all bytes until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(requests.replace("\n", "\r\n").encode())
     async with asyncio.timeout(SECONDS):
@@ -155,7 +155,9 @@ async def test_hooks_do_not_say_how_a_response_is_sent(header: tuple[str, str]) 
             assert (response.json(), response.headers["x-of-the-other"]) == ([], "yes")
 
 
-async def test_who_pipelines_and_leaves_is_missed(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_pipelines_and_leaves_is_noticed(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     app, service = slow(postgres_url, 1)
     post = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     async with serving(app) as client:

@@ -1,4 +1,4 @@
-"""An app as its clients reach it: called directly, or through a real server on a free port."""
+"""Clients of an app: called directly, or through a real server on a free port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from apex.server.uvicorn import Server
 
 @asynccontextmanager
 async def calling(app: Apex) -> AsyncIterator[AsyncClient]:
-    """A client that calls the running app without a network."""
+    """Yield a client that calls the running app without a network."""
     await app.setup()
     try:
         async with AsyncClient(transport=ASGITransport(app), base_url="http://apex") as client:
@@ -28,7 +28,7 @@ async def calling(app: Apex) -> AsyncIterator[AsyncClient]:
 
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[AsyncClient]:
-    """A client of a server that runs the app; the server's lifespan sets it up and tears it down."""
+    """Yield a client of a server that runs the app. The server's lifespan sets it up and tears it down."""
     options = {"ws": "websockets-sansio", "lifespan": "on", "log_level": "critical", **options}
     owner, ready = app if isinstance(app, Apex) else Apex(), asyncio.Event()
     server = Server(owner, Config(app, limits_of(owner), **options), ready.set)

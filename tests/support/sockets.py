@@ -1,4 +1,4 @@
-"""Clients that speak Socket.IO frame by frame, over a WebSocket and by polling."""
+"""Clients that send and receive Socket.IO packets, over a WebSocket and by polling."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Peer:
             await self.ws.send(frame)
 
     async def frame(self) -> str:
-        """The next frame, less those of the heartbeat, which are answered."""
+        """Return the next packet. Pings are answered and skipped."""
         async with asyncio.timeout(SECONDS):
             while (frame := await self.ws.recv()) == "2":
                 await self.send("3")
@@ -42,27 +42,27 @@ class Peer:
         return [await self.frame() for _ in range(count)]
 
     async def answer(self, id: int) -> Any:
-        """The arguments of an acknowledgement; events that come before are kept."""
+        """Return the arguments of an acknowledgement. Earlier events are stored."""
         while not (frame := await self.frame()).startswith(f"43{id}["):
             self.events.append(json.loads(frame.removeprefix("42")))
         return json.loads(frame.removeprefix(f"43{id}"))
 
     async def call(self, *event: Any) -> Any:
-        """What the event is acknowledged with."""
+        """Send an event and return the arguments of its acknowledgement."""
         return await self.ask(json.dumps(event))
 
     async def ask(self, data: str) -> Any:
-        """What a frame with this text for its data is acknowledged with."""
+        """Send data as text and return the arguments of its acknowledgement."""
         id = next(self.ids)
         await self.send(f"42{id}{data}")
         return await self.answer(id)
 
     async def event(self) -> Any:
-        """The next event: its name and its data."""
+        """Return the name and the data of the next event."""
         return self.events.pop(0) if self.events else json.loads((await self.frame()).removeprefix("42"))
 
     async def closed(self) -> None:
-        """Waits until the server has closed the connection."""
+        """Wait until the server has closed the connection."""
         async with asyncio.timeout(SECONDS):
             with suppress(websockets.ConnectionClosed):
                 while True:
@@ -84,7 +84,7 @@ class Poller:
         return response.text.split("\x1e")
 
     async def frames(self, count: int) -> list[str]:
-        """So many frames, less those of the heartbeat, which are answered, and those that only end a poll."""
+        """Return this many packets. Pings are answered and skipped, and so are packets that only end a poll."""
         found: list[str] = []
         while len(found) < count:
             frames = await self.get()
@@ -95,13 +95,13 @@ class Poller:
 
 
 def address(http: AsyncClient) -> str:
-    """Where the server of a client takes WebSockets."""
+    """Return the address of the server for WebSockets."""
     return str(http.base_url).replace("http", "ws", 1).rstrip("/") + PATH + "websocket"
 
 
 @asynccontextmanager
 async def opened(http: AsyncClient, sid: str = "", query: str = "", **options: Any) -> AsyncIterator[Peer]:
-    """A WebSocket before its first frame, or one that is to take over from polling."""
+    """Yield a WebSocket before its first packet, new or for the upgrade of a polling session."""
     url = address(http) + (f"&sid={sid}" if sid else "") + query
     async with websockets.connect(url, max_size=None, ping_interval=None, compression=None, **options) as ws:
         yield Peer(ws)
@@ -109,7 +109,7 @@ async def opened(http: AsyncClient, sid: str = "", query: str = "", **options: A
 
 @asynccontextmanager
 async def connected(http: AsyncClient, **options: Any) -> AsyncIterator[Peer]:
-    """A connection over a WebSocket."""
+    """Yield a connection over a WebSocket."""
     async with opened(http, **options) as peer:
         await peer.frame()
         await peer.send("40")
@@ -118,13 +118,13 @@ async def connected(http: AsyncClient, **options: Any) -> AsyncIterator[Peer]:
 
 
 async def handshake(http: AsyncClient) -> Poller:
-    """A session that polls, before its first frame."""
+    """Return a polling session before its first packet."""
     (frame,) = (await http.get(f"{PATH}polling")).text.split("\x1e")
     return Poller(http, json.loads(frame.removeprefix("0"))["sid"])
 
 
 async def polling(http: AsyncClient) -> Poller:
-    """A connection that polls."""
+    """Return a polling connection."""
     poller = await handshake(http)
     await poller.post("40")
     (frame,) = await poller.get()
@@ -133,7 +133,7 @@ async def polling(http: AsyncClient) -> Poller:
 
 
 def empty(app: Apex) -> bool:
-    """Whether nothing is left of any connection."""
+    """Return True if nothing is left of any connection."""
     transport: Any = app.transport
     engine = transport.engine
     held = (transport.links, engine.links, engine.eio.sockets, engine.environ, engine.manager.rooms)
@@ -141,7 +141,7 @@ def empty(app: Apex) -> bool:
 
 
 class Heard(Service):
-    """Gives back what it was called with."""
+    """A service that returns its arguments."""
 
     multi = True
 
@@ -177,7 +177,7 @@ def _heard(method: str, params: Params, **given: Any) -> Any:
 
 
 class Held(Service):
-    """Calls that end when they are let go: ``begun`` and ``ended`` count them."""
+    """A service whose calls wait for ``go``. ``begun`` and ``ended`` count them."""
 
     methods = ("find", "get")
 
@@ -196,7 +196,7 @@ class Held(Service):
 
 
 def app_of(path: str, service: Any, **settings: Any) -> Apex:
-    """An app with one service, whose connections hear all of its events."""
+    """Return an app with one service, whose connections receive all of its events."""
     app = Apex({"sockets": settings}).configure(rest).configure(sockets).use(path, service)
     app.on("connection", app.channel("all").join)
     return app.publish(lambda data, context: app.channel("all"))

@@ -74,7 +74,7 @@ class Link:
         self._reading: asyncio.Task[None] | None = None
 
     def send(self, packet: Message) -> bool:
-        """Send a packet. Return False if the client has not read too much already."""
+        """Send a packet. Return False if the client has too much left to read."""
         if self.outgoing.size > self.backlog:
             return False
         if not self.socket.closed:
@@ -91,7 +91,7 @@ class Link:
             self.socket.last_ping = time.time()  # The client's answer to a ping waits behind its calls.
 
     def leave(self) -> None:
-        """Stop to wait for the client to read, as it has gone."""
+        """Stop waiting for the client to read, as it has gone."""
         if self._reading is not None:
             self._reading.cancel()
 

@@ -1,4 +1,4 @@
-"""Frames that are built once: the same on the wire as all others, in their order, and never past who does not read."""
+"""Tests of frames that are built once: their bytes, their order, and clients that do not read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Site:
 
 
 class Gate:
-    """A WebSocket that takes nothing until it is opened."""
+    """A WebSocket that blocks until it is opened."""
 
     def __init__(self) -> None:
         self.open, self.sent = asyncio.Event(), list[str | bytes]()
@@ -52,7 +52,7 @@ class Gate:
         self.sent.append(text)
 
     async def wait(self) -> None:
-        """There is nothing to read."""
+        """Return without a message."""
 
     close = wait
 
@@ -85,7 +85,7 @@ async def test_a_built_frame_is_read_as_its_text(size: int) -> None:
         assert await text_of(client) == "4" + ("é" + "x" * (size - 1) if size else "")
 
 
-async def test_a_built_frame_comes_after_what_was_sent_before() -> None:
+async def test_a_built_frame_comes_after_earlier_frames() -> None:
     async with listening(site := Site()) as client:
         for number in range(0, 100, 2):
             await site.send({"type": "websocket.send", "text": f"4{number}"})
@@ -93,7 +93,7 @@ async def test_a_built_frame_comes_after_what_was_sent_before() -> None:
         assert [await text_of(client) for _ in range(100)] == [f"4{number}" for number in range(100)]
 
 
-async def test_nothing_is_written_to_who_does_not_read_until_it_does() -> None:
+async def test_nothing_is_written_until_the_client_reads() -> None:
     async with listening(site := Site()) as client:
         client.transport.pause_reading()
         count = next(count for count in range(MANY) if not site.write(Message(LARGE).frame))
@@ -129,7 +129,7 @@ async def test_nothing_is_written_after_the_client_is_gone() -> None:
 
 
 @PROTOCOLS
-async def test_who_pauses_reads_all_that_came_meanwhile_in_its_order(ws: Any) -> None:
+async def test_a_client_that_pauses_reads_all_events_in_order(ws: Any) -> None:
     app, sent = app_of("notes", MemoryService(), maxBacklog=100_000_000), itertools.count(1)
     async with serving(app, ws=ws) as http, connected(http) as peer:
         link = link_of(app)
@@ -152,7 +152,7 @@ async def test_an_event_and_an_answer_are_the_same_frames_with_either(ws: Any) -
         assert await peer.frames(2) == ['42["notes created",{"text":"é","id":0}]', '437[null,{"text":"é","id":0}]']
 
 
-async def test_a_frame_does_not_overtake_what_is_queued() -> None:
+async def test_a_frame_does_not_overtake_queued_packets() -> None:
     app = app_of("notes", MemoryService())
     async with serving(app) as http, connected(http) as peer:
         link = link_of(app)
@@ -181,7 +181,7 @@ async def test_a_frame_does_not_overtake_one_that_is_being_sent() -> None:
     assert (gate.sent, written, socket.queue.size) == ([b"first"], [third.frame], 0)
 
 
-async def test_who_goes_over_from_polling_gets_each_event_once_and_in_order() -> None:
+async def test_an_upgraded_client_gets_each_event_once_and_in_order() -> None:
     app = app_of("notes", MemoryService())
     async with serving(app) as http:
         poller = await polling(http)

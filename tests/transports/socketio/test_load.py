@@ -1,4 +1,4 @@
-"""Many calls, large answers and clients that do not read: what a connection holds is bounded, and others go on."""
+"""Tests of many calls, large answers and clients that do not read: memory is bounded, and other clients are served."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def link_of(app: Apex) -> Any:
 
 
 def unread(app: Apex) -> int:
-    """What all connections have not been sent."""
+    """Return the size of all queued packets."""
     return sum(link.outgoing.size for link in app.transport.links.values())  # type: ignore[union-attr]
 
 
@@ -36,7 +36,7 @@ def calls(count: int, event: str) -> list[str]:
 
 @asynccontextmanager
 async def deaf(http: AsyncClient) -> AsyncIterator[Peer]:
-    """A connection over a WebSocket that reads nothing more."""
+    """A connection over a WebSocket that has stopped reading."""
     async with connected(http) as peer:
         peer.ws.transport.pause_reading()
         try:
@@ -77,7 +77,7 @@ async def test_no_more_calls_are_at_work_than_may_be() -> None:
         assert held.begun == 10
 
 
-async def test_who_does_not_read_answers_waits_and_others_do_not() -> None:
+async def test_calls_of_a_client_that_does_not_read_wait_and_others_do_not() -> None:
     app = app_of("held", Held(), maxBacklog=1_000_000)
     heart = app.transport.engine.eio  # type: ignore[union-attr]
     heart.ping_interval = heart.ping_timeout = 0.5
@@ -91,7 +91,9 @@ async def test_who_does_not_read_answers_waits_and_others_do_not() -> None:
         await until(lambda: empty(app))
 
 
-async def test_who_does_not_read_events_is_disconnected_and_others_get_all(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_does_not_read_events_is_disconnected_and_others_get_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     app = app_of("notes", MemoryService(), maxBacklog=1_000_000)
     gone: list[Any] = []
     app.on("disconnect", gone.append)
@@ -108,7 +110,7 @@ async def test_who_does_not_read_events_is_disconnected_and_others_get_all(caplo
     assert caplog.record_tuples == [slow]
 
 
-async def test_who_does_not_poll_is_disconnected(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_does_not_poll_is_disconnected(caplog: pytest.LogCaptureFixture) -> None:
     app = app_of("notes", MemoryService(), maxBacklog=1_000_000)
     async with serving(app) as http:
         poller = await polling(http)

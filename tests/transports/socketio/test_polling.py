@@ -1,4 +1,4 @@
-"""Polling, and what goes over from it to a WebSocket; who may connect at all."""
+"""Tests of polling, of upgrades to a WebSocket, and of refused handshakes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def http(app: Apex) -> AsyncIterator[AsyncClient]:
 
 
 def let_go(app: Apex) -> None:
-    """Ends requests that hang, which hold up a server that stops."""
+    """End hanging requests, which delay the stop of a server."""
     app.emit("shutdown")
 
 
@@ -223,7 +223,7 @@ async def test_a_body_may_come_in_pieces(http: AsyncClient) -> None:
     assert [frame[:8] for frame in await poller.frames(2)] == ["430[null", '431[{"na']
 
 
-async def test_what_does_not_fit_the_limit_of_connections_is_503() -> None:
+async def test_a_connection_beyond_the_limit_is_503() -> None:
     async with serving(app_of("notes", MemoryService(), maxConnections=2)) as http:
         first = await polling(http)
         async with connected(http):
@@ -237,7 +237,7 @@ async def test_what_does_not_fit_the_limit_of_connections_is_503() -> None:
             assert await handshake(http)
 
 
-async def test_sessions_that_never_connect_keep_nobody_out() -> None:
+async def test_sessions_that_never_connect_make_room_for_others() -> None:
     async with serving(app_of("notes", MemoryService(), maxConnections=3)) as http, connected(http) as peer:
         for _ in range(20):
             await handshake(http)
@@ -272,7 +272,7 @@ async def test_all_origins_are_taken_unless_some_are_named(http: AsyncClient) ->
     assert "access-control-allow-credentials" not in response.headers
 
 
-async def test_open_connections_are_let_go_when_the_app_is_torn_down(app: Apex, http: AsyncClient) -> None:
+async def test_open_connections_are_closed_when_the_app_is_torn_down(app: Apex, http: AsyncClient) -> None:
     poller = await polling(http)
     hanging = asyncio.create_task(poller.get())
     await until(lambda: app.transport.endpoint.requests)  # type: ignore[union-attr]

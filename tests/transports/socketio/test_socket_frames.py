@@ -1,4 +1,4 @@
-"""Frames that no client sends: the connection that they come from ends, or is told, and nobody else notices."""
+"""Tests of packets that no client sends: only their own connection ends or gets an error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def http(app: Apex) -> AsyncIterator[AsyncClient]:
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: ascii(frame[:20]))
-async def test_what_is_no_frame_ends_its_connection_alone(
+async def test_a_malformed_packet_ends_only_its_connection(
     app: Apex, http: AsyncClient, frame: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connected(http) as other:
@@ -46,7 +46,7 @@ async def test_what_is_no_frame_ends_its_connection_alone(
 
 
 @pytest.mark.parametrize("frame", [frame for frame in FRAMES if frame != "b"], ids=lambda f: ascii(f[:20]))
-async def test_what_is_no_frame_ends_a_polling_connection(
+async def test_a_malformed_packet_ends_a_polling_connection(
     app: Apex, http: AsyncClient, frame: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     poller = await polling(http)
@@ -57,14 +57,14 @@ async def test_what_is_no_frame_ends_a_polling_connection(
 
 
 @pytest.mark.parametrize("frame", ["430[]", "43[]", "461-0[]", b"stray", b"", "3", "5"], ids=repr)
-async def test_what_means_nothing_is_passed_over(http: AsyncClient, frame: str | bytes) -> None:
+async def test_a_packet_without_a_meaning_is_ignored(http: AsyncClient, frame: str | bytes) -> None:
     async with connected(http) as peer:
         await peer.send(frame)
         assert await peer.call("find", "notes") == [None, []]
 
 
 @pytest.mark.parametrize("frame", ['42["find","notes"]', '420["find","notes"]', "41", '450-["x"]', "43[]"])
-async def test_who_is_not_connected_cannot_call(app: Apex, http: AsyncClient, frame: str) -> None:
+async def test_a_client_that_is_not_connected_cannot_call(app: Apex, http: AsyncClient, frame: str) -> None:
     async with opened(http) as peer:
         await peer.send(frame, "42[]")
         await peer.closed()
@@ -103,7 +103,7 @@ async def test_a_second_connect_changes_nothing(app: Apex, http: AsyncClient) ->
         assert len(app.events.connections) == 1
 
 
-async def test_who_has_disconnected_may_connect_again(app: Apex, http: AsyncClient) -> None:
+async def test_a_disconnected_client_may_connect_again(app: Apex, http: AsyncClient) -> None:
     async with connected(http) as peer:
         await peer.send("41")
         await until(lambda: not app.events.connections)
@@ -112,7 +112,7 @@ async def test_who_has_disconnected_may_connect_again(app: Apex, http: AsyncClie
         assert await peer.call("find", "notes") == [None, []]
 
 
-async def test_who_does_not_connect_in_time_is_let_go(
+async def test_a_session_that_does_not_connect_in_time_is_closed(
     app: Apex, http: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "CONNECT_SECONDS", 0.05)

@@ -1,4 +1,4 @@
-"""Connections from their handshake to their end, whatever ends them: tokens, and what the app is told."""
+"""Tests of connections from the handshake to the end: tokens, and the events of the app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGIN = {"strategy": "local", "email": "a@b.c", "password": "p"}
 
 
 class Told(list[str]):
-    """What an app says of its connections."""
+    """The events of an app about its connections."""
 
     def __init__(self, app: Apex) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def bearing(token: str) -> dict[str, Any]:
 
 
 async def refused(http: AsyncClient, token: str) -> str:
-    """The frame that a handshake with a token is refused with."""
+    """Return the packet that refuses a handshake with a token."""
     async with opened(http, **bearing(token)) as peer:
         await peer.frame()
         await peer.send("40")
@@ -177,7 +177,7 @@ ENDS = [leaves, breaks, says_so, sends_nonsense, is_let_go, logs_out_elsewhere, 
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
-async def test_the_app_is_told_once_of_each_beginning_and_end(
+async def test_the_app_emits_one_event_for_each_start_and_end(
     app: Apex, http: AsyncClient, end: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = Told(app)
@@ -189,7 +189,7 @@ async def test_the_app_is_told_once_of_each_beginning_and_end(
     assert caplog.records == []
 
 
-async def test_a_polling_connection_that_leaves_is_told_of_once(app: Apex, http: AsyncClient) -> None:
+async def test_a_polling_connection_that_leaves_emits_one_event(app: Apex, http: AsyncClient) -> None:
     told = Told(app)
     poller = await polling(http)
     await poller.post("41", "1")
@@ -197,7 +197,7 @@ async def test_a_polling_connection_that_leaves_is_told_of_once(app: Apex, http:
     assert told == ["connection", "disconnect"]
 
 
-async def test_who_was_let_go_may_connect_again_but_not_call(app: Apex, http: AsyncClient) -> None:
+async def test_a_disconnected_client_may_connect_again_but_not_call(app: Apex, http: AsyncClient) -> None:
     told = Told(app)
     async with connected(http) as peer:
         app.emit("disconnect", next(iter(app.events.connections)))
@@ -209,7 +209,9 @@ async def test_who_was_let_go_may_connect_again_but_not_call(app: Apex, http: As
     assert told == ["connection", "disconnect"] * 2
 
 
-async def test_who_was_let_go_and_stays_is_ended(app: Apex, http: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disconnected_client_that_stays_is_closed(
+    app: Apex, http: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys.modules["apex.transports.socketio.engine"], "CONNECT_SECONDS", 0.05)
     async with connected(http) as peer:
         app.emit("disconnect", next(iter(app.events.connections)))
@@ -217,7 +219,7 @@ async def test_who_was_let_go_and_stays_is_ended(app: Apex, http: AsyncClient, m
     await until(lambda: empty(app))
 
 
-async def test_who_is_let_go_as_it_connects_hears_so(app: Apex, http: AsyncClient) -> None:
+async def test_a_client_that_is_disconnected_as_it_connects_gets_a_packet(app: Apex, http: AsyncClient) -> None:
     app.on("connection", lambda connection: app.emit("disconnect", connection))
     async with opened(http) as peer:
         await peer.send("40")

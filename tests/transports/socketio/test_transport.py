@@ -1,4 +1,4 @@
-"""Calls over sockets: the order of their arguments, and an answer to each one, whatever it holds."""
+"""Tests of calls over sockets: the order of arguments, and an answer to each call."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_an_event_that_is_no_json_is_answered(peer: Peer, data: str) -> No
     assert error["message"].startswith("Malformed JSON: ")
 
 
-async def test_what_is_nested_too_deep_is_refused(peer: Peer) -> None:
+async def test_deeply_nested_data_is_refused(peer: Peer) -> None:
     (error,) = await peer.ask('["create","notes",{"a":' + "[" * 300 + "]" * 300 + "}]")
     assert error["name"] == "BadRequest"
 
@@ -130,7 +130,7 @@ async def test_an_integer_of_more_than_64_bits_is_refused_by_its_field(number: s
      ["remove"], ["get", ""], ["patch", None, None]],
     ids=repr,
 )  # fmt: skip
-async def test_what_an_adapter_needs_and_does_not_get_is_the_callers_mistake(event: list[Any]) -> None:
+async def test_a_missing_argument_of_an_adapter_is_an_error_of_the_caller(event: list[Any]) -> None:
     async with serving(app_of("notes", MemoryService(multi=True))) as http, connected(http) as peer:
         method, *rest = event
         answer = await peer.call(method, "notes", *rest)
@@ -151,7 +151,7 @@ async def test_an_acknowledgement_carries_its_number(peer: Peer, id: str) -> Non
 
 
 class Gives(Service):
-    """Answers with a value, or raises it."""
+    """A service that returns a value, or raises it."""
 
     methods = ("find",)
 
@@ -171,7 +171,7 @@ async def test_every_value_survives(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [RuntimeError("s3cret"), KeyError("s3cret"), {"s3cret": object()}, {"a": 2**70}])
-async def test_an_unforeseen_failure_is_logged_and_not_told(value: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_error_is_logged_and_not_sent(value: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(app_of("it", Gives(value))) as http, connected(http) as peer:
         answer = await peer.call("find", "it", {})
     message = "An unexpected error occurred"
@@ -182,7 +182,7 @@ async def test_an_unforeseen_failure_is_logged_and_not_told(value: Any, caplog: 
 
 
 @pytest.mark.parametrize("data", [{"x": object()}, {"x": 2**70}])
-async def test_an_error_goes_out_without_the_data_that_has_no_json_form(data: Any) -> None:
+async def test_an_error_is_sent_without_data_that_has_no_json_form(data: Any) -> None:
     async with serving(app_of("it", Gives(BadRequest("no", data)))) as http, connected(http) as peer:
         assert await peer.call("find", "it") == [
             {"name": "BadRequest", "message": "no", "code": 400, "className": "bad-request"}
@@ -209,7 +209,7 @@ async def test_a_slow_call_does_not_hold_a_quick_one() -> None:
 
 
 class Told(Service):
-    """Gives the headers of a call."""
+    """A service that returns the headers of a call."""
 
     async def find(self, params: Params) -> Any:
         return params.headers
