@@ -1,6 +1,6 @@
-"""Records that are part of another one, as the products of a deal are: they go with it, and come back with it.
+"""Records that are part of another record, such as the products of a deal: they are removed and restored with it.
 
-The hooks of the parts find the call that removes or restores their parents in ``params.with_parent``.
+The hooks of the parts find the call that removes or restores their parent in ``params.with_parent``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ REMOVED = {REMOVED_AT: {"$ne": None}}
 async def remove_children(context: Context) -> None:
     """Remove the parts of records that are removed, by their services, with their events and their audit.
 
-    It comes before remove, after ``stash_before``, in a transaction. ``parts`` of the service names those services,
-    each with the key that refers to the parent. All records have one moment of removal, which no part that was removed
-    on its own before has.
+    It comes before remove, after ``stash_before``, in a transaction. ``parts`` of the service names the services of the
+    parts, each with the key that refers to the parent. All of these records get the same moment of removal. It differs
+    from that of every part that was removed on its own before.
     """
     ids = [row[context.service.id] for row in items(None, context.params.before)]
     marks: Row = (context.params.adapter or {}).get("on_remove") or {}
-    parts = [(service, _among(key, ids)) for service, key in getattr(context.service.service, "parts", ())]
+    parts = [(service, _where_in(key, ids)) for service, key in getattr(context.service.service, "parts", ())]
     for service, query in parts:
         if REMOVED_AT in marks and (latest := await _last_removal(context, service, query, marks[REMOVED_AT])):
             moments = [name for name, value in marks.items() if value == marks[REMOVED_AT]]
@@ -52,13 +52,14 @@ async def _last_removal(context: Context, service: str, children: Query, moment:
 
 
 async def restore_children(context: Context) -> None:
-    """Restore the parts that were removed together with the records, by their services, with their events and their
-    audit. It comes after restore, and needs ``stash_before``.
+    """Restore the parts that were removed together with the records, by their services.
+
+    It comes after restore, and needs ``stash_before``. The services send events and store the audit.
     """
     moments = {row[context.service.id]: row[REMOVED_AT] for row in items(None, context.params.before)}
     for service, key in getattr(context.service.service, "parts", ()):
         children = context.app.service(service)
-        query = replace(_among(key, list(moments)), select=(key, REMOVED_AT))
+        query = replace(_where_in(key, list(moments)), select=(key, REMOVED_AT))
         found = await children.service.find(Params({"query": query, "paginate": False, "scope": REMOVED}))
         together = [row["id"] for row in found if row[REMOVED_AT] == moments[row[key]]]
         for start in range(0, len(together), MOST_RESTORED):
@@ -67,9 +68,9 @@ async def restore_children(context: Context) -> None:
 
 
 def require_parent(service: str, key: str) -> Callable[[Context], Awaitable[None]]:
-    """Refuse to restore parts of a record that is removed: before restore, after ``stash_before``.
+    """Refuse to restore parts of a removed record: before restore, after ``stash_before``.
 
-    The record stays until this call is stored. Raises Conflict naming ``key``.
+    The record is locked until this call is stored. Raises Conflict naming ``key``.
     """
 
     async def require_parent(context: Context) -> None:
@@ -77,7 +78,7 @@ def require_parent(service: str, key: str) -> Callable[[Context], Awaitable[None
             return
         ids = {row[key] for row in items(None, context.params.before)}
         parents = context.app.service(service)
-        query = replace(_among("id", ids), select=("id",))
+        query = replace(_where_in("id", ids), select=("id",))
         living = {"query": query, "scope": {REMOVED_AT: None}, "paginate": False, "adapter": {"lock": True}}
         found = await parents.service.find(Params(living))
         gone = sorted(ids - {row["id"] for row in found})
@@ -88,13 +89,15 @@ def require_parent(service: str, key: str) -> Callable[[Context], Awaitable[None
     return require_parent
 
 
-def _among(key: str, values: Any) -> Query:
+def _where_in(key: str, values: Any) -> Query:
     return Query(where=Compare(key, "$in", sorted(values)))
 
 
 async def change_parent(context: Context, service: str, key: str, id: int, changes: Row) -> Row:
-    """The parent as it is with these changes, made past its hooks: whoever would remove it waits until the call that
-    ``context`` is of is stored. Raises BadRequest naming ``key`` when it is removed already.
+    """Change a parent record past its hooks, and return it.
+
+    Calls that would remove it wait until the call of ``context`` is stored. Raises BadRequest naming ``key`` if it is
+    removed already.
     """
     there = Params({"scope": {"deleted_at": None}})
     try:

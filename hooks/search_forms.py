@@ -1,4 +1,4 @@
-"""The form in which text is searched: case-folded, without accents, its white space single."""
+"""The form of a text for searches: case-folded, without accents, with single spaces."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from apex import Context
 from apex.types import Row
 
-# Letters that Unicode takes for whole, and people type without their stroke or as two.
+# Letters that Unicode does not decompose, and that people type without the stroke or as two letters.
 _PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe", "þ": "th"}
 )
 
 
 def normalise(text: str) -> str:
-    """``"José  ÁLVAREZ"`` becomes ``"jose alvarez"``, and ``"Møller"`` becomes ``"moller"``."""
+    """Return ``"jose alvarez"`` for ``"José  ÁLVAREZ"``, and ``"moller"`` for ``"Møller"``."""
     if text.isascii():
         return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFKD", text).casefold().translate(_PLAIN)
@@ -24,25 +24,26 @@ def normalise(text: str) -> str:
 
 
 def digits(text: str) -> str:
+    """Return the digits of a text."""
     return "".join(letter for letter in text if "0" <= letter <= "9")
 
 
 def line(text: str) -> str:
-    """Return the form in which a text that is one line is searched."""
+    """Return the normalised text as one line, with a line break at both ends."""
     return f"\n{normalise(text)}\n"
 
 
 def search_lines(**forms: str) -> Callable[[Context], None]:
-    """Store for each given field the line that is searched, before create and patch."""
-    return _beside(line, forms)
+    """Store the form of each given field as a line, before create and patch: ``search_lines(name="name_search")``."""
+    return _forms_of(line, forms)
 
 
 def search_forms(**forms: str) -> Callable[[Context], None]:
-    """Store for each given field its normalised form, before create and patch."""
-    return _beside(normalise, forms)
+    """Store the normalised form of each given field, before create and patch: ``search_forms(name="name_form")``."""
+    return _forms_of(normalise, forms)
 
 
-def _beside(make: Callable[[str], str], forms: Mapping[str, str]) -> Callable[[Context], None]:
+def _forms_of(make: Callable[[str], str], forms: Mapping[str, str]) -> Callable[[Context], None]:
     def search_forms(context: Context) -> None:
         context.items = [with_forms(row) for row in context.items]
 

@@ -1,4 +1,4 @@
-"""Webhooks of organizations with a secret: their senders sign with it."""
+"""Webhooks of organizations with a secret, which their senders sign."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hooks.tenancy import ORGANIZATION_ID
 
 
 def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
-    """Return the hooks for webhooks of callers with an API key, which are signed with the secret of its organization.
+    """Return the hooks for webhooks that are signed with the secret of the organization of the caller's API key.
 
-    The secret is remembered for less than a second. What is changed in this process counts at once.
+    The secret is cached for less than a second. A change in this process counts at once.
     """
 
     async def read(organization_id: int) -> tuple[str | None]:

@@ -1,4 +1,4 @@
-"""The tables. Every key of a tenant's table begins with its organization."""
+"""The tables. The keys of a table of organizations begin with the organization."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ Identifier = BigInteger().with_variant(Integer(), "sqlite")
 NOT_DELETED = text("deleted_at IS NULL")
 
 LONGEST_VALUE = 500
-"""Characters of a custom field's text: what an entry of PostgreSQL's index has room for, four bytes each."""
+"""The characters of a custom field's text that fit into an entry of PostgreSQL's index, with four bytes each."""
 
 
 def lines(*expressions: str) -> str:
-    """SQL for a form that is searched: each expression on a line of its own, with a line break at both ends."""
+    """Return SQL for a searched form: each expression on its own line, with a line break at both ends."""
     return "'\n' || " + " || '\n' || ".join(expressions) + " || '\n'"
 
 
 def keys() -> list[Column[Any]]:
-    """The two ids of a row: an integer for one API, a UUID for the other."""
+    """Return the two ids of a row: an integer for the AchieveApex API, a UUID for the AgentVoice API."""
     return [
         Column("id", Identifier, primary_key=True),
         Column("uuid", Uuid, default=uuid4, unique=True, nullable=False),
@@ -56,6 +56,7 @@ def keys() -> list[Column[Any]]:
 
 
 def times() -> list[Column[Any]]:
+    """Return the columns with the moments at which a row was created, updated and removed."""
     return [
         Column("created_at", Timestamp, nullable=False),
         Column("updated_at", Timestamp, nullable=False),
@@ -127,18 +128,19 @@ signatures = signatures_table(
 
 
 def partial_index(name: str, *columns: Column[Any], unique: bool = False) -> Index:
-    """An index of the rows that are not deleted: the only ones that callers reach."""
+    """Return an index of the rows that are not removed, as most queries ask for these alone."""
     return Index(name, *columns, unique=unique, postgresql_where=NOT_DELETED, sqlite_where=NOT_DELETED)
 
 
 def within(column: str, target: str) -> ForeignKeyConstraint:
-    """A reference to a row of the same organization."""
+    """Return a foreign key to a row of the same organization."""
     return ForeignKeyConstraint(["organization_id", column], [f"{target}.organization_id", f"{target}.id"])
 
 
 def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) -> Table:
-    """A table of rows that belong to an organization: ``parts`` between the ids and what all such tables have, with
-    the indexes of its lists.
+    """Return a table of rows that belong to organizations, with the indexes for its lists.
+
+    ``parts`` are its own columns and constraints.
     """
     table = Table(
         name,
@@ -159,13 +161,14 @@ def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) 
 
 
 def code_points(size: int) -> String:
-    """Text that is compared by code point, whatever the database's collation."""
+    """Return the type of a text that is compared by code point, whatever the collation of the database."""
     return String(size).with_variant(String(size, collation="C"), "postgresql")
 
 
 def values_table(name: str) -> Table:
-    """The values of custom fields beside their records, as ``apex.sql.paths`` wants them. Triggers fill it: each value
-    of a record that is not deleted, with the first 500 characters of a text.
+    """Return the table with the values of custom fields, for the option ``paths`` of ``SQLService``.
+
+    Triggers fill it with each value of the records that are not removed. Of a text it has the first 500 characters.
     """
     table = Table(
         name,

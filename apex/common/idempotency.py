@@ -1,10 +1,10 @@
-"""Writes that may be sent again: ``Idempotency-Key`` (draft-ietf-httpapi-idempotency-key-header-07).
+"""Writes that clients may repeat: ``Idempotency-Key`` (draft-ietf-httpapi-idempotency-key-header-07).
 
-The answer to a write is stored in the transaction of the write, and given again to a caller that repeats it. A write
-that fails stores nothing, so it may be tried again with its key.
+The answer to a write is stored in the transaction of the write. A caller that repeats the write gets the stored answer.
+A write that fails stores nothing, so the caller may try it again with the same key.
 
-The events of the write are stored with the answer until they are sent. If the process ends between, the caller gets no
-answer and repeats the write: then its events are sent with the stored answer.
+The events of the write are stored with the answer until they are sent. If the process ends before that, the caller gets
+no answer and repeats the write. The events are then sent with the stored answer.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from apex.types import Row
 
 HEADER, REPLAYED = "idempotency-key", "Idempotency-Replayed"
 KEPT = timedelta(hours=24)
-TELLING_SECONDS = 1.0
-"""The time that a process has to send the events of an answer, before another one does so."""
+SENDING_SECONDS = 1.0
+"""The seconds that a process has to send the events of an answer, before another process sends them."""
 POLL_SECONDS = 0.02
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _READS = ("find", "get")
@@ -51,10 +51,11 @@ ANSWERS = {REPLAYED: {"schema": {"type": "string"}, "description": "`true` where
 
 
 def answers_table(metadata: MetaData) -> Table:
-    """The table of the answers that were given: who asked, with which key, for what.
+    """Return the table of stored answers, by caller and key.
 
-    ``about`` has the fields of the scope of each record in the answer, ``untold`` the events that no process is known
-    to have sent, and ``telling_at`` the moment when one began to.
+    ``request`` is a digest of the request. ``about`` has, for each record in the answer, its fields that are in the
+    scope. ``untold`` has the events that may not have been sent, and ``telling_at`` the moment at which a process began
+    to send them.
     """
     table = Table(
         "idempotent_answers",
@@ -74,18 +75,18 @@ def answers_table(metadata: MetaData) -> Table:
 
 
 def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
-    """Around all methods, inside of ``authenticate``: a write over REST with a key is made once in 24 hours.
+    """Make a write over REST once, however often it is sent in 24 hours: around all methods, after ``authenticate``.
 
-    ``caller`` returns the name of the caller. A repeated call gets the answer of the first time, with
-    ``Idempotency-Replayed``. Of two at once the second one waits. Hooks that run ahead of this one, such as those that
-    check the caller's role and write its scope, run with repeated calls too: an answer about records that are outside
-    of today's scope is not given.
+    ``caller`` returns the name of the caller. A repeated call gets the first answer, with the header
+    ``Idempotency-Replayed``. If two calls arrive at once, the second one waits. Hooks before this one run for repeated
+    calls, too. They write today's scope, and an answer about records outside of it is refused.
 
-    A service lists in ``resumable`` methods that commit as they go, and that go on where they were broken off when they
-    are called again. They get no transaction around them, and their answer is stored once they are done.
+    The call runs in a transaction. A service lists in ``resumable`` the methods that commit in steps, and that continue
+    after their last step when they are called again. They run without a transaction around them. Their answer is stored
+    at the end.
 
-    Raises Unprocessable for a key that was used for something else, BadRequest for one that is none, and Forbidden
-    for an answer that the caller may not see any more.
+    Raises Unprocessable for a key that was used for another request, BadRequest for an invalid key, and Forbidden for
+    an answer that the caller may no longer see.
     """
 
     @describe(methods=_repeats, sends=SENDS, answers=ANSWERS, errors=(422,))
@@ -103,7 +104,7 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
         answers = _Answers(database, table)
         request = {"caller": caller(context), "key": key, "request": _fingerprint(context)}
         scope = dict(context.params.scope)
-        await answers.forget()
+        await answers.evict()
         if context.method in getattr(context.service.service, "resumable", ()):
             if not await answers.replay(request, context):
                 await next()
@@ -127,14 +128,14 @@ def _repeats(service: Any, method: str) -> bool:
 
 
 def _fingerprint(context: Context) -> str:
-    """What is asked for, before hooks make anything else of it."""
+    """Return a digest of the request, as it is before the hooks that follow change it."""
     params = context.params
     asked = [context.path, context.method, context.id, params.route, dict(params.query), context.data]
     return sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _events(context: Context) -> list[Announcement]:
-    """Return the events that follow the commit: those of the calls inside of a call, and its own."""
+    """Return the events that follow the commit: those of the inner calls and that of the call itself."""
     found = [one for one in pending_callbacks() if isinstance(one, Announcement)]
     if context.event is not None and context.event not in context.service._options.events:
         found.append(context.service._announcement(context, context.event, context.turn))
@@ -142,7 +143,7 @@ def _events(context: Context) -> list[Announcement]:
 
 
 def _untold(events: Sequence[Announcement]) -> str | None:
-    """Return the events as JSON texts, one a line, or None. One without a JSON form cannot be sent in any case."""
+    """Return the events as lines of JSON, or None. Events without a JSON form are left out: they cannot be sent."""
     lines: list[str] = []
     for event in events:
         with suppress(TypeError):
@@ -151,7 +152,7 @@ def _untold(events: Sequence[Announcement]) -> str | None:
 
 
 def _about(context: Context, scope: Mapping[str, Any]) -> list[Row]:
-    """Return the fields of each record in an answer that a scope allows, with their values."""
+    """Return, for each record in an answer, the fields whose values the scope allows."""
     rules = {name: scope_predicate({name: scope[name]}, AS_GIVEN) for name in scope if name[:1] != "$"}
     found: dict[bytes, Row] = {}
     for record in context.items if rules else ():
@@ -177,19 +178,20 @@ class _Answers:
         dialect = postgresql if database.dialect.name == "postgresql" else sqlite
         self.insert: Any = dialect.insert(table)
 
-    async def forget(self) -> None:
+    async def evict(self) -> None:
         """Delete the answers that are too old."""
         old = delete(self.table).where(self.table.c.created_at < bindparam("before", type_=Timestamp()))
         await self._execute(old, {"before": datetime.now(UTC) - KEPT})
 
     async def claim(self, asked: dict[str, str]) -> bool:
-        """Whether a key is used for the first time. Waits for another call with it that is under way."""
+        """Return True if the key is used for the first time. Waits for another call that is using it."""
         row = {**asked, "created_at": datetime.now(UTC)}
         bound = {name: bindparam(name, type_=self.table.c[name].type) for name in row}
         claimed = self.insert.values(bound).on_conflict_do_nothing().returning(self.table.c.key)
         return bool(await self._execute(claimed, row))
 
     async def store(self, asked: Row, context: Context, scope: Row) -> None:
+        """Store the answer of a call with its events. Raises BadRequest for a streamed result."""
         if isinstance(context._outgoing, Stream):
             raise BadRequest("Idempotency-Key does not go with a result that is streamed")
         events = _events(context)
@@ -202,13 +204,13 @@ class _Answers:
         }
         await self._change(asked, answer)
         if answer["untold"] is not None:
-            # After the response, so after the events, and once they are on their way to the other processes.
-            context.after_response(self._note_told, asked, context, [event.turn for event in events])
+            # The events go out before the response, so by then they are on their way to the other processes.
+            context.after_response(self._note_sent, asked, context, [event.turn for event in events])
 
     async def replay(self, asked: Row, context: Context) -> bool:
-        """Give the answer of the first time. Return False if there is none.
+        """Set the result of a call to the stored answer. Return False if there is none.
 
-        Its events are not sent again, unless a process may have died before it sent them.
+        Its events are sent if the process of the first call may have ended before it sent them.
         """
         found = await self._read(asked)
         if found is None:
@@ -217,23 +219,23 @@ class _Answers:
             raise Unprocessable("Idempotency-Key was used for another request: take a new one for each")
         _require_allowed(found["about"], context)
         if found["untold"] is not None:
-            await self._tell(asked, context, found)
+            await self._send_events(asked, context, found)
         context.event = None
         context.result = RawJSON(found["body"].encode())
         context.http = {**found["http"], "headers": {**found["http"].get("headers", {}), REPLAYED: "true"}}
         return True
 
-    async def _note_told(self, asked: Row, context: Context, turns: Sequence[Turn | None]) -> None:
+    async def _note_sent(self, asked: Row, context: Context, turns: Sequence[Turn | None]) -> None:
         while any(turn is not None and not turn.is_over for turn in turns):
             await asyncio.sleep(POLL_SECONDS)
         if await context.app.bus.flush():
             await self._change(asked, {"untold": None})
 
-    async def _tell(self, asked: Row, context: Context, found: Row | None) -> None:
-        """Send the events of an answer, unless the process that began to send them turns out to be alive."""
+    async def _send_events(self, asked: Row, context: Context, found: Row | None) -> None:
+        """Send the events of an answer, unless another process that has begun to send them does so in time."""
         while found is not None and found["untold"] is not None:
-            until, began = time.monotonic() + TELLING_SECONDS, found["telling_at"]
-            while (datetime.now(UTC) - began).total_seconds() < TELLING_SECONDS and time.monotonic() < until:
+            until, began = time.monotonic() + SENDING_SECONDS, found["telling_at"]
+            while (datetime.now(UTC) - began).total_seconds() < SENDING_SECONDS and time.monotonic() < until:
                 await asyncio.sleep(POLL_SECONDS)
                 found = await self._read(asked)
                 if found is None or found["untold"] is None:
@@ -241,26 +243,26 @@ class _Answers:
             if await self._change(asked, {"telling_at": datetime.now(UTC)}, self.table.c.telling_at == began):
                 for message in found["untold"].split("\n"):
                     await context.app.events.resend(message.encode())
-                await self._note_told(asked, context, ())
+                await self._note_sent(asked, context, ())
                 return
             found = await self._read(asked)
 
     async def _execute(self, statement: Executable, values: Row) -> list[Row]:
-        """Run a statement. No call reaches the answers of others, so none reaches this table by itself."""
+        """Run a statement for all tenants, as row-level security hides this table from calls."""
         with tenant_context(ALL_TENANTS):
             return await self.database.execute(statement, values)
 
     async def _read(self, asked: Row) -> Row | None:
         columns = [self.table.c[name] for name in ("request", "http", "body", "about", "untold", "telling_at")]
-        rows = await self._execute(select(*columns).where(*self._mine()), asked)
+        rows = await self._execute(select(*columns).where(*self._of_caller()), asked)
         return rows[0] if rows else None
 
     async def _change(self, asked: Row, values: Row, *only: Any) -> bool:
-        """Change the answer. Return False if there is none, or none of which the conditions hold."""
+        """Change the answer. Return False if there is no answer for which the conditions hold."""
         bound = {name: bindparam(f"new_{name}", type_=self.table.c[name].type) for name in values}
-        change = update(self.table).where(*self._mine(), *only).values(bound).returning(self.table.c.key)
+        change = update(self.table).where(*self._of_caller(), *only).values(bound).returning(self.table.c.key)
         named = {f"new_{name}": value for name, value in values.items()}
         return bool(await self._execute(change, {**asked, **named}))
 
-    def _mine(self) -> tuple[Any, ...]:
+    def _of_caller(self) -> tuple[Any, ...]:
         return tuple(self.table.c[name] == bindparam(name, type_=String()) for name in ("caller", "key"))

@@ -25,7 +25,7 @@ RATE_HEADERS = {
 class Limit:
     """The limit of a caller: so many ``requests`` in ``window`` seconds. A call counts as ``amount`` requests.
 
-        Limit("organizations/456", requests=1_000, window=3_600)
+        Limit("teams/7", requests=1_000, window=3_600)
 
     Calls with the same ``name`` are counted together, in all processes if the app uses Redis.
     """
@@ -40,12 +40,13 @@ def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
     """Refuse calls beyond a limit: around all methods, inside of ``authenticate``. The app needs ``apex.rates.rates``.
 
     ``limit_of`` returns the limit that counts for a call, or None. Over REST, the headers of answers and errors tell
-    how much of the limit is left. Raises TooManyRequests.
+    how much of the limit is left. The call of ``get`` that compares ``If-Match`` is not counted. Raises
+    TooManyRequests.
     """
 
     @describe(answers=RATE_HEADERS, errors=(429,))
     async def limit_rate(context: Context, next: Next) -> None:
-        limit = limit_of(context)
+        limit = None if context.params.get("is_precondition") else limit_of(context)
         if limit is None:
             await next()
             return

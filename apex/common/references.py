@@ -12,7 +12,7 @@ from apex.hooks import Hook, belongs
 from apex.types import Row, items
 
 References = Mapping[str, tuple[str, str]]
-"""A field to the service and the key that it refers to: ``{"company_id": ("companies", "id")}``."""
+"""A field to the service and the key that it refers to: ``{"folder_id": ("folders", "id")}``."""
 
 
 def check_references(
@@ -24,7 +24,7 @@ def check_references(
 ) -> Hook:
     """Check that each named field refers to a record of its service: before create, update and patch from outside.
 
-        check_references({"company_id": ("companies", "id")}, within=team_of_call)
+        check_references({"folder_id": ("folders", "id")}, within=team_of_call)
 
     ``within`` returns conditions that the records must meet, such as the tenant of the call. Fields that a patch leaves
     as they are stored are not checked, as the record that they refer to may have been removed since. This needs

@@ -1,4 +1,4 @@
-"""Resolvers: functions that give the properties of a record their values, one by one.
+"""Resolvers: functions that compute the properties of a record.
 
 Feathers' names: ``resolve_data`` is resolveData, ``resolve_query`` resolveQuery, ``resolve_result`` resolveResult and
 ``resolve_external`` resolveExternal (resolveDispatch).
@@ -21,7 +21,7 @@ from apex.query.language import Query
 from apex.types import Row, items, map_items, with_items
 
 OMIT: Any = object()
-"""What a function gives to leave its property out."""
+"""The value with which a function leaves its property out."""
 
 
 class AroundOrAfter(Protocol):
@@ -32,20 +32,20 @@ class AroundOrAfter(Protocol):
 
 Errors = tuple[type[Exception], ...]
 
-# What a caller sent is the caller's fault, so a ValueError about it is told; one about what is stored is the server's.
+# A ValueError about data of a caller is the caller's mistake, so its text is sent.
 _OF_CALLERS: Errors = (FeathersError, ValueError)
 _OF_SERVER: Errors = (FeathersError,)
 
 
 @dataclass(frozen=True, slots=True)
 class Virtual:
-    """A property that is computed, not stored."""
+    """A property that is computed and not stored. ``virtual`` makes it."""
 
     function: Callable[[Row, Context], Any]
 
 
 def virtual(function: Callable[[Row, Context], Any]) -> Virtual:
-    """Marks a function of ``(record, context)``, ``def`` or ``async def``, as the maker of a computed property."""
+    """Return a computed property. The function of ``(record, context)`` is ``def`` or ``async def``."""
     return Virtual(function)
 
 
@@ -65,12 +65,12 @@ class _Property:
             return error
 
     def settled(self, value: Any, record: Row) -> Any:
-        """OMIT for None where there was no such property, so that a patch of others leaves it alone."""
+        """Return OMIT for None if the record has no such property, so that a patch of others does not add it."""
         return OMIT if value is None and not self.is_virtual and self.name not in record else value
 
 
 class Resolver:
-    """Functions by property: ``(value, record, context)``, or ``virtual``. Each sees the record as it was."""
+    """The functions of ``resolve``, by property. Each sees the record as it was."""
 
     def __init__(self, properties: Mapping[str, Callable[..., Any] | Virtual]) -> None:
         self.properties = tuple(_property(name, function) for name, function in properties.items())
@@ -78,10 +78,12 @@ class Resolver:
         self.is_async = any(one.is_async for one in self.properties)
 
     async def resolve(
-        self, record: Row, context: Context, wanted: Collection[str] | None = None, told: Errors = _OF_CALLERS
+        self, record: Row, context: Context, wanted: Collection[str] | None = None, shown: Errors = _OF_CALLERS
     ) -> Row:
-        """A new record, of whose properties ``wanted`` are computed. Raises BadRequest whose ``data`` has, by property,
-        the errors ``told``; any other error is the server's fault and goes up as it is, once all functions have ended.
+        """Return a new record with the computed properties, or those of them that are ``wanted``.
+
+        Raises BadRequest with the errors in ``shown``, by property, in its ``data``. Any other error is raised as it
+        is, once all functions have ended.
         """
         asked = [one for one in self.properties if wanted is None or one.name in wanted]
         values = [one.start(record, context) for one in asked]
@@ -89,34 +91,39 @@ class Resolver:
             for place, value in zip(late, await _all(values[place] for place in late), strict=True):
                 values[place] = value
         found = {one.name: one.settled(value, record) for one, value in zip(asked, values, strict=True)}
-        _raise_failures({name: value for name, value in found.items() if isinstance(value, BaseException)}, told)
+        _raise_failures({name: value for name, value in found.items() if isinstance(value, BaseException)}, shown)
         return {name: value for name, value in (record | found).items() if value is not OMIT}
 
 
 async def _all(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:
-    """Values and errors, once all have ended."""
+    """Return values and errors, once all awaitables have ended."""
     return await gather(*awaitables, return_exceptions=True)
 
 
 def resolve(properties: Mapping[str, Callable[..., Any] | Virtual]) -> Resolver:
-    """``resolve({"password": lambda value, record, context: OMIT, "name": virtual(full_name)})``."""
+    """Return a resolver with a function of ``(value, record, context)`` for each property.
+
+        resolve({"password": lambda value, record, context: OMIT, "name": virtual(full_name)})
+
+    Functions are ``def`` or ``async def``.
+    """
     return Resolver(properties)
 
 
 def resolve_data(*resolvers: Resolver) -> Hook:
-    """A before hook: resolves the data of a call, each record of a list."""
+    """Resolve the data of a call, each record of a list: before or around."""
 
     @belongs("before", "around")
     async def resolve_data(context: Context) -> None:
         if context.takes_data:
-            context.data = await _each(context, None, context.data, _Pass(resolvers, told=_OF_CALLERS))
+            context.data = await _each(context, None, context.data, _Pass(resolvers, shown=_OF_CALLERS))
 
     return resolve_data
 
 
 def resolve_query(*resolvers: Resolver) -> Hook:
-    """A before hook: resolves ``params.query``. Raises TypeError after ``validate_query``, which settles the query."""
-    run = _Pass(resolvers, told=_OF_CALLERS)
+    """Resolve ``params.query``: before or around. Raises TypeError if it comes after ``validate_query``."""
+    run = _Pass(resolvers, shown=_OF_CALLERS)
 
     @belongs("before", "around")
     async def resolve_query(context: Context) -> None:
@@ -128,9 +135,9 @@ def resolve_query(*resolvers: Resolver) -> Hook:
 
 
 def resolve_result(*resolvers: Resolver) -> Around:
-    """An around hook: resolves the result, for callers inside and outside.
+    """Resolve the result, for callers inside and outside: around.
 
-    Where ``$select`` names a virtual property, the method gets no ``$select``: the property may need the others.
+    If ``$select`` names a virtual property, the method gets no ``$select``, as the property may need other properties.
     """
 
     @describe(adds=_virtuals(resolvers))
@@ -143,12 +150,12 @@ def resolve_result(*resolvers: Resolver) -> Around:
 
 
 def resolve_external(*resolvers: Resolver) -> AroundOrAfter:
-    """Make the result for external callers and events: the first around hook of a service, or an after hook.
+    """Resolve the result for external callers and events: the first around hook of a service, or an after hook.
 
-    As an after hook it cannot compute a virtual property that ``$select`` names: the method refuses the query.
+    As an after hook it cannot compute a virtual property that ``$select`` names, as the method refuses the query.
 
-    It sets ``context.dispatch``; callers inside the process keep the whole result. Records of other services with this
-    hook, wherever they stand in a result, go out as those services show them, even with no resolver here.
+    It sets ``context.dispatch``, so callers inside the process keep the whole result. Records of other services with
+    this hook, wherever they are in a result, go out as those services show them. No resolver is needed for that.
     """
 
     @describe(adds=_virtuals(resolvers))
@@ -169,7 +176,7 @@ def _virtuals(resolvers: Iterable[Resolver]) -> dict[str, Any]:
 
 
 class Shown(dict[str, Any]):
-    """A record that knows what callers outside may see of it."""
+    """A record with the form of it that callers outside may see."""
 
     __slots__ = ("dispatch",)
 
@@ -202,30 +209,30 @@ def _property(name: str, given: Callable[..., Any] | Virtual) -> _Property:
     return _Property(name, function, isinstance(given, Virtual), is_async(function))
 
 
-def _raise_failures(failures: Mapping[str, BaseException], told: Errors) -> None:
+def _raise_failures(failures: Mapping[str, BaseException], shown: Errors) -> None:
     for failure in failures.values():
-        if not isinstance(failure, told):
+        if not isinstance(failure, shown):
             raise failure
     if failures:
         error = BadRequest("Error resolving data")
-        # Set apart: a property's name may mean something to an error's constructor.
-        error.data = {name: _told(failure) for name, failure in failures.items()}
+        # Assigned afterwards, as a property's name may mean something to the constructor of the error.
+        error.data = {name: _to_dict(failure) for name, failure in failures.items()}
         raise error
 
 
-def _told(error: BaseException) -> Row:
+def _to_dict(error: BaseException) -> Row:
     return error.to_dict() if isinstance(error, FeathersError) else {"message": str(error)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """What ``$select`` names, and the id. ``withheld`` from the method, which then gives whole records."""
+    """The fields in ``$select``, and the id. If ``withheld`` from the method, it returns whole records."""
 
     names: tuple[str, ...]
     withheld: bool
 
     def wanted(self, record: Row) -> Collection[str]:
-        """Where the method cut its records, what it and hooks have left in them was wanted as well."""
+        """Return the wanted properties. If the method has cut its records, what they still have is wanted, too."""
         return self.names if self.withheld else {*self.names, *record}
 
     def cut(self, record: Row) -> Row:
@@ -233,8 +240,9 @@ class _Selection:
 
 
 def _selection(context: Context, resolvers: Iterable[Resolver]) -> _Selection | None:
-    """None where nothing is selected, or in a form that the method has to refuse. Raises BadRequest for an unknown name
-    beside a virtual one, which the method does not see.
+    """Return the selection of a call, or None if it has none, or one in a form that the method refuses.
+
+    Raises BadRequest for an unknown name beside a virtual one, as the method does not see it.
     """
     query = context.params.query
     select = query.get("$select") if isinstance(query, Mapping) else None
@@ -259,24 +267,24 @@ def _unselected(query: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """Records through all resolvers, each with what the one before it made."""
+    """A pass of records through all resolvers. Each resolver gets the record of the one before it."""
 
     resolvers: tuple[Resolver, ...]
     selection: _Selection | None = None
-    told: Errors = _OF_SERVER
+    shown: Errors = _OF_SERVER
 
     async def record(self, record: Any, context: Context) -> Any:
-        """What is no record stays as it is."""
+        """Return the resolved record. A value that is no record stays as it is."""
         if not isinstance(record, Mapping):
             return record
         made, chosen = dict(record), self.selection
         for resolver in self.resolvers:
-            made = await resolver.resolve(made, context, chosen.wanted(made) if chosen else None, self.told)
+            made = await resolver.resolve(made, context, chosen.wanted(made) if chosen else None, self.shown)
         return chosen.cut(made) if chosen else made
 
 
 async def _each(context: Context, method: str | None, value: Any, run: _Pass) -> Any:
-    """The value with its records resolved, at the same time where that means waiting. Raises the first failure."""
+    """Return the value with its records resolved, concurrently if a function is ``async``. Raises the first failure."""
     calls = (run.record(record, context) for record in items(method, value))
     waits = any(resolver.is_async for resolver in run.resolvers)
     made = await _all(calls) if waits else [await call for call in calls]

@@ -1,7 +1,7 @@
-"""Webhooks that are signed: only a sender with the secret can have sent them, each of them once and just now.
+"""Signed webhooks: only a sender that knows the secret can send them, and nobody can send one again.
 
-The header ``x-webhook-signature`` is ``t=1767225600,v1=<hex>``: the moment in seconds since 1970, and the hexadecimal
-HMAC-SHA256 (RFC 2104) of that moment, a dot and the body, byte for byte.
+The header ``x-webhook-signature`` is ``t=1767225600,v1=<hex>``. ``t`` is the time in seconds since 1970. ``v1`` is the
+hexadecimal HMAC-SHA256 (RFC 2104) of that text, a dot and the body.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from apex.types import Row
 
 HEADER = "x-webhook-signature"
 TOLERANCE = 300
-"""Seconds that the moment of a signature may be before or after now."""
+"""The seconds by which the time of a signature may differ from the present time."""
 
 _HEADER = re.compile(r"t=([0-9]{1,12}(?:\.[0-9]{1,6})?)((?:,v1=[0-9a-f]{64}){1,4})")
 _SENDS = {
@@ -39,20 +39,22 @@ _SENDS = {
 
 
 class InvalidSignature(NotAuthenticated):
-    """A webhook is not signed with the secret, not signed just now, or signed as another one before it."""
+    """The error for a webhook with a wrong, outdated or used signature."""
 
 
 def sign(secret: str, body: bytes, moment: float | None = None) -> str:
-    """Return the header for a body. Sign each request anew, also one that you repeat.
+    """Return the value of the header for a body. Sign each request anew, also one that you repeat.
 
-    headers = {"x-webhook-signature": sign(secret, body)}
+        headers = {"x-webhook-signature": sign(secret, body)}
+
+    ``moment`` is the time in seconds since 1970, by default the present time.
     """
     written = f"{time.time() if moment is None else moment:.6f}"
     return f"t={written},v1={_digest(secret, written, body)}"
 
 
 def signatures_table(metadata: MetaData, *columns: Column[Any]) -> Table:
-    """Return the table of the signatures that were used. ``columns`` are further ones, such as that of a tenant."""
+    """Return the table of used signatures. ``columns`` are further columns, such as that of the tenant."""
     table = Table(
         "webhook_signatures",
         metadata,
@@ -65,9 +67,9 @@ def signatures_table(metadata: MetaData, *columns: Column[Any]) -> Table:
 
 
 class SignedWebhooks:
-    """Hooks of a service that takes webhooks: ``verify`` before its methods, and ``once`` around them.
+    """The hooks of a service that takes webhooks: ``verify`` before its methods, and ``once`` around them.
 
-    ``secret`` returns the secret of a call's sender, or None where webhooks are not signed. ``owner`` returns the
+    ``secret`` returns the secret of the sender of a call, or None if its webhooks are not signed. ``owner`` returns the
     values of the further columns of the ``table``.
 
         signed = SignedWebhooks(signatures_table(metadata), secret)
@@ -81,14 +83,13 @@ class SignedWebhooks:
         owner: Callable[[Context], Row] = lambda context: {},
     ) -> None:
         self.table, self.secret, self.owner = table, secret, owner
-        self._forgotten = float("-inf")
+        self._evicted = float("-inf")
 
     @describe(sends=_SENDS, errors=(401,))
     async def verify(self, context: Context) -> None:
-        """Before methods: the body is signed with the secret, and the moment is now. Calls inside the process pass.
+        """Check that the body is signed with the secret, and at this time. Calls inside the process pass.
 
-        Only a request has a body that its sender can have signed. So a call of a batch or a socket is refused.
-        Raises InvalidSignature.
+        Calls of a batch or a socket are refused, as they have no body of their own. Raises InvalidSignature.
         """
         params = context.params
         secret = await self.secret(context) if params.get("provider") else None
@@ -105,17 +106,17 @@ class SignedWebhooks:
         params["signature"] = expected
 
     async def once(self, context: Context, next: Next) -> None:
-        """Around methods, after ``verify``: a signature counts once, also in another process and after a restart.
+        """Accept each signature once, in all processes: around methods, after ``verify``.
 
-        It is stored before the method runs. A call that is refused has not used it. After any other failure something
-        may be stored, so the signature stays used. Raises InvalidSignature for a signature that was used before.
+        The signature is stored before the method runs. If the call is refused, it may be used again. After any other
+        failure it stays used, as the method may have stored something. Raises InvalidSignature for a used signature.
         """
         signature = context.params.get("signature")
         if signature is None:
             await next()
             return
         database: Database = context.app.get("database")
-        await self._forget(database)
+        await self._evict(database)
         used = {**self.owner(context), "signature": signature, "used_at": datetime.now(UTC)}
         if not await database.execute(self._claim(database, used), used):
             raise InvalidSignature("The signature was used before: sign each request anew")
@@ -132,11 +133,11 @@ class SignedWebhooks:
         insert = dialect.insert(self.table).values(bound).on_conflict_do_nothing()
         return insert.returning(self.table.c.signature)
 
-    async def _forget(self, database: Database) -> None:
-        """Delete those that are too old to be used again, once in a while."""
-        if time.monotonic() < self._forgotten + TOLERANCE:
+    async def _evict(self, database: Database) -> None:
+        """Delete the signatures that are too old to be used again, once in five minutes."""
+        if time.monotonic() < self._evicted + TOLERANCE:
             return
-        self._forgotten = time.monotonic()
+        self._evicted = time.monotonic()
         old = delete(self.table).where(self.table.c.used_at < bindparam("before", type_=Timestamp()))
         with tenant_context(ALL_TENANTS):
             # A sender's clock may be ahead by the tolerance, so a signature can be good for twice as long.

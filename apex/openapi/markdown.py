@@ -18,7 +18,7 @@ _REFERENCE = "#/components/schemas/"
 
 
 def pages(document: Shape) -> dict[str, str]:
-    """The text of each page, by its name: ``support-tickets``, ``organizations-organization_id-users``."""
+    """The text of each page, by its name: ``notes``, ``teams-team_id-notes``."""
     return {re.sub(r"\W+", "-", tag["name"]): "\n".join(_page(document, tag)) for tag in document["tags"]}
 
 

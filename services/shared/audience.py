@@ -1,4 +1,4 @@
-"""Channels: each organization has one for the connections of its members, and one for those of its admins."""
+"""Channels: each organization has one channel for its members and one for its admins."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TOPIC = "membership"
 
 
 def to_organization(data: Row, context: Context) -> list[Channel]:
-    """A publisher: an organization's records are for its members, whole, whatever the caller selected for itself."""
+    """Publish the whole record to the members of its organization, whatever the caller has selected."""
     channel, organization = context.app.channel, data["organization_id"]
     return [channel(part_of(organization, context.path)).send(data), channel(channel_of(organization)).send(data)]
 
 
 def to_nobody(data: Row, context: Context) -> None:
-    """A publisher: of records that not every member may read."""
+    """Publish nothing, for records that not every member may read."""
 
 
 def to_admins(data: Row, context: Context) -> Channel:
@@ -33,20 +33,22 @@ def to_admins(data: Row, context: Context) -> Channel:
 
 
 def channel_of(organization: Any) -> str:
+    """Return the name of the channel of an organization's members."""
     return f"organizations/{organization}"
 
 
 def part_of(organization: Any, path: str) -> str:
-    """Return the channel of the connections whose API key is for some services, this one among them."""
+    """Return the name of the channel of connections whose API key is for certain services, among them this one."""
     return f"organizations/{organization}/services/{path}"
 
 
 def admins_of(organization: Any) -> str:
+    """Return the name of the channel of an organization's admins and owners."""
     return f"organizations/{organization}/admins"
 
 
 class Audience:
-    """Keeps each connection in the channels that its user's roles allow, and in no others."""
+    """The audience of events. It keeps each connection in the channels that its user's roles allow, and no others."""
 
     def __init__(self, app: Apex) -> None:
         self.app = app
@@ -59,24 +61,24 @@ class Audience:
         app.bus.on_sync(self.check)
 
     async def admit(self, context: Context) -> None:
-        """After a login over a socket: the connection joins the channels of its user, or that of its API key."""
+        """Let the connection of a login join the channels of its user or API key: after create of authentication."""
         connection: Connection | None = context.params.connection
         if connection is not None:
             connection.user = context.result["user"]
             proof = context.result["authentication"]
             for name in ("organization_id", "maker_id", "services"):
                 connection[name] = proof.get(name)
-            await self._seat([connection])
+            await self._assign([connection])
 
     def change(self, row: Row, role: str | None) -> None:
-        """Move the connections of a user, in all processes: it has this role now, or with None no membership."""
+        """Move the connections of a user, in all processes, when its role changes. None is no membership."""
         message = {"user": row["user_id"], "organization": row["organization_id"], "role": role}
         self._changed(**message)
         self.app.bus.send(TOPIC, message)
 
     async def check(self) -> None:
-        """Seats everyone again, by what the database says."""
-        await self._seat([connection for connection in self.app.events.connections if connection.user])
+        """Join and leave channels for all connections, by the memberships in the database."""
+        await self._assign([connection for connection in self.app.events.connections if connection.user])
 
     def _changed(self, user: Any, organization: Any, role: str | None) -> None:
         self.changes += 1
@@ -87,8 +89,8 @@ class Audience:
                 if connection.organization_id is None or role is None:
                     self._place(connection, others | self._channels(connection, roles))
 
-    async def _seat(self, connections: list[Connection]) -> None:
-        """Reads once more when a membership has changed meanwhile: what was read may be what was before."""
+    async def _assign(self, connections: list[Connection]) -> None:
+        """Join and leave channels. If a membership changes meanwhile, read again: the first read may be outdated."""
         seen = -1
         while seen != self.changes:
             seen = self.changes
@@ -103,7 +105,7 @@ class Audience:
     def _channels(self, connection: Connection, roles: Mapping[int, str]) -> set[str]:
         """Return the channels of a connection whose user has these roles.
 
-        One with an API key hears of its organization and its services alone, and nothing that is for admins.
+        A connection with an API key has channels for its organization and its services alone, and none for admins.
         """
         only, services = connection.organization_id, connection.services
         if only is None:

@@ -1,4 +1,4 @@
-"""Counters: numbers that an organization gives out, each once and without a gap."""
+"""Counters: each organization has series of numbers without gaps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, String, bindparam, text
 
 from apex.sql import Database
 
-# One row for each series of numbers: who takes the next one waits until the one before is stored.
+# A series is one row, so a call that takes the next number waits until the call before it is stored.
 NEXT = (
     text(
         "INSERT INTO counters (organization_id, name, value) VALUES (:organization_id, :name, :step) "
@@ -22,8 +22,9 @@ NEXT = (
 
 
 async def next_value(database: Database, organization_id: int, name: str, step: int = 1) -> int:
-    """The next number of a series; with a ``step`` of 0 the last one. Until the unit of work around this call ends, who
-    else asks for one of it waits.
+    """Return the next number of a series, or with a ``step`` of 0 the last one.
+
+    Other calls that ask for a number of the series wait until the transaction around this call ends.
     """
     rows = await database.execute(NEXT, {"organization_id": organization_id, "name": name, "step": step})
     value: int = rows[0]["value"]

@@ -1,4 +1,4 @@
-"""Examples of calls for the documentation, with the ids of the demo data or of the first records that are made."""
+"""Examples of calls for the documentation. Their ids are those of the demo data, or of the first new records."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hooks.tenancy import ORGANIZATION_ID
 DEMO_ORGANIZATION = 456
 DEMO_EMAIL = "admin@example.com"
 DEMO_PASSWORD = "apex-demo"
-"""The organization of the examples, and who calls."""
+"""The organization, the e-mail address and the password of the examples."""
 
 Examples = Mapping[str, Example]
 
 
 def uuid_of(id: int) -> str:
-    """The UUID of a record of the demo data."""
+    """Return the UUID of a record of the demo data."""
     return f"00000000-0000-4000-8000-{id:012}"
 
 
@@ -29,8 +29,10 @@ def examples_of(
     *,
     restores: bool = True,
 ) -> Examples:
-    """Of the methods of a tenant's service: the ``id`` of a record, and the data of methods. They can be called in this
-    order. ``restores`` is False for a service without ``restore``.
+    """Return the examples of a service of organizations, by method. They can be called in this order.
+
+    ``id`` is that of a record, the other arguments are the data of methods. ``restores`` is False for a service without
+    ``restore``.
     """
     return {
         "create": Example(data={ORGANIZATION_ID: DEMO_ORGANIZATION, **create}),

@@ -15,7 +15,7 @@ SEPARATORS = str.maketrans("", "", " .-()[]")
 
 
 def stripped(phone: str) -> str:
-    """The digits of a phone number. Raises ValueError when there is anything but digits and separators."""
+    """Return the digits of a phone number. Raises ValueError if it has anything but digits and separators."""
     number = phone.translate(SEPARATORS)
     if not number or digits(number) != number:
         raise ValueError("Must be digits; put the country code in phone_country_code")
@@ -23,8 +23,9 @@ def stripped(phone: str) -> str:
 
 
 def split(phone: str) -> tuple[str | None, str]:
-    """Calling code and digits of ``+1 (202) 555-0143``; without a plus there is no code. Whether the number is assigned
-    is not asked. Raises ValueError.
+    """Return calling code and digits: ``("+1", "2025550143")`` for ``+1 (202) 555-0143``.
+
+    Without a plus the code is None. The number need not be assigned. Raises ValueError.
     """
     if not phone.startswith("+"):
         return None, stripped(phone)
@@ -38,7 +39,7 @@ def split(phone: str) -> tuple[str | None, str]:
 
 
 def problem(phone: str, country: str) -> str | None:
-    """What is wrong with the number in this country (ISO 3166 code), or None."""
+    """Return the problem with a number in a country (ISO 3166 code), or None."""
     library = _library()
     try:
         parsed = library.parse(phone, country)
@@ -49,13 +50,13 @@ def problem(phone: str, country: str) -> str | None:
 
 @lru_cache(512)
 def calling_code(country: str) -> str | None:
-    """``+1`` for ``US``; None for a country that does not exist."""
+    """Return ``+1`` for ``US``, and None for a country that does not exist."""
     code = _library().country_code_for_region(country)
     return f"+{code}" if code else None
 
 
 def mismatch(country: str | None, code: str | None) -> dict[str, str]:
-    """What is wrong with a country and a calling code, by field; nothing where one of them is not given."""
+    """Return the problems with a country and a calling code, by field. Without one of them there are none."""
     if not country:
         return {}
     expected = calling_code(country)
@@ -93,9 +94,7 @@ def replaced(number: tuple[str | None, str] | None, row: Row) -> Row:
 
 
 def with_code(row: Row, before: Row) -> Row:
-    """Return the values of a contact, or of a patch of the row ``before``. A country without a calling code gets its
-    code.
-    """
+    """Return the values of a contact, or of a patch of the row ``before``, with the calling code of their country."""
     if "phone_country_iso" not in row and "phone_country_code" not in row:
         return row
     country = {**before, **row}.get("phone_country_iso")
@@ -106,7 +105,7 @@ def with_code(row: Row, before: Row) -> Row:
 
 @cache
 def _library() -> Any:
-    """Imported when first needed: the numbers of all countries take a while to load."""
+    """Return the library. It is imported on first use, as the numbers of all countries take a while to load."""
     import phonenumbers
 
     return phonenumbers
