@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
@@ -29,6 +31,15 @@ def browser() -> Iterator[Browser]:
 def url(migrated_sqlite_url: str) -> Iterator[str]:
     """Return the URL of a CRM with the demo data."""
     with server("demo", "--serve", DATABASE_URL=migrated_sqlite_url) as (_, url):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a CRM with the demo data, for all tests of a module."""
+    path = tmp_path_factory.mktemp("console") / "shared.db"
+    shutil.copyfile(sqlite_template, path)
+    with server("demo", "--serve", DATABASE_URL=f"sqlite:///{path}") as (_, url):
         yield url
 
 

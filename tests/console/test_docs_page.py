@@ -22,9 +22,9 @@ def log_in(page: Page) -> None:
     expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
 
 
-def test_a_call_can_be_tried_after_a_login(visit: Visit, url: str) -> None:
-    page = visit(url).page
-    page.goto(f"{url}/docs")
+def test_a_call_can_be_tried_after_a_login(visit: Visit, shared_url: str) -> None:
+    page = visit(shared_url).page
+    page.goto(f"{shared_url}/docs")
     log_in(page)
     page.locator("#operations-tag-contacts").click()
     operation = page.locator(".opblock-get", has_text="/contacts/{id}").first
@@ -36,9 +36,9 @@ def test_a_call_can_be_tried_after_a_login(visit: Visit, url: str) -> None:
     expect(operation.locator(".live-responses-table").first).to_contain_text("john.doe@example.com")
 
 
-def test_a_list_can_be_tried_with_only_the_organization(visit: Visit, url: str) -> None:
-    page = visit(url).page
-    page.goto(f"{url}/docs/#/contacts/contacts.find")
+def test_a_list_can_be_tried_with_only_the_organization(visit: Visit, shared_url: str) -> None:
+    page = visit(shared_url).page
+    page.goto(f"{shared_url}/docs/#/contacts/contacts.find")
     log_in(page)
     operation = page.locator(".opblock-get", has_text="/contacts").first
     operation.get_by_role("button", name="Try it out").click()
@@ -47,9 +47,9 @@ def test_a_list_can_be_tried_with_only_the_organization(visit: Visit, url: str) 
     expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
 
 
-def test_the_sample_of_a_method_calls_it(visit: Visit, url: str) -> None:
-    page = visit(url).page
-    page.goto(f"{url}/docs/#/contacts/contacts.create")
+def test_the_sample_of_a_method_calls_it(visit: Visit, shared_url: str) -> None:
+    page = visit(shared_url).page
+    page.goto(f"{shared_url}/docs/#/contacts/contacts.create")
     log_in(page)
     operation = page.locator(".opblock-post", has_text="/contacts").first
     operation.get_by_role("button", name="Try it out").click()
@@ -61,9 +61,9 @@ def test_the_sample_of_a_method_calls_it(visit: Visit, url: str) -> None:
         operation.get_by_role("button", name="Clear").click()
 
 
-def test_an_edited_body_stays_with_its_method(visit: Visit, url: str) -> None:
-    page = visit(url).page
-    page.goto(f"{url}/docs/#/contacts/contacts.create")
+def test_an_edited_body_stays_with_its_method(visit: Visit, shared_url: str) -> None:
+    page = visit(shared_url).page
+    page.goto(f"{shared_url}/docs/#/contacts/contacts.create")
     log_in(page)
     operation = page.locator(".opblock-post", has_text="/contacts").first
     operation.get_by_role("button", name="Try it out").click()
@@ -73,9 +73,9 @@ def test_an_edited_body_stays_with_its_method(visit: Visit, url: str) -> None:
     expect(operation.locator(".live-responses-table").first).to_contain_text('"total": 0')
 
 
-def test_an_operation_shows_how_it_is_called(visit: Visit, url: str) -> None:
-    page = visit(url).page
-    page.goto(f"{url}/docs/#/contacts/contacts.create")
+def test_an_operation_shows_how_it_is_called(visit: Visit, shared_url: str) -> None:
+    page = visit(shared_url).page
+    page.goto(f"{shared_url}/docs/#/contacts/contacts.create")
     operation = page.locator(".opblock-post", has_text="/contacts").first
     operation.get_by_text("search: JavaScript").click()
     expect(operation.locator(".samples details[open] pre")).to_contain_text("app.service('contacts').search({")
