@@ -25,8 +25,8 @@ class Transaction:
 
     def __init__(self, store: object = None) -> None:
         self.store = store
-        self.outer = _current.get()
-        self.is_open = True
+        self.outer: Transaction | None = _current.get()
+        self.is_open: bool = True
         self.callbacks: list[tuple[Callback, Callable[[], None] | None]] = []
 
     def __enter__(self) -> Self:

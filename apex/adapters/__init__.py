@@ -1,6 +1,6 @@
-"""Adapters: services whose records lie in a store."""
+"""Adapters: services whose records are in a store, such as a database or memory."""
 
-from apex.adapters.base import MOST_RESTORED, RESTORED, Adapter, AdapterOptions, Companion
+from apex.adapters.base import MOST_RESTORED, RESTORED, Adapter, AdapterOptions, Companion, Selection
 from apex.adapters.memory import MemoryService
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "AdapterOptions",
     "Companion",
     "MemoryService",
+    "Selection",
 ]

@@ -35,8 +35,8 @@ from apex.query.language import (
     shortened,
     suggestion,
 )
-from apex.query.predicates import EVERYTHING, Compare, Predicate, compared, conjunction, every
-from apex.query.scope import AS_GIVEN, FieldTypes, decided, outside, scope_predicate, staying
+from apex.query.predicates import EVERYTHING, Compare, Predicate, every
+from apex.query.scope import AS_GIVEN, FieldTypes, outside, scope_predicate, stamped, staying
 from apex.query.scope import Typed as ScopeTypes
 from apex.service import Service
 from apex.types import STANDARD, Id, Page, Paginate, Row, is_pagination, limit_of
@@ -81,7 +81,7 @@ MAX_SORTED = 32
 MOST_RESTORED = 1_000
 """The most records that one call restores."""
 
-RESTORED = {"anyOf": [{"type": ["integer", "string"]}, {"type": "array", "maxItems": MOST_RESTORED}]}
+RESTORED: dict[str, Any] = {"anyOf": [{"type": ["integer", "string"]}, {"type": "array", "maxItems": MOST_RESTORED}]}
 """The JSON Schema of the ids that ``restore`` takes."""
 
 
@@ -167,8 +167,8 @@ class Adapter(Service, ABC):
             raise TypeError("The id cannot be private: callers ask for records by it")
         if self.trash is not None:
             self.filters = {**self.filters, DELETED: boolean}
-            self.methods = (*(STANDARD if self.methods is None else self.methods), "restore")
-        self.cursors = Cursors()
+            self.methods: Sequence[str] | None = (*(STANDARD if self.methods is None else self.methods), "restore")
+        self.cursors: Cursors = Cursors()
 
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError for an option with the name of a field that the adapter does not have."""
@@ -187,7 +187,7 @@ class Adapter(Service, ABC):
         """Take the app's secret, so that each process of the app can read the cursors of the others."""
         self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
 
-    # What an adapter writes.
+    # Methods that an adapter implements.
 
     @property
     def served(self) -> Collection[str] | None:
@@ -311,7 +311,7 @@ class Adapter(Service, ABC):
         query = self.syntax.parse({} if select is None else {"$select": select})
         allowed = self._allowed(params)
         given = data if many else [data]
-        rows = [self._stamped(self._typed(row, self._read_only), allowed) for row in given]
+        rows = [stamped(self._typed(row, self._read_only), allowed) for row in given]
         fields = self._fields(query, params)
         if json and not many:
             return await self._insert_json(rows[0], fields, params)
@@ -327,7 +327,7 @@ class Adapter(Service, ABC):
             raise BadRequest("You can not replace multiple instances. Did you mean 'patch'?")
         params = params_of(params)
         query = self.syntax.parse(params.query).plain()
-        values = self._stamped(self._typed(data, self._unchanging), self._allowed(params))
+        values = stamped(self._typed(data, self._unchanging), self._allowed(params))
         values.pop(self.id, None)
         where = self._one(id, query, params)
         return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
@@ -587,45 +587,23 @@ class Adapter(Service, ABC):
             raise BadRequest("The data must be an object")
         if self.columns is not None:
             require_few(data, self.columns, "Invalid data")
-        typed, errors, hints = {}, {}, Hints()
+        columns, typed, errors, hints = self.columns, {}, {}, Hints()
         for name, value in data.items():
             try:
                 if name in read_only:
                     raise ValueError("is read-only: the database fills it in, so leave it out")
-                typed[name] = self._value(name, value, hints)
+                if columns is not None and name not in columns:
+                    raise ValueError("is unknown." + hints.suggestion(name, self.syntax.fields or ()))
+                value = json(value) if columns is None else columns[name](value)
+                if name in self.merge and value is not None and not isinstance(value, Mapping):
+                    raise ValueError("must be an object")
+                typed[name] = value
             except ValueError as error:
                 errors[shortened(name)] = str(error)
         if errors:
             listed = ", ".join(f"{name} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
             raise BadRequest(f"Invalid data: {listed}", errors=errors)
         return typed
-
-    def _value(self, name: str, value: Any, hints: Hints) -> Any:
-        columns = self.columns
-        if columns is not None and name not in columns:
-            raise ValueError("is unknown." + hints.suggestion(name, self.syntax.fields or ()))
-        value = json(value) if columns is None else columns[name](value)
-        if name in self.merge and value is not None and not isinstance(value, Mapping):
-            raise ValueError("must be an object")
-        return value
-
-    def _stamped(self, row: Row, allowed: Predicate) -> Row:
-        """Return a row with the values that the scope prescribes.
-
-        Raises Forbidden for a row outside of the scope, and BadRequest if a field that decides it is missing.
-        """
-        if allowed is EVERYTHING:
-            return row
-        for part in conjunction(allowed):
-            if isinstance(part, Compare) and part.operator == "$eq":
-                row.setdefault(part.field, part.value)
-        left = decided(allowed, row)
-        if left is False:
-            raise outside(row, allowed)
-        if left is not True:
-            errors = {name: "Is required" for part in conjunction(left) for name in compared(part)}
-            raise BadRequest(f"{' or '.join(errors)} is required", errors=errors)
-        return row
 
 
 def missing(id: Any) -> NotFound:

@@ -11,7 +11,17 @@ from uuid import UUID
 
 from apex.errors import BadRequest, Forbidden
 from apex.query.coercion import Coerce, held
-from apex.query.predicates import Compare, Junction, Predicate, compared, conjunction, every, holds, membership
+from apex.query.predicates import (
+    EVERYTHING,
+    Compare,
+    Junction,
+    Predicate,
+    compared,
+    conjunction,
+    every,
+    holds,
+    membership,
+)
 from apex.types import Row
 
 Typed = Mapping[str, Callable[[Any], Any] | None]
@@ -202,6 +212,25 @@ def _refused(name: str, value: Any) -> TypeError:
 def _shown(value: Any) -> str:
     """Return a text as it is, and of another value, which may be a secret, the type alone."""
     return f"'{value[:50]}'" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def stamped(row: Row, allowed: Predicate) -> Row:
+    """Return a new row with the values that the scope prescribes. The row is changed in place.
+
+    Raises Forbidden for a row outside of the scope, and BadRequest if a field that decides it is missing.
+    """
+    if allowed is EVERYTHING:
+        return row
+    for part in conjunction(allowed):
+        if isinstance(part, Compare) and part.operator == "$eq":
+            row.setdefault(part.field, part.value)
+    left = decided(allowed, row)
+    if left is False:
+        raise outside(row, allowed)
+    if left is not True:
+        errors = {name: "Is required" for part in conjunction(left) for name in compared(part)}
+        raise BadRequest(f"{' or '.join(errors)} is required", errors=errors)
+    return row
 
 
 def staying(values: Row, allowed: Predicate) -> Predicate | None:

@@ -19,7 +19,7 @@ PLAIN_EMAIL = re.compile(
 class Text(fields.String):
     """A string of at least ``min`` and at most ``max`` characters, without NUL characters. It is trimmed."""
 
-    default_error_messages = {
+    default_error_messages: dict[str, str | list[Any] | dict[Any, Any]] = {
         "invalid": "Must be a string",
         "nul": "Must not contain NUL characters",
         "min": "Must not be empty",
@@ -28,7 +28,8 @@ class Text(fields.String):
 
     def __init__(self, *, max: int, min: int = 1, **options: Any) -> None:
         super().__init__(**options)
-        self.min, self.max = min, max
+        self.min: int = min
+        self.max: int = max
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs).strip()
@@ -44,7 +45,7 @@ class Text(fields.String):
 class Email(Text):
     """An e-mail address (RFC 5321 and 5322), which may be internationalised. Nobody checks if it can be delivered."""
 
-    default_error_messages = {"email": "Invalid email format"}
+    default_error_messages: dict[str, str | list[Any] | dict[Any, Any]] = {"email": "Invalid email format"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -84,14 +85,15 @@ COMMON_PASSWORDS = frozenset(_COMMON.split())
 class Password(fields.String):
     """A password of at least ``min`` and at most ``max`` characters. It is not trimmed, and not a common password."""
 
-    default_error_messages = {
+    default_error_messages: dict[str, str | list[Any] | dict[Any, Any]] = {
         "length": "Must have a length from {min} to {max}",
         "common": "Is one of the most common passwords",
     }
 
     def __init__(self, *, min: int = 8, max: int = 1024, **options: Any) -> None:
         super().__init__(**options)
-        self.min, self.max = min, max
+        self.min: int = min
+        self.max: int = max
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         password: str = super()._deserialize(value, attr, data, **kwargs)

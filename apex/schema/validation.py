@@ -93,7 +93,7 @@ class Schema(marshmallow.Schema):
     """True if an empty string, as forms send it, means null in optional fields that may be null."""
     keywords: ClassVar[Mapping[str, Any]] = {}
     """Keywords of JSON Schema that describe the rules across fields, for OpenAPI."""
-    error_messages = {"type": "Must be an object"}
+    error_messages: dict[str, str] = {"type": "Must be an object"}
 
     class Meta:
         unknown = RAISE
@@ -117,7 +117,7 @@ class Schema(marshmallow.Schema):
         for field in self.fields.values():
             _reword(field)
         self._load_fast = fast_load(self)
-        self.nullable = frozenset(
+        self.nullable: frozenset[str] = frozenset(
             field.data_key or name
             for name, field in self.load_fields.items()
             if self.empty_is_null and field.allow_none and not field.required

@@ -51,26 +51,28 @@ TRIGRAM = 3
 """The search indexes find terms of at least three characters."""
 
 _OPERAND = "apex_operand"
-"""The name of the parameter in a template of a comparison."""
+"""The name of the parameter in the SQL of a comparison that waits for a value."""
 
 _WILD = re.compile(r"([\\%_])")
 
 
 class Clauses:
-    """Builds clauses for one table and dialect. ``lists`` are the JSON columns with a list, which hold its items."""
+    """The clauses of one table and dialect. ``lists`` are the JSON columns that hold a list."""
 
     def __init__(self, table: Table, dialect: Dialect, lists: Collection[str] = ()) -> None:
-        self.table, self.dialect, self.lists = table, dialect, frozenset(lists)
-        self.postgresql = dialect.name == "postgresql"
+        self.table: Table = table
+        self.dialect: Dialect = dialect
+        self.lists: frozenset[str] = frozenset(lists)
+        self.postgresql: bool = dialect.name == "postgresql"
         self._templates: dict[Hashable, tuple[str | None, Processor | None]] = {}
         empty = {"and": and_(true()), "or": or_(false())}
         self._empty = {kind: str(clause.compile(dialect=dialect)) for kind, clause in empty.items()}
-        self.types = column_types(table, dialect)
+        self.types: dict[str, ColumnType] = column_types(table, dialect)
         self._plain = frozenset(table.c.keys()) - self.lists
         """The columns whose values are their own parameters."""
 
     def shape(self, where: Predicate, values: dict[str, Any]) -> Hashable:
-        """Return what two predicates with the same SQL have in common, and add the values of this one to ``values``."""
+        """Return the shape of a predicate, and add its values to ``values``. The same shape means the same SQL."""
         if isinstance(where, Junction):
             shapes: list[Hashable] = [where.kind]
             for part in where.parts:
@@ -80,7 +82,7 @@ class Clauses:
         if value is not None:
             is_plain = sign == "$eq" and field in self._plain
             values[f"p{len(values)}"] = value if is_plain else self._operand(where)
-        long = sign == "$contains" and len(value) >= TRIGRAM
+        long = sign == "$contains" and value is not None and len(value) >= TRIGRAM
         return (field, sign, value is None, long, "." in field and is_numeric(where))
 
     def clause(self, where: Predicate, source: Source | None = None) -> ColumnElement[bool]:

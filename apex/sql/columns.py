@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from apex.query import coercion as coerce
 from apex.sql.standard_types import FLOAT_JSON, NUMERIC, WITHOUT_EXPONENT, to_milliseconds, trimmed
 from apex.sql.types import ColumnType, Spelling
 
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Json: JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """Any JSON value: JSONB on PostgreSQL, text on SQLite."""
 
 
@@ -25,8 +26,8 @@ class Timestamp(TypeDecorator[datetime]):
     Column("created_at", Timestamp, default=lambda: datetime.now(UTC))
     """
 
-    impl = String
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = String
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
@@ -53,14 +54,16 @@ class Fixed(TypeDecorator[Decimal]):
         Column("price", Fixed(2), nullable=False)
     """
 
-    impl = Numeric
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Numeric
+    cache_ok: bool | None = True
 
     def __init__(self, places: int, *, trimmed: bool = False, as_float: bool = False) -> None:
         super().__init__()
-        self.places, self.trimmed, self.as_float = places, trimmed, as_float
-        self.unit = Decimal(1).scaleb(-places)
-        self.digits = min(16, 18 - places)
+        self.places: int = places
+        self.trimmed: bool = trimmed
+        self.as_float: bool = as_float
+        self.unit: Decimal = Decimal(1).scaleb(-places)
+        self.digits: int = min(16, 18 - places)
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
@@ -99,8 +102,8 @@ class FixedNumbers(ColumnType, types=[Fixed]):
 
     def __init__(self, type: Fixed, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
-        self.shape = coerce.SHAPES[coerce.number if type.as_float else coerce.decimal]
-        self.oid = NUMERIC if self.postgresql else None
+        self.shape: Mapping[str, Any] = coerce.SHAPES[coerce.number if type.as_float else coerce.decimal]
+        self.oid: int | None = NUMERIC if self.postgresql else None
 
     def coerce(self, value: Any) -> Decimal:
         number: Decimal = self.type.coerce(value)
@@ -117,8 +120,8 @@ class FixedNumbers(ColumnType, types=[Fixed]):
             return Spelling("trim_scale({0})::text" if self.type.trimmed else "{0}::text", load=Decimal)
         one, digits = 10**places, "CAST({0} AS TEXT)"
         if places:
-            # The sign is null for null. SQLite before 3.41 takes IS NOT NULL in RETURNING for true where a column that
-            # cannot be null comes before.
+            # The sign is null for null. In RETURNING, SQLite before 3.41 takes IS NOT NULL for true after a column that
+            # cannot be null.
             digits = (
                 "CASE WHEN {0} < 0 THEN '-' WHEN {0} >= 0 THEN '' END"
                 f" || printf('%d.%0{places}d', abs({{0}}) / {one}, abs({{0}}) % {one})"
@@ -136,8 +139,10 @@ class FixedNumbers(ColumnType, types=[Fixed]):
 class Moments(ColumnType, types=[Timestamp]):
     """``apex.sql.Timestamp``: a moment in UTC to the millisecond."""
 
-    shape = coerce.SHAPES[coerce.timestamp]
-    coerce = staticmethod(coerce.timestamp)
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.timestamp]
+
+    def coerce(self, value: Any) -> datetime:
+        return coerce.timestamp(value)
 
     def written(self, moment: Any) -> Any:
         return func.strftime("%Y-%m-%dT%H:%M:%fZ", moment) if self.sqlite else to_milliseconds(moment, self.type)

@@ -47,8 +47,8 @@ class Database:
     """
 
     def __init__(self, url: str, role: str | None = None) -> None:
-        self.executor = _executor(url, role)
-        self.dialect = DIALECTS[self.executor.dialect]
+        self.executor: Executor = _executor(url, role)
+        self.dialect: Dialect = DIALECTS[self.executor.dialect]
 
     async def open(self) -> None:
         """Connect to the database. Raises Unavailable."""
@@ -97,7 +97,7 @@ class Database:
     async def fetch(self, statement: Statement, values: Values | None = None) -> list[Any]:
         """Run a compiled statement and return its rows, as ``execute`` does."""
         try:
-            return await self.run(statement, values)
+            return await statement.run(self.executor, values or {})
         except Violation as violation:
             rows = [{**statement.constants, **(values or {})}]
             raise await self.explain(violation, statement.table, rows) from None
@@ -113,16 +113,6 @@ class Database:
                     violation.columns = columns
                     break
         return _explained(violation, table)
-
-    async def run(self, statement: Statement, values: Values | None = None) -> list[Any]:
-        """Run a compiled statement, and return its rows. Raises Violation if it breaks a rule of the database."""
-        text, bound = statement.bind(values or {})
-        if (read := statement.read) is not None:
-            rows = await self.executor.fetch(text, bound, statement.writes, statement.plan)
-        else:
-            names, *rows = await self.executor.fetch(text, bound, statement.writes, statement.plan, header=True)
-            read = statement.reader(names)
-        return list(map(read, rows))
 
     async def execute(self, statement: Executable, values: Values | Sequence[Values] | None = None) -> list[Row]:
         """Compile a statement of SQLAlchemy Core, run it, and return its rows.

@@ -33,7 +33,8 @@ class DefaultContext:
     """
 
     def __init__(self, parameters: Row, column: Any) -> None:
-        self.current_parameters, self.current_column = parameters, column
+        self.current_parameters: Row = parameters
+        self.current_column: Any = column
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Row:
         """Return the values of the row by the keys of columns, with those that defaults have made so far.
@@ -44,7 +45,7 @@ class DefaultContext:
         column, parameters = self.current_column, self.current_parameters
         if not isolate_multiinsert_groups:
             return parameters
-        # SQLAlchemy names the values of several rows name_m0, name_m1, ... and their columns alike.
+        # SQLAlchemy names the values of several rows name_m0, name_m1 and so on, and their columns too.
         original = getattr(column, "original", column)
         suffix, keys = f"_m{0 if original is column else column.index + 1}", original.table.c
         own = {name.removesuffix(suffix): value for name, value in parameters.items() if name.endswith(suffix)}
@@ -66,13 +67,15 @@ class Defaults:
 
     def __init__(self, table: Table, id: str, coercers: Mapping[str, Coerce]) -> None:
         columns = _columns(table)
-        self.on_insert = _made(columns, "default", coercers)
-        self.on_update = _made(columns, "onupdate", coercers)
-        self.filled = tuple(
+        self.on_insert: Mapping[str, Make] = _made(columns, "default", coercers)
+        self.on_update: Mapping[str, Make] = _made(columns, "onupdate", coercers)
+        self.filled: tuple[str, ...] = tuple(
             str(c.name) for c in columns if c.name == id or (_is_filled(c) and c.name not in self.on_insert)
         )
-        self.read_only = frozenset(str(c.name) for c in columns if c.computed is not None or _is_always_identity(c))
-        self.ids_ascend = any(_ascends(column) for column in columns if column.name == id)
+        self.read_only: frozenset[str] = frozenset(
+            str(c.name) for c in columns if c.computed is not None or _is_always_identity(c)
+        )
+        self.ids_ascend: bool = any(_ascends(column) for column in columns if column.name == id)
 
     def of_insert(self, row: Row) -> Row:
         """Return the row with the defaults that Python makes."""
@@ -84,7 +87,7 @@ class Defaults:
 
 
 def has_default(column: Any) -> bool:
-    """Return True if a column gets a value if the caller gives none."""
+    """Return True if a column gets a value when the caller gives none."""
     sources = (column.default, column.server_default, column.onupdate, column.server_onupdate)
     return any(source is not None for source in sources)
 

@@ -21,7 +21,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from apex.adapters.base import Companion
 from apex.encoding import encode
+from apex.sql.database import Database
 from apex.sql.statements import Statement
+from apex.sql.types import ColumnType
 from apex.types import Row
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ class Inserts:
     """The inserts of a service."""
 
     def __init__(self, service: SQLService) -> None:
-        self.service, self.table, self.database = service, service.table, service.database
-        self.types = service.clauses.types
-        self.postgresql = self.database.dialect.name == "postgresql"
+        self.service: SQLService = service
+        self.table: Table = service.table
+        self.database: Database = service.database
+        self.types: dict[str, ColumnType] = service.clauses.types
+        self.postgresql: bool = self.database.dialect.name == "postgresql"
 
     async def run(self, rows: list[Row], fields: Names | None, companion: Companion | None, json: bool) -> list[Row]:
         """Store rows, together with their ``companion`` or not at all. Return them as they are stored, in their order.
@@ -68,7 +72,7 @@ class Inserts:
         if len(rows) == 1:
             return await self._insert_one(rows[0], fields, companion, json)
         if not self.service._defaults.ids_ascend and not all(self.service.id in row for row in rows):
-            # Only the id would tell which stored row belongs to which given one.
+            # Only the id would show which stored row belongs to which given row.
             async with self.database.transaction():
                 return [(await self._insert_one(row, fields, None, False))[0] for row in rows]
         groups: dict[Names, list[int]] = {}
@@ -167,7 +171,7 @@ class Inserts:
         statement = insert(self.table).from_select([*names, *made], each)
         return self.database.compile(statement.returning(*self.service.output(self.table, fields, False)[0]))
 
-    def _each(self, names: Names) -> Select[Any]:
+    def _each(self, names: Names) -> Select[*tuple[Any, ...]]:
         each: FromClause
         if self.postgresql:
             rows = cast(bindparam("rows", type_=Text()), JSONB)

@@ -106,8 +106,9 @@ def json_reader(read: Processor | None = None) -> Callable[[Sequence[Any]], RawJ
             return RawJSON(text.encode(), read)
         if read is None:
             return RawJSON(encode(decode(text)))
+        typed = read
         # JSON may lack the fractions of a millisecond that the values have, so it is decoded from the first text.
-        return RawJSON(encode(read(decode(text))), lambda _: read(decode(text)))
+        return RawJSON(encode(typed(decode(text))), lambda _: typed(decode(text)))
 
     return read_json
 

@@ -87,8 +87,10 @@ class SQLService(Adapter):
     paths: Mapping[str, Table] = {}
     """For JSON fields the tables with the values of their keys. ``apex.sql.paths`` describes such a table."""
     json: bool = True
-    """If True, the database writes the JSON of responses. A hook that reads the result decodes it, so services whose
-    hooks always read the result are faster with False."""
+    """True if the database writes the JSON of responses.
+
+    A hook that reads the result decodes the JSON. So a service whose hooks always read it is faster with False.
+    """
 
     def __init__(self, table: Table | None = None, **options: Unpack[AdapterOptions]) -> None:
         super().__init__(**options)
@@ -99,7 +101,7 @@ class SQLService(Adapter):
         renamed = next((column for column in self.table.columns if column.key != column.name), None)
         if renamed is not None:
             raise TypeError(f"Fields have the names of columns: {renamed} must not have the key '{renamed.key}'")
-        self.statements = StatementCache()
+        self.statements: StatementCache = StatementCache()
         self._database: Database | None = None
         self._defaults = Defaults(self.table, self.id, self.columns or {})
         self._read_only = self._defaults.read_only
@@ -133,7 +135,7 @@ class SQLService(Adapter):
         if self._database is None:
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
         for name in ("columns", "syntax", "database"):
-            self.__dict__.pop(name, None)  # The values that a column takes may depend on the database.
+            vars(self).pop(name, None)  # The values that a column takes may depend on the database.
 
     @cached_property
     def database(self) -> Database:
@@ -155,7 +157,7 @@ class SQLService(Adapter):
         return SERVED
 
     def fields(self) -> Mapping[str, Coerce]:
-        """Return the functions that convert a value from outside to the type of its column, by column."""
+        """Return by column name the functions that convert a value from outside. They raise ValueError."""
         return coercers(self.table, _dialect_of(self._database))
 
     @cached_property
@@ -208,8 +210,9 @@ class SQLService(Adapter):
             return rows, None
         if not rows:
             return rows, await self._count(selection.where) if query.skip else 0
+        count: int = rows[0][TOTAL]
         for row in rows:
-            count: int = row.pop(TOTAL)
+            del row[TOTAL]
         return rows, count
 
     def _select_statement(self, selection: Selection, total: bool) -> Statement:
@@ -233,7 +236,7 @@ class SQLService(Adapter):
             rows = rows.with_for_update(read=shared, key_share=not shared)
         return self.database.compile(_page(rows, selection), "anew" if source.values else "kept")
 
-    def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[Any]:
+    def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[*tuple[Any, ...]]:
         """Return the statement that finds a page in the index of a path, and reads only the rows of the page."""
         path = selection.query.sort[0][0]
         value = source.values[path].c
@@ -246,7 +249,7 @@ class SQLService(Adapter):
 
     def _search(
         self, selection: Selection, source: Source, where: Any, order: list[Any], columns: list[Any]
-    ) -> Select[Any]:
+    ) -> Select[*tuple[Any, ...]]:
         """Return the statement of a search, which counts its matches while it reads them.
 
         A search reads all its matches in any case. Until the page is known it reads only what it sorts by.
@@ -312,7 +315,7 @@ class SQLService(Adapter):
         rows: int = (await self._run(statement, values))[0]
         return rows
 
-    def _counting(self, where: Predicate) -> Select[Any]:
+    def _counting(self, where: Predicate) -> Select[*tuple[Any, ...]]:
         source = self._paths.alone(where) or self._paths.source(where)
         counted = select(func.count().label(TOTAL)).select_from(source.rows)
         return counted.where(self.clauses.clause(where, source))
@@ -324,7 +327,7 @@ class SQLService(Adapter):
         shape = self.clauses.shape(selection.where, values)
         key = ("record", shape, selection.fields)
         statement = self.statements.get(key, lambda: self._record_statement(selection), values)
-        rows = await self.database.run(statement, values)
+        rows = await statement.run(self.database.executor, values)
         if not rows:
             raise missing(id)
         return rows[0]
@@ -340,7 +343,7 @@ class SQLService(Adapter):
             return await super()._page(selection)
         statement = self.statements.get(key, lambda: self._page_statement(selection), values)
         values["limit"], values["skip"] = selection.limit, query.skip
-        return (await self.database.run(statement, values))[0]
+        return (await statement.run(self.database.executor, values))[0]
 
     def _is_plain(self, selection: Selection) -> bool:
         """Return True if one statement can read a list: it is no search, and not in the order of a path."""
@@ -459,7 +462,7 @@ class SQLService(Adapter):
         return self.database.dialect.name == "sqlite" and set_by_trigger(self.table)
 
     async def _read_again(self, written: list[Row], fields: Fields) -> list[Row]:
-        """Return the rows with the ids of those that were written, in their order, as triggers have left them."""
+        """Return the written rows again, in their order, with the values that triggers have set."""
         if not written:
             return []
         ids = [row[self.id] for row in written]
@@ -479,7 +482,7 @@ class SQLService(Adapter):
         values to store, and ``where`` has further values of the records that change.
         """
         try:
-            return await self.database.run(statement, values)
+            return await statement.run(self.database.executor, values)
         except Violation as violation:
             parts = (part for part in conjunction(where) if isinstance(part, Compare) and part.operator == "$eq")
             known = {part.field: part.value for part in parts}
@@ -511,7 +514,7 @@ def _rows_of_plan(values: Sequence[Any]) -> int:
     return rows
 
 
-def _page(statement: Select[Any], selection: Selection) -> Select[Any]:
+def _page(statement: Select[*tuple[Any, ...]], selection: Selection) -> Select[*tuple[Any, ...]]:
     if selection.limit is not None:
         statement = statement.limit(bindparam("limit", type_=BigInteger()))
     return statement.offset(bindparam("skip", type_=BigInteger())) if selection.query.skip else statement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from base64 import b64decode
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from enum import Enum
@@ -40,12 +41,12 @@ _WIDE = Context(prec=2_000)
 class Texts(ColumnType, types=[sa.String]):
     """Text, compared and sorted by code point."""
 
-    shape = coerce.SHAPES[coerce.text]
-    is_text = True
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.text]
+    is_text: bool = True
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
-        self.most = sys.maxsize if type.length is None else type.length
+        self.most: int = sys.maxsize if type.length is None else type.length
 
     def coerce(self, value: Any) -> Any:
         text = coerce.text(value)
@@ -68,8 +69,10 @@ class Texts(ColumnType, types=[sa.String]):
 class Booleans(ColumnType, types=[sa.Boolean]):
     """True or false."""
 
-    shape = coerce.SHAPES[coerce.boolean]
-    coerce = staticmethod(coerce.boolean)
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.boolean]
+
+    def coerce(self, value: Any) -> bool:
+        return coerce.boolean(value)
 
     def spelling(self) -> Spelling:
         sqlite = "json(CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END)"
@@ -79,7 +82,7 @@ class Booleans(ColumnType, types=[sa.Boolean]):
 class Integers(ColumnType, types=[sa.Integer]):
     """A whole number of 16, 32 or 64 bits, on every database."""
 
-    shape = coerce.SHAPES[coerce.integer]
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.integer]
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
@@ -98,12 +101,12 @@ class Integers(ColumnType, types=[sa.Integer]):
 class Floats(ColumnType, types=[sa.Float]):
     """A finite number."""
 
-    oid = FLOAT8
+    oid: int | None = FLOAT8
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
-        self.is_single = isinstance(type, sa.REAL) or (type.precision or 53) <= 24
-        self.shape = coerce.SHAPES[coerce.decimal if type.asdecimal else coerce.number]
+        self.is_single: bool = isinstance(type, sa.REAL) or (type.precision or 53) <= 24
+        self.shape: Mapping[str, Any] = coerce.SHAPES[coerce.decimal if type.asdecimal else coerce.number]
 
     def coerce(self, value: Any) -> Any:
         number = float(coerce.number(str(value) if isinstance(value, Decimal) else value))
@@ -125,12 +128,12 @@ class Floats(ColumnType, types=[sa.Float]):
 class Numerics(ColumnType, types=[sa.Numeric]):
     """A decimal number with the places of its type. Without a number of places, zeros at the end are left out."""
 
-    oid = NUMERIC
+    oid: int | None = NUMERIC
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
         self.scale = type.scale if type.scale is not None else 0 if type.precision is not None else None
-        self.shape = coerce.SHAPES[coerce.decimal if type.asdecimal else coerce.number]
+        self.shape: Mapping[str, Any] = coerce.SHAPES[coerce.decimal if type.asdecimal else coerce.number]
 
     def coerce(self, value: Any) -> Any:
         number = self._rounded(coerce.decimal(value))
@@ -172,9 +175,9 @@ class Numerics(ColumnType, types=[sa.Numeric]):
 
 
 class DateTimes(ColumnType, types=[sa.DateTime]):
-    """A moment. With a time zone it is one of UTC, without one it is taken as UTC and has none in Python."""
+    """A moment in UTC. If the type has no time zone, the moment has none in Python."""
 
-    shape = coerce.SHAPES[coerce.timestamp]
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.timestamp]
 
     def coerce(self, value: Any) -> datetime:
         return self._zoned(coerce.timestamp(value))
@@ -210,8 +213,10 @@ class DateTimes(ColumnType, types=[sa.DateTime]):
 class Times(ColumnType, types=[sa.Time]):
     """A time of day, without a zone."""
 
-    shape = coerce.SHAPES[coerce.clock]
-    coerce = staticmethod(coerce.clock)
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.clock]
+
+    def coerce(self, value: Any) -> time:
+        return coerce.clock(value)
 
     def check(self) -> None:
         if self.type.timezone:
@@ -232,8 +237,10 @@ class Times(ColumnType, types=[sa.Time]):
 class Dates(ColumnType, types=[sa.Date]):
     """A calendar day."""
 
-    shape = coerce.SHAPES[coerce.day]
-    coerce = staticmethod(coerce.day)
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.day]
+
+    def coerce(self, value: Any) -> date:
+        return coerce.day(value)
 
     def spelling(self) -> Spelling | None:
         if not self.postgresql and (self.binder is None or self.binder(date(1, 2, 3)) != "0001-02-03"):
@@ -244,8 +251,10 @@ class Dates(ColumnType, types=[sa.Date]):
 class Intervals(ColumnType, types=[sa.Interval, postgresql.INTERVAL]):
     """A span of time, in JSON a number of seconds."""
 
-    shape = coerce.SHAPES[coerce.seconds]
-    coerce = staticmethod(coerce.seconds)
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.seconds]
+
+    def coerce(self, value: Any) -> timedelta:
+        return coerce.seconds(value)
 
     def check(self) -> None:
         if self.sqlite and isinstance(self.impl, postgresql.INTERVAL):
@@ -258,13 +267,13 @@ class Intervals(ColumnType, types=[sa.Interval, postgresql.INTERVAL]):
 
 
 class Uuids(ColumnType, types=[sa.Uuid]):
-    """A UUID, in Python a text where the type says ``as_uuid=False``."""
+    """A UUID. With ``as_uuid=False`` it is a text in Python."""
 
-    shape = coerce.SHAPES[coerce.uuid]
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.uuid]
 
     def check(self) -> None:
         if self.sqlite and isinstance(self.impl, sa.UUID):
-            # Its columns there are numbers where the digits look like one.
+            # Its columns on SQLite turn UUIDs that look like a number into numbers.
             raise TypeError("is of PostgreSQL alone: use sqlalchemy.Uuid")
 
     def coerce(self, value: Any) -> Any:
@@ -279,8 +288,8 @@ class Uuids(ColumnType, types=[sa.Uuid]):
 class Binaries(ColumnType, types=[sa.LargeBinary, sa.BINARY, sa.VARBINARY]):
     """Bytes, in JSON a text of base64."""
 
-    shape = coerce.SHAPES[coerce.binary]
-    keeps_empty = True
+    shape: Mapping[str, Any] = coerce.SHAPES[coerce.binary]
+    keeps_empty: bool = True
 
     def coerce(self, value: Any) -> bytes:
         found, length = coerce.binary(value), self.type.length
@@ -309,13 +318,16 @@ class Decorated(ColumnType, types=[TypeDecorator]):
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
         given = type.impl if dialect is None else type.load_dialect_impl(dialect)
-        self.stored = column_type(given, dialect)
-        self.form = self.stored if given is type.impl else column_type(type.impl)
-        self.shape, self.holds = self.form.shape, self.form.holds or self.stored.holds
-        self.is_text, self.is_json, self.oid = self.stored.is_text, self.stored.is_json, self.stored.oid
-        self.keeps_empty = self.form.is_text or self.form.keeps_empty
-        self.is_read_as_stored = _keeps(type, "process_result_value")
-        self.is_bound_as_given = _keeps(type, "process_bind_param")
+        self.stored: ColumnType = column_type(given, dialect)
+        self.form: ColumnType = self.stored if given is type.impl else column_type(type.impl)
+        self.shape: Mapping[str, Any] = self.form.shape
+        self.holds: str = self.form.holds or self.stored.holds
+        self.is_text: bool = self.stored.is_text
+        self.is_json: bool = self.stored.is_json
+        self.oid: int | None = self.stored.oid
+        self.keeps_empty: bool = self.form.is_text or self.form.keeps_empty
+        self.is_read_as_stored: bool = _keeps(type, "process_result_value")
+        self.is_bound_as_given: bool = _keeps(type, "process_bind_param")
 
     def check(self) -> None:
         if isinstance(self.type, sa.PickleType):
@@ -368,29 +380,30 @@ class Decorated(ColumnType, types=[TypeDecorator]):
 
 
 def _keeps(type: Any, *names: str) -> bool:
-    """Return True if a decorator leaves these methods as they are."""
+    """Return True if a decorator overrides none of these methods."""
     return all(getattr(type.__class__, name) is getattr(TypeDecorator, name) for name in names)
 
 
 class Enums(ColumnType, types=[sa.Enum]):
     """One of a few values, in the order in which they are declared. In JSON a member is its value."""
 
-    keeps_empty = True
+    keeps_empty: bool = True
 
     def __init__(self, type: sa.Enum, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
-        self.is_native = self.postgresql and type.native_enum
+        self.is_native: bool = self.postgresql and type.native_enum
         enum: Any = type.enum_class
         members = type.enums if enum is None else list(enum)
         if enum is not None and len(members) != len(type.enums):
             members = list(enum.__members__.values())
-        self.objects = dict(zip(type.enums, members, strict=True))
+        self.objects: dict[str, Any] = dict(zip(type.enums, members, strict=True))
         """The values in Python, by their labels in the database."""
-        self.forms = {label: _form(value) for label, value in self.objects.items()}
+        self.forms: dict[str, Any] = {label: _form(value) for label, value in self.objects.items()}
         self._values = {(form.__class__, form): self.objects[label] for label, form in self.forms.items()}
         self._texts = {str(form): self.objects[label] for label, form in self.forms.items()}
         types = sorted({_JSON_TYPES.get(form.__class__, "string") for form in self.forms.values()})
-        self.shape = {"type": types[0] if len(types) == 1 else types, "enum": list(dict.fromkeys(self.forms.values()))}
+        one_or_many = types[0] if len(types) == 1 else types
+        self.shape: Mapping[str, Any] = {"type": one_or_many, "enum": list(dict.fromkeys(self.forms.values()))}
 
     def check(self) -> None:
         if any(not isinstance(form, str | int | float) for form in self.forms.values()):
@@ -414,7 +427,7 @@ class Enums(ColumnType, types=[sa.Enum]):
         return coerce.optional(self.coerce) if {"", "null"} & self._texts.keys() else coerce.nullable(self.coerce)
 
     def reader(self) -> Processor:
-        """Return the reader. An undeclared label, stored by another program, is read as it is."""
+        """Return the function that reads a label. A label that another program has stored stays as it is."""
         objects = self.objects
         return lambda label: objects.get(label, label)
 
@@ -447,11 +460,13 @@ class Enums(ColumnType, types=[sa.Enum]):
 
 
 class Jsons(ColumnType, types=[sa.JSON]):
-    """Any JSON value. It can be selected, but neither asked for nor sorted by."""
+    """Any JSON value. Callers can select it, but neither filter nor sort by it."""
 
-    holds = "JSON"
-    is_json = True
-    coerce = staticmethod(coerce.json)
+    holds: str = "JSON"
+    is_json: bool = True
+
+    def coerce(self, value: Any) -> Any:
+        return coerce.json(value)
 
     def nullable(self) -> Coerce:
         return self.coerce
@@ -469,19 +484,19 @@ class Jsons(ColumnType, types=[sa.JSON]):
 
 
 class Arrays(ColumnType, types=[sa.ARRAY]):
-    """A list of values of one type, on PostgreSQL. It can be selected, but neither asked for nor sorted by."""
+    """A list of values of one type, on PostgreSQL. Callers can select it, but neither filter nor sort by it."""
 
-    holds = "a list"
+    holds: str = "a list"
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
-        self.is_json = isinstance(self.impl, sa.JSON)
-        self.items = column_type(type.item_type, None if self.is_json else dialect)
+        self.is_json: bool = isinstance(self.impl, sa.JSON)
+        self.items: ColumnType = column_type(type.item_type, None if self.is_json else dialect)
         self.depth = type.dimensions or 1
         item = nullable_shape(self.items.shape)
         for _ in range(self.depth):
             item = {"type": "array", "items": item}
-        self.shape = item
+        self.shape: Mapping[str, Any] = item
 
     def check(self) -> None:
         if self.sqlite and not self.is_json:
@@ -555,7 +570,7 @@ def _literal(text: Any, dialect: Dialect | None) -> str:
     """Return a text for the template of ``SQL``."""
     quoted = "'" + str(text).replace("'", "''") + "'"
     if dialect is not None and dialect.name == "postgresql":
-        quoted = quoted.replace("%", "%%")  # psycopg takes a single one for a parameter.
+        quoted = quoted.replace("%", "%%")  # psycopg would take a single one for a parameter.
     return quoted.replace("{", "{{").replace("}", "}}")
 
 
@@ -582,5 +597,5 @@ FLOAT_JSON = (
     " ELSE {0}::text || '.0' END AS json)"
 )
 WITHOUT_EXPONENT = "strpos({0}::text, 'e') = 0"
-# No space between values, no fraction, no integer that is read as a float.
+# There is no space between values, no fraction, and no integer that would be read as a float.
 _PLAIN_JSONB = r"({0} IN ('{{}}', '[]') OR {0}::text !~ '[ .]|\d{{20}}')"

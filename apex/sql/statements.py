@@ -31,10 +31,11 @@ from sqlalchemy.exc import CompileError, InvalidRequestError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.types import TypeEngine
 
 from apex.encoding import decode, encode
 from apex.sql.defaults import DefaultContext, moments_of
-from apex.sql.drivers.executor import Plan, Values
+from apex.sql.drivers.executor import Executor, Plan, Values
 from apex.sql.types import Processor, value_binder, value_reader
 from apex.types import Row
 
@@ -102,11 +103,12 @@ class Fragment(ColumnElement[bool]):
     """A condition whose SQL is already written, with the functions that prepare its values for the driver."""
 
     __visit_name__ = "fragment"
-    inherit_cache = False
-    type = Boolean()
+    inherit_cache: bool | None = False
+    type: TypeEngine[bool] = Boolean()
 
     def __init__(self, text: str, binders: Mapping[str, Processor]) -> None:
-        self.text, self.binders = text, binders
+        self.text: str = text
+        self.binders: Mapping[str, Processor] = binders
 
     def self_group(self, against: Any = None) -> Fragment:
         """Return the condition itself. SQLAlchemy would compare it with 1 on SQLite, which then uses no index."""
@@ -159,6 +161,14 @@ class Statement:
     readers: Mapping[int | str, Processor] | None = None
     table: Table | None = None
 
+    async def run(self, executor: Executor, values: Values) -> list[Any]:
+        """Run the statement, and return its rows. Raises Violation if it breaks a rule of the database."""
+        text, bound = self.bind(values)
+        if self.read is not None:
+            return list(map(self.read, await executor.fetch(text, bound, self.writes, self.plan)))
+        names, *rows = await executor.fetch(text, bound, self.writes, self.plan, header=True)
+        return list(map(self.reader(names), rows))
+
     def bind(self, values: Values) -> tuple[str, dict[str, Any]]:
         """Return the text, and the values as the driver takes them."""
         bound = {**self.constants, **values}
@@ -178,7 +188,7 @@ class Statement:
         return state.statement, processed if self.renamed is None else _renamed(processed, self.renamed)
 
     def require(self, values: Values) -> None:
-        """Raise TypeError where a parameter of the statement has no value, or a value to store has no column."""
+        """Raise TypeError if a parameter has no value, or if a value to store has no column."""
         if missing := self.required - values.keys():
             raise TypeError(f"The statement needs a value for {', '.join(sorted(missing))}")
         taken = self.required.union(self.constants).difference(name for name, _, _ in self.defaults)
@@ -310,7 +320,8 @@ class StatementCache:
     """
 
     def __init__(self, size: int = SHAPES, characters: int = CHARACTERS) -> None:
-        self.size, self.characters = size, characters
+        self.size: int = size
+        self.characters: int = characters
         self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
         self._length = 0
 

@@ -29,11 +29,12 @@ Processor = Callable[[Any], Any]
 class SQL(FunctionElement[Any]):
     """SQL text around expressions: ``{0}`` is the first."""
 
-    inherit_cache = False
+    inherit_cache: bool | None = False
 
     def __init__(self, template: str, *expressions: Any, type: TypeEngine[Any] | None = None) -> None:
         super().__init__(*expressions)
-        self.template, self.type = template, type or sa.Text()
+        self.template: str = template
+        self.type: TypeEngine[Any] = type or sa.Text()
 
 
 @compiles(SQL)
@@ -74,9 +75,9 @@ class ColumnType:
     shape: Mapping[str, Any] = {}
     holds: str = ""
     is_text: bool = False
-    """True if ``$like`` and a search can look into it."""
+    """True if ``$like`` and a search can look into the values."""
     is_json: bool = False
-    """True if the database stores it as JSON."""
+    """True if the database stores JSON."""
     keeps_empty: bool = False
     """True if an empty text in a URL is a value and not null."""
     oid: int | None = None
@@ -87,20 +88,21 @@ class ColumnType:
         _REGISTRY.update(dict.fromkeys(types, cls))
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
-        self.type, self.dialect = type, dialect
-        self.postgresql = dialect is not None and dialect.name == "postgresql"
-        self.sqlite = dialect is not None and dialect.name == "sqlite"
+        self.type: Any = type
+        self.dialect: Dialect | None = dialect
+        self.postgresql: bool = dialect is not None and dialect.name == "postgresql"
+        self.sqlite: bool = dialect is not None and dialect.name == "sqlite"
         self.impl: Any = type if dialect is None else type.dialect_impl(dialect)
 
     def check(self) -> None:
-        """Raise TypeError with the reason if the type cannot be used, or not on the database."""
+        """Raise TypeError with the reason if the type cannot be used, or cannot be used on the database."""
 
     def coerce(self, value: Any) -> Any:
         """Return a value from outside as the SQLAlchemy type takes it. Raises ValueError with the rule."""
         return value
 
     def read(self, value: Any) -> Any:
-        """Return a value as a record holds it, from the one that the SQLAlchemy type gives."""
+        """Return the value of a record for a value from the SQLAlchemy type."""
         return value
 
     def nullable(self) -> Coerce:
@@ -132,7 +134,7 @@ class ColumnType:
         return kind.read is not ColumnType.read or kind.as_read is not ColumnType.as_read
 
     def as_read(self, value: Any) -> Any:
-        """Return a value that is about to be stored as it will be read."""
+        """Return the value that a record will have after this value is stored."""
         return None if value is None else self.read(value)
 
     def restored(self, value: Any) -> Any:
@@ -146,7 +148,7 @@ class ColumnType:
         return parameter
 
     def ordered(self, expression: Any) -> Any:
-        """Return the expression for orders and ranges. It makes them the same on every database."""
+        """Return the expression for orders and ranges, which are the same on every database."""
         return expression
 
     def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
@@ -160,7 +162,7 @@ class ColumnType:
         return self.binder is not None or type(self).dumped is not ColumnType.dumped
 
     def dumped(self, value: Any) -> Any:
-        """Return a value as JSON, for ``listed`` and for inserts of many rows, where ``extracted`` reads it."""
+        """Return a value as JSON, for ``listed`` and for inserts of many rows. ``extracted`` reads it."""
         return value if self.binder is None or value is None else self.binder(value)
 
     def extracted(self, object: Any, name: str) -> Any:

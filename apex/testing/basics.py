@@ -36,7 +36,7 @@ def raises(kind: type[FeathersError], text: str = "") -> Iterator[Raised]:
         yield raised
     except FeathersError as error:
         raised.error = error
-    caught = getattr(raised, "error", None)
+    caught: Any = getattr(raised, "error", None)
     assert type(caught) is kind, f"{caught!r} is not a {kind.__name__}"
     assert text in caught.message, f"'{caught.message}' does not hold '{text}'"
 

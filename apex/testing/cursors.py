@@ -82,6 +82,7 @@ class Cursors(Contract):
                     await self.check_walks(service, query)
 
     async def check_walks(self, service: BoundService, query: Mapping[str, Any]) -> None:
+        """Assert that walks from both ends meet the rows of the list."""
         listed = await service.find({"query": {"$sort": query["$sort"]}, "paginate": False})
         forwards, backwards = [await walk(service, name, query) for name in ("$after", "$before")]
         assert [row for page in forwards for row in page] == listed, query
@@ -114,6 +115,7 @@ class Cursors(Contract):
                 )
 
     async def check_changing(self, service: BoundService, chance: random.Random, query: Mapping[str, Any]) -> None:
+        """Assert that a walk meets the rows that stay, while others are added and removed."""
         sort = {"query": {"$sort": query["$sort"]}, "paginate": False}
         before = await service.find(sort)
         seen: list[Any] = []

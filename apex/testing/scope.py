@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from apex.errors import BadRequest, Forbidden, NotFound
 from apex.service import BoundService
 from apex.testing.basics import Contract, names, raises, within
+from apex.types import Row
 
-OURS = ({"name": "Ann", "age": 1, "organization_id": 1}, {"name": "Art", "age": 2, "organization_id": 1})
-THEIRS = ({"name": "Zoe", "age": 1, "organization_id": 2}, {"name": "Zed", "age": 9})
+OURS: Sequence[Row] = (
+    {"name": "Ann", "age": 1, "organization_id": 1},
+    {"name": "Art", "age": 2, "organization_id": 1},
+)
+THEIRS: Sequence[Row] = ({"name": "Zoe", "age": 1, "organization_id": 2}, {"name": "Zed", "age": 9})
 
 
 class Scoping(Contract):

@@ -1,4 +1,4 @@
-"""What waits for a unit of work happens after it, or never."""
+"""Functions that wait for a commit run after it, or never."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Notes(SQLService):
     table = notes
 
 
-async def test_without_a_unit_it_happens_at_once() -> None:
+async def test_without_a_transaction_it_happens_at_once() -> None:
     done: list[int] = []
     after_commit(partial(done.append, 1))
     assert done == [1]
 
 
-async def test_it_waits_for_the_outermost_unit() -> None:
+async def test_it_waits_for_the_outermost_transaction() -> None:
     done: list[int] = []
     async with transaction():
         async with transaction():
@@ -52,7 +52,7 @@ async def test_after_an_error_it_never_happens() -> None:
     assert done == []
 
 
-async def test_a_task_that_outlives_its_unit_works_for_itself() -> None:
+async def test_a_task_that_outlives_its_transaction_works_for_itself() -> None:
     done: list[int] = []
     ended = asyncio.Event()
 
@@ -89,7 +89,7 @@ async def test_events_follow_the_commit_and_a_rollback_has_none(empty_url: str, 
     await app.teardown()
 
 
-async def test_a_part_of_a_unit_can_fail_by_itself(empty_url: str) -> None:
+async def test_a_part_of_a_transaction_can_fail_by_itself(empty_url: str) -> None:
     app = Apex().configure(database(empty_url)).use("notes", Notes())
     heard: list[str] = []
     app.service("notes").on("created", lambda item, context: heard.append(item["text"]))
@@ -129,7 +129,7 @@ async def test_an_error_that_is_caught_inside_undoes_the_savepoint(empty_url: st
     await app.teardown()
 
 
-async def test_what_has_waited_does_not_stay_with_a_task_that_outlives_the_unit() -> None:
+async def test_what_has_waited_does_not_stay_with_a_task_that_outlives_the_transaction() -> None:
     class Waiting:
         def __call__(self) -> None: ...
 

@@ -520,7 +520,7 @@ async def test_sqlite_refuses_digits_that_it_would_lose(sqlite_url: str) -> None
         assert (await things.sent("POST", json={"value": "1234567890123.45"}))["value"] == "1234567890123.45"
 
 
-async def test_a_wrong_value_of_an_enum_is_told_what_there_is(empty_url: str) -> None:
+async def test_a_wrong_value_of_an_enum_names_the_allowed_values(empty_url: str) -> None:
     async with running(empty_url, Column("value", Enum(Level))) as things:
         sent = await things.sent("POST", status=400, json={"value": "LOW"})
         asked = await things.sent("GET", status=400, params={"value": "LOW"})

@@ -22,7 +22,7 @@ PUBLIC = {
         "Next Params SQLService Schema Service authenticate batch bus database load_config rest sockets validate_data "
         "validate_query"
     ),
-    "apex.adapters": "Adapter AdapterOptions Companion MOST_RESTORED MemoryService RESTORED",
+    "apex.adapters": "Adapter AdapterOptions Companion MOST_RESTORED MemoryService RESTORED Selection",
     "apex.auth": (
         "APIKey APIKeyStrategy Attempt AuthenticationService Claims Holder JWTStrategy LocalStrategy Passwords Result "
         "Session Sessions Strategy Tokens authenticate hash_key new_key"
@@ -73,7 +73,7 @@ PUBLIC = {
     ),
     "apex.server": "serve_app",
     "apex.service": "BodyLimit BodyLimits BoundService Call Service ServiceOptions",
-    "apex.sql": "ColumnType Database Fixed Json SQLService Timestamp database",
+    "apex.sql": "ColumnType Database Fixed Json SQLService Statement Timestamp database",
     "apex.tenant": (
         "ALL_TENANTS NO_TENANTS ROLE SETTING current_tenants is_tenant_hook set_tenants tenant_context tenant_hook"
     ),

@@ -160,7 +160,7 @@ async def running(url: str) -> AsyncIterator[Apex]:
 
 
 async def write(opened: Database, statement: Executable, load: Any = None) -> list[bytes]:
-    """What the database writes, row by row."""
+    """Return the JSON that the database writes, row by row."""
     rows = await opened.execute(statement, PAGE if isinstance(statement, Select) else None)
     return [json_reader(load)((row["json"], row.get("plain", True))).text for row in rows]
 

@@ -38,7 +38,7 @@ Index("ix_values_of_things", v.tenant, v.name, v.number, v.text, v.record_id)
 
 
 def values_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the table beside has of a row."""
+    """Return the rows of the value table for a row."""
     found = []
     for name, value in row["extra"].items():
         kind = "number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"
@@ -202,7 +202,7 @@ QUERIES = st.fixed_dictionaries(
 )
 
 
-def beside(value: Any) -> Any:
+def stored_value(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
@@ -223,11 +223,11 @@ TESTS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def holds(extra: dict[str, Any], conditions: dict[str, Any]) -> bool:
-    """Whether a row is one that the conditions ask for."""
+    """Return True if a row meets the conditions."""
     for field, wanted in conditions.items():
-        value = beside(extra.get(field.removeprefix("extra.")))
+        value = stored_value(extra.get(field.removeprefix("extra.")))
         for sign, operand in (wanted if isinstance(wanted, dict) else {"$eq": wanted}).items():
-            given = [beside(one) for one in operand] if isinstance(operand, list) else beside(operand)
+            given = [stored_value(one) for one in operand] if isinstance(operand, list) else stored_value(operand)
             if not TESTS[sign](value, given):
                 return False
     return True
@@ -239,7 +239,7 @@ def in_order(rows: list[dict[str, Any]], sort: dict[str, int]) -> list[dict[str,
     for field, direction in reversed(directions):
 
         def key(row: dict[str, Any], field: str = field) -> Any:
-            value = row[field] if field in row else beside(row["extra"].get(field.removeprefix("extra.")))
+            value = row[field] if field in row else stored_value(row["extra"].get(field.removeprefix("extra.")))
             return isinstance(value, str), 0 if value is None else value
 
         def missing(row: dict[str, Any], field: str = field) -> bool:

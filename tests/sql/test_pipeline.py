@@ -323,32 +323,32 @@ async def test_a_server_is_looked_for_as_often_however_long_it_is_away(own_serve
     """Ten attempts with pauses that double would take ten minutes."""
     with new_database(own_server.url) as url:
         async with opened(url, size=1) as executor:
-            await unit(executor)
+            await transact(executor)
             own_server.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
             waiting = [asyncio.create_task(eventually(executor)) for _ in range(3)]
             await until(lambda: executor.pool.get_stats().get("connections_errors", 0) >= 10)
             own_server.run("pg_ctl", "start", "--wait", "--pgdata=data")
             await asyncio.gather(*waiting)
-            await asyncio.gather(*(unit(executor) for _ in range(20)))
+            await asyncio.gather(*(transact(executor) for _ in range(20)))
 
 
 async def eventually(executor: PostgresExecutor) -> None:
-    """Make a unit of work, and again until it is done."""
+    """Make a transaction, and again until it is done."""
     while True:
         with suppress(Unavailable):
-            return await unit(executor)
+            return await transact(executor)
 
 
-async def unit(executor: PostgresExecutor) -> None:
+async def transact(executor: PostgresExecutor) -> None:
     async with executor.transaction():
         await executor.fetch("SELECT 1", {})
 
 
 async def test_what_lies_in_the_pool_when_the_server_restarts_fails_no_call(url: str) -> None:
     async with opened(url) as executor:
-        await asyncio.gather(*(unit(executor) for _ in range(20)))
+        await asyncio.gather(*(transact(executor) for _ in range(20)))
         kill_all(url)
-        await asyncio.gather(*(unit(executor) for _ in range(20)))
+        await asyncio.gather(*(transact(executor) for _ in range(20)))
 
 
 async def test_a_silent_network_is_noticed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,18 +408,18 @@ async def test_a_table_may_change_under_a_prepared_statement(url: str, pipeline_
         assert len(await executor.fetch(ALL, {})) == 42
 
 
-async def test_a_unit_under_which_a_table_changes_may_be_tried_again(url: str) -> None:
+async def test_a_transaction_under_which_a_table_changes_may_be_tried_again(url: str) -> None:
     async with opened(url, size=1) as executor:
 
-        async def unit() -> int:
+        async def transact() -> int:
             async with executor.transaction():
                 return len((await executor.fetch(RETURNING, {}, writes=True))[0])
 
-        width = await unit()
+        width = await transact()
         change(url, "ALTER TABLE people ADD more integer")
         with pytest.raises(Unavailable, match="try again"):
-            await unit()
-        assert await unit() == width + 1
+            await transact()
+        assert await transact() == width + 1
         assert len(await people(executor)) == 2
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL: statements, units of work, and what breaks them."""
+"""PostgreSQL: statements, transactions, and what breaks them."""
 
 from __future__ import annotations
 
@@ -109,13 +109,13 @@ async def test_a_transaction_commits(url: str) -> None:
 async def test_a_transaction_that_fails_rolls_back(url: str) -> None:
     async with opened(url) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await add(executor, "Ann")
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await unit()
+            await transact()
         assert await people(executor) == []
 
 
@@ -130,28 +130,28 @@ async def test_others_see_a_transaction_when_it_is_done(url: str) -> None:
 async def test_a_transaction_inside_another_is_part_of_it(url: str) -> None:
     async with opened(url) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 async with executor.transaction():
                     await add(executor, "Ann")
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await unit()
+            await transact()
         assert await people(executor) == []
 
 
 async def test_after_a_failed_statement_nothing_is_committed(url: str) -> None:
     async with opened(url) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await add(executor, "Ann")
                 with pytest.raises(Violation):
                     await executor.fetch("INSERT INTO people (name) VALUES (NULL)", {}, writes=True)
 
         with pytest.raises(GeneralError, match="nothing was stored"):
-            await unit()
+            await transact()
         await add(executor, "Bob")
         assert await people(executor) == ["Bob"]
 
@@ -159,12 +159,12 @@ async def test_after_a_failed_statement_nothing_is_committed(url: str) -> None:
 async def test_a_commit_that_fails_rolls_back(url: str) -> None:
     async with opened(url) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await executor.fetch("INSERT INTO people (name, boss) VALUES ('Ann', 99)", {}, writes=True)
 
         with pytest.raises(Violation, match="foreign key"):
-            await unit()
+            await transact()
         await add(executor, "Bob")
         assert await people(executor) == ["Bob"]
 
@@ -297,35 +297,35 @@ async def test_a_write_whose_connection_is_lost_is_not_tried_again(url: str, pip
         assert await executor.fetch("SELECT last_value FROM tries_n_seq", {}) == [(1,)]
 
 
-async def test_a_unit_whose_connection_is_lost_is_unavailable(url: str) -> None:
+async def test_a_transaction_whose_connection_is_lost_is_unavailable(url: str) -> None:
     async with opened(url) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await add(executor, "Ann")
                 kill_all(url)
                 await add(executor, "Bob")
 
         with pytest.raises(Unavailable, match="try again"):
-            await unit()
+            await transact()
         assert await people(executor) == []
 
 
-async def test_the_outcome_of_a_unit_whose_connection_is_lost_at_the_commit_is_unknown(url: str) -> None:
+async def test_the_outcome_of_a_transaction_whose_connection_is_lost_at_the_commit_is_unknown(url: str) -> None:
     async with opened(url) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await add(executor, "Ann")
                 kill_all(url)
 
         with pytest.raises(OutcomeUnknown, match="Idempotency-Key"):
-            await unit()
+            await transact()
         assert await people(executor) == []
 
 
 @pytest.mark.parametrize("command", ["BEGIN", "COMMIT"])
-async def test_a_unit_does_not_wait_for_a_silent_network_for_ever(
+async def test_a_transaction_does_not_wait_for_a_silent_network_for_ever(
     url: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apex.sql.drivers.postgres.ANSWER_SECONDS", 0.3)
@@ -333,14 +333,14 @@ async def test_a_unit_does_not_wait_for_a_silent_network_for_ever(
         async with executor.transaction():
             process = await pid(executor)
 
-        async def unit(silence: ExitStack) -> None:
+        async def transact(silence: ExitStack) -> None:
             if command == "BEGIN":
                 silence.enter_context(stopped(process))
             async with executor.transaction():
                 silence.enter_context(stopped(process))
 
         with ExitStack() as silence, pytest.raises(OutcomeUnknown if command == "COMMIT" else Unavailable):
-            await unit(silence)
+            await transact(silence)
         assert await people(executor) == []
 
 
@@ -368,7 +368,7 @@ async def test_statements_that_cross_are_tried_three_times(url: str, pipeline_si
         assert (await executor.fetch("SELECT last_value FROM tries", {}))[0][0] == 6
 
 
-async def test_units_that_lock_each_other_out_give_one_conflict(url: str) -> None:
+async def test_transactions_that_lock_each_other_out_give_one_conflict(url: str) -> None:
     async def swap(first: str, second: str, here: asyncio.Event, there: asyncio.Event) -> None:
         async with executor.transaction():
             await executor.fetch("UPDATE people SET age = 1 WHERE name = %(name)s", {"name": first}, writes=True)
@@ -383,7 +383,7 @@ async def test_units_that_lock_each_other_out_give_one_conflict(url: str) -> Non
         assert [type(result) for result in both if result] == [Conflict]
 
 
-async def test_a_unit_cancelled_inside_rolls_back(url: str) -> None:
+async def test_a_transaction_cancelled_inside_rolls_back(url: str) -> None:
     async with opened(url, size=1) as executor:
         started = asyncio.Event()
         task = asyncio.create_task(hold(executor, started))
@@ -395,7 +395,7 @@ async def test_a_unit_cancelled_inside_rolls_back(url: str) -> None:
         assert await people(executor) == ["Bob"]
 
 
-async def test_a_unit_cancelled_at_any_moment_gives_its_connection_back(url: str) -> None:
+async def test_a_transaction_cancelled_at_any_moment_gives_its_connection_back(url: str) -> None:
     async def work() -> None:
         async with executor.transaction():
             await add(executor, "a")
@@ -419,7 +419,7 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(url: str) -
         await done.wait()
         await add(executor, "later")
 
-    async def unit() -> None:
+    async def transact() -> None:
         async with executor.transaction():
             done.set()
             for _ in range(20):
@@ -430,7 +430,7 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(url: str) -
         async with executor.transaction():
             task = asyncio.create_task(later())
         with pytest.raises(ZeroDivisionError):
-            await unit()
+            await transact()
         await task
         assert await people(executor) == ["later"]
 

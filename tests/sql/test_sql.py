@@ -1,4 +1,4 @@
-"""The adapter for SQL databases beyond the contract: defaults, keys, broken rules, units of work."""
+"""The adapter for SQL databases beyond the contract: defaults, keys, broken rules, transactions."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def test_what_is_taken_is_a_conflict_that_names_the_fields(empty_url: str)
             assert raised.value.errors == dict.fromkeys(fields, "Is taken")
 
 
-async def test_what_is_taken_does_not_name_whom_the_row_belongs_to(empty_url: str) -> None:
+async def test_an_error_of_a_taken_value_does_not_name_the_tenant(empty_url: str) -> None:
     async with running(empty_url) as app:
         await app.service("badges").create({"team": 1, "number": 5})
         with pytest.raises(Conflict, match="A record with this number already exists") as raised:
@@ -265,17 +265,17 @@ async def test_patterns_are_not_for_json(empty_url: str) -> None:
             await app.service("people").find({"query": {"extra": {"$like": "%"}}})
 
 
-async def test_services_share_a_unit_of_work(empty_url: str) -> None:
+async def test_services_share_a_transaction(empty_url: str) -> None:
     async with running(empty_url) as app:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with app.get("database").transaction():
                 team = await app.service("teams").create({})
                 await app.service("people").create({"name": "Ann", "age": 1, "team_id": team["id"]})
                 await app.service("people").create({"name": "Ann", "age": 1})
 
         with pytest.raises(Conflict):
-            await unit()
+            await transact()
         assert (await count(app.service("teams")), await count(app.service("people"))) == (0, 0)
 
 

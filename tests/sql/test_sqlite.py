@@ -1,4 +1,4 @@
-"""SQLite: statements, units of work, and what breaks them."""
+"""SQLite: statements, transactions, and what breaks them."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ async def test_a_transaction_commits(path: str) -> None:
 async def test_a_transaction_that_fails_rolls_back(path: str) -> None:
     async with opened(path) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await add(executor, "Ann")
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await unit()
+            await transact()
         await add(executor, "Bob")
         assert await people(executor) == ["Bob"]
 
@@ -104,28 +104,28 @@ async def test_others_see_a_transaction_when_it_is_done(path: str) -> None:
 async def test_a_transaction_inside_another_is_part_of_it(path: str) -> None:
     async with opened(path) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 async with executor.transaction():
                     await add(executor, "Ann")
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await unit()
+            await transact()
         assert await people(executor) == []
 
 
 async def test_after_a_failed_statement_nothing_is_committed(path: str) -> None:
     async with opened(path) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await add(executor, "Ann")
                 with pytest.raises(Violation):
                     await executor.fetch("INSERT INTO people (name) VALUES (NULL)", {}, writes=True)
 
         with pytest.raises(GeneralError, match="nothing was stored"):
-            await unit()
+            await transact()
         await add(executor, "Bob")
         assert await people(executor) == ["Bob"]
 
@@ -133,12 +133,12 @@ async def test_after_a_failed_statement_nothing_is_committed(path: str) -> None:
 async def test_a_commit_that_fails_rolls_back(path: str) -> None:
     async with opened(path) as executor:
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 await executor.fetch("INSERT INTO people (name, boss) VALUES ('Ann', 99)", {}, writes=True)
 
         with pytest.raises(Violation, match="foreign key"):
-            await unit()
+            await transact()
         await add(executor, "Bob")
         assert await people(executor) == ["Bob"]
 
@@ -249,7 +249,7 @@ async def test_reads_do_not_wait_for_a_transaction(path: str) -> None:
         assert await asyncio.gather(*outside) == [[]] * 20
 
 
-async def test_a_unit_cancelled_inside_rolls_back(path: str) -> None:
+async def test_a_transaction_cancelled_inside_rolls_back(path: str) -> None:
     started = asyncio.Event()
 
     async def work() -> None:
@@ -268,7 +268,7 @@ async def test_a_unit_cancelled_inside_rolls_back(path: str) -> None:
         assert await people(executor) == ["Bob"]
 
 
-async def test_a_unit_cancelled_at_any_moment_leaves_the_writer_free(path: str) -> None:
+async def test_a_transaction_cancelled_at_any_moment_leaves_the_writer_free(path: str) -> None:
     async def work() -> None:
         async with executor.transaction():
             await add(executor, "a")
@@ -299,7 +299,7 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(path: str) 
         async with executor.transaction():
             task = asyncio.create_task(later())
 
-        async def unit() -> None:
+        async def transact() -> None:
             async with executor.transaction():
                 done.set()
                 for _ in range(20):
@@ -307,7 +307,7 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(path: str) 
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await unit()
+            await transact()
         await task
         assert await people(executor) == ["later"]
 
@@ -327,7 +327,7 @@ async def test_objects_are_merged(path: str) -> None:
         assert await executor.fetch(text, {}) == [('{"b":2}', "{}", None)]
 
 
-async def test_who_waits_behind_a_writer_does_not_wait_for_ever(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_behind_a_writer_does_not_wait_for_ever(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.sqlite.BUSY_SECONDS", 0.05)
     async with opened(path) as executor, executor.transaction():
         waiting = asyncio.get_running_loop().create_task(add(executor, "Ann"), context=Context())

@@ -25,7 +25,7 @@ from apex.cache import BoundedDict
 from apex.callbacks import Backoff, end_tasks
 from apex.sql.drivers.slow import Timing
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 CONNECTIONS = 4
 IN_FLIGHT = 512
@@ -86,7 +86,7 @@ class Command:
         self.text: bytes = _PLACEHOLDER.sub(number, text).encode()
         self.names: tuple[str, ...] = tuple(numbers)
         self.measurable: bool = _MEASURABLE.match(text) is not None
-        self.timing = Timing(QUICK_SECONDS)
+        self.timing: Timing = Timing(QUICK_SECONDS)
 
 
 Steps = Sequence[tuple[Command, Values]]
@@ -127,12 +127,12 @@ class PipelineConnection:
     """One connection in pipeline mode. When it breaks, it reports that to its pipeline once."""
 
     def __init__(self, connection: Connection, pipeline: Pipeline) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.connection = connection
-        self.pipeline = pipeline
+        self.pipeline: Pipeline = pipeline
         self.pg: Any = connection.pgconn
         self.waiting: deque[_Group] = deque()
-        self.heard_at = 0.0
+        self.heard_at: float = 0.0
         self._prepared_names: dict[bytes, bytes] = {}
         self._prepared_count = 0
         self._flushing = self._writing = False
@@ -272,7 +272,7 @@ class Pipeline:
         self.size = size
         self.connections: list[PipelineConnection] = []
         self.commands: BoundedDict[str, Command] = BoundedDict(COMMANDS)
-        self.counts = Counts()
+        self.counts: Counts = Counts()
         self.latest: deque[Command] = deque(maxlen=LATEST)
         self._connecting: set[asyncio.Task[None]] = set()
         self._watching: asyncio.TimerHandle | None = None

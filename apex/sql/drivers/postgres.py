@@ -43,7 +43,7 @@ from apex.transaction import Transaction, current_transaction
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 POOL_SIZE = 10
 POOL_SECONDS = 5
@@ -157,8 +157,8 @@ class PostgresExecutor:
         self.url = url
         self.size = size
         self.role = role
-        self.pool = self._new_pool()
-        self.pipeline = Pipeline(self._connect_to_pipeline, pipeline_size)
+        self.pool: AsyncConnectionPool[Connection] = self._new_pool()
+        self.pipeline: Pipeline = Pipeline(self._connect_to_pipeline, pipeline_size)
         self._preamble = None if role is None else SET_TENANTS
         """The SQL with which each transaction begins."""
 
@@ -220,7 +220,7 @@ class PostgresExecutor:
                     return await _rows(await self._execute_alone(connection, text, values, prepared), header)
                 except psycopg.Error as error:
                     if error.sqlstate in STALE:
-                        # Its session would fail again, and so may others that have prepared it.
+                        # The session would fail again, and so may others that have prepared the statement.
                         await connection.close()
                         prepared = False
                     elif not isinstance(error, _CROSSED) and (writes or not _may_repeat(error, connection)):

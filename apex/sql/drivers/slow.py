@@ -29,11 +29,11 @@ class Timing:
     __slots__ = ("check_at", "is_suspect", "limit", "slow_runs", "slow_until")
 
     def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.is_suspect = False
-        self.slow_runs = 0.0
-        self.slow_until = 0.0
-        self.check_at = 0.0
+        self.limit: float = limit
+        self.is_suspect: bool = False
+        self.slow_runs: float = 0.0
+        self.slow_until: float = 0.0
+        self.check_at: float = 0.0
 
     def is_slow(self, now: float) -> bool:
         """Return True if the statement has to run apart."""

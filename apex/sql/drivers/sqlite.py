@@ -31,7 +31,7 @@ from apex.transaction import Transaction, current_transaction
 
 T = TypeVar("T")
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 READERS = 4
 BUSY_SECONDS = 5
@@ -89,7 +89,7 @@ class LoopConnection:
     """The connection on which the event loop itself runs quick statements."""
 
     def __init__(self, path: str) -> None:
-        self.clock = time.monotonic
+        self.clock: Callable[[], float] = time.monotonic
         self.connection: sqlite3.Connection = _connect(path)
         for pragma in ("busy_timeout=0", "wal_autocheckpoint=0"):
             self.connection.execute(f"PRAGMA {pragma}")
