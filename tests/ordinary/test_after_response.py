@@ -1,4 +1,4 @@
-"""``context.after_response``: what is done once the caller has its answer, on every way to call a service."""
+"""``context.after_response``: callbacks after the answer, for every way to call a service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Trace = list[Any]
 
 
 def noting(trace: Trace, is_async: bool = True) -> Any:
-    """A hook that defers a note of the record's id."""
+    """Return a hook that records the id of the record after the response."""
 
     async def note(text: str, id: Any) -> None:
         await asyncio.sleep(0)
@@ -36,7 +36,7 @@ def noting(trace: Trace, is_async: bool = True) -> Any:
 
 
 async def sent_by(app: Apex, trace: Trace, body: bytes) -> None:
-    """Posts a note over ASGI, and puts what is sent into the trace."""
+    """Post a note over ASGI, and add the messages that are sent to the trace."""
     scope = {"type": "http", "method": "POST", "path": "/notes", "raw_path": b"/notes", "query_string": b"",
              "headers": [(b"content-length", str(len(body)).encode())], "client": ("127.0.0.1", 1)}  # fmt: skip
 

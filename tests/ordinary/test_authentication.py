@@ -1,4 +1,4 @@
-"""Logging in to an app of somebody else's: with its own users service, strategies and ways of hiding fields."""
+"""Login to other apps, with users services, strategies and hidden fields of their own."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ KEY = new_key()
 
 
 class PinStrategy:
-    """A strategy as an app writes it."""
+    """A strategy of an app."""
 
     def __init__(self, service: AuthenticationService) -> None:
         self.service = service
@@ -69,7 +69,7 @@ class PinStrategy:
 
 
 class Seen(Service):
-    """Keeps the user that hooks have at hand."""
+    """A service that keeps the user of its hooks."""
 
     methods = ("find", "create")
     user: Any = None
@@ -115,7 +115,7 @@ async def holder_of(prefix: str) -> Mapping[str, Any]:
 
 
 def sql_app(url: str, **settings: Any) -> Apex:
-    """An app whose users are in a database, and the tokens that are worthless."""
+    """Return an app with users and revoked tokens in a database."""
     metadata = MetaData()
     users = Table("users", metadata, Column("id", Integer, primary_key=True), *map(_text, ("email", "password")))
     ended = Table("ended", metadata, Column("jti", String(64), primary_key=True), Column("expires_at", Timestamp))
@@ -152,7 +152,7 @@ async def sign_up(app: Apex, email: str = ANN["email"]) -> None:
 
 
 async def log_in(http: AsyncClient, **changes: str) -> dict[str, str]:
-    """The header that a login gives."""
+    """Log in and return the header with the token."""
     answer = await http.post("/authentication", json={**LOCAL, **changes})
     assert answer.status_code == 201, answer.text
     return {"Authorization": f"Bearer {answer.json()['accessToken']}"}
@@ -164,7 +164,7 @@ async def is_let_in(http: AsyncClient, headers: dict[str, str]) -> bool:
 
 @asynccontextmanager
 async def running(app: Apex) -> AsyncIterator[tuple[AsyncClient, Peer]]:
-    """A client and a socket of a running app whose user is Ann."""
+    """Run an app with the user Ann, and return a client and a socket."""
     async with serving(app) as http, connected(http) as peer:
         hashed = await app.get("defaultAuthentication").passwords.hash(ANN["password"])
         await app.service("users").create({"email": ANN["email"], "password": hashed, "totp": "hidden"})
@@ -534,7 +534,7 @@ async def test_names_that_case_alone_tells_apart_need_their_spelling(empty_url: 
 
 
 async def claims_of(http: AsyncClient, **login: Any) -> dict[str, Any]:
-    """The claims of a login whose token is let in."""
+    """Log in, check that the token is accepted, and return its claims."""
     answer = await http.post("/authentication", json={**LOCAL, **login})
     assert answer.status_code == 201, answer.text
     assert await is_let_in(http, {"Authorization": f"Bearer {answer.json()['accessToken']}"})

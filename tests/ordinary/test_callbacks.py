@@ -1,4 +1,4 @@
-"""Callbacks of every kind, in every place that takes one: each is called, and awaited where there is something to."""
+"""Callbacks of every kind in every place that takes one: each is called, and awaited if it can be."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Function = Callable[..., Any]
 
 
 def kinds(called: Called, returned: Any = None) -> dict[str, Function]:
-    """Functions of every kind that note how they were called, after a turn of the event loop where they can wait."""
+    """Return functions of every kind that record their calls. Coroutines let the event loop run once first."""
 
     def plain(*args: Any) -> Any:
         called.append(args)
@@ -474,7 +474,7 @@ async def test_a_shipped_hook_does_the_same_among_around_hooks(name: str) -> Non
 
 
 def strip(found: Any) -> Any:
-    """Return an answer without the moments in it."""
+    """Return an answer without its timestamps."""
     if isinstance(found, list):
         return [strip(one) for one in found]
     moments = ("at", "deleted_at")

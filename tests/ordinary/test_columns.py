@@ -74,7 +74,7 @@ class Size(enum.IntEnum):
 
 
 class Shouted(TypeDecorator[str]):
-    """Stored in capitals, read in small letters."""
+    """A type that stores capitals and reads small letters."""
 
     impl = String(20)
     cache_ok = True
@@ -89,7 +89,7 @@ class Shouted(TypeDecorator[str]):
 
 
 class Tags(TypeDecorator[set[str]]):
-    """A set as a list of JSON."""
+    """A type that stores a set as a JSON list."""
 
     impl = JSON
     cache_ok = True
@@ -102,7 +102,7 @@ class Tags(TypeDecorator[set[str]]):
 
 
 class Guid(TypeDecorator[UUID]):
-    """The recipe of SQLAlchemy's documentation: another type on each database."""
+    """The recipe of SQLAlchemy's documentation, with another type on each database."""
 
     impl = CHAR
     cache_ok = True
@@ -119,7 +119,7 @@ class Guid(TypeDecorator[UUID]):
 
 
 class Trimmed(TypeDecorator[str]):
-    """Has something to do when a value is stored alone."""
+    """A type that changes values only when they are stored."""
 
     impl = String
     cache_ok = True
@@ -129,7 +129,7 @@ class Trimmed(TypeDecorator[str]):
 
 
 class Point(UserDefinedType[tuple[int, int]]):
-    """A type of somebody else's: a pair of numbers in a text."""
+    """A type of another library: a pair of numbers in a text."""
 
     cache_ok = True
 
@@ -159,7 +159,7 @@ class Points(ColumnType, types=[Point]):
 
 @dataclass(frozen=True)
 class Case:
-    """A type of column with values in JSON, in their order, and what is refused."""
+    """A column type with JSON values in their order, and values that are refused."""
 
     kind: Any
     values: tuple[Any, ...]
@@ -181,7 +181,7 @@ LEVELS = ("low", "medium", "high")
 
 
 def array(kind: Any, *values: Any, wrong: tuple[Any, ...] = ("x",), **options: Any) -> Case:
-    """A case of PostgreSQL alone, which can be selected."""
+    """Return a case for PostgreSQL only, whose values can be selected."""
     return Case(kind, values, wrong, is_compared=False, only="postgresql", **options)
 
 
@@ -298,14 +298,14 @@ class Running:
         return answer.json()
 
     async def find(self, **query: Any) -> list[Any]:
-        """The values that a query in a body finds, as null cannot be written into a URL."""
+        """Return the values that a query finds. It is in the body, because a URL has no null."""
         page = await self.sent("GET", json={"query": {"$limit": 50, **query}})
         return [row["value"] for row in page["data"]]
 
 
 @asynccontextmanager
 async def running_all(url: str, columns: dict[str, Column[Any]], **options: Any) -> AsyncIterator[dict[str, Running]]:
-    """A service for each of the columns, which are called value, by their names."""
+    """Run a service for each column, all named value, by the names of the cases."""
     app, metadata = Apex().configure(database(url)).configure(rest), MetaData()
     page = {"default": 50, "max": 50}
     async with calling(app) as http:
@@ -337,7 +337,7 @@ async def running(url: str, column: Column[Any], **options: Any) -> AsyncIterato
 async def matrix(
     request: pytest.FixtureRequest, postgres_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, Running]]:
-    """The services of all cases that a database has, by the names of the cases."""
+    """Run the services of all cases of a database, by the names of the cases."""
     name, fast = request.param
     columns = {key: Column("value", case.kind) for key, case in CASES.items() if case.only in ("", name)}
     if name == "sqlite":
@@ -391,7 +391,7 @@ async def test_the_documents_describe_every_type(matrix: dict[str, Running]) -> 
 
 
 async def is_compared(things: Running, case: Case, stored: Any) -> None:
-    """Filters, orders and cursors, over the values, the first of them twice, and null."""
+    """Check filters, orders and cursors over the values, with the first one twice, and null."""
     first, *others = case.values
     if not case.is_compared:
         queries: list[Any] = [{"value": "x"}, {"$sort": {"value": 1}}, {"value": {"$in": ["x"]}}]

@@ -1,4 +1,4 @@
-"""Defaults of columns, in every form that SQLAlchemy has, in every call that writes, on both databases."""
+"""Defaults of columns in every form of SQLAlchemy and every call that writes, on both databases."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def serving(url: str, notes: Table, *more: str, **options: Any) -> AsyncIt
 
 
 async def sent(app: Any, method: str, path: str, data: Any) -> Any:
-    """Call over REST, where the database writes the JSON."""
+    """Make a call over REST, where the database writes the JSON."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         answer = await client.request(method, path, json=data)
         assert answer.status_code < 300, answer.text

@@ -1,4 +1,4 @@
-"""Other software of this ecosystem: what it loads from a server and sends to it works as it is."""
+"""Other software of this ecosystem, which works with a server without changes."""
 
 from __future__ import annotations
 

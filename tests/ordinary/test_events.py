@@ -1,4 +1,4 @@
-"""Events: in the order of what was stored, before the answer of their call, and the same to publishers everywhere."""
+"""Events: their order is that of the writes, they precede the answer, and all publishers get the same."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Sent = list[tuple[str, Any]]
 
 
 def following(app: Apex) -> Sent:
-    """Let a connection hear all events; return what is sent to it, as it is sent."""
+    """Subscribe a connection to all events. Return the list of messages to it."""
     sent: Sent = []
     app.events.connections.add(connection := Connection())
     app.channel("all").join(connection)
@@ -46,7 +46,7 @@ def following(app: Apex) -> Sent:
 
 
 class Gate:
-    """An after hook that holds up the calls whose data says so, until they are let go."""
+    """An after hook that delays the calls whose data says so until they are released."""
 
     def __init__(self) -> None:
         self.waiting, self.go = 0, asyncio.Event()
@@ -188,7 +188,7 @@ async def test_a_publisher_that_fails_gives_its_place_up() -> None:
 def test_the_events_of_a_record_come_in_the_order_of_its_states_whatever_waits(
     calls: list[tuple[int, int, int]],
 ) -> None:
-    """A call is a record, and for how many turns of the loop its after hook and its publisher wait."""
+    """Each call has a record and the number of loop turns for which its after hook and its publisher wait."""
     asyncio.run(_in_order(calls))
 
 
@@ -262,7 +262,7 @@ async def test_a_caller_who_changes_its_result_changes_no_event_that_waits() -> 
 
 
 class Typed(Service):
-    """Records with values that JSON has no form of its own for."""
+    """A service of records with values that JSON has no type for."""
 
     async def create(self, data: Any, params: Params) -> Any:
         return {
@@ -323,7 +323,7 @@ SERVED = {
 
 @contextmanager
 def chat(folder: Path, arguments: list[str]) -> Iterator[int]:
-    """The port of a server that answers."""
+    """Start a server, wait until it answers and return its port."""
     (folder / "chat.py").write_text(SOURCE)
     port = free_port()
     command = [sys.executable, *arguments, str(port)]
@@ -344,7 +344,7 @@ ENGINE = "/socket.io/?EIO=4&transport="
 
 
 def websocket(port: int) -> socket.socket:
-    """A connection over a WebSocket, which offers to decompress what it is sent, as browsers and Node do."""
+    """Return a connection over a WebSocket that accepts compression, as browsers and Node do."""
     raw = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
     key = base64.b64encode(os.urandom(16)).decode()
     lines = [
@@ -361,7 +361,7 @@ def websocket(port: int) -> socket.socket:
 
 
 def poller(port: int) -> tuple[HTTPConnection, str]:
-    """A connection that polls, and where."""
+    """Return a connection that polls, and its address."""
     http = HTTPConnection("127.0.0.1", port, SECONDS)
     path = f"{ENGINE}polling&sid={json.loads(asked(http, 'GET', f'{ENGINE}polling')[1:])['sid']}"
     asked(http, "POST", path, "40")

@@ -1,4 +1,4 @@
-"""Refusals as HTTP asks for them (RFC 9110), by the transport, a hook, a service or a route."""
+"""Errors in the form of HTTP (RFC 9110), by the transport, a hook, a service or a route."""
 
 from __future__ import annotations
 

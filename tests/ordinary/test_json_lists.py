@@ -1,4 +1,4 @@
-"""Fields that hold a list: queries ask for its items, alike on all adapters."""
+"""Fields with a list: queries for its items have the same results on all adapters."""
 
 from __future__ import annotations
 

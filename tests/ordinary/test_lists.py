@@ -1,4 +1,4 @@
-"""A list where one record is expected: refused before any hook, or taken, and hooks work for one and for many."""
+"""A list in place of one record: it is refused before any hook, or accepted, and hooks work for one and for many."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANY = [{"text": "a"}, {"text": "b"}]
 
 
 class Plain:
-    """A service that is no adapter."""
+    """A service without an adapter."""
 
     async def create(self, data: Any, params: Params) -> Any:
         return data

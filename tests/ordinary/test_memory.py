@@ -1,4 +1,4 @@
-"""The adapter in memory: null, operators that it cannot serve, and ids that two creates ask for at once."""
+"""The adapter in memory: null, operators that it does not support, and one id in two concurrent creates."""
 
 from __future__ import annotations
 

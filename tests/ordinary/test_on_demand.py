@@ -1,4 +1,4 @@
-"""Fields that a record has only where they are selected, alike on all adapters."""
+"""Fields that a record has only if they are selected, on all adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services that override methods of an adapter, or call them, see rows however they are called."""
+"""Services that override or call methods of an adapter: they get rows in every kind of call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Ask = Callable[..., Awaitable[Any]]
 
 
 class Looking(Service):
-    """Looks at what each method of the adapter gives, and calls methods of its own."""
+    """A mixin that checks the results of the adapter's methods and calls methods of its own."""
 
     async def find(self, params: Params) -> Any:
         page = await super().find(params)  # type: ignore[misc]
@@ -71,7 +71,7 @@ class Looking(Service):
 
 
 def loud(row: Mapping[str, Any]) -> str:
-    """Raises for anything but a row with the types that a row has."""
+    """Raise for anything but a row with the types of a row."""
     made_at = row["made_at"]
     assert made_at is None or isinstance(made_at, datetime)
     return str(row["name"]).upper()
@@ -88,14 +88,14 @@ class Stored(SQLService):
 
 @pytest.fixture(params=["memory", *BACKENDS])
 def url(request: pytest.FixtureRequest) -> str | None:
-    """URL of an empty database, None for the memory."""
+    """Return the URL of an empty database, or None for the memory."""
     name = {"memory": None, "sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
     return None if name is None else str(request.getfixturevalue(name))
 
 
 @asynccontextmanager
 async def asking(url: str | None, mixin: type, way: str, **registered: Any) -> AsyncIterator[Ask]:
-    """Calls methods of a service of the adapter with the mixin, and gives what callers read."""
+    """Call methods of a service of the adapter with the mixin, and return the answers to callers."""
     app = Apex().configure(rest).configure(sockets).configure(batch)
     base: Any = Memory if url is None else Stored
     if url is not None:
@@ -159,7 +159,7 @@ async def test_every_method_can_be_overridden_and_called(url: str | None, way: s
 
 
 class CreatesAlone(Service):
-    """Overrides one method: those beside it are the adapter's own."""
+    """A service that overrides one method. The others are those of the adapter."""
 
     async def create(self, data: Any, params: Params) -> Any:
         made = await super().create(data, params)  # type: ignore[misc]
@@ -175,7 +175,7 @@ async def test_one_method_can_be_overridden(url: str | None, way: str) -> None:
 
 
 class Untouched(Service):
-    """Overrides nothing."""
+    """A service that overrides nothing."""
 
 
 @pytest.mark.parametrize("way", ["rest", "sockets"])

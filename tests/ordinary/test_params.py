@@ -1,4 +1,4 @@
-"""Params: whatever is done with them as with a dict, they stay params, and nothing that holds a caller is lost."""
+"""Params: they stay params after every operation of a dict, and no limit of the caller is lost."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ IN_PLACE: dict[str, Operation] = {
 
 
 def survived(params: Any) -> None:
-    """Every part is there, by item and by attribute."""
+    """Assert that every part exists, as item and as attribute."""
     assert isinstance(params, Params)
     assert {**params} == {**GIVEN, "extra": 1}
     assert (params.extra, params.scope, params.provider, params.nothing) == (1, {"owner": 1}, "rest", None)
@@ -252,7 +252,7 @@ async def test_a_parsed_query_takes_an_or_in_place() -> None:
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def adapter(request: pytest.FixtureRequest) -> tuple[str | None, type[Any]]:
-    """An adapter of notes with a text and a secret, and the URL of its database."""
+    """Return an adapter of notes with a text and a secret, and the URL of its database."""
     if request.param == "memory":
 
         class Memory(MemoryService):

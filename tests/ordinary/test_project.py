@@ -1,4 +1,4 @@
-"""The life of a project that ``apex new`` has written: outside of the checkout, served by ``apex serve``."""
+"""The life of a project that ``apex new`` writes, outside of the checkout and served by ``apex serve``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def project(tmp_path: Path, empty_url: str) -> Path:
 
 
 def log_in(http: httpx2.Client, user: dict[str, str]) -> httpx2.Response:
-    """Log in, and send the token with what follows."""
+    """Log in, and send the token with all further requests."""
     response = http.post("/authentication", json={"strategy": "local", **user})
     if response.status_code == 201:
         http.headers["Authorization"] = f"Bearer {response.json()['accessToken']}"

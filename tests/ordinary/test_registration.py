@@ -1,4 +1,4 @@
-"""Services that cannot work, which are refused when they are registered."""
+"""Services that cannot work and are refused when they are registered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules across fields: a change is checked with the record as it will be, whatever stores it and however it comes."""
+"""Rules across fields: a change is checked together with the stored record, for every adapter and kind of call."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TripSchema(Schema):
 
 
 async def pause(context: Context) -> None:
-    """Let others run, as a hook that reads something does."""
+    """Let other tasks run, as a hook that reads something does."""
     await asyncio.sleep(0)
 
 

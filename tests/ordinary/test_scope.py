@@ -1,4 +1,4 @@
-"""``params.scope``: its shapes hold alike in memory and in SQL, and any other shape is refused where it is set."""
+"""``params.scope``: its shapes work the same in memory and in SQL, and any other shape is refused where it is set."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def urls(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stores(urls: dict[str, str | None]) -> AsyncIterator[list[BoundService]]:
-    """The same service in memory, on SQLite and on PostgreSQL."""
+    """Run the same service in memory, on SQLite and on PostgreSQL."""
     apps = []
     for url in urls.values():
         app, options = Apex(), {"paginate": {"default": 5}, "multi": True}
@@ -75,7 +75,7 @@ async def stores(urls: dict[str, str | None]) -> AsyncIterator[list[BoundService
 
 @pytest_asyncio.fixture(loop_scope="module", params=["memory", "sqlite", "postgresql"])
 async def notes(stores: list[BoundService], request: pytest.FixtureRequest) -> BoundService:
-    """A service with the notes mine, public and hidden, whose ids are 1, 2 and 3."""
+    """Return a service with the notes mine, public and hidden, with the ids 1, 2 and 3."""
     service = stores[["memory", "sqlite", "postgresql"].index(request.param)]
     await service.remove(None)
     await service.create([{"id": place + 1, **row} for place, row in enumerate((MINE, PUBLIC, HIDDEN))])
@@ -119,7 +119,7 @@ async def test_a_scope_takes_values_lists_operators_and_alternatives(
 
 
 async def seen(call: Any) -> Any:
-    """The id of the record that a call gives, or the kind of its error."""
+    """Return the id of the record that a call returns, or the type of its error."""
     try:
         return (await call)["id"]
     except FeathersError as error:
@@ -127,7 +127,7 @@ async def seen(call: Any) -> Any:
 
 
 class Thing:
-    """No value of a column."""
+    """An object that is no value of a column."""
 
 
 REFUSED = [
@@ -197,7 +197,7 @@ async def test_sets_and_values_of_any_type_hold(
 
 
 async def test_sets_are_read_in_one_order() -> None:
-    """A cursor, which is bound to its scope, holds in another process."""
+    """A cursor is bound to its scope, and is valid in another process."""
     one, other = (Params({"scope": {"id": set(order)}}).scope for order in ([0, 8], [8, 0]))
     assert [*one["id"]] != [*other["id"]]
     assert scope_predicate(one, AS_GIVEN) == scope_predicate(other, AS_GIVEN)

@@ -1,4 +1,4 @@
-"""``database.execute`` with the statements that SQLAlchemy Core has, on both databases."""
+"""``database.execute`` with the statements of SQLAlchemy Core, on both databases."""
 
 from __future__ import annotations
 

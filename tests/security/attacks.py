@@ -1,4 +1,4 @@
-"""What an attacker tries on one method of a service, by the kind of the method; all of it made from the registry."""
+"""Attacks on one method of a service, by the kind of the method. They are made from the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTLING = ("api/webhook/crm",)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A call; ``must_fail`` where there is no harmless answer to it, ``must_lack`` is what no answer may hold."""
+    """A call. ``must_fail`` says that it has no harmless answer, and ``must_lack`` is what no answer may contain."""
 
     method: str
     id: Any = None
@@ -130,7 +130,7 @@ def _with_data(stage: Stage, bound: BoundService, method: str) -> Iterator[Attem
 
 
 def _events(stage: Stage, method: str, valid: Row) -> Iterator[Attempt]:
-    """Events that the victim's records would be found by, alone and among others."""
+    """Return events that would find the victim's records, alone and among others."""
     contact, company = (stage.rows[VICTIM][table] for table in ("contacts", "companies"))
     data = {"crm_id": contact["crm_id"], "company": company["name"], "id": contact["uuid"]}
     theirs = {"source": contact["crm_source"], "data": data}
@@ -140,7 +140,7 @@ def _events(stage: Stage, method: str, valid: Row) -> Iterator[Attempt]:
 
 
 def _imports(stage: Stage, bound: BoundService, valid: Row) -> Iterator[Attempt]:
-    """Rows that the victim's records would be found by, and rows that refer to them."""
+    """Return rows that would find the victim's records, and rows that refer to them."""
     needed = bound.service.schema().load_fields.items()
     row = {name: _valid(one) for name, one in needed if one.required and name != "organization_id"}
     for key, columns in bound.service.upsert.items():
@@ -154,7 +154,7 @@ def _imports(stage: Stage, bound: BoundService, valid: Row) -> Iterator[Attempt]
 
 
 def body(stage: Stage, bound: BoundService, method: str) -> Row | None:
-    """The least that the method takes, about records of the attacker's own, as its schema says."""
+    """Return the smallest valid data of the method, about the attacker's own records."""
     own: type[Schema] | None = getattr(bound.service, "schema", None)
     schema = own if method in STANDARD else getattr(bound.service, "custom", {}).get(method)
     if schema is None:
@@ -192,7 +192,7 @@ def _valid(one: fields.Field[Any]) -> Any:
 
 
 def _pointers(bound: BoundService) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The fields of a service that refer to records, with the table and column of those."""
+    """Return the fields of a service that refer to records, with the table and the column."""
     table = getattr(bound.service, "table", None)
     if table is None or not hasattr(table, "constraints"):
         return
@@ -207,14 +207,14 @@ def _fields(bound: BoundService) -> Any:
 
 
 def _ids_of(stage: Stage, bound: BoundService) -> list[Any]:
-    """What the victim's records of a service are called; all there are, where that cannot be told."""
+    """Return the ids of the victim's records of a service, or if they are unknown, of all its records."""
     name = getattr(getattr(bound.service, "table", None), "name", "")
     rows = [rows[name] for rows in (stage.rows[VICTIM], stage.removed[VICTIM]) if name in rows]
     return [row[bound.service.id] for row in rows] or stage.ids
 
 
 async def answers(stage: Stage, path: str, attempt: Attempt, turn: int) -> AsyncIterator[tuple[str, int, str]]:
-    """Makes the attempt over REST and over a socket, with a token and with a key, taking turns."""
+    """Make the attempt over REST and over a socket, with a token and with a key."""
     one, other = ("user", "key") if turn % 2 else ("key", "user")
     for organization in (VICTIM, ATTACKER) if is_dialect(stage.app.service(path)) else (VICTIM,):
         status, text = await _over_rest(stage, one, path, attempt, organization)
@@ -226,7 +226,7 @@ async def answers(stage: Stage, path: str, attempt: Attempt, turn: int) -> Async
 
 
 def is_dialect(bound: BoundService) -> bool:
-    """Whether a service is one of another API, whose callers name their organization in a header."""
+    """Return True for a service of the other API, whose callers name their organization in a header."""
     return getattr(bound.service, "api", API) != API
 
 
@@ -265,7 +265,7 @@ async def _over_socket(stage: Stage, who: str, path: str, attempt: Attempt) -> t
 
 
 def _filled(path: str) -> str:
-    """The path, its placeholders naming the victim."""
+    """Return the path, with the victim in its placeholders."""
     return "/".join(str(VICTIM) if part.startswith(":") else part for part in path.split("/"))
 
 
@@ -286,7 +286,7 @@ def _jsonable(options: Row) -> Row:
 
 
 async def attack(stage: Stage, path: str, method: str) -> int:
-    """Asserts that nothing of the victim comes out of a method, and gives how often that was tried."""
+    """Assert that a method reveals nothing of the victim. Return the number of attempts."""
     tried = 0
     for turn, attempt in enumerate(attempts(stage, path, method)):
         async for way, status, text in answers(stage, path, attempt, turn):
@@ -305,7 +305,7 @@ async def attack(stage: Stage, path: str, method: str) -> int:
 
 
 def _settled(path: str, attempt: Attempt, status: int, text: str) -> int:
-    """Return the status of an attempt; of a list whose items are answered by themselves that of the last one."""
+    """Return the status of an attempt. If a list has an answer for each item, return the last status."""
     if path in SETTLING and isinstance(attempt.data, list) and status == 200:
         answer = json.loads(text)
         status = (answer["value"] if isinstance(answer, dict) else answer)[-1]["status"]
@@ -313,5 +313,5 @@ def _settled(path: str, attempt: Attempt, status: int, text: str) -> int:
 
 
 def _victims_ids(stage: Stage, text: str) -> set[str]:
-    """The ids of the victim in an answer."""
+    """Return the ids of the victim in an answer."""
     return set(re.findall(r"[0-9a-f-]{36}|[0-9]{7,}", text)) & {str(id) for id in stage.ids}

@@ -1,4 +1,4 @@
-"""A stage for attacks: two organizations with a record of each kind, and an attacker who belongs to one of them.
+"""A stage for attacks: two organizations with a record of each kind, and an attacker in one of them.
 
 All that can be recognised in the records of the victim, organization 456, is marked: texts, and ids far from others.
 """
@@ -67,21 +67,21 @@ class Stage:
 
     @property
     def ids(self) -> list[Any]:
-        """All that the victim's records are called by."""
+        """Return all ids of the victim's records."""
         rows = (row for table, row in self.rows[VICTIM].items() if table not in SHARED)
         removed = self.removed[VICTIM].values()
         ids = [row[name] for row in (*rows, *removed) for name in ("id", "uuid") if name in row]
         return [*ids, self.rows[VICTIM]["users"]["uuid"]]
 
     async def remove_again(self, path: str) -> None:
-        """The attacker's removed record of a service is removed, whatever has restored it."""
+        """Remove the attacker's record of a service again, if an attempt has restored it."""
         service = self.app.service(path).service
         row = self.removed[ATTACKER][service.table.name]
         mine = service.table.c.id == row["id"]
         await self.app.get("database").execute(update(service.table).where(mine).values(deleted_at=row["deleted_at"]))
 
     async def victims_rows(self) -> dict[str, list[Row]]:
-        """All that is stored of the victim."""
+        """Return all rows of the victim."""
         database = self.app.get("database")
         return {
             table.name: await database.execute(select(table).where(owner(table) == VICTIM).order_by(*table.primary_key))
@@ -90,12 +90,12 @@ class Stage:
 
 
 def owner(table: Table) -> Column[Any]:
-    """The column that says to which organization a row belongs."""
+    """Return the column with the organization of a row."""
     return table.c.id if table.name == "organizations" else table.c.organization_id
 
 
 def tenant_tables() -> list[Table]:
-    """The organizations and all tables of theirs, each after those that it refers to."""
+    """Return the tables of organizations, each after the tables to which it refers."""
     return [t for t in tables.metadata.sorted_tables if t.name == "organizations" or "organization_id" in t.c]
 
 
@@ -119,7 +119,7 @@ async def staged(url: str) -> AsyncIterator[Stage]:
 
 
 async def _prove(stage: Stage) -> None:
-    """The attacker has a token and a key."""
+    """Give the attacker a token and a key."""
     app = stage.app
     limits = {"rate_limit": 10_000_000, "rate_window": 60}
     await app.service("organizations").patch(ATTACKER, limits)
@@ -129,7 +129,7 @@ async def _prove(stage: Stage) -> None:
 
 
 async def _fill(app: Apex, organization: int) -> dict[str, Row]:
-    """One row in each table, which refers to those in the others."""
+    """Store a row in each table, with references to the rows of the other tables."""
     database = app.get("database")
     made: dict[str, Row] = {}
     for table, id in ((tables.users, USERS[organization]), (tables.organizations, organization)):
@@ -152,7 +152,7 @@ async def _fill(app: Apex, organization: int) -> dict[str, Row]:
 
 
 async def _remove(app: Apex, organization: int, living: Mapping[str, Row]) -> dict[str, Row]:
-    """A removed row in each table of a service with trash, which refers to the living rows."""
+    """Store a removed row in each table with trash, with references to rows that are not removed."""
     made: dict[str, Row] = {}
     for bound in app.services.values():
         if getattr(bound.service, "trash", None) is not None:
@@ -182,7 +182,7 @@ def _cells(table: Table, organization: int, made: Mapping[str, Row], what: str =
 
 
 def references(table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
-    """For each column that refers to another table, which column of which."""
+    """Return the column to which each reference refers."""
     for constraint in table.constraints:
         if isinstance(constraint, ForeignKeyConstraint):
             for element in constraint.elements:
@@ -192,7 +192,7 @@ def references(table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def _cell(table: Table, column: Column[Any], organization: int, what: str) -> Any:
-    """A value by the column's type, which tells the victim's records from others where the type has room for it."""
+    """Return a value of the column's type. If possible, it identifies the victim's records."""
     kind = column.type
     if isinstance(kind, Timestamp):
         return datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The bus, for somebody who can read and write the Redis of an app and does not know its secret."""
+"""The bus, attacked by somebody who can read and write the Redis of an app, but does not know its secret."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CALLS = [call for call in METHODS if call != LEAVE and not is_dialect(APP.servic
 
 
 def least(path: str, method: str) -> str:
-    """Return the least role that may call a method."""
+    """Return the lowest role that may call a method."""
     if path in OF_ADMINS or method in FOR_ADMINS:
         return "admin"
     if path == "users":

@@ -1,4 +1,4 @@
-"""The floor: PostgreSQL holds the app to the organizations of its caller, whatever the app asks for."""
+"""Row-level security: PostgreSQL limits the app to the organizations of its caller, whatever it asks for."""
 
 from __future__ import annotations
 

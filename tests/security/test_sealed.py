@@ -1,4 +1,4 @@
-"""Every service and method of the registry, attacked by a member of another organization: none gives anything away.
+"""Every service and method of the registry, attacked by a member of another organization.
 
 A new service is attacked from the day it is registered; ``stage`` and ``attacks`` make all they need from the tables
 and schemas.
@@ -43,7 +43,7 @@ WITH_DATA = [(path, method) for path, method in METHODS if method not in ("find"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(shared_url: str) -> AsyncIterator[Stage]:
-    """The stage; after all attacks the victim's records are as they were."""
+    """Prepare the stage. After all attacks, assert that the victim's records have not changed."""
     async with staged(shared_url) as stage:
         before = await stage.victims_rows()
         yield stage
@@ -57,7 +57,7 @@ async def test_a_method_gives_nothing_away(stage: Stage, path: str, method: str)
 
 @pytest.mark.parametrize(("path", "method"), WITH_DATA)
 async def test_what_is_refused_would_be_taken_from_a_member(stage: Stage, path: str, method: str) -> None:
-    """The attacks are refused for what is the victim's in them, and not for something else that is wrong."""
+    """The attacks are refused because of the victim's records, not because of other errors."""
     valid = body(stage, stage.app.service(path), method)
     if method == "restore":
         await stage.remove_again(path)
@@ -72,7 +72,7 @@ async def test_what_is_refused_would_be_taken_from_a_member(stage: Stage, path: 
 
 @pytest.mark.parametrize("path", TRASH)
 async def test_a_role_below_reaches_no_removed_record(stage: Stage, path: str) -> None:
-    """Whoever may not restore records of the own organization sees none of them either."""
+    """A member who may not restore records of its organization does not see removed ones."""
     await stage.remove_again(path)
     valid = body(stage, stage.app.service(path), "restore")
     memberships = stage.app.service("memberships")
@@ -106,7 +106,7 @@ async def test_an_internal_service_is_not_there(stage: Stage, path: str) -> None
 
 
 async def test_no_event_reaches_another_organization(stage: Stage) -> None:
-    """Each record of the victim's changes; then one of the attacker's own does, and that alone is heard of."""
+    """Every record of the victim changes, then one of the attacker. The attacker gets only the event of its own."""
     say(stage, "what the attacks have changed")
     for organization in (VICTIM, ATTACKER):
         for bound in stage.app.services.values():
@@ -126,7 +126,7 @@ def say(stage: Stage, id: str) -> None:
 
 
 async def heard(peer: Peer, last: str) -> list[Any]:
-    """The events until the one about a record of this id."""
+    """Return the events until the one about a record with this id."""
     events = [await peer.event()]
     while events[-1][1]["id"] != last:
         events.append(await peer.event())
@@ -138,13 +138,13 @@ async def test_every_method_confines_its_callers() -> None:
 
 
 class Leaky(SQLService):
-    """A service that somebody forgot to seal."""
+    """A service without the hooks of tenancy."""
 
     table = activities.activities
 
 
 async def test_the_suite_finds_a_service_that_is_not_sealed(migrated_url: str) -> None:
-    """On SQLite the attack succeeds, and the suite says so; on PostgreSQL row-level security holds all the same."""
+    """On SQLite the attack succeeds and is reported. On PostgreSQL row-level security prevents it."""
     async with staged(migrated_url) as stage:
         app = stage.app
         app.use("leaky", Leaky(), hooks={"before": {"all": [authenticate("jwt", "api-key"), validate_query]}})
@@ -165,7 +165,7 @@ class Peek(Schema):
 
 
 class Careless(activities.Activities):
-    """A sealed service with methods that forget the scope of their caller."""
+    """A service with the hooks of tenancy, whose methods ignore the scope of their caller."""
 
     methods = (*activities.Activities.methods, "peek", "drop", "undescribed")
     custom = {"peek": Peek, "drop": Peek}

@@ -1,4 +1,4 @@
-"""The ways in which user 791 of organization 457 could reach organization 456: none of them does."""
+"""Attempts of user 791 in organization 457 to reach organization 456, all of which fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRIVATE = ["uuid", "name_search", "email_search", "phone_search", "first_name_fo
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def nothing_changes(shared: Crm) -> AsyncIterator[None]:
-    """After all attempts every row is as it was."""
+    """Assert that no attempt has changed a row."""
     everything = (contacts.contacts, companies.companies, tables.organizations, tables.users, tables.memberships)
     before = [await shared.rows(table) for table in everything]
     yield
@@ -36,7 +36,7 @@ async def nothing_changes(shared: Crm) -> AsyncIterator[None]:
 
 
 def only_their_own(answer: tuple[int, Any]) -> list[Any]:
-    """Asserts that an answer is an error of the caller, or a page of organization 457; gives its rows."""
+    """Assert that an answer is an error of the caller or a page of organization 457. Return its rows."""
     status, body = answer
     assert 200 <= status < 500, body
     if status != 200:
@@ -160,7 +160,7 @@ async def test_by_creating_in_another_organization(shared: Crm) -> None:
     "foreign", [{"company_id": 101}, {"owned_by_user_id": 789}, {"owned_by_user_id": 790}], ids=repr
 )
 async def test_by_referring_to_a_record_of_theirs(shared: Crm, foreign: dict[str, int]) -> None:
-    """What is theirs and what is not there get the same answer."""
+    """Records of others and missing records get the same answer."""
     spy = {"organization_id": OWN, "first_name": "Spy"}
     nothing = dict.fromkeys(foreign, 99_999)
     for request, base in (("POST /contacts", spy), ("PATCH /contacts/201", {})):
@@ -219,7 +219,7 @@ async def test_by_the_organization_itself(shared: Crm) -> None:
 
 
 def asked(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A value, or operators with values: what a query may ask of a field."""
+    """Return a condition for a field: a value, or operators with values."""
     lists = st.lists(values, max_size=3)
     operators = {"$in": lists, "$nin": lists, "$ne": values, **dict.fromkeys(("$lt", "$lte", "$gt", "$gte"), values)}
     return values | st.fixed_dictionaries({}, optional=operators).filter(bool)

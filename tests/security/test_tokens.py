@@ -1,4 +1,4 @@
-"""Tokens that prove nothing: 401, and no statement is run."""
+"""Invalid tokens: the answer is 401, and no statement runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def claims(crm: Crm, **changed: Any) -> dict[str, Any]:
 
 
 def signed(crm: Crm, header: Mapping[str, Any] | None = None, secret: str = "", **changed: Any) -> str:
-    """A token like one of the CRM's, but for what is changed."""
+    """Return a token like those of the CRM with some changes."""
     key = secret or crm.app.get("authentication")["secret"]
     header = {"typ": "access"} | dict(header or {})
     return jwt.encode(claims(crm, **changed), key, header.get("alg", "HS256"), header)
@@ -39,7 +39,7 @@ def unsigned(crm: Crm, algorithm: str) -> str:
 
 
 def tampered(crm: Crm) -> str:
-    """The signature of user 791's token under the claims of user 789's."""
+    """Return a token with the claims of user 789 and the signature of user 791's token."""
     mine, others = crm.token(791).split("."), crm.token(789).split(".")
     return ".".join([others[0], others[1], mine[2]])
 

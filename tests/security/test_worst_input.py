@@ -1,7 +1,7 @@
-"""The worst megabyte for everything that reads what a caller sends: none takes much longer than a look at each byte.
+"""The slowest inputs of a megabyte for all code that reads input: none takes much longer than a loop over its bytes.
 
-Processor time is compared with a loop over as many bytes, so that neither a slow machine nor a busy one changes the
-verdict. What is quadratic in its input takes a thousand times as long.
+Processor time is compared with a loop over as many bytes, so that the verdict is the same on a slow or
+busy machine. Code that is quadratic in its input takes a thousand times as long.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TABLE = Table(
 
 @cache
 def linear() -> float:
-    """Processor seconds of a loop over a megabyte."""
+    """Return the processor seconds of a loop over a megabyte."""
 
     def loop() -> float:
         begun = time.process_time()
@@ -65,7 +65,7 @@ def repeated(part: str, size: int = MEGABYTE) -> str:
 
 
 def numbered(form: str, separator: str, size: int = MEGABYTE) -> str:
-    """``form`` with a number in it, again and again."""
+    """Return ``form`` with a different number in it, repeated."""
     return separator.join(
         form.replace("#", f"{number:06}") for number in range(size // (len(form) + 5 + len(separator)))
     )
@@ -213,7 +213,7 @@ async def test_an_answer_shortens_the_names_of_fields(app: Apex, service: str) -
 
 
 async def ask(app: Apex, method: str, path: str, body: str = "", query: str = "", **headers: str) -> int:
-    """The status of a request; the transport is called without a server, which has limits of its own."""
+    """Return the status of a request. The transport is called without a server, which has limits of its own."""
     given = {"content-type": "application/json", "content-length": str(len(body)), **headers}
     statuses = []
 
@@ -234,7 +234,7 @@ async def ask(app: Apex, method: str, path: str, body: str = "", query: str = ""
 
 
 class Timed:
-    """Adds up which inputs took too long: ``cost`` tells how many loops over a megabyte each took."""
+    """The costs of inputs. The unit is one loop over a megabyte."""
 
     def __init__(self) -> None:
         self.cost: dict[str, int] = {}
