@@ -1,4 +1,4 @@
-"""The parts that a document refers to: schemas, responses and headers, each made once and by one name."""
+"""The components of an OpenAPI document: schemas, responses and headers, each with a unique name."""
 
 from __future__ import annotations
 
@@ -8,67 +8,128 @@ from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema as MarshmallowSchema
 from marshmallow.schema import SchemaMeta
 
 from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.describe import Facts, Related, facts_of
 from apex.errors import ConfigError
-from apex.openapi.facts import Known
-from apex.openapi.fields import FieldConverter
+from apex.openapi.facts import MethodFacts
 from apex.query.coercion import Coerce
 from apex.query.coercion import shape as shape_of
-from apex.schema.validation import Schema, validate
+from apex.schema.validation import Email, Password, Schema, Text, fields, validate
 from apex.service import BoundService
 from apex.sql.types import shapes_of
 
 Shape = dict[str, Any]
 
-VERSION = "3.1.0"
+VERSION: str = "3.1.0"
+
+END = r"\Z"
 
 _PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ss", "ss"), ("us", "us"), ("is", "is"), ("s", ""))
-"""Ends of plurals, each with that of one, the first that fits."""
+"""The ends of plurals and of their singulars. The first that matches counts."""
+
+
+class FieldConverter(OpenAPIConverter):
+    """A converter of marshmallow's schemas that knows the fields of ``apex.schema``."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for function in (_text, _pattern, _any_type):
+            self.add_attribute_function(function)  # type: ignore[no-untyped-call]
+
+    def schema2jsonschema(self, schema: MarshmallowSchema) -> Shape:
+        """Return a schema as JSON Schema, with the ``keywords`` that it declares for itself as a whole."""
+        made: Shape = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        keywords: Mapping[str, Any] = getattr(schema, "keywords", {})
+        properties = {**made.get("properties", {}), **keywords.get("properties", {})}
+        for name in getattr(schema, "nullable", ()):
+            properties[name] = _or_empty(properties[name])
+        return {**made, **keywords, "properties": properties}
+
+
+def _or_empty(shape: Shape) -> Shape:
+    """Return the shape of a field for which an empty string means null."""
+    options = shape["anyOf"] if set(shape) == {"anyOf"} else [shape]
+    return {"anyOf": [*options, {"enum": [""]}]}
+
+
+def _text(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> Shape:
+    """Return the limits and the format of a text. The limits hold for the trimmed text."""
+    if isinstance(field, Password):
+        return {"minLength": field.min, "maxLength": field.max, "format": "password"}
+    if not isinstance(field, Text):
+        return {}
+    shape: Shape = {"minLength": field.min, "maxLength": field.max}
+    return {**shape, "format": "email"} if isinstance(field, Email) else shape
+
+
+def _pattern(self: OpenAPIConverter, field: fields.Field[Any], *, ret: Shape, **_: Any) -> Shape:
+    """Return the pattern of a text for JSON Schema.
+
+    Python matches at the start of a text and writes its end as ``\\Z``. JSON Schema searches, with ``^`` and ``$``.
+    """
+    for check in field.validators:
+        if isinstance(check, validate.Regexp):
+            ret.pop("pattern", None)
+            if check.regex.flags & ~re.UNICODE == 0:
+                return {"pattern": f"^(?:{str(check.regex.pattern).replace(END, '$')})"}
+    return {}
+
+
+def _any_type(self: OpenAPIConverter, field: fields.Field[Any], *, ret: Shape, **_: Any) -> Shape:
+    """Remove the type of a field that accepts everything. apispec knows only that it accepts null."""
+    if ret.get("type") == ["null"]:
+        del ret["type"]
+    return {}
 
 
 class Plugin(MarshmallowPlugin):
+    """apispec's plugin with this module's converter."""
+
     Converter = FieldConverter
 
 
 class Components:
-    """The document that is made, and what it refers to."""
+    """The document in the making, with its components."""
 
     def __init__(self, app: Apex) -> None:
-        self.app = app
+        self.app: Apex = app
         plugin = Plugin()
         info = {"title": "API", "version": "1", **(app.get("openapi") or {})}
-        self.spec = APISpec(openapi_version=VERSION, plugins=[plugin], info=info, **_title(info))
+        self.spec: APISpec = APISpec(openapi_version=VERSION, plugins=[plugin], info=info, **_title(info))
         self.converter: Any = plugin.converter
         self.made: dict[str, Any] = {}
         authentication = app.get("defaultAuthentication")
         self.schemes: Mapping[str, Shape] = {} if authentication is None else authentication.schemes
 
     def named(self, kind: str, name: str, value: Mapping[str, Any]) -> Shape:
-        """A reference to a part. Raises ConfigError where another part has the name already."""
+        """Add a component and return a reference to it. Raises ConfigError if another component has the name."""
         if self.made.get(f"{kind}/{name}", value) != value:
-            way = "give a service another noun, or a shape another title"
-            raise ConfigError(f"Two different {kind} of the OpenAPI document are called '{name}': {way}")
+            fix = "give a service another noun, or a shape another title"
+            raise ConfigError(f"Two different {kind} of the OpenAPI document are called '{name}': {fix}")
         if f"{kind}/{name}" not in self.made:
             self.made[f"{kind}/{name}"] = value
             add = {"schemas": self.spec.components.schema, "responses": self.spec.components.response}.get(kind)
             (add or self.spec.components.header)(name, dict(value))
         return {"$ref": f"#/components/{kind}/{name}"}
 
-    def shape(self, said: Any, name: str, method: str = "") -> Shape:
-        """The shape that a hook or a service gives: a JSON Schema, with a ``title`` one to refer to, or marshmallow's
-        schema, as a method takes it: without what the server sets, and for a patch with nothing required.
+    def shape(self, shape: Any, name: str, method: str = "") -> Shape:
+        """Return the JSON Schema of a shape that a hook or a service declares.
+
+        A JSON Schema with a ``title`` becomes a component. So does a schema of marshmallow, in the form that the
+        method accepts: without the fields that the server sets, and without required fields for a patch.
         """
-        if isinstance(said, Mapping):
-            inner = {"items": self.shape(said["items"], name)} if "items" in said else {}
-            return self.named("schemas", said["title"], said) if "title" in said else {**said, **inner}
-        return self.named("schemas", name, self.converter.schema2jsonschema(written(said, method)))
+        if isinstance(shape, Mapping):
+            inner = {"items": self.shape(shape["items"], name)} if "items" in shape else {}
+            return self.named("schemas", shape["title"], shape) if "title" in shape else {**shape, **inner}
+        return self.named("schemas", name, self.converter.schema2jsonschema(accepted_schema(shape, method)))
 
     def record(self, bound: BoundService) -> Shape:
-        """What a service's records look like, with all that hooks may add to them."""
+        """Return the shape of a service's records, with the fields that hooks may add."""
         service, name = bound.service, component_name(bound)
         if not isinstance(service, Adapter):
             return {}
@@ -83,17 +144,24 @@ class Components:
         })  # fmt: skip
 
     def page(self, bound: BoundService) -> Shape:
+        """Return the shape of a page of a service's records."""
         record, count = self.record(bound), {"type": "integer", "minimum": 0}
         cursor = {"type": ["string", "null"]}
         page = {
             "type": "object",
             "properties": {
-                "total": {**count, "description": "Of all pages. Absent with `$total=false`, and beside a cursor."},
-                "estimated": {"type": "boolean", "description": "With `$total=estimated`: whether `total` is."},
+                "total": {
+                    **count,
+                    "description": "The records on all pages. Absent with `$total=false` and with cursors.",
+                },
+                "estimated": {
+                    "type": "boolean",
+                    "description": "With `$total=estimated`: is `total` an estimate?",
+                },
                 "limit": count,
                 "skip": count,
-                "next": {**cursor, "description": "Beside a cursor: the `$after` of the page that follows."},
-                "previous": {**cursor, "description": "Beside a cursor: the `$before` of the page before."},
+                "next": {**cursor, "description": "With cursors: the `$after` of the next page."},
+                "previous": {**cursor, "description": "With cursors: the `$before` of the previous page."},
                 "data": {"type": "array", "items": record},
             },
             "required": ["limit", "data"],
@@ -102,7 +170,7 @@ class Components:
         return self.named("schemas", f"{component_name(bound)}Page", page)
 
     def properties(self, bound: BoundService) -> dict[str, Shape]:
-        """The shape of each field that callers can see."""
+        """Return the shape of each field that callers can see."""
         service, kind = bound.service, self.schema_of(bound)
         declared = kind().fields if kind is not None else {}
         hidden = set(service.private)
@@ -113,30 +181,30 @@ class Components:
         }
 
     def schema_of(self, bound: BoundService) -> type[Schema] | None:
-        """The schema of what create takes, or patch where nothing is created."""
+        """Return the schema of the data of create, update or patch, or None if none of them has one."""
         for method in ("create", "update", "patch"):
-            if method in bound._hookable and isinstance(kind := Known(bound, method).data, SchemaMeta):
+            if method in bound._hookable and isinstance(kind := MethodFacts(bound, method).data, SchemaMeta):
                 return kind  # type: ignore[return-value]
         return None
 
     def _property(self, shape: Shape, field: Any) -> Shape:
-        """A column says whether there is a value and of which type, a field which values there are."""
+        """Merge the shape of a column, which has the type, with its schema field, which has description and choices."""
         if field is None:
             return dict(shape)
         if "type" not in shape:
             made: Shape = self.converter.field2property(field)
             return made if shape else _nullable(made)
         choices = [check for check in field.validators if isinstance(check, validate.OneOf)]
-        told = {key: field.metadata[key] for key in ("description", "example") if key in field.metadata}
+        more = {key: field.metadata[key] for key in ("description", "example") if key in field.metadata}
         if choices:
             nullable = isinstance(shape["type"], list)
-            told["enum"] = [*choices[0].choices, *([None] if nullable else [])]
-        return {**shape, **told}
+            more["enum"] = [*choices[0].choices, *([None] if nullable else [])]
+        return {**shape, **more}
 
     def _added(self, bound: BoundService) -> dict[str, Shape]:
         methods = (method for method in bound._hookable if method in bound._options.methods)
-        added = {name: said for method in methods for name, said in Known(bound, method).adds.items()}
-        return {name: self._related(said) if isinstance(said, Related) else said for name, said in added.items()}
+        added = {name: shape for method in methods for name, shape in MethodFacts(bound, method).adds.items()}
+        return {name: self._related(one) if isinstance(one, Related) else one for name, one in added.items()}
 
     def _related(self, related: Related) -> Shape:
         if callable(related.fields):
@@ -157,8 +225,8 @@ def _nullable(shape: Shape) -> Shape:
     return {**shape, "type": [*listed, "null"]} if listed and "null" not in listed else shape
 
 
-def written(kind: type[Schema], method: str) -> Schema:
-    """An instance of a schema with the fields that callers may send, but for those whose metadata call them hidden."""
+def accepted_schema(kind: type[Schema], method: str) -> Schema:
+    """Return an instance of a schema with the fields that callers may send and whose metadata do not hide them."""
     patches = method == "patch"
     owned = [name for name, field in kind().fields.items() if field.dump_only or field.metadata.get("hidden")]
     kept = [name for name in kind.create_only if patches and name in kind().fields]
@@ -166,7 +234,7 @@ def written(kind: type[Schema], method: str) -> Schema:
 
 
 def component_name(bound: BoundService) -> str:
-    """What a service's records are called: by its ``noun``, its class, or its path where several are of that class."""
+    """Return the name of a service's component: its ``noun``, its class, or its path if the class is not unique."""
     kind, others = type(bound.service).__name__, bound._app.services.values()
     is_alone = sum(type(other.service).__name__ == kind and bool(other._options.methods) for other in others) < 2
     noun = getattr(bound.service, "noun", None) or (kind if is_alone else re.sub(r"\W+", " ", bound._path))
@@ -174,7 +242,7 @@ def component_name(bound: BoundService) -> str:
 
 
 def noun_of(bound: BoundService) -> str:
-    """Return what one record of a service is called: by its ``noun``, or the last word of its path without the s."""
+    """Return the name of one record of a service: its ``noun``, or the singular of the last word of its path."""
     noun: str | None = getattr(bound.service, "noun", None)
     if noun:
         return noun
@@ -191,7 +259,7 @@ def plural(noun: str) -> str:
 
 
 def value_shape(coerce: Coerce) -> Shape:
-    """The shape of what a function of ``apex.query.coercion``, or one that describes itself, reads."""
+    """Return the shape of the values that a coercion accepts."""
     if (facts := facts_of(coerce)) is not None:
         return dict(facts.result)
     return shape_of(coerce) or {"type": "string"}
@@ -201,7 +269,7 @@ def _stored(service: Any) -> Mapping[str, Shape]:
     if getattr(service, "table", None) is not None:
         return shapes_of(service.table)
     shapes = {name: value_shape(coerce) for name, coerce in (service.columns or {}).items()}
-    # What is not given is stored as null.
+    # The adapter stores missing fields as null.
     return {name: shape if name == service.id else _nullable(shape) for name, shape in shapes.items()}
 
 

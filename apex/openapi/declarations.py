@@ -1,38 +1,43 @@
-"""Declarations of TypeScript for Feathers' own client: the records of an app, and what its services take and give.
+"""TypeScript declarations for Feathers' client: the records of an app, and the arguments and results of its methods.
 
-They are made of what the OpenAPI document is made of. The document alone would not do: custom methods are alternatives
-there, of which one cannot tell what each of them gives.
+They are made of the same parts as the OpenAPI document, not of the document: there all custom methods of a service
+share one operation, which does not say which method returns which result.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from textwrap import indent
 from typing import Any, NamedTuple
 
 from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.openapi.components import Components, component_name, value_shape
 from apex.openapi.document import PLACEHOLDER, description
-from apex.openapi.facts import Known
+from apex.openapi.facts import MethodFacts
+from apex.openapi.literals import JAVASCRIPT
 from apex.openapi.operations import Operations, takes_many
-from apex.openapi.parameters import asked, operators, parameters
-from apex.openapi.typescript import array, block, commented, declared, identifier, key, literal, member, type_of, union
+from apex.openapi.parameters import operators, parameters, queryable
 from apex.query.language import OPERATORS
 from apex.service import BoundService
 from apex.types import STANDARD, taken_by
 
-Shape = dict[str, Any]
+Shape = Mapping[str, Any]
+
+key: Callable[[str], str] = JAVASCRIPT.key
+literal: Callable[[Any], str] = JAVASCRIPT.on_a_line
+_SIMPLE = {"integer": "number", "number": "number", "string": "string", "boolean": "boolean", "null": "null"}
 
 PRELUDE = """\
-// Made by `apex openapi --typescript`: what is changed here is lost when it is made again.
+// Made by `apex openapi --typescript`, which overwrites changes.
 import type * as Feathers from '@feathersjs/feathers'
 
 export namespace Apex {
   export type Equal = '$ne' | '$in' | '$nin'
   export type Ordered = Equal | '$gt' | '$gte' | '$lt' | '$lte'
 
-  /** What a field must be: a value, or operators with theirs. */
+  /** The condition on a field: a value, or operators with their values. */
   export type Where<T, O extends string> =
     | T
     | { [K in O]?: K extends '$in' | '$nin' ? T[] : K extends '$ne' ? T : NonNullable<T> }
@@ -40,24 +45,24 @@ export namespace Apex {
   /** The order of a list. */
   export type Sort<C> = { [K in Exclude<keyof C, '$or' | '$and'>]?: 1 | -1 }
 
-  /** The fields that are wanted. */
+  /** The fields to return. */
   export type Select<K> = { $select?: K[] }
 
-  /** A record, of whose fields F `$select` has left K. */
+  /** A record of which `$select` has kept K of the fields F. */
   export type Selected<T, F extends keyof T, K extends F> = [F] extends [K] ? T : Pick<T, K | Exclude<keyof T, F>>
 
   /** The params of a call that needs a query. */
   export type Asked<Q> = Feathers.Params<Q> & { query: Q }
 
-  /** A page with its total, which may be about right where it is `estimated`. */
+  /** A page with its total, which is an estimate if `estimated` is true. */
   export interface Page<T> extends Feathers.Paginated<T> {
     estimated?: boolean
   }
 
-  /** Asks by cursors, or without a total, and is answered with a `Part`. */
+  /** A query with cursors or without a total. Its result is a `Part`. */
   export type Partly = { $after: string } | { $before: string } | { $total: false | 'false' }
 
-  /** A page that need not have a total. `next` and `previous` are cursors, null where there is nothing further. */
+  /** A page without a required total. `next` and `previous` are cursors, or null at the end of the list. */
   export interface Part<T> {
     total?: number
     estimated?: boolean
@@ -83,11 +88,11 @@ _TOTALS = ("$total?: boolean | 'exact' | 'estimated' | 'true' | 'false'", "$afte
 
 
 def declarations(app: Apex) -> str:
-    """The text of a file ``*.d.ts``, whose ``ServiceTypes`` are for ``feathers<ServiceTypes>()``."""
+    """Return the text of a file ``*.d.ts``. Use its ``ServiceTypes`` in ``feathers<ServiceTypes>()``."""
     components = Components(app)
     types: dict[str, str] = {}
     services = [
-        commented(description(bound), f"{_place(app, path)}: {_Service(components, types, path, bound).written()}")
+        commented(description(bound), f"{_place(app, path)}: {_ServiceType(components, types, path, bound).written()}")
         for path, bound in app.services.items()
         if bound._options.methods
     ]
@@ -98,9 +103,10 @@ def declarations(app: Apex) -> str:
 
 
 def _place(app: Apex, path: str) -> str:
-    """A path as a key; with placeholders it stands for all that they may be filled with.
+    """Return a path as a key. A path with placeholders becomes a template that matches all filled-in paths.
 
-    Where that would be another service's path too, it stands for itself, to be filled by ``params.route``.
+    If the template would match the path of another service, the path itself is the key, and callers fill it with
+    ``params.route``.
     """
     pattern = PLACEHOLDER.sub("${string}", path)
     matching = re.compile(".*".join(map(re.escape, PLACEHOLDER.split(path)[::2])))
@@ -108,8 +114,8 @@ def _place(app: Apex, path: str) -> str:
     return f"[path: `{pattern}`]" if pattern != path and alone else key(path)
 
 
-class Asked(NamedTuple):
-    """What a call may ask: the type of its query, whether there must be one, and whether it selects fields."""
+class QueryType(NamedTuple):
+    """The type of a query. ``is_needed`` is True if it is required, ``selects`` if it may select fields."""
 
     text: str = ""
     is_needed: bool = False
@@ -117,13 +123,14 @@ class Asked(NamedTuple):
 
     @property
     def params(self) -> str:
+        """The parameter ``params`` of a method with this query."""
         if self.is_needed:
             return f"params: Apex.Asked<{self.text}>"
         return f"params?: Feathers.Params<{self.text}>" if self.text else "params?: Feathers.Params"
 
 
-class _Service:
-    """The type of one service. The types that it refers to are kept by their names, of which the first one stays."""
+class _ServiceType:
+    """The type of one service. ``types`` collects the declarations of the types that it refers to."""
 
     def __init__(self, components: Components, types: dict[str, str], path: str, bound: BoundService) -> None:
         self.components, self.types, self.bound = components, types, bound
@@ -143,7 +150,7 @@ class _Service:
         return events + block(methods)
 
     def _declare_record(self) -> None:
-        """Declares the record as it is where nothing is selected."""
+        """Declare the record as it is without ``$select``."""
         shape = self.components.made[f"schemas/{component_name(self.bound)}"]
         stored = self.components.properties(self.bound)
         added = [literal(name) for name in shape["properties"] if name not in stored]
@@ -157,31 +164,29 @@ class _Service:
         self.types.setdefault(name, text)
         return name
 
-    # What methods take and give.
-
     def _method(self, method: str) -> Iterator[str]:
-        known = Known(self.bound, method)
+        known = MethodFacts(self.bound, method)
         query, taken = self._query(method, known), self._taken(method, known)
         result = self.operations.result(method, known)
         if method == "find" and query.selects and result == self.components.page(self.bound):
-            partly = Asked(f"{query.text} & Apex.Partly", True, True)
+            partly = QueryType(f"{query.text} & Apex.Partly", True, True)
             yield self._called(method, taken, partly, self._given(result, True, "Part"))
-        # A list goes first: an object of any form could be one.
+        # The overload for lists comes first, because a list also matches an object of any form.
         if takes_many(self.bound, method):
             many = ["id: null", *taken[1:]] if method != "create" else [f"data: {array(self._data(method))}"]
             yield self._called(method, many, query, self._given({"type": "array", "items": self.shape}, query.selects))
         yield self._called(method, taken, query, self._given(result, query.selects))
 
-    def _called(self, method: str, taken: list[str], query: Asked, result: str) -> str:
+    def _called(self, method: str, taken: list[str], query: QueryType, result: str) -> str:
         generic = f"<K extends {self.fields}>" if query.selects and self.wanted == "K" else ""
         return f"{key(method)}{generic}({', '.join([*taken, query.params])}): Promise<{result}>"
 
-    def _taken(self, method: str, known: Known) -> list[str]:
+    def _taken(self, method: str, known: MethodFacts) -> list[str]:
         id = "id: null" if known.collection else "id: Feathers.Id"
         return [id if name == "id" else f"data: {self._data(method)}" for name in taken_by(method)]
 
     def _data(self, method: str) -> str:
-        """The type of what a method takes for one record."""
+        """Return the type of a method's data for one record."""
         shape = self.operations.data(method)
         return type_of(shape["anyOf"][0] if method == "create" and takes_many(self.bound, method) else shape)
 
@@ -195,25 +200,23 @@ class _Service:
             return array(one)
         return f"Apex.{page}<{one}>" if result == self.components.page(self.bound) else type_of(result)
 
-    # What is asked.
-
-    def _query(self, method: str, known: Known) -> Asked:
+    def _query(self, method: str, known: MethodFacts) -> QueryType:
         if known.query is not None:
             given = parameters(self.components, self.bound, method, known)
             required = [one["name"] for one in given if one.get("required")]
             shapes = {one["name"]: one["schema"] for one in given}
-            return Asked(type_of({"type": "object", "properties": shapes, "required": required}), bool(required))
+            return QueryType(type_of({"type": "object", "properties": shapes, "required": required}), bool(required))
         if not isinstance(self.service, Adapter) or method not in STANDARD:
-            return Asked()
+            return QueryType()
         if method == "find":
             required = list(known.requires)
-            return Asked(f"{self._list(required)}<{self.wanted}>", bool(required), True)
+            return QueryType(f"{self._list(required)}<{self.wanted}>", bool(required), True)
         conditions = "" if method == "create" else f"{self._conditions()} & "
-        return Asked(f"{conditions}Apex.Select<{self.wanted}>", False, True)
+        return QueryType(f"{conditions}Apex.Select<{self.wanted}>", False, True)
 
     def _conditions(self) -> str:
         name = f"{self.name}Conditions"
-        members = [member(field, text, optional=True) for field, text in self._asked().items()]
+        members = [member(field, text, optional=True) for field, text in self._filters().items()]
         members += [f"[key: `{path}.${{string}}`]: {_SCALAR}" for path in self.service.paths]
         members += ["[field: string]: any"] if self.service.syntax.fields is None else []
         members += [f"{word}?: {name}[]" for word in ("$or", "$and")]
@@ -221,7 +224,7 @@ class _Service:
 
     def _list(self, required: list[str]) -> str:
         name, conditions = f"{self.name}Query", self._conditions()
-        members = [member(field, text) for field, text in self._asked().items() if field in required]
+        members = [member(field, text) for field, text in self._filters().items() if field in required]
         members += [
             member(name, type_of(value_shape(coerce)), optional=name not in required)
             for name, coerce in self.service.filters.items()
@@ -231,13 +234,92 @@ class _Service:
         generic = f"K extends {self.fields} = {self.fields}"
         return self._declare(name, f"export interface {name}<{generic}> extends {conditions} {block(members)}")
 
-    def _asked(self) -> dict[str, str]:
-        fields = {field: self._where(shape) for field, shape in asked(self.components, self.bound).items()}
+    def _filters(self) -> dict[str, str]:
+        fields = {field: self._where(shape) for field, shape in queryable(self.components, self.bound).items()}
         lists = self.service.syntax.lists.items()
         return fields | {name: f"Apex.Where<{type_of(value_shape(coerce))}, Apex.Equal>" for name, coerce in lists}
 
     def _where(self, shape: Shape) -> str:
-        known = operators(shape, self.service.syntax.operators)
+        known = operators(dict(shape), self.service.syntax.operators)
         common = "Apex.Ordered" if "$gt" in known else "Apex.Equal"
         more = [literal(operator) for operator in known if operator not in OPERATORS]
         return f"Apex.Where<{type_of(shape)}, {union([common, *more])}>"
+
+
+def declared(name: str, shape: Shape) -> str:
+    """Return the declaration of a type: an interface if it has properties."""
+    if shape.get("type") == "object" and shape.get("properties"):
+        return f"export interface {name} {type_of(shape)}"
+    return f"export type {name} = {type_of(shape)}"
+
+
+def type_of(shape: Shape) -> str:
+    """Return the type of the values that a JSON Schema describes, without limits that types cannot express."""
+    if "$ref" in shape:
+        return identifier(shape["$ref"].rpartition("/")[2])
+    if "enum" in shape:
+        return union(map(literal, shape["enum"]))
+    if "type" not in shape:
+        return union(map(type_of, shape.get("anyOf") or shape.get("oneOf") or ())) or "unknown"
+    types = shape["type"] if isinstance(shape["type"], list) else [shape["type"]]
+    return union(_of_kind(kind, shape) for kind in types)
+
+
+def _of_kind(kind: str, shape: Shape) -> str:
+    if kind == "array":
+        return array(type_of(shape.get("items", {})))
+    return _object(shape) if kind == "object" else _SIMPLE[kind]
+
+
+def _object(shape: Shape) -> str:
+    required = shape.get("required", ())
+    members = [_property(name, inner, name in required) for name, inner in shape.get("properties", {}).items()]
+    others = shape.get("additionalProperties", not members)
+    if isinstance(others, Mapping):
+        others = type_of(others)
+        members += [f"[name: string]: {'unknown' if members else others}"]
+    elif others:
+        members += ["[name: string]: any"]
+    return block(members or ["[name: string]: never"])
+
+
+def _property(name: str, shape: Shape, required: bool) -> str:
+    written = member(name, type_of(shape), optional=not required)
+    return commented(shape.get("description", ""), f"{'readonly ' if shape.get('readOnly') else ''}{written}")
+
+
+def member(name: str, type: str, *, optional: bool = False) -> str:
+    """Return a member of a type."""
+    return f"{key(name)}{'?' if optional else ''}: {type}"
+
+
+def commented(comment: str, text: str) -> str:
+    """Return a declaration or a member with a comment above it."""
+    lines = comment.replace("*/", "*\\/").splitlines()
+    if not lines:
+        return text
+    body = f" {lines[0]}" if len(lines) == 1 else "".join(f"\n * {line}".rstrip() for line in lines) + "\n"
+    return f"/**{body} */\n{text}"
+
+
+def block(members: Sequence[str]) -> str:
+    """Return members in braces, each on its own lines."""
+    if len(members) == 1 and members[0].startswith("["):
+        return f"{{ {members[0]} }}"
+    inside = indent("\n".join(members), "  ")
+    return f"{{\n{inside}\n}}" if inside else "{}"
+
+
+def union(types: Iterable[str]) -> str:
+    """Return the union of types."""
+    return " | ".join(dict.fromkeys(types))
+
+
+def array(item: str) -> str:
+    """Return the type of arrays of a type."""
+    return f"({item})[]" if " | " in item else f"{item}[]"
+
+
+def identifier(name: str) -> str:
+    """Return a name in a form that a type may have."""
+    return re.sub(r"\W", "_", name)

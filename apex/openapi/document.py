@@ -1,4 +1,4 @@
-"""The document: a path for each service and for its records, an operation for each method that is exposed."""
+"""The OpenAPI document, with a path for each service and its records and an operation for each method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from apex.app import Apex
 from apex.openapi.components import Components
-from apex.openapi.facts import Known
+from apex.openapi.facts import MethodFacts
 from apex.openapi.operations import Operations, takes_many
 from apex.service import BoundService
 from apex.sql.types import shapes_of
@@ -22,7 +22,7 @@ PLACEHOLDER = re.compile(r":([^/]+)")
 
 
 def document(app: Apex) -> Shape:
-    """An OpenAPI document as a dict."""
+    """Return the OpenAPI document of an app as a dict."""
     components = Components(app)
     for path, bound in app.services.items():
         if bound._options.methods:
@@ -35,7 +35,7 @@ def document(app: Apex) -> Shape:
 
 
 def description(bound: BoundService) -> str:
-    """What the class of a service says of it, or the module that it is alone in."""
+    """Return the docstring of a service's class, or of its module."""
     kind = type(bound.service)
     text = kind.__dict__.get("__doc__") or sys.modules[kind.__module__].__doc__ or ""
     return inspect.cleandoc(text).replace("``", "`")
@@ -50,13 +50,13 @@ def _paths(components: Components, path: str, bound: BoundService) -> Iterator[t
     for method in exposed:
         if method not in STANDARD or method in ("find", "create"):
             continue
-        known = Known(bound, method)
+        known = MethodFacts(bound, method)
         if known.collection or takes_many(bound, method):
             collection[VERBS[method].lower()] = made.operation(method, known, many=True)
         if not known.collection:
             record[VERBS[method].lower()] = made.operation(method, known)
     if "find" in exposed:
-        collection["get"] = made.operation("find", Known(bound, "find"))
+        collection["get"] = made.operation("find", MethodFacts(bound, "find"))
     if posted := [method for method in exposed if method == "create" or method not in STANDARD]:
         collection["post"] = made.posted(posted)
     for place, operations in ((whole, collection), (f"{whole.rstrip('/')}/{{id}}", record)):

@@ -1,37 +1,37 @@
-"""The known facts of a call: those of all hooks that it passes, and of the method."""
+"""The facts about a method of a service: those that its hooks and the method itself declare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from apex.describe import facts_of
+from apex.describe import Facts, facts_of
 from apex.hooks import AnyHook, flat, in_order
 from apex.service import BoundService
 
 
-class Known:
-    """The facts of one method of a service, as they are together."""
+class MethodFacts:
+    """The facts about one method of a service, merged from its hooks and the method."""
 
     def __init__(self, bound: BoundService, method: str) -> None:
-        things = [getattr(bound.service, method), *_hooks(bound, method)]
-        found = [facts for thing in things if (facts := facts_of(thing)) is not None]
-        self.facts = [facts for facts in found if facts.holds(bound.service, method)]
-        self.data = self._of_method("data", method)
-        self.query = self._of_method("query", method)
-        self.requires = self._merged("requires")
-        self.sends = self._merged("sends")
-        self.answers = self._merged("answers")
-        self.adds = self._merged("adds")
-        self.collection = any(facts.collection for facts in self.facts)
+        declaring = [getattr(bound.service, method), *_hooks(bound, method)]
+        found = [facts for one in declaring if (facts := facts_of(one)) is not None]
+        self.facts: list[Facts] = [facts for facts in found if facts.holds(bound.service, method)]
+        self.data: Any = self._of_method("data", method)
+        self.query: Any = self._of_method("query", method)
+        self.requires: dict[str, str] = self._merged("requires")
+        self.sends: dict[str, Any] = self._merged("sends")
+        self.answers: dict[str, Any] = self._merged("answers")
+        self.adds: dict[str, Any] = self._merged("adds")
+        self.collection: bool = any(facts.collection for facts in self.facts)
 
     def listed(self, name: str) -> list[Any]:
-        """All that is listed under a name, each once."""
+        """Return the items of all lists of this name, each once."""
         return list(dict.fromkeys(item for facts in self.facts for item in getattr(facts, name)))
 
     def last(self, name: str) -> Any:
-        """What was said last under a name, which is what counts; None where nothing was."""
-        return next((said for facts in reversed(self.facts) if (said := getattr(facts, name))), None)
+        """Return the last value of this name, which overrides earlier ones, or None."""
+        return next((value for facts in reversed(self.facts) if (value := getattr(facts, name))), None)
 
     def _of_method(self, name: str, method: str) -> Any:
         return next((shapes[method] for facts in self.facts if method in (shapes := getattr(facts, name))), None)
@@ -42,4 +42,5 @@ class Known:
 
 def _hooks(bound: BoundService, method: str) -> Iterator[AnyHook]:
     for _, _, hook in in_order(bound._app.store, bound._store, method):
-        yield from flat(hook, omit="else")  # Of two branches the first one is that of external callers.
+        # The first branch of a condition is the one for external callers.
+        yield from flat(hook, omit="else")

@@ -1,4 +1,4 @@
-"""What JSON can say, as literals of a language."""
+"""JSON values as literals of a programming language."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-WIDTH = 100
+WIDTH: int = 100
 
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*")
 
 
 class Variable(str):
-    """A name that stands for itself."""
+    """The name of a variable, which is written without quotes."""
 
 
 class Style(NamedTuple):
-    """How a language writes."""
+    """The syntax of a language."""
 
     text: Callable[[str], str]
     key: Callable[[str], str]
@@ -26,11 +26,12 @@ class Style(NamedTuple):
     indent: str
 
     def write(self, value: Any, indent: str = "") -> str:
-        """On one line where there is room, otherwise with a line for each item."""
+        """Write a value on one line if it fits, else with a line for each item."""
         line = self.on_a_line(value)
         return line if len(indent) + len(line) <= WIDTH else self.on_lines(value, indent)
 
     def on_a_line(self, value: Any) -> str:
+        """Write a value on one line."""
         if isinstance(value, dict | list):
             space = self.space if isinstance(value, dict) and value else ""
             start, end = _brackets(value)
@@ -42,6 +43,7 @@ class Style(NamedTuple):
         return self.text(value) if isinstance(value, str) else json.dumps(value)
 
     def on_lines(self, value: Any, indent: str = "") -> str:
+        """Write an object or a list with a line for each item."""
         if not isinstance(value, dict | list) or not value:
             return self.on_a_line(value)
         inner = indent + self.indent
@@ -71,6 +73,6 @@ def _key(name: str) -> str:
     return name if _IDENTIFIER.fullmatch(name) else _single(name)
 
 
-JSON = Style(_double, _double, {}, "", "  ")
-PYTHON = Style(_double, _double, {None: "None", True: "True", False: "False"}, "", "    ")
-JAVASCRIPT = Style(_single, _key, {}, " ", "  ")
+JSON: Style = Style(_double, _double, {}, "", "  ")
+PYTHON: Style = Style(_double, _double, {None: "None", True: "True", False: "False"}, "", "    ")
+JAVASCRIPT: Style = Style(_single, _key, {}, " ", "  ")

@@ -1,4 +1,4 @@
-"""A reference in Markdown: a page for each service of a document, with its operations, their samples and their data."""
+"""A reference in Markdown, with a page for each service: its operations, code samples and data."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 Shape = Mapping[str, Any]
 
-VERBS = ("post", "get", "put", "patch", "delete")
-LARGE = 2**31
-"""A maximum from here on is that of the type."""
+VERBS: tuple[str, ...] = ("post", "get", "put", "patch", "delete")
+LARGE: int = 2**31
+"""Maximums from here on are limits of the type and not shown."""
 
 _REFERENCE = "#/components/schemas/"
 
 
 def pages(document: Shape) -> dict[str, str]:
-    """The text of each page, by its name: ``notes``, ``teams-team_id-notes``."""
+    """Return the text of each page by its name, such as ``notes`` or ``teams-team_id-notes``."""
     return {re.sub(r"\W+", "-", tag["name"]): "\n".join(_page(document, tag)) for tag in document["tags"]}
 
 
 def write_pages(document: Shape, folder: Path) -> None:
-    """Writes the pages as files of a folder, which is made where it is not there."""
+    """Write the pages as files of a folder, which is made if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages(document).items():
         (folder / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
@@ -49,10 +49,10 @@ def _operation(title: str, operation: Shape) -> Iterator[str]:
     if asked := _asked([given["name"] for given in operation["parameters"] if given["in"] == "query"]):
         yield f"- Query: {asked}"
     if "requestBody" in operation:
-        yield f"- Takes {_shapes(operation['requestBody'])}"
+        yield f"- Body: {_shapes(operation['requestBody'])}"
     for status, response in _successes(operation).items():
-        yield f"- Answers {status} {_shapes(response)}".rstrip()
-    yield f"- Fails with {', '.join(status for status in operation['responses'] if status >= '4')}"
+        yield f"- Response {status}: {_shapes(response)}".rstrip(": ")
+    yield f"- Errors: {', '.join(status for status in operation['responses'] if status >= '4')}"
     for method, written in groupby(operation.get("x-codeSamples", ()), key=_method_of):
         yield f"\n### {method}"
         yield from (f"\n```{sample['lang'].lower()}\n{sample['source']}\n```" for sample in written)
@@ -63,7 +63,7 @@ def _method_of(sample: Shape) -> str:
 
 
 def _asked(names: list[str]) -> str:
-    """What a query may hold: conditions on fields, and words."""
+    """Return the parts of a query: conditions on fields, and words."""
     fields = dict.fromkeys(name.partition("[")[0] for name in names if "[" in name)
     words = [f"`{name}`" for name in names if "[" not in name and name not in fields]
     conditions = ["each field of the record, with operators in brackets"] if fields else []
@@ -82,18 +82,18 @@ def _data(name: str, shape: Shape) -> Iterator[str]:
     yield "| field | type | |\n|---|---|---|"
     for field, inner in shape["properties"].items():
         needed = "required" if field in shape.get("required", ()) else ""
-        told = re.sub(r"\s+", " ", inner.get("description", ""))
-        yield f"| `{field}` | {_type(inner)} | {'. '.join(filter(None, (needed, told)))} |"
+        description = re.sub(r"\s+", " ", inner.get("description", ""))
+        yield f"| `{field}` | {_type(inner)} | {'. '.join(filter(None, (needed, description)))} |"
 
 
 def _shapes(part: Shape) -> str:
-    """What a body may be, for each of its content types."""
+    """Return the shapes of a body, one for each content type."""
     shapes = [media["schema"] for media in part.get("content", {}).values()]
     return " or ".join(dict.fromkeys(_type(shape) for shape in shapes if shape))
 
 
 def _type(shape: Shape) -> str:
-    """``string or null``, with what is required of it in short."""
+    """Return a type in words, such as ``string or null``, with its limits."""
     if "$ref" in shape:
         name = shape["$ref"].removeprefix(_REFERENCE)
         return f"[{name}](#{name.lower()})"
@@ -109,14 +109,14 @@ def _type(shape: Shape) -> str:
 
 
 def _limits(shape: Shape) -> str:
-    said = [shape["format"]] if "format" in shape else []
+    words = [shape["format"]] if "format" in shape else []
     limits = (shape.get(name, LARGE) for name in ("maxLength", "maximum", "maxItems"))
-    said += [f"at most {limit:,}" for limit in limits if limit < LARGE]
-    return f" ({', '.join(said)})" if said else ""
+    words += [f"at most {limit:,}" for limit in limits if limit < LARGE]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _named(document: Shape, *parts: Any) -> Iterator[str]:
-    """The names of the schemas that are referred to, and of those that they refer to."""
+    """Yield the names of the schemas that these parts refer to, directly or through other schemas."""
     for part in parts:
         if isinstance(part, Mapping):
             reference = str(part.get("$ref", ""))

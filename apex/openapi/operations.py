@@ -1,4 +1,4 @@
-"""Operations: what a method of a service takes over REST, and what it answers."""
+"""The operations of an OpenAPI document: parameters, body and responses of each method of a service."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapters.base import Adapter
-from apex.describe import ANY, Example
+from apex.describe import ANY, Example, Facts, facts_of
+from apex.errors import BY_CODE, FeathersError, PayloadTooLarge, PreconditionFailed, UnsupportedMediaType
 from apex.openapi.components import Components, component_name, noun_of, plural
-from apex.openapi.facts import Known
+from apex.openapi.facts import MethodFacts
 from apex.openapi.parameters import header, parameters
-from apex.openapi.responses import HEADERS, Responses
 from apex.openapi.samples import samples
 from apex.service import BoundService
 from apex.types import STANDARD, taken_by
@@ -25,23 +25,114 @@ WITH_BODY = (408, 413, 415)
 TITLES = {"find": "List {many}", "get": "Get {one}", "create": "Create {one}", "update": "Replace {one}",
           "patch": "Change {one}", "remove": "Remove {one}"}  # fmt: skip
 VOWELS = ("a", "e", "i", "o")
-RESULTS = {"find": "What was found.", "get": "The record.", "create": "What was made.", "update": "What it is now.",
-           "patch": "What it is now.", "remove": "What was removed."}  # fmt: skip
-IF_MATCH = {"schema": {"type": "string"}, "description": "Changes the record only while it has one of these tags."}
-IF_NONE_MATCH = {"schema": {"type": "string"}, "description": "Tags that are known: 304 where one of them is right."}
-CUSTOM = "The custom method to call; without it the record is created."
+RESULTS = {
+    "find": "The records.",
+    "get": "The record.",
+    "create": "The new record.",
+    "update": "The changed record.",
+    "patch": "The changed record.",
+    "remove": "The removed record.",
+}
+IF_MATCH = {"schema": {"type": "string"}, "description": "Change the record only if it has one of these tags."}
+IF_NONE_MATCH = {
+    "schema": {"type": "string"},
+    "description": "Known tags. The response is 304 if one is still right.",
+}
+CUSTOM = "The custom method to call. Without it a record is created."
+
+ERROR: Shape = {
+    "title": "Error",
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "examples": ["BadRequest"]},
+        "message": {"type": "string"},
+        "code": {"type": "integer", "examples": [400]},
+        "className": {"type": "string", "examples": ["bad-request"]},
+        "data": {"description": "More about the error."},
+        "errors": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "A message for each wrong field.",
+        },
+    },
+    "required": ["name", "message", "code", "className"],
+    "additionalProperties": False,
+}
+
+TEXTS = {
+    400: "The request is invalid. `errors` names the wrong fields.",
+    401: "The caller is not authenticated.",
+    403: "The caller is not allowed to do this.",
+    404: "The record does not exist.",
+    405: "The service does not have this method.",
+    408: "The body did not arrive in time.",
+    409: "The record conflicts with another one, or others are changing it now.",
+    412: "The record has changed. Its tag differs from `If-Match`.",
+    413: "The body is too large.",
+    415: "The body is not JSON, or it is compressed.",
+    422: "The `Idempotency-Key` was used for a different request.",
+    429: "Too many requests.",
+    500: "The server failed.",
+    503: "The service is unavailable. Try again after `Retry-After`. Without that header a change may have been made.",
+}
+
+HEADERS: dict[str, Shape] = {
+    "X-Request-Id": {"schema": {"type": "string"}, "description": "The id of the request in logs and in the audit."},
+    "ETag": {"schema": {"type": "string"}, "description": "The tag of this version of the answer."},
+    "Retry-After": {"schema": {"type": "integer"}, "description": "The number of seconds to wait before another try."},
+    "Allow": {"schema": {"type": "string"}, "description": "The allowed HTTP methods."},
+}
+OF_ERRORS = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
+
+
+class Responses:
+    """The responses of one service. A service may have its own form of errors."""
+
+    def __init__(self, components: Components, bound: BoundService) -> None:
+        self.components: Components = components
+        self.error: Mapping[str, Any] = (facts_of(bound._options.errors) or Facts()).result or ERROR
+
+    def success(self, text: str, shape: Any, content_types: Iterable[str], headers: dict[str, Shape]) -> Shape:
+        """Return a response with a shape for each content type that is JSON."""
+        content = {name: {"schema": shape if "json" in name else {"type": "string"}} for name in content_types}
+        named = {name: self.components.named("headers", name, shape) for name, shape in headers.items()}
+        response = {"description": text, "headers": {**self.headers("X-Request-Id"), **named}}
+        return {**response, "content": content} if content else response
+
+    def errors(self, codes: Iterable[int]) -> dict[str, Shape]:
+        """Return the responses of these errors by their status."""
+        return {str(code): self._error(code) for code in sorted(set(codes))}
+
+    def headers(self, *names: str) -> dict[str, Shape]:
+        """Return references to headers of ``HEADERS``."""
+        return {name: self.components.named("headers", name, HEADERS[name]) for name in names}
+
+    def _error(self, code: int) -> Shape:
+        shape = self.components.shape(self.error, "")
+        response = {
+            "description": TEXTS.get(code) or _class(code).__name__,
+            "headers": self.headers("X-Request-Id", *OF_ERRORS.get(code, ())),
+            "content": {"application/json": {"schema": shape}},
+        }
+        return self.components.named("responses", f"{self.error['title']}{code}", response)
+
+
+def _class(code: int) -> type[FeathersError]:
+    return {412: PreconditionFailed, 413: PayloadTooLarge, 415: UnsupportedMediaType}.get(code) or BY_CODE[code]
 
 
 class Operations:
     """The operations of one service."""
 
     def __init__(self, components: Components, path: str, bound: BoundService) -> None:
-        self.components, self.path, self.bound = components, path, bound
-        self.responses = Responses(components, bound)
-        self.id = ".".join(part for part in path.split("/") if part and not part.startswith(":"))
+        self.components: Components = components
+        self.path: str = path
+        self.bound: BoundService = bound
+        self.responses: Responses = Responses(components, bound)
+        self.id: str = ".".join(part for part in path.split("/") if part and not part.startswith(":"))
 
-    def operation(self, method: str, known: Known, *, many: bool = False) -> Shape:
-        """A standard method other than create."""
+    def operation(self, method: str, known: MethodFacts, *, many: bool = False) -> Shape:
+        """Return the operation of a standard method other than create."""
         return {
             **self._about([method], known, "many" if many else ""),
             "parameters": [*self._parameters(method, known, many), *self._conditions(method, many)],
@@ -51,12 +142,12 @@ class Operations:
         }
 
     def posted(self, methods: Sequence[str]) -> Shape:
-        """Create and the custom methods, which share a path and are told apart by a header."""
-        known = {method: Known(self.bound, method) for method in methods}
+        """Return the operation of create and the custom methods. They share a path, and a header names the method."""
+        known = {method: MethodFacts(self.bound, method) for method in methods}
         responses: Shape = {}
         for method in methods:
             for status, response in self._successes(method, known[method], False).items():
-                responses[status] = _either(responses.get(status), response)
+                responses[status] = _merged(responses.get(status), response)
         codes = [405, *(code for method in methods for code in self._errors(method, known[method]))]
         given = [parameter for method in methods for parameter in self._parameters(method, known[method])]
         unique = {parameter["name"]: parameter for parameter in given}
@@ -68,7 +159,7 @@ class Operations:
             **self._samples(known),
         }
 
-    def _about(self, methods: Sequence[str], known: Known, *more: str) -> Shape:
+    def _about(self, methods: Sequence[str], known: MethodFacts, *more: str) -> Shape:
         method, description = methods[0], "\n\n".join(self._described(methods))
         many = "many" in more and not known.collection
         optional: list[Shape] = [{}] if ANY in known.listed("strategies") else []
@@ -82,7 +173,7 @@ class Operations:
         }
 
     def summary(self, method: str, many: bool = False) -> str:
-        """Return what the service calls a method in its ``summaries``, or a title made of its noun."""
+        """Return the service's own summary of a method, or one that names the records: 'List notes'."""
         own: str | None = getattr(self.bound.service, "summaries", {}).get(method)
         if own is not None and not many:
             return own
@@ -94,23 +185,23 @@ class Operations:
         return f"{words.capitalize()} {plural(noun)}"
 
     def _described(self, methods: Sequence[str]) -> Iterator[str]:
-        """Yield the docstrings of custom methods, the limits of bodies, and the keys that lists can be asked for."""
+        """Yield the docstrings of custom methods, the limits of bodies, and the JSON keys that queries may use."""
         for method in methods:
             if method not in STANDARD and (text := inspect.getdoc(getattr(self.bound.service, method))):
                 yield f"`{method}`: {text.replace('``', '`')}"
             if (limit := self.bound._options.body_limits.get(method)) is not None:
-                yield f"The body of `{method}` may have {limit.size:,} bytes."
+                yield f"The body of `{method}` may have up to {limit.size:,} bytes."
         if methods == ["find"] and (paths := getattr(self.bound.service, "paths", None)):
             names = " and ".join(f"`{name}.KEY`" for name in paths)
-            yield f"Keys of JSON are asked for and sorted by as {names}, with operators as other fields."
+            yield f"Filter and sort by keys of JSON as {names}, with operators like other fields."
 
-    def _strategies(self, known: Known) -> list[str]:
+    def _strategies(self, known: MethodFacts) -> list[str]:
         named = known.listed("strategies")
         schemes = self.components.schemes
         return list(schemes) if ANY in named else [name for name in named if name in schemes]
 
-    def _samples(self, known: Mapping[str, Known]) -> Shape:
-        """How the methods of an operation are called, where the service has examples."""
+    def _samples(self, known: Mapping[str, MethodFacts]) -> Shape:
+        """Return code samples of the methods for which the service has examples."""
         url = f"http://localhost:{self.components.app.get('port') or 3030}"
         written: list[Shape] = []
         for method, example in self._examples(known).items():
@@ -122,9 +213,9 @@ class Operations:
         given: Mapping[str, Example] = getattr(self.bound.service, "examples", {})
         return {method: given[method] for method in methods if method in given}
 
-    def _parameters(self, method: str, known: Known, many: bool = False) -> list[Shape]:
-        asked = parameters(self.components, self.bound, method, known, many=many)
-        return [*asked, *(header(name, said) for name, said in known.sends.items())]
+    def _parameters(self, method: str, known: MethodFacts, many: bool = False) -> list[Shape]:
+        query = parameters(self.components, self.bound, method, known, many=many)
+        return [*query, *(header(name, shape) for name, shape in known.sends.items())]
 
     def _conditions(self, method: str, many: bool) -> list[Shape]:
         if method in ("find", "get"):
@@ -143,8 +234,8 @@ class Operations:
         return {"required": True, "content": {JSON: {**media, **({"examples": examples} if examples else {})}}}
 
     def data(self, method: str) -> Shape:
-        """The shape of what a method takes."""
-        data = Known(self.bound, method).data
+        """Return the shape of a method's data."""
+        data = MethodFacts(self.bound, method).data
         shape = {"type": "object"}
         if data is not None:
             shape = self.components.shape(data, component_name(self.bound) + method.capitalize(), method)
@@ -152,36 +243,38 @@ class Operations:
             return {"anyOf": [shape, {"type": "array", "items": shape}]}
         return shape
 
-    def _successes(self, method: str, known: Known, many: bool) -> Shape:
+    def _successes(self, method: str, known: MethodFacts, many: bool) -> Shape:
         shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
         tagged = method in ("find", "get")
         headers = {**known.answers, **({"ETag": HEADERS["ETag"]} if tagged else {})}
         statuses = known.last("statuses") or [201 if method == "create" else 200]
         found = {
-            str(status): self.responses.success(RESULTS.get(method) or f"What {method} gives.", shape, types, headers)
+            str(status): self.responses.success(
+                RESULTS.get(method) or f"The result of `{method}`.", shape, types, headers
+            )
             for status in statuses
         }
         if method not in STANDARD and known.last("result") is None:
-            found["204"] = self.responses.success("There is nothing to say.", None, (), {})
+            found["204"] = self.responses.success("The method has no result.", None, (), {})
         if tagged:
-            found["304"] = self.responses.success("As it is known.", None, (), {"ETag": HEADERS["ETag"]})
+            found["304"] = self.responses.success("The answer has not changed.", None, (), {"ETag": HEADERS["ETag"]})
         return found
 
-    def result(self, method: str, known: Known, many: bool = False) -> Shape:
-        """The shape of what a method gives."""
-        said, bound = known.last("result"), self.bound
-        if said is not None and not isinstance(said, str):
-            return self.components.shape(said, f"{component_name(bound)}{method.capitalize()}Result")
-        if said == "page" or (said is None and method == "find" and isinstance(bound.service, Adapter)):
+    def result(self, method: str, known: MethodFacts, many: bool = False) -> Shape:
+        """Return the shape of a method's result."""
+        declared, bound = known.last("result"), self.bound
+        if declared is not None and not isinstance(declared, str):
+            return self.components.shape(declared, f"{component_name(bound)}{method.capitalize()}Result")
+        if declared == "page" or (declared is None and method == "find" and isinstance(bound.service, Adapter)):
             pages = not isinstance(bound.service, Adapter) or bound.service.paginate
             return self.components.page(bound) if pages else {"type": "array", "items": self.components.record(bound)}
-        if method not in STANDARD and said is None:
+        if method not in STANDARD and declared is None:
             return {}
         record = self.components.record(bound)
         return {"type": "array", "items": record} if many else record
 
-    def _errors(self, method: str, known: Known) -> list[int]:
+    def _errors(self, method: str, known: MethodFacts) -> list[int]:
         takes_data = "data" in taken_by(method)
         codes = [*ALWAYS, *known.listed("errors"), *(WITH_BODY if takes_data else ())]
         if "id" in STANDARD.get(method, ()) or ":" in self.path:
@@ -192,7 +285,7 @@ class Operations:
 
 
 def takes_many(bound: BoundService, method: str) -> bool:
-    """Whether a method makes a list of records at once, or is called without an id for all that a query finds."""
+    """Return True if create accepts a list of records, or if the method may be called for all records of a query."""
     service = bound.service
     if not isinstance(service, Adapter) or method not in ("create", "patch", "remove"):
         return False
@@ -203,12 +296,12 @@ def _method_header(methods: Sequence[str]) -> list[Shape]:
     custom = [method for method in methods if method not in STANDARD]
     if not custom:
         return []
-    said: Shape = {"schema": {"type": "string", "enum": custom}, "description": CUSTOM}
-    return [header("X-Service-Method", {**said, "required": "create" not in methods})]
+    shape: Shape = {"schema": {"type": "string", "enum": custom}, "description": CUSTOM}
+    return [header("X-Service-Method", {**shape, "required": "create" not in methods})]
 
 
-def _either(one: Shape | None, other: Shape) -> Shape:
-    """The response of two methods that share a status."""
+def _merged(one: Shape | None, other: Shape) -> Shape:
+    """Merge the responses of two methods that share a status."""
     if one is None:
         return other
     content = dict(one.get("content", {}))

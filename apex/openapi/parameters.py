@@ -1,4 +1,4 @@
-"""What a query may ask, as parameters: a field, a field with an operator in brackets, and the words with a dollar."""
+"""The parameters of a query: fields, fields with an operator in brackets, and words with a dollar."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from apex.adapters.base import Adapter
 from apex.openapi.components import Components, value_shape
-from apex.openapi.facts import Known
+from apex.openapi.facts import MethodFacts
 from apex.query.coercion import held
 from apex.query.language import IN_LISTS
 from apex.service import BoundService
@@ -20,16 +20,16 @@ LISTS = ("$in", "$nin")
 
 
 def parameters(
-    components: Components, bound: BoundService, method: str, known: Known, *, many: bool = False
+    components: Components, bound: BoundService, method: str, known: MethodFacts, *, many: bool = False
 ) -> list[Shape]:
-    """What the query string of a call may hold; of one for ``many`` records, which ones they are."""
+    """Return the query parameters of a method. With ``many`` the method is called for all records of the query."""
     if known.query is not None:
         return list(components.converter.schema2parameters(known.query(), location="query"))
     if not isinstance(bound.service, Adapter):
         return []
     if method != "find" and not many:
         return list(_select(bound.service))
-    shapes = {name: _value(shape) for name, shape in asked(components, bound).items()}
+    shapes = {name: _value(shape) for name, shape in queryable(components, bound).items()}
     listed = {name: value_shape(coerce) for name, coerce in bound.service.syntax.lists.items()}
     conditions = [
         *_conditions(shapes, bound.service, known.requires), *_items(listed), *_filters(bound.service),
@@ -39,12 +39,13 @@ def parameters(
     return [*conditions, *page, *_select(bound.service)]
 
 
-def header(name: str, said: Mapping[str, Any]) -> Shape:
-    return {"name": name, "in": "header", **said}
+def header(name: str, shape: Mapping[str, Any]) -> Shape:
+    """Return a header as a parameter."""
+    return {"name": name, "in": "header", **shape}
 
 
-def asked(components: Components, bound: BoundService) -> dict[str, Shape]:
-    """The fields that a list can be asked for by, with their shapes."""
+def queryable(components: Components, bound: BoundService) -> dict[str, Shape]:
+    """Return the fields that a query may filter by, with their shapes."""
     shapes, fields = components.properties(bound), bound.service.syntax.fields or {}
     return {name: shapes[name] for name, coerce in fields.items() if held(coerce) is None and name in shapes}
 
@@ -62,7 +63,7 @@ def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: Mapping
 def _items(shapes: Mapping[str, Shape]) -> Iterator[Shape]:
     """Yield the parameters of fields that hold a list."""
     for name, shape in shapes.items():
-        yield {**_query(name, shape), "description": "An item that the list has."}
+        yield {**_query(name, shape), "description": "An item that the list contains."}
         for operator in sorted(IN_LISTS):
             yield _query(f"{name}[{operator}]", {"type": "array", "items": shape} if operator in LISTS else shape)
 
@@ -76,13 +77,13 @@ def _sort(names: Iterable[str]) -> Shape:
     return {
         **_query("$sort", {"type": "object", "properties": directions, "additionalProperties": False}),
         "style": "deepObject",
-        "example": {},  # A form that is filled in with it asks for nothing.
-        "description": "1 is ascending, -1 descending: `$sort[created_at]=-1`.",
+        "example": {},  # An empty example keeps a filled-in form from sorting.
+        "description": "The order of the records: 1 is ascending, -1 descending, as in `$sort[name]=-1`.",
     }
 
 
 def _value(shape: Shape) -> Shape:
-    """What is compared is a value, and not null."""
+    """Return the shape without null, as operators compare with values."""
     if not isinstance(shape.get("type"), list):
         return shape
     value = {**shape, "type": shape["type"][0]}
@@ -92,7 +93,7 @@ def _value(shape: Shape) -> Shape:
 
 
 def operators(shape: Shape, known: frozenset[str]) -> list[str]:
-    """Those that make sense for a type; the others are allowed as well."""
+    """Return the operators that make sense for a shape. The others are allowed too."""
     shape = _value(shape)
     is_ordered = shape.get("type") in ORDERED or shape.get("format") in ("date", "date-time", "decimal", "time")
     is_text = shape.get("type") == "string" and not {"format", "contentEncoding", "enum"} & shape.keys()
@@ -104,14 +105,14 @@ def _page(service: Adapter) -> Iterator[Shape]:
     page = service.paginate or {}
     limit = {"type": ["integer", "string"], **({"default": page["default"]} if "default" in page else {})}
     most = f", at most {page['max']}" if "max" in page else ""
-    counted = f"How many records{most}; 0 asks for the total alone. A negative number or other text counts as none."
+    counted = f"The number of records{most}. 0 returns the total only. Negative numbers and other text are ignored."
     yield {**_query("$limit", limit), "description": counted}
-    yield {**_query("$skip", {"type": "integer", "minimum": 0}), "description": "How many records to pass over."}
+    yield {**_query("$skip", {"type": "integer", "minimum": 0}), "description": "The number of records to skip."}
     if page:
         yield {**_query("$total", {"type": "string", "enum": ["exact", "estimated", "true", "false"]}),
-               "description": "Whether the page has a total, and whether it may be estimated."}  # fmt: skip
+               "description": "Return the total exactly, as an estimate, or not at all."}  # fmt: skip
         for name, field in (("$after", "next"), ("$before", "previous")):
-            text = f"A page's `{field}`; empty where a walk by cursors begins."
+            text = f"The `{field}` of a page, or an empty text for the first page with cursors."
             yield {**_query(name, {"type": "string"}), "description": text}
 
 
@@ -120,16 +121,20 @@ def _select(service: Adapter) -> Iterator[Shape]:
     items: Shape = {"type": "string", **({"enum": names} if names else {})}
     yield {
         **_query("$select", {"type": "array", "items": items}),
-        "description": "Fewer fields; the id is always there.",
+        "description": "The fields to return. The id is always returned.",
     }
 
 
 def _groups() -> Iterator[Shape]:
-    items = {"type": "object", "description": "Conditions as those of the query itself, or `$or` and `$and`."}
+    items = {"type": "object", "description": "Conditions like those of the query itself, or `$or` and `$and`."}
     for name, word in (("$or", "any"), ("$and", "all")):
         example = f"`{name}[0][name]=a&{name}[1][age][$gt]=3`"
         shape = {"type": "array", "items": items}
-        yield {**_query(name, shape), "example": [], "description": f"Queries of which {word} must hold: {example}."}
+        yield {
+            **_query(name, shape),
+            "example": [],
+            "description": f"Match records for which {word} of these queries hold: {example}.",
+        }
 
 
 def _query(name: str, shape: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""Samples of a call, one example written for curl, for the client of Feathers and for ``apex.client``."""
+"""Code samples: an example of a call for curl, for the client of Feathers and for ``apex.client``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from apex.openapi.literals import JAVASCRIPT, JSON, PYTHON, WIDTH, Style, Variab
 from apex.query.querystring import write
 from apex.types import STANDARD, VERBS, taken_by
 
-READABLE = "$[]:,@"
-"""What stays as it is, so that a query can be read: the shell leaves it alone between single quotes."""
+READABLE: str = "$[]:,@"
+"""Characters that are not escaped in a URL, to keep it readable. The shell ignores them inside single quotes."""
 
 
 class Sample(NamedTuple):
-    """An example with the way to its service. ``bearer`` tells that it takes a token, which clients that have logged in
-    send by themselves; ``proof`` are the headers that they do not.
+    """An example of a call, with the path of its service.
+
+    ``bearer`` is True if the call needs a token, which a client sends by itself after a login. ``proof`` are headers
+    for authentication that a client does not send by itself.
     """
 
     path: str
@@ -30,16 +32,18 @@ class Sample(NamedTuple):
 
     @property
     def arguments(self) -> list[Any]:
-        """What the method is given, in a client."""
+        """The arguments of the method in a client."""
         headers = {**self.proof, **self.example.headers}
-        params = {name: said for name, said in (("query", dict(self.example.query)), ("headers", headers)) if said}
+        params = {"query": dict(self.example.query), "headers": headers}
+        params = {name: value for name, value in params.items() if value}
         given = [getattr(self.example, name) for name in taken_by(self.method)]
         return [*given, *([params] if params else [])]
 
 
 def samples(url: str, path: str, method: str, example: Example, scheme: Mapping[str, Any]) -> list[Any]:
-    """Those of a method, as the extension ``x-codeSamples`` of Redoc has them. ``scheme`` is how callers prove
-    who they are; a token is called ``TOKEN``, a key ``KEY``.
+    """Return the samples of a method, in the form of Redoc's extension ``x-codeSamples``.
+
+    ``scheme`` is the security scheme of the call. The variable ``TOKEN`` holds a token, ``KEY`` an API key.
     """
     proof = {scheme["name"]: Variable("KEY")} if scheme.get("in") == "header" else {}
     filled = re.sub(r":([^/]+)", lambda match: str(example.route[match[1]]), path)
@@ -49,12 +53,12 @@ def samples(url: str, path: str, method: str, example: Example, scheme: Mapping[
 
 
 def curl(call: Sample, url: str) -> str:
-    """A command for a shell that has ``TOKEN`` or ``KEY``."""
+    """Return a command for a shell with the variable ``TOKEN`` or ``KEY``."""
     verb = VERBS.get(call.method, "POST")
-    # A request with data is a POST by itself.
+    # curl sends data with POST.
     named = "" if verb in ("GET", "POST") else f"-X {verb} "
     target = url + _target(call)
-    # Without -g brackets would be patterns of curl's own.
+    # Without -g curl expands brackets.
     literally = "-g " if "[" in target else ""
     parts = [f"curl {named}{literally}{_quoted(target)}", *(f"-H {header}" for header in _headers(call))]
     if call.example.data is not None:
@@ -83,7 +87,7 @@ def _quoted(text: str) -> str:
 
 
 def feathers(call: Sample) -> str:
-    """JavaScript, where ``app`` is a client of Feathers that has logged in, and ``connection`` its transport."""
+    """Return JavaScript for a client of Feathers, ``app``, that has logged in over its transport, ``connection``."""
     path = JAVASCRIPT.write(call.path)
     called = _called(f"await {_client(call, 'app')}.service({path}).{call.method}", call, JAVASCRIPT)
     if call.method in STANDARD:
@@ -92,7 +96,7 @@ def feathers(call: Sample) -> str:
 
 
 def python(call: Sample) -> str:
-    """Python, where ``client`` is an ``apex.client.Client`` that has logged in."""
+    """Return Python for an ``apex.client.Client``, ``client``, that has logged in."""
     service = f"{_client(call, 'client')}.service({PYTHON.write(call.path)})"
     method = f"{service}.{call.method}"
     if keyword.iskeyword(call.method):
@@ -101,11 +105,11 @@ def python(call: Sample) -> str:
 
 
 def _client(call: Sample, name: str) -> str:
-    """Whoever sends a key must not send a token as well."""
+    """Return the name of the client. A call with a key needs one that has not logged in."""
     return "keyed" if call.proof else name
 
 
 def _called(start: str, call: Sample, style: Style) -> str:
-    """A call, with its objects on several lines where one is too short."""
+    """Return a call, with its objects on several lines if it does not fit on one."""
     line = f"{start}({', '.join(map(style.on_a_line, call.arguments))})"
     return line if len(line) <= WIDTH else f"{start}({', '.join(map(style.on_lines, call.arguments))})"

@@ -106,7 +106,7 @@ def test_custom_methods_are_alternatives_of_post() -> None:
     references = [f"#/components/schemas/{name}" for name in ("NoteCreate", "NoteShout")]
     content = post["requestBody"]["content"]["application/json"]
     assert [shape["$ref"] for shape in content["schema"]["anyOf"]] == references
-    assert post["description"] == "`shout`: Louder.\n\nThe body of `shout` may have 5,000,000 bytes."
+    assert post["description"] == "`shout`: Louder.\n\nThe body of `shout` may have up to 5,000,000 bytes."
     assert content["examples"] == {"create": {"summary": "Create a note", "value": {"text": "Milk"}}}
     (header,) = [parameter for parameter in post["parameters"] if parameter["in"] == "header"]
     assert (header["name"], header["schema"]["enum"], header["required"]) == ("X-Service-Method", ["shout"], False)

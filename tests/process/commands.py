@@ -34,6 +34,7 @@ VARIABLES = (
     "TRACING",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "TIMING",
+    "PYTHONDONTWRITEBYTECODE",  # Each process would compile apex and the services again.
 )
 QUICK = {"APEX_ENV": "test"}
 
