@@ -239,7 +239,7 @@ def _audience(value: Any) -> str | list[str]:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"authentication.jwtOptions.{name} is {value!r}: it must be a text")
+        raise ValueError(f"authentication.jwtOptions.{name} is {value!r}: it must be a string")
     return value
 
 

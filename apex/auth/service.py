@@ -175,7 +175,7 @@ class AuthenticationService(Service):
             raise ValueError(f"Service '{self.users._path}' has no 'get': a login reads the {self.entity} with it")
         if self.ignores_case is True and not isinstance(self.users.service, Adapter):
             raise ValueError(
-                f"local.caseInsensitive has to be 'lower' for '{self.users._path}', which is no adapter of apex"
+                f"local.caseInsensitive has to be 'lower' for '{self.users._path}', which is not an adapter of apex"
             )
         if app.get("rates") is None and self._bound is None:
             self._rates = rates_of(app)

@@ -80,7 +80,7 @@ class RemoteService:
 
     def _event_name(self, event: str) -> str:
         if not self._client.transport.realtime:
-            raise RuntimeError("Events come over sockets: Client(socketio(url))")
+            raise RuntimeError("The REST transport has no events: use Client(socketio(url))")
         return f"{self._path} {event}"
 
     async def _call(self, method: str, params: Params | None, id: Any = None, data: Any = None) -> Any:

@@ -107,7 +107,7 @@ class Bus:
             try:
                 await function()
             except Exception:
-                log.exception("Reading again what others may have changed failed")
+                log.exception("A sync after possible changes of other processes failed")
 
     async def _sync_regularly(self) -> None:
         while True:

@@ -149,7 +149,7 @@ def _filtered(function: Callable[[Connection], Any], connections: Iterable[Conne
         answer = function(connection)
         if isawaitable(answer):  # An awaitable is always true.
             getattr(answer, "close", lambda: None)()
-            raise TypeError("A channel is filtered by a 'def' function: await what it needs before, in the publisher")
+            raise TypeError("A channel is filtered by a 'def' function: await its data earlier, in the publisher")
         if answer:
             yield connection
 

@@ -260,7 +260,7 @@ class RedisBus(Bus):
             await pubsub.subscribe(self.channel)
             if await pubsub.get_message(timeout=SILENCE_SECONDS) is None:
                 raise TimeoutError("the subscription was not answered")
-            log.info("Redis is there: the processes hear each other")
+            log.info("Redis is connected: the processes share events")
             self.stats.connected = True
             yield pubsub
 
@@ -303,7 +303,7 @@ class RedisBus(Bus):
         """
         now = time.time()
         if number <= self._seen.get(origin, 0):
-            raise ValueError("came before")
+            raise ValueError("is repeated")
         if not max(now - MAX_AGE_SECONDS, self._since) - CLOCKS_DIFFER <= moment <= now + MAX_AGE_SECONDS:
             raise ValueError(f"is {now - moment:.0f} seconds old")
 
@@ -322,7 +322,7 @@ class RedisBus(Bus):
 
     def _note_outage(self, error: BaseException) -> None:
         if self.stats.connected or not self._synced:
-            log.warning("Redis cannot be reached, the processes do not hear each other: %s", type(error).__name__)
+            log.warning("Redis cannot be reached, the processes do not share events: %s", type(error).__name__)
         self.stats.connected = False
 
 
@@ -352,7 +352,7 @@ class RedisRates(Rates):
                     return None
                 allowed, count, seconds = await self._script([self._prefix + name], [limit, window, taken])
         except FAILURES as error:
-            log.warning("Redis cannot be reached, each process limits rates by itself: %s", type(error).__name__)
+            log.warning("Redis cannot be reached, each process counts rate limits by itself: %s", type(error).__name__)
             self._outage_until = time.monotonic() + OUTAGE_SECONDS
             return None
         # Another program may have written to the list, so the result is limited to possible values.

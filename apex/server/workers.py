@@ -80,14 +80,14 @@ def _shared_folder() -> TemporaryDirectory[str]:
     try:
         return TemporaryDirectory(prefix="apex-metrics-")
     except OSError as error:
-        raise ConfigError(f"Workers need a folder for temporary files, set TMPDIR to one: {error.strerror}") from None
+        raise ConfigError(f"Workers need a folder for temporary files, set TMPDIR: {error.strerror}") from None
 
 
 def _require_bus(app: Apex) -> None:
     """Raise ConfigError if the app has events or logouts that its workers could not share."""
     shares = isinstance(app.transport, Sockets) or app.get("defaultAuthentication") is not None
     if shares and type(app.bus) is Bus:
-        raise ConfigError("several workers hear of events and logouts through Redis: set 'redis' (REDIS_URL)")
+        raise ConfigError("several workers share events and logouts through Redis: set 'redis' (REDIS_URL)")
 
 
 def work(app: Apex, listener: int, line: int, outer: ASGI | None = None) -> None:
@@ -278,9 +278,9 @@ class Workers:
             await self.requested.wait()
             self.requested.clear()
             if await self._replace_all():
-                click.echo("All workers are new.")
+                click.echo("All workers are replaced.")
             else:
-                log.error("The restart was given up: a new worker does not start. The old ones go on.")
+                log.error("The restart failed: a new worker does not start. The old workers keep running.")
 
     async def _watch(self, before: FileStates) -> None:
         """Replace the workers when a file has changed since they started."""

@@ -219,10 +219,7 @@ def test_workers_without_a_folder_for_temporary_files_say_so(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     failed = apex("serve", "--reload", "--port", "0")
     assert failed.returncode == 1
-    assert (
-        failed.stderr
-        == "apex: Workers need a folder for temporary files, set TMPDIR to one: No such file or directory\n"
-    )
+    assert failed.stderr == "apex: Workers need a folder for temporary files, set TMPDIR: No such file or directory\n"
 
 
 def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:

@@ -107,5 +107,5 @@ async def test_a_connection_is_used_again() -> None:
 
 
 async def test_events_need_a_socket(client: Client) -> None:
-    with pytest.raises(RuntimeError, match=r"Events come over sockets: Client\(socketio\(url\)\)"):
+    with pytest.raises(RuntimeError, match=r"The REST transport has no events: use Client\(socketio\(url\)\)"):
         client.service("messages").on("created", print)

@@ -103,7 +103,7 @@ async def test_without_redis_each_process_counts_by_itself(
     assert (await rates.take("a", 2, 60)).remaining == 1
     redis.kill()
     assert [(await rates.take("a", 2, 60)).allowed for _ in range(3)] == [True, True, False]
-    assert caplog.text.count("each process limits rates by itself") == 1
+    assert caplog.text.count("each process counts rate limits by itself") == 1
     redis.start()
     async with asyncio.timeout(SECONDS):
         while (await rates.take("a", 2, 60)).remaining != 1:  # Redis has lost its counts and starts again.

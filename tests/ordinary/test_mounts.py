@@ -173,7 +173,7 @@ def test_an_app_inside_of_middleware_is_served(tmp_path: Path, options: list[str
             if options:
                 (tmp_path / "wrapped.py").write_text(WRAPPED.replace("WORD", "changed"))
                 assert process.stdout is not None
-                assert any(line == "All workers are new.\n" for line in lines(process.stdout))
+                assert any(line == "All workers are replaced.\n" for line in lines(process.stdout))
                 assert httpx2.get(f"{url}/words").json() == ["changed"]
         finally:
             process.terminate()

@@ -23,7 +23,7 @@ class Words:
 def create_app():
     return Apex({"port": 0}).configure(rest).use("words", Words())
 """
-NEW = "All workers are new.\n"
+NEW = "All workers are replaced.\n"
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tests.support.waiting import SECONDS
 
 PIDS = ("--app", "tests.process.pids:create_app", "serve")
 TWO = (*PIDS, "--workers", "2")
-RENEWED = "All workers are new.\n"
+RENEWED = "All workers are replaced.\n"
 
 
 class Client:
@@ -251,7 +251,7 @@ def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_keep_running
         assert process.stderr is not None
         told = lines(process.stderr)
         assert next(told) == "apex: the application is broken\n"
-        assert "The restart was given up: a new worker does not start. The old ones go on." in next(told)
+        assert "The restart failed: a new worker does not start. The old workers keep running." in next(told)
         assert pids(url, 2) == before
         os.kill(min(before), signal.SIGKILL)
         assert "has ended (SIGKILL): another one takes its place" in next(told)
@@ -282,7 +282,7 @@ def test_the_reason_why_workers_do_not_start_is_logged_once(
 @pytest.mark.parametrize("factory", ["services.app:create_app", "tests.process.pids:create_guarded"])
 def test_several_workers_with_events_or_logouts_need_redis(sqlite_url: str, factory: str) -> None:
     message = complaint("--app", factory, "serve", "--workers", "2", DATABASE_URL=sqlite_url)
-    assert message == "apex: several workers hear of events and logouts through Redis: set 'redis' (REDIS_URL)"
+    assert message == "apex: several workers share events and logouts through Redis: set 'redis' (REDIS_URL)"
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "257", "x"])

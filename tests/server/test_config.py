@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +187,12 @@ def test_a_published_secret_is_for_this_machine_alone(host: str, refused: int) -
     assert len(list(exposed_secrets(config, config["host"]))) == refused
     own = load_config(CONFIG, {"HOST": host, "APEX_SECRET": "0123456789abcdef" * 2})
     assert not list(exposed_secrets(own, own["host"]))
+
+
+def test_the_configuration_and_the_command_load_no_server() -> None:
+    code = """
+import sys, apex.cli, apex.config
+print(sorted({"aiohttp", "argon2", "engineio", "redis", "socketio", "uvicorn"} & sys.modules.keys()))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"

@@ -175,7 +175,7 @@ class Sockets:
         self.engine.close()
 
     def _end_slow(self, link: Link) -> None:
-        log.warning("A connection was closed: it does not read what it is sent")
+        log.warning("A connection was closed: its client does not read")
         link.outgoing.take()
         self.app.emit("disconnect", link.connection)
         self.engine.end(link.socket)

@@ -106,7 +106,7 @@ async def test_a_client_that_does_not_read_events_is_disconnected_and_others_get
             assert len(gone) == len(app.transport.links) == 1  # type: ignore[union-attr]
         await until(lambda: len(app.transport.engine.eio.sockets) == 1)  # type: ignore[union-attr]
         assert await other.call("get", "notes", 99) == [None, {"text": LARGE, "id": 99}]
-    slow = ("apex", logging.WARNING, "A connection was closed: it does not read what it is sent")
+    slow = ("apex", logging.WARNING, "A connection was closed: its client does not read")
     assert caplog.record_tuples == [slow]
 
 
