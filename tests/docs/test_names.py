@@ -12,6 +12,7 @@ import pytest
 
 from tests.docs.blocks import blocks_of
 from tests.docs.test_pages import PAGES, name
+from tests.process.commands import ROOT
 from tests.project.test_public_names import PUBLIC
 
 OTHERS = {"apex.commands", "apex.hook", "apex.method", "apex.provider", "apex.request_id", "apex.tenants"}
@@ -59,3 +60,8 @@ def test_names_of_apex_are_there(page: Path) -> None:
 def test_programs_import_public_names(page: Path) -> None:
     public = {f"{module} {name}" for module, names in PUBLIC.items() for name in names.split()}
     assert [one for one in imported(page) if one not in public] == []
+
+
+def test_the_reference_has_every_public_module() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    assert PUBLIC.keys() - set(re.findall(r"automodule:: (\S+)", pages)) == {"apex"}, "apex has its classes there"
