@@ -1,4 +1,4 @@
-"""The fenced blocks of a page, and whether they show what happens."""
+"""The fenced blocks of a page, and the comparison of their output with the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.docs.languages import FILE, LANGUAGES, NotRun
 FENCE = re.compile(r"^( *)(```|~~~)([^\n]*)\n(.*?)^\1\2$", re.M | re.S)
 SHOWN = ("json", "text")
 PROSE = ("text", "{toctree}", "{eval-rst}")
-"""What is no program: drawings, and what Sphinx reads."""
+"""Languages of drawings, and of blocks that Sphinx reads."""
 
 CHANGING = {
     r'"(?!0{8})[0-9a-f]{8}-[0-9a-f-]{27}"': '"an id"',
@@ -23,12 +23,12 @@ CHANGING = {
     r'("retryAfter":)\d+': r"\1 0",
     r'("next":|"previous":)"[\w-]{40,}"': r'\1"a cursor"',
 }
-"""What is another each time, and what stands for it in a comparison."""
+"""Patterns of values that differ each time, with their replacements in a comparison."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, its line in the page, and what a reader is shown that it prints."""
+    """A fenced block: its page and line, its language and text, and the block with its output."""
 
     page: Path
     line: int
@@ -42,7 +42,7 @@ class Block:
 
     @property
     def comments(self) -> list[str]:
-        """What the comments among commands say that they print."""
+        """The output that comments among commands show."""
         return re.findall(r"^# (.*)$", self.text, re.M) if self.lang == "bash" else []
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """The blocks of a page, each with the one right behind it where that shows what it prints."""
+    """Return the blocks of a page. A block of output belongs to the program right before it."""
     text = page.read_text(encoding="utf-8")
     found: list[Block] = []
     end = 0
@@ -65,7 +65,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def programs_of(page: Path, not_run: Collection[str] = ()) -> list[Block]:
-    """The blocks of a page that are run. Raises NotRun for one that should be, and is not."""
+    """Return the blocks of a page to run. Raises NotRun for a block that no test runs."""
     blocks = blocks_of(page)
     for block in blocks:
         excepted = block.lang in PROSE or (block.lang == "console" and block.head in not_run)
@@ -78,16 +78,16 @@ def programs_of(page: Path, not_run: Collection[str] = ()) -> list[Block]:
 
 
 def differences(block: Block, printed: str) -> list[str]:
-    """What a reader is shown that was not printed."""
+    """Return a line for each output that the page shows and the block did not print."""
     found = normalised(printed).strip().splitlines()
     if block.shown is not None and not is_shown(block.shown, found):
         return [f"{block} printed {printed}"]
-    left = iter(found)  # Each is looked for behind the one before.
+    left = iter(found)  # Each must come after the one before.
     return [f"{block} has not printed {line}, but {printed}" for line in block.comments if normalised(line) not in left]
 
 
 def is_shown(shown: Block, found: list[str]) -> bool:
-    """Of what is JSON, the last line counts."""
+    """Return True if the output is the one that the page shows. Of JSON only the last line counts."""
     wanted = normalised(shown.text).strip()
     if shown.lang != "json":
         return wanted.splitlines() == found

@@ -1,4 +1,4 @@
-"""What runs a block: for each language, the bash that it becomes."""
+"""Turns blocks of each language into bash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRELUDE = """\
 serve() { servers="$servers $!"; grep -qE 'Serving at|Uvicorn running' < <(tail -n +1 -f --pid=$! "$1") || exit 1; }
 stop() { for pid in $servers; do kill $pid; wait $pid || true; done; servers=; }
 """
-"""Waits for the server that was started last to say that it serves; ends all."""
+"""``serve`` waits until the newest server says that it serves. ``stop`` ends all servers."""
 
 NGINX = """\
 pid nginx.pid; events {}
@@ -32,7 +32,7 @@ http { upstream apex { server 127.0.0.1:3030; } server { listen 8080;
 
 
 def command_of(lang: str, text: str) -> str:
-    """What runs a block, or writes it where it is a file."""
+    """Return the command that runs a block, or that writes its file."""
     named = FILE.match(text)
     return file(named[1], text[named.end() :]) if named else LANGUAGES[lang](text)
 
@@ -42,12 +42,12 @@ def file(path: str, text: str) -> str:
 
 
 def fed(command: str) -> Callable[[str], str]:
-    """A command that takes a block as its stdin."""
+    """Return a function that gives a block to a command as its stdin."""
     return lambda text: f"{command} <<'END-OF-BLOCK'\n{text}END-OF-BLOCK"
 
 
 def bash(text: str) -> str:
-    """Commands, with the servers among them in the background. These tests are what ``make test`` would run."""
+    """Return commands with their servers in the background. ``make test``, which would run this test, only prints."""
     return SERVER.sub(lambda line: serving(line[1]), text.replace("make test", "make --dry-run test"))
 
 
@@ -59,18 +59,18 @@ def serving(line: str) -> str:
 
 
 def javascript(text: str) -> str:
-    """A program that stops at its end, also where a socket is open still."""
+    """Return the command of a program that stops at its end, even if a socket is open."""
     return fed("node --input-type=module -")(f"{text}\nprocess.exit()\n")
 
 
 def typescript(text: str) -> str:
-    """Compiled strictly, beside the files that the page has written, and run."""
+    """Return the commands that compile a program strictly, next to the files of the page, and run it."""
     compiled = f"node node_modules/typescript/bin/tsc {' '.join(STRICT)} block.mts"
     return f"{file('block.mts', text)}\n{compiled}\necho 'process.exit()' >> block.mjs\nnode block.mjs"
 
 
 def yaml_paths(text: str) -> str:
-    """Asks for the paths that are in it. Raises NotRun where there are none."""
+    """Return the commands that request the paths of a block. Raises NotRun if it has none."""
     paths = list(values(list(yaml.safe_load_all(text)), "path"))
     if not paths:
         raise NotRun(f"there is no path to ask for in {text}")
@@ -78,7 +78,7 @@ def yaml_paths(text: str) -> str:
 
 
 def values(value: object, key: str) -> Iterator[str]:
-    """What stands under a key, wherever it is."""
+    """Yield the values of a key at any depth."""
     if isinstance(value, dict):
         yield from [str(value[key])] if key in value else []
         value = list(value.values())

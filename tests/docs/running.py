@@ -1,4 +1,4 @@
-"""Runs a page: its blocks are one bash script, in a copy of the checkout, at ports that are free."""
+"""Runs the blocks of a page as one bash script, in a copy of the checkout, at free ports."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ PORTS = ("3030", "3031", "3032", "8080")
 REDIS = "6379"
 COPIED = ("services", "hooks", "config", "migrations", "deploy")
 LINKED = ("Makefile", "README.md", "apex", "benchmarks", "console", "docs", "pyproject.toml", "requirements", "tests")
-"""The rest of what a page uses. What a reader has left in the checkout, such as a database, is not there."""
+"""Other files that pages use. A database that is left in the checkout is not among them."""
 PROGRAMS = ("curl", "node", "nginx", "openssl")
-"""Those that a machine may lack."""
+"""Programs that a machine may lack."""
 PATHS = f"{os.environ['PATH']}:/usr/sbin"
+LONGEST = 5 * SECONDS
+"""A page starts a dozen processes, one after the other."""
 STAMPS = ("venv", "run", "test", "npm")
 STRICT = "set -e; export CURL_HOME=$HERE/strict"
 SHOWING = "set +e; export CURL_HOME=$HERE/showing"
@@ -36,7 +38,7 @@ CURL = 'silent\nshow-error\nwrite-out = "\\n"\n'
 
 
 def run_page(blocks: list[Block], folder: Path) -> list[str]:
-    """What each block of a page prints. Fails with all that was printed where a command fails that should not."""
+    """Return the output of each block. If a command fails against expectation, fail with the whole output."""
     script = script_of(blocks)
     require(script)
     with ExitStack() as stack:
@@ -51,7 +53,7 @@ def run_page(blocks: list[Block], folder: Path) -> list[str]:
 
 
 def script_of(blocks: list[Block]) -> str:
-    """What runs the blocks; a zero byte ends what each prints. Where it shows an error, it may fail."""
+    """Return the script of a page. A zero byte ends the output of a block. A block that shows its output may fail."""
     steps = []
     for block in blocks:
         strict = block.shown is None and not block.comments
@@ -62,13 +64,13 @@ def script_of(blocks: list[Block]) -> str:
 
 
 def printed_by(script: str, folder: Path, variables: dict[str, str]) -> str:
-    """What a script prints; nothing that it has started is left."""
+    """Return the output of a script, and end all processes that it has started."""
     with subprocess.Popen(
         ["bash", script], cwd=folder, env=variables, text=True, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         try:
-            printed, _ = process.communicate(timeout=SECONDS)
+            printed, _ = process.communicate(timeout=LONGEST)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -89,14 +91,14 @@ def numbered(script: str) -> str:
 
 
 def moved(text: str, ports: dict[str, str]) -> str:
-    """With other ports."""
+    """Return a text with other ports."""
     return re.sub(rf"\b({'|'.join(ports)})\b", lambda port: ports[port[0]], text)
 
 
 def checkout(folder: Path, ports: dict[str, str]) -> None:
-    """Make a copy of the checkout with everything installed: what a page may change is copied, the rest is linked."""
+    """Make a checkout with everything installed: copies of files that a page may change, and links to the others."""
     for name in COPIED:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local.json"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local.json"))
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
     for path in (folder / "deploy").iterdir():
@@ -109,7 +111,7 @@ def checkout(folder: Path, ports: dict[str, str]) -> None:
 
 
 def install(venv: Path) -> None:
-    """The environment of this process, in which ``make`` finds nothing left to do."""
+    """Link the environment of this process. ``make`` finds nothing left to do in it."""
     venv.mkdir()
     for path in Path(sys.prefix).iterdir():
         if path.suffix != ".stamp":
@@ -119,10 +121,10 @@ def install(venv: Path) -> None:
 
 
 def require(script: str) -> None:
-    """Skips the test where a program is missing, unless on CI."""
+    """Skip the test if a program is missing, except on CI."""
     needed = [program for program in PROGRAMS if f"{program} " in script]
     missing = [program for program in needed if shutil.which(program, path=PATHS) is None]
     if "node" in needed and not (INTEROP / "node_modules").exists():
-        missing.append("what npm installs")
+        missing.append("the packages of npm")
     if missing and "CI" not in os.environ:
         pytest.skip(f"needs {', '.join(missing)}")

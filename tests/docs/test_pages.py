@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens, and its links lead somewhere."""
+"""Runs the blocks of the documentation, follows its links and builds it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.process.commands import ROOT
 DOCS = ROOT / "docs"
 OUTER = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
 PAGES = sorted([*(ROOT / name for name in OUTER), *DOCS.glob("*.md"), *(DOCS / "guide").glob("*.md")])
-"""All pages but those that ``make docs`` writes of the services' samples, which ``openapi/test_samples.py`` runs."""
+"""All pages except those that ``make docs`` writes. ``openapi/test_samples.py`` runs their samples."""
 
 LINK = r"\[[^\]]*\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)"
 
@@ -39,7 +39,7 @@ NOT_RUN = {
         "test_deploy.py runs it, with a PostgreSQL server of its own",
     ),
 }
-"""The first lines of the ``console`` blocks, and why they are not run with their page."""
+"""The first lines of ``console`` blocks, with the reason why their page does not run them."""
 
 RUN = [page for page in PAGES if {block.lang for block in blocks_of(page)} - {"console", *PROSE}]
 
@@ -117,15 +117,20 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
 
 
 def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", str(DOCS), str(tmp_path)]
+    # Sphinx's plain theme has the same warnings. Most of the time for the pages goes to the sidebar of the other one.
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "--define", "html_theme=basic"]
+    command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert (built.returncode, built.stderr) == (0, "")
     reference = tmp_path / "reference" / "core.html"
     assert "class Apex" in re.sub("<[^>]*>", "", reference.read_text(encoding="utf-8"))
+    listed = re.findall(r"^- \[.+\]\((.+)\): \w", (tmp_path / "llms.txt").read_text(encoding="utf-8"), re.M)
+    assert {"_sources/quickstart.md.txt", "_sources/services/contacts.md.txt"} < set(listed)
+    assert all((tmp_path / page).exists() for page in listed)
 
 
 def broken(page: Path) -> Iterator[str]:
-    """The links of a page to nothing."""
+    """Yield the links of a page that lead nowhere."""
     for path, anchor in re.findall(LINK, prose(page)):
         target = page.parent / path if path else page
         if not target.exists() or (anchor and anchor not in anchors(target)):
@@ -133,11 +138,11 @@ def broken(page: Path) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What the headings of a page are called in links to it."""
+    """Return the anchors of the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def prose(page: Path) -> str:
-    """A page without its code."""
+    """Return a page without its code."""
     return re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
