@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import MetaData, Table
 
-from apex import MemoryService
+from apex import Apex, MemoryService
 from apex.query.coercion import integer, optional, text, timestamp
 from apex.schema.validation import Text
-from services.shared.tenant import TenantSchema, tenant_hooks
+from services.shared.tenant import TenantSchema, TenantService, serve, tenant_hooks
 from tests.services.crm import Crm, refused, running
 
 NUMBERS = ("id", "organization_id", "created_by_user_id", "owned_by_user_id")
@@ -64,3 +65,12 @@ async def test_removed_records_stay_in_the_table(notes: Crm) -> None:
     assert (await notes.call("DELETE /notes/1"))[1]["deleted_at"]
     refused(await notes.call("GET /notes/1"), 404)
     assert notes.app.service("notes").service.store[1]["text"] == "Gone"
+
+
+def test_hooks_of_create_need_a_transaction() -> None:
+    class Plates(TenantService):
+        table, schema, noun = Table("plates", MetaData()), NoteSchema, "plate"
+
+    for more in ({"hooks": {"after": {"create": [print]}}}, {"locks": {"create": [print]}}):
+        with pytest.raises(TypeError, match=r"'plates' has hooks of create.*add create to its transactions"):
+            serve(Apex(), "plates", Plates, **more)
