@@ -285,7 +285,7 @@ class Adapter(Service, ABC):
         if query.cursor is not None:
             if not page:
                 raise invalid(query.cursor[0], "needs pages, and this list has none")
-            return await self._walk(selection, *query.cursor)
+            return await self._page_at_cursor(selection, *query.cursor)
         if not page:
             return [] if limit == 0 else (await self._select(selection))[0]
         if query.total == "estimated":
@@ -453,7 +453,7 @@ class Adapter(Service, ABC):
         total = {"total": seen if all_seen else await self._count(where)}
         return total if asked == "exact" else {**total, "estimated": False}
 
-    async def _walk(self, selection: Selection, name: str, cursor: str) -> Page:
+    async def _page_at_cursor(self, selection: Selection, name: str, cursor: str) -> Page:
         """Return the page after a cursor, or before it. An empty cursor is the beginning, or the end.
 
         One row more than the page holds shows whether another page follows.
@@ -461,13 +461,13 @@ class Adapter(Service, ABC):
         query, fields, limit = selection.query, selection.fields, selection.limit or 0
         if not limit:
             raise invalid("$limit", f"must be 1 or more beside {name}")
-        walk = self.cursors.walk(name, cursor, self._walked(selection, name), selection.where)
+        walk = self.cursors.walk(name, cursor, self._order_of_cursor(selection, name), selection.where)
         if walk.place:
             placed = zip(walk.order, walk.place, strict=True)
             walk = replace(walk, place=tuple(self._place(field, value) for (field, _), value in placed))
         places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
-        ahead = replace(query, sort=walk.direction)
-        asked = selection._replace(where=walk.where, query=ahead, fields=places, limit=min(limit + 1, MAX_ROWS))
+        sorted_query = replace(query, sort=walk.direction)
+        asked = selection._replace(where=walk.where, query=sorted_query, fields=places, limit=min(limit + 1, MAX_ROWS))
         found, _ = await self._select(asked)
         rows, ends = walk.page(found, limit)
         total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)
@@ -478,7 +478,7 @@ class Adapter(Service, ABC):
         """Return a value of a cursor, which has its JSON form, with the type of the field."""
         return value
 
-    def _walked(self, selection: Selection, name: str) -> Order:
+    def _order_of_cursor(self, selection: Selection, name: str) -> Order:
         """Return the order that a cursor follows, up to the id. Raises BadRequest for an order without cursors."""
         order = selection.order(self.id)
         order = order[: [field for field, _ in order].index(self.id) + 1]

@@ -140,9 +140,9 @@ class Database:
 
         Applications run migrations instead.
         """
-        for name, kind in _enums(metadata, self.dialect).items():
+        for name, enum in _enums(metadata, self.dialect).items():
             if (await self.execute(select(func.to_regtype(name).label("type"))))[0]["type"] is None:
-                await self.execute(CreateEnumType(kind))
+                await self.execute(CreateEnumType(enum))
         for table in metadata.sorted_tables:
             for column in table.columns:
                 if isinstance(column.default, schema.Sequence) and self.dialect.supports_sequences:
@@ -180,16 +180,19 @@ def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
 
 def _enums(metadata: MetaData, dialect: Dialect) -> dict[str, ENUM]:
     """Return the enum types of PostgreSQL by their quoted names. Other databases have none."""
-    found: dict[str, ENUM] = {}
+    enums: dict[str, ENUM] = {}
     preparer: Any = dialect.identifier_preparer
     for table in metadata.sorted_tables:
         for column in table.columns:
-            kind: Any = column.type
-            kind = kind.load_dialect_impl(dialect) if isinstance(kind, TypeDecorator) else kind.dialect_impl(dialect)
-            kind = kind.item_type.dialect_impl(dialect) if isinstance(kind, ARRAY) else kind.dialect_impl(dialect)
-            if isinstance(kind, ENUM):
-                found[preparer.format_type(kind)] = kind
-    return found
+            found: Any = column.type
+            is_decorated = isinstance(found, TypeDecorator)
+            found = found.load_dialect_impl(dialect) if is_decorated else found.dialect_impl(dialect)
+            if isinstance(found, ARRAY):
+                found = found.item_type
+            found = found.dialect_impl(dialect)
+            if isinstance(found, ENUM):
+                enums[preparer.format_type(found)] = found
+    return enums
 
 
 def _executor(url: str, role: str | None) -> Executor:

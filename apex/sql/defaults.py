@@ -112,15 +112,15 @@ def set_by_trigger(table: Table) -> bool:
     return any(source is not None and not source.has_argument and not source.is_identity for source in sources)
 
 
-def moments_of(table: Table, kind: str, dialect: Dialect) -> Mapping[str, Any]:
-    """Return the SQL expressions of moments that the database makes, by column. ``kind`` is default or onupdate.
+def moments_of(table: Table, source: str, dialect: Dialect) -> Mapping[str, Any]:
+    """Return the SQL expressions of moments that the database makes, by column. ``source`` is default or onupdate.
 
     They have milliseconds and the form of the column's type, as values from Python have, so that all values compare.
     """
     written = {}
     for column in _columns(table):
         made = known_type(column.type, dialect)
-        default = getattr(column, kind) or (column.server_default if kind == "default" else None)
+        default = getattr(column, source) or (column.server_default if source == "default" else None)
         arg = getattr(default, "arg", None)
         if made is None or not (isinstance(arg, ClauseElement) or (arg and isinstance(default, FetchedValue))):
             continue
@@ -145,21 +145,21 @@ def _filled(row: Row, makes: Mapping[str, Make]) -> Row:
     return row
 
 
-def _made(columns: list[Any], kind: str, coercers: Mapping[str, Coerce]) -> Mapping[str, Make]:
-    defaults = [(column, getattr(column, kind)) for column in columns]
+def _made(columns: list[Any], source: str, coercers: Mapping[str, Coerce]) -> Mapping[str, Make]:
+    defaults = [(column, getattr(column, source)) for column in columns]
     return {
-        str(column.name): _make(column, kind, default, coercers[str(column.name)])
+        str(column.name): _make(column, source, default, coercers[str(column.name)])
         for column, default in defaults
         if default is not None and (default.is_callable or default.is_scalar)
     }
 
 
-def _make(column: Any, kind: str, default: Any, coerce: Coerce) -> Make:
+def _make(column: Any, source: str, default: Any, coerce: Coerce) -> Make:
     def typed(value: Any) -> Any:
         try:
             return coerce(value)
         except ValueError as error:
-            raise TypeError(f"The {kind} of {column} makes {value!r}, which {error}") from None
+            raise TypeError(f"The {source} of {column} makes {value!r}, which {error}") from None
 
     if default.is_callable:
         return lambda row: typed(default.arg(DefaultContext(row, column)))

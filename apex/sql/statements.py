@@ -1,5 +1,8 @@
 """Compiled statements. All queries of one shape share a statement, and their values are its parameters."""
 
+# The compilers below make properties of two attributes of SQLAlchemy.
+# pyright: reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 import string

@@ -1,6 +1,6 @@
 """The registry of column types: the form of their values in Python, in JSON, in queries and on each database.
 
-A subclass of ``ColumnType`` holds all of that for some types of SQLAlchemy. ``column_type`` finds it by the class of a
+A subclass of ``ColumnType`` has all of that for some types of SQLAlchemy. ``column_type`` finds it by the class of a
 column's type, or by the nearest of its base classes. A service whose table has an unknown type cannot be registered.
 ``apex.sql.standard_types`` has the types of SQLAlchemy, ``apex.sql.columns`` those of apex.
 """
@@ -65,11 +65,11 @@ class ColumnType:
             def coerce(self, value):  # from JSON, a query or a hook, to what the SQLAlchemy type takes
                 return value if isinstance(value, tuple) else parse(value)
 
-            def read(self, value):  # from what the SQLAlchemy type gives to what a record holds
+            def read(self, value):  # from what the SQLAlchemy type gives to what a record has
                 return f"{value[0]},{value[1]}"
 
     ``coerce`` raises ValueError with a sentence such as "must be a point". It also takes the values that ``read``
-    returns. ``holds`` names the content, such as "JSON", if queries can neither compare the column nor sort by it.
+    returns. ``holds`` names the content, such as "JSON", if queries can neither filter nor sort by the column.
     """
 
     shape: Mapping[str, Any] = {}
@@ -130,8 +130,8 @@ class ColumnType:
     @property
     def changes_values(self) -> bool:
         """True if a value is read in another form than it is stored."""
-        kind = type(self)
-        return kind.read is not ColumnType.read or kind.as_read is not ColumnType.as_read
+        own = type(self)
+        return own.read is not ColumnType.read or own.as_read is not ColumnType.as_read
 
     def as_read(self, value: Any) -> Any:
         """Return the value that a record will have after this value is stored."""
@@ -182,23 +182,23 @@ class ColumnType:
 _REGISTRY: dict[type[Any], type[ColumnType]] = {}
 
 
-def column_type(kind: TypeEngine[Any], dialect: Dialect | None = None) -> ColumnType:
+def column_type(sql_type: TypeEngine[Any], dialect: Dialect | None = None) -> ColumnType:
     """Return the column type for a type of SQLAlchemy.
 
     Raises TypeError if none is registered, or if it cannot be used on the database.
     """
-    found = next((_REGISTRY[base] for base in type(kind).__mro__ if base in _REGISTRY), None)
+    found = next((_REGISTRY[base] for base in type(sql_type).__mro__ if base in _REGISTRY), None)
     if found is None:
         raise TypeError("is not known: register it with a subclass of apex.sql.ColumnType")
-    made = found(kind, dialect)
+    made = found(sql_type, dialect)
     made.check()
     return made
 
 
-def known_type(kind: TypeEngine[Any], dialect: Dialect) -> ColumnType | None:
+def known_type(sql_type: TypeEngine[Any], dialect: Dialect) -> ColumnType | None:
     """Return the column type, or None where ``column_type`` raises."""
     try:
-        return column_type(kind, dialect)
+        return column_type(sql_type, dialect)
     except TypeError:
         return None
 
@@ -248,20 +248,20 @@ def nullable_shape(shape: Mapping[str, Any]) -> Shape:
     return {**shape, "type": [*types, "null"], **listed}
 
 
-def value_binder(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+def value_binder(sql_type: TypeEngine[Any], dialect: Dialect) -> Processor | None:
     """Return the function that prepares a value for the driver, as SQLAlchemy does. None, if there is nothing to do."""
-    process: Processor | None = kind.dialect_impl(dialect).bind_processor(dialect)
+    process: Processor | None = sql_type.dialect_impl(dialect).bind_processor(dialect)
     return process
 
 
-def value_reader(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+def value_reader(sql_type: TypeEngine[Any], dialect: Dialect) -> Processor | None:
     """Return the function that reads a value from the driver. None, if there is nothing to do.
 
     Types that are not registered are read as SQLAlchemy does.
     """
-    made = known_type(kind, dialect)
+    made = known_type(sql_type, dialect)
     process: Processor | None = (
-        kind.dialect_impl(dialect).result_processor(dialect, None) if made is None else made.reader()
+        sql_type.dialect_impl(dialect).result_processor(dialect, None) if made is None else made.reader()
     )
     return process
 
