@@ -79,11 +79,10 @@ def _data(name: str, shape: Shape) -> Iterator[str]:
     if "properties" not in shape:
         yield f"{_type(shape)}"
         return
-    yield "| field | type | |\n|---|---|---|"
     for field, inner in shape["properties"].items():
-        needed = "required" if field in shape.get("required", ()) else ""
-        description = re.sub(r"\s+", " ", inner.get("description", ""))
-        yield f"| `{field}` | {_type(inner)} | {'. '.join(filter(None, (needed, description)))} |"
+        needed = ", required" if field in shape.get("required", ()) else ""
+        description = re.sub(r"\s+", " ", f". {inner['description']}") if "description" in inner else ""
+        yield f"- `{field}`: {_type(inner)}{needed}{description}"
 
 
 def _shapes(part: Shape) -> str:
