@@ -42,11 +42,15 @@ def require_audience(value: Any) -> None:
 
 
 class Pagination(Schema):
+    """The setting ``paginate``: the default and the largest size of a page."""
+
     default = fields.Integer(required=True, validate=validate.Range(min=1))
     max = fields.Integer(required=True, validate=validate.Range(min=1))
 
 
 class JWTOptions(Schema):
+    """The setting ``authentication.jwtOptions``."""
+
     header = fields.Dict(keys=fields.String(), values=fields.String(), load_default=lambda: {"typ": "access"})
     audience = fields.Raw(load_default="https://yourdomain.com", validate=require_audience)
     issuer = fields.String(load_default="feathers")
@@ -56,23 +60,31 @@ class JWTOptions(Schema):
 
 
 class LocalOptions(Schema):
+    """The setting ``authentication.local``: the fields of name and password."""
+
     usernameField = fields.String(load_default="email")
     passwordField = fields.String(load_default="password")
     caseInsensitive = fields.Raw(load_default=False, validate=validate.OneOf([False, True, "lower"]))
 
 
 class Argon2Options(Schema):
+    """The setting ``authentication.argon2``: the cost of a password hash."""
+
     time_cost = fields.Integer()
     memory_cost = fields.Integer()
     parallelism = fields.Integer()
 
 
 class FailedLogins(Schema):
+    """The setting ``authentication.failedLogins``: failures in a minute."""
+
     account = fields.Integer(load_default=5, validate=validate.Range(min=1))
     address = fields.Integer(load_default=20, validate=validate.Range(min=1))
 
 
 class Authentication(Schema):
+    """The setting ``authentication``."""
+
     secret = fields.String(required=True)
     previousSecret = fields.String()
     entity = fields.String(load_default="user", allow_none=True)
@@ -95,6 +107,8 @@ HttpOptions = Schema.from_dict(
 
 
 class SocketOptions(Schema):
+    """The setting ``sockets``."""
+
     origins = fields.List(fields.String())
     maxPayload = fields.Integer(validate=validate.Range(min=1))
     maxConnections = fields.Integer(validate=validate.Range(min=1))
@@ -103,27 +117,35 @@ class SocketOptions(Schema):
 
 
 class RateLimit(Schema):
+    """The setting ``rateLimit``: requests in a window, in seconds."""
+
     requests = fields.Integer(load_default=1000, validate=validate.Range(min=1))
     window = fields.Integer(load_default=3600, validate=validate.Range(min=1))
 
 
 class UserRateLimit(RateLimit):
+    """The setting ``userRateLimit``, a limit for each user."""
+
     requests = fields.Integer(load_default=10_000, validate=validate.Range(min=1))
 
 
 class LogOptions(Schema):
+    """The setting ``logs``."""
+
     level = fields.String(validate=validate.OneOf(["debug", "info", "warning", "error"]))
     format = fields.String(validate=validate.OneOf(["json", "text"]))
 
 
 class Config(Schema):
-    """The schema of the settings that the framework reads. Extend it for settings of your own.
+    """The schema of the settings that the framework reads.
 
-    class MyConfig(Config):
-        pageSize = fields.Integer(load_default=25)
+    Extend it for settings of your own::
+
+        class MyConfig(Config):
+            pageSize = fields.Integer(load_default=25)
 
 
-    config = load_config("config", schema=MyConfig)
+        config = load_config("config", schema=MyConfig)
     """
 
     host = fields.String(load_default="localhost")
@@ -156,7 +178,7 @@ def load_config(
 
     The variable ``APEX_ENV`` names the environment: ``development`` (the default), ``test`` or ``production``. Its file
     overrides ``default.json``, ``local.json`` overrides both, and the variables that
-    ``custom-environment-variables.json`` names override all files.
+    ``custom-environment-variables.json`` names override all files::
 
         app = Apex(load_config("config"))
 

@@ -66,7 +66,7 @@ class Rate:
 class Rates:
     """The requests of many callers, counted in the memory of a process.
 
-    The count is exact: no window has more requests than the limit. Refused requests do not count.
+    The count is exact: no window has more requests than the limit. Refused requests do not count::
 
         rate = await Rates().take("ann", 100, 3_600)
         if not rate.allowed:
@@ -135,7 +135,7 @@ class RateLimiter:
     """A limit for each of many callers that costs almost nothing for most requests.
 
     A process takes a hundredth of the limit from the ``rates`` at once and counts that batch down in memory. So a
-    caller may exceed the limit by at most one batch in each process.
+    caller may exceed the limit by at most one batch in each process::
 
         limiter = RateLimiter(app.get("rates"), "users", 10_000, 3_600)
         rate = None if limiter.spend("7") else await limiter.take("7")
@@ -184,7 +184,7 @@ class FailureLimit:
     """A limit on failed attempts. A caller that exceeds it has to wait.
 
     ``limits`` are the failures in a minute for each kind of counter. Four times as many are allowed in a quarter of an
-    hour. ``rates`` returns the counters when they are needed.
+    hour. ``rates`` returns the counters when they are needed::
 
         limit = FailureLimit("pins", lambda: app.get("rates"), {"account": 5, "address": 20})
         await limit.admit({"account": "ann", "address": "203.0.113.7"})

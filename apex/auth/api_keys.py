@@ -46,7 +46,7 @@ class APIKeyStrategy:
     """A strategy with a key in the header ``x-api-key``.
 
     ``find`` returns the ``Holder`` of a prefix, or None. ``users`` returns the entity of a subject for a login, such as
-    ``AuthenticationService.user_of``. The holder's ``payload`` has the subject, ``{"payload": {"sub": "7"}}``.
+    ``AuthenticationService.user_of``. The holder's ``payload`` has the subject, ``{"payload": {"sub": "7"}}``::
 
         authentication.register("api-key", APIKeyStrategy(find_key, authentication.user_of))
     """

@@ -18,7 +18,7 @@ def authenticate(*strategies: str, entity: bool = True) -> Hook:
 
     It belongs before a method or among the around hooks. It sets ``params.authentication`` (with the ``payload`` of the
     token) and the entity, ``params.user``. With ``entity=False`` it checks the proof without reading the entity. Then
-    the data and the query of a request can be checked before anything is read from the database.
+    the data and the query of a request can be checked before anything is read from the database::
 
         app.use("messages", Messages(), hooks={"before": {"all": [authenticate("jwt", "api-key")]}})
 

@@ -55,7 +55,7 @@ class Tokens:
 
     During a change of secrets, tokens signed with the ``previous`` one are valid as well. ``options`` are the
     ``jwtOptions`` of Feathers. With a list of audiences a new token names all of them, and a valid token names any of
-    them. With a ``subject`` in the options every token has that subject.
+    them. With a ``subject`` in the options every token has that subject::
 
         tokens = Tokens("at least 32 bytes of a random secret", {"expiresIn": "15m"})
         tokens.verify(tokens.create("7")[0])["sub"]
@@ -174,9 +174,11 @@ class Tokens:
 
 
 class JWTStrategy:
-    """A strategy with an access token of this app that has neither expired nor been revoked.
+    """A strategy with an access token.
 
-    authentication.register("jwt", JWTStrategy(authentication))
+    A valid token is signed by this app, and has neither expired nor been revoked::
+
+        authentication.register("jwt", JWTStrategy(authentication))
     """
 
     scheme: Mapping[str, Any] | None = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}

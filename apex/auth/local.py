@@ -17,7 +17,8 @@ class LocalStrategy:
     """A strategy with a name and a password. Every failed login has the same answer and takes the same time.
 
     The name is compared as it is stored. With ``local.caseInsensitive`` in the settings the comparison ignores case,
-    and spaces around the name. With ``"lower"`` the name is converted to lower case, in which all names must be stored.
+    and spaces around the name. With ``"lower"`` the name is converted to lower case, in which all names must be
+    stored::
 
         authentication.register("local", LocalStrategy(authentication))
 

@@ -29,7 +29,7 @@ class Passwords:
     A hash takes tens of MiB of memory. So at most twenty logins are running or wait in a ``FairQueue``. The next one is
     refused with Unavailable.
 
-    ``options`` are the ``time_cost``, ``memory_cost`` (KiB) and ``parallelism`` of argon2.
+    ``options`` are the ``time_cost``, ``memory_cost`` (KiB) and ``parallelism`` of argon2::
 
         passwords = Passwords()
         await passwords.verify(await passwords.hash("correct horse"), "correct horse")

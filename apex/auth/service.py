@@ -71,10 +71,13 @@ class Strategy(Protocol):
 
     A strategy may have a ``scheme``: the security scheme of OpenAPI for a proof in the headers of a request, such as
     ``{"type": "apiKey", "in": "header", "name": "x-pin"}``. It is None if the proof is only in a body. A strategy may
-    have an ``entity``, which ``AuthenticationService.register`` sets to the name under which results have the entity.
+    have an ``entity``, which ``AuthenticationService.register`` sets to the name under which results have the entity::
 
         class PinStrategy:
             scheme = {"type": "apiKey", "in": "header", "name": "x-pin"}
+
+            def parse(self, headers):
+                return {"strategy": "pin", "pin": headers["x-pin"]} if "x-pin" in headers else None
     """
 
     async def verify(self, authentication: Mapping[str, Any]) -> Result:
@@ -98,7 +101,7 @@ class Attempt(NamedTuple):
 
 
 class AuthenticationService(Service):
-    """The service that logs callers in (``create``) and out (``remove``).
+    """The service that logs callers in (``create``) and out (``remove``)::
 
         authentication = AuthenticationService(app)
         authentication.register("jwt", JWTStrategy(authentication))
@@ -218,7 +221,7 @@ class AuthenticationService(Service):
     async def attempt(self, account: str, params: Params) -> AsyncIterator[Attempt]:
         """Limit attempts to guess a secret of an account, for the account and for the caller's address.
 
-        NotAuthenticated inside is counted and logged. Raises TooManyRequests if either has failed too often lately.
+        NotAuthenticated inside is counted and logged. Raises TooManyRequests if either has failed too often lately::
 
             async with service.attempt("ann@example.com", params):
                 if not is_right_pin(pin):
@@ -265,10 +268,12 @@ class AuthenticationService(Service):
         return await self.strategy_of(authentication, allowed).verify(authentication)
 
     async def entity_query(self, params: Params) -> Mapping[str, Any]:
-        """Return a query that an entity must match to be logged in: all do, unless you override it.
+        """Return a query that an entity must match to be logged in.
 
-        async def entity_query(self, params):
-            return {"active": True}
+        The default matches all entities. Override it to allow only some of them::
+
+            async def entity_query(self, params):
+                return {"active": True}
         """
         return {}
 
@@ -425,7 +430,7 @@ class AuthenticationService(Service):
         """Revoke all tokens of a user in all processes, and close their sockets.
 
         The service calls this after a change of the password and after the removal of the user. In a transaction the
-        tokens are revoked with its commit.
+        tokens are revoked with its commit::
 
             await app.get("defaultAuthentication").end_tokens(user_id)
         """

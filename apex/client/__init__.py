@@ -1,7 +1,9 @@
-"""The client: calls the services of a server, apex or any other that speaks Feathers, as if they were in the process.
+"""The client calls the services of a server, apex or any other that speaks Feathers, as if they were in the process.
 
-async with Client(rest("http://localhost:3030")) as client:
-    await client.service("messages").find()
+Choose a transport, and call a service::
+
+    async with Client(rest("http://localhost:3030")) as client:
+        await client.service("messages").find()
 """
 
 from apex.lazy import extra

@@ -20,7 +20,7 @@ REJECTED = range(401, 408)
 
 
 class Client(Emitter):
-    """The services of a server, over REST or, for events as well, over Socket.IO.
+    """The services of a server, over REST or, for events as well, over Socket.IO::
 
         async with Client(socketio("http://localhost:3030")) as client:
             await client.authenticate(strategy="local", email="ann@example.com", password="correct horse")

@@ -20,7 +20,7 @@ class RemoteService:
 
     Any other method is a custom one, called with ``(data, params)``. Of ``params`` the server gets ``query``, ``route``
     (for the placeholders of the path) and over REST ``headers``. The methods raise the errors of the server as classes
-    of ``apex.errors``, Unavailable if it cannot be reached, and Timeout if it takes too long.
+    of ``apex.errors``, Unavailable if it cannot be reached, and Timeout if it takes too long::
 
         await client.service("messages").patch(7, {"text": "Hello"})
     """

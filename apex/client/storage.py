@@ -45,7 +45,7 @@ class MemoryStorage:
 
 
 class FileStorage:
-    """A storage in a file that only its owner can read. ``~`` in its path is the home folder.
+    """A storage in a file that only its owner can read. ``~`` in its path is the home folder::
 
         Client(rest("http://localhost:3030"), storage=FileStorage("~/.token"))
 

@@ -49,7 +49,7 @@ class Bus:
 
     A message is a JSON value under a topic. Handlers receive the messages of *other* processes only. A message may be
     lost, and another program may change the database. So functions registered with ``on_sync`` read the database again
-    every ``SYNC_SECONDS``.
+    every ``SYNC_SECONDS``::
 
         app.bus.on("prices-changed", lambda message: cache.clear())
         app.bus.send("prices-changed", {"currency": "EUR"})

@@ -13,7 +13,7 @@ class Connection(dict[str, Any]):
     """An open socket: a dict whose keys are attributes too. It equals only itself.
 
     It has ``provider``, ``headers``, ``ip`` and ``handshake`` from the start. A login adds ``authentication`` and the
-    entity (``user``). Its entries become params of each of its calls.
+    entity (``user``). Its entries become params of each of its calls::
 
         app.on("connection", lambda connection: app.channel("everyone").join(connection))
     """
@@ -77,9 +77,11 @@ class Channel:
 
 
 class NamedChannel(Channel):
-    """One or several channels of an app, from ``app.channel(...)``. Connections can join and leave.
+    """One or several channels of an app, which connections can join and leave.
 
-    app.channel("admins").join(connection)
+    ``app.channel`` returns it::
+
+        app.channel("admins").join(connection)
     """
 
     def __init__(self, members: dict[str, dict[Connection, None]], names: tuple[str, ...]) -> None:

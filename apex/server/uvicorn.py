@@ -56,9 +56,7 @@ class Server(uvicorn.Server):
 
         During that time a replacement process could not bind the address.
         """
-        self.retiring = False
-        self.should_exit: bool = True
-        self._stop_at = 0.0
+        self.retiring, self.should_exit, self._stop_at = False, True, 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.retiring = False
@@ -114,7 +112,7 @@ def serve_app(
 ) -> None:
     """Serve the app until the process gets SIGINT or SIGTERM.
 
-    ``outer`` is middleware around the app. ``banner`` is printed first, with the address in place of ``{url}``.
+    ``outer`` is middleware around the app. ``banner`` is printed first, with the address in place of ``{url}``::
 
         serve_app(app, "127.0.0.1", 3030)
 
