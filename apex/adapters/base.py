@@ -47,10 +47,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """Entries of another service that are stored together with new rows, or not at all, such as those of an audit::
+    """Entries of another service that are stored together with new rows, or not at all.
 
-    entries = Companion(app.service("audit").service, make_entry, id="record_id", whole="after")
-    params.adapter = {"companion": entries}
+    A hook that writes an audit sets::
+
+        entries = Companion(app.service("audit").service, make_entry, id="record_id", whole="after")
+        context.params.adapter = {"companion": entries}
     """
 
     service: Any

@@ -21,9 +21,11 @@ Json: JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "pos
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """A moment in UTC to the millisecond. SQLite stores the text that goes over the wire, so moments sort::
+    """A moment in UTC to the millisecond.
 
-    Column("created_at", Timestamp, default=lambda: datetime.now(UTC))
+    SQLite stores the text that goes over the wire, so moments sort::
+
+        Column("created_at", Timestamp, default=lambda: datetime.now(UTC))
     """
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = String

@@ -20,9 +20,11 @@ __all__ = ["AdapterContract", "Contract", "Raised", "names", "raises", "wire", "
 
 
 class AdapterContract(Basics, Reading, Querying, Paging, Cursors, Creating, Writing, Merging, Scoping, Hiding):
-    """All rules of the contract::
+    """All rules of the contract.
 
-    class TestNotes(AdapterContract):
-        @asynccontextmanager
-        async def make(self, **options): ...
+    A subclass makes the service::
+
+        class TestNotes(AdapterContract):
+            @asynccontextmanager
+            async def make(self, **options): ...
     """

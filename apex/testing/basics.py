@@ -142,7 +142,7 @@ class Basics(Contract):
             await service.remove(await self.id_of(service, "Dan"))
         assert heard == [("created", "Dave"), ("created", "Dan"), ("patched", "Bob"), ("removed", "Dan")]
 
-    async def test_what_clients_read_has_plain_types(self) -> None:
+    async def test_clients_read_plain_types(self) -> None:
         row = {"name": "Dave", "created": True, "time": "2023-01-02T03:04:05.678Z", "extra": {"a": [1, None, "é"]}}
         async with self.make() as service:
             id = (await service.create(row))[self.key]

@@ -195,7 +195,7 @@ class Cursors(Contract):
                         with raises(BadRequest, "$after is no cursor of this list"):
                             await service.find({"query": {**query, "$after": wrong}})
 
-    async def test_what_is_no_cursor_is_refused(self) -> None:
+    async def test_a_text_that_is_no_cursor_is_refused(self) -> None:
         async with self.people(paginate=PAGES) as service:
             wrong: Sequence[Any] = (
                 None,

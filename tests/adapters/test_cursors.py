@@ -111,7 +111,7 @@ async def test_a_walk_meets_every_row_once(
 @pytest.mark.asyncio(loop_scope="module")
 @settings(max_examples=100)
 @given(rows=ROWS, sort=SORTS, limit=st.integers(1, 4), data=st.data())
-async def test_what_comes_and_goes_neither_repeats_nor_hides_the_others(
+async def test_rows_that_come_and_go_neither_repeat_nor_hide_the_others(
     service: BoundService, rows: list[dict[str, Any]], sort: dict[str, int], limit: int, data: st.DataObject
 ) -> None:
     await service.remove(None)

@@ -494,7 +494,7 @@ def test_an_enum_needs_a_name_on_postgresql(postgres_url: str) -> None:
         Apex().configure(database(postgres_url)).use("things", SQLService(table))
 
 
-async def test_what_others_have_stored_can_be_read(empty_url: str) -> None:
+async def test_values_that_other_programs_have_stored_can_be_read(empty_url: str) -> None:
     async with running(empty_url, Column("value", Enum(Level, native_enum=False, length=10))) as things:
         await things.app.get("database").execute(text("INSERT INTO things0 (value) VALUES ('OLD')"))
         assert await things.sent("GET", "/1") == {"id": 1, "value": "OLD"}

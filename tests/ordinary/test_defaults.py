@@ -192,7 +192,7 @@ async def test_a_sequence_counts_on_postgresql(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("column", [Column("n", Integer, Sequence("numbers")), Column("n", Integer, Identity())])
-async def test_what_sqlite_cannot_count_is_refused(sqlite_url: str, column: Column[Any]) -> None:
+async def test_columns_that_sqlite_cannot_fill_are_refused(sqlite_url: str, column: Column[Any]) -> None:
     app = Apex().configure(database(sqlite_url))
     with pytest.raises(TypeError, match=r"SQLite has no \w+, which fills notes.n"):
         app.use("notes", SQLService(table(column)))
@@ -225,7 +225,7 @@ TRIGGERS = {
 }  # fmt: skip
 
 
-async def test_what_triggers_write_comes_back(empty_url: str) -> None:
+async def test_values_that_triggers_write_come_back(empty_url: str) -> None:
     notes = table(Column("slug", Text, server_default=FetchedValue(), server_onupdate=FetchedValue()))
     async with serving(empty_url, notes, *TRIGGERS[empty_url.partition(":")[0]]) as app:
         assert (await sent(app, "POST", "/notes", {"name": "ANN"}))["slug"] == "ann"

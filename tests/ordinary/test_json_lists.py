@@ -91,7 +91,7 @@ async def test_a_list_is_asked_for_its_items(service: BoundService, query: dict[
         ({"$sort": {"tags": 1}}, "without an order"),
     ],
 )
-async def test_what_a_list_cannot_be_asked_is_refused(service: BoundService, query: Any, named: str) -> None:
+async def test_operators_that_lists_do_not_have_are_refused(service: BoundService, query: Any, named: str) -> None:
     with pytest.raises(BadRequest, match=named):
         await service.find({"query": query})
 

@@ -240,7 +240,7 @@ async def test_ctes_that_write(postgres_url: str) -> None:
     await database.close()
 
 
-async def test_what_is_no_statement_is_refused(db: Database) -> None:
+async def test_a_string_in_place_of_a_statement_is_refused(db: Database) -> None:
     statement: Any = "SELECT 1"
     with pytest.raises(TypeError, match=r"goes into sqlalchemy.text\(\)"):
         await db.execute(statement)

@@ -180,7 +180,7 @@ def test_both_ways_agree_where_a_schema_does_more(schema: Schema, data: Any) -> 
     agree(schema, data)
 
 
-def test_what_a_caller_asks_for_counts() -> None:
+def test_the_options_of_a_load_count() -> None:
     assert Place().load({}, partial=True) == {}
     assert Place().load({"street": "x", "y": 1}, unknown=EXCLUDE) == {"street": "x", "number": 1}
     with pytest.raises(ValidationError):
@@ -202,12 +202,12 @@ def test_a_schema_that_nested_has_cut_knows_its_own_fields() -> None:
     "schema", [Everything(), Everything(partial=tuple(Everything().fields)), Checked(partial=True)]
 )
 @pytest.mark.parametrize("data", [GOOD, {"name": "Jane"}])
-def test_what_is_plainly_right_takes_the_short_way(schema: Schema, data: dict[str, Any]) -> None:
+def test_data_without_errors_takes_the_fast_path(schema: Schema, data: dict[str, Any]) -> None:
     assert fast_load(schema)(data, False) is not NOT_LOADED
     assert fast_load(schema)([data, data], True) is not NOT_LOADED
 
 
-def test_what_is_wrong_does_not() -> None:
+def test_data_with_errors_does_not_take_the_fast_path() -> None:
     for data in ({}, {"name": ""}, {"name": "Jane", "other": 1}, [], [GOOD]):
         assert fast_load(Everything())(data, False) is NOT_LOADED
 

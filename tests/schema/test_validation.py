@@ -113,11 +113,11 @@ async def test_everything_that_is_wrong_is_said_at_once() -> None:
         ({"extra": {"a": "x"}}, "extra.a", "Must be an integer"),
     ],
 )
-async def test_what_is_wrong_inside_is_named_by_its_path(data: Any, path: str, sentence: str) -> None:
+async def test_an_error_inside_an_object_is_named_by_its_path(data: Any, path: str, sentence: str) -> None:
     assert await errors_of({"name": "Ann", **data}) == {path: sentence}
 
 
-async def test_what_is_inside_is_whole_in_a_patch_too() -> None:
+async def test_an_object_inside_a_patch_must_be_whole() -> None:
     assert await people().patch(1, {"home": {"street": "x"}}) == {"home": {"street": "x"}}
     assert await errors_of({"home": {}}, "patch") == {"home.street": "Is required"}
     assert await errors_of({"others": [{"value": 1}]}, "patch") == {"others.0.street": "Is required"}
@@ -144,7 +144,7 @@ async def test_a_value_of_another_type_is_told_what_it_must_be(field: str, value
         assert await errors_of({field: value}, "patch") == {field: expected}
 
 
-async def test_what_is_true_or_a_number_stays_so() -> None:
+async def test_booleans_and_numbers_stay_booleans_and_numbers() -> None:
     data = {"active": False, "height": 1, "born": "2023-01-31"}
     patched = await people().patch(1, data)
     assert (patched["active"], patched["height"], str(patched["born"])) == (False, 1.0, "2023-01-31")
@@ -232,7 +232,7 @@ async def test_addresses_are_taken(value: str | None) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "a", "a@", "@b.co", "a b@b.co", "a@b", "a@b..co", "a@b.co,c@d.co", "a@b.co\n.x"])
-async def test_what_is_no_address_is_refused(value: str) -> None:
+async def test_a_text_that_is_no_address_is_refused(value: str) -> None:
     assert list(await errors_of({"name": "Ann", "email": value})) == ["email"]
 
 

@@ -47,7 +47,7 @@ async def service(empty_url: str) -> Any:
      (-1, "-1.00", "-1", -1.0),
      ("9999999999999.99", "9999999999999.99", "9999999999999.99", 9999999999999.99), (None, None, None, None)],
 )  # fmt: skip
-async def test_what_is_stored_comes_back(
+async def test_a_stored_number_comes_back(
     service: BoundService, given: Any, money: Any, share: Any, number: Any
 ) -> None:
     made = await service.create({"money": given, "share": given, "number": given})
@@ -88,6 +88,6 @@ async def test_it_sorts_and_compares_as_a_number(service: BoundService) -> None:
     ("given", "sentence"),
     [("ten", "must be a decimal number"), ("1" * 17, "at most 16 digits"), (True, "decimal number")],
 )
-async def test_what_does_not_fit_is_refused(service: BoundService, given: Any, sentence: str) -> None:
+async def test_a_number_that_does_not_fit_is_refused(service: BoundService, given: Any, sentence: str) -> None:
     with pytest.raises(BadRequest, match=sentence):
         await service.create({"money": given})

@@ -249,7 +249,7 @@ async def test_ordinary_numbers_are_plain(app: Apex, name: str) -> None:
     ]  # fmt: skip
 
 
-async def test_what_is_not_plain_is_put_right(app: Apex) -> None:
+async def test_json_that_is_not_plain_is_encoded_again(app: Apex) -> None:
     values = [{"a": 1}, [1, 2], 1.1, 1e300, 1e-7, "a b", "1.5", {"a": {"b": [" : ", ' "," ', 1e22]}}, 1 << 62]
     await written(app, "extra", [*values, *({"": value} for value in values)])
 
@@ -320,7 +320,7 @@ ODD: dict[str, list[TypeEngine[Any]]] = {
 
 
 @pytest.mark.parametrize(("dialect", "kind"), [(dialect, kind) for dialect, kinds in ODD.items() for kind in kinds])
-def test_what_cannot_be_written_is_refused_when_it_is_built(dialect: str, kind: TypeEngine[Any]) -> None:
+def test_columns_that_the_database_cannot_write_are_refused_at_once(dialect: str, kind: TypeEngine[Any]) -> None:
     columns = [Column("id", Integer), Column("odd", kind)]
     for build in (row_json, rows_json, row_reader):
         with pytest.raises(Unwritable, match="'odd'"):

@@ -101,7 +101,7 @@ async def test_a_key_is_compared_with_values_of_its_type(empty_url: str) -> None
             assert await things.ids(**asked) == found, asked
 
 
-async def test_what_has_no_value_comes_last_in_both_directions(empty_url: str) -> None:
+async def test_records_without_a_value_come_last_in_both_directions(empty_url: str) -> None:
     async with running(empty_url) as things:
         await things.fill({}, {"a": "x"}, {"a": 2}, {"a": None}, {"a": 1}, {"a": "X"}, {"a": 2})
         for direction, order in ((1, [5, 3, 7, 6, 2, 1, 4]), (-1, [2, 6, 7, 3, 5, 4, 1])):
@@ -144,7 +144,7 @@ async def test_a_page_tells_how_many_there_are(empty_url: str) -> None:
     ],
     ids=repr,
 )
-async def test_what_cannot_be_asked_for(sqlite_url: str, query: dict[str, Any], sentence: str) -> None:
+async def test_unknown_paths_are_refused(sqlite_url: str, query: dict[str, Any], sentence: str) -> None:
     async with running(sqlite_url) as things:
         with pytest.raises(BadRequest) as raised:
             await things.service.find({"query": query})

@@ -121,7 +121,7 @@ async def test_without_sessions_the_app_does_not_start(migrated_postgres_url: st
         await PostgresExecutor(url, role=ROLE).open()
 
 
-def test_who_migrates_needs_sessions(postgres_url: str) -> None:
+def test_migrations_need_sessions(postgres_url: str) -> None:
     with pgbouncer(postgres_url, "transaction") as url, pytest.raises(Unavailable, match="pool_mode = session"):
         upgrade(url)
     with pgbouncer(postgres_url, "session") as url:

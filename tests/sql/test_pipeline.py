@@ -109,7 +109,7 @@ async def test_errors_touch_nobody_else(url: str) -> None:
         assert executor.pipeline.metrics()["errors"] == 500
 
 
-async def test_what_a_call_may_reach_is_its_own(sealed_url: str) -> None:
+async def test_each_call_has_its_own_tenants(sealed_url: str) -> None:
     async def call(executor: PostgresExecutor, n: int) -> None:
         mine = n % 2
         with tenant_context(str(mine)):
@@ -162,7 +162,7 @@ async def test_a_caller_that_has_gone_leaves_the_others_their_answers(url: str) 
 
 
 @pytest.mark.parametrize("writes", [False, True])
-async def test_what_takes_too_long_for_the_pipeline_is_done_elsewhere(
+async def test_the_pool_runs_a_statement_that_takes_too_long_for_the_pipeline(
     url: str, writes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apex.sql.drivers.postgres.PIPELINE_SECONDS", 0.1)
@@ -172,7 +172,7 @@ async def test_what_takes_too_long_for_the_pipeline_is_done_elsewhere(
         assert await people(executor) == ["slow"]
 
 
-async def test_who_waits_for_a_lock_holds_nobody_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_statement_that_waits_for_a_lock_holds_up_no_other(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.postgres.PIPELINE_SECONDS", 60)
     monkeypatch.setattr("apex.sql.drivers.pipeline.SILENT_SECONDS", 60)
     async with opened(url, pipeline_size=1) as executor:
@@ -188,7 +188,7 @@ async def test_who_waits_for_a_lock_holds_nobody_up(url: str, monkeypatch: pytes
         assert await waiting == [(2,)]
 
 
-async def test_a_slow_statement_is_set_apart_and_quick_ones_stay(url: str) -> None:
+async def test_a_slow_statement_leaves_the_pipeline_and_quick_ones_stay(url: str) -> None:
     async with opened(url, pipeline_size=1) as executor:
         pipeline = executor.pipeline
         for n in range(20):
@@ -213,7 +213,7 @@ async def test_a_statement_that_is_found_quick_comes_back_at_once(sealed_url: st
         assert pipeline.pick(pipeline.command(SLEEP)) is not None
 
 
-async def test_what_is_late_for_want_of_a_processor_stays(url: str) -> None:
+async def test_a_statement_that_waits_for_a_processor_stays_in_the_pipeline(url: str) -> None:
     """The process stands still while each answer is on its way."""
     async with opened(url, pipeline_size=1) as executor:
         command, suspected = executor.pipeline.command(ECHO), 0
@@ -228,7 +228,7 @@ async def test_what_is_late_for_want_of_a_processor_stays(url: str) -> None:
         assert executor.pipeline.pick(command) is not None
 
 
-async def test_what_stands_for_itself_is_not_timed(url: str) -> None:
+async def test_a_statement_that_must_run_alone_is_not_measured(url: str) -> None:
     """``VACUUM`` goes with no other statement in its transaction, such as one that asks for the time."""
     async with opened(url, pipeline_size=1) as executor:
         command = executor.pipeline.command("VACUUM people")
@@ -237,7 +237,7 @@ async def test_what_stands_for_itself_is_not_timed(url: str) -> None:
             assert not await executor.fetch("VACUUM people", {}, writes=True)
 
 
-async def test_what_most_calls_use_stays(url: str) -> None:
+async def test_a_statement_that_most_calls_use_stays_in_the_pipeline(url: str) -> None:
     async with opened(url, pipeline_size=1) as executor:
         for _ in range(LATEST):
             await echo(executor, 1)
@@ -344,7 +344,7 @@ async def transact(executor: PostgresExecutor) -> None:
         await executor.fetch("SELECT 1", {})
 
 
-async def test_what_lies_in_the_pool_when_the_server_restarts_fails_no_call(url: str) -> None:
+async def test_connections_of_the_pool_that_a_restart_has_cut_fail_no_call(url: str) -> None:
     async with opened(url) as executor:
         await asyncio.gather(*(transact(executor) for _ in range(20)))
         kill_all(url)
@@ -484,7 +484,7 @@ async def test_a_connection_that_cannot_connect_at_the_start_is_tried_again(url:
     await executor.close()
 
 
-async def test_metrics_tell_what_goes_on(url: str) -> None:
+async def test_metrics_count_connections_and_groups(url: str) -> None:
     async with opened(url) as executor:
         task = asyncio.create_task(executor.fetch(SLEEP, {"seconds": 0.2}))
         await sent(executor, 1)

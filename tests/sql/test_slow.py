@@ -13,7 +13,7 @@ SLOW = st.floats(LIMIT, 100)
 
 
 @given(st.lists(SLOW, max_size=50), st.lists(QUICK, max_size=50))
-def test_late_answers_alone_set_nothing_apart(late: list[float], own: list[float]) -> None:
+def test_late_answers_alone_make_no_statement_slow(late: list[float], own: list[float]) -> None:
     timing = Timing(LIMIT)
     for seconds in late:
         timing.add_answer(seconds)
@@ -24,7 +24,7 @@ def test_late_answers_alone_set_nothing_apart(late: list[float], own: list[float
 
 
 @given(st.lists(SLOW, min_size=MOST_SLOW_RUNS))
-def test_what_is_slow_itself_is_set_apart_once(own: list[float]) -> None:
+def test_a_statement_that_is_slow_itself_becomes_slow_once(own: list[float]) -> None:
     timing = Timing(LIMIT)
     assert [timing.add_run(seconds, 0) for seconds in own].count(True) == 1
     assert timing.is_slow(0)
@@ -32,7 +32,7 @@ def test_what_is_slow_itself_is_set_apart_once(own: list[float]) -> None:
 
 
 @given(st.lists(SLOW, min_size=MOST_SLOW_RUNS), QUICK, st.booleans())
-def test_one_quick_run_brings_it_back(own: list[float], quick: float, timed: bool) -> None:
+def test_one_quick_run_makes_it_quick_again(own: list[float], quick: float, timed: bool) -> None:
     timing = Timing(LIMIT)
     for seconds in own:
         timing.add_run(seconds, 0)
@@ -45,12 +45,12 @@ def test_one_quick_run_brings_it_back(own: list[float], quick: float, timed: boo
 
 
 @given(st.lists(SLOW))
-def test_what_stays_is_never_set_apart(own: list[float]) -> None:
+def test_a_statement_that_is_never_slow_stays_quick(own: list[float]) -> None:
     timing = Timing(LIMIT)
     assert not any(timing.add_run(seconds, 0, never_slow=True) for seconds in own)
 
 
-def test_a_suspected_statement_that_is_quick_is_timed_from_time_to_time() -> None:
+def test_a_suspect_statement_that_is_quick_is_measured_from_time_to_time() -> None:
     timing = Timing(LIMIT)
     assert not timing.is_to_be_measured(0)
     timing.add_answer(1)

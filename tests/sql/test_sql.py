@@ -158,7 +158,7 @@ async def test_a_key_may_be_text(empty_url: str) -> None:
         assert (await app.service("codes").patch("5", {"name": "five"}))["name"] == "five"
 
 
-async def test_what_is_taken_is_a_conflict_that_names_the_fields(empty_url: str) -> None:
+async def test_a_taken_value_is_a_conflict_that_names_the_fields(empty_url: str) -> None:
     async with running(empty_url) as app:
         people = app.service("people")
         await people.create({"name": "Ann", "age": 1, "email": "a@b.c"})

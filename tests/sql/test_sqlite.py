@@ -419,7 +419,7 @@ def test_a_slow_statement_stays_away_from_the_loop_for_a_while(path: str) -> Non
         assert inline.run(COUNT, {"most": 1}) == [(1,)]
 
 
-def test_what_waits_for_a_processor_stays_on_the_loop(path: str) -> None:
+def test_a_statement_that_waits_for_a_processor_stays_on_the_loop(path: str) -> None:
     inline = LoopConnection(path)
     with closing(inline.connection):
         inline.connection.create_function("wait", 1, time.sleep)

@@ -166,10 +166,12 @@ def _measured(run: Callable[[], T]) -> tuple[T, float]:
 
 
 class SQLiteExecutor:
-    """Runs statements on a database file. The event loop waits for no lock, and not for long for the disk::
+    """Runs statements on a database file. The event loop waits for no lock, and not for long for the disk.
 
-    executor = SQLiteExecutor("data/app.db")
-    await executor.open()
+    It is opened before the first statement::
+
+        executor = SQLiteExecutor("data/app.db")
+        await executor.open()
     """
 
     dialect = "sqlite"
