@@ -69,7 +69,7 @@ class tenant_context:
     token: Token[str]
 
     def __init__(self, tenants: str) -> None:
-        self.tenants = tenants
+        self.tenants: str = tenants
 
     def __enter__(self) -> None:
         self.token = current_tenants.set(self.tenants)

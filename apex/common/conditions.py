@@ -53,8 +53,8 @@ class iff(Composed):
     def __init__(self, predicate: Predicate | bool, *hooks: AnyHook) -> None:
         if not isinstance(predicate, bool) and not (callable(predicate) and takes(predicate, 1)):
             raise TypeError(f"iff needs a function of the context, or a bool, before its hooks: not {predicate!r}")
-        self.predicate = predicate
-        self.then = _unplaced(hooks)
+        self.predicate: Predicate | bool = predicate
+        self.then: tuple[Step, ...] = _unplaced(hooks)
         self.otherwise: tuple[Step, ...] = ()
 
     def else_(self, *hooks: AnyHook) -> iff:

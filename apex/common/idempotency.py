@@ -44,10 +44,12 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _READS = ("find", "get")
 
 
-SENDS = {
+SENDS: dict[str, Any] = {
     "Idempotency-Key": {"schema": {"type": "string"}, "description": "Makes the call once, however often it is sent."}
 }
-ANSWERS = {REPLAYED: {"schema": {"type": "string"}, "description": "`true` where it is the answer of the first time."}}
+ANSWERS: dict[str, Any] = {
+    REPLAYED: {"schema": {"type": "string"}, "description": "`true` where it is the answer of the first time."}
+}
 
 
 def answers_table(metadata: MetaData) -> Table:

@@ -12,7 +12,7 @@ from apex.errors import FeathersError, TooManyRequests
 from apex.hooks import Around, Next
 from apex.rates import Rate
 
-RATE_HEADERS = {
+RATE_HEADERS: dict[str, Any] = {
     "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "The requests in a window."},
     "RateLimit-Policy": {"schema": {"type": "string"}, "description": "The limit with its window: `1000;w=3600`."},
     "RateLimit-Remaining": {"schema": {"type": "integer"}, "description": "The requests that are left."},

@@ -73,9 +73,11 @@ class Resolver:
     """The functions of ``resolve``, by property. Each sees the record as it was."""
 
     def __init__(self, properties: Mapping[str, Callable[..., Any] | Virtual]) -> None:
-        self.properties = tuple(_property(name, function) for name, function in properties.items())
-        self.virtuals = {one.name for one in self.properties if one.is_virtual}
-        self.is_async = any(one.is_async for one in self.properties)
+        self.properties: tuple[_Property, ...] = tuple(
+            _property(name, function) for name, function in properties.items()
+        )
+        self.virtuals: set[str] = {one.name for one in self.properties if one.is_virtual}
+        self.is_async: bool = any(one.is_async for one in self.properties)
 
     async def resolve(
         self, record: Row, context: Context, wanted: Collection[str] | None = None, shown: Errors = _OF_CALLERS
@@ -182,7 +184,7 @@ class Shown(dict[str, Any]):
 
     def __init__(self, record: Mapping[str, Any], dispatch: Any) -> None:
         super().__init__(record)
-        self.dispatch = dispatch
+        self.dispatch: Any = dispatch
 
 
 def _marked(context: Context) -> Any:

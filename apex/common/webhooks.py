@@ -82,7 +82,9 @@ class SignedWebhooks:
         secret: Callable[[Context], Awaitable[str | None]],
         owner: Callable[[Context], Row] = lambda context: {},
     ) -> None:
-        self.table, self.secret, self.owner = table, secret, owner
+        self.table: Table = table
+        self.secret: Callable[[Context], Awaitable[str | None]] = secret
+        self.owner: Callable[[Context], Row] = owner
         self._evicted = float("-inf")
 
     @describe(sends=_SENDS, errors=(401,))
