@@ -1,64 +1,72 @@
-"""The application: the registry of services, their hooks, and the way in for every call."""
+"""The application: the registry of services and hooks, and the entry of every call."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Unpack
 
 from apex.callbacks import Callbacks, is_async, name_of
-from apex.context import Context
+from apex.context import Context, current_call, external_call
 from apex.emitter import Emitter
 from apex.errors import ConfigError, FeathersError
 from apex.events import AnyPublisher, Events
-from apex.hooks import LIFECYCLE, AnyHooks, Chain, HookStore, Step, around, steps_of
+from apex.hooks import LIFECYCLE, AnyHooks, HookStore, Step, Steps, enclose, run, steps_of
 from apex.realtime.bus import Bus
 from apex.realtime.channels import NamedChannel
 from apex.router import Match, Router, split
-from apex.service import BoundService, Call, Service, ServiceOptions, options_of
-from apex.types import STANDARD
+from apex.service import EVENTS, BoundService, Call, Service, ServiceOptions, options_of
+from apex.tenant import NO_TENANTS, current_tenants
+from apex.transaction import after_commit
+from apex.types import STANDARD, ASGIApp, Receive, Send
 
 __all__ = ["Apex"]
 
 log = logging.getLogger("apex")
 
-ASGI = Callable[[MutableMapping[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Any]
-
 
 class Apex(Emitter):
-    """A Feathers application. Register services with ``use``, hooks with ``hooks``, a transport with ``configure``.
+    """A Feathers application, which is an ASGI application at the same time.
 
-    ``settings`` holds what ``get`` and ``set`` reach. The app itself is an ASGI application.
+    ::
+
+        app = Apex({"paginate": {"default": 10, "max": 50}})
+        app.configure(rest).use("messages", Messages())
+
+    ``settings`` holds what ``get`` and ``set`` read and write.
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
-        self.callbacks = Callbacks()
+        self.callbacks: Callbacks = Callbacks()
         super().__init__(self.callbacks)
         self.settings: dict[str, Any] = dict(settings or {})
         self.services: dict[str, BoundService] = {}
         self.router: Router[BoundService] = Router()
-        self.store = HookStore()
-        self.lifecycle: dict[str, list[Step]] = {name: [] for name in LIFECYCLE}
+        self.store: HookStore = HookStore()
+        self.lifecycle: dict[str, Steps] = dict.fromkeys(LIFECYCLE, ())
         self.parsers: list[Callable[[Mapping[str, str]], dict[str, Any] | None]] = []
-        self.transport: ASGI | None = None
-        self.events = Events(self)
-        self.bus = Bus()
+        self.transport: ASGIApp | None = None
+        self.events: Events = Events(self)
+        self.bus: Bus = Bus()
         self.default_service: Callable[[str], Any] | None = None
         self._is_setup = False
-        self._refusal: str | None = None
+        self._config_error: str | None = None
         self._set_up: set[str] | None = None
 
     def get(self, name: str) -> Any:
+        """Return a setting, or None if it is not set."""
         return self.settings.get(name)
 
     def set(self, name: str, value: Any) -> Apex:
+        """Set a setting, and return the app."""
         self.settings[name] = value
         return self
 
     def configure(self, function: Callable[[Apex], Any]) -> Apex:
-        """Call a function with the app. Raises TypeError for an ``async def``."""
+        """Call a function with the app, such as ``rest``, and return the app. Raises TypeError for an ``async def``."""
         if is_async(function):
             raise TypeError(
                 f"configure takes a 'def' function, and {name_of(function)} is 'async def': "
@@ -73,22 +81,23 @@ class Apex(Emitter):
         return self.events.channels.names
 
     def channel(self, *names: str | list[str]) -> NamedChannel:
-        """The channel of a name, or several channels as one. Raises ValueError without a name."""
+        """Return the channel of a name, or several channels as one. Raises ValueError without a name."""
         return self.events.channels.named(*names)
 
     def publish(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> Apex:
-        """Registers who gets the events of the services that have no publisher of their own for them."""
+        """Register a publisher for the services that have none of their own for the event."""
         self.events.publishers.register(event, publisher)
         return self
 
     def use(self, path: str, service: Any, *, hooks: AnyHooks | None = None, **options: Unpack[ServiceOptions]) -> Apex:
-        """Registers a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
+        """Register a service under a path, which may hold placeholders such as ``groups/:groupId/members``.
 
-        Options are ``methods``, ``events``, ``multi``, ``errors`` and ``body_limits``. With ``multi`` a ``create``
+        The options are ``methods``, ``events``, ``multi``, ``errors`` and ``body_limits``. With ``multi`` a ``create``
         takes a list. ``errors`` is a function that returns the body of a REST response for a FeathersError, for an API
         whose errors have a form of their own. ``body_limits`` maps methods to the bytes that their bodies may have
-        beyond ``bodyLimit``. Another ``Apex`` as the service adds all of its services.
-        Raises ValueError for a path that is taken, a service without methods or a protected name, TypeError for a
+        beyond ``bodyLimit``. If the service is another ``Apex``, all of its services are added below the path.
+
+        Raises ValueError for a path that is taken, a service without methods or a protected name, and TypeError for a
         column whose type cannot be used.
         """
         if not isinstance(path, str):
@@ -124,13 +133,16 @@ class Apex(Emitter):
         else:
             bound._open()
 
-    async def _set_up_service(self, path: str, bound: BoundService) -> None:
-        await _lifecycle(bound, "setup", path)
-        if self._set_up is not None:
-            self._set_up.add(path)
-
     def service(self, path: str) -> BoundService:
-        """The service registered under a path. Raises LookupError when there is none."""
+        """Return the service registered under a path. Raises LookupError if there is none.
+
+        A type checker learns the type of its records from a declaration::
+
+            messages: BoundService[Message] = app.service("messages")
+        """
+        found = self.services.get(path)
+        if found is not None:
+            return found
         path = path.strip("/") or "/"
         if path not in self.services and self.default_service is not None:
             self.use(path, self.default_service(path))
@@ -139,7 +151,7 @@ class Apex(Emitter):
         return self.services[path]
 
     async def unuse(self, path: str) -> BoundService:
-        """Tears a service down and takes it away. Raises LookupError when there is none."""
+        """Tear a service down and remove it. Raises LookupError if there is none."""
         path = path.strip("/") or "/"
         bound = self.service(path)
         await self._tear_down_service(path, bound)
@@ -148,17 +160,19 @@ class Apex(Emitter):
         return bound
 
     def hooks(self, hooks: AnyHooks) -> Apex:
-        """Registers hooks for all services, or around hooks for ``setup`` and ``teardown``.
+        """Register hooks for all services, or around hooks for ``setup`` and ``teardown``.
 
-        Methods are those of Feathers and the custom ones of the services that there are. Another name may be that of a
-        service to come: ``setup`` raises ValueError where none has it. Raises ValueError for a name that is nearly one
-        of those, and TypeError for what cannot be a hook in its place.
+        The page of ``apex.hooks`` gives the order in which they run.
+
+        Hooks may name the methods of Feathers and the custom methods of all services. They may also name a method of a
+        service that is registered later: ``setup`` raises ValueError if no service has it. Raises ValueError for a name
+        that is similar to a known one, and TypeError for a function that cannot be a hook in its place.
         """
         if isinstance(hooks, Mapping) and any(name in LIFECYCLE for name in hooks):
             for name, functions in hooks.items():
                 if name not in LIFECYCLE:
                     raise ValueError(f"'{name}' is not a lifecycle hook: register it in a call of its own")
-                self.lifecycle[name].extend(steps_of("around", functions, f"in {name} of the app"))
+                self.lifecycle[name] += steps_of("around", functions, f"in {name} of the app")
             return self
         self.store.add(hooks, self._methods, later=not self._is_setup)
         for bound in self.services.values():
@@ -167,20 +181,68 @@ class Apex(Emitter):
 
     @property
     def _methods(self) -> Iterator[str]:
-        """The methods of Feathers, and those that services have beside them."""
+        """The methods of Feathers and the custom methods of the services."""
         own = (method for bound in self.services.values() for method in bound._hookable)
         return iter(dict.fromkeys((*STANDARD, *own)))
 
     def lookup(self, segments: Sequence[str], spelled: Sequence[str] | None = None) -> Match[BoundService] | None:
         """Return the service for the decoded segments of a path, with placeholders and id, or None.
 
-        ``spelled`` are the segments as a URL has them.
+        ``spelled`` are the segments as they are in the URL.
         """
         return self.router.lookup(segments, spelled)
 
-    def call(self, call: Call) -> Coroutine[Any, Any, Context]:
-        """Runs a call from a transport and gives its context. Raises whatever the hooks let through."""
-        return call.service._serve(call.method, call.id, call.data, call.params, call.precondition)
+    async def call(self, call: Call) -> Context:
+        """Run the hooks and the method of a call, send its event, and return its context.
+
+        The params belong to this call alone and may be changed. Raises the error of the call.
+        """
+        bound, method, params = call.service, call.method, call.params
+        if isinstance(call.data, list) and method in STANDARD:
+            bound._refuse_list(method, params)
+        context = Context(
+            bound._app, bound, method, id=call.id, data=call.data, params=params, event=EVENTS.get(method),
+            around_method=call.around_method,
+        )  # fmt: skip
+        is_external = params.get("provider") is not None
+        outer, token = current_call.get(), current_call.set(context)
+        tenants = external = None
+        if is_external:
+            # A call from outside reaches no tenant's rows until a hook has found out who the caller is.
+            tenants = current_tenants.set(NO_TENANTS)
+            outermost = external_call.get()
+            if outermost is None or not outermost.is_running:
+                external = external_call.set(context)
+        try:
+            await run(bound._steps[method], context)
+        except BaseException:
+            if context.turn is not None:
+                context.turn.end()
+            raise
+        finally:
+            context.is_running = False
+            current_call.reset(token)
+            if tenants is not None:
+                current_tenants.reset(tenants)
+            if external is not None:
+                external_call.reset(external)
+        turn = context.turn
+        if context.event is not None and context.event not in bound._options.events:
+            pending = after_commit(
+                bound._announcement(context, context.event, turn), None if turn is None else turn.end
+            )
+            if pending is not None:
+                await pending
+        elif turn is not None:
+            turn.end()
+        events = bound._app.events
+        if events.handed < events.sent and is_external:
+            await events.hand_over()
+        if context.deferred:
+            after_commit(partial(context.close, outer))
+        else:
+            context.is_open = False
+        return context
 
     async def setup(self) -> Apex:
         """Run ``setup(app, path)`` of each service, in the order in which they were registered.
@@ -207,7 +269,7 @@ class Apex(Emitter):
             log.exception("The teardown after a setup that failed has failed too")
 
     async def teardown(self) -> Apex:
-        """Run ``teardown(app, path)`` of each service, in the same order, once running callbacks have ended."""
+        """Wait for running callbacks, and run ``teardown(app, path)`` of each service in the order of ``setup``."""
         self.emit("shutdown")
         await self.callbacks.drain()
         await self.bus.close()
@@ -215,29 +277,6 @@ class Apex(Emitter):
         return self
 
     async def _run_lifecycle(self, name: str) -> None:
-        context = Context(self, None, name)
-        await around(self.lifecycle[name], self._each(name))(context)
-        context.close(None)
-        context.start_deferred()
-
-    @asynccontextmanager
-    async def lifespan(self, outer: Any = None) -> AsyncIterator[None]:
-        """Set the app up, and tear it down at the end.
-
-        An ASGI application that the app is mounted in takes this as its lifespan. Nothing else would set the app up:
-        ``Starlette(routes=[Mount("/api", app)], lifespan=app.lifespan)``.
-        """
-        try:
-            await self.setup()
-        except (ConfigError, FeathersError) as error:
-            self._refusal = str(error)
-            raise
-        try:
-            yield
-        finally:
-            await self.teardown()
-
-    def _each(self, name: str) -> Chain:
         async def each(context: Context) -> None:
             self._is_setup = name == "setup"
             for path, bound in list(self.services.items()):
@@ -245,34 +284,56 @@ class Apex(Emitter):
             if not self._is_setup:
                 self._set_up = None
 
-        return each
+        context = Context(self, None, name)
+        await run(enclose(self.lifecycle[name], (Step("around", each, True),)), context)
+        context.close(None)
+        context.start_deferred()
+
+    async def _set_up_service(self, path: str, bound: BoundService) -> None:
+        await _lifecycle(bound, "setup", path)
+        if self._set_up is not None:
+            self._set_up.add(path)
 
     async def _tear_down_service(self, path: str, bound: BoundService) -> None:
         """Tear a service down if its setup has ended without an error."""
         if self._set_up is None or path in self._set_up:
             await _lifecycle(bound, "teardown", path)
 
-    async def __call__(
-        self,
-        scope: MutableMapping[str, Any],
-        receive: Callable[..., Awaitable[Any]],
-        send: Callable[..., Awaitable[None]],
-    ) -> None:
+    @asynccontextmanager
+    async def lifespan(self, outer: Any = None) -> AsyncIterator[None]:
+        """Set the app up, and tear it down at the end.
+
+        An ASGI application that the app is mounted in takes this as its lifespan. Nothing else would set the app up::
+
+            Starlette(routes=[Mount("/api", app)], lifespan=app.lifespan)
+        """
+        try:
+            await self.setup()
+        except (ConfigError, FeathersError) as error:
+            self._config_error = str(error)
+            raise
+        try:
+            yield
+        finally:
+            await self.teardown()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer as an ASGI application, by the configured transport."""
         if self.transport is None:
             raise RuntimeError("The app has no transport: call app.configure(rest) before serving it")
         if scope["type"] == "lifespan":
-            send = self._brief(send)
+            send = self._with_short_message(send)
         await self.transport(scope, receive, send)
 
-    def _brief(self, send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        """Tell the server in one line why the app does not start, if an operator can fix it."""
+    def _with_short_message(self, send: Send) -> Send:
+        """Return a ``send`` that tells the server in one line why the app does not start, if an operator can fix it."""
 
-        async def brief(message: dict[str, Any]) -> None:
-            if message["type"] == "lifespan.startup.failed" and self._refusal is not None:
-                message = {**message, "message": self._refusal}
+        async def send_short(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.failed" and self._config_error is not None:
+                message = {**message, "message": self._config_error}
             await send(message)
 
-        return brief
+        return send_short
 
 
 async def _lifecycle(bound: BoundService, name: str, path: str) -> None:

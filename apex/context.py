@@ -1,20 +1,22 @@
-"""What a hook sees: the call's parameters and the context around it."""
+"""The params and the context of a call, which its hooks read and change."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
 from apex.query.scope import CheckedDict, Scope, scope_of
-from apex.types import is_many, items, taken_by, with_items
+from apex.types import Paginate, is_many, items, taken_by, with_items
 
 if TYPE_CHECKING:
     from apex.app import Apex
     from apex.events import Turn
+    from apex.realtime.channels import Connection
     from apex.service import BoundService
 
 __all__ = ["Context", "Params", "external_call"]
@@ -22,24 +24,35 @@ __all__ = ["Context", "Params", "external_call"]
 Data = TypeVar("Data", default=Any)
 Result = TypeVar("Result", default=Any)
 
-Precondition = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Runs the method of a call, or raises. A transport sets it for a change on a condition (``If-Match``)."""
+AroundMethod = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""A function that is called with the method of a call, runs it, and returns its result, or raises an error instead."""
 
 Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 """Functions that are called after a response, with their arguments."""
 
-_UNSET: Any = object()
+UNSET: Any = object()
+"""The value of a result or a dispatch that nobody has set."""
 
 
 class Params(CheckedDict):
-    """The parameters of a call: a dict whose keys are attributes too; what is not there reads as None.
+    """The parameters of a call: a dict whose keys are attributes too. A missing one reads as None.
 
-    ``query`` is what the caller asked (untrusted), ``scope`` what the caller may touch (written by hooks alone).
-    ``provider`` names the transport and is absent on internal calls.
+    ``query`` is the query of the caller, which is not trusted. ``scope`` limits the records that the caller may touch,
+    and only hooks write it. ``provider`` names the transport, and is missing in calls inside the process.
     """
 
     query: Mapping[str, Any]
     scope: Scope
+    provider: str | None
+    headers: Mapping[str, str]
+    route: dict[str, str]
+    ip: str | None
+    body: bytes | None
+    user: Any
+    authentication: Any
+    connection: Connection | None
+    adapter: dict[str, Any] | None
+    paginate: Paginate | None
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         super().__init__(values or ())
@@ -57,7 +70,7 @@ class Params(CheckedDict):
     def __setattr__(self, name: str, value: Any) -> None:
         if hasattr(dict, name):
             raise AttributeError(f"params.{name} is a method of dicts: set params['{name}']")
-        self[name] = value
+        dict.__setitem__(self, name, scope_of(value) if name == "scope" else value)
 
     def __delattr__(self, name: str) -> None:
         self.pop(name, None)
@@ -65,10 +78,17 @@ class Params(CheckedDict):
     def __setitem__(self, name: str, value: Any) -> None:
         dict.__setitem__(self, name, scope_of(value) if name == "scope" else value)
 
+    def update(self, *values: Any, **more: Any) -> None:
+        """Set the keys of a mapping or of pairs, as a dict does."""
+        new = dict(*values, **more)
+        if "scope" in new:
+            new["scope"] = scope_of(new["scope"])
+        dict.update(self, new)
+
     __copy__ = CheckedDict.copy
 
-    def succeed(self, old: Params, kept: Mapping[str, Any]) -> None:
-        """Replace the params of a call. Take over the ``kept`` ones, and the fields of the old scope that are missing.
+    def _replace(self, old: Params, kept: Mapping[str, Any]) -> None:
+        """Take the place of the params of a call, with its ``kept`` params and the fields that its scope had.
 
         Raises TypeError for another provider, and for another value of a field in the scope: a merge with data of the
         caller must not change them.
@@ -89,6 +109,11 @@ class Params(CheckedDict):
                 )
 
 
+if not TYPE_CHECKING:
+    # Read without a call of ``__getattr__``, as hooks and adapters do many times in a call.
+    for _name in Params.__annotations__:
+        setattr(Params, _name, property(methodcaller("get", _name)))
+
 KEPT = ("query", "provider", "headers", "route", "connection", "authentication", "adapter", "paginate")
 """The params that a call is made with. Params that replace others keep those that they do not name."""
 
@@ -104,19 +129,22 @@ class _Slots:
 
 
 class Context(_Slots, Generic[Data, Result]):
-    """One call on its way through the hooks. ``id``, ``data`` and ``params`` may be replaced until the method runs.
+    """The context of a call, which its hooks read and change until the method runs.
 
-    You may assign any dict to ``params``. It becomes ``Params`` and keeps the scope and the params in ``KEPT``.
+    A hook may declare the types of ``data`` and ``result``::
 
-    A hook may say of which type ``data`` and ``result`` are: ``Context[Message]``, ``Context[Message, Row]``.
+        def shorten(context: Context[Message]) -> None:
+            context.data["text"] = context.data["text"][:100]
 
-    Setting ``result`` before the method skips it; setting it in an error hook swallows the error.
-    ``dispatch`` replaces the result for callers outside, ``http`` holds ``status``, ``headers`` and ``location``.
+    ``id``, ``data`` and ``params`` are the arguments of the method. You may assign any dict to ``params``. It becomes
+    ``Params``, and keeps the scope and the params in ``KEPT``. If a hook sets ``result`` before the method, the method
+    does not run. If an error hook sets it, it answers the call in place of the error. ``dispatch`` is the result for
+    callers outside, if that is another one. ``http`` holds ``status``, ``headers`` and ``location`` of the response.
     """
 
     __slots__ = (
-        "_result", "app", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open", "is_running",
-        "method", "original", "path", "precondition", "service", "turn", "type",
+        "_result", "app", "around_method", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open",
+        "is_running", "method", "original", "path", "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -129,75 +157,73 @@ class Context(_Slots, Generic[Data, Result]):
         data: Data | None = None,
         params: Params | None = None,
         event: str | None = None,
-        precondition: Precondition | None = None,
+        around_method: AroundMethod | None = None,
     ) -> None:
-        self.app = app
-        # Setup and teardown alone are without one.
+        self.app: Apex = app
+        # The lifecycle hooks of the app have none.
         self.service: BoundService = service  # type: ignore[assignment]
-        self.path = service._path if service is not None else ""
-        self.method = method
-        self.type = "around"
-        self.id = id
+        self.path: str = service._path if service is not None else ""
+        self.method: str = method
+        self.type: str = "around"
+        self.id: Any = id
         self.data: Data = data  # type: ignore[assignment]
         self._params = params = Params() if params is None else params
-        self.event = event
-        self.precondition = precondition
+        self.event: str | None = event
+        self.around_method: AroundMethod | None = around_method
         self.error: BaseException | None = None
         self.original: Self | None = None
-        self.dispatch: Any = _UNSET
+        self.dispatch: Any = UNSET
         self.turn: Turn | None = None
         self.http: dict[str, Any] | None = {} if params.get("provider") == "rest" else None
-        self._result: Any = _UNSET
+        self._result: Any = UNSET
         self.deferred: Deferred | None = None
-        self.is_open = True
-        self.is_running = True
+        self.is_open: bool = True
+        self.is_running: bool = True
 
-    def _replace_params(self, params: Mapping[str, Any]) -> None:
+    def _set_params(self, params: Mapping[str, Any]) -> None:
         if not isinstance(params, Mapping):
             raise TypeError(f"context.params must be a dict, not {type(params).__name__}")
         if params is not self._params:
             kept = {name: self._params[name] for name in KEPT if name in self._params and name not in params}
             replaced = params if isinstance(params, Params) else Params({**kept, **params})
-            replaced.succeed(self._params, kept)
+            replaced._replace(self._params, kept)
             self._params = replaced
 
     if TYPE_CHECKING:
 
         @property
-        def params(self) -> Params: ...
+        def params(self) -> Params:
+            """The params of the call."""
 
         @params.setter
         def params(self, params: Mapping[str, Any]) -> None: ...
 
     else:
         # Read by the slot itself: a function for that takes twice as long, many times in a call.
-        params = property(_Slots._params.__get__, _replace_params)
+        params = property(_Slots._params.__get__, _set_params)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """What the method is called with: id and data where it takes them, and the params."""
-        return (*(getattr(self, name) for name in self._taken), self.params)
+        """The arguments of the method: id and data where it takes them, and the params."""
+        return (*(getattr(self, name) for name in taken_by(self.method)), self.params)
 
     @property
     def takes_data(self) -> bool:
-        """Whether the method is create, update, patch or a custom one."""
-        return "data" in self._taken
-
-    @property
-    def _taken(self) -> tuple[str, ...]:
-        return taken_by(self.method)
+        """True if the method is create, update, patch or a custom one."""
+        return "data" in taken_by(self.method)
 
     @property
     def has_result(self) -> bool:
-        return self._result is not _UNSET
+        """True if there is a result, which may be None."""
+        return self._result is not UNSET
 
     @property
     def result(self) -> Result:
-        """The method's result, None before there is one. JSON built by a database is decoded when it is looked at."""
-        if isinstance(self._result, RawJSON):
-            self._result = self._result.value
+        """The method's result, None before there is one. JSON that a database has built is decoded when it is read."""
         result: Any = self._result
-        return None if result is _UNSET else result  # type: ignore[return-value]
+        if isinstance(result, RawJSON):
+            result = self._result = result.value
+        return None if result is UNSET else result  # type: ignore[return-value]
 
     @result.setter
     def result(self, value: Result) -> None:
@@ -205,7 +231,7 @@ class Context(_Slots, Generic[Data, Result]):
 
     @result.deleter
     def result(self) -> None:
-        self._result = _UNSET
+        self._result = UNSET
 
     @property
     def items(self) -> list[Any]:
@@ -215,14 +241,14 @@ class Context(_Slots, Generic[Data, Result]):
         Data and result keep their form: one record, a list or a page. Raises ValueError if the call has one record and
         another number is assigned.
         """
-        if self._result is _UNSET:
+        if self._result is UNSET:
             data: Any = self.data
             return data if isinstance(data, list) else [] if data is None else [data]
         return items(self.method, self.result)
 
     @items.setter
     def items(self, records: Iterable[Any]) -> None:
-        has_result = self._result is not _UNSET
+        has_result = self._result is not UNSET
         method, value = (self.method, self.result) if has_result else (None, self.data)
         changed = list(records)
         if not is_many(method, value) and len(changed) != len(items(method, value)):
@@ -235,18 +261,19 @@ class Context(_Slots, Generic[Data, Result]):
 
     @property
     def has_dispatch(self) -> bool:
-        return self.dispatch is not _UNSET
+        """True if a hook has set ``dispatch``."""
+        return self.dispatch is not UNSET
 
     @property
     def external(self) -> Any:
         """The result for external callers: ``dispatch`` if it is set, else ``result``."""
-        return self.result if self.dispatch is _UNSET else self.dispatch
+        return self.result if self.dispatch is UNSET else self.dispatch
 
     @property
     def _outgoing(self) -> Any:
         """The value that a transport sends: ``external``, or the database's own JSON if nothing has read it."""
-        value = self._result if self.dispatch is _UNSET else self.dispatch
-        return None if value is _UNSET else value
+        value = self._result if self.dispatch is UNSET else self.dispatch
+        return None if value is UNSET else value
 
     def after_response(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function, ``def`` or ``async def``, once the caller has its answer: after the response over REST,
@@ -286,11 +313,12 @@ class Context(_Slots, Generic[Data, Result]):
             outer._defer(calls)
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Take over the dict that a hook has returned. Raises AttributeError for a key that contexts do not have."""
+        """Set the attributes of a dict that a hook has returned. Raises AttributeError for an unknown key."""
         for name, value in values.items():
             setattr(self, name, value)
 
     def copy(self) -> Self:
+        """Return a copy, whose attributes are the same objects."""
         other = object.__new__(type(self))
         other._params = self._params
         for name in self.__slots__:
@@ -298,7 +326,7 @@ class Context(_Slots, Generic[Data, Result]):
         return other
 
     def to_dict(self) -> dict[str, Any]:
-        """For logs: everything but the app and the service."""
+        """Return the attributes for logs, without the app and the service."""
         names = ("path", "method", "type", "id", "data", "params", "result", "error", "event")
         return {name: getattr(self, name) for name in names}
 

@@ -1,4 +1,4 @@
-"""What hooks and methods say of themselves, so that a description of a service is made of what it consists of."""
+"""Facts that hooks and methods declare of themselves, for the OpenAPI document and other descriptions of services."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Methods = Collection[str] | Callable[[Any, str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is true of the calls that something takes part in. Shapes are JSON Schemas or schemas of marshmallow.
+    """The facts of a hook or a method. Shapes are JSON Schemas or marshmallow schemas.
 
-    ``methods`` are those that it is true of (empty: all), or a function of service and method. ``strategies`` are the
-    ways to prove who one is (``ANY``: all that there are, and none), ``data`` and ``query`` the shapes of what is sent,
-    by method. ``requires`` names keys of a query, each with a sentence about it. ``sends`` are headers of a request,
-    ``answers`` those of a response, as OpenAPI describes them.
-    ``result`` is what comes back: a shape, or ``"record"`` or ``"page"`` for those of the service; ``content_types``
-    are those that it may have. ``adds`` are fields beside those of a record. ``statuses`` replace the usual one,
-    ``errors`` are the codes of failures. ``collection`` tells that a method is called without an id.
+    ``methods`` are the methods that the facts are about (empty: all), or a function of service and method.
+    ``strategies`` are the accepted strategies of authentication (``ANY``: each of them, or none). ``data`` and
+    ``query`` are the shapes of requests by method. ``requires`` maps required keys of a query to a sentence each.
+    ``sends`` are headers of a request and ``answers`` headers of a response, in the form of OpenAPI. ``result`` is the
+    shape of the result, or ``"record"`` or ``"page"`` for those of the service. ``content_types`` are its media types.
+    ``adds`` are fields that a hook adds to the records. ``statuses`` replace the usual status, and ``errors`` are the
+    codes of failures. ``collection`` is True for a method that takes no id.
     """
 
     methods: Methods = ()
@@ -45,6 +45,7 @@ class Facts:
     collection: bool = False
 
     def holds(self, service: Any, method: str) -> bool:
+        """Return True if the facts are about a method of a service."""
         if callable(self.methods):
             return self.methods(service, method)
         return not self.methods or method in self.methods
@@ -52,8 +53,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A call that works, of a method that a service's ``examples`` name it for: what it is given. ``route`` fills the
-    placeholders of the service's path.
+    """The arguments of a call that works, for the attribute ``examples`` of a service, by method.
+
+    ``route`` fills the placeholders of the service's path::
+
+        examples = {"create": Example(data={"text": "Hello"})}
     """
 
     id: Any = None
@@ -64,7 +68,7 @@ class Example:
 
 
 class Related(NamedTuple):
-    """The shape of a record of another service, cut to some fields, or of a list of them."""
+    """The shape of a record of another service with some of its fields, or of a list of such records."""
 
     service: str
     fields: Sequence[str] | Callable[[Any], Any]
@@ -72,7 +76,7 @@ class Related(NamedTuple):
 
 
 def describe(**facts: Any) -> Callable[[T], T]:
-    """A decorator that states ``Facts`` of a hook, a method or a function that reads a value."""
+    """Return a decorator that declares ``Facts`` of a hook, a method or a function that reads a value."""
 
     def described(thing: T) -> T:
         setattr(thing, _NAME, Facts(**facts))
@@ -82,5 +86,6 @@ def describe(**facts: Any) -> Callable[[T], T]:
 
 
 def facts_of(thing: Any) -> Facts | None:
+    """Return the declared facts of a hook, a method or a function, or None."""
     facts: Facts | None = getattr(thing, _NAME, None)
     return facts

@@ -1,4 +1,4 @@
-"""Named events and their listeners, in process."""
+"""Named events and their listeners, inside of a process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Emitter:
 
     def __init__(self, callbacks: Callbacks | None = None) -> None:
         self._callbacks = Callbacks() if callbacks is None else callbacks
-        # With each listener how many arguments it takes.
+        # Each listener with the number of arguments that it takes.
         self._listeners: dict[str, list[tuple[Listener, int | None]]] = {}
 
     def on(self, event: str, listener: Listener) -> None:
@@ -53,7 +53,7 @@ class Emitter:
             self._listeners.pop(event, None)
 
     def listens(self, event: str) -> bool:
-        """Return True if anybody listens to an event."""
+        """Return True if an event has listeners."""
         return event in self._listeners
 
     def emit(self, event: str, *args: Any) -> None:

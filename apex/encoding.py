@@ -1,4 +1,4 @@
-"""The one JSON encoder, and JSON that is already bytes."""
+"""JSON: values to bytes and back, and JSON that a database has written."""
 
 from __future__ import annotations
 
@@ -22,41 +22,50 @@ MOST_DEEP = 250
 
 
 class RawJSON:
-    """JSON text that a database has built. It goes out untouched; ``value`` decodes it for who wants to look, and
-    ``load`` gives what is in it the types that it has in Python.
+    """JSON text that a database has written, and that is sent as it is.
+
+    ``load`` gives the decoded values the types that they have in Python.
     """
 
     __slots__ = ("load", "text")
 
     def __init__(self, text: bytes, load: Callable[[Any], Any] | None = None) -> None:
-        self.text, self.load = text, load
+        self.text: bytes = text
+        self.load: Callable[[Any], Any] | None = load
 
     @property
     def value(self) -> Any:
+        """The decoded value, made anew each time."""
         decoded = orjson.loads(self.text)
         return decoded if self.load is None else self.load(decoded)
 
 
 class Stream:
-    """A result that is made while it is sent, and never held as a whole. It goes out over REST alone."""
+    """A result that is made while it is sent, and is never in memory as a whole. Only REST can send it.
+
+    ::
+
+        return Stream(lines(), "text/csv; charset=utf-8")
+    """
 
     __slots__ = ("chunks", "content_type", "first")
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], content_type: str) -> None:
-        self.chunks, self.content_type = chunks, content_type
-        self.first = b""
+        self.chunks: AsyncGenerator[bytes, None] = chunks
+        self.content_type: str = content_type
+        self.first: bytes = b""
 
     async def start(self) -> None:
-        """Makes the first chunk: what fails at once can then still be answered with an error."""
+        """Make the first chunk. If that fails, the response can still be an error."""
         self.first = await anext(self.chunks, b"")
 
 
 def encode(value: Any) -> bytes:
-    """Return JSON bytes: dates in UTC with milliseconds and ``Z``, decimals as strings, spans of time as seconds, bytes
-    as base64, members of an enum as their values, NaN as null.
+    """Return a value as JSON.
 
-    Keys of dicts are texts, or scalars, which are written as texts. Raises TypeError, which names the place, for a
-    value without a JSON form.
+    Dates are in UTC, with milliseconds and ``Z``. Decimals are strings, spans of time are seconds, bytes are base64,
+    members of an enum are their values, and NaN is null. Keys of dicts that are no texts are written as texts. Raises
+    TypeError, which names the place, for a value without a JSON form.
     """
     if isinstance(value, RawJSON):
         return value.text
@@ -68,20 +77,17 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(spelled)
 
 
-def decode(text: bytes | str) -> Any:
-    """The value of a JSON text. Raises ValueError when it is malformed, not UTF-8 or nested too deep."""
-    return orjson.loads(text)
+decode: Callable[[bytes | str], Any] = orjson.loads
+"""Return the value of a JSON text. Raises ValueError if it is malformed, not UTF-8 or nested too deep."""
 
 
 def decode_exactly(text: bytes | str) -> Any:
-    """Like ``decode``, with integers of more than 64 bits as they are; they would be floats. Slower."""
+    """Decode as ``decode`` does, but keep integers of more than 64 bits, which would become floats. It is slower."""
     return json.loads(text) if _LONG_NUMBER.search(text if isinstance(text, bytes) else text.encode()) else decode(text)
 
 
 def decode_storable(text: bytes | str) -> Any:
-    """Like ``decode_exactly``, for what comes from outside: what is nested deeper than what can go out would be stored
-    and never be read again.
-    """
+    """Decode as ``decode_exactly`` does, but raise ValueError for a value that is nested too deep to be sent again."""
     value = decode(text)
     try:
         orjson.dumps([[[[value]]]])
@@ -91,12 +97,12 @@ def decode_storable(text: bytes | str) -> Any:
 
 
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of both objects, the new ones winning; those that are null in the new one are gone."""
+    """Return the keys of both objects with the values of the new one. Keys that are null there are left out."""
     return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
 
 
 def timestamp(moment: datetime) -> str:
-    """``2023-01-01T00:00:00.000Z``; a moment without a zone is taken as UTC."""
+    """Return a moment as ``2023-01-01T00:00:00.000Z``. One without a time zone is in UTC."""
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 

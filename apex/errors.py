@@ -1,4 +1,4 @@
-"""The Feathers error family: what every failure looks like on the wire.
+"""The errors of Feathers, as they go to callers.
 
 FeathersError
 ├── BadRequest 400 ── PayloadTooLarge 413  URITooLong 414  UnsupportedMediaType 415  HeadersTooLarge 431
@@ -16,42 +16,24 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 __all__ = [
-    "BY_CODE",
-    "BadGateway",
-    "BadRequest",
-    "ConfigError",
-    "Conflict",
-    "FeathersError",
-    "Forbidden",
-    "GeneralError",
-    "Gone",
-    "HeadersTooLarge",
-    "LengthRequired",
-    "MethodNotAllowed",
-    "NotAcceptable",
-    "NotAuthenticated",
-    "NotFound",
-    "NotImplemented",
-    "OutcomeUnknown",
-    "PayloadTooLarge",
-    "PaymentError",
-    "PreconditionFailed",
-    "Timeout",
-    "TooManyRequests",
-    "URITooLong",
-    "Unavailable",
-    "Unprocessable",
-    "UnsupportedMediaType",
-]
+    "BY_CODE", "BadGateway", "BadRequest", "ConfigError", "Conflict", "FeathersError", "Forbidden", "GeneralError",
+    "Gone", "HeadersTooLarge", "LengthRequired", "MethodNotAllowed", "NotAcceptable", "NotAuthenticated", "NotFound",
+    "NotImplemented", "OutcomeUnknown", "PayloadTooLarge", "PaymentError", "PreconditionFailed", "Timeout",
+    "TooManyRequests", "URITooLong", "Unavailable", "Unprocessable", "UnsupportedMediaType",
+]  # fmt: skip
 
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class FeathersError(Exception):
-    """An error with a name, a code and a class name, as the Feathers clients rebuild it.
+    """An error with a name, a code and a class name, from which the clients of Feathers make the same error.
 
-    ``message`` may also be another exception or a mapping with a ``message`` key; ``data`` is any JSON value.
-    ``errors`` (or ``data["errors"]``) maps a field to one sentence. ``headers`` go out with an HTTP response.
+    ::
+
+        raise BadRequest("Invalid data", errors={"text": "Is required"})
+
+    ``message`` may also be another exception, or a mapping with the key ``message``. ``data`` is any JSON value.
+    ``errors``, or ``data["errors"]``, maps fields to one sentence each. ``headers`` are sent with an HTTP response.
     """
 
     name: ClassVar[str] = "FeathersError"
@@ -86,7 +68,10 @@ class FeathersError(Exception):
         super().__init__(self.message)
 
     def to_dict(self) -> dict[str, Any]:
-        """The wire form; keys in the order of Feathers, ``data`` and ``errors`` only where they are set."""
+        """Return the error as callers get it: ``name``, ``message``, ``code``, ``className``, ``data``, ``errors``.
+
+        The last two are left out if they are None.
+        """
         body = {"name": self.name, "message": self.message, "code": self.code, "className": self.class_name}
         if self.data is not None:
             body["data"] = self.data
@@ -96,101 +81,133 @@ class FeathersError(Exception):
 
 
 class BadRequest(FeathersError):
+    """400: the request is malformed or invalid."""
+
     code = 400
 
 
 class PayloadTooLarge(BadRequest):
-    """413 under the name of BadRequest: the clients rebuild only names they know."""
+    """413 under the name of BadRequest: as clients know no other name."""
 
     code = 413
 
 
 class URITooLong(BadRequest):
-    """414 under the name of BadRequest: the clients rebuild only names they know."""
+    """414 under the name of BadRequest: as clients know no other name."""
 
     code = 414
 
 
 class UnsupportedMediaType(BadRequest):
-    """415 under the name of BadRequest: the clients rebuild only names they know."""
+    """415 under the name of BadRequest: as clients know no other name."""
 
     code = 415
 
 
 class HeadersTooLarge(BadRequest):
-    """431 under the name of BadRequest: the clients rebuild only names they know."""
+    """431 under the name of BadRequest: as clients know no other name."""
 
     code = 431
 
 
 class NotAuthenticated(FeathersError):
+    """401: the caller has not proved who it is."""
+
     code = 401
 
 
 class PaymentError(FeathersError):
+    """402: a payment is required."""
+
     code = 402
 
 
 class Forbidden(FeathersError):
+    """403: the caller may not do this."""
+
     code = 403
 
 
 class NotFound(FeathersError):
+    """404: there is no such record, service or path."""
+
     code = 404
 
 
 class MethodNotAllowed(FeathersError):
+    """405: the service does not have the method, or does not take many records."""
+
     code = 405
 
 
 class NotAcceptable(FeathersError):
+    """406: no representation is acceptable to the caller."""
+
     code = 406
 
 
 class Timeout(FeathersError):
+    """408: the request took too long."""
+
     code = 408
 
 
 class Conflict(FeathersError):
+    """409: the request conflicts with the stored records."""
+
     code = 409
 
 
 class PreconditionFailed(Conflict):
-    """412 under the name of Conflict: the clients rebuild only names they know."""
+    """412 under the name of Conflict: as clients know no other name."""
 
     code = 412
 
 
 class Gone(FeathersError):
+    """410: the record has been removed for good."""
+
     code = 410
 
 
 class LengthRequired(FeathersError):
+    """411: the request needs a Content-Length."""
+
     code = 411
 
 
 class Unprocessable(FeathersError):
+    """422: the request is well formed, but cannot be processed."""
+
     code = 422
 
 
 class TooManyRequests(FeathersError):
+    """429: the caller has reached a limit."""
+
     code = 429
 
 
 class GeneralError(FeathersError):
+    """500: an unexpected error."""
+
     code = 500
 
 
 class NotImplemented(FeathersError):
+    """501: the server does not support this."""
+
     code = 501
 
 
 class BadGateway(FeathersError):
+    """502: a server behind this one gave a wrong answer."""
+
     code = 502
 
 
 class Unavailable(FeathersError):
-    """503 with ``Retry-After`` in seconds; without the header where ``retry_after`` is None."""
+    """503 with the header ``Retry-After`` in seconds, unless ``retry_after`` is None."""
 
     code = 503
 
@@ -203,7 +220,7 @@ class Unavailable(FeathersError):
 class OutcomeUnknown(Unavailable):
     """503 under the name of Unavailable, for a write that may or may not be stored.
 
-    It has no ``Retry-After``: a client that repeats the write by itself could store it twice.
+    It has no ``Retry-After``, as a client that repeats the write by itself could store it twice.
     """
 
     def __init__(self, *args: Any, retry_after: int | None = None, **options: Any) -> None:
@@ -215,4 +232,4 @@ BY_CODE = {cls.code: cls for cls in FeathersError.__subclasses__()}
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message is one line that says what to change. Callers are never told."""
+    """An error in the configuration. Its message, one line, says what to change. Callers never get it."""

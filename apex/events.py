@@ -1,6 +1,6 @@
-"""Service events on their way to connections: publishers choose the channels, in every process of the app.
+"""The events of services: publishers choose the channels that get them, in every process of the app.
 
-The events of a record go out in the order in which its states were stored, even if hooks and publishers wait.
+The events of a record are sent in the order in which its states were stored, even if hooks and publishers wait.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ALL = "*"
 
 
 class Publishers(dict[str, Publisher]):
-    """The publishers of a service or of an app, by event; one registered without an event serves all."""
+    """The publishers of a service or of an app, by event. One without an event is for all events."""
 
     def register(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> None:
         """Keep a publisher, which may take the data alone. Raises TypeError if it cannot be called with the data."""
@@ -47,6 +47,7 @@ class Publishers(dict[str, Publisher]):
             raise TypeError(f"The publisher {name_of(function)} cannot be called with (data, context), or with (data)")
 
     def of(self, event: str) -> Publisher | None:
+        """Return the publisher of an event, or None."""
         return self.get(event) or self.get(ALL)
 
 
@@ -64,7 +65,7 @@ class _OfData:
 class Turn:
     """The place of a call in the order of the calls that have stored the same records.
 
-    Its events are sent when all calls before it have sent theirs, or have given up their places.
+    Its events are sent after those of all calls before it. A call may also give up its place.
     """
 
     __slots__ = ("_held", "_keys", "_turns", "_work")
@@ -76,6 +77,7 @@ class Turn:
 
     @property
     def is_over(self) -> bool:
+        """True once the turn has given up its place."""
         return not self._keys
 
     def run(self, work: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
@@ -94,6 +96,7 @@ class Turn:
         self._held += 1
 
     def release(self) -> None:
+        """End one ``hold``. The last one gives up the place."""
         self._held -= 1
         if not self._held:
             self.end()
@@ -154,7 +157,7 @@ class Turns:
 
 
 class Announcement:
-    """An event that waits for the end of a unit of work, which calls it.
+    """An event that waits for the commit of a transaction, which calls it.
 
     ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
     sends the event with such a text.
@@ -172,28 +175,30 @@ class Announcement:
 
 
 class Events:
-    """The events of an app: its channels, its open connections, and the way from an event to them.
+    """The events of an app, with its channels and its open connections.
 
-    A publisher is called in every process with ``(data, context)``. The context has path, method, id, event, result,
-    dispatch, and of the params ``query``, ``route``, ``provider`` and the id of ``user``. All of it is JSON, also in
-    the process of the call. ``sent`` counts the events that have gone to any connection, ``handed`` those that the
-    server is known to have passed on.
+    A publisher is called in every process with ``(data, context)``. The context has path, method, id, event, result and
+    dispatch. Its params have ``query``, ``route``, ``provider`` and the id of ``user``. All of it is JSON, also in the
+    process of the call. ``sent`` counts the events that were sent to any connection, and ``handed`` those of them that
+    the server has passed on.
     """
 
     def __init__(self, app: Apex) -> None:
-        self.app = app
-        self.channels = Channels()
+        self.app: Apex = app
+        self.channels: Channels = Channels()
         self.connections: set[Connection] = set()
-        self.publishers = Publishers()
-        self.published = self.sent = self.handed = 0
-        self.turns = Turns()
+        self.publishers: Publishers = Publishers()
+        self.published: int = 0
+        self.sent: int = 0
+        self.handed: int = 0
+        self.turns: Turns = Turns()
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
-        """The service's for the event or for all, else the app's."""
+        """Return the publisher of the service for an event, or that of the app, or None."""
         return service._publishers.of(event) or self.publishers.of(event)
 
     def is_followed(self, service: BoundService, event: str) -> bool:
-        """Whether there is a publisher for an event, and anybody here or elsewhere whom it could be for."""
+        """Return True if an event has a publisher, and a connection here or in another process could get it."""
         has_followers = bool(self.connections) or not self.app.bus.alone
         return has_followers and self.publisher(service, event) is not None
 
@@ -241,8 +246,8 @@ class Events:
         service = self.app.services.get(sent["path"])
         if service is not None:
             context, turn = _context_of(self.app, service, sent), self.turn(service, [sent["result"]], sent.get("id"))
-            tell = partial(service._tell, context, sent["event"], [(sent["result"], message)], turn)
-            if (pending := turn.run(tell)) is not None:
+            send = partial(service._send, context, sent["event"], [(sent["result"], message)], turn)
+            if (pending := turn.run(send)) is not None:
                 await pending
 
     def _deliver(self, service: BoundService, publisher: Publisher, message: Message, turn: Turn) -> None:
@@ -308,13 +313,13 @@ def _doing(path: str, event: str | None) -> str:
 def _call_of(context: Context) -> Message:
     """Return the part of a message that describes the call of the event."""
     params = context.params
-    told = {"query": dict(params.query), "route": params.route or {}, "provider": params.provider}
+    shown = {"query": dict(params.query), "route": params.route or {}, "provider": params.provider}
     authentication = context.app.get("defaultAuthentication")
     entity = "user" if authentication is None else authentication.entity
     if isinstance(user := params.get(entity), Mapping):
         id = "id" if authentication is None else authentication.entity_id
-        told[entity] = {id: user.get(id)}
-    return {"method": context.method, "id": context.id, "params": told}
+        shown[entity] = {id: user.get(id)}
+    return {"method": context.method, "id": context.id, "params": shown}
 
 
 def _context_of(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:

@@ -1,36 +1,58 @@
-"""Hooks: what may be registered, and how it becomes one callable per service and method.
+"""Hooks: where they can be registered, and the order in which they run.
 
-Order of a call (Feathers 5): app around, app before, service around, service before, METHOD, service after,
-app after; on failure the error hooks of the service, then those of the app. ``all`` runs before the method's own,
-for error hooks after them.
+The hooks of a call run in this order (Feathers 5). The app's come first, then those of the service::
+
+    around the app          a list of around hooks, a map by method, then the type "around"
+    before of the app
+    around the service      in the same order
+    before of the service
+    THE METHOD
+    after of the service
+    after of the app
+
+An around hook runs everything below it, and at its own level everything between "before" and "after", when it calls
+``next()``. In each place hooks for all methods run before those of the method.
+
+If a step fails, the error hooks of its level run: for the service those of the method, then those for all methods, and
+then the error hooks of the app. They are inside of the around hooks of their level. A result that they set answers the
+call, and the error hooks of the app do not run.
+
+Nothing is stored together by itself: each statement commits alone. A hook that opens a transaction around ``next()``,
+such as ``transaction`` of ``apex.common``, commits what the steps inside of it store: the before hooks of its level,
+the method and the after hooks of its level. What has to be checked before the transaction begins goes into
+``run_before`` ahead of that hook. Events and ``after_commit`` wait for the commit.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from inspect import get_annotations, isawaitable
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, cast
 
+from apex._moved import renamed
 from apex.callbacks import has_yield, is_async, name_of, takes, unwrapped
 from apex.context import Context
 from apex.query.language import suggestion
 
-__all__ = ["AnyHook", "AnyHooks", "Around", "Hook", "HookMap", "Next", "ahead", "behind", "belongs"]
+__all__ = [
+    "AnyHook", "AnyHooks", "Around", "Hook", "HookMap", "Next", "belongs", "run_after", "run_before",
+]  # fmt: skip
 
 Next = Callable[[], Coroutine[Any, Any, None]]
-"""What an around hook awaits to go on."""
+"""The function that an around hook awaits to go on."""
 
 
 class Hook(Protocol):
-    """Before, after or error: ``def`` or ``async def``. It returns nothing, or what is laid over the context."""
+    """A before, after or error hook, ``def`` or ``async def``. It may return a dict to update the context with."""
 
     def __call__(self, context: Context, /) -> Any: ...
 
 
 class Around(Protocol):
-    """``async def``, which calls ``await next()`` to go on."""
+    """An around hook: an ``async def`` that calls ``await next()`` to go on."""
 
     def __call__(self, context: Context, next: Next, /) -> Awaitable[Any]: ...
 
@@ -44,170 +66,58 @@ AnyHooks = HookMap | Mapping[str, object]
 """A ``HookMap``, or a dict that was put together before. A type checker knows a dict with hooks of several kinds as
 ``dict[str, object]`` at most. Registration checks each hook in it."""
 
-Chain = Callable[[Context], Coroutine[Any, Any, None]]
-Step = tuple[Callable[..., Any], bool]
-
 TYPES = ("around", "before", "after", "error")
 LIFECYCLE = ("setup", "teardown")
 
 
-@dataclass(slots=True)
-class HookStore:
-    """The hooks registered on an app or a service, in the order in which they came: type to method to functions.
+class Step(NamedTuple):
+    """A hook in its place, or the method. ``inner`` are the steps that an around hook runs with ``next()``."""
 
-    ``owner`` names it in errors.
+    type: str
+    hook: Callable[..., Any]
+    is_async: bool
+    level: str = ""
+    inner: Steps | None = None
+
+    @property
+    def is_method(self) -> bool:
+        """True for the method of the service."""
+        return self.type == "around" and self.inner is None
+
+
+Steps = tuple[Step, ...]
+
+
+async def run(steps: Steps, context: Context, runs: list[None] | None = None) -> None:
+    """Run steps one after the other. A step that fails leaves its type in ``context.type``, for ``context.original``.
+
+    As the ``next()`` of an around hook it counts its ``runs``, and raises RuntimeError for a second one.
     """
-
-    owner: str = "the app"
-    by_type: dict[str, dict[str, list[Step]]] = field(default_factory=lambda: {kind: {} for kind in TYPES})
-    listed: list[Step] = field(default_factory=list)
-    mapped: dict[str, list[Step]] = field(default_factory=dict)
-
-    def add(self, hooks: AnyHooks, methods: Iterable[str], *, later: bool = False) -> None:
-        """Take every form of Feathers: a map by type, a list of around hooks, a map of methods to around hooks.
-
-        With ``later``, hooks may name a method of a service that is registered later. ``require_methods`` looks at them
-        again. A name that is nearly that of a known method is refused at once. Raises ValueError for an unknown type or
-        method, TypeError for a function that cannot be a hook in its place. Then nothing is registered.
-        """
-        if not isinstance(hooks, Mapping):
-            self.listed.extend(self._steps("around", "all", hooks))
-            return
-        known = tuple(methods)
-        found: list[tuple[dict[str, list[Step]], str, list[Step]]] = []
-        for kind, method, functions in _entries(hooks):
-            if method != "all":
-                self._check_method(method, known, later)
-            there = self.by_type[kind] if kind else self.mapped
-            found.append((there, method, self._steps(kind or "around", method, functions)))
-        for there, method, steps in found:
-            there.setdefault(method, []).extend(steps)
-
-    def require_methods(self, methods: Iterable[str]) -> None:
-        """Raise ValueError for hooks of a method that no service has."""
-        known = tuple(methods)
-        for method in {name for by_method in (*self.by_type.values(), self.mapped) for name in by_method} - {"all"}:
-            self._check_method(method, known, later=False)
-
-    def _steps(self, kind: str, method: str, hooks: Any) -> list[Step]:
-        of = "" if method == "all" else f" {method}"
-        return steps_of(kind, hooks, f"in {kind}{of} of {self.owner}")
-
-    def _check_method(self, method: str, known: tuple[str, ...], later: bool) -> None:
-        if method in known:
-            return
-        hint = suggestion(method, (*known, *TYPES, *LIFECYCLE))
-        if later and not hint:
-            return
-        reason = f"it has {', '.join(known)}" if self.owner != "the app" else "no service has it"
-        raise ValueError(f"'{method}' is not a method of {self.owner}: {reason}.{hint}")
-
-    def steps(self, kind: str, method: str) -> tuple[Step, ...]:
-        """The hooks of one type for one method, each with whether it is asynchronous."""
-        general, own = self.by_type[kind].get("all", []), self.by_type[kind].get(method, [])
-        return tuple(own + general if kind == "error" else general + own)
-
-    def outer(self, method: str) -> tuple[Step, ...]:
-        """The around hooks registered as a list, then those registered by method."""
-        return (*self.listed, *self.mapped.get("all", ()), *self.mapped.get(method, ()))
-
-
-def _entries(hooks: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield type, method and functions of a map. In a map of methods to around hooks the type is empty."""
-    if not any(key in TYPES for key in hooks):
-        yield from (("", method, functions) for method, functions in hooks.items())
-        return
-    for kind, registered in hooks.items():
-        if kind not in TYPES:
-            raise ValueError(f"'{kind}' is not a valid hook type.{suggestion(kind, TYPES)}")
-        by_method = registered if isinstance(registered, Mapping) else {"all": registered}
-        yield from ((kind, method, functions) for method, functions in by_method.items())
-
-
-def compose(app: HookStore, service: HookStore, method: str, run: Chain) -> Chain:
-    """The one callable of a service's method, with all hooks of app and service around it."""
-    inner = around(service.steps("around", method), _level(service, method, run))
-    inner = around(service.outer(method), inner)
-    outer = around(app.steps("around", method), _level(app, method, inner))
-    return around(app.outer(method), outer)
-
-
-def in_order(app: HookStore, service: HookStore, method: str) -> list[tuple[str, str, AnyHook]]:
-    """What ``compose`` makes a chain of: ``app`` or ``service``, the type and the hook, in the order in which they run.
-
-    A type without an entry has no hooks; error hooks come last, as they run when anything before them fails.
-    """
-    outside, inside = ("app", app), ("service", service)
-    found: list[tuple[str, str, tuple[Step, ...]]] = []
-    for level, store in (outside, inside):
-        found += (level, "around", store.outer(method)), (level, "around", store.steps("around", method))
-        found.append((level, "before", store.steps("before", method)))
-    found += ((level, "after", store.steps("after", method)) for level, store in (inside, outside))
-    found += ((level, "error", store.steps("error", method)) for level, store in (inside, outside))
-    return [(level, kind, hook) for level, kind, steps in found for hook, _ in steps]
-
-
-def _level(store: HookStore, method: str, run: Chain) -> Chain:
-    before, after, error = (store.steps(kind, method) for kind in ("before", "after", "error"))
-    if before or after:
-        run = _sequence(before, run, after)
-    return _guarded(error, run) if error else run
-
-
-def _sequence(before: tuple[Step, ...], run: Chain, after: tuple[Step, ...]) -> Chain:
-    async def sequence(context: Context) -> None:
-        if before:
-            await run_steps(before, context, "before")
-        await run(context)
-        if after:
-            await run_steps(after, context, "after")
-
-    return sequence
-
-
-def _guarded(error: tuple[Step, ...], run: Chain) -> Chain:
-    async def guarded(context: Context) -> None:
-        outside = context.type
-        try:
-            await run(context)
-        except Exception as failure:
-            _fail(context, failure)
-            context.type = outside
-            try:
-                await run_steps(error, context, "error")
-            except Exception as replaced:
-                context.error = replaced
-                raise
-            if not context.has_result:
-                raise context.error or failure from None
-
-    return guarded
-
-
-def _fail(context: Context, failure: Exception) -> None:
-    context.original = context.copy()
-    context.error = failure
-    del context.result
-
-
-async def run_steps(steps: tuple[Step, ...], context: Context, kind: str) -> None:
-    """A hook that fails leaves its type in the context, for ``context.original``."""
-    outside, context.type = context.type, kind
-    hook: Any = None
+    if runs is not None:
+        if runs:
+            raise RuntimeError("next() called multiple times")
+        runs.append(None)
+    outside, hook = context.type, None
     try:
-        for hook, asynchronous in steps:
-            returned = await hook(context) if asynchronous else hook(context)
-            if returned is not None:
-                if not asynchronous and isawaitable(returned):  # A lambda, or a decorator, around an ``async def``.
-                    returned = await returned
-                _merge(context, hook, returned)
+        for type, hook, is_async, _, inner in steps:
+            context.type = type
+            if inner is not None:
+                returned = await hook(context, partial(run, inner, context, []))
+                if returned is not None and isinstance(returned, Mapping):
+                    context.update(returned)
+            else:
+                returned = await hook(context) if is_async else hook(context)
+                if returned is not None:
+                    if not is_async and isawaitable(returned):  # A lambda, or a decorator, around an ``async def``.
+                        returned = await returned
+                    _merge(context, hook, returned)
     except Exception as error:
         blame(error, hook)
         raise
     context.type = outside
 
 
-def _merge(context: Context, hook: AnyHook, returned: Any) -> None:
+def _merge(context: Context, hook: Any, returned: Any) -> None:
     if isinstance(returned, Mapping):
         context.update(returned)
     elif returned is not None and returned is not context:
@@ -215,36 +125,168 @@ def _merge(context: Context, hook: AnyHook, returned: Any) -> None:
         raise TypeError(f"Hook {name_of(hook)} returned {kind}: return nothing, a dict or the context")
 
 
-def around(steps: Sequence[Step], run: Chain) -> Chain:
-    """The around hooks, the first one outermost, about what they enclose."""
-    for hook, _ in reversed(steps):
-        run = _wrap(hook, run)
-    return run
+def steps_of_call(app: HookStore, service: HookStore, method: str, call: Callable[[Context], Any]) -> Steps:
+    """Return the steps of a service's method: all hooks of app and service, and ``call``, which runs the method."""
+    own = (Step("around", call, True, service.level),)
+    return app.enclose(method, service.enclose(method, own))
+
+
+def enclose(hooks: Iterable[Step], inner: Steps) -> Steps:
+    """Return steps with around hooks, the first one outermost, around the ``inner`` steps."""
+    for step in reversed(list(hooks)):
+        wrapped = step.hook.enclose(inner) if isinstance(step.hook, Composed) else (step._replace(inner=inner),)
+        inner = tuple(one if one.level else one._replace(level=step.level) for one in wrapped)
+    return inner
+
+
+class _ErrorHooks:
+    """The error hooks of a level, as an around hook of what may fail."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    async def __call__(self, context: Context, next: Next) -> None:
+        outside = context.type
+        try:
+            await next()
+        except Exception as failure:
+            context.original = context.copy()
+            context.error = failure
+            del context.result
+            context.type = outside
+            try:
+                await run(self.steps, context)
+            except Exception as replaced:
+                context.error = replaced
+                raise
+            if not context.has_result:
+                error = context.error or failure
+                blame(error, None)
+                raise error from None
+
+
+class HookStore:
+    """The hooks registered on the app, or on the service at a path."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.level = "app" if path is None else "service"
+        self.owner = "the app" if path is None else f"service '{path}'"
+        # By type and method, each in the order of registration. A list of around hooks and a map by method have types
+        # of their own, as they are outside of those that are registered as "around".
+        self._steps: dict[tuple[str, str], Steps] = defaultdict(tuple)
+
+    def add(self, hooks: AnyHooks, methods: Iterable[str], *, later: bool = False) -> None:
+        """Register hooks in any form of ``HookMap``.
+
+        With ``later``, hooks may name a method of a service that is registered later. ``require_methods`` checks them
+        again. A name that is similar to that of a known method is refused at once. Raises ValueError for an unknown
+        type or method, and TypeError for a function that cannot be a hook in its place. Then nothing is registered.
+        """
+        known = tuple(methods)
+        found: list[tuple[str, str, Steps]] = []
+        for type, method, functions in _entries(hooks):
+            if method != "all":
+                self._check_method(method, known, later)
+            kind = type if type in TYPES else "around"
+            of = "" if method == "all" else f" {method}"
+            steps = steps_of(kind, functions, f"in {kind}{of} of {self.owner}")
+            found.append((type, method, tuple(step._replace(level=self.level) for step in steps)))
+        for type, method, steps in found:
+            self._steps[type, method] += steps
+
+    def require_methods(self, methods: Iterable[str]) -> None:
+        """Raise ValueError for hooks of a method that no service has."""
+        known = tuple(methods)
+        for method in {method for _, method in self._steps} - {"all"}:
+            self._check_method(method, known, later=False)
+
+    def _check_method(self, method: str, known: tuple[str, ...], later: bool) -> None:
+        if method in known:
+            return
+        hint = suggestion(method, (*known, *TYPES, *LIFECYCLE))
+        if later and not hint:
+            return
+        reason = f"it has {', '.join(known)}" if self.level == "service" else "no service has it"
+        raise ValueError(f"'{method}' is not a method of {self.owner}: {reason}.{hint}")
+
+    def steps(self, type: str, method: str) -> Steps:
+        """Return the hooks of one type for a method: those for all methods first, but error hooks last."""
+        general, own = self._steps.get((type, "all"), ()), self._steps.get((type, method), ())
+        return own + general if type == "error" else general + own
+
+    def enclose(self, method: str, inner: Steps) -> Steps:
+        """Return steps with all hooks of this level for a method around the ``inner`` steps."""
+        inner = (*self.steps("before", method), *inner, *self.steps("after", method))
+        if error := self.steps("error", method):
+            inner = (Step("around", _ErrorHooks(error), True, self.level, inner),)
+        around = [step for type in (_LIST, _MAP, "around") for step in self.steps(type, method)]
+        return enclose(around, inner)
+
+
+_LIST, _MAP = "a list", "a map by method"
+
+
+def _entries(hooks: AnyHooks) -> Iterator[tuple[str, str, Any]]:
+    """Yield type, method and functions of hooks in any form."""
+    if not isinstance(hooks, Mapping):
+        yield _LIST, "all", hooks
+    elif not any(key in TYPES for key in hooks):
+        yield from ((_MAP, method, functions) for method, functions in hooks.items())
+    else:
+        for type, registered in hooks.items():
+            if type not in TYPES:
+                raise ValueError(f"'{type}' is not a valid hook type.{suggestion(type, TYPES)}")
+            by_method = registered if isinstance(registered, Mapping) else {"all": registered}
+            yield from ((type, method, functions) for method, functions in by_method.items())
+
+
+def in_order(steps: Steps) -> Iterator[Step]:
+    """Yield the hooks and the method in the order in which they run. Error hooks come last."""
+    errors: Steps = ()
+    open_steps = list(reversed(steps))
+    while open_steps:
+        step = open_steps.pop()
+        if isinstance(step.hook, _ErrorHooks):
+            errors = step.hook.steps + errors
+        else:
+            yield step
+        open_steps += reversed(step.inner or ())
+    yield from errors
+
+
+def hooks_in(steps: Steps, omit: str = "") -> Iterator[AnyHook]:
+    """Yield all hooks of a call in their order, with those inside of others, except in the branch to ``omit``."""
+    for step in in_order(steps):
+        yield from flat(step.hook, omit)
 
 
 class Composed(ABC):
-    """A hook made of other hooks, which goes into a chain by itself."""
+    """A hook that is made of other hooks, such as ``run_before``."""
 
-    def placed(self, kind: str, place: str) -> Self:
+    def placed(self, type: str, place: str) -> Self:
         """Return this hook for a type of hooks. Raises TypeError where it cannot be there."""
-        if kind != "around":
+        if type != "around":
             raise TypeError(f"Hook {name_of(self)} {place} cannot be there: register it under 'around'")
         return self
 
     @abstractmethod
-    def wrap(self, inner: Chain) -> Chain:
-        """Return a chain with these hooks around another one."""
+    def enclose(self, inner: Steps) -> Steps:
+        """Return steps with the hooks of this one around the ``inner`` steps."""
+
+    async def __call__(self, context: Context, next: Next) -> None:
+        """Run as an around hook that another hook calls."""
+        await run(self.enclose((Step("around", lambda _: next(), True),)), context)
 
     @property
     @abstractmethod
     def inside(self) -> dict[str, list[AnyHook]]:
-        """The hooks in this one, by when they run: ``before`` or ``after`` the chain inside, or in one of two branches,
-        ``then`` or ``else``.
+        """The hooks inside of this one, by the time when they run: ``before`` or ``after`` what it encloses, or in one
+        of two branches, ``then`` or ``else``.
         """
 
 
 def flat(hook: AnyHook, omit: str = "") -> Iterator[AnyHook]:
-    """Yield a hook and all hooks inside of it, without those in the branch to ``omit``."""
+    """Yield a hook and all hooks inside of it, except those in the branch to ``omit``."""
     yield hook
     if isinstance(hook, Composed):
         for branch, hooks in hook.inside.items():
@@ -253,71 +295,37 @@ def flat(hook: AnyHook, omit: str = "") -> Iterator[AnyHook]:
                     yield from flat(one, omit)
 
 
-class ahead(Composed):
-    """Around: before hooks that run ahead of the around hooks after this one, such as one that begins a transaction."""
+class run_before(Composed):
+    """An around hook that runs before hooks, and then the around hooks that follow.
+
+    So a check can run before a hook that begins a transaction: ``{"around": [run_before(check), transaction]}``.
+    """
 
     def __init__(self, *hooks: Hook) -> None:
-        self.steps = tuple(steps_of("before", hooks, "in ahead(...)"))
+        self.steps = steps_of("before", hooks, "in run_before(...)")
 
-    async def __call__(self, context: Context, next: Next) -> None:
-        await run_steps(self.steps, context, "before")
-        await next()
-
-    def wrap(self, inner: Chain) -> Chain:
-        return _sequence(self.steps, inner, ())
+    def enclose(self, inner: Steps) -> Steps:
+        """Return the before hooks, followed by the ``inner`` steps."""
+        return self.steps + inner
 
     @property
     def inside(self) -> dict[str, list[AnyHook]]:
-        return {"before": [hook for hook, _ in self.steps]}
+        return {"before": [step.hook for step in self.steps]}
 
 
-class behind(Composed):
-    """Around: after hooks that run once the around hooks after this one, and the method, are done."""
+class run_after(Composed):
+    """An around hook that runs after hooks, once the around hooks that follow it and the method have ended."""
 
     def __init__(self, *hooks: Hook) -> None:
-        self.steps = tuple(steps_of("after", hooks, "in behind(...)"))
+        self.steps = steps_of("after", hooks, "in run_after(...)")
 
-    async def __call__(self, context: Context, next: Next) -> None:
-        await next()
-        await run_steps(self.steps, context, "after")
-
-    def wrap(self, inner: Chain) -> Chain:
-        return _sequence((), inner, self.steps)
+    def enclose(self, inner: Steps) -> Steps:
+        """Return the ``inner`` steps, followed by the after hooks."""
+        return inner + self.steps
 
     @property
     def inside(self) -> dict[str, list[AnyHook]]:
-        return {"after": [hook for hook, _ in self.steps]}
-
-
-def _wrap(hook: Any, inner: Chain) -> Chain:
-    if isinstance(hook, Composed):
-        return hook.wrap(inner)
-
-    async def wrapped(context: Context) -> None:
-        try:
-            returned = await hook(context, _Next(inner, context))
-            if returned is not None and isinstance(returned, Mapping):
-                context.update(returned)
-        except Exception as error:
-            blame(error, hook)
-            raise
-
-    return wrapped
-
-
-class _Next:
-    """What an around hook calls to go on, once."""
-
-    __slots__ = ("called", "context", "inner")
-
-    def __init__(self, inner: Chain, context: Context) -> None:
-        self.inner, self.context, self.called = inner, context, False
-
-    def __call__(self) -> Coroutine[Any, Any, None]:
-        if self.called:
-            raise RuntimeError("next() called multiple times")
-        self.called = True
-        return self.inner(self.context)
+        return {"after": [step.hook for step in self.steps]}
 
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -338,25 +346,25 @@ def belongs(*places: str) -> Callable[[H], H]:
     return mark
 
 
-def steps_of(kind: str, hooks: Any, place: str = "") -> list[Step]:
+def steps_of(type: str, hooks: Any, place: str = "") -> Steps:
     """Return one hook or a list of them as steps. Errors name their ``place``.
 
     Raises TypeError for an object that cannot be a hook of this type.
     """
     listed = hooks if isinstance(hooks, list | tuple) else [hooks]
-    return [_step(kind, hook, place or f"in {kind}") for hook in listed]
+    return tuple(_step(type, hook, place or f"in {type}") for hook in listed)
 
 
-def _step(kind: str, hook: Any, place: str) -> Step:
+def _step(type: str, hook: Any, place: str) -> Step:
+    if isinstance(hook, Composed):
+        return Step(type, cast(Callable[..., Any], hook.placed(type, place)), True)
     if not callable(hook):
         raise TypeError(f"A hook must be callable: {hook!r} {place} is not")
-    if isinstance(hook, Composed):
-        return cast(AnyHook, hook.placed(kind, place)), True
-    if (problem := _problem(kind, hook)) is not None:
+    if (problem := _problem(type, hook)) is not None:
         raise TypeError(f"Hook {name_of(hook)} {place} {problem}")
-    if kind == "around" and (places := getattr(hook, _PLACES, ())):
-        hook = (behind if places[0] == "after" else ahead)(hook)
-    return hook, is_async(hook)
+    if type == "around" and (places := getattr(hook, _PLACES, ())):
+        hook = (run_after if places[0] == "after" else run_before)(hook)
+    return Step(type, hook, is_async(hook))
 
 
 def _problem(kind: str, hook: Any) -> str | None:
@@ -375,7 +383,7 @@ def _problem(kind: str, hook: Any) -> str | None:
         fix = "register it under 'around'" if takes(hook, 2) else "let it take the context"
         return f"cannot be called with (context), as {_a(kind)} hook is: {fix}"
     if not takes(hook, 2):
-        fix = "register it under 'before' or 'after', or as ahead(hook)" if takes(hook, 1) else "let it take both"
+        fix = "register it under 'before' or 'after', or as run_before(hook)" if takes(hook, 1) else "let it take both"
         return f"cannot be called with (context, next), as an around hook is: {fix}"
     return None if is_async(hook) else "must be declared with 'async def', as an around hook awaits next()"
 
@@ -416,3 +424,6 @@ def _place_of(hook: Any) -> str:
     function = unwrapped(hook)
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__.partition('.<locals>')[0]}"
+
+
+__getattr__ = renamed(__name__, ahead="run_before", behind="run_after")

@@ -1,4 +1,4 @@
-"""The extras of the package: who asks for what one of them installs is told its name."""
+"""Lazy imports, and imports of optional libraries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lazy_names(package: str, modules: Mapping[str, Collection[str]]) -> Callable
     return import_name
 
 
-class _Sparing(MetaPathFinder):
+class _Finder(MetaPathFinder):
     def __init__(self, lazy: Collection[str], hidden: Collection[str]) -> None:
         self.lazy, self.hidden = lazy, hidden
 
@@ -48,9 +48,9 @@ class _Sparing(MetaPathFinder):
 
 
 @contextmanager
-def sparing(*, lazy: Collection[str] = (), hidden: Collection[str] = ()) -> Iterator[None]:
-    """Inside, modules that are ``lazy`` are loaded once somebody uses them, and ``hidden`` ones are not there."""
-    finder = _Sparing(lazy, hidden)
+def lazy_imports(*, lazy: Collection[str] = (), hidden: Collection[str] = ()) -> Iterator[None]:
+    """Import modules inside of ``with``: ``lazy`` ones are loaded when they are used, ``hidden`` ones are not found."""
+    finder = _Finder(lazy, hidden)
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -60,7 +60,7 @@ def sparing(*, lazy: Collection[str] = (), hidden: Collection[str] = ()) -> Iter
 
 @contextmanager
 def extra(name: str, purpose: str) -> Iterator[None]:
-    """Inside, libraries are imported that ``pip install 'apex[name]'`` installs. Raises ConfigError without them."""
+    """Import the libraries of an extra inside of ``with``. Raises ConfigError, which names it, if one is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

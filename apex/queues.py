@@ -1,4 +1,4 @@
-"""Queues for work that costs so much memory or time that only a few calls of a process may do it at once."""
+"""Queues for work that needs so much memory or time that only a few calls of a process may do it at once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from apex.errors import Unavailable
 __all__ = ["FairQueue"]
 
 PARTIES = 1_000
-"""With so many parties known, those whose last turn is over are evicted."""
+"""The number of parties at which those whose last turn is over are evicted."""
 
 
 class FairQueue:
     """A queue that shares turns fairly among parties, such as addresses and accounts.
 
+    ::
+
+        queue = FairQueue(2, 20, "Too many logins: try again")
+        async with queue.turn((address, account)): ...
+
     The next turn goes to the request whose parties have had the fewest turns (start-time fair queueing, Goyal and
-    others 1996). A party that asks all the time waits behind one that asks once. With ``most`` requests at work or
-    waiting, the last one in that order is refused, with ``busy`` as the text of the error.
+    others 1996). A party that asks all the time waits behind one that asks once. ``at_once`` requests work at the same
+    time. If ``most`` requests work or wait, the last one in that order is refused, with ``busy`` as the error text.
     """
 
     def __init__(self, at_once: int, most: int, busy: str) -> None:

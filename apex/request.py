@@ -37,21 +37,21 @@ _process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
 
 
 def new_request_id() -> str:
-    """Like no other, in this process and in others; it is no secret."""
+    """Return a new request id, which no other process makes. It is no secret."""
     return f"{_process}{next(_numbers):016x}"
 
 
 def is_own_request_id(request_id: str) -> bool:
-    """Whether this process has made it, and no caller has put anything into it."""
+    """Return True if this process has made the id, so that it holds no text of a caller."""
     return len(request_id) == 32 and request_id.startswith(_process)
 
 
 def address_of(scope: MutableMapping[str, Any], headers: Mapping[str, str], proxies: int) -> str | None:
-    """Return the address of a request's client.
+    """Return the address of a request's client, or None if it is unknown.
 
-    That is the other end of the connection or, behind so many ``proxies``, the address that the first of them has added
-    to ``X-Forwarded-For``. None where it is unknown: the header is too short, or it comes over a private network while
-    no proxies are configured. Then the other end is probably a proxy of many clients.
+    It is the other end of the connection. Behind this number of ``proxies`` it is the address that the first of them
+    has added to ``X-Forwarded-For``. It is unknown if that header is too short, or if it comes over a private network
+    while no proxies are configured. Then the other end is probably a proxy of many clients.
     """
     client, forwarded = scope.get("client"), headers.get("x-forwarded-for")
     peer: str | None = client[0] if client else None
@@ -64,9 +64,9 @@ def address_of(scope: MutableMapping[str, Any], headers: Mapping[str, str], prox
 
 
 def network_of(address: str) -> str:
-    """Return the network of one client. With IPv6 a client has all addresses that begin with the same 64 bits.
+    """Return the network of a client. With IPv6 a client has all addresses that begin with the same 64 bits.
 
-    Some proxies add the port of the client, which is another one for each connection.
+    A port, which some proxies add, is left out, as each connection has another one.
     """
     match = _WITH_PORT.fullmatch(address)
     try:

@@ -1,4 +1,4 @@
-"""A trie of path segments: a literal is tried before placeholders, and a dead end is walked back."""
+"""A router for paths of segments: literal segments are tried before placeholders, and placeholders before an id."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 
 class Match(NamedTuple, Generic[T]):
+    """The target of a path, the values of its placeholders, and the id of a record, if there is one."""
+
     target: T
     route: dict[str, str]
     id: str | None
@@ -23,46 +25,60 @@ class _Node(Generic[T]):
         self.placeholders: dict[str, _Node[T]] = {}
         self.target: T | None = None
 
+    def children(self, segment: str) -> tuple[dict[str, _Node[T]], str]:
+        """Return the nodes that a segment of a registered path belongs to, and its name there."""
+        return (self.placeholders, segment[1:]) if segment.startswith(":") else (self.literals, segment)
+
 
 class Router(Generic[T]):
-    """Paths such as ``groups/:groupId/members`` to targets; one further segment is the id of a record."""
+    """The targets of paths such as ``groups/:groupId/members``. One further segment is the id of a record."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
     def insert(self, path: str, target: T) -> None:
-        """Raises ValueError when the path is taken."""
+        """Register the target of a path. Raises ValueError if the path is taken."""
         node = self._root
         for segment in split(path):
-            children, name = _children(node, segment)
+            children, name = node.children(segment)
             node = children.setdefault(name, _Node())
         if node.target is not None:
             raise ValueError(f"Path {path} already exists")
         node.target = target
 
     def remove(self, path: str) -> None:
-        """Takes the path's target away and prunes the branches that lead nowhere."""
+        """Remove the target of a path, and the nodes that lead to no other target."""
         _remove(self._root, split(path))
 
     def lookup(self, segments: Sequence[str], spelled: Sequence[str] | None = None) -> Match[T] | None:
-        """Return the target for decoded segments, with the placeholders' values and the id, or None.
+        """Return the target for decoded segments, with the values of its placeholders and the id, or None.
 
-        ``spelled`` are the segments as the URL has them. So that a service has one path, each of its letters and digits
-        is spelled as it is: ``/%6eotes`` does not lead to ``notes``. A value or an id may be spelled in any way.
+        ``spelled`` are the segments as they are in the URL. So that a service has one path, its letters and digits have
+        to be spelled as they are: ``/%6eotes`` does not lead to ``notes``. A value or an id may be spelled in any way.
         """
-        route: dict[str, str] = {}
         literals = segments if spelled is None or spelled == segments else _literals(segments, spelled)
-        found = _find(self._root, literals, segments, 0, route)
-        return None if found is None else Match(found[0], route, found[1])
+        # The last entry is tried first.
+        open_nodes: list[tuple[_Node[T], int, dict[str, str], str | None]] = [(self._root, 0, {}, None)]
+        while open_nodes:
+            node, place, route, id = open_nodes.pop()
+            if place == len(segments):
+                if node.target is not None:
+                    return Match(node.target, route, id)
+                continue
+            segment = segments[place]
+            if place == len(segments) - 1:
+                open_nodes.append((node, place + 1, route, segment))
+            for name, child in reversed(node.placeholders.items()):
+                open_nodes.append((child, place + 1, {name: segment, **route}, None))
+            if (literal := node.literals.get(literals[place])) is not None:
+                open_nodes.append((literal, place + 1, route, None))
+        return None
 
 
 def split(path: str) -> list[str]:
+    """Return the segments of a path."""
     stripped = path.strip("/")
     return stripped.split("/") if stripped else []
-
-
-def _children(node: _Node[T], segment: str) -> tuple[dict[str, _Node[T]], str]:
-    return (node.placeholders, segment[1:]) if segment.startswith(":") else (node.literals, segment)
 
 
 def _literals(segments: Sequence[str], spelled: Sequence[str]) -> list[str]:
@@ -71,28 +87,11 @@ def _literals(segments: Sequence[str], spelled: Sequence[str]) -> list[str]:
     return [segment if raw in (segment, quote(segment, safe="")) else "" for segment, raw in pairs]
 
 
-def _find(
-    node: _Node[T], literals: Sequence[str], segments: Sequence[str], at: int, route: dict[str, str]
-) -> tuple[T, str | None] | None:
-    left = len(segments) - at
-    if left == 0:
-        return None if node.target is None else (node.target, None)
-    segment = segments[at]
-    child = node.literals.get(literals[at])
-    if child is not None and (found := _find(child, literals, segments, at + 1, route)) is not None:
-        return found
-    for name, child in node.placeholders.items():
-        if (found := _find(child, literals, segments, at + 1, route)) is not None:
-            route[name] = segment
-            return found
-    return (node.target, segment) if left == 1 and node.target is not None else None
-
-
 def _remove(node: _Node[T], segments: list[str]) -> None:
     if not segments:
         node.target = None
         return
-    children, name = _children(node, segments[0])
+    children, name = node.children(segments[0])
     if (child := children.get(name)) is None:
         return
     _remove(child, segments[1:])

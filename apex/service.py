@@ -1,4 +1,4 @@
-"""Services: the class to extend, their options, and the registered service that callers hold."""
+"""Services: the base class, the options, and the registered service that callers use."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, overload
+
+from typing_extensions import TypeVar
 
 from apex.callbacks import is_async, takes
-from apex.context import Context, Params, Precondition, current_call, external_call
+from apex.context import UNSET, AroundMethod, Context, Params
 from apex.emitter import Emitter, Listener, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
 from apex.events import Announcement, AnyPublisher, Publishers, Turn, message_of
-from apex.hooks import AnyHooks, Chain, HookStore, blame, compose
+from apex.hooks import AnyHooks, HookStore, Next, Step, Steps, blame, steps_of_call
 from apex.query.language import suggestion
-from apex.tenant import NO_TENANTS, current_tenants
 from apex.transaction import after_commit
 from apex.types import STANDARD, Id, taken_by
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from apex.app import Apex
 
 __all__ = ["BodyLimit", "BodyLimits", "BoundService", "Call", "Service", "ServiceOptions"]
+
+Record = TypeVar("Record", default=Any)
+"""The type of the records of a service, such as a TypedDict."""
+
+Found = TypeVar("Found", default=Any)
+"""The type of the result of ``find``, such as ``Page[Message]``."""
 
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 
@@ -43,11 +50,16 @@ BodyLimits = Mapping[str, int | BodyLimit]
 
 
 class Service:
-    """The base of services. It adds nothing but a place for options; any object with the methods may be a service.
+    """The base of services. It only declares their options: any object with the methods may be a service.
 
-    ``methods`` lists what callers outside may use (None: the standard methods there are), ``events`` the custom events.
-    ``multi`` says whether ``create`` takes a list of records. ``body_limits`` maps methods that take more than other
-    bodies to the bytes of theirs.
+    ::
+
+        class Clock(Service):
+            async def find(self, params): return {"now": datetime.now(UTC)}
+
+    ``methods`` lists the methods for callers from outside. If it is None, these are the standard methods of the object.
+    ``events`` lists its custom events. ``multi`` is True if ``create`` takes a list of records. ``body_limits`` maps
+    methods to the bytes that their bodies may have, if these are more than usual.
     """
 
     methods: Sequence[str] | None = None
@@ -64,7 +76,7 @@ class Service:
 
 
 class ServiceOptions(TypedDict, total=False):
-    """What ``use`` takes by name."""
+    """The options that ``use`` takes by name."""
 
     methods: Sequence[str]
     events: Sequence[str]
@@ -87,52 +99,59 @@ class Options:
     body_limits: Mapping[str, BodyLimit] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """What a transport builds: which method of which service, with what."""
+    """A call of a service's method, as a transport builds it for ``app.call``.
+
+    ``around_method`` is a function that runs the method, or raises an error in place of it.
+    """
 
     service: BoundService
     method: str
     id: Id | None = None
     data: Any = None
     params: Params = field(default_factory=Params)
-    precondition: Precondition | None = None
+    around_method: AroundMethod | None = None
 
 
-class BoundService(Emitter):
-    """A registered service: its methods run with all hooks. ``service`` is the object as it was written.
+class BoundService(Emitter, Generic[Record, Found]):
+    """A registered service, whose methods run with all hooks. ``service`` is the object as it was written.
+
+    The type of its records and that of what ``find`` returns may be declared::
+
+        messages: BoundService[Message, Page[Message]] = app.service("messages")
 
     All other names begin with an underscore, so that custom methods may have any name.
     """
 
     def __init__(self, app: Apex, path: str, service: Any, options: Options) -> None:
         super().__init__(app.callbacks)
-        self._app, self._path, self.service, self._options = app, path, service, options
-        self._hookable = _hookable(service, options.methods)
+        self._app, self._path, self._options = app, path, options
+        self.service: Any = service
+        standard = [method for method in STANDARD if callable(getattr(service, method, None))]
+        self._hookable = tuple(dict.fromkeys([*standard, *options.methods]))
         # One without any methods refuses each verb by itself.
         self._has_records = not options.methods or not {"get", "update", "patch"}.isdisjoint(options.methods)
         self._events = frozenset((*EVENTS.values(), *options.events))
         self._publishers = Publishers()
-        self._store = HookStore(f"service '{path}'")
-        self._chains: dict[str, Chain] = {}
+        self._store = HookStore(path)
+        self._steps: dict[str, Steps] = {}
         self._opening: Awaitable[None] | None = None
         self._failure: Exception | None = None
         self._compose()
 
-    def hooks(self, hooks: AnyHooks) -> BoundService:
-        """Registers more hooks, at any time. Raises ValueError or TypeError for what is not a hook map."""
+    def hooks(self, hooks: AnyHooks) -> BoundService[Record, Found]:
+        """Register more hooks, at any time. Raises ValueError or TypeError for hooks that cannot be registered."""
         self._store.add(hooks, self._hookable)
         self._compose()
         return self
 
     def _compose(self) -> None:
-        """Builds the callables anew, after hooks have changed."""
-        self._chains = {
-            method: compose(self._app.store, self._store, method, _runner(self.service, method))
-            for method in self._hookable
-        }
-        if self._opening is not None:
-            self._chains = {method: partial(self._wait, chain) for method, chain in self._chains.items()}
+        """Put the steps of each method together. Hooks may have changed."""
+        for method in self._hookable:
+            steps = steps_of_call(self._app.store, self._store, method, _method_step(self.service, method))
+            wait = Step("around", self._wait, True, "app", steps)
+            self._steps[method] = steps if self._opening is None else (wait,)
 
     def _open_after(self, opening: Awaitable[None]) -> None:
         """Let calls wait for a setup that has begun while the app runs."""
@@ -155,73 +174,27 @@ class BoundService(Emitter):
         finally:
             _set_up_here.reset(token)
 
-    async def _wait(self, chain: Chain, context: Context) -> None:
+    async def _wait(self, context: Context, next: Next) -> None:
         if self._opening is not None and _set_up_here.get() is not self:
             await self._opening
         if self._failure is not None:
             raise Unavailable(f"The service '{self._path}' could not be set up", retry_after=None) from self._failure
-        await chain(context)
+        await next()
 
     async def _run(
         self, method: str, *, id: Any = None, data: Any = None, params: Mapping[str, Any] | None = None
     ) -> Context:
-        """Runs a method with its hooks and gives the context. Raises AttributeError for a method without hooks."""
-        if method not in self._chains:
+        """Run a method with its hooks, and return the context. Raises AttributeError for a method without hooks."""
+        if method not in self._steps:
             raise AttributeError(f"Method {method} of '{self._path}' is not hooked: list it in the service's methods")
         # Hooks write into the params and the scope: a call made with another one's params gets its own.
-        context = await self._serve(method, id, data, Params(params))
+        context = await self._app.call(Call(self, method, id, data, Params(params)))
         if context.deferred:
             after_commit(context.start_deferred)
         return context
 
-    async def _serve(
-        self, method: str, id: Any, data: Any, params: Params, precondition: Precondition | None = None
-    ) -> Context:
-        """Run a method. The params belong to this call alone and may be changed."""
-        if isinstance(data, list) and method in STANDARD:
-            self._refuse_list(method, params)
-        context = Context(
-            self._app, self, method, id=id, data=data, params=params, event=EVENTS.get(method),
-            precondition=precondition,
-        )  # fmt: skip
-        outer, calls = current_call.get(), current_call.set(context)
-        tenants = external = None
-        if params.get("provider"):
-            tenants = current_tenants.set(NO_TENANTS)
-            outermost = external_call.get()
-            if outermost is None or not outermost.is_running:
-                external = external_call.set(context)
-        try:
-            await self._chains[method](context)
-        except BaseException:
-            if context.turn is not None:
-                context.turn.end()
-            raise
-        finally:
-            context.is_running = False
-            current_call.reset(calls)
-            if tenants is not None:
-                current_tenants.reset(tenants)
-            if external is not None:
-                external_call.reset(external)
-        if context.event is not None and context.event not in self._options.events:
-            turn = context.turn
-            pending = after_commit(self._announcement(context, context.event, turn), None if turn is None else turn.end)
-            if pending is not None:
-                await pending
-        elif context.turn is not None:
-            context.turn.end()
-        events = self._app.events
-        if events.handed < events.sent and params.get("provider"):
-            await events.hand_over()
-        if context.deferred:
-            after_commit(partial(context.close, outer))
-        else:
-            context.is_open = False
-        return context
-
     def _refuse_list(self, method: str, params: Params) -> None:
-        """Raise MethodNotAllowed or BadRequest where a method does not take a list, before any hook runs."""
+        """Raise MethodNotAllowed or BadRequest if a method does not take a list, before any hook runs."""
         if method == "create":
             if self._options.multi is None:
                 self.service.require_multi(method, params)
@@ -232,40 +205,61 @@ class BoundService(Emitter):
         else:
             raise BadRequest(f"The data of '{method}' must be an object")
 
-    async def find(self, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self._run("find", params=params)).result
+    async def find(self, params: Mapping[str, Any] | None = None) -> Found:
+        """Return the records of a query: a page, or a list if the service does not paginate."""
+        found: Found = (await self._run("find", params=params)).result
+        return found
 
-    async def get(self, id: Id, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self._run("get", id=id, params=params)).result
+    async def get(self, id: Id, params: Mapping[str, Any] | None = None) -> Record:
+        """Return the record with an id. Raises NotFound if there is none."""
+        found: Record = (await self._run("get", id=id, params=params)).result
+        return found
 
+    @overload
+    async def create(self, data: list[Any], params: Mapping[str, Any] | None = None) -> list[Record]: ...
+    @overload
+    async def create(self, data: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> Record: ...
     async def create(self, data: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Create a record, or a list of records, and return what is stored."""
         return (await self._run("create", data=data, params=params)).result
 
-    async def update(self, id: Id | None, data: Any, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self._run("update", id=id, data=data, params=params)).result
+    async def update(self, id: Id | None, data: Any, params: Mapping[str, Any] | None = None) -> Record:
+        """Replace a record, and return it. Raises NotFound if there is none."""
+        updated: Record = (await self._run("update", id=id, data=data, params=params)).result
+        return updated
 
+    @overload
+    async def patch(self, id: Id, data: Any, params: Mapping[str, Any] | None = None) -> Record: ...
+    @overload
+    async def patch(self, id: None, data: Any, params: Mapping[str, Any] | None = None) -> Any: ...
     async def patch(self, id: Id | None, data: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Change fields of a record, or of all records of a query if the id is None, and return what is stored."""
         return (await self._run("patch", id=id, data=data, params=params)).result
 
+    @overload
+    async def remove(self, id: Id, params: Mapping[str, Any] | None = None) -> Record: ...
+    @overload
+    async def remove(self, id: None, params: Mapping[str, Any] | None = None) -> Any: ...
     async def remove(self, id: Id | None, params: Mapping[str, Any] | None = None) -> Any:
+        """Remove a record, or all records of a query if the id is None, and return what was stored."""
         return (await self._run("remove", id=id, params=params)).result
 
     def __getattr__(self, name: str) -> Any:
-        """A custom method runs with its hooks; any other attribute is the service's own."""
+        """Return a custom method that runs with its hooks, or any other attribute of the service."""
         if name in self.__dict__.get("_hookable", ()):
             return _CustomMethod(self, name)
         return getattr(self.__dict__["service"], name)
 
     def _add(self, event: str, listener: Listener, called: Listener) -> None:
-        """Raises ValueError for a name that looks like a misspelled event: its listener would never run."""
+        """Raise ValueError for a name that looks like a misspelled event: its listener would never run."""
         if event not in self._events and (hint := suggestion(event, self._events)):
             raise ValueError(f"'{event}' is not an event of '{self._path}'.{hint} Otherwise list it in its 'events'")
         super()._add(event, listener, called)
 
-    def publish(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> BoundService:
-        """Registers who gets an event: ``publish("created", function)``, or ``publish(function)`` for all events.
+    def publish(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> BoundService[Record, Found]:
+        """Register a publisher for an event, ``publish("created", function)``, or for all, ``publish(function)``.
 
-        The function of ``(data, context)`` gives a channel, a list of channels or None: then nobody gets it.
+        The function of ``(data, context)`` returns the channel or the list of channels that get the event, or None.
         Raises ValueError for an event that the service does not have.
         """
         if isinstance(event, str) and event not in self._events:
@@ -274,7 +268,7 @@ class BoundService(Emitter):
         return self
 
     def emit(self, event: str, *args: Any) -> None:
-        """Call the listeners and publish the event with its first argument, once the unit of work is stored."""
+        """Call the listeners, and publish the event with its first argument, after the commit of the transaction."""
         turn = self._app.events.turn(self, args[:1] if event in EVENTS.values() else ())
         announcement = Announcement(
             partial(self._emit, event, args, turn), lambda: [message_of(self, event, args[0] if args else None)], turn
@@ -313,9 +307,9 @@ class BoundService(Emitter):
         # Encoded now, as the caller may change the records before the call's turn.
         messages = [(item, events.written(self, event, item, sent, context)) for item, sent in _dispatched(context)]
         turn = events.turn(self, ()) if turn is None else turn
-        return turn.run(partial(self._tell, context, event, messages, turn))
+        return turn.run(partial(self._send, context, event, messages, turn))
 
-    def _tell(
+    def _send(
         self, context: Context, event: str, messages: list[tuple[Any, bytes | None]], turn: Turn
     ) -> Awaitable[None] | None:
         """Call the listeners and publish the event, once for each item.
@@ -347,10 +341,10 @@ PROTECTED = _HOOK_WORDS | {"service"} | {name for name in dir(BoundService) if n
 
 
 def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
-    """The options of a service as written, with what ``use`` was given over them.
+    """Return the options of a service, with those that were ``given`` to ``use`` in place of its own.
 
     Raises ValueError for an object without methods, a protected name, or a method that does not exist, and TypeError
-    for a class, or a method that cannot be called as it will be.
+    for a class, or a method that cannot be called with its arguments.
     """
     if isinstance(service, type):
         raise TypeError(f"Service '{path}' is a class: register an object of it, as in {service.__name__}()")
@@ -441,38 +435,36 @@ def _dispatched(context: Context) -> list[tuple[Any, Any]]:
     return list(zip(results, dispatched, strict=True))
 
 
-def _hookable(service: Any, methods: Sequence[str]) -> tuple[str, ...]:
-    standard = [method for method in STANDARD if callable(getattr(service, method, None))]
-    return tuple(dict.fromkeys([*standard, *methods]))
-
-
-def _runner(service: Any, method: str) -> Chain:
-    function, names = getattr(service, method), taken_by(method)
+def _method_step(service: Any, method: str) -> Callable[[Context], Awaitable[None]]:
+    """Return the step that runs a method, unless a hook has set the result."""
+    function, takes_id, takes_data = getattr(service, method), "id" in taken_by(method), "data" in taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
     called: Callable[..., Awaitable[Any]] = outgoing or function
 
-    async def run(context: Context) -> None:
-        if not context.has_result:
-            arguments = [getattr(context, name) for name in names]
+    async def call_method(context: Context) -> None:
+        if context._result is UNSET:
+            arguments: list[Any] = [context.id] if takes_id else []
+            if takes_data:
+                arguments.append(context.data)
             arguments.append(context.params)
             if outgoing is not None:
-                arguments.append(context.params.get("provider") is not None)
+                arguments.append(context.params.provider is not None)
             try:
-                if context.precondition is None:
-                    context.result = await called(*arguments)
+                if context.around_method is None:
+                    context._result = await called(*arguments)
                 else:
-                    context.result = await context.precondition(partial(called, *arguments))
+                    context._result = await context.around_method(partial(called, *arguments))
             except Exception as error:
                 blame(error, None)
                 raise
             if context.event is not None:
                 context.service._take_turn(context, context.event)
 
-    return run
+    return call_method
 
 
 def arguments_of(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a method takes, by name, and the query. Raises BadRequest for what cannot be either."""
+    """Return the arguments of a method by name, and the query. Raises BadRequest for values that cannot be either."""
     names = taken_by(method)
     if len(values) > len(names) + 1:
         raise BadRequest(f"Too many arguments for '{method}' method")

@@ -1,48 +1,24 @@
-"""The words the other modules speak in: ids, rows, pages."""
+"""Types that the modules share: ids, rows, pages, the methods of services, and ASGI."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Generic, Literal, NotRequired, TypedDict
+
+from typing_extensions import TypeVar
 
 __all__ = ["Id", "Page", "Paginate", "Row", "is_many", "items", "map_items", "with_items"]
 
-
-def items(method: str | None, value: Any) -> list[Any]:
-    """Return the records in the result of a method, or with None for the method in data, which is never a page."""
-    if _is_page(method, value):
-        return list(value["data"])
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def with_items(method: str | None, value: Any, changed: list[Any]) -> Any:
-    """The value with other records in the places of its own."""
-    if _is_page(method, value):
-        return {**value, "data": changed}
-    return None if value is None else changed if isinstance(value, list) else changed[0]
-
-
-def map_items(method: str | None, value: Any, function: Callable[[Any], Any]) -> Any:
-    """The value with each record replaced by what the function makes of it."""
-    return with_items(method, value, [function(item) for item in items(method, value)])
-
-
-def is_many(method: str | None, value: Any) -> bool:
-    """Return True for a list or a page."""
-    return isinstance(value, list) or _is_page(method, value)
-
-
-def _is_page(method: str | None, value: Any) -> bool:
-    """``find`` gives pages and custom methods may. A record is never one, whatever its fields are called."""
-    if method is None or (method != "find" and method in STANDARD):
-        return False
-    if not isinstance(value, Mapping) or not isinstance(value.get("data"), list):
-        return False
-    return method == "find" or ("limit" in value and ("skip" in value or "next" in value))
-
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""The types of ASGI (https://asgi.readthedocs.io/en/stable/specs/main.html)."""
 
 Id = int | str
 Row = dict[str, Any]
+Record = TypeVar("Record", default=Row)
 Paginate = Mapping[str, int] | Literal[False]
 
 STANDARD: Mapping[str, tuple[str, ...]] = {
@@ -53,8 +29,7 @@ STANDARD: Mapping[str, tuple[str, ...]] = {
     "patch": ("id", "data"),
     "remove": ("id",),
 }
-"""The standard methods and what they take before ``params``."""
-
+"""The standard methods and their arguments before ``params``."""
 
 VERBS: Mapping[str, str] = {
     "find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE",
@@ -63,16 +38,16 @@ VERBS: Mapping[str, str] = {
 
 
 def taken_by(method: str) -> tuple[str, ...]:
-    """What a method takes before ``params``; a custom method takes data."""
+    """Return the arguments of a method before ``params``. A custom method takes data."""
     return STANDARD.get(method, ("data",))
 
 
-class Page(TypedDict):
-    """One page of ``find``: ``data`` holds at most ``limit`` of the rows, those after ``skip`` others, or those between
-    the cursors ``next`` and ``previous``, which are None where there is nothing further.
+class Page(TypedDict, Generic[Record]):
+    """A page of ``find``.
 
-    ``total`` counts all matches; it is absent where it was not wanted. ``estimated`` says, of a total that may be, that
-    it is about right.
+    ``data`` holds at most ``limit`` records: those after the first ``skip`` ones, or those between the cursors
+    ``next`` and ``previous``, which are None at the end and the beginning. ``total`` counts all matching records. It is
+    left out if the query does not want it. ``estimated`` is True if the total is an estimate.
     """
 
     total: NotRequired[int]
@@ -81,18 +56,55 @@ class Page(TypedDict):
     skip: NotRequired[int]
     next: NotRequired[str | None]
     previous: NotRequired[str | None]
-    data: list[Row]
+    data: list[Record]
 
 
 def is_pagination(paginate: Any) -> bool:
+    """Return True for a dict with the numbers of rows ``default`` and ``max``, or one of them."""
     if not isinstance(paginate, Mapping) or not paginate.keys() <= {"default", "max"}:
         return False
     return all(type(rows) is int and rows >= 0 for rows in paginate.values())
 
 
 def limit_of(asked: int | None, page: Paginate) -> int | None:
-    """Feathers' rule: what was asked or the default (0 where only a maximum is set), at most the maximum."""
+    """Return the limit of a page by the rule of Feathers.
+
+    It is the asked limit, or the default (0 if only a maximum is set), and at most the maximum.
+    """
     if not page:
         return asked
     limit = page.get("default", 0) if asked is None else asked
     return min(limit, page.get("max", limit))
+
+
+def items(method: str | None, value: Any) -> list[Any]:
+    """Return the records in the result of a method. Data, which is never a page, has None for the method."""
+    if _is_page(method, value):
+        return list(value["data"])
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def with_items(method: str | None, value: Any, changed: list[Any]) -> Any:
+    """Return the value with other records in the places of its own."""
+    if _is_page(method, value):
+        return {**value, "data": changed}
+    return None if value is None else changed if isinstance(value, list) else changed[0]
+
+
+def map_items(method: str | None, value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return the value with each record replaced by the result of the function."""
+    return with_items(method, value, [function(item) for item in items(method, value)])
+
+
+def is_many(method: str | None, value: Any) -> bool:
+    """Return True for a list or a page."""
+    return isinstance(value, list) or _is_page(method, value)
+
+
+def _is_page(method: str | None, value: Any) -> bool:
+    """Return True for a page, which ``find`` and custom methods return. A record is none, whatever its fields are."""
+    if method is None or (method != "find" and method in STANDARD):
+        return False
+    if not isinstance(value, Mapping) or not isinstance(value.get("data"), list):
+        return False
+    return method == "find" or ("limit" in value and ("skip" in value or "next" in value))

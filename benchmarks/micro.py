@@ -23,7 +23,7 @@ from starlette.routing import Match, Route
 
 from apex import load_config
 from apex.auth import Tokens
-from apex.hooks import compose
+from apex.hooks import steps_of_call
 from apex.migrations.migrate import upgrade
 from apex.query import querystring
 from apex.query.language import Syntax, _Parser
@@ -136,11 +136,11 @@ def chains() -> Iterator[Case]:
         url = f"sqlite:///{Path(directory) / 'crm.db'}"
         app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
         bound = app.service("contacts")
-        inner = bound._chains["get"]
+        call = bound.service.get
         yield (
             "the hooks of a get",
-            lambda: compose(app.store, bound._store, "get", inner),
-            lambda: bound._chains["get"],
+            lambda: steps_of_call(app.store, bound._store, "get", call),
+            lambda: bound._steps["get"],
         )
 
 

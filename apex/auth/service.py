@@ -21,7 +21,7 @@ from apex.auth.sessions import Sessions
 from apex.context import Context, Params
 from apex.describe import describe, facts_of
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import flat, in_order
+from apex.hooks import hooks_in
 from apex.query.language import suggestion
 from apex.query.predicates import Compare
 from apex.rates import FailureLimit, Rates, rates_of
@@ -196,11 +196,10 @@ class AuthenticationService(Service):
         """Raise ValueError for a hook with a misspelled strategy."""
         for bound in self.app.services.values():
             for method in bound._hookable:
-                for _, _, outer in in_order(self.app.store, bound._store, method):
-                    for hook in flat(outer):
-                        for name in getattr(facts_of(hook), "strategies", ()):
-                            if name not in self.strategies and (hint := suggestion(name, self.strategies)):
-                                raise ValueError(f"A hook of '{bound._path}' names the strategy '{name}'.{hint}")
+                for hook in hooks_in(bound._steps[method]):
+                    for name in getattr(facts_of(hook), "strategies", ()):
+                        if name not in self.strategies and (hint := suggestion(name, self.strategies)):
+                            raise ValueError(f"A hook of '{bound._path}' names the strategy '{name}'.{hint}")
 
     async def load_revoked(self) -> None:
         """Load the revoked tokens from the service of ``revocations``."""

@@ -116,11 +116,12 @@ class Sessions:
 
     def _logged_out(self, result: Mapping[str, Any], context: Context) -> Awaitable[None] | None:
         params = context.params
-        session = self.open.get(params.connection)
-        if session is not None and session.token == result["accessToken"]:
-            self._close(params.connection)
-            self._forget(params.connection)
-            self.app.events.channels.leave_all(params.connection)
+        connection = params.connection
+        session = None if connection is None else self.open.get(connection)
+        if connection is not None and session is not None and session.token == result["accessToken"]:
+            self._close(connection)
+            self._forget(connection)
+            self.app.events.channels.leave_all(connection)
         return self.app._begin("logout", result, params, context) if params.provider else None
 
     def _close(self, connection: Connection) -> None:

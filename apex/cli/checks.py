@@ -10,10 +10,9 @@ from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection, make_url
 
 from apex.app import Apex
-from apex.cli.routes import hooks_of
 from apex.config import SECRET_BYTES, exposed_secrets
 from apex.errors import ConfigError, Unavailable
-from apex.hooks import flat
+from apex.hooks import flat, in_order
 from apex.lazy import extra
 from apex.migrations.migrate import pending, unknown_revision
 from apex.migrations.revisions import connect
@@ -137,5 +136,5 @@ def has_tenants(app: Apex, service: Any) -> bool:
 
 def is_limited(bound: BoundService, method: str) -> bool:
     """Return True if a hook limits the callers of a method to their tenants."""
-    early = [hook for _, kind, hook in hooks_of(bound, method) if kind in ("around", "before")]
+    early = [step.hook for step in in_order(bound._steps[method]) if step.type in ("around", "before")]
     return any(is_tenant_hook(one) for hook in early for one in flat(hook))

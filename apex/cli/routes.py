@@ -74,17 +74,13 @@ def find(app: Apex, path: str) -> BoundService:
 
 
 def chain(bound: BoundService, method: str) -> list[Entry]:
-    """The hooks of a method in the order in which they run, and the method among them: ``type``, ``level`` (app or
-    service), ``name``, ``module``, and ``inside`` where hooks are inside of others.
+    """Return the hooks of a method and the method itself in the order in which they run.
+
+    Each has ``type``, ``level`` (app or service), ``name``, ``module``, and ``inside`` for the hooks inside of it.
     """
     own = {"type": "method", "level": "service", **_named(getattr(type(bound.service), method))}
-    entries = [{"type": kind, "level": level, **shown(hook)} for level, kind, hook in hooks_of(bound, method)]
-    place = sum(entry["type"] in ("around", "before") for entry in entries)
-    return [*entries[:place], own, *entries[place:]]
-
-
-def hooks_of(bound: BoundService, method: str) -> list[tuple[str, str, AnyHook]]:
-    return in_order(bound._app.store, bound._store, method)
+    steps = in_order(bound._steps[method])
+    return [own if step.is_method else {"type": step.type, "level": step.level, **shown(step.hook)} for step in steps]
 
 
 def shown(hook: AnyHook) -> Entry:

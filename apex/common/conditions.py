@@ -9,7 +9,7 @@ from typing import Any
 from apex.callbacks import is_async, takes
 from apex.context import Context
 from apex.errors import MethodNotAllowed
-from apex.hooks import AnyHook, Chain, Composed, Hook, Step, around, belongs, run_steps, steps_of
+from apex.hooks import AnyHook, Composed, Hook, Next, Step, Steps, belongs, enclose, run, steps_of
 
 Predicate = Callable[[Context], bool | Awaitable[bool]]
 """A function of the context, ``def`` or ``async def``, that returns True or False."""
@@ -54,47 +54,44 @@ class iff(Composed):
         if not isinstance(predicate, bool) and not (callable(predicate) and takes(predicate, 1)):
             raise TypeError(f"iff needs a function of the context, or a bool, before its hooks: not {predicate!r}")
         self.predicate: Predicate | bool = predicate
-        self.then: tuple[Step, ...] = _unplaced(hooks)
-        self.otherwise: tuple[Step, ...] = ()
+        self.then: Steps = _unplaced(hooks)
+        self.otherwise: Steps = ()
+        self._branches: tuple[Steps, Steps] | None = None
 
     def else_(self, *hooks: AnyHook) -> iff:
-        """Add the hooks that run if the predicate does not hold."""
+        """Set the hooks that run if the predicate does not hold."""
         self.otherwise = _unplaced(hooks)
         return self
 
-    def placed(self, kind: str, place: str) -> iff:
+    def placed(self, type: str, place: str) -> iff:
         """Return this hook for a type of hooks. Raises TypeError if a hook inside cannot be of that type."""
         other = iff(self.predicate)
         other.then, other.otherwise = (
-            tuple(steps_of(kind, [hook for hook, _ in steps], f"in iff {place}"))
-            for steps in (self.then, self.otherwise)
+            steps_of(type, [step.hook for step in steps], f"in iff {place}") for steps in (self.then, self.otherwise)
         )
         return other
 
-    def wrap(self, inner: Chain) -> Chain:
-        """Return a chain with the hooks of one of the two branches around ``inner``."""
-        then, otherwise = around(self.then, inner), around(self.otherwise, inner)
-
-        async def chosen(context: Context) -> None:
-            await (then if await self._holds(context) else otherwise)(context)
-
-        return chosen
+    def enclose(self, inner: Steps) -> Steps:
+        """Return a step that runs one of the two branches around the ``inner`` steps."""
+        other = iff(self.predicate)
+        other.then, other.otherwise = self.then, self.otherwise
+        other._branches = enclose(self.then, inner), enclose(self.otherwise, inner)
+        return (Step("around", other, True, inner=inner),)
 
     @property
     def inside(self) -> dict[str, list[AnyHook]]:
         """The hooks of the branches ``then`` and ``else``."""
         branches = {"then": self.then, "else": self.otherwise}
-        return {branch: [hook for hook, _ in steps] for branch, steps in branches.items() if steps}
+        return {branch: [step.hook for step in steps] for branch, steps in branches.items() if steps}
 
-    async def __call__(self, context: Context) -> None:
-        if steps := self.then if await self._holds(context) else self.otherwise:
-            await run_steps(steps, context, context.type)
-
-    async def _holds(self, context: Context) -> bool:
-        if isinstance(self.predicate, bool):
-            return self.predicate
-        answer = self.predicate(context)
-        return answer if isinstance(answer, bool) else await as_bool(answer)
+    async def __call__(self, context: Context, next: Next | None = None) -> None:
+        """Run the hooks of one branch, as an around hook with all that they enclose."""
+        holds = self.predicate if isinstance(self.predicate, bool) else self.predicate(context)
+        if not isinstance(holds, bool):
+            holds = await as_bool(holds)
+        then, otherwise = self._branches or (self.then, self.otherwise)
+        if steps := then if holds else otherwise:
+            await run(steps if steps[0].type else _retyped(steps, context.type), context)
 
 
 async def as_bool(answer: Any) -> bool:
@@ -102,5 +99,10 @@ async def as_bool(answer: Any) -> bool:
     return bool(await answer if isawaitable(answer) else answer)
 
 
-def _unplaced(hooks: Iterable[AnyHook]) -> tuple[Step, ...]:
-    return tuple((hook, is_async(hook)) for hook in hooks)
+def _unplaced(hooks: Iterable[AnyHook]) -> Steps:
+    return tuple(Step("", hook, is_async(hook)) for hook in hooks)
+
+
+def _retyped(steps: Steps, type: str) -> Steps:
+    """Return the steps of a hook that another hook calls, without being registered."""
+    return tuple(step._replace(type=type) for step in steps)

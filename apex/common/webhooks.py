@@ -73,7 +73,7 @@ class SignedWebhooks:
     values of the further columns of the ``table``.
 
         signed = SignedWebhooks(signatures_table(metadata), secret)
-        app.use("webhook", Webhook(), hooks={"around": {"create": [ahead(signed.verify), signed.once]}})
+        app.use("webhook", Webhook(), hooks={"around": {"create": [run_before(signed.verify), signed.once]}})
     """
 
     def __init__(

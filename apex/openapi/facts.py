@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from apex.describe import Facts, facts_of
-from apex.hooks import AnyHook, flat, in_order
+from apex.hooks import hooks_in
 from apex.service import BoundService
 
 
@@ -14,7 +13,8 @@ class MethodFacts:
     """The facts about one method of a service, merged from its hooks and the method."""
 
     def __init__(self, bound: BoundService, method: str) -> None:
-        declaring = [getattr(bound.service, method), *_hooks(bound, method)]
+        # The first branch of a condition is the one for external callers.
+        declaring = [getattr(bound.service, method), *hooks_in(bound._steps[method], omit="else")]
         found = [facts for one in declaring if (facts := facts_of(one)) is not None]
         self.facts: list[Facts] = [facts for facts in found if facts.holds(bound.service, method)]
         self.data: Any = self._of_method("data", method)
@@ -38,9 +38,3 @@ class MethodFacts:
 
     def _merged(self, name: str) -> dict[str, Any]:
         return {key: value for facts in self.facts for key, value in getattr(facts, name).items()}
-
-
-def _hooks(bound: BoundService, method: str) -> Iterator[AnyHook]:
-    for _, _, hook in in_order(bound._app.store, bound._store, method):
-        # The first branch of a condition is the one for external callers.
-        yield from flat(hook, omit="else")

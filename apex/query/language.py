@@ -1,7 +1,7 @@
-"""The query language of Feathers: a dict becomes a frozen ``Query``, or a 400 that names what is wrong.
+"""The query language of Feathers, parsed into a ``Query``, or refused with a 400 that names the mistake.
 
-Filters ``$limit $skip $sort $select $total $after $before $or $and``, operators ``$in $nin $lt $lte $gt $gte $ne``, and
-what a service adds.
+It has the filters ``$limit $skip $sort $select $total $after $before $or $and``, the operators
+``$in $nin $lt $lte $gt $gte $ne``, and those that a service adds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn
@@ -32,11 +33,12 @@ LONGEST_NAME = 100
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
 PATTERNS = frozenset({"$like", "$notlike", "$ilike"})
 CURSORS = ("$after", "$before")
+_CURSORS = frozenset(CURSORS)
 IN_LISTS = frozenset({"$in", "$nin", "$ne"})
 """The operators for fields that hold a list."""
 
 DELETED = "$deleted"
-"""The filter of ``find`` that asks for removed records, in a service with ``trash``."""
+"""The filter of ``find`` for removed records, in a service with ``trash``."""
 FILTERS = ("$limit", "$skip", "$sort", "$select", "$total", *CURSORS, "$or", "$and")
 
 Total = Literal["exact", "estimated", False]
@@ -47,9 +49,12 @@ _LEADING_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,19})")
 
 @dataclass(frozen=True, slots=True)
 class Query(Mapping[str, Any]):
-    """A parsed query. As a mapping it is what the caller asked, with typed values; it cannot be changed in place.
+    """A parsed query. It is also a mapping with the keys that the caller sent, and cannot be changed in place.
 
-    ``cursor`` is ``$after`` or ``$before`` with its text, which is empty where a walk begins.
+    ``asked`` is that mapping, with typed values. ``where`` is the condition. ``limit``, ``skip``, ``sort`` and
+    ``select`` are the filters, where None stands for the default. ``rank`` sorts a search. ``paths`` are the keys of
+    JSON fields that it uses. ``cursor`` is ``$after`` or ``$before`` with its text, which is empty at the beginning of
+    a list.
     """
 
     asked: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +71,10 @@ class Query(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         return self.asked[key]
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key as the caller sent it, with its type, or the default."""
+        return self.asked.get(key, default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.asked)
 
@@ -79,6 +88,7 @@ class Query(Mapping[str, Any]):
         return {**values, **self}
 
     def copy(self) -> dict[str, Any]:
+        """Return a dict, which can be changed and is parsed anew where it is assigned to ``params.query``."""
         return dict(self)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
@@ -90,11 +100,11 @@ class Query(Mapping[str, Any]):
     __setitem__ = __delitem__ = update = pop = popitem = setdefault = clear = _refuse
 
     def narrow(self, *parts: Predicate) -> Query:
-        """The same query, where these hold as well."""
+        """Return the same query with more conditions."""
         return replace(self, where=every(*parts, self.where))
 
     def plain(self) -> Query:
-        """This query. Raises BadRequest where it asks for what ``find`` alone can: keys of JSON, totals, cursors."""
+        """Return this query. Raises BadRequest if it has parts for ``find`` alone: keys of JSON, totals, cursors."""
         if not self.asked:
             return self
         for name in sorted(self.paths):
@@ -106,16 +116,16 @@ class Query(Mapping[str, Any]):
 
 
 NOTHING = Query(MappingProxyType({}))
-"""What is asked by who asks nothing."""
+"""The default query."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Syntax:
-    """What one service's callers may ask: fields (None: any), operators, filters of its own.
+    """The queries that a service takes: its fields with their types (None for any field), operators, and filters.
 
-    ``paths`` names the JSON fields whose keys can be asked for and sorted by, as ``field.key``: each with the types
-    of its keys, of which that of None is for all others, or None where any key may be asked for. ``lists`` names the
-    fields that hold a list, with the type of its items.
+    ``paths`` names the JSON fields whose keys a query can use, as ``field.key``. Each has the types of its keys, where
+    None stands for all other keys, or None if it takes any key. ``lists`` names the fields that hold a list, with the
+    type of its items.
     """
 
     fields: Mapping[str, Coerce] | None = None
@@ -124,12 +134,24 @@ class Syntax:
     paths: Mapping[str, Mapping[Any, Coerce] | None] = field(default_factory=dict)
     lists: Mapping[str, Coerce] = field(default_factory=dict)
 
+    @cached_property
+    def plain(self) -> Mapping[str, Coerce]:
+        """The fields that hold one value which can be compared, with their types."""
+        fields = self.fields or {}
+        return {
+            name: coerce
+            for name, coerce in fields.items()
+            if held(coerce) is None and name not in self.lists and name.partition(".")[0] not in self.paths
+        }
+
     def parse(self, query: Mapping[str, Any]) -> Query:
-        """Raises BadRequest naming the filter, operator or field that is unknown or wrong."""
-        if isinstance(query, Query):
-            return query
-        if not isinstance(query, Mapping):
-            raise BadRequest("The query must be an object")
+        """Return the parsed query. Raises BadRequest that names an unknown or wrong filter, operator or field."""
+        # Dicts are recognized first, as a check for abstract classes costs as much as a small query.
+        if type(query) is not dict:
+            if isinstance(query, Query):
+                return query
+            if not isinstance(query, Mapping):
+                raise BadRequest("The query must be an object")
         return _Parser(self).parse(query) if query else NOTHING
 
 
@@ -153,7 +175,7 @@ class _Parser:
         return Query(
             asked, every(*parts), asked.get("$limit"), asked.get("$skip", 0),
             tuple(asked.get("$sort", {}).items()), asked.get("$select"), paths=frozenset(self.paths),
-            total=asked.get("$total"), cursor=_only_place(asked),
+            total=asked.get("$total"), cursor=None if _CURSORS.isdisjoint(asked) else _cursor_of(asked),
         )  # fmt: skip
 
     def filter(self, name: str, value: Any, parts: list[Predicate]) -> Any:
@@ -166,7 +188,7 @@ class _Parser:
         if read is not None:
             return read(value)
         if name in CURSORS:
-            return _cursor(name, value)
+            return _cursor_text(name, value)
         return self.sort(value) if name == "$sort" else self.select(value)
 
     def junction(self, name: str, value: Any, depth: int) -> Predicate:
@@ -194,15 +216,16 @@ class _Parser:
         return self.property(name, value)[0]
 
     def property(self, name: str, value: Any) -> tuple[Predicate, Any]:
-        coerce = self.syntax.lists.get(name) or self.comparable(name)
-        if isinstance(value, Mapping) and value:
-            parts, typed = [], {}
-            for operator, operand in value.items():
-                predicate, typed[operator] = self.operation(name, operator, operand, coerce, value)
-                parts.append(predicate)
-            return every(*parts), typed
-        if isinstance(value, Mapping | list) and self.syntax.fields is not None:
-            raise invalid(name, "must be one value; to ask for several use $in")
+        coerce = self.syntax.plain.get(name) or self.syntax.lists.get(name) or self.comparable(name)
+        if not isinstance(value, str):
+            if isinstance(value, Mapping) and value:
+                parts, typed = [], {}
+                for operator, operand in value.items():
+                    predicate, typed[operator] = self.operation(name, operator, operand, coerce, value)
+                    parts.append(predicate)
+                return every(*parts), typed
+            if isinstance(value, Mapping | list) and self.syntax.fields is not None:
+                raise invalid(name, "must be one value; to ask for several use $in")
         self.count_condition()
         typed = self.coerced(name, coerce, value)
         return Compare(name, "$eq", typed), typed
@@ -275,17 +298,18 @@ class _Parser:
             raise invalid(name, str(error)) from None
 
     def sort(self, value: Any) -> dict[str, int]:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict | Mapping):
             raise invalid("$sort", "must be an object such as {field: 1} or {field: -1}")
         if len(value) > MAX_CONDITIONS:
             raise invalid("$sort", f"must not have more than {MAX_CONDITIONS} fields")
-        return {name: self.direction(name, direction) for name, direction in value.items()}
-
-    def direction(self, name: str, direction: Any) -> int:
-        self.comparable(name)
-        if isinstance(direction, bool) or str(direction) not in ("1", "-1"):
-            raise invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")
-        return int(direction)
+        order = {}
+        for name, direction in value.items():
+            if name not in self.syntax.plain:
+                self.comparable(name)
+            if isinstance(direction, bool) or str(direction) not in ("1", "-1"):
+                raise invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")
+            order[name] = int(direction)
+        return order
 
     def select(self, value: Any) -> tuple[str, ...]:
         names = value if isinstance(value, list | tuple) else [value]
@@ -299,11 +323,12 @@ class _Parser:
 
 
 def unknown_field(name: str, known: Iterable[str]) -> BadRequest:
+    """Return the error for a field that the service does not have."""
     return _unknown(f"Unknown field '{shortened(name)}'", name, known, always=True)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'email'?`` where a known name is near, else nothing."""
+    """Return `` Did you mean 'email'?`` if a known name is similar, else an empty text."""
     if len(name) > LONGEST_NAME:
         return ""
     near = get_close_matches(name, list(islice(known, MAX_UNKNOWN)), n=1, cutoff=0.7)
@@ -311,34 +336,35 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 class Hints:
-    """The suggestions for one request. Each takes time, so only the first names get one."""
+    """The suggestions for the wrong names of one request. Each takes time, so only the first names get one."""
 
     def __init__(self) -> None:
         self.left = MAX_HINTS
 
     def suggestion(self, name: str, known: Iterable[str]) -> str:
-        """Return what ``suggestion`` returns, for the first 20 names."""
+        """Return the suggestion for a name, or an empty text after the first 20 names."""
         self.left -= 1
         return suggestion(name, known) if self.left >= 0 else ""
 
 
 def require_few(data: Mapping[str, Any], known: Collection[str], message: str) -> None:
-    """Raise BadRequest for data with thousands of fields that cannot all be known, before anybody looks at each."""
+    """Raise BadRequest for data with thousands of unknown fields, before each of them is checked."""
     if len(data) > len(known) + MAX_UNKNOWN:
         raise BadRequest(f"{message}: there are {len(data)} fields, and {len(known)} are known")
 
 
 def shortened(name: str) -> str:
-    """Return a caller's name for an error, cut if it is long."""
+    """Return a name of a caller for an error text, cut if it is long."""
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 
 def is_number(value: Any) -> bool:
+    """Return True for an int or a float, but not for a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _limit(value: Any) -> int | None:
-    """None where the default applies: Feathers reads ``12abc`` as 12, and ignores ``abc`` and negative numbers."""
+    """Return a limit, or None for the default. As in Feathers, ``12abc`` is 12, and ``abc`` and ``-1`` are ignored."""
     match = _LEADING_INTEGER.match(str(value)) if isinstance(value, str | int | float) else None
     limit = int(match[1]) if match and not isinstance(value, bool) else -1
     return min(limit, MAX_ROWS) if limit >= 0 else None
@@ -359,31 +385,32 @@ def _total(value: Any) -> Total:
     return _TOTALS[word]
 
 
-def _cursor(name: str, value: Any) -> str:
+def _cursor_text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise invalid(name, "must be a cursor that a page has given, or empty to begin")
     return value
 
 
-def _only_place(asked: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The cursor of a query, which says where its page begins and so goes with nothing else that does."""
-    first, *others = [name for name in (*CURSORS, "$skip") if name in asked] or [""]
+def _cursor_of(asked: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the cursor of a query. Raises BadRequest if a second filter says where the page begins."""
+    first, *others = [name for name in (*CURSORS, "$skip") if name in asked]
     if others:
         raise invalid(first, f"does not go with {others[0]}: leave one of them out")
-    return (first, asked[first]) if first in CURSORS else None
+    return first, asked[first]
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {"$limit": _limit, "$skip": _skip, "$total": _total}
 
 
 def _is_pattern(value: Any) -> bool:
-    """Databases differ on a pattern whose last backslash escapes nothing."""
+    """Return True for a pattern on which all databases agree: its last backslash must escape something."""
     if not isinstance(value, str) or len(value) > MAX_PATTERN:
         return False
     return (len(value) - len(value.rstrip("\\"))) % 2 == 0
 
 
 def invalid(name: str, sentence: str) -> BadRequest:
+    """Return the error for a part of a query, with a sentence about its name."""
     name = shortened(name)
     return BadRequest(f"Invalid query: {name} {sentence}", errors={name: sentence})
 
@@ -394,6 +421,6 @@ def _unknown(
     hint, name = suggestion(name, known), shortened(name)
     errors = {name: f"Unknown.{hint}"} if hint or always else None
     error = BadRequest(message + ("." + hint if hint else ""), errors=errors)
-    # Set apart: what the caller wrote may hold keys that mean something to an error's constructor.
+    # Not by the constructor, for which keys of the caller such as "message" have a meaning.
     error.data = parent
     return error

@@ -20,10 +20,11 @@ from apex.context import Context, Params
 from apex.describe import describe, facts_of
 from apex.encoding import decode, encode, merge
 from apex.errors import BadRequest, FeathersError, NotFound
-from apex.hooks import Hook, belongs, flat, in_order
+from apex.hooks import Hook, belongs, hooks_in
 from apex.query.language import Hints, require_few, shortened
 from apex.schema.fast_path import NOT_LOADED, fast_load
 from apex.schema.fields import Boolean, Email, Float, Id, Password, Text
+from apex.service import Call
 from apex.transaction import transaction_of
 from apex.types import items
 
@@ -271,7 +272,7 @@ class _Rules:
 
     def defer(self, context: Context) -> None:
         """Check the rules right before the method."""
-        before = context.precondition
+        before = context.around_method
 
         async def change(method: Callable[[], Awaitable[Any]]) -> Any:
             async def checked() -> Any:
@@ -281,7 +282,7 @@ class _Rules:
 
             return await (checked() if before is None else before(checked))
 
-        context.precondition = change
+        context.around_method = change
 
     async def _read(self, context: Context) -> list[dict[str, Any]]:
         service, params = context.service.service, context.params
@@ -380,7 +381,7 @@ def _take_unchanged(context: Context, schema: Schema, declared: Set[str], messag
     if context.method == "update":
         loaded |= {name: given[name] for name in owned & (declared if emptied is None else emptied)}
     context.data = loaded
-    before = context.precondition
+    before = context.around_method
 
     async def compare(method: Callable[[], Awaitable[Any]]) -> Any:
         shown = await _shown(context, refusal)
@@ -390,15 +391,14 @@ def _take_unchanged(context: Context, schema: Schema, declared: Set[str], messag
             raise BadRequest(message, errors=wrong)
         return await (method() if before is None else before(method))
 
-    context.precondition = compare
+    context.around_method = compare
 
 
 def _added(bound: BoundService) -> Iterator[str]:
     """Yield the fields that hooks declare to add to the result of ``get``."""
-    for _, _, hook in in_order(bound._app.store, bound._store, "get"):
-        for one in flat(hook, omit="else"):
-            if (facts := facts_of(one)) is not None:
-                yield from facts.adds
+    for hook in hooks_in(bound._steps["get"], omit="else"):
+        if (facts := facts_of(hook)) is not None:
+            yield from facts.adds
 
 
 async def _shown(context: Context, refusal: BadRequest) -> dict[str, Any]:
@@ -406,7 +406,9 @@ async def _shown(context: Context, refusal: BadRequest) -> dict[str, Any]:
     params = {name: value for name, value in context.params.items() if name != "adapter"}
     query = {name: value for name, value in context.params.query.items() if name != "$select"}
     try:
-        shown = await context.service._serve("get", context.id, None, Params({**params, "query": query}))
+        shown = await context.app.call(
+            Call(context.service, "get", context.id, params=Params({**params, "query": query}))
+        )
     except NotFound:
         raise
     except FeathersError:

@@ -15,10 +15,12 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from apex.app import ASGI, Apex
+from apex.app import Apex
 from apex.errors import BadRequest, ConfigError, FeathersError, HeadersTooLarge, Timeout, Unavailable, URITooLong
 from apex.request import HttpLimits
-from apex.transports.rest import JSON, Pair, failure
+from apex.transports.cors import Pair
+from apex.transports.rest import JSON, failure
+from apex.types import ASGIApp
 
 CLOSE = (b"connection", b"close")
 
@@ -72,7 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.limits: HttpLimits = self.config.limits
-        self.served: ASGI = self.app
+        self.served: ASGIApp = self.app
         self.app = self._serve
         self.answering: RequestResponseCycle | None = None
         self.reading: asyncio.Task[Any] | None = None

@@ -16,12 +16,13 @@ import click
 import uvicorn
 import uvloop
 
-from apex.app import ASGI, Apex
+from apex.app import Apex
 from apex.config import exposed_secrets
 from apex.errors import ConfigError
 from apex.observability.logs import logs
 from apex.server.protocol import CLOSE, Config, close_overdue, limits_of
 from apex.transports.socketio.transport import Sockets
+from apex.types import ASGIApp
 
 PORT = 3030
 SHUTDOWN_SECONDS = 10
@@ -108,7 +109,7 @@ class Server(uvicorn.Server):
 
 
 def serve_app(
-    app: Apex, host: str | None = None, port: int | None = None, banner: str = "", *, outer: ASGI | None = None
+    app: Apex, host: str | None = None, port: int | None = None, banner: str = "", *, outer: ASGIApp | None = None
 ) -> None:
     """Serve the app until the process gets SIGINT or SIGTERM.
 
@@ -127,7 +128,7 @@ def serve_app(
     uvloop.run(served())
 
 
-def configured(app: Apex, outer: ASGI | None = None) -> Config:
+def configured(app: Apex, outer: ASGIApp | None = None) -> Config:
     """Return the configuration of a server for the app in its ``outer`` middleware. Set up logging as well."""
     logs(app)
     return Config(

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import click
 import uvloop
 
-from apex.app import ASGI, Apex
+from apex.app import Apex
 from apex.callbacks import Backoff
 from apex.errors import ConfigError
 from apex.observability.logs import logs
@@ -31,6 +31,7 @@ from apex.observability.metrics import SHARED, environment_of_workers, forget_pr
 from apex.realtime.bus import Bus
 from apex.server.uvicorn import SHUTDOWN_SECONDS, Server, announce, configured, listening, serve_on
 from apex.transports.socketio.transport import Sockets
+from apex.types import ASGIApp
 
 START_SECONDS = 60
 """Seconds that a worker may take until it is ready."""
@@ -90,7 +91,7 @@ def _require_bus(app: Apex) -> None:
         raise ConfigError("several workers share events and logouts through Redis: set 'redis' (REDIS_URL)")
 
 
-def work(app: Apex, listener: int, line: int, outer: ASGI | None = None) -> None:
+def work(app: Apex, listener: int, line: int, outer: ASGIApp | None = None) -> None:
     """Serve the app in its ``outer`` middleware as one of several workers.
 
     ``listener`` and ``line`` are the inherited file descriptors of the listening socket and of the line to the parent.

@@ -1,6 +1,6 @@
-"""The REST transport: an HTTP request becomes a call, a context becomes a response.
+"""The REST transport, which reads an HTTP request as a call and sends its context as a response.
 
-Service paths are answered here, before any router; every other path goes to a Starlette app with the user's routes.
+The paths of services are answered here. All other paths go on to a Starlette app with the user's routes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
 from itertools import islice
@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.routing import Match as Found
 
-from apex.app import ASGI, Apex
+from apex.app import Apex
 from apex.context import Context, Params
 from apex.encoding import Stream, decode_storable, encode
 from apex.errors import (
@@ -43,21 +43,16 @@ from apex.request import BODY_SECONDS, address_of
 from apex.router import Match
 from apex.service import BodyLimit, BoundService, Call
 from apex.transports.conditional import CHANGES, is_among, on_condition, tag_of
-from apex.transports.cors import Guard, is_preflight
-from apex.types import STANDARD
+from apex.transports.cors import Cors, Pairs, is_preflight
+from apex.types import STANDARD, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = dict[str, str]
-Pair = tuple[bytes, bytes]
-Pairs = list[Pair]
 
 log = logging.getLogger("apex")
 
 BODY_LIMIT = 1024 * 1024
 LARGE_AT_ONCE, LARGE_QUEUE = 4, 20
-"""Requests of a process that may be at work, and those that may also wait, with bodies beyond ``bodyLimit``."""
+"""The requests with bodies beyond ``bodyLimit`` that a process works on at once, and those that may wait."""
 
 MOST_ERRORS = 100
 JSON = "application/json; charset=utf-8"
@@ -76,49 +71,54 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _PRIVATE = b"cache-control", b"private, no-cache"
 _SERVERS = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
-"""Headers that say how a message is sent (RFC 9110, 7.6.1 and 8.6): they are the server's, not a hook's."""
+"""Headers about the way in which a message is sent (RFC 9110, 7.6.1 and 8.6). The server writes them, not a hook."""
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its request was whole."""
+    """The client closed the connection before its request was complete."""
 
 
 def rest(app: Apex, *, routes: Sequence[BaseRoute] = ()) -> None:
-    """Configures the transport: ``app.configure(rest)``. ``routes`` are Starlette routes beside the services.
+    """Configure the transport: ``app.configure(rest)``. ``routes`` are Starlette routes next to the services.
 
-    Reads ``origins`` (default all) and ``bodyLimit`` (bytes, default 1 MiB) from the app's settings.
+    It reads ``origins`` (default all) and ``bodyLimit`` (bytes, default 1 MiB) from the app's settings.
     """
     app.transport = Rest(app, routes)
 
 
 class Rest:
-    """The ASGI application of a Feathers app."""
+    """The ASGI application that answers requests for services, and leaves other paths to Starlette routes."""
 
     def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
-        self.app = app
-        self.body_limit = BodyLimit(app.get("bodyLimit") or BODY_LIMIT)
+        self.app: Apex = app
+        self.body_limit: BodyLimit = BodyLimit(app.get("bodyLimit") or BODY_LIMIT)
         self.body_seconds: float = (app.get("http") or {}).get("requestSeconds", BODY_SECONDS)
         self.proxies: int = app.get("proxies") or 0
-        self.large = FairQueue(LARGE_AT_ONCE, LARGE_QUEUE, "Too many large requests at the same time: try again")
-        self.others: ASGI = Starlette(
+        self.large: FairQueue = FairQueue(
+            LARGE_AT_ONCE, LARGE_QUEUE, "Too many large requests at the same time: try again"
+        )
+        other_routes = Starlette(
             routes=list(routes),
             lifespan=app.lifespan,
             exception_handlers={
                 **dict.fromkeys((HTTPException, FeathersError, Exception), _starlette_error),
-                ClientDisconnect: _nobody_waits,
+                ClientDisconnect: _answer_nobody,
             },
         )
-        self.guard = Guard(self.others, app.get("origins") or ["*"])
+        self.cors: Cors = Cors(other_routes, app.get("origins") or ["*"])
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Requests for a service go straight to it; the guard answers preflights and leads to the other routes."""
-        match = self._match(scope) if scope["type"] == "http" and not is_preflight(scope) else None
+        """Answer a request for a service. Preflight requests and all other paths go on to the other routes."""
+        if scope["type"] != "http" or (scope["method"] == "OPTIONS" and is_preflight(scope)):
+            return self.cors(scope, receive, send)
+        match = self._match(scope)
         if match is None:
-            return self.guard(scope, receive, send)
-        serve = self._observed if self.app.listens(ENDED) or self.app.get("timing") else self._serve
-        return serve(scope, receive, send, match, self.guard.admit(scope))
+            return self.cors(scope, receive, send)
+        is_observed = self.app.listens(ENDED) or self.app.settings.get("timing")
+        serve = self._serve_observed if is_observed else self._serve
+        return serve(scope, receive, send, match, self.cors.response_headers(scope))
 
-    async def _observed(
+    async def _serve_observed(
         self, scope: Scope, receive: Receive, send: Send, match: Match[BoundService], added: Pairs
     ) -> None:
         verb = scope["method"] if scope["method"] in _ON_RECORD else "OTHER"
@@ -135,10 +135,11 @@ class Rest:
         added: Pairs,
         seen: Observation | None = None,
     ) -> None:
+        """Answer a request for a service: read the call, run it, and send its result or its error."""
         context: Context | None = None
         try:
             if match.target._options.body_limits and scope["method"] in _WITH_DATA:
-                status, headers, body, context = await self._answer_within(scope, receive, match, seen)
+                status, headers, body, context = await self._answer_in_turn(scope, receive, match, seen)
             else:
                 status, headers, body, context = await self._answer(scope, receive, match, seen, self.body_limit)
         except ClientGone:
@@ -164,7 +165,7 @@ class Rest:
             if context is not None and context.deferred:
                 context.start_deferred()
 
-    async def _answer_within(
+    async def _answer_in_turn(
         self, scope: Scope, receive: Receive, match: Match[BoundService], seen: Observation | None
     ) -> tuple[int, Pairs, bytes | Stream, Context]:
         """Answer a request within the body limit of its method.
@@ -185,6 +186,7 @@ class Rest:
     async def _answer(
         self, scope: Scope, receive: Receive, match: Match[BoundService], seen: Observation | None, limit: BodyLimit
     ) -> tuple[int, Pairs, bytes | Stream, Context]:
+        """Run the call of a request. Return status, headers and body of the response, and the context."""
         call = await self._call(scope, receive, match, limit)
         if seen is not None:
             seen.call = call
@@ -217,39 +219,41 @@ class Rest:
         if scope.get("root_path"):
             segments = _below(scope["root_path"].strip("/"), segments)
             spelled = spelled[len(spelled) - len(segments) :]
-        match = None if "" in segments else self.app.lookup(segments, spelled)
+        match = None if "" in segments else self.app.router.lookup(segments, spelled)
         if match is not None and match.id is not None and scope["method"] == "POST" and not match.target._has_records:
             return None
         return match
 
     async def _call(self, scope: Scope, receive: Receive, match: Match[BoundService], limit: BodyLimit) -> Call:
+        """Read a request as a call."""
         headers = headers_of(scope)
         service, verb = match.target, scope["method"]
         method = _method(service, verb, match.id is not None, headers.get("x-service-method"))
         query = parse(scope["query_string"].decode("latin-1"))
         body = data = None
-        if verb in _WITH_DATA or (verb == "GET" and _has_body(headers)):
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        if verb in _WITH_DATA or (verb == "GET" and has_body):
             _require_plain(headers.get("content-encoding", ""))
             body = await self._body(receive, headers, limit)
             data = _json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
             query = {**query, **_query_of(data)}
-        ip = address_of(scope, headers, self.proxies)
-        params = Params(
-            {"query": query, "provider": "rest", "headers": headers, "ip": ip, "route": match.route, "body": body}
-        )
+        values = {
+            "query": query, "provider": "rest", "headers": headers, "ip": address_of(scope, headers, self.proxies),
+            "route": match.route, "body": body,
+        }  # fmt: skip
         if mount := scope.get("root_path") or (self.proxies and headers.get("x-forwarded-prefix")):
-            params["mount"] = mount.rstrip("/")
+            values["mount"] = mount.rstrip("/")
         for read in self.app.parsers:
             if (authentication := read(headers)) is not None:
-                params["authentication"] = authentication
-        call = Call(service, method, match.id, data, params)
+                values["authentication"] = authentication
+        call = Call(service, method, match.id, data, Params(values))
         if method in CHANGES and (tags := headers.get("if-match")) is not None:
             return on_condition(self.app, call, tags)
         return call
 
     async def _body(self, receive: Receive, headers: Headers, limit: BodyLimit) -> bytes:
-        """The body as it was sent. Raises Timeout when it takes too long to come."""
+        """Return the body as it was sent. Raises Timeout if it takes too long."""
         try:
             async with asyncio.timeout(self.body_seconds):
                 return await _read(receive, headers, limit)
@@ -292,9 +296,9 @@ def _below(root: str, segments: list[str]) -> list[str]:
 
 
 def public_error(error: Exception, doing: str) -> FeathersError:
-    """Return the error for callers. One that is no Feathers error is logged, and its text stays in the log.
+    """Return the error for callers, with at most 100 wrong fields.
 
-    At most 100 wrong fields are named.
+    An error that is no FeathersError is logged, and its text stays in the log.
     """
     if isinstance(error, FeathersError):
         if isinstance(error.errors, dict) and len(error.errors) > MOST_ERRORS:
@@ -312,10 +316,10 @@ def failure(
     form: Callable[[FeathersError], Any] = FeathersError.to_dict,
     challenge: Callable[[], str] = lambda: "Bearer",
 ) -> tuple[int, Pairs, bytes]:
-    """Return the response to an error: status, headers and body.
+    """Return status, headers and body of the response to an error.
 
-    ``form`` makes the body. If it fails, that is logged and a plain body is made. ``challenge`` makes the header
-    ``WWW-Authenticate`` that each 401 needs (RFC 9110, 15.5.2).
+    ``form`` makes the body. If it fails, that is logged, and the body is that of the error itself. ``challenge`` makes
+    the header ``WWW-Authenticate``, which each 401 needs (RFC 9110, 15.5.2).
     """
     error = public_error(error, doing)
     if error.code == 401 and not _has_header(error, "www-authenticate"):
@@ -367,17 +371,12 @@ def _name_allowed(error: FeathersError, scope: Scope, match: Match[BoundService]
 
 
 def headers_of(scope: Scope) -> Headers:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    if len(headers) == len(scope["headers"]):
-        return headers
-    values: dict[str, list[str]] = {}
-    for name, value in scope["headers"]:
-        values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-    return {name: ", ".join(given) for name, given in values.items()}
-
-
-def _has_body(headers: Headers) -> bool:
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    """Return the headers of a request. The values of a name that comes several times are joined with commas."""
+    headers: Headers = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _has_header(error: FeathersError, name: str) -> bool:
@@ -392,7 +391,7 @@ def _require_plain(encoding: str) -> None:
 
 
 def _json(body: bytes, content_type: str) -> Any:
-    """The value that a body holds, None when it is empty."""
+    """Return the value of a body, None if it is empty. Raises BadRequest or UnsupportedMediaType."""
     if not body.strip():
         return None
     if content_type and not content_type.partition(";")[0].strip().lower().endswith(("/json", "+json")):
@@ -415,7 +414,11 @@ def _query_of(data: Any) -> dict[str, Any]:
 
 
 def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
-    """Feathers' rule: an explicit status, else 303 with a location, 204 without a result, 201 for create, 200."""
+    """Return status, headers and body of a result.
+
+    The rule of Feathers for the status: the one that a hook has set, else 303 with a location, 204 without a result,
+    201 for create, and 200.
+    """
     value, http = context._outgoing, context.http
     usual = 204 if value is None else 201 if context.method == "create" else 200
     if not http:
@@ -432,7 +435,7 @@ def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
 
 
 def _tagged(call: Call, headers: Pairs, body: bytes) -> tuple[int, bytes]:
-    """Status and body, with the body's tag in the headers: nothing is sent that the client knows already."""
+    """Add the tag of a body to the headers. Return status and body, which are 304 and empty if the client has it."""
     given = dict(headers)
     tag = given[b"etag"].decode("latin-1") if b"etag" in given else tag_of(body)
     if b"etag" not in given:
@@ -444,7 +447,7 @@ def _tagged(call: Call, headers: Pairs, body: bytes) -> tuple[int, bytes]:
 
 
 def _flat(headers: Mapping[str, Any]) -> Iterator[tuple[bytes, bytes]]:
-    """Name and value of each header. Raises ValueError for one that would break out of its line."""
+    """Yield name and value of each header. Raises ValueError for one that would break out of its line."""
     for name, value in headers.items():
         lower = name.lower()
         if lower in _SERVERS:
@@ -470,8 +473,9 @@ async def respond(send: Send, status: int, headers: Pairs, body: bytes, length: 
 
 
 async def send_stream(receive: Receive, send: Send, status: int, headers: Pairs, body: Stream) -> None:
-    """Sends chunk by chunk, each when the one before it is under way; no more once the client has gone. An error
-    breaks the connection: what was sent must not look whole.
+    """Send a stream chunk by chunk, until the client has gone.
+
+    An error breaks the connection, as the part that was sent must not look complete.
     """
     gone = asyncio.create_task(_disconnected(receive))
     try:
@@ -509,8 +513,8 @@ async def _starlette_error(request: Request, error: Exception) -> Response:
     return Response(body, status, named, media_type=JSON)
 
 
-async def _nobody_waits(_: Request, __: Exception) -> Response:
-    """A route has read on after its client had gone, or was refused: there is nobody to answer, and no fault to log."""
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    """Return a response for a client that has gone, while a route read its request. It is no fault to log."""
     return Response(status_code=400)
 
 

@@ -13,7 +13,7 @@ from apex.cache import Cache
 from apex.common import apply_select, check_multi, defer_select, iff, is_provider, populate, stash_before, transaction
 from apex.describe import Example
 from apex.errors import BadRequest, Conflict, Forbidden
-from apex.hooks import ahead
+from apex.hooks import run_before
 from apex.rates import FailureLimit
 from apex.schema import Email, Id, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -263,7 +263,9 @@ def register(app: Apex) -> None:
     inside = validate_data({"create": MembershipSchema, "patch": RoleSchema}, INVALID)
     check_data = iff(is_provider("external"), outside).else_(inside)
     # These look at the request alone, so a call that is refused takes no connection to the database.
-    check = ahead(fill_organization, check_multi, validate_query, check_data, require_organization, membership, tenancy)
+    check = run_before(
+        fill_organization, check_multi, validate_query, check_data, require_organization, membership, tenancy
+    )
     add_user = iff(
         is_provider("external"), populate("user", service="users", key="user_id", fields=(*PERSON_FIELDS, "email"))
     )

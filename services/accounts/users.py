@@ -19,7 +19,7 @@ from apex import (
 from apex.common import iff, is_provider, transaction
 from apex.describe import Example, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated
-from apex.hooks import AnyHook, ahead
+from apex.hooks import AnyHook, run_before
 from apex.schema import Email, Password, Text, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
@@ -171,7 +171,7 @@ def register(app: Apex) -> None:
     check_data = iff(is_provider("external"), outside).else_(validate_data(UserSchema, message))
     # A login with an API key reads the user of the key, even if the key is for other services.
     require_member = iff(lambda context: "memberships" not in (context.params.authentication or {}), membership)
-    check = ahead(
+    check = run_before(
         mark_login, authenticate("jwt", entity=False), require_member, limit_to_self, validate_query, check_data
     )
     around: list[AnyHook] = [check, iff(is_request, limit_rate), ignore_tenants]

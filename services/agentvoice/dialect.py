@@ -16,7 +16,7 @@ from apex.common import InvalidSignature, disallow
 from apex.describe import Example, describe
 from apex.encoding import timestamp
 from apex.errors import Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import ahead
+from apex.hooks import run_before
 from apex.query import Compare, Predicate, Query, every
 from apex.query.coercion import uuid
 from apex.schema import Email, Schema, Text, ValidationError, fields, load
@@ -347,10 +347,10 @@ def dialect_hooks(
     hooks follow the checks.
     """
     outer = [
-        ahead(disallow("server", "socketio"), authenticate("api-key", entity=False), check_organization_header),
+        run_before(disallow("server", "socketio"), authenticate("api-key", entity=False), check_organization_header),
         limit_rate,
         # Permissions are checked before IDEMPOTENCY, so nobody gets a stored answer to a call that is not allowed now.
-        ahead(check_id, check_query(query), *checks, membership, tenancy_of_key),
+        run_before(check_id, check_query(query), *checks, membership, tenancy_of_key),
         *around,
         IDEMPOTENCY,
     ]

@@ -25,7 +25,7 @@ from apex.common import (
     stash_before,
     transaction,
 )
-from apex.hooks import AnyHook, ahead
+from apex.hooks import AnyHook, run_before
 from apex.query.coercion import boolean
 from apex.schema import Id, ValidationError, check_rules, fields
 from hooks.audit import audit, audit_create
@@ -56,7 +56,7 @@ MEMBER_REFERENCE = ("memberships", "user_id")
 
 OWNER = {"owned_by_user_id": MEMBER_REFERENCE}
 
-CALLER_HOOKS = (ahead(authenticate("jwt", "api-key", entity=False)), limit_rate)
+CALLER_HOOKS = (run_before(authenticate("jwt", "api-key", entity=False)), limit_rate)
 """Around hooks that authenticate the caller and limit its rate."""
 
 IDEMPOTENCY = idempotent(answers, caller_of)
@@ -276,7 +276,7 @@ def tenant_hooks(
         ]
         hooks["around"][method] = [
             *CALLER_HOOKS,
-            ahead(*request),
+            run_before(*request),
             *([] if is_read else [IDEMPOTENCY]),
             *([transaction] if method in transactions else []),
         ]

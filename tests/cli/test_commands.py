@@ -19,7 +19,7 @@ from apex.cli.checks import findings, has_tenants
 from apex.cli.commands import apex as command
 from apex.cli.routes import chain, endpoints, entry
 from apex.common import iff
-from apex.hooks import ahead
+from apex.hooks import run_before
 from apex.migrations.revisions import engine_url
 from services.activities import activities
 from services.app import create_app
@@ -129,7 +129,7 @@ async def test_the_hooks_are_listed_in_the_order_in_which_they_run() -> None:
         }
 
     app = Apex().use("notes", MemoryService())
-    inside = ahead(hook("ahead", "before"), iff(True, hook("then", "before")).else_(hook("else", "before")))
+    inside = run_before(hook("ahead", "before"), iff(True, hook("then", "before")).else_(hook("else", "before")))
     app.service("notes").hooks({"around": {"all": [inside]}}).hooks(hooks("service"))
     app.hooks(hooks("app"))
     await app.service("notes").find()
@@ -146,7 +146,7 @@ def names(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 def test_routes_of_a_service_are_told_to_people_and_to_programs() -> None:
     shown = process("routes", "contacts").stdout
-    assert re.search(r"around +service +ahead .*\n +authenticate +apex.auth.hooks\n", shown)
+    assert re.search(r"before +service +authenticate +apex.auth.hooks\n", shown)
     told = json.loads(process("routes", "contacts", "--json").stdout)
     assert {"verb": "POST", "path": "/contacts", "method": "search"} in told["endpoints"]
     assert told["events"] == ["created", "updated", "patched", "removed"]

@@ -26,7 +26,7 @@ from apex.common import (
     stash_before,
 )
 from apex.errors import BadRequest, FeathersError, Forbidden, MethodNotAllowed, NotFound
-from apex.hooks import Hook, ahead
+from apex.hooks import Hook, run_before
 from apex.query.coercion import integer, text
 from apex.service import BoundService
 from apex.testing import raises
@@ -228,7 +228,9 @@ async def test_hooks_go_ahead_of_the_around_hooks_that_follow() -> None:
             raise BadRequest("no")
 
     service = (
-        Apex().use("notes", MemoryService(), hooks={"around": {"create": [ahead(refuse), around]}}).service("notes")
+        Apex()
+        .use("notes", MemoryService(), hooks={"around": {"create": [run_before(refuse), around]}})
+        .service("notes")
     )
     await service.create({"refused": False})
     with raises(BadRequest):

@@ -17,7 +17,7 @@ from apex import Apex, batch, database, rest
 from apex.common.webhooks import SignedWebhooks, sign, signatures_table
 from apex.context import Context
 from apex.errors import BadRequest
-from apex.hooks import ahead
+from apex.hooks import run_before
 
 SECRET, BODY = "a secret", b'{"a": 1}'
 SEEN = signatures_table(MetaData())
@@ -40,7 +40,7 @@ async def taking(url: str, secret: str | None = SECRET) -> AsyncIterator[httpx2.
 
     signed = SignedWebhooks(SEEN, secret_of)
     app = Apex().configure(database(url)).configure(rest).configure(batch)
-    app.use("webhook", Webhook(), hooks={"around": {"create": [ahead(signed.verify), signed.once]}})
+    app.use("webhook", Webhook(), hooks={"around": {"create": [run_before(signed.verify), signed.once]}})
     await app.setup()
     try:
         await app.get("database").create_all(SEEN.metadata)

@@ -181,7 +181,7 @@ class Hook:
     [
         ({"around": {"get": takes_context}},
          "Hook takes_context in around get of service 'echo' cannot be called with (context, next), as an around hook "
-         "is: register it under 'before' or 'after', or as ahead(hook)"),
+         "is: register it under 'before' or 'after', or as run_before(hook)"),
         ([takes_context], "Hook takes_context in around of service 'echo' cannot be called with (context, next)"),
         ({"around": takes_nothing}, "as an around hook is: let it take both"),
         ({"before": {"all": [takes_both]}},
@@ -293,9 +293,8 @@ def test_a_plain_function_is_no_lifecycle_hook() -> None:
 
 async def test_a_result_set_before_skips_the_method() -> None:
     trace: Trace = []
-    app = Apex().use("echo", Echo(trace), hooks={"after": noted(trace, "after")})
     for result in ({"id": "mine"}, None, False):
-        app.service("echo")._store.by_type["before"].clear()
+        app = Apex().use("echo", Echo(trace), hooks={"after": noted(trace, "after")})
         app.service("echo").hooks({"before": lambda context, result=result: {"result": result}})
         assert await app.service("echo").get(1) == result
     assert trace == ["after (after)"] * 3

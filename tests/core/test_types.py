@@ -33,7 +33,7 @@ RIGHT = {
         from typing import Any, TypedDict
         from apex import Apex, Around, Context, Hook, HookMap, MemoryService, Next, authenticate, validate_query
         from apex.common import iff, is_provider, keep
-        from apex.hooks import ahead
+        from apex.hooks import run_before
 
         class Draft(TypedDict):
             text: str
@@ -76,7 +76,7 @@ RIGHT = {
 
         around: Around = timed
         hooks: HookMap = {
-            "around": {"all": [ahead(authenticate("jwt")), Limit(), around]},
+            "around": {"all": [run_before(authenticate("jwt")), Limit(), around]},
             "before": {"all": [validate_query], "create": [sign, refuse("x"), iff(is_provider("rest"), keep("text"))]},
             "after": {"get": look, "find": [laid_over]},
             "error": [explain],

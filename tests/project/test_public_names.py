@@ -49,7 +49,7 @@ PUBLIC = {
         "PayloadTooLarge PaymentError PreconditionFailed Timeout TooManyRequests URITooLong Unavailable Unprocessable "
         "UnsupportedMediaType"
     ),
-    "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next ahead behind belongs",
+    "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next belongs run_after run_before",
     "apex.migrations": (
         "add_check add_foreign_key backfill connect create_index disable_row_level_security drop_index "
         "enable_row_level_security enable_row_level_security_where fill is_up_to_date pin_search_path "

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 from apex.encoding import encode
 from apex.errors import Unavailable
 from apex.request import BODY_SECONDS
-from apex.transports.rest import Receive, Scope, Send, respond
+from apex.transports.rest import respond
 from apex.transports.socketio.connections import Socket
 from apex.transports.socketio.engine import Engine, is_packet
+from apex.types import Receive, Scope, Send
 
 UPGRADE_SECONDS = 10
 TRANSPORTS = {"http": "polling", "websocket": "websocket"}

@@ -13,9 +13,9 @@ from websockets.frames import Frame, Opcode
 
 from apex.encoding import JSON, decode_storable
 from apex.errors import BadRequest
-from apex.lazy import sparing
+from apex.lazy import lazy_imports
 
-with sparing(lazy=("aiohttp", "requests"), hidden=("redis",)):
+with lazy_imports(lazy=("aiohttp", "requests"), hidden=("redis",)):
     import engineio
     import socketio
     from engineio.async_socket import AsyncSocket

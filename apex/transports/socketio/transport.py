@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from starlette.types import ASGIApp
-
-from apex.app import ASGI, Apex
+from apex.app import Apex
 from apex.context import Context, Params
 from apex.encoding import Stream, encode
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
@@ -21,7 +19,8 @@ from apex.request import REQUEST_ID, address_of, new_request_id
 from apex.router import split
 from apex.service import Call, arguments_of
 from apex.transports.pages import asset
-from apex.transports.rest import Headers, Receive, Scope, Send, failure, headers_of, public_error
+from apex.transports.rest import Headers, failure, headers_of, public_error
+from apex.types import ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from apex.transports.socketio.engine import Answer, Link
@@ -63,7 +62,7 @@ class Sockets:
             from apex.transports.socketio.engine import LIMITS, Engine
 
         self.app: Apex = app
-        self.inner: ASGI | None = app.transport
+        self.inner: ASGIApp | None = app.transport
         limits = {name: settings.get(name, default) for name, default in LIMITS.items()}
         origins = settings.get("origins") or app.get("origins") or ["*"]
         self.engine: Engine = Engine(self, limits, "*" if "*" in origins else list(origins))
