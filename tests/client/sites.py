@@ -18,7 +18,7 @@ from apex.client import rest as over_rest
 from apex.errors import FeathersError
 from apex.server.protocol import Config, limits_of
 from apex.server.uvicorn import Server
-from tests.auth.test_auth import site_app, users_service
+from tests.auth.test_service import site_app, users_service
 from tests.support.waiting import SECONDS
 from tests.transports.test_rest import Echo, Messages
 

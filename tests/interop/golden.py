@@ -24,7 +24,7 @@ from apex import (
 )
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import integer, nullable, text
-from tests.auth.test_auth import SETTINGS, hash_password
+from tests.auth.test_service import SETTINGS, hash_password
 from tests.interop.rooms import add_rooms
 from tests.support.serving import serving
 from tests.transports.test_rest import Messages

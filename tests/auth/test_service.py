@@ -27,8 +27,8 @@ from apex import (
 )
 from apex.errors import NotAuthenticated
 from apex.query.coercion import integer, nullable, text, timestamp
+from tests.auth.test_jwt import SECRET, forged
 from tests.auth.test_passwords import OF_FEATHERS, QUICK, Watched
-from tests.auth.test_tokens import SECRET, forged
 from tests.support.serving import calling
 
 LOGIN = {"strategy": "local", "email": "a@b.c", "password": "p"}

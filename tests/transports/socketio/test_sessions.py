@@ -12,7 +12,7 @@ from httpx2 import AsyncClient
 
 from apex import Apex, sockets
 from apex.errors import Unavailable
-from tests.auth.test_auth import site_app, users_service
+from tests.auth.test_service import site_app, users_service
 from tests.support.serving import serving
 from tests.support.sockets import Peer, connected, empty, opened, polling
 from tests.support.waiting import until
