@@ -190,15 +190,17 @@ class AgentVoice(Service):
         """Store contacts in the order of their keys, so that two calls with the same contacts never deadlock."""
         values = [_values(data, stored, companies) for stored, data in changes]
         rows = [{} if stored is None else stored for stored, _ in changes]
-        new = [place for place, row in enumerate(rows) if not row]
-        changed = [place for place, row in enumerate(rows) if row and _is_change(row, values[place])]
-        new.sort(key=lambda place: _key(values[place]))
-        changed.sort(key=lambda place: rows[place]["id"])
-        for place, row in zip(new, await self._add([values[place] for place in new], params), strict=True):
-            rows[place] = row
-        for place in changed:
-            now = await self.contacts.patch(rows[place]["id"], values[place], inside(params))
-            rows[place] = {**rows[place], **{name: values[place][name] for name in CRM if name in values[place]}, **now}
+        new = [position for position, row in enumerate(rows) if not row]
+        changed = [position for position, row in enumerate(rows) if row and _is_change(row, values[position])]
+        new.sort(key=lambda position: _key(values[position]))
+        changed.sort(key=lambda position: rows[position]["id"])
+        for position, row in zip(new, await self._add([values[position] for position in new], params), strict=True):
+            rows[position] = row
+        for position in changed:
+            patched = await self.contacts.patch(rows[position]["id"], values[position], inside(params))
+            # The answer to a patch has no fields on demand.
+            crm = {name: values[position][name] for name in CRM if name in values[position]}
+            rows[position] = {**rows[position], **crm, **patched}
         return rows
 
     async def _add(self, rows: Sequence[Row], params: Params) -> list[Row]:

@@ -25,10 +25,12 @@ CONTACT = {
     "created_at", "updated_at", "deleted_at", "created_by_user_id", "owned_by_user_id", "company_id",
     "channel_whatsapp_wa_id", "channel_instagram_user_id", "system_type", "avatar_url", "custom_fields_by_name",
 }  # fmt: skip
-"""The keys of a contact, as the reference lists them."""
+"""The fields of a contact in the contract."""
+
+OURS = {"organization_id": 456}
 
 JANE = {"organization_id": 456, "first_name": "Jane"}
-"""The least that makes a contact."""
+"""The smallest valid data of a contact."""
 
 LIST = "GET /contacts?organization_id=456"
 SEARCH = {"X-Service-Method": "search"}
@@ -123,3 +125,32 @@ async def running(url: str) -> AsyncIterator[Crm]:
             yield Crm(app, http)
     finally:
         await app.teardown()
+
+
+async def make(crm: Crm, path: str, **data: Any) -> dict[str, Any]:
+    """Create a record of organization 456 over HTTP, and return it."""
+    status, record = await crm.call(f"POST /{path}", OURS | data)
+    assert status == 201, str(record)
+    return dict(record)
+
+
+async def make_deal(crm: Crm, **data: Any) -> dict[str, Any]:
+    """Create a deal in a new pipeline of organization 456, and return it."""
+    pipeline = await make(crm, "pipelines", name="Sales")
+    stage = await make(crm, "pipeline-stages", name="Proposal", pipeline_id=pipeline["id"])
+    return await make(crm, "deals", name="Big", pipeline_stage_id=stage["id"], **data)
+
+
+def heard(crm: Crm, *paths: str) -> list[str]:
+    """Collect the events of services."""
+    events: list[str] = []
+    for path in paths:
+        for event in ("patched", "removed"):
+            crm.app.service(path).on(event, lambda row, *_, name=f"{path} {event}": events.append(name))
+    return events
+
+
+async def removed(crm: Crm) -> set[tuple[str, int]]:
+    """Return the records whose removal is in the audit."""
+    _, page = await crm.call("GET /audit?organization_id=456&method=remove")
+    return {(entry["service"], entry["record_id"]) for entry in page["data"]}

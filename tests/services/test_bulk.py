@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.services.crm import Crm, refused
-from tests.services.test_family import OURS, make, make_deal
+from tests.services.crm import OURS, Crm, make, make_deal, refused
 
 CONTACTS = "/contacts?organization_id=456"
 

@@ -20,8 +20,7 @@ from services.commands.demo_data import KEY
 from services.support_tickets import support_tickets
 from services.tables import answers, metadata
 from tests.services.accounts.test_api_keys import make_key, with_key
-from tests.services.crm import Crm, refused, running
-from tests.services.test_family import OURS, make, make_deal
+from tests.services.crm import OURS, Crm, make, make_deal, refused, running
 
 JOHN = "/api/contacts/00000000-0000-4000-8000-000000000123"
 VOICE = {"x-api-key": KEY, "x-organization-id": "00000000-0000-4000-8000-000000000456"}

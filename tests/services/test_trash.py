@@ -9,8 +9,7 @@ from typing import Any
 from apex.common import now
 from apex.common.trash import list_trash, prune_trash
 from services.sales.deal_products import deal_products
-from tests.services.crm import Crm, refused
-from tests.services.test_family import OURS, make, make_deal
+from tests.services.crm import OURS, Crm, make, make_deal, refused
 
 RESTORE = {"X-Service-Method": "restore"}
 

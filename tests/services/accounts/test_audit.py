@@ -16,8 +16,7 @@ from services.contacts import Contacts
 from services.shared.tenant import TenantService
 from tests.security.attacks import body
 from tests.security.stage import ATTACKER, staged
-from tests.services.crm import JANE, Crm, refused
-from tests.services.test_family import OURS, make, make_deal
+from tests.services.crm import JANE, OURS, Crm, make, make_deal, refused
 from tests.support.serving import serving
 from tests.support.sockets import connected
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.services.crm import Crm, refused
-from tests.services.test_family import make_deal
+from tests.services.crm import Crm, make_deal, refused
 
 OURS = {"organization_id": 456}
 CALL = OURS | {"subject": "Call", "activity_type": "call"}

@@ -14,8 +14,7 @@ from apex.errors import BadRequest
 from apex.schema.validation import ValidationError
 from services.sales.deal_products import totals
 from services.sales.money import LARGEST, Amount, to_cents
-from tests.services.crm import Crm, refused
-from tests.services.test_family import make, make_deal
+from tests.services.crm import Crm, make, make_deal, refused
 
 FIELD = Amount()
 RATE = Amount(places=4, max=Decimal(100))

@@ -9,8 +9,7 @@ import pytest
 
 from services.sales.deals import deals
 from services.sales.pipelines import pipeline_stages
-from tests.services.crm import Crm, refused
-from tests.services.test_family import OURS, make
+from tests.services.crm import OURS, Crm, make, make_deal, refused
 
 
 async def sales(crm: Crm, *stages: str) -> list[dict[str, Any]]:
@@ -120,3 +119,13 @@ async def test_a_deal_can_be_opened_again_only_in_an_existing_stage(crm: Crm) ->
     refused(await crm.call(f"PATCH /deals/{won['id']}", {"status": "open"}), 409, "pipeline_stage_id")
     opened = {"status": "open", "pipeline_stage_id": offer["id"]}
     assert (await crm.call(f"PATCH /deals/{won['id']}", opened))[1]["status"] == "open"
+
+
+async def test_a_removed_pipeline_removes_its_stages(crm: Crm) -> None:
+    deal = await make_deal(crm, status="lost")
+    stage = f"/pipeline-stages/{deal['pipeline_stage_id']}"
+    assert (await crm.call(f"DELETE /pipelines/{deal['pipeline_id']}"))[0] == 200
+    refused(await crm.call(f"GET {stage}"), 404)
+    lost = OURS | {"name": "Lost", "pipeline_stage_id": deal["pipeline_stage_id"]}
+    refused(await crm.call("POST /deals", lost), 400, "pipeline_stage_id")
+    assert (await crm.call(f"PATCH /deals/{deal['id']}", {"status": "won"}))[0] == 200

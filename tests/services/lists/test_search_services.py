@@ -8,8 +8,7 @@ import psycopg
 import pytest
 
 from apex.tenant import tenant_context
-from tests.services.crm import SEARCH, Crm, refused, running
-from tests.services.test_family import OURS, make, make_deal
+from tests.services.crm import OURS, SEARCH, Crm, make, make_deal, refused, running
 
 SUMMARY = {"X-Service-Method": "summary"}
 
@@ -149,3 +148,13 @@ async def test_postgresql_itself_keeps_tags_to_the_reach(migrated_postgres_url: 
             with tenant_context(reach):
                 rows = await tickets.find({"query": {"tags": "login"}, "paginate": False})
             assert [row["id"] for row in rows] == ids
+
+
+async def test_companies_are_searched_and_joined(crm: Crm) -> None:
+    await make(crm, "companies", name="Møller & Söhne")
+    data = OURS | {"searchTerm": "moller"}
+    status, page = await crm.call("POST /companies", data, headers={"X-Service-Method": "search"})
+    assert (status, [company["name"] for company in page["data"]]) == (200, ["Møller & Söhne"])
+    _, page = await crm.call("GET /companies?organization_id=456&fastJoinForCompanyList=true&id=101")
+    admin = {"id": 789, "first_name": "Admin", "last_name": "User"}
+    assert (page["data"][0]["creator"], page["data"][0]["owner"]) == (admin, admin)
