@@ -19,7 +19,7 @@ from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.query.coercion import Coerce, boolean, json
-from apex.query.cursors import Cursors, Order
+from apex.query.cursors import Cursors
 from apex.query.cursors import Selection as Selection
 from apex.query.language import (
     DELETED,
@@ -76,9 +76,6 @@ ServeMethod = Callable[..., Awaitable[Any]]
 
 MULTI = ("create", "patch", "remove")
 """The methods that may take many records at once."""
-
-MAX_SORTED = 32
-"""The most fields of an order that cursors follow."""
 
 MOST_RESTORED = 1_000
 """The most records that one call restores."""
@@ -463,7 +460,7 @@ class Adapter(Service, ABC):
         query, fields, limit = selection.query, selection.fields, selection.limit or 0
         if not limit:
             raise invalid("$limit", f"must be 1 or more beside {name}")
-        walk = self.cursors.walk(name, cursor, self._order_of_cursor(selection, name), selection.where)
+        walk = self.cursors.walk(name, cursor, selection.cursor_order(self.id, name), selection.where)
         if walk.place:
             placed = zip(walk.order, walk.place, strict=True)
             walk = replace(walk, place=tuple(self._place(field, value) for (field, _), value in placed))
@@ -479,17 +476,6 @@ class Adapter(Service, ABC):
     def _place(self, field: str, value: Any) -> Any:
         """Return a value of a cursor, which has its JSON form, with the type of the field."""
         return value
-
-    def _order_of_cursor(self, selection: Selection, name: str) -> Order:
-        """Return the order that a cursor follows, up to the id. Raises BadRequest for an order without cursors."""
-        order = selection.order(self.id)
-        order = order[: [field for field, _ in order].index(self.id) + 1]
-        if len(order) > MAX_SORTED:
-            raise invalid("$sort", f"must have at most {MAX_SORTED} fields beside {name}")
-        for field, _ in order:
-            if field in selection.query.paths:
-                raise invalid(name, f"does not go with an order by {field}: use $skip")
-        return order
 
     # Fields, options and scopes.
 

@@ -29,15 +29,19 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 Order = tuple[tuple[str, int], ...]
+MAX_SORTED = 32
+"""The most fields of an order that cursors follow."""
+
 Place = tuple[Any, ...]
 """A value for each field of an order. Without any it is where a walk begins, or ends."""
 
 
 class Selection(NamedTuple):
-    """The rows and fields to read: a query with its scope inside ``where`` and its limit settled.
+    """The rows and fields that an adapter reads.
 
-    With ``lock`` they are read to be changed, with ``"share"`` to stay as they are. With ``json`` they go to a caller
-    and may be returned as JSON.
+    ``where`` is the condition of the query together with the scope, and ``limit`` is the final limit. With ``lock`` the
+    rows are read to be changed, with ``"share"`` to stay unchanged. With ``json`` they go to a caller, and the adapter
+    may return them as JSON.
     """
 
     where: Predicate
@@ -48,10 +52,24 @@ class Selection(NamedTuple):
     json: bool = False
 
     def order(self, id: str) -> Order:
-        """Return fields with directions. Ties are broken by id, so that pages neither repeat nor lose a row."""
+        """Return fields with directions. The id comes last, so that pages neither repeat nor lose a row."""
         sort = self.query.sort
         last = sort[-1][1] if sort else 1
         return sort if any(name == id for name, _ in sort) else (*sort, (id, last))
+
+    def cursor_order(self, id: str, name: str) -> Order:
+        """Return the order that a cursor follows, up to the id.
+
+        ``name`` is ``$after`` or ``$before``. Raises BadRequest for an order that cursors cannot follow.
+        """
+        order = self.order(id)
+        order = order[: [field for field, _ in order].index(id) + 1]
+        if len(order) > MAX_SORTED:
+            raise invalid("$sort", f"must have at most {MAX_SORTED} fields beside {name}")
+        for field, _ in order:
+            if field in self.query.paths:
+                raise invalid(name, f"does not go with an order by {field}: use $skip")
+        return order
 
 
 class Cursors:

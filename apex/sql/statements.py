@@ -234,36 +234,41 @@ def compiled(
             raise TypeError(f"{SEVERAL_WRITES} ({error})") from error
         raise
     if not isinstance(result, _Compiler):
-        return Statement(result.string, {}, {}, _row_reader((), ()), True, plan)
+        return Statement(result.string, binders={}, constants={}, read=_row_reader((), ()), writes=True, plan=plan)
     binds = {name: bind for bind, name in result.bind_names.items()}
     binders = {name: process for name, bind in binds.items() if (process := value_binder(bind.type, dialect))}
-    by_python = [(column, column.default) for column in result.insert_prefetch]
-    by_python += [(column, column.onupdate) for column in result.update_prefetch]
-    columns = [(entry.keyname, entry.type) for entry in result._result_columns]
-    readers: dict[Any, Processor] = {
-        place: reader for place, (_, type) in enumerate(columns) if (reader := value_reader(type, dialect))
-    }
-    names = [name and str(name) for name, _ in columns]
-    if isinstance(made, TextualSelect) and not made.positional:
-        readers = {name: readers[place] for place, name in enumerate(names) if place in readers}
-    if read is None and not isinstance(made, (TextClause, TextualSelect)) and None not in names:
-        read = _row_reader(
-            tuple(names), tuple((name, readers[place]) for place, name in enumerate(names) if place in readers)
-        )
+    by_python = [(column.key, column, column.default) for column in result.insert_prefetch]
+    by_python += [(column.key, column, column.onupdate) for column in result.update_prefetch]
+    read, readers = (read, None) if read is not None else _readers(made, result, dialect)
     return Statement(
         result.string,
-        binders | result.binders_of_fragments,
-        {name: bind.effective_value for name, bind in binds.items() if not bind.required},
-        read,
-        writes or not all(map(_reads, (made, *(cte.element for cte in result.ctes or ())))),
-        plan,
-        frozenset(name for name, bind in binds.items() if bind.required),
-        result.escaped_bind_names or None,
-        tuple((column.key, column, default) for column, default in by_python),
-        result if result.post_compile_params or result.literal_execute_params else None,
-        readers if read is None else None,
-        made.table if isinstance(made, UpdateBase) and isinstance(made.table, Table) else None,
+        binders=binders | result.binders_of_fragments,
+        constants={name: bind.effective_value for name, bind in binds.items() if not bind.required},
+        read=read,
+        writes=writes or not all(map(_reads, (made, *(cte.element for cte in result.ctes or ())))),
+        plan=plan,
+        required=frozenset(name for name, bind in binds.items() if bind.required),
+        renamed=result.escaped_bind_names or None,
+        defaults=tuple(by_python),
+        late=result if result.post_compile_params or result.literal_execute_params else None,
+        readers=readers,
+        table=made.table if isinstance(made, UpdateBase) and isinstance(made.table, Table) else None,
     )
+
+
+def _readers(
+    made: Any, result: SQLCompiler, dialect: Dialect
+) -> tuple[Reader | None, Mapping[int | str, Processor] | None]:
+    """Return the reader of a statement's rows. If only the driver knows the columns, return the readers of values."""
+    names = [entry.keyname and str(entry.keyname) for entry in result._result_columns]
+    found = ((place, value_reader(entry.type, dialect)) for place, entry in enumerate(result._result_columns))
+    readers: dict[int | str, Processor] = {place: reader for place, reader in found if reader is not None}
+    if isinstance(made, (TextClause, TextualSelect)) or None in names:
+        if isinstance(made, TextualSelect) and not made.positional:
+            readers = {name: readers[place] for place, name in enumerate(names) if place in readers}
+        return None, readers
+    named = ((name, readers[place]) for place, name in enumerate(names) if place in readers)
+    return _row_reader(tuple(names), tuple(named)), None
 
 
 def _result(statement: Any, dialect: Dialect, keys: Iterable[str] | None) -> Any:

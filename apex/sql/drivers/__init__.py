@@ -1,1 +1,1 @@
-"""Drivers: what runs compiled statements on SQLite and PostgreSQL."""
+"""Drivers, which run compiled statements on SQLite and PostgreSQL."""
