@@ -19,7 +19,7 @@ BATCH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Trash:
-    """The removed records of a service: how many there are, and when the first of them was removed."""
+    """The number of removed records of a service, and the moment at which the oldest was removed."""
 
     service: str
     records: int
@@ -28,7 +28,7 @@ class Trash:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many records of a service were deleted, and how many are kept as other records refer to them."""
+    """The numbers of records of a service that were deleted, and that are kept as other records refer to them."""
 
     service: str
     deleted: int
@@ -36,7 +36,7 @@ class Pruned:
 
 
 async def list_trash(app: Apex) -> list[Trash]:
-    """Return what is in the trash of each service that has one, in the order of their registration."""
+    """Return the trash of each service that has one, in the order of their registration."""
     database: Database = app.get("database")
     found = []
     for path, (table, field) in trash_of(app).items():

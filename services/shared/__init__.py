@@ -1,1 +1,1 @@
-"""What the services of the CRM share."""
+"""The modules that several services of the CRM use."""
