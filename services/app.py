@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
+from apex.describe import Example
 from apex.observability import health, metrics, time_database, tracing
 from apex.rates import RateLimiter, rates
 from apex.tenant import ROLE
@@ -33,6 +34,8 @@ SERVICES = (
     users, authentication, memberships, organizations, api_keys, custom_fields, companies, contacts, pipelines,
     products, deals, deal_products, activities, support_tickets, audit, agentvoice, webhook,
 )  # fmt: skip
+EXAMPLE_CALLS = [["get", "contacts", 123], ["get", "companies", 101]]
+"""The calls in the documentation of ``batch``."""
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Apex:
@@ -48,6 +51,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.set("tenant", ORGANIZATION_ID)
     app.configure(sockets)
     app.configure(batch)
+    app.service("batch").service.examples = {"create": Example(data={"calls": EXAMPLE_CALLS})}
     for service in SERVICES:
         service.register(app)
     return app

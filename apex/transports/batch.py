@@ -1,6 +1,6 @@
 """Many calls in one request, in the shape of feathers-batch.
 
-``create({"calls": [["get", "contacts", 1, {}], ["create", "contacts", {...}, {}]]})`` gives a list in the order of the
+``create({"calls": [["get", "notes", 1, {}], ["create", "notes", {...}, {}]]})`` gives a list in the order of the
 calls: ``{"status": "fulfilled", "value": ...}`` or ``{"status": "rejected", "reason": <error>}``. Each call names a
 method, a path, what the method takes before its params, and a query.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from apex.app import Apex
 from apex.context import Params, current_call
-from apex.describe import ANY, Example, describe
+from apex.describe import ANY, describe
 from apex.encoding import RawJSON, Stream, decode, encode
 from apex.errors import BadRequest, NotFound
 from apex.observability.observations import ENDED, Observation, current, observing
@@ -68,7 +68,6 @@ class Batch(Service):
 
     summaries = {"create": "Make many calls"}
     multi = True  # ``create`` refuses a list itself, with an error that describes a batch.
-    examples = {"create": Example(data={"calls": [["get", "contacts", 123], ["get", "companies", 101]]})}
 
     def __init__(self, app: Apex) -> None:
         self.app = app
