@@ -1,18 +1,39 @@
-"""Timestamps and owners: the fields that hooks set in records."""
+"""Fields that hooks keep, discard, require, copy and set."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
-from apex.common import now, set_owner, timestamps
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apex import Apex, Context, Params, validate_query
+from apex.common import (
+    discard,
+    iff,
+    keep,
+    now,
+    prevent_changes,
+    required,
+    set_field,
+    set_now,
+    set_owner,
+    timestamps,
+)
+from apex.errors import BadRequest, Forbidden
+from apex.query.coercion import integer
 from apex.service import BoundService
-from tests.hooks.apps import caller, known_user, notes
+from tests.common.apps import NESTED, REST, notes, run
+from tests.hooks.apps import caller, known_user
+from tests.hooks.apps import notes as notes_of
 
 OWNED = {"before": {"all": [known_user], "create": [set_owner("owned_by_user_id", creator="created_by_user_id")]}}
 
 
 async def test_the_caller_makes_and_owns_a_row() -> None:
-    service = notes(OWNED, multi=True)
+    service = notes_of(OWNED, multi=True)
     made = {"created_by_user_id": 1, "owned_by_user_id": 1}
     assert (await service.create({}, caller(1))).items() >= made.items()
     assert (await service.create({"owned_by_user_id": None}, caller(1))).items() >= made.items()
@@ -20,16 +41,16 @@ async def test_the_caller_makes_and_owns_a_row() -> None:
 
 
 async def test_another_owner_stays() -> None:
-    row = await notes(OWNED).create({"owned_by_user_id": 2}, caller(1))
+    row = await notes_of(OWNED).create({"owned_by_user_id": 2}, caller(1))
     assert (row["created_by_user_id"], row["owned_by_user_id"]) == (1, 2)
 
 
 async def test_a_row_made_from_inside_has_the_owner_it_is_given() -> None:
-    assert await notes(OWNED).create({"text": "a"}) == {"id": 1, "text": "a"}
+    assert await notes_of(OWNED).create({"text": "a"}) == {"id": 1, "text": "a"}
 
 
 def stamped() -> BoundService:
-    return notes({"before": {method: [timestamps()] for method in ("create", "update", "patch")}}, multi=True)
+    return notes_of({"before": {method: [timestamps()] for method in ("create", "update", "patch")}}, multi=True)
 
 
 async def test_a_new_row_has_both_moments() -> None:
@@ -64,6 +85,125 @@ def test_a_moment_is_cut_to_milliseconds() -> None:
 
 async def test_fields_have_the_names_that_they_are_given() -> None:
     hooks = {"before": {"all": [known_user], "create": [timestamps("made", "changed"), set_owner("owner")]}}
-    row = await notes(hooks).create({"text": "a"}, caller(1))
+    row = await notes_of(hooks).create({"text": "a"}, caller(1))
     assert sorted(row) == ["changed", "id", "made", "owner", "text"]
     assert row["owner"] == 1
+
+
+@pytest.mark.parametrize("kind", ["before", "after"])
+def test_keep_and_discard_reach_into_objects(kind: str) -> None:
+    assert run(keep("a", "b.d"), kind, NESTED) == {"a": 1, "b": {"d": {"e": 3}}}
+    assert run(discard("a", "b.d"), kind, NESTED) == {"b": {"c": 2}, "f": [1]}
+    assert run(keep("b.c", "b"), kind, NESTED) == {"b": NESTED["b"]}
+    assert run(keep("a.b"), kind, NESTED) == {}
+    assert run(keep("a"), kind, [NESTED, {"x": 1}]) == [{"a": 1}, {}]
+    assert run(keep("a"), kind, None) is None
+
+
+def test_keep_and_discard_reach_into_lists() -> None:
+    people = {"people": [{"name": "a", "password": "x"}, 5]}
+    assert run(discard("people.password"), "before", people) == {"people": [{"name": "a"}, 5]}
+    assert run(keep("people.name"), "before", people) == {"people": [{"name": "a"}]}
+
+
+PAGE = {"total": 1, "limit": 1, "skip": 0, "data": [{"a": 1, "b": 2}]}
+UNCOUNTED = {"limit": 1, "skip": 0, "data": PAGE["data"]}
+WALKED = {"limit": 1, "next": None, "previous": None, "data": PAGE["data"]}
+
+
+@pytest.mark.parametrize("page", [PAGE, UNCOUNTED, WALKED])
+@pytest.mark.parametrize("method", ["find", "search"])
+def test_find_and_custom_methods_give_pages(method: str, page: dict[str, Any]) -> None:
+    assert run(keep("a"), "after", page, method) == {**page, "data": [{"a": 1}]}
+
+
+def test_a_record_with_the_fields_of_a_page_is_a_record() -> None:
+    assert run(discard("total"), "after", PAGE, "get") == {"limit": 1, "skip": 0, "data": [{"a": 1, "b": 2}]}
+    assert run(keep("data"), "before", PAGE) == {"data": PAGE["data"]}
+
+
+async def test_what_goes_out_apart_from_the_result_is_changed_as_well() -> None:
+    def apart(context: Context) -> None:
+        context.dispatch = dict(context.result)
+
+    made = await notes(after=[apart, discard("secret")])._run("create", data={"a": 1, "secret": 2})
+    assert made.dispatch == made.result == {"a": 1, "id": 1}
+
+
+names = st.sampled_from("abc")
+records = st.recursive(st.integers(), lambda inner: st.dictionaries(names, inner, max_size=3), max_leaves=8)
+paths = st.lists(st.lists(names, min_size=1, max_size=3).map(".".join), max_size=3)
+
+
+def leaves(record: Any, path: str = "") -> set[str]:
+    if not isinstance(record, dict):
+        return {path}
+    return set().union(*(leaves(value, f"{path}.{name}") for name, value in record.items()))
+
+
+@given(st.dictionaries(names, records, max_size=3), paths)
+def test_what_keep_keeps_and_what_discard_leaves_make_the_whole(record: dict[str, Any], fields: list[str]) -> None:
+    kept, left = run(keep(*fields), "before", record), run(discard(*fields), "before", record)
+    assert leaves(kept) & leaves(left) == set() or not leaves(record)
+    assert leaves(record) <= leaves(kept) | leaves(left) | {""}
+
+
+async def test_prevent_changes_names_what_may_not_change() -> None:
+    service = notes(prevent_changes("owner", "a.b"))
+    await service.create({"owner": 1, "a": {"b": 1, "c": 1}})
+    with pytest.raises(BadRequest) as caught:
+        await service.patch(1, {"owner": None, "a": {"b": 2}, "x": 1})
+    assert caught.value.errors == {"owner": "May not be changed", "a.b": "May not be changed"}
+    assert (await service.patch(1, {"a": {"c": 2}}))["a"] == {"c": 2}
+
+
+async def test_prevent_changes_can_leave_them_out() -> None:
+    service = notes(prevent_changes("owner", raise_error=False))
+    await service.create({"owner": 1})
+    assert await service.patch(1, {"owner": 2, "x": 1}) == {"id": 1, "owner": 1, "x": 1}
+
+
+@pytest.mark.parametrize(
+    "data", [None, {}, {"name": ""}, {"name": {"first": ""}}, [{"name": "a"}, {"x": 1}], {"name": {"first": None}}]
+)
+async def test_required_names_all_that_is_missing(data: Any) -> None:
+    service = notes(required("name", "name.first"), multi=True)
+    with pytest.raises(BadRequest) as caught:
+        await service.create(data)
+    assert caught.value.errors["name.first"] == "Is required"
+    assert await service.create({"name": {"first": 0}}) == {"id": 1, "name": {"first": 0}}
+    assert len(await service.find()) == 1
+
+
+async def test_set_field_copies_and_outside_it_must_be_there() -> None:
+    service = notes(set_field(from_="params.user.id", as_="params.scope.owner"))
+    assert await service.create({}, {**REST, "user": {"id": 7}}) == {"id": 1, "owner": 7}
+    assert await service.find({**REST, "user": {"id": 8}}) == []
+    with pytest.raises(Forbidden, match=r"Expected field params\.user\.id not available"):
+        await service.find(REST)
+    assert len(await service.find()) == 1
+
+
+async def test_set_field_leaves_what_callers_handed_over_as_it_was() -> None:
+    to_query = set_field(from_="params.user.id", as_="params.query.owner.$in.0")
+    to_data = set_field(from_="params.user.id", as_="data.by.id")
+    query, data = {"x": 1}, [{"by": {"name": "Ann"}}]
+    service = notes(to_data, multi=True)
+    assert await service.create(data, {"user": {"id": 7}, "query": {}}) == [{"id": 1, "by": {"name": "Ann", "id": 7}}]
+    context = Context(Apex(), None, "find", params=Params({"user": {"id": 7}, "query": query}))
+    to_query(context)
+    assert (data, query) == ([{"by": {"name": "Ann"}}], {"x": 1})
+    assert context.params.query == {"x": 1, "owner": {"$in": {"0": 7}}}
+
+
+async def test_set_field_says_that_it_came_too_late() -> None:
+    typed = {"id": integer, "owner": integer}
+    service = notes(validate_query, set_field(from_="params.user.id", as_="params.query.owner"), fields=typed)
+    with pytest.raises(TypeError, match="before validate_query"):
+        await service.find({"user": {"id": 7}})
+
+
+async def test_set_now_stamps_every_record() -> None:
+    service = notes(iff(lambda context: context.method == "create", set_now("at")), multi=True)
+    rows = await service.create([{"at": "forged"}, {}])
+    assert all(isinstance(row["at"], datetime) and row["at"].tzinfo for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from apex.query.coercion import anything, integer, nullable, text
 from apex.service import BoundService
 from apex.sql import Timestamp
 from apex.testing import raises
-from tests.common.test_common import REST
+from tests.common.apps import REST
+from tests.common.apps import notes as notes_of
 
 TABLES = MetaData()
 notes = Table(
@@ -111,3 +113,16 @@ async def test_what_cannot_work_is_refused() -> None:
     service = Apex().use("notes", MemoryService(trash="deleted_at")).service("notes")
     with pytest.raises(TypeError, match="needs the hook soft_delete"):
         await service.restore({"id": 1})
+
+
+async def test_soft_delete_is_not_for_clients_to_undo() -> None:
+    typed = {"id": integer, "text": text, "gone_at": lambda value: value}
+    service = notes_of(soft_delete("gone_at"), fields=typed)
+    await service.create({"text": "a"})
+    assert isinstance((await service.remove(1, REST))["gone_at"], datetime)
+    for query in ({}, {"gone_at": {"$ne": None}}, {"$or": [{"id": 1}, {"gone_at": {"$gt": 0}}]}, {"gone_at": None}):
+        assert await service.find({**REST, "query": query}) == []
+    with raises(NotFound):
+        await service.get(1, REST)
+    with raises(BadRequest):
+        await service.find({**REST, "query": {"$disableSoftDelete": True}})
