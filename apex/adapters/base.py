@@ -19,8 +19,7 @@ from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.query.coercion import Coerce, boolean, json
-from apex.query.cursors import Cursors
-from apex.query.cursors import Selection as Selection
+from apex.query.cursors import Cursors, Selection
 from apex.query.language import (
     DELETED,
     MAX_HINTS,

@@ -11,11 +11,12 @@ from functools import cmp_to_key
 from itertools import count
 from typing import Any, TypeGuard, Unpack
 
-from apex.adapters.base import Adapter, AdapterOptions, Companion, Selection
+from apex.adapters.base import Adapter, AdapterOptions, Companion
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
+from apex.query.cursors import Selection
 from apex.query.predicates import TESTS, Compare, Junction, Predicate, three_way
 from apex.transaction import Transaction, current_transaction
 from apex.types import Row

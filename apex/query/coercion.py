@@ -1,7 +1,7 @@
-"""Values from the outside, made into the type a column holds.
+"""Functions that give the values of callers the types of columns.
 
-Each function takes a JSON value or the string a URL carries, and gives the typed value;
-it raises ValueError with one sentence that states the rule.
+Each takes a JSON value, or the text of a URL, and returns the typed value. It raises ValueError with a sentence that
+states the rule, such as "must be a string".
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def integer(value: Any) -> int:
-    """A whole number of 64 bits."""
+    """Return a whole number of 64 bits."""
     return whole(value, 64)
 
 
 def whole(value: Any, bits: int) -> int:
-    """A whole number of so many bits."""
+    """Return a whole number of this number of bits."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1:
@@ -64,12 +64,12 @@ def whole(value: Any, bits: int) -> int:
 
 
 def small_integer(value: Any) -> int:
-    """A whole number of 32 bits."""
+    """Return a whole number of 32 bits."""
     return whole(value, 32)
 
 
 def number(value: Any) -> int | float:
-    """A finite number."""
+    """Return a finite number."""
     if isinstance(value, str):
         value = float(value) if _NUMBER.fullmatch(value) else math.nan
     try:
@@ -81,7 +81,7 @@ def number(value: Any) -> int | float:
 
 
 def decimal(value: Any) -> Decimal:
-    """A finite decimal number; floats are read as they are written."""
+    """Return a finite decimal number. A float becomes the number that is written for it."""
     try:
         written = str(value) if type(value) in (str, int, float, Decimal) else ""
     except ValueError:  # an integer too long to be written
@@ -92,7 +92,7 @@ def decimal(value: Any) -> Decimal:
 
 
 def text(value: Any) -> str:
-    """A string without NUL characters, which PostgreSQL cannot store, and halves of characters, which UTF-8 cannot."""
+    """Return a string. PostgreSQL cannot store NUL characters, and UTF-8 cannot write halves of characters."""
     if not isinstance(value, str):
         raise ValueError("must be a string")
     if _UNSTORABLE.search(value):
@@ -101,7 +101,7 @@ def text(value: Any) -> str:
 
 
 def boolean(value: Any) -> bool:
-    """``true``, ``false``, or the strings ``true false 1 0``."""
+    """Return a bool, also for the strings ``true``, ``false``, ``1`` and ``0``."""
     if isinstance(value, str):
         value = _BOOLEANS.get(value)
     if isinstance(value, bool):
@@ -110,7 +110,7 @@ def boolean(value: Any) -> bool:
 
 
 def timestamp(value: Any) -> datetime:
-    """A moment in ISO 8601, cut to milliseconds; without a zone it is UTC."""
+    """Return a moment from ISO 8601, in UTC and cut to milliseconds. One without a time zone is in UTC."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -120,7 +120,7 @@ def timestamp(value: Any) -> datetime:
 
 
 def day(value: Any) -> date:
-    """A calendar day in ISO 8601."""
+    """Return a calendar day from ISO 8601."""
     try:
         return value if type(value) is date else date.fromisoformat(value)
     except (ValueError, TypeError):
@@ -128,7 +128,7 @@ def day(value: Any) -> date:
 
 
 def clock(value: Any) -> time:
-    """A time of day in ISO 8601, without a zone."""
+    """Return a time of day from ISO 8601, without a time zone."""
     try:
         moment = value if isinstance(value, time) else time.fromisoformat(value)
         if moment.tzinfo is None:
@@ -139,7 +139,7 @@ def clock(value: Any) -> time:
 
 
 def seconds(value: Any) -> timedelta:
-    """A span of time, from its seconds, to the microsecond."""
+    """Return a span of time from its seconds, to the microsecond."""
     try:
         span = value if isinstance(value, timedelta) else timedelta(seconds=float(number(value)))
         if abs(span) <= LONGEST:
@@ -150,7 +150,7 @@ def seconds(value: Any) -> timedelta:
 
 
 def binary(value: Any) -> bytes:
-    """Bytes, from base64 (RFC 4648, section 4)."""
+    """Return bytes from base64 (RFC 4648, section 4)."""
     try:
         return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b64decode(value, validate=True)
     except (ValueError, TypeError):
@@ -158,6 +158,7 @@ def binary(value: Any) -> bytes:
 
 
 def uuid(value: Any) -> UUID:
+    """Return a UUID."""
     try:
         return value if isinstance(value, UUID) else UUID(value)
     except (ValueError, TypeError, AttributeError):
@@ -165,11 +166,12 @@ def uuid(value: Any) -> UUID:
 
 
 def anything(value: Any) -> Any:
+    """Return the value as it is."""
     return value
 
 
 def json(value: Any) -> Any:
-    """Any JSON value whose texts can be stored. It can be selected, but neither asked for nor sorted by."""
+    """Return a JSON value whose texts can be stored. A query can select such a field, but not compare or sort it."""
     for inner in value.items() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
         json(list(inner) if isinstance(inner, tuple) else inner)
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
@@ -178,7 +180,7 @@ def json(value: Any) -> Any:
 
 
 def scalar(value: Any) -> Any:
-    """A string, a finite number, a boolean or null: what a key of a JSON field can be compared with."""
+    """Return a string, a finite number, a boolean or null, as the keys of JSON fields are compared with."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str | int | float):
@@ -187,7 +189,7 @@ def scalar(value: Any) -> Any:
 
 
 def optional(coerce: Coerce) -> Coerce:
-    """Also takes None."""
+    """Return a function that takes None as well."""
 
     @wraps(coerce)
     def optional(value: Any) -> Any:
@@ -197,7 +199,10 @@ def optional(coerce: Coerce) -> Coerce:
 
 
 def nullable(coerce: Coerce) -> Coerce:
-    """Also takes None; and from a URL, where null cannot be written, ``null`` or nothing. Not for text."""
+    """Return a function that takes None as well, and for URLs, which have no null, ``null`` and the empty text.
+
+    It is not for text.
+    """
 
     @wraps(coerce)
     def nullable(value: Any) -> Any:
@@ -207,7 +212,7 @@ def nullable(coerce: Coerce) -> Coerce:
 
 
 def taking_null(coerce: Coerce) -> Coerce:
-    """Return a function that takes null too. A function that is not of this module is returned as it is."""
+    """Return a function that takes null as well. A function of another module is returned as it is."""
     if coerce is text:
         return optional(coerce)
     return nullable(coerce) if coerce in SHAPES else coerce

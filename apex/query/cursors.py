@@ -1,7 +1,7 @@
-"""Cursors: places in a list, as texts that a caller gets with a page and brings back for the next one.
+"""Cursors: texts for places in a list. A caller gets them with a page and sends one back for the next page.
 
-A place is what the last row of a page is sorted by, its id included. What comes after it is found by comparison, not by
-counting, so that a page far down costs what the first one does and rows that come or go in between change nothing.
+A place has the values that the last row of a page is sorted by, with its id. The rows after it are found by comparison
+and not by counting. So a late page costs as much as the first one, and new or removed rows in between do not matter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_SORTED = 32
 """The most fields of an order that cursors follow."""
 
 Place = tuple[Any, ...]
-"""A value for each field of an order. Without any it is where a walk begins, or ends."""
+"""A value for each field of an order. The empty place is the beginning of a list, or its end."""
 
 
 class Selection(NamedTuple):
@@ -73,11 +73,11 @@ class Selection(NamedTuple):
 
 
 class Cursors:
-    """Makes cursors of places, and places of cursors, for the service at a path.
+    """The encryption of places as cursors, for the service at a path.
 
-    They are encrypted, as a list may be sorted by what the caller did not select or what an after hook takes out. The
-    key is made of a secret, so that processes that share it understand each other; without one cursors are good in this
-    process alone. What a cursor is about (an order and what is asked for) is authenticated with it.
+    Cursors are encrypted, as a list may be sorted by fields that the caller did not select, or that a hook removes. The
+    key is derived from a secret, so that all processes with that secret can read them. Without a secret only this
+    process can. The order and the condition of the list are authenticated with the cursor.
     """
 
     def __init__(self, secret: str | None = None, path: str = "") -> None:
@@ -92,29 +92,29 @@ class Cursors:
         return AESSIV(self._key)
 
     def walk(self, name: str, cursor: str, order: Order, where: Predicate) -> Walk:
-        """The walk ``$after`` or ``$before`` a cursor. Raises BadRequest for one that is not of this list."""
+        """Return the walk ``$after`` or ``$before`` a cursor. Raises BadRequest for a cursor of another list."""
         try:
-            place = self.open(cursor, order, where) if cursor else ()
+            place = self.decrypt(cursor, order, where) if cursor else ()
         except ValueError:
             rule = "is no cursor of this list: use it with the query that it came from, or leave it empty to begin anew"
             raise invalid(name, rule) from None
         return Walk(self, name, place, order, where)
 
-    def seal(self, place: Place, order: Order, where: Predicate) -> str:
-        """Raises TypeError for a value that has no form here, such as an object or a list."""
+    def encrypt(self, place: Place, order: Order, where: Predicate) -> str:
+        """Return the cursor of a place. Raises TypeError for a value that a cursor cannot hold, such as a list."""
         text = encode([_plain(value) for value in place])
-        return _written(self._cipher.encrypt(text, [_about(order, where)]))
+        return _as_text(self._cipher.encrypt(text, [_about(order, where)]))
 
-    def open(self, cursor: str, order: Order, where: Predicate) -> Place:
-        """Raises ValueError for what was not sealed here, or for another order or predicate."""
+    def decrypt(self, cursor: str, order: Order, where: Predicate) -> Place:
+        """Return the place of a cursor. Raises ValueError for a forged cursor, or one of another list."""
         from cryptography.exceptions import InvalidTag
 
-        sealed = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        encrypted = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         # Base64 has several texts for the same bytes: one alone is the cursor.
-        if _written(sealed) != cursor:
+        if _as_text(encrypted) != cursor:
             raise ValueError("not a cursor")
         try:
-            text = self._cipher.decrypt(sealed, [_about(order, where)])
+            text = self._cipher.decrypt(encrypted, [_about(order, where)])
         except InvalidTag:
             raise ValueError("not a cursor of this list") from None
         return tuple(_typed(value) for value in decode(text))
@@ -122,7 +122,7 @@ class Cursors:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A way through a list, ``$after`` a place towards its end or ``$before`` one towards its beginning."""
+    """A walk through a list, ``$after`` a place towards its end, or ``$before`` a place towards its beginning."""
 
     cursors: Cursors
     name: str
@@ -137,14 +137,16 @@ class Walk:
 
     @property
     def backwards(self) -> bool:
+        """True for ``$before``."""
         return self.name == "$before"
 
     @property
     def where(self) -> Predicate:
+        """The condition of the rows on the way."""
         return every(beyond(self.direction, self.place), self.all) if self.place else self.all
 
     def page(self, found: list[Row], limit: int) -> tuple[list[Row], dict[str, str | None]]:
-        """The rows of the page, of which one more than its limit was looked for, and the cursors of both ends."""
+        """Return the rows of a page and the cursors of both ends. ``found`` may have one row more than the limit."""
         more, behind = len(found) > limit, bool(self.place)
         rows = found[:limit]
         if self.backwards:
@@ -154,16 +156,19 @@ class Walk:
         return rows, {"next": self._cursor(last) if more else None, "previous": self._cursor(first) if behind else None}
 
     def _cursor(self, row: Row | None) -> str:
-        """Of an empty page: the end of the list, which is where it lies."""
+        """Return the cursor of a row. That of an empty page is the end of the list."""
         place = () if row is None else tuple(row.get(field) for field, _ in self.order)
         try:
-            return self.cursors.seal(place, self.order, self.all)
+            return self.cursors.encrypt(place, self.order, self.all)
         except TypeError as error:
             raise invalid(self.name, f"does not go with this order: {error}. Use $skip") from None
 
 
 def beyond(order: Order, place: Place) -> Predicate:
-    """That a row comes after a place. Each field first says where in an index the rows begin, then which they are."""
+    """Return the condition for the rows after a place.
+
+    The first comparison of each field lets an index find where the rows begin. The second one says which rows they are.
+    """
     (name, direction), value = order[0], place[0]
     after, at_least = ("$above", "$from") if direction > 0 else ("$below", "$upto")
     first = Compare(name, after, value)
@@ -176,12 +181,12 @@ def _about(order: Order, where: Predicate) -> bytes:
     return sha256(repr((order, _canonical(where))).encode()).digest()
 
 
-def _written(sealed: bytes) -> str:
-    return urlsafe_b64encode(sealed).decode().rstrip("=")
+def _as_text(encrypted: bytes) -> str:
+    return urlsafe_b64encode(encrypted).decode().rstrip("=")
 
 
 def _canonical(where: Predicate) -> str:
-    """The same for predicates that differ in the order of their parts alone."""
+    """Return a text that is the same for predicates with the same parts in another order."""
     if isinstance(where, Compare):
         return repr(where)
     return f"{where.kind}({', '.join(sorted(map(_canonical, where.parts)))})"
@@ -197,7 +202,7 @@ _KINDS: Mapping[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = 
     timedelta: ("s", lambda span: str(span // _UNIT), lambda text: int(text) * _UNIT),
     bytes: ("b", bytes.hex, bytes.fromhex),
 }
-"""What JSON has no form for: in a list of two, with a letter."""
+"""The types without a JSON form. They are written as a list of a letter and a text."""
 
 _READERS = {letter: read for letter, _, read in _KINDS.values()}
 

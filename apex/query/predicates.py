@@ -1,4 +1,4 @@
-"""Conditions as a tree: comparisons, and junctions of them."""
+"""Predicates: conditions as trees of comparisons and junctions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 
 class Compare(NamedTuple):
-    """``field operator value``. ``$eq`` and ``$ne`` also take None.
+    """The comparison ``field operator value``. ``$eq`` and ``$ne`` also take None.
 
-    For services, not for callers: ``$contains``; and ``$above $from $upto $below``, which compare as a sort does, where
-    null comes before everything.
+    Services alone can use ``$contains``, and ``$above $from $upto $below``, which compare as a sort does: null comes
+    before everything else.
     """
 
     field: str
@@ -22,7 +22,7 @@ class Compare(NamedTuple):
 
 
 class Junction(NamedTuple):
-    """All of the parts, or any of them."""
+    """A condition that holds if all of its parts hold, or if any of them does."""
 
     kind: Literal["and", "or"]
     parts: tuple[Predicate, ...]
@@ -33,7 +33,7 @@ EVERYTHING = Junction("and", ())
 
 
 def every(*parts: Predicate) -> Predicate:
-    """All of the parts, flattened."""
+    """Return the predicate that holds if all parts hold. Nested ones are flattened."""
     flat: list[Predicate] = []
     for part in parts:
         if isinstance(part, Junction) and part.kind == "and":
@@ -45,13 +45,14 @@ def every(*parts: Predicate) -> Predicate:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Sorts by how well a form of lines (newline, line, newline ...) holds the term: whole line, start, anywhere."""
+    """An order by how well a field with lines matches a term: as a whole line, at the start of one, or anywhere."""
 
     field: str
     term: str
 
 
 def membership(name: str, operator: str, values: Sequence[Any]) -> Predicate:
+    """Return the predicate for ``$in`` or ``$nin`` with a list of values, which may hold None."""
     present = [value for value in values if value is not None]
     listed = Compare(name, operator, present)
     if len(present) == len(values):
@@ -75,11 +76,11 @@ def compared(where: Predicate) -> Iterator[str]:
         yield where.field
 
 
-def narrows(where: Predicate, beside: Collection[str]) -> bool:
-    """Return True if a row has to meet a condition on a field that is not in ``beside``."""
+def narrows(where: Predicate, except_for: Collection[str]) -> bool:
+    """Return True if a row has to meet a condition on another field than these."""
     if isinstance(where, Compare):
-        return where.field not in beside
-    parts = [narrows(part, beside) for part in where.parts]
+        return where.field not in except_for
+    parts = [narrows(part, except_for) for part in where.parts]
     return any(parts) if where.kind == "and" else all(parts)
 
 
@@ -118,7 +119,7 @@ def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """A list equals each of its items."""
+    """Return True if two values are equal. A list is equal to each of its items."""
     return (other in one) if isinstance(one, list) and not isinstance(other, list) else one == other
 
 

@@ -1,6 +1,7 @@
-"""Query strings with brackets, ``a[b][$in][0]=1``, strictly read.
+"""Query strings with brackets, such as ``a[b][$in][0]=1``: ``parse`` reads them, and ``write`` writes them.
 
-Where the Node parsers guess (a list of 21 items becomes an object, a deep tail becomes a key), this one answers 400.
+The parsers of Node guess, so that a list of 21 items becomes an object, and a deep part of a name becomes a key. This
+one refuses such query strings.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ __all__ = ["parse", "write"]
 
 
 def write(query: Mapping[str, Any], safe: str = "") -> str:
-    """The query string: null is an empty value, dates and decimals are written as JSON writes them, and the characters
-    that are ``safe`` as they are.
+    """Return a query as a query string. The characters in ``safe`` are not escaped.
 
-    Raises BadRequest for an empty list or object within the query, TypeError for a value without a JSON form.
+    Null is an empty value, and dates and decimals are written as in JSON. Raises BadRequest for an empty list or object
+    in the query, and TypeError for a value without a JSON form.
     """
     pairs = (pair for name, value in decode(encode(dict(query))).items() for pair in _pairs(name, value))
     return "&".join(f"{quote(name, safe=safe)}={quote(text, safe=safe)}" for name, text in pairs)
@@ -32,7 +33,7 @@ def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
         yield name, _text(value)
         return
     if not value:
-        # Left out, as by other writers, an empty $in would ask for all records, and a remove would take them.
+        # Other writers leave it out. Then an empty $in would match all records, and a remove would take them.
         raise BadRequest(f"'{name}' is empty, which a query string cannot say")
     for key, child in value.items() if isinstance(value, dict) else enumerate(value):
         yield from _pairs(f"{name}[{key}]", child)
@@ -45,8 +46,8 @@ def _text(value: Any) -> str:
 MAX_PAIRS = 10_000
 MAX_DEPTH = 10
 
-REMEMBERED, LONGEST = 4_096, 512
-"""So many query strings are remembered, of so many characters at most."""
+MAX_CACHED, MAX_CACHED_LENGTH = 4_096, 512
+"""The number of query strings in the cache, and the characters that each may have."""
 
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _LIST_IN_LIST = re.compile(r"\[\]\[[0-9]*\]")
@@ -54,18 +55,19 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """``{"a": {"$in": ["1"]}}`` for ``a[$in][0]=1``: leaves are strings, lists keep the order of their indices.
+    """Return a query string as a query: ``{"a": {"$in": ["1"]}}`` for ``a[$in][0]=1``.
 
-    Raises BadRequest for malformed brackets or encoding, a key used in two forms, depth over 10, over 10,000 pairs.
+    Values are strings, and lists are in the order of their indices. Raises BadRequest for malformed brackets or
+    encoding, a name that is used in two forms, more than 10 levels, and more than 10,000 pairs.
     """
     if not text:
         return {}
-    return decode(_remembered(text)) if len(text) <= LONGEST else _parse(text)
+    return decode(_parsed_json(text)) if len(text) <= MAX_CACHED_LENGTH else _parse(text)
 
 
-@lru_cache(REMEMBERED)
-def _remembered(text: str) -> bytes:
-    """As JSON, of which every call gets its own copy: hooks may change what they are given."""
+@lru_cache(MAX_CACHED)
+def _parsed_json(text: str) -> bytes:
+    """Return the query as JSON. Each call decodes its own copy, as hooks may change it."""
     return encode(_parse(text))
 
 

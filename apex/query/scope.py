@@ -1,4 +1,4 @@
-"""Scopes: the records that a caller may touch, as hooks write them into ``params.scope``."""
+"""Scopes: the records that a caller may touch. Hooks write them into ``params.scope``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from apex.query.predicates import (
 from apex.types import Row
 
 Typed = Mapping[str, Callable[[Any], Any] | None]
-"""For each field the function that gives its values their type, or None for values as they are."""
+"""The function that gives the values of a field their type, by field. None leaves the values as they are."""
 
 OPERATORS = ("$in", "$nin", "$ne", "$lt", "$lte", "$gt", "$gte")
 
@@ -36,13 +36,15 @@ _SHAPES = f"a value, None, a list of values, or a dict of the operators {', '.jo
 
 
 class CheckedDict(dict[str, Any]):
-    """A dict of which each change goes through ``__setitem__``, and each copy or union has the same class."""
+    """A dict whose changes all go through ``__setitem__``, and whose copies and unions have the same class."""
 
     def update(self, *values: Any, **more: Any) -> None:
+        """Set the keys of a mapping or of pairs, as a dict does."""
         for name, value in dict(*values, **more).items():
             self[name] = value
 
     def setdefault(self, name: str, value: Any = None) -> Any:
+        """Return the value of a key, which is set before if it is missing."""
         if name not in self:
             self[name] = value
         return self[name]
@@ -58,6 +60,7 @@ class CheckedDict(dict[str, Any]):
         return type(self)({**values, **self}) if isinstance(values, Mapping) else NotImplemented
 
     def copy(self) -> Self:
+        """Return a copy of the same class."""
         return type(self)(self)
 
 
@@ -73,7 +76,7 @@ AS_GIVEN: Typed = _AsGiven()
 class Scope(CheckedDict):
     """The records that a caller may touch: for each field a value, None, a list of values, or a dict of operators.
 
-    ``$or`` takes a list of scopes, of which one has to hold, and ``$and`` a list of which all have to::
+    ``$or`` takes a list of scopes, of which one has to hold. ``$and`` takes a list of which all have to hold::
 
         params.scope["$or"] = [{"owner_id": 5}, {"public": True}]
 
@@ -89,7 +92,7 @@ class Scope(CheckedDict):
 
     def __setitem__(self, name: str, allowed: Any) -> None:
         kind = type(allowed)
-        # Nearly all scopes are a value or a list of values: they need no closer look.
+        # Nearly all scopes are a value or a list of values, which need no further check.
         plain = kind in _PLAIN or (kind is list and _PLAIN.issuperset(map(type, allowed)))
         if not plain or type(name) is not str or name[:1] == "$":
             _allowed(name, allowed, AS_GIVEN)
@@ -110,7 +113,7 @@ def scope_predicate(scope: Mapping[str, Any], typed: Typed) -> Predicate:
     parts: list[Predicate] = []
     for name, allowed in scope.items():
         value = allowed[0] if type(allowed) is list and len(allowed) == 1 else allowed
-        # Nearly all scopes are plain: the short way takes half of the time.
+        # Nearly all scopes are plain, and this takes half of the time.
         if type(value) in _PLAIN and type(name) is str and name[:1] != "$":
             coerce = typed[name]
             parts.append(Compare(name, "$eq", value if coerce is None else coerce(value)))
@@ -137,14 +140,14 @@ def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
 
 
 class FieldTypes(dict[str, Coerce]):
-    """The functions that give the values of a scope their type, by field. Each is made when it is needed."""
+    """The functions that give the values of a scope their types, by field. Each is made when it is first used."""
 
     def __init__(self, columns: Mapping[str, Coerce], service: str) -> None:
         super().__init__()
         self.columns, self.service = columns, service
 
     def __missing__(self, name: str) -> Coerce:
-        """Make a function. Raises TypeError for a field that the service does not have, or that cannot be compared."""
+        """Return the function of a field. Raises TypeError if the service has no such field, or cannot compare it."""
         coerce = self.columns.get(name)
         if coerce is None or held(coerce) is not None:
             raise TypeError(f"params.scope cannot hold '{name}': {self.service} has no such field to compare")
@@ -247,7 +250,7 @@ def staying(values: Row, allowed: Predicate) -> Predicate | None:
 
 
 def outside(values: Row, allowed: Predicate) -> Forbidden:
-    """Return the error for values outside of a scope. It names the fields that are outside, if any is by itself."""
+    """Return the error for values outside of a scope. It names the fields that are outside by themselves, if any."""
     parts = [part for part in conjunction(allowed) if decided(part, values) is False] or [allowed]
     names = list(dict.fromkeys(name for part in parts for name in compared(part) if name in values))
     subject = ", ".join(names) or "The record"

@@ -34,10 +34,11 @@ from sqlalchemy import (
     update,
 )  # fmt: skip
 
-from apex.adapters.base import Adapter, AdapterOptions, Selection, missing
+from apex.adapters.base import Adapter, AdapterOptions, missing
 from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
+from apex.query.cursors import Selection
 from apex.query.language import Query
 from apex.query.predicates import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
 from apex.sql.clauses import SERVED, Clauses, merged_json

@@ -36,8 +36,8 @@ SECRET = "a secret of at least thirty-two bytes"
 
 @given(PLACES)
 def test_a_place_comes_out_as_it_went_in(place: Place) -> None:
-    cursor = Cursors(SECRET, "a").seal(place, ORDER, EVERYTHING)
-    opened = Cursors(SECRET, "a").open(cursor, ORDER, EVERYTHING)
+    cursor = Cursors(SECRET, "a").encrypt(place, ORDER, EVERYTHING)
+    opened = Cursors(SECRET, "a").decrypt(cursor, ORDER, EVERYTHING)
     assert (opened, list(map(type, opened))) == (place, list(map(type, place)))
     assert cursor.isascii()
     assert cursor.replace("-", "").replace("_", "").isalnum()
@@ -46,7 +46,7 @@ def test_a_place_comes_out_as_it_went_in(place: Place) -> None:
 @given(PLACES, st.data())
 def test_any_other_byte_is_refused(place: Place, data: st.DataObject) -> None:
     cursors = Cursors(SECRET)
-    cursor = cursors.seal(place, ORDER, EVERYTHING)
+    cursor = cursors.encrypt(place, ORDER, EVERYTHING)
     where = data.draw(st.integers(0, len(cursor) - 1))
     other = data.draw(st.characters(codec="latin-1").filter(lambda letter: letter != cursor[where]))
     with pytest.raises(BadRequest, match=FOREIGN):
@@ -73,7 +73,7 @@ def test_any_other_text_is_refused(text: str) -> None:
 def test_a_cursor_is_for_one_secret_service_order_and_predicate(
     secret: str | None, path: str, order: Any, where: Any
 ) -> None:
-    cursor = Cursors(SECRET, "a").seal(("x", 1), ORDER, EVERYTHING)
+    cursor = Cursors(SECRET, "a").encrypt(("x", 1), ORDER, EVERYTHING)
     with pytest.raises(BadRequest, match=FOREIGN):
         Cursors(secret, path).walk("$after", cursor, order, where)
 
@@ -82,8 +82,8 @@ def test_the_order_of_conditions_does_not_matter() -> None:
     one, two = Compare("age", "$eq", 1), Junction("or", (Compare("b", "$eq", None), Compare("a", "$gt", 2)))
     other = Junction("or", tuple(reversed(two.parts)))
     cursors = Cursors()
-    cursor = cursors.seal((1, 2), ORDER, every(one, two))
-    assert cursors.open(cursor, ORDER, every(other, one)) == (1, 2)
+    cursor = cursors.encrypt((1, 2), ORDER, every(one, two))
+    assert cursors.decrypt(cursor, ORDER, every(other, one)) == (1, 2)
     for wrong in (Junction("or", (one, two)), every(one, Junction("and", other.parts)), one, two):
         with pytest.raises(BadRequest, match=FOREIGN):
             cursors.walk("$after", cursor, ORDER, wrong)
@@ -91,17 +91,17 @@ def test_the_order_of_conditions_does_not_matter() -> None:
 
 def test_a_cursor_shows_nothing_of_its_place() -> None:
     place = ("a hidden value", 1)
-    sealed = urlsafe_b64decode(Cursors(SECRET).seal(place, ORDER, EVERYTHING) + "==")
-    others = urlsafe_b64decode(Cursors(SECRET).seal(("a hidden valuf", 1), ORDER, EVERYTHING) + "==")
-    assert b"hidden" not in sealed
-    same = [one == other for one, other in zip(sealed[TAG:], others[TAG:], strict=True)]
+    encrypted = urlsafe_b64decode(Cursors(SECRET).encrypt(place, ORDER, EVERYTHING) + "==")
+    others = urlsafe_b64decode(Cursors(SECRET).encrypt(("a hidden valuf", 1), ORDER, EVERYTHING) + "==")
+    assert b"hidden" not in encrypted
+    same = [one == other for one, other in zip(encrypted[TAG:], others[TAG:], strict=True)]
     assert sum(same) < len(same) / 2, "equal texts look alike"
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, float("nan"), float("inf"), 1j, object()])
 def test_a_value_without_a_form_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="has no place in a cursor"):
-        Cursors().seal((value,), ORDER, EVERYTHING)
+        Cursors().encrypt((value,), ORDER, EVERYTHING)
 
 
 def test_what_comes_beyond_a_place() -> None:
@@ -158,13 +158,13 @@ async def test_values_of_mixed_types_are_walked_in_their_order() -> None:
 def test_days_and_hours_are_places() -> None:
     place = (date(2023, 1, 31), time(12, 30, 0, 1), Decimal("1.50"), None)
     cursors = Cursors()
-    assert cursors.open(cursors.seal(place, ORDER, EVERYTHING), ORDER, EVERYTHING) == place
+    assert cursors.decrypt(cursors.encrypt(place, ORDER, EVERYTHING), ORDER, EVERYTHING) == place
 
 
 @given(PLACES)
 def test_a_cursor_is_short(place: Place) -> None:
     written = encode([str(value) for value in place])
-    assert len(Cursors(SECRET).seal(place, ORDER, EVERYTHING)) < 24 + 4 / 3 * (len(written) + 16 * len(place))
+    assert len(Cursors(SECRET).encrypt(place, ORDER, EVERYTHING)) < 24 + 4 / 3 * (len(written) + 16 * len(place))
 
 
 def test_a_cursor_of_an_earlier_version_is_refused() -> None:
