@@ -229,4 +229,4 @@ def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) ->
 
 def test_the_demo_is_not_for_production(apex: Command, sqlite_url: str) -> None:
     done = apex("demo", DATABASE_URL=sqlite_url, APEX_ENV="production", APEX_SECRET="x" * 40)
-    assert (done.returncode, "no place in production" in done.stderr) == (1, True)
+    assert (done.returncode, "is not loaded in production" in done.stderr) == (1, True)
