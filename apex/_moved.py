@@ -55,7 +55,7 @@ MOVED = {
     "reload": "server.workers",
     "resolvers": "common.resolvers",
     "revisions": "migrations.revisions",
-    "routes": "cli.routes",
+    "routes": "cli.listing",
     "scaffold": "cli.scaffold",
     "scope": "query.scope",
     "seals": "migrations.row_level_security",

@@ -21,8 +21,8 @@ from apex.tenant import is_tenant_hook
 
 Finding = dict[str, str]
 
-DISTINCT = 10
-"""Characters that a secret has at least; one of ``openssl rand -hex 32`` has nearly all of its sixteen."""
+DISTINCT: int = 10
+"""The number of different characters in a secret. ``openssl rand -hex 32`` uses nearly all of its sixteen."""
 
 MODULE = "apex.migrations.row_level_security"
 
@@ -34,13 +34,13 @@ PROTECTED = """
 
 FIXES = {
     "secret": "make one with 'openssl rand -hex 32' and set APEX_SECRET",
-    "previousSecret": "leave APEX_PREVIOUS_SECRET away, and let everybody log in again",
+    "previousSecret": "unset APEX_PREVIOUS_SECRET and let all users log in again",
 }
-"""The secrets of the settings, and the fix for a weak one."""
+"""The settings with secrets, each with the fix for a weak one."""
 
 
 def findings(app: Apex) -> list[Finding]:
-    """All that is wrong with an app: which ``check`` has found it, and a ``message`` that says what to do."""
+    """Return the problems of an app. Each has the name of its ``check`` and a ``message`` with the fix."""
     checks = {
         "secret": secret,
         "authentication": authentication,
@@ -48,11 +48,11 @@ def findings(app: Apex) -> list[Finding]:
         "redis": redis,
         "services": services,
     }
-    return [{"check": name, "message": message} for name, look in checks.items() for message in look(app)]
+    return [{"check": name, "message": message} for name, check in checks.items() for message in check(app)]
 
 
 def secret(app: Apex) -> Iterator[str]:
-    """Both secrets verify tokens, so that a weak one of before lets others in as a weak one does."""
+    """Yield the weaknesses of both secrets. The previous secret verifies tokens too."""
     yield from exposed_secrets(app.settings, app.get("host") or "localhost")
     for name, fix in FIXES.items():
         value = (app.get("authentication") or {}).get(name) or None
@@ -77,8 +77,8 @@ def database(app: Apex) -> Iterator[str]:
     try:
         if left := pending(url):
             yield f"migrations {', '.join(left)} are pending: run 'apex migrate'"
-        elif (ahead := unknown_revision(url)) is not None:
-            yield f"it is ahead: a later version has migrated it to {ahead}"
+        elif (revision := unknown_revision(url)) is not None:
+            yield f"a later version has migrated it to {revision}"
         elif make_url(url).get_backend_name() == "postgresql":
             yield from policies(app, url)
     except (ConfigError, Unavailable) as error:
@@ -99,7 +99,7 @@ def _protected(connection: Connection) -> set[str]:
 
 
 def _tables(app: Apex) -> Iterator[Table]:
-    """The tables of all services, and those beside them."""
+    """Yield the tables of all services, and the other tables in their metadata."""
     for bound in app.services.values():
         table = getattr(bound.service, "table", None)
         if isinstance(table, Table):
@@ -107,6 +107,7 @@ def _tables(app: Apex) -> Iterator[Table]:
 
 
 def redis(app: Apex) -> Iterator[str]:
+    """Yield a problem if Redis cannot be reached."""
     if url := app.get("redis"):
         with extra("redis", "Redis"):
             from apex.realtime.redis import connection_error

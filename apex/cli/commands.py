@@ -1,7 +1,7 @@
-"""The ``apex`` command: that of the framework, and the commands that applications add.
+"""The ``apex`` command, with the commands of the framework and those that applications add.
 
-An application's commands are entry points in the group ``apex.commands``; they are imported when they are called or
-listed. What a command needs is imported where it works, so that help and completion load no framework.
+Commands of an application are entry points in the group ``apex.commands``. They are imported when they are called or
+listed. Each command imports the framework inside its function, which keeps help and completion fast.
 """
 
 from __future__ import annotations
@@ -28,39 +28,42 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FACTORY = "services.app:create_app"
-HIDDEN = ("worker",)
-AHEAD = "The database is ahead: a later version has migrated it to {}."
-ID = click.IntRange(1, (1 << 63) - 1)
+FACTORY: str = "services.app:create_app"
+HIDDEN: tuple[str, ...] = ("worker",)
+AHEAD: str = "A later version has migrated the database to {}."
+ID: click.IntRange = click.IntRange(1, (1 << 63) - 1)
 
 
 class Day(click.ParamType[datetime]):
-    """A day in UTC that has come, such as ``2026-01-31``. Commands get its first moment."""
+    """An option's day in UTC, today or earlier, such as ``2026-01-31``. Commands get its first moment."""
 
     name = "day"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the first moment of a day. Anything else fails with a message."""
         try:
             day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
         except ValueError:
             self.fail(f"'{value}' is not a day such as 2026-01-31.", param, ctx)
         if day > datetime.now(UTC):
-            self.fail(f"{value} has not come yet.", param, ctx)
+            self.fail(f"{value} is in the future.", param, ctx)
         return day
 
 
-DAY = Day()
+DAY: Day = Day()
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program to read.")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 class Commands(click.Group):
     """The framework's commands and, by their entry points, those of the application."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
         return sorted({*super().list_commands(ctx), *_extensions()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command. That of an application is imported."""
         extension = _extensions().get(cmd_name)
         if extension is None:
             return super().get_command(ctx, cmd_name)
@@ -70,7 +73,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Raises NoSuchCommand, which names what is near."""
+        """Return the command of the arguments. Raises NoSuchCommand, which names similar commands."""
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
@@ -80,11 +83,11 @@ class Commands(click.Group):
 
 @cache
 def _extensions() -> dict[str, EntryPoint]:
-    """The commands whose modules are there: in the folder of another application those of this one are not."""
-    return {point.name: point for point in entry_points(group="apex.commands") if _is_there(point.module)}
+    """Return the application's commands. In the folder of another application their modules do not exist."""
+    return {point.name: point for point in entry_points(group="apex.commands") if _exists(point.module)}
 
 
-def _is_there(module: str) -> bool:
+def _exists(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
@@ -101,12 +104,12 @@ def apex(ctx: click.Context, factory: str) -> None:
 
 
 def main() -> None:
-    """Runs the command. What an operator can mend is said in one line, with exit code 1."""
+    """Run the command. Errors that an operator can fix are printed as one line, with exit code 1."""
     sys.path.insert(0, "")
     try:
         apex(prog_name="apex")
     except (ConfigError, FeathersError) as error:
-        click.echo(f"apex: {told(error)}", err=True)
+        click.echo(f"apex: {_line(error)}", err=True)
         sys.exit(1)
     except OSError as error:
         if error.errno != EROFS:
@@ -115,8 +118,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def told(error: Exception) -> str:
-    """An error in one line, with what it says of each field."""
+def _line(error: Exception) -> str:
+    """Return an error in one line, with the message of each field."""
     errors: dict[str, str] = getattr(error, "errors", None) or {}
     return "; ".join([str(error), *(f"{name}: {rule}" for name, rule in errors.items() if rule not in str(error))])
 
@@ -124,21 +127,19 @@ def told(error: Exception) -> str:
 @apex.command()
 @click.option("--host", help="Address to listen on [default: the configuration's]")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on [default: the configuration's]")
-@click.option(
-    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that share the address."
-)
-@click.option("--reload", is_flag=True, help="Start anew when *.py or config/*.json change; for development.")
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of processes.")
+@click.option("--reload", is_flag=True, help="Restart when *.py or config/*.json change, for development.")
 @click.pass_obj
 def serve(factory: str, host: str | None, port: int | None, workers: int, reload: bool) -> None:
     """Serve the application.
 
-    SIGTERM and SIGINT stop it once the requests under way are answered. With several workers SIGHUP renews them one
-    after the other, and no request is refused meanwhile.
+    SIGTERM and SIGINT stop it after the running requests. With several workers, SIGHUP restarts them one after the
+    other without refusing requests.
     """
     outer = load_asgi(factory)
     app = app_within(outer, factory)
     if reload and app.get("env") == "production":
-        raise ConfigError("--reload is for development: APEX_ENV is 'production'")
+        raise ConfigError("--reload is for development, but APEX_ENV is 'production'")
     if workers > 1 or reload:
         from apex.server.workers import serve_workers
 
@@ -166,13 +167,16 @@ def worker(factory: str, listener: int, line: int) -> None:
 
 @apex.command()
 @click.argument("revision", required=False)
-@click.option("--down", is_flag=True, help="Take the database down to the revision ('base' undoes everything).")
-@click.option("--status", is_flag=True, help="Say where the database is, and change nothing.")
-@click.option("--new", "message", metavar="MESSAGE", help="Write the next migration, and change no database.")
+@click.option("--down", is_flag=True, help="Migrate down to the revision; 'base' undoes everything.")
+@click.option("--status", is_flag=True, help="Print the revision of the database and change nothing.")
+@click.option("--new", "message", metavar="MESSAGE", help="Write the next migration and change no database.")
 @as_json_option
 @click.pass_obj
 def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
-    """Bring the database up to a revision, by default the newest."""
+    """Migrate the database to a revision.
+
+    The default is the newest revision.
+    """
     from apex.migrations.migrate import current, downgrade, pending, unknown_revision, upgrade
 
     if message is not None:
@@ -180,22 +184,23 @@ def migrate(factory: str, revision: str | None, down: bool, status: bool, messag
         return
     url = _database_url(load_app(factory))
     if down and revision is None:
-        raise ConfigError("say down to which revision: 'base' undoes everything")
+        raise ConfigError("--down needs a revision; 'base' undoes everything")
     if not status:
         (downgrade if down else upgrade)(url, revision or "head")
-    left, reached, ahead = pending(url), current(url), unknown_revision(url)
+    left, reached, unknown = pending(url), current(url), unknown_revision(url)
     if as_json:
-        click.echo(json.dumps({"current": reached, "pending": left, "ahead": ahead is not None}))
+        click.echo(json.dumps({"current": reached, "pending": left, "ahead": unknown is not None}))
         return
     if status:
         click.echo(f"The database is at {reached}." if reached else "The database is empty.")
-    if ahead is not None:
-        click.echo(AHEAD.format(ahead))
+    if unknown is not None:
+        click.echo(AHEAD.format(unknown))
     else:
         click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
 
 
 def write_migration(message: str, as_json: bool = False) -> None:
+    """Write the next migration and print its file."""
     from apex.migrations.migrate import write
 
     file = str(write(message))
@@ -203,15 +208,15 @@ def write_migration(message: str, as_json: bool = False) -> None:
 
 
 def _database_url(app: Apex) -> str:
-    """Raises ConfigError for an app without a database."""
+    """Return the URL of the app's database. Raises ConfigError for an app without one."""
     url: str | None = app.get("database_url")
     if url is None:
-        raise ConfigError("the application has no database: app.configure(database(url))")
+        raise ConfigError("the application has no database; add one with app.configure(database(url))")
     return url
 
 
 def complete_service(ctx: click.Context, argument: click.Parameter, incomplete: str) -> list[str]:
-    """The paths of the application's services that begin so. Where the application cannot be made, there are none."""
+    """Return the paths of services that complete an argument, or none if the application cannot be made."""
     sys.path.insert(0, "")
     try:
         app = load_app(ctx.find_root().params["factory"])
@@ -225,38 +230,42 @@ def complete_service(ctx: click.Context, argument: click.Parameter, incomplete: 
 @as_json_option
 @click.pass_obj
 def routes(factory: str, service: str | None, as_json: bool) -> None:
-    """List the endpoints and events of all services, or the hooks of one, in the order in which they run."""
-    from apex.cli import routes
+    """List endpoints and events, or the hooks of a service.
+
+    Hooks are listed in the order in which they run. A bar marks the hooks that run inside the transaction.
+    """
+    from apex.cli import listing
 
     app = load_app(factory)
     if service is None:
-        listed = routes.services(app)
-        click.echo(json.dumps(listed) if as_json else "\n".join(routes.told(listed)))
+        listed = listing.services(app)
+        click.echo(json.dumps(listed) if as_json else "\n".join(listing.service_lines(listed)))
         return
-    bound = routes.find(app, service)
-    entry = routes.entry(bound)
-    hooks = {method: routes.chain(bound, method) for method in bound._hookable}
+    bound = listing.find(app, service)
+    entry = listing.entry(bound)
+    hooks = {method: listing.chain(bound, method) for method in bound._hookable}
     if as_json:
         click.echo(json.dumps({**entry, "hooks": hooks}))
         return
-    lines = [line for method, steps in hooks.items() for line in ("", method, *routes.told_chain(steps))]
-    click.echo("\n".join([*routes.told([entry]), *lines]))
+    lines = [line for method, steps in hooks.items() for line in ("", method, *listing.chain_lines(steps))]
+    click.echo("\n".join([*listing.service_lines([entry]), *lines]))
 
 
 @apex.command()
 @as_json_option
 @click.pass_obj
 def check(factory: str, as_json: bool) -> None:
-    """Look for what is wrong: configuration, secret, database, migrations, Redis, unsealed services.
+    """Find problems before you deploy.
 
-    Each finding is a line, and the exit code is then 1.
+    The checks cover configuration, secrets, database, migrations, Redis and the limits of tenants.
+    Each problem is printed as a line, and the exit code is then 1.
     """
     from apex.cli.checks import findings
 
     try:
         found = findings(load_app(factory))
     except ConfigError as error:
-        found = [{"check": "configuration", "message": told(error)}]
+        found = [{"check": "configuration", "message": _line(error)}]
     if as_json:
         click.echo(json.dumps({"ok": not found, "findings": found}))
     else:
@@ -266,11 +275,14 @@ def check(factory: str, as_json: bool) -> None:
 
 @apex.command()
 @click.option("--output", type=click.File("w", "utf-8"), default="-", help="The file to write [default: stdout]")
-@click.option("--typescript", "form", flag_value="typescript", help="Declarations for the client of Feathers instead.")
-@click.option("--markdown", "form", flag_value="markdown", help="A reference for people instead.")
+@click.option("--typescript", "form", flag_value="typescript", help="Print TypeScript declarations instead.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print a reference in Markdown instead.")
 @click.pass_obj
 def openapi(factory: str, output: IO[str], form: str | None) -> None:
-    """Print the OpenAPI document of the application, as it is served at /openapi.json."""
+    """Print the OpenAPI document.
+
+    It is the document that the app serves at /openapi.json.
+    """
     output.write(_described(load_app(factory), form))
 
 
@@ -292,7 +304,10 @@ def _described(app: Apex, form: str | None) -> str:
 @apex.command()
 @click.argument("name")
 def new(name: str) -> None:
-    """Make a project in a new folder: users who log in, messages, migrations and tests, on SQLite."""
+    """Make a project in a new folder.
+
+    It has users who log in, messages, migrations and tests, and uses SQLite.
+    """
     from apex.cli.scaffold import new_project
 
     folder = new_project(name)
@@ -302,7 +317,7 @@ def new(name: str) -> None:
 
 @apex.group()
 def generate() -> None:
-    """Write a service, a hook or a migration into a project that 'apex new' has made."""
+    """Add a service, a hook or a migration."""
 
 
 @generate.command("service")
@@ -329,7 +344,7 @@ def generate_hook(name: str, kind: str) -> None:
 @generate.command("migration")
 @click.argument("message")
 def generate_migration(message: str) -> None:
-    """Write the next migration; the same as 'apex migrate --new'."""
+    """Write the next migration, as 'apex migrate --new' does."""
     write_migration(message)
 
 
@@ -343,7 +358,10 @@ def _wrote(files: list[Path]) -> None:
 @as_json_option
 @click.pass_obj
 def token(factory: str, name: str, as_json: bool) -> None:
-    """Print an access token for a user, by the name the user logs in with."""
+    """Print an access token for a user.
+
+    NAME is the name that the user logs in with.
+    """
     app = load_app(factory)
     token = run(app, lambda: _token(app, name))
     click.echo(json.dumps({"accessToken": token}) if as_json else token)
@@ -360,7 +378,7 @@ async def _token(app: Apex, name: str) -> str:
 
 @apex.group()
 def trash() -> None:
-    """List removed records, and delete them for good."""
+    """List removed records, or delete them for good."""
 
 
 @trash.command("list")
@@ -389,7 +407,7 @@ def list_removed(factory: str, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def prune(factory: str, before: datetime, as_json: bool) -> None:
-    """Delete the records that were removed before a day, unless others refer to them."""
+    """Delete the records that were removed before a day, unless other records refer to them."""
     from dataclasses import asdict
 
     from apex.common.trash import prune_trash
@@ -409,13 +427,13 @@ def prune(factory: str, before: datetime, as_json: bool) -> None:
 def load_app(factory: str) -> Apex:
     """Return the application that ``module:function`` makes, without middleware around it.
 
-    Raises ConfigError when there is none.
+    Raises ConfigError if there is none.
     """
     return app_within(load_asgi(factory), factory)
 
 
 def app_within(outer: Any, factory: str) -> Apex:
-    """Return the application inside of ASGI middleware. Raises ConfigError when there is none."""
+    """Return the application inside of ASGI middleware. Raises ConfigError if there is none."""
     from apex.app import Apex
 
     app = outer
@@ -432,7 +450,7 @@ def app_within(outer: Any, factory: str) -> Apex:
 def load_asgi(factory: str) -> Any:
     """Return the ASGI application that ``module:function`` makes, for a server.
 
-    Raises ConfigError when there is no such function.
+    Raises ConfigError if there is no such function.
     """
     module, _, function = factory.partition(":")
     try:
@@ -444,9 +462,9 @@ def load_asgi(factory: str) -> Any:
 
 
 def require_migrated(app: Apex) -> None:
-    """Raise ConfigError when the app's database lacks migrations, Unavailable when it cannot be reached.
+    """Raise ConfigError if the app's database lacks migrations, and Unavailable if it cannot be reached.
 
-    A database that a later version has migrated is accepted, with a line that says so.
+    A database that a later version has migrated is accepted, and a line on stderr says so.
     """
     from apex.migrations.revisions import FOLDER, is_up_to_date
 
@@ -461,7 +479,7 @@ def require_migrated(app: Apex) -> None:
 
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs something asynchronous inside the running app, and gives its result. The database must be migrated."""
+    """Run a coroutine function while the app runs, and return its result. Raises as ``require_migrated`` does."""
     import asyncio
 
     require_migrated(app)

@@ -1,4 +1,4 @@
-"""What ``apex new`` and ``apex generate`` write, from the templates in ``apex/templates``."""
+"""The files of ``apex new`` and ``apex generate``, made from the templates in ``apex/templates``."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ from string import Template
 
 from apex.errors import ConfigError
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
-NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
-LONGEST_NAME = 40
-MARK = re.compile(r"^\[tool\.apex\]$", re.MULTILINE)
-IMPORTED = re.compile(r"^from services import \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
-LISTED = re.compile(r"^SERVICES = \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
-HOOKS = {
-    "around": "what stands before next runs before the method, what stands behind it after",
-    "before": "what the call brings, such as context.data, may be looked at and changed",
-    "after": "what the method gave, context.result, may be looked at and changed",
-    "error": "what was raised, context.error, may be looked at and changed",
+TEMPLATES: Path = Path(__file__).parent.parent / "templates"
+NAME: re.Pattern[str] = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+LONGEST_NAME: int = 40
+MARK: re.Pattern[str] = re.compile(r"^\[tool\.apex\]$", re.MULTILINE)
+IMPORTED: re.Pattern[str] = re.compile(r"^from services import \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
+LISTED: re.Pattern[str] = re.compile(r"^SERVICES = \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
+HOOKS: dict[str, str] = {
+    "around": "Run code before and after the method, around ``next()``.",
+    "before": "Read or change the call before the method, such as ``context.data``.",
+    "after": "Read or change the result of the method, ``context.result``.",
+    "error": "Read or change the error of the call, ``context.error``.",
 }
-"""The types of hooks, and what each is for."""
-TAKEN = {"apex", "app", "context", "next", "service"}
-"""Names that what is written uses itself; what begins with ``test`` would be one to pytest."""
-RENAMED = {"gitignore": ".gitignore"}
-"""Files that packages would leave out under their own name."""
+"""The types of hooks, each with the docstring of a new hook."""
+TAKEN: set[str] = {"apex", "app", "context", "next", "service"}
+"""Names that the templates use. Names that begin with ``test`` are taken too, by pytest."""
+RENAMED: dict[str, str] = {"gitignore": ".gitignore"}
+"""Files whose own names a package would leave out."""
 
 Files = dict[Path, str]
+"""The contents of files by their paths."""
 
 
 def new_project(name: str) -> Path:
-    """Writes a project into a folder of this name. Raises ConfigError where something is there."""
+    """Write a project into a new folder of this name. Raises ConfigError if the folder exists."""
     _require_name(name)
     if name == "apex":
         raise ConfigError("'apex' cannot be the name: the project would require itself")
     folder = Path(name)
     if folder.exists():
-        raise ConfigError(f"'{name}' is there already: choose another name, or take it away")
+        raise ConfigError(f"'{name}' exists already: choose another name or remove it")
     _write(rendered("project", folder, name=name, secret=secrets.token_hex(32), origin=_origin()))
     return folder
 
 
 def new_service(path: str) -> list[Path]:
-    """Writes a service, its table's migration and its test, and lists it in ``services/app.py``. Gives what is new.
+    """Write a service, the migration of its table and its test, and add it to ``services/app.py``.
 
-    Raises ConfigError, and writes nothing, outside of a project and where one of the files is there.
+    Returns the new files. Raises ConfigError, and writes nothing, outside of a project or if one of the files exists.
     """
     _require_project()
     module = _module(path)
@@ -67,21 +68,22 @@ def new_service(path: str) -> list[Path]:
 
 
 def new_hook(name: str, kind: str) -> list[Path]:
-    """Writes a hook, of a type in ``HOOKS``, and its test. Raises ConfigError, and writes nothing, where one of the
-    files is there.
+    """Write a hook of a type in ``HOOKS`` and its test, and return the files.
+
+    Raises ConfigError, and writes nothing, outside of a project or if one of the files exists.
     """
     _require_project()
     module = _module(name)
     template = "around_hook" if kind == "around" else "hook"
     title = module.replace("_", " ").capitalize()
-    values = {"module": module, "title": title, "kind": kind, "when": kind.title(), "says": HOOKS[kind]}
+    values = {"module": module, "title": title, "kind": kind, "says": HOOKS[kind]}
     files = rendered(template, Path(), **values) | rendered("hook_test", Path(), **values)
     _write(files)
     return list(files)
 
 
 def rendered(template: str, folder: Path, **values: str) -> Files:
-    """The files of a template with what is in them; their names are templates, too."""
+    """Return the files of a template. Their names are templates too."""
     root = TEMPLATES / template
     files: Files = {}
     for source in sorted(root.rglob("*.tmpl")):
@@ -92,18 +94,18 @@ def rendered(template: str, folder: Path, **values: str) -> Files:
 
 
 def _origin() -> str:
-    """Where this apex is from, as a requirement has it (PEP 508); nothing where it is from an index."""
+    """Return the origin of this apex as in a requirement (PEP 508), or nothing if it comes from an index."""
     texts = (found.read_text("direct_url.json") for found in distributions(name="apex"))
     text = next(filter(None, texts), None)
     if text is None:
         return ""
-    said = json.loads(text)
-    vcs = said.get("vcs_info")
-    return f" @ {vcs['vcs']}+{said['url']}@{vcs['commit_id']}" if vcs else f" @ {said['url']}"
+    origin = json.loads(text)
+    vcs = origin.get("vcs_info")
+    return f" @ {vcs['vcs']}+{origin['url']}@{vcs['commit_id']}" if vcs else f" @ {origin['url']}"
 
 
 def _write(files: Files) -> None:
-    """Raises ConfigError before anything is written where one of the files is there."""
+    """Write files. Raises ConfigError, and writes nothing, if one of them exists."""
     if there := [str(file) for file in files if file.exists()]:
         raise ConfigError(f"{', '.join(there)} would be overwritten: choose another name")
     try:
@@ -116,12 +118,12 @@ def _write(files: Files) -> None:
 
 def _require_name(name: str) -> None:
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        rule = f"small letters, digits, '-' and '_', at most {LONGEST_NAME}, a letter first"
-        raise ConfigError(f"'{name}' cannot be the name: it has {rule}")
+        rule = f"small letters, digits, '-' and '_', at most {LONGEST_NAME}, beginning with a letter"
+        raise ConfigError(f"'{name}' cannot be the name: use {rule}")
 
 
 def _module(name: str) -> str:
-    """The name as Python has it. Raises ConfigError for what Python has taken."""
+    """Return the name as a Python name. Raises ConfigError for a name that is taken."""
     _require_name(name)
     if name in TAKEN or name.startswith("test"):
         raise ConfigError(f"'{name}' cannot be the name: a project has something of that name")
@@ -133,12 +135,13 @@ def _module(name: str) -> str:
 def _require_project() -> None:
     file = Path("pyproject.toml")
     if not file.is_file() or not MARK.search(file.read_text(encoding="utf-8")):
-        raise ConfigError("this is no folder of a project that 'apex new' has made: go there first")
+        raise ConfigError("this folder is no project of 'apex new': go there first")
 
 
 def _registered(app: Path, module: str) -> str:
-    """The source of ``services/app.py`` with one more service. Raises ConfigError when its lists are not found, and
-    where something else has the name there.
+    """Return the source of ``services/app.py`` with one more service.
+
+    Raises ConfigError if its lists are not found, or if something else has the name there.
     """
     source = app.read_text(encoding="utf-8") if app.is_file() else ""
     if module in _names(source):
@@ -152,7 +155,7 @@ def _registered(app: Path, module: str) -> str:
 
 
 def _names(source: str) -> set[str]:
-    """What a module imports from elsewhere, and what it defines."""
+    """Return the names that a module imports from elsewhere or defines."""
     names: set[str] = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom | ast.Import) and getattr(node, "module", "") != "services":
@@ -167,7 +170,7 @@ def _lines(head: str, names: list[str]) -> str:
 
 
 def _revisions() -> tuple[str, str]:
-    """The newest revision, and the one to come."""
+    """Return the newest revision and the next one."""
     from apex.migrations.migrate import next_revision
 
     following = next_revision()

@@ -224,7 +224,7 @@ def test_workers_without_a_folder_for_temporary_files_say_so(
 
 def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:
     done = apex("migrate", "--down", DATABASE_URL=migrated_sqlite_url)
-    assert (done.returncode, "say down to which revision" in done.stderr) == (1, True)
+    assert (done.returncode, "--down needs a revision" in done.stderr) == (1, True)
 
 
 def test_the_demo_is_not_for_production(apex: Command, sqlite_url: str) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from apex import Apex, AuthenticationService, Context, MemoryService, SQLService, authenticate, database, validate_query
 from apex.cli.checks import findings, has_tenants
 from apex.cli.commands import apex as command
-from apex.cli.routes import chain, endpoints, entry
+from apex.cli.listing import chain, endpoints, entry
 from apex.common import iff
 from apex.hooks import run_before
 from apex.migrations.revisions import engine_url
@@ -154,6 +154,15 @@ def test_routes_of_a_service_are_told_to_people_and_to_programs() -> None:
     assert {one["path"] for one in json.loads(process("routes", "--json").stdout)} >= {"contacts", "users", "deals"}
 
 
+def test_routes_mark_what_runs_in_the_transaction() -> None:
+    assert re.search(r"\n  \| method +service +Adapter.patch ", process("routes", "contacts").stdout)
+    hooks = json.loads(process("routes", "contacts", "--json").stdout)["hooks"]
+    inside = {method: [step["name"] for step in steps if "transaction" in step] for method, steps in hooks.items()}
+    assert {"timestamps", "Adapter.patch", "audit"} <= {*inside["patch"]}
+    assert "limit_rate" not in inside["patch"]
+    assert inside["find"] == inside["create"] == []
+
+
 def test_a_service_that_is_near_is_named() -> None:
     done = process("routes", "contcats")
     assert (done.returncode, done.stderr) == (1, "apex: there is no service 'contcats'. Did you mean 'contacts'?\n")
@@ -230,7 +239,7 @@ def test_a_published_secret_is_not_served_to_others(
         ({"DATABASE_URL": "sqlite:////proc/nowhere.db"}, "database", "cannot be reached"),
         ({"APEX_SECRET": "x" * 40}, "secret", "has only 1 different characters"),
         ({"HOST": "0.0.0.0"}, "secret", "is published in the configuration, and others reach '0.0.0.0'"),
-        ({"APEX_PREVIOUS_SECRET": "x" * 40}, "secret", "leave APEX_PREVIOUS_SECRET away"),
+        ({"APEX_PREVIOUS_SECRET": "x" * 40}, "secret", "unset APEX_PREVIOUS_SECRET"),
         ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "redis", "it cannot be reached: ConnectionError"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.node import check_types, needs_node
 from tests.process.commands import COMMAND, ROOT, environment
 
 MINUTES = 180
@@ -43,6 +44,14 @@ def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
     for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
         done = run(project, sys.executable, "-m", *tool)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_node
+def test_pyright_finds_nothing_in_a_new_project(project: Path) -> None:
+    hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("around", "before", "after", "error")]
+    for arguments in (("service", "blog-posts"), *hooks, ("migration", "Index of names")):
+        assert apex(project, "generate", *arguments).returncode == 0
+    assert check_types(project) == []
 
 
 def test_a_new_project_requires_the_apex_that_made_it(project: Path) -> None:

@@ -1,15 +1,18 @@
-"""Node's test runner, for programs that call a server of this process, and the compiler of TypeScript."""
+"""Node's test runner, for programs that call a server of this process, the compiler of TypeScript, and pyright."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import pytest
 
@@ -60,3 +63,19 @@ def compile_programs(folder: Path, **programs: str) -> str:
     compiler = str(FOLDER / "node_modules" / "typescript" / "bin" / "tsc")
     files = sorted(str(file.name) for file in folder.glob("*.ts"))
     return subprocess.run([NODE, compiler, *STRICT, *files], cwd=folder, capture_output=True, text=True).stdout
+
+
+def check_types(folder: Path, **rules: bool) -> list[str]:
+    """Return the errors that pyright finds in a folder in its strict mode, each as file, line, rule and message."""
+    assert NODE is not None, "Node is not installed"
+    environment = Path(sys.prefix)
+    config = {"typeCheckingMode": "strict", "venvPath": str(environment.parent), "venv": environment.name, **rules}
+    (folder / "pyrightconfig.json").write_text(json.dumps(config), encoding="utf-8")
+    command = [NODE, str(FOLDER / "node_modules" / "pyright" / "index.js"), "--outputjson"]
+    printed = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+    found: list[dict[str, Any]] = json.loads(printed)["generalDiagnostics"]
+    return [
+        f"{Path(one['file']).name}:{one['range']['start']['line'] + 1} {one.get('rule')}: {one['message']}"
+        for one in found
+        if one["severity"] == "error"
+    ]

@@ -60,7 +60,7 @@ def test_old_entries_of_the_audit_are_deleted(migrated_url: str) -> None:
             connection.execute(text(ENTRY.format(day=day)))
     assert run(migrated_url, "audit", "prune", "--before", "2025-01-01") == "3 entries deleted.\n"
     assert run(migrated_url, "audit", "prune", "--before", "2025-01-01") == "0 entries deleted.\n"
-    assert "has not come yet" in run(migrated_url, "audit", "prune", "--before", "2999-01-01", code=2)
+    assert "is in the future" in run(migrated_url, "audit", "prune", "--before", "2999-01-01", code=2)
     assert "'2025' is not a day such as 2026-01-31" in run(migrated_url, "audit", "prune", "--before", "2025", code=2)
     with connect(migrated_url) as connection:
         assert connection.scalars(text("SELECT id FROM audit")).all() == [3]

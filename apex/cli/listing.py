@@ -1,4 +1,4 @@
-"""What an app has registered, for people and programs to read: endpoints, events, and the hooks of each method."""
+"""The lists of ``apex routes``: the endpoints and events of services, and the hooks of each method."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.callbacks import name_of, unwrapped
 from apex.common.conditions import iff
+from apex.common.transactions import transaction
 from apex.errors import ConfigError
 from apex.hooks import AnyHook, Composed, in_order
 from apex.query.language import suggestion
@@ -16,6 +17,7 @@ from apex.service import EVENTS, BoundService
 from apex.types import STANDARD
 
 Entry = dict[str, Any]
+"""A part of a list, as it is printed with ``--json``."""
 
 _ENDPOINTS = {
     "find": [("GET", "")],
@@ -25,17 +27,16 @@ _ENDPOINTS = {
     "patch": [("PATCH", ""), ("PATCH", "/:id")],
     "remove": [("DELETE", ""), ("DELETE", "/:id")],
 }
-INDENT = "  "
+INDENT: str = "  "
 
 
 def services(app: Apex) -> list[Entry]:
-    """Each service with ``path``, ``endpoints``, ``methods`` and ``events``, in the order in which they were
-    registered. One that has no methods for callers outside has no endpoints.
-    """
+    """Return an entry for each service, in the order of registration."""
     return [entry(bound) for bound in app.services.values()]
 
 
 def entry(bound: BoundService) -> Entry:
+    """Return ``path``, ``endpoints``, ``methods`` and ``events`` of a service. An internal service has no endpoints."""
     return {
         "path": bound._path,
         "endpoints": list(endpoints(bound)),
@@ -45,7 +46,7 @@ def entry(bound: BoundService) -> Entry:
 
 
 def endpoints(bound: BoundService) -> Iterator[Entry]:
-    """``verb``, ``path`` and ``method`` of each request that is answered; a custom method is named by a header."""
+    """Yield ``verb``, ``path`` and ``method`` of each endpoint. Requests name custom methods in a header."""
     path = f"/{bound._path.strip('/')}"
     for method in bound._options.methods:
         for verb, suffix in _ENDPOINTS.get(method, [("POST", "")]):
@@ -54,7 +55,7 @@ def endpoints(bound: BoundService) -> Iterator[Entry]:
 
 
 def _takes_many(bound: BoundService, method: str) -> bool:
-    """An adapter says of which methods it does; any other service is asked."""
+    # A service that is no adapter may accept calls for many records.
     if not isinstance(bound.service, Adapter):
         return True
     multi = bound.service.multi
@@ -62,11 +63,12 @@ def _takes_many(bound: BoundService, method: str) -> bool:
 
 
 def events(bound: BoundService) -> list[str]:
+    """Return the events that a service emits."""
     return [*(EVENTS[method] for method in bound._hookable if method in EVENTS), *bound._options.events]
 
 
 def find(app: Apex, path: str) -> BoundService:
-    """The service of a path. Raises ConfigError when there is none."""
+    """Return the service of a path. Raises ConfigError if there is none."""
     path = path.strip("/") or "/"
     if path not in app.services:
         raise ConfigError(f"there is no service '{path}'.{suggestion(path, app.services)}")
@@ -74,19 +76,28 @@ def find(app: Apex, path: str) -> BoundService:
 
 
 def chain(bound: BoundService, method: str) -> list[Entry]:
-    """Return the hooks of a method and the method itself in the order in which they run.
+    """Return the hooks of a method and the method itself, in the order in which they run.
 
-    Each has ``type``, ``level`` (app or service), ``name``, ``module``, and ``inside`` for the hooks inside of it.
+    An entry has ``type``, ``level`` (``app`` or ``service``), ``name`` and ``module``, and ``inside`` if the hook
+    contains others. ``transaction`` is true if it runs inside the transaction that an earlier hook has begun.
     """
-    own = {"type": "method", "level": "service", **_named(getattr(type(bound.service), method))}
-    steps = in_order(bound._steps[method])
-    return [own if step.is_method else {"type": step.type, "level": step.level, **shown(step.hook)} for step in steps]
+    steps = bound._steps[method]
+    transactions = [step for step in in_order(steps) if step.hook is transaction]
+    stored_together = [one for step in transactions for one in in_order(step.inner or ())]
+    entries: list[Entry] = []
+    for step in in_order(steps):
+        entry = {"type": step.type, "level": step.level, **_shown(step.hook)}
+        if step.is_method:
+            entry = {"type": "method", "level": "service", **_named(getattr(type(bound.service), method))}
+        if any(one is step for one in stored_together):
+            entry["transaction"] = True
+        entries.append(entry)
+    return entries
 
 
-def shown(hook: AnyHook) -> Entry:
-    """``name`` and ``module`` of a hook, with the hooks ``inside`` of it and what they are for."""
-    held = hook.inside if isinstance(hook, Composed) else {}
-    inside: dict[str, list[Entry]] = {branch: [shown(one) for one in hooks] for branch, hooks in held.items()}
+def _shown(hook: AnyHook) -> Entry:
+    branches = hook.inside if isinstance(hook, Composed) else {}
+    inside: dict[str, list[Entry]] = {branch: [_shown(one) for one in hooks] for branch, hooks in branches.items()}
     when = {"when": _named(hook.predicate)["name"]} if isinstance(hook, iff) else {}
     return {**_named(hook), **when, **({"inside": inside} if inside else {})}
 
@@ -97,11 +108,8 @@ def _named(thing: Any) -> Entry:
     return {"name": name_of(thing), "module": named.__module__}
 
 
-# For people to read.
-
-
-def told(entries: list[Entry]) -> Iterator[str]:
-    """A line for each endpoint, and below them the events."""
+def service_lines(entries: list[Entry]) -> Iterator[str]:
+    """Yield a line for each endpoint and one for the events, for people."""
     for entry in entries:
         yield f"{entry['path']}{'' if entry['endpoints'] else '  (internal)'}"
         for endpoint in entry["endpoints"]:
@@ -111,17 +119,18 @@ def told(entries: list[Entry]) -> Iterator[str]:
             yield f"{INDENT}{'events':<7} {', '.join(entry['events'])}"
 
 
-def told_chain(entries: list[Entry]) -> Iterator[str]:
-    """A line for each hook: its type, its level, its name and its module."""
+def chain_lines(entries: list[Entry]) -> Iterator[str]:
+    """Yield a line for each hook, with its type, level, name and module. A bar marks those in a transaction."""
     for entry in entries:
-        yield from _lines(entry, f"{entry['type']:<7} {entry['level']:<8}", 0)
+        bar = "| " if "transaction" in entry else ""
+        yield from _lines(entry, f"{bar}{entry['type']:<7} {entry['level']:<8}", f"{bar}{'':<16}", 0)
 
 
-def _lines(entry: Entry, head: str, depth: int) -> Iterator[str]:
+def _lines(entry: Entry, head: str, blank: str, depth: int) -> Iterator[str]:
     when = f" {entry['when']}" if "when" in entry else ""
     yield f"{INDENT}{head}{INDENT * depth}{entry['name']}{when}  {entry['module']}"
-    for group, hooks in entry.get("inside", {}).items():
-        if group == "else":
-            yield f"{INDENT}{'':<16}{INDENT * depth}else"
+    for branch, hooks in entry.get("inside", {}).items():
+        if branch == "else":
+            yield f"{INDENT}{blank}{INDENT * depth}else"
         for hook in hooks:
-            yield from _lines(hook, f"{'':<16}", depth + 1)
+            yield from _lines(hook, blank, blank, depth + 1)
