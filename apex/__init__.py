@@ -1,13 +1,13 @@
 """Feathers for Python: services, hooks and the transports that serve them.
 
-A name is imported when it is first asked for: the command line, which loads this package, needs almost none.
+A name is imported when it is first used. The command line, which loads this package, needs almost none of them.
 """
 
-from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import apex._moved  # noqa: F401 - it finds modules by their former names
+from apex.lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.adapters.memory import MemoryService
@@ -55,41 +55,30 @@ __all__ = [
     "validate_query",
 ]
 
-_MODULES = {
-    "Apex": "app",
-    "Around": "hooks",
-    "AuthenticationService": "auth",
-    "Connection": "realtime",
-    "Context": "context",
-    "Hook": "hooks",
-    "HookMap": "hooks",
-    "JWTStrategy": "auth",
-    "LocalStrategy": "auth",
-    "MemoryService": "adapters.memory",
-    "Next": "hooks",
-    "Params": "context",
-    "SQLService": "sql.service",
-    "Schema": "schema.validation",
-    "Service": "service",
-    "authenticate": "auth",
-    "batch": "transports.batch",
-    "bus": "realtime.bus",
-    "database": "sql.database",
-    "load_config": "config",
-    "rest": "transports.rest",
-    "sockets": "transports.socketio.transport",
-    "validate_data": "schema.validation",
-    "validate_query": "schema.validation",
-}
+_import_name = lazy_names(
+    __name__,
+    {
+        "adapters.memory": ["MemoryService"],
+        "app": ["Apex"],
+        "auth": ["AuthenticationService", "JWTStrategy", "LocalStrategy", "authenticate"],
+        "config": ["load_config"],
+        "context": ["Context", "Params"],
+        "hooks": ["Around", "Hook", "HookMap", "Next"],
+        "realtime": ["Connection"],
+        "realtime.bus": ["bus"],
+        "schema.validation": ["Schema", "validate_data", "validate_query"],
+        "service": ["Service"],
+        "sql.database": ["database"],
+        "sql.service": ["SQLService"],
+        "transports.batch": ["batch"],
+        "transports.rest": ["rest"],
+        "transports.socketio.transport": ["sockets"],
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return version("apex")
-    if name not in _MODULES:
-        raise AttributeError(f"module 'apex' has no attribute '{name}'")
-    value = globals()[name] = getattr(import_module(f"apex.{_MODULES[name]}"), name)
-    return value
+    return version("apex") if name == "__version__" else _import_name(name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Callbacks: the functions that users of an app register, ``def`` or ``async def``, and the work they leave running.
+"""Callbacks: the functions that users of an app register, ``def`` or ``async def``, and the tasks that run them.
 
 One rule holds for all of them: if a callback returns an awaitable, it is awaited. So a callback may be a function of
 either kind, a lambda, a partial, a bound method or an object with ``__call__``.
@@ -15,18 +15,20 @@ from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgene
 from typing import Any
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two attempts. A server that was away is found again within the longest pause."""
+"""Seconds between two attempts. A server that comes back is reached within the longest pause."""
 
 AGAIN_SECONDS = 0.1
+"""Seconds after which a task that still runs is cancelled again."""
 
 
 class Backoff:
-    """Growing pauses between attempts. Their length is random, so that processes do not all retry at once."""
+    """Back-off with growing pauses. Their length is random, so that processes do not all retry at once."""
 
     def __init__(self) -> None:
-        self.seconds = FIRST_PAUSE
+        self.seconds: float = FIRST_PAUSE
 
     async def wait(self) -> None:
+        """Wait before the next attempt."""
         await asyncio.sleep(self.seconds * random.uniform(0.5, 1))
         self.seconds = min(self.seconds * 2, LONGEST_PAUSE)
 
@@ -61,7 +63,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         self.outer: Callbacks | None = None
-        self.failed = 0
+        self.failed: int = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 

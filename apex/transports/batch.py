@@ -1,8 +1,8 @@
-"""Many calls in one request, in the shape of feathers-batch.
+"""A service that makes many calls in one request, in the shape of feathers-batch.
 
-``create({"calls": [["get", "notes", 1, {}], ["create", "notes", {...}, {}]]})`` gives a list in the order of the
-calls: ``{"status": "fulfilled", "value": ...}`` or ``{"status": "rejected", "reason": <error>}``. Each call names a
-method, a path, what the method takes before its params, and a query.
+``create({"calls": [["get", "notes", 1, {}], ["create", "notes", {...}, {}]]})`` returns a list in the order of the
+calls: ``{"status": "fulfilled", "value": ...}`` or ``{"status": "rejected", "reason": <error>}``. Each call has a
+method, a path, the arguments of the method before its params, and a query.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ SETTLED = {
         "required": ["status"],
     },
 }
-"""What a batch is and what comes of it, as documents have them."""
+"""The shapes of a batch and of its result, for the OpenAPI document."""
 
 _INHERITED = ("provider", "headers", "ip", "authentication", "connection")
 
 
 def batch(app: Apex) -> None:
-    """Configures an app with the service: ``app.configure(batch)``."""
+    """Register the service at ``/batch``: ``app.configure(batch)``."""
     app.use("batch", Batch(app), methods=["create"])
     app.service("batch").publish(lambda data, context: None)
 
 
 class Batch(Service):
-    """Many calls in one request.
+    """The service for many calls in one request.
 
-    Each is made as if it came alone, with the proof of who makes the batch, and can do what it could do alone. One that
-    fails leaves the others as they are.
+    Each call runs as if it came alone, with the authentication of the batch. A call that fails does not affect the
+    others.
     """
 
     summaries = {"create": "Make many calls"}
@@ -74,8 +74,8 @@ class Batch(Service):
 
     @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,), sends={"Idempotency-Key": KEY})
     async def create(self, data: Any, params: Params) -> list[Row]:
-        """Raises BadRequest for what is no list of at most 100 calls."""
-        return _looked_at(await self._settled_calls(data, params))
+        """Run the calls. Raises BadRequest if the data is no list of at most 100 calls."""
+        return _decoded(await self._settled_calls(data, params))
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
         return self._create if method == "create" else None
@@ -83,14 +83,14 @@ class Batch(Service):
     async def _create(self, data: Any, params: Params, json: bool) -> RawJSON:
         """Return the settled calls as JSON, in which values that a database has written stay as they are."""
         settled = await self._settled_calls(data, params)
-        return RawJSON(encode(settled), lambda _: _looked_at(settled))
+        return RawJSON(encode(settled), lambda _: _decoded(settled))
 
     async def _settled_calls(self, data: Any, params: Params) -> list[Row]:
         calls = data.get("calls") if isinstance(data, dict) else None
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
             raise BadRequest("Invalid batch", errors={"calls": rule})
-        # Each call has its own context variables, as a request has. Its answer is part of this one.
+        # Each call has its own context variables, as a request has.
         settle = partial(self._observed, current()) if self.app.listens(ENDED) else self._settled
         makers = (settle(call, _nth(params, place)) for place, call in enumerate(calls))
         return await asyncio.gather(*(asyncio.create_task(made, context=_variables()) for made in makers))
@@ -156,12 +156,12 @@ def _variables() -> Variables:
 
 
 def _nth(params: Params, place: int) -> Row:
-    """What a call takes over from its batch. A key that makes the batch safe to repeat makes each call safe."""
+    """Return the params that a call takes over from its batch. It gets an idempotency key of its own."""
     own = {name: params[name] for name in _INHERITED if name in params}
     key = own.get("headers", {}).get(IDEMPOTENCY)
     return own if key is None else {**own, "headers": {**own["headers"], IDEMPOTENCY: f"{key}/{place}"}}
 
 
-def _looked_at(settled: list[Row]) -> list[Row]:
+def _decoded(settled: list[Row]) -> list[Row]:
     """Return the settled calls with their values as hooks see them."""
     return [{**one, "value": one["value"].value} if "value" in one else one for one in settled]

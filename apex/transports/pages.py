@@ -1,6 +1,6 @@
-"""Pages made of static files that speak with their own server alone, and files for the pages of others.
+"""Pages of static files that can only call their own server, and files for the pages of other servers.
 
-Texts are sent compressed with gzip to clients that take it.
+Texts are compressed with gzip for clients that accept it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
 ASK_AGAIN, FOREVER = "no-cache", "public, max-age=31536000, immutable"
 TEXTS = frozenset({".css", ".html", ".js", ".json", ".map", ".svg", ".txt"})
-"""The endings of files that become smaller."""
+"""The endings of files that are worth compressing."""
 
 KEPT = 64
-"""The number of files that are kept compressed."""
+"""The number of compressed files in the cache."""
 
 _CODING = re.compile(r"\s*([!#$%&'*+.^_`|~0-9a-z-]+)\s*(?:;\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*)?")
 
@@ -50,11 +50,11 @@ class Content:
 
     @classmethod
     def of(cls, body: bytes) -> Content:
-        """Compress a body. The level is the highest, as it is done once."""
+        """Return the content of a body, compressed once at the highest level."""
         return cls(body, gzip.compress(body, mtime=0), tag_of(body))
 
     def response(self, request: Headers, media_type: str | None, headers: Mapping[str, str]) -> Response:
-        """Return the body in the form that a request takes, or 304 if the client has it. GET and HEAD get the same."""
+        """Return the body in the form that a request accepts, or 304 if the client has it."""
         is_zipped = len(self.zipped) < len(self.plain) and takes_gzip(request.get("accept-encoding", ""))
         tag = f'{self.tag[:-1]}-gzip"' if is_zipped else self.tag
         headers = {**headers, "ETag": tag, "Vary": "Accept-Encoding"}
@@ -76,12 +76,12 @@ def takes_gzip(accepted: str) -> bool:
 
 @lru_cache(KEPT)
 def _content(path: str, changed: int, size: int) -> Content:
-    """Return a file, read again after it has changed."""
+    """Return the content of a file. It is read again after a change."""
     return Content.of(Path(path).read_bytes())
 
 
 class _Text(Response):
-    """A file of text, which is read and compressed outside of the event loop."""
+    """A response with a text file, which is read and compressed outside of the event loop."""
 
     def __init__(self, path: str, stat: os.stat_result) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Text(Response):
 
 
 class Files(StaticFiles):
-    """Files that browsers ask for again by their ETag."""
+    """Static files that browsers revalidate by their ETag."""
 
     headers: Mapping[str, str] = {"Cache-Control": ASK_AGAIN, "X-Content-Type-Options": "nosniff"}
 
@@ -112,7 +112,7 @@ class Files(StaticFiles):
 
 
 class PageFiles(Files):
-    """A page's files. Browsers keep those from elsewhere, in the folder ``vendor``, whose names have a version."""
+    """The files of a page. Browsers keep those in the folder ``vendor``, whose names have a version."""
 
     headers: Mapping[str, str] = {**HEADERS, "Cache-Control": ASK_AGAIN}
 
@@ -122,7 +122,7 @@ class PageFiles(Files):
 
 
 def page(path: str, folder: Path) -> list[BaseRoute]:
-    """Routes for ``rest``: the page, and the way to it without the slash at the end."""
+    """Return the routes of a page for ``rest``. The path without a slash at the end redirects to it."""
 
     async def to_page(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '').rstrip('/')}{path}/")
