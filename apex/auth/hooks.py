@@ -44,7 +44,7 @@ def authenticate(*strategies: str, entity: bool = True) -> Hook:
         strategy = service.strategy_of(proof, strategies)
         result = await (strategy.authenticate(proof, params) if entity else strategy.verify(proof))
         for name, value in result.items():
-            if name != "accessToken":
+            if name != "accessToken":  # ``authentication`` has the token as well.
                 params[name] = value
         params["authenticated"] = True
         params.pop("accessToken", None)
