@@ -1,4 +1,4 @@
-"""What the comparison is to show, and whether it does."""
+"""The aims of the comparison, and the figures that reach or miss them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FULL, CALM = f"{PEER}, full load", f"apex, at {PEER}' rate"
 FIRST = "start to first answer"
 
 Aim = tuple[str, str, float, bool]
-"""What, the aim, the figure, whether it is reached."""
+"""The subject, the aim, the figure, and True if the aim is reached."""
 
 
 def reached(parts: Mapping[str, Results], started: Mapping[str, float]) -> list[Aim]:
-    """``parts`` are those of ``benchmarks.proof``, ``started`` has seconds."""
+    """Return the aims with their figures. ``parts`` come from ``benchmarks.proof``, ``started`` is in seconds."""
     memory = max(one.memory for row in parts["main"].values() for one in row["apex"])
     return [
         *_ratios(parts["main"]),
@@ -36,7 +36,7 @@ def table(aims: Sequence[Aim]) -> str:
 
 
 def disturbance(parts: Mapping[str, Results]) -> str:
-    """What others on the machine used meanwhile, and whether the table can be believed."""
+    """Return a sentence about the processor time of other processes, and a verdict on the table."""
     rows = [row for found in parts.values() for row in found.values()]
     shares = [one.others for row in rows for rounds in row.values() for one in rounds if one.server]
     told = f"Others used {median(shares):.0%} of the machine's processors, at most {max(shares):.0%}"
@@ -72,7 +72,7 @@ def _flat(found: Results) -> list[Aim]:
 
 
 def _calm(found: Results) -> list[Aim]:
-    """A server that does not keep up has no p99 at this rate, whatever it answers in time."""
+    """Return the aims at a fixed rate. A server that does not keep up has no p99."""
     aims = []
     for kind, row in found.items():
         slowest = median(ours.p99 / theirs.p99 for ours, theirs in zip(row[CALM], row[FULL], strict=True))

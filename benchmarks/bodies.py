@@ -1,4 +1,4 @@
-"""Before anything is measured: do the servers give the same answers to the same requests?"""
+"""A check before measuring: the servers must give the same answers to the same requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answer = tuple[int, Any]
 """Status and body."""
 
 OWN = ("id", "created_at", "updated_at")
-"""What the server gives a new contact itself: the servers cannot agree on it."""
+"""The fields of a new contact that each server sets itself."""
 
 
 def ask(port: int, method: str, path: str, token: str | None, data: Any = None) -> Answer:
@@ -76,7 +76,7 @@ def _short(answer: Answer) -> str:
 
 
 def _require_sealed(name: str, server: Server, tenants: Tenants) -> None:
-    """No token, no answer; another organization's contacts are out of reach; what is wrong is refused."""
+    """Check that a server refuses requests without a token, for another organization, and with wrong data."""
     mine = sample(tenants)
     get, token, organization = f"/contacts/{mine['id']}", mine["token"], mine["organization"]
     stranger, wrong = mine["id"] % tenants.organizations + 1, {**new_contact(organization, 1), "email": "nowhere"}

@@ -33,13 +33,13 @@ Measure = Callable[[Load, int], Figures]
 
 
 def nothing() -> None:
-    """What is done after a round that has changed nothing."""
+    """Do nothing after a round."""
 
 
 def measure(
     contenders: Mapping[str, Measure], given: Load, rounds: int, after: Callable[[], None] = nothing
 ) -> dict[str, list[Figures]]:
-    """The figures of each contender, round by round; ``after`` is called after each."""
+    """Return the figures of each contender, round by round. ``after`` is called after each round."""
     for seed, (name, one) in enumerate(contenders.items()):
         warm = one(replace(given, seconds=WARM_UP), 100 + seed)
         if wrong := warm.failed + warm.lost:
@@ -54,13 +54,13 @@ def measure(
 
 
 def over_http(server: Server, on: Stage | None = None, **changes: Any) -> Measure:
-    """Asks a server, with ``changes`` to the load."""
+    """Return a function that puts load on a server, with ``changes`` to the load."""
     database = None if on is None else on.server
     return lambda given, seed: load.run(replace(given, **changes), server, database, seed)
 
 
 def compare(on: Stage, names: Sequence[str], kinds: Sequence[str], given: Load, rounds: int) -> Results:
-    """All kinds, with one start of each server."""
+    """Measure all kinds with one start of each server."""
     found: Results = {}
     served = [name for name in names if name != limits.NAME]
     with serving(served, on.url) as servers:
@@ -84,7 +84,7 @@ HEAD = (
 
 
 def table(title: str, measured: Mapping[str, list[Figures]], peer: str = PEER) -> str:
-    """Medians, from where to where, and the ratio to the peer in the same round."""
+    """Return a table of medians, ranges, and the ratio to the peer in the same round."""
     lines = [f"\n**{title}**\n", HEAD.format(peer=peer)]
     for name, rounds in measured.items():
         rates = [one.rate for one in rounds]
@@ -118,7 +118,7 @@ def _ratio(kind: Callable[[Rounds, Rounds], float], ours: Rounds, theirs: Rounds
 
 
 def ratio(ours: Rounds, theirs: Rounds) -> float:
-    """How many times as many requests a second: the median of the rounds."""
+    """Return the ratio of requests per second, as the median of the rounds."""
     return median(one.rate / other.rate for one, other in zip(ours, theirs, strict=True))
 
 
@@ -133,7 +133,7 @@ def thrift(ours: Rounds, theirs: Rounds) -> float:
 
 
 def write(name: str, found: Results) -> None:
-    """Keeps the figures for the plot: ``python -m benchmarks plot``."""
+    """Store the figures for ``python -m benchmarks plot``."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     plain = {title: {who: [vars(one) for one in rounds] for who, rounds in row.items()} for title, row in found.items()}
     (FIGURES / f"{name}.json").write_text(json.dumps(plain, indent=1))

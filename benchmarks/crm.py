@@ -1,4 +1,4 @@
-"""The CRM as it is measured: served in a process of its own, asked over one connection."""
+"""The CRM for measurements: a server in its own process and a client with one connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Request = Callable[[], dict[str, Any]]
 
 
 class Client:
-    """One connection to the served CRM, with a token."""
+    """A connection to the served CRM, with a token."""
 
     def __init__(self, port: int) -> None:
         authentication = load_config("config")["authentication"]
@@ -55,7 +55,7 @@ class Client:
 
 @contextmanager
 def served(url: str) -> Iterator[Client]:
-    """The CRM on a database, with the demo data."""
+    """Serve the CRM on a database with the demo data."""
     environ = {**os.environ, **QUIET, "DATABASE_URL": url, "PORT": "0"}
     command = [sys.executable, "-m", "apex", "demo", "--serve"]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as server:
@@ -68,7 +68,7 @@ def served(url: str) -> Iterator[Client]:
 
 
 def timings(requests: list[Request]) -> tuple[float, float]:
-    """Median and 99th percentile, in milliseconds, after ten requests to warm up."""
+    """Return median and 99th percentile in milliseconds, after ten requests to warm up."""
     for request in requests[:10]:
         request()
     taken = []

@@ -53,7 +53,7 @@ QUERIES: Mapping[str, tuple[int, dict[str, Any]]] = {
 
 
 def values(number: int) -> str:
-    """The custom fields of the n-th contact, the same each time."""
+    """Return the custom fields of the n-th contact, which are the same in each run."""
     chance = random.Random(number)
     fields = {
         "Sector": chance.choice(INDUSTRIES),
@@ -85,13 +85,13 @@ def _asking(client: Client, query: dict[str, Any], size: int) -> Request:
 
 
 def _sized(query: dict[str, Any], size: int) -> dict[str, Any]:
-    """A part of all as a number of contacts."""
+    """Return a share of all contacts as a number."""
     skip = query.get("$skip", 0)
     return {"$limit": 25, **query, "$skip": int(skip * size) if isinstance(skip, float) else skip}
 
 
 async def plans(url: str, query: dict[str, Any]) -> list[str]:
-    """What the database does for a list: the plan of each statement, as run."""
+    """Return the plans of the statements of a list."""
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
     await app.setup()
     executor, run = app.get("database").executor, []
@@ -113,7 +113,7 @@ async def plans(url: str, query: dict[str, Any]) -> list[str]:
 
 
 def _unflattened(query: dict[str, Any]) -> dict[str, Any]:
-    """``a[b]=c`` as an object in an object, and strings as the types they stand for."""
+    """Parse ``a[b]=c`` to nested objects, with numbers and booleans instead of their texts."""
     nested: dict[str, Any] = {"organization_id": ORGANIZATION}
     for key, value in query.items():
         outer, _, inner = key.rstrip("]").partition("[")

@@ -1,4 +1,4 @@
-"""One create, told to a thousand connections: apex beside Feathers on Node. ``python -m benchmarks fanout``.
+"""Events to a thousand connections for each create: apex and Feathers on Node. ``python -m benchmarks fanout``.
 
 Each round starts each server anew, one after the other, and measures it with the same listeners.
 """
@@ -17,9 +17,9 @@ from benchmarks.servers import Server, allow_open_files, started
 CONNECTIONS, ROUNDS = 1_000, 5
 CREATES, WARM_UP = 50, 30
 PAUSE = 0.02
-"""Seconds between two creates whose way is timed, so that each finds the server at rest."""
+"""The pause in seconds between two timed creates, in which the server becomes idle."""
 AT_ONCE, SECONDS = 4, 5
-"""Creates on their way at once while throughput is measured, and for how long."""
+"""The number of concurrent creates for throughput, and the duration in seconds."""
 
 COMMANDS = {
     "apex": [sys.executable, "-m", "apex", "--app", "benchmarks.messages:create_app", "serve", "--port", "0"],
@@ -30,7 +30,7 @@ Figures = dict[str, float]
 
 
 def measure(server: Server, connections: int) -> Figures:
-    """The figures of one round."""
+    """Return the figures of a round."""
     before = server.memory
     listeners = Listeners()
     listeners.connect(server.port, connections)
@@ -54,7 +54,7 @@ def measure(server: Server, connections: int) -> Figures:
 
 
 def _times(listeners: Listeners, count: int) -> list[float]:
-    """Milliseconds from the sending of a create until the last connection has its event, one create at a time."""
+    """Return the milliseconds from each create to its event on the last connection."""
     taken = []
     for _ in range(count):
         time.sleep(PAUSE)
@@ -66,7 +66,7 @@ def _times(listeners: Listeners, count: int) -> list[float]:
 
 
 def _sustained(listeners: Listeners, server: Server) -> tuple[float, float]:
-    """Creates a second with several on their way, and microseconds of processor time for a frame."""
+    """Return concurrent creates per second, and microseconds of processor time for a frame."""
     connections, before, processor = len(listeners.sockets), listeners.events, server.processor
     start, sent = time.perf_counter(), 0
     while time.perf_counter() - start < SECONDS:
@@ -80,7 +80,7 @@ def _sustained(listeners: Listeners, server: Server) -> tuple[float, float]:
 
 
 def _require_same_frames() -> bytes:
-    """The text of the event that both servers send. Raises SystemExit when it is not the same one."""
+    """Return the text of the event. Raises SystemExit if the servers send different ones."""
     frames = {}
     for name, command in COMMANDS.items():
         with started(command) as server:
@@ -99,7 +99,7 @@ def _table(rounds: list[dict[str, Figures]]) -> None:
 
 
 def _range(values: list[float]) -> str:
-    """The median, and from where to where."""
+    """Return the median and the range."""
     places = 0 if median(values) >= 100 else 1
     return f"{median(values):,.{places}f} ({min(values):,.{places}f} to {max(values):,.{places}f})"
 

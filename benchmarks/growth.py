@@ -1,4 +1,4 @@
-"""Does a call cost more as data, services and organizations grow?
+"""The cost of calls as data, services and organizations grow.
 
 ``python -m benchmarks growth`` (10,000 and 1,000,000 contacts), ``growth 10000 1000000 10000000``, ``growth services``,
 ``growth organizations``. All sizes are there at once, and are asked in rounds that take turns.
@@ -27,12 +27,12 @@ from tests.support.databases import new_database, start_server
 
 SIZES = (10_000, 1_000_000)
 BASE = 100_000
-"""Contacts that are made in Python; a larger table is filled with copies of them by the database itself."""
+"""The number of contacts made in Python. The database copies them to fill larger tables."""
 SECONDS, ROUNDS, CONNECTIONS = 4, 5, 8
 SERVICES = (0, 1_000)
 ORGANIZATIONS = (1, 10_000)
 EACH = 100
-"""Contacts of an organization when the number of organizations grows."""
+"""The contacts of each organization while the number of organizations grows."""
 LAST = "cursor at the far end"
 BUILD = "SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2"
 
@@ -48,7 +48,7 @@ def main(*given: str) -> None:
 
 
 def rows(sizes: Sequence[int]) -> Results:
-    """Get, first page without total, a page at the far end by a cursor, create."""
+    """Measure four requests: get, first page without total, last page by cursor, create."""
     with stages([Tenants(contacts=size) for size in sizes]) as on, ExitStack() as stack:
         servers = [stack.enter_context(serving(["apex"], one.url))["apex"] for one in on]
         names = [f"{size:,} contacts" for size in sizes]
@@ -78,7 +78,7 @@ def _grown(title: str, at: Mapping[str, tuple[Stage, Server]]) -> dict[str, list
 
 
 def _paths(title: str, server: Server, tenants: Tenants) -> list[str]:
-    """For each organization the path of the page."""
+    """Return the path of the page for each organization."""
     mine = {place: token for token, place in tenants.tokens(tenants.organizations)}
     found = []
     for place in range(tenants.organizations):
@@ -90,14 +90,14 @@ def _paths(title: str, server: Server, tenants: Tenants) -> list[str]:
 
 
 def _last_cursor(server: Server, page: str, token: str) -> str:
-    """The cursor after which the last page begins."""
+    """Return the cursor of the last page."""
     _, last = ask(server.port, "GET", f"{page}&%24before=", token)
     _, before = ask(server.port, "GET", f"{page}&%24before={quote(last['previous'], safe='')}", token)
     return quote(before["next"], safe="")
 
 
 def services() -> Results:
-    """The CRM alone, and with many services more."""
+    """Measure the CRM alone and with many more services."""
     found: Results = {}
     command = [*COMMANDS["apex"][:3], "--app", "benchmarks.many:create_app", *COMMANDS["apex"][3:]]
     with stages([Tenants()]) as (one,), tokens(one.tenants) as file, ExitStack() as stack:
@@ -128,7 +128,7 @@ def organizations() -> Results:
 
 @contextmanager
 def stages(sizes: Sequence[Tenants]) -> Iterator[list[Stage]]:
-    """A database for each size, all in one server."""
+    """Yield a database for each size, all in one server."""
     server = start_server(MEMORY.replace("1GB", "2GB", 1))
     try:
         with ExitStack() as stack:

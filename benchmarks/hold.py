@@ -34,7 +34,7 @@ def main(*given: str) -> None:
 
 
 def _wait() -> None:
-    """Until the process is told to end, however."""
+    """Wait until a signal ends the process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         signal.pause()

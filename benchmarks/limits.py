@@ -1,4 +1,4 @@
-"""What the database alone does with the statements that apex runs: pgbench, prepared.
+"""The limit of the database alone: pgbench with the prepared statements of apex.
 
 The statements are those that PostgreSQL logs while apex answers one request, values and all. pgbench runs them over
 and over, for contacts and organizations by chance.
@@ -29,7 +29,7 @@ from benchmarks.tenants import FIRST_ORGANIZATION, FIRST_USER, Tenants, sample
 
 NAME = "pgbench"
 CLIENTS = 8
-"""More do not get more out of two cores."""
+"""The number of clients. More do not increase the rate on two cores."""
 WARM = 3
 
 _ENTRY = re.compile(r"^\d{4}-\d\d-\d\d [^\[]*\[\d+\] (\w+):  ", re.MULTILINE)
@@ -46,14 +46,14 @@ _SCRIPT = """\\set place {place}
 
 @dataclass(frozen=True)
 class Statement:
-    """As it was logged; None stands for NULL."""
+    """A logged statement with its values. None is NULL."""
 
     text: str
     values: dict[int, str | None]
 
 
 def statements(on: Stage, kind: str) -> list[Statement]:
-    """What apex runs for one request, once it is warm."""
+    """Return the statements of one request of a warm server."""
     log = on.server.directory / "log"
     with logged(on.url), serving(["apex"], on.url) as servers:
         for _ in range(WARM):
@@ -66,7 +66,7 @@ def statements(on: Stage, kind: str) -> list[Statement]:
 
 @contextmanager
 def logged(url: str) -> Iterator[None]:
-    """Statements of new connections are written to the server's log."""
+    """Log the statements of new connections."""
     name = sql.Identifier(url.rpartition("/")[2])
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("ALTER DATABASE {} SET log_statement = 'all'").format(name))
@@ -77,7 +77,7 @@ def logged(url: str) -> Iterator[None]:
 
 
 def parsed(log: str) -> Iterator[Statement]:
-    """The statements of a log, in their order."""
+    """Yield the statements of a log in their order."""
     parts = _ENTRY.split(log)[1:]
     text: str | None = None
     for severity, message in zip(parts[::2], parts[1::2], strict=True):
@@ -119,7 +119,7 @@ def script(ran: list[Statement], tenants: Tenants) -> tuple[str, dict[str, str]]
 
 
 def _line(one: Statement, named: dict[str, str], given: dict[str, str]) -> str:
-    """The statement in one line, its parameters as variables."""
+    """Return the statement in one line, with variables for its parameters."""
 
     def variable(match: re.Match[str]) -> str:
         value = one.values.get(int(match[1]))
@@ -139,7 +139,7 @@ def _line(one: Statement, named: dict[str, str], given: dict[str, str]) -> str:
 
 
 def _without_colons(match: re.Match[str]) -> str:
-    """pgbench would take what follows a colon in a text for a variable."""
+    """Escape colons in a text, after which pgbench expects a variable."""
     literal = match[0]
     return f"({literal.replace(':', _COLON)})" if re.search(r":\w", literal) else literal
 
@@ -148,7 +148,7 @@ _COLON = "'||':'||'"
 
 
 class Pgbench:
-    """The statements of a kind of request, run by pgbench."""
+    """Statements of a kind of request, run by pgbench."""
 
     def __init__(self, on: Stage, kind: str) -> None:
         self.on = on
@@ -177,6 +177,6 @@ class Pgbench:
 
 
 def _latencies(folder: Path) -> list[float]:
-    """Milliseconds of each transaction."""
+    """Return the milliseconds of each transaction."""
     lines = (line for file in folder.glob("pgbench_log.*") for line in file.read_text().splitlines())
     return [int(line.split()[2]) / 1_000 for line in lines]

@@ -15,7 +15,7 @@ MESSAGE = {
 }
 CHUNK = 16_384
 SILENCE = 10
-"""Seconds without a byte after which a server is taken to have stopped."""
+"""The time in seconds without a byte after which a server counts as stopped."""
 
 TEXT, WEBSOCKET_PING, WEBSOCKET_PONG = 0x81, 0x89, 0x8A
 CREATE = b'421["create","messages",' + json.dumps(MESSAGE).encode() + b",{}]"
@@ -26,7 +26,7 @@ HANDSHAKE = (
 
 
 class Listeners:
-    """The connections. ``events`` counts the events of all of them, ``answers`` the acknowledgements."""
+    """The connections. ``events`` counts all events, ``answers`` all acknowledgements."""
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
@@ -48,11 +48,11 @@ class Listeners:
         self.poll.close()
 
     def create(self) -> None:
-        """Asks for a message, on the first connection."""
+        """Send a create on the first connection."""
         send(self.sockets[0].fileno(), CREATE)
 
     def wait(self, events: int, answers: int = 0) -> float:
-        """Reads until that many events and answers are there; gives the moment at which the last event was."""
+        """Read until so many events and answers have arrived. Return the time of the last event."""
         complete = 0.0
         while self.events < events or self.answers < answers:
             self.read()
@@ -61,7 +61,7 @@ class Listeners:
         return complete
 
     def read(self, seconds: float = SILENCE) -> None:
-        """Reads what is there, waiting for the first of it. Raises SystemExit when nothing comes."""
+        """Wait for data and read it. Raises SystemExit if none arrives."""
         ready = self.poll.poll(seconds)
         if not ready and seconds >= SILENCE:
             raise SystemExit(f"The server was silent for {SILENCE} seconds after {self.events:,} events")
@@ -100,24 +100,24 @@ class Listeners:
 
 
 def send(number: int, text: bytes, kind: int = TEXT) -> None:
-    """Writes a frame whose mask is zero: the bytes are sent as they are."""
+    """Write a frame whose mask is zero, which leaves its bytes unchanged."""
     size = bytes([0x80 | len(text)]) if len(text) < 126 else b"\xfe" + len(text).to_bytes(2)
     os.write(number, bytes([kind]) + size + bytes(4) + text)
 
 
 def frame(text: bytes) -> bytes:
-    """The bytes of a frame as a server sends it."""
+    """Return the bytes of a frame as a server sends it."""
     return bytes([TEXT, *([len(text)] if len(text) < 126 else [126, *len(text).to_bytes(2)])]) + text
 
 
 def receive(one: socket.socket) -> bytes:
-    """The text of one frame."""
+    """Return the text of one frame."""
     size = _exactly(one, 2)[1]
     return _exactly(one, int.from_bytes(_exactly(one, 2)) if size == 126 else size)
 
 
 def sample(port: int) -> list[bytes]:
-    """What one connection gets of one create: the event and the answer."""
+    """Return the frames of one create on one connection: the event and the answer."""
     with connected(port) as one:
         send(one.fileno(), CREATE)
         return sorted(receive(one) for _ in range(2))
@@ -143,7 +143,7 @@ def _exactly(one: socket.socket, size: int) -> bytes:
 
 
 def capacity(frame: bytes, count: int, times: int = 30) -> float:
-    """How many frames a second the listeners can count, of which there is one on each connection when they begin."""
+    """Return the frames per second that the listeners can count. Each connection begins with one frame."""
     listeners = Listeners()
     with socket.create_server(("127.0.0.1", 0), backlog=count) as server:
         senders = [socket.create_connection(server.getsockname()) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Load on a server: wrk with tokens and URLs that vary, and what it, the server and the database took."""
+"""Load on a server: wrk with varying tokens and URLs, and the time that wrk, server and database used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import databases
 SCRIPT = Path(__file__).with_name("wrk.lua")
 KINDS = ("get", "list", "create")
 PATIENT = 256
-"""Connections of a load that keeps to a rate."""
+"""The connections of a load with a fixed rate."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Figures:
 
 
 def run(load: Load, server: Server, database: databases.Server | None, seed: int = 1) -> Figures:
-    """One round. Raises SystemExit when wrk does not end well."""
+    """Run one round. Raises SystemExit if wrk fails."""
     before = _used(server, database)
     told = _wrk(load, server.port, seed)
     all_, of_server, of_database, of_wrk = (
@@ -76,7 +76,7 @@ def run(load: Load, server: Server, database: databases.Server | None, seed: int
 
 
 def _used(server: Server, database: databases.Server | None) -> tuple[float, float, float, float]:
-    """Processor seconds of the machine, the server, the database and of wrk when it ran before."""
+    """Return the processor seconds of machine, server, database and the earlier runs of wrk."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     of_database = 0.0 if database is None else database_processor(database.directory)
     return machine_processor(), server.processor, of_database, children.ru_utime + children.ru_stime
@@ -98,7 +98,7 @@ def _wrk(load: Load, port: int, seed: int) -> dict[str, float]:
 
 
 def open_loop(given: Load, rate: float) -> Load:
-    """About ``rate`` requests a second, whatever the server does: many connections that seldom ask."""
+    """Return a load of about ``rate`` requests per second from many connections with pauses."""
     return replace(given, connections=PATIENT, think=PATIENT / rate * 1_000)
 
 

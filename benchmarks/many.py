@@ -1,4 +1,4 @@
-"""The CRM with many more services beside its own: does a call cost more for them?"""
+"""The CRM with many additional services, to measure their effect on a call."""
 
 from __future__ import annotations
 

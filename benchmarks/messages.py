@@ -1,4 +1,4 @@
-"""The service that the fan-out is measured with: the same one as ``peers/feathers/messages.js``."""
+"""The service for measuring the fan-out, the same as in ``peers/feathers/messages.js``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is remembered or taken the short way, with and without: time per call, in one process.
+"""The time per call with and without each cache and each fast path, in one process.
 
 ``python -m benchmarks micro``. It is processor time, and the best of several rounds counts: what else a machine does
 only ever adds.
@@ -45,7 +45,7 @@ CALLS = 100
 ORGANIZED = {"organization_id": ORGANIZATION}
 
 Case = tuple[str, Callable[[], Any], Callable[[], Any]]
-"""What is done, without and with what makes it fast."""
+"""A subject, with the slow and the fast function."""
 
 
 def main() -> None:
@@ -57,14 +57,14 @@ def main() -> None:
 
 
 def microseconds(function: Callable[[], Any]) -> float:
-    """Of one call."""
+    """Return the time of one call."""
     timer = Timer(function, timer=time.process_time)
     number, _ = timer.autorange()
     return min(timer.repeat(ROUNDS, number)) / number * 1e6
 
 
 def tokens() -> Iterator[Case]:
-    """The tokens of as many people, each in turn."""
+    """Verify the tokens of many people in turn."""
     here = Tokens(SECRET, {})
     made = cycle([here.create(number)[0] for number in range(PEOPLE)])
     nested = cycle([here.create(number, {"roles": ["admin"]})[0] for number in range(PEOPLE)])
@@ -73,7 +73,7 @@ def tokens() -> Iterator[Case]:
 
 
 def memberships() -> Iterator[Case]:
-    """Those of one user, who calls again and again, on SQLite."""
+    """Read the memberships of one user repeatedly, on SQLite."""
     with TemporaryDirectory() as directory, asyncio.Runner() as runner:
         url = f"sqlite:///{Path(directory) / 'crm.db'}"
         upgrade(url)
@@ -94,7 +94,7 @@ def memberships() -> Iterator[Case]:
 
 
 def contacts() -> Iterator[Case]:
-    """Data of people in turn; without is marshmallow's own load."""
+    """Validate the data of people in turn. The slow function is marshmallow's own load."""
     made = list(people(PEOPLE))
     short = [{"first_name": one.first, "last_name": one.last, "email": one.email} for one in made]
     phones = [{"phone": one.phone, "phone_country_code": "+1", "phone_country_iso": "US"} for one in made]
@@ -111,7 +111,7 @@ def contacts() -> Iterator[Case]:
 
 
 def queries() -> Iterator[Case]:
-    """Of a list and of a get."""
+    """Parse the query strings of a list and a get."""
     page = f"organization_id={ORGANIZATION}&$limit=25&$sort[created_at]=-1"
     yield "the query string of a page", lambda: querystring._parse(page), lambda: querystring.parse(page)
     syntax = Syntax({})
@@ -119,7 +119,7 @@ def queries() -> Iterator[Case]:
 
 
 def statements() -> Iterator[Case]:
-    """A tenant's contacts: the statement is built and compiled, or looked up by its shape."""
+    """Read the contacts of a tenant, building the statement or looking it up by its shape."""
     dialect = DIALECTS["postgresql"]
     clauses, known = Clauses(table, dialect), StatementCache()
     where = every(Compare("organization_id", "$eq", ORGANIZATION), Compare("deleted_at", "$eq", None))
@@ -131,7 +131,7 @@ def statements() -> Iterator[Case]:
 
 
 def chains() -> Iterator[Case]:
-    """All hooks of a get are put around it with the call, or are there since the registration."""
+    """Run a get with hooks composed for the call or at registration."""
     with TemporaryDirectory() as directory:
         url = f"sqlite:///{Path(directory) / 'crm.db'}"
         app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
@@ -145,7 +145,7 @@ def chains() -> Iterator[Case]:
 
 
 def paths() -> Iterator[Case]:
-    """A contact's service among thirty: by Starlette's routes, or by the tree of paths."""
+    """Find one of thirty services by Starlette's routes or by the tree of paths."""
     names = [f"services-{number}" for number in range(29)] + ["contacts"]
     routes = [Route(f"/{name}/{{id}}", lambda request: Response()) for name in names]
     scope = {"type": "http", "method": "GET", "path": "/contacts/123"}

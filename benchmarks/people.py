@@ -1,4 +1,4 @@
-"""Contacts in numbers: names as frequent as in life, and the terms that people would search for."""
+"""Many contacts with names in realistic frequencies, and search terms for them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Person:
 
 
 def names(count: int, syllables: int, chance: random.Random) -> list[str]:
-    """Different made-up names."""
+    """Return different made-up names."""
     found: dict[str, None] = {}
     while len(found) < count:
         parts = (chance.choice(_ONSETS) + chance.choice(_VOWELS) + chance.choice(_CODAS) for _ in range(syllables))
@@ -51,7 +51,7 @@ def names(count: int, syllables: int, chance: random.Random) -> list[str]:
 
 
 def people(count: int, seed: int = 1) -> Iterator[Person]:
-    """The same people for the same seed."""
+    """Yield people, the same ones for the same seed."""
     chance = random.Random(seed)
     firsts, lasts = names(FIRST_NAMES, 2, chance), names(LAST_NAMES, 3, chance)
     first_weights, last_weights = (list(accumulate(1 / (n + COMMON) for n in range(len(x)))) for x in (firsts, lasts))
@@ -63,7 +63,7 @@ def people(count: int, seed: int = 1) -> Iterator[Person]:
 
 
 Owner = tuple[int, int]
-"""An organization and the user of it who owns a contact."""
+"""The organization of a contact and the user who owns it."""
 
 
 def _always(number: int) -> Owner:
@@ -94,7 +94,7 @@ def load(
 
 
 def row(number: int, person: Person, values: str, owner: Owner) -> tuple[object, ...]:
-    """The n-th contact in the order of ``COLUMNS``."""
+    """Return the n-th contact in the order of ``COLUMNS``."""
     organization, user = owner
     moment = timestamp(START + timedelta(seconds=number))
     return (
@@ -105,7 +105,7 @@ def row(number: int, person: Person, values: str, owner: Owner) -> tuple[object,
 
 
 def terms(count: int, seed: int = 2) -> dict[str, list[tuple[str, str]]]:
-    """Search terms by kind, each with where to search: taken from people who are there."""
+    """Return search terms by kind, each with the field to search, taken from existing people."""
     chance = random.Random(seed)
     sample = chance.sample(list(people(50_000)), count)
     return {

@@ -19,7 +19,7 @@ WIDTH, BAR, GAP, LEFT, RIGHT = 720, 22, 6, 190, 110
 STYLE = "<style>text{font:13px sans-serif;fill:#222}.title{font-weight:bold}</style>"
 
 Bar = tuple[str, float, str]
-"""Name, value, colour."""
+"""A bar: name, value, colour."""
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def _grown(row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Bar]:
 
 
 def bars(groups: Mapping[str, Sequence[Bar]]) -> str:
-    """An SVG image with the bars of each group below its title, in the group's own scale."""
+    """Return an SVG image with the bars of each group in its own scale."""
     parts, top = [STYLE], 10
     for title, group in groups.items():
         parts.append(f'<text class="title" x="10" y="{top + 14}">{title}</text>')

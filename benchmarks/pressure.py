@@ -1,4 +1,4 @@
-"""apex beside Feathers on a machine that has too much to do: ``python -m benchmarks pressure``.
+"""apex and Feathers on an overloaded machine: ``python -m benchmarks pressure``.
 
 Four processes that do nothing but count take the processors from the servers, the database and the load, as in a
 container whose processor time is throttled. Every answer is late then, and none because of its statement: nothing may
@@ -25,13 +25,13 @@ from benchmarks.tenants import Tenants
 
 LEAST = 2.0
 TURN = 2
-"""Seconds that a server is asked until it is the other one's turn: what else disturbs the machine disturbs both."""
+"""The seconds of a turn. Short turns let other load on the machine affect both servers."""
 SET_APART = "apex_lanes_set_apart_total"
 
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes that want a processor all the time."""
+    """Keep so many processes busy."""
     with ExitStack() as stack:
         for _ in range(count):
             process = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))

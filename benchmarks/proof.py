@@ -1,4 +1,4 @@
-"""Everything that compares apex with its peers, and what it says of the aims: ``make bench``.
+"""All comparisons of apex with its peers, and the aims that they reach: ``make bench``.
 
 ``python -m benchmarks proof --seconds 5 --rounds 5``.
 """
@@ -54,7 +54,7 @@ def main(*given: str) -> None:
 
 
 def cold(on: Stage, given: Load, rounds: int) -> Results:
-    """Each request with a token that the server has not seen, or not for long."""
+    """Measure requests that each have a new token."""
     names = ["apex", PEER, FASTAPI]
     with serving(names, on.url) as servers:
         return _shown(
@@ -67,7 +67,7 @@ def cold(on: Stage, given: Load, rounds: int) -> Results:
 
 
 def connections(on: Stage, given: Load, rounds: int) -> Results:
-    """The same load from few connections and from many."""
+    """Measure the same load from few and from many connections."""
     with serving(["apex", PEER], on.url) as servers:
         contenders = {
             aims.connected(name, count): over_http(server, on, connections=count)
@@ -80,7 +80,7 @@ def connections(on: Stage, given: Load, rounds: int) -> Results:
 
 
 def calm(on: Stage, given: Load, rounds: int) -> Results:
-    """The peer at its full load, and apex at the rate that the peer had just then."""
+    """Measure the peer at full load, and apex at the rate that the peer reached."""
     found: Results = {}
     with serving(["apex", PEER], on.url) as servers:
         rate = [0.0]
@@ -100,7 +100,7 @@ def calm(on: Stage, given: Load, rounds: int) -> Results:
 
 
 def sqlite(tenants: Tenants, given: Load, rounds: int) -> Results:
-    """On the embedded database, apex beside the peer with better-sqlite3."""
+    """Measure apex and Feathers with better-sqlite3 on SQLite."""
     install_sqlite()
     with stage_on_sqlite(tenants) as url, serving(["apex", PEER], url) as servers:
         kinds = ("get", "list")

@@ -1,4 +1,4 @@
-"""How search, lists and custom fields behave as an organization grows: ``python -m benchmarks sizes``.
+"""Search, lists and custom fields as an organization grows: ``python -m benchmarks sizes``.
 
 Starts a PostgreSQL server of its own, fills an organization, serves the CRM and measures over HTTP, one request at a
 time. Sizes: ``python -m benchmarks sizes 10000 1000000``; custom fields alone: ``python -m benchmarks custom``.
@@ -15,7 +15,7 @@ from tests.support.databases import new_database, start_server
 
 SIZES = (10_000, 1_000_000)
 MEMORY = "shared_buffers = 1GB"
-"""Enough for the table and its indexes, as a server of that size would have."""
+"""Memory for the table and its indexes, as on a server of that size."""
 SEARCHES, LISTS = 300, 100
 
 
@@ -55,7 +55,7 @@ def contacts(url: str, size: int) -> None:
 
 
 def with_server(part: Callable[[str, int], None], sizes: Iterable[int]) -> None:
-    """Each size in a database of its own."""
+    """Measure each size in its own database."""
     server = start_server(MEMORY)
     try:
         for size in sizes:

@@ -1,4 +1,4 @@
-"""Servers as they are measured: each in a process of its own, and what the system says of it."""
+"""Servers for measurements, each in its own process, and the figures of the system about it."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from contextlib import contextmanager
 from pathlib import Path
 
 QUIET = {"APEX_ENV": "development", "LOG_LEVEL": "warning", "TIMING": "false"}
-"""What a developer is shown of each call takes time, and the peers show nothing."""
+"""The environment turns off headers for developers, which take time and which the peers lack."""
 
 TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 LINE = "Serving at"
 OWN, CHILDREN = slice(11, 13), slice(13, 15)
-"""Where the ticks of a process stand in its ``stat``, and those of its children that have ended."""
+"""The fields of ``stat`` with the ticks of a process and of its ended children."""
 
 
 class Server:
-    """A running server: its port, and what the system says of its process."""
+    """A running server with its port and process."""
 
     def __init__(self, id: int, port: int) -> None:
         self.id, self.port = id, port
 
     @property
     def memory(self) -> float:
-        """Resident memory in KiB."""
+        """Return the resident memory in KiB."""
         return int(_stat(self.id)[21]) * PAGE / 1024
 
     @property
     def processor(self) -> float:
-        """Seconds of processor time, of all threads."""
+        """Return the processor time of all threads in seconds."""
         return _seconds(self.id, OWN)
 
 
 def database_processor(directory: Path) -> float:
-    """Seconds of processor time of all processes of a PostgreSQL server, those that have ended among them."""
+    """Return the processor time of a PostgreSQL server in seconds, with that of ended processes."""
     parent = int((directory / "data" / "postmaster.pid").read_text().splitlines()[0])
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return _seconds(parent, OWN) + _seconds(parent, CHILDREN) + sum(_seconds(int(child), OWN) for child in children)
 
 
 def machine_processor() -> float:
-    """Seconds of processor time that anybody on this machine has used."""
+    """Return the processor time of all processes on this machine in seconds."""
     user, nice, system, _, _, interrupts, soft, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + interrupts + soft) / TICK
 
@@ -63,7 +63,7 @@ def _stat(id: int) -> list[str]:
 
 @contextmanager
 def started(command: list[str], more: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """A server that runs until the end, with ``more`` in its environment. Raises SystemExit when it does not start."""
+    """Run a server with ``more`` in its environment. Raises SystemExit if it does not start."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(more or {})}) as process:
         try:
             assert process.stdout is not None
@@ -76,7 +76,7 @@ def started(command: list[str], more: Mapping[str, str] | None = None) -> Iterat
 
 
 def listening(port: int) -> int:
-    """The process that listens on a port of this machine. Raises SystemExit when there is none."""
+    """Return the process that listens on a port. Raises SystemExit if there is none."""
     found = subprocess.run(
         ["ss", "--listening", "--tcp", "--processes", "--numeric", "--no-header", f"sport = :{port}"],
         capture_output=True, text=True, check=True,
@@ -88,7 +88,7 @@ def listening(port: int) -> int:
 
 
 def allow_open_files(count: int) -> None:
-    """Of this process and those that it starts, as far as the system lets it."""
+    """Raise the limit of open files of this process and its children as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))

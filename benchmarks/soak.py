@@ -1,4 +1,4 @@
-"""Does memory stay flat under load? ``python -m benchmarks soak 600`` (seconds)."""
+"""Memory under load over a long time: ``python -m benchmarks soak 600`` (seconds)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main(seconds: str = str(SECONDS), contacts: str = "100000") -> None:
 
 
 def report(memory: list[float], done: int, failed: int) -> None:
-    """The growth is from the second quarter of the time, when all is warm, to the last."""
+    """Print the growth from the second quarter of the time, when the server is warm, to the last."""
     print(f"\n{len(memory) * ROUND:,} seconds of get, list and create in turn: {done:,} requests, {failed:,} failed\n")
     print("| after seconds | resident memory (MiB) |\n|---:|---:|")
     step = max(len(memory) // SHOWN, 1)

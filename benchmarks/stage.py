@@ -1,4 +1,4 @@
-"""A database server of its own with the contacts of many organizations, and the tokens of their users."""
+"""A new database server with the contacts of many organizations, and tokens of their users."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmarks.tenants import Tenants, TokenFile, fill, token_file
 from tests.support.databases import Server, new_database, start_server
 
 MEMORY = "shared_buffers = 1GB\nmax_wal_size = 4GB\nautovacuum = off"
-"""Room for the table and its indexes; nothing happens but what is measured."""
+"""Settings with memory for the table and its indexes, and without background work."""
 COLD = 150_000
-"""Tokens of a run in which each request has another one: more than a round takes."""
+"""The tokens of a run with a new token for each request, which are more than a round needs."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A filled database, and the server that it is in."""
+    """A filled database and its server."""
 
     url: str
     server: Server
@@ -39,7 +39,7 @@ def stage(tenants: Tenants) -> Iterator[Stage]:
 
 @contextmanager
 def stage_on_sqlite(tenants: Tenants) -> Iterator[str]:
-    """The URL of a filled SQLite database."""
+    """Yield the URL of a filled SQLite database."""
     with tempfile.TemporaryDirectory(prefix="apex-sqlite-") as folder:
         url = f"sqlite:///{Path(folder) / 'apex.db'}"
         fill(url, tenants)

@@ -1,4 +1,4 @@
-"""How long it takes until apex is imported, and a new process has given its first answer on SQLite; its memory then."""
+"""The time to import apex, the time to the first answer of a new process on SQLite, and its memory."""
 
 from __future__ import annotations
 

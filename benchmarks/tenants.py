@@ -1,4 +1,4 @@
-"""The contacts of many organizations, in a new database of the CRM: what the servers are compared with."""
+"""The data of the comparison: contacts of many organizations in a new database of the CRM."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MOMENT = "2024-01-01T00:00:00.000Z"
 
 @dataclass(frozen=True)
 class Tenants:
-    """Contact ``n`` (from 1) and user ``n`` (from 0) belong to organizations in turn."""
+    """The organizations. Contacts (from 1) and users (from 0) are assigned to them in turn."""
 
     organizations: int = 20
     users: int = 200
     contacts: int = 100_000
 
     def owner(self, number: int) -> people.Owner:
-        """Of the n-th contact, from 0."""
+        """Return the organization and the owner of the n-th contact, from 0."""
         place = number % self.organizations
         return FIRST_ORGANIZATION + place, FIRST_USER + place
 
@@ -53,7 +53,7 @@ class Tenants:
             yield token, user % self.organizations
 
     def accounts(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows of organizations, users and memberships."""
+        """Return the rows of organizations, users and memberships."""
         times = {"created_at": MOMENT, "updated_at": MOMENT}
         organizations = [
             {"id": FIRST_ORGANIZATION + place, "uuid": UUID(int=place), "name": f"Organization {place}"}
@@ -73,7 +73,7 @@ class Tenants:
 
 
 def fill(url: str, tenants: Tenants) -> None:
-    """The CRM's tables, as its migrations make them, with all rows."""
+    """Migrate the database and fill its tables."""
     upgrade(url)
     if url.startswith("sqlite"):
         _fill_sqlite(url.removeprefix("sqlite:///"), tenants)
@@ -110,7 +110,7 @@ def _plain(value: object) -> object:
 
 
 def clear_created(url: str, tenants: Tenants) -> None:
-    """The table as it was before contacts were created, so that each server creates into the same one."""
+    """Delete the created contacts, so that each server starts with the same table."""
     with people.settled(url) as connection:
         connection.execute("DELETE FROM contacts WHERE id > %s", (tenants.contacts,))
         connection.execute("TRUNCATE audit")
@@ -119,7 +119,7 @@ def clear_created(url: str, tenants: Tenants) -> None:
 
 @dataclass(frozen=True)
 class TokenFile:
-    """Tokens for wrk: a line each, with the place of the organization, and a path where ``paths`` are asked for."""
+    """A file of tokens for wrk, one a line, with the index of the organization and its path if there is one."""
 
     path: Path
     count: int
@@ -127,7 +127,7 @@ class TokenFile:
 
 @contextmanager
 def token_file(tenants: Tenants, count: int, paths: Sequence[str] = ()) -> Iterator[TokenFile]:
-    """``paths`` by the place of the organization."""
+    """Return ``paths`` by the index of the organization."""
     with tempfile.NamedTemporaryFile("w", prefix="apex-tokens-") as file:
         file.writelines(f"{token} {place} {paths[place] if paths else ''}\n" for token, place in tenants.tokens(count))
         file.flush()
@@ -135,14 +135,14 @@ def token_file(tenants: Tenants, count: int, paths: Sequence[str] = ()) -> Itera
 
 
 def sample(tenants: Tenants, seed: int = 3) -> dict[str, Any]:
-    """A token, and a contact and the organization that it reaches."""
+    """A token with a contact and an organization that it can access."""
     place = random.Random(seed).randrange(tenants.organizations)
     token = next(token for token, at in tenants.tokens(tenants.users) if at == place)
     return {"token": token, "id": 1 + place, "organization": FIRST_ORGANIZATION + place, "user": FIRST_USER + place}
 
 
 def new_contact(organization: int, number: int) -> dict[str, Any]:
-    """What a create sends; ``wrk.lua`` sends the same."""
+    """Return the data of a create, as ``wrk.lua`` sends it."""
     return {
         "organization_id": organization, "first_name": "Mária", "last_name": f"Novák {number}",
         "email": f"maria.novak{number}@example.com", "phone": f"20255{number:05}",

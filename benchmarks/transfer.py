@@ -1,4 +1,4 @@
-"""How long the import and the export of many contacts take, and how much memory: ``python -m benchmarks transfer``.
+"""The time and the memory of importing and exporting many contacts: ``python -m benchmarks transfer``.
 
 Starts a PostgreSQL server of its own, writes people into a CSV file, imports it with ``apex import`` and exports them
 with ``apex export`` as CSV and as JSON. Rows: ``python -m benchmarks transfer 100000``.
@@ -59,7 +59,7 @@ def _measure(url: str, file: Path, rows: int, *arguments: str) -> None:
 
 
 def _run(url: str, folder: Path, *arguments: str) -> resource.struct_rusage:
-    """Runs a command to its end, and gives what it has used. Raises SystemExit when it fails."""
+    """Run a command and return its time and memory. Raises SystemExit if it fails."""
     environ = {**os.environ, "DATABASE_URL": url, "APEX_ENV": "development"}
     with (folder / "output").open("w+") as output:
         process = subprocess.Popen(

@@ -49,7 +49,7 @@ def main(events: str = "5000", connections: str = "100") -> None:
 
 
 class Rounds:
-    """Rounds of events, each with what a process has used for it."""
+    """Measure rounds of events, each with the time of the process."""
 
     def __init__(self, server: Server, database: Database, url: str, connections: int) -> None:
         self.server, self.database, self.url, self.connections = server, database, url, connections

@@ -7,8 +7,8 @@ down_revision = ${f'"{down_revision}"' if down_revision else None}
 
 
 def upgrade() -> None:
-    """What the database gains. Tables that are in use get indexes and constraints by ``apex.migrations.ddl``."""
+    """Upgrade the database. For tables in use, create indexes and constraints with ``apex.migrations``."""
 
 
 def downgrade() -> None:
-    """What undoes it."""
+    """Undo the upgrade."""

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started on a database."""
+"""The servers of the comparison, and the commands that start them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ COMMANDS: Mapping[str, list[str]] = {
     "bare ASGI": [sys.executable, "-m", "benchmarks.peers.bare"],
 }
 NAMES = {name.lower().partition(" ")[0]: name for name in COMMANDS}
-"""The servers by what they are called on the command line."""
+"""The servers by their names on the command line."""
 
 
 @contextmanager
 def serving(names: list[str], url: str, **more: str) -> Iterator[dict[str, Server]]:
-    """The named servers, all on one database, with ``more`` in their environment."""
+    """Start the named servers on one database, with ``more`` in their environment."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as settings, ExitStack() as stack:
         json.dump({"secret": SETTINGS["secret"], "jwtOptions": SETTINGS["jwtOptions"]}, settings, default=dict)
         settings.flush()
@@ -37,7 +37,7 @@ def serving(names: list[str], url: str, **more: str) -> Iterator[dict[str, Serve
 
 
 def install() -> None:
-    """Feathers, as its lock file has it."""
+    """Install Feathers in the versions of its lock file."""
     if shutil.which("npm") is None:
         raise SystemExit("npm not found: apex is measured beside Feathers, which needs Node")
     lock, installed = FEATHERS / "package-lock.json", FEATHERS / "node_modules/.package-lock.json"
@@ -46,7 +46,7 @@ def install() -> None:
 
 
 def install_sqlite() -> None:
-    """Builds better-sqlite3, which takes a minute, with the headers of the Node that is there."""
+    """Build better-sqlite3 with the headers of the installed Node, which takes a minute."""
     if (FEATHERS / "node_modules/better-sqlite3/build/Release/better_sqlite3.node").exists():
         return
     node = Path(shutil.which("node") or "node").resolve().parent.parent

@@ -1,4 +1,4 @@
-"""What the server alone can do: an ASGI app that answers each request with the same contact."""
+"""An ASGI app that answers each request with the same contact, to measure the server alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contacts of the CRM on FastAPI with SQLAlchemy's ORM, async, as their documentation sets them up."""
+"""The contacts of the CRM on FastAPI with SQLAlchemy's async ORM, set up as in their documentation."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class ContactIn(BaseModel):
 
 
 memberships: dict[int, list[int]] = defaultdict(list)
-"""Who belongs where, as it is in the database at the start."""
+"""The memberships in the database at the start."""
 
 
 @asynccontextmanager
@@ -231,7 +231,7 @@ async def create(data: ContactIn, user: User, session: Database) -> Any:
 
 
 def _own(data: ContactIn, user: int) -> dict[str, Any]:
-    """What the server gives a contact itself."""
+    """Return the fields of a contact that the server sets."""
     now = datetime.now(UTC)
     forms = {f"{name}_form": _plain(getattr(data, name)) for name in ("first_name", "last_name", "email")}
     return {"created_by_user_id": user, "created_at": now, "updated_at": now, **forms}

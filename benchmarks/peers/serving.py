@@ -1,4 +1,4 @@
-"""How the peers in Python are served: uvicorn with uvloop and httptools, one process, as apex is."""
+"""The server of the Python peers: uvicorn with uvloop and httptools in one process, like apex."""
 
 from __future__ import annotations
 
