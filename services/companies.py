@@ -84,7 +84,7 @@ class Companies(Transferable):
     )
 
 
-async def companies_named(app: Apex, names: Collection[str], organization_id: int) -> dict[str, int]:
+async def find_companies(app: Apex, names: Collection[str], organization_id: int) -> dict[str, int]:
     """Return the ids of the organization's companies with these names, by name.
 
     If several companies have one name, the oldest is returned.
@@ -108,7 +108,7 @@ async def ensure_companies(app: Apex, names: Collection[str], organization_id: i
     if not names:
         return {}
     await next_value(app.get("database"), organization_id, "companies", step=0)
-    existing = await companies_named(app, names, organization_id)
+    existing = await find_companies(app, names, organization_id)
     rows = [{ORGANIZATION_ID: organization_id, "name": name} for name in names if name not in existing]
     params = {"scope": {ORGANIZATION_ID: organization_id}, "user": user, "adapter": {"multi": True}}
     created = await app.service("companies").create(rows, params) if rows else []

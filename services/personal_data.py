@@ -46,6 +46,8 @@ PersonalValues = set[tuple[str, Any]]
 
 
 class PersonIdSchema(Schema):
+    """The data of ``personal_data`` and ``erase``."""
+
     id = Id(required=True)
     organization_id = Id(required=True)
 

@@ -108,6 +108,7 @@ class APIKeys(TenantService):
     )
 
     async def setup(self, app: Apex, path: str) -> None:
+        """Prepare the statement that finds a key by its prefix."""
         await super().setup(app, path)
         self.app = app
         self.updates: set[asyncio.Task[None]] = set()

@@ -96,6 +96,7 @@ class Memberships(SQLService):
         app.bus.on(TOPIC, self.roles.forget)
 
     async def setup(self, app: Apex, path: str) -> None:
+        """Prepare the statement that reads the roles of a user."""
         await super().setup(app, path)
         self._of_user = self.database.compile(
             select(users.c.id, memberships.c.organization_id, memberships.c.role)
@@ -121,7 +122,7 @@ class Memberships(SQLService):
         row = select(organizations.c.id).where(organizations.c.id == organization_id)
         await self.database.execute(row.with_for_update(key_share=True))
 
-    async def stored(self, **equal: Any) -> list[Row]:
+    async def find_stored(self, **equal: Any) -> list[Row]:
         """Return the memberships with these values from the database, without a cache."""
         found: list[Row] = await self.find(Params({"query": equal, "paginate": False}))
         return found
@@ -181,7 +182,7 @@ async def enforce_role(context: Context) -> None:
     if params.provider and not is_leaving:
         await _require_rank(context, organization, *filter(None, (before.get("role"), role)))
     if before.get("role") == "owner" != role:
-        owners = await context.service.service.stored(organization_id=organization, role="owner")
+        owners = await context.service.service.find_stored(organization_id=organization, role="owner")
         if len(owners) == 1:
             raise Conflict(f"Organization {organization} keeps an owner: make somebody else an owner first")
 
@@ -197,7 +198,7 @@ async def _require_rank(context: Context, organization: int, *roles: str) -> Non
     The role is read from the database, because the cached one may be a moment old.
     """
     params = context.params
-    stored = await context.service.service.stored(organization_id=organization, user_id=params.user["id"])
+    stored = await context.service.service.find_stored(organization_id=organization, user_id=params.user["id"])
     role = least(params.memberships[organization], *(row["role"] for row in stored)) if stored else None
     if role not in RUNNING:
         raise forbidden(context, organization)
@@ -208,7 +209,7 @@ async def _require_rank(context: Context, organization: int, *roles: str) -> Non
 async def refuse_members(context: Context) -> None:
     """Raise Conflict for a user who is a member already. Runs before create, after ``find_user``."""
     organization, user = context.data[ORGANIZATION_ID], context.data["user_id"]
-    for existing in await context.service.service.stored(organization_id=organization, user_id=user):
+    for existing in await context.service.service.find_stored(organization_id=organization, user_id=user):
         raise Conflict(
             f"The user is a member of organization {organization} already, with the role {existing['role']}:"
             f" change membership {existing['id']} instead",

@@ -82,6 +82,7 @@ class Users(SQLService):
     }
 
     async def setup(self, app: Apex, path: str) -> None:
+        """Keep the app, for ``change_password``."""
         await super().setup(app, path)
         self.app = app
 

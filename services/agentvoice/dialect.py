@@ -27,7 +27,7 @@ from apex.transaction import is_in_transaction
 from apex.types import Row
 from hooks.rate_limit import limit_rate
 from hooks.tenancy import ON_RECORDS, ORGANIZATION_ID, membership, tenancy_of_key
-from services.companies import companies_named, ensure_companies
+from services.companies import ensure_companies, find_companies
 from services.contacts import CRM
 from services.shared import phones
 from services.shared.examples import DEMO_ORGANIZATION, uuid_of
@@ -133,6 +133,7 @@ class AgentVoice(Service):
     database: Database
 
     async def setup(self, app: Apex, path: str) -> None:
+        """Keep the services that this one calls."""
         self.app, self.contacts, self.database = app, app.service("contacts"), app.get("database")
         self.record: Schema = self.contacts.service.record()
 
@@ -154,7 +155,7 @@ class AgentVoice(Service):
         """Store contacts, and return them as callers see them. Contacts that would not change are not written."""
         organization_id: int = params.scope[ORGANIZATION_ID][0]
         names = {name for _, data in changes if (name := data.get("company")) is not None}
-        companies = await companies_named(self.app, names, organization_id)
+        companies = await find_companies(self.app, names, organization_id)
         changes = await self._without_same_company(changes, companies, params)
         missing = names - companies.keys()
         if missing or any(_is_change(stored, _values(data, stored, companies)) for stored, data in changes):

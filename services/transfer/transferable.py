@@ -63,11 +63,15 @@ class Rows(fields.Field[Any]):
 
 
 class ExportSchema(Schema):
+    """The data of ``export``."""
+
     organization_id = Id(required=True)
     format = fields.String(load_default="json", validate=validate.OneOf(tuple(FORMATS)))
 
 
 class ImportSchema(ExportSchema):
+    """The data of ``import``: ``rows``, or the ``text`` of a file."""
+
     keywords = {"oneOf": [{"required": ["rows"]}, {"required": ["text"]}]}
 
     rows = Rows(metadata={"type": "array", "items": {}, "maxItems": MOST_ROWS, "example": []})
@@ -103,6 +107,7 @@ class Transferable(Searchable):
     path: str
 
     async def setup(self, app: Apex, path: str) -> None:
+        """Keep the app and the path, for imports and exports."""
         await super().setup(app, path)
         self.app, self.path = app, path
 

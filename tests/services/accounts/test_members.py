@@ -22,7 +22,7 @@ ADMIN, MEMBER, OTHER = 789, 790, 791
 async def joined(crm: Crm, user: int, role: str = "member", organization: int = 456) -> Any:
     """Give a user this role and return the membership."""
     service = crm.app.service("memberships")
-    for row in await service.service.stored(user_id=user, organization_id=organization):
+    for row in await service.service.find_stored(user_id=user, organization_id=organization):
         return await service.service.patch(row["id"], {"role": role}, Params())
     return await service.create({"user_id": user, "organization_id": organization, "role": role})
 
@@ -76,7 +76,7 @@ async def test_members_see_their_own_membership_and_leave(crm: Crm) -> None:
     _, page = await crm.call(MEMBERS, user=MEMBER)
     (mine,) = page["data"]
     assert (mine["user_id"], mine["role"]) == (MEMBER, "member")
-    (admins,) = await crm.app.service("memberships").service.stored(user_id=ADMIN)
+    (admins,) = await crm.app.service("memberships").service.find_stored(user_id=ADMIN)
     refused(await crm.call(f"GET /memberships/{admins['id']}", user=MEMBER), 403)
     refused(await crm.call(f"PATCH /memberships/{admins['id']}", {"role": "viewer"}, MEMBER), 403)
     refused(await crm.call(f"DELETE /memberships/{admins['id']}", user=MEMBER), 403)
@@ -87,8 +87,8 @@ async def test_members_see_their_own_membership_and_leave(crm: Crm) -> None:
 
 async def test_an_admin_acts_neither_on_nor_as_an_owner(crm: Crm) -> None:
     await joined(crm, OTHER, "owner")
-    (owner,) = await crm.app.service("memberships").service.stored(user_id=OTHER, organization_id=456)
-    (member,) = await crm.app.service("memberships").service.stored(user_id=MEMBER)
+    (owner,) = await crm.app.service("memberships").service.find_stored(user_id=OTHER, organization_id=456)
+    (member,) = await crm.app.service("memberships").service.find_stored(user_id=MEMBER)
     before = await roles(crm)
     for request, data in (
         (f"PATCH /memberships/{owner['id']}", {"role": "viewer"}),
@@ -100,7 +100,7 @@ async def test_an_admin_acts_neither_on_nor_as_an_owner(crm: Crm) -> None:
     ):
         answer = await crm.call(request, data)
         assert answer[0] in (400, 403), answer
-    (admin,) = await crm.app.service("memberships").service.stored(user_id=ADMIN)
+    (admin,) = await crm.app.service("memberships").service.find_stored(user_id=ADMIN)
     refused(await crm.call(f"PATCH /memberships/{admin['id']}", {"role": "owner"}), 403)
     refused(await add(crm, "nobody@example.com", role="owner"), 403)
     assert await roles(crm) == before
@@ -140,7 +140,7 @@ async def test_two_owners_cannot_demote_each_other_at_the_same_time(crm: Crm) ->
 
 
 async def test_others_are_out_of_reach(crm: Crm) -> None:
-    (theirs,) = await crm.app.service("memberships").service.stored(organization_id=457)
+    (theirs,) = await crm.app.service("memberships").service.find_stored(organization_id=457)
     before = await crm.rows(memberships)
     for request, data in (
         ("GET /memberships?organization_id=457", None),
@@ -163,7 +163,7 @@ async def test_events_are_for_admins(crm: Crm) -> None:
     crm.app.on("publish", lambda context, to: sent.append((f"{context.path} {context.event}", list(to))))
     await add(crm, "other@example.com")
     assert sent == [("memberships created", [admin])]
-    (mine,) = await crm.app.service("memberships").service.stored(user_id=MEMBER)
+    (mine,) = await crm.app.service("memberships").service.find_stored(user_id=MEMBER)
     await crm.call(f"PATCH /memberships/{mine['id']}", {"role": "admin"})
     assert member.channels == {"organizations/456", "organizations/456/admins"}
     sent.clear()
@@ -182,7 +182,7 @@ async def test_a_removed_member_loses_the_events_of_an_open_socket_at_once(crm: 
     proof = {"Authorization": f"Bearer {crm.token(MEMBER)}"}
     async with serving(crm.app) as http, connected(http, additional_headers=proof) as peer:
         assert (await peer.call("find", "contacts", {"organization_id": 456}))[1]["total"] == 2
-        (mine,) = await crm.app.service("memberships").service.stored(user_id=MEMBER)
+        (mine,) = await crm.app.service("memberships").service.find_stored(user_id=MEMBER)
         await crm.call(f"PATCH /memberships/{mine['id']}", {"role": "viewer"})
         assert (await peer.call("patch", "contacts", 123, {"last_name": "Roe"}, {}))[0]["code"] == 403
         await crm.call(f"DELETE /memberships/{mine['id']}")
