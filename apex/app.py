@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from inspect import isawaitable
@@ -21,7 +21,7 @@ from apex.router import Match, Router, split
 from apex.service import EVENTS, BoundService, Call, Service, ServiceOptions, options_of
 from apex.tenant import NO_TENANTS, current_tenants
 from apex.transaction import after_commit
-from apex.types import STANDARD, ASGIApp, Receive, Send
+from apex.types import STANDARD, ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Apex"]
 
@@ -317,7 +317,7 @@ class Apex(Emitter):
         finally:
             await self.teardown()
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as an ASGI application, by the configured transport."""
         if self.transport is None:
             raise RuntimeError("The app has no transport: call app.configure(rest) before serving it")
@@ -328,7 +328,7 @@ class Apex(Emitter):
     def _with_short_message(self, send: Send) -> Send:
         """Return a ``send`` that tells the server in one line why the app does not start, if an operator can fix it."""
 
-        async def send_short(message: MutableMapping[str, Any]) -> None:
+        async def send_short(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed" and self._config_error is not None:
                 message = {**message, "message": self._config_error}
             await send(message)

@@ -30,7 +30,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import get_annotations, isawaitable
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, cast
 
 from apex._moved import renamed
 from apex.callbacks import has_yield, is_async, name_of, takes, unwrapped
@@ -426,4 +426,5 @@ def _place_of(hook: Any) -> str:
     return f"{named.__module__}.{named.__qualname__.partition('.<locals>')[0]}"
 
 
-__getattr__ = renamed(__name__, ahead="run_before", behind="run_after")
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, ahead="run_before", behind="run_after")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import apex.hooks
 from apex.adapters.memory import MemoryService
 from apex.app import Apex
 from apex.auth import authenticate
@@ -478,3 +479,9 @@ async def test_the_arguments_follow_what_hooks_put_in_the_context() -> None:
     await app.service("people").patch(1, {"age": 3})
     assert seen[0][:2] == (7, {"age": 3})
     assert seen[0][2].query == {}
+
+
+@pytest.mark.parametrize(("former", "present"), [("ahead", "run_before"), ("behind", "run_after")])
+def test_former_names_work_with_a_warning(former: str, present: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"apex.hooks.{former} is {present} now"):
+        assert getattr(apex.hooks, former) is getattr(apex.hooks, present)

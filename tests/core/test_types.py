@@ -30,6 +30,23 @@ LOOSE = "# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls,
 """The pages leave types out where they say nothing."""
 
 RIGHT = {
+    "records": """
+        from typing import TypedDict
+        from apex import Apex
+        from apex.service import BoundService
+        from apex.types import Page
+
+        class Message(TypedDict):
+            id: int
+            text: str
+
+        async def read(app: Apex) -> list[str]:
+            messages: BoundService[Message, Page[Message]] = app.service("messages")
+            page = await messages.find({"query": {"$limit": 5}})
+            first: Message = await messages.get(page["data"][0]["id"])
+            made = await messages.create([{"text": "Hello"}, {"text": first["text"]}])
+            return [message["text"] for message in made]
+    """,
     "hooks": """
         from collections.abc import Mapping
         from typing import Any, TypedDict
