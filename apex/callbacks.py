@@ -46,7 +46,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]], again: float = AGAIN_SEC
         await asyncio.wait(running, timeout=again)
 
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 GRACE_SECONDS = 10
 """Seconds for which the teardown of an app waits for callbacks that are still running."""

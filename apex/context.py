@@ -85,7 +85,8 @@ class Params(CheckedDict):
             new["scope"] = scope_of(new["scope"])
         dict.update(self, new)
 
-    __copy__ = CheckedDict.copy
+    def __copy__(self) -> Self:
+        return self.copy()
 
     def _replace(self, old: Params, kept: Mapping[str, Any]) -> None:
         """Take the place of the params of a call, with its ``kept`` params and the fields that its scope had.
@@ -194,6 +195,7 @@ class Context(_Slots, Generic[Data, Result]):
         @property
         def params(self) -> Params:
             """The params of the call."""
+            ...
 
         @params.setter
         def params(self, params: Mapping[str, Any]) -> None: ...

@@ -168,7 +168,9 @@ class Announcement:
     def __init__(
         self, send: Callable[[], Awaitable[None] | None], write: Callable[[], list[bytes]], turn: Turn | None
     ) -> None:
-        self.send, self.write, self.turn = send, write, turn
+        self.send: Callable[[], Awaitable[None] | None] = send
+        self.write: Callable[[], list[bytes]] = write
+        self.turn: Turn | None = turn
 
     def __call__(self) -> Awaitable[None] | None:
         return self.send()

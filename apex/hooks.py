@@ -170,7 +170,7 @@ class HookStore:
 
     def __init__(self, path: str | None = None) -> None:
         self.level = "app" if path is None else "service"
-        self.owner = "the app" if path is None else f"service '{path}'"
+        self.owner: str = "the app" if path is None else f"service '{path}'"
         # By type and method, each in the order of registration. A list of around hooks and a map by method have types
         # of their own, as they are outside of those that are registered as "around".
         self._steps: dict[tuple[str, str], Steps] = defaultdict(tuple)
@@ -302,7 +302,7 @@ class run_before(Composed):
     """
 
     def __init__(self, *hooks: Hook) -> None:
-        self.steps = steps_of("before", hooks, "in run_before(...)")
+        self.steps: Steps = steps_of("before", hooks, "in run_before(...)")
 
     def enclose(self, inner: Steps) -> Steps:
         """Return the before hooks, followed by the ``inner`` steps."""
@@ -317,7 +317,7 @@ class run_after(Composed):
     """An around hook that runs after hooks, once the around hooks that follow it and the method have ended."""
 
     def __init__(self, *hooks: Hook) -> None:
-        self.steps = steps_of("after", hooks, "in run_after(...)")
+        self.steps: Steps = steps_of("after", hooks, "in run_after(...)")
 
     def enclose(self, inner: Steps) -> Steps:
         """Return the ``inner`` steps, followed by the after hooks."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYRIGHT = ROOT / "tests" / "interop" / "node_modules" / ".bin" / "pyright"
-AT_LEAST = 0.69
+AT_LEAST = 0.91
 """The share of public names whose types must be complete."""
 
 

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import OperationalError
 
 from apex.errors import Unavailable
@@ -34,7 +34,7 @@ RETRIED: tuple[str, ...] = ("55P03", "40P01")
 
 LONGEST_SHOWN: int = 100
 
-PID = text("SELECT pg_backend_pid()")
+PID: TextClause = text("SELECT pg_backend_pid()")
 HOLDERS: str = """
     SELECT DISTINCT a.pid, a.usename, coalesce(a.state, a.backend_type), a.xact_start,
         extract(epoch FROM now() - a.xact_start)::integer

@@ -33,8 +33,8 @@ RESULTS = {
     "patch": "The changed record.",
     "remove": "The removed record.",
 }
-IF_MATCH = {"schema": {"type": "string"}, "description": "Change the record only if it has one of these tags."}
-IF_NONE_MATCH = {
+IF_MATCH: Shape = {"schema": {"type": "string"}, "description": "Change the record only if it has one of these tags."}
+IF_NONE_MATCH: Shape = {
     "schema": {"type": "string"},
     "description": "Known tags. The response is 304 if one is still right.",
 }
