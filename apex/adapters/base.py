@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, cast
 
 from apex.context import Params, params_of
 from apex.describe import describe
@@ -37,7 +37,7 @@ from apex.query.language import (
 from apex.query.predicates import EVERYTHING, Compare, Predicate, every
 from apex.query.scope import AS_GIVEN, FieldTypes, outside, scope_predicate, stamped, staying
 from apex.query.scope import Typed as ScopeTypes
-from apex.service import Service
+from apex.service import Record, Service
 from apex.types import STANDARD, Id, Page, Paginate, Row, is_pagination, limit_of
 
 if TYPE_CHECKING:
@@ -102,8 +102,10 @@ class AdapterOptions(TypedDict, total=False):
     events: Sequence[str]
 
 
-class Adapter(Service, ABC):
+class Adapter(Service, ABC, Generic[Record]):
     """A service over rows. Class attributes are its options. Keywords of the constructor replace them.
+
+    The type of a record may be declared, as in ``SQLService[Note]``. Then ``get`` and ``update`` return it.
 
     ``apex.sql.SQLService`` and ``apex.adapters.MemoryService`` are adapters::
 
@@ -248,9 +250,9 @@ class Adapter(Service, ABC):
         """
         return await self._find(params_of(params), False)
 
-    async def get(self, id: Id, params: Any) -> Any:
+    async def get(self, id: Id, params: Any) -> Record:
         """Return the one record. Raises NotFound if scope, query or id leave none."""
-        return await self._get(id, params_of(params), False)
+        return cast("Record", await self._get(id, params_of(params), False))
 
     async def create(self, data: Any, params: Any) -> Any:
         """Store one record, or a list of records if ``multi`` allows it, and return what was stored.
@@ -316,7 +318,7 @@ class Adapter(Service, ABC):
         stored = await self._insert(rows, fields, params) if rows else []
         return stored if many else stored[0]
 
-    async def update(self, id: Id | None, data: Any, params: Any) -> Any:
+    async def update(self, id: Id | None, data: Any, params: Any) -> Record:
         """Replace a record, and return it. Missing fields become null.
 
         Private fields, fields on demand and columns with a default keep their values. Raises NotFound.
@@ -328,7 +330,7 @@ class Adapter(Service, ABC):
         values = stamped(self._typed(data, self._unchanging), self._allowed(params))
         values.pop(self.id, None)
         where = self._one(id, query, params)
-        return _single(await self._update(where, values, self._fields(query, params), whole=True), id)
+        return cast("Record", _single(await self._update(where, values, self._fields(query, params), whole=True), id))
 
     async def patch(self, id: Id | None, data: Any, params: Any) -> Any:
         """Change the given fields of one record, and return it. Raises NotFound.

@@ -18,11 +18,12 @@ from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
 from apex.query.cursors import Selection
 from apex.query.predicates import TESTS, Compare, Junction, Predicate, three_way
+from apex.service import Record
 from apex.transaction import Transaction, current_transaction
 from apex.types import Row
 
 
-class MemoryService(Adapter):
+class MemoryService(Adapter[Record]):
     """A service that keeps its rows in ``store``, by id::
 
         app.use("notes", MemoryService(fields={"id": integer, "text": text}))

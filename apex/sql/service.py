@@ -41,6 +41,7 @@ from apex.query.coercion import Coerce
 from apex.query.cursors import Selection
 from apex.query.language import Query
 from apex.query.predicates import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
+from apex.service import Record
 from apex.sql.clauses import SERVED, Clauses, merged_json
 from apex.sql.database import Database
 from apex.sql.defaults import Defaults, has_default, moments_of, require_sqlite, set_by_trigger
@@ -70,7 +71,7 @@ _PROTECTED = (
 """The number of rows of a table under row-level security. Other tables give no row."""
 
 
-class SQLService(Adapter):
+class SQLService(Adapter[Record]):
     """A service over a table of SQLAlchemy, on the app's database::
 
         class Notes(SQLService):

@@ -10,7 +10,7 @@ Values = Mapping[str, Any]
 Tuples = Sequence[Sequence[Any]]
 Rule = Literal["unique", "foreign key", "not null", "check", "data"]
 Plan = Literal["anew", "kept", "one", "once"]
-"""How long the database keeps the plan of a statement.
+"""The life of a statement's plan in the database.
 
 ``anew``: it plans each call for the values of the call. ``kept``: it decides by itself when one plan serves all values.
 ``one``: one plan serves all values. ``once``: the statement runs once, so neither plan nor statement are kept.
