@@ -181,10 +181,14 @@ async def test_nothing_is_stored_without_its_entry(crm: Crm, demo_url: str) -> N
     with connect(demo_url) as connection, connection.begin():
         connection.execute(text("CREATE UNIQUE INDEX one_entry_each ON audit (organization_id)"))
     before = await crm.rows()
-    for request, data in (("POST /contacts", JANE), ("PATCH /contacts/123", JANE), ("DELETE /contacts/123", None)):
-        data = {"last_name": "Roe"} if request.startswith("PATCH") else data
-        refused(await crm.call(request, data), 409)
-    assert await crm.rows() == before
+    try:
+        for request, data in (("POST /contacts", JANE), ("PATCH /contacts/123", JANE), ("DELETE /contacts/123", None)):
+            data = {"last_name": "Roe"} if request.startswith("PATCH") else data
+            refused(await crm.call(request, data), 409)
+        assert await crm.rows() == before
+    finally:  # Later tests use the same database.
+        with connect(demo_url) as connection, connection.begin():
+            connection.execute(text("DROP INDEX one_entry_each"))
 
 
 async def test_concurrent_changes_are_audited_in_their_order(crm: Crm) -> None:
