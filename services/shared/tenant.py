@@ -281,7 +281,7 @@ def tenant_hooks(
             *([transaction] if method in transactions else []),
         ]
     for method in (method for method in WRITES if method in methods):
-        is_alone = method not in transactions
+        is_alone = method == "create" and method not in transactions
         hooks["before"][method] = [
             defer_select(on_demand=not is_alone),
             *(locks or {}).get(method, ()),
