@@ -25,7 +25,7 @@ from apex.types import STANDARD, ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Apex"]
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 
 class Apex(Emitter):

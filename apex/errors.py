@@ -64,7 +64,7 @@ class FeathersError(Exception):
         self.message: str = "Error" if message is None or message == "" else str(message)
         self.data: Any = data
         self.errors: Any = dict(errors) if isinstance(errors, Mapping) else errors
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
         super().__init__(self.message)
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from apex.observability.redaction import request_id_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.trace import Span, Tracer, TracerProvider
 
 LONGEST: int = 1_000
 """The number of characters of a statement that a span holds. Values are never in it."""
@@ -44,9 +44,9 @@ class Traces:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self.context, self.trace = context, trace
-        self.propagator = TraceContextTextMapPropagator()
+        self.propagator: TraceContextTextMapPropagator = TraceContextTextMapPropagator()
         self.provider: TracerProvider = provider
-        self.tracer = provider.get_tracer("apex")
+        self.tracer: Tracer = provider.get_tracer("apex")
         self.open: dict[Observation, tuple[Span, Token[Any]]] = {}
 
     def begin(self, seen: Observation) -> None:

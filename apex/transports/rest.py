@@ -48,7 +48,7 @@ from apex.types import STANDARD, Receive, Scope, Send
 
 Headers = dict[str, str]
 
-log = logging.getLogger("apex")
+log: logging.Logger = logging.getLogger("apex")
 
 BODY_LIMIT = 1024 * 1024
 LARGE_AT_ONCE, LARGE_QUEUE = 4, 20
