@@ -6,7 +6,7 @@ A name is imported when it is first used. The command line, which loads this pac
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import apex._moved  # noqa: F401 - it finds modules by their former names
+import apex._moved  # noqa: F401 - it finds modules by their former names  # pyright: ignore[reportUnusedImport]
 from apex.lazy import lazy_names
 
 if TYPE_CHECKING:

@@ -54,10 +54,10 @@ class CheckedDict(dict[str, Any]):
         return self
 
     def __or__(self, values: Any) -> Self:  # type: ignore[override]
-        return type(self)({**self, **values}) if isinstance(values, Mapping) else NotImplemented
+        return type(self)({**self, **values}) if isinstance(values, Mapping) else NotImplemented  # pyright: ignore[reportReturnType] - Python tries the other operand
 
     def __ror__(self, values: Any) -> Self:  # type: ignore[override]
-        return type(self)({**values, **self}) if isinstance(values, Mapping) else NotImplemented
+        return type(self)({**values, **self}) if isinstance(values, Mapping) else NotImplemented  # pyright: ignore[reportReturnType] - as above
 
     def copy(self) -> Self:
         """Return a copy of the same class."""
