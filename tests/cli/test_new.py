@@ -75,12 +75,18 @@ def test_a_new_project_migrates_and_has_commands_of_its_own(project: Path) -> No
     assert "demo" not in apex(project, "--help").stdout
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return the files of a folder, without the bytecode that Python writes beside them."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path: path.read_bytes() for path in files}
+
+
 def test_nothing_is_overwritten(project: Path) -> None:
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    before = contents(project)
     for arguments in (("new", "blog"), ("generate", "service", "messages"), ("generate", "hook", "own")):
         done = apex(project.parent if arguments[0] == "new" else project, *arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    assert contents(project) == before
 
 
 def test_a_service_cannot_have_a_name_that_the_app_uses(project: Path) -> None:
