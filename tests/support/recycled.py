@@ -14,6 +14,11 @@ SEQUENCES = """
     SELECT format('%I.%I', schemaname, sequencename), coalesce(last_value, start_value), last_value IS NOT NULL
     FROM pg_sequences WHERE schemaname = 'public'
 """
+OBJECTS = """
+    SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT polname FROM pg_policy ORDER BY 1
+"""
 DISCONNECT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -39,9 +44,12 @@ class Recycled:
             for name, value, called in connection.execute(SEQUENCES).fetchall():
                 steps.append(sql.SQL("SELECT setval({}, {}, {})").format(name, value, called))
             self._restore = sql.SQL("; ").join(steps)
+            self._objects = connection.execute(OBJECTS).fetchall()
 
     def restore(self) -> None:
         """Disconnect everyone, and bring back the first rows and the next ids."""
         with psycopg.connect(self.url) as connection:
             connection.execute(DISCONNECT)
             connection.execute(self._restore)
+            objects = connection.execute(OBJECTS).fetchall()
+        assert objects == self._objects, f"a test has left {set(objects) ^ set(self._objects)}"
