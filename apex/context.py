@@ -15,8 +15,8 @@ from apex.types import Paginate, is_many, items, taken_by, with_items
 
 if TYPE_CHECKING:
     from apex.app import Apex
-    from apex.events import Turn
     from apex.realtime.channels import Connection
+    from apex.realtime.turns import Turn
     from apex.service import BoundService
 
 __all__ = ["Context", "Params", "external_call"]

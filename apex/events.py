@@ -6,9 +6,7 @@ The events of a record are sent in the order in which its states were stored, ev
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +15,7 @@ from apex.callbacks import name_of, takes
 from apex.context import Context, Params
 from apex.encoding import RawJSON, decode, encode
 from apex.realtime.channels import UNSET, Channels, Connection, payloads
+from apex.realtime.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -42,7 +41,7 @@ class Publishers(dict[str, Publisher]):
         if takes(function, 2):
             self[name] = cast(Publisher, function)
         elif takes(function, 1):
-            self[name] = _OfData(cast(Callable[[Any], Any], function))
+            self[name] = _of_data(cast(Callable[[Any], Any], function))
         else:
             raise TypeError(f"The publisher {name_of(function)} cannot be called with (data, context), or with (data)")
 
@@ -51,129 +50,14 @@ class Publishers(dict[str, Publisher]):
         return self.get(event) or self.get(ALL)
 
 
-class _OfData:
-    """A publisher that takes the data alone."""
+def _of_data(function: Callable[[Any], Any]) -> Publisher:
+    """Return the publisher for a function that takes the data alone, under its name."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
-        self.__qualname__ = name_of(function)
+    def publisher(data: Any, context: Context) -> Any:
+        return function(data)
 
-    def __call__(self, data: Any, context: Context) -> Any:
-        return self.function(data)
-
-
-class Turn:
-    """The place of a call in the order of the calls that have stored the same records.
-
-    Its events are sent after those of all calls before it. A call may also give up its place.
-    """
-
-    __slots__ = ("_held", "_keys", "_turns", "_work")
-
-    def __init__(self, turns: Turns, keys: tuple[Hashable, ...]) -> None:
-        self._turns, self._keys = turns, keys
-        self._work: Callable[[], Awaitable[None] | None] | None = None
-        self._held = 0
-
-    @property
-    def is_over(self) -> bool:
-        """True once the turn has given up its place."""
-        return not self._keys
-
-    def run(self, work: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
-        """Call the function that sends the events when it is this turn. If that is now, return its result.
-
-        If it runs later, it has the context variables of now, not those of the call before it.
-        """
-        if self._turns.is_next(self):
-            self._work = work
-            return self._go()
-        self._work = partial(copy_context().run, work)
-        return None
-
-    def hold(self) -> None:
-        """Keep the place until ``release``, as an event is still on its way when the function returns."""
-        self._held += 1
-
-    def release(self) -> None:
-        """End one ``hold``. The last one gives up the place."""
-        self._held -= 1
-        if not self._held:
-            self.end()
-
-    def end(self) -> None:
-        """Give up the place."""
-        keys, self._keys = self._keys, ()
-        self._turns.leave(self, keys)
-
-    def _go(self) -> Awaitable[None] | None:
-        work, self._work = self._work, None
-        self.hold()
-        try:
-            return None if work is None else work()
-        finally:
-            self.release()
-
-
-class Turns:
-    """The calls whose events are not sent yet, for each record in the order in which they stored it."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[Hashable, deque[Turn]] = {}
-        self._next: deque[Turn] = deque()
-        self._is_leaving = False
-
-    def take(self, keys: Iterable[Hashable]) -> Turn:
-        """Return a turn after all others of these records."""
-        turn = Turn(self, tuple(dict.fromkeys(keys)))
-        for key in turn._keys:
-            self._waiting.setdefault(key, deque()).append(turn)
-        return turn
-
-    def is_next(self, turn: Turn) -> bool:
-        """Return True if no other turn comes before this one."""
-        return all(self._waiting[key][0] is turn for key in turn._keys)
-
-    def leave(self, turn: Turn, keys: tuple[Hashable, ...]) -> None:
-        """Remove a turn from the order of these records, and run the turns that now come first."""
-        for key in keys:
-            queue = self._waiting[key]
-            queue.remove(turn)
-            if queue:
-                self._next.append(queue[0])
-            else:
-                del self._waiting[key]
-        if self._is_leaving:
-            return
-        # A loop and no recursion: the end of one turn may start a thousand others.
-        self._is_leaving = True
-        try:
-            while self._next:
-                following = self._next.popleft()
-                if following._work is not None and self.is_next(following):
-                    following._go()
-        finally:
-            self._is_leaving = False
-
-
-class Announcement:
-    """An event that waits for the commit of a transaction, which calls it.
-
-    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
-    sends the event with such a text.
-    """
-
-    __slots__ = ("send", "turn", "write")
-
-    def __init__(
-        self, send: Callable[[], Awaitable[None] | None], write: Callable[[], list[bytes]], turn: Turn | None
-    ) -> None:
-        self.send: Callable[[], Awaitable[None] | None] = send
-        self.write: Callable[[], list[bytes]] = write
-        self.turn: Turn | None = turn
-
-    def __call__(self) -> Awaitable[None] | None:
-        return self.send()
+    publisher.__qualname__ = name_of(function)
+    return publisher
 
 
 class Events:

@@ -17,9 +17,10 @@ from apex.context import UNSET, AroundMethod, Context, Params
 from apex.emitter import Emitter, Listener, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
-from apex.events import Announcement, AnyPublisher, Publishers, Turn, message_of
+from apex.events import AnyPublisher, Publishers, message_of
 from apex.hooks import AnyHooks, HookStore, Next, Step, Steps, blame, steps_of_call
 from apex.query.language import suggestion
+from apex.realtime.turns import Announcement, Turn
 from apex.transaction import after_commit
 from apex.types import STANDARD, Id, taken_by
 
@@ -130,7 +131,7 @@ class BoundService(Emitter, Generic[Record, Found]):
         self.service: Any = service
         standard = [method for method in STANDARD if callable(getattr(service, method, None))]
         self._hookable = tuple(dict.fromkeys([*standard, *options.methods]))
-        # One without any methods refuses each verb by itself.
+        # A service without methods counts as well: it answers every verb with 405 itself.
         self._has_records = not options.methods or not {"get", "update", "patch"}.isdisjoint(options.methods)
         self._events = frozenset((*EVENTS.values(), *options.events))
         self._publishers = Publishers()
@@ -187,7 +188,7 @@ class BoundService(Emitter, Generic[Record, Found]):
         """Run a method with its hooks, and return the context. Raises AttributeError for a method without hooks."""
         if method not in self._steps:
             raise AttributeError(f"Method {method} of '{self._path}' is not hooked: list it in the service's methods")
-        # Hooks write into the params and the scope: a call made with another one's params gets its own.
+        # Hooks change params and scope, so a call that is given the params of another call gets a copy.
         context = await self._app.call(Call(self, method, id, data, Params(params)))
         if context.deferred:
             after_commit(context.start_deferred)

@@ -26,9 +26,9 @@ from apex.context import Context
 from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
 from apex.errors import BadRequest, Conflict, Forbidden, Unprocessable
-from apex.events import Announcement, Turn
 from apex.hooks import Around, Next
 from apex.query.scope import AS_GIVEN, decided, scope_predicate
+from apex.realtime.turns import Announcement, Turn
 from apex.sql.columns import Json, Timestamp
 from apex.sql.database import Database
 from apex.tenant import ALL_TENANTS, tenant_context
