@@ -55,7 +55,7 @@ Work = Coroutine[Any, Any, None]
 
 
 class Callbacks:
-    """The callbacks of an app that run beside its calls: listeners, publishers and functions after a response.
+    """The callbacks of an app that run outside of its calls: listeners, publishers and functions after a response.
 
     An exception in one of them changes no answer: it is logged and counted in ``failed``. ``tasks`` are still running.
     If another app uses the services of this one, its callbacks, ``outer``, count the failures and keep the tasks.
@@ -171,7 +171,7 @@ def takes(function: Callable[..., Any], count: int) -> bool:
     except TypeError:
         return False
     except ValueError:
-        return True  # Some functions written in C do not tell their signature.
+        return True  # Some functions written in C have no signature.
     return True
 
 
@@ -194,7 +194,7 @@ def name_of(function: Any) -> str:
 
 
 def has_yield(function: Any) -> bool:
-    """Return True for a function with ``yield``: a call of it runs nothing of it."""
+    """Return True for a function with ``yield``, whose body does not run when it is called."""
     called = unwrapped(function)
     kinds = (called, getattr(called, "__call__", None))  # noqa: B004
     return any(isgeneratorfunction(kind) or isasyncgenfunction(kind) for kind in kinds)

@@ -31,7 +31,7 @@ Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 """Functions that are called after a response, with their arguments."""
 
 UNSET: Any = object()
-"""The value of a result or a dispatch that nobody has set."""
+"""The value of a result or a dispatch that is not set."""
 
 
 class Params(CheckedDict):
@@ -89,9 +89,9 @@ class Params(CheckedDict):
         return self.copy()
 
     def _replace(self, old: Params, kept: Mapping[str, Any]) -> None:
-        """Take the place of the params of a call, with its ``kept`` params and the fields that its scope had.
+        """Replace the ``old`` params of a call. Its ``kept`` params stay, and so do the fields of its scope.
 
-        Raises TypeError for another provider, and for another value of a field in the scope: a merge with data of the
+        Raises TypeError for another provider or another value of a field in the scope, as a merge with data of the
         caller must not change them.
         """
         self.update(kept)
@@ -140,7 +140,7 @@ class Context(_Slots, Generic[Data, Result]):
     ``id``, ``data`` and ``params`` are the arguments of the method. You may assign any dict to ``params``. It becomes
     ``Params``, and keeps the scope and the params in ``KEPT``. If a hook sets ``result`` before the method, the method
     does not run. If an error hook sets it, it answers the call in place of the error. ``dispatch`` is the result for
-    callers outside, if that is another one. ``http`` holds ``status``, ``headers`` and ``location`` of the response.
+    external callers, if it differs. ``http`` holds ``status``, ``headers`` and ``location`` of the response.
     """
 
     __slots__ = (
@@ -315,7 +315,7 @@ class Context(_Slots, Generic[Data, Result]):
             outer._defer(calls)
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Set the attributes of a dict that a hook has returned. Raises AttributeError for an unknown key."""
+        """Set attributes from a dict that a hook has returned. Raises AttributeError for an unknown key."""
         for name, value in values.items():
             setattr(self, name, value)
 
@@ -337,4 +337,4 @@ current_call: ContextVar[Context | None] = ContextVar("call", default=None)
 """The running call. Calls that its hooks and its method make are parts of it."""
 
 external_call: ContextVar[Context | None] = ContextVar("external call", default=None)
-"""The outermost call from outside. The calls that it makes, and those of tasks that outlive it, are its caller's."""
+"""The outermost call from outside. Calls that it makes have its caller, also in tasks that outlive it."""

@@ -41,7 +41,7 @@ class RawJSON:
 
 
 class Stream:
-    """A result that is made while it is sent, and is never in memory as a whole. Only REST can send it.
+    """A result that is made while it is sent, and that is never in memory as a whole. Only REST can send it.
 
     ::
 
@@ -64,8 +64,8 @@ def encode(value: Any) -> bytes:
     """Return a value as JSON.
 
     Dates are in UTC, with milliseconds and ``Z``. Decimals are strings, spans of time are seconds, bytes are base64,
-    members of an enum are their values, and NaN is null. Keys of dicts that are no texts are written as texts. Raises
-    TypeError, which names the place, for a value without a JSON form.
+    members of an enum are their values, and NaN is null. Keys of dicts that are not strings are written as strings.
+    Raises TypeError, which names the place, for a value without a JSON form.
     """
     if isinstance(value, RawJSON):
         return value.text

@@ -87,25 +87,25 @@ class BadRequest(FeathersError):
 
 
 class PayloadTooLarge(BadRequest):
-    """413 under the name of BadRequest: as clients know no other name."""
+    """413 with the name BadRequest, as clients know no other name."""
 
     code = 413
 
 
 class URITooLong(BadRequest):
-    """414 under the name of BadRequest: as clients know no other name."""
+    """414 with the name BadRequest, as clients know no other name."""
 
     code = 414
 
 
 class UnsupportedMediaType(BadRequest):
-    """415 under the name of BadRequest: as clients know no other name."""
+    """415 with the name BadRequest, as clients know no other name."""
 
     code = 415
 
 
 class HeadersTooLarge(BadRequest):
-    """431 under the name of BadRequest: as clients know no other name."""
+    """431 with the name BadRequest, as clients know no other name."""
 
     code = 431
 
@@ -159,7 +159,7 @@ class Conflict(FeathersError):
 
 
 class PreconditionFailed(Conflict):
-    """412 under the name of Conflict: as clients know no other name."""
+    """412 with the name Conflict, as clients know no other name."""
 
     code = 412
 
@@ -218,7 +218,7 @@ class Unavailable(FeathersError):
 
 
 class OutcomeUnknown(Unavailable):
-    """503 under the name of Unavailable, for a write that may or may not be stored.
+    """503 with the name Unavailable, for a write that may or may not be stored.
 
     It has no ``Retry-After``, as a client that repeats the write by itself could store it twice.
     """

@@ -17,10 +17,10 @@ If a step fails, the error hooks of its level run: for the service those of the 
 then the error hooks of the app. They are inside of the around hooks of their level. A result that they set answers the
 call, and the error hooks of the app do not run.
 
-Nothing is stored together by itself: each statement commits alone. A hook that opens a transaction around ``next()``,
-such as ``transaction`` of ``apex.common``, commits what the steps inside of it store: the before hooks of its level,
-the method and the after hooks of its level. What has to be checked before the transaction begins goes into
-``run_before`` ahead of that hook. Events and ``after_commit`` wait for the commit.
+Without a transaction each statement commits alone. A hook such as ``transaction`` of ``apex.common`` opens one around
+``next()``. It commits what the steps inside of it store: the before hooks of its level, the method and the after hooks
+of its level. Checks that must run before the transaction begins belong into ``run_before``, listed before that hook.
+Events and ``after_commit`` wait for the commit.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ HookMap = Hooks | Mapping[str, Hooks | Mapping[str, Hooks]]
 """Every form of Feathers: by type and method, by type, around hooks by method, a list of around hooks."""
 
 AnyHooks = HookMap | Mapping[str, object]
-"""A ``HookMap``, or a dict that was put together before. A type checker knows a dict with hooks of several kinds as
-``dict[str, object]`` at most. Registration checks each hook in it."""
+"""A ``HookMap``, or a dict that a variable holds: type checkers infer ``dict[str, object]`` for hooks of several kinds.
+Registration checks each hook in it."""
 
 TYPES = ("around", "before", "after", "error")
 LIFECYCLE = ("setup", "teardown")
@@ -91,7 +91,7 @@ Steps = tuple[Step, ...]
 async def run(steps: Steps, context: Context, runs: list[None] | None = None) -> None:
     """Run steps one after the other. A step that fails leaves its type in ``context.type``, for ``context.original``.
 
-    As the ``next()`` of an around hook it counts its ``runs``, and raises RuntimeError for a second one.
+    ``runs`` is given for the ``next()`` of an around hook. A second run raises RuntimeError.
     """
     if runs is not None:
         if runs:
@@ -140,7 +140,7 @@ def enclose(hooks: Iterable[Step], inner: Steps) -> Steps:
 
 
 class _ErrorHooks:
-    """The error hooks of a level, as an around hook of what may fail."""
+    """The around hook that runs the error hooks of a level if a step inside of it fails."""
 
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
@@ -255,7 +255,7 @@ def in_order(steps: Steps) -> Iterator[Step]:
 
 
 def hooks_in(steps: Steps, omit: str = "") -> Iterator[AnyHook]:
-    """Yield all hooks of a call in their order, with those inside of others, except in the branch to ``omit``."""
+    """Yield all hooks of a call in their order, with those inside of others. ``omit`` names a branch to leave out."""
     for step in in_order(steps):
         yield from flat(step.hook, omit)
 
@@ -286,7 +286,7 @@ class Composed(ABC):
 
 
 def flat(hook: AnyHook, omit: str = "") -> Iterator[AnyHook]:
-    """Yield a hook and all hooks inside of it, except those in the branch to ``omit``."""
+    """Yield a hook and all hooks inside of it. ``omit`` names a branch to leave out."""
     yield hook
     if isinstance(hook, Composed):
         for branch, hooks in hook.inside.items():

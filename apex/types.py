@@ -34,7 +34,7 @@ STANDARD: Mapping[str, tuple[str, ...]] = {
 VERBS: Mapping[str, str] = {
     "find": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "remove": "DELETE",
 }  # fmt: skip
-"""The verbs of HTTP for the standard methods; a custom method is a POST."""
+"""The HTTP verbs of the standard methods. A custom method is a POST."""
 
 
 def taken_by(method: str) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def is_many(method: str | None, value: Any) -> bool:
 
 
 def _is_page(method: str | None, value: Any) -> bool:
-    """Return True for a page, which ``find`` and custom methods return. A record is none, whatever its fields are."""
+    """Return True for a page, which ``find`` and custom methods return. A record is not a page, whatever its fields."""
     if method is None or (method != "find" and method in STANDARD):
         return False
     if not isinstance(value, Mapping) or not isinstance(value.get("data"), list):

@@ -1,4 +1,4 @@
-"""The hook that shows records of other services beside those of a call."""
+"""The hook that shows related records of other services in the records of a call."""
 
 from __future__ import annotations
 

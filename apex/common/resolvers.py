@@ -244,7 +244,7 @@ class _Selection:
 def _selection(context: Context, resolvers: Iterable[Resolver]) -> _Selection | None:
     """Return the selection of a call, or None if it has none, or one in a form that the method refuses.
 
-    Raises BadRequest for an unknown name beside a virtual one, as the method does not see it.
+    Raises BadRequest for an unknown name that comes with a virtual one, as the method does not see it.
     """
     query = context.params.query
     select = query.get("$select") if isinstance(query, Mapping) else None

@@ -86,7 +86,7 @@ class Cursors:
 
     @cached_property
     def _cipher(self) -> AESSIV:
-        """AES-SIV (RFC 5297), which needs no nonce. It takes 30 ms and 9 MiB to load, where PyJWT has not done so."""
+        """AES-SIV (RFC 5297), which needs no nonce. Loading it takes 30 ms and 9 MiB, unless PyJWT has done so."""
         from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
         return AESSIV(self._key)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 class Compare(NamedTuple):
     """The comparison ``field operator value``. ``$eq`` and ``$ne`` also take None.
 
-    Services alone can use ``$contains``, and ``$above $from $upto $below``, which compare as a sort does: null comes
+    Only services can use ``$contains``, and ``$above $from $upto $below``, which compare as a sort does: null comes
     before everything else.
     """
 

@@ -70,7 +70,7 @@ class _AsGiven(dict[str, None]):
 
 
 AS_GIVEN: Typed = _AsGiven()
-"""Values of all fields as they are."""
+"""The types that leave the values of all fields as they are."""
 
 
 class Scope(CheckedDict):

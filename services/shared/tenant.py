@@ -49,7 +49,7 @@ from services.shared.examples import Examples
 from services.tables import answers
 
 PERSON_FIELDS = ("id", "first_name", "last_name")
-"""The fields that are shown of a user beside a record."""
+"""The fields of a user that are shown in a record that refers to it."""
 
 MEMBER_REFERENCE = ("memberships", "user_id")
 """The reference of a field that holds the id of a member."""
@@ -115,7 +115,7 @@ MethodHooks = Mapping[str, MethodLists]
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A record of another service that is shown beside the ``key`` that refers to it.
+    """A record of another service that is shown in a record whose ``key`` refers to it.
 
     With ``many`` it is the list of records whose ``key`` is the id of this one. ``fields`` are those to show, or a
     function that returns what to show. With ``removed``, removed records are shown as well.
@@ -303,8 +303,8 @@ def tenant_hooks(
 def _validate(schema: type[Schema], record: type[Schema], message: str, custom: Mapping[str, type[Schema]]) -> Hook:
     """Return the hook that validates the data of a call from outside, or of one inside the process.
 
-    A call inside whose data a schema has loaded says so with ``params.loaded``. Then only the rules across fields are
-    checked.
+    A call inside the process sets ``params.loaded`` if a schema has loaded its data. Then only the rules across fields
+    are checked.
     """
 
     def validated(schema: type[Schema]) -> Hook:

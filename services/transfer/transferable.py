@@ -140,7 +140,7 @@ class Transferable(Searchable):
         which keeps memory and transactions small. Changes that are stored meanwhile may be in the file.
         """
         columns = await self.file_columns(organization)
-        # The file is written when the call is over, so its reach is kept for the pages.
+        # The file is written when the call is over, so its tenants are kept for the pages.
         pages = self._pages(organization, columns.stored, on_page, current_tenants.get())
         return Stream(write_pages(pages, format, columns), FORMATS[format])
 
