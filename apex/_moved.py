@@ -94,8 +94,11 @@ class _Finder(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
         new = f"apex.{MOVED[name.removeprefix('apex.')]}"
-        warnings.warn(f"{name} is {new} now", DeprecationWarning, stacklevel=3)
         target = import_module(new)
+        # Only these two modules are public themselves. The packages of all others have their public names.
+        package = new if new in ("apex.query.coercion", "apex.query.querystring") else ".".join(new.split(".")[:2])
+        hint = "" if package == new else f": import its public names from {package}"
+        warnings.warn(f"{name} is {new} now{hint}", DeprecationWarning, stacklevel=2)
         module.__dict__.update({key: value for key, value in vars(target).items() if key[:2] != "__"})
         # Names that were changed as well are found by the module itself.
         module.__dict__["__getattr__"] = partial(getattr, target)

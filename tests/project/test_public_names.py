@@ -135,6 +135,14 @@ def test_former_modules_can_be_imported_with_a_warning(tmp_path: Path) -> None:
     run_outside(tmp_path, IMPORT_MOVED, list(MOVED))
 
 
+def test_the_warning_names_the_line_of_the_import_and_the_public_place(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from apex.migrate import upgrade\n", encoding="utf-8")
+    ended = subprocess.run([sys.executable, "-I", str(script)], cwd=tmp_path, capture_output=True, text=True)
+    message = "apex.migrate is apex.migrations.migrate now: import its public names from apex.migrations"
+    assert ended.stderr.splitlines()[0] == f"{script}:1: DeprecationWarning: {message}"
+
+
 def imports(file: Path) -> Iterator[tuple[str, str]]:
     """Yield module and name of what a file imports from apex."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
