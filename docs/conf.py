@@ -24,6 +24,7 @@ project = "apex"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = "apex"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["apex.css"]
 html_js_files = ["copy.js"]
