@@ -8,7 +8,7 @@ from typing import Any
 
 from apex.context import Context
 from apex.describe import describe
-from apex.errors import FeathersError, TooManyRequests
+from apex.errors import ConfigError, FeathersError, TooManyRequests
 from apex.hooks import Around, Next
 from apex.rates import Rate
 
@@ -41,7 +41,7 @@ def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
 
     ``limit_of`` returns the limit that counts for a call, or None. Over REST, the headers of answers and errors tell
     how much of the limit is left. The call of ``get`` that compares ``If-Match`` is not counted. Raises
-    TooManyRequests.
+    TooManyRequests, and ConfigError without ``rates``.
     """
 
     @describe(answers=RATE_HEADERS, errors=(429,))
@@ -51,6 +51,8 @@ def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
             await next()
             return
         rates = context.app.get("rates")
+        if rates is None:
+            raise ConfigError("limit_rate needs rates: call app.configure(rates), with rates of apex.rates")
         rate: Rate = await rates.take(limit.name, limit.requests, limit.window, limit.amount)
         try:
             if not rate.allowed:

@@ -8,7 +8,7 @@ from typing import Any
 
 from apex.common.removal import trash_of
 from apex.context import Context, Params
-from apex.errors import BadRequest
+from apex.errors import BadRequest, ConfigError
 from apex.hooks import Hook, Next, belongs
 from apex.query.language import Query
 from apex.query.predicates import Compare
@@ -21,8 +21,12 @@ async def transaction(context: Context, next: Next) -> None:
     """Run the hooks that follow and the method in one transaction of the app's database: around any method.
 
     If one of them raises, nothing is stored. Events follow the commit. A transaction inside another one is part of it.
+    Raises ConfigError if the app has no database.
     """
-    async with context.app.get("database").transaction():
+    database = context.app.get("database")
+    if database is None or isinstance(database, str):  # The setting is a URL until the database is configured.
+        raise ConfigError("transaction needs a database: call app.configure(database(url))")
+    async with database.transaction():
         await next()
 
 

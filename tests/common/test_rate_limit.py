@@ -8,7 +8,7 @@ import pytest
 
 from apex import Apex, Context, MemoryService, rest
 from apex.common import Limit, limit_rate
-from apex.errors import NotFound, TooManyRequests
+from apex.errors import ConfigError, NotFound, TooManyRequests
 from apex.rates import rates
 
 
@@ -42,3 +42,10 @@ async def test_calls_without_a_limit_are_not_counted(app: Apex) -> None:
     for _ in range(5):
         await app.service("notes").find()
     assert app.get("rates").counted == 0
+
+
+async def test_the_error_of_an_app_without_rates_says_what_to_configure() -> None:
+    limited = limit_rate(lambda context: Limit("all", requests=1, window=60))
+    app = Apex().use("notes", MemoryService(), hooks={"around": {"all": [limited]}})
+    with pytest.raises(ConfigError, match=r"call app\.configure\(rates\)"):
+        await app.service("notes").find()

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from apex import Apex, Context, SQLService, database
+from apex import Apex, Context, MemoryService, SQLService, database
 from apex.common import (
     iff,
     stash_before,
     transaction,
 )
-from apex.errors import Conflict, FeathersError, NotFound
+from apex.errors import ConfigError, Conflict, FeathersError, NotFound
 from services.tables import revoked_tokens
 from tests.common.apps import notes
 
@@ -61,3 +61,9 @@ async def test_stash_before_stays_in_the_scope() -> None:
     with pytest.raises(FeathersError) as caught:
         await service.patch(1, {"x": 1}, {"scope": {"owner": 2}})
     assert isinstance(caught.value, NotFound)
+
+
+async def test_the_error_of_an_app_without_a_database_says_what_to_configure() -> None:
+    app = Apex().use("notes", MemoryService(), hooks={"around": {"create": [transaction]}})
+    with pytest.raises(ConfigError, match=r"call app\.configure\(database\(url\)\)"):
+        await app.service("notes").create({"text": "hello"})
