@@ -280,8 +280,8 @@ class Composed(ABC):
     @property
     @abstractmethod
     def inside(self) -> dict[str, list[AnyHook]]:
-        """The hooks inside of this one, by the time when they run: ``before`` or ``after`` what it encloses, or in one
-        of two branches, ``then`` or ``else``.
+        """The hooks inside of this one: those ``before`` and ``after`` the steps that it encloses, or those of its
+        branches ``then`` and ``else``.
         """
 
 
@@ -376,12 +376,14 @@ def _problem(kind: str, hook: Any) -> str | None:
     if _makes_hooks(hook):
         return f"makes hooks: call it, as in {name_of(hook)}(...)"
     if places := getattr(hook, _PLACES, ()):
-        return None if kind in places else f"cannot be there: register it under {_either(places)}"
+        either = " or ".join(f"'{place}'" for place in places)
+        return None if kind in places else f"cannot be there: register it under {either}"
     if kind != "around":
         if takes(hook, 1):
             return None
         fix = "register it under 'around'" if takes(hook, 2) else "let it take the context"
-        return f"cannot be called with (context), as {_a(kind)} hook is: {fix}"
+        article = "a" if kind == "before" else "an"
+        return f"cannot be called with (context), as {article} {kind} hook is: {fix}"
     if not takes(hook, 2):
         fix = "register it under 'before' or 'after', or as run_before(hook)" if takes(hook, 1) else "let it take both"
         return f"cannot be called with (context, next), as an around hook is: {fix}"
@@ -395,20 +397,17 @@ def _makes_hooks(hook: Any) -> bool:
     return returned in ("Hook", "Around", "AnyHook", "AroundOrAfter", Hook, Around, AnyHook)
 
 
-def _either(places: Sequence[str]) -> str:
-    return " or ".join(f"'{place}'" for place in places)
-
-
-def _a(kind: str) -> str:
-    return f"{'an' if kind[0] in 'ae' else 'a'} {kind}"
-
-
 _RAISER = "__apex_raiser__"
 
 
 def blame(error: Exception, hook: Any) -> None:
     """Note on an error the hook that has raised it, or None for a method. The innermost note stays."""
-    vars(error).setdefault(_RAISER, None if hook is None else _place_of(hook))
+    where: str | None = None
+    if hook is not None:
+        function = unwrapped(hook)
+        named = function if hasattr(function, "__qualname__") else type(function)
+        where = f"{named.__module__}.{named.__qualname__.partition('.<locals>')[0]}"
+    vars(error).setdefault(_RAISER, where)
 
 
 def raiser(error: BaseException) -> str | None:
@@ -418,12 +417,6 @@ def raiser(error: BaseException) -> str | None:
     """
     where: str | None = vars(error).get(_RAISER)
     return where
-
-
-def _place_of(hook: Any) -> str:
-    function = unwrapped(hook)
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__.partition('.<locals>')[0]}"
 
 
 if not TYPE_CHECKING:

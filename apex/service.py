@@ -429,7 +429,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _dispatched(context: Context) -> list[tuple[Any, Any]]:
-    """Return the records that the events of a call are about, each with what is sent of it."""
+    """Return the records that the events of a call are about, each with the part of it that is sent."""
     results, dispatched = _items(context.result), _items(context.external)
     if len(dispatched) != len(results):
         dispatched = [context.external] * len(results)
@@ -462,19 +462,3 @@ def _method_step(service: Any, method: str) -> Callable[[Context], Awaitable[Non
                 context.service._take_turn(context, context.event)
 
     return call_method
-
-
-def arguments_of(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments of a method by name, and the query. Raises BadRequest for values that cannot be either."""
-    names = taken_by(method)
-    if len(values) > len(names) + 1:
-        raise BadRequest(f"Too many arguments for '{method}' method")
-    given = dict(zip((*names, "query"), values, strict=False))
-    query = given.pop("query", None)
-    if not isinstance(query, dict | None):
-        raise BadRequest("The query must be an object")
-    if isinstance(given.get("id"), bool | float | list | dict):
-        raise BadRequest("The id must be a string, an integer or null")
-    if method in STANDARD and not isinstance(given.get("data"), dict | list | None):
-        raise BadRequest("The data must be an object or a list")
-    return given, query or {}

@@ -4,16 +4,6 @@ from apex.query.language import DELETED, MAX_ROWS, Hints, Query, Syntax, is_numb
 from apex.query.predicates import Compare, Junction, Predicate, Rank, every
 
 __all__ = [
-    "DELETED",
-    "MAX_ROWS",
-    "Compare",
-    "Hints",
-    "Junction",
-    "Predicate",
-    "Query",
-    "Rank",
-    "Syntax",
-    "every",
-    "is_number",
-    "suggestion",
-]
+    "DELETED", "MAX_ROWS", "Compare", "Hints", "Junction", "Predicate", "Query", "Rank", "Syntax", "every",
+    "is_number", "suggestion",
+]  # fmt: skip

@@ -18,25 +18,9 @@ from typing import Any
 from uuid import UUID
 
 __all__ = [
-    "Coerce",
-    "anything",
-    "binary",
-    "boolean",
-    "clock",
-    "day",
-    "decimal",
-    "integer",
-    "json",
-    "nullable",
-    "number",
-    "optional",
-    "scalar",
-    "seconds",
-    "small_integer",
-    "text",
-    "timestamp",
-    "uuid",
-]
+    "Coerce", "anything", "binary", "boolean", "clock", "day", "decimal", "integer", "json", "nullable",
+    "number", "optional", "scalar", "seconds", "small_integer", "text", "timestamp", "uuid",
+]  # fmt: skip
 
 Coerce = Callable[[Any], Any]
 

@@ -20,14 +20,17 @@ from apex.encoding import RawJSON, Stream, decode, encode
 from apex.errors import BadRequest, NotFound
 from apex.observability.observations import ENDED, Observation, current, observing
 from apex.query.language import shortened
-from apex.service import BoundService, Call, Service, arguments_of
+from apex.service import BoundService, Call, Service
 from apex.transports.rest import failure
-from apex.types import Row, taken_by
+from apex.types import STANDARD, Row, taken_by
 
 MOST_CALLS = 100
 IDEMPOTENCY = "idempotency-key"
 CALL = {
-    "description": "A list of method, path, what the method takes and a query. What is no such list is rejected alone."
+    "description": (
+        "A list of method, path, the arguments of the method and a query. A call in another form is rejected, and the "
+        "others run."
+    )
 }
 CALLS = {
     "title": "Batch",
@@ -37,7 +40,7 @@ CALLS = {
 }
 KEY = {
     "schema": {"type": "string", "maxLength": 250},
-    "description": "Makes the calls that know it once, however often the batch is sent.",
+    "description": "A call of a method that takes this header is made once, however often the batch is sent.",
 }
 SETTLED = {
     "title": "BatchResult",
@@ -62,8 +65,8 @@ def batch(app: Apex) -> None:
 class Batch(Service):
     """The service for many calls in one request.
 
-    Each call runs as if it came alone, with the authentication of the batch. A call that fails does not affect the
-    others.
+    Each call runs as if it were a request of its own, with the authentication of the batch. A call that fails does not
+    affect the others.
     """
 
     summaries = {"create": "Make many calls"}
@@ -74,7 +77,7 @@ class Batch(Service):
 
     @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,), sends={"Idempotency-Key": KEY})
     async def create(self, data: Any, params: Params) -> list[Row]:
-        """Run the calls. Raises BadRequest if the data is no list of at most 100 calls."""
+        """Run the calls. Raises BadRequest if the data is not a list of at most 100 calls."""
         return _decoded(await self._settled_calls(data, params))
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
@@ -165,3 +168,19 @@ def _nth(params: Params, place: int) -> Row:
 def _decoded(settled: list[Row]) -> list[Row]:
     """Return the settled calls with their values as hooks see them."""
     return [{**one, "value": one["value"].value} if "value" in one else one for one in settled]
+
+
+def arguments_of(method: str, values: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of a method by name, and the query. Raises BadRequest for wrong values."""
+    names = taken_by(method)
+    if len(values) > len(names) + 1:
+        raise BadRequest(f"Too many arguments for '{method}' method")
+    given = dict(zip((*names, "query"), values, strict=False))
+    query = given.pop("query", None)
+    if not isinstance(query, dict | None):
+        raise BadRequest("The query must be an object")
+    if isinstance(given.get("id"), bool | float | list | dict):
+        raise BadRequest("The id must be a string, an integer or null")
+    if method in STANDARD and not isinstance(given.get("data"), dict | list | None):
+        raise BadRequest("The data must be an object or a list")
+    return given, query or {}

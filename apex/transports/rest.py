@@ -298,7 +298,7 @@ def _below(root: str, segments: list[str]) -> list[str]:
 def public_error(error: Exception, doing: str) -> FeathersError:
     """Return the error for callers, with at most 100 wrong fields.
 
-    An error that is no FeathersError is logged, and its text stays in the log.
+    An error that is not a FeathersError is logged, and its text stays in the log.
     """
     if isinstance(error, FeathersError):
         if isinstance(error.errors, dict) and len(error.errors) > MOST_ERRORS:
@@ -514,7 +514,7 @@ async def _starlette_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_nobody(_: Request, __: Exception) -> Response:
-    """Return a response for a client that has gone, while a route read its request. It is no fault to log."""
+    """Return a response for a client that has gone while a route read its request. The log gets no error for it."""
     return Response(status_code=400)
 
 

@@ -17,7 +17,8 @@ from apex.observability.observations import ENDED, Observation, observing
 from apex.realtime.channels import UNSET, Connection
 from apex.request import REQUEST_ID, address_of, new_request_id
 from apex.router import split
-from apex.service import Call, arguments_of
+from apex.service import Call
+from apex.transports.batch import arguments_of
 from apex.transports.pages import asset
 from apex.transports.rest import Headers, failure, headers_of, public_error
 from apex.types import ASGIApp, Receive, Scope, Send
