@@ -32,7 +32,7 @@ class Emitter:
         self._add(event, listener, listener)
 
     def once(self, event: str, listener: Listener) -> None:
-        """Add a listener for the next event alone. Raises TypeError if it cannot be called."""
+        """Add a listener for only the next event. Raises TypeError if it cannot be called."""
         self._add(event, listener, _Once(self, event, listener))
 
     def _add(self, event: str, listener: Listener, called: Listener) -> None:

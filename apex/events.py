@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Publisher = Callable[[Any, Context], Any]
 AnyPublisher = Publisher | Callable[[Any], Any]
-"""A function that can be registered as a publisher. It may take the data alone."""
+"""A function that can be registered as a publisher. It may take only the data."""
 
 Message = dict[str, Any]
 
@@ -34,7 +34,7 @@ class Publishers(dict[str, Publisher]):
     """The publishers of a service or of an app, by event. One without an event is for all events."""
 
     def register(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> None:
-        """Keep a publisher, which may take the data alone. Raises TypeError if it cannot be called with the data."""
+        """Keep a publisher, which may take only the data. Raises TypeError if it cannot be called with the data."""
         name, function = (event, publisher) if isinstance(event, str) else (ALL, event)
         if not callable(function):
             raise TypeError(f"publish('{name}') needs a function of the data and the context")
@@ -51,7 +51,7 @@ class Publishers(dict[str, Publisher]):
 
 
 def _of_data(function: Callable[[Any], Any]) -> Publisher:
-    """Return the publisher for a function that takes the data alone, under its name."""
+    """Return the publisher for a function that takes only the data, under its name."""
 
     def publisher(data: Any, context: Context) -> Any:
         return function(data)

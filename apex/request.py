@@ -37,7 +37,7 @@ _process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
 
 
 def new_request_id() -> str:
-    """Return a new request id, which no other process makes. It is no secret."""
+    """Return a new request id, which no other process makes. It can be guessed."""
     return f"{_process}{next(_numbers):016x}"
 
 

@@ -51,7 +51,7 @@ def is_tenant_hook(hook: Callable[..., Any]) -> bool:
 
 
 def set_tenants(ids: Iterable[int]) -> None:
-    """Let statements read and write the rows of these tenants alone, until the end of the current call."""
+    """Let statements read and write only the rows of these tenants, until the end of the current call."""
     current_tenants.set(",".join(map(str, ids)))
 
 

@@ -79,7 +79,7 @@ async def transaction() -> AsyncIterator[None]:
     except BaseException:
         waiting.drop_callbacks()
         raise
-    # Timers and tasks that started inside keep the transaction for a while. They must not keep what has waited.
+    # Timers and tasks that started inside keep the transaction for a while. They must not keep the callbacks.
     callbacks, waiting.callbacks = waiting.callbacks, []
     # All are called before any is awaited, so that events are sent in the order of the commits.
     for pending in [function() for function, _ in callbacks]:

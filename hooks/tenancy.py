@@ -45,7 +45,7 @@ def caller(strategy: str, subject: Any) -> str:
 async def membership(context: Context) -> None:
     """Set ``params.user`` to the id of the caller, and ``params.memberships`` to its role by organization.
 
-    It comes before all methods, after ``authenticate``. Raises NotAuthenticated if there is no such user any more, and
+    It comes before all methods, after ``authenticate``. Raises NotAuthenticated if the user no longer exists, and
     Forbidden for a call that the API key was not made for.
     """
     params = context.params
@@ -147,7 +147,7 @@ tenancy = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _organizatio
 """The hook that limits a call to organizations of its caller: before all methods, after ``membership``."""
 
 tenancy_of_key = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _organization_of_key))
-"""The same hook for services whose callers all have an API key, which alone names the organization."""
+"""The same hook for services that only API keys can call. The key names the organization."""
 
 
 def _sufficient(context: Context) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ signatures = signatures_table(
 
 
 def partial_index(name: str, *columns: Column[Any], unique: bool = False) -> Index:
-    """Return an index of the rows that are not removed, as most queries ask for these alone."""
+    """Return an index of the rows that are not removed, as most queries ask only for these."""
     return Index(name, *columns, unique=unique, postgresql_where=NOT_DELETED, sqlite_where=NOT_DELETED)
 
 

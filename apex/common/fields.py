@@ -17,7 +17,7 @@ Tree = dict[str, "Tree"]
 
 
 def keep(*fields: str) -> Hook:
-    """Keep these fields alone: of the data in a before hook, of the result in an after hook.
+    """Keep only these fields: of the data in a before hook, of the result in an after hook.
 
     Dots lead into objects and lists of them: ``address.city``.
     """

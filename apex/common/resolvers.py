@@ -234,7 +234,7 @@ class _Selection:
     withheld: bool
 
     def wanted(self, record: Row) -> Collection[str]:
-        """Return the wanted properties. If the method has cut its records, what they still have is wanted, too."""
+        """Return the wanted properties. If the method has cut its records, they include those that are left."""
         return self.names if self.withheld else {*self.names, *record}
 
     def cut(self, record: Row) -> Row:
@@ -276,7 +276,7 @@ class _Pass:
     shown: Errors = _OF_SERVER
 
     async def record(self, record: Any, context: Context) -> Any:
-        """Return the resolved record. A value that is no record stays as it is."""
+        """Return the resolved record. A value that is not a record stays as it is."""
         if not isinstance(record, Mapping):
             return record
         made, chosen = dict(record), self.selection

@@ -75,7 +75,7 @@ def disable_row_level_security(table: str) -> None:
 
 
 def pin_search_path(function: str) -> None:
-    """Let a function with SECURITY DEFINER look up names in the current schema alone.
+    """Let a function with SECURITY DEFINER look up names only in the current schema.
 
     Temporary tables come last. PostgreSQL searches them first if the path does not name them, and every user may make
     one: https://www.postgresql.org/docs/current/sql-createfunction.html

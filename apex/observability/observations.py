@@ -87,7 +87,7 @@ class Observation:
 
     @property
     def method(self) -> str:
-        """The name of the method, or what is known of it."""
+        """The name of the method, or ``verb`` if there was no call."""
         return self.verb if self.call is None else self.call.method
 
     @property

@@ -104,7 +104,7 @@ class Query(Mapping[str, Any]):
         return replace(self, where=every(*parts, self.where))
 
     def plain(self) -> Query:
-        """Return this query. Raises BadRequest if it has parts for ``find`` alone: keys of JSON, totals, cursors."""
+        """Return this query. Raises BadRequest for parts that only ``find`` takes: keys of JSON, totals, cursors."""
         if not self.asked:
             return self
         for name in sorted(self.paths):

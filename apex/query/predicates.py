@@ -144,7 +144,7 @@ def _like_match(text: str, pattern: str) -> bool:
 def _expression(pattern: str) -> str:
     """Return the regular expression of a pattern, which takes linear time.
 
-    The text between two ``%`` is matched at its first place alone, without backtracking: if the rest does not match
+    The text between two ``%`` is matched only at its first place, without backtracking: if the rest does not match
     after that place, it does not match after a later one.
     """
     runs = [""]

@@ -213,7 +213,7 @@ def _refused(name: str, value: Any) -> TypeError:
 
 
 def _shown(value: Any) -> str:
-    """Return a text as it is, and of another value, which may be a secret, the type alone."""
+    """Return a text as it is. Of another value, which may be a secret, return only the type."""
     return f"'{value[:50]}'" if isinstance(value, str) else f"a {type(value).__name__}"
 
 

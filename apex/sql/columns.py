@@ -75,7 +75,7 @@ class Fixed(TypeDecorator[Decimal]):
     def coerce(self, value: Any) -> Decimal:
         """Return a value as a decimal number with the places of the column.
 
-        Raises ValueError if it is no decimal number or has too many digits.
+        Raises ValueError if it is not a decimal number or has too many digits.
         """
         number = coerce.decimal(value)
         if abs(number) >= 10**self.digits:

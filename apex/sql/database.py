@@ -156,7 +156,7 @@ def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
     """Return a function that gives an app its database: ``app.configure(database(url))``.
 
     The database is open from setup to teardown. ``role`` is ``apex.tenant.ROLE`` for an app whose tables have row-level
-    security (``apex.migrations.enable_row_level_security``). Raises ValueError for a URL that is no database.
+    security (``apex.migrations.enable_row_level_security``). Raises ValueError for a wrong URL.
     """
 
     def configure(app: Apex) -> None:

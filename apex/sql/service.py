@@ -254,7 +254,7 @@ class SQLService(Adapter[Record]):
     ) -> Select[*tuple[Any, ...]]:
         """Return the statement of a search, which counts its matches while it reads them.
 
-        A search reads all its matches in any case. Until the page is known it reads only what it sorts by.
+        A search reads all its matches in any case. Until the page is known it reads only the columns that it sorts by.
         """
         id = self.table.c[self.id]
         counted = select(id.label("hit"), func.count().over().label(TOTAL)).select_from(source.rows)
@@ -348,7 +348,7 @@ class SQLService(Adapter[Record]):
         return (await statement.run(self.database.executor, values))[0]
 
     def _is_plain(self, selection: Selection) -> bool:
-        """Return True if one statement can read a list: it is no search, and not in the order of a path."""
+        """Return True if one statement can read a list: it is not a search, and not in the order of a path."""
         by_path = any(name in self._paths for name, _ in selection.query.sort)
         return not by_path and not _has_search(selection.where)
 

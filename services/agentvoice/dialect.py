@@ -84,7 +84,7 @@ ERROR_SHAPE = object_shape("AgentVoiceError", {"error": _TEXT})
 
 
 class PhoneNumber(Text):
-    """A phone number as a pair of calling code and digits, from ``+1234567890``. For digits alone the code is None."""
+    """A phone number as a pair of calling code and digits, from ``+1234567890``. Without ``+`` the code is None."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         try:

@@ -76,7 +76,7 @@ class DealProducts(TenantService):
 async def copy_product(context: Context) -> None:
     """Copy name, price and SKU of the product, unless the caller gives others. Runs before create.
 
-    Raises BadRequest if there is no product and no name or price.
+    Raises BadRequest if the name or the price is missing and no product is given.
     """
     row: Row = context.data
     if row.get("product_id") is not None:

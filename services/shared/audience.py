@@ -71,7 +71,7 @@ class Audience:
             await self._assign([connection])
 
     def change(self, row: Row, role: str | None) -> None:
-        """Move the connections of a user, in all processes, when its role changes. None is no membership."""
+        """Move the connections of a user, in all processes, when its role changes. None stands for no membership."""
         message = {"user": row["user_id"], "organization": row["organization_id"], "role": role}
         self._changed(**message)
         self.app.bus.send(TOPIC, message)
@@ -105,7 +105,7 @@ class Audience:
     def _channels(self, connection: Connection, roles: Mapping[int, str]) -> set[str]:
         """Return the channels of a connection whose user has these roles.
 
-        A connection with an API key has channels for its organization and its services alone, and none for admins.
+        A connection with an API key has only channels for its organization and its services, and none for admins.
         """
         only, services = connection.organization_id, connection.services
         if only is None:

@@ -76,10 +76,10 @@ def is_within(country: str | None, code: str, number: str) -> bool:
 
 
 def replaced(number: tuple[str | None, str] | None, row: Row) -> Row:
-    """Return what a number, as calling code and digits, changes in the row of a contact.
+    """Return the values that a number, as calling code and digits, changes in the row of a contact.
 
-    Digits alone keep the calling code. If they are those of the calling code and the number, nothing changes. The
-    country stays as long as it is true.
+    Without a calling code that of the row stays. If the digits are those of the row's calling code and number, nothing
+    changes. The country stays as long as it fits.
     """
     if number is None:
         return dict.fromkeys(("phone", "phone_country_code", "phone_country_iso"))

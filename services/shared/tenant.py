@@ -232,8 +232,8 @@ def tenant_hooks(
     """Return the hooks of a service of organizations, by type and method. This is their order in a call:
 
     1. ``authenticate`` and ``limit_rate`` find out who calls, and refuse callers that call too often.
-    2. Hooks that look at the request alone refuse what is wrong with it: the query, the data, the organization and the
-       role. No transaction has begun, and no connection is taken.
+    2. Hooks that look only at the request refuse a wrong query, data, organization or role. No transaction has
+       begun, and no connection is taken.
     3. ``idempotency`` answers a repeated write. With an ``Idempotency-Key`` it begins a transaction.
     4. ``transaction`` begins one for the methods in ``transactions``.
     5. The ``locks`` lock other records, then ``stash_before`` locks and reads the records of the call. References are
