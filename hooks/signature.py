@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Table
 
 from apex import Apex, Context
@@ -19,15 +17,14 @@ def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
     The secret is cached for less than a second. A change in this process counts at once.
     """
 
-    async def read(organization_id: int) -> tuple[str | None]:
+    async def read(organization_id: int) -> tuple[str | None]:  # A tuple, as the cache does not keep None.
         query = Query(select=("webhook_secret",))
         organization = await app.service("organizations").get(organization_id, {"query": query})
         return (organization["webhook_secret"],)
 
     async def secret(context: Context) -> str | None:
-        known: Any = await secrets.get(_organization(context))
-        found: str | None = known[0]
-        return found
+        found = await secrets.get(_organization(context))
+        return None if found is None else found[0]
 
     secrets = Cache(read)
     app.service("organizations").on("patched", lambda row, context: secrets.forget(row["id"]))

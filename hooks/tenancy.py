@@ -25,7 +25,7 @@ MISSING = "Does not exist in this organization"
 ON_RECORDS = ("get", "update", "patch", "remove")
 """The methods that take the id of a record."""
 
-NEEDED = "It may be left out with an API key, whose organization it is then, and where `id` or `id[$in]` is given."
+NEEDED = "Required, except with an API key, which belongs to one organization, and with `id` or `id[$in]`."
 
 READS = ("find", "get")
 """The methods that only read, of a service without an attribute ``reads``."""

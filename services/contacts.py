@@ -140,7 +140,7 @@ class ContactSearchSchema(SearchSchema):
     phone_country_code = fields.String()
 
     @validates_schema(skip_on_field_errors=False)
-    def check_country(self, data: Row, **_: Any) -> None:
+    def check_phone_search(self, data: Row, **_: Any) -> None:
         """Require a country and its calling code for a search in phone numbers."""
         country, code = data.get("phone_country_iso"), data.get("phone_country_code")
         errors = phones.mismatch(country, code)

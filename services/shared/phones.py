@@ -56,7 +56,7 @@ def calling_code(country: str) -> str | None:
 
 
 def mismatch(country: str | None, code: str | None) -> dict[str, str]:
-    """Return the problems with a country and a calling code, by field. Without one of them there are none."""
+    """Return the problems with a country and a calling code, by field. Without a country there are none."""
     if not country:
         return {}
     expected = calling_code(country)

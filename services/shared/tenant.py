@@ -316,10 +316,16 @@ def _validate(schema: type[Schema], record: type[Schema], message: str, custom: 
 
 
 def _populate(join: Join, asked: str | None) -> Hook:
-    when = partial(_asks, asked) if asked else _selects_nothing
-    # A record may be owned by a user who has left the organization.
-    more: Any = {"many": join.many, "removed": join.removed, "everyone": join.service == "users", "when": when}
-    return populate(join.name, service=join.service, key=join.key, fields=join.fields, **more)
+    return populate(
+        join.name,
+        service=join.service,
+        key=join.key,
+        fields=join.fields,
+        many=join.many,
+        removed=join.removed,
+        everyone=join.service == "users",  # A record may be owned by a user who has left the organization.
+        when=partial(_asks, asked) if asked else _selects_nothing,
+    )
 
 
 def _selects_nothing(context: Context) -> bool:

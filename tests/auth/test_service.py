@@ -268,7 +268,7 @@ async def test_the_service_has_create_and_remove_alone(site: Site, url: str, met
     assert response.json()["message"] == f"Method `{method}` is not supported by this endpoint."
 
 
-# What a token opens.
+# The calls that a token allows.
 
 
 async def test_without_a_token_a_guarded_service_is_closed(site: Site) -> None:

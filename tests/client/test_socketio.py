@@ -152,7 +152,7 @@ async def test_closing_in_the_middle_of_a_handshake_leaves_nothing_open() -> Non
         await come.wait()
         await client.close()
         del client
-        gc.collect()  # What is left open complains when it is collected, and the test fails.
+        gc.collect()  # A socket that is left open warns when it is collected, and the test fails.
 
 
 async def test_closing_ends_the_calls_that_wait() -> None:

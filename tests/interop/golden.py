@@ -82,7 +82,7 @@ def golden_app(**jwt: Any) -> Apex:
     add_rooms(app)
 
     def join(connection: Connection) -> None:
-        # Who came with a token is somebody already.
+        # A connection that came with a token has its user already.
         connection.known = connection.user is not None
         app.channel("everyone").join(connection)
 

@@ -47,4 +47,4 @@ async def listener(url: str, token: str, *transports: str) -> AsyncIterator[List
         yield one
     finally:
         await one.client.disconnect()
-        gc.collect()  # What the library leaves unclosed is this test's, and not one's that comes later.
+        gc.collect()  # Sockets that the library leaves open count for this test, not for a later one.

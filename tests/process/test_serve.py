@@ -168,7 +168,7 @@ def test_a_killed_server_keeps_every_write_it_has_acknowledged(migrated_sqlite_u
         assert client.get(f"/contacts/{acknowledged[-1]}").status_code == 200
 
 
-# What stops the start.
+# Problems that stop the start.
 
 
 @pytest.mark.parametrize(

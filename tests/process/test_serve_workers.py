@@ -260,7 +260,7 @@ def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_keep_running
         assert min(before) not in pids(url, 2)
 
 
-# What stops the start.
+# Problems that stop the start.
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ DEPLOY = ROOT / "deploy"
 PAGE = ROOT / "docs" / "deployment.md"
 COMMANDS = set(apex.commands)
 
-# What a machine of its own would be needed for does nothing; a user of the system is one of the database.
+# Commands that would need a machine of their own do nothing. A user of the system is one of the database.
 MACHINE = """
 set -euo pipefail
 docker() { :; }; useradd() { :; }; git() { :; }; make() { :; }; systemctl() { :; }

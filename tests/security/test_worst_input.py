@@ -313,7 +313,7 @@ async def test_patterns(app: Apex) -> None:
     assert not await slow_ones(app, requests)
 
 
-# What is read without a request.
+# Texts that are read without a request.
 
 
 def slow_reads(read: Callable[[str], Any], texts: Mapping[str, str]) -> dict[str, int]:

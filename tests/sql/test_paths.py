@@ -175,7 +175,7 @@ async def test_eight_keys_at_once(empty_url: str) -> None:
         assert await things.ids(**query, **{"$sort": {"extra.7": 1}, "$limit": 5}) == [1]
 
 
-# What a query finds is what Python finds.
+# A query finds the same records as Python.
 
 NAMES = ("a", "b")
 TEXTS = st.sampled_from(["", "a", "B", "b", "é", "true", "1"])
