@@ -64,15 +64,18 @@ def mark_code(app: Sphinx, what: str, name: str, obj: object, options: object, l
     """Mark indented blocks of a docstring as code, as readers of the source see them."""
     marked: list[str] = []
     paragraph = indent = ""
+    in_code = False
     for line in lines:
         begins = line and marked and not marked[-1]
-        if begins and paragraph.endswith("::") and not line.startswith(" "):
+        if line.startswith("    "):
+            if begins and not paragraph.endswith("::") and not paragraph.startswith(NO_PROSE):
+                marked += ["::", ""]
+                paragraph = "::"  # The rest of the block is code, too.
+            in_code = paragraph.endswith("::")
+        elif begins and paragraph.endswith("::") and not in_code:
             indent = "    "  # Code that ends a docstring has lost its indent.
-        elif begins and line.startswith("    ") and not paragraph.startswith(NO_PROSE) and not paragraph.endswith("::"):
-            marked += ["::", ""]
-            paragraph = "::"  # The rest of the block is code, too.
-        elif line and not line.startswith("    "):
-            paragraph = line
+        elif line:
+            paragraph, in_code = line, False
         marked.append(indent + line if line else line)
     lines[:] = marked
 

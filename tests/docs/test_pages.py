@@ -122,8 +122,10 @@ def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert (built.returncode, built.stderr) == (0, "")
-    reference = tmp_path / "reference" / "core.html"
-    assert "class Apex" in re.sub("<[^>]*>", "", reference.read_text(encoding="utf-8"))
+    reference = {page.stem: page.read_text(encoding="utf-8") for page in (tmp_path / "reference").glob("*.html")}
+    assert "class Apex" in re.sub("<[^>]*>", "", reference["core"])
+    code = [block for page in reference.values() for block in re.findall(r"<pre>(.*?)</pre>", page, re.S)]
+    assert [block for block in code if "``" in re.sub("<[^>]*>", "", block)] == []
     listed = re.findall(r"^- \[.+\]\((.+)\): \w", (tmp_path / "llms.txt").read_text(encoding="utf-8"), re.M)
     assert {"_sources/quickstart.md.txt", "_sources/services/contacts.md.txt"} < set(listed)
     assert all((tmp_path / page).exists() for page in listed)
