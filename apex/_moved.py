@@ -14,8 +14,10 @@ MOVED = {
     "accept": "schema.fast_path",
     "adapter": "adapters.base",
     "background": "callbacks",
+    "batch": "transports.batch",
     "beside": "adapters.base",
     "brackets": "query.querystring",
+    "bus": "realtime.bus",
     "channels": "realtime.channels",
     "checks": "cli.checks",
     "coerce": "query.coercion",
@@ -54,6 +56,7 @@ MOVED = {
     "redis": "realtime.redis",
     "reload": "server.workers",
     "resolvers": "common.resolvers",
+    "rest": "transports.rest",
     "revisions": "migrations.revisions",
     "routes": "cli.listing",
     "scaffold": "cli.scaffold",
@@ -61,6 +64,7 @@ MOVED = {
     "seals": "migrations.row_level_security",
     "sessions": "auth.sessions",
     "socketio": "transports.socketio.packets",
+    "sockets": "transports.socketio.transport",
     "sparing": "lazy",
     "sql.idempotency": "common.idempotency",
     "sql.trash": "common.trash",
@@ -85,11 +89,21 @@ def renamed(module: str, /, **names: str) -> Callable[[str], Any]:
     return find
 
 
+class _Module(ModuleType):
+    """A former module. Importing ``apex.rest`` binds ``apex.rest``, which is a function too: the module calls it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
 class _Finder(MetaPathFinder, Loader):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         return ModuleSpec(name, self) if name.startswith("apex.") and name.removeprefix("apex.") in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Module(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__

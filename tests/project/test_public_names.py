@@ -143,6 +143,26 @@ def test_the_warning_names_the_line_of_the_import_and_the_public_place(tmp_path:
     assert ended.stderr.splitlines()[0] == f"{script}:1: DeprecationWarning: {message}"
 
 
+IMPORT_FUNCTIONS = """
+import json, sys, warnings
+from importlib import import_module
+import apex
+warnings.simplefilter("ignore")
+app = apex.Apex({"database": "sqlite://"})
+for name in json.load(sys.stdin):
+    exec(f"from apex.{name} import {name} as function")
+    assert function is getattr(import_module(f"apex.{name}"), name)
+    app.configure(function)
+    exec(f"from apex import {name} as shown")
+    assert callable(shown), name
+    apex.Apex({"database": "sqlite://"}).configure(shown)
+"""
+
+
+def test_a_function_with_the_name_of_its_former_module_can_be_called_after_its_import(tmp_path: Path) -> None:
+    run_outside(tmp_path, IMPORT_FUNCTIONS, ["bus", "rest", "sockets", "batch"])
+
+
 def imports(file: Path) -> Iterator[tuple[str, str]]:
     """Yield module and name of what a file imports from apex."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
