@@ -18,7 +18,7 @@ from apex.emitter import Emitter, Listener, Pending
 from apex.encoding import RawJSON
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
 from apex.events import AnyPublisher, Publishers, message_of
-from apex.hooks import AnyHooks, HookStore, Next, Step, Steps, blame, steps_of_call
+from apex.hooks import LIFECYCLE, TYPES, AnyHooks, HookStore, Next, Step, Steps, blame, steps_of_call
 from apex.query.language import suggestion
 from apex.realtime.turns import Announcement, Turn
 from apex.transaction import after_commit
@@ -36,8 +36,6 @@ Found = TypeVar("Found", default=Any)
 """The type of the result of ``find``, such as ``Page[Message]``."""
 
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
-
-_HOOK_WORDS = frozenset({"all", "around", "before", "after", "error", "hooks", "setup", "teardown", "publish"})
 
 
 class BodyLimit(NamedTuple):
@@ -337,7 +335,7 @@ class _CustomMethod:
         return (await self.bound._run(self.name, data=data, params=params)).result
 
 
-PROTECTED = _HOOK_WORDS | {"service"} | {name for name in dir(BoundService) if name not in STANDARD}
+PROTECTED = {*TYPES, *LIFECYCLE, "all", "service"} | {name for name in dir(BoundService) if name not in STANDARD}
 """The names that no custom method can have: those of hooks and of ``BoundService``."""
 
 

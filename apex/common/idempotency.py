@@ -45,10 +45,16 @@ _READS = ("find", "get")
 
 
 SENDS: dict[str, Any] = {
-    "Idempotency-Key": {"schema": {"type": "string"}, "description": "Makes the call once, however often it is sent."}
+    "Idempotency-Key": {
+        "schema": {"type": "string"},
+        "description": "Calls with the same key are made once.",
+    }
 }
 ANSWERS: dict[str, Any] = {
-    REPLAYED: {"schema": {"type": "string"}, "description": "`true` where it is the answer of the first time."}
+    REPLAYED: {
+        "schema": {"type": "string"},
+        "description": "`true` if the answer is that of an earlier call.",
+    }
 }
 
 
@@ -144,7 +150,7 @@ def _events(context: Context) -> list[Announcement]:
     return found
 
 
-def _untold(events: Sequence[Announcement]) -> str | None:
+def _unsent(events: Sequence[Announcement]) -> str | None:
     """Return the events as lines of JSON, or None. Events without a JSON form are left out: they cannot be sent."""
     lines: list[str] = []
     for event in events:
@@ -201,7 +207,7 @@ class _Answers:
             "http": context.http or {},
             "body": encode(context._outgoing).decode(),
             "about": _about(context, scope),
-            "untold": _untold(events),
+            "untold": _unsent(events),
             "telling_at": datetime.now(UTC),
         }
         await self._change(asked, answer)

@@ -156,7 +156,7 @@ class Components:
                 },
                 "estimated": {
                     "type": "boolean",
-                    "description": "With `$total=estimated`: is `total` an estimate?",
+                    "description": "With `$total=estimated`: true if `total` is an estimate.",
                 },
                 "limit": count,
                 "skip": count,
