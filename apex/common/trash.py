@@ -39,7 +39,7 @@ async def list_trash(app: Apex) -> list[Trash]:
     """Return the trash of each service that has one, in the order of their registration."""
     database: Database = app.get("database")
     found = []
-    for path, (table, field) in trash_of(app).items():
+    for path, (table, field) in tables_with_trash(app).items():
         removed = select(func.count().label("records"), func.min(table.c[field]).label("oldest"))
         [row] = await database.execute(removed.where(table.c[field].is_not(None)))
         found.append(Trash(path, row["records"], row["oldest"]))
@@ -53,7 +53,7 @@ async def prune_trash(app: Apex, before: datetime) -> list[Pruned]:
     that are kept do not change. Return a count for each service with trash.
     """
     database: Database = app.get("database")
-    trash = trash_of(app)
+    trash = tables_with_trash(app)
     deleted = dict.fromkeys(trash, 0)
     rounds = 1
     while rounds:
@@ -68,7 +68,7 @@ async def prune_trash(app: Apex, before: datetime) -> list[Pruned]:
     ]
 
 
-def trash_of(app: Apex) -> Mapping[str, tuple[Table, str]]:
+def tables_with_trash(app: Apex) -> Mapping[str, tuple[Table, str]]:
     """Return the table and the field of each service with trash."""
     services = {path: bound.service for path, bound in app.services.items() if isinstance(bound.service, SQLService)}
     return {path: (service.table, service.trash) for path, service in services.items() if service.trash is not None}

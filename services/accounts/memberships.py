@@ -207,7 +207,7 @@ async def _require_rank(context: Context, organization: int, *roles: str) -> Non
 
 
 async def refuse_members(context: Context) -> None:
-    """Raise Conflict for a user who is a member already. Runs before create, after ``find_user``."""
+    """Raise Conflict for a user who is a member already. Runs before create, after ``replace_email``."""
     organization, user = context.data[ORGANIZATION_ID], context.data["user_id"]
     for existing in await context.service.service.find_stored(organization_id=organization, user_id=user):
         raise Conflict(
@@ -217,7 +217,7 @@ async def refuse_members(context: Context) -> None:
         )
 
 
-async def find_user(context: Context) -> None:
+async def replace_email(context: Context) -> None:
     """Replace the e-mail address by the id of its user. Runs before create, for calls from outside.
 
     Raises BadRequest if there is no such user, and TooManyRequests for a caller that tries many unknown addresses.
@@ -286,7 +286,7 @@ def register(app: Apex) -> None:
                     lock_members,
                     stash_before(),
                     enforce_role,
-                    find_user,
+                    replace_email,
                     refuse_members,
                     timestamps,
                 ],

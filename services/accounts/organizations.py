@@ -92,7 +92,7 @@ limit_to_route = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _orga
 
 
 @describe(errors=(403,))
-def forbid_others(context: Context) -> None:
+def require_membership(context: Context) -> None:
     """Raise Forbidden if the caller is not a member, whether the organization exists or not. Runs before get."""
     _require_member(context, context.id)
 
@@ -114,7 +114,7 @@ def register(app: Apex) -> None:
         "before": {
             "all": [validate_query, membership, limit_to_members, soft_delete],
             "find": [search_names],
-            "get": [forbid_others],
+            "get": [require_membership],
             "create": [timestamps],
             "patch": [stash_before(), timestamps],
         },
