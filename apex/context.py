@@ -202,7 +202,7 @@ class Context(_Slots, Generic[Data, Result]):
 
     else:
         # Read by the slot itself: a function for that takes twice as long, many times in a call.
-        params = property(_Slots._params.__get__, _set_params)
+        params = property(_Slots._params.__get__, _set_params, doc="The params of the call.")
 
     @property
     def arguments(self) -> tuple[Any, ...]:

@@ -93,9 +93,11 @@ def defer_select(*, on_demand: bool = True) -> Hook:
 
 @belongs("after")
 def apply_select(context: Context) -> None:
-    """Send a caller outside the fields that it selects, and nobody else the ``on_demand`` fields.
+    """Reduce the result to the fields that a caller from outside has selected, after ``defer_select``.
 
-    It is the last hook after get, create, patch, remove and restore, if ``defer_select`` comes before them.
+    Callers inside the process and listeners get the record without its ``on_demand`` fields.
+
+    It is the last hook after get, create, patch, remove and restore.
     """
     if (fields := context.params.selected) is not None:
         context.dispatch = _picked(context.result, fields)
