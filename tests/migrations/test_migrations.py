@@ -198,7 +198,7 @@ def test_a_migration_that_is_missing_is_named(sqlite_url: str, tmp_path: Path) -
     shutil.copytree(FOLDER, tmp_path / "migrations")
     next((tmp_path / "migrations" / "versions").glob("0003_*.py")).unlink()
     for work in (upgrade, pending):
-        with pytest.raises(ConfigError, match="the migration '0003' is missing"):
+        with pytest.raises(ConfigError, match="a migration follows '0003', which is missing"):
             work(sqlite_url, folder=tmp_path / "migrations")
 
 
