@@ -85,7 +85,7 @@ def test_a_migration_that_fails_behind_its_index_is_completed(empty_url: str, tm
 
 def test_an_index_comes_first_in_its_migration(postgres_url: str, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, NOTES, f"{OTHERS}\n{INDEX}")
-    with pytest.raises(ConfigError, match="call functions of apex.migrations.ddl first"):
+    with pytest.raises(ConfigError, match="call functions of apex"):
         upgrade(postgres_url, folder=folder)
     assert one(postgres_url, "SELECT to_regclass('others')::text") is None
     assert pending(postgres_url, folder) == ["0002"]
