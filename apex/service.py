@@ -292,11 +292,11 @@ class BoundService(Emitter, Generic[Record, Found]):
 
     def _announcement(self, context: Context, event: str, turn: Turn | None) -> Announcement:
         """Return the event of a call, to be sent when the call is stored."""
-        return Announcement(partial(self._announce, context, event, turn), partial(self._write, context, event), turn)
 
-    def _write(self, context: Context, event: str) -> list[bytes]:
-        """Return the event of a call as JSON, one text for each record."""
-        return [message_of(self, event, item, sent, context) for item, sent in _dispatched(context)]
+        def write() -> list[bytes]:
+            return [message_of(self, event, item, sent, context) for item, sent in _dispatched(context)]
+
+        return Announcement(partial(self._announce, context, event, turn), write, turn)
 
     def _announce(self, context: Context, event: str, turn: Turn | None) -> Awaitable[None] | None:
         """Send the event of a call when it is its turn. Return an awaitable if listeners are still at work."""
