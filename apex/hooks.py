@@ -19,7 +19,7 @@ call, and the error hooks of the app do not run.
 
 Without a transaction each statement commits alone. A hook such as ``transaction`` of ``apex.common`` opens one around
 ``next()``. It commits what the steps inside of it store: the before hooks of its level, the method and the after hooks
-of its level. Checks that must run before the transaction begins belong into ``run_before``, listed before that hook.
+of its level. Checks that must run before the transaction begins belong in a ``run_before`` that is listed before it.
 Events and ``after_commit`` wait for the commit.
 """
 
