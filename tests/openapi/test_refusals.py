@@ -51,7 +51,7 @@ def caller(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.mark.parametrize("operation", REFUSING, ids=lambda operation: operation.label)
 def test_what_is_wrong_is_refused(operation: Any, caller: Caller) -> None:
-    @settings(FEW, max_examples=10)
+    @settings(FEW, max_examples=5)
     @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
     def check(case: Any) -> None:
         # The caller puts in the right proof, and sends no header that is not one of HTTP.

@@ -153,7 +153,7 @@ def test_the_commands_of_the_page_work(machines: list[Machine]) -> None:
             "status": "ok", "notReady": {}, "ahead": f"A later version has migrated the database to {LATER}"
         }  # fmt: skip
         assert httpx2.get(f"{url}/contacts").status_code == 401
-    assert f"a later version has migrated it to {LATER}" in here.run(migrate)
+    assert f"A later version has migrated the database to {LATER}" in here.run(migrate)
     here.run(f"{settings}\n{back}")
     assert "The database is up to date." in here.run(status)
     with here.serving("apex") as url:
