@@ -47,18 +47,23 @@ const methods = () => ({
   }
 })
 
+// Swagger UI forgets a token that it gets before it has loaded the document.
+let complete
+const loaded = new Promise(resolve => { complete = resolve })
+
 const ui = SwaggerUIBundle({
   url: '../openapi.json',
   dom_id: '#document',
   deepLinking: true,
   docExpansion: 'none',
   filter: true,
+  onComplete: complete,
   plugins: [samples, formats, methods],
   validatorUrl: null
 })
 
 const form = document.getElementById('login')
-const told = form.querySelector('output')
+const message = form.querySelector('output')
 
 form.addEventListener('submit', async event => {
   event.preventDefault()
@@ -70,8 +75,9 @@ form.addEventListener('submit', async event => {
   })
   const answer = await response.json()
   if (response.ok) {
+    await loaded
     ui.preauthorizeApiKey('jwt', answer.accessToken)
     form.reset()
   }
-  told.textContent = response.ok ? `Logged in as ${email}` : answer.message
+  message.textContent = response.ok ? `Logged in as ${email}` : answer.message
 })
