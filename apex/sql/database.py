@@ -156,8 +156,11 @@ def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:
     """Return a function that gives an app its database: ``app.configure(database(url))``.
 
     The database is open from setup to teardown. ``role`` is ``apex.tenant.ROLE`` for an app whose tables have row-level
-    security (``apex.migrations.enable_row_level_security``). Raises ValueError for a wrong URL.
+    security (``apex.migrations.enable_row_level_security``). Raises ValueError for a wrong URL, and TypeError if it is
+    given the app.
     """
+    if callable(url):  # ``app.configure(database)`` would change nothing.
+        raise TypeError("database takes a URL and not the app: app.configure(database(url))")
 
     def configure(app: Apex) -> None:
         opened = Database(url, role)

@@ -18,7 +18,7 @@ def notes(*before: Hook, after: list[Hook] | None = None, **options: Any) -> Bou
 
 
 def run(hook: Hook, kind: str, record: Any, method: str = "create") -> Any:
-    """What a hook makes of the data before, or of the result after a method."""
+    """Return the data after a before hook, or the result after an after hook."""
     context = Context(Apex(), None, method, data=record)
     context.type = kind
     if kind == "after":

@@ -25,7 +25,7 @@ SEARCH_INDEXES = {
     "ix_deals_name_search", "ix_activities_subject_search", "ix_activities_note_search",
     "ix_support_tickets_subject_search", "ix_support_tickets_reference_search", "ix_support_tickets_tags",
 }  # fmt: skip
-"""Those that PostgreSQL alone has."""
+"""The indexes that only PostgreSQL has."""
 DESCRIPTIONS = {
     "sqlite": "SELECT name, sql FROM sqlite_schema",
     "postgresql": """

@@ -84,6 +84,11 @@ async def count(service: BoundService) -> int:
     return len(await service.find())
 
 
+def test_a_database_without_a_url_is_refused() -> None:
+    with pytest.raises(TypeError, match="takes a URL and not the app"):
+        Apex().configure(database)  # type: ignore[arg-type]
+
+
 async def test_defaults_of_python_and_of_the_database_are_filled_in(empty_url: str) -> None:
     async with running(empty_url) as app:
         ann = await app.service("people").create({"name": "Ann"})
