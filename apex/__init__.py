@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import apex._moved  # noqa: F401 - it finds modules by their former names  # pyright: ignore[reportUnusedImport]
-from apex.lazy import lazy_names
+from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.adapters.memory import MemoryService

@@ -12,7 +12,7 @@ from typing import Any
 
 from apex.auth.jwt import parse_duration
 from apex.errors import BadRequest, ConfigError
-from apex.request import HttpLimits
+from apex.limits.clients import HttpLimits
 from apex.schema.validation import Schema, ValidationError, fields, load, validate
 
 __all__ = ["Config", "load_config"]

@@ -8,7 +8,7 @@ from apex import Context, Next
 from apex.common import RATE_HEADERS, Limit, rate_exceeded
 from apex.common import limit_rate as limit_rate_by
 from apex.describe import describe
-from apex.rates import RateLimiter
+from apex.limits import RateLimiter
 
 HEADERS = {
     **RATE_HEADERS,

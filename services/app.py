@@ -8,8 +8,8 @@ from typing import Any
 
 from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
 from apex.describe import Example
+from apex.limits import RateLimiter, rates
 from apex.observability import health, metrics, time_database, tracing
-from apex.rates import RateLimiter, rates
 from apex.tenant import ROLE
 from apex.transports import page
 from hooks.tenancy import ORGANIZATION_ID

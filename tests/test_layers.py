@@ -13,11 +13,11 @@ ROOT = Path(__file__).parent.parent
 # A package imports from its own line and from lines above. The first lines are the modules of the core.
 LAYERS = [
     [
-        "_moved", "errors", "encoding", "types", "tenant", "describe", "request", "lazy", "cache", "callbacks",
-        "emitter", "queues", "transaction",
+        "_moved", "_lazy", "errors", "encoding", "types", "tenant", "describe", "cache", "callbacks", "emitter",
+        "transaction",
     ],
-    ["query"],
-    ["rates", "realtime"],
+    ["limits", "query"],
+    ["realtime"],
     ["context", "hooks", "events", "router", "service", "app"],
     ["adapters", "migrations", "schema"],
     ["sql"],

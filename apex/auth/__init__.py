@@ -5,7 +5,7 @@ A name is imported when it is first used, because hashing and signing load large
 
 from typing import TYPE_CHECKING
 
-from apex.lazy import lazy_names
+from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.auth.api_keys import APIKey, APIKeyStrategy, Holder, hash_key, new_key

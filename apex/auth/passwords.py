@@ -11,7 +11,7 @@ import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from apex.queues import FairQueue
+from apex.limits.queues import FairQueue
 
 T = TypeVar("T")
 

@@ -22,11 +22,11 @@ from apex.context import Context, Params
 from apex.describe import describe, facts_of
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.hooks import hooks_in
+from apex.limits.clients import network_of
+from apex.limits.rates import FailureLimit, Rates, rates_of
 from apex.query.language import suggestion
 from apex.query.predicates import Compare
-from apex.rates import FailureLimit, Rates, rates_of
 from apex.realtime.channels import Connection
-from apex.request import network_of
 from apex.service import BoundService, Service
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import after_commit

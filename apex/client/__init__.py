@@ -6,7 +6,7 @@ Choose a transport, and call a service::
         await client.service("messages").find()
 """
 
-from apex.lazy import extra
+from apex._lazy import extra
 
 with extra("client", "The client"):
     from apex.client.client import Client

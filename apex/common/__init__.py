@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from apex.lazy import lazy_names
+from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.common.auditing import HIDDEN, audit, audit_create

@@ -10,7 +10,7 @@ from apex.context import Context
 from apex.describe import describe
 from apex.errors import ConfigError, FeathersError, TooManyRequests
 from apex.hooks import Around, Next
-from apex.rates import Rate
+from apex.limits.rates import Rate
 
 RATE_HEADERS: dict[str, Any] = {
     "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "The requests in a window."},
@@ -37,7 +37,7 @@ class Limit:
 
 
 def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
-    """Refuse calls beyond a limit: around all methods, inside of ``authenticate``. The app needs ``apex.rates.rates``.
+    """Refuse calls beyond a limit: around all methods, inside of ``authenticate``. The app needs ``apex.limits.rates``.
 
     ``limit_of`` returns the limit that counts for a call, or None. Over REST, the headers of answers and errors tell
     how much of the limit is left. The call of ``get`` that compares ``If-Match`` is not counted. Raises
@@ -52,7 +52,7 @@ def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
             return
         rates = context.app.get("rates")
         if rates is None:
-            raise ConfigError("limit_rate needs rates: call app.configure(rates), with rates of apex.rates")
+            raise ConfigError("limit_rate needs rates: call app.configure(rates), with rates of apex.limits")
         rate: Rate = await rates.take(limit.name, limit.requests, limit.window, limit.amount)
         try:
             if not rate.allowed:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from apex.lazy import lazy_names
+from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.migrations.ddl import add_check, add_foreign_key, backfill, create_index, drop_index, fill, set_not_null

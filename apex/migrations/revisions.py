@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
-from apex.lazy import extra
+from apex._lazy import extra
 
 FOLDER: Path = Path("migrations")
 CONNECT_SECONDS: int = 5

@@ -18,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from apex._lazy import extra
 from apex.app import Apex
 from apex.context import Context
 from apex.errors import Forbidden, NotAuthenticated
 from apex.hooks import Next
-from apex.lazy import extra
 from apex.observability.observations import BEGUN, ENDED, Observation
 
 if TYPE_CHECKING:

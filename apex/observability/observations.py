@@ -6,9 +6,11 @@ nothing more while nobody listens.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar, Token
+from itertools import count
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +32,21 @@ ENDED: str = "observation"
 """The app's event at the end of a call."""
 
 Pairs = Sequence[tuple[bytes, bytes]]
+
+REQUEST_ID = "x-request-id"
+"""The header with the id of a request."""
+
+_process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
+
+
+def new_request_id() -> str:
+    """Return a new request id, which no other process makes. It can be guessed."""
+    return f"{_process}{next(_numbers):016x}"
+
+
+def is_own_request_id(request_id: str) -> bool:
+    """Return True if this process has made the id, so that it holds no text of a caller."""
+    return len(request_id) == 32 and request_id.startswith(_process)
 
 
 class Part(NamedTuple):

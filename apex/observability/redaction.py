@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from apex.observability.observations import Observation
-from apex.request import is_own_request_id
+from apex.observability.observations import Observation, is_own_request_id
 
 HIDDEN: str = "***"
 """The replacement of a secret."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
+from apex._lazy import extra
 from apex.app import Apex
-from apex.lazy import extra
 from apex.observability.observations import BEGUN, ENDED, Observation
 from apex.observability.redaction import request_id_of
 

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from apex._lazy import extra
 from apex.callbacks import end_tasks, is_async, name_of
-from apex.lazy import extra
 
 Handler = Callable[[Any], None]
 

@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from apex.callbacks import Backoff
 from apex.encoding import decode, encode
-from apex.rates import Count, Rates
+from apex.limits.rates import Count, Rates
 from apex.realtime.bus import Bus
 
 CONNECT_SECONDS = 2

@@ -140,7 +140,7 @@ def configured(app: Apex, outer: ASGIApp | None = None) -> Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        # ``apex.request.address_of`` reads the headers of proxies.
+        # ``apex.limits.clients.address_of`` reads the headers of proxies.
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         **_websocket_options(app),

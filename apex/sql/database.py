@@ -26,10 +26,10 @@ from sqlalchemy.exc import ArgumentError, NoReferenceError
 from sqlalchemy.schema import CreateIndex, CreateSequence, CreateTable
 from sqlalchemy.types import TypeDecorator
 
+from apex._lazy import extra
 from apex.app import Apex
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, FeathersError
-from apex.lazy import extra
 from apex.sql.drivers.executor import Executor, Plan, Values, Violation
 from apex.sql.drivers.sqlite import SQLiteExecutor
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from apex.request import REQUEST_ID, new_request_id
+from apex.observability.observations import REQUEST_ID, new_request_id
 from apex.types import ASGIApp, Message, Receive, Scope, Send
 
 Pair = tuple[bytes, bytes]

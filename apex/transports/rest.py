@@ -36,10 +36,10 @@ from apex.errors import (
     Timeout,
     UnsupportedMediaType,
 )
+from apex.limits.clients import BODY_SECONDS, address_of
+from apex.limits.queues import FairQueue
 from apex.observability.observations import ENDED, Observation, observing, timed
 from apex.query.querystring import parse
-from apex.queues import FairQueue
-from apex.request import BODY_SECONDS, address_of
 from apex.router import Match
 from apex.service import BodyLimit, BoundService, Call
 from apex.transports.conditional import CHANGES, is_among, on_condition, tag_of

@@ -14,7 +14,7 @@ from apex.common import apply_select, check_multi, defer_select, iff, is_provide
 from apex.describe import Example
 from apex.errors import BadRequest, Conflict, Forbidden
 from apex.hooks import run_before
-from apex.rates import FailureLimit
+from apex.limits import FailureLimit
 from apex.schema import Email, Id, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row, items

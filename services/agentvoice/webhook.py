@@ -9,8 +9,8 @@ from typing import Any
 from apex import Apex, Around, Context, Next, Params
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict, FeathersError, NotFound
+from apex.limits import FairQueue
 from apex.query import Compare, every
-from apex.queues import FairQueue
 from apex.schema import Schema, Text, fields, load
 from apex.service import BodyLimit, BodyLimits
 from apex.types import Row

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from apex.auth.passwords import AT_ONCE, QUEUE, Passwords
 from apex.errors import Unavailable
-from apex.queues import FairQueue
+from apex.limits.queues import FairQueue
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import pytest
 from apex import Apex, Context, MemoryService, rest
 from apex.common import Limit, limit_rate
 from apex.errors import ConfigError, NotFound, TooManyRequests
-from apex.rates import rates
+from apex.limits.rates import rates
 
 
 def limit_of(context: Context) -> Limit | None:

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from apex import Apex, Context, MemoryService, bus, database, rest, sockets
 from apex.errors import Forbidden
+from apex.limits.rates import rates
 from apex.observability.metrics import metrics
-from apex.rates import rates
 from tests.process.commands import ROOT, server
 from tests.support.redis_server import redis_server
 from tests.support.serving import serving

@@ -34,9 +34,9 @@ from apex.auth import APIKeyStrategy, new_key
 from apex.common import disallow, discard, iff, is_provider
 from apex.common.resolvers import OMIT, resolve, resolve_external
 from apex.errors import BadRequest, NotAuthenticated
+from apex.limits.clients import address_of, network_of
 from apex.openapi.document import document
 from apex.query.coercion import integer, text
-from apex.request import address_of, network_of
 from apex.schema.validation import Password
 from apex.sql import Timestamp
 from tests.support.serving import calling, serving

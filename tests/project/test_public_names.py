@@ -50,6 +50,7 @@ PUBLIC = {
         "UnsupportedMediaType"
     ),
     "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next belongs run_after run_before",
+    "apex.limits": "FailureLimit FairQueue Rate RateLimiter Rates rates",
     "apex.migrations": (
         "add_check add_foreign_key backfill connect create_index disable_row_level_security drop_index "
         "enable_row_level_security enable_row_level_security_where fill is_up_to_date pin_search_path "
@@ -64,8 +65,6 @@ PUBLIC = {
         "small_integer text timestamp uuid"
     ),
     "apex.query.querystring": "parse write",
-    "apex.queues": "FairQueue",
-    "apex.rates": "FailureLimit Rate RateLimiter Rates rates",
     "apex.realtime": "Bus Channel Channels Connection NamedChannel bus",
     "apex.schema": (
         "Boolean Email Float Id Password Schema Text ValidationError check_rules fields load loader validate "

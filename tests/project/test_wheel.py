@@ -38,7 +38,7 @@ OPTIONAL = (
 NEEDING = [
     ("sockets", "Apex().configure(rest).configure(sockets)"),
     ("redis", "Apex({'redis': 'redis://localhost'}).configure(bus)"),
-    ("redis", "from apex.rates import rates; Apex({'redis': 'redis://localhost'}).configure(rates)"),
+    ("redis", "from apex.limits import rates; Apex({'redis': 'redis://localhost'}).configure(rates)"),
     ("postgres", "Apex().configure(database('postgresql://localhost/name'))"),
     ("postgres", "from apex.migrations.migrate import current; current('postgresql://localhost/name')"),
     ("client", "import apex.client"),

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from apex.encoding import encode
 from apex.errors import Unavailable
-from apex.request import BODY_SECONDS
+from apex.limits.clients import BODY_SECONDS
 from apex.transports.rest import respond
 from apex.transports.socketio.connections import Socket
 from apex.transports.socketio.engine import Engine, is_packet

@@ -11,9 +11,9 @@ from typing import Any
 
 from websockets.frames import Frame, Opcode
 
+from apex._lazy import lazy_imports
 from apex.encoding import JSON, decode_storable
 from apex.errors import BadRequest
-from apex.lazy import lazy_imports
 
 with lazy_imports(lazy=("aiohttp", "requests"), hidden=("redis",)):
     import engineio

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from apex._lazy import extra
 from apex.app import Apex
 from apex.context import Context, Params
 from apex.encoding import Stream, encode
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
-from apex.lazy import extra
-from apex.observability.observations import ENDED, Observation, observing
+from apex.limits.clients import address_of
+from apex.observability.observations import ENDED, REQUEST_ID, Observation, new_request_id, observing
 from apex.realtime.channels import UNSET, Connection
-from apex.request import REQUEST_ID, address_of, new_request_id
 from apex.router import split
 from apex.service import Call
 from apex.transports.batch import arguments_of

@@ -11,9 +11,9 @@ from itertools import takewhile
 from math import ceil
 from typing import Any, Protocol
 
+from apex._lazy import extra
 from apex._moved import renamed
 from apex.errors import TooManyRequests
-from apex.lazy import extra
 
 __all__ = ["FailureLimit", "Rate", "RateLimiter", "Rates", "rates"]
 
@@ -244,4 +244,4 @@ def rates_of(app: App) -> Rates:
     return own
 
 
-__getattr__ = renamed("apex.rates", Portions="RateLimiter")
+__getattr__ = renamed("apex.limits.rates", Portions="RateLimiter")

@@ -1,16 +1,12 @@
-"""Requests: their ids, and the addresses of the clients that send them."""
+"""Clients: the addresses that requests come from, and the limits of their connections."""
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from itertools import count
 from typing import Any, NamedTuple
-
-REQUEST_ID = "x-request-id"
 
 _WITH_PORT = re.compile(r"([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 
@@ -31,19 +27,6 @@ class HttpLimits(NamedTuple):
     requestSeconds: int = BODY_SECONDS
     idleSeconds: int = 5
     maxConnections: int = 10_000
-
-
-_process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
-
-
-def new_request_id() -> str:
-    """Return a new request id, which no other process makes. It can be guessed."""
-    return f"{_process}{next(_numbers):016x}"
-
-
-def is_own_request_id(request_id: str) -> bool:
-    """Return True if this process has made the id, so that it holds no text of a caller."""
-    return len(request_id) == 32 and request_id.startswith(_process)
 
 
 def address_of(scope: MutableMapping[str, Any], headers: Mapping[str, str], proxies: int) -> str | None:

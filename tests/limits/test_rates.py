@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-import apex.rates
 from apex.errors import TooManyRequests
-from apex.rates import FailureLimit, Rate, RateLimiter, Rates
+from apex.limits.rates import FailureLimit, Rate, RateLimiter, Rates
 from apex.realtime.redis import RedisRates
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.waiting import SECONDS
@@ -150,7 +150,8 @@ async def test_the_rest_of_a_batch_expires_with_its_window() -> None:
 
 
 def test_the_former_name_of_the_limiter_works_with_a_warning() -> None:
-    with pytest.warns(DeprecationWarning, match=r"apex\.rates\.Portions is RateLimiter now"):
-        assert apex.rates.Portions is RateLimiter
+    module = import_module("apex.limits.rates")
+    with pytest.warns(DeprecationWarning, match=r"apex\.limits\.rates\.Portions is RateLimiter now"):
+        assert module.Portions is RateLimiter
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        apex.rates.Nothing  # noqa: B018
+        module.Nothing  # noqa: B018
