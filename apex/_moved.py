@@ -1,14 +1,14 @@
-"""The former names of modules and functions, which work until version 0.3 with a DeprecationWarning."""
+"""The former names of modules, functions and parameters, which work until version 0.3 with a DeprecationWarning."""
 
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 MOVED = {
     "accept": "schema.fast_path",
@@ -80,6 +80,9 @@ MOVED = {
 }
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
 def renamed(module: str, /, **names: str) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a module that finds its names by their former ones, ``former="present"``."""
 
@@ -90,6 +93,26 @@ def renamed(module: str, /, **names: str) -> Callable[[str], Any]:
         return getattr(sys.modules[module], names[name])
 
     return find
+
+
+def renamed_parameters(**names: str) -> Callable[[F], F]:
+    """Return a decorator that accepts parameters by their former names, ``former="present"``.
+
+    The present name may begin with ``not ``, if the parameter says the opposite of the former one.
+    """
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for former in names.keys() & kwargs.keys():
+                name, value = names[former].removeprefix("not "), kwargs.pop(former)
+                warnings.warn(f"The parameter '{former}' is '{name}' now", DeprecationWarning, stacklevel=2)
+                kwargs[name] = value if name == names[former] else not value
+            return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
 
 
 class _Module(ModuleType):

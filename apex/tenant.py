@@ -83,12 +83,16 @@ if not TYPE_CHECKING:
         __name__,
         EVERYONE="ALL_TENANTS",
         NOBODY="NO_TENANTS",
-        confine="set_tenants",
         is_sealing="is_tenant_hook",
         reach_of_call="current_tenants",
         reaching="tenant_context",
         sealing="tenant_hook",
     )
+
+    def confine(tenants: Iterable[int]) -> None:
+        """Call ``set_tenants``, which replaces this function."""
+        warnings.warn("apex.tenant.confine(tenants) is set_tenants(ids) now", DeprecationWarning, stacklevel=2)
+        set_tenants(tenants)
 
     def reach() -> str:
         """Return ``current_tenants.get()``, which replaces this function."""

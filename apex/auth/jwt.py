@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import jwt
 
+from apex._moved import renamed_parameters
 from apex.cache import BoundedDict
 from apex.context import Params
 from apex.encoding import timestamp
@@ -64,6 +65,7 @@ class Tokens:
     issuer or subject is not a string.
     """
 
+    @renamed_parameters(anyone="not requires_subject")
     def __init__(
         self, secret: str, options: Mapping[str, Any], previous: str | None = None, requires_subject: bool = True
     ) -> None:

@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any, Protocol
 
 from apex._lazy import extra
-from apex._moved import renamed
+from apex._moved import renamed, renamed_parameters
 from apex.errors import TooManyRequests
 
 __all__ = ["FailureLimit", "Rate", "RateLimiter", "Rates", "rates"]
@@ -194,6 +194,7 @@ class FailureLimit:
     rates: Callable[[], Rates]
     limits: Mapping[str, int]
 
+    @renamed_parameters(who="counters")
     async def admit(self, counters: Mapping[str, str]) -> None:
         """Raise TooManyRequests, with ``Retry-After``, if one of the counters has too many failures."""
         rates = await gather(*(self.rates().look(*counter) for counter in self._counters(counters)))
@@ -201,6 +202,7 @@ class FailureLimit:
             message = f"Too many failed attempts: try again in {wait} seconds"
             raise TooManyRequests(message, {"retryAfter": wait}, headers={"Retry-After": str(wait)})
 
+    @renamed_parameters(who="counters")
     async def fail(self, counters: Mapping[str, str]) -> None:
         """Count a failure for each of the counters."""
         await gather(*(self.rates().take(*counter) for counter in self._counters(counters)))

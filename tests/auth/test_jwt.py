@@ -151,6 +151,18 @@ def test_tokens_share_equal_claims_in_memory() -> None:
     assert {id(name) for name in one} == {id(name) for name in other}
 
 
+@pytest.mark.parametrize("anyone", [False, True])
+def test_the_former_parameter_for_tokens_without_a_subject_works_with_a_warning(anyone: bool) -> None:
+    with pytest.warns(DeprecationWarning, match="'anyone' is 'requires_subject' now"):
+        tokens = Tokens(SECRET, {}, anyone=anyone)  # type: ignore[call-arg]
+    token = forged(sub=...)
+    if anyone:
+        assert "sub" not in tokens.verify(token)
+    else:
+        with pytest.raises(NotAuthenticated):
+            tokens.verify(token)
+
+
 def test_each_token_has_its_own_id() -> None:
     assert TOKENS.create(1)[1]["jti"] != TOKENS.create(1)[1]["jti"]
 

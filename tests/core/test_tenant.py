@@ -45,7 +45,6 @@ def test_a_hook_is_marked() -> None:
 FORMER = {
     "EVERYONE": ALL_TENANTS,
     "NOBODY": NO_TENANTS,
-    "confine": set_tenants,
     "is_sealing": is_tenant_hook,
     "reach_of_call": current_tenants,
     "reaching": tenant_context,
@@ -62,6 +61,13 @@ def test_former_names_work_with_a_warning(name: str) -> None:
 def test_the_former_function_reach_works_with_a_warning() -> None:
     with pytest.warns(DeprecationWarning, match=r"current_tenants\.get\(\)"):
         assert apex.tenant.reach() == ALL_TENANTS  # type: ignore[attr-defined]
+
+
+def test_the_former_function_confine_takes_its_former_parameter() -> None:
+    with tenant_context(NO_TENANTS):
+        with pytest.warns(DeprecationWarning, match=r"set_tenants\(ids\)"):
+            apex.tenant.confine(tenants=[7, 9])  # type: ignore[attr-defined]
+        assert current_tenants.get() == "7,9"
 
 
 def test_another_name_is_none() -> None:

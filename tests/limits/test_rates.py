@@ -77,6 +77,13 @@ async def test_failures_are_counted_together(rates: list[Rates]) -> None:
         await limit.admit({"account": "ben"})
 
 
+async def test_the_former_parameter_of_failures_works_with_a_warning() -> None:
+    limit = FailureLimit("logins", Rates, {"account": 2})
+    for method in (limit.admit, limit.fail):
+        with pytest.warns(DeprecationWarning, match="'who' is 'counters' now"):
+            await method(who={"account": "ann"})  # type: ignore[call-arg]
+
+
 async def test_the_window_slides(rates: list[Rates]) -> None:
     assert (await rates[0].take("a", 1, 1)).allowed
     async with asyncio.timeout(SECONDS):
