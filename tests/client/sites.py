@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,16 +15,12 @@ from apex import Apex, MemoryService, Params, Service, rest, sockets
 from apex.client import Client, socketio
 from apex.client import rest as over_rest
 from apex.errors import FeathersError
-from apex.server.protocol import Config, limits_of
-from apex.server.uvicorn import Server
 from tests.auth.test_service import site_app, users_service
+from tests.support.serving import listening
 from tests.support.waiting import SECONDS
 from tests.transports.test_rest import Echo, Messages
 
 LOGIN = {"strategy": "local", "email": "a@b.c", "password": "p"}
-
-# A test that fails leaves calls at work, which the server must not wait for.
-GRACE: dict[str, Any] = {"timeout_graceful_shutdown": 1}
 
 TRANSPORTS: dict[str, Callable[..., Any]] = {"rest": over_rest, "socketio": socketio}
 
@@ -128,21 +123,6 @@ def guarded_app() -> Apex:
 
     app.hooks({"setup": [add_user]})
     return app.use("heard", Heard()).use("notes", MemoryService())
-
-
-@asynccontextmanager
-async def listening(app: Apex, port: int = 0) -> AsyncIterator[str]:
-    """Yield the URL of a server that runs the app."""
-    ready = asyncio.Event()
-    server = Server(app, Config(app, limits_of(app), lifespan="on", log_level="critical", **GRACE), ready.set)
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        await ready.wait()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await running
 
 
 def happening(emitter: Any, event: str) -> asyncio.Future[Any]:

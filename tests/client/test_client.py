@@ -10,7 +10,8 @@ import pytest
 
 from apex.client import Client, MemoryStorage
 from apex.errors import BY_CODE, FeathersError, GeneralError, NotAuthenticated
-from tests.client.sites import LOGIN, TRANSPORTS, Refuses, guarded_app, listening, plain_app, talking
+from tests.client.sites import LOGIN, TRANSPORTS, Refuses, guarded_app, plain_app, talking
+from tests.support.serving import listening
 from tests.transports.test_rest import Gives
 
 

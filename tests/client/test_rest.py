@@ -12,7 +12,8 @@ from apex import Apex, Service, rest
 from apex.client import Client
 from apex.client import rest as over_rest
 from apex.errors import BadGateway, FeathersError, GeneralError, Unavailable
-from tests.client.sites import listening, plain_app, talking
+from tests.client.sites import plain_app, talking
+from tests.support.serving import listening
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from aiohttp.test_utils import RawTestServer
 from apex import Apex
 from apex.client import Client, socketio
 from apex.errors import BadRequest, NotAuthenticated, Timeout, Unavailable
-from tests.client.sites import LOGIN, Slow, guarded_app, happening, listening, plain_app, talking
+from tests.client.sites import LOGIN, Slow, guarded_app, happening, plain_app, talking
 from tests.support.databases import free_port
+from tests.support.serving import listening
 
 
 @pytest.fixture

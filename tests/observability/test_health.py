@@ -94,10 +94,10 @@ async def test_a_database_that_is_down_is_named_until_it_is_back() -> None:
             await asyncio.to_thread(upgrade, url)
             async with site(url) as (_, client):
                 assert await becomes(client, 200) == {}
-                postgres.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
+                postgres.run("pg_ctl", "stop", "--mode=fast")
                 assert list(await becomes(client, 503)) == ["database"]
                 assert (await client.get("/healthz")).status_code == 200
-                postgres.run("pg_ctl", "start", "--wait", "--pgdata=data")
+                postgres.run("pg_ctl", "start", "--wait")
                 assert await becomes(client, 200) == {}
     finally:
         postgres.stop()

@@ -309,12 +309,12 @@ async def test_a_server_that_comes_back_is_found_again(own_server: Server, monke
     with new_database(own_server.url) as url:
         async with opened(url) as executor:
             assert await echo(executor, 1) == 1
-            own_server.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
+            own_server.run("pg_ctl", "stop", "--mode=fast")
             await until(lambda: executor.pipeline.metrics()["connections"] == 0)
             for writes in (False, True):
                 with pytest.raises(Unavailable, match="try again"):
                     await executor.fetch("SELECT 1", {}, writes)
-            own_server.run("pg_ctl", "start", "--wait", "--pgdata=data")
+            own_server.run("pg_ctl", "start", "--wait")
             await until(lambda: executor.pipeline.metrics()["connections"] == 2)
             assert await asyncio.gather(*(echo(executor, n) for n in range(50))) == list(range(50))
 
@@ -324,10 +324,10 @@ async def test_a_server_is_looked_for_as_often_however_long_it_is_away(own_serve
     with new_database(own_server.url) as url:
         async with opened(url, size=1) as executor:
             await transact(executor)
-            own_server.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
+            own_server.run("pg_ctl", "stop", "--mode=fast")
             waiting = [asyncio.create_task(eventually(executor)) for _ in range(3)]
             await until(lambda: executor.pool.get_stats().get("connections_errors", 0) >= 10)
-            own_server.run("pg_ctl", "start", "--wait", "--pgdata=data")
+            own_server.run("pg_ctl", "start", "--wait")
             await asyncio.gather(*waiting)
             await asyncio.gather(*(transact(executor) for _ in range(20)))
 

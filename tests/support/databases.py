@@ -21,11 +21,15 @@ import psycopg
 from psycopg import sql
 
 DEBIAN = Path("/usr/lib/postgresql")
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 2 << 30
+"""Memory that the server may need for its write-ahead log and the databases of all workers."""
 
 SETTINGS = """
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+max_wal_size = 256MB
 max_connections = 200
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -38,9 +42,10 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running PostgreSQL server with all its files in one directory."""
+    """A running PostgreSQL server. Its databases are in ``data``, its log is in ``directory``."""
 
     directory: Path
+    data: Path
     binaries: Path
     port: int
 
@@ -52,15 +57,16 @@ class Server:
     def stop(self) -> None:
         """Disconnect everyone, stop and delete the server."""
         try:
-            self.run("pg_ctl", "stop", "--mode=fast", "--pgdata=data")
+            self.run("pg_ctl", "stop", "--mode=fast")
         finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            for folder in (self.directory, self.data):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs in the directory of the server."""
+        """Run one of PostgreSQL's programs on the databases of the server."""
         log = self.directory / "log"
         with log.open("a") as output:
-            command = [str(self.binaries / program), *arguments]
+            command = [str(self.binaries / program), *arguments, f"--pgdata={self.data}"]
             done = subprocess.run(command, cwd=self.directory, stdout=output, stderr=output, **unprivileged())
         if done.returncode:
             raise ServerError(f"{program}: {complaint(log.read_text(errors='replace'))}")
@@ -69,21 +75,34 @@ class Server:
 def start_server(more_settings: str = "") -> Server:
     """Start a server of its own, whatever else runs on this machine."""
     directory = Path(tempfile.mkdtemp(prefix="apex-postgres-"))
+    data = Path(tempfile.mkdtemp(prefix="apex-postgres-", dir=memory_folder()))
     try:
         if user := unprivileged():
-            os.chown(directory, user["user"], user["group"])
-        server = Server(directory, find_binaries() or unpack_binaries(directory), free_port())
+            for folder in (directory, data):
+                os.chown(folder, user["user"], user["group"])
+        server = Server(directory, data, find_binaries() or unpack_binaries(directory), free_port())
         server.run(
-            "initdb", "--pgdata=data", "--username=postgres", "--auth=trust", "--no-sync",
+            "initdb", "--username=postgres", "--auth=trust", "--no-sync",
             "--encoding=UTF8", "--locale=C.UTF-8",
         )  # fmt: skip
-        with (directory / "data" / "postgresql.conf").open("a") as settings:
+        with (data / "postgresql.conf").open("a") as settings:
             settings.write(f"{SETTINGS}{more_settings}\nport = {server.port}\n")
-        server.run("pg_ctl", "start", "--wait", "--pgdata=data")
+        server.run("pg_ctl", "start", "--wait")
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        for folder in (directory, data):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     return server
+
+
+def memory_folder() -> Path | None:
+    """Return a folder in memory with room for the databases, if there is one.
+
+    A new database consists of about three hundred files, which take longer to create on a disk than most tests run.
+    """
+    if os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
+        return MEMORY
+    return None
 
 
 def unprivileged() -> dict[str, Any]:
