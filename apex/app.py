@@ -176,7 +176,7 @@ class Apex(Emitter):
             return self
         self.store.add(hooks, self._methods, later=not self._is_setup)
         for bound in self.services.values():
-            bound._compose()
+            bound._steps.clear()
         return self
 
     @property

@@ -11,7 +11,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction, signature
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_VARARGS, isawaitable, iscoroutinefunction, signature
+from types import FunctionType
 from typing import Any
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -165,7 +166,14 @@ def is_async(function: Any) -> bool:
 
 
 def takes(function: Callable[..., Any], count: int) -> bool:
-    """Return True if a function can be called with so many arguments by position. Slow: it reads the signature."""
+    """Return True if a function can be called with so many arguments by position."""
+    # Apps check thousands of plain functions. Their code object answers in a tenth of the time of a signature.
+    if type(function) is FunctionType and function.__dict__.keys().isdisjoint(("__wrapped__", "__signature__")):
+        code, optional = function.__code__, len(function.__defaults__ or ())
+        if code.co_kwonlyargcount > len(function.__kwdefaults__ or ()):
+            return False
+        has_room = count <= code.co_argcount or bool(code.co_flags & CO_VARARGS)
+        return has_room and count >= code.co_argcount - optional
     try:
         signature(function).bind(*[None] * count)
     except TypeError:
@@ -176,7 +184,7 @@ def takes(function: Callable[..., Any], count: int) -> bool:
 
 
 def capacity(function: Callable[..., Any]) -> int | None:
-    """Return the most arguments that a function takes by position, None for any number. Slow as ``takes``."""
+    """Return the most arguments that a function takes by position, None for any number."""
     try:
         parameters = signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -196,8 +204,8 @@ def name_of(function: Any) -> str:
 def has_yield(function: Any) -> bool:
     """Return True for a function with ``yield``, whose body does not run when it is called."""
     called = unwrapped(function)
-    kinds = (called, getattr(called, "__call__", None))  # noqa: B004
-    return any(isgeneratorfunction(kind) or isasyncgenfunction(kind) for kind in kinds)
+    code = getattr(called, "__code__", None) or getattr(getattr(called, "__call__", None), "__code__", None)  # noqa: B004
+    return code is not None and bool(code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))
 
 
 def unwrapped(function: Any) -> Any:

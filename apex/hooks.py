@@ -29,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from inspect import get_annotations, isawaitable
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, cast
 
 from apex._moved import renamed
@@ -189,8 +189,8 @@ class HookStore:
                 self._check_method(method, known, later)
             kind = type if type in TYPES else "around"
             of = "" if method == "all" else f" {method}"
-            steps = steps_of(kind, functions, f"in {kind}{of} of {self.owner}")
-            found.append((type, method, tuple(step._replace(level=self.level) for step in steps)))
+            steps = steps_of(kind, functions, f"in {kind}{of} of {self.owner}", self.level)
+            found.append((type, method, steps))
         for type, method, steps in found:
             self._steps[type, method] += steps
 
@@ -346,25 +346,25 @@ def belongs(*places: str) -> Callable[[H], H]:
     return mark
 
 
-def steps_of(type: str, hooks: Any, place: str = "") -> Steps:
-    """Return one hook or a list of them as steps. Errors name their ``place``.
+def steps_of(type: str, hooks: Any, place: str, level: str = "") -> Steps:
+    """Return one hook or a list of them as steps of a level. Errors name their ``place``.
 
     Raises TypeError for an object that cannot be a hook of this type.
     """
     listed = hooks if isinstance(hooks, list | tuple) else [hooks]
-    return tuple(_step(type, hook, place or f"in {type}") for hook in listed)
+    return tuple(_step(type, hook, place, level) for hook in listed)
 
 
-def _step(type: str, hook: Any, place: str) -> Step:
+def _step(type: str, hook: Any, place: str, level: str) -> Step:
     if isinstance(hook, Composed):
-        return Step(type, cast(Callable[..., Any], hook.placed(type, place)), True)
+        return Step(type, cast(Callable[..., Any], hook.placed(type, place)), True, level)
     if not callable(hook):
         raise TypeError(f"A hook must be callable: {hook!r} {place} is not")
     if (problem := _problem(type, hook)) is not None:
         raise TypeError(f"Hook {name_of(hook)} {place} {problem}")
     if type == "around" and (places := getattr(hook, _PLACES, ())):
         hook = (run_after if places[0] == "after" else run_before)(hook)
-    return Step(type, hook, is_async(hook))
+    return Step(type, hook, is_async(hook), level)
 
 
 def _problem(kind: str, hook: Any) -> str | None:
@@ -392,8 +392,7 @@ def _problem(kind: str, hook: Any) -> str | None:
 
 def _makes_hooks(hook: Any) -> bool:
     """Return True for a function whose annotation says that it returns a hook, such as ``disallow`` without a call."""
-    function = getattr(hook, "func", hook)
-    returned = get_annotations(function).get("return") if hasattr(function, "__annotations__") else None
+    returned = getattr(getattr(hook, "func", hook), "__annotations__", {}).get("return")
     return returned in ("Hook", "Around", "AnyHook", "AroundOrAfter", Hook, Around, AnyHook)
 
 

@@ -134,32 +134,24 @@ class BoundService(Emitter, Generic[Record, Found]):
         self._events = frozenset((*EVENTS.values(), *options.events))
         self._publishers = Publishers()
         self._store = HookStore(path)
-        self._steps: dict[str, Steps] = {}
+        self._steps: dict[str, Steps] = _StepsByMethod(self)
         self._opening: Awaitable[None] | None = None
         self._failure: Exception | None = None
-        self._compose()
 
     def hooks(self, hooks: AnyHooks) -> BoundService[Record, Found]:
         """Register more hooks, at any time. Raises ValueError or TypeError for hooks that cannot be registered."""
         self._store.add(hooks, self._hookable)
-        self._compose()
+        self._steps.clear()
         return self
-
-    def _compose(self) -> None:
-        """Put the steps of each method together. Hooks may have changed."""
-        for method in self._hookable:
-            steps = steps_of_call(self._app.store, self._store, method, _method_step(self.service, method))
-            wait = Step("around", self._wait, True, "app", steps)
-            self._steps[method] = steps if self._opening is None else (wait,)
 
     def _open_after(self, opening: Awaitable[None]) -> None:
         """Let calls wait for a setup that has begun while the app runs."""
         self._opening = opening
-        self._compose()
+        self._steps.clear()
 
     def _open(self) -> None:
         self._opening = None
-        self._compose()
+        self._steps.clear()
 
     def _refuse(self, failure: Exception) -> None:
         self._failure = failure
@@ -184,7 +176,7 @@ class BoundService(Emitter, Generic[Record, Found]):
         self, method: str, *, id: Any = None, data: Any = None, params: Mapping[str, Any] | None = None
     ) -> Context:
         """Run a method with its hooks, and return the context. Raises AttributeError for a method without hooks."""
-        if method not in self._steps:
+        if method not in self._hookable:
             raise AttributeError(f"Method {method} of '{self._path}' is not hooked: list it in the service's methods")
         # Hooks change params and scope, so a call that is given the params of another call gets a copy.
         context = await self._app.call(Call(self, method, id, data, Params(params)))
@@ -321,6 +313,22 @@ class BoundService(Emitter, Generic[Record, Found]):
                 pending += self._call(event, (item, context))
             self._app.events.publish(self, event, message, turn)
         return self._callbacks.start(self._settle(event, pending)) if pending else None
+
+
+class _StepsByMethod(dict[str, Steps]):
+    """The steps of the methods of a service. Those of a method are put together when they are first needed."""
+
+    def __init__(self, bound: BoundService) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def __missing__(self, method: str) -> Steps:
+        bound = self.bound
+        steps = steps_of_call(bound._app.store, bound._store, method, _method_step(bound.service, method))
+        if bound._opening is not None:
+            steps = (Step("around", bound._wait, True, "app", steps),)
+        self[method] = steps
+        return steps
 
 
 _set_up_here: ContextVar[BoundService | None] = ContextVar("set up here", default=None)

@@ -188,7 +188,7 @@ async def test_a_membership_that_ends_while_somebody_logs_in_counts(crm: Crm, mo
         return rows
 
     monkeypatch.setattr(memberships.service, "find", find_then_remove)
-    memberships._compose()
+    memberships._steps.clear()
     connection = await connect(crm)
     assert (len(reads), connection.channels) == (2, set())
 
