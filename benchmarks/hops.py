@@ -1,9 +1,9 @@
 """The Python calls and files of one request: ``python -m benchmarks hops``.
 
 Counts what runs from ``app(scope, receive, send)`` to the last ``send`` of a warm get, list and create of contacts, on
-SQLite with the demo data. Each start of a function counts, and each time that a coroutine goes on after a wait. Files
-are those of the checkout. ``hops --tree`` also prints each call, indented by its depth; ``hops --tree get`` only those
-of a get.
+SQLite with the demo data. Each start of a function counts, and each time that a coroutine goes on after a wait. Only
+the files of ``apex``, ``hooks`` and ``services`` count: not libraries, generated code, or the ``send`` of this module.
+``hops --tree`` also prints each call, indented by its depth; ``hops --tree get`` only those of a get.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from services.app import CONFIG, create_app
 from services.commands.demo_data import load_demo
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("apex", "hooks", "services")
 WARM = 50
 """The requests of a kind before the one that is counted."""
 
@@ -46,9 +47,9 @@ class Calls:
 
     @property
     def files(self) -> set[str]:
-        """The files of the checkout, relative to its root."""
-        own = {Path(file) for _, file, _ in self.found if file.startswith(str(ROOT))}
-        return {str(file.relative_to(ROOT)) for file in own if "site-packages" not in file.parts}
+        """The files of the framework and the CRM, relative to the root of the checkout."""
+        found = {Path(file).relative_to(ROOT) for _, file, _ in self.found if Path(file).is_relative_to(ROOT)}
+        return {str(file) for file in found if file.parts[0] in PACKAGES}
 
     def profile(self, frame: FrameType, event: str, _: Any) -> None:
         """Record an event of ``sys.setprofile``."""

@@ -7,7 +7,7 @@ nothing more while nobody listens.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar, Token
 from itertools import count
@@ -36,12 +36,10 @@ Pairs = Sequence[tuple[bytes, bytes]]
 REQUEST_ID = "x-request-id"
 """The header with the id of a request."""
 
-_process, _numbers = secrets.token_hex(8), count(secrets.randbits(48))
+_process = secrets.token_hex(8)
 
-
-def new_request_id() -> str:
-    """Return a new request id, which no other process makes. It can be guessed."""
-    return f"{_process}{next(_numbers):016x}"
+request_ids: Iterator[str] = map(f"{_process}{{:016x}}".format, count(secrets.randbits(48)))
+"""New request ids without an end, which no other process makes. They can be guessed."""
 
 
 def is_own_request_id(request_id: str) -> bool:
@@ -122,8 +120,7 @@ class Observation:
     @property
     def request_id(self) -> str:
         """The id of the request, which callers may choose."""
-        headers: Mapping[str, str] = self.params.get("headers") or {}
-        return headers.get("x-request-id", self._request_id)
+        return self.headers.get(REQUEST_ID, self._request_id)
 
     @property
     def user(self) -> Any:

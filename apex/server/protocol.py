@@ -18,8 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from apex.app import Apex
 from apex.errors import BadRequest, ConfigError, FeathersError, HeadersTooLarge, Timeout, Unavailable, URITooLong
 from apex.limits.clients import HttpLimits
-from apex.transports.cors import Pair
-from apex.transports.rest import JSON, failure
+from apex.transports.http import JSON, Pair, failure
 from apex.types import ASGIApp
 
 CLOSE = (b"connection", b"close")

@@ -21,7 +21,7 @@ from apex.errors import BadRequest, NotFound
 from apex.observability.observations import ENDED, Observation, current, observing
 from apex.query.language import shortened
 from apex.service import BoundService, Call, Service
-from apex.transports.rest import failure
+from apex.transports.http import failure
 from apex.types import STANDARD, Row, taken_by
 
 MOST_CALLS = 100

@@ -22,7 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from apex.transports.conditional import is_among, tag_of
+from apex.transports.http import is_among, tag_of
 from apex.types import ASGIApp, Receive, Scope, Send
 
 POLICY = (

@@ -26,7 +26,7 @@ from apex.query.language import OPERATORS, PATTERNS
 from apex.schema.validation import Email, fields
 from apex.schema.validation import Text as Line
 from apex.sql import SQLService, database
-from apex.transports.rest import failure, headers_of
+from apex.transports.http import failure, headers_of
 from apex.transports.socketio.packets import SocketIOPacket
 from hooks.search_forms import digits, normalise
 from services.contacts import Contacts

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from apex.encoding import encode
 from apex.errors import Unavailable
 from apex.limits.clients import BODY_SECONDS
-from apex.transports.rest import respond
+from apex.transports.http import respond
 from apex.transports.socketio.connections import Socket
 from apex.transports.socketio.engine import Engine, is_packet
 from apex.types import Receive, Scope, Send

@@ -14,13 +14,13 @@ from apex.context import Context, Params
 from apex.encoding import Stream, encode
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
 from apex.limits.clients import address_of
-from apex.observability.observations import ENDED, REQUEST_ID, Observation, new_request_id, observing
+from apex.observability.observations import ENDED, REQUEST_ID, Observation, observing, request_ids
 from apex.realtime.channels import UNSET, Connection
 from apex.router import split
 from apex.service import Call
 from apex.transports.batch import arguments_of
+from apex.transports.http import Headers, failure, headers_of, public_error
 from apex.transports.pages import asset
-from apex.transports.rest import Headers, failure, headers_of, public_error
 from apex.types import ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Sockets:
 
 def _with_request_id(headers: Headers) -> Headers:
     """Return the headers of a handshake with a request id for one call."""
-    return {**headers, REQUEST_ID: new_request_id()}
+    return {**headers, REQUEST_ID: next(request_ids)}
 
 
 def _query_of(scope: Scope) -> dict[str, str | list[str]]:

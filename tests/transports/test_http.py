@@ -1,4 +1,4 @@
-"""The edge around the transport: which pages may call from a browser, and which request it is."""
+"""HTTP itself: CORS, request ids and entity tags."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 from httpx2 import Response
 
 from apex import Apex, MemoryService, Params, Service, rest
+from apex.transports.http import is_among, tag_of
 from tests.support.serving import calling, serving
 
 ASKED = "authorization,content-type,x-service-method"
+MINE = tag_of(b"mine")
 PREFLIGHT = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": ASKED}
 
 
@@ -133,3 +135,17 @@ async def test_each_request_without_an_id_gets_its_own() -> None:
 async def test_an_error_has_the_id_too(method: str, url: str, status: int) -> None:
     response = await answer(None, method, url, headers={"X-Request-Id": "mine"}, content=b"{" * 11)
     assert (response.status_code, response.headers["x-request-id"]) == (status, "mine")
+
+
+def test_a_body_has_its_own_tag() -> None:
+    assert MINE == tag_of(b"mine") != tag_of(b"other")
+
+
+@pytest.mark.parametrize("header", ["*", " * ", MINE, f"W/{MINE}", f'"a", {MINE}', f'"a,b",W/"c" ,  {MINE}'])
+def test_a_tag_is_found_in_a_list(header: str) -> None:
+    assert is_among(MINE, header)
+
+
+@pytest.mark.parametrize("header", ["", '""', MINE[1:], MINE[:-1], MINE.strip('"'), '"a", "b"', "**"])
+def test_another_one_is_not(header: str) -> None:
+    assert not is_among(MINE, header)

@@ -1,0 +1,52 @@
+"""The Starlette app with the user's routes next to the services. Its errors have the form of Feathers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+
+from apex.app import Apex
+from apex.errors import BY_CODE, FeathersError, GeneralError, MethodNotAllowed, NotFound
+from apex.transports.http import JSON, failure, has_header
+from apex.types import ASGIApp
+
+
+def other_routes(app: Apex, routes: Sequence[BaseRoute]) -> ASGIApp:
+    """Return the ASGI application that answers the paths of no service, and sets the app up and tears it down."""
+    handlers = dict.fromkeys((HTTPException, FeathersError, Exception), _answer_error)
+    return Starlette(
+        routes=list(routes),
+        lifespan=app.lifespan,
+        exception_handlers={**handlers, ClientDisconnect: _answer_nobody},
+    )
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error = _as_feathers(error, request)
+    if isinstance(error, MethodNotAllowed) and not has_header(error, "allow"):
+        routes = [route for route in request.app.routes if isinstance(route, Route)]
+        found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        verbs = {verb for route in found for verb in route.methods or ()}
+        error.headers["Allow"] = ", ".join(sorted(verbs - {request.method}))
+    status, headers, body = failure(error, f"{request.method} {request.url.path}")
+    named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    return Response(body, status, named, media_type=JSON)
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    """Return a response for a client that has gone while a route read its request. The log gets no error for it."""
+    return Response(status_code=400)
+
+
+def _as_feathers(error: HTTPException, request: Request) -> FeathersError:
+    if error.status_code == 404:
+        return NotFound(f"Path {request.scope['path']} not found")
+    if error.status_code == 405:
+        return MethodNotAllowed(f"Method {request.method} not allowed", headers=error.headers)
+    return BY_CODE.get(error.status_code, GeneralError)(error.detail, headers=error.headers)
