@@ -1,7 +1,8 @@
 """The ``apex`` command, with the commands of the framework and those that applications add.
 
-Commands of an application are entry points in the group ``apex.commands``. They are imported when they are called or
-listed. Each command imports the framework inside its function, which keeps help and completion fast.
+The help lists the commands in the order of this file. Commands of an application are entry points in the group
+``apex.commands``. They are imported when they are called or listed. Each command imports the framework inside its
+function, which keeps help and completion fast.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -59,16 +62,35 @@ class Commands(click.Group):
     """The framework's commands and, by their entry points, those of the application."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
-        return sorted({*super().list_commands(ctx), *_extensions()})
+        """Return the names of all commands: those of the framework, and then those of the application."""
+        return list(dict.fromkeys([*self.commands, *sorted(_extensions())]))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command. That of an application is imported."""
+        """Return a command. That of an application is imported. Raises ConfigError if it cannot be imported."""
         extension = _extensions().get(cmd_name)
         if extension is None:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = extension.load()
+        try:
+            command: click.Command = extension.load()
+        except Exception as error:
+            raise ConfigError(f"cannot load the command '{cmd_name}': {_line_with_place(error)}") from error
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write two lists: the commands of the framework, and those of the application."""
+        added = sorted(_extensions())
+        own = [name for name in self.commands if name not in added and name not in HIDDEN]
+        for title, names in (("Commands", own), ("Commands of the application", added)):
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name, self._short_help(ctx, name, formatter.width - 18)) for name in names])
+
+    def _short_help(self, ctx: click.Context, name: str, width: int) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except ConfigError as error:
+            return str(error)
+        return "" if command is None else command.get_short_help_str(width)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -104,24 +126,45 @@ def apex(ctx: click.Context, factory: str) -> None:
 
 
 def main() -> None:
-    """Run the command. Errors that an operator can fix are printed as one line, with exit code 1."""
+    """Run the command. Errors of the project or of its operator are printed as one line, with exit code 1."""
     sys.path.insert(0, "")
     try:
         apex(prog_name="apex")
     except (ConfigError, FeathersError) as error:
-        click.echo(f"apex: {_line(error)}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno != EROFS:
+        line = _line(error)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == EROFS:
+            line = f"{error.filename or ''} cannot be written: {error.strerror}"
+        elif _place(error) is not None:
+            line = _line_with_place(error)
+        else:
+            # The project's code did not take part, so it is an error of apex, which needs its traceback.
             raise
-        click.echo(f"apex: {error.filename or ''} cannot be written: {error.strerror}", err=True)
-        sys.exit(1)
+    click.echo(f"apex: {line}", err=True)
+    sys.exit(1)
 
 
 def _line(error: Exception) -> str:
     """Return an error in one line, with the message of each field."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {text}"
     errors: dict[str, str] = getattr(error, "errors", None) or {}
-    return "; ".join([str(error), *(f"{name}: {rule}" for name, rule in errors.items() if rule not in str(error))])
+    return "; ".join([text, *(f"{name}: {rule}" for name, rule in errors.items() if rule not in text)])
+
+
+@apex.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Make a project in a new folder.
+
+    It has users who log in, messages, migrations and tests, and uses SQLite.
+    """
+    from apex.cli.scaffold import new_project
+
+    folder = new_project(name)
+    steps = (f"cd {folder}", "pip install -e '.[test]'", "apex migrate", "apex serve --reload")
+    click.echo("\n  ".join([f"Project {folder} made. Next:", *steps]))
 
 
 @apex.command()
@@ -163,56 +206,6 @@ def worker(factory: str, listener: int, line: int) -> None:
     app = app_within(outer, factory)
     require_migrated(app)
     work(app, listener, line, outer)
-
-
-@apex.command()
-@click.argument("revision", required=False)
-@click.option("--down", is_flag=True, help="Migrate down to the revision; 'base' undoes everything.")
-@click.option("--status", is_flag=True, help="Print the revision of the database and change nothing.")
-@click.option("--new", "message", metavar="MESSAGE", help="Write the next migration and change no database.")
-@as_json_option
-@click.pass_obj
-def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
-    """Migrate the database to a revision.
-
-    The default is the newest revision.
-    """
-    from apex.migrations.migrate import current, downgrade, pending, unknown_revision, upgrade
-
-    if message is not None:
-        write_migration(message, as_json)
-        return
-    url = _database_url(load_app(factory))
-    if down and revision is None:
-        raise ConfigError("--down needs a revision; 'base' undoes everything")
-    if not status:
-        (downgrade if down else upgrade)(url, revision or "head")
-    left, reached, unknown = pending(url), current(url), unknown_revision(url)
-    if as_json:
-        click.echo(json.dumps({"current": reached, "pending": left, "ahead": unknown is not None}))
-        return
-    if status:
-        click.echo(f"The database is at {reached}." if reached else "The database is empty.")
-    if unknown is not None:
-        click.echo(AHEAD.format(unknown))
-    else:
-        click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
-
-
-def write_migration(message: str, as_json: bool = False) -> None:
-    """Write the next migration and print its file."""
-    from apex.migrations.migrate import write
-
-    file = str(write(message))
-    click.echo(json.dumps({"written": file}) if as_json else f"{file} written.")
-
-
-def _database_url(app: Apex) -> str:
-    """Return the URL of the app's database. Raises ConfigError for an app without one."""
-    url: str | None = app.get("database_url")
-    if url is None:
-        raise ConfigError("the application has no database; add one with app.configure(database(url))")
-    return url
 
 
 def complete_service(ctx: click.Context, argument: click.Parameter, incomplete: str) -> list[str]:
@@ -274,45 +267,53 @@ def check(factory: str, as_json: bool) -> None:
 
 
 @apex.command()
-@click.option("--output", type=click.File("w", "utf-8"), default="-", help="The file to write [default: stdout]")
-@click.option("--typescript", "form", flag_value="typescript", help="Print TypeScript declarations instead.")
-@click.option("--markdown", "form", flag_value="markdown", help="Print a reference in Markdown instead.")
+@click.argument("revision", required=False)
+@click.option("--down", is_flag=True, help="Migrate down to the revision; 'base' undoes everything.")
+@click.option("--status", is_flag=True, help="Print the revision of the database and change nothing.")
+@click.option("--new", "message", metavar="MESSAGE", help="Write the next migration and change no database.")
+@as_json_option
 @click.pass_obj
-def openapi(factory: str, output: IO[str], form: str | None) -> None:
-    """Print the OpenAPI document.
+def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
+    """Migrate the database to a revision.
 
-    It is the document that the app serves at /openapi.json.
+    The default is the newest revision.
     """
-    output.write(_described(load_app(factory), form))
+    from apex.migrations.migrate import current, downgrade, pending, unknown_revision, upgrade
+
+    if message is not None:
+        write_migration(message, as_json)
+        return
+    url = _database_url(load_app(factory))
+    if down and revision is None:
+        raise ConfigError("--down needs a revision; 'base' undoes everything")
+    if not status:
+        (downgrade if down else upgrade)(url, revision or "head")
+    left, reached, unknown = pending(url), current(url), unknown_revision(url)
+    if as_json:
+        click.echo(json.dumps({"current": reached, "pending": left, "ahead": unknown is not None}))
+        return
+    if status:
+        click.echo(f"The database is at {reached}." if reached else "The database is empty.")
+    if unknown is not None:
+        click.echo(AHEAD.format(unknown))
+    else:
+        click.echo(f"Migrations pending: {', '.join(left)}." if left else "The database is up to date.")
 
 
-def _described(app: Apex, form: str | None) -> str:
-    if form == "typescript":
-        from apex.openapi.declarations import declarations
+def write_migration(message: str, as_json: bool = False) -> None:
+    """Write the next migration and print its file."""
+    from apex.migrations.migrate import write
 
-        return declarations(app)
-    from apex.openapi import document_of
-
-    document = document_of(app)
-    if form == "markdown":
-        from apex.openapi.markdown import pages
-
-        return "\n\n".join(pages(document).values()) + "\n"
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    file = str(write(message))
+    click.echo(json.dumps({"written": file}) if as_json else f"{file} written.")
 
 
-@apex.command()
-@click.argument("name")
-def new(name: str) -> None:
-    """Make a project in a new folder.
-
-    It has users who log in, messages, migrations and tests, and uses SQLite.
-    """
-    from apex.cli.scaffold import new_project
-
-    folder = new_project(name)
-    steps = (f"cd {folder}", "pip install -e '.[test]'", "apex migrate", "apex serve --reload")
-    click.echo("\n  ".join([f"Project {folder} made. Next:", *steps]))
+def _database_url(app: Apex) -> str:
+    """Return the URL of the app's database. Raises ConfigError for an app without one."""
+    url: str | None = app.get("database_url")
+    if url is None:
+        raise ConfigError("the application has no database; add one with app.configure(database(url))")
+    return url
 
 
 @apex.group()
@@ -351,6 +352,34 @@ def generate_migration(message: str) -> None:
 def _wrote(files: list[Path]) -> None:
     for file in files:
         click.echo(f"{file} written.")
+
+
+@apex.command()
+@click.option("--output", type=click.File("w", "utf-8"), default="-", help="The file to write [default: stdout]")
+@click.option("--typescript", "form", flag_value="typescript", help="Print TypeScript declarations instead.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print a reference in Markdown instead.")
+@click.pass_obj
+def openapi(factory: str, output: IO[str], form: str | None) -> None:
+    """Print the OpenAPI document.
+
+    It is the document that the app serves at /openapi.json.
+    """
+    output.write(_described(load_app(factory), form))
+
+
+def _described(app: Apex, form: str | None) -> str:
+    if form == "typescript":
+        from apex.openapi.declarations import declarations
+
+        return declarations(app)
+    from apex.openapi import document_of
+
+    document = document_of(app)
+    if form == "markdown":
+        from apex.openapi.markdown import pages
+
+        return "\n\n".join(pages(document).values()) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 @apex.command()
@@ -450,15 +479,51 @@ def app_within(outer: Any, factory: str) -> Apex:
 def load_asgi(factory: str) -> Any:
     """Return the ASGI application that ``module:function`` makes, for a server.
 
-    Raises ConfigError if there is no such function.
+    Raises ConfigError if it cannot be made, or if it belongs to another folder.
     """
     module, _, function = factory.partition(":")
     try:
-        create: Callable[[], Any] = getattr(import_module(module), function or "create_app")
+        loaded = import_module(module)
+        _require_own_folder(loaded)
+        create: Callable[[], Any] = getattr(loaded, function or "create_app")
         signature(create).bind()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"cannot load the application '{factory}': {error}") from None
-    return create()
+        return create()
+    except (ConfigError, FeathersError):
+        raise
+    except Exception as error:
+        raise ConfigError(f"cannot load the application '{factory}': {_line_with_place(error)}") from error
+
+
+def _require_own_folder(module: ModuleType) -> None:
+    """Raise ConfigError if the module's migrations are in another folder than this one.
+
+    A checkout that is installed editable can be imported anywhere, but its configuration is read from this folder.
+    """
+    from apex.migrations.revisions import FOLDER
+
+    if module.__file__ is None or FOLDER.is_dir():
+        return
+    depth = module.__name__.count(".") + hasattr(module, "__path__")
+    folder = Path(module.__file__).resolve().parents[depth]
+    if (folder / FOLDER).is_dir():
+        raise ConfigError(f"there is no application here: run 'apex' in {folder}, or make a project with 'apex new'")
+
+
+def _line_with_place(error: Exception) -> str:
+    """Return an error in one line. It begins with its place in the project, if it has one."""
+    place = _place(error)
+    text = _line(error)
+    return text if place is None else f"{place}: {type(error).__name__}: {text}"
+
+
+def _place(error: Exception) -> str | None:
+    """Return the innermost line of the files in this folder that an error has passed."""
+    framework, folder = Path(__file__).parents[1], Path.cwd()
+    for frame in reversed(extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(folder) and not file.is_relative_to(framework) and "site-packages" not in file.parts:
+            return f"{file.relative_to(folder)}, line {frame.lineno}"
+    return None
 
 
 def require_migrated(app: Apex) -> None:

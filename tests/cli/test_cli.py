@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from httpx2 import Response
 
 from apex import Apex, database, load_config
+from apex.cli import commands
 from apex.cli.commands import main, require_migrated
 from apex.errors import ConfigError
 from apex.migrations.migrate import upgrade
@@ -28,9 +30,10 @@ Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
 COMMANDS = [
-    "audit", "check", "demo", "export", "generate", "import", "key", "member", "migrate", "new", "openapi",
-    "organization", "person", "routes", "serve", "token", "trash", "user",
+    "new", "serve", "routes", "check", "migrate", "generate", "openapi", "token", "trash",
+    "audit", "demo", "export", "import", "key", "member", "organization", "person", "user",
 ]  # fmt: skip
+"""Those of the framework in the order in which a newcomer needs them, and then those of the CRM."""
 UP_TO_DATE = "The database is up to date.\n"
 REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
 PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
@@ -40,7 +43,7 @@ PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
 def apex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process, which is quicker than in one of its own."""
 
-    def apex(*arguments: str, **variables: str) -> CompletedProcess[str]:
+    def apex(*arguments: str, folder: Path = ROOT, **variables: str) -> CompletedProcess[str]:
         with monkeypatch.context() as patch:
             for name in VARIABLES:
                 patch.delenv(name, raising=False)
@@ -48,7 +51,7 @@ def apex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["apex", *arguments])
             patch.setattr(sys, "path", [*sys.path])
-            patch.chdir(ROOT)
+            patch.chdir(folder)
             with pytest.raises(SystemExit) as left:
                 main()
         said = capsys.readouterr()
@@ -78,6 +81,10 @@ def test_help_lists_the_commands_of_framework_and_application() -> None:
     done = process("--help")
     assert done.returncode == 0
     assert re.findall(r"^  ([a-z]+)  ", done.stdout, re.M) == COMMANDS
+    assert re.findall(r"^(Commands.*):\n  ([a-z]+)", done.stdout, re.M) == [
+        ("Commands", "new"),
+        ("Commands of the application", "audit"),
+    ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -100,6 +107,73 @@ def test_a_command_that_is_wrong_is_explained(apex: Command, arguments: tuple[st
 def test_an_application_that_is_none_is_named(apex: Command, factory: str) -> None:
     done = apex("--app", factory, "routes")
     assert (done.returncode, f"apex: cannot load the application '{factory}'" in done.stderr) == (1, True)
+
+
+OF_AN_APPLICATION = [
+    ["serve"], ["serve", "--workers", "2"], ["serve", "--reload"], ["routes"], ["check"], ["migrate"], ["openapi"],
+    ["token", "ann"], ["trash", "list"], ["trash", "prune", "--before", "2026-01-31"], ["user", "remove", "ann"],
+]  # fmt: skip
+BROKEN = {
+    "import nothing_here": "broken.py, line 1: ModuleNotFoundError: No module named 'nothing_here'",
+    "def create_app(:": "SyntaxError: invalid syntax (broken.py, line 1)",
+    "def create_app():\n    return 1 / 0": "broken.py, line 2: ZeroDivisionError: division by zero",
+    "from apex import Apex\n\ndef create_app():\n    return Apex().use('x', Apex)": "broken.py, line 4: TypeError: ",
+    "from apex import load_config\n\ndef create_app():\n    load_config('config')": "config/default.json is missing",
+}
+
+
+def only_line(done: CompletedProcess[str]) -> str:
+    """Return the only line that a failed command has printed."""
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 1
+    return line
+
+
+@pytest.mark.parametrize("arguments", OF_AN_APPLICATION, ids=" ".join)
+def test_a_command_in_an_empty_folder_names_the_folder_of_the_application(
+    apex: Command, tmp_path: Path, arguments: list[str]
+) -> None:
+    line = only_line(apex(*arguments, folder=tmp_path))
+    expected = f"there is no application here: run 'apex' in {ROOT}, or make a project with 'apex new'"
+    assert line.endswith(f": {expected}")
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_a_broken_application_is_one_line_with_the_place(
+    apex: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    (tmp_path / "broken.py").write_text(code, encoding="utf-8")
+    for arguments in OF_AN_APPLICATION:
+        monkeypatch.delitem(sys.modules, "broken", raising=False)
+        assert BROKEN[code] in only_line(apex("--app", "broken:create_app", *arguments, folder=tmp_path))
+
+
+FAILS_TO_START = """from apex import Apex
+
+def create_app():
+    async def setup(context, next):
+        raise RuntimeError("no printer")
+    app = Apex({"secret": "of-tests"})
+    app.hooks({"setup": [setup]})
+    return app
+"""
+
+
+def test_an_application_that_fails_to_start_is_one_line_with_the_place(
+    apex: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "starting.py").write_text(FAILS_TO_START, encoding="utf-8")
+    line = only_line(apex("--app", "starting:create_app", "trash", "list", folder=tmp_path))
+    assert line == "apex: starting.py, line 5: RuntimeError: no printer"
+
+
+def test_help_names_a_command_of_the_application_that_cannot_be_loaded(
+    apex: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = EntryPoint("broken", "services.app:nothing", "apex.commands")
+    monkeypatch.setattr(commands, "_extensions", lambda: {"broken": broken})
+    assert "  broken  cannot load the command 'broken': " in apex("--help").stdout
+    assert only_line(apex("broken")).startswith("apex: cannot load the command 'broken': ")
 
 
 def test_a_user_joins_one_organization(apex: Command) -> None:
