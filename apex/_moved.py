@@ -24,6 +24,7 @@ MOVED = {
     "commit": "transaction",
     "cursors": "query.cursors",
     "ddl": "migrations.ddl",
+    "emitter": "callbacks",
     "endpoint": "transports.socketio.endpoint",
     "engine": "transports.socketio.engine",
     "etags": "transports.http",

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable
 from typing import Any, Unpack
 
-from apex.callbacks import Callbacks, is_async, name_of
+from apex.callbacks import Callbacks, Emitter
 from apex.context import Context, current_call, external_call
-from apex.emitter import Emitter
-from apex.errors import ConfigError, FeathersError
-from apex.events import AnyPublisher, Events
-from apex.hooks import LIFECYCLE, AnyHooks, HookStore, Step, Steps, enclose, run, steps_of
+from apex.errors import ConfigError, FeathersError, Unavailable
+from apex.events import EVENTS, AnyPublisher, Events
+from apex.hooks import LIFECYCLE, AnyHooks, HookStore, Next, Step, Steps, enclose, run, steps_of
 from apex.realtime.bus import Bus
 from apex.realtime.channels import NamedChannel
+from apex.registration import options_of
 from apex.router import Match, Router, split
-from apex.service import EVENTS, BoundService, Call, Service, ServiceOptions, options_of
+from apex.service import BoundService, Call, Service, ServiceOptions
+from apex.signatures import is_async, name_of
 from apex.tenant import NO_TENANTS, current_tenants
 from apex.transaction import after_commit
 from apex.types import STANDARD, ASGIApp, Message, Receive, Scope, Send
@@ -120,18 +122,8 @@ class Apex(Emitter):
         self.router.insert(path, bound)
         self.services[path] = bound
         if self._is_setup:
-            bound._open_after(self.callbacks.start(self._set_up_late(path, bound)))
-
-    async def _set_up_late(self, path: str, bound: BoundService) -> None:
-        """Set up a service of a running app. Its calls wait for the setup, and are refused if it fails."""
-        try:
-            with bound._being_set_up():
-                await self._set_up_service(path, bound)
-        except Exception as error:
-            log.exception("The setup of '%s' failed: its calls are refused", path)
-            bound._refuse(error)
-        else:
-            bound._open()
+            bound._late_setup = _LateSetup(self, path, bound)
+            bound._steps.clear()
 
     def service(self, path: str) -> BoundService:
         """Return the service registered under a path. Raises LookupError if there is none.
@@ -226,16 +218,9 @@ class Apex(Emitter):
                 current_tenants.reset(tenants)
             if external is not None:
                 external_call.reset(external)
-        turn = context.turn
-        if context.event is not None and context.event not in bound._options.events:
-            pending = after_commit(
-                bound._announcement(context, context.event, turn), None if turn is None else turn.end
-            )
-            if pending is not None:
-                await pending
-        elif turn is not None:
-            turn.end()
         events = bound._app.events
+        if context.event is not None or context.turn is not None:
+            await events.announce(context)
         if events.handed < events.sent and is_external:
             await events.hand_over()
         if context.deferred:
@@ -258,15 +243,12 @@ class Apex(Emitter):
             self.bus.on("event", self.events.deliver)
             await self.bus.open()
         except BaseException:
-            await self._undo_setup()
+            try:
+                await self.teardown()
+            except Exception:
+                log.exception("The teardown after a setup that failed has failed too")
             raise
         return self
-
-    async def _undo_setup(self) -> None:
-        try:
-            await self.teardown()
-        except Exception:
-            log.exception("The teardown after a setup that failed has failed too")
 
     async def teardown(self) -> Apex:
         """Wait for running callbacks, and run ``teardown(app, path)`` of each service in the order of ``setup``."""
@@ -334,6 +316,41 @@ class Apex(Emitter):
             await send(message)
 
         return send_short
+
+
+class _LateSetup:
+    """An around hook of a service that is registered in a running app, and whose setup runs in a task.
+
+    Calls wait for the setup, apart from its own ones, and are refused if it fails.
+    """
+
+    def __init__(self, app: Apex, path: str, bound: BoundService) -> None:
+        self.app, self.path, self.bound = app, path, bound
+        self.failure: Exception | None = None
+        self.ended = app.callbacks.start(self._run())
+
+    async def _run(self) -> None:
+        _late_setup.set(self)
+        try:
+            await self.app._set_up_service(self.path, self.bound)
+        except Exception as error:
+            log.exception("The setup of '%s' failed: its calls are refused", self.path)
+            self.failure = error
+        else:
+            self.bound._late_setup = None
+            self.bound._steps.clear()
+
+    async def __call__(self, context: Context, next: Next) -> None:
+        if _late_setup.get() is not self:
+            await self.ended
+        if self.failure is not None:
+            message = f"The service '{self.bound._path}' could not be set up"
+            raise Unavailable(message, retry_after=None) from self.failure
+        await next()
+
+
+_late_setup: ContextVar[_LateSetup | None] = ContextVar("late setup", default=None)
+"""The setup whose task this is."""
 
 
 async def _lifecycle(bound: BoundService, name: str, path: str) -> None:

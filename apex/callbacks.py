@@ -1,7 +1,7 @@
-"""Callbacks: the functions that users of an app register, ``def`` or ``async def``, and the tasks that run them.
+"""Callbacks: the functions that users of an app register, the named events that call them, and the tasks they run in.
 
-One rule holds for all of them: if a callback returns an awaitable, it is awaited. So a callback may be a function of
-either kind, a lambda, a partial, a bound method or an object with ``__call__``.
+One rule holds for all of them: if a callback returns an awaitable, it is awaited. So a callback may be ``def`` or
+``async def``, a lambda, a partial, a bound method or an object with ``__call__``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from functools import partial
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_VARARGS, isawaitable, iscoroutinefunction, signature
-from types import FunctionType
+from inspect import isawaitable
 from typing import Any
+
+from apex.signatures import capacity, has_yield, name_of
+
+__all__ = ["Emitter", "Listener"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two attempts. A server that comes back is reached within the longest pause."""
@@ -156,60 +158,101 @@ def _is_in_loop() -> bool:
     return True
 
 
-def is_async(function: Any) -> bool:
-    """Return True for an ``async def``, an object with an ``async`` ``__call__``, and a wrapper around either."""
-    while function is not None:
-        if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-            return True
-        function = getattr(function, "__wrapped__", None)
-    return False
+Listener = Callable[..., object]
+Pending = list[tuple[Listener, Awaitable[Any]]]
 
 
-def takes(function: Callable[..., Any], count: int) -> bool:
-    """Return True if a function can be called with so many arguments by position."""
-    # Apps check thousands of plain functions. Their code object answers in a tenth of the time of a signature.
-    if type(function) is FunctionType and function.__dict__.keys().isdisjoint(("__wrapped__", "__signature__")):
-        code, optional = function.__code__, len(function.__defaults__ or ())
-        if code.co_kwonlyargcount > len(function.__kwdefaults__ or ()):
-            return False
-        has_room = count <= code.co_argcount or bool(code.co_flags & CO_VARARGS)
-        return has_room and count >= code.co_argcount - optional
-    try:
-        signature(function).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:
-        return True  # Some functions written in C have no signature.
-    return True
+class Emitter:
+    """``on``, ``once``, ``off`` and ``emit``. Listeners may be ``def`` or ``async def``.
 
+    All listeners are called in the order in which they were added. Then those that are ``async def`` are awaited, in
+    the same order. A listener that takes fewer arguments than an event has gets the first ones. An exception in a
+    listener is logged and counted, and the others are called all the same.
+    """
 
-def capacity(function: Callable[..., Any]) -> int | None:
-    """Return the most arguments that a function takes by position, None for any number."""
-    try:
-        parameters = signature(function).parameters.values()
-    except (TypeError, ValueError):
+    def __init__(self, callbacks: Callbacks | None = None) -> None:
+        self._callbacks = Callbacks() if callbacks is None else callbacks
+        # Each listener with the number of arguments that it takes.
+        self._listeners: dict[str, list[tuple[Listener, int | None]]] = {}
+
+    def on(self, event: str, listener: Listener) -> None:
+        """Add a listener. Raises TypeError if it cannot be called."""
+        self._add(event, listener, listener)
+
+    def once(self, event: str, listener: Listener) -> None:
+        """Add a listener for only the next event. Raises TypeError if it cannot be called."""
+        self._add(event, listener, _Once(self, event, listener))
+
+    def _add(self, event: str, listener: Listener, called: Listener) -> None:
+        if not callable(listener):
+            raise TypeError(f"A listener of '{event}' must be a function, not {listener!r}")
+        if has_yield(listener):
+            raise TypeError(f"A listener of '{event}' must not have 'yield': {name_of(listener)} would never run")
+        self._listeners.setdefault(event, []).append((called, capacity(listener)))
+
+    def off(self, event: str, listener: Listener) -> None:
+        """Remove a listener, also one that ``once`` has added."""
+        listeners = self._listeners.get(event, [])
+        for place, (known, _) in enumerate(listeners):
+            if listener in (known, getattr(known, "listener", None)):
+                del listeners[place]
+                break
+        if not listeners:
+            self._listeners.pop(event, None)
+
+    def listens(self, event: str) -> bool:
+        """Return True if an event has listeners."""
+        return event in self._listeners
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Call the listeners. Those that are ``async def`` run in a task, and the app's teardown waits for it.
+
+        Raises RuntimeError for an ``async def`` listener where there is no event loop.
+        """
+        if event in self._listeners and (pending := self._call(event, args)):
+            try:
+                self._callbacks.start_anywhere(self._settle(event, pending))
+            except RuntimeError:
+                for _, awaitable in pending:
+                    getattr(awaitable, "close", lambda: None)()
+                raise
+
+    async def emit_and_wait(self, event: str, *args: Any) -> None:
+        """Call the listeners, and wait for those that are ``async def``."""
+        if (pending := self._begin(event, *args)) is not None:
+            await pending
+
+    def _begin(self, event: str, *args: Any) -> Awaitable[None] | None:
+        """Call the listeners. Return an awaitable for those that are ``async def``, or None if there are none."""
+        if event in self._listeners and (pending := self._call(event, args)):
+            return self._callbacks.start(self._settle(event, pending))
         return None
-    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
-        return None
-    return sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters)
+
+    def _call(self, event: str, args: tuple[Any, ...]) -> Pending:
+        """Call the listeners. Return those that are not done yet, each with its awaitable."""
+        pending: Pending = []
+        for listener, most in tuple(self._listeners.get(event, ())):
+            try:
+                returned = listener(*args) if most is None or most >= len(args) else listener(*args[:most])
+            except Exception:
+                self._callbacks.fail(f"A listener of '{event}'", listener)
+            else:
+                if returned is not None and isawaitable(returned):
+                    pending.append((listener, returned))
+        return pending
+
+    async def _settle(self, event: str, pending: Pending) -> None:
+        for listener, awaitable in pending:
+            await self._callbacks.settle(f"A listener of '{event}'", listener, awaitable)
 
 
-def name_of(function: Any) -> str:
-    """Return the name of a function, without the function that has made it, or of an object's class."""
-    function = unwrapped(function)
-    name: str = getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
-    return f"lambda, line {function.__code__.co_firstlineno}" if name == "<lambda>" else name
+class _Once:
+    """A listener that removes itself when it is called."""
 
+    def __init__(self, emitter: Emitter, event: str, listener: Listener) -> None:
+        self.emitter, self.event, self.listener = emitter, event, listener
+        self.__qualname__ = name_of(listener)
 
-def has_yield(function: Any) -> bool:
-    """Return True for a function with ``yield``, whose body does not run when it is called."""
-    called = unwrapped(function)
-    code = getattr(called, "__code__", None) or getattr(getattr(called, "__call__", None), "__code__", None)  # noqa: B004
-    return code is not None and bool(code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))
-
-
-def unwrapped(function: Any) -> Any:
-    """Return the function inside of partials."""
-    while isinstance(function, partial):
-        function = function.func
-    return function
+    def __call__(self, *args: Any) -> object:
+        self.emitter.off(self.event, self)
+        return self.listener(*args)

@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from apex.encoding import RawJSON
 from apex.query.scope import CheckedDict, Scope, scope_of
-from apex.types import Paginate, is_many, items, taken_by, with_items
+from apex.types import UNSET, Paginate, is_many, items, taken_by, with_items
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -29,9 +29,6 @@ AroundMethod = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 """Functions that are called after a response, with their arguments."""
-
-UNSET: Any = object()
-"""The value of a result or a dispatch that is not set."""
 
 
 class Params(CheckedDict):

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
-from apex.callbacks import name_of, takes
+from apex.callbacks import Emitter, Pending
 from apex.context import Context, Params
 from apex.encoding import RawJSON, decode, encode
-from apex.realtime.channels import UNSET, Channels, Connection, payloads
-from apex.realtime.turns import Turn, Turns
+from apex.realtime.channels import Channels, Connection, payloads
+from apex.realtime.turns import Turn, Turns, Work
+from apex.signatures import name_of, takes
+from apex.transaction import after_commit
+from apex.types import UNSET
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -28,6 +32,9 @@ AnyPublisher = Publisher | Callable[[Any], Any]
 Message = dict[str, Any]
 
 ALL = "*"
+
+EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
+"""The events of the methods that store records."""
 
 
 class Publishers(dict[str, Publisher]):
@@ -83,10 +90,19 @@ class Events:
         """Return the publisher of the service for an event, or that of the app, or None."""
         return service._publishers.of(event) or self.publishers.of(event)
 
+    @property
+    def _has_followers(self) -> bool:
+        """True if a connection of this process or of another one could get an event."""
+        return bool(self.connections) or not self.app.bus.alone
+
     def is_followed(self, service: BoundService, event: str) -> bool:
-        """Return True if an event has a publisher, and a connection here or in another process could get it."""
-        has_followers = bool(self.connections) or not self.app.bus.alone
-        return has_followers and self.publisher(service, event) is not None
+        """Return True if an event has a listener, or a publisher and connections that could get it."""
+        return event in service._listeners or (self._has_followers and self.publisher(service, event) is not None)
+
+    def take_turn(self, context: Context) -> None:
+        """Take a turn for the records that a call has just stored, if anybody follows its event."""
+        if context.event is not None and self.is_followed(context.service, context.event):
+            context.turn = self.turn(context.service, _items(context.result), context.id)
 
     def turn(self, service: BoundService, items: Iterable[Any], id: Any = None) -> Turn:
         """Return a turn for the events of records. ``id`` is used for an item without one."""
@@ -94,20 +110,80 @@ class Events:
         ids = [item.get(name, id) if isinstance(item, Mapping) and isinstance(name, str) else id for item in items]
         return self.turns.take((service, str(id)) for id in ids if id is not None)
 
-    def written(
+    def emit(self, service: BoundService, event: str, args: tuple[Any, ...]) -> None:
+        """Call listeners with the arguments of an event, and publish the first one, after the commit."""
+        turn = self.turn(service, args[:1] if event in EVENTS.values() else ())
+        record = args[0] if args else None
+
+        def send() -> None:
+            message = self._written(service, event, record)
+
+            def send_in_turn() -> None:
+                Emitter.emit(service, event, *args)
+                self._publish(service, event, message, turn)
+
+            turn.run(send_in_turn)
+
+        after_commit(Announcement(send, lambda: [_message(service, event, record)], turn), turn.end)
+
+    async def announce(self, context: Context) -> None:
+        """Send the event of a call after the commit. Without a transaction, wait for ``async def`` listeners."""
+        turn = context.turn
+        announcement = self.announcement(context)
+        if announcement is not None:
+            pending = after_commit(announcement, None if turn is None else turn.end)
+            if pending is not None:
+                await pending
+        elif turn is not None:
+            turn.end()
+
+    def announcement(self, context: Context) -> Announcement | None:
+        """Return the event of a call, or None if the call has none or its service sends the event itself."""
+        service, event = context.service, context.event
+        if event is None or event in service._options.events:
+            return None
+
+        def send() -> Awaitable[None] | None:
+            if context.turn is None and not self.is_followed(service, event):
+                return None
+            # Encoded now, as the caller may change the records before the call's turn.
+            messages = [(item, self._written(service, event, item, sent, context)) for item, sent in _sent(context)]
+            turn = context.turn or self.turn(service, ())
+            return turn.run(partial(self._send, context, event, messages, turn))
+
+        def write() -> list[bytes]:
+            return [_message(service, event, item, sent, context) for item, sent in _sent(context)]
+
+        return Announcement(send, write, context.turn)
+
+    def _send(
+        self, context: Context, event: str, messages: list[tuple[Any, bytes | None]], turn: Turn
+    ) -> Awaitable[None] | None:
+        """Call the listeners and publish the event, once for each item.
+
+        Return an awaitable for ``async def`` listeners, or None.
+        """
+        service = context.service
+        pending: Pending = []
+        for item, message in messages:
+            pending += service._call(event, (item, context))
+            self._publish(service, event, message, turn)
+        return service._callbacks.start(service._settle(event, pending)) if pending else None
+
+    def _written(
         self, service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
     ) -> bytes | None:
         """Return the message of an event as JSON, or None if nobody follows it or it has no JSON form."""
         publisher = self.publisher(service, event) if event in service._events else None
-        if publisher is None or (not self.connections and self.app.bus.alone):
+        if publisher is None or not self._has_followers:
             return None
         try:
-            return message_of(service, event, result, dispatch, context)
+            return _message(service, event, result, dispatch, context)
         except Exception:
             self._failed(service._path, event, publisher)
             return None
 
-    def publish(self, service: BoundService, event: str, message: bytes | None, turn: Turn) -> None:
+    def _publish(self, service: BoundService, event: str, message: bytes | None, turn: Turn) -> None:
         """Send an event to the connections of this process, and tell the others."""
         publisher = self.publisher(service, event)
         if message is not None and publisher is not None:
@@ -132,7 +208,7 @@ class Events:
         service = self.app.services.get(sent["path"])
         if service is not None:
             context, turn = _context_of(self.app, service, sent), self.turn(service, [sent["result"]], sent.get("id"))
-            send = partial(service._send, context, sent["event"], [(sent["result"], message)], turn)
+            send = partial(self._send, context, sent["event"], [(sent["result"], message)], turn)
             if (pending := turn.run(send)) is not None:
                 await pending
 
@@ -145,18 +221,18 @@ class Events:
             if isawaitable(published):
                 self._send_later(publisher, published, context, turn)
             else:
-                self._send(published, context)
+                self._send_to(published, context)
         except Exception:
             self._failed(context.path, context.event, publisher)
 
-    def _send(self, published: Any, context: Context) -> None:
+    def _send_to(self, published: Any, context: Context) -> None:
         if recipients := payloads(published):
             self.sent += 1
             self.app.emit("publish", context, recipients)
 
     def _send_later(self, publisher: Publisher, published: Awaitable[Any], context: Context, turn: Turn) -> None:
         async def send() -> None:
-            self._send(await published, context)
+            self._send_to(await published, context)
 
         async def settle() -> None:
             try:
@@ -182,7 +258,7 @@ class Events:
         self.app.callbacks.fail(_doing(path, event), publisher)
 
 
-def message_of(
+def _message(
     service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
 ) -> bytes:
     """Return an event as JSON. Raises TypeError if it has no JSON form."""
@@ -190,6 +266,35 @@ def message_of(
     if dispatch is not UNSET and dispatch is not result:
         message["dispatch"] = dispatch
     return encode(message if context is None else {**message, **_call_of(context)})
+
+
+@dataclass(slots=True)
+class Announcement:
+    """An event that waits for the commit of a transaction, which calls it.
+
+    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
+    sends the event with such a text.
+    """
+
+    send: Work
+    write: Callable[[], list[bytes]]
+    turn: Turn | None
+
+    def __call__(self) -> Awaitable[None] | None:
+        return self.send()
+
+
+def _items(value: Any) -> list[Any]:
+    value = value.value if isinstance(value, RawJSON) else value
+    return value if isinstance(value, list) else [value]
+
+
+def _sent(context: Context) -> list[tuple[Any, Any]]:
+    """Return the records that the events of a call are about, each with the part of it that is sent."""
+    results, sent = _items(context.result), _items(context.external)
+    if len(sent) != len(results):
+        sent = [context.external] * len(results)
+    return list(zip(results, sent, strict=True))
 
 
 def _doing(path: str, event: str | None) -> str:

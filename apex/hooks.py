@@ -33,9 +33,9 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, cast
 
 from apex._moved import renamed
-from apex.callbacks import has_yield, is_async, name_of, takes, unwrapped
 from apex.context import Context
 from apex.query.language import suggestion
+from apex.signatures import is_async, name_of, problem_of_hook, unwrapped
 
 __all__ = [
     "AnyHook", "AnyHooks", "Around", "Hook", "HookMap", "Next", "belongs", "run_after", "run_before",
@@ -360,34 +360,14 @@ def _step(type: str, hook: Any, place: str, level: str) -> Step:
         return Step(type, cast(Callable[..., Any], hook.placed(type, place)), True, level)
     if not callable(hook):
         raise TypeError(f"A hook must be callable: {hook!r} {place} is not")
-    if (problem := _problem(type, hook)) is not None:
+    if _makes_hooks(hook):
+        raise TypeError(f"Hook {name_of(hook)} {place} makes hooks: call it, as in {name_of(hook)}(...)")
+    places: tuple[str, ...] = getattr(hook, _PLACES, ())
+    if (problem := problem_of_hook(type, hook, places)) is not None:
         raise TypeError(f"Hook {name_of(hook)} {place} {problem}")
-    if type == "around" and (places := getattr(hook, _PLACES, ())):
+    if type == "around" and places:
         hook = (run_after if places[0] == "after" else run_before)(hook)
     return Step(type, hook, is_async(hook), level)
-
-
-def _problem(kind: str, hook: Any) -> str | None:
-    """Return why a function cannot be a hook of a type and what to do instead, or None where it can."""
-    if isinstance(hook, type):
-        return "is a class: register an object of it"
-    if has_yield(hook):
-        return "has 'yield', as hooks do not: let it return, or await next() in an around hook"
-    if _makes_hooks(hook):
-        return f"makes hooks: call it, as in {name_of(hook)}(...)"
-    if places := getattr(hook, _PLACES, ()):
-        either = " or ".join(f"'{place}'" for place in places)
-        return None if kind in places else f"cannot be there: register it under {either}"
-    if kind != "around":
-        if takes(hook, 1):
-            return None
-        fix = "register it under 'around'" if takes(hook, 2) else "let it take the context"
-        article = "a" if kind == "before" else "an"
-        return f"cannot be called with (context), as {article} {kind} hook is: {fix}"
-    if not takes(hook, 2):
-        fix = "register it under 'before' or 'after', or as run_before(hook)" if takes(hook, 1) else "let it take both"
-        return f"cannot be called with (context, next), as an around hook is: {fix}"
-    return None if is_async(hook) else "must be declared with 'async def', as an around hook awaits next()"
 
 
 def _makes_hooks(hook: Any) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -12,17 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, overload
 
 from typing_extensions import TypeVar
 
-from apex.callbacks import is_async, takes
-from apex.context import UNSET, AroundMethod, Context, Params
-from apex.emitter import Emitter, Listener, Pending
-from apex.encoding import RawJSON
-from apex.errors import BadRequest, FeathersError, MethodNotAllowed, Unavailable
-from apex.events import AnyPublisher, Publishers, message_of
-from apex.hooks import LIFECYCLE, TYPES, AnyHooks, HookStore, Next, Step, Steps, blame, steps_of_call
+from apex.callbacks import Emitter, Listener
+from apex.context import AroundMethod, Context, Params
+from apex.errors import BadRequest, FeathersError, MethodNotAllowed
+from apex.events import EVENTS, AnyPublisher, Publishers
+from apex.hooks import LIFECYCLE, TYPES, AnyHooks, Around, HookStore, Step, Steps, blame, steps_of_call
 from apex.query.language import suggestion
-from apex.realtime.turns import Announcement, Turn
 from apex.transaction import after_commit
-from apex.types import STANDARD, Id, taken_by
+from apex.types import STANDARD, UNSET, Id, taken_by
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -34,8 +29,6 @@ Record = TypeVar("Record", default=Any)
 
 Found = TypeVar("Found", default=Any)
 """The type of the result of ``find``, such as ``Page[Message]``."""
-
-EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 
 
 class BodyLimit(NamedTuple):
@@ -135,42 +128,13 @@ class BoundService(Emitter, Generic[Record, Found]):
         self._publishers = Publishers()
         self._store = HookStore(path)
         self._steps: dict[str, Steps] = _StepsByMethod(self)
-        self._opening: Awaitable[None] | None = None
-        self._failure: Exception | None = None
+        self._late_setup: Around | None = None
 
     def hooks(self, hooks: AnyHooks) -> BoundService[Record, Found]:
         """Register more hooks, at any time. Raises ValueError or TypeError for hooks that cannot be registered."""
         self._store.add(hooks, self._hookable)
         self._steps.clear()
         return self
-
-    def _open_after(self, opening: Awaitable[None]) -> None:
-        """Let calls wait for a setup that has begun while the app runs."""
-        self._opening = opening
-        self._steps.clear()
-
-    def _open(self) -> None:
-        self._opening = None
-        self._steps.clear()
-
-    def _refuse(self, failure: Exception) -> None:
-        self._failure = failure
-
-    @contextmanager
-    def _being_set_up(self) -> Iterator[None]:
-        """Let calls inside go on without waiting: the setup makes them itself."""
-        token = _set_up_here.set(self)
-        try:
-            yield
-        finally:
-            _set_up_here.reset(token)
-
-    async def _wait(self, context: Context, next: Next) -> None:
-        if self._opening is not None and _set_up_here.get() is not self:
-            await self._opening
-        if self._failure is not None:
-            raise Unavailable(f"The service '{self._path}' could not be set up", retry_after=None) from self._failure
-        await next()
 
     async def _run(
         self, method: str, *, id: Any = None, data: Any = None, params: Mapping[str, Any] | None = None
@@ -260,59 +224,7 @@ class BoundService(Emitter, Generic[Record, Found]):
 
     def emit(self, event: str, *args: Any) -> None:
         """Call the listeners, and publish the event with its first argument, after the commit of the transaction."""
-        turn = self._app.events.turn(self, args[:1] if event in EVENTS.values() else ())
-        announcement = Announcement(
-            partial(self._emit, event, args, turn), lambda: [message_of(self, event, args[0] if args else None)], turn
-        )
-        after_commit(announcement, turn.end)
-
-    def _emit(self, event: str, args: tuple[Any, ...], turn: Turn) -> None:
-        message = self._app.events.written(self, event, args[0] if args else None)
-        turn.run(partial(self._emit_in_turn, event, args, message, turn))
-
-    def _emit_in_turn(self, event: str, args: tuple[Any, ...], message: bytes | None, turn: Turn) -> None:
-        super().emit(event, *args)
-        self._app.events.publish(self, event, message, turn)
-
-    def _is_followed(self, event: str) -> bool:
-        return event in self._listeners or self._app.events.is_followed(self, event)
-
-    def _take_turn(self, context: Context, event: str) -> None:
-        """Take a turn for the records that a call has just stored, if anybody follows the event."""
-        if self._is_followed(event):
-            context.turn = self._app.events.turn(self, _items(context.result), context.id)
-
-    def _announcement(self, context: Context, event: str, turn: Turn | None) -> Announcement:
-        """Return the event of a call, to be sent when the call is stored."""
-
-        def write() -> list[bytes]:
-            return [message_of(self, event, item, sent, context) for item, sent in _dispatched(context)]
-
-        return Announcement(partial(self._announce, context, event, turn), write, turn)
-
-    def _announce(self, context: Context, event: str, turn: Turn | None) -> Awaitable[None] | None:
-        """Send the event of a call when it is its turn. Return an awaitable if listeners are still at work."""
-        if turn is None and not self._is_followed(event):
-            return None
-        events = self._app.events
-        # Encoded now, as the caller may change the records before the call's turn.
-        messages = [(item, events.written(self, event, item, sent, context)) for item, sent in _dispatched(context)]
-        turn = events.turn(self, ()) if turn is None else turn
-        return turn.run(partial(self._send, context, event, messages, turn))
-
-    def _send(
-        self, context: Context, event: str, messages: list[tuple[Any, bytes | None]], turn: Turn
-    ) -> Awaitable[None] | None:
-        """Call the listeners and publish the event, once for each item.
-
-        Return an awaitable for ``async def`` listeners, or None.
-        """
-        pending: Pending = []
-        for item, message in messages:
-            if event in self._listeners:
-                pending += self._call(event, (item, context))
-            self._app.events.publish(self, event, message, turn)
-        return self._callbacks.start(self._settle(event, pending)) if pending else None
+        self._app.events.emit(self, event, args)
 
 
 class _StepsByMethod(dict[str, Steps]):
@@ -325,13 +237,10 @@ class _StepsByMethod(dict[str, Steps]):
     def __missing__(self, method: str) -> Steps:
         bound = self.bound
         steps = steps_of_call(bound._app.store, bound._store, method, _method_step(bound.service, method))
-        if bound._opening is not None:
-            steps = (Step("around", bound._wait, True, "app", steps),)
+        if bound._late_setup is not None:
+            steps = (Step("around", bound._late_setup, True, "app", steps),)
         self[method] = steps
         return steps
-
-
-_set_up_here: ContextVar[BoundService | None] = ContextVar("set up here", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,101 +254,6 @@ class _CustomMethod:
 
 PROTECTED = {*TYPES, *LIFECYCLE, "all", "service"} | {name for name in dir(BoundService) if name not in STANDARD}
 """The names that no custom method can have: those of hooks and of ``BoundService``."""
-
-
-def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
-    """Return the options of a service, with those that were ``given`` to ``use`` in place of its own.
-
-    Raises ValueError for an object without methods, a protected name, or a method that does not exist, and TypeError
-    for a class, or a method that cannot be called with its arguments.
-    """
-    if isinstance(service, type):
-        raise TypeError(f"Service '{path}' is a class: register an object of it, as in {service.__name__}()")
-    standard = tuple(method for method in STANDARD if callable(getattr(service, method, None)))
-    methods = given.get("methods", _listed(service, "methods"))
-    methods = standard if methods is None else tuple(methods)
-    if not standard and not methods and not hasattr(service, "setup") and not hasattr(service, "teardown"):
-        raise ValueError(f"Invalid service object passed for path `{path}`")
-    for method in (*standard, *methods):
-        _check_method(path, service, method)
-    known = ServiceOptions.__annotations__
-    if unknown := set(given) - set(known):
-        raise TypeError(f"Unknown option '{unknown.pop()}' for service '{path}': there are {', '.join(known)}")
-    events = tuple(given.get("events", _listed(service, "events") or ()))
-    errors = given.get("errors", FeathersError.to_dict)
-    if not callable(errors) or is_async(errors):
-        raise TypeError(f"Option errors of service '{path}' must be a 'def' function of a FeathersError")
-    limits = given.get("body_limits", _listed(service, "body_limits"))
-    return Options(methods, events, _multi(path, service, given), errors, _body_limits(path, limits, methods))
-
-
-def _multi(path: str, service: Any, given: Mapping[str, Any]) -> bool | None:
-    """Return True if ``create`` takes a list, or None for an adapter, which decides itself."""
-    if callable(getattr(service, "require_multi", None)):
-        if "multi" in given:
-            raise TypeError(f"'{path}' is an adapter: give multi to the adapter itself")
-        return None
-    multi = given.get("multi", _listed(service, "multi") or False)
-    if isinstance(multi, bool):
-        return multi
-    if not isinstance(multi, str) and isinstance(multi, Collection) and set(multi) <= set(STANDARD):
-        return "create" in multi
-    raise TypeError(f"multi of service '{path}' must be True, False or a list such as ['create'], not {multi!r}")
-
-
-def _body_limits(path: str, given: Any, methods: Sequence[str]) -> dict[str, BodyLimit]:
-    if not isinstance(given or {}, Mapping):
-        raise TypeError(f"body_limits of service '{path}' must map methods to bytes, not be {given!r}")
-    limits = {}
-    for method, limit in (given or {}).items():
-        size, advice = limit if isinstance(limit, tuple) else (limit, "")
-        if method not in methods:
-            raise ValueError(f"body_limits of service '{path}' names '{method}', which is not among its methods")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise TypeError(f"The body limit of '{method}' of service '{path}' must be a number of bytes, not {size!r}")
-        limits[method] = BodyLimit(size, advice)
-    return limits
-
-
-def _listed(service: Any, name: str) -> Any:
-    """Return an attribute of a service, or None if it is a method."""
-    listed: Any = getattr(service, name, None)
-    return None if callable(listed) else listed
-
-
-def _check_method(path: str, service: Any, method: str) -> None:
-    if method in PROTECTED or method.startswith("_"):
-        raise ValueError(f"'{method}' on service '{path}' is not allowed as a custom method name")
-    function = getattr(service, method, None)
-    if function is None:
-        raise ValueError(f"Service '{path}' has no method '{method}'")
-    if method not in STANDARD and _is_used(service, method):
-        raise ValueError(f"'{method}' of service '{path}' is a name that its base class uses: rename the method")
-    if not is_async(function):
-        raise TypeError(f"Method '{method}' of service '{path}' must be declared with 'async def'")
-    arguments = (*taken_by(method), "params")
-    if not takes(function, len(arguments)):
-        raise TypeError(f"Method '{method}' of service '{path}' must take ({', '.join(arguments)})")
-
-
-def _is_used(service: Any, method: str) -> bool:
-    """Return True if a base class uses the name for something else, as ``MemoryService`` uses ``store``."""
-    owners = [owner for owner in (service, *type(service).__mro__) if owner is not Service]
-    found = [vars(owner)[method] for owner in owners if method in getattr(owner, "__dict__", ())]
-    return len(found) > 1 and not all(map(is_async, found))
-
-
-def _items(value: Any) -> list[Any]:
-    value = value.value if isinstance(value, RawJSON) else value
-    return value if isinstance(value, list) else [value]
-
-
-def _dispatched(context: Context) -> list[tuple[Any, Any]]:
-    """Return the records that the events of a call are about, each with the part of it that is sent."""
-    results, dispatched = _items(context.result), _items(context.external)
-    if len(dispatched) != len(results):
-        dispatched = [context.external] * len(results)
-    return list(zip(results, dispatched, strict=True))
 
 
 def _method_step(service: Any, method: str) -> Callable[[Context], Awaitable[None]]:
@@ -465,6 +279,6 @@ def _method_step(service: Any, method: str) -> Callable[[Context], Awaitable[Non
                 blame(error, None)
                 raise
             if context.event is not None:
-                context.service._take_turn(context, context.event)
+                context.app.events.take_turn(context)
 
     return call_method

@@ -21,6 +21,9 @@ Row = dict[str, Any]
 Record = TypeVar("Record", default=Row)
 Paginate = Mapping[str, int] | Literal[False]
 
+UNSET: Any = object()
+"""The value of a result, a dispatch or a payload that is not set, as None may be one."""
+
 STANDARD: Mapping[str, tuple[str, ...]] = {
     "find": (),
     "get": ("id",),

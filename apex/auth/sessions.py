@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apex.app import Apex
+from apex.callbacks import Emitter
 from apex.context import Context, Params
-from apex.emitter import Emitter
 from apex.errors import FeathersError, NotAuthenticated
 from apex.realtime.channels import Connection
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from apex.adapters.base import Adapter
 from apex.app import Apex
-from apex.callbacks import name_of, unwrapped
 from apex.common.conditions import iff
 from apex.common.transactions import transaction
 from apex.errors import ConfigError
+from apex.events import EVENTS
 from apex.hooks import AnyHook, Composed, in_order
 from apex.query.language import suggestion
-from apex.service import EVENTS, BoundService
+from apex.service import BoundService
+from apex.signatures import name_of, unwrapped
 from apex.types import STANDARD
 
 Entry = dict[str, Any]

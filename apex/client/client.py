@@ -9,10 +9,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from apex.callbacks import Emitter
 from apex.client.call import Call, Send, Transport, segments
 from apex.client.service import RemoteService
 from apex.client.storage import MemoryStorage, Storage
-from apex.emitter import Emitter
 from apex.errors import FeathersError, GeneralError, NotAuthenticated, Timeout
 
 REJECTED = range(401, 408)

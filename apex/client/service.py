@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from apex.callbacks import Listener
 from apex.client.call import Call, segments
-from apex.emitter import Listener
 from apex.errors import BadRequest
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import Any
 
-from apex.callbacks import is_async, takes
 from apex.context import Context
 from apex.errors import MethodNotAllowed
 from apex.hooks import AnyHook, Composed, Hook, Next, Step, Steps, belongs, enclose, run, steps_of
+from apex.signatures import is_async, takes
 
 Predicate = Callable[[Context], bool | Awaitable[bool]]
 """A function of the context, ``def`` or ``async def``, that returns True or False."""

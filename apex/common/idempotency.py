@@ -26,9 +26,10 @@ from apex.context import Context
 from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
 from apex.errors import BadRequest, Conflict, Forbidden, Unprocessable
+from apex.events import Announcement
 from apex.hooks import Around, Next
 from apex.query.scope import AS_GIVEN, decided, scope_predicate
-from apex.realtime.turns import Announcement, Turn
+from apex.realtime.turns import Turn
 from apex.sql.columns import Json, Timestamp
 from apex.sql.database import Database
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -145,9 +146,8 @@ def _fingerprint(context: Context) -> str:
 def _events(context: Context) -> list[Announcement]:
     """Return the events that follow the commit: those of the inner calls and that of the call itself."""
     found = [one for one in pending_callbacks() if isinstance(one, Announcement)]
-    if context.event is not None and context.event not in context.service._options.events:
-        found.append(context.service._announcement(context, context.event, context.turn))
-    return found
+    own = context.app.events.announcement(context)
+    return found if own is None else [*found, own]
 
 
 def _unsent(events: Sequence[Announcement]) -> str | None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from apex.callbacks import is_async
 from apex.context import Context
 from apex.describe import describe
 from apex.errors import BadRequest, FeathersError
 from apex.hooks import Around, Hook, Next, belongs
 from apex.query.language import Query
+from apex.signatures import is_async
 from apex.types import Row, items, map_items, with_items
 
 OMIT: Any = object()

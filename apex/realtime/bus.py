@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from apex._lazy import extra
-from apex.callbacks import end_tasks, is_async, name_of
+from apex.callbacks import end_tasks
+from apex.signatures import is_async, name_of
 
 Handler = Callable[[Any], None]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-UNSET: Any = object()
+from apex.types import UNSET
 
 
 class Connection(dict[str, Any]):

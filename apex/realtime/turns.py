@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 
 Work = Callable[[], Awaitable[None] | None]
@@ -104,19 +103,3 @@ class Turns:
                     following._go()
         finally:
             self._is_leaving = False
-
-
-@dataclass(slots=True)
-class Announcement:
-    """An event that waits for the commit of a transaction, which calls it.
-
-    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
-    sends the event with such a text.
-    """
-
-    send: Work
-    write: Callable[[], list[bytes]]
-    turn: Turn | None
-
-    def __call__(self) -> Awaitable[None] | None:
-        return self.send()

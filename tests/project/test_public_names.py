@@ -28,6 +28,7 @@ PUBLIC = {
         "Session Sessions Strategy Tokens authenticate hash_key new_key"
     ),
     "apex.cache": "BoundedDict Cache",
+    "apex.callbacks": "Emitter Listener",
     "apex.cli": "DAY ID as_json_option load_app main require_migrated run",
     "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
     "apex.common": (
@@ -41,7 +42,6 @@ PUBLIC = {
     "apex.config": "Config load_config",
     "apex.context": "Context Params external_call",
     "apex.describe": "ANY Example Facts Related describe",
-    "apex.emitter": "Emitter Listener",
     "apex.encoding": "RawJSON Stream decode decode_exactly decode_storable encode timestamp",
     "apex.errors": (
         "BY_CODE BadGateway BadRequest ConfigError Conflict FeathersError Forbidden GeneralError Gone HeadersTooLarge "
@@ -83,7 +83,7 @@ PUBLIC = {
 }
 """By module the names that it promises, as in its ``__all__``. Whatever is not here may change at any time."""
 
-INTERNAL = {"callbacks", "events", "lazy", "request", "router"}
+INTERNAL = {"events", "registration", "router", "signatures"}
 """The modules of the core without public names. ``apex.app`` is not needed either, as ``Apex`` is in ``apex``."""
 
 IMPORT_ALL = """

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex import Apex, Connection
-from apex.realtime.channels import UNSET, Channels, payloads
+from apex.realtime.channels import Channels, payloads
+from apex.types import UNSET
 
 
 def test_a_connection_is_itself_alone_and_reads_like_params() -> None:

@@ -15,13 +15,13 @@ from apex.encoding import Stream, encode
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
 from apex.limits.clients import address_of
 from apex.observability.observations import ENDED, REQUEST_ID, Observation, observing, request_ids
-from apex.realtime.channels import UNSET, Connection
+from apex.realtime.channels import Connection
 from apex.router import split
 from apex.service import Call
 from apex.transports.batch import arguments_of
 from apex.transports.http import Headers, failure, headers_of, public_error
 from apex.transports.pages import asset
-from apex.types import ASGIApp, Receive, Scope, Send
+from apex.types import UNSET, ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from apex.transports.socketio.engine import Answer, Link
