@@ -51,6 +51,8 @@ class Apex(Emitter):
         self.lifecycle: dict[str, Steps] = dict.fromkeys(LIFECYCLE, ())
         self.parsers: list[Callable[[Mapping[str, str]], dict[str, Any] | None]] = []
         self.transport: ASGIApp | None = None
+        self.mounts: dict[str, ASGIApp] = {}
+        """ASGI applications by the first segment of the paths that they answer in place of the transport."""
         self.events: Events = Events(self)
         self.bus: Bus = Bus()
         self.default_service: Callable[[str], Any] | None = None
@@ -300,12 +302,16 @@ class Apex(Emitter):
             await self.teardown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as an ASGI application, by the configured transport."""
-        if self.transport is None:
-            raise RuntimeError("The app has no transport: call app.configure(rest) before serving it")
+        """Answer as an ASGI application, by the mounted application for the path or by the transport."""
+        transport = self.transport
         if scope["type"] == "lifespan":
             send = self._with_short_message(send)
-        await self.transport(scope, receive, send)
+        elif self.mounts:
+            path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+            transport = self.mounts.get(path[1:].partition("/")[0], transport)
+        if transport is None:
+            raise RuntimeError("The app has no transport: call app.configure(rest) before serving it")
+        await transport(scope, receive, send)
 
     def _with_short_message(self, send: Send) -> Send:
         """Return a ``send`` that tells the server in one line why the app does not start, if an operator can fix it."""

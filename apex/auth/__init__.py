@@ -9,11 +9,10 @@ from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.auth.api_keys import APIKey, APIKeyStrategy, Holder, hash_key, new_key
-    from apex.auth.hooks import authenticate
     from apex.auth.jwt import Claims, JWTStrategy, Tokens
     from apex.auth.local import LocalStrategy
     from apex.auth.passwords import Passwords
-    from apex.auth.service import Attempt, AuthenticationService, Result, Strategy
+    from apex.auth.service import Attempt, AuthenticationService, Result, Strategy, authenticate
     from apex.auth.sessions import Session, Sessions
 
 __all__ = [
@@ -40,11 +39,10 @@ __getattr__ = lazy_names(
     "apex.auth",
     {
         "api_keys": ("APIKey", "APIKeyStrategy", "Holder", "hash_key", "new_key"),
-        "hooks": ("authenticate",),
         "jwt": ("Claims", "JWTStrategy", "Tokens"),
         "local": ("LocalStrategy",),
         "passwords": ("Passwords",),
-        "service": ("Attempt", "AuthenticationService", "Result", "Strategy"),
+        "service": ("Attempt", "AuthenticationService", "Result", "Strategy", "authenticate"),
         "sessions": ("Session", "Sessions"),
     },
 )

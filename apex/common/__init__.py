@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from apex.common.rate_limit import RATE_HEADERS, Limit, limit_rate, rate_exceeded
     from apex.common.references import References, changed_fields, check_references, missing_references
     from apex.common.related import populate
-    from apex.common.removal import soft_delete
     from apex.common.resolvers import (
         OMIT,
         resolve,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
         resolve_result,
         virtual,
     )
-    from apex.common.tenancy import limit_to_tenants
+    from apex.common.scopes import limit_to_tenants, soft_delete
     from apex.common.transactions import stash_before, transaction
     from apex.common.trash import Pruned, Trash, foreign_keys_to, list_trash, prune_trash
     from apex.common.webhooks import InvalidSignature, SignedWebhooks, sign, signatures_table
@@ -122,8 +121,7 @@ __getattr__ = lazy_names(
             "resolve_result",
             "virtual",
         ],
-        "removal": ["soft_delete"],
-        "tenancy": ["limit_to_tenants"],
+        "scopes": ["limit_to_tenants", "soft_delete"],
         "transactions": ["stash_before", "transaction"],
         "trash": ["Pruned", "Trash", "foreign_keys_to", "list_trash", "prune_trash"],
         "webhooks": ["InvalidSignature", "SignedWebhooks", "sign", "signatures_table"],

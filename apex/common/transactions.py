@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from apex.common.removal import trash_of
+from apex.common.scopes import trash_of
 from apex.context import Context, Params
 from apex.errors import BadRequest, ConfigError
 from apex.hooks import Hook, Next, belongs

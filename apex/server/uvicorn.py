@@ -21,7 +21,7 @@ from apex.config import exposed_secrets
 from apex.errors import ConfigError
 from apex.observability.logs import logs
 from apex.server.protocol import CLOSE, Config, close_overdue, limits_of
-from apex.transports.socketio.transport import Sockets
+from apex.transports.socketio.transport import MOUNT, Sockets
 from apex.types import ASGIApp
 
 PORT = 3030
@@ -149,9 +149,10 @@ def configured(app: Apex, outer: ASGIApp | None = None) -> Config:
 
 def _websocket_options(app: Apex) -> dict[str, Any]:
     """Return the options for WebSockets, if the app has sockets."""
-    if not isinstance(app.transport, Sockets):
+    sockets = app.mounts.get(MOUNT)
+    if not isinstance(sockets, Sockets):
         return {}
-    limits = app.transport.engine.limits
+    limits = sockets.engine.limits
     # Frames are small and many. Compression would cost more memory for each connection than it saves.
     return {"ws": "websockets-sansio", "ws_max_size": limits["maxPayload"], "ws_per_message_deflate": False}
 

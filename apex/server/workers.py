@@ -30,7 +30,7 @@ from apex.observability.logs import logs
 from apex.observability.metrics import SHARED, environment_of_workers, forget_process
 from apex.realtime.bus import Bus
 from apex.server.uvicorn import SHUTDOWN_SECONDS, Server, announce, configured, listening, serve_on
-from apex.transports.socketio.transport import Sockets
+from apex.transports.socketio.transport import MOUNT
 from apex.types import ASGIApp
 
 START_SECONDS = 60
@@ -86,7 +86,7 @@ def _shared_folder() -> TemporaryDirectory[str]:
 
 def _require_bus(app: Apex) -> None:
     """Raise ConfigError if the app has events or logouts that its workers could not share."""
-    shares = isinstance(app.transport, Sockets) or app.get("defaultAuthentication") is not None
+    shares = MOUNT in app.mounts or app.get("defaultAuthentication") is not None
     if shares and type(app.bus) is Bus:
         raise ConfigError("several workers share events and logouts through Redis: set 'redis' (REDIS_URL)")
 

@@ -201,10 +201,13 @@ class Rest:
             data = parse_json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
             query = {**query, **_query_of(data)}
+        client = scope.get("client")
         values = {
-            "query": query, "provider": "rest", "headers": headers, "ip": address_of(scope, headers, self.proxies),
+            "query": query, "provider": "rest", "headers": headers, "ip": client[0] if client else None,
             "route": match.route, "body": body,
         }  # fmt: skip
+        if "x-forwarded-for" in headers:
+            values["ip"] = address_of(scope, headers, self.proxies)
         if mount := scope.get("root_path") or (self.proxies and headers.get("x-forwarded-prefix")):
             values["mount"] = mount.rstrip("/")
         for read in self.app.parsers:

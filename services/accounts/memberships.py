@@ -92,6 +92,12 @@ class Memberships(SQLService):
         super().__init__(json=False, **options)
         self.app = app
         self.roles: Cache[int, Roles] = Cache(self._read)
+        self.of_user = self.roles.get
+        """Return a user's role by organization, or None if the user does not exist.
+
+        The roles are cached for less than a second. A change in this process counts at once. With a bus, it counts at
+        once in the other processes too.
+        """
         self.unknown_addresses = FailureLimit("members", lambda: app.get("rates"), UNKNOWN_ADDRESSES)
         app.bus.on(TOPIC, self.roles.forget)
 
@@ -103,14 +109,6 @@ class Memberships(SQLService):
             .select_from(users.outerjoin(memberships, memberships.c.user_id == users.c.id))
             .where(users.c.id == bindparam("user_id", type_=users.c.id.type), users.c.deleted_at.is_(None))
         )
-
-    async def of_user(self, user_id: int) -> Roles | None:
-        """Return the user's role by organization, or None if the user does not exist.
-
-        The roles are cached for less than a second. A change in this process counts at once. With a bus, it counts at
-        once in the other processes too.
-        """
-        return await self.roles.get(user_id)
 
     def forget(self, user_id: int) -> None:
         """Evict the user's roles from the caches of all processes."""

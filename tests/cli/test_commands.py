@@ -146,7 +146,7 @@ def names(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 def test_routes_of_a_service_are_told_to_people_and_to_programs() -> None:
     shown = process("routes", "contacts").stdout
-    assert re.search(r"before +service +authenticate +apex.auth.hooks\n", shown)
+    assert re.search(r"before +service +authenticate +apex.auth.service\n", shown)
     told = json.loads(process("routes", "contacts", "--json").stdout)
     assert {"verb": "POST", "path": "/contacts", "method": "search"} in told["endpoints"]
     assert told["events"] == ["created", "updated", "patched", "removed"]

@@ -301,7 +301,7 @@ from apex import Apex, MemoryService, Service, rest, sockets
 
 class Polls(Service):
     async def find(self, params):
-        return len(app.transport.endpoint.requests)
+        return len(app.mounts["socket.io"].endpoint.requests)
 
 def create_app():
     return app

@@ -134,7 +134,7 @@ async def polling(http: AsyncClient) -> Poller:
 
 def empty(app: Apex) -> bool:
     """Return True if nothing is left of any connection."""
-    transport: Any = app.transport
+    transport: Any = app.mounts["socket.io"]
     engine = transport.engine
     held = (transport.links, engine.links, engine.eio.sockets, engine.environ, engine.manager.rooms)
     return not any((*held, app.events.connections, app.channels))

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("apex")
 
-PATH = "/socket.io/"
+MOUNT = "socket.io"
 CLIENT = Path(__file__).parent / "static" / "socket.io-4.8.4.min.js"
-CLIENT_PATHS = (f"{PATH}socket.io.js", f"{PATH}socket.io.min.js")
-"""The paths at which the server of Socket.IO has the client for browsers."""
+CLIENT_FILES = ("socket.io.js", "socket.io.min.js")
+"""The names under which the server of Socket.IO has the client for browsers."""
 
 SHOWN = 100
 """The characters of a name that an error shows."""
@@ -47,15 +47,14 @@ def sockets(app: Apex) -> None:
     packet), ``maxConnections``, ``maxCalls`` (running at once for one connection) and ``maxBacklog`` (bytes that a
     client has not read yet). Raises ConfigError if python-socketio is missing.
     """
-    transport = Sockets(app, app.get("sockets") or {})
-    app.transport = transport
+    transport = app.mounts[MOUNT] = Sockets(app, app.get("sockets") or {})
     app.on("publish", transport.publish)
     app.on("disconnect", transport.disconnect)
     app.on("shutdown", transport.close)
 
 
 class Sockets:
-    """The ASGI application in front of the REST transport. ``links`` has the open connections."""
+    """The ASGI application below ``/socket.io``. ``links`` has the open connections."""
 
     def __init__(self, app: Apex, settings: Mapping[str, Any]) -> None:
         with extra("sockets", "Socket.IO"):
@@ -63,7 +62,6 @@ class Sockets:
             from apex.transports.socketio.engine import LIMITS, Engine
 
         self.app: Apex = app
-        self.inner: ASGIApp | None = app.transport
         limits = {name: settings.get(name, default) for name, default in LIMITS.items()}
         origins = settings.get("origins") or app.get("origins") or ["*"]
         self.engine: Engine = Engine(self, limits, "*" if "*" in origins else list(origins))
@@ -72,18 +70,15 @@ class Sockets:
         self.links: dict[Connection, Link] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] in ("http", "websocket"):
-            path = scope["path"]
-            if scope.get("root_path"):
-                path = path.removeprefix(scope["root_path"].rstrip("/"))
-            if path.rstrip("/") + "/" == PATH:
-                return self.endpoint(scope, receive, send)
-            if path in CLIENT_PATHS and scope.get("method") in ("GET", "HEAD"):
-                return self.client(scope, receive, send)
-        if self.inner is None:
-            raise RuntimeError("The app has no other transport: call app.configure(rest) before sockets")
-        response: Awaitable[None] = self.inner(scope, receive, send)
-        return response
+        """Answer a connection or a request for the client. Other paths go on to the transport of the app."""
+        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/")).removeprefix(f"/{MOUNT}")
+        if not path.strip("/"):
+            return self.endpoint(scope, receive, send)
+        if path[1:] in CLIENT_FILES and scope.get("method") in ("GET", "HEAD"):
+            return self.client(scope, receive, send)
+        if self.app.transport is None:
+            raise RuntimeError("The app has no other transport: call app.configure(rest)")
+        return self.app.transport(scope, receive, send)
 
     # The engine calls these methods.
 

@@ -69,7 +69,7 @@ async def listening(site: Site) -> AsyncIterator[ClientConnection]:
 
 
 def link_of(app: Apex) -> Any:
-    (link,) = app.transport.links.values()  # type: ignore[union-attr]
+    (link,) = app.mounts["socket.io"].links.values()  # type: ignore[attr-defined]
     return link
 
 
@@ -168,7 +168,7 @@ async def test_a_frame_does_not_overtake_one_that_is_being_sent() -> None:
         written.append(frame)
         return True
 
-    transport: Any = app_of("notes", MemoryService()).transport
+    transport: Any = app_of("notes", MemoryService()).mounts["socket.io"]
     socket = Socket(transport.engine.eio, "1")
     socket.upgraded, socket.websocket = True, WebSocket(gate, write)
     sending = asyncio.create_task(socket.websocket.send(b"first"))
@@ -189,7 +189,7 @@ async def test_an_upgraded_client_gets_each_event_once_and_in_order() -> None:
         await app.service("notes").create({})
         frames = await poller.get()
         hanging = asyncio.create_task(poller.get())
-        await until(lambda: app.transport.endpoint.requests)  # type: ignore[union-attr]
+        await until(lambda: app.mounts["socket.io"].endpoint.requests)  # type: ignore[attr-defined]
         async with opened(http, poller.sid) as peer:
             await peer.send("2probe")
             assert (await peer.frame(), await hanging) == ("3probe", ["6"])

@@ -68,7 +68,7 @@ async def test_a_session_is_opened_called_and_left(app: Apex, http: AsyncClient)
 async def test_a_poll_hangs_until_there_is_something(app: Apex, http: AsyncClient) -> None:
     poller = await polling(http)
     hanging = asyncio.create_task(poller.get())
-    await until(lambda: app.transport.endpoint.requests)  # type: ignore[union-attr]
+    await until(lambda: app.mounts["socket.io"].endpoint.requests)  # type: ignore[attr-defined]
     await app.service("notes").create({"text": "a"})
     assert await hanging == ['42["notes created",{"text":"a","id":0}]']
 
@@ -117,7 +117,7 @@ async def test_two_requests_at_once_end_their_session(app: Apex, http: AsyncClie
         first = asyncio.create_task(poller.post('42["find","held"]'))
     else:
         first = asyncio.create_task(http.get(poller.url))
-    await until(lambda: app.transport.endpoint.requests)  # type: ignore[union-attr]
+    await until(lambda: app.mounts["socket.io"].endpoint.requests)  # type: ignore[attr-defined]
     second = await http.request(method, poller.url, content="3" if method == "POST" else None)
     assert (second.status_code, second.json()) == (400, {"code": 3, "message": "Bad request"})
     app.service("held").service.go.set()
@@ -128,7 +128,7 @@ async def test_two_requests_at_once_end_their_session(app: Apex, http: AsyncClie
 async def test_the_upgrade_loses_nothing_and_doubles_nothing(app: Apex, http: AsyncClient) -> None:
     poller, notes = await polling(http), app.service("notes")
     polled = asyncio.create_task(poller.get())
-    await until(lambda: app.transport.endpoint.requests)  # type: ignore[union-attr]
+    await until(lambda: app.mounts["socket.io"].endpoint.requests)  # type: ignore[attr-defined]
     async with opened(http, poller.sid) as peer:
         await peer.send("2probe")
         assert await peer.frame() == "3probe"
@@ -151,7 +151,7 @@ async def test_an_upgrade_that_fails_leaves_the_session_polling(
     poller = await polling(http)
     async with opened(http, poller.sid) as peer:
         await peer.send(*frames)
-    (socket,) = app.transport.engine.eio.sockets.values()  # type: ignore[union-attr]
+    (socket,) = app.mounts["socket.io"].engine.eio.sockets.values()  # type: ignore[attr-defined]
     await until(lambda: not socket.upgrading)
     await poller.post('420["find","notes"]')
     assert await poller.frames(1) == ["430[null,[]]"]
@@ -189,7 +189,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_request_is_gone(
     _, writer = await asyncio.open_connection(url.hostname, url.port)
     writer.write(f"{request_line} {poller.url} HTTP/1.1\r\nHost: a\r\n".encode())
     writer.write(b"\r\n" if request_line == "GET" else b"Content-Length: 100\r\n\r\n41")
-    await until(lambda: app.transport.endpoint.requests)  # type: ignore[union-attr]
+    await until(lambda: app.mounts["socket.io"].endpoint.requests)  # type: ignore[attr-defined]
     writer.transport.abort()
     await until(lambda: empty(app))
     assert caplog.records == []
@@ -275,7 +275,7 @@ async def test_all_origins_are_taken_unless_some_are_named(http: AsyncClient) ->
 async def test_open_connections_are_closed_when_the_app_is_torn_down(app: Apex, http: AsyncClient) -> None:
     poller = await polling(http)
     hanging = asyncio.create_task(poller.get())
-    await until(lambda: app.transport.endpoint.requests)  # type: ignore[union-attr]
+    await until(lambda: app.mounts["socket.io"].endpoint.requests)  # type: ignore[attr-defined]
     async with connected(http) as peer, opened(http) as silent:
         async with asyncio.timeout(15):
             await app.teardown()

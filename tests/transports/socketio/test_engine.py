@@ -163,7 +163,7 @@ async def test_a_body_of_empty_frames_ends_its_connection(app: Apex, http: Async
     await until(lambda: empty(app))
 
 
-async def test_the_transport_needs_another_one_before_it() -> None:
+async def test_other_paths_need_another_transport() -> None:
     app = Apex().configure(sockets)
-    with pytest.raises(RuntimeError, match=r"call app\.configure\(rest\) before sockets"):
+    with pytest.raises(RuntimeError, match=r"call app\.configure\(rest\) before serving it"):
         await app({"type": "http", "path": "/notes"}, None, None)  # type: ignore[arg-type]

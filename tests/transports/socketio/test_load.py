@@ -21,13 +21,13 @@ LARGE = "x" * 200_000
 
 
 def link_of(app: Apex) -> Any:
-    (link,) = app.transport.links.values()  # type: ignore[union-attr]
+    (link,) = app.mounts["socket.io"].links.values()  # type: ignore[attr-defined]
     return link
 
 
 def unread(app: Apex) -> int:
     """Return the size of all queued packets."""
-    return sum(link.outgoing.size for link in app.transport.links.values())  # type: ignore[union-attr]
+    return sum(link.outgoing.size for link in app.mounts["socket.io"].links.values())  # type: ignore[attr-defined]
 
 
 def calls(count: int, event: str) -> list[str]:
@@ -79,7 +79,7 @@ async def test_no_more_calls_are_at_work_than_may_be() -> None:
 
 async def test_calls_of_a_client_that_does_not_read_wait_and_others_do_not() -> None:
     app = app_of("held", Held(), maxBacklog=1_000_000)
-    heart = app.transport.engine.eio  # type: ignore[union-attr]
+    heart = app.mounts["socket.io"].engine.eio  # type: ignore[attr-defined]
     heart.ping_interval = heart.ping_timeout = 0.5
     async with serving(app) as http:
         async with connected(http) as other, deaf(http) as peer:
@@ -103,8 +103,8 @@ async def test_a_client_that_does_not_read_events_is_disconnected_and_others_get
                 await app.service("notes").create({"text": LARGE})
                 assert (await other.event())[1]["text"] == LARGE
                 assert unread(app) < 1_300_000
-            assert len(gone) == len(app.transport.links) == 1  # type: ignore[union-attr]
-        await until(lambda: len(app.transport.engine.eio.sockets) == 1)  # type: ignore[union-attr]
+            assert len(gone) == len(app.mounts["socket.io"].links) == 1  # type: ignore[attr-defined]
+        await until(lambda: len(app.mounts["socket.io"].engine.eio.sockets) == 1)  # type: ignore[attr-defined]
         assert await other.call("get", "notes", 99) == [None, {"text": LARGE, "id": 99}]
     slow = ("apex", logging.WARNING, "A connection was closed: its client does not read")
     assert caplog.record_tuples == [slow]
@@ -130,7 +130,7 @@ async def test_a_connection_that_ends_in_mid_call_leaves_nothing(caplog: pytest.
             await until(lambda: held.begun == 100)
             peer.ws.transport.abort()
         held.go.set()
-        await until(lambda: held.ended >= 100 and empty(app) and not app.transport.engine._tasks)  # type: ignore[union-attr]
+        await until(lambda: held.ended >= 100 and empty(app) and not app.mounts["socket.io"].engine._tasks)  # type: ignore[attr-defined]
         assert held.begun == held.ended
     assert [record for record in caplog.records if record.name != "asyncio"] == []
 
@@ -153,7 +153,7 @@ async def test_a_session_whose_answers_are_not_fetched_ends_when_its_time_is_ove
     async with serving(app) as http:
         poller = await polling(http)
         posting = asyncio.create_task(poller.post(*calls(200, '["get","held",200000]')))
-        (link,) = app.transport.links.values()  # type: ignore[union-attr]
+        (link,) = app.mounts["socket.io"].links.values()  # type: ignore[attr-defined]
         await until(lambda: link._reading is not None)
         await link.socket.close()
         assert (await posting).status_code == 200

@@ -123,7 +123,7 @@ async def test_a_connection_that_is_closed_while_it_logs_in_leaves_nothing(
     async with opened(http, **bearing(token_of(app))) as peer:
         await peer.send("40")
         await begun.wait()
-        (socket,) = app.transport.engine.eio.sockets.values()  # type: ignore[union-attr]
+        (socket,) = app.mounts["socket.io"].engine.eio.sockets.values()  # type: ignore[attr-defined]
         await socket.close()
     go.set()
     await until(lambda: empty(app) and not app.get("defaultAuthentication").sessions.open)
@@ -184,7 +184,7 @@ async def test_the_app_emits_one_event_for_each_start_and_end(
     async with connected(http, **bearing(token_of(app))) as peer:
         await end(app, peer)
     await until(lambda: empty(app))
-    await until(lambda: not app.transport.engine._tasks)  # type: ignore[union-attr]
+    await until(lambda: not app.mounts["socket.io"].engine._tasks)  # type: ignore[attr-defined]
     assert told == ["connection", "disconnect"]
     assert caplog.records == []
 
