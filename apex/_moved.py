@@ -22,7 +22,7 @@ MOVED = {
     "checks": "cli.checks",
     "coerce": "query.coercion",
     "commit": "transaction",
-    "cursors": "query.cursors",
+    "cursors": "adapters.cursors",
     "ddl": "migrations.ddl",
     "emitter": "callbacks",
     "endpoint": "transports.socketio.endpoint",

@@ -39,7 +39,7 @@ FENCES = {
     "argon2": {"auth"},
     "bcrypt": {"auth"},
     "click": {"cli", "server"},
-    "cryptography": {"query"},
+    "cryptography": {"adapters"},
     "engineio": {"transports"},
     "httpx2": {"client"},
     "jwt": {"auth"},

@@ -1,8 +1,8 @@
 """Adapters: services whose records are in a store, such as a database or memory."""
 
 from apex.adapters.base import MOST_RESTORED, RESTORED, Adapter, AdapterOptions, Companion
+from apex.adapters.cursors import Selection
 from apex.adapters.memory import MemoryService
-from apex.query.cursors import Selection
 
 __all__ = [
     "MOST_RESTORED",

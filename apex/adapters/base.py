@@ -15,11 +15,11 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, cast
 
+from apex.adapters.cursors import Cursors, Selection
 from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.query.coercion import Coerce, boolean, json
-from apex.query.cursors import Cursors, Selection
 from apex.query.language import (
     DELETED,
     MAX_HINTS,

@@ -12,11 +12,11 @@ from itertools import count
 from typing import Any, TypeGuard, Unpack
 
 from apex.adapters.base import Adapter, AdapterOptions, Companion
+from apex.adapters.cursors import Selection
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
-from apex.query.cursors import Selection
 from apex.query.predicates import TESTS, Compare, Junction, Predicate, three_way
 from apex.service import Record
 from apex.transaction import Transaction, current_transaction

@@ -38,9 +38,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import operators
 
+from apex.adapters.cursors import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query.cursors import Selection
 from apex.query.language import PATTERNS
 from apex.query.predicates import Compare, Junction, Predicate, Rank
 from apex.sql.paths import Source, is_numeric, is_present, stored

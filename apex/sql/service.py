@@ -35,10 +35,10 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from apex.adapters.base import Adapter, AdapterOptions, missing
+from apex.adapters.cursors import Selection
 from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
-from apex.query.cursors import Selection
 from apex.query.language import Query
 from apex.query.predicates import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
 from apex.service import Record

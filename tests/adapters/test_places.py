@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex import Apex
+from apex.adapters.cursors import Cursors, Place, beyond
 from apex.adapters.memory import MemoryService
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query.cursors import Cursors, Place, beyond
 from apex.query.predicates import EVERYTHING, Compare, Junction, every
 
 ZONES = st.sampled_from([None, UTC, timezone(timedelta(hours=-3, minutes=-30))])
@@ -173,5 +173,7 @@ def test_a_cursor_of_an_earlier_version_is_refused() -> None:
 
 
 def test_the_cipher_is_loaded_with_the_first_cursor() -> None:
-    code = "import sys; from apex.query.cursors import Cursors; Cursors('x'); assert 'cryptography' not in sys.modules"
+    code = (
+        "import sys; from apex.adapters.cursors import Cursors; Cursors('x'); assert 'cryptography' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
