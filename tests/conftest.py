@@ -1,12 +1,14 @@
-"""Databases for the tests: empty ones and migrated ones, in SQLite and in PostgreSQL."""
+"""Databases for the tests: empty ones, migrated ones and ones with the demo data, in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import shutil
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +17,7 @@ from hypothesis import settings
 
 from tests.process.commands import VARIABLES
 from tests.support.databases import Server, ServerError, new_database, start_server
+from tests.support.recycled import Recycled
 
 # A property holds however long an example takes.
 settings.register_profile("apex", deadline=None)
@@ -135,3 +138,53 @@ def migrated_url(request: pytest.FixtureRequest) -> str:
     """URL of a migrated database."""
     fixtures = {"sqlite": "migrated_sqlite_url", "postgresql": "migrated_postgres_url"}
     return str(request.getfixturevalue(fixtures[request.param]))
+
+
+@pytest.fixture(scope="session")
+def demo_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a SQLite database with the demo data, to be copied."""
+    path = tmp_path_factory.mktemp("demo") / "demo.db"
+    shutil.copyfile(sqlite_template, path)
+    fill(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_database(postgres_server: str, postgres_template: str) -> Iterator[Recycled]:
+    """Return a PostgreSQL database with the demo data, which tests use one after the other."""
+    with new_database(postgres_server, postgres_template) as url:
+        fill(url)
+        yield Recycled(url)
+
+
+def fill(url: str) -> None:
+    """Store the demo data in a thread, because the loop of this one belongs to the tests."""
+
+    from tests.services.crm import running
+
+    async def run() -> None:
+        async with running(url):
+            pass
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, run()).result()
+
+
+@pytest.fixture
+def demo_sqlite_url(demo_file: Path, sqlite_url: str) -> str:
+    """Return the URL of a SQLite database with the demo data."""
+    shutil.copyfile(demo_file, sqlite_url.removeprefix("sqlite:///"))
+    return sqlite_url
+
+
+@pytest.fixture
+def demo_postgres_url(demo_database: Recycled) -> Iterator[str]:
+    """Return the URL of a PostgreSQL database with the demo data. Tests must not change its tables."""
+    yield demo_database.url
+    demo_database.restore()
+
+
+@pytest.fixture(params=BACKENDS)
+def demo_url(request: pytest.FixtureRequest) -> str:
+    """Return the URL of a database with the demo data. Tests must not change its tables."""
+    return str(request.getfixturevalue({"sqlite": "demo_sqlite_url", "postgresql": "demo_postgres_url"}[request.param]))

@@ -7,7 +7,6 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -18,15 +17,13 @@ from httpx2 import Response
 
 from apex import Apex, database, load_config
 from apex.cli import commands
-from apex.cli.commands import main, require_migrated
+from apex.cli.commands import require_migrated
 from apex.errors import ConfigError
 from apex.migrations.migrate import upgrade
 from services.app import CONFIG, create_app
-from tests.process.commands import QUICK, ROOT, VARIABLES
+from tests.process.commands import QUICK, ROOT, apex_here, apex_here_in
 from tests.process.commands import apex as process
 from tests.support.serving import calling
-
-Command = Callable[..., CompletedProcess[str]]
 
 PASSWORD = "correct horse"
 COMMANDS = [
@@ -39,30 +36,9 @@ REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").
 PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
 
 
-@pytest.fixture
-def apex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process, which is quicker than in one of its own."""
-
-    def apex(*arguments: str, folder: Path = ROOT, **variables: str) -> CompletedProcess[str]:
-        with monkeypatch.context() as patch:
-            for name in VARIABLES:
-                patch.delenv(name, raising=False)
-            for name, value in (QUICK | variables).items():
-                patch.setenv(name, value)
-            patch.setattr(sys, "argv", ["apex", *arguments])
-            patch.setattr(sys, "path", [*sys.path])
-            patch.chdir(folder)
-            with pytest.raises(SystemExit) as left:
-                main()
-        said = capsys.readouterr()
-        return CompletedProcess(arguments, int(left.value.code or 0), said.out, said.err)
-
-    return apex
-
-
-def add_user(apex: Command, url: str, *options: str, password: str = PASSWORD) -> CompletedProcess[str]:
+def add_user(url: str, *options: str, password: str = PASSWORD) -> CompletedProcess[str]:
     given = options if "@" in "".join(options) else ("Ann@Example.com", *options)
-    return apex("user", "add", "--first-name", "Ann", *given, DATABASE_URL=url, APEX_PASSWORD=password)
+    return apex_here("user", "add", "--first-name", "Ann", *given, DATABASE_URL=url, APEX_PASSWORD=password)
 
 
 def answer(url: str, method: str, path: str, **options: Any) -> Response:
@@ -88,8 +64,8 @@ def test_help_lists_the_commands_of_framework_and_application() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(apex: Command, command: str) -> None:
-    done = apex(command, "--help")
+def test_every_command_has_help(command: str) -> None:
+    done = apex_here(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: ")
 
@@ -97,15 +73,15 @@ def test_every_command_has_help(apex: Command, command: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [("nope",), ("serve", "--nope"), ("serve", "--port", "x"), ("serve", "--port", "99999"), ("token",)]
 )
-def test_a_command_that_is_wrong_is_explained(apex: Command, arguments: tuple[str, ...]) -> None:
-    done = apex(*arguments)
+def test_a_command_that_is_wrong_is_explained(arguments: tuple[str, ...]) -> None:
+    done = apex_here(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Error: " in done.stderr
 
 
 @pytest.mark.parametrize("factory", ["", "nowhere:app", "json:nothing", "json:loads"])
-def test_an_application_that_is_none_is_named(apex: Command, factory: str) -> None:
-    done = apex("--app", factory, "routes")
+def test_an_application_that_is_none_is_named(factory: str) -> None:
+    done = apex_here("--app", factory, "routes")
     assert (done.returncode, f"apex: cannot load the application '{factory}'" in done.stderr) == (1, True)
 
 
@@ -130,22 +106,20 @@ def only_line(done: CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("arguments", OF_AN_APPLICATION, ids=" ".join)
-def test_a_command_in_an_empty_folder_names_the_folder_of_the_application(
-    apex: Command, tmp_path: Path, arguments: list[str]
-) -> None:
-    line = only_line(apex(*arguments, folder=tmp_path))
+def test_a_command_in_an_empty_folder_names_the_folder_of_the_application(tmp_path: Path, arguments: list[str]) -> None:
+    line = only_line(apex_here_in(tmp_path, *arguments))
     expected = f"there is no application here: run 'apex' in {ROOT}, or make a project with 'apex new'"
     assert line.endswith(f": {expected}")
 
 
 @pytest.mark.parametrize("code", BROKEN)
 def test_a_broken_application_is_one_line_with_the_place(
-    apex: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     (tmp_path / "broken.py").write_text(code, encoding="utf-8")
     for arguments in OF_AN_APPLICATION:
         monkeypatch.delitem(sys.modules, "broken", raising=False)
-        assert BROKEN[code] in only_line(apex("--app", "broken:create_app", *arguments, folder=tmp_path))
+        assert BROKEN[code] in only_line(apex_here_in(tmp_path, "--app", "broken:create_app", *arguments))
 
 
 FAILS_TO_START = """from apex import Apex
@@ -160,51 +134,49 @@ def create_app():
 
 
 def test_an_application_that_fails_to_start_is_one_line_with_the_place(
-    apex: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "starting.py").write_text(FAILS_TO_START, encoding="utf-8")
-    line = only_line(apex("--app", "starting:create_app", "trash", "list", folder=tmp_path))
+    line = only_line(apex_here_in(tmp_path, "--app", "starting:create_app", "trash", "list"))
     assert line == "apex: starting.py, line 5: RuntimeError: no printer"
 
 
-def test_help_names_a_command_of_the_application_that_cannot_be_loaded(
-    apex: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_names_a_command_of_the_application_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("broken", "services.app:nothing", "apex.commands")
     monkeypatch.setattr(commands, "_extensions", lambda: {"broken": broken})
-    assert "  broken  cannot load the command 'broken': " in apex("--help").stdout
-    assert only_line(apex("broken")).startswith("apex: cannot load the command 'broken': ")
+    assert "  broken  cannot load the command 'broken': " in apex_here("--help").stdout
+    assert only_line(apex_here("broken")).startswith("apex: cannot load the command 'broken': ")
 
 
-def test_a_user_joins_one_organization(apex: Command) -> None:
-    done = add_user(apex, "sqlite://", "--organization", "456", "--new-organization", "Mine")
+def test_a_user_joins_one_organization() -> None:
+    done = add_user("sqlite://", "--organization", "456", "--new-organization", "Mine")
     assert (done.returncode, "not both" in done.stderr) == (2, True)
 
 
-def test_a_file_that_cannot_be_written_is_named(apex: Command) -> None:
-    done = apex("openapi", "--output", "/nowhere/openapi.json")
+def test_a_file_that_cannot_be_written_is_named() -> None:
+    done = apex_here("openapi", "--output", "/nowhere/openapi.json")
     assert (done.returncode, "'/nowhere/openapi.json'" in done.stderr) == (1, True)
 
 
-def test_migrate_goes_up_and_down(apex: Command, empty_url: str) -> None:
+def test_migrate_goes_up_and_down(empty_url: str) -> None:
     for arguments, said in (
         ([], UP_TO_DATE), ([], UP_TO_DATE), (["base", "--down"], PENDING), (["--down", "base"], PENDING),
         (REVISIONS[-1:], UP_TO_DATE),
     ):  # fmt: skip
-        done = apex("migrate", *arguments, DATABASE_URL=empty_url)
+        done = apex_here("migrate", *arguments, DATABASE_URL=empty_url)
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
 
-def test_migrate_refuses_a_revision_there_is_not(apex: Command, sqlite_url: str) -> None:
-    done = apex("migrate", "nope", DATABASE_URL=sqlite_url)
+def test_migrate_refuses_a_revision_there_is_not(sqlite_url: str) -> None:
+    done = apex_here("migrate", "nope", DATABASE_URL=sqlite_url)
     assert (done.returncode, done.stderr) == (
         1,
         "apex: cannot migrate: Can't locate revision identified by 'nope'\n",
     )
 
 
-def test_a_user_that_was_added_can_log_in_and_create_contacts(apex: Command, migrated_url: str) -> None:
-    done = add_user(apex, migrated_url, "--new-organization", "Ann Ltd", "--role", "owner")
+def test_a_user_that_was_added_can_log_in_and_create_contacts(migrated_url: str) -> None:
+    done = add_user(migrated_url, "--new-organization", "Ann Ltd", "--role", "owner")
     assert (done.returncode, done.stdout) == (0, "User 1 (ann@example.com) created, owner of organization 1.\n")
     headers = {"Authorization": log_in(migrated_url, PASSWORD).json()["accessToken"]}
     contact = {"organization_id": 1, "first_name": "Bo"}
@@ -220,61 +192,61 @@ def test_a_user_that_was_added_can_log_in_and_create_contacts(apex: Command, mig
     ],
 )
 def test_a_user_with_anything_wrong_is_not_added(
-    apex: Command, migrated_sqlite_url: str, email: str, password: str, said: str
+    migrated_sqlite_url: str, email: str, password: str, said: str
 ) -> None:
-    done = add_user(apex, migrated_sqlite_url, email, password=password)
+    done = add_user(migrated_sqlite_url, email, password=password)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
-def test_a_user_is_added_once(apex: Command, migrated_url: str) -> None:
-    assert add_user(apex, migrated_url).returncode == 0
-    done = add_user(apex, migrated_url, "ann@example.COM")
+def test_a_user_is_added_once(migrated_url: str) -> None:
+    assert add_user(migrated_url).returncode == 0
+    done = add_user(migrated_url, "ann@example.COM")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "email" in done.stderr
 
 
-def test_a_user_joins_an_organization_that_is_there_or_is_not_added(apex: Command, migrated_url: str) -> None:
-    done = add_user(apex, migrated_url, "--organization", "999")
+def test_a_user_joins_an_organization_that_is_there_or_is_not_added(migrated_url: str) -> None:
+    done = add_user(migrated_url, "--organization", "999")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert add_user(apex, migrated_url).returncode == 0
+    assert add_user(migrated_url).returncode == 0
 
 
-def test_a_password_can_be_changed(apex: Command, migrated_sqlite_url: str) -> None:
-    add_user(apex, migrated_sqlite_url)
+def test_a_password_can_be_changed(migrated_sqlite_url: str) -> None:
+    add_user(migrated_sqlite_url)
     variables = {"DATABASE_URL": migrated_sqlite_url, "APEX_PASSWORD": "battery staple"}
-    done = apex("user", "password", "ANN@example.com", **variables)
+    done = apex_here("user", "password", "ANN@example.com", **variables)
     assert (done.returncode, done.stdout) == (0, "Password of ANN@example.com changed.\n")
     assert log_in(migrated_sqlite_url, PASSWORD).status_code == 401
     assert log_in(migrated_sqlite_url, "battery staple").status_code == 201
 
 
-def test_a_user_that_was_removed_is_locked_out(apex: Command, migrated_sqlite_url: str) -> None:
-    add_user(apex, migrated_sqlite_url, "--new-organization", "Ann Ltd")
-    token = apex("token", "ann@example.com", DATABASE_URL=migrated_sqlite_url).stdout.strip()
+def test_a_user_that_was_removed_is_locked_out(migrated_sqlite_url: str) -> None:
+    add_user(migrated_sqlite_url, "--new-organization", "Ann Ltd")
+    token = apex_here("token", "ann@example.com", DATABASE_URL=migrated_sqlite_url).stdout.strip()
     asked = {"url": migrated_sqlite_url, "method": "GET", "path": "/contacts?organization_id=1"}
     assert answer(**asked, headers={"Authorization": f"Bearer {token}"}).status_code == 200
-    assert apex("user", "remove", "ann@example.com", DATABASE_URL=migrated_sqlite_url).returncode == 0
+    assert apex_here("user", "remove", "ann@example.com", DATABASE_URL=migrated_sqlite_url).returncode == 0
     assert answer(**asked, headers={"Authorization": f"Bearer {token}"}).status_code == 401
     assert log_in(migrated_sqlite_url, PASSWORD).json()["message"] == "Invalid login"
 
 
 @pytest.mark.parametrize("command", [("token",), ("user", "remove"), ("user", "password")])
-def test_a_user_that_is_not_there_is_named(apex: Command, migrated_sqlite_url: str, command: tuple[str, ...]) -> None:
-    done = apex(*command, "x@y.z", DATABASE_URL=migrated_sqlite_url, APEX_PASSWORD=PASSWORD)
+def test_a_user_that_is_not_there_is_named(migrated_sqlite_url: str, command: tuple[str, ...]) -> None:
+    done = apex_here(*command, "x@y.z", DATABASE_URL=migrated_sqlite_url, APEX_PASSWORD=PASSWORD)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "apex: there is no user 'x@y.z'\n")
 
 
-def test_a_token_is_printed_alone(apex: Command, migrated_url: str) -> None:
-    add_user(apex, migrated_url)
-    done = apex("token", "Ann@example.com", DATABASE_URL=migrated_url)
+def test_a_token_is_printed_alone(migrated_url: str) -> None:
+    add_user(migrated_url)
+    done = apex_here("token", "Ann@example.com", DATABASE_URL=migrated_url)
     token = done.stdout.strip()
     assert (done.returncode, done.stdout, token.count(".")) == (0, f"{token}\n", 2)
 
 
-def test_a_program_reads_what_was_made(apex: Command, migrated_sqlite_url: str) -> None:
-    added = add_user(apex, migrated_sqlite_url, "--new-organization", "Ann Ltd", "--role", "owner", "--json")
+def test_a_program_reads_what_was_made(migrated_sqlite_url: str) -> None:
+    added = add_user(migrated_sqlite_url, "--new-organization", "Ann Ltd", "--role", "owner", "--json")
     assert json.loads(added.stdout) == {"id": 1, "email": "ann@example.com", "organization_id": 1, "role": "owner"}
-    token = apex("token", "ann@example.com", "--json", DATABASE_URL=migrated_sqlite_url)
+    token = apex_here("token", "ann@example.com", "--json", DATABASE_URL=migrated_sqlite_url)
     assert json.loads(token.stdout)["accessToken"].count(".") == 2
 
 
@@ -287,20 +259,18 @@ def test_an_app_without_migrations_is_served_with_the_tables_that_there_are(
         upgrade(f"sqlite:///{tmp_path}/own.db")
 
 
-def test_workers_without_a_folder_for_temporary_files_say_so(
-    apex: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_workers_without_a_folder_for_temporary_files_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    failed = apex("serve", "--reload", "--port", "0")
+    failed = apex_here("serve", "--reload", "--port", "0")
     assert failed.returncode == 1
     assert failed.stderr == "apex: Workers need a folder for temporary files, set TMPDIR: No such file or directory\n"
 
 
-def test_down_says_to_which_revision(apex: Command, migrated_sqlite_url: str) -> None:
-    done = apex("migrate", "--down", DATABASE_URL=migrated_sqlite_url)
+def test_down_says_to_which_revision(migrated_sqlite_url: str) -> None:
+    done = apex_here("migrate", "--down", DATABASE_URL=migrated_sqlite_url)
     assert (done.returncode, "--down needs a revision" in done.stderr) == (1, True)
 
 
-def test_the_demo_is_not_for_production(apex: Command, sqlite_url: str) -> None:
-    done = apex("demo", DATABASE_URL=sqlite_url, APEX_ENV="production", APEX_SECRET="x" * 40)
+def test_the_demo_is_not_for_production(sqlite_url: str) -> None:
+    done = apex_here("demo", DATABASE_URL=sqlite_url, APEX_ENV="production", APEX_SECRET="x" * 40)
     assert (done.returncode, "is not loaded in production" in done.stderr) == (1, True)

@@ -23,7 +23,7 @@ from apex.hooks import run_before
 from apex.migrations.revisions import engine_url
 from services.activities import activities
 from services.app import create_app
-from tests.process.commands import COMMAND, QUICK, ROOT, environment
+from tests.process.commands import COMMAND, QUICK, ROOT, apex_here, environment
 from tests.process.commands import apex as process
 from tests.support.waiting import SECONDS
 
@@ -67,15 +67,15 @@ def test_a_shell_completes_commands() -> None:
 
 
 def test_a_shell_completes_the_services_of_the_application() -> None:
-    done = process(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex routes support", COMP_CWORD="2")
+    done = apex_here(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex routes support", COMP_CWORD="2")
     assert done.stdout.split() == ["plain,support-tickets", "plain,support-ticket-messages"]
-    done = process(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex --app nowhere:app routes con", COMP_CWORD="4")
+    done = apex_here(_APEX_COMPLETE="bash_complete", COMP_WORDS="apex --app nowhere:app routes con", COMP_CWORD="4")
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("migrat", "migrate"), ("usr", "user")])
 def test_a_command_that_is_near_is_named(wrong: str, right: str) -> None:
-    done = process(wrong)
+    done = apex_here(wrong)
     assert (done.returncode, f"Did you mean '{right}'?" in done.stderr) == (2, True)
 
 
@@ -145,18 +145,18 @@ def names(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def test_routes_of_a_service_are_told_to_people_and_to_programs() -> None:
-    shown = process("routes", "contacts").stdout
+    shown = apex_here("routes", "contacts").stdout
     assert re.search(r"before +service +authenticate +apex.auth.service\n", shown)
-    told = json.loads(process("routes", "contacts", "--json").stdout)
+    told = json.loads(apex_here("routes", "contacts", "--json").stdout)
     assert {"verb": "POST", "path": "/contacts", "method": "search"} in told["endpoints"]
     assert told["events"] == ["created", "updated", "patched", "removed"]
     assert [step["name"] for step in told["hooks"]["get"] if step["type"] == "method"] == ["Adapter.get"]
-    assert {one["path"] for one in json.loads(process("routes", "--json").stdout)} >= {"contacts", "users", "deals"}
+    assert {one["path"] for one in json.loads(apex_here("routes", "--json").stdout)} >= {"contacts", "users", "deals"}
 
 
 def test_routes_mark_what_runs_in_the_transaction() -> None:
-    assert re.search(r"\n  \| method +service +Adapter.patch ", process("routes", "contacts").stdout)
-    hooks = json.loads(process("routes", "contacts", "--json").stdout)["hooks"]
+    assert re.search(r"\n  \| method +service +Adapter.patch ", apex_here("routes", "contacts").stdout)
+    hooks = json.loads(apex_here("routes", "contacts", "--json").stdout)["hooks"]
     inside = {method: [step["name"] for step in steps if "transaction" in step] for method, steps in hooks.items()}
     assert {"timestamps", "Adapter.patch", "audit"} <= {*inside["patch"]}
     assert "limit_rate" not in inside["patch"]
@@ -164,7 +164,7 @@ def test_routes_mark_what_runs_in_the_transaction() -> None:
 
 
 def test_a_service_that_is_near_is_named() -> None:
-    done = process("routes", "contcats")
+    done = apex_here("routes", "contcats")
     assert (done.returncode, done.stderr) == (1, "apex: there is no service 'contcats'. Did you mean 'contacts'?\n")
 
 
@@ -178,10 +178,10 @@ def test_a_service_for_nobody_outside_has_no_endpoints() -> None:
 
 def test_the_status_is_told_and_changes_nothing(empty_url: str) -> None:
     for _ in range(2):
-        told = json.loads(process("migrate", "--status", "--json", DATABASE_URL=empty_url).stdout)
+        told = json.loads(apex_here("migrate", "--status", "--json", DATABASE_URL=empty_url).stdout)
         assert (told["current"], told["pending"][0]) == (None, "0001")
-    assert process("migrate", "0001", DATABASE_URL=empty_url).returncode == 0
-    lines = process("migrate", "--status", DATABASE_URL=empty_url).stdout.splitlines()
+    assert apex_here("migrate", "0001", DATABASE_URL=empty_url).returncode == 0
+    lines = apex_here("migrate", "--status", DATABASE_URL=empty_url).stdout.splitlines()
     assert lines[0] == "The database is at 0001."
     assert lines[1].startswith("Migrations pending: 0002, ")
 
@@ -209,7 +209,7 @@ def test_a_new_migration_follows_the_newest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("message", ["", "two\nlines", "x" * 101])
 def test_a_message_that_heads_no_migration_is_refused(message: str) -> None:
-    done = process("migrate", "--new", message)
+    done = apex_here("migrate", "--new", message)
     assert (done.returncode, "the message must be one line" in done.stderr) == (1, True)
 
 
@@ -217,7 +217,7 @@ def test_a_message_that_heads_no_migration_is_refused(message: str) -> None:
 
 
 def test_nothing_is_wrong_with_the_crm(migrated_url: str) -> None:
-    done = process("check", "--json", DATABASE_URL=migrated_url)
+    done = apex_here("check", "--json", DATABASE_URL=migrated_url)
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True, "findings": []})
 
 
@@ -244,7 +244,7 @@ def test_a_published_secret_is_not_served_to_others(
     ],
 )
 def test_what_is_wrong_is_one_line(migrated_sqlite_url: str, variables: dict[str, str], check: str, part: str) -> None:
-    done = process("check", **{"DATABASE_URL": migrated_sqlite_url} | variables)
+    done = apex_here("check", **{"DATABASE_URL": migrated_sqlite_url} | variables)
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (1, "", 1)
     assert done.stdout.startswith(f"{check}: ")
     assert part in done.stdout
@@ -252,7 +252,7 @@ def test_what_is_wrong_is_one_line(migrated_sqlite_url: str, variables: dict[str
 
 
 def test_pending_migrations_are_found(empty_url: str) -> None:
-    done = process("check", "--json", DATABASE_URL=empty_url)
+    done = apex_here("check", "--json", DATABASE_URL=empty_url)
     (finding,) = json.loads(done.stdout)["findings"]
     assert (done.returncode, finding["check"], "are pending" in finding["message"]) == (1, "database", True)
 
@@ -287,7 +287,7 @@ def test_a_table_without_row_level_security_is_found(migrated_postgres_url: str)
         connection.execute(text("ALTER TABLE deals DISABLE ROW LEVEL SECURITY"))
         connection.execute(text("DROP POLICY tenant ON products"))
     engine.dispose()
-    done = process("check", DATABASE_URL=migrated_postgres_url)
+    done = apex_here("check", DATABASE_URL=migrated_postgres_url)
     assert done.returncode == 1
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["database"] * 2
     assert re.findall(r"table '(\w+)'", done.stdout) == ["deals", "products"]

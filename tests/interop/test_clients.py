@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import pytest
 
 from apex import load_config
 from services.app import CONFIG, create_app
-from services.commands.demo_data import load_demo
 from tests.interop.golden import golden
 from tests.interop.node import needs_node, passes
-from tests.process.commands import QUICK, apex
+from tests.process.commands import QUICK
 from tests.support.databases import free_port
 from tests.support.serving import serving
 
@@ -30,16 +28,13 @@ async def test_expiry() -> None:
         await passes("expiry.mjs", URL=url)
 
 
-async def test_crm(migrated_sqlite_url: str) -> None:
-    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": migrated_sqlite_url}))
+async def test_crm(demo_sqlite_url: str) -> None:
+    app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": demo_sqlite_url}))
     async with serving(app) as client:
-        await load_demo(app)
         await passes("crm.mjs", URL=str(client.base_url).rstrip("/"))
 
 
-async def test_restart(migrated_sqlite_url: str) -> None:
-    demo = await asyncio.to_thread(apex, "demo", DATABASE_URL=migrated_sqlite_url)
-    assert demo.returncode == 0, demo.stderr
+async def test_restart(demo_sqlite_url: str) -> None:
     port = free_port()
-    served = {**QUICK, "PYTHON": sys.executable, "DATABASE_URL": migrated_sqlite_url, "PORT": str(port)}
+    served = {**QUICK, "PYTHON": sys.executable, "DATABASE_URL": demo_sqlite_url, "PORT": str(port)}
     await passes("restart.mjs", URL=f"http://localhost:{port}", **served)

@@ -14,8 +14,7 @@ from apex import Apex, Context, MemoryService, load_config, rest
 from apex.errors import Forbidden
 from apex.observability.logs import logs
 from services.app import CONFIG, create_app
-from services.commands.demo_data import load_demo
-from tests.process.commands import apex, server
+from tests.process.commands import server
 from tests.process.test_serve import ADMIN, log_in
 from tests.support.serving import calling, serving
 from tests.support.sockets import connected, opened
@@ -133,13 +132,10 @@ class Broken:
         raise RuntimeError(f"{data!r} {params!r}")
 
 
-async def test_no_secret_of_any_failing_request_is_logged(
-    migrated_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = {"APEX_ENV": "test", "DATABASE_URL": migrated_url, "LOG_LEVEL": "debug", "LOG_FORMAT": "json"}
+async def test_no_secret_of_any_failing_request_is_logged(demo_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"APEX_ENV": "test", "DATABASE_URL": demo_url, "LOG_LEVEL": "debug", "LOG_FORMAT": "json"}
     app = create_app(load_config(CONFIG, given)).use("broken", Broken()).configure(logs)
     async with calling(app) as client:
-        await load_demo(app)
         for verb, path, options in REQUESTS:
             response = await client.request(verb, path, **options)
             assert response.status_code >= 400 or path == "/batch", response.text
@@ -164,13 +160,10 @@ FRAMES: list[str] = [
 ]
 
 
-async def test_no_secret_of_any_call_over_a_socket_is_logged(
-    migrated_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = {"APEX_ENV": "test", "DATABASE_URL": migrated_url, "LOG_LEVEL": "debug", "LOG_FORMAT": "json"}
+async def test_no_secret_of_any_call_over_a_socket_is_logged(demo_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"APEX_ENV": "test", "DATABASE_URL": demo_url, "LOG_LEVEL": "debug", "LOG_FORMAT": "json"}
     app = create_app(load_config(CONFIG, given)).use("broken", Broken()).configure(logs)
     async with serving(app) as client:
-        await load_demo(app)
         token = app.get("defaultAuthentication").tokens.create(789)[0]
         for headers in ({"Authorization": f"Bearer {CANARY}"}, {"x-api-key": CANARY}):
             async with opened(client, additional_headers=headers) as peer:
@@ -188,9 +181,8 @@ async def test_no_secret_of_any_call_over_a_socket_is_logged(
     assert token not in said
 
 
-async def test_calls_over_a_socket_are_told_with_their_caller(migrated_sqlite_url: str) -> None:
-    apex("demo", DATABASE_URL=migrated_sqlite_url)
-    given = {"DATABASE_URL": migrated_sqlite_url, "LOG_LEVEL": "info", "LOG_FORMAT": "json"}
+async def test_calls_over_a_socket_are_told_with_their_caller(demo_sqlite_url: str) -> None:
+    given = {"DATABASE_URL": demo_sqlite_url, "LOG_LEVEL": "info", "LOG_FORMAT": "json"}
     with server("serve", **given) as (process, url):
         async with AsyncClient(base_url=url) as client, connected(client) as peer:
             await peer.call("create", "authentication", ADMIN)
@@ -209,9 +201,8 @@ async def test_calls_over_a_socket_are_told_with_their_caller(migrated_sqlite_ur
     assert said[2]["error"] == "Forbidden"
 
 
-def test_a_server_logs_who_called(migrated_sqlite_url: str) -> None:
-    apex("demo", DATABASE_URL=migrated_sqlite_url)
-    with server("serve", DATABASE_URL=migrated_sqlite_url, LOG_LEVEL="info", LOG_FORMAT="json") as (process, url):
+def test_a_server_logs_who_called(demo_sqlite_url: str) -> None:
+    with server("serve", DATABASE_URL=demo_sqlite_url, LOG_LEVEL="info", LOG_FORMAT="json") as (process, url):
         with log_in(url) as client:
             client.get("/contacts?organization_id=456").raise_for_status()
         process.terminate()

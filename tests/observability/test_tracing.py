@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.observability.test_logs import CANARY, FRAMES, JWT, REQUESTS, lines
 from tests.observability.test_observations import PARENT
-from tests.process.commands import apex, server
+from tests.process.commands import server
 from tests.process.test_serve import ADMIN, log_in
 from tests.support.databases import free_port
 from tests.support.sockets import connected, opened
@@ -70,8 +70,7 @@ def receiver() -> Iterator[tuple[Receiver, str]]:
 
 @contextmanager
 def traced(database: str) -> Iterator[tuple[Receiver, str]]:
-    """A server with the demo's data whose spans arrive when it stops, which it does at the end, and its URL."""
-    assert apex("demo", DATABASE_URL=database).returncode == 0
+    """Run a server with the demo data, and yield its URL. Its spans arrive when it stops, which it does at the end."""
     with receiver() as (received, endpoint):
         given = {
             "DATABASE_URL": database, "TRACING": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
@@ -84,8 +83,8 @@ def traced(database: str) -> Iterator[tuple[Receiver, str]]:
             assert process.wait(30) == 0
 
 
-def test_spans_arrive_when_a_server_stops(migrated_url: str) -> None:
-    with traced(migrated_url) as (received, url), log_in(url) as client:
+def test_spans_arrive_when_a_server_stops(demo_url: str) -> None:
+    with traced(demo_url) as (received, url), log_in(url) as client:
         client.get("/contacts?organization_id=456", headers={"traceparent": PARENT}).raise_for_status()
         assert client.get("/contacts/201").status_code == 403
     assert [resource["service.name"] for resource in received.resources] == ["crm"]
@@ -108,8 +107,8 @@ def test_spans_arrive_when_a_server_stops(migrated_url: str) -> None:
         assert span.end_time_unix_nano <= listed.end_time_unix_nano
 
 
-async def test_calls_over_a_socket_are_spans_of_their_own(migrated_sqlite_url: str) -> None:
-    with traced(migrated_sqlite_url) as (received, url):
+async def test_calls_over_a_socket_are_spans_of_their_own(demo_sqlite_url: str) -> None:
+    with traced(demo_sqlite_url) as (received, url):
         async with AsyncClient(base_url=url) as client, connected(client) as peer:
             await peer.call("create", "authentication", ADMIN)
             await peer.call("get", "contacts", 123)
@@ -119,8 +118,8 @@ async def test_calls_over_a_socket_are_spans_of_their_own(migrated_sqlite_url: s
     assert login.trace_id != got.trace_id
 
 
-async def test_the_calls_of_a_batch_are_below_it(migrated_sqlite_url: str) -> None:
-    with traced(migrated_sqlite_url) as (received, url), log_in(url) as client:
+async def test_the_calls_of_a_batch_are_below_it(demo_sqlite_url: str) -> None:
+    with traced(demo_sqlite_url) as (received, url), log_in(url) as client:
         client.post("/batch", json={"calls": [["get", "contacts", 123], ["get", "contacts", 201]]}).raise_for_status()
     _, batch, *inner = [span for span in received.spans if span.kind == span.SPAN_KIND_SERVER]
     assert (batch.name, [span.name for span in inner]) == ("batch create", ["contacts get"] * 2)
@@ -128,8 +127,8 @@ async def test_the_calls_of_a_batch_are_below_it(migrated_sqlite_url: str) -> No
     assert {span.trace_id for span in inner} == {batch.trace_id}
 
 
-async def test_no_secret_of_any_call_is_in_a_span(migrated_url: str) -> None:
-    with traced(migrated_url) as (received, url):
+async def test_no_secret_of_any_call_is_in_a_span(demo_url: str) -> None:
+    with traced(demo_url) as (received, url):
         async with AsyncClient(base_url=url) as client:
             for verb, path, options in REQUESTS:
                 await client.request(verb, path, **options)
@@ -146,10 +145,9 @@ async def test_no_secret_of_any_call_is_in_a_span(migrated_url: str) -> None:
     assert not [body for body in received.bodies if b"canary" in body or JWT.encode() in body]
 
 
-def test_a_receiver_that_is_away_keeps_no_server_from_serving_and_stopping(migrated_sqlite_url: str) -> None:
-    assert apex("demo", DATABASE_URL=migrated_sqlite_url).returncode == 0
+def test_a_receiver_that_is_away_keeps_no_server_from_serving_and_stopping(demo_sqlite_url: str) -> None:
     given = {
-        "DATABASE_URL": migrated_sqlite_url, "TRACING": "true", "LOG_FORMAT": "json", "LOG_LEVEL": "debug",
+        "DATABASE_URL": demo_sqlite_url, "TRACING": "true", "LOG_FORMAT": "json", "LOG_LEVEL": "debug",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{CANARY}@127.0.0.1:{free_port()}",
         "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={CANARY}",
     }  # fmt: skip

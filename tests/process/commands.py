@@ -1,16 +1,20 @@
-"""The ``apex`` command in another process, as an operator runs it."""
+"""The ``apex`` command in another process, as an operator runs it, and in this one, which takes a fifth of the time."""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
 import selectors
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO
+
+import pytest
 
 from tests.support.waiting import SECONDS
 
@@ -55,6 +59,49 @@ def apex_in(folder: Path, *arguments: str, input: str = "", **variables: str) ->
         [*COMMAND, *arguments], cwd=folder, env=environment(**QUICK | {"PYTHONPATH": str(ROOT)} | variables),
         input=input, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
+
+
+def apex_here(*arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the checkout and in this process, for tests of commands that need no process of their own."""
+    return apex_here_in(ROOT, *arguments, input=input, **variables)
+
+
+def apex_here_in(folder: Path, *arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder and in this process."""
+    from apex.cli.commands import main
+
+    streams = [io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", write_through=True) for text in (input, "", "")]
+    stdin, stdout, stderr = streams
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(stdout))
+        stack.enter_context(redirect_stderr(stderr))
+        stack.enter_context(kept_logging())
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        for name, value in (QUICK | variables).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["apex", *arguments])
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setattr(sys, "stdin", stdin)
+        patch.chdir(folder)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    for stream in (stdout, stderr):
+        stream.seek(0)
+    return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), stdout.read(), stderr.read())
+
+
+@contextmanager
+def kept_logging() -> Iterator[None]:
+    """Undo what a command changes of the logging of its process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from services.commands.demo_data import KEY as DEMO_KEY
-from tests.process.commands import COMMAND, QUICK, ROOT, apex, environment, server
+from tests.process.commands import COMMAND, QUICK, ROOT, apex, apex_here, environment, server
 from tests.support.redis_server import redis_server
 from tests.support.waiting import SECONDS
 
@@ -23,14 +23,13 @@ def contacts(url: str, key: str) -> httpx2.Response:
     return httpx2.get(f"{url}/contacts", headers={"x-api-key": key.strip()})
 
 
-def test_a_key_is_made_listed_rotated_and_revoked(migrated_url: str) -> None:
+def test_a_key_is_made_listed_rotated_and_revoked(demo_url: str) -> None:
     def run(*arguments: str) -> str:
-        done = apex(*arguments, DATABASE_URL=migrated_url)
+        done = apex_here(*arguments, DATABASE_URL=demo_url)
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
 
-    run("demo")
-    with server("serve", DATABASE_URL=migrated_url) as (_, url):
+    with server("serve", DATABASE_URL=demo_url) as (_, url):
         key = run("key", "create", *FOR_ADMIN, "--name", "Website")
         assert KEY.fullmatch(key)
         assert contacts(url, key).json()["total"] == 2
@@ -44,7 +43,7 @@ def test_a_key_is_made_listed_rotated_and_revoked(migrated_url: str) -> None:
         assert KEY.fullmatch(rotated)
         run("key", "revoke", "3")
         assert "only defined custom fields" in run("organization", "custom-fields", "456", "--strict")
-        unsaid = apex("organization", "custom-fields", "456", DATABASE_URL=migrated_url)
+        unsaid = apex_here("organization", "custom-fields", "456", DATABASE_URL=demo_url)
         assert (unsaid.returncode, "'--strict' or '--any'" in unsaid.stderr) == (2, True)
         run("organization", "limit", "456", "1", "--window", "60")
         deadline = time.monotonic() + SECONDS
@@ -65,23 +64,21 @@ def test_commands_end_where_there_is_a_redis(migrated_sqlite_url: str, tmp_path:
             assert apex(*arguments, **shared).returncode == 0
 
 
-def test_a_key_for_an_unknown_user_is_refused_in_one_line(migrated_sqlite_url: str) -> None:
-    apex("demo", DATABASE_URL=migrated_sqlite_url)
+def test_a_key_for_an_unknown_user_is_refused_in_one_line(demo_sqlite_url: str) -> None:
     for arguments, line in (
         (("--organization", "999", "--user", "789"), "apex: there is no organization 999\n"),
         (("--organization", "456", "--user", "791"), "apex: user 791 is not a member of organization 456\n"),
     ):
-        done = apex("key", "create", *arguments, DATABASE_URL=migrated_sqlite_url)
+        done = apex_here("key", "create", *arguments, DATABASE_URL=demo_sqlite_url)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
-    done = apex("key", "list", "--organization", "999", DATABASE_URL=migrated_sqlite_url)
+    done = apex_here("key", "list", "--organization", "999", DATABASE_URL=demo_sqlite_url)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "apex: there is no organization 999\n")
 
 
-def test_a_webhook_secret_is_made_and_taken_away(migrated_sqlite_url: str) -> None:
-    apex("demo", DATABASE_URL=migrated_sqlite_url)
-    made = apex("organization", "webhook-secret", "456", DATABASE_URL=migrated_sqlite_url)
+def test_a_webhook_secret_is_made_and_taken_away(demo_sqlite_url: str) -> None:
+    made = apex_here("organization", "webhook-secret", "456", DATABASE_URL=demo_sqlite_url)
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", made.stdout)
-    gone = apex("organization", "webhook-secret", "456", "--remove", DATABASE_URL=migrated_sqlite_url)
+    gone = apex_here("organization", "webhook-secret", "456", "--remove", DATABASE_URL=demo_sqlite_url)
     assert gone.stdout == "Organization 456: webhooks need no signature.\n"
 
 
@@ -98,5 +95,5 @@ def test_the_demo_shows_its_key_only_while_it_is_one(sqlite_url: str) -> None:
                 process.kill()
 
     assert DEMO_KEY in served()
-    assert apex("key", "rotate", "1", DATABASE_URL=sqlite_url).returncode == 0
+    assert apex_here("key", "rotate", "1", DATABASE_URL=sqlite_url).returncode == 0
     assert "rotated or revoked" in served()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import httpx2
 
-from tests.process.commands import apex, server
+from tests.process.commands import apex_here, server
 
 NOT_FOR_SERVING = {"alembic", "mako", "redis", "aiohttp.client"}
 
 
-def test_serving_loads_no_library_that_it_has_no_use_for(migrated_url: str) -> None:
-    apex("demo", DATABASE_URL=migrated_url)
-    token = apex("token", "admin@example.com", DATABASE_URL=migrated_url).stdout.strip()
+def test_serving_loads_no_library_that_it_has_no_use_for(demo_url: str) -> None:
+    token = apex_here("token", "admin@example.com", DATABASE_URL=demo_url).stdout.strip()
     arguments = "--app", "tests.process.loaded:create_app", "serve"
-    with server(*arguments, DATABASE_URL=migrated_url) as (_, url), httpx2.Client(base_url=url) as client:
+    with server(*arguments, DATABASE_URL=demo_url) as (_, url), httpx2.Client(base_url=url) as client:
         found = client.get("/contacts?organization_id=456", headers={"Authorization": f"Bearer {token}"})
         assert found.raise_for_status().json()["data"]
         assert client.get("/socket.io/?EIO=4&transport=polling").status_code == 200

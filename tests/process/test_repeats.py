@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.process.commands import apex, server
+from tests.process.commands import server
 from tests.process.sockets import listener
 from tests.process.test_serve import log_in
 from tests.services.agentvoice.voice import PROOF
@@ -22,16 +22,15 @@ SERVE = ("--app", "tests.process.dying:create_app", "serve")
     ("url", "data", "proof"), [("/contacts", JANE, {}), ("/api/contacts", {"first_name": "Jane"}, PROOF)]
 )
 async def test_a_write_whose_process_died_after_the_commit_has_its_event_when_it_is_repeated(
-    migrated_url: str, url: str, data: Any, proof: dict[str, str]
+    demo_url: str, url: str, data: Any, proof: dict[str, str]
 ) -> None:
-    assert apex("demo", DATABASE_URL=migrated_url).returncode == 0
-    with server(*SERVE, DATABASE_URL=migrated_url, DIE="1") as (process, address), log_in(address) as client:
+    with server(*SERVE, DATABASE_URL=demo_url, DIE="1") as (process, address), log_in(address) as client:
         token = client.headers["authorization"]
         headers = {"Idempotency-Key": "order-12", **(proof or {"Authorization": token})}
         with pytest.raises(httpx2.TransportError):
             httpx2.post(address + url, json=data, headers=headers, timeout=SECONDS)
         process.wait()
-    with server(*SERVE, DATABASE_URL=migrated_url) as (_, address), log_in(address) as client:
+    with server(*SERVE, DATABASE_URL=demo_url) as (_, address), log_in(address) as client:
         async with listener(address, token.removeprefix("Bearer ")) as one:
             for _ in "abc":
                 again = await asyncio.to_thread(httpx2.post, address + url, json=data, headers=headers, timeout=SECONDS)

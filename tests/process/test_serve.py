@@ -90,9 +90,8 @@ def test_a_server_that_is_stopped_as_soon_as_it_serves_stops(migrated_sqlite_url
         assert process.wait(SECONDS) == 0
 
 
-def test_a_server_finishes_the_requests_it_has(migrated_sqlite_url: str) -> None:
-    apex("demo", DATABASE_URL=migrated_sqlite_url)
-    with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, url):
+def test_a_server_finishes_the_requests_it_has(demo_sqlite_url: str) -> None:
+    with server("serve", DATABASE_URL=demo_sqlite_url) as (process, url):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as half:
             half.sendall(b"POST /authentication HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
@@ -139,8 +138,7 @@ def processor_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def test_a_killed_server_keeps_every_write_it_has_acknowledged(migrated_sqlite_url: str) -> None:
-    apex("demo", DATABASE_URL=migrated_sqlite_url)
+def test_a_killed_server_keeps_every_write_it_has_acknowledged(demo_sqlite_url: str) -> None:
     acknowledged: list[int] = []
     enough = threading.Event()
 
@@ -154,14 +152,14 @@ def test_a_killed_server_keeps_every_write_it_has_acknowledged(migrated_sqlite_u
         except httpx2.TransportError:
             return
 
-    with server("serve", DATABASE_URL=migrated_sqlite_url) as (process, url):
+    with server("serve", DATABASE_URL=demo_sqlite_url) as (process, url):
         with log_in(url) as client, ThreadPoolExecutor(4) as threads:
             writers = [threads.submit(write, client) for _ in range(4)]
             assert enough.wait(SECONDS)
             process.kill()
         for writer in writers:
             writer.result()
-    with server("serve", DATABASE_URL=migrated_sqlite_url) as (_, url), log_in(url) as client:
+    with server("serve", DATABASE_URL=demo_sqlite_url) as (_, url), log_in(url) as client:
         query = {"query": {"organization_id": 456, "first_name": "Kept", "$limit": 0}}
         total = client.request("GET", "/contacts", json=query).json()["total"]
         assert len(acknowledged) <= total <= len(acknowledged) + 4

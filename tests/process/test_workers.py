@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.process.commands import ROOT, apex, server
+from tests.process.commands import ROOT, server
 from tests.process.sockets import listener
 from tests.process.test_serve import ADMIN, log_in
 from tests.services.crm import JANE
@@ -37,11 +37,10 @@ needs_nginx = pytest.mark.skipif(
 
 
 @pytest.fixture
-def workers(tmp_path: Path, migrated_postgres_url: str) -> Iterator[tuple[str, str]]:
+def workers(tmp_path: Path, demo_postgres_url: str) -> Iterator[tuple[str, str]]:
     """Yield the URLs of two processes."""
     with redis_server(tmp_path) as redis:
-        shared = {"DATABASE_URL": migrated_postgres_url, "REDIS_URL": redis.url}
-        assert apex("demo", **shared).returncode == 0
+        shared = {"DATABASE_URL": demo_postgres_url, "REDIS_URL": redis.url}
         with server("serve", **shared) as (_, one), server("serve", **shared) as (_, two):
             yield one, two
 
@@ -76,11 +75,10 @@ async def test_a_logout_in_one_process_ends_the_sockets_and_calls_of_both(worker
 
 
 async def test_workers_share_events_and_close_sockets_when_they_are_replaced(
-    tmp_path: Path, migrated_postgres_url: str
+    tmp_path: Path, demo_postgres_url: str
 ) -> None:
     with redis_server(tmp_path) as redis:
-        shared = {"DATABASE_URL": migrated_postgres_url, "REDIS_URL": redis.url}
-        assert apex("demo", **shared).returncode == 0
+        shared = {"DATABASE_URL": demo_postgres_url, "REDIS_URL": redis.url}
         with server("serve", "--workers", "2", **shared) as (process, url), log_in(url) as client:
             async with AsyncExitStack() as stack:
                 sockets = [
@@ -159,9 +157,8 @@ def check_bodies(client: httpx2.Client, worker: str) -> None:
 
 
 @pytest.fixture
-def one_worker(migrated_sqlite_url: str) -> Iterator[str]:
-    assert apex("demo", DATABASE_URL=migrated_sqlite_url).returncode == 0
-    with server("serve", DATABASE_URL=migrated_sqlite_url) as (_, url):
+def one_worker(demo_sqlite_url: str) -> Iterator[str]:
+    with server("serve", DATABASE_URL=demo_sqlite_url) as (_, url):
         yield url
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.services.fixtures import crm, demo_database, demo_file, demo_url, shared, shared_url
+from tests.services.fixtures import crm, shared, shared_url
 
-__all__ = ["crm", "demo_database", "demo_file", "demo_url", "shared", "shared_url"]
+__all__ = ["crm", "shared", "shared_url"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,50 +12,9 @@ import pytest_asyncio
 from tests.conftest import BACKENDS
 from tests.services.crm import Crm, running
 from tests.support.databases import new_database
-from tests.support.recycled import Recycled
 
 SHARED = pytest.mark.asyncio(loop_scope="module")
 """Marks a module whose tests use ``shared``: they run in the loop that it lives in."""
-
-
-@pytest.fixture(scope="session")
-def demo_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a SQLite database with the demo data, to be copied."""
-    path = tmp_path_factory.mktemp("demo") / "demo.db"
-    shutil.copyfile(sqlite_template, path)
-    fill(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def demo_database(postgres_server: str, postgres_template: str) -> Iterator[Recycled]:
-    """Return a PostgreSQL database with the demo data, which tests use one after the other."""
-    with new_database(postgres_server, postgres_template) as url:
-        fill(url)
-        yield Recycled(url)
-
-
-def fill(url: str) -> None:
-    """Store the demo data in a thread, because the loop of this one belongs to the tests."""
-
-    async def run() -> None:
-        async with running(url):
-            pass
-
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(asyncio.run, run()).result()
-
-
-@pytest.fixture(params=BACKENDS)
-def demo_url(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[str]:
-    """Return the URL of a database with the demo data. Tests must not change its tables."""
-    if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("demo_file"), sqlite_url.removeprefix("sqlite:///"))
-        yield sqlite_url
-        return
-    database: Recycled = request.getfixturevalue("demo_database")
-    yield database.url
-    database.restore()
 
 
 @pytest.fixture

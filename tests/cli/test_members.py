@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 
-from tests.process.commands import apex
+from tests.process.commands import apex_here
 
 
-def test_members_are_listed_added_changed_and_removed(migrated_sqlite_url: str) -> None:
+def test_members_are_listed_added_changed_and_removed(demo_sqlite_url: str) -> None:
     def run(*arguments: str, code: int = 0) -> str:
-        done = apex(*arguments, DATABASE_URL=migrated_sqlite_url)
+        done = apex_here(*arguments, DATABASE_URL=demo_sqlite_url)
         assert done.returncode == code, done
         return done.stderr if code else done.stdout
 
     ours = ("--organization", "456")
-    run("demo")
     assert "789  admin  admin@example.com  Admin User\n" in run("member", "list", *ours)
     run("member", "add", "Other@example.com", *ours, "--role", "owner")
     run("member", "role", "member@example.com", "admin", *ours)
