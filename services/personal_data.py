@@ -227,13 +227,14 @@ async def erase_answers(database: Database, id: int, rows: Sequence[Row], organi
     uuids = {str(row["uuid"]) for row in rows if "uuid" in row}
     with tenant_context(ALL_TENANTS):
         mentions = or_(
-            *(text.contains(mark, autoescape=True) for text in (c.body, c.untold) for mark in (*marks, *uuids))
+            *(text.contains(mark, autoescape=True) for text in (c.body, c.unsent_events) for mark in (*marks, *uuids))
         )
-        for answer in await database.execute(select(c.caller, c.key, c.body, c.untold, c.about).where(mentions)):
+        events = c.unsent_events.label("unsent_events")
+        for answer in await database.execute(select(c.caller, c.key, c.body, events, c.about).where(mentions)):
             organizations = {scope.get(ORGANIZATION_ID) for scope in answer["about"] or ()}
             if organization not in (None, *organizations) and not any(uuid in answer["body"] for uuid in uuids):
                 continue
-            hidden = {name: _hide_in_lines(answer[name], values) for name in ("body", "untold")}
+            hidden = {name: _hide_in_lines(answer[name], values) for name in ("body", "unsent_events")}
             this_answer = (c.caller == answer["caller"], c.key == answer["key"])
             await database.execute(update(answers).where(*this_answer).values(hidden))
 

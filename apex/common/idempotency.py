@@ -63,8 +63,8 @@ def answers_table(metadata: MetaData) -> Table:
     """Return the table of stored answers, by caller and key.
 
     ``request`` is a digest of the request. ``about`` has, for each record in the answer, its fields that are in the
-    scope. ``untold`` has the events that may not have been sent, and ``telling_at`` the moment at which a process began
-    to send them.
+    scope. ``unsent_events`` has the events that may not have been sent, and ``sending_since`` the moment at which a
+    process began to send them. The database has older names for these two columns.
     """
     table = Table(
         "idempotent_answers",
@@ -76,8 +76,8 @@ def answers_table(metadata: MetaData) -> Table:
         Column("http", Json),
         Column("body", Text),
         Column("about", Json),
-        Column("untold", Text),
-        Column("telling_at", Timestamp),
+        Column("untold", Text, key="unsent_events"),
+        Column("telling_at", Timestamp, key="sending_since"),
     )
     Index("ix_idempotent_answers_created_at", table.c.created_at)
     return table
@@ -207,11 +207,11 @@ class _Answers:
             "http": context.http or {},
             "body": encode(context._outgoing).decode(),
             "about": _about(context, scope),
-            "untold": _unsent(events),
-            "telling_at": datetime.now(UTC),
+            "unsent_events": _unsent(events),
+            "sending_since": datetime.now(UTC),
         }
         await self._change(asked, answer)
-        if answer["untold"] is not None:
+        if answer["unsent_events"] is not None:
             # The events go out before the response, so by then they are on their way to the other processes.
             context.after_response(self._note_sent, asked, context, [event.turn for event in events])
 
@@ -226,7 +226,7 @@ class _Answers:
         if found["request"] != asked["request"]:
             raise Unprocessable("Idempotency-Key was used for another request: take a new one for each")
         _require_allowed(found["about"], context)
-        if found["untold"] is not None:
+        if found["unsent_events"] is not None:
             await self._send_events(asked, context, found)
         context.event = None
         context.result = RawJSON(found["body"].encode())
@@ -237,19 +237,19 @@ class _Answers:
         while any(turn is not None and not turn.is_over for turn in turns):
             await asyncio.sleep(POLL_SECONDS)
         if await context.app.bus.flush():
-            await self._change(asked, {"untold": None})
+            await self._change(asked, {"unsent_events": None})
 
     async def _send_events(self, asked: Row, context: Context, found: Row | None) -> None:
         """Send the events of an answer, unless another process that has begun to send them does so in time."""
-        while found is not None and found["untold"] is not None:
-            until, began = time.monotonic() + SENDING_SECONDS, found["telling_at"]
+        while found is not None and found["unsent_events"] is not None:
+            until, began = time.monotonic() + SENDING_SECONDS, found["sending_since"]
             while (datetime.now(UTC) - began).total_seconds() < SENDING_SECONDS and time.monotonic() < until:
                 await asyncio.sleep(POLL_SECONDS)
                 found = await self._read(asked)
-                if found is None or found["untold"] is None:
+                if found is None or found["unsent_events"] is None:
                     return
-            if await self._change(asked, {"telling_at": datetime.now(UTC)}, self.table.c.telling_at == began):
-                for message in found["untold"].split("\n"):
+            if await self._change(asked, {"sending_since": datetime.now(UTC)}, self.table.c.sending_since == began):
+                for message in found["unsent_events"].split("\n"):
                     await context.app.events.resend(message.encode())
                 await self._note_sent(asked, context, ())
                 return
@@ -261,7 +261,8 @@ class _Answers:
             return await self.database.execute(statement, values)
 
     async def _read(self, asked: Row) -> Row | None:
-        columns = [self.table.c[name] for name in ("request", "http", "body", "about", "untold", "telling_at")]
+        names = ("request", "http", "body", "about", "unsent_events", "sending_since")
+        columns = [self.table.c[name].label(name) for name in names]
         rows = await self._execute(select(*columns).where(*self._of_caller()), asked)
         return rows[0] if rows else None
 
