@@ -397,16 +397,19 @@ class Adapter(Service, ABC, Generic[Record]):
         result="record",
         errors=(404,),
     )
-    async def restore(self, data: Any, params: Any) -> Any:
+    async def restore(self, data: Any, params: Any = None) -> Any:
         """Restore removed records. ``{"id": 5}`` returns the record, ``{"id": [5, 6]}`` a list of both.
 
-        Raises NotFound if one of them is not among the removed records. Then none is restored.
+        Raises NotFound if one of them is not among the removed records. Then none is restored. Raises TypeError if the
+        service does not keep removed records.
         """
         params = params_of(params)
         query = self.syntax.parse(params.query).plain()
         marks: Row | None = (params.adapter or {}).get("on_restore")
         if marks is None:
-            raise TypeError("restore needs the hook soft_delete before it")
+            field = self.trash or "deleted_at"
+            missing_option = "" if self.trash else f"the option trash='{field}' of the service and "
+            raise TypeError(f"restore needs {missing_option}the hook soft_delete('{field}') before it")
         given = data.get("id") if isinstance(data, Mapping) else None
         ids = self.ids_to_restore(given)
         where = every(Compare(self.id, "$in", ids), self._allowed(params), query.where)

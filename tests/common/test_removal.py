@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -126,3 +127,17 @@ async def test_soft_delete_is_not_for_clients_to_undo() -> None:
         await service.get(1, REST)
     with raises(BadRequest):
         await service.find({**REST, "query": {"$disableSoftDelete": True}})
+
+
+@pytest.mark.parametrize(
+    ("trash", "missing"),
+    [
+        (None, "the option trash='deleted_at' of the service and the hook soft_delete('deleted_at') before it"),
+        ("removed", "the hook soft_delete('removed') before it"),
+    ],
+)
+async def test_a_service_that_keeps_no_removed_records_says_how_to_restore(trash: str | None, missing: str) -> None:
+    app = Apex()
+    app.use("notes", MemoryService(paginate=False, trash=trash))
+    with pytest.raises(TypeError, match=re.escape(f"restore needs {missing}")):
+        await app.service("notes").restore({"id": 1})
