@@ -47,7 +47,7 @@ async def limit_rate(context: Context, next: Next) -> None:
     elif proof["strategy"] == "api-key":
         await limit_keys(context, next)
     else:
-        users: RateLimiter | None = context.app.get("userRates")
+        users: RateLimiter | None = context.app.settings.get("userRates")
         user = proof["payload"]["sub"]
         if users is not None and not users.spend(user) and (rate := await users.take(user)) is not None:
             raise rate_exceeded(rate, headers=rate.headers())

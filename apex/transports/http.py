@@ -246,31 +246,31 @@ class Cors:
         The id is the caller's if that is a plain text, and a new one otherwise.
         """
         headers: Pairs = scope["headers"]
-        given = dict(headers).get(_ID)
-        if given is not None:
+        given = dict(headers)
+        id = given.get(_ID)
+        if id is not None:
             headers = [pair for pair in headers if pair[0] != _ID]
-        id = given if given is not None and _PLAIN_ID.fullmatch(given) else next(request_ids).encode()
+        if id is None or not _PLAIN_ID.fullmatch(id):
+            id = next(request_ids).encode()
         scope["headers"] = [*headers, (_ID, id)]
-        return [*(_FOR_ALL if self.allows_all else self._for_origin(headers)), (_ID, id)]
+        return [*(_FOR_ALL if self.allows_all else self._for_origin(given)), (_ID, id)]
 
-    def preflight_headers(self, scope: Scope) -> Pairs:
-        """Return the headers of the response to a preflight request."""
-        asked = dict(scope["headers"]).get(b"access-control-request-headers")
-        headers = _FOR_ALL if self.allows_all else self._for_origin(scope["headers"])
-        headers = [*(pair for pair in headers if pair is not _READABLE), (b"access-control-allow-methods", METHODS)]
+    def preflight_headers(self, scope: Scope) -> Pairs | None:
+        """Return the headers of the response if a browser asks whether a page may make a request, else None."""
+        given = dict(scope["headers"])
+        if b"origin" not in given or b"access-control-request-method" not in given:
+            return None
+        allowed = _FOR_ALL if self.allows_all else self._for_origin(given)
+        headers = [*(pair for pair in allowed if pair is not _READABLE), (b"access-control-allow-methods", METHODS)]
+        asked = given.get(b"access-control-request-headers")
         return [*headers, (b"access-control-allow-headers", asked)] if asked else headers
 
-    def _for_origin(self, headers: Pairs) -> Pairs:
+    def _for_origin(self, given: Mapping[bytes, bytes]) -> Pairs:
         """Return the CORS headers for a request of an origin that may not be allowed."""
-        origin = dict(headers).get(b"origin")
-        allowed = [(b"access-control-allow-origin", origin), _READABLE] if origin in self.origins else []
-        return [*_ALWAYS, *allowed]
-
-
-def is_preflight(scope: Scope) -> bool:
-    """Return True if a browser asks whether a page may make a request."""
-    names = {name for name, _ in scope["headers"]}
-    return scope["method"] == "OPTIONS" and names >= {b"origin", b"access-control-request-method"}
+        origin = given.get(b"origin")
+        if origin not in self.origins:
+            return _ALWAYS
+        return [*_ALWAYS, (b"access-control-allow-origin", origin), _READABLE]
 
 
 def with_headers(send: Send, added: Pairs) -> Send:

@@ -35,7 +35,6 @@ from apex.transports.http import (
     has_header,
     headers_of,
     is_among,
-    is_preflight,
     length_of,
     pairs_of,
     parse_json,
@@ -94,8 +93,8 @@ class Rest:
         """Answer a preflight request or a request for a service. All other paths go on to the other routes."""
         if scope["type"] != "http":
             return self.others(scope, receive, send)
-        if scope["method"] == "OPTIONS" and is_preflight(scope):
-            return respond(send, 204, self.cors.preflight_headers(scope), b"", 0)
+        if scope["method"] == "OPTIONS" and (headers := self.cors.preflight_headers(scope)) is not None:
+            return respond(send, 204, headers, b"", 0)
         added = self.cors.response_headers(scope)
         match = self._match(scope)
         if match is None:
@@ -200,7 +199,10 @@ class Rest:
             body = await read_body(receive, headers, limit, self.body_seconds)
             data = parse_json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
-            query = {**query, **_query_of(data)}
+            asked = data.get("query", {}) if isinstance(data, dict) else None
+            if not isinstance(asked, dict):
+                raise BadRequest('The body of a GET must be an object such as {"query": {...}}')
+            query = {**query, **asked}
         client = scope.get("client")
         values = {
             "query": query, "provider": "rest", "headers": headers, "ip": client[0] if client else None,
@@ -217,13 +219,6 @@ class Rest:
         if method in _CONDITIONAL and (tags := headers.get("if-match")) is not None:
             return on_condition(self.app, call, tags)
         return call
-
-
-def _query_of(data: Any) -> dict[str, Any]:
-    query = data.get("query", {}) if isinstance(data, dict) else None
-    if not isinstance(query, dict):
-        raise BadRequest('The body of a GET must be an object such as {"query": {...}}')
-    return query
 
 
 def _method(match: Target, verb: str, custom: str | None) -> str:
