@@ -1,10 +1,12 @@
-"""Facts that hooks and methods declare of themselves, for the OpenAPI document and other descriptions of services."""
+"""Descriptions of services: the facts that hooks and methods declare of themselves, and the hooks of a method."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
+
+from apex.hooks import AnyHook, Composed, ErrorHooks, Step, Steps
 
 __all__ = ["ANY", "Example", "Facts", "Related", "describe"]
 
@@ -89,3 +91,33 @@ def facts_of(thing: Any) -> Facts | None:
     """Return the declared facts of a hook, a method or a function, or None."""
     facts: Facts | None = getattr(thing, _NAME, None)
     return facts
+
+
+def in_order(steps: Steps) -> Iterator[Step]:
+    """Yield the hooks and the method in the order in which they run. Error hooks come last."""
+    errors: Steps = ()
+    open_steps = list(reversed(steps))
+    while open_steps:
+        step = open_steps.pop()
+        if isinstance(step.hook, ErrorHooks):
+            errors = step.hook.steps + errors
+        else:
+            yield step
+        open_steps += reversed(step.inner or ())
+    yield from errors
+
+
+def hooks_in(steps: Steps, omit: str = "") -> Iterator[AnyHook]:
+    """Yield all hooks of a call in their order, with those inside of others. ``omit`` names a branch to leave out."""
+    for step in in_order(steps):
+        yield from flat(step.hook, omit)
+
+
+def flat(hook: AnyHook, omit: str = "") -> Iterator[AnyHook]:
+    """Yield a hook and all hooks inside of it. ``omit`` names a branch to leave out."""
+    yield hook
+    if isinstance(hook, Composed):
+        for branch, hooks in hook.inside.items():
+            if branch != omit:
+                for one in hooks:
+                    yield from flat(one, omit)

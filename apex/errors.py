@@ -40,7 +40,9 @@ class FeathersError(Exception):
     class_name: ClassVar[str] = "feathers-error"
     code: ClassVar[int] = 500
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, code: int | None = None) -> None:
+        if code is not None:
+            cls.code = code
         if FeathersError in cls.__bases__:
             cls.name = cls.__name__
             cls.class_name = _WORD.sub("-", cls.__name__).lower()
@@ -80,136 +82,92 @@ class FeathersError(Exception):
         return body
 
 
-class BadRequest(FeathersError):
+class BadRequest(FeathersError, code=400):
     """400: the request is malformed or invalid."""
 
-    code = 400
 
-
-class PayloadTooLarge(BadRequest):
+class PayloadTooLarge(BadRequest, code=413):
     """413 with the name BadRequest, as clients know no other name."""
 
-    code = 413
 
-
-class URITooLong(BadRequest):
+class URITooLong(BadRequest, code=414):
     """414 with the name BadRequest, as clients know no other name."""
 
-    code = 414
 
-
-class UnsupportedMediaType(BadRequest):
+class UnsupportedMediaType(BadRequest, code=415):
     """415 with the name BadRequest, as clients know no other name."""
 
-    code = 415
 
-
-class HeadersTooLarge(BadRequest):
+class HeadersTooLarge(BadRequest, code=431):
     """431 with the name BadRequest, as clients know no other name."""
 
-    code = 431
 
-
-class NotAuthenticated(FeathersError):
+class NotAuthenticated(FeathersError, code=401):
     """401: the caller has not proved who it is."""
 
-    code = 401
 
-
-class PaymentError(FeathersError):
+class PaymentError(FeathersError, code=402):
     """402: a payment is required."""
 
-    code = 402
 
-
-class Forbidden(FeathersError):
+class Forbidden(FeathersError, code=403):
     """403: the caller may not do this."""
 
-    code = 403
 
-
-class NotFound(FeathersError):
+class NotFound(FeathersError, code=404):
     """404: there is no such record, service or path."""
 
-    code = 404
 
-
-class MethodNotAllowed(FeathersError):
+class MethodNotAllowed(FeathersError, code=405):
     """405: the service does not have the method, or does not take many records."""
 
-    code = 405
 
-
-class NotAcceptable(FeathersError):
+class NotAcceptable(FeathersError, code=406):
     """406: no representation is acceptable to the caller."""
 
-    code = 406
 
-
-class Timeout(FeathersError):
+class Timeout(FeathersError, code=408):
     """408: the request took too long."""
 
-    code = 408
 
-
-class Conflict(FeathersError):
+class Conflict(FeathersError, code=409):
     """409: the request conflicts with the stored records."""
 
-    code = 409
 
-
-class PreconditionFailed(Conflict):
+class PreconditionFailed(Conflict, code=412):
     """412 with the name Conflict, as clients know no other name."""
 
-    code = 412
 
-
-class Gone(FeathersError):
+class Gone(FeathersError, code=410):
     """410: the record has been removed for good."""
 
-    code = 410
 
-
-class LengthRequired(FeathersError):
+class LengthRequired(FeathersError, code=411):
     """411: the request needs a Content-Length."""
 
-    code = 411
 
-
-class Unprocessable(FeathersError):
+class Unprocessable(FeathersError, code=422):
     """422: the request is well formed, but cannot be processed."""
 
-    code = 422
 
-
-class TooManyRequests(FeathersError):
+class TooManyRequests(FeathersError, code=429):
     """429: the caller has reached a limit."""
 
-    code = 429
 
-
-class GeneralError(FeathersError):
+class GeneralError(FeathersError, code=500):
     """500: an unexpected error."""
 
-    code = 500
 
-
-class NotImplemented(FeathersError):
+class NotImplemented(FeathersError, code=501):
     """501: the server does not support this."""
 
-    code = 501
 
-
-class BadGateway(FeathersError):
+class BadGateway(FeathersError, code=502):
     """502: a server behind this one gave a wrong answer."""
 
-    code = 502
 
-
-class Unavailable(FeathersError):
+class Unavailable(FeathersError, code=503):
     """503 with the header ``Retry-After`` in seconds, unless ``retry_after`` is None."""
-
-    code = 503
 
     def __init__(self, *args: Any, retry_after: int | None = 1, **options: Any) -> None:
         super().__init__(*args, **options)

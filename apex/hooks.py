@@ -139,7 +139,7 @@ def enclose(hooks: Iterable[Step], inner: Steps) -> Steps:
     return inner
 
 
-class _ErrorHooks:
+class ErrorHooks:
     """The around hook that runs the error hooks of a level if a step inside of it fails."""
 
     def __init__(self, steps: Steps) -> None:
@@ -218,7 +218,7 @@ class HookStore:
         """Return steps with all hooks of this level for a method around the ``inner`` steps."""
         inner = (*self.steps("before", method), *inner, *self.steps("after", method))
         if error := self.steps("error", method):
-            inner = (Step("around", _ErrorHooks(error), True, self.level, inner),)
+            inner = (Step("around", ErrorHooks(error), True, self.level, inner),)
         around = [step for type in (_LIST, _MAP, "around") for step in self.steps(type, method)]
         return enclose(around, inner)
 
@@ -238,26 +238,6 @@ def _entries(hooks: AnyHooks) -> Iterator[tuple[str, str, Any]]:
                 raise ValueError(f"'{type}' is not a valid hook type.{suggestion(type, TYPES)}")
             by_method = registered if isinstance(registered, Mapping) else {"all": registered}
             yield from ((type, method, functions) for method, functions in by_method.items())
-
-
-def in_order(steps: Steps) -> Iterator[Step]:
-    """Yield the hooks and the method in the order in which they run. Error hooks come last."""
-    errors: Steps = ()
-    open_steps = list(reversed(steps))
-    while open_steps:
-        step = open_steps.pop()
-        if isinstance(step.hook, _ErrorHooks):
-            errors = step.hook.steps + errors
-        else:
-            yield step
-        open_steps += reversed(step.inner or ())
-    yield from errors
-
-
-def hooks_in(steps: Steps, omit: str = "") -> Iterator[AnyHook]:
-    """Yield all hooks of a call in their order, with those inside of others. ``omit`` names a branch to leave out."""
-    for step in in_order(steps):
-        yield from flat(step.hook, omit)
 
 
 class Composed(ABC):
@@ -283,16 +263,6 @@ class Composed(ABC):
         """The hooks inside of this one: those ``before`` and ``after`` the steps that it encloses, or those of its
         branches ``then`` and ``else``.
         """
-
-
-def flat(hook: AnyHook, omit: str = "") -> Iterator[AnyHook]:
-    """Yield a hook and all hooks inside of it. ``omit`` names a branch to leave out."""
-    yield hook
-    if isinstance(hook, Composed):
-        for branch, hooks in hook.inside.items():
-            if branch != omit:
-                for one in hooks:
-                    yield from flat(one, omit)
 
 
 class run_before(Composed):

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parent.parent
 # A package imports from its own line and from lines above. The first lines are the modules of the core.
 LAYERS = [
     [
-        "_moved", "_lazy", "errors", "encoding", "types", "tenant", "describe", "cache", "signatures", "callbacks",
+        "_moved", "_lazy", "errors", "encoding", "types", "tenant", "cache", "signatures", "callbacks",
         "transaction",
     ],
     ["limits", "query"],
     ["realtime"],
-    ["context", "hooks", "events", "router", "service", "registration", "app"],
+    ["context", "hooks", "describe", "events", "router", "service", "registration", "app"],
     ["adapters", "migrations", "schema"],
     ["sql"],
     ["common", "observability"],

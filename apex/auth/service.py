@@ -19,9 +19,9 @@ from apex.auth.jwt import Claims, Tokens
 from apex.auth.passwords import Passwords
 from apex.auth.sessions import Sessions
 from apex.context import Context, Params
-from apex.describe import describe, facts_of
+from apex.describe import describe, facts_of, hooks_in
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import Hook, belongs, hooks_in
+from apex.hooks import Hook, belongs
 from apex.limits.clients import network_of
 from apex.limits.rates import FailureLimit, Rates, rates_of
 from apex.query.language import suggestion

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection, make_url
 from apex._lazy import extra
 from apex.app import Apex
 from apex.config import SECRET_BYTES, exposed_secrets
+from apex.describe import flat, in_order
 from apex.errors import ConfigError, Unavailable
-from apex.hooks import flat, in_order
 from apex.migrations.migrate import pending, unknown_revision
 from apex.migrations.revisions import connect
 from apex.service import BoundService

@@ -9,9 +9,10 @@ from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.common.conditions import iff
 from apex.common.transactions import transaction
+from apex.describe import in_order
 from apex.errors import ConfigError
 from apex.events import EVENTS
-from apex.hooks import AnyHook, Composed, in_order
+from apex.hooks import AnyHook, Composed
 from apex.query.language import suggestion
 from apex.service import BoundService
 from apex.signatures import name_of, unwrapped

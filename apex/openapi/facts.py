@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apex.describe import Facts, facts_of
-from apex.hooks import hooks_in
+from apex.describe import Facts, facts_of, hooks_in
 from apex.service import BoundService
 
 

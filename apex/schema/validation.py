@@ -17,10 +17,10 @@ from marshmallow.decorators import VALIDATES_SCHEMA
 from marshmallow.error_store import ErrorStore
 
 from apex.context import Context, Params
-from apex.describe import describe, facts_of
+from apex.describe import describe, facts_of, hooks_in
 from apex.encoding import decode, encode, merge
 from apex.errors import BadRequest, FeathersError, NotFound
-from apex.hooks import Hook, belongs, hooks_in
+from apex.hooks import Hook, belongs
 from apex.query.language import Hints, require_few, shortened
 from apex.schema.fast_path import NOT_LOADED, fast_load
 from apex.schema.fields import Boolean, Email, Float, Id, Password, Text
