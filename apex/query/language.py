@@ -92,6 +92,7 @@ class Query(Mapping[str, Any]):
         return dict(self)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise TypeError, as a parsed query cannot be changed in place."""
         raise TypeError(
             "params.query was parsed by validate_query and cannot be changed in place: assign another one, as in "
             "context.params.query = {**context.params.query, 'name': 'value'}, which is parsed anew"

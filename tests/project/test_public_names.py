@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import subprocess
 import sys
@@ -186,3 +187,31 @@ def test_the_application_imports_public_names_only(package: str) -> None:
         if not is_public(module, name)
     ]
     assert not wrong, "not public: " + "; ".join(wrong)
+
+
+def is_from_apex(member: object) -> bool:
+    return str(getattr(member, "__module__", "")).startswith("apex")
+
+
+def undocumented(owner: type) -> Iterator[str]:
+    """Yield the class and its public methods and properties that have no docstring, not even an inherited one."""
+    # A dataclass without a docstring gets its signature in place of one.
+    if (vars(owner).get("__doc__") or f"{owner.__name__}(").startswith(f"{owner.__name__}("):
+        yield owner.__qualname__
+    for name, member in vars(owner).items():
+        function = getattr(member, "fget", None) or getattr(member, "func", None) or getattr(member, "__func__", member)
+        if name[0] != "_" and inspect.isroutine(function) and not inspect.getdoc(getattr(owner, name)):
+            yield f"{owner.__qualname__}.{name}"
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_has_a_docstring(module: str) -> None:
+    found = import_module(module)
+    missing = [] if found.__doc__ else [module]
+    for name in PUBLIC[module].split():
+        member = getattr(found, name)
+        if inspect.isclass(member) and is_from_apex(member):
+            missing += undocumented(member)
+        elif inspect.isroutine(member) and is_from_apex(member) and not member.__doc__:
+            missing.append(name)
+    assert not missing, "without a docstring: " + ", ".join(missing)
