@@ -31,8 +31,6 @@ BEGUN: str = "observing"
 ENDED: str = "observation"
 """The app's event at the end of a call."""
 
-Pairs = Sequence[tuple[bytes, bytes]]
-
 REQUEST_ID = "x-request-id"
 """The header with the id of a request."""
 
@@ -77,13 +75,13 @@ class Observation:
         path: str = "",
         verb: str = "",
         request_id: str = "",
-        sent: Pairs = (),
+        sent: Sequence[tuple[bytes, bytes]] = (),
         outer: Observation | None = None,
     ) -> None:
         self.app: Apex = app
         self.provider: str = provider
         self.verb: str = verb
-        self.sent: Pairs = sent
+        self.sent: Sequence[tuple[bytes, bytes]] = sent
         self.outer: Observation | None = outer
         self._path = path
         self._request_id = request_id

@@ -1,4 +1,4 @@
-"""HTTP itself: what requests hold, what responses hold, entity tags, and CORS."""
+"""HTTP itself: the headers and bodies of requests, responses, entity tags, and CORS."""
 
 from __future__ import annotations
 
@@ -173,14 +173,13 @@ def public_error(error: Exception, doing: str) -> FeathersError:
 
     An error that is not a FeathersError is logged, and its text stays in the log.
     """
-    if isinstance(error, FeathersError):
-        if isinstance(error.errors, dict) and len(error.errors) > MOST_ERRORS:
-            named = islice(error.errors.items(), MOST_ERRORS)
-            error = copy(error)
-            error.errors = dict(named)
-        return error
-    log.error("%s failed", doing, exc_info=error)
-    return GeneralError("An unexpected error occurred")
+    if not isinstance(error, FeathersError):
+        log.error("%s failed", doing, exc_info=error)
+        return GeneralError("An unexpected error occurred")
+    if isinstance(error.errors, dict) and len(error.errors) > MOST_ERRORS:
+        error = copy(error)
+        error.errors = dict(islice(error.errors.items(), MOST_ERRORS))
+    return error
 
 
 def failure(

@@ -63,7 +63,7 @@ _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
 
 _NO_TURN: AbstractAsyncContextManager[None] = nullcontext()
 
-Target = Match[BoundService]
+ServiceMatch = Match[BoundService]
 Answer = tuple[int, Pairs, bytes | Stream, Context]
 """Status, headers and body of a response, and the context of its call."""
 
@@ -99,11 +99,11 @@ class Rest:
         match = self._match(scope)
         if match is None:
             return self.others(scope, receive, with_headers(send, added))
-        is_observed = ENDED in self.app._listeners or self.app.settings.get("timing")
-        serve = self._serve_observed if is_observed else self._serve
-        return serve(scope, receive, send, match, added)
+        if ENDED in self.app._listeners or self.app.settings.get("timing"):
+            return self._serve_observed(scope, receive, send, match, added)
+        return self._serve(scope, receive, send, match, added, None)
 
-    def _match(self, scope: Scope) -> Target | None:
+    def _match(self, scope: Scope) -> ServiceMatch | None:
         """Return the service of a path, or None. Ids may hold encoded slashes: the raw path is split, then decoded.
 
         A service has one path, as proxies may have rules for it. One slash at the end is allowed, as Feathers does.
@@ -123,13 +123,15 @@ class Rest:
             return None
         return match
 
-    async def _serve_observed(self, scope: Scope, receive: Receive, send: Send, match: Target, added: Pairs) -> None:
+    async def _serve_observed(
+        self, scope: Scope, receive: Receive, send: Send, match: ServiceMatch, added: Pairs
+    ) -> None:
         verb = scope["method"] if scope["method"] in _ON_RECORD else "OTHER"
         with observing(Observation(self.app, "rest", match.target._path, verb, sent=scope["headers"])) as seen:
             await self._serve(scope, receive, send, match, added, seen)
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, match: Target, added: Pairs, seen: Observation | None = None
+        self, scope: Scope, receive: Receive, send: Send, match: ServiceMatch, added: Pairs, seen: Observation | None
     ) -> None:
         """Answer a request for a service with the result of its call or with an error."""
         context: Context | None = None
@@ -159,7 +161,7 @@ class Rest:
             if context is not None and context.deferred:
                 context.start_deferred()
 
-    async def _answer(self, scope: Scope, receive: Receive, match: Target, seen: Observation | None) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive, match: ServiceMatch, seen: Observation | None) -> Answer:
         """Read a request as a call, run it, and return the response with its result.
 
         A body that may be larger than others waits for its turn before it is read, so that only a few are in memory.
@@ -189,7 +191,7 @@ class Rest:
             return status, pairs, body, context
 
     async def _call(
-        self, scope: Scope, receive: Receive, match: Target, headers: Headers, method: str, limit: BodyLimit
+        self, scope: Scope, receive: Receive, match: ServiceMatch, headers: Headers, method: str, limit: BodyLimit
     ) -> Call:
         """Read a request as a call."""
         verb, text, body, data = scope["method"], scope["query_string"], None, None
@@ -221,7 +223,7 @@ class Rest:
         return call
 
 
-def _method(match: Target, verb: str, custom: str | None) -> str:
+def _method(match: ServiceMatch, verb: str, custom: str | None) -> str:
     """Return the service method that a request asks for. Raises MethodNotAllowed."""
     methods = _ON_COLLECTION if match.id is None else _ON_RECORD
     if verb not in methods:
@@ -232,7 +234,7 @@ def _method(match: Target, verb: str, custom: str | None) -> str:
     return method
 
 
-def _allowed_verbs(scope: Scope, match: Target) -> str:
+def _allowed_verbs(scope: Scope, match: ServiceMatch) -> str:
     """Return the header ``Allow`` (RFC 9110, 10.2.1): the verbs of the service's methods without the refused one.
 
     A POST that named a custom method stays.

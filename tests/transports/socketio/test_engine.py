@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from apex import Apex, MemoryService, sockets
+from apex import Apex, MemoryService, rest, sockets
 from apex.transports.socketio import engine
 from tests.support.serving import serving
 from tests.support.sockets import app_of, connected, empty, handshake, opened, polling
@@ -167,3 +167,11 @@ async def test_other_paths_need_another_transport() -> None:
     app = Apex().configure(sockets)
     with pytest.raises(RuntimeError, match=r"call app\.configure\(rest\) before serving it"):
         await app({"type": "http", "path": "/notes"}, None, None)  # type: ignore[arg-type]
+
+
+async def test_sockets_may_be_configured_before_the_transport_for_requests() -> None:
+    app = Apex().configure(sockets).configure(rest).use("notes", MemoryService())
+    async with serving(app) as http, connected(http) as peer:
+        assert await peer.call("find", "notes") == [None, []]
+        assert (await http.get("/notes")).status_code == 200
+        assert (await http.get("/socket.io/other")).json()["message"] == "Path /socket.io/other not found"
