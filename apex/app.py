@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable
 from typing import Any, Unpack
 
 from apex.callbacks import Callbacks, Emitter
 from apex.context import Context, current_call, external_call
-from apex.errors import ConfigError, FeathersError, Unavailable
+from apex.errors import ConfigError, FeathersError
 from apex.events import EVENTS, AnyPublisher, Events
-from apex.hooks import LIFECYCLE, AnyHooks, HookStore, Next, Step, Steps, enclose, run, steps_of
+from apex.hooks import LIFECYCLE, AnyHooks, HookStore, Step, Steps, enclose, run, steps_of
 from apex.realtime.bus import Bus
 from apex.realtime.channels import NamedChannel
-from apex.registration import options_of
+from apex.registration import LateSetup, options_of
 from apex.router import Match, Router, split
 from apex.service import BoundService, Call, Service, ServiceOptions
 from apex.signatures import is_async, name_of
@@ -124,7 +123,7 @@ class Apex(Emitter):
         self.router.insert(path, bound)
         self.services[path] = bound
         if self._is_setup:
-            bound._late_setup = _LateSetup(self, path, bound)
+            bound._late_setup = LateSetup(self, path, bound)
             bound._steps.clear()
 
     def service(self, path: str) -> BoundService:
@@ -322,41 +321,6 @@ class Apex(Emitter):
             await send(message)
 
         return send_short
-
-
-class _LateSetup:
-    """An around hook of a service that is registered in a running app, and whose setup runs in a task.
-
-    Calls wait for the setup, apart from its own ones, and are refused if it fails.
-    """
-
-    def __init__(self, app: Apex, path: str, bound: BoundService) -> None:
-        self.app, self.path, self.bound = app, path, bound
-        self.failure: Exception | None = None
-        self.ended = app.callbacks.start(self._run())
-
-    async def _run(self) -> None:
-        _late_setup.set(self)
-        try:
-            await self.app._set_up_service(self.path, self.bound)
-        except Exception as error:
-            log.exception("The setup of '%s' failed: its calls are refused", self.path)
-            self.failure = error
-        else:
-            self.bound._late_setup = None
-            self.bound._steps.clear()
-
-    async def __call__(self, context: Context, next: Next) -> None:
-        if _late_setup.get() is not self:
-            await self.ended
-        if self.failure is not None:
-            message = f"The service '{self.bound._path}' could not be set up"
-            raise Unavailable(message, retry_after=None) from self.failure
-        await next()
-
-
-_late_setup: ContextVar[_LateSetup | None] = ContextVar("late setup", default=None)
-"""The setup whose task this is."""
 
 
 async def _lifecycle(bound: BoundService, name: str, path: str) -> None:

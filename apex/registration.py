@@ -1,14 +1,23 @@
-"""The registration of a service: its options, and the checks that refuse what could not work in a call."""
+"""The registration of a service: its options, the checks of its methods, and the setup of a late one."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
-from apex.errors import FeathersError
-from apex.service import PROTECTED, BodyLimit, Options, Service, ServiceOptions
+from apex.context import Context
+from apex.errors import FeathersError, Unavailable
+from apex.hooks import Next
+from apex.service import PROTECTED, BodyLimit, BoundService, Options, Service, ServiceOptions
 from apex.signatures import is_async, takes
 from apex.types import STANDARD, taken_by
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+
+log: logging.Logger = logging.getLogger("apex")
 
 
 def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:
@@ -91,3 +100,38 @@ def _is_used(service: Any, method: str) -> bool:
     owners = [owner for owner in (service, *type(service).__mro__) if owner is not Service]
     found = [vars(owner)[method] for owner in owners if method in getattr(owner, "__dict__", ())]
     return len(found) > 1 and not all(map(is_async, found))
+
+
+class LateSetup:
+    """An around hook of a service that is registered in a running app, and whose setup runs in a task.
+
+    Calls wait for the setup, apart from its own ones, and are refused if it fails.
+    """
+
+    def __init__(self, app: Apex, path: str, bound: BoundService) -> None:
+        self.app, self.path, self.bound = app, path, bound
+        self.failure: Exception | None = None
+        self.ended = app.callbacks.start(self._run())
+
+    async def _run(self) -> None:
+        _late_setup.set(self)
+        try:
+            await self.app._set_up_service(self.path, self.bound)
+        except Exception as error:
+            log.exception("The setup of '%s' failed: its calls are refused", self.path)
+            self.failure = error
+        else:
+            self.bound._late_setup = None
+            self.bound._steps.clear()
+
+    async def __call__(self, context: Context, next: Next) -> None:
+        if _late_setup.get() is not self:
+            await self.ended
+        if self.failure is not None:
+            message = f"The service '{self.bound._path}' could not be set up"
+            raise Unavailable(message, retry_after=None) from self.failure
+        await next()
+
+
+_late_setup: ContextVar[LateSetup | None] = ContextVar("late setup", default=None)
+"""The setup whose task this is."""

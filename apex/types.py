@@ -62,24 +62,6 @@ class Page(TypedDict, Generic[Record]):
     data: list[Record]
 
 
-def is_pagination(paginate: Any) -> bool:
-    """Return True for a dict with the numbers of rows ``default`` and ``max``, or one of them."""
-    if not isinstance(paginate, Mapping) or not paginate.keys() <= {"default", "max"}:
-        return False
-    return all(type(rows) is int and rows >= 0 for rows in paginate.values())
-
-
-def limit_of(asked: int | None, page: Paginate) -> int | None:
-    """Return the limit of a page by the rule of Feathers.
-
-    It is the asked limit, or the default (0 if only a maximum is set), and at most the maximum.
-    """
-    if not page:
-        return asked
-    limit = page.get("default", 0) if asked is None else asked
-    return min(limit, page.get("max", limit))
-
-
 def items(method: str | None, value: Any) -> list[Any]:
     """Return the records in the result of a method. Data, which is never a page, has None for the method."""
     if _is_page(method, value):

@@ -38,7 +38,7 @@ from apex.query.predicates import EVERYTHING, Compare, Predicate, every
 from apex.query.scope import AS_GIVEN, FieldTypes, outside, scope_predicate, stamped, staying
 from apex.query.scope import Typed as ScopeTypes
 from apex.service import Record, Service
-from apex.types import STANDARD, Id, Page, Paginate, Row, is_pagination, limit_of
+from apex.types import STANDARD, Id, Page, Paginate, Row
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -157,7 +157,7 @@ class Adapter(Service, ABC, Generic[Record]):
             raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
         if not isinstance(self.multi, bool) and not set(self.multi) <= set(MULTI):
             raise TypeError(f"multi takes True, False or a list of {', '.join(MULTI)}, not {self.multi!r}")
-        if self.paginate and not is_pagination(self.paginate):
+        if self.paginate and not _is_pagination(self.paginate):
             raise TypeError(
                 f"paginate takes False or a dict such as {{'default': 10, 'max': 100}}, not {self.paginate!r}"
             )
@@ -275,7 +275,7 @@ class Adapter(Service, ABC, Generic[Record]):
     async def _find(self, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
-        limit = limit_of(query.limit, page)
+        limit = _limit_of(query.limit, page)
         where, lock, adapter = every(self._allowed(params), query.where), False, params.adapter
         if adapter:
             lock = adapter.get("lock", False)
@@ -611,3 +611,21 @@ def _single(rows: list[Row], id: Any) -> Row:
     if len(rows) != 1:
         raise missing(id)
     return rows[0]
+
+
+def _is_pagination(paginate: Any) -> bool:
+    """Return True for a dict with the numbers of rows ``default`` and ``max``, or one of them."""
+    if not isinstance(paginate, Mapping) or not paginate.keys() <= {"default", "max"}:
+        return False
+    return all(type(rows) is int and rows >= 0 for rows in paginate.values())
+
+
+def _limit_of(asked: int | None, page: Paginate) -> int | None:
+    """Return the limit of a page by the rule of Feathers.
+
+    It is the asked limit, or the default (0 if only a maximum is set), and at most the maximum.
+    """
+    if not page:
+        return asked
+    limit = page.get("default", 0) if asked is None else asked
+    return min(limit, page.get("max", limit))

@@ -46,7 +46,7 @@ def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
 
     @describe(answers=RATE_HEADERS, errors=(429,))
     async def limit_rate(context: Context, next: Next) -> None:
-        limit = None if context.params.get("is_precondition") else limit_of(context)
+        limit = None if context.params.get("is_version_check") else limit_of(context)
         if limit is None:
             await next()
             return

@@ -256,13 +256,13 @@ def on_condition(app: Apex, call: Call, tags: str) -> Call:
     The record is the one that ``get`` shows for the query of the call. It is read after all hooks that run before the
     method, with a lock and in one transaction with the method. So a call that hooks refuse takes no connection. If a
     hook sets the result, such as the stored answer to a repeated ``Idempotency-Key``, nothing is compared. The call of
-    ``get`` has ``params.is_precondition``, for hooks that count the requests of callers.
+    ``get`` has ``params.is_version_check``, for hooks that count the requests of callers.
 
     Raises BadRequest for a call without an id and for a service without ``get``.
     """
     if call.id is None or "get" not in call.service._options.methods:
         raise BadRequest("If-Match is for one record, which can be asked for with get")
-    params = Params({**call.params, "adapter": {"lock": True}, "is_precondition": True})
+    params = Params({**call.params, "adapter": {"lock": True}, "is_version_check": True})
     get = Call(call.service, "get", call.id, None, params)
 
     async def compare_and_change(method: Callable[[], Awaitable[Any]]) -> Any:
