@@ -5,7 +5,7 @@ The paths of services are answered here. All other paths go on to a Starlette ap
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -267,10 +267,8 @@ def on_condition(app: Apex, call: Call, tags: str) -> Call:
 
     async def compare_and_change(method: Callable[[], Awaitable[Any]]) -> Any:
         async with transaction_of(app, call.service.service):
-            shown = await app.call(get)
-            headers = (shown.http or {}).get("headers") or {}
-            own = next((value for name, value in headers.items() if name.lower() == "etag"), None)
-            if not is_among(tag_of(encode(shown._outgoing)) if own is None else str(own), tags):
+            _, headers, body = _success(await app.call(get))
+            if not is_among(_tag(dict(headers), body), tags):
                 raise PreconditionFailed("The record is not the one that you know: get it again, and decide anew")
             return await method()
 
@@ -296,10 +294,16 @@ def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
     return status, pairs, b"" if value is None or status in BODILESS else encode(value)
 
 
+def _tag(headers: Mapping[bytes, bytes], body: Any) -> str:
+    """Return the tag of a response: the ``ETag`` that a hook has set, or that of the body."""
+    own = headers.get(b"etag")
+    return tag_of(body) if own is None else own.decode("latin-1")
+
+
 def _tagged(call: Call, headers: Pairs, body: bytes) -> tuple[int, bytes]:
-    """Add the tag of a body to the headers. Return status and body, which are 304 and empty if the client has it."""
+    """Add the tag of a response to its headers. Return 304 and no body if the client has it, else 200 and the body."""
     given = dict(headers)
-    tag = given[b"etag"].decode("latin-1") if b"etag" in given else tag_of(body)
+    tag = _tag(given, body)
     if b"etag" not in given:
         headers.append((b"etag", tag.encode()))
     if b"cache-control" not in given:
