@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, cast
 
 from apex.adapters.cursors import Cursors, Selection
+from apex.adapters.evaluation import outside, stamped, staying
 from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
@@ -35,7 +36,7 @@ from apex.query.language import (
     suggestion,
 )
 from apex.query.predicates import EVERYTHING, Compare, Predicate, every
-from apex.query.scope import AS_GIVEN, FieldTypes, outside, scope_predicate, stamped, staying
+from apex.query.scope import AS_GIVEN, FieldTypes, scope_predicate
 from apex.query.scope import Typed as ScopeTypes
 from apex.service import Record, Service
 from apex.types import STANDARD, Id, Page, Paginate, Row

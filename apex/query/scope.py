@@ -9,20 +9,15 @@ from enum import Enum
 from typing import Any, Self
 from uuid import UUID
 
-from apex.errors import BadRequest, Forbidden
+from apex.errors import BadRequest
 from apex.query.coercion import Coerce, held
 from apex.query.predicates import (
-    EVERYTHING,
     Compare,
     Junction,
     Predicate,
-    compared,
-    conjunction,
     every,
-    holds,
     membership,
 )
-from apex.types import Row
 
 Typed = Mapping[str, Callable[[Any], Any] | None]
 """The function that gives the values of a field their type, by field. None leaves the values as they are."""
@@ -122,23 +117,6 @@ def scope_predicate(scope: Mapping[str, Any], typed: Typed) -> Predicate:
     return every(*parts)
 
 
-def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
-    """Return a bool if these fields decide a predicate, else the part that depends on other fields."""
-    if isinstance(where, Compare):
-        return holds(where, row[where.field]) if where.field in row else where
-    decisive = where.kind == "or"
-    left: list[Predicate] = []
-    for part in where.parts:
-        outcome = decided(part, row)
-        if outcome is decisive:
-            return decisive
-        if not isinstance(outcome, bool):
-            left.append(outcome)
-    if not left:
-        return not decisive
-    return left[0] if len(left) == 1 else Junction(where.kind, tuple(left))
-
-
 class FieldTypes(dict[str, Coerce]):
     """The functions that give the values of a scope their types, by field. Each is made when it is first used."""
 
@@ -215,44 +193,3 @@ def _refused(name: str, value: Any) -> TypeError:
 def _shown(value: Any) -> str:
     """Return a text as it is. Of another value, which may be a secret, return only the type."""
     return f"'{value[:50]}'" if isinstance(value, str) else f"a {type(value).__name__}"
-
-
-def stamped(row: Row, allowed: Predicate) -> Row:
-    """Return a new row with the values that the scope prescribes. The row is changed in place.
-
-    Raises Forbidden for a row outside of the scope, and BadRequest if a field that decides it is missing.
-    """
-    if allowed is EVERYTHING:
-        return row
-    for part in conjunction(allowed):
-        if isinstance(part, Compare) and part.operator == "$eq":
-            row.setdefault(part.field, part.value)
-    left = decided(allowed, row)
-    if left is False:
-        raise outside(row, allowed)
-    if left is not True:
-        errors = {name: "Is required" for part in conjunction(left) for name in compared(part)}
-        raise BadRequest(f"{' or '.join(errors)} is required", errors=errors)
-    return row
-
-
-def staying(values: Row, allowed: Predicate) -> Predicate | None:
-    """Return the condition on the other fields of a row under which these values keep it inside the scope.
-
-    None if there is no condition. Raises Forbidden where these values are outside in any case.
-    """
-    left = decided(allowed, values)
-    if left is False and decided(allowed, {}) is not False:
-        raise outside(values, allowed)
-    before = conjunction(allowed)
-    changed = [] if isinstance(left, bool) else [part for part in conjunction(left) if part not in before]
-    return every(*changed) if changed else None
-
-
-def outside(values: Row, allowed: Predicate) -> Forbidden:
-    """Return the error for values outside of a scope. It names the fields that are outside by themselves, if any."""
-    parts = [part for part in conjunction(allowed) if decided(part, values) is False] or [allowed]
-    names = list(dict.fromkeys(name for part in parts for name in compared(part) if name in values))
-    subject = ", ".join(names) or "The record"
-    sentence = f"{'are' if len(names) > 1 else 'is'} outside of what you may touch"
-    return Forbidden(f"{subject} {sentence}", errors=dict.fromkeys(names, "Is outside of what you may touch"))

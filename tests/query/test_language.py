@@ -10,12 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from apex.adapters.evaluation import holds, three_way
 from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import coercion as coerce
 from apex.query.coercion import integer, json
 from apex.query.language import OPERATORS, PATTERNS, Query, Syntax
-from apex.query.predicates import EVERYTHING, Compare, Junction, compared, every, holds, three_way
+from apex.query.predicates import EVERYTHING, Compare, Junction, compared, every
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
 SYNTAX = Syntax(FIELDS, OPERATORS | PATTERNS, {"$deep": coerce.boolean})
