@@ -28,18 +28,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def url(migrated_sqlite_url: str) -> Iterator[str]:
+def url(demo_sqlite_url: str) -> Iterator[str]:
     """Return the URL of a CRM with the demo data."""
-    with server("demo", "--serve", DATABASE_URL=migrated_sqlite_url) as (_, url):
+    with server("serve", DATABASE_URL=demo_sqlite_url) as (_, url):
         yield url
 
 
 @pytest.fixture(scope="module")
-def shared_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a CRM with the demo data, for all tests of a module."""
+def shared_url(demo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a CRM with the demo data, for the tests of a module that leave its contacts as they are."""
     path = tmp_path_factory.mktemp("console") / "shared.db"
-    shutil.copyfile(sqlite_template, path)
-    with server("demo", "--serve", DATABASE_URL=f"sqlite:///{path}") as (_, url):
+    shutil.copyfile(demo_file, path)
+    with server("serve", DATABASE_URL=f"sqlite:///{path}") as (_, url):
         yield url
 
 
@@ -60,4 +60,11 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 @pytest.fixture
 def visitor(visit: Visit, url: str) -> Visitor:
+    """Return a visitor of a CRM of its own."""
     return visit(url)
+
+
+@pytest.fixture
+def reader(visit: Visit, shared_url: str) -> Visitor:
+    """Return a visitor who leaves the contacts as they are."""
+    return visit(shared_url)

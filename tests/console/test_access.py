@@ -66,8 +66,8 @@ def test_a_narrow_window_does_not_scroll_sideways(visit: Visit, url: str, width:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(visit: Visit, url: str, scheme: str) -> None:
-    visitor = visit(url, color_scheme=scheme).open()
+def test_text_can_be_read(visit: Visit, shared_url: str, scheme: str) -> None:
+    visitor = visit(shared_url, color_scheme=scheme).open()
     assert_readable(visitor, "#login h1", "#login label", "#login button")
     visitor.enter()
     visitor.button("New contact").click()

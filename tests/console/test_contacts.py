@@ -21,29 +21,29 @@ def add_many(visitor: Visitor, count: int) -> None:
             client.post("/contacts", json=data).raise_for_status()
 
 
-def test_a_search_answers_as_one_types(visitor: Visitor) -> None:
-    visitor.enter()
-    visitor.page.keyboard.press("/")
-    visitor.page.keyboard.type("d")
-    expect(visitor.page.get_by_text("Type at least 2 characters")).to_be_visible()
-    visitor.page.keyboard.type("oe")
-    visitor.sees("John Doe")
-    visitor.page.get_by_role("radio", name="Email").check()
-    visitor.page.locator("#term").fill("smith@")
-    visitor.sees("Johnny Smith")
-    visitor.page.get_by_role("radio", name="Phone").check()
-    visitor.page.locator("#term").fill("123 456")
-    visitor.sees("John Doe")
-    visitor.page.locator("#term").fill("##")
-    expect(visitor.page.get_by_text("Must have at least 2 digits")).to_be_visible()
-    visitor.page.get_by_label("Country of the number").select_option("DE")
-    visitor.page.locator("#term").fill("123456")
-    expect(visitor.page.get_by_role("heading", name="Nobody matches “123456”")).to_be_visible()
-    visitor.page.locator("#term").fill("")
-    visitor.sees("Johnny Smith", "John Doe")
+def test_a_search_answers_as_one_types(reader: Visitor) -> None:
+    reader.enter()
+    reader.page.keyboard.press("/")
+    reader.page.keyboard.type("d")
+    expect(reader.page.get_by_text("Type at least 2 characters")).to_be_visible()
+    reader.page.keyboard.type("oe")
+    reader.sees("John Doe")
+    reader.page.get_by_role("radio", name="Email").check()
+    reader.page.locator("#term").fill("smith@")
+    reader.sees("Johnny Smith")
+    reader.page.get_by_role("radio", name="Phone").check()
+    reader.page.locator("#term").fill("123 456")
+    reader.sees("John Doe")
+    reader.page.locator("#term").fill("##")
+    expect(reader.page.get_by_text("Must have at least 2 digits")).to_be_visible()
+    reader.page.get_by_label("Country of the number").select_option("DE")
+    reader.page.locator("#term").fill("123456")
+    expect(reader.page.get_by_role("heading", name="Nobody matches “123456”")).to_be_visible()
+    reader.page.locator("#term").fill("")
+    reader.sees("Johnny Smith", "John Doe")
 
 
-def test_a_late_answer_is_dropped(visitor: Visitor) -> None:
+def test_a_late_answer_is_dropped(reader: Visitor) -> None:
     held: list[tuple[WebSocketRoute, str | bytes]] = []
     holding = False
 
@@ -58,17 +58,17 @@ def test_a_late_answer_is_dropped(visitor: Visitor) -> None:
 
         server.on_message(answered)
 
-    visitor.page.route_web_socket("**/socket.io/**", between)
-    visitor.enter()
+    reader.page.route_web_socket("**/socket.io/**", between)
+    reader.enter()
     holding = True
-    visitor.page.locator("#term").fill("smith")
-    expect(visitor.page.locator("#list")).to_have_attribute("data-state", "busy")
-    visitor.page.locator("#term").fill("doe")
-    visitor.sees("John Doe")
+    reader.page.locator("#term").fill("smith")
+    expect(reader.page.locator("#list")).to_have_attribute("data-state", "busy")
+    reader.page.locator("#term").fill("doe")
+    reader.sees("John Doe")
     [(browser, late)] = held
     browser.send(late)
-    visitor.catch_up()
-    visitor.sees("John Doe")
+    reader.catch_up()
+    reader.sees("John Doe")
 
 
 def test_a_contact_is_created_once_its_mistakes_are_mended(visitor: Visitor) -> None:

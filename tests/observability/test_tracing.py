@@ -149,7 +149,7 @@ def test_a_receiver_that_is_away_keeps_no_server_from_serving_and_stopping(demo_
     given = {
         "DATABASE_URL": demo_sqlite_url, "TRACING": "true", "LOG_FORMAT": "json", "LOG_LEVEL": "debug",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{CANARY}@127.0.0.1:{free_port()}",
-        "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={CANARY}",
+        "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={CANARY}", "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
     }  # fmt: skip
     with server("serve", **given) as (process, url):
         assert httpx2.get(f"{url}/contacts").status_code == 401
