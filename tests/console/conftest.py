@@ -36,7 +36,7 @@ def url(demo_sqlite_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shared_url(demo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a CRM with the demo data, for the tests of a module that leave its contacts as they are."""
+    """Return the URL of a CRM with the demo data, for the tests of a module."""
     path = tmp_path_factory.mktemp("console") / "shared.db"
     shutil.copyfile(demo_file, path)
     with server("serve", DATABASE_URL=f"sqlite:///{path}") as (_, url):

@@ -18,6 +18,6 @@ CALLS = """async ([email, password]) => {
 
 def test_a_page_loads_it_and_hears_events(visit: Visit, url: str) -> None:
     page = visit(url).page
-    page.goto(f"{url}/docs")
+    page.goto(f"{url}/healthz")
     page.add_script_tag(url="/socket.io/socket.io.js")
     assert page.evaluate(CALLS, [ADMIN, PASSWORD]) == "From a page"

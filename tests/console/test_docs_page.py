@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import Browser, Page, expect
 
 import apex.openapi
 from services.shared.examples import DEMO_PASSWORD
-from tests.console.conftest import Visit
+from tests.console.visitor import Visitor
 
 UI = Path(apex.openapi.__file__).parent / "ui"
 
 
-def log_in(page: Page) -> None:
-    page.get_by_placeholder("E-mail").fill("admin@example.com")
-    page.get_by_placeholder("Password").fill(DEMO_PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
+@pytest.fixture(scope="module")
+def loaded(browser: Browser, shared_url: str) -> Iterator[Page]:
+    """Load the page, which takes seconds, with an operation open, and log in."""
+    visitor = Visitor(browser, shared_url)
+    visitor.page.goto(f"{shared_url}/docs/#/contacts/contacts.create")
+    visitor.page.get_by_placeholder("E-mail").fill("admin@example.com")
+    visitor.page.get_by_placeholder("Password").fill(DEMO_PASSWORD)
+    visitor.page.get_by_role("button", name="Log in").click()
+    expect(visitor.page.get_by_role("status")).to_have_text("Logged in as admin@example.com")
+    yield visitor.page
+    visitor.context.close()
+    assert visitor.complaints == []
 
 
-def test_a_call_can_be_tried_after_a_login(visit: Visit, shared_url: str) -> None:
-    page = visit(shared_url).page
-    page.goto(f"{shared_url}/docs")
-    log_in(page)
-    page.locator("#operations-tag-contacts").click()
+@pytest.fixture
+def page(loaded: Page) -> Iterator[Page]:
+    """Return the page, and take back what a test has tried."""
+    yield loaded
+    for button in loaded.get_by_role("button", name="Cancel").all():
+        button.click()
+
+
+def test_a_call_can_be_tried_after_a_login(page: Page) -> None:
     operation = page.locator(".opblock-get", has_text="/contacts/{id}").first
     operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Try it out").click()
@@ -36,21 +49,16 @@ def test_a_call_can_be_tried_after_a_login(visit: Visit, shared_url: str) -> Non
     expect(operation.locator(".live-responses-table").first).to_contain_text("john.doe@example.com")
 
 
-def test_a_list_can_be_tried_with_only_the_organization(visit: Visit, shared_url: str) -> None:
-    page = visit(shared_url).page
-    page.goto(f"{shared_url}/docs/#/contacts/contacts.find")
-    log_in(page)
+def test_a_list_can_be_tried_with_only_the_organization(page: Page) -> None:
     operation = page.locator(".opblock-get", has_text="/contacts").first
+    operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_placeholder("organization_id", exact=True).fill("456")
     operation.get_by_role("button", name="Execute").click()
     expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
 
 
-def test_the_sample_of_a_method_calls_it(visit: Visit, shared_url: str) -> None:
-    page = visit(shared_url).page
-    page.goto(f"{shared_url}/docs/#/contacts/contacts.create")
-    log_in(page)
+def test_the_sample_of_a_method_calls_it(page: Page) -> None:
     operation = page.locator(".opblock-post", has_text="/contacts").first
     operation.get_by_role("button", name="Try it out").click()
     for sample, status in (("Search contacts", 200), ("Create a contact", 201), ("Export contacts", 200)):
@@ -61,10 +69,7 @@ def test_the_sample_of_a_method_calls_it(visit: Visit, shared_url: str) -> None:
         operation.get_by_role("button", name="Clear").click()
 
 
-def test_an_edited_body_stays_with_its_method(visit: Visit, shared_url: str) -> None:
-    page = visit(shared_url).page
-    page.goto(f"{shared_url}/docs/#/contacts/contacts.create")
-    log_in(page)
+def test_an_edited_body_stays_with_its_method(page: Page) -> None:
     operation = page.locator(".opblock-post", has_text="/contacts").first
     operation.get_by_role("button", name="Try it out").click()
     operation.locator(".examples-select select").select_option(label="Search contacts")
@@ -73,9 +78,7 @@ def test_an_edited_body_stays_with_its_method(visit: Visit, shared_url: str) -> 
     expect(operation.locator(".live-responses-table").first).to_contain_text('"total": 0')
 
 
-def test_an_operation_shows_how_it_is_called(visit: Visit, shared_url: str) -> None:
-    page = visit(shared_url).page
-    page.goto(f"{shared_url}/docs/#/contacts/contacts.create")
+def test_an_operation_shows_how_it_is_called(page: Page) -> None:
     operation = page.locator(".opblock-post", has_text="/contacts").first
     operation.get_by_text("search: JavaScript").click()
     expect(operation.locator(".samples details[open] pre")).to_contain_text("app.service('contacts').search({")
