@@ -11,6 +11,7 @@ import ast
 import compileall
 import difflib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -72,7 +73,7 @@ class Mutant:
 
 
 def mutants_of(module: str) -> list[Mutant]:
-    """Return the mutants of a module, each once, without those in which only annotations differ."""
+    """Return the mutants of a module, each once, without those in which only annotations or ``__all__`` differ."""
     source = (ROOT / module).read_text()
     tree, only = ast.parse(source), MODULES[module].get("only")
     parts = _parts(tree)
@@ -86,13 +87,17 @@ def mutants_of(module: str) -> list[Mutant]:
 
 
 def _parts(tree: ast.Module) -> dict[str, str]:
-    """Return the statements of a module by their names or places, without annotations, which nobody evaluates."""
+    """Return the statements of a module by their names or places.
+
+    Annotations, which nobody evaluates, and ``__all__`` are left out.
+    """
     tree = deepcopy(tree)
     for node in ast.walk(tree):
         for name in ("annotation", "returns"):
             if getattr(node, name, None) is not None:
                 setattr(node, name, ast.Constant(None))
-    return {getattr(part, "name", str(place)): ast.unparse(part) for place, part in enumerate(tree.body)}
+    parts = {getattr(part, "name", str(place)): ast.unparse(part) for place, part in enumerate(tree.body)}
+    return {name: text for name, text in parts.items() if not text.startswith("__all__ = ")}
 
 
 def _replaced(source: str) -> Iterator[ast.Module]:
@@ -197,9 +202,18 @@ def _pytest(directory: str, postgres: str, tests: list[str]) -> None:
 @click.command()
 @click.argument("modules", nargs=-1, type=click.Choice(list(MODULES)))
 @click.option("--jobs", default=os.cpu_count() or 1, help="How many mutants are tested at the same time.")
-@click.option("--every", default=1, help="Test one mutant of so many.")
-def main(modules: tuple[str, ...], jobs: int, every: int) -> None:
+@click.option("--sample", type=click.IntRange(1), help="Test at most so many mutants of a module, chosen at random.")
+@click.option("--seed", type=int, help="Choose the same mutants as the run that printed this seed.")
+def main(modules: tuple[str, ...], jobs: int, sample: int | None, seed: int | None) -> None:
     """Change MODULES, or all that are listed, and run their tests."""
+    mutants = {module: mutants_of(module) for module in modules or MODULES}
+    if outdated := list(_outdated(mutants)):
+        raise click.ClickException("\n".join(["These entries of harmless match no mutant:", *outdated]))
+    if sample is not None:
+        seed = random.randrange(2**32) if seed is None else seed
+        click.echo(f"--sample {sample} --seed {seed}")
+        for module, found in mutants.items():
+            mutants[module] = random.Random(seed).sample(found, min(sample, len(found)))
     # Loaded here, so that the processes of the mutants load those of their own copy.
     from tests.support.databases import start_server
 
@@ -209,15 +223,21 @@ def main(modules: tuple[str, ...], jobs: int, every: int) -> None:
             workshops: SimpleQueue[Workshop] = SimpleQueue()
             for job in range(jobs):
                 workshops.put(Workshop.opened(Path(directory) / str(job), server.url))
-            left = sum([_test(module, every, pool, workshops) for module in modules or MODULES])
+            left = sum([_test(module, mutants[module], pool, workshops) for module in mutants])
         finally:
             server.stop()
     sys.exit(1 if left else 0)
 
 
-def _test(module: str, every: int, pool: ThreadPoolExecutor, workshops: SimpleQueue[Workshop]) -> int:
+def _outdated(mutants: dict[str, list[Mutant]]) -> Iterator[str]:
+    """Yield the entries of ``harmless`` whose text is no longer in their module."""
+    for module, found in mutants.items():
+        changes = {mutant.change for mutant in found}
+        yield from (f"{module}: {change}" for change in MODULES[module].get("harmless", {}) if change not in changes)
+
+
+def _test(module: str, mutants: list[Mutant], pool: ThreadPoolExecutor, workshops: SimpleQueue[Workshop]) -> int:
     """Print the score of a module and its survivors, and return how many there are without a reason."""
-    mutants = mutants_of(module)[::every]
 
     def survives(mutant: Mutant) -> bool:
         workshop = workshops.get()
@@ -237,7 +257,7 @@ def _test(module: str, every: int, pool: ThreadPoolExecutor, workshops: SimpleQu
         if alive:
             survivors.append(mutant.change)
             click.echo(f"  {'harmless' if mutant.change in reasons else 'SURVIVES'}: {mutant.change}")
-    for change in reasons.keys() - survivors:
+    for change in reasons.keys() & {mutant.change for mutant in mutants} - set(survivors):
         click.echo(f"  listed as harmless, but killed: {change}")
     left = len([change for change in survivors if change not in reasons])
     killed = len(mutants) - len(survivors)

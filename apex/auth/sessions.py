@@ -6,8 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.app import Apex
 from apex.callbacks import Emitter
@@ -25,14 +24,13 @@ PROOF_SECONDS = 0.5
 """Seconds between two checks of a proof without a token, which another process may have revoked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """The login of a connection, with a token or another proof. ``timer`` disconnects it when the token expires."""
 
     jti: str | None
     subject: str | None
     token: str | None
-    issued: int
+    issued: int | None
     timer: asyncio.TimerHandle | None
 
     @property
@@ -79,7 +77,7 @@ class Sessions:
 
     def end_tokens(self, subject: str, moment: float) -> None:
         """Revoke the tokens that a subject got up to a moment, and disconnect their connections in this process."""
-        self.service.ended[subject] = max(moment, self.service.ended.get(subject, 0))
+        self.service.ended[subject] = max(moment, self.service.ended.get(subject, moment))
         self._end(self._is_revoked)
 
     def sign_out(self, user_id: Any) -> None:
@@ -110,9 +108,9 @@ class Sessions:
             self._watch()
         else:
             connection.authentication = {"strategy": "jwt", "accessToken": token}
-            left = max(0, claims["exp"] - time.time())
+            left = claims["exp"] - time.time()
             timer = asyncio.get_running_loop().call_later(left, self.app.emit, "disconnect", connection)
-        self.open[connection] = Session(claims.get("jti"), claims.get("sub"), token, claims.get("iat", 0), timer)
+        self.open[connection] = Session(claims.get("jti"), claims.get("sub"), token, claims.get("iat"), timer)
 
     def _logged_out(self, result: Mapping[str, Any], context: Context) -> Awaitable[None] | None:
         params = context.params

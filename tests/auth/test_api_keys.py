@@ -103,6 +103,8 @@ def test_former_names_work_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delitem(sys.modules, "apex.keys", raising=False)
     with pytest.warns(DeprecationWarning, match=r"apex\.keys is apex\.auth\.api_keys now"):
         keys = importlib.import_module("apex.keys")
+    with pytest.warns(DeprecationWarning, match="Key is APIKey now"):
+        assert keys.Key is APIKey
     with pytest.warns(DeprecationWarning, match="KeyStrategy is APIKeyStrategy now"):
         assert keys.KeyStrategy is APIKeyStrategy
     with pytest.warns(DeprecationWarning, match="hashed is hash_key now"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -49,7 +50,9 @@ class World:
 
 @asynccontextmanager
 async def world(**options: Any) -> AsyncIterator[World]:
-    app = Apex({"authentication": SETTINGS | {"jwtOptions": options}}).use("users", MemoryService(start_id=1))
+    app = Apex({"authentication": SETTINGS | {"jwtOptions": options}}).use(
+        "users", MemoryService(start_id=1, paginate={"default": 1})
+    )
     authentication = AuthenticationService(app)
     authentication.register("jwt", JWTStrategy(authentication))
     authentication.register("local", LocalStrategy(authentication))
@@ -182,7 +185,11 @@ class Keys(APIKeyStrategy):
     def __init__(self, authentication: AuthenticationService, *secrets: str) -> None:
         super().__init__(self.find_one, authentication.user_of)
         self.texts = [f"apex_{place:012}_{secret * 43}" for place, secret in enumerate(secrets)]
-        self.known, self.failure = set(range(len(secrets))), False
+        self.known, self.failure, self.checks = set(range(len(secrets))), False, 0
+
+    async def verify(self, authentication: Mapping[str, Any]) -> dict[str, Any]:
+        self.checks += 1
+        return await super().verify(authentication)
 
     async def find_one(self, prefix: str) -> Any:
         if self.failure:
@@ -313,3 +320,77 @@ async def test_fields_that_hooks_have_added_to_a_user_stay_on_the_connection() -
         connection = Connection()
         await here.login(connection)
         assert connection.user == {"id": 1, "email": "ann@example.com", "role": "admin"}
+
+
+async def test_a_login_without_an_entity_in_its_result_sets_no_user(caplog: pytest.LogCaptureFixture) -> None:
+    def without_user(context: Any) -> None:
+        del context.result["user"]
+
+    async with world() as here:
+        here.app.service("authentication").hooks({"after": {"create": [without_user]}})
+        connection = Connection()
+        await here.login(connection)
+        assert (connection.user, here.heard) == (None, [("login", None)])
+        await here.app.bus.sync()
+        assert caplog.records == []
+
+
+async def test_a_proof_is_not_checked_all_the_time() -> None:
+    async with world() as here:
+        keys = give_keys(here)
+        await with_key(here, keys, 0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert 1 <= keys.checks < 20
+
+
+async def test_proofs_are_checked_until_the_shutdown() -> None:
+    async with world() as here:
+        running = asyncio.all_tasks()
+        await with_key(here, give_keys(here), 0)
+        (checking,) = asyncio.all_tasks() - running
+        await here.app.teardown()
+        await asyncio.sleep(0)
+        assert checking.cancelled()
+
+
+async def test_a_second_setup_listens_no_second_time() -> None:
+    async with world() as here:
+        await here.app.setup()  # A second time.
+        await here.login(Connection())
+        assert here.heard == [("login", "ann@example.com")]
+
+
+async def test_proofs_are_checked_until_only_tokens_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apex.auth.sessions.PROOF_SECONDS", 0.001)
+    async with world() as here:
+        await here.login(Connection())
+        running, keys = asyncio.all_tasks(), give_keys(here)
+        await with_key(here, keys, 0)
+        (checking,) = asyncio.all_tasks() - running
+        here.authentication.sessions.end_key(0)
+        await until(checking.done)
+
+
+async def test_the_sync_ends_sessions_whose_user_may_no_longer_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def active_only(params: Params) -> dict[str, Any]:
+        return {"active": True}
+
+    async with world() as here:
+        gone, connection = ended(here), Connection()
+        await here.login(connection)
+        monkeypatch.setattr(here.authentication, "entity_query", active_only)
+        await here.app.bus.sync()
+        assert gone == [connection]
+
+
+async def test_the_sync_reads_the_tokens_that_another_process_has_revoked() -> None:
+    async with world() as here:
+        revocations, gone, connection = MemoryService(), ended(here), Connection()
+        here.app.use("revocations", revocations)
+        here.authentication.revocations = "revocations"
+        claims = (await here.login(connection))["authentication"]["payload"]
+        revoked = {"jti": claims["jti"], "expires_at": datetime.fromtimestamp(claims["exp"], UTC)}
+        await here.app.service("revocations").create(revoked)
+        await here.app.bus.sync()
+        assert gone == [connection]

@@ -59,14 +59,16 @@ def test_former_names_work_with_a_warning(name: str) -> None:
 
 
 def test_the_former_function_reach_works_with_a_warning() -> None:
-    with pytest.warns(DeprecationWarning, match=r"current_tenants\.get\(\)"):
+    with pytest.warns(DeprecationWarning, match=r"current_tenants\.get\(\)") as caught:
         assert apex.tenant.reach() == ALL_TENANTS  # type: ignore[attr-defined]
+    assert caught[0].filename == __file__
 
 
 def test_the_former_function_confine_takes_its_former_parameter() -> None:
     with tenant_context(NO_TENANTS):
-        with pytest.warns(DeprecationWarning, match=r"set_tenants\(ids\)"):
+        with pytest.warns(DeprecationWarning, match=r"set_tenants\(ids\)") as caught:
             apex.tenant.confine(tenants=[7, 9])  # type: ignore[attr-defined]
+        assert caught[0].filename == __file__
         assert current_tenants.get() == "7,9"
 
 

@@ -161,6 +161,7 @@ async def test_a_login_as_somebody_else_and_a_logout_move_too(crm: Crm) -> None:
 
 async def test_a_change_made_past_the_app_is_noticed(crm: Crm) -> None:
     connection, database = await connect(crm), crm.app.get("database")
+    crm.app.events.connections.add(Connection())  # Without a login.
     await database.executor.fetch("UPDATE memberships SET organization_id = 457 WHERE user_id = 789", {}, True)
     await crm.app.bus.sync()
     assert connection.channels == {"organizations/457", "organizations/457/admins"}
