@@ -24,27 +24,8 @@ from apex.query.querystring import parse
 from apex.router import Match
 from apex.service import BodyLimit, BoundService, Call
 from apex.transaction import transaction_of
-from apex.transports.http import (
-    BODILESS,
-    SHOWN,
-    ClientGone,
-    Cors,
-    Headers,
-    Pairs,
-    failure,
-    has_header,
-    headers_of,
-    is_among,
-    length_of,
-    pairs_of,
-    parse_json,
-    read_body,
-    respond,
-    send_stream,
-    tag_of,
-    too_large,
-    with_headers,
-)
+from apex.transports import http
+from apex.transports.http import SHOWN, Headers, Pairs
 from apex.transports.routes import other_routes
 from apex.types import STANDARD, ASGIApp, Receive, Scope, Send
 
@@ -81,7 +62,7 @@ class Rest:
 
     def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
         self.app: Apex = app
-        self.cors: Cors = Cors(app.get("origins") or ["*"])
+        self.cors: http.Cors = http.Cors(app.get("origins") or ["*"])
         self.others: ASGIApp = other_routes(app, routes)
         self.body_limit: BodyLimit = BodyLimit(app.get("bodyLimit") or BODY_LIMIT)
         self.body_seconds: float = (app.get("http") or {}).get("requestSeconds", BODY_SECONDS)
@@ -94,11 +75,11 @@ class Rest:
         if scope["type"] != "http":
             return self.others(scope, receive, send)
         if scope["method"] == "OPTIONS" and (headers := self.cors.preflight_headers(scope)) is not None:
-            return respond(send, 204, headers, b"", 0)
+            return http.respond(send, 204, headers, b"", 0)
         added = self.cors.response_headers(scope)
         match = self._match(scope)
         if match is None:
-            return self.others(scope, receive, with_headers(send, added))
+            return self.others(scope, receive, http.with_headers(send, added))
         if ENDED in self.app._listeners or self.app.settings.get("timing"):
             return self._serve_observed(scope, receive, send, match, added)
         return self._serve(scope, receive, send, match, added, None)
@@ -137,14 +118,14 @@ class Rest:
         context: Context | None = None
         try:
             status, headers, body, context = await self._answer(scope, receive, match, seen)
-        except ClientGone:
+        except http.ClientGone:
             return
         except Exception as error:
-            if isinstance(error, MethodNotAllowed) and not has_header(error, "allow"):
+            if isinstance(error, MethodNotAllowed) and not http.has_header(error, "allow"):
                 error.headers["Allow"] = _allowed_verbs(scope, match)
             challenge = str(getattr(self.app.get("defaultAuthentication"), "challenge", "Bearer"))
             doing = f"{scope['method']} {scope['path']}"
-            status, headers, body = failure(error, doing, match.target._options.errors, challenge)
+            status, headers, body = http.failure(error, doing, match.target._options.errors, challenge)
             if seen is not None:
                 seen.error = error
         if seen is not None:
@@ -153,10 +134,10 @@ class Rest:
                 headers.extend(seen.response_headers())
         try:
             if isinstance(body, Stream):
-                await send_stream(receive, send, status, [*headers, *added], body)
+                await http.send_stream(receive, send, status, [*headers, *added], body)
             else:
                 sent = b"" if scope["method"] == "HEAD" else body
-                await respond(send, status, [*headers, *added], sent, len(body))
+                await http.respond(send, status, [*headers, *added], sent, len(body))
         finally:
             if context is not None and context.deferred:
                 context.start_deferred()
@@ -166,12 +147,12 @@ class Rest:
 
         A body that may be larger than others waits for its turn before it is read, so that only a few are in memory.
         """
-        headers, verb, limit, turn = headers_of(scope), scope["method"], self.body_limit, _NO_TURN
+        headers, verb, limit, turn = http.headers_of(scope), scope["method"], self.body_limit, _NO_TURN
         method = _method(match, verb, headers.get("x-service-method"))
         if verb in _WITH_DATA and (limits := match.target._options.body_limits):
-            limit, length = max(limits.get(method, limit), limit), length_of(headers)
+            limit, length = max(limits.get(method, limit), limit), http.length_of(headers)
             if length > limit.size:
-                raise too_large(limit)
+                raise http.too_large(limit)
             if limit.size > self.body_limit.size and not 0 <= length <= self.body_limit.size:
                 turn = self.large.turn((address_of(scope, headers, self.proxies) or "",))
         async with turn:
@@ -198,8 +179,8 @@ class Rest:
         query = parse(text.decode("latin-1")) if text else {}
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         if verb in _WITH_DATA or (verb == "GET" and has_body):
-            body = await read_body(receive, headers, limit, self.body_seconds)
-            data = parse_json(body, headers.get("content-type", ""))
+            body = await http.read_body(receive, headers, limit, self.body_seconds)
+            data = http.parse_json(body, headers.get("content-type", ""))
         if verb == "GET" and data is not None:
             asked = data.get("query", {}) if isinstance(data, dict) else None
             if not isinstance(asked, dict):
@@ -268,7 +249,7 @@ def on_condition(app: Apex, call: Call, tags: str) -> Call:
     async def compare_and_change(method: Callable[[], Awaitable[Any]]) -> Any:
         async with transaction_of(app, call.service.service):
             _, headers, body = _success(await app.call(get))
-            if not is_among(_tag(dict(headers), body), tags):
+            if not http.is_among(_tag(dict(headers), body), tags):
                 raise PreconditionFailed("The record is not the one that you know: get it again, and decide anew")
             return await method()
 
@@ -281,23 +262,23 @@ def _success(context: Context) -> tuple[int, Pairs, bytes | Stream]:
     The rule of Feathers for the status: the one that a hook has set, else 303 with a location, 204 without a result,
     201 for create, and 200.
     """
-    value, http, pairs = context._outgoing, context.http, []
+    value, own, pairs = context._outgoing, context.http, []
     status = 204 if value is None else 201 if context.method == "create" else 200
-    if http:
-        headers = dict(http.get("headers") or {})
-        if http.get("location") is not None:
-            headers["Location"] = quote(http["location"], safe=_SAFE_IN_LOCATION)
-        status = http.get("status") or (303 if "Location" in headers else status)
-        pairs = list(pairs_of(headers))
+    if own:
+        headers = dict(own.get("headers") or {})
+        if own.get("location") is not None:
+            headers["Location"] = quote(own["location"], safe=_SAFE_IN_LOCATION)
+        status = own.get("status") or (303 if "Location" in headers else status)
+        pairs = list(http.pairs_of(headers))
     if isinstance(value, Stream):
         return status, pairs, value
-    return status, pairs, b"" if value is None or status in BODILESS else encode(value)
+    return status, pairs, b"" if value is None or status in http.BODILESS else encode(value)
 
 
 def _tag(headers: Mapping[bytes, bytes], body: Any) -> str:
     """Return the tag of a response: the ``ETag`` that a hook has set, or that of the body."""
     own = headers.get(b"etag")
-    return tag_of(body) if own is None else own.decode("latin-1")
+    return http.tag_of(body) if own is None else own.decode("latin-1")
 
 
 def _tagged(call: Call, headers: Pairs, body: bytes) -> tuple[int, bytes]:
@@ -309,4 +290,4 @@ def _tagged(call: Call, headers: Pairs, body: bytes) -> tuple[int, bytes]:
     if b"cache-control" not in given:
         headers.append((b"cache-control", b"private, no-cache"))
     known = call.params["headers"].get("if-none-match")
-    return (304, b"") if known is not None and is_among(tag, known) else (200, body)
+    return (304, b"") if known is not None and http.is_among(tag, known) else (200, body)

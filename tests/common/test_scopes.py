@@ -1,4 +1,4 @@
-"""Removed records that can be listed and brought back: ``trash``, ``$deleted`` and ``restore``."""
+"""The hooks that write a scope: the records of tenants, and removed records with ``$deleted`` and ``restore``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, SQLService, database, validate_query
 from apex.adapters.base import AdapterOptions
-from apex.common import require_condition, soft_delete, stash_before
+from apex.common import limit_to_tenants, require_condition, soft_delete, stash_before
 from apex.errors import BadRequest, NotFound
 from apex.query.coercion import anything, integer, nullable, text
 from apex.service import BoundService
 from apex.sql import Timestamp
+from apex.tenant import current_tenants, is_tenant_hook
 from apex.testing import raises
 from tests.common.apps import REST
 from tests.common.apps import notes as notes_of
@@ -141,3 +142,46 @@ async def test_a_service_that_keeps_no_removed_records_says_how_to_restore(trash
     app.use("notes", MemoryService(paginate=False, trash=trash))
     with pytest.raises(TypeError, match=re.escape(f"restore needs {missing}")):
         await app.service("notes").restore({"id": 1})
+
+
+def caller(*teams: int) -> dict[str, Any]:
+    return {"provider": "rest", "user": {"team_ids": teams}}
+
+
+TEAM = limit_to_tenants("team_id", lambda context: context.params.user["team_ids"])
+
+
+@pytest.fixture
+async def team_notes() -> BoundService:
+    service = Apex().use("notes", MemoryService(start_id=1), hooks={"before": {"all": [TEAM]}}).service("notes")
+    for team in (1, 2):
+        await service.create({"team_id": team})
+    return service
+
+
+async def test_a_caller_reads_and_writes_records_of_its_tenants(team_notes: BoundService) -> None:
+    assert [note["team_id"] for note in await team_notes.find(caller(2))] == [2]
+    assert [note["team_id"] for note in await team_notes.find(caller(1, 2))] == [1, 2]
+    assert (await team_notes.create({}, caller(2)))["team_id"] == 2
+    with pytest.raises(NotFound):
+        await team_notes.remove(1, caller(2))
+    assert len(await team_notes.find()) == 3
+
+
+async def test_statements_of_the_call_are_limited_too(team_notes: BoundService) -> None:
+    seen = []
+    team_notes.hooks({"after": {"find": [lambda context: seen.append(current_tenants.get())]}})
+    for teams in ((), (2,), (1, 2)):
+        await team_notes.find(caller(*teams))
+    await team_notes.find()
+    assert seen == ["", "2", "1,2", "*"]
+
+
+async def test_one_id_is_one_tenant() -> None:
+    hooks = {"before": {"all": [limit_to_tenants("team_id", lambda context: 7)]}}
+    service = Apex().use("notes", MemoryService(), hooks=hooks).service("notes")
+    assert (await service.create({}, {"provider": "rest"}))["team_id"] == 7
+
+
+def test_the_hook_is_marked_for_the_check() -> None:
+    assert is_tenant_hook(TEAM)
