@@ -110,9 +110,10 @@ async def staged(url: str) -> AsyncIterator[Stage]:
         await _advance_ids(app)
         await _prove(stage)
         proofs = stage.proofs
+        # A client with a full queue reads nothing any more, not even the server's side of closing.
         async with (
-            connected(http, additional_headers=proofs["user"]) as user,
-            connected(http, additional_headers=proofs["key"]) as key,
+            connected(http, additional_headers=proofs["user"], max_queue=None) as user,
+            connected(http, additional_headers=proofs["key"], max_queue=None) as key,
         ):
             stage.sockets = {"user": user, "key": key}
             yield stage
