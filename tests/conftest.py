@@ -25,6 +25,8 @@ settings.load_profile("apex")
 
 BACKENDS = ["sqlite", "postgresql"]
 SERVER = pytest.StashKey[Server]()
+COLLECT_AFTER = (50_000, 20, 50)
+"""The thresholds of garbage collection. By default, it looks several times at the objects of each app."""
 LENT = "APEX_TEST_POSTGRES"
 """The variable with the URL of a server that is to be used instead of one of the session's own."""
 
@@ -52,6 +54,7 @@ def pytest_collection_finish() -> None:
     """Leave the modules and the collected tests out of garbage collections: they stay, and looking at them is slow."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

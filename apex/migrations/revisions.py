@@ -6,8 +6,9 @@ A server only has to know whether its database is up to date. Alembic would cost
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ class Revisions(NamedTuple):
         revisions: set[str] = set()
         followed: set[str] = set()
         for file in (folder / "versions").glob("*.py"):
-            assigned = dict(_assigned(file.read_text(encoding="utf-8")))
+            assigned = _assigned(file.read_text(encoding="utf-8"))
             # A file without a revision is one that the database cannot have.
             revisions.update(_names(assigned.get("revision")) or [file.name])
             followed.update(_names(assigned.get("down_revision")))
@@ -75,13 +76,19 @@ def engine_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg", query=query)
 
 
-def _assigned(source: str) -> Iterator[tuple[str, Any]]:
-    """Yield the names and values of a module's assignments of literals: ``a = 1``, ``a, b = 1, 2``, ``a: int = 1``."""
+@cache
+def _assigned(source: str) -> Mapping[str, Any]:
+    """Return the names and values of a module's assignments of literals: ``a = 1``, ``a, b = 1, 2``, ``a: int = 1``.
+
+    A process asks several times for the same files: when it looks if the database is up to date, and at each setup.
+    """
+    found: dict[str, Any] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             with suppress(ValueError):
-                yield from _unpacked(targets[0], ast.literal_eval(node.value))
+                found.update(_unpacked(targets[0], ast.literal_eval(node.value)))
+    return found
 
 
 def _unpacked(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
