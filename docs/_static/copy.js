@@ -10,6 +10,6 @@ document.addEventListener('DOMContentLoaded', () => {
       button.textContent = 'Copied'
       setTimeout(() => { button.textContent = 'Copy' }, 1500)
     })
-    block.append(button)
+    block.prepend(button)
   }
 })
