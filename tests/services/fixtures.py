@@ -1,4 +1,4 @@
-"""Fixtures with the CRM: one for each test that writes, and a shared one for tests that change nothing."""
+"""Fixtures with the CRM: one for each test that writes, and a shared one for tests that change nothing for others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(shared_url: str) -> AsyncIterator[Crm]:
-    """Run the CRM for tests that only read, or whose requests are refused. It reads the roles of its users once."""
+    """Run the CRM for tests that only read, whose requests are refused, or that look at a record of their own alone.
+
+    It reads the roles of its users once.
+    """
     async with running(shared_url) as crm:
         roles = crm.app.service("memberships").service.roles
         roles.clock = lambda: 0.0

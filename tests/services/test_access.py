@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.services.crm import OURS, Crm, refused
+from tests.services.fixtures import SHARED
 
 PATHS = (
     "companies", "custom-fields", "pipelines", "pipeline-stages", "products", "deals", "deal-products", "activities",
@@ -12,11 +13,12 @@ PATHS = (
 )  # fmt: skip
 
 
+@SHARED
 @pytest.mark.parametrize("path", PATHS)
-async def test_members_of_other_organizations_are_refused(crm: Crm, path: str) -> None:
-    refused(await crm.call(f"GET /{path}?organization_id=456", user=791), 403)
-    refused(await crm.call(f"GET /{path}", user=789), 400, "organization_id")
-    refused(await crm.call(f"GET /{path}?organization_id=456", user=None), 401)
+async def test_members_of_other_organizations_are_refused(shared: Crm, path: str) -> None:
+    refused(await shared.call(f"GET /{path}?organization_id=456", user=791), 403)
+    refused(await shared.call(f"GET /{path}", user=789), 400, "organization_id")
+    refused(await shared.call(f"GET /{path}?organization_id=456", user=None), 401)
 
 
 @pytest.mark.parametrize(("role", "allowed"), [("viewer", 0), ("member", 1), ("admin", 2), ("owner", 2)])

@@ -48,6 +48,7 @@ async def values(crm: Crm) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in rows]
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("definition", "field", "sentence"),
     [
@@ -58,8 +59,10 @@ async def values(crm: Crm) -> list[tuple[Any, ...]]:
         ({"type": "money"}, "type", "Must be one of: text, number, boolean, date, select"),
     ],
 )
-async def test_a_wrong_definition_is_refused(crm: Crm, definition: dict[str, Any], field: str, sentence: str) -> None:
-    answer = await crm.call("POST /custom-fields", OURS | {"entity": "contacts", "name": "New"} | definition)
+async def test_a_wrong_definition_is_refused(
+    shared: Crm, definition: dict[str, Any], field: str, sentence: str
+) -> None:
+    answer = await shared.call("POST /custom-fields", OURS | {"entity": "contacts", "name": "New"} | definition)
     assert refused(answer, 400, field)["errors"] == {field: sentence}
 
 

@@ -14,6 +14,7 @@ from services.app import CONFIG, create_app
 from services.commands.demo_data import KEY, load_demo
 from services.shared.tenant import TenantService
 from tests.services.crm import SEARCH, Crm, refused
+from tests.services.fixtures import SHARED
 from tests.support.serving import serving
 from tests.support.sockets import connected
 from tests.support.waiting import SECONDS
@@ -44,12 +45,13 @@ async def until_refused(crm: Crm, key: str) -> None:
             await asyncio.sleep(0.01)
 
 
+@SHARED
 @pytest.mark.parametrize("path", LISTS)
-async def test_with_a_key_the_organization_may_be_left_out(crm: Crm, path: str) -> None:
-    status, page = await with_key(crm, KEY, f"GET /{path}")
+async def test_with_a_key_the_organization_may_be_left_out(shared: Crm, path: str) -> None:
+    status, page = await with_key(shared, KEY, f"GET /{path}")
     assert status == 200, page
-    assert page["total"] == (await with_key(crm, KEY, f"GET /{path}?organization_id=456"))[1]["total"]
-    refused(await with_key(crm, KEY, f"GET /{path}?organization_id=457"), 403)
+    assert page["total"] == (await with_key(shared, KEY, f"GET /{path}?organization_id=456"))[1]["total"]
+    refused(await with_key(shared, KEY, f"GET /{path}?organization_id=457"), 403)
 
 
 async def test_a_key_creates_and_searches(crm: Crm) -> None:
@@ -63,9 +65,10 @@ async def test_a_key_creates_and_searches(crm: Crm) -> None:
     assert [organization["id"] for organization in page["data"]] == [456]
 
 
+@SHARED
 @pytest.mark.parametrize("key", ["", "nonsense", KEY + "x", KEY[:-1] + "x", "apex_000000000000_" + KEY[18:]])
-async def test_a_wrong_key_is_refused(crm: Crm, key: str) -> None:
-    assert await with_key(crm, key, "GET /contacts") == (401, INVALID)
+async def test_a_wrong_key_is_refused(shared: Crm, key: str) -> None:
+    assert await with_key(shared, key, "GET /contacts") == (401, INVALID)
 
 
 async def test_a_key_is_shown_once(crm: Crm) -> None:

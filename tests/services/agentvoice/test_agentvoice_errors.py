@@ -12,10 +12,12 @@ from services.commands.demo_data import KEY
 from services.shared.examples import uuid_of
 from tests.services.agentvoice.voice import GONE, JOHN, PROOF, SALESFORCE, call, proof_of, send
 from tests.services.crm import Crm
+from tests.services.fixtures import SHARED
 
 UNPROVEN = (401, {"error": "Invalid API key or organization ID"})
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
@@ -30,11 +32,12 @@ UNPROVEN = (401, {"error": "Invalid API key or organization ID"})
         ("GET /api/contacts/crm/lookup?crm_id=1&crm_id=2", "crm_id: Must be a string; crm_source: Is required"),
     ],
 )  # fmt: skip
-async def test_wrong_parameters_of_a_query_are_named(crm: Crm, request_: str, sentence: str) -> None:
-    assert await call(crm, request_) == (400, {"error": sentence})
-    assert len(await crm.rows()) == 4
+async def test_wrong_parameters_of_a_query_are_named(shared: Crm, request_: str, sentence: str) -> None:
+    assert await call(shared, request_) == (400, {"error": sentence})
+    assert len(await shared.rows()) == 4
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -52,11 +55,12 @@ async def test_wrong_parameters_of_a_query_are_named(crm: Crm, request_: str, se
         ),
     ],
 )
-async def test_wrong_data_are_named_and_not_stored(crm: Crm, data: Any, sentence: str) -> None:
-    assert await call(crm, "POST /api/contacts", data) == (400, {"error": sentence})
-    assert len(await crm.rows()) == 4
+async def test_wrong_data_are_named_and_not_stored(shared: Crm, data: Any, sentence: str) -> None:
+    assert await call(shared, "POST /api/contacts", data) == (400, {"error": sentence})
+    assert len(await shared.rows()) == 4
 
 
+@SHARED
 @pytest.mark.parametrize(
     "headers",
     [
@@ -69,11 +73,11 @@ async def test_wrong_data_are_named_and_not_stored(crm: Crm, data: Any, sentence
         PROOF | {"x-organization-id": uuid_of(457)},
     ],
 )
-async def test_all_failed_authentications_get_the_same_error(crm: Crm, headers: dict[str, str]) -> None:
+async def test_all_failed_authentications_get_the_same_error(shared: Crm, headers: dict[str, str]) -> None:
     for request, data in (("GET /api/contacts", None), (f"DELETE {JOHN}", None), ("POST /api/webhook/crm", {})):
-        assert await call(crm, request, data, headers=headers) == UNPROVEN
-    bearer = {"x-organization-id": PROOF["x-organization-id"], "authorization": f"Bearer {crm.token(789)}"}
-    assert await call(crm, "GET /api/contacts", headers=bearer) == UNPROVEN
+        assert await call(shared, request, data, headers=headers) == UNPROVEN
+    bearer = {"x-organization-id": PROOF["x-organization-id"], "authorization": f"Bearer {shared.token(789)}"}
+    assert await call(shared, "GET /api/contacts", headers=bearer) == UNPROVEN
 
 
 async def test_contacts_of_others_are_not_found(crm: Crm) -> None:
@@ -91,21 +95,26 @@ async def test_contacts_of_others_are_not_found(crm: Crm) -> None:
     assert [row["first_name"] for row in (await call(crm, "GET /api/contacts", headers=foreign))[1]] == ["Otto", "Olga"]
 
 
+@SHARED
 @pytest.mark.parametrize("id", ["123", "x", "00000000-0000-4000-8000-000000009999"])
-async def test_missing_contacts_are_not_found(crm: Crm, id: str) -> None:
-    assert await call(crm, f"GET /api/contacts/{id}") == GONE
+async def test_missing_contacts_are_not_found(shared: Crm, id: str) -> None:
+    assert await call(shared, f"GET /api/contacts/{id}") == GONE
 
 
+@SHARED
 @pytest.mark.parametrize(
     "request_", ["PATCH /api/contacts", "DELETE /api/contacts", f"PUT {JOHN}", f"POST {JOHN}", "GET /api/webhook/crm"]
 )
-async def test_unknown_methods_are_refused(crm: Crm, request_: str) -> None:
-    status, body = await call(crm, request_, {})
+async def test_unknown_methods_are_refused(shared: Crm, request_: str) -> None:
+    status, body = await call(shared, request_, {})
     assert (status, list(body)) == (405, ["error"])
 
 
-async def test_a_malformed_body_gets_an_error_in_the_shape_of_the_contract(crm: Crm) -> None:
-    response = await send(crm, "POST /api/contacts", content=b"{", headers=PROOF | {"content-type": "application/json"})
+@SHARED
+async def test_a_malformed_body_gets_an_error_in_the_shape_of_the_contract(shared: Crm) -> None:
+    response = await send(
+        shared, "POST /api/contacts", content=b"{", headers=PROOF | {"content-type": "application/json"}
+    )
     assert (response.status_code, list(response.json())) == (400, ["error"])
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.services.agentvoice.voice import SALESFORCE, call, hook
 from tests.services.crm import Crm, refused
+from tests.services.fixtures import SHARED
 
 PARTS = ("phone_country_iso", "phone_country_code", "phone")
 US = ("US", "+1", "2025550143")
@@ -23,10 +24,16 @@ async def parts(crm: Crm, id: int = 123) -> tuple[Any, ...]:
 async def of(crm: Crm, country: str | None, code: str | None, digits: str | None) -> int:
     """Create a contact with this number, which Salesforce knows as CRM123, and return its id."""
     contact = await crm.create(**dict(zip(PARTS, (country, code, digits), strict=True)))
-    await crm.app.service("contacts").patch(contact["id"], SALESFORCE)
+    await crm.app.service("contacts").patch(contact["id"], named(contact["id"]))
     return int(contact["id"])
 
 
+def named(id: int) -> dict[str, str]:
+    """Return the fields with the id of a contact in another system."""
+    return {**SALESFORCE, "crm_id": f"CRM{id}"}
+
+
+@SHARED
 @pytest.mark.parametrize("changed_by", ["webhook", "patch"])
 @pytest.mark.parametrize(
     ("stored", "sent", "kept"),
@@ -48,15 +55,15 @@ async def of(crm: Crm, country: str | None, code: str | None, digits: str | None
     ],
 )
 async def test_agentvoice_keeps_the_parts_that_still_fit(
-    crm: Crm, stored: Any, sent: str | None, kept: Any, changed_by: str
+    shared: Crm, stored: Any, sent: str | None, kept: Any, changed_by: str
 ) -> None:
-    id = await of(crm, *stored)
+    id = await of(shared, *stored)
     if changed_by == "webhook":
-        assert (await hook(crm, phone=sent))[0] == 200
+        assert (await hook(shared, crm_id=f"CRM{id}", phone=sent))[0] == 200
     else:
-        _, contact = await call(crm, "GET /api/contacts/crm/lookup", params=SALESFORCE)
-        assert (await call(crm, f"PATCH /api/contacts/{contact['id']}", {"phone": sent}))[0] == 200
-    assert await parts(crm, id) == kept
+        _, contact = await call(shared, "GET /api/contacts/crm/lookup", params=named(id))
+        assert (await call(shared, f"PATCH /api/contacts/{contact['id']}", {"phone": sent}))[0] == 200
+    assert await parts(shared, id) == kept
 
 
 async def test_a_country_gives_the_calling_code(crm: Crm) -> None:
@@ -70,6 +77,7 @@ async def test_a_country_gives_the_calling_code(crm: Crm) -> None:
     assert await parts(crm, (await crm.rows())[-1]["id"]) == ("GB", "+44", "2079460000")
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
@@ -86,12 +94,13 @@ async def test_a_country_gives_the_calling_code(crm: Crm) -> None:
     ],
     ids=repr,
 )
-async def test_achieveapex_keeps_the_parts_that_still_fit(crm: Crm, sent: Any, kept: Any) -> None:
-    id = await of(crm, *US)
-    status, body = await crm.call(f"PATCH /contacts/{id}", sent)
-    assert (status, await parts(crm, id)) == (200, kept), body
+async def test_achieveapex_keeps_the_parts_that_still_fit(shared: Crm, sent: Any, kept: Any) -> None:
+    id = await of(shared, *US)
+    status, body = await shared.call(f"PATCH /contacts/{id}", sent)
+    assert (status, await parts(shared, id)) == (200, kept), body
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("stored", "sent", "wrong"),
     [
@@ -103,18 +112,18 @@ async def test_achieveapex_keeps_the_parts_that_still_fit(crm: Crm, sent: Any, k
     ],
     ids=repr,
 )
-async def test_a_contact_is_checked_as_it_will_be(crm: Crm, stored: Any, sent: Any, wrong: str) -> None:
-    id = await of(crm, *stored)
-    body = refused(await crm.call(f"PATCH /contacts/{id}", sent), 400, wrong)
+async def test_a_contact_is_checked_as_it_will_be(shared: Crm, stored: Any, sent: Any, wrong: str) -> None:
+    id = await of(shared, *stored)
+    body = refused(await shared.call(f"PATCH /contacts/{id}", sent), 400, wrong)
     assert (body["message"], wrong in body["errors"]) == ("Invalid contact data", True)
-    assert await parts(crm, id) == stored
+    assert await parts(shared, id) == stored
     if "phone" in sent:
-        status, body = await hook(crm, phone="12")
+        status, body = await hook(shared, crm_id=f"CRM{id}", phone="12")
         assert (status, body["error"].partition(":")[0]) == (400, "phone")
-    imported = {"organization_id": 456, "rows": [{**SALESFORCE, "first_name": "Jane", **sent}], "upsert": "crm_id"}
-    _, body = await crm.call("POST /contacts", imported, headers={"X-Service-Method": "import"})
+    imported = {"organization_id": 456, "rows": [{**named(id), "first_name": "Jane", **sent}], "upsert": "crm_id"}
+    _, body = await shared.call("POST /contacts", imported, headers={"X-Service-Method": "import"})
     assert (body["refused"], wrong in body["errors"][0]["errors"]) == (1, True)
-    assert await parts(crm, id) == stored
+    assert await parts(shared, id) == stored
 
 
 async def test_one_of_two_conflicting_patches_is_stored(crm: Crm) -> None:
