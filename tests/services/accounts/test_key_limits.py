@@ -14,6 +14,7 @@ from services.commands.demo_data import KEY, load_demo
 from tests.services.accounts.test_api_keys import INVALID, OURS, make_key, with_key
 from tests.services.accounts.test_members import ADMIN, MEMBER, joined
 from tests.services.crm import JANE, SEARCH, Crm, refused
+from tests.services.fixtures import SHARED
 from tests.support.serving import serving
 from tests.support.sockets import connected
 
@@ -70,11 +71,12 @@ async def test_a_rotation_without_grace_and_a_removal_end_all_texts_at_once(crm:
         assert not third or (await with_key(crm, third["key"], "GET /contacts"))[0] == 200
 
 
+@SHARED
 @pytest.mark.parametrize("grace", [-1, LONGEST_GRACE + 1, 1.5, "60", True, None])
-async def test_grace_is_bounded(crm: Crm, grace: Any) -> None:
-    before = await crm.rows(api_keys)
-    refused(await rotate(crm, 1, grace), 400, "grace")
-    assert await crm.rows(api_keys) == before
+async def test_grace_is_bounded(shared: Crm, grace: Any) -> None:
+    before = await shared.rows(api_keys)
+    refused(await rotate(shared, 1, grace), 400, "grace")
+    assert await shared.rows(api_keys) == before
 
 
 async def test_a_read_only_key_cannot_write(crm: Crm) -> None:

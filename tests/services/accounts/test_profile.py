@@ -11,6 +11,7 @@ from services.shared.examples import DEMO_PASSWORD
 from services.tables import users
 from tests.services.accounts.test_audience import connect
 from tests.services.crm import Crm, refused
+from tests.services.fixtures import SHARED
 from tests.support.serving import serving
 from tests.support.sockets import connected
 
@@ -42,6 +43,7 @@ async def test_a_user_sees_and_changes_its_profile(crm: Crm) -> None:
     assert (emptied["last_name"], emptied["avatar_url"]) == (None, None)
 
 
+@SHARED
 @pytest.mark.parametrize(
     "data",
     [
@@ -50,10 +52,10 @@ async def test_a_user_sees_and_changes_its_profile(crm: Crm) -> None:
     ],
     ids=str,
 )  # fmt: skip
-async def test_nothing_else_is_changed(crm: Crm, data: Any) -> None:
-    before = await crm.rows(users)
-    assert (await crm.call("PATCH /users/me", data))[0] in (400, 403)
-    assert await crm.rows(users) == before
+async def test_nothing_else_is_changed(shared: Crm, data: Any) -> None:
+    before = await shared.rows(users)
+    assert (await shared.call("PATCH /users/me", data))[0] in (400, 403)
+    assert await shared.rows(users) == before
 
 
 async def test_others_are_out_of_reach(crm: Crm) -> None:
@@ -98,6 +100,7 @@ async def test_a_wrong_old_password_counts_as_a_failed_login(crm: Crm) -> None:
     assert await crm.rows(users) == before
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("data", "field"),
     [
@@ -110,8 +113,8 @@ async def test_a_wrong_old_password_counts_as_a_failed_login(crm: Crm) -> None:
     ],
     ids=str,
 )  # fmt: skip
-async def test_a_wrong_new_password_is_refused(crm: Crm, data: Any, field: str) -> None:
-    refused(await crm.call("POST /users", data, headers=CHANGE), 400, field)
+async def test_a_wrong_new_password_is_refused(shared: Crm, data: Any, field: str) -> None:
+    refused(await shared.call("POST /users", data, headers=CHANGE), 400, field)
 
 
 async def test_a_user_without_a_password_cannot_change_it(crm: Crm) -> None:

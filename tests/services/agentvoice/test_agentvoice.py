@@ -15,6 +15,7 @@ from services.shared.examples import uuid_of
 from tests.services.accounts.test_audience import connect, listen
 from tests.services.agentvoice.voice import CONTACT, GONE, JOHN, PROOF, SALESFORCE, call, send
 from tests.services.crm import JANE, LIST, Crm, refused
+from tests.services.fixtures import SHARED
 
 # The demo's John, as the page shows a contact.
 SHOWN = {
@@ -38,11 +39,12 @@ async def test_a_list_is_an_array_newest_first_with_its_total(crm: Crm) -> None:
     assert response.headers["ratelimit-limit"] == "1000"
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("query", "names"), [("limit=1", ["Johnny"]), ("limit=1&offset=1", ["John"]), ("offset=2", []), ("limit=1000", 2)]
 )
-async def test_a_list_is_read_in_parts(crm: Crm, query: str, names: Any) -> None:
-    response = await send(crm, f"GET /api/contacts?{query}")
+async def test_a_list_is_read_in_parts(shared: Crm, query: str, names: Any) -> None:
+    response = await send(shared, f"GET /api/contacts?{query}")
     found = [contact["first_name"] for contact in response.json()]
     assert (found if isinstance(names, list) else len(found)) == names
     assert response.headers["x-total-count"] == "2"

@@ -20,6 +20,7 @@ from apex.errors import Unavailable
 from services import companies, contacts, custom_fields
 from services.tables import counters
 from tests.services.crm import Crm, refused, running
+from tests.services.fixtures import SHARED
 
 PHONE = {"phone": "2025550143", "phone_country_iso": "US", "phone_country_code": "+1"}
 CRM = {"crm_id": "SF-1", "crm_source": "salesforce"}
@@ -366,6 +367,7 @@ async def test_json_is_an_array_or_an_object_on_each_line(crm: Crm) -> None:
     assert (counts(answer), list(errors(answer))) == ((0, 2, 0, 1), [3])
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("data", "named"),
     [
@@ -380,11 +382,13 @@ async def test_json_is_an_array_or_an_object_on_each_line(crm: Crm) -> None:
         ({"rows": [], "organization_id": None}, "organization_id"),
     ],
 )
-async def test_a_wrong_import_is_refused_at_once(crm: Crm, data: dict[str, Any], named: str) -> None:
-    before = await crm.rows()
-    answer = await crm.call("POST /contacts", {"organization_id": 456} | data, headers={"X-Service-Method": "import"})
+async def test_a_wrong_import_is_refused_at_once(shared: Crm, data: dict[str, Any], named: str) -> None:
+    before = await shared.rows()
+    answer = await shared.call(
+        "POST /contacts", {"organization_id": 456} | data, headers={"X-Service-Method": "import"}
+    )
     refused(answer, 400, named)
-    assert await crm.rows() == before
+    assert await shared.rows() == before
 
 
 @pytest.mark.parametrize("text", ['[{"first_name": "Ann"}, {"first', '[{"first_name": "Ann"}] more', "["])
