@@ -76,6 +76,7 @@ async def test_a_key_is_shown_once(crm: Crm) -> None:
     assert await with_key(crm, made["key"], "GET /contacts/123") == await crm.call("GET /contacts/123")
     _, page = await crm.call("GET /api-keys?organization_id=456&name=Website")
     shown = {name: value for name, value in made.items() if name != "key"}
+    assert not shown.keys() & {"uuid", "hash", "owned_by_user_id", "previous_prefix", "previous_hash"}
     assert [{**page["data"][0], "last_used_at": None}] == [shown]
     assert (await crm.call(f"PATCH /api-keys/{made['id']}", {"name": "Shop"}))[1]["name"] == "Shop"
     stored = str(await crm.rows(api_keys))

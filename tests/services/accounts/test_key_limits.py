@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +46,12 @@ async def test_the_text_before_a_rotation_works_until_its_grace_is_over(crm: Crm
     await expire(crm)
     assert await with_key(crm, first["key"], "GET /contacts") == (401, INVALID)
     assert (await with_key(crm, second["key"], "GET /contacts"))[0] == 200
+
+
+async def test_the_texts_of_two_concurrent_rotations_work(crm: Crm) -> None:
+    first = await make_key(crm)
+    for status, key in await asyncio.gather(rotate(crm, first["id"], 60), rotate(crm, first["id"], 60)):
+        assert (status, (await with_key(crm, key["key"], "GET /contacts"))[0]) == (200, 200)
 
 
 async def test_an_old_key_creates_nothing_that_outlives_its_period_of_grace(crm: Crm) -> None:
