@@ -50,7 +50,7 @@ MOVED = {
     "passwords": "auth.passwords",
     "postgres": "sql.drivers.postgres",
     "preconditions": "transports.rest",
-    "predicates": "query.predicates",
+    "predicates": "query.language",
     "protocol": "server.protocol",
     "queues": "limits.queues",
     "querystring": "query.querystring",

@@ -26,8 +26,7 @@ from apex.auth import Tokens
 from apex.hooks import steps_of_call
 from apex.migrations.migrate import upgrade
 from apex.query import querystring
-from apex.query.language import Syntax, _Parser
-from apex.query.predicates import Compare, every
+from apex.query.language import Compare, Syntax, _Parser, every
 from apex.router import Router
 from apex.schema.validation import Email, Schema
 from apex.sql.clauses import Clauses

@@ -23,19 +23,22 @@ from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.query.coercion import Coerce, boolean, json
 from apex.query.language import (
     DELETED,
+    EVERYTHING,
     MAX_HINTS,
     MAX_ROWS,
     OPERATORS,
     PATTERNS,
+    Compare,
     Hints,
+    Predicate,
     Query,
     Syntax,
+    every,
     invalid,
     require_few,
     shortened,
     suggestion,
 )
-from apex.query.predicates import EVERYTHING, Compare, Predicate, every
 from apex.query.scope import AS_GIVEN, FieldTypes, scope_predicate
 from apex.query.scope import Typed as ScopeTypes
 from apex.service import Record, Service

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 from apex.encoding import decode, encode
-from apex.query.language import Query, invalid
-from apex.query.predicates import Compare, Junction, Predicate, every
+from apex.query.language import Compare, Junction, Predicate, Query, every, invalid
 from apex.types import Row
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from apex.errors import BadRequest, Forbidden
-from apex.query.predicates import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
+from apex.query.language import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
 from apex.types import Row
 
 

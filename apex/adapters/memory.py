@@ -18,7 +18,7 @@ from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
-from apex.query.predicates import Compare, Junction, Predicate
+from apex.query.language import Compare, Junction, Predicate
 from apex.service import Record
 from apex.transaction import Transaction, current_transaction
 from apex.types import Row

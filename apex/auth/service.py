@@ -24,8 +24,7 @@ from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, N
 from apex.hooks import Hook, belongs
 from apex.limits.clients import network_of
 from apex.limits.rates import FailureLimit, Rates, rates_of
-from apex.query.language import suggestion
-from apex.query.predicates import Compare
+from apex.query.language import Compare, suggestion
 from apex.realtime.channels import Connection
 from apex.service import BoundService, Service
 from apex.tenant import ALL_TENANTS, tenant_context

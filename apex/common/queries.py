@@ -8,8 +8,7 @@ from typing import Any
 from apex.context import Context
 from apex.errors import BadRequest
 from apex.hooks import Hook, belongs
-from apex.query.language import Query, invalid
-from apex.query.predicates import narrows
+from apex.query.language import Query, invalid, narrows
 from apex.types import Row
 
 

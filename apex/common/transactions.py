@@ -10,8 +10,7 @@ from apex.common.scopes import trash_of
 from apex.context import Context, Params
 from apex.errors import BadRequest, ConfigError
 from apex.hooks import Hook, Next, belongs
-from apex.query.language import Query
-from apex.query.predicates import Compare
+from apex.query.language import Compare, Query
 from apex.types import Row
 
 _PAGING = ("$select", "$sort", "$limit", "$skip")

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from apex.errors import BadRequest
 from apex.query.coercion import Coerce, held
-from apex.query.predicates import (
+from apex.query.language import (
     Compare,
     Junction,
     Predicate,

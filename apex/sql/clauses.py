@@ -41,8 +41,7 @@ from sqlalchemy.sql import operators
 from apex.adapters.cursors import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query.language import PATTERNS
-from apex.query.predicates import Compare, Junction, Predicate, Rank
+from apex.query.language import PATTERNS, Compare, Junction, Predicate, Rank
 from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.statements import Fragment
 from apex.sql.types import ColumnType, Processor, column_type, column_types, value_binder

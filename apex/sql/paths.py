@@ -14,8 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, String, Table, and_, bindparam, null
 
-from apex.query.language import is_number
-from apex.query.predicates import Compare, Junction, Predicate, compared, conjunction
+from apex.query.language import Compare, Junction, Predicate, compared, conjunction, is_number
 
 _VALUE_COLUMNS = frozenset({"record_id", "name", "number", "text"})
 

@@ -39,8 +39,7 @@ from apex.adapters.cursors import Selection
 from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
-from apex.query.language import Query
-from apex.query.predicates import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
+from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, compared, conjunction, every
 from apex.service import Record
 from apex.sql.clauses import SERVED, Clauses, merged_json
 from apex.sql.database import Database

@@ -18,7 +18,7 @@ from apex.adapters.cursors import Cursors, Place, beyond
 from apex.adapters.memory import MemoryService
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query.predicates import EVERYTHING, Compare, Junction, every
+from apex.query.language import EVERYTHING, Compare, Junction, every
 
 ZONES = st.sampled_from([None, UTC, timezone(timedelta(hours=-3, minutes=-30))])
 VALUES: st.SearchStrategy[Any] = st.one_of(

@@ -15,8 +15,7 @@ from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import coercion as coerce
 from apex.query.coercion import integer, json
-from apex.query.language import OPERATORS, PATTERNS, Query, Syntax
-from apex.query.predicates import EVERYTHING, Compare, Junction, compared, every
+from apex.query.language import EVERYTHING, OPERATORS, PATTERNS, Compare, Junction, Query, Syntax, compared, every
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
 SYNTAX = Syntax(FIELDS, OPERATORS | PATTERNS, {"$deep": coerce.boolean})

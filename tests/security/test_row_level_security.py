@@ -15,7 +15,7 @@ from apex import Params
 from apex.errors import ConfigError, Forbidden
 from apex.migrations.migrate import pending, upgrade
 from apex.migrations.revisions import connect
-from apex.query.predicates import EVERYTHING
+from apex.query.language import EVERYTHING
 from apex.tenant import ALL_TENANTS, NO_TENANTS, ROLE, SETTING, tenant_context
 from services import contacts, tables
 from services.shared.examples import DEMO_EMAIL, DEMO_PASSWORD

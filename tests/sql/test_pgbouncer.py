@@ -18,7 +18,7 @@ import pytest
 import apex.adapters.base
 from apex.errors import Unavailable
 from apex.migrations.migrate import pending, upgrade
-from apex.query.predicates import EVERYTHING
+from apex.query.language import EVERYTHING
 from apex.sql.drivers.executor import Plan
 from apex.sql.drivers.postgres import PostgresExecutor
 from apex.tenant import ROLE
