@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import settings
 
 from tests.process.commands import VARIABLES
-from tests.support.databases import Server, ServerError, new_database, start_server
+from tests.support.databases import Server, ServerError, memory_folder, new_database, start_server
 from tests.support.recycled import Recycled
 
 # A property holds however long an example takes.
@@ -90,9 +91,11 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
+def sqlite_url() -> Iterator[str]:
     """URL of an empty SQLite database."""
-    return f"sqlite:///{tmp_path}/test.db"
+    # Each commit waits for the disk.
+    with tempfile.TemporaryDirectory(prefix="apex-sqlite-", dir=memory_folder()) as folder:
+        yield f"sqlite:///{folder}/test.db"
 
 
 @pytest.fixture(params=BACKENDS)
