@@ -75,13 +75,6 @@ class Params(CheckedDict):
     def __setitem__(self, name: str, value: Any) -> None:
         dict.__setitem__(self, name, scope_of(value) if name == "scope" else value)
 
-    def update(self, *values: Any, **more: Any) -> None:
-        """Set the keys of a mapping or of pairs, as a dict does."""
-        new = dict(*values, **more)
-        if "scope" in new:
-            new["scope"] = scope_of(new["scope"])
-        dict.update(self, new)
-
     def __copy__(self) -> Self:
         return self.copy()
 

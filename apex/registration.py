@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from apex.context import Context
 from apex.errors import FeathersError, Unavailable
-from apex.hooks import Next
-from apex.service import PROTECTED, BodyLimit, BoundService, Options, Service, ServiceOptions
+from apex.hooks import LIFECYCLE, TYPES, Next
+from apex.service import BodyLimit, BoundService, Options, Service, ServiceOptions
 from apex.signatures import is_async, takes
 from apex.types import STANDARD, taken_by
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from apex.app import Apex
 
 log: logging.Logger = logging.getLogger("apex")
+
+
+PROTECTED = {*TYPES, *LIFECYCLE, "all", "service"} | {name for name in dir(BoundService) if name not in STANDARD}
+"""The names that no custom method can have: those of hooks and of ``BoundService``."""
 
 
 def options_of(path: str, service: Any, given: Mapping[str, Any]) -> Options:

@@ -14,7 +14,7 @@ from apex.callbacks import Emitter, Listener
 from apex.context import AroundMethod, Context, Params
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed
 from apex.events import EVENTS, AnyPublisher, Publishers
-from apex.hooks import LIFECYCLE, TYPES, AnyHooks, Around, HookStore, Step, Steps, blame, steps_of_call
+from apex.hooks import AnyHooks, Around, HookStore, Step, Steps, blame, steps_of_call
 from apex.query.language import suggestion
 from apex.transaction import after_commit
 from apex.types import STANDARD, UNSET, Id, taken_by
@@ -202,8 +202,11 @@ class BoundService(Emitter, Generic[Record, Found]):
     def __getattr__(self, name: str) -> Any:
         """Return a custom method that runs with its hooks, or any other attribute of the service."""
         if name in self.__dict__.get("_hookable", ()):
-            return _CustomMethod(self, name)
+            return partial(self._call_custom, name)
         return getattr(self.__dict__["service"], name)
+
+    async def _call_custom(self, name: str, /, data: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+        return (await self._run(name, data=data, params=params)).result
 
     def _add(self, event: str, listener: Listener, called: Listener) -> None:
         """Raise ValueError for a name that looks like a misspelled event: its listener would never run."""
@@ -241,19 +244,6 @@ class _StepsByMethod(dict[str, Steps]):
             steps = (Step("around", bound._late_setup, True, "app", steps),)
         self[method] = steps
         return steps
-
-
-@dataclass(frozen=True, slots=True)
-class _CustomMethod:
-    bound: BoundService
-    name: str
-
-    async def __call__(self, data: Any = None, params: Mapping[str, Any] | None = None) -> Any:
-        return (await self.bound._run(self.name, data=data, params=params)).result
-
-
-PROTECTED = {*TYPES, *LIFECYCLE, "all", "service"} | {name for name in dir(BoundService) if name not in STANDARD}
-"""The names that no custom method can have: those of hooks and of ``BoundService``."""
 
 
 def _method_step(service: Any, method: str) -> Callable[[Context], Awaitable[None]]:
