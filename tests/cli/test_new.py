@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.interop.node import check_types, needs_node
-from tests.process.commands import COMMAND, ROOT, environment
+from tests.process.commands import COMMAND, ROOT, apex_here_in, environment
 
 MINUTES = 180
 
 
 def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a folder, with this apex."""
+    """Run a command in a folder, with this apex."""
     paths = {"PYTHONPATH": str(ROOT)} | variables
     return subprocess.run(
         command, cwd=folder, env=environment(**paths), capture_output=True, text=True, timeout=MINUTES
@@ -31,7 +31,7 @@ def apex(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    done = apex(tmp_path, "new", "blog")
+    done = apex_here_in(tmp_path, "new", "blog")
     assert (done.returncode, done.stderr) == (0, "")
     return tmp_path / "blog"
 
@@ -39,7 +39,7 @@ def project(tmp_path: Path) -> Path:
 def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
     hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("before", "after", "error")]
     for arguments in (("service", "blog-posts"), ("hook", "count_calls"), *hooks, ("migration", "Index of names")):
-        done = apex(project, "generate", *arguments)
+        done = apex_here_in(project, "generate", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
     for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
         done = run(project, sys.executable, "-m", *tool)
@@ -50,7 +50,7 @@ def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
 def test_pyright_finds_nothing_in_a_new_project(project: Path) -> None:
     hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("around", "before", "after", "error")]
     for arguments in (("service", "blog-posts"), *hooks, ("migration", "Index of names")):
-        assert apex(project, "generate", *arguments).returncode == 0
+        assert apex_here_in(project, "generate", *arguments).returncode == 0
     assert check_types(project) == []
 
 
@@ -84,37 +84,37 @@ def contents(folder: Path) -> dict[Path, bytes]:
 def test_nothing_is_overwritten(project: Path) -> None:
     before = contents(project)
     for arguments in (("new", "blog"), ("generate", "service", "messages"), ("generate", "hook", "own")):
-        done = apex(project.parent if arguments[0] == "new" else project, *arguments)
+        done = apex_here_in(project.parent if arguments[0] == "new" else project, *arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert contents(project) == before
 
 
 def test_a_service_cannot_have_a_name_that_the_app_uses(project: Path) -> None:
     for name in ("bus", "load-config", "create-app", "service"):
-        done = apex(project, "generate", "service", name)
+        done = apex_here_in(project, "generate", "service", name)
         assert (done.returncode, "has something of that name" in done.stderr) == (1, True)
     assert apex(project, "routes").returncode == 0
 
 
 def test_a_project_is_no_apex_and_needs_a_folder_to_write_to(tmp_path: Path) -> None:
-    assert "would require itself" in apex(tmp_path, "new", "apex").stderr
+    assert "would require itself" in apex_here_in(tmp_path, "new", "apex").stderr
     (tmp_path / "blog").symlink_to("/proc/nothing")
-    done = apex(tmp_path, "new", "blog")
+    done = apex_here_in(tmp_path, "new", "blog")
     assert (done.returncode, "cannot write" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("name", ["app", "test", "test_calls"])
 def test_a_hook_cannot_have_a_name_that_its_test_uses(project: Path, name: str) -> None:
-    assert "has something of that name" in apex(project, "generate", "hook", name).stderr
+    assert "has something of that name" in apex_here_in(project, "generate", "hook", name).stderr
 
 
 @pytest.mark.parametrize("name", ["Blog", "../blog", "1st", "class", "a b", "x" * 41])
 def test_a_name_that_cannot_be_is_refused(project: Path, name: str) -> None:
-    done = apex(project, "generate", "service", name)
+    done = apex_here_in(project, "generate", "service", name)
     assert (done.returncode, f"'{name}' cannot be the name" in done.stderr) == (1, True)
 
 
 def test_a_folder_that_is_no_project_gets_nothing(tmp_path: Path) -> None:
-    done = apex(tmp_path, "generate", "hook", "count_calls")
+    done = apex_here_in(tmp_path, "generate", "hook", "count_calls")
     assert (done.returncode, "go there first" in done.stderr) == (1, True)
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from apex.client import Client, socketio
-from tests.process.commands import apex_in, server_in
+from tests.process.commands import apex_here_in, apex_in, server_in
 from tests.support.waiting import SECONDS
 
 ANN = {"email": "Ann@Example.com", "password": "correct horse"}
@@ -20,10 +20,9 @@ ANN = {"email": "Ann@Example.com", "password": "correct horse"}
 @pytest.fixture
 def project(tmp_path: Path, empty_url: str) -> Path:
     folder = tmp_path / "blog"
-    for command, where in (("new blog", tmp_path), ("generate service notes", folder), ("migrate", folder)):
-        done = apex_in(where, *command.split(), DATABASE_URL=empty_url)
+    made = apex_here_in(tmp_path, "new", "blog"), apex_here_in(folder, "generate", "service", "notes")
+    for done in (*made, apex_in(folder, "migrate", DATABASE_URL=empty_url)):
         assert (done.returncode, done.stderr) == (0, "")
-    assert apex_in(folder, "check", DATABASE_URL=empty_url).stdout == "Nothing is wrong.\n"
     return folder
 
 
@@ -36,6 +35,7 @@ def log_in(http: httpx2.Client, user: dict[str, str]) -> httpx2.Response:
 
 
 def test_what_a_user_does_survives_a_restart(project: Path, empty_url: str) -> None:
+    assert apex_in(project, "check", DATABASE_URL=empty_url).stdout == "Nothing is wrong.\n"
     new = {**ANN, "password": "battery staple"}
     with (
         server_in(project, "serve", DATABASE_URL=empty_url) as (process, url),
