@@ -34,11 +34,15 @@ LONGEST = 5 * SECONDS
 STAMPS = ("venv", "run", "test", "npm")
 STRICT = "set -e; export CURL_HOME=$HERE/strict"
 SHOWING = "set +e; export CURL_HOME=$HERE/showing"
+STARTED = f"{bash('make run # serves')} # before the page"
 CURL = 'silent\nshow-error\nwrite-out = "\\n"\n'
 
 
-def run_page(blocks: list[Block], folder: Path) -> list[str]:
-    """Return the output of each block. If a command fails against expectation, fail with the whole output."""
+def run_page(blocks: list[Block], folder: Path, demo: Path | None = None) -> list[str]:
+    """Return the output of each block. If a command fails against expectation, fail with the whole output.
+
+    A page that calls the demo without starting it finds one. It starts with a copy of the database ``demo``.
+    """
     script = script_of(blocks)
     require(script)
     with ExitStack() as stack:
@@ -46,6 +50,9 @@ def run_page(blocks: list[Block], folder: Path) -> list[str]:
         if REDIS in script:
             ports[REDIS] = str(stack.enter_context(redis_server(folder)).port)
         checkout(folder, ports)
+        if demo is not None and STARTED in script:
+            (folder / "var").mkdir()
+            shutil.copyfile(demo, folder / "var" / "apex.db")
         (folder / "page.sh").write_text(moved(numbered(script), ports), encoding="utf-8")
         here = {"HERE": str(folder), "HOME": str(folder), "PATH": f"{folder}/.venv/bin:{PATHS}"}
         printed = printed_by("page.sh", folder, environment(PORT=ports["3030"], **here))
@@ -60,7 +67,7 @@ def script_of(blocks: list[Block]) -> str:
         steps += [STRICT if strict else SHOWING, command_of(block.lang, block.text), r"printf '\0'"]
     script = "\n".join(steps)
     demo = "localhost:3030" in script.partition("\nserve ")[0]
-    return "\n".join([PRELUDE, bash("make run # serves") if demo else "", script, "stop"])
+    return "\n".join([PRELUDE, STARTED if demo else "", script, "stop"])
 
 
 def printed_by(script: str, folder: Path, variables: dict[str, str]) -> str:

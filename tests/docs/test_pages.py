@@ -49,8 +49,8 @@ def name(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)
-def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    check(programs_of(page, NOT_RUN), tmp_path)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path, demo_file: Path) -> None:
+    check(programs_of(page, NOT_RUN), tmp_path, demo_file)
 
 
 def test_the_page_of_a_new_project_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +60,8 @@ def test_the_page_of_a_new_project_does_what_it_says(tmp_path: Path, monkeypatch
     check([Block(page, 0, "bash", "apex new blog\ncd blog\n"), *programs_of(page)], folder)
 
 
-def check(blocks: list[Block], folder: Path) -> None:
-    printed = run_page(blocks, folder)
+def check(blocks: list[Block], folder: Path, demo: Path | None = None) -> None:
+    printed = run_page(blocks, folder, demo)
     wrong = [line for block, text in zip(blocks, printed, strict=True) for line in differences(block, text)]
     assert not wrong, "\n".join(wrong)
 

@@ -24,6 +24,8 @@ from tests.support.waiting import SECONDS
 PIDS = ("--app", "tests.process.pids:create_app", "serve")
 TWO = (*PIDS, "--workers", "2")
 RENEWED = "All workers are replaced.\n"
+PAUSE = 0.005
+"""Seconds between two requests, in which the processors start workers."""
 
 
 class Client:
@@ -74,6 +76,7 @@ def pids(url: str, count: int, but: frozenset[int] | set[int] = frozenset()) -> 
     while len(found) < count:
         assert time.monotonic() < deadline, found
         found |= {pid(url)} - but
+        time.sleep(PAUSE)
     return found
 
 
@@ -85,7 +88,7 @@ def client_of(url: str, worker: int) -> Client:
 
 
 class Load:
-    """Clients that send requests without a pause, on one connection or on new ones."""
+    """Clients that send one request after the other, on one connection or on new ones."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -103,6 +106,7 @@ class Load:
                 client.close()
             if not keep:
                 client.close()
+            self.stopped.wait(PAUSE)
         client.close()
 
     def goes_on(self) -> None:

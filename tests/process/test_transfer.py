@@ -10,6 +10,7 @@ import pty
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def killed(url: str, file: Path) -> int:
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL) as process:
         while not (done := ask(url, select(counters.c.value).where(counters.c.value > 0))):
             assert process.poll() is None
+            time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     return int(done[0]["value"])
