@@ -73,7 +73,7 @@ class Mutant:
 
 
 def mutants_of(module: str) -> list[Mutant]:
-    """Return the mutants of a module, each once, without those in which only annotations or ``__all__`` differ."""
+    """Return the mutants of a module, each once, without those whose differences ``_parts`` leaves out."""
     source = (ROOT / module).read_text()
     tree, only = ast.parse(source), MODULES[module].get("only")
     parts = _parts(tree)
@@ -89,13 +89,20 @@ def mutants_of(module: str) -> list[Mutant]:
 def _parts(tree: ast.Module) -> dict[str, str]:
     """Return the statements of a module by their names or places.
 
-    Annotations, which nobody evaluates, and ``__all__`` are left out.
+    Annotations, which nobody evaluates, and ``__all__`` are left out, and so are descriptions and examples for OpenAPI,
+    which have tests of their own.
     """
     tree = deepcopy(tree)
     for node in ast.walk(tree):
         for name in ("annotation", "returns"):
             if getattr(node, name, None) is not None:
                 setattr(node, name, ast.Constant(None))
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("describe", "examples_of")
+        ):
+            node.args, node.keywords = [], []
     parts = {getattr(part, "name", str(place)): ast.unparse(part) for place, part in enumerate(tree.body)}
     return {name: text for name, text in parts.items() if not text.startswith("__all__ = ")}
 
@@ -203,12 +210,16 @@ def _pytest(directory: str, postgres: str, tests: list[str]) -> None:
 @click.argument("modules", nargs=-1, type=click.Choice(list(MODULES)))
 @click.option("--jobs", default=os.cpu_count() or 1, help="How many mutants are tested at the same time.")
 @click.option("--sample", type=click.IntRange(1), help="Test at most so many mutants of a module, chosen at random.")
+@click.option("--like", multiple=True, help="Test only the changes that contain this text.")
 @click.option("--seed", type=int, help="Choose the same mutants as the run that printed this seed.")
-def main(modules: tuple[str, ...], jobs: int, sample: int | None, seed: int | None) -> None:
+def main(modules: tuple[str, ...], jobs: int, like: tuple[str, ...], sample: int | None, seed: int | None) -> None:
     """Change MODULES, or all that are listed, and run their tests."""
     mutants = {module: mutants_of(module) for module in modules or MODULES}
     if outdated := list(_outdated(mutants)):
         raise click.ClickException("\n".join(["These entries of harmless match no mutant:", *outdated]))
+    if like:
+        for module, found in mutants.items():
+            mutants[module] = [mutant for mutant in found if any(part in mutant.change for part in like)]
     if sample is not None:
         seed = random.randrange(2**32) if seed is None else seed
         click.echo(f"--sample {sample} --seed {seed}")

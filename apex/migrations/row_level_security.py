@@ -37,8 +37,7 @@ def remove_row_level_security() -> None:
     """Undo ``prepare_row_level_security``. The role stays, as other databases of the server may use it."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION apex_tenants")
-        for kind in ("TABLES", "SEQUENCES"):
-            op.execute(f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON {kind} FROM {ROLE}")
+        # It revokes the privileges of the role too, for present and later tables.
         op.execute(f"DROP OWNED BY {ROLE}")
 
 

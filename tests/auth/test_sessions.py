@@ -87,6 +87,7 @@ async def test_a_logout_removes_the_user_and_leaves_all_channels() -> None:
         await here.logout(await here.login(connection), connection)
         assert here.heard == [("login", "ann@example.com"), ("logout", None)]
         assert (dict(connection), here.app.channels) == ({"provider": "socketio"}, [])
+        assert here.authentication.sessions.open == {}
 
 
 async def test_a_logout_of_another_token_leaves_a_connection_as_it_is() -> None:

@@ -178,10 +178,18 @@ async def test_statements_of_the_call_are_limited_too(team_notes: BoundService) 
 
 
 async def test_one_id_is_one_tenant() -> None:
+    seen: list[str] = []
     hooks = {"before": {"all": [limit_to_tenants("team_id", lambda context: 7)]}}
     service = Apex().use("notes", MemoryService(), hooks=hooks).service("notes")
+    service.hooks({"after": {"create": [lambda context: seen.append(current_tenants.get())]}})
     assert (await service.create({}, {"provider": "rest"}))["team_id"] == 7
+    assert seen == ["7"]
 
 
 def test_the_hook_is_marked_for_the_check() -> None:
     assert is_tenant_hook(TEAM)
+
+
+def test_the_hook_cannot_be_registered_after_a_method() -> None:
+    with pytest.raises(TypeError, match="limit_to_tenants"):
+        Apex().use("notes", MemoryService(), hooks={"after": {"all": [TEAM]}})

@@ -149,9 +149,15 @@ def test_nul_is_refused() -> None:
             parse(text)
 
 
+def test_a_list_in_a_list_is_refused_unless_the_outer_one_has_numbers() -> None:
+    for text in ("a[][]=1", "a[][0]=1", "a[b][][]=1"):
+        with pytest.raises(BadRequest, match="'a' holds a list in a list"):
+            parse(text)
+
+
 def test_depth_has_a_limit() -> None:
     assert parse("a" + "[b]" * 9 + "=1")
-    with pytest.raises(BadRequest, match="deeper than 10 levels"):
+    with pytest.raises(BadRequest, match="'a' is nested deeper than 10 levels"):
         parse("a" + "[b]" * 10 + "=1")
 
 

@@ -73,6 +73,8 @@ async def test_a_rotation_without_grace_and_a_removal_end_all_texts_at_once(crm:
         third = (await rotate(crm, first["id"]))[1] if end == "rotate" else {}
         if end == "remove":
             await crm.call(f"DELETE /api-keys/{first['id']}")
+        else:
+            assert {row["previous_hash"] for row in await crm.rows(api_keys)} == {None}
         for key in (first, second):
             assert await with_key(crm, key["key"], "GET /contacts") == (401, INVALID)
         assert not third or (await with_key(crm, third["key"], "GET /contacts"))[0] == 200
