@@ -202,6 +202,14 @@ async def test_a_key_does_not_rotate_the_key_of_another_user_or_maker(crm: Crm) 
     assert (status, again["id"]) == (200, named["id"])
 
 
+async def test_a_key_of_another_organization_is_not_found(crm: Crm) -> None:
+    await joined(crm, 791, "admin")
+    status, theirs = await crm.call("POST /api-keys", {"organization_id": 457}, 791)
+    assert status == 201
+    for user in (ADMIN, 791):
+        refused(await rotate(crm, theirs["id"], user=user), 404)
+
+
 async def test_an_admin_rotates_keys_with_at_most_the_rights_of_an_admin(crm: Crm) -> None:
     await joined(crm, 791, "owner")
     made = [await make_key(crm, user_id=791), (await crm.call("POST /api-keys", OURS | {"user_id": ADMIN}, 791))[1]]
