@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from apex import load_config
 from services.accounts.api_keys import LONGEST_GRACE, api_keys
@@ -200,6 +201,12 @@ async def test_a_key_does_not_rotate_the_key_of_another_user_or_maker(crm: Crm) 
     assert (await with_key(crm, made["key"], "GET /contacts"))[0] == 200
     status, again = await rotate(crm, named["id"], 0, None, **{"x-api-key": named["key"]})
     assert (status, again["id"]) == (200, named["id"])
+
+
+async def test_a_key_without_a_creator_rotates_itself(crm: Crm) -> None:
+    made, database = await make_key(crm, services=NAMED), crm.app.get("database")
+    await database.execute(update(api_keys).values(created_by_user_id=None))
+    assert (await rotate(crm, made["id"], 0, None, **{"x-api-key": made["key"]}))[0] == 200
 
 
 async def test_a_key_of_another_organization_is_not_found(crm: Crm) -> None:
