@@ -55,7 +55,8 @@ def serving(line: str) -> str:
     command = re.sub(r"\s+#.*", "", line)
     before = "" if command.endswith("&") else "stop; "
     log = f"server-{crc32(line.encode())}.log"
-    return f"{before}touch {log}; > {log} 2>&1 {command.rstrip('& ')} &\nserve {log}"
+    # The log is emptied first, as the line may have started a server before, which has said there that it serves.
+    return f"{before}> {log}; >> {log} 2>&1 {command.rstrip('& ')} &\nserve {log}"
 
 
 def javascript(text: str) -> str:
