@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from apex import load_config
 from services.accounts.api_keys import LONGEST_GRACE, api_keys
 from services.app import CONFIG, create_app
 from services.commands.demo_data import KEY, load_demo
+from services.tables import memberships
 from tests.services.accounts.test_api_keys import INVALID, OURS, make_key, with_key
 from tests.services.accounts.test_members import ADMIN, MEMBER, joined
 from tests.services.crm import JANE, SEARCH, Crm, refused
@@ -176,6 +177,15 @@ async def test_a_key_acts_at_most_as_its_maker_today(crm: Crm) -> None:
     await crm.app.service("memberships").remove(mine["id"])
     assert await with_key(crm, key, "GET /contacts/123") == (401, INVALID)
     assert owner["role"] == "owner"
+
+
+async def test_a_member_removed_in_another_process_loses_its_key_at_once(crm: Crm) -> None:
+    key = (await make_key(crm, user_id=MEMBER))["key"]
+    assert (await with_key(crm, key, "GET /contacts/123"))[0] == 200
+    database = crm.app.service("memberships").service.database
+    await database.execute(delete(memberships).where(memberships.c.user_id == MEMBER))
+    crm.app.bus.handle("user", MEMBER)
+    assert await with_key(crm, key, "GET /contacts/123") == (401, INVALID)
 
 
 async def test_a_key_created_with_a_key_has_no_more_rights_than_its_creator(crm: Crm) -> None:
