@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from starlette.routing import BaseRoute
 
+import apex.transports.http as http
 from apex.app import Apex
 from apex.context import Context, Params
 from apex.encoding import Stream, encode
@@ -24,7 +25,6 @@ from apex.query.querystring import parse
 from apex.router import Match
 from apex.service import BodyLimit, BoundService, Call
 from apex.transaction import transaction_of
-from apex.transports import http
 from apex.transports.http import SHOWN, Headers, Pairs
 from apex.transports.routes import other_routes
 from apex.types import STANDARD, ASGIApp, Receive, Scope, Send
