@@ -17,6 +17,15 @@ from apex.signatures import capacity, has_yield, name_of
 
 __all__ = ["Emitter", "Listener"]
 
+log: logging.Logger = logging.getLogger("apex")
+
+Listener = Callable[..., object]
+Pending = list[tuple[Listener, Awaitable[Any]]]
+Work = Coroutine[Any, Any, None]
+
+GRACE_SECONDS = 10
+"""Seconds for which the teardown of an app waits for callbacks that are still running."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two attempts. A server that comes back is reached within the longest pause."""
 
@@ -47,14 +56,6 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]], again: float = AGAIN_SEC
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=again)
-
-
-log: logging.Logger = logging.getLogger("apex")
-
-GRACE_SECONDS = 10
-"""Seconds for which the teardown of an app waits for callbacks that are still running."""
-
-Work = Coroutine[Any, Any, None]
 
 
 class Callbacks:
@@ -156,10 +157,6 @@ def _is_in_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-Listener = Callable[..., object]
-Pending = list[tuple[Listener, Awaitable[Any]]]
 
 
 class Emitter:

@@ -46,9 +46,9 @@ class Transaction:
 
 
 def current_transaction(store: object = None) -> Transaction | None:
-    """Return the open transaction of a store that this call is part of. None, if there is none.
+    """Return the open transaction of a store that this call is part of, or None.
 
-    Without a store it is the one that the functions of ``after_commit`` wait for.
+    Without a store, return the one that the functions of ``after_commit`` wait for.
     """
     transaction = _current.get()
     while transaction is not None:

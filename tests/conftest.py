@@ -67,7 +67,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def running_server(config: pytest.Config) -> Server:
     """Return the server of this session; the first call starts it."""
     if SERVER not in config.stash:
-        # Asked to end, pytest has to get as far as stopping the server.
+        # A plain SIGTERM would end pytest before it has stopped the server.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             config.stash[SERVER] = start_server()
@@ -165,7 +165,6 @@ def demo_database(postgres_server: str, postgres_template: str) -> Iterator[Recy
 
 def fill(url: str) -> None:
     """Store the demo data in a thread, because the loop of this one belongs to the tests."""
-
     from tests.services.crm import running
 
     async def run() -> None:

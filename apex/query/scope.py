@@ -11,13 +11,7 @@ from uuid import UUID
 
 from apex.errors import BadRequest
 from apex.query.coercion import Coerce, held
-from apex.query.language import (
-    Compare,
-    Junction,
-    Predicate,
-    every,
-    membership,
-)
+from apex.query.language import Compare, Junction, Predicate, every, membership
 
 Typed = Mapping[str, Callable[[Any], Any] | None]
 """The function that gives the values of a field their type, by field. None leaves the values as they are."""

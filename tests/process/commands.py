@@ -41,22 +41,22 @@ VARIABLES = (
     "PYTHONDONTWRITEBYTECODE",  # Each process would compile apex and the services again.
 )
 QUICK = {"APEX_ENV": "test"}
-TYPES = {"MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "projects")}
-"""Lets all new projects share what mypy knows of the libraries, which takes it longer than a project."""
+MYPY_CACHE = {"MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "projects")}
+"""New projects share one cache of mypy, which reads the libraries for longer than it reads a project."""
 
 
 def environment(**variables: str) -> dict[str, str]:
     """Return the variables of this process without those of the app, and with the given ones."""
-    return TYPES | {name: value for name, value in os.environ.items() if name not in VARIABLES} | variables
+    return MYPY_CACHE | {name: value for name, value in os.environ.items() if name not in VARIABLES} | variables
 
 
 def apex(*arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the checkout to its end, with this on its stdin."""
+    """Run a command in the checkout to its end, with ``input`` on its stdin."""
     return apex_in(ROOT, *arguments, input=input, **variables)
 
 
 def apex_in(folder: Path, *arguments: str, input: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder to its end, with this on its stdin."""
+    """Run a command in a folder to its end, with ``input`` on its stdin."""
     return subprocess.run(
         [*COMMAND, *arguments], cwd=folder, env=environment(**QUICK | {"PYTHONPATH": str(ROOT)} | variables),
         input=input, capture_output=True, text=True, timeout=SECONDS,
