@@ -342,8 +342,9 @@ def _step(type: str, hook: Any, place: str, level: str) -> Step:
 
 def _makes_hooks(hook: Any) -> bool:
     """Return True for a function whose annotation says that it returns a hook, such as ``disallow`` without a call."""
-    returned = getattr(getattr(hook, "func", hook), "__annotations__", {}).get("return")
-    return returned in ("Hook", "Around", "AnyHook", "AroundOrAfter", Hook, Around, AnyHook)
+    # The annotations of a mock are None.
+    annotations = getattr(getattr(hook, "func", hook), "__annotations__", None) or {}
+    return annotations.get("return") in ("Hook", "Around", "AnyHook", "AroundOrAfter", Hook, Around, AnyHook)
 
 
 _RAISER = "__apex_raiser__"

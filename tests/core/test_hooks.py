@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -209,6 +210,12 @@ class Hook:
 def test_a_hook_that_cannot_be_called_in_its_place_is_refused(hooks: Any, said: str) -> None:
     with pytest.raises(TypeError, match=re.escape(said)):
         echo(hooks)
+
+
+async def test_a_hook_may_be_a_mock() -> None:
+    mock = AsyncMock(return_value=None)
+    await echo({"before": [mock]}).get(1)
+    mock.assert_awaited_once()
 
 
 def test_a_map_with_one_hook_that_is_refused_registers_none() -> None:
