@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_VARARGS, iscoroutinefunction, signature
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 
@@ -58,7 +58,8 @@ def has_yield(function: Any) -> bool:
     """Return True for a function with ``yield``, whose body does not run when it is called."""
     called = unwrapped(function)
     code = getattr(called, "__code__", None) or getattr(getattr(called, "__call__", None), "__code__", None)  # noqa: B004
-    return code is not None and bool(code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))
+    # Objects such as the procedures of ``xmlrpc.client`` have an attribute of every name.
+    return isinstance(code, CodeType) and bool(code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))
 
 
 def unwrapped(function: Any) -> Any:

@@ -361,6 +361,25 @@ async def test_a_listener_of_once_is_called_once_and_can_be_taken_away() -> None
     assert (heard, app.listens("said")) == (["a"], False)
 
 
+def test_a_listener_may_be_an_object_with_every_attribute() -> None:
+    class Remote:
+        """A procedure of another server, as ``xmlrpc.client`` has them."""
+
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def __getattr__(self, name: str) -> str:
+            return f"the attribute {name}"
+
+        def __call__(self, text: str) -> None:
+            self.calls.append(text)
+
+    app, remote = Apex(), Remote()
+    app.on("said", remote)
+    app.emit("said", "a")
+    assert remote.calls == ["a"]
+
+
 async def test_the_listeners_of_a_unit_of_work_have_run_when_it_ends(empty_url: str) -> None:
     table = Table("notes", MetaData(), Column("id", Integer, primary_key=True))
     heard: list[int] = []
