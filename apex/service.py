@@ -202,7 +202,9 @@ class BoundService(Emitter, Generic[Record, Found]):
     def __getattr__(self, name: str) -> Any:
         """Return a custom method that runs with its hooks, or any other attribute of the service."""
         if name in self.__dict__.get("_hookable", ()):
-            return partial(self._call_custom, name)
+            # One object for each method, so that ``off`` finds a method that was added as a listener.
+            method = self.__dict__[name] = partial(self._call_custom, name)
+            return method
         return getattr(self.__dict__["service"], name)
 
     async def _call_custom(self, name: str, /, data: Any = None, params: Mapping[str, Any] | None = None) -> Any:

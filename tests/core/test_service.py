@@ -95,6 +95,13 @@ async def test_a_custom_method_takes_data_and_runs_with_hooks() -> None:
     assert (result, seen) == ({"archived": {"id": 1}, "by": "rest"}, ["archive"])
 
 
+async def test_a_custom_method_can_listen_and_be_taken_away() -> None:
+    notes = app(methods=["archive"]).service("notes")
+    notes.on("created", notes.archive)
+    notes.off("created", notes.archive)
+    assert (notes.listens("created"), notes.archive == notes.archive) == (False, True)
+
+
 async def test_a_method_that_is_not_listed_has_no_hooks() -> None:
     notes = app().service("notes")
     assert await notes.unlisted({}, Params()) == "unlisted"
