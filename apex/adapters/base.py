@@ -404,8 +404,7 @@ class Adapter(Service, ABC, Generic[Record]):
     async def restore(self, data: Any, params: Any = None) -> Any:
         """Restore removed records. ``{"id": 5}`` returns the record, ``{"id": [5, 6]}`` a list of both.
 
-        Raises NotFound if one of them is not among the removed records. Then none is restored. Raises TypeError if the
-        service does not keep removed records.
+        Raises NotFound if one of them is not among the removed records. Then none is restored.
         """
         params = params_of(params)
         query = self.syntax.parse(params.query).plain()

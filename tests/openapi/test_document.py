@@ -165,6 +165,11 @@ def test_a_service_without_a_schema_is_described_too() -> None:
     assert set(document["paths"]["/things"]) >= {"get", "post", "patch", "delete"}
 
 
+def test_it_names_no_errors_of_the_program() -> None:
+    """Callers read the docstrings of methods, and never meet a TypeError."""
+    assert "TypeError" not in json.dumps(document_of(create_app(load_config(CONFIG))))
+
+
 async def test_it_is_served_with_a_tag() -> None:
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app()), base_url="http://app") as http:
         first = await http.get("/openapi.json")
