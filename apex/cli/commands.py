@@ -512,17 +512,22 @@ def _require_own_folder(module: ModuleType) -> None:
 def _line_with_place(error: Exception) -> str:
     """Return an error in one line. It begins with its place in the project, if it has one."""
     place = _place(error)
-    text = _line(error)
-    return text if place is None else f"{place}: {type(error).__name__}: {text}"
+    if place is None:
+        return _line(error)
+    text = error.msg if isinstance(error, SyntaxError) else _line(error)
+    return f"{place}: {type(error).__name__}: {text}"
 
 
 def _place(error: Exception) -> str | None:
-    """Return the innermost line of the files in this folder that an error has passed."""
+    """Return the innermost line of the files in this folder that an error has passed, or that Python cannot read."""
     framework, folder = Path(__file__).parents[1], Path.cwd()
-    for frame in reversed(extract_tb(error.__traceback__)):
-        file = Path(frame.filename)
+    lines = [(frame.filename, frame.lineno) for frame in extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        lines.append((error.filename, error.lineno))
+    for name, line in reversed(lines):
+        file = Path(name)
         if file.is_relative_to(folder) and not file.is_relative_to(framework) and "site-packages" not in file.parts:
-            return f"{file.relative_to(folder)}, line {frame.lineno}"
+            return f"{file.relative_to(folder)}, line {line}"
     return None
 
 

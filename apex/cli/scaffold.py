@@ -135,7 +135,7 @@ def _module(name: str) -> str:
 def _require_project() -> None:
     file = Path("pyproject.toml")
     if not file.is_file() or not MARK.search(file.read_text(encoding="utf-8")):
-        raise ConfigError("this folder is no project of 'apex new': go there first")
+        raise ConfigError("'apex generate' works in a project that 'apex new' has made: go there first")
 
 
 def _registered(app: Path, module: str) -> str:

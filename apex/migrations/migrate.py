@@ -144,6 +144,8 @@ def _explained(url: str) -> Generator[None]:
             raise
         shown = make_url(url).set(query={}).render_as_string(hide_password=True)
         reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        if isinstance(error, DatabaseError) and (folder := _folder(url)) is not None and not folder.is_dir():
+            reason = f"there is no folder '{folder}'; 'apex migrate' makes it"
         raise Unavailable(f"The database {shown} cannot be reached: {reason}") from None
 
 
@@ -177,9 +179,14 @@ def _require_known(unknown: str | None) -> None:
 
 def _make_folder(url: str) -> None:
     """Make the folder of a SQLite file. SQLite makes the file only."""
+    if (folder := _folder(url)) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _folder(url: str) -> Path | None:
+    """Return the folder of a SQLite file, or None for another database."""
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    return Path(parsed.database).parent if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
 def _current(url: str) -> str | None:

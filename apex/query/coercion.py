@@ -183,9 +183,9 @@ def optional(coerce: Coerce) -> Coerce:
 
 
 def nullable(coerce: Coerce) -> Coerce:
-    """Return a function that takes None as well, and for URLs, which have no null, ``null`` and the empty text.
+    """Return a function that also reads null: None, and the texts ``null`` and ``""`` of a URL.
 
-    It is not for text.
+    Use ``optional`` for a text, which may be empty.
     """
 
     @wraps(coerce)

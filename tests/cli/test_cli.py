@@ -91,7 +91,7 @@ OF_AN_APPLICATION = [
 ]  # fmt: skip
 BROKEN = {
     "import nothing_here": "broken.py, line 1: ModuleNotFoundError: No module named 'nothing_here'",
-    "def create_app(:": "SyntaxError: invalid syntax (broken.py, line 1)",
+    "def create_app(:": "broken.py, line 1: SyntaxError: invalid syntax",
     "def create_app():\n    return 1 / 0": "broken.py, line 2: ZeroDivisionError: division by zero",
     "from apex import Apex\n\ndef create_app():\n    return Apex().use('x', Apex)": "broken.py, line 4: TypeError: ",
     "from apex import load_config\n\ndef create_app():\n    load_config('config')": "config/default.json is missing",
@@ -120,6 +120,14 @@ def test_a_broken_application_is_one_line_with_the_place(
     for arguments in OF_AN_APPLICATION:
         monkeypatch.delitem(sys.modules, "broken", raising=False)
         assert BROKEN[code] in only_line(apex_here_in(tmp_path, "--app", "broken:create_app", *arguments))
+
+
+def test_a_file_that_python_cannot_read_is_the_place_of_the_error(tmp_path: Path) -> None:
+    (tmp_path / "importing.py").write_text("import unreadable", encoding="utf-8")
+    (tmp_path / "unreadable.py").write_text("\ndef (", encoding="utf-8")
+    line = only_line(apex_here_in(tmp_path, "--app", "importing:create_app", "routes"))
+    place = "unreadable.py, line 2: SyntaxError: invalid syntax"
+    assert line == f"apex: cannot load the application 'importing:create_app': {place}"
 
 
 FAILS_TO_START = """from apex import Apex

@@ -210,6 +210,13 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> No
             assert "p4ss" not in str(caught.value)
 
 
+def test_a_missing_folder_of_a_sqlite_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        pending(f"sqlite:///{tmp_path}/var/app.db")
+    reason = f"there is no folder '{tmp_path}/var'; 'apex migrate' makes it"
+    assert str(caught.value) == f"The database sqlite:///{tmp_path}/var/app.db cannot be reached: {reason}"
+
+
 @pytest.mark.parametrize(
     ("url", "driver"),
     [
