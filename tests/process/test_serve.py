@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +16,20 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.process.commands import apex, server
+from tests.process.commands import apex, apex_here, server
 from tests.support.waiting import SECONDS
 
 ADMIN = {"strategy": "local", "email": "admin@example.com", "password": "apex-demo"}
 SECRET = "a-secret-of-tests-that-nobody-knows"
 
 
-def complaint(*arguments: str, **variables: str) -> str:
-    """Return the one line that a command prints before it fails."""
-    done = apex(*arguments, **{"PORT": "0"} | variables)
+def refusal(*arguments: str, **variables: str) -> str:
+    """Return the one line that a command prints before it fails. It runs in this process, and must end by itself."""
+    return complaint(apex_here(*arguments, **{"PORT": "0"} | variables))
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line that a failed command has printed."""
     assert done.returncode > 0
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -179,19 +184,19 @@ def test_a_killed_server_keeps_every_write_it_has_acknowledged(demo_sqlite_url: 
     ],
 )
 def test_a_database_that_cannot_be_reached_stops_the_start(command: list[str], url: str) -> None:
-    message = complaint(*command, DATABASE_URL=url)
+    message = refusal(*command, DATABASE_URL=url)
     assert "cannot be reached" in message
     assert "p4ss" not in message
 
 
 def test_a_database_of_another_kind_stops_the_start() -> None:
-    message = complaint("serve", DATABASE_URL="mysql://user:p4ss@host/name")
+    message = refusal("serve", DATABASE_URL="mysql://user:p4ss@host/name")
     assert message.endswith("database: must be sqlite:///file.db or postgresql://host/name")
 
 
 @pytest.mark.parametrize("command", [["serve"], ["token", "a@b.c"]])
 def test_a_database_that_is_not_migrated_stops_the_start(sqlite_url: str, command: list[str]) -> None:
-    assert complaint(*command, DATABASE_URL=sqlite_url) == ("apex: the database is not up to date: run 'apex migrate'")
+    assert refusal(*command, DATABASE_URL=sqlite_url) == ("apex: the database is not up to date: run 'apex migrate'")
 
 
 def test_a_database_of_a_newer_version_is_served(migrated_sqlite_url: str) -> None:
@@ -211,7 +216,7 @@ def test_an_unknown_key_stops_the_start(sqlite_url: str) -> None:
 
 @pytest.mark.parametrize("secret", ["", "only-for-development-never-for-production"])
 def test_production_without_its_own_secret_does_not_start(migrated_sqlite_url: str, secret: str) -> None:
-    message = complaint("serve", APEX_ENV="production", APEX_SECRET=secret, DATABASE_URL=migrated_sqlite_url)
+    message = refusal("serve", APEX_ENV="production", APEX_SECRET=secret, DATABASE_URL=migrated_sqlite_url)
     assert "authentication.secret" in message
     assert "set APEX_SECRET" in message
 
@@ -227,11 +232,11 @@ def test_production_without_its_own_secret_does_not_start(migrated_sqlite_url: s
 def test_a_variable_that_cannot_be_used_stops_the_start(
     migrated_sqlite_url: str, variables: dict[str, str], part: str
 ) -> None:
-    assert part in complaint("serve", **{"DATABASE_URL": migrated_sqlite_url} | variables)
+    assert part in refusal("serve", **{"DATABASE_URL": migrated_sqlite_url} | variables)
 
 
 def test_a_port_in_use_stops_the_start(migrated_sqlite_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        message = complaint("serve", "--port", str(port), DATABASE_URL=migrated_sqlite_url)
+        message = complaint(apex("serve", "--port", str(port), DATABASE_URL=migrated_sqlite_url))
     assert message == f"apex: cannot listen on localhost:{port}: Address already in use"

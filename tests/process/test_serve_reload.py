@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 
 from tests.process.commands import COMMAND, QUICK, ROOT, environment, lines, printed_url
-from tests.process.test_serve import complaint
+from tests.process.test_serve import refusal
 from tests.support.waiting import SECONDS
 
 SOURCE = """
@@ -69,4 +69,4 @@ def test_a_new_version_that_does_not_start_leaves_the_old_one_running(tmp_path: 
 
 def test_it_is_not_for_production(migrated_sqlite_url: str) -> None:
     variables = {"APEX_ENV": "production", "APEX_SECRET": "a-secret-of-tests-that-nobody-knows"}
-    assert "for development" in complaint("serve", "--reload", DATABASE_URL=migrated_sqlite_url, **variables)
+    assert "for development" in refusal("serve", "--reload", DATABASE_URL=migrated_sqlite_url, **variables)

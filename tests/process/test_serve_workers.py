@@ -279,13 +279,13 @@ def test_a_worker_that_cannot_start_ends_a_restart_and_the_old_ones_keep_running
 def test_the_reason_why_workers_do_not_start_is_logged_once(
     sqlite_url: str, variables: dict[str, str], part: str
 ) -> None:
-    given = {"DATABASE_URL": sqlite_url, "REDIS_URL": "redis://127.0.0.1:1"} | variables
-    assert part in complaint("serve", "--workers", "2", **given)
+    given = {"PORT": "0", "DATABASE_URL": sqlite_url, "REDIS_URL": "redis://127.0.0.1:1"} | variables
+    assert part in complaint(apex("serve", "--workers", "2", **given))
 
 
 @pytest.mark.parametrize("factory", ["services.app:create_app", "tests.process.pids:create_guarded"])
 def test_several_workers_with_events_or_logouts_need_redis(sqlite_url: str, factory: str) -> None:
-    message = complaint("--app", factory, "serve", "--workers", "2", DATABASE_URL=sqlite_url)
+    message = complaint(apex("--app", factory, "serve", "--workers", "2", DATABASE_URL=sqlite_url))
     assert message == "apex: several workers share events and logouts through Redis: set 'redis' (REDIS_URL)"
 
 
