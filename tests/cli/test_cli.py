@@ -30,7 +30,7 @@ COMMANDS = [
     "new", "serve", "routes", "check", "migrate", "generate", "openapi", "token", "trash",
     "audit", "demo", "export", "import", "key", "member", "organization", "person", "user",
 ]  # fmt: skip
-"""Those of the framework in the order in which a newcomer needs them, and then those of the CRM."""
+"""The commands of the framework, as a newcomer needs them, and then those of the CRM."""
 UP_TO_DATE = "The database is up to date.\n"
 REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
 PENDING = f"Migrations pending: {', '.join(REVISIONS)}.\n"
