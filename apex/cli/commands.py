@@ -130,6 +130,7 @@ def main() -> None:
     sys.path.insert(0, "")
     try:
         apex(prog_name="apex")
+        return
     except (ConfigError, FeathersError) as error:
         line = _line(error)
     except Exception as error:
