@@ -50,6 +50,11 @@ class Apex(Emitter):
         self.lifecycle: dict[str, Steps] = dict.fromkeys(LIFECYCLE, ())
         self.parsers: list[Callable[[Mapping[str, str]], dict[str, Any] | None]] = []
         self.transport: ASGIApp | None = None
+        self.routes: list[Any] = []
+        """Starlette routes for paths that no service answers: ``app.routes.append(Route("/hello", hello))``.
+
+        ``rest`` serves them, whether they are added before it or after it.
+        """
         self.mounts: dict[str, ASGIApp] = {}
         """ASGI applications by the first segment of the paths that they answer in place of the transport."""
         self.events: Events = Events(self)

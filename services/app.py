@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, batch, bus, database, load_config, openapi, rest, sockets
+from apex import Apex, batch, bus, database, load_config, rest, sockets
 from apex.describe import Example
 from apex.limits import RateLimiter, rates
 from apex.observability import health, metrics, time_database, tracing
+from apex.openapi import openapi
 from apex.tenant import ROLE
 from apex.transports import page
 from hooks.tenancy import ORGANIZATION_ID
@@ -46,11 +47,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.configure(time_database).configure(tracing)
     app.configure(bus)
     app.configure(rates).configure(limit_users)
-    routes = [*health(app), *metrics(app), *openapi.routes(app), *page("/console", CONSOLE)]
-    app.configure(lambda app: rest(app, routes=routes))
+    app.configure(rest).configure(sockets).configure(batch)
+    app.configure(openapi).configure(health).configure(metrics)
+    app.routes += page("/console", CONSOLE)
     app.set("tenant", ORGANIZATION_ID)
-    app.configure(sockets)
-    app.configure(batch)
     app.service("batch").service.examples = {"create": Example(data={"calls": EXAMPLE_CALLS})}
     for service in SERVICES:
         service.register(app)

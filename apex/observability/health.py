@@ -30,12 +30,11 @@ Problems = dict[str, str]
 
 
 def health(app: Apex) -> list[Route]:
-    """Return the routes of the health checks.
-
-    ``app.configure(lambda app: rest(app, routes=health(app)))`` serves them.
-    """
+    """Add the routes of the health checks, ``app.configure(health)``, and return them."""
     checks = Health(app)
-    return [Route("/healthz", checks.healthz), Route("/readyz", checks.readyz)]
+    routes = [Route("/healthz", checks.healthz), Route("/readyz", checks.readyz)]
+    app.routes += routes
+    return routes
 
 
 class Health:

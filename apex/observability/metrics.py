@@ -41,9 +41,9 @@ Values = Mapping[str, float]
 
 
 def metrics(app: Apex) -> list[Route]:
-    """Return the route ``/metrics``, or no route unless the app's setting ``metrics`` is on.
+    """Add the route ``/metrics`` if the app's setting ``metrics`` is on: ``app.configure(metrics)``. Return the routes.
 
-    ``app.configure(lambda app: rest(app, routes=metrics(app)))`` serves it. If the setting ``metricsToken`` is given,
+    If the setting ``metricsToken`` is given,
     callers must send it as ``Authorization: Bearer``. Otherwise only callers on the same machine are admitted, and
     none that come through a proxy. Raises ConfigError if the library is missing.
     """
@@ -51,7 +51,9 @@ def metrics(app: Apex) -> list[Route]:
         return []
     with extra("metrics", "/metrics"):
         from apex.observability.prometheus import Registry
-    return [Route("/metrics", Metrics(app, Registry(SECONDS)).answer)]
+    routes = [Route("/metrics", Metrics(app, Registry(SECONDS)).answer)]
+    app.routes += routes
+    return routes
 
 
 class Metrics:

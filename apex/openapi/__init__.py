@@ -1,7 +1,7 @@
 """The OpenAPI document of an app, made of its services, methods, schemas and the facts that hooks declare.
 
-``routes`` serves it at ``/openapi.json``, with a page for people at ``/docs/``. The libraries that make the document
-are imported when it is first needed.
+``app.configure(openapi)`` serves it at ``/openapi.json``, with a page for people at ``/docs/``. The libraries that
+make the document are imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from apex.app import Apex
 from apex.encoding import encode
 from apex.transports.pages import ASK_AGAIN, Content, page
 
-__all__ = ["document_of", "routes"]
+__all__ = ["document_of", "openapi", "routes"]
 
 PATH = "/openapi.json"
 MOUNT_PATHS = 8
@@ -36,8 +36,13 @@ def document_of(app: Apex) -> dict[str, Any]:
     return document(app)
 
 
+def openapi(app: Apex) -> None:
+    """Serve the document and its page: ``app.configure(openapi)``."""
+    app.routes += routes(app)
+
+
 def routes(app: Apex) -> list[BaseRoute]:
-    """Return the routes of the document and its page, for ``rest(app, routes=routes(app))``."""
+    """Return the routes of the document and its page. ``openapi`` adds them to an app."""
     return [Route(PATH, _endpoint(app)), *page("/docs", Path(__file__).parent / "ui")]
 
 
@@ -47,8 +52,8 @@ def _endpoint(app: Apex) -> Callable[[Request], Awaitable[Response]]:
         servers = {"servers": [{"url": mount_path}]} if mount_path else {}
         return Content.of(encode({**document_of(app), **servers}))
 
-    async def openapi(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         document = content(request.scope.get("root_path", "").rstrip("/"))
         return document.response(request.headers, "application/json", {"Cache-Control": ASK_AGAIN})
 
-    return openapi
+    return answer

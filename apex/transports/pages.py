@@ -122,7 +122,10 @@ class PageFiles(Files):
 
 
 def page(path: str, folder: Path) -> list[BaseRoute]:
-    """Return the routes of a page for ``rest``. The path without a slash at the end redirects to it."""
+    """Return the routes of a page of static files, such as ``app.routes += page("/console", Path("console"))``.
+
+    The path without a slash at the end redirects to it.
+    """
 
     async def to_page(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '').rstrip('/')}{path}/")

@@ -50,20 +50,21 @@ Answer = tuple[int, Pairs, bytes | Stream, Context]
 
 
 def rest(app: Apex, *, routes: Sequence[BaseRoute] = ()) -> None:
-    """Configure the transport: ``app.configure(rest)``. ``routes`` are Starlette routes next to the services.
+    """Configure the transport: ``app.configure(rest)``. ``routes`` are added to ``app.routes``.
 
     It reads ``origins`` (default all) and ``bodyLimit`` (bytes, default 1 MiB) from the app's settings.
     """
-    app.transport = Rest(app, routes)
+    app.routes += [route for route in routes if route not in app.routes]
+    app.transport = Rest(app)
 
 
 class Rest:
     """The ASGI application that answers requests for services, and leaves other paths to Starlette routes."""
 
-    def __init__(self, app: Apex, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: Apex) -> None:
         self.app: Apex = app
         self.cors: http.Cors = http.Cors(app.get("origins") or ["*"])
-        self.others: ASGIApp = other_routes(app, routes)
+        self.others: ASGIApp = other_routes(app)
         self.body_limit: BodyLimit = BodyLimit(app.get("bodyLimit") or BODY_LIMIT)
         self.body_seconds: float = (app.get("http") or {}).get("requestSeconds", BODY_SECONDS)
         self.proxies: int = app.get("proxies") or 0

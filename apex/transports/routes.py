@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import Match, Route
 
 from apex.app import Apex
 from apex.errors import BY_CODE, FeathersError, GeneralError, MethodNotAllowed, NotFound
@@ -16,14 +14,13 @@ from apex.transports.http import JSON, failure, has_header
 from apex.types import ASGIApp
 
 
-def other_routes(app: Apex, routes: Sequence[BaseRoute]) -> ASGIApp:
+def other_routes(app: Apex) -> ASGIApp:
     """Return the ASGI application that answers the paths of no service, and sets the app up and tears it down."""
     handlers = dict.fromkeys((HTTPException, FeathersError, Exception), _answer_error)
-    return Starlette(
-        routes=list(routes),
-        lifespan=app.lifespan,
-        exception_handlers={**handlers, ClientDisconnect: _answer_nobody},
-    )
+    others = Starlette(lifespan=app.lifespan, exception_handlers={**handlers, ClientDisconnect: _answer_nobody})
+    # The same list, as plug-ins may add to it later.
+    others.router.routes = app.routes
+    return others
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -31,7 +31,7 @@ async def site(url: str | None = None, redis: str | None = None) -> AsyncIterato
     app = Apex({"redis": redis})
     if url is not None:
         app.configure(database(url))
-    app.configure(bus).configure(lambda app: rest(app, routes=health(app)))
+    app.configure(bus).configure(rest).configure(health)
     async with serving(app) as client:
         yield app, client
 

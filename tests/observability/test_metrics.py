@@ -30,8 +30,7 @@ TOKEN = "a-token-for-prometheus"
 
 def site(**settings: Any) -> Apex:
     app = Apex({"metrics": True, **settings})
-    app.configure(lambda app: rest(app, routes=metrics(app)))
-    return app.use("groups/:group/notes", MemoryService())
+    return app.configure(metrics).configure(rest).use("groups/:group/notes", MemoryService())
 
 
 def read(text: str) -> Mapping[tuple[str, ...], float]:

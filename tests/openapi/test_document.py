@@ -16,7 +16,7 @@ from apex import Apex, MemoryService, Params, Schema, SQLService, load_config, r
 from apex.cli.commands import apex
 from apex.describe import Example
 from apex.errors import ConfigError
-from apex.openapi import document_of, routes
+from apex.openapi import document_of, openapi
 from apex.query.coercion import integer, text
 from apex.schema.validation import Text, fields
 from services.app import CONFIG, create_app
@@ -60,7 +60,7 @@ class Notes(SQLService):
 
 def app() -> Apex:
     app = Apex({"openapi": {"title": "Notes", "version": "7"}})
-    app.configure(lambda app: rest(app, routes=routes(app)))
+    app.configure(rest).configure(openapi)
     checked = validate_data({"create": NoteSchema, "patch": NoteSchema, "shout": ShoutSchema})
     app.use("notes", Notes(paginate={"default": 10, "max": 50}), hooks={"before": {"all": [checked]}})
     return app
