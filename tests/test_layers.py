@@ -19,7 +19,7 @@ LAYERS = [
     ["limits", "query"],
     ["realtime"],
     ["context", "hooks", "describe", "events", "router", "service", "registration", "app"],
-    ["adapters", "migrations", "schema"],
+    ["adapters", "migrations", "relations", "schema"],
     ["sql"],
     ["common", "observability"],
     ["auth"],

@@ -41,6 +41,8 @@ from apex.query.language import (
 )
 from apex.query.scope import AS_GIVEN, FieldTypes, scope_predicate
 from apex.query.scope import Typed as ScopeTypes
+from apex.relations.binding import BoundRelation, Link, bind, require_names, service_link
+from apex.relations.declarations import Relation, checked_relations
 from apex.service import Record, Service
 from apex.types import STANDARD, Id, Page, Paginate, Row
 
@@ -101,6 +103,7 @@ class AdapterOptions(TypedDict, total=False):
     paths: Mapping[str, Any]
     lists: Mapping[str, Coerce]
     trash: str | None
+    relations: Mapping[str, Relation]
     json: bool
     methods: Sequence[str]
     events: Sequence[str]
@@ -142,6 +145,8 @@ class Adapter(Service, ABC, Generic[Record]):
 
     ``find`` then takes ``$deleted``, and the service has the method ``restore``.
     """
+    relations: Mapping[str, Relation] = {}
+    """The relations to other services, by name. ``belongs_to``, ``has_many`` and ``many_to_many`` make them."""
     _read_only: frozenset[str] = frozenset()
     """Fields that only the store writes. Data with one of them is refused."""
 
@@ -172,12 +177,15 @@ class Adapter(Service, ABC, Generic[Record]):
         if self.trash is not None:
             self.filters = {**self.filters, DELETED: boolean}
             self.methods: Sequence[str] | None = (*(STANDARD if self.methods is None else self.methods), "restore")
+        self.relations = checked_relations(self.relations)
+        self.related: Mapping[str, BoundRelation] = {}
         self.cursors: Cursors = Cursors()
 
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError for an option with the name of a field that the adapter does not have."""
         if self.columns is None:
             return
+        require_names(path, self)
         trash = [] if self.trash is None else [self.trash]
         named = {"id": [self.id], "private": self.private, "on_demand": self.on_demand, "merge": self.merge,
                  "lists": self.lists, "trash": trash}  # fmt: skip
@@ -188,8 +196,16 @@ class Adapter(Service, ABC, Generic[Record]):
                     raise TypeError(f"Option {option} of service '{path}' names '{name}', which is no field.{hint}")
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Take the app's secret, so that each process of the app can read the cursors of the others."""
+        """Take the app's secret, so that each process of the app can read the cursors of the others.
+
+        Raises TypeError for a relation that the services of the app cannot have.
+        """
         self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
+        self.related = await bind(app, path, self) if self.relations else {}
+
+    async def _link(self, where: str, relation: Relation, app: Apex, other: Adapter[Any]) -> Link:
+        """Return the links of a ``many_to_many``. Raises TypeError, which begins with ``where``."""
+        return service_link(where, relation, app)
 
     # Methods that an adapter implements.
 

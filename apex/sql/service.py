@@ -40,6 +40,8 @@ from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
 from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, compared, conjunction, every
+from apex.relations.binding import Link
+from apex.relations.declarations import Relation
 from apex.service import Record
 from apex.sql.clauses import SERVED, Clauses, merged_json
 from apex.sql.database import Database
@@ -137,6 +139,21 @@ class SQLService(Adapter[Record]):
             raise LookupError(f"Service '{path}' needs a database: app.configure(database(url))")
         for name in ("columns", "syntax", "database"):
             vars(self).pop(name, None)  # The values that a column takes may depend on the database.
+
+    async def _link(self, where: str, relation: Relation, app: Apex, other: Adapter[Any]) -> Link:
+        if isinstance(relation.through, str):
+            return await super()._link(where, relation, app, other)
+        table = relation.through
+        if not isinstance(table, Table) or not isinstance(other, SQLService):
+            raise TypeError(f"{where} goes through {table!r:.80}, which is no table between two SQL services")
+        key, other_key = (
+            _link_key(where, table, side, named) for side, named in ((self, relation.key), (other, relation.other_key))
+        )
+        if key == other_key:
+            raise TypeError(f"{where} needs key='...' and other_key='...', as its table refers twice to '{self.table}'")
+        links = SQLService(table, id=key, methods=("find",))
+        await links.setup(app, str(table))
+        return Link(links, key, other_key)
 
     @cached_property
     def database(self) -> Database:
@@ -497,6 +514,23 @@ def _is_unique(table: Table, name: str) -> bool:
     keys += [index for index in whole if index.unique]
     own = [{str(column.name) for column in key.columns} - {table.info.get("tenant")} for key in keys]
     return not table.primary_key.columns or {name} in own
+
+
+def _link_key(where: str, table: Table, side: SQLService[Any], named: str | None) -> str:
+    """Return the column of a link table with the id of one side. Raises TypeError if it is not clear."""
+    found = [named] if named else _foreign_keys(table, side)
+    if len(found) == 1 and found[0] in table.c:
+        return found[0]
+    problem = f"has no column '{named}'" if named else f"has {len(found)} foreign keys to '{side.table}'"
+    raise TypeError(
+        f"{where} goes through the table '{table}', which {problem}: name its columns with key='...' for the own "
+        "record, and other_key='...' for the related one"
+    )
+
+
+def _foreign_keys(table: Table, side: SQLService[Any]) -> list[str]:
+    id = side.table.c[side.id]
+    return [str(key.parent.name) for key in table.foreign_keys if key.column is id]
 
 
 def _dialect_of(database: Database | None) -> Dialect | None:

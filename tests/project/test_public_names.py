@@ -67,6 +67,7 @@ PUBLIC = {
     ),
     "apex.query.querystring": "parse write",
     "apex.realtime": "Bus Channel Channels Connection NamedChannel bus",
+    "apex.relations": "Relation belongs_to has_many many_to_many",
     "apex.schema": (
         "Boolean Email Float Id Password Schema Text ValidationError check_rules fields load loader validate "
         "validate_data validate_query validates_schema"
