@@ -78,7 +78,7 @@ _import_name = lazy_names(
 
 
 def __getattr__(name: str) -> Any:
-    return version("apex") if name == "__version__" else _import_name(name)
+    return version("feathers-apex") if name == "__version__" else _import_name(name)
 
 
 def __dir__() -> list[str]:

@@ -65,4 +65,4 @@ def extra(name: str, purpose: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
-        raise ConfigError(f"{purpose} needs {missing}: pip install 'apex[{name}]'") from None
+        raise ConfigError(f"{purpose} needs {missing}: pip install 'feathers-apex[{name}]'") from None

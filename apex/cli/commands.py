@@ -1,21 +1,21 @@
 """The ``apex`` command, with the commands of the framework and those that applications add.
 
-The help lists the commands in the order of this file. Commands of an application are entry points in the group
-``apex.commands``. They are imported when they are called or listed. Each command imports the framework inside its
-function, which keeps help and completion fast.
+The help lists the commands in the order of this file. An application names its commands in the table
+``tool.apex.commands`` of its ``pyproject.toml``. They are imported when they are called or listed. Each command imports
+the framework inside its function, which keeps help and completion fast.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from errno import EROFS
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from traceback import extract_tb
@@ -59,7 +59,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 
 
 class Commands(click.Group):
-    """The framework's commands and, by their entry points, those of the application."""
+    """The framework's commands, those of the application in this folder, and those of installed packages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands: those of the framework, and then those of the application."""
@@ -103,21 +103,39 @@ class Commands(click.Group):
             raise click.NoSuchCommand(error.command_name, possibilities=known, ctx=ctx) from None
 
 
-@cache
 def _extensions() -> dict[str, EntryPoint]:
-    """Return the application's commands. In the folder of another application their modules do not exist."""
-    return {point.name: point for point in entry_points(group="apex.commands") if _exists(point.module)}
+    """Return the commands of installed packages and of the application in this folder, by name."""
+    return _extensions_in(Path.cwd())
 
 
-def _exists(module: str) -> bool:
+@cache
+def _extensions_in(folder: Path) -> dict[str, EntryPoint]:
+    """Return the commands for a folder. Raises ConfigError if its ``pyproject.toml`` is wrong.
+
+    Installed packages have entry points in the group ``apex.commands``.
+    """
+    own = [EntryPoint(name, value, "apex.commands") for name, value in _own_commands(folder).items()]
+    return {point.name: point for point in (*entry_points(group="apex.commands"), *own)}
+
+
+def _own_commands(folder: Path) -> dict[str, str]:
+    """Return the table ``tool.apex.commands`` of a folder's ``pyproject.toml``: names and ``module:function``."""
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read pyproject.toml: {error}") from None
+    own: dict[str, str] = project.get("tool", {}).get("apex", {}).get("commands", {})
+    for name, value in own.items() if isinstance(own, dict) else [("commands", own)]:
+        if not isinstance(value, str) or not EntryPoint.pattern.fullmatch(value):
+            example = 'report = "services.commands:report"'
+            raise ConfigError(f"pyproject.toml, tool.apex.commands: '{name}' must name a function, such as {example}")
+    return own
 
 
 @click.group(cls=Commands)
-@click.version_option(package_name="apex")
+@click.version_option(package_name="feathers-apex")
 @click.option("--app", "factory", envvar="APEX_APP", default=FACTORY, show_default=True, help="module:function")
 @click.pass_context
 def apex(ctx: click.Context, factory: str) -> None:
@@ -492,6 +510,10 @@ def load_asgi(factory: str) -> Any:
     except (ConfigError, FeathersError):
         raise
     except Exception as error:
+        if factory == FACTORY and isinstance(error, ModuleNotFoundError) and error.name in ("services", module):
+            raise ConfigError(
+                "there is no application here: make a project with 'apex new', or name an application with --app"
+            ) from None
         raise ConfigError(f"cannot load the application '{factory}': {_line_with_place(error)}") from error
 
 

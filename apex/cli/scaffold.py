@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
-import json
 import keyword
 import re
 import secrets
-from importlib.metadata import distributions
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
 from apex.errors import ConfigError
 
+DISTRIBUTION: str = "feathers-apex"
 TEMPLATES: Path = Path(__file__).parent.parent / "templates"
 NAME: re.Pattern[str] = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 LONGEST_NAME: int = 40
@@ -38,12 +38,12 @@ Files = dict[Path, str]
 def new_project(name: str) -> Path:
     """Write a project into a new folder of this name. Raises ConfigError if the folder exists."""
     _require_name(name)
-    if name == "apex":
-        raise ConfigError("'apex' cannot be the name: the project would require itself")
+    if name in ("apex", DISTRIBUTION):
+        raise ConfigError(f"'{name}' cannot be the name: it is that of the framework")
     folder = Path(name)
     if folder.exists():
         raise ConfigError(f"'{name}' exists already: choose another name or remove it")
-    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32), origin=_origin()))
+    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32), versions=_versions()))
     return folder
 
 
@@ -93,15 +93,14 @@ def rendered(template: str, folder: Path, **values: str) -> Files:
     return files
 
 
-def _origin() -> str:
-    """Return the origin of this apex as in a requirement (PEP 508), or nothing if it comes from an index."""
-    texts = (found.read_text("direct_url.json") for found in distributions(name="apex"))
-    text = next(filter(None, texts), None)
-    if text is None:
-        return ""
-    origin = json.loads(text)
-    vcs = origin.get("vcs_info")
-    return f" @ {vcs['vcs']}+{origin['url']}@{vcs['commit_id']}" if vcs else f" @ {origin['url']}"
+def _versions() -> str:
+    """Return the versions of apex that a new project may use (PEP 440): this one and later ones without a break.
+
+    Before 1.0 the second number of a version changes with a break.
+    """
+    this = version(DISTRIBUTION)
+    major, minor, *_ = (int(number) for number in this.split(".")[:2])
+    return f">={this},<{f'0.{minor + 1}' if major == 0 else major + 1}"
 
 
 def _write(files: Files) -> None:

@@ -87,7 +87,7 @@ def test_an_application_that_is_none_is_named(factory: str) -> None:
 
 OF_AN_APPLICATION = [
     ["serve"], ["serve", "--workers", "2"], ["serve", "--reload"], ["routes"], ["check"], ["migrate"], ["openapi"],
-    ["token", "ann"], ["trash", "list"], ["trash", "prune", "--before", "2026-01-31"], ["user", "remove", "ann"],
+    ["token", "ann"], ["trash", "list"], ["trash", "prune", "--before", "2026-01-31"],
 ]  # fmt: skip
 BROKEN = {
     "import nothing_here": "broken.py, line 1: ModuleNotFoundError: No module named 'nothing_here'",
@@ -117,7 +117,9 @@ def test_a_broken_application_is_one_line_with_the_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     (tmp_path / "broken.py").write_text(code, encoding="utf-8")
-    for arguments in OF_AN_APPLICATION:
+    table = '[tool.apex.commands]\nuser = "services.commands.users:user"\n'
+    (tmp_path / "pyproject.toml").write_text(table, encoding="utf-8")
+    for arguments in (*OF_AN_APPLICATION, ["user", "remove", "ann"]):
         monkeypatch.delitem(sys.modules, "broken", raising=False)
         assert BROKEN[code] in only_line(apex_here_in(tmp_path, "--app", "broken:create_app", *arguments))
 
@@ -177,10 +179,7 @@ def test_migrate_goes_up_and_down(empty_url: str) -> None:
 
 def test_migrate_refuses_a_revision_there_is_not(sqlite_url: str) -> None:
     done = apex_here("migrate", "nope", DATABASE_URL=sqlite_url)
-    assert (done.returncode, done.stderr) == (
-        1,
-        "apex: cannot migrate: Can't locate revision identified by 'nope'\n",
-    )
+    assert (done.returncode, done.stderr) == (1, "apex: cannot migrate: Can't locate revision identified by 'nope'\n")
 
 
 def test_a_user_that_was_added_can_log_in_and_create_contacts(migrated_url: str) -> None:

@@ -38,7 +38,8 @@ def command_of(lang: str, text: str) -> str:
 
 
 def file(path: str, text: str) -> str:
-    return f"mkdir -p $(dirname {path})\n{fed(f'cat > {path}')(text)}"
+    # The folder of a page has links to files of the checkout, which a page must not write to.
+    return f"mkdir -p $(dirname {path})\nrm -f {path}\n{fed(f'cat > {path}')(text)}"
 
 
 def fed(command: str) -> Callable[[str], str]:
@@ -92,6 +93,11 @@ def nginx(text: str) -> str:
     return f"{file('block.conf', NGINX % text)}\nnginx -t -q -p . -c block.conf"
 
 
+def toml(text: str) -> str:
+    """Raise NotRun, as a block of settings must begin with the name of its file."""
+    raise NotRun(f"no file is named in {text}")
+
+
 LANGUAGES: dict[str, Callable[[str], str]] = {
     "bash": bash,
     "python": fed("python -W error -"),
@@ -100,4 +106,5 @@ LANGUAGES: dict[str, Callable[[str], str]] = {
     "ts": typescript,
     "yaml": yaml_paths,
     "nginx": nginx,
+    "toml": toml,
 }
