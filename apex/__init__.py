@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from apex.hooks import Around, Hook, HookMap, Next
     from apex.realtime import Connection
     from apex.realtime.bus import bus
+    from apex.schema.tables import TableSchema
     from apex.schema.validation import Schema, validate_data, validate_query
     from apex.service import Service
     from apex.sql.database import database
@@ -44,6 +45,7 @@ __all__ = [
     "SQLService",
     "Schema",
     "Service",
+    "TableSchema",
     "authenticate",
     "batch",
     "bus",
@@ -66,6 +68,7 @@ _import_name = lazy_names(
         "hooks": ["Around", "Hook", "HookMap", "Next"],
         "realtime": ["Connection"],
         "realtime.bus": ["bus"],
+        "schema.tables": ["TableSchema"],
         "schema.validation": ["Schema", "validate_data", "validate_query"],
         "service": ["Service"],
         "sql.database": ["database"],

@@ -19,9 +19,11 @@ from apex.errors import ConfigError
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import Coerce
 from apex.query.coercion import shape as shape_of
-from apex.schema.validation import Email, Password, Schema, Text, fields, validate
+from apex.schema.fields import DecimalField, EmailField, PasswordField, TextField
+from apex.schema.tables import ColumnField
+from apex.schema.validation import Schema, fields, validate
 from apex.service import BoundService
-from apex.sql.types import shapes_of
+from apex.sql.types import nullable_shape, shapes_of
 
 Shape = dict[str, Any]
 
@@ -38,7 +40,7 @@ class FieldConverter(OpenAPIConverter):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        for function in (_text, _pattern, _any_type):
+        for function in (_text, _decimal, _exclusive, _column, _pattern, _any_type):
             self.add_attribute_function(function)  # type: ignore[no-untyped-call]
 
     def schema2jsonschema(self, schema: MarshmallowSchema) -> Shape:
@@ -59,12 +61,45 @@ def _or_empty(shape: Shape) -> Shape:
 
 def _text(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> Shape:
     """Return the limits and the format of a text. The limits hold for the trimmed text."""
-    if isinstance(field, Password):
+    if isinstance(field, PasswordField):
         return {"minLength": field.min, "maxLength": field.max, "format": "password"}
-    if not isinstance(field, Text):
+    if not isinstance(field, TextField):
         return {}
-    shape: Shape = {"minLength": field.min, "maxLength": field.max}
-    return {**shape, "format": "email"} if isinstance(field, Email) else shape
+    shape: Shape = {"minLength": field.min, **({} if field.max is None else {"maxLength": field.max})}
+    return {**shape, "format": "email"} if isinstance(field, EmailField) else shape
+
+
+def _decimal(self: OpenAPIConverter, field: fields.Field[Any], *, ret: Shape, **_: Any) -> Shape:
+    """Return the shape of a decimal number, which is a string or a number."""
+    if not isinstance(field, DecimalField):
+        return {}
+    places = "" if field.most_places == 0 else rf"(\.[0-9]{{1,{field.most_places or ''}}})?"
+    return {
+        "type": ["string", "number", *(["null"] if field.allow_none else [])],
+        "pattern": f"^-?[0-9]+{places}$",
+        **{name: float(ret[name]) for name in ("minimum", "maximum") if name in ret},
+    }
+
+
+def _exclusive(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> Shape:
+    """Return the limits of a number that it must not reach itself. apispec takes them for allowed values."""
+    shape: Shape = {}
+    for check in field.validators:
+        if isinstance(check, validate.Range):
+            for name, limit, is_allowed in (
+                ("exclusiveMinimum", check.min, check.min_inclusive),
+                ("exclusiveMaximum", check.max, check.max_inclusive),
+            ):
+                if limit is not None and not is_allowed:
+                    shape[name] = int(limit) if limit == int(limit) else float(limit)
+    return shape
+
+
+def _column(self: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> Shape:
+    """Return the shape of a column's values."""
+    if not isinstance(field, ColumnField):
+        return {}
+    return nullable_shape(field.column_type.shape) if field.allow_none else dict(field.column_type.shape)
 
 
 def _pattern(self: OpenAPIConverter, field: fields.Field[Any], *, ret: Shape, **_: Any) -> Shape:

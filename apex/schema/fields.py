@@ -1,12 +1,18 @@
-"""Fields of schemas: strict numbers and booleans, texts with bounds, e-mail addresses and passwords."""
+"""Fields of schemas: strict numbers and booleans, texts with bounds, e-mail addresses and passwords.
+
+Their names end in ``Field``, so that a module can import them together with the column types of SQLAlchemy.
+"""
 
 from __future__ import annotations
 
 import re
+from decimal import Context, Decimal
 from typing import Any
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from marshmallow import fields, validate
+
+from apex.query import coercion as coerce
 
 _RESERVED = "|".join(re.escape(name.rpartition(".")[2]) for name in SPECIAL_USE_DOMAIN_NAMES)
 PLAIN_EMAIL = re.compile(
@@ -16,33 +22,37 @@ PLAIN_EMAIL = re.compile(
 """Addresses that are certainly valid, and need no further check."""
 
 
-class Text(fields.String):
-    """A string of at least ``min`` and at most ``max`` characters, without NUL characters. It is trimmed."""
+class TextField(fields.String):
+    """A string of at least ``min`` and at most ``max`` characters, without NUL characters. It is trimmed.
+
+    Without ``max``, only the size of the body limits it.
+    """
 
     default_error_messages: dict[str, str | list[Any] | dict[Any, Any]] = {
         "invalid": "Must be a string",
         "nul": "Must not contain NUL characters",
-        "min": "Must not be empty",
+        "empty": "Must not be empty",
+        "min": "Must have at least {min} characters",
         "max": "Must have at most {max} characters",
     }
 
-    def __init__(self, *, max: int, min: int = 1, **options: Any) -> None:
+    def __init__(self, *, max: int | None = None, min: int = 1, **options: Any) -> None:
         super().__init__(**options)
         self.min: int = min
-        self.max: int = max
+        self.max: int | None = max
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs).strip()
         if "\0" in text:
             raise self.make_error("nul")
         if len(text) < self.min:
-            raise self.make_error("min")
-        if len(text) > self.max:
+            raise self.make_error("min" if text and self.min > 1 else "empty", min=self.min)
+        if self.max is not None and len(text) > self.max:
             raise self.make_error("max", max=self.max)
         return text
 
 
-class Email(Text):
+class EmailField(TextField):
     """An e-mail address (RFC 5321 and 5322), which may be internationalised. Nobody checks if it can be delivered."""
 
     default_error_messages: dict[str, str | list[Any] | dict[Any, Any]] = {"email": "Invalid email format"}
@@ -82,7 +92,7 @@ COMMON_PASSWORDS = frozenset(_COMMON.split())
 """Passwords of at least eight characters from public lists of the most common ones."""
 
 
-class Password(fields.String):
+class PasswordField(fields.String):
     """A password of at least ``min`` and at most ``max`` characters. It is not trimmed, and not a common password."""
 
     default_error_messages: dict[str, str | list[Any] | dict[Any, Any]] = {
@@ -104,15 +114,44 @@ class Password(fields.String):
         return password
 
 
-class Id(fields.Integer):
-    """The id of another record: a whole number of 64 bits above 0. A string of digits is refused."""
+INTEGER_MAX: int = 2**63 - 1
+"""The largest whole number that databases store."""
 
-    def __init__(self, **options: Any) -> None:
-        known = validate.Range(1, 2**63 - 1, error="Must be the id of a record")
-        super().__init__(strict=True, validate=known, **options)
+_WIDE = Context(prec=2_000)
+"""Enough digits for every number that ``apex.query.coercion.decimal`` takes."""
 
 
-class Boolean(fields.Boolean):
+def _limits(min: Decimal | int | None, max: Decimal | int | None) -> list[validate.Range]:
+    """Return the validators that a number is not below ``min`` or above ``max``."""
+    if min is None and max is None:
+        return []
+    rule = f"at least {min}" if max is None else f"at most {max}" if min is None else f"from {min} to {max}"
+    return [validate.Range(min, max, error=f"Must be {rule}")]
+
+
+class IntegerField(fields.Integer):
+    """A whole number from ``min`` to ``max``, at most 64 bits. A string of digits is refused."""
+
+    def __init__(self, *, min: int | None = None, max: int | None = None, **options: Any) -> None:
+        super().__init__(strict=True, **options)
+        self.validators = [*_limits(min, max), *self.validators]
+
+    def _validated(self, value: Any) -> int:
+        number: int = super()._validated(value)
+        if not -INTEGER_MAX - 1 <= number <= INTEGER_MAX:
+            raise self.make_error("too_large", input=value)
+        return number
+
+
+class IdField(fields.Integer):
+    """The id of another record: a whole number from 1 to ``max``. A string of digits is refused."""
+
+    def __init__(self, *, max: int = INTEGER_MAX, **options: Any) -> None:
+        super().__init__(strict=True, **options)
+        self.validators = [validate.Range(1, max, error="Must be the id of a record"), *self.validators]
+
+
+class BooleanField(fields.Boolean):
     """True or false. A number or a word for it is refused."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
@@ -121,7 +160,7 @@ class Boolean(fields.Boolean):
         raise self.make_error("invalid", input=value)
 
 
-class Float(fields.Float):
+class FloatField(fields.Float):
     """A finite number. A string of digits is refused."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
@@ -129,3 +168,53 @@ class Float(fields.Float):
             raise self.make_error("invalid", input=value)
         number: float = super()._deserialize(value, attr, data, **kwargs)
         return number
+
+
+class DecimalField(fields.Decimal):
+    """A decimal number from ``min`` to ``max`` with at most ``places`` after the point, as a string or a number.
+
+    Each limit that is None is left out::
+
+        price = DecimalField(places=2, min=0)
+    """
+
+    default_error_messages: dict[str, str | list[Any] | dict[Any, Any]] = {
+        "invalid": "Must be a decimal number",
+        "places": "Must have at most {places} decimal places",
+    }
+
+    def __init__(
+        self,
+        *,
+        places: int | None = None,
+        min: Decimal | int | None = None,
+        max: Decimal | int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(as_string=True, **options)
+        self.most_places: int | None = places
+        self.validators = [*_limits(min, max), *self.validators]
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
+        try:
+            number = coerce.decimal(value)
+        except ValueError:
+            raise self.make_error("invalid", input=value) from None
+        if self.most_places is not None and _places_of(number) > self.most_places:
+            raise self.make_error("places", places=self.most_places)
+        return number
+
+
+def _places_of(number: Decimal) -> int:
+    """Return the number of digits after the point, without zeros at the end."""
+    exponent = number.normalize(_WIDE).as_tuple().exponent
+    return -exponent if isinstance(exponent, int) and exponent < 0 else 0
+
+
+# The former names.
+Boolean = BooleanField
+Email = EmailField
+Float = FloatField
+Id = IdField
+Password = PasswordField
+Text = TextField

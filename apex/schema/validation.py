@@ -23,14 +23,30 @@ from apex.errors import BadRequest, FeathersError, NotFound
 from apex.hooks import Hook, belongs
 from apex.query.language import Hints, require_few, shortened
 from apex.schema.fast_path import NOT_LOADED, fast_load
-from apex.schema.fields import Boolean, Email, Float, Id, Password, Text
+from apex.schema.fields import (
+    Boolean,
+    BooleanField,
+    DecimalField,
+    Email,
+    EmailField,
+    Float,
+    FloatField,
+    Id,
+    IdField,
+    IntegerField,
+    Password,
+    PasswordField,
+    Text,
+    TextField,
+)  # fmt: skip
 from apex.service import Call
 from apex.transaction import transaction_of
 from apex.types import items
 
 __all__ = [
-    "Boolean", "Email", "Float", "Id", "Password", "Schema", "Text", "ValidationError", "check_rules", "fields", "load",
-    "loader", "validate", "validate_data", "validate_query", "validates_schema",
+    "Boolean", "BooleanField", "DecimalField", "Email", "EmailField", "Float", "FloatField", "Id", "IdField",
+    "IntegerField", "Password", "PasswordField", "Schema", "Text", "TextField", "ValidationError", "check_rules",
+    "fields", "load", "loader", "validate", "validate_data", "validate_query", "validates_schema",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -83,7 +99,7 @@ class Schema(marshmallow.Schema):
     """A schema of marshmallow that refuses unknown fields, and reports all errors at once::
 
         class Note(Schema):
-            text = Text(required=True, max=500)
+            text = TextField(required=True, max=500)
 
     Only the server writes fields that are ``dump_only``.
     """

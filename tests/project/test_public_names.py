@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 PUBLIC = {
     "apex": (
         "Apex Around AuthenticationService Connection Context Hook HookMap JWTStrategy LocalStrategy MemoryService "
-        "Next Params SQLService Schema Service authenticate batch bus database load_config rest sockets validate_data "
-        "validate_query"
+        "Next Params SQLService Schema Service TableSchema authenticate batch bus database load_config rest sockets "
+        "validate_data validate_query"
     ),
     "apex.adapters": "Adapter AdapterOptions Companion MOST_RESTORED MemoryService RESTORED Selection",
     "apex.auth": (
@@ -69,8 +69,9 @@ PUBLIC = {
     "apex.realtime": "Bus Channel Channels Connection NamedChannel bus",
     "apex.relations": "Relation belongs_to has_many many_to_many",
     "apex.schema": (
-        "Boolean Email Float Id Password Schema Text ValidationError check_rules fields load loader validate "
-        "validate_data validate_query validates_schema"
+        "Boolean BooleanField DecimalField Email EmailField Float FloatField Id IdField IntegerField Password "
+        "PasswordField Schema Text TextField ValidationError check_rules fields load loader validate validate_data "
+        "validate_query validates_schema"
     ),
     "apex.server": "serve_app",
     "apex.service": "BodyLimit BodyLimits BoundService Call Service ServiceOptions",
