@@ -28,7 +28,7 @@ from apex.migrations.migrate import upgrade
 from apex.query import querystring
 from apex.query.language import Compare, Syntax, _Parser, every
 from apex.router import Router
-from apex.schema.validation import Email, Schema
+from apex.schema.validation import EmailField, Schema
 from apex.sql.clauses import Clauses
 from apex.sql.statements import DIALECTS, Statement, StatementCache, compiled
 from benchmarks.people import ORGANIZATION, USER, people
@@ -101,7 +101,7 @@ def contacts() -> Iterator[Case]:
     yield "a contact to create is checked", *loads(whole, [one | ORGANIZED for one in short])
     yield "one with a phone", *loads(whole, [one | more | ORGANIZED for one, more in zip(short, phones, strict=True)])
     yield "a patch of its name", *loads(patch, [{"first_name": one.first} for one in made])
-    field, emails = Email(max=254), cycle([one.email for one in made])
+    field, emails = EmailField(max=254), cycle([one.email for one in made])
     yield (
         "an e-mail address",
         lambda: validate_email(next(emails), check_deliverability=False).normalized,

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean as TrueOrFalse
-from sqlalchemy import Column, Date, ForeignKey, Integer, String
-from sqlalchemy import Text as Unbounded
+from sqlalchemy import Boolean, Column, Date, ForeignKey, Integer, String, Text
 
 from apex import Apex, Schema
 from apex.describe import describe
-from apex.schema import Boolean, Float, Id, Text, ValidationError, fields, validate, validates_schema
+from apex.schema import (
+    BooleanField,
+    FloatField,
+    IdField,
+    TextField,
+    ValidationError,
+    fields,
+    validate,
+    validates_schema,
+)
 from apex.sql import Json
 from apex.types import Row
 from hooks.search_forms import search_lines
@@ -36,9 +43,9 @@ activities = tenant_table(
     Column("contact_id", Identifier),
     Column("company_id", Identifier),
     Column("activity_type", String(40), nullable=False),
-    Column("done", TrueOrFalse, nullable=False, default=False),
-    Column("subject_search", Unbounded),
-    Column("note_search", Unbounded),
+    Column("done", Boolean, nullable=False, default=False),
+    Column("subject_search", Text),
+    Column("note_search", Text),
     within("deal_id", "deals"),
     within("contact_id", "contacts"),
     within("company_id", "companies"),
@@ -63,30 +70,30 @@ class PlaceSchema(Schema):
 
     empty_is_null = True
 
-    lat = Float(required=True, validate=validate.Range(-90, 90))
-    lng = Float(required=True, validate=validate.Range(-180, 180))
-    address = Text(max=500, allow_none=True)
+    lat = FloatField(required=True, validate=validate.Range(-90, 90))
+    lng = FloatField(required=True, validate=validate.Range(-180, 180))
+    address = TextField(max=500, allow_none=True)
 
 
 class ActivitySchema(TenantSchema):
     """An activity as callers write it. ``duration`` is in minutes."""
 
-    assigned_to_user_id = Id(allow_none=True)
-    subject = Text(required=True, max=500)
-    note = Text(max=20_000, allow_none=True)
-    public_description = Text(max=20_000, allow_none=True)
-    location = Text(max=500, allow_none=True)
+    assigned_to_user_id = IdField(allow_none=True)
+    subject = TextField(required=True, max=500)
+    note = TextField(max=20_000, allow_none=True)
+    public_description = TextField(max=20_000, allow_none=True)
+    location = TextField(max=500, allow_none=True)
     location_geocoded = fields.Nested(PlaceSchema, allow_none=True)
     start_date = fields.Date(allow_none=True)
     start_time = fields.String(validate=TIME, allow_none=True)
     end_date = fields.Date(allow_none=True)
     end_time = fields.String(validate=TIME, allow_none=True)
     duration = fields.Integer(strict=True, allow_none=True, validate=validate.Range(0, 525_600))
-    deal_id = Id(allow_none=True)
-    contact_id = Id(allow_none=True)
-    company_id = Id(allow_none=True)
+    deal_id = IdField(allow_none=True)
+    contact_id = IdField(allow_none=True)
+    company_id = IdField(allow_none=True)
     activity_type = fields.String(required=True, validate=KIND)
-    done = Boolean()
+    done = BooleanField()
 
     @validates_schema
     def check_order(self, data: Row, **_: Any) -> None:

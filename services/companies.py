@@ -6,12 +6,11 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Column, Computed, String
-from sqlalchemy import Text as Unbounded
+from sqlalchemy import Column, Computed, String, Text
 
 from apex import Apex
 from apex.query import Compare, Query
-from apex.schema import Text, validate
+from apex.schema import TextField, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
 from hooks.tenancy import ORGANIZATION_ID
@@ -31,8 +30,8 @@ companies = tenant_table(
     Column("industry", String(200)),
     Column("size", String(100)),
     Column("custom_fields_by_name", Json, nullable=False, default=dict),
-    Column("name_form", Unbounded),
-    Column("name_search", Unbounded, Computed(lines("coalesce(name_form, '')"), persisted=True)),
+    Column("name_form", Text),
+    Column("name_search", Text, Computed(lines("coalesce(name_form, '')"), persisted=True)),
     info={"search_index": "companies_search"},
 )
 partial_index("ix_companies_name", companies.c.organization_id, companies.c.name)
@@ -50,11 +49,11 @@ WEBSITE = validate.Regexp(
 class CompanySchema(TenantSchema):
     """A company as callers write it."""
 
-    name = Text(required=True, max=200)
-    description = Text(max=5000, allow_none=True)
-    website = Text(max=2048, allow_none=True, validate=WEBSITE)
-    industry = Text(max=200, allow_none=True)
-    size = Text(max=100, allow_none=True)
+    name = TextField(required=True, max=200)
+    description = TextField(max=5000, allow_none=True)
+    website = TextField(max=2048, allow_none=True, validate=WEBSITE)
+    industry = TextField(max=200, allow_none=True)
+    size = TextField(max=100, allow_none=True)
     custom_fields_by_name = CustomValues()
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from marshmallow import validates_schema
-from sqlalchemy import Column, Computed, Index, Integer, String
-from sqlalchemy import Text as Unbounded
+from sqlalchemy import Column, Computed, Index, Integer, String, Text
 
 from apex import Apex, Context
 from apex.errors import BadRequest
-from apex.schema import Email, Id, Schema, Text, ValidationError, fields, validate
+from apex.schema import EmailField, IdField, Schema, TextField, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
 from apex.types import Row, items
 from hooks.search_forms import search_forms
@@ -47,12 +46,12 @@ contacts = tenant_table(
     Column("crm_source", String(100)),
     Column("last_task_run", Timestamp),
     Column("total_tasks_run", Integer, nullable=False, default=0),
-    Column("first_name_form", Unbounded),
-    Column("last_name_form", Unbounded),
-    Column("email_form", Unbounded),
-    Column("name_search", Unbounded, Computed(NAME_SEARCH, persisted=True)),
-    Column("email_search", Unbounded, Computed(EMAIL_SEARCH, persisted=True)),
-    Column("phone_search", Unbounded, Computed(PHONE_SEARCH, persisted=True)),
+    Column("first_name_form", Text),
+    Column("last_name_form", Text),
+    Column("email_form", Text),
+    Column("name_search", Text, Computed(NAME_SEARCH, persisted=True)),
+    Column("email_search", Text, Computed(EMAIL_SEARCH, persisted=True)),
+    Column("phone_search", Text, Computed(PHONE_SEARCH, persisted=True)),
     within("company_id", "companies"),
     info={"search_index": "contacts_search"},
 )
@@ -67,7 +66,7 @@ partial_index("uq_contacts_crm", contacts.c.organization_id, contacts.c.crm_sour
 contact_values = values_table("contact_values")
 
 
-class Phone(Text):
+class Phone(TextField):
     """The digits of a phone number. Spaces, dots, dashes and brackets are removed."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -89,8 +88,8 @@ class CrmSchema(Schema):
 
     keywords = {"dependentRequired": {"crm_id": ["crm_source"], "crm_source": ["crm_id"]}}
 
-    crm_id = Text(max=200, allow_none=True)
-    crm_source = Text(max=100, allow_none=True)
+    crm_id = TextField(max=200, allow_none=True)
+    crm_source = TextField(max=100, allow_none=True)
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_crm(self, data: Any, original: dict[str, Any], **_: Any) -> None:
@@ -106,15 +105,15 @@ class CrmSchema(Schema):
 class ContactSchema(TenantSchema, CrmSchema):
     """A contact as callers write it."""
 
-    first_name = Text(required=True, max=100)
-    last_name = Text(max=100, allow_none=True)
-    email = Email(max=254, allow_none=True)
+    first_name = TextField(required=True, max=100)
+    last_name = TextField(max=100, allow_none=True)
+    email = EmailField(max=254, allow_none=True)
     phone = Phone(max=20, allow_none=True)
-    phone_country_code = Text(
+    phone_country_code = TextField(
         max=5, allow_none=True, validate=validate.Regexp(phones.CODE, error="Must be a calling code such as +1")
     )
-    phone_country_iso = Text(max=2, allow_none=True, validate=check_country)
-    company_id = Id(allow_none=True)
+    phone_country_iso = TextField(max=2, allow_none=True, validate=check_country)
+    company_id = IdField(allow_none=True)
     custom_fields_by_name = CustomValues()
     channel_whatsapp_wa_id = fields.String(dump_only=True)
     channel_instagram_user_id = fields.String(dump_only=True)

@@ -15,7 +15,7 @@ from apex.errors import BadRequest
 from apex.query import Hints, Query, is_number
 from apex.query import coercion as coerce
 from apex.query.coercion import Coerce, nullable, optional
-from apex.schema import Text, ValidationError, fields, validate
+from apex.schema import TextField, ValidationError, fields, validate
 from apex.sql import Json
 from apex.types import Row, items
 from hooks.tenancy import ORGANIZATION_ID, organization_of
@@ -46,7 +46,7 @@ class PlainValue(fields.Field[Any]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if isinstance(value, str):
-            return Text(max=5000, min=0).deserialize(value)
+            return TextField(max=5000, min=0).deserialize(value)
         fits = (isinstance(value, int) and abs(value) < 2**63) or (isinstance(value, float) and math.isfinite(value))
         if fits:
             return value
@@ -58,7 +58,7 @@ class CustomValues(fields.Dict):
 
     def __init__(self) -> None:
         values = PlainValue(allow_none=True, metadata={"type": ["string", "number", "boolean"]})
-        super().__init__(keys=Text(max=100), values=values)
+        super().__init__(keys=TextField(max=100), values=values)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if isinstance(value, Mapping) and len(value) > MOST_FIELDS:
@@ -200,9 +200,9 @@ class CustomFieldSchema(TenantSchema):
     create_only = ("organization_id", "entity", "name", "type")
 
     entity = fields.String(required=True, validate=validate.OneOf(["contacts", "companies"]))
-    name = Text(required=True, max=100, validate=validate.Regexp(r"[^$]", error="Must not begin with $"))
+    name = TextField(required=True, max=100, validate=validate.Regexp(r"[^$]", error="Must not begin with $"))
     type = fields.String(required=True, validate=validate.OneOf(list(CHECKS)))
-    options = fields.List(Text(max=200), validate=validate.Length(min=1, max=200))
+    options = fields.List(TextField(max=200), validate=validate.Length(min=1, max=200))
 
     @validates_schema
     def check_options(self, data: Row, **_: Any) -> None:

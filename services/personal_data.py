@@ -15,7 +15,7 @@ from apex.common import HIDDEN, foreign_keys_to, now
 from apex.describe import describe
 from apex.encoding import decode, encode
 from apex.errors import Forbidden, NotFound
-from apex.schema import Id
+from apex.schema import IdField
 from apex.sql import Database
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
@@ -48,8 +48,8 @@ PersonalValues = set[tuple[str, Any]]
 class PersonIdSchema(Schema):
     """The data of ``personal_data`` and ``erase``."""
 
-    id = Id(required=True)
-    organization_id = Id(required=True)
+    id = IdField(required=True)
+    organization_id = IdField(required=True)
 
 
 class Persons(Transferable):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, String, UniqueConstraint
-from sqlalchemy import Text as Unbounded
+from sqlalchemy import Column, ForeignKey, String, Text, UniqueConstraint
 
 from apex import Apex, Context
 from apex.common import changed_fields, now
 from apex.query.coercion import text
-from apex.schema import Email, Id, Text, fields, validate
+from apex.schema import EmailField, IdField, TextField, fields, validate
 from apex.sql import Json, Timestamp
 from hooks.children import change_parent
 from hooks.search_forms import line, search_lines
@@ -37,8 +36,8 @@ support_tickets = tenant_table(
     Column("thread_id", String(200)),
     Column("last_message_at", Timestamp),
     Column("handoff_reason", String(2000)),
-    Column("subject_search", Unbounded),
-    Column("reference_search", Unbounded),
+    Column("subject_search", Text),
+    Column("reference_search", Text),
     within("contact_id", "contacts"),
     UniqueConstraint("organization_id", "reference_number"),
     info={
@@ -61,23 +60,23 @@ partial_index("ix_support_ticket_messages_ticket", m.organization_id, m.support_
 class SupportTicketSchema(TenantSchema):
     """A support ticket as callers write it."""
 
-    inbox_channel_id = Id(allow_none=True)
-    channel = Text(max=40, allow_none=True)
-    meta_inbox_channel_email = Email(max=254, allow_none=True)
-    contact_id = Id(allow_none=True)
+    inbox_channel_id = IdField(allow_none=True)
+    channel = TextField(max=40, allow_none=True)
+    meta_inbox_channel_email = EmailField(max=254, allow_none=True)
+    contact_id = IdField(allow_none=True)
     meta_contact_first_name = fields.String(dump_only=True)
     meta_contact_last_name = fields.String(dump_only=True)
     meta_contact_email = fields.String(dump_only=True)
     reference_number = fields.String(dump_only=True)
-    subject = Text(required=True, max=500)
+    subject = TextField(required=True, max=500)
     status = fields.String(validate=validate.OneOf(["open", "pending", "resolved", "closed"]))
     priority = fields.String(validate=validate.OneOf(["low", "medium", "high", "urgent"]))
-    tags = fields.List(Text(max=100), validate=validate.Length(max=100))
-    assigned_user_id = Id(allow_none=True)
-    assigned_ai_assistant_id = Id(allow_none=True)
-    thread_id = Text(max=200, allow_none=True)
+    tags = fields.List(TextField(max=100), validate=validate.Length(max=100))
+    assigned_user_id = IdField(allow_none=True)
+    assigned_ai_assistant_id = IdField(allow_none=True)
+    thread_id = TextField(max=200, allow_none=True)
     last_message_at = fields.DateTime(dump_only=True)
-    handoff_reason = Text(max=2000, allow_none=True)
+    handoff_reason = TextField(max=2000, allow_none=True)
 
 
 class SupportTicketSearchSchema(SearchSchema):
@@ -117,9 +116,9 @@ class SupportTicketMessageSchema(TenantSchema):
 
     create_only = ("organization_id", "support_ticket_id", "direction")
 
-    support_ticket_id = Id(required=True)
+    support_ticket_id = IdField(required=True)
     direction = fields.String(validate=validate.OneOf(["inbound", "outbound", "note"]))
-    body = Text(required=True, max=20_000)
+    body = TextField(required=True, max=20_000)
 
 
 class SupportTicketMessages(TenantService):

@@ -16,8 +16,7 @@ from apex.common import now
 from apex.describe import describe
 from apex.errors import BadRequest, FeathersError, Forbidden
 from apex.query import suggestion
-from apex.schema import Boolean as TrueOrFalse
-from apex.schema import Id, Schema, Text, fields, validate
+from apex.schema import BooleanField, IdField, Schema, TextField, fields, validate
 from apex.sql import Json, Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
@@ -64,10 +63,10 @@ class APIKeySchema(TenantSchema):
     class Meta(Schema.Meta):
         exclude = ("owned_by_user_id",)
 
-    user_id = Id()
-    name = Text(max=100, allow_none=True)
-    read_only = TrueOrFalse()
-    services = fields.List(Text(max=100), allow_none=True, validate=validate.Length(1, 50))
+    user_id = IdField()
+    name = TextField(max=100, allow_none=True)
+    read_only = BooleanField()
+    services = fields.List(TextField(max=100), allow_none=True, validate=validate.Length(1, 50))
     prefix = fields.String(dump_only=True)
     last_used_at = fields.DateTime(dump_only=True)
     previous_expires_at = fields.DateTime(dump_only=True)
@@ -76,8 +75,8 @@ class APIKeySchema(TenantSchema):
 class RotationSchema(Schema):
     """The data of ``rotate``. ``grace`` is in seconds."""
 
-    id = Id(required=True)
-    organization_id = Id(required=True)
+    id = IdField(required=True)
+    organization_id = IdField(required=True)
     grace = fields.Integer(
         strict=True,
         load_default=0,

@@ -15,7 +15,7 @@ from apex.describe import Example
 from apex.errors import BadRequest, Conflict, Forbidden
 from apex.hooks import run_before
 from apex.limits import FailureLimit
-from apex.schema import Email, Id, fields, validate
+from apex.schema import EmailField, IdField, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row, items
 from hooks.audit import audit
@@ -60,8 +60,8 @@ class MemberSchema(RoleSchema):
 
     create_only = ("organization_id", "email")
 
-    organization_id = Id(required=True)
-    email = Email(required=True, max=254, metadata={"example": "member@example.com"})
+    organization_id = IdField(required=True)
+    email = EmailField(required=True, max=254, metadata={"example": "member@example.com"})
 
 
 class MembershipSchema(RoleSchema):

@@ -20,7 +20,7 @@ from apex.common import iff, is_provider, transaction
 from apex.describe import Example, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated
 from apex.hooks import AnyHook, run_before
-from apex.schema import Email, Password, Text, fields, validate
+from apex.schema import EmailField, PasswordField, TextField, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from hooks.rate_limit import limit_rate
@@ -49,23 +49,23 @@ class ProfileSchema(Schema):
 
     empty_is_null = True
 
-    first_name = Text(required=True, max=100)
-    last_name = Text(max=100, allow_none=True)
-    avatar_url = Text(max=2048, allow_none=True, validate=IMAGE)
+    first_name = TextField(required=True, max=100)
+    last_name = TextField(max=100, allow_none=True)
+    avatar_url = TextField(max=2048, allow_none=True, validate=IMAGE)
 
 
 class UserSchema(ProfileSchema):
     """A user as commands and other calls inside the process create it."""
 
-    email = Email(required=True, max=254)
-    password = Password()
+    email = EmailField(required=True, max=254)
+    password = PasswordField()
 
 
 class PasswordSchema(Schema):
     """The data of ``change_password``."""
 
     old_password = fields.String(required=True)
-    password = Password(required=True)
+    password = PasswordField(required=True)
 
 
 class Users(SQLService):

@@ -11,7 +11,7 @@ from apex import Apex, Context, Params, validate_data
 from apex.describe import describe
 from apex.errors import BadRequest
 from apex.query import MAX_ROWS, Query, querystring
-from apex.schema import Schema, Text, ValidationError, fields, validate
+from apex.schema import Schema, TextField, ValidationError, fields, validate
 from apex.types import Row
 from hooks.tenancy import ORGANIZATION_ID
 from services.agentvoice.dialect import (
@@ -41,7 +41,7 @@ class CreateSchema(PatchSchema):
 
     keywords = {**PatchSchema.keywords, "anyOf": [{"required": ["first_name"]}, {"required": list(CRM)}]}
 
-    first_name = Text(max=100, allow_none=True, metadata={"example": "Jane"})
+    first_name = TextField(max=100, allow_none=True, metadata={"example": "Jane"})
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_name(self, data: Any, original: Row, **_: Any) -> None:
@@ -63,8 +63,8 @@ class ListSchema(Schema):
 class LookupSchema(Schema):
     """The query of a lookup."""
 
-    crm_id = Text(max=200, required=True)
-    crm_source = Text(max=100, required=True)
+    crm_id = TextField(max=200, required=True)
+    crm_source = TextField(max=100, required=True)
 
 
 LIST_HEADERS = {

@@ -19,7 +19,7 @@ from apex.errors import Conflict, FeathersError, MethodNotAllowed, NotAuthentica
 from apex.hooks import run_before
 from apex.query import Compare, Predicate, Query, every
 from apex.query.coercion import uuid
-from apex.schema import Email, Schema, Text, ValidationError, fields, load
+from apex.schema import EmailField, Schema, TextField, ValidationError, fields, load
 from apex.service import BoundService
 from apex.sql import Database
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -83,7 +83,7 @@ CONTACT_SHAPE = object_shape("AgentVoiceContact", CONTACT_PROPERTIES)
 ERROR_SHAPE = object_shape("AgentVoiceError", {"error": _TEXT})
 
 
-class PhoneNumber(Text):
+class PhoneNumber(TextField):
     """A phone number as a pair of calling code and digits, from ``+1234567890``. Without ``+`` the code is None."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -103,11 +103,11 @@ class PersonSchema(Schema):
 
     empty_is_null = True
 
-    first_name = Text(max=100)
-    last_name = Text(max=100, allow_none=True)
-    email = Email(max=254, allow_none=True)
+    first_name = TextField(max=100)
+    last_name = TextField(max=100, allow_none=True)
+    email = EmailField(max=254, allow_none=True)
     phone = PhoneNumber(max=40, allow_none=True)
-    company = Text(max=200, allow_none=True)
+    company = TextField(max=200, allow_none=True)
     id = fields.String(dump_only=True)
     user_id = fields.String(dump_only=True)
     organization_id = fields.String(dump_only=True)

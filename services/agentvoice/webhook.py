@@ -11,7 +11,7 @@ from apex.describe import describe
 from apex.errors import BadRequest, Conflict, FeathersError, NotFound
 from apex.limits import FairQueue
 from apex.query import Compare, every
-from apex.schema import Schema, Text, fields, load
+from apex.schema import Schema, TextField, fields, load
 from apex.service import BodyLimit, BodyLimits
 from apex.types import Row
 from hooks.signature import signed_webhooks
@@ -61,13 +61,13 @@ The field's own name comes first, then the names in this order.
 class EventDataSchema(PersonSchema):
     """The contact of an event."""
 
-    crm_id = Text(max=200, required=True)
+    crm_id = TextField(max=200, required=True)
 
 
 class EventSchema(Schema):
     """An event: a contact, and the system that knows it."""
 
-    source = Text(max=100, required=True)
+    source = TextField(max=100, required=True)
     data = fields.Nested(EventDataSchema, required=True)
 
 

@@ -12,7 +12,7 @@ from apex import Apex, Context, Params
 from apex.common import now
 from apex.errors import BadRequest
 from apex.query import Query
-from apex.schema import Id, Text, fields, validate
+from apex.schema import IdField, TextField, fields, validate
 from apex.types import Row, items
 from hooks.children import change_parent
 from services.sales.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
@@ -50,17 +50,17 @@ class DealProductSchema(TenantSchema):
 
     quantity = Amount(places=4, max=Decimal(1_000_000))
     price = Amount()
-    description = Text(max=5000, allow_none=True)
+    description = TextField(max=5000, allow_none=True)
     discount_type = fields.String(validate=validate.OneOf(["percentage", "fixed", "none"]))
     discount_amount = Amount(allow_none=True)
     discount_percentage = Amount(places=4, max=HUNDRED, allow_none=True)
     tax_percentage = Amount(places=4, max=Decimal(1000), allow_none=True)
     total_amount_with_tax = fields.Decimal(dump_only=True)
     total_amount_without_tax = fields.Decimal(dump_only=True)
-    product_id = Id(allow_none=True)
-    deal_id = Id(required=True)
-    name = Text(max=200)
-    sku = Text(max=100, allow_none=True)
+    product_id = IdField(allow_none=True)
+    deal_id = IdField(required=True)
+    name = TextField(max=200)
+    sku = TextField(max=100, allow_none=True)
     main_media_path = fields.String(dump_only=True)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from decimal import Decimal
 
-from sqlalchemy import Column, Date, ForeignKeyConstraint, String, bindparam, func, literal, select
-from sqlalchemy import Text as Unbounded
+from sqlalchemy import Column, Date, ForeignKeyConstraint, String, Text, bindparam, func, literal, select
 
 from apex import Apex, Context, Params
 from apex.common import changed_fields, now
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
 from apex.query import Compare, Query
-from apex.schema import Id, Schema, Text, fields, validate
+from apex.schema import IdField, Schema, TextField, fields, validate
 from apex.sql import Timestamp
 from apex.types import Row, items
 from hooks.search_forms import search_lines
@@ -38,7 +37,7 @@ deals = tenant_table(
     Column("won_date", Timestamp),
     Column("lost_date", Timestamp),
     Column("expected_close_date", Date),
-    Column("name_search", Unbounded),
+    Column("name_search", Text),
     within("pipeline_id", "pipelines"),
     within("contact_id", "contacts"),
     within("company_id", "companies"),
@@ -62,14 +61,14 @@ PRODUCT_FIELDS = (
 class DealSchema(TenantSchema):
     """A deal as callers write it."""
 
-    name = Text(required=True, max=200)
+    name = TextField(required=True, max=200)
     amount = Amount(allow_none=True)
     currency = fields.String(validate=validate.Regexp(r"[A-Z]{3}\Z", error="Must be a currency code such as USD"))
     status = fields.String(validate=validate.OneOf(STATUSES))
-    pipeline_id = Id()
-    pipeline_stage_id = Id(required=True)
-    contact_id = Id(allow_none=True)
-    company_id = Id(allow_none=True)
+    pipeline_id = IdField()
+    pipeline_stage_id = IdField(required=True)
+    contact_id = IdField(allow_none=True)
+    company_id = IdField(allow_none=True)
     won_date = fields.DateTime(dump_only=True)
     lost_date = fields.DateTime(dump_only=True)
     expected_close_date = fields.Date(allow_none=True)
@@ -84,9 +83,9 @@ class DealRecord(DealSchema):
 class SummarySchema(Schema):
     """The deals that ``summary`` counts."""
 
-    organization_id = Id(required=True)
-    pipeline_id = Id()
-    owned_by_user_id = Id()
+    organization_id = IdField(required=True)
+    pipeline_id = IdField()
+    owned_by_user_id = IdField()
     status = fields.String(validate=validate.OneOf(STATUSES))
 
 

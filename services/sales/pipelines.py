@@ -10,7 +10,7 @@ from apex.describe import describe
 from apex.errors import BadRequest, Conflict
 from apex.query import Compare, Junction, Predicate, Query, every
 from apex.query.coercion import integer
-from apex.schema import Id, Schema, Text, fields, validate
+from apex.schema import IdField, Schema, TextField, fields, validate
 from apex.types import Row, items
 from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.shared.examples import examples_of
@@ -37,7 +37,7 @@ Position = fields.Integer(strict=True, validate=validate.Range(0, 10_000))
 class PipelineSchema(TenantSchema):
     """A pipeline as callers write it."""
 
-    name = Text(required=True, max=200)
+    name = TextField(required=True, max=200)
     position = Position
 
 
@@ -56,8 +56,8 @@ class PipelineStageSchema(TenantSchema):
 
     create_only = ("organization_id", "pipeline_id")
 
-    name = Text(required=True, max=200)
-    pipeline_id = Id(required=True)
+    name = TextField(required=True, max=200)
+    pipeline_id = IdField(required=True)
     position = Position
 
 
@@ -74,7 +74,7 @@ class PipelineStages(TenantService):
 class MoveQuery(Schema):
     """The query of ``remove``."""
 
-    move_to = Id(metadata={"description": "The stage to which open deals are moved first."})
+    move_to = IdField(metadata={"description": "The stage to which open deals are moved first."})
     select = fields.List(fields.String(), data_key="$select")
 
 

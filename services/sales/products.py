@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean as TrueOrFalse
-from sqlalchemy import Column, Integer, String, select
+from sqlalchemy import Boolean, Column, Integer, String, select
 
 from apex import Apex, Context
 from apex.common import changed_fields
 from apex.errors import BadRequest
-from apex.schema import Boolean, Id, Text, fields, validate
+from apex.schema import BooleanField, IdField, TextField, fields, validate
 from apex.sql import Database, Fixed
 from apex.types import items
 from hooks.tenancy import organization_of
@@ -28,7 +27,7 @@ products = tenant_table(
     Column("parent_id", Identifier),
     Column("sku", String(100)),
     Column("stock_quantity", Integer),
-    Column("is_variant", TrueOrFalse, nullable=False, default=False),
+    Column("is_variant", Boolean, nullable=False, default=False),
     Column("product_category_id", Identifier),
     within("parent_id", "products"),
 )
@@ -39,16 +38,16 @@ partial_index("uq_products_sku", products.c.organization_id, products.c.sku, uni
 class ProductSchema(TenantSchema):
     """A product as callers write it."""
 
-    name = Text(required=True, max=200)
-    description = Text(max=5000, allow_none=True)
+    name = TextField(required=True, max=200)
+    description = TextField(max=5000, allow_none=True)
     status = fields.String(validate=validate.OneOf(["active", "inactive", "archived"]))
     type = fields.String(validate=validate.OneOf(["service", "product"]))
     price = Amount()
-    parent_id = Id(allow_none=True)
-    sku = Text(max=100, allow_none=True)
+    parent_id = IdField(allow_none=True)
+    sku = TextField(max=100, allow_none=True)
     stock_quantity = fields.Integer(strict=True, allow_none=True, validate=validate.Range(0, 2**31 - 1))
-    is_variant = Boolean()
-    product_category_id = Id(allow_none=True)
+    is_variant = BooleanField()
+    product_category_id = IdField(allow_none=True)
 
 
 class Products(TenantService):

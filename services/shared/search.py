@@ -11,7 +11,7 @@ from marshmallow import post_load
 from apex import Context, Params, Schema
 from apex.describe import describe
 from apex.query import Compare, Junction, Predicate, Rank
-from apex.schema import Id, Text, ValidationError, fields, validate
+from apex.schema import IdField, TextField, ValidationError, fields, validate
 from apex.types import Row
 from hooks.search_forms import digits, normalise
 from services.shared.tenant import TenantService
@@ -24,8 +24,8 @@ QUERY_FIELDS = ("limit", "skip", "sort", "select", *(name[1:] for name in LIST_F
 class SearchSchema(Schema):
     """The data of a search in names. A service that searches in other fields has a schema of its own."""
 
-    searchTerm = Text(required=True, max=200)
-    organization_id = Id(required=True)
+    searchTerm = TextField(required=True, max=200)
+    organization_id = IdField(required=True)
     searchIn = fields.String(load_default="name", validate=validate.OneOf(["name"]))
     limit = fields.Raw(data_key="$limit", allow_none=True, metadata={"type": "integer"})
     skip = fields.Raw(data_key="$skip", metadata={"type": "integer", "minimum": 0})

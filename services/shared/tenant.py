@@ -27,7 +27,7 @@ from apex.common import (
 )
 from apex.hooks import AnyHook, run_before
 from apex.query.coercion import boolean
-from apex.schema import Id, ValidationError, check_rules, fields
+from apex.schema import IdField, ValidationError, check_rules, fields
 from hooks.audit import audit, audit_create
 from hooks.children import remove_children, require_parent, restore_children
 from hooks.rate_limit import limit_rate
@@ -79,12 +79,12 @@ class TenantSchema(Schema):
     empty_is_null: ClassVar[bool] = True
 
     id = fields.Integer(dump_only=True)
-    organization_id = Id(required=True)
+    organization_id = IdField(required=True)
     created_at = fields.DateTime(dump_only=True)
     updated_at = fields.DateTime(dump_only=True)
     deleted_at = fields.DateTime(dump_only=True)
     created_by_user_id = fields.Integer(dump_only=True)
-    owned_by_user_id = Id(allow_none=True)
+    owned_by_user_id = IdField(allow_none=True)
 
 
 def _check_ids(given: Any) -> None:
@@ -94,7 +94,7 @@ def _check_ids(given: Any) -> None:
         raise wrong
     try:
         for id in ids:
-            Id().deserialize(id)
+            IdField().deserialize(id)
     except ValidationError:
         raise wrong from None
 
@@ -102,7 +102,7 @@ def _check_ids(given: Any) -> None:
 class RestoreSchema(Schema):
     """The data of ``restore``: the id of a removed record, or a list of ids."""
 
-    organization_id = Id(required=True)
+    organization_id = IdField(required=True)
     id = fields.Raw(required=True, validate=_check_ids, metadata=RESTORED)
 
 

@@ -18,7 +18,7 @@ from apex.describe import describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
 from apex.query import Compare, Query
-from apex.schema import Boolean, Id, ValidationError, fields, validate
+from apex.schema import BooleanField, IdField, ValidationError, fields, validate
 from apex.service import BodyLimit, BodyLimits
 from apex.tenant import current_tenants, tenant_context
 from apex.transports import public_error
@@ -65,7 +65,7 @@ class Rows(fields.Field[Any]):
 class ExportSchema(Schema):
     """The data of ``export``."""
 
-    organization_id = Id(required=True)
+    organization_id = IdField(required=True)
     format = fields.String(load_default="json", validate=validate.OneOf(tuple(FORMATS)))
 
 
@@ -77,8 +77,8 @@ class ImportSchema(ExportSchema):
     rows = Rows(metadata={"type": "array", "items": {}, "maxItems": MOST_ROWS, "example": []})
     text = fields.String()
     upsert = fields.String(allow_none=True)
-    dry_run = Boolean(load_default=False)
-    again = Boolean(load_default=False)
+    dry_run = BooleanField(load_default=False)
+    again = BooleanField(load_default=False)
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_source(self, data: Row, original: Row, **_: Any) -> None:
