@@ -1,4 +1,4 @@
-"""The contract of adapters, as tests that you run on your own adapter.
+"""Tests that you run on your own code: the contract of adapters, and attacks of one tenant on another.
 
 Subclass ``AdapterContract`` and write ``make``, which makes the service (see ``docs/guide/testing.md``). Each test is
 one rule, a coroutine without arguments, so any test runner can run it. A rule that does not apply raises
@@ -7,6 +7,7 @@ one rule, a coroutine without arguments, so any test runner can run it. A rule t
 
 from __future__ import annotations
 
+from apex.testing.attacks import MARK, Attacks, attackable
 from apex.testing.basics import Basics, Contract, Raised, names, raises, wire, within
 from apex.testing.creating import Creating
 from apex.testing.cursors import Cursors
@@ -16,7 +17,9 @@ from apex.testing.reading import Reading
 from apex.testing.scope import Hiding, Scoping
 from apex.testing.writing import Merging, Writing
 
-__all__ = ["AdapterContract", "Contract", "Raised", "names", "raises", "wire", "within"]
+__all__ = [
+    "MARK", "AdapterContract", "Attacks", "Contract", "Raised", "attackable", "names", "raises", "wire", "within",
+]  # fmt: skip
 
 
 class AdapterContract(Basics, Reading, Querying, Paging, Cursors, Creating, Writing, Merging, Scoping, Hiding):
