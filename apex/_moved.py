@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 MOVED = {
     "accept": "schema.fast_path",
     "adapter": "adapters.base",
+    "adapters.evaluation": "query.evaluation",
     "background": "callbacks",
     "batch": "transports.batch",
     "beside": "adapters.base",

@@ -14,6 +14,8 @@ from apex.context import Context, current_call, external_call
 from apex.errors import ConfigError, FeathersError
 from apex.events import EVENTS, AnyPublisher, Events
 from apex.hooks import LIFECYCLE, AnyHooks, HookStore, Step, Steps, enclose, run, steps_of
+from apex.permissions.hook import require_authorize
+from apex.permissions.policy import Policy
 from apex.realtime.bus import Bus
 from apex.realtime.channels import NamedChannel
 from apex.registration import LateSetup, options_of
@@ -121,6 +123,8 @@ class Apex(Emitter):
             bound.hooks(hooks)
         if isinstance(service, Service):
             service._registered(self, path)
+        if (permissions := getattr(service, "permissions", None)) is not None:
+            bound._policy = Policy(bound, permissions)
         self._register(path, bound)
         return self
 
@@ -278,6 +282,7 @@ class Apex(Emitter):
         context.start_deferred()
 
     async def _set_up_service(self, path: str, bound: BoundService) -> None:
+        require_authorize(bound)
         await _lifecycle(bound, "setup", path)
         if self._set_up is not None:
             self._set_up.add(path)

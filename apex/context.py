@@ -134,8 +134,8 @@ class Context(_Slots, Generic[Data, Result]):
     """
 
     __slots__ = (
-        "_result", "app", "around_method", "data", "deferred", "dispatch", "error", "event", "http", "id", "is_open",
-        "is_running", "method", "original", "path", "service", "turn", "type",
+        "_result", "_visible", "app", "around_method", "data", "deferred", "dispatch", "error", "event", "http", "id",
+        "is_open", "is_running", "method", "original", "path", "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -167,6 +167,7 @@ class Context(_Slots, Generic[Data, Result]):
         self.turn: Turn | None = None
         self.http: dict[str, Any] | None = {} if params.get("provider") == "rest" else None
         self._result: Any = UNSET
+        self._visible: Callable[[Any], Any] | None = None
         self.deferred: Deferred | None = None
         self.is_open: bool = True
         self.is_running: bool = True
@@ -258,13 +259,16 @@ class Context(_Slots, Generic[Data, Result]):
 
     @property
     def external(self) -> Any:
-        """The result for external callers: ``dispatch`` if it is set, else ``result``."""
-        return self.result if self.dispatch is UNSET else self.dispatch
+        """The result for external callers: ``dispatch`` if it is set, else ``result``. Permissions may cut it."""
+        value = self.result if self.dispatch is UNSET else self.dispatch
+        return value if self._visible is None else self._visible(value)
 
     @property
     def _outgoing(self) -> Any:
         """The value that a transport sends: ``external``, or the database's own JSON if nothing has read it."""
         value = self._result if self.dispatch is UNSET else self.dispatch
+        if self._visible is not None:
+            value = self._visible(value)
         return None if value is UNSET else value
 
     def after_response(self, function: Callable[..., Any], *args: Any) -> None:

@@ -291,9 +291,10 @@ def _items(value: Any) -> list[Any]:
 
 def _sent(context: Context) -> list[tuple[Any, Any]]:
     """Return the records that the events of a call are about, each with the part of it that is sent."""
-    results, sent = _items(context.result), _items(context.external)
+    dispatch = context.result if context.dispatch is UNSET else context.dispatch
+    results, sent = _items(context.result), _items(dispatch)
     if len(sent) != len(results):
-        sent = [context.external] * len(results)
+        sent = [dispatch] * len(results)
     return list(zip(results, sent, strict=True))
 
 

@@ -21,6 +21,7 @@ from apex.types import STANDARD, UNSET, Id, taken_by
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.permissions.policy import Policy
 
 __all__ = ["BodyLimit", "BodyLimits", "BoundService", "Call", "Service", "ServiceOptions"]
 
@@ -129,6 +130,7 @@ class BoundService(Emitter, Generic[Record, Found]):
         self._store = HookStore(path)
         self._steps: dict[str, Steps] = _StepsByMethod(self)
         self._late_setup: Around | None = None
+        self._policy: Policy | None = None
 
     def hooks(self, hooks: AnyHooks) -> BoundService[Record, Found]:
         """Register more hooks, at any time. Raises ValueError or TypeError for hooks that cannot be registered."""

@@ -18,7 +18,7 @@ LAYERS = [
     ],
     ["limits", "query"],
     ["realtime"],
-    ["context", "hooks", "describe", "events", "router", "service", "registration", "app"],
+    ["context", "hooks", "describe", "events", "router", "permissions", "service", "registration", "app"],
     ["adapters", "migrations", "relations"],
     ["sql"],
     ["schema"],

@@ -16,11 +16,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, cast
 
 from apex.adapters.cursors import Cursors, Selection
-from apex.adapters.evaluation import outside, stamped, staying
 from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
 from apex.query.coercion import Coerce, boolean, json
+from apex.query.evaluation import outside, stamped, staying
 from apex.query.language import (
     DELETED,
     EVERYTHING,

@@ -13,11 +13,11 @@ from typing import Any, TypeGuard, Unpack
 
 from apex.adapters.base import Adapter, AdapterOptions, Companion
 from apex.adapters.cursors import Selection
-from apex.adapters.evaluation import TESTS, three_way
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
+from apex.query.evaluation import TESTS, three_way
 from apex.query.language import Compare, Junction, Predicate
 from apex.service import Record
 from apex.transaction import Transaction, current_transaction

@@ -22,13 +22,13 @@ from typing import Any
 from sqlalchemy import Column, Executable, Index, MetaData, String, Table, Text, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from apex.adapters.evaluation import decided
 from apex.context import Context
 from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
 from apex.errors import BadRequest, Conflict, Forbidden, Unprocessable
 from apex.events import Announcement
 from apex.hooks import Around, Next
+from apex.query.evaluation import decided
 from apex.query.scope import AS_GIVEN, scope_predicate
 from apex.realtime.turns import Turn
 from apex.sql.columns import Json, Timestamp
@@ -231,6 +231,7 @@ class _Answers:
             await self._send_events(asked, context, found)
         context.event = None
         context.result = RawJSON(found["body"].encode())
+        context._visible = None  # The answer was stored as its caller may read it.
         context.http = {**found["http"], "headers": {**found["http"].get("headers", {}), REPLAYED: "true"}}
         return True
 

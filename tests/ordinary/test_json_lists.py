@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, SQLService, database
-from apex.adapters.evaluation import TESTS
 from apex.errors import BadRequest
 from apex.query.coercion import integer, json, text
+from apex.query.evaluation import TESTS
 from apex.service import BoundService
 from apex.sql import Json
 

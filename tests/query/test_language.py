@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apex.adapters.evaluation import holds, three_way
 from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query import coercion as coerce
 from apex.query.coercion import integer, json
+from apex.query.evaluation import holds, three_way
 from apex.query.language import EVERYTHING, OPERATORS, PATTERNS, Compare, Junction, Query, Syntax, compared, every
 
 FIELDS = {"name": coerce.text, "age": coerce.nullable(coerce.integer), "email": coerce.text}
