@@ -16,6 +16,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, cast
 
 from apex.adapters.cursors import Cursors, Selection
+from apex.adapters.pages import estimated_page, is_pagination, limit_of, page_at_cursor
+from apex.adapters.search import SEARCH_DATA, search
 from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
@@ -25,7 +27,6 @@ from apex.query.language import (
     DELETED,
     EVERYTHING,
     MAX_HINTS,
-    MAX_ROWS,
     OPERATORS,
     PATTERNS,
     Compare,
@@ -41,10 +42,11 @@ from apex.query.language import (
 )
 from apex.query.scope import AS_GIVEN, FieldTypes, scope_predicate
 from apex.query.scope import Typed as ScopeTypes
+from apex.query.search import SEARCH, search_text
 from apex.relations.binding import BoundRelation, Link, bind, require_names, service_link
 from apex.relations.declarations import Relation, checked_relations
 from apex.service import Record, Service
-from apex.types import STANDARD, Id, Page, Paginate, Row
+from apex.types import STANDARD, Id, Paginate, Row
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -104,6 +106,7 @@ class AdapterOptions(TypedDict, total=False):
     lists: Mapping[str, Coerce]
     trash: str | None
     relations: Mapping[str, Relation]
+    searchable: Sequence[str]
     json: bool
     methods: Sequence[str]
     events: Sequence[str]
@@ -147,6 +150,8 @@ class Adapter(Service, ABC, Generic[Record]):
     """
     relations: Mapping[str, Relation] = {}
     """The relations to other services, by name. ``belongs_to``, ``has_many`` and ``many_to_many`` make them."""
+    searchable: Sequence[str] = ()
+    """Fields with text, the most important first. ``find`` then takes ``$search``, and callers may call ``search``."""
     _read_only: frozenset[str] = frozenset()
     """Fields that only the store writes. Data with one of them is refused."""
 
@@ -156,7 +161,7 @@ class Adapter(Service, ABC, Generic[Record]):
             if name not in known:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(known)}")
             setattr(self, name, value)
-        for name in ("operators", "private", "on_demand", "merge"):
+        for name in ("operators", "private", "on_demand", "merge", "searchable"):
             if isinstance(listed := getattr(self, name), str):
                 raise TypeError(f"{name} takes a list of names such as ['{listed}'], not {listed!r}")
         if not isinstance(self.lists, Mapping) or not all(map(callable, self.lists.values())):
@@ -166,7 +171,7 @@ class Adapter(Service, ABC, Generic[Record]):
             raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
         if not isinstance(self.multi, bool) and not set(self.multi) <= set(MULTI):
             raise TypeError(f"multi takes True, False or a list of {', '.join(MULTI)}, not {self.multi!r}")
-        if self.paginate and not _is_pagination(self.paginate):
+        if self.paginate and not is_pagination(self.paginate):
             raise TypeError(
                 f"paginate takes False or a dict such as {{'default': 10, 'max': 100}}, not {self.paginate!r}"
             )
@@ -175,11 +180,18 @@ class Adapter(Service, ABC, Generic[Record]):
         if self.id in self.private:
             raise TypeError("The id cannot be private: callers ask for records by it")
         if self.trash is not None:
-            self.filters = {**self.filters, DELETED: boolean}
-            self.methods: Sequence[str] | None = (*(STANDARD if self.methods is None else self.methods), "restore")
+            self._extend({DELETED: boolean}, "restore")
+        if self.searchable:
+            self._extend({SEARCH: search_text}, "search")
         self.relations = checked_relations(self.relations)
         self.related: Mapping[str, BoundRelation] = {}
         self.cursors: Cursors = Cursors()
+
+    def _extend(self, filters: Mapping[str, Coerce], method: str) -> None:
+        """Let callers use further filters and a further method."""
+        self.filters = {**self.filters, **filters}
+        methods = STANDARD if self.methods is None else self.methods
+        self.methods: Sequence[str] | None = tuple(dict.fromkeys((*methods, method)))
 
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError for an option with the name of a field that the adapter does not have."""
@@ -188,12 +200,14 @@ class Adapter(Service, ABC, Generic[Record]):
         require_names(path, self)
         trash = [] if self.trash is None else [self.trash]
         named = {"id": [self.id], "private": self.private, "on_demand": self.on_demand, "merge": self.merge,
-                 "lists": self.lists, "trash": trash}  # fmt: skip
+                 "lists": self.lists, "trash": trash, "searchable": self.searchable}  # fmt: skip
         for option, names in named.items():
             for name in names:
                 if name not in self.columns:
                     hint = suggestion(name, self.columns)
                     raise TypeError(f"Option {option} of service '{path}' names '{name}', which is no field.{hint}")
+        if hidden := set(self.searchable).intersection(self.private):
+            raise TypeError(f"Option searchable of service '{path}' names '{hidden.pop()}', which is private")
 
     async def setup(self, app: Apex, path: str) -> None:
         """Take the app's secret, so that each process of the app can read the cursors of the others.
@@ -257,6 +271,9 @@ class Adapter(Service, ABC, Generic[Record]):
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
         """Delete the rows, and return them as they were."""
 
+    async def _require_search_index(self) -> None:
+        """Raise Unavailable if the store cannot search. An adapter without an index searches all the same."""
+
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
         """Return a transaction in which nobody else changes a record that was read with a lock."""
         return nullcontext()
@@ -295,7 +312,9 @@ class Adapter(Service, ABC, Generic[Record]):
     async def _find(self, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
-        limit = _limit_of(query.limit, page)
+        limit = limit_of(query.limit, page)
+        if query.search is not None:
+            await self._require_search_index()
         where, lock, adapter = every(self._allowed(params), query.where), False, params.adapter
         if adapter:
             lock = adapter.get("lock", False)
@@ -305,11 +324,11 @@ class Adapter(Service, ABC, Generic[Record]):
         if query.cursor is not None:
             if not page:
                 raise invalid(query.cursor[0], "needs pages, and this list has none")
-            return await self._page_at_cursor(selection, *query.cursor)
+            return await page_at_cursor(self, selection, *query.cursor)
         if not page:
             return [] if limit == 0 else (await self._select(selection))[0]
         if query.total == "estimated":
-            return await self._estimated(selection)
+            return await estimated_page(self, selection)
         if limit == 0 and query.total is not False:
             return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
         return await self._page(selection)
@@ -412,6 +431,15 @@ class Adapter(Service, ABC, Generic[Record]):
         rows = await (self._update(where, marks, fields, whole=False) if marks else self._delete(where, fields))
         return rows if id is None else _single(rows, id)
 
+    @describe(data={"search": SEARCH_DATA}, result="page", errors=())
+    async def search(self, data: Any, params: Any) -> Any:
+        """Find records by the words of a text. The data is a query with ``$search``, and the result that of ``find``.
+
+        Each word must be in one of the ``searchable`` fields, and the last one may be the beginning of a word there. If
+        the query has no ``$sort``, the best matches come first. It runs ``find`` with its hooks.
+        """
+        return await search(self, data, params_of(params))
+
     @describe(
         data={"restore": {"type": "object", "properties": {"id": RESTORED}, "required": ["id"]}},
         result="record",
@@ -454,48 +482,6 @@ class Adapter(Service, ABC, Generic[Record]):
             if id not in found:
                 raise missing(id)
 
-    # Pages without a total or with an estimated one, and pages after a cursor.
-
-    async def _estimated(self, selection: Selection) -> Page:
-        limit, skip = selection.limit or 0, selection.query.skip
-        rows = (await self._select(selection))[0] if limit else []
-        seen = skip + len(rows)
-        ends = len(rows) < limit and (bool(rows) or not skip)
-        total = await self._total(selection, seen if rows else 0, ends)
-        return {**total, "limit": limit, "skip": skip, "data": rows}  # type: ignore[typeddict-item]
-
-    async def _total(self, selection: Selection, seen: int, all_seen: bool) -> dict[str, Any]:
-        """Return the total of a page that has seen some rows. If it has seen all rows, nothing is counted."""
-        asked, where = selection.query.total, selection.where
-        if not asked:
-            return {}
-        estimate = None if all_seen or asked == "exact" else await self._estimate(where)
-        if estimate is not None:
-            return {"total": max(estimate, seen), "estimated": True}
-        total = {"total": seen if all_seen else await self._count(where)}
-        return total if asked == "exact" else {**total, "estimated": False}
-
-    async def _page_at_cursor(self, selection: Selection, name: str, cursor: str) -> Page:
-        """Return the page after a cursor, or before it. An empty cursor is the beginning, or the end.
-
-        One row more than the page holds shows whether another page follows.
-        """
-        query, fields, limit = selection.query, selection.fields, selection.limit or 0
-        if not limit:
-            raise invalid("$limit", f"must be 1 or more beside {name}")
-        walk = self.cursors.walk(name, cursor, selection.cursor_order(self.id, name), selection.where)
-        if walk.place:
-            placed = zip(walk.order, walk.place, strict=True)
-            walk = replace(walk, place=tuple(self._place(field, value) for (field, _), value in placed))
-        places = fields and tuple(dict.fromkeys((*fields, *(field for field, _ in walk.order))))
-        sorted_query = replace(query, sort=walk.direction)
-        asked = selection._replace(where=walk.where, query=sorted_query, fields=places, limit=min(limit + 1, MAX_ROWS))
-        found, _ = await self._select(asked)
-        rows, ends = walk.page(found, limit)
-        total = await self._total(selection, len(rows), not walk.place and len(found) <= limit)
-        data = rows if places == fields else [_picked(row, fields) for row in rows]
-        return {**total, "limit": limit, **ends, "data": data}  # type: ignore[typeddict-item]
-
     def _place(self, field: str, value: Any) -> Any:
         """Return a value of a cursor, which has its JSON form, with the type of the field."""
         return value
@@ -509,7 +495,8 @@ class Adapter(Service, ABC, Generic[Record]):
         if fields is not None:
             fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
         lists = {name: coerce for name, coerce in self.lists.items() if name not in self.private}
-        return Syntax(fields, OPERATORS | set(self.operators), self.filters, dict.fromkeys(self.paths), lists)
+        operators, paths = OPERATORS | set(self.operators), dict.fromkeys(self.paths)
+        return Syntax(fields, operators, self.filters, paths, lists, tuple(self.searchable))
 
     @cached_property
     def columns(self) -> Mapping[str, Coerce] | None:
@@ -622,29 +609,7 @@ def missing(id: Any) -> NotFound:
     return NotFound(f"No record found for id '{id}'")
 
 
-def _picked(row: Row, fields: Sequence[str] | None) -> Row:
-    return {name: row[name] for name in fields or () if name in row}
-
-
 def _single(rows: list[Row], id: Any) -> Row:
     if len(rows) != 1:
         raise missing(id)
     return rows[0]
-
-
-def _is_pagination(paginate: Any) -> bool:
-    """Return True for a dict with the numbers of rows ``default`` and ``max``, or one of them."""
-    if not isinstance(paginate, Mapping) or not paginate.keys() <= {"default", "max"}:
-        return False
-    return all(type(rows) is int and rows >= 0 for rows in paginate.values())
-
-
-def _limit_of(asked: int | None, page: Paginate) -> int | None:
-    """Return the limit of a page by the rule of Feathers.
-
-    It is the asked limit, or the default (0 if only a maximum is set), and at most the maximum.
-    """
-    if not page:
-        return asked
-    limit = page.get("default", 0) if asked is None else asked
-    return min(limit, page.get("max", limit))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 from apex.encoding import decode, encode
-from apex.query.language import Compare, Junction, Predicate, Query, every, invalid
+from apex.query.language import Compare, Junction, Predicate, Query, Search, every, invalid
 from apex.types import Row
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class Selection(NamedTuple):
     limit: int | None = None
     lock: Literal[True, False, "share"] = False
     json: bool = False
+
+    @property
+    def ranked(self) -> Search | None:
+        """The search whose best matches come first. None, if the query has another order."""
+        return None if self.query.sort else self.query.search
 
     def order(self, id: str) -> Order:
         """Return fields with directions. The id comes last, so that pages neither repeat nor lose a row."""
@@ -186,7 +191,7 @@ def _as_text(encrypted: bytes) -> str:
 
 def _canonical(where: Predicate) -> str:
     """Return a text that is the same for predicates with the same parts in another order."""
-    if isinstance(where, Compare):
+    if isinstance(where, Compare | Search):
         return repr(where)
     return f"{where.kind}({', '.join(sorted(map(_canonical, where.parts)))})"
 

@@ -7,18 +7,19 @@ import copy
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
 from itertools import count
 from typing import Any, TypeGuard, Unpack
 
 from apex.adapters.base import Adapter, AdapterOptions, Companion
 from apex.adapters.cursors import Selection
+from apex.adapters.search import matches, relevance
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
 from apex.query.evaluation import TESTS, three_way
-from apex.query.language import Compare, Junction, Predicate
+from apex.query.language import Compare, Junction, Predicate, Search
 from apex.service import Record
 from apex.transaction import Transaction, current_transaction
 from apex.types import Row
@@ -80,6 +81,8 @@ class MemoryService(Adapter[Record]):
         if query.rank is not None:
             rank = query.rank
             rows.sort(key=lambda row: _rank(row.get(rank.field) or "", rank.term))
+        if (search := selection.ranked) is not None:
+            rows.sort(key=lambda row: relevance(search, row), reverse=True)
         end = None if selection.limit is None else query.skip + selection.limit
         return _out(rows[query.skip : end], selection.fields), len(rows)
 
@@ -148,6 +151,8 @@ class MemoryService(Adapter[Record]):
     def _matcher(self, where: Predicate) -> Callable[[Row], bool]:
         if isinstance(where, Compare):
             return self._comparison(where)
+        if isinstance(where, Search):
+            return partial(matches, where)
         parts = [self._matcher(part) for part in where.parts]
         if isinstance(where, Junction) and where.kind == "or":
             return lambda row: any(part(row) for part in parts)

@@ -17,6 +17,7 @@ from apex.errors import ConfigError, Unavailable
 from apex.migrations.migrate import pending, unknown_revision
 from apex.migrations.revisions import connect
 from apex.service import BoundService
+from apex.sql.search import SEARCHABLE, SearchIndex, missing_index_fix
 from apex.tenant import is_tenant_hook
 
 Finding = dict[str, str]
@@ -79,8 +80,10 @@ def database(app: Apex) -> Iterator[str]:
             yield f"migrations {', '.join(left)} are pending: run 'apex migrate'"
         elif (revision := unknown_revision(url)) is not None:
             yield f"a later version has migrated it to {revision}"
-        elif make_url(url).get_backend_name() == "postgresql":
-            yield from policies(app, url)
+        else:
+            if make_url(url).get_backend_name() == "postgresql":
+                yield from policies(app, url)
+            yield from searches(app, url)
     except (ConfigError, Unavailable) as error:
         yield str(error)
 
@@ -92,6 +95,15 @@ def policies(app: Apex, url: str) -> Iterator[str]:
         for name in sorted(fields.keys() - _protected(connection)):
             call = f"enable_row_level_security('{name}', '{fields[name]}')"
             yield f"table '{name}' has no row-level security: call {call} of {MODULE} in a migration"
+
+
+def searches(app: Apex, url: str) -> Iterator[str]:
+    """Yield the tables that services search in and that have no search index."""
+    searched = {table for table in _tables(app) if table.info.get(SEARCHABLE)}
+    with connect(url) as connection:
+        for table in sorted(searched, key=str):
+            if not connection.scalar(SearchIndex(table, table.info[SEARCHABLE], connection.dialect).is_complete()):
+                yield missing_index_fix(table)
 
 
 def _protected(connection: Connection) -> set[str]:

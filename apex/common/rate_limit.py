@@ -40,13 +40,15 @@ def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
     """Refuse calls beyond a limit: around all methods, inside of ``authenticate``. The app needs ``apex.limits.rates``.
 
     ``limit_of`` returns the limit that counts for a call, or None. Over REST, the headers of answers and errors tell
-    how much of the limit is left. The call of ``get`` that compares ``If-Match`` is not counted. Raises
-    TooManyRequests, and ConfigError without ``rates``.
+    how much of the limit is left. Calls that are a part of another one are not counted, such as that of ``get`` which
+    compares ``If-Match``. Raises TooManyRequests, and ConfigError without ``rates``.
     """
 
     @describe(answers=RATE_HEADERS, errors=(429,))
     async def limit_rate(context: Context, next: Next) -> None:
-        limit = None if context.params.get("is_version_check") else limit_of(context)
+        params = context.params
+        is_part = params.get("is_version_check") or params.get("is_inner_call")
+        limit = None if is_part else limit_of(context)
         if limit is None:
             await next()
             return

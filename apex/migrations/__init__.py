@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING
 from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from apex.migrations.ddl import add_check, add_foreign_key, backfill, create_index, drop_index, fill, set_not_null
+    from apex.migrations.ddl import (
+        add_check,
+        add_foreign_key,
+        backfill,
+        create_index,
+        create_search_index,
+        drop_index,
+        drop_search_index,
+        fill,
+        set_not_null,
+    )
     from apex.migrations.migrate import run_migrations, upgrade
     from apex.migrations.revisions import connect, is_up_to_date
     from apex.migrations.row_level_security import (
@@ -24,8 +34,10 @@ __all__ = [
     "backfill",
     "connect",
     "create_index",
+    "create_search_index",
     "disable_row_level_security",
     "drop_index",
+    "drop_search_index",
     "enable_row_level_security",
     "enable_row_level_security_where",
     "fill",
@@ -42,7 +54,17 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "ddl": ["add_check", "add_foreign_key", "backfill", "create_index", "drop_index", "fill", "set_not_null"],
+        "ddl": [
+            "add_check",
+            "add_foreign_key",
+            "backfill",
+            "create_index",
+            "create_search_index",
+            "drop_index",
+            "drop_search_index",
+            "fill",
+            "set_not_null",
+        ],
         "migrate": ["run_migrations", "upgrade"],
         "revisions": ["connect", "is_up_to_date"],
         "row_level_security": [

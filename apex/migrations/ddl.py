@@ -14,10 +14,11 @@ from typing import Any
 
 from alembic import op
 from alembic.operations.base import BatchOperations
-from sqlalchemy import text
+from sqlalchemy import DDL, text
 
 from apex.encoding import encode
 from apex.errors import ConfigError
+from apex.migrations.search import DOCUMENT, added_column, created_table, dropped_table, index_name
 
 BATCH: int = 10_000
 """The number of ids that ``backfill`` changes at once."""
@@ -58,6 +59,36 @@ def drop_index(name: str, table: str) -> None:
         return
     with _without_transaction(), _without_lock_timeout():
         op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
+
+
+def create_search_index(table: str, *fields: str) -> None:
+    """Create the index for ``$search`` in a service whose ``searchable`` has these fields, in the same order.
+
+    On PostgreSQL it adds a generated column to the table, which is locked while it is written anew. The index on that
+    column is then built concurrently. Raises ConfigError if the migration has already changed something.
+    """
+    bind = op.get_bind()
+    if not _on_postgresql():
+        _run(created_table(table, fields, bind.dialect))
+        return
+    with _without_transaction():
+        _run(added_column(table, fields, bind.dialect))
+    create_index(index_name(table), table, [DOCUMENT], postgresql_using="gin")
+
+
+def drop_search_index(table: str) -> None:
+    """Drop the index for ``$search`` if it exists. Raises ConfigError as ``create_index``."""
+    if not _on_postgresql():
+        _run(dropped_table(table, op.get_bind().dialect))
+        return
+    drop_index(index_name(table), table)
+    with _without_transaction():
+        op.execute(f"ALTER TABLE {_quoted(table)} DROP COLUMN IF EXISTS {DOCUMENT}")
+
+
+def _run(statements: Iterable[DDL]) -> None:
+    for statement in statements:
+        op.execute(statement)
 
 
 def add_foreign_key(

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from apex.errors import BadRequest, Forbidden
-from apex.query.language import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
+from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Search, compared, conjunction, every
 from apex.types import Row
 
 
@@ -110,6 +110,8 @@ def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
     """Return a bool if these fields decide a predicate, else the part that depends on other fields."""
     if isinstance(where, Compare):
         return holds(where, row[where.field]) if where.field in row else where
+    if isinstance(where, Search):
+        return where
     decisive = where.kind == "or"
     left: list[Predicate] = []
     for part in where.parts:

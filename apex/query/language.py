@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 from apex.errors import BadRequest
 from apex.query.coercion import Coerce, anything, held, scalar
+from apex.query.search import SEARCH, words_of
 
 MAX_DEPTH = 10
 MAX_VALUES = 10_000
@@ -65,7 +66,14 @@ class Junction(NamedTuple):
     parts: tuple[Predicate, ...]
 
 
-Predicate = Compare | Junction
+class Search(NamedTuple):
+    """A condition that holds if each of the words is in one of the fields, and the last one begins a word there."""
+
+    fields: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+Predicate = Compare | Junction | Search
 EVERYTHING = Junction("and", ())
 
 
@@ -105,10 +113,12 @@ def conjunction(where: Predicate) -> tuple[Predicate, ...]:
 
 
 def compared(where: Predicate) -> Iterator[str]:
-    """Yield the fields that a predicate compares."""
+    """Yield the fields that a predicate compares or searches."""
     if isinstance(where, Junction):
         for part in where.parts:
             yield from compared(part)
+    elif isinstance(where, Search):
+        yield from where.fields
     else:
         yield where.field
 
@@ -117,6 +127,8 @@ def narrows(where: Predicate, except_for: Collection[str]) -> bool:
     """Return True if a row has to meet a condition on another field than these."""
     if isinstance(where, Compare):
         return where.field not in except_for
+    if isinstance(where, Search):
+        return True
     parts = [narrows(part, except_for) for part in where.parts]
     return any(parts) if where.kind == "and" else all(parts)
 
@@ -126,9 +138,9 @@ class Query(Mapping[str, Any]):
     """A parsed query. It is also a mapping with the keys that the caller sent, and cannot be changed in place.
 
     ``asked`` is that mapping, with typed values. ``where`` is the condition. ``limit``, ``skip``, ``sort`` and
-    ``select`` are the filters, where None stands for the default. ``rank`` sorts a search. ``paths`` are the keys of
-    JSON fields that it uses. ``cursor`` is ``$after`` or ``$before`` with its text, which is empty at the beginning of
-    a list.
+    ``select`` are the filters, where None stands for the default. ``search`` is the condition of ``$search``. ``rank``
+    sorts a search in fields with lines. ``paths`` are the keys of JSON fields that it uses. ``cursor`` is ``$after`` or
+    ``$before`` with its text, which is empty at the beginning of a list.
     """
 
     asked: Mapping[str, Any] = field(default_factory=dict)
@@ -141,6 +153,7 @@ class Query(Mapping[str, Any]):
     paths: frozenset[str] = frozenset()
     total: Total | None = None
     cursor: tuple[str, str] | None = None
+    search: Search | None = None
 
     def __getitem__(self, key: str) -> Any:
         return self.asked[key]
@@ -179,12 +192,12 @@ class Query(Mapping[str, Any]):
         return replace(self, where=every(*parts, self.where))
 
     def plain(self) -> Query:
-        """Return this query. Raises BadRequest for parts that only ``find`` takes: keys of JSON, totals, cursors."""
+        """Return this query. Raises BadRequest for parts that only ``find`` takes, such as totals and cursors."""
         if not self.asked:
             return self
         for name in sorted(self.paths):
             raise invalid(name, "can be asked for and sorted by in a list alone")
-        for name in ("$total", *CURSORS):
+        for name in ("$total", SEARCH, *CURSORS):
             if name in self.asked:
                 raise invalid(name, "is for lists alone")
         return self
@@ -208,6 +221,7 @@ class Syntax:
     filters: Mapping[str, Coerce] = field(default_factory=dict)
     paths: Mapping[str, Mapping[Any, Coerce] | None] = field(default_factory=dict)
     lists: Mapping[str, Coerce] = field(default_factory=dict)
+    searchable: tuple[str, ...] = ()
 
     @cached_property
     def plain(self) -> Mapping[str, Coerce]:
@@ -247,10 +261,12 @@ class _Parser:
             else:
                 predicate, asked[name] = self.property(name, value)
                 parts.append(predicate)
+        search = self.search(asked, parts) if self.syntax.searchable and SEARCH in asked else None
         return Query(
             asked, every(*parts), asked.get("$limit"), asked.get("$skip", 0),
             tuple(asked.get("$sort", {}).items()), asked.get("$select"), paths=frozenset(self.paths),
             total=asked.get("$total"), cursor=None if _CURSORS.isdisjoint(asked) else _cursor_of(asked),
+            search=search,
         )  # fmt: skip
 
     def filter(self, name: str, value: Any, parts: list[Predicate]) -> Any:
@@ -265,6 +281,17 @@ class _Parser:
         if name in CURSORS:
             return _cursor_text(name, value)
         return self.sort(value) if name == "$sort" else self.select(value)
+
+    def search(self, asked: Mapping[str, Any], parts: list[Predicate]) -> Search | None:
+        """Add the condition of ``$search``, which is none for a blank text."""
+        words = tuple(words_of(asked[SEARCH]))
+        if not words:
+            return None
+        if not asked.get("$sort") and (cursor := next((name for name in CURSORS if name in asked), None)):
+            raise invalid(cursor, f"does not go with the order of {SEARCH}: use $skip, or name another order in $sort")
+        found = Search(self.syntax.searchable, words)
+        parts.append(found)
+        return found
 
     def junction(self, name: str, value: Any, depth: int) -> Predicate:
         if not isinstance(value, list | tuple) or not value:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -41,8 +41,9 @@ from sqlalchemy.sql import operators
 from apex.adapters.cursors import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
-from apex.query.language import PATTERNS, Compare, Junction, Predicate, Rank
+from apex.query.language import PATTERNS, Compare, Junction, Predicate, Rank, Search
 from apex.sql.paths import Source, is_numeric, is_present, stored
+from apex.sql.search import RANKED, SearchIndex
 from apex.sql.statements import Fragment
 from apex.sql.types import ColumnType, Processor, column_type, column_types, value_binder
 
@@ -56,13 +57,19 @@ _WILD = re.compile(r"([\\%_])")
 
 
 class Clauses:
-    """The clauses of one table and dialect. ``lists`` are the JSON columns that hold a list."""
+    """The clauses of one table and dialect. ``lists`` are the JSON columns that hold a list.
 
-    def __init__(self, table: Table, dialect: Dialect, lists: Collection[str] = ()) -> None:
+    ``searchable`` are the columns of its search index.
+    """
+
+    def __init__(
+        self, table: Table, dialect: Dialect, lists: Collection[str] = (), searchable: Sequence[str] = ()
+    ) -> None:
         self.table: Table = table
         self.dialect: Dialect = dialect
         self.lists: frozenset[str] = frozenset(lists)
         self.postgresql: bool = dialect.name == "postgresql"
+        self.search_index: SearchIndex = SearchIndex(table, searchable, dialect)
         self._templates: dict[Hashable, tuple[str | None, Processor | None]] = {}
         empty = {"and": and_(true()), "or": or_(false())}
         self._empty = {kind: str(clause.compile(dialect=dialect)) for kind, clause in empty.items()}
@@ -77,6 +84,9 @@ class Clauses:
             for part in where.parts:
                 shapes.append(self.shape(part, values))
             return tuple(shapes)
+        if isinstance(where, Search):
+            values[f"p{len(values)}"] = self.search_index.operand(where)
+            return "search"
         field, sign, value = where
         if value is not None:
             is_plain = sign == "$eq" and field in self._plain
@@ -105,6 +115,8 @@ class Clauses:
             if None in parts:
                 return None
             return f"({f' {where.kind.upper()} '.join(map(str, parts))})" if parts else self._empty[where.kind]
+        if isinstance(where, Search):
+            return None
         text, process = self._template(where)
         if where.value is None or text is None:
             return text
@@ -146,14 +158,19 @@ class Clauses:
                 ordered.append(self._direction(ids if name == id else self.table.c[name], direction))
         return ordered if rank is None else [self._rank(rank), *ordered]
 
-    def rank_values(self, rank: Rank | None) -> dict[str, str]:
+    def rank_values(self, selection: Selection) -> dict[str, str]:
         """Return the values of the parameters in the order by rank."""
+        if selection.ranked is not None:
+            return {RANKED: self.search_index.operand(selection.ranked)}
+        rank = selection.query.rank
         return {} if rank is None else {"whole": f"\n{rank.term}\n", "start": f"\n{rank.term}"}
 
     def _clause(self, where: Predicate, names: Iterator[str], source: Source) -> ColumnElement[bool]:
         if isinstance(where, Junction):
             parts = [self._clause(part, names, source) for part in where.parts]
             return or_(false(), *parts) if where.kind == "or" else and_(true(), *parts)
+        if isinstance(where, Search):
+            return self.search_index.condition(next(names))
         if where.field in source.values:
             return self._of_path(where, source.values[where.field], names)
         target = source.columns[where.field]

@@ -30,8 +30,10 @@ from apex._lazy import extra
 from apex.app import Apex
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, FeathersError
+from apex.migrations.search import created_index
 from apex.sql.drivers.executor import Executor, Plan, Values, Violation
 from apex.sql.drivers.sqlite import SQLiteExecutor
+from apex.sql.search import SEARCHABLE, SearchIndex
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.transaction import is_in_transaction, savepoint, transaction
 from apex.types import Row
@@ -138,6 +140,8 @@ class Database:
     async def create_all(self, metadata: MetaData) -> None:
         """Create the enum types, sequences, tables and indexes that do not exist, for examples and tests.
 
+        The indexes of searches are those of the services that are registered by then.
+
         Applications run migrations instead.
         """
         for name, enum in _enums(metadata, self.dialect).items():
@@ -150,6 +154,11 @@ class Database:
             await self.execute(CreateTable(table, if_not_exists=True))
             for index in table.indexes:
                 await self.execute(CreateIndex(index, if_not_exists=True))
+            fields = table.info.get(SEARCHABLE, ())
+            search_index = SearchIndex(table, fields, self.dialect)
+            if fields and not (await self.execute(search_index.is_complete()))[0]["complete"]:
+                for statement in created_index(table.name, fields, self.dialect):
+                    await self.execute(statement)
 
 
 def database(url: str, *, role: str | None = None) -> Callable[[Apex], None]:

@@ -39,7 +39,7 @@ from apex.adapters.cursors import Selection
 from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
-from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, compared, conjunction, every
+from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, Search, compared, conjunction, every
 from apex.relations.binding import Link
 from apex.relations.declarations import Relation
 from apex.service import Record
@@ -50,6 +50,7 @@ from apex.sql.drivers.executor import Plan, Values, Violation
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, page_output, row_output
 from apex.sql.paths import Paths, Source, is_present
+from apex.sql.search import declare_searchable, missing_index
 from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.types import coercers, column_types
 from apex.types import Id, Row
@@ -106,6 +107,7 @@ class SQLService(Adapter[Record]):
             raise TypeError(f"Fields have the names of columns: {renamed} must not have the key '{renamed.key}'")
         self.statements: StatementCache = StatementCache()
         self._database: Database | None = None
+        self._is_searched = False
         self._defaults = Defaults(self.table, self.id, self.columns or {})
         self._read_only = self._defaults.read_only
 
@@ -119,6 +121,13 @@ class SQLService(Adapter[Record]):
                 f"The id of service '{path}' does not name one row: {self.table.c[self.id]} is not unique by itself. "
                 "Name another column with id=..., declare this one with unique=True, or give methods without an id"
             )
+        for name in self.searchable:
+            if not column_types(self.table)[name].is_text:
+                raise TypeError(f"Option searchable of service '{path}' names '{name}', which does not hold text")
+        if self.searchable and not isinstance(self.table, Table):
+            raise TypeError(f"Option searchable of service '{path}' needs a table with an index, not a subquery")
+        if self.searchable:
+            declare_searchable(app, self.table, tuple(self.searchable))
         dialect = _dialect_of(app.get("database"))
         types = column_types(self.table, dialect)
         for name in self.lists:
@@ -165,6 +174,14 @@ class SQLService(Adapter[Record]):
             )
         return self._database
 
+    async def _require_search_index(self) -> None:
+        if self._is_searched:
+            return
+        found = await self.database.execute(self.clauses.search_index.is_complete())
+        self._is_searched = bool(found[0]["complete"])
+        if not self._is_searched:
+            raise missing_index(self.table)
+
     def unit_of_work(self) -> AbstractAsyncContextManager[None]:
         """Return a transaction of the database."""
         return self.database.transaction()
@@ -181,7 +198,7 @@ class SQLService(Adapter[Record]):
     @cached_property
     def clauses(self) -> Clauses:
         """The clauses for predicates on the table."""
-        return Clauses(self.table, self.database.dialect, self.lists)
+        return Clauses(self.table, self.database.dialect, self.lists, self.searchable)
 
     @cached_property
     def _inserts(self) -> Inserts:
@@ -220,9 +237,9 @@ class SQLService(Adapter[Record]):
         values: dict[str, Any] = {}
         shape = self.clauses.shape(selection.where, values)
         key = ("select", shape, selection.fields, query.sort, query.rank and query.rank.field,
-               limited, query.skip > 0, total, selection.lock)  # fmt: skip
+               selection.ranked is not None, limited, query.skip > 0, total, selection.lock)  # fmt: skip
         statement = self.statements.get(key, lambda: self._select_statement(selection, total), values)
-        values |= self.clauses.rank_values(query.rank)
+        values |= self.clauses.rank_values(selection)
         rows = await self._run(statement, values | {"limit": selection.limit, "skip": query.skip})
         if not total:
             return rows, None
@@ -243,6 +260,9 @@ class SQLService(Adapter[Record]):
         source = self._paths.source(selection.where, sorted)
         where = self.clauses.clause(selection.where, source)
         order = self.clauses.order(selection, self.id, source.values)
+        if selection.ranked is not None:
+            ranked, best_first = self.clauses.search_index.ranked(source.rows)
+            source, order = replace(source, rows=ranked), [best_first, *order]
         if total and _has_search(selection.where):
             return self.database.compile(self._search(selection, source, where, order, columns))
         if total:
@@ -540,7 +560,7 @@ def _dialect_of(database: Database | None) -> Dialect | None:
 def _has_search(where: Predicate) -> bool:
     if isinstance(where, Junction):
         return any(map(_has_search, where.parts))
-    return where.operator == "$contains" and where.value is not None
+    return isinstance(where, Search) or (where.operator == "$contains" and where.value is not None)
 
 
 def _rows_of_plan(values: Sequence[Any]) -> int:
