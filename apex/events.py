@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from apex.callbacks import Emitter, Pending
 from apex.context import Context, Params
 from apex.encoding import RawJSON, decode, encode
+from apex.permissions.delivery import Recipients, permitted
 from apex.realtime.channels import Channels, Connection, payloads
 from apex.realtime.turns import Turn, Turns, Work
 from apex.signatures import name_of, takes
@@ -218,21 +219,26 @@ class Events:
         context = _context_of(self.app, service, message)
         try:
             published = publisher(message["result"], context)
-            if isawaitable(published):
-                self._send_later(publisher, published, context, turn)
+            recipients = (
+                _permitted_later(published, context) if isawaitable(published) else _permitted(published, context)
+            )
+            if isawaitable(recipients):
+                self._send_later(publisher, recipients, context, turn)
             else:
-                self._send_to(published, context)
+                self._send_to(recipients, context)
         except Exception:
             self._failed(context.path, context.event, publisher)
 
-    def _send_to(self, published: Any, context: Context) -> None:
-        if recipients := payloads(published):
+    def _send_to(self, recipients: Recipients, context: Context) -> None:
+        if recipients:
             self.sent += 1
             self.app.emit("publish", context, recipients)
 
-    def _send_later(self, publisher: Publisher, published: Awaitable[Any], context: Context, turn: Turn) -> None:
+    def _send_later(
+        self, publisher: Publisher, recipients: Awaitable[Recipients], context: Context, turn: Turn
+    ) -> None:
         async def send() -> None:
-            self._send_to(await published, context)
+            self._send_to(await recipients, context)
 
         async def settle() -> None:
             try:
@@ -256,6 +262,17 @@ class Events:
 
     def _failed(self, path: str, event: str | None, publisher: Publisher) -> None:
         self.app.callbacks.fail(_doing(path, event), publisher)
+
+
+def _permitted(published: Any, context: Context) -> Recipients | Awaitable[Recipients]:
+    """Return the payloads of the connections that a publisher has chosen and that permissions allow."""
+    recipients, policy = payloads(published), context.service._policy
+    return recipients if policy is None or not recipients else permitted(recipients, context, policy)
+
+
+async def _permitted_later(published: Awaitable[Any], context: Context) -> Recipients:
+    recipients = _permitted(await published, context)
+    return await recipients if isawaitable(recipients) else recipients
 
 
 def _message(

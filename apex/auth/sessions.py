@@ -65,6 +65,9 @@ class Sessions:
         _listen(app, "shutdown", self._stop)
         if self.service.entity is not None:
             _listen(self.service.users, "removed", self._user_removed)
+            for event in ("updated", "patched"):
+                _listen(self.service.users, event, self._user_changed)
+            app.bus.on("user-changed", self._changed_elsewhere)
         app.bus.on("revoked", self._revoked_elsewhere)
         app.bus.on("tokens-ended", lambda message: self.end_tokens(**message))
         app.bus.on("signed-out", self._end_user)
@@ -139,6 +142,27 @@ class Sessions:
 
     def _user_removed(self, user: Any, context: Context) -> None:
         self.sign_out(user[self.service.entity_id])
+
+    def _user_changed(self, user: Any, context: Context) -> None:
+        """Keep the entity of connections up to date, as permissions and publishers read it."""
+        self._refresh(user)
+        self.app.bus.send("user-changed", user[self.service.entity_id])
+
+    def _changed_elsewhere(self, user_id: Any) -> None:
+        if any(str(user_id) == session.subject for session in self.open.values()):
+            self.app.callbacks.start(self._read_again(user_id))
+
+    async def _read_again(self, user_id: Any) -> None:
+        try:
+            self._refresh(await self.service.user_of(user_id))
+        except NotAuthenticated:
+            self._end_user(user_id)
+
+    def _refresh(self, user: Mapping[str, Any]) -> None:
+        subject, entity = str(user[self.service.entity_id]), self.service.entity or ""
+        for connection, session in self.open.items():
+            if session.subject == subject and connection.get(entity) is not None:
+                connection[entity] = {**connection[entity], **self.service._without_password(user)}
 
     def _end_user(self, user_id: Any) -> None:
         self._end(lambda connection, session: session.subject == str(user_id))

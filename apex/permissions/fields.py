@@ -55,6 +55,21 @@ def _without_select(context: Context, query: Query, id: str) -> Fields | None:
     return frozenset((*query.select, id))
 
 
+def select_at_end(context: Context, policy: Policy) -> None:
+    """Select the fields of a write's answer from whole records, so that events have whole records."""
+    if context.method in READING or not policy.is_adapter:
+        return
+    selected = _without_select(context, _parsed(context, policy, None), policy.id)
+    if selected is not None:
+        context._visible = _Cut(lambda row: _selected_of(row, selected, policy), context.method)
+
+
+def _selected_of(row: Mapping[str, Any], selected: Fields, policy: Policy) -> dict[str, Any]:
+    """Return the selected fields of a record, and what hooks have added to it."""
+    columns = policy.columns or row
+    return {name: value for name, value in row.items() if name in selected or name not in columns}
+
+
 def _select(
     context: Context, query: Query, policy: Policy, known: Fields | None, readers: Sequence[Part]
 ) -> Fields | None:
@@ -122,14 +137,11 @@ def show_permitted(context: Context, policy: Policy, readers: Sequence[Part], se
 
     def cut(row: Mapping[str, Any]) -> Mapping[str, Any]:
         if method not in STANDARD:
-            return visible.without_hidden(row)
+            return visible.without_hidden(row, row)
         fields = visible.fields_of(row)
         if fields is not None:
             row = _only(row, fields if visible.holds(row) else fields | given)
-        if selected is None:
-            return row
-        columns = policy.columns or row
-        return {name: value for name, value in row.items() if name in selected or name not in columns}
+        return row if selected is None else _selected_of(row, selected, policy)
 
     context._visible = _Cut(cut, method)
 
@@ -183,23 +195,20 @@ class Visible:
         fields = permitted_fields(self.holding(row))
         return None if fields is None else fields | {self.policy.id}
 
-    def cut(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return a record as the caller may read it, or None."""
-        holding = self.holding(row)
-        if not holding:
-            return None
-        fields = permitted_fields(holding)
-        return dict(row) if fields is None else _only(row, fields | {self.policy.id})
+    def only(self, shown: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is shown of a record without what the caller may not read."""
+        fields = self.fields_of(row)
+        return shown if fields is None else _only(shown, fields)
 
-    def without_hidden(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the row without fields of the service that the caller may not read. Other keys stay."""
+    def without_hidden(self, shown: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is shown of a record without fields that the caller may not read. Other keys stay."""
         fields = self.fields_of(row)
         if fields is None:
-            return row
+            return shown
         known = self.policy.columns
         if known is None:
             known = {name: None for grant in self.policy.grants for name in grant.rule.fields or ()}
-        return {name: value for name, value in row.items() if name in fields or name not in known}
+        return {name: value for name, value in shown.items() if name in fields or name not in known}
 
     def _is_met(self, where: Predicate, row: Mapping[str, Any]) -> bool:
         columns, values = self.policy.columns, {}

@@ -10,7 +10,7 @@ from apex.context import Context
 from apex.describe import describe, flat, in_order
 from apex.errors import FeathersError, Forbidden, NotAuthenticated
 from apex.hooks import belongs
-from apex.permissions.fields import limit_query, show_permitted
+from apex.permissions.fields import limit_query, select_at_end, show_permitted
 from apex.permissions.policy import READING, Held, Part, Policy, narrow
 from apex.permissions.roles import ANYONE
 from apex.permissions.rules import caller_id, shown_where
@@ -57,6 +57,8 @@ def _authorize(context: Context, policy: Policy, held: Held) -> Awaitable[None] 
     if held.tenants is None or policy.tenant is None:
         decision = policy.decide(method, held)
         if decision.is_open:
+            if policy.is_partial and "$select" in context.params.query:
+                select_at_end(context, policy)
             return None
         if not decision.grants:
             raise refusal(context, policy, method, held)
@@ -118,12 +120,26 @@ def _limit_to_tenants(context: Context, policy: Policy, held: Held, enough: froz
     return True
 
 
-async def _limit(context: Context, policy: Policy, method: str, held: Held) -> None:
+def _limit(context: Context, policy: Policy, method: str, held: Held) -> Awaitable[None] | None:
+    """Limit a call to the records and fields that the rules of its caller allow."""
     decision = policy.decide(method, held)
-    parts = await policy.parts(context, decision.grants, held)
+    parts = policy.parts(context, decision.grants, held)
+    readers = parts if method in READING else policy.parts(context, decision.readers, held)
+    if isinstance(parts, list) and isinstance(readers, list):
+        _apply(context, policy, method, held, parts, readers)
+        return None
+    return _limit_later(context, policy, method, held, parts, readers)
+
+
+async def _limit_later(context: Context, policy: Policy, method: str, held: Held, parts: Any, readers: Any) -> None:
+    found = parts if isinstance(parts, list) else await parts
+    shown = found if readers is parts else readers if isinstance(readers, list) else await readers
+    _apply(context, policy, method, held, found, shown)
+
+
+def _apply(context: Context, policy: Policy, method: str, held: Held, parts: list[Part], readers: list[Part]) -> None:
     if not parts:
         raise refusal(context, policy, method, held)
-    readers = parts if method in READING else await policy.parts(context, decision.readers, held)
     narrow(context, parts, _written(context, policy, parts))
     selected = limit_query(context, policy, readers)
     show_permitted(context, policy, readers, selected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -29,6 +29,11 @@ class Grant(NamedTuple):
     who: str
     kind: Kind
     rule: Rule
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the rule allows all records and fields."""
+        return self.rule.where is None and self.rule.fields is None
 
 
 class Part(NamedTuple):
@@ -165,19 +170,27 @@ class Policy:
 
     def readers_of(self, method: str) -> tuple[Grant, ...]:
         """Return the grants that decide what the answers of a method show."""
-        if method in READING:
-            return self.of_method(method)
+        return self.of_method(method) if method in READING else self.readers
+
+    @cached_property
+    def readers(self) -> tuple[Grant, ...]:
+        """The grants that let callers read records by ``find`` or ``get``. They decide about events, too."""
         return tuple(grant for grant in self.grants if any(map(grant.rule.allows, READING)))
+
+    @cached_property
+    def is_partial(self) -> bool:
+        """True if some callers may read only some of the records, or some of their fields."""
+        return not all(grant.is_plain for grant in self.readers)
 
     def sufficient(self, method: str) -> frozenset[str] | None:
         """Return the roles that allow a method for all records and fields. None, if other rules could allow it too."""
         if method not in self._sufficient:
             grants = self.of_method(method)
-            plain = all(_is_plain(grant) and grant.kind == "role" for grant in grants)
+            plain = all(grant.is_plain and grant.kind == "role" for grant in grants)
             readers = self.readers_of(method)
             allowed = {grant.who for grant in grants}
             enough = None
-            if plain and self.roles is not None and all(map(_is_plain, readers)):
+            if plain and self.roles is not None and all(grant.is_plain for grant in readers):
                 found = frozenset(name for name, implied in self.roles.implied.items() if implied & allowed)
                 enough = found
             self._sufficient[method] = enough
@@ -190,30 +203,40 @@ class Policy:
         if decision is None:
             grants = tuple(grant for grant in self.of_method(method) if holds(grant, held))
             readers = tuple(grant for grant in self.readers_of(method) if holds(grant, held))
-            is_open = any(map(_is_plain, grants)) and any(map(_is_plain, readers))
+            is_open = any(grant.is_plain for grant in grants) and any(grant.is_plain for grant in readers)
             decision = self._decisions[key] = Decision(grants, readers, is_open)
         return decision
 
-    async def parts(self, context: Context, grants: Iterable[Grant], held: Held) -> list[Part]:
-        """Return the grants that hold for the caller of a context, with their scopes."""
-        parts: list[Part] = []
+    def parts(self, context: Context, grants: Iterable[Grant], held: Held) -> list[Part] | Awaitable[list[Part]]:
+        """Return the grants that hold for the caller of a context, with their scopes.
+
+        It is an awaitable if the ``where`` of one of them is ``async def``.
+        """
+        found: list[tuple[Grant, list[Any] | None, Any]] = []
         for grant in grants:
             tenants = self.tenants_of(grant, held)
-            if tenants is not None and not tenants:
-                continue
-            scope: Any = grant.rule.where
-            if callable(scope):
-                scope = scope(context)
-                if isawaitable(scope):
-                    scope = await scope
+            if tenants is None or tenants:
+                where = grant.rule.where
+                found.append((grant, tenants, where(context) if callable(where) else where))
+        if any(isawaitable(scope) for _, _, scope in found):
+            return self._parts_later(found)
+        return list(self._parts(found))
+
+    async def _parts_later(self, found: list[tuple[Grant, list[Any] | None, Any]]) -> list[Part]:
+        return list(
+            self._parts([(grant, ids, await scope if isawaitable(scope) else scope) for grant, ids, scope in found])
+        )
+
+    def _parts(self, found: Iterable[tuple[Grant, list[Any] | None, Any]]) -> Iterator[Part]:
+        for grant, tenants, scope in found:
+            if callable(grant.rule.where):
                 if scope is None or scope is False:
                     continue
                 scope = None if scope is True else self._checked(scope, grant)
             if tenants is not None and self.tenant is not None:
                 scope = {self.tenant: tenants} if scope is None else {"$and": [{self.tenant: tenants}, scope]}
             fields = grant.rule.fields
-            parts.append(Part(grant, scope, None if fields is None else frozenset(fields)))
-        return parts
+            yield Part(grant, scope, None if fields is None else frozenset(fields))
 
     def tenants_of(self, grant: Grant, held: Held) -> list[Any] | None:
         """Return the tenants in which a grant holds for a caller, or None if it is not about tenants."""
@@ -232,10 +255,6 @@ class Policy:
                 "return a scope, True for all records, or False for none"
             )
         return scope
-
-
-def _is_plain(grant: Grant) -> bool:
-    return grant.rule.where is None and grant.rule.fields is None
 
 
 def holds(grant: Grant, held: Held) -> bool:
