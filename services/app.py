@@ -42,7 +42,7 @@ EXAMPLE_CALLS = [["get", "contacts", 123], ["get", "companies", 101]]
 def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     """Return the CRM for a configuration, by default that of the ``config`` folder and the environment."""
     app = Apex(load_config(CONFIG) if config is None else config)
-    app.set("openapi", {"title": "apex CRM", "version": "1"})
+    app.set("openapi", {"title": "apex CRM", "version": "1", "license": {"name": "MIT", "identifier": "MIT"}})
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(time_database).configure(tracing)
     app.configure(bus)

@@ -87,7 +87,8 @@ MULTI = ("create", "patch", "remove")
 MOST_RESTORED = 1_000
 """The most records that one call restores."""
 
-RESTORED: dict[str, Any] = {"anyOf": [{"type": ["integer", "string"]}, {"type": "array", "maxItems": MOST_RESTORED}]}
+_ID: dict[str, Any] = {"type": ["integer", "string"]}
+RESTORED: dict[str, Any] = {"anyOf": [_ID, {"type": "array", "items": _ID, "maxItems": MOST_RESTORED}]}
 """The JSON Schema of the ids that ``restore`` takes."""
 
 

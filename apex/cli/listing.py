@@ -16,7 +16,6 @@ from apex.hooks import AnyHook, Composed
 from apex.query.language import suggestion
 from apex.service import BoundService
 from apex.signatures import name_of, unwrapped
-from apex.types import STANDARD
 
 Entry = dict[str, Any]
 """A part of a list, as it is printed with ``--json``."""
@@ -48,11 +47,11 @@ def entry(bound: BoundService) -> Entry:
 
 
 def endpoints(bound: BoundService) -> Iterator[Entry]:
-    """Yield ``verb``, ``path`` and ``method`` of each endpoint. Requests name custom methods in a header."""
+    """Yield ``verb``, ``path`` and ``method`` of each endpoint."""
     path = f"/{bound._path.strip('/')}"
     for method in bound._options.methods:
-        for verb, suffix in _ENDPOINTS.get(method, [("POST", "")]):
-            if suffix or method in ("find", "create") or method not in STANDARD or _takes_many(bound, method):
+        for verb, suffix in _ENDPOINTS.get(method, [("POST", f"/{method}")]):
+            if suffix or method in ("find", "create") or _takes_many(bound, method):
                 yield {"verb": verb, "path": path.rstrip("/") + suffix or "/", "method": method}
 
 
@@ -115,8 +114,7 @@ def service_lines(entries: list[Entry]) -> Iterator[str]:
     for entry in entries:
         yield f"{entry['path']}{'' if entry['endpoints'] else '  (internal)'}"
         for endpoint in entry["endpoints"]:
-            custom = "" if endpoint["method"] in STANDARD else "  (X-Service-Method)"
-            yield f"{INDENT}{endpoint['verb']:<7} {endpoint['path']}  {endpoint['method']}{custom}"
+            yield f"{INDENT}{endpoint['verb']:<7} {endpoint['path']}  {endpoint['method']}"
         if entry["events"]:
             yield f"{INDENT}{'events':<7} {', '.join(entry['events'])}"
 

@@ -7,7 +7,6 @@ make the document are imported when it is first needed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,17 @@ from apex.transports.pages import ASK_AGAIN, Content, page
 __all__ = ["document_of", "openapi", "routes"]
 
 PATH = "/openapi.json"
-MOUNT_PATHS = 8
-"""The number of mount paths whose documents are cached."""
+LOCAL = "127.0.0.1"
+"""The name of this machine in documents. Linters refuse ``localhost`` there."""
+MAX_URLS = 8
+"""The number of URLs of the app whose documents are cached. Other requests get a document with the path alone."""
 
 
 def document_of(app: Apex) -> dict[str, Any]:
     """Return the OpenAPI document of an app, with the services that are registered now.
 
-    The app's setting ``openapi`` may contain the ``title``, ``version``, ``description`` and other fields of ``info``.
+    The app's setting ``openapi`` may contain the ``title``, ``version``, ``description``, ``license`` and other fields
+    of ``info``, and ``servers``.
     """
     from apex.openapi.document import document
 
@@ -47,13 +49,25 @@ def routes(app: Apex) -> list[BaseRoute]:
 
 
 def _endpoint(app: Apex) -> Callable[[Request], Awaitable[Response]]:
-    @lru_cache(MOUNT_PATHS)
-    def content(mount_path: str) -> Content:
-        servers = {"servers": [{"url": mount_path}]} if mount_path else {}
-        return Content.of(encode({**document_of(app), **servers}))
+    contents: dict[str, Content] = {}
+
+    def content(url: str, mount_path: str) -> Content:
+        if url not in contents:
+            url = url if len(contents) < MAX_URLS else mount_path or "/"
+        if url not in contents:
+            is_declared = "servers" in (app.get("openapi") or {})
+            servers = {} if is_declared else {"servers": [{"url": url}]}
+            contents[url] = Content.of(encode({**document_of(app), **servers}))
+        return contents[url]
 
     async def answer(request: Request) -> Response:
-        document = content(request.scope.get("root_path", "").rstrip("/"))
+        mount_path = request.scope.get("root_path", "").rstrip("/")
+        url = (
+            request.base_url.replace(hostname="127.0.0.1")
+            if request.base_url.hostname == "localhost"
+            else request.base_url
+        )
+        document = content(str(url).rstrip("/"), mount_path)
         return document.response(request.headers, "application/json", {"Cache-Control": ASK_AGAIN})
 
     return answer

@@ -16,6 +16,7 @@ from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.describe import Facts, Related, facts_of
 from apex.errors import ConfigError
+from apex.openapi import LOCAL
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import Coerce
 from apex.query.coercion import shape as shape_of
@@ -135,7 +136,10 @@ class Components:
         self.app: Apex = app
         plugin = Plugin()
         info = {"title": "API", "version": "1", **(app.get("openapi") or {})}
-        self.spec: APISpec = APISpec(openapi_version=VERSION, plugins=[plugin], info=info, **_title(info))
+        servers = info.pop("servers", None) or [{"url": f"http://{LOCAL}:{app.get('port') or 3030}"}]
+        self.spec: APISpec = APISpec(
+            openapi_version=VERSION, plugins=[plugin], info=info, servers=servers, **_title(info)
+        )
         self.converter: Any = plugin.converter
         self.made: dict[str, Any] = {}
         authentication = app.get("defaultAuthentication")

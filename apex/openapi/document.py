@@ -12,6 +12,7 @@ from apex.app import Apex
 from apex.openapi.components import Components
 from apex.openapi.facts import MethodFacts
 from apex.openapi.operations import Operations, takes_many
+from apex.router import split
 from apex.service import BoundService
 from apex.sql.types import shapes_of
 from apex.types import STANDARD, VERBS
@@ -31,7 +32,8 @@ def document(app: Apex) -> Shape:
                 components.spec.path(path=place, operations=operations, parameters=_placeholders(bound, place))
     for name, scheme in components.schemes.items():
         components.spec.components.security_scheme(name, scheme)
-    return components.spec.to_dict()
+    made: Shape = components.spec.to_dict()
+    return made
 
 
 def description(bound: BoundService) -> str:
@@ -42,26 +44,35 @@ def description(bound: BoundService) -> str:
 
 
 def _paths(components: Components, path: str, bound: BoundService) -> Iterator[tuple[str, Shape]]:
-    whole = PLACEHOLDER.sub(r"{\1}", f"/{path.strip('/')}")
+    """Yield the path of a service, that of its records, and one for each custom method, with their operations."""
+    whole = PLACEHOLDER.sub(r"{\1}", f"/{path.strip('/')}").rstrip("/")
     made = Operations(components, path, bound)
-    exposed = bound._options.methods
     collection: Shape = {}
     record: Shape = {}
-    for method in exposed:
-        if method not in STANDARD or method in ("find", "create"):
-            continue
+    custom: dict[str, Shape] = {}
+    for method in bound._options.methods:
         known = MethodFacts(bound, method)
-        if known.collection or takes_many(bound, method):
-            collection[VERBS[method].lower()] = made.operation(method, known, many=True)
-        if not known.collection:
-            record[VERBS[method].lower()] = made.operation(method, known)
-    if "find" in exposed:
-        collection["get"] = made.operation("find", MethodFacts(bound, "find"))
-    if posted := [method for method in exposed if method == "create" or method not in STANDARD]:
-        collection["post"] = made.posted(posted)
-    for place, operations in ((whole, collection), (f"{whole.rstrip('/')}/{{id}}", record)):
+        if method not in STANDARD:
+            if _leads_to(components, whole, bound, method):
+                custom[f"{whole}/{method}"] = {"post": made.operation(method, known)}
+            continue
+        verb = VERBS[method].lower()
+        many = takes_many(bound, method)
+        if method in ("find", "create"):
+            collection[verb] = made.operation(method, known)
+        elif known.collection or many:
+            collection[verb] = made.operation(method, known, many=True)
+        if "id" in STANDARD[method] and not known.collection:
+            record[verb] = made.operation(method, known)
+    for place, operations in ((whole or "/", collection), *custom.items(), (f"{whole}/{{id}}", record)):
         if operations:
             yield place, operations
+
+
+def _leads_to(components: Components, whole: str, bound: BoundService, method: str) -> bool:
+    """Return True if the path of a custom method leads to it, and not to another service of that path."""
+    match = components.app.router.lookup(split(f"{whole}/{method}"))
+    return match is not None and match.target is bound and match.id == method
 
 
 def _placeholders(bound: BoundService, place: str) -> list[Shape]:

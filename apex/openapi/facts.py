@@ -14,8 +14,11 @@ class MethodFacts:
     def __init__(self, bound: BoundService, method: str) -> None:
         # The first branch of a condition is the one for external callers.
         declaring = [getattr(bound.service, method), *hooks_in(bound._steps[method], omit="else")]
-        found = [facts for one in declaring if (facts := facts_of(one)) is not None]
-        self.facts: list[Facts] = [facts for facts in found if facts.holds(bound.service, method)]
+        found = [facts_of(one) for one in declaring]
+        own, *hooks = [facts if facts is not None and facts.holds(bound.service, method) else None for facts in found]
+        self.facts: list[Facts] = [facts for facts in (own, *hooks) if facts is not None]
+        # A hook that checks data knows more than the method, which may be that of a base class.
+        self.checking: list[Facts] = [facts for facts in (*hooks, own) if facts is not None]
         self.data: Any = self._of_method("data", method)
         self.query: Any = self._of_method("query", method)
         self.requires: dict[str, str] = self._merged("requires")
@@ -33,7 +36,7 @@ class MethodFacts:
         return next((value for facts in reversed(self.facts) if (value := getattr(facts, name))), None)
 
     def _of_method(self, name: str, method: str) -> Any:
-        return next((shapes[method] for facts in self.facts if method in (shapes := getattr(facts, name))), None)
+        return next((shapes[method] for facts in self.checking if method in (shapes := getattr(facts, name))), None)
 
     def _merged(self, name: str) -> dict[str, Any]:
         return {key: value for facts in self.facts for key, value in getattr(facts, name).items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from apex.adapters.base import Adapter
@@ -38,7 +38,6 @@ IF_NONE_MATCH: Shape = {
     "schema": {"type": "string"},
     "description": "Known tags. The response is 304 if one is still right.",
 }
-CUSTOM = "The custom method to call. Without it a record is created."
 
 ERROR: Shape = {
     "title": "Error",
@@ -129,47 +128,29 @@ class Operations:
         self.path: str = path
         self.bound: BoundService = bound
         self.responses: Responses = Responses(components, bound)
-        self.id: str = ".".join(part for part in path.split("/") if part and not part.startswith(":"))
+        self.id: str = " ".join(part for part in path.split("/") if part and not part.startswith(":"))
 
     def operation(self, method: str, known: MethodFacts, *, many: bool = False) -> Shape:
-        """Return the operation of a standard method other than create."""
+        """Return the operation of a method. With ``many`` it is called for all records of a query."""
+        codes = self._errors(method, known)
         return {
-            **self._about([method], known, "many" if many else ""),
+            **self._about(method, known, many and not known.collection),
             "parameters": [*self._parameters(method, known, many), *self._conditions(method, many)],
-            **({"requestBody": self._body([method])} if "data" in STANDARD[method] else {}),
-            "responses": {**self._successes(method, known, many), **self.responses.errors(self._errors(method, known))},
-            **({} if many and not known.collection else self._samples({method: known})),
+            **({"requestBody": self._body(method)} if "data" in taken_by(method) else {}),
+            "responses": {**self._successes(method, known, many), **self.responses.errors(codes)},
+            **({} if many and not known.collection else self._samples(method, known)),
         }
 
-    def posted(self, methods: Sequence[str]) -> Shape:
-        """Return the operation of create and the custom methods. They share a path, and a header names the method."""
-        known = {method: MethodFacts(self.bound, method) for method in methods}
-        responses: Shape = {}
-        for method in methods:
-            for status, response in self._successes(method, known[method], False).items():
-                responses[status] = _merged(responses.get(status), response)
-        codes = [405, *(code for method in methods for code in self._errors(method, known[method]))]
-        given = [parameter for method in methods for parameter in self._parameters(method, known[method])]
-        unique = {parameter["name"]: parameter for parameter in given}
-        return {
-            **self._about(methods, known[methods[0]]),
-            "parameters": [*unique.values(), *_method_header(methods)],
-            "requestBody": self._body(methods),
-            "responses": {**responses, **self.responses.errors(codes)},
-            **self._samples(known),
-        }
-
-    def _about(self, methods: Sequence[str], known: MethodFacts, *more: str) -> Shape:
-        method, description = methods[0], "\n\n".join(self._described(methods))
-        many = "many" in more and not known.collection
+    def _about(self, method: str, known: MethodFacts, many: bool) -> Shape:
+        description = "\n\n".join(self._described(method))
         optional: list[Shape] = [{}] if ANY in known.listed("strategies") else []
-        security = [*optional, *({name: []} for name in self._strategies(known))]
         return {
             "tags": [self.path],
-            "operationId": ".".join(filter(None, (self.id, method, *more))),
-            "summary": " / ".join(self.summary(method, many) for method in methods),
+            "operationId": camel_case(f"{self.id} {method}{' many' if many else ''}"),
+            "summary": self.summary(method, many),
             **({"description": description} if description else {}),
-            **({"security": security} if security else {}),
+            # Without strategies everybody may call the method, which an empty list says.
+            "security": [*optional, *({name: []} for name in self._strategies(known))],
         }
 
     def summary(self, method: str, many: bool = False) -> str:
@@ -184,14 +165,13 @@ class Operations:
         words = re.sub(r"[\W_]+|(?<=[a-z])(?=[A-Z])", " ", method).strip().lower()
         return f"{words.capitalize()} {plural(noun)}"
 
-    def _described(self, methods: Sequence[str]) -> Iterator[str]:
-        """Yield the docstrings of custom methods, the limits of bodies, and the JSON keys that queries may use."""
-        for method in methods:
-            if method not in STANDARD and (text := inspect.getdoc(getattr(self.bound.service, method))):
-                yield f"`{method}`: {text.replace('``', '`')}"
-            if (limit := self.bound._options.body_limits.get(method)) is not None:
-                yield f"The body of `{method}` may have up to {limit.size:,} bytes."
-        if methods == ["find"] and (paths := getattr(self.bound.service, "paths", None)):
+    def _described(self, method: str) -> Iterator[str]:
+        """Yield the docstring of a custom method, the limit of its body, and the JSON keys that a query may use."""
+        if method not in STANDARD and (text := inspect.getdoc(getattr(self.bound.service, method))):
+            yield text.replace("``", "`")
+        if (limit := self.bound._options.body_limits.get(method)) is not None:
+            yield f"The body may have up to {limit.size:,} bytes."
+        if method == "find" and (paths := getattr(self.bound.service, "paths", None)):
             names = " and ".join(f"`{name}.KEY`" for name in paths)
             yield f"Filter and sort by keys of JSON as {names}, with operators like other fields."
 
@@ -200,18 +180,18 @@ class Operations:
         schemes = self.components.schemes
         return list(schemes) if ANY in named else [name for name in named if name in schemes]
 
-    def _samples(self, known: Mapping[str, MethodFacts]) -> Shape:
-        """Return code samples of the methods for which the service has examples."""
+    def _samples(self, method: str, known: MethodFacts) -> Shape:
+        """Return code samples if the service has an example of the method."""
+        example = self._example(method)
+        if example is None:
+            return {}
         url = f"http://localhost:{self.components.app.get('port') or 3030}"
-        written: list[Shape] = []
-        for method, example in self._examples(known).items():
-            scheme = next((self.components.schemes[name] for name in self._strategies(known[method])), {})
-            written += samples(url, self.path, method, example, scheme)
-        return {"x-codeSamples": written} if written else {}
+        scheme = next((self.components.schemes[name] for name in self._strategies(known)), {})
+        return {"x-codeSamples": samples(url, self.path, method, example, scheme)}
 
-    def _examples(self, methods: Iterable[str]) -> dict[str, Example]:
+    def _example(self, method: str) -> Example | None:
         given: Mapping[str, Example] = getattr(self.bound.service, "examples", {})
-        return {method: given[method] for method in methods if method in given}
+        return given.get(method)
 
     def _parameters(self, method: str, known: MethodFacts, many: bool = False) -> list[Shape]:
         query = parameters(self.components, self.bound, method, known, many=many)
@@ -225,13 +205,10 @@ class Operations:
     def _is_conditional(self, method: str) -> bool:
         return method in ("update", "patch", "remove") and "get" in self.bound._options.methods
 
-    def _body(self, methods: Sequence[str]) -> Shape:
-        shapes = {method: self.data(method) for method in methods}
-        unique = [shape for place, shape in enumerate(shapes.values()) if shape not in list(shapes.values())[:place]]
-        given = self._examples(methods)
-        examples = {name: {"summary": self.summary(name), "value": example.data} for name, example in given.items()}
-        media = {"schema": unique[0] if len(unique) == 1 else {"anyOf": unique}}
-        return {"required": True, "content": {JSON: {**media, **({"examples": examples} if examples else {})}}}
+    def _body(self, method: str) -> Shape:
+        example = self._example(method)
+        shown = {} if example is None else {"example": example.data}
+        return {"required": True, "content": {JSON: {"schema": self.data(method), **shown}}}
 
     def data(self, method: str) -> Shape:
         """Return the shape of a method's data."""
@@ -292,22 +269,7 @@ def takes_many(bound: BoundService, method: str) -> bool:
     return service.multi is True or method in (service.multi or ())
 
 
-def _method_header(methods: Sequence[str]) -> list[Shape]:
-    custom = [method for method in methods if method not in STANDARD]
-    if not custom:
-        return []
-    shape: Shape = {"schema": {"type": "string", "enum": custom}, "description": CUSTOM}
-    return [header("X-Service-Method", {**shape, "required": "create" not in methods})]
-
-
-def _merged(one: Shape | None, other: Shape) -> Shape:
-    """Merge the responses of two methods that share a status."""
-    if one is None:
-        return other
-    content = dict(one.get("content", {}))
-    for name, media in other.get("content", {}).items():
-        known = content.get(name, media)["schema"]
-        shapes = known["anyOf"] if set(known) == {"anyOf"} else [known]
-        shapes = [*shapes, *([] if media["schema"] in shapes else [media["schema"]])]
-        content[name] = {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}
-    return {**one, "headers": {**one["headers"], **other["headers"]}, "content": content}
+def camel_case(text: str) -> str:
+    """Return the words of a text as one name: ``supportTicketsFind`` for ``support-tickets find``."""
+    first, *others = re.split(r"[\W_]+", text.strip("/ ")) if text else [""]
+    return first + "".join(f"{word[:1].upper()}{word[1:]}" for word in others)

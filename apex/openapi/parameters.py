@@ -73,12 +73,10 @@ def _filters(service: Adapter) -> Iterator[Shape]:
 
 
 def _sort(names: Iterable[str]) -> Shape:
-    directions = {name: {"type": "integer", "enum": [1, -1]} for name in names}
+    ways = " or ".join(f"`{name}`" for name in list(names)[:2])
     return {
-        **_query("$sort", {"type": "object", "properties": directions, "additionalProperties": False}),
-        "style": "deepObject",
-        "example": {},  # An empty example keeps a filled-in form from sorting.
-        "description": "The order of the records: 1 is ascending, -1 descending, as in `$sort[name]=-1`.",
+        **_query("$sort", {"type": "string"}),
+        "description": f"The order of the records: {ways}, or several with commas. `-` before a name turns its order.",
     }
 
 
@@ -126,14 +124,11 @@ def _select(service: Adapter) -> Iterator[Shape]:
 
 
 def _groups() -> Iterator[Shape]:
-    items = {"type": "object", "description": "Conditions like those of the query itself, or `$or` and `$and`."}
     for name, word in (("$or", "any"), ("$and", "all")):
-        example = f"`{name}[0][name]=a&{name}[1][age][$gt]=3`"
-        shape = {"type": "array", "items": items}
         yield {
-            **_query(name, shape),
-            "example": [],
-            "description": f"Match records for which {word} of these queries hold: {example}.",
+            **_query(name, {"type": "string", "contentMediaType": "application/json"}),
+            "description": f"Match records for which {word} of these queries hold, a list in JSON such as "
+            '`[{"age": {"$gt": 5}}, {"name": null}]`.',
         }
 
 

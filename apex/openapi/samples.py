@@ -68,6 +68,8 @@ def curl(call: Sample, url: str) -> str:
 
 def _target(call: Sample) -> str:
     path = f"/{call.path}" + ("" if call.example.id is None else f"/{quote(str(call.example.id), safe='')}")
+    if call.method not in STANDARD:
+        path += f"/{call.method}"
     return path + (f"?{write(call.example.query, READABLE)}" if call.example.query else "")
 
 
@@ -76,8 +78,6 @@ def _headers(call: Sample) -> Iterator[str]:
         yield '"Authorization: Bearer $TOKEN"'
     yield from (f'"{name}: ${variable}"' for name, variable in call.proof.items())
     yield from (_quoted(f"{name}: {value}") for name, value in call.example.headers.items())
-    if call.method not in STANDARD:
-        yield _quoted(f"X-Service-Method: {call.method}")
     if call.example.data is not None:
         yield "'Content-Type: application/json'"
 

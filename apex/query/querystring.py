@@ -2,12 +2,17 @@
 
 The parsers of Node guess, so that a list of 21 items becomes an object, and a deep part of a name becomes a key. This
 one refuses such query strings.
+
+Many HTTP clients write no nested lists and objects. For them, ``$sort`` and ``$select`` may also be names separated by
+commas, and ``$or``, ``$and``, ``$in`` and ``$nin`` may also be JSON::
+
+    ?$sort=-age,name&$select=name,age&id[$in]=[1,2]&$or=[{"age":{"$gt":5}},{"name":null}]
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote_plus
@@ -57,8 +62,9 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 def parse(text: str) -> dict[str, Any]:
     """Return a query string as a query: ``{"a": {"$in": ["1"]}}`` for ``a[$in][0]=1``.
 
-    Values are strings, and lists are in the order of their indices. Raises BadRequest for malformed brackets or
-    encoding, a name that is used in two forms, more than 10 levels, and more than 10,000 pairs.
+    Values are strings, apart from those in JSON, and lists are in the order of their indices. Raises BadRequest for
+    malformed brackets, encoding or JSON, a name that is used in two forms, more than 10 levels, and more than 10,000
+    pairs.
     """
     if not text:
         return {}
@@ -79,7 +85,7 @@ def _parse(text: str) -> dict[str, Any]:
     for pair in pairs:
         key, _, value = pair.partition("=")
         _insert(tree, _path(_decode(key)), _decode(value))
-    return {str(key): _settle(node, str(key)) for key, node in tree.items()}
+    return {str(key): _value(str(key), node, str(key)) for key, node in tree.items()}
 
 
 def _decode(text: str) -> str:
@@ -130,7 +136,63 @@ def _settle(node: dict[str | int, Any] | list[str], name: str) -> Any:
         return node[""] if isinstance(node[""], list) else [_settle(node[""], name)]
     if indices:
         return [_settle(node[index], name) for index in sorted(indices)]
-    return {str(key): _settle(child, name) for key, child in node.items()}
+    return {str(key): _value(str(key), child, name) for key, child in node.items()}
+
+
+def _value(key: str, node: dict[str | int, Any] | list[str], name: str) -> Any:
+    """Return the value of a key. Texts that stand for a list or an object are read as such."""
+    value = _settle(node, name)
+    read = _TEXTS.get(key)
+    return value if read is None else read(key, value)
+
+
+def _order(name: str, value: Any) -> Any:
+    """Read ``-age,name`` as ``{"age": -1, "name": 1}``."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return value
+    order: dict[str, int] = {}
+    for word in filter(None, (one.strip() for text in words for one in text.split(","))):
+        field = word.removeprefix("-")
+        if field in order:
+            raise _unreadable(name, f"names '{field[:80]}' twice")
+        order[field] = -1 if word != field else 1
+    return order
+
+
+def _names(name: str, value: Any) -> Any:
+    """Read ``name,age`` as ``["name", "age"]``."""
+    return [one.strip() for one in value.split(",")] if isinstance(value, str) and "," in value else value
+
+
+def _queries(name: str, value: Any) -> Any:
+    """Read a list of queries in JSON."""
+    return value if not isinstance(value, str) else _json_list(name, value, '[{"age":{"$gt":5}},{"name":null}]')
+
+
+def _items(name: str, value: Any) -> Any:
+    """Read a list of values in JSON. Any other text is the one value of a list."""
+    is_json = isinstance(value, str) and value[:1] == "[" and value[-1:] == "]"
+    return _json_list(name, value, '["a",null]') if is_json else value
+
+
+def _json_list(name: str, text: str, example: str) -> list[Any]:
+    try:
+        value = decode(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, list):
+        raise _unreadable(name, f"must be a list in JSON such as {example}, or have numbers in brackets: {name}[0]")
+    return value
+
+
+_TEXTS: Mapping[str, Callable[[str, Any], Any]] = {
+    "$sort": _order, "$select": _names, "$or": _queries, "$and": _queries, "$in": _items, "$nin": _items,
+}  # fmt: skip
+
+
+def _unreadable(name: str, sentence: str) -> BadRequest:
+    return BadRequest(f"Invalid query: {name} {sentence}", errors={name: sentence})
 
 
 def _mixed(name: str) -> BadRequest:

@@ -101,9 +101,9 @@ class Rest:
             depth = next(depths, 0)
             segments, spelled = segments[depth:], spelled[depth:]
         match = None if "" in segments else self.app.router.lookup(segments, spelled)
-        if match is not None and match.id is not None and scope["method"] == "POST" and not match.target._has_records:
-            return None
-        return match
+        if match is None or match.id is None or scope["method"] != "POST":
+            return match
+        return match if match.target._has_records or _names_method(match) else None
 
     async def _serve_observed(
         self, scope: Scope, receive: Receive, send: Send, match: ServiceMatch, added: Pairs
@@ -157,6 +157,8 @@ class Rest:
             if limit.size > self.body_limit.size and not 0 <= length <= self.body_limit.size:
                 turn = self.large.turn((address_of(scope, headers, self.proxies) or "",))
         async with turn:
+            if match.id == method and method not in STANDARD:
+                match = match._replace(id=None)
             call = await self._call(scope, receive, match, headers, method, limit)
             if seen is not None:
                 seen.call = call
@@ -205,12 +207,22 @@ class Rest:
         return call
 
 
+def _names_method(match: ServiceMatch) -> bool:
+    """Return True if the id of a path is the name of a custom method, as in ``POST /contacts/search``."""
+    return match.id in match.target._options.methods and match.id not in STANDARD
+
+
 def _method(match: ServiceMatch, verb: str, custom: str | None) -> str:
-    """Return the service method that a request asks for. Raises MethodNotAllowed."""
+    """Return the service method that a request asks for. Raises MethodNotAllowed.
+
+    A custom method is named by the header ``X-Service-Method``, as Feathers' clients do, or by the end of the path.
+    """
     methods = _ON_COLLECTION if match.id is None else _ON_RECORD
     if verb not in methods:
         raise MethodNotAllowed(f"Method {verb} not allowed")
-    method = custom if custom and verb == "POST" else methods[verb]
+    method = methods[verb]
+    if verb == "POST":
+        method = custom or (match.id if match.id is not None and _names_method(match) else method)
     if method not in match.target._options.methods or custom in STANDARD:
         raise MethodNotAllowed(f"Method `{method[:SHOWN]}` is not supported by this endpoint.")
     return method

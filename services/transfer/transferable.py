@@ -37,13 +37,18 @@ BATCH = 100
 PAGE = 1_000
 """Number of records that an export reads at once."""
 
+LINE_ERROR = {
+    "type": "object",
+    "properties": {"line": {"type": "integer"}, "message": {"type": "string"}},
+    "required": ["line", "message"],
+}
 COUNTS = ("rows", "skipped", "created", "updated", "refused", "refused_before")
 IMPORT_RESULT = {
     "title": "Imported",
     "type": "object",
     "properties": {
         **{name: {"type": "integer", "minimum": 0} for name in COUNTS},
-        "errors": {"type": "array", "items": {"type": "object", "required": ["line", "message"]}},
+        "errors": {"type": "array", "items": LINE_ERROR},
     },
     "required": ["rows", "created", "updated", "refused", "errors"],
     "additionalProperties": False,

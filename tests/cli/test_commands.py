@@ -148,7 +148,7 @@ def test_routes_of_a_service_are_told_to_people_and_to_programs() -> None:
     shown = apex_here("routes", "contacts").stdout
     assert re.search(r"before +service +authenticate +apex.auth.service\n", shown)
     told = json.loads(apex_here("routes", "contacts", "--json").stdout)
-    assert {"verb": "POST", "path": "/contacts", "method": "search"} in told["endpoints"]
+    assert {"verb": "POST", "path": "/contacts/search", "method": "search"} in told["endpoints"]
     assert told["events"] == ["created", "updated", "patched", "removed"]
     assert [step["name"] for step in told["hooks"]["get"] if step["type"] == "method"] == ["Adapter.get"]
     assert {one["path"] for one in json.loads(apex_here("routes", "--json").stdout)} >= {"contacts", "users", "deals"}

@@ -85,6 +85,7 @@ def test_exposed_methods_have_operations_and_no_others() -> None:
     paths = document_of(app())["paths"]
     assert {path: set(item) - {"parameters"} for path, item in paths.items()} == {
         "/notes": {"get", "post"},
+        "/notes/shout": {"post"},
         "/notes/{id}": {"get", "patch"},
     }
 
@@ -101,16 +102,35 @@ def test_what_is_written_differs_by_method() -> None:
     assert (set(patch["properties"]), patch.get("required")) == ({"text"}, None)
 
 
-def test_custom_methods_are_alternatives_of_post() -> None:
-    post = operation("post", "/notes")
-    references = [f"#/components/schemas/{name}" for name in ("NoteCreate", "NoteShout")]
-    content = post["requestBody"]["content"]["application/json"]
-    assert [shape["$ref"] for shape in content["schema"]["anyOf"]] == references
-    assert post["description"] == "`shout`: Louder.\n\nThe body of `shout` may have up to 5,000,000 bytes."
-    assert content["examples"] == {"create": {"summary": "Create a note", "value": {"text": "Milk"}}}
-    (header,) = [parameter for parameter in post["parameters"] if parameter["in"] == "header"]
-    assert (header["name"], header["schema"]["enum"], header["required"]) == ("X-Service-Method", ["shout"], False)
-    assert {"201", "200", "204", "400", "405"} <= set(post["responses"])
+def test_a_custom_method_is_an_operation_of_its_own() -> None:
+    create, shout = operation("post", "/notes"), operation("post", "/notes/shout")
+    content = [one["requestBody"]["content"]["application/json"] for one in (create, shout)]
+    assert content == [
+        {"schema": {"$ref": "#/components/schemas/NoteCreate"}, "example": {"text": "Milk"}},
+        {"schema": {"$ref": "#/components/schemas/NoteShout"}},
+    ]
+    assert shout["description"] == "Louder.\n\nThe body may have up to 5,000,000 bytes."
+    assert (create["operationId"], shout["operationId"]) == ("notesCreate", "notesShout")
+    assert set(create["responses"]) - set(shout["responses"]) == {"201"}
+
+
+def test_a_custom_method_on_the_path_of_another_service_is_left_out() -> None:
+    app = Apex().configure(rest)
+    app.use("notes", Notes())
+    app.use("notes/shout", MemoryService())
+    assert "get" in document_of(app)["paths"]["/notes/shout"]
+
+
+def test_a_hook_that_checks_data_says_more_than_the_method() -> None:
+    app = Apex().configure(rest)
+    checked = validate_data({"restore": ShoutSchema})
+    app.use("notes", MemoryService(methods=["restore"], trash="gone"), hooks={"before": {"restore": [checked]}})
+    body = document_of(app)["paths"]["/notes/restore"]["post"]["requestBody"]
+    assert body["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/MemoryServiceRestore"}
+
+
+def test_a_method_for_everybody_says_so() -> None:
+    assert operation("get", "/notes")["security"] == []
 
 
 def test_a_list_says_which_keys_of_json_it_can_be_asked_for() -> None:
@@ -170,12 +190,26 @@ def test_it_names_no_errors_of_the_program() -> None:
     assert "TypeError" not in json.dumps(document_of(create_app(load_config(CONFIG))))
 
 
+def test_its_server_is_this_machine_or_what_the_settings_say() -> None:
+    assert document_of(app())["servers"] == [{"url": "http://127.0.0.1:3030"}]
+    servers = [{"url": "https://api.example.org"}]
+    assert document_of(Apex({"openapi": {"servers": servers}}))["servers"] == servers
+
+
+async def test_it_is_served_with_the_url_that_it_was_asked_at() -> None:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app())) as http:
+        hosts = ["localhost:3030", *(f"a{number}.example.org" for number in range(9))]
+        servers = [(await http.get(f"http://{host}/openapi.json")).json()["servers"] for host in hosts]
+    assert servers[:2] == [[{"url": "http://127.0.0.1:3030"}], [{"url": "http://a0.example.org"}]]
+    assert servers[-1] == [{"url": "/"}]
+
+
 async def test_it_is_served_with_a_tag() -> None:
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app()), base_url="http://app") as http:
         first = await http.get("/openapi.json")
         again = await http.get("/openapi.json", headers={"If-None-Match": first.headers["etag"]})
     assert (first.status_code, first.headers["content-type"]) == (200, "application/json")
-    assert first.json() == document_of(app())
+    assert first.json() == {**document_of(app()), "servers": [{"url": "http://app"}]}
     assert (again.status_code, again.content) == (304, b"")
 
 
@@ -191,7 +225,8 @@ def test_the_command_writes_it(tmp_path: Path) -> None:
 def test_operations_have_titles_that_people_read() -> None:
     paths = document_of(app())["paths"]
     assert paths["/notes"]["get"]["summary"] == "List notes"
-    assert paths["/notes"]["post"]["summary"] == "Create a note / Say it louder"
+    assert paths["/notes"]["post"]["summary"] == "Create a note"
+    assert paths["/notes/shout"]["post"]["summary"] == "Say it louder"
     assert paths["/notes/{id}"]["patch"]["summary"] == "Change a note"
     crm = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))["paths"]
     assert crm["/authentication"]["post"]["summary"] == "Log in"

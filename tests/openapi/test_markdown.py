@@ -36,14 +36,14 @@ def app_with_notes() -> Apex:
 def test_a_page_has_the_operations_and_data_of_a_service() -> None:
     ((name, page),) = pages(document_of(app_with_notes())).items()
     assert name == "groups-group-notes"
-    assert page.startswith("# groups/:group/notes\n\nWhat is to be remembered.\n\n## `POST /groups/{group}/notes`\n")
+    assert page.startswith("# groups/:group/notes\n\nWhat is to be remembered.\n\n## `GET /groups/{group}/notes`\n")
     assert "- Query: each field of the record, with operators in brackets, `$or`, `$and`, `$sort`, `$limit`" in page
     assert page.endswith("\n- `text`: string or null")
 
 
 def test_samples_fill_the_path_and_quote_the_data() -> None:
     ((_, page),) = pages(document_of(app_with_notes())).items()
-    assert "curl 'http://localhost:3030/groups/3/notes' \\\n  -H 'X-Service-Method: shout'" in page
+    assert "curl 'http://localhost:3030/groups/3/notes/shout' \\\n  -H 'Content-Type: application/json'" in page
     assert "-d '{\"text\": \"it'\\''s\"}'" in page
     assert "await app.service('groups/3/notes').shout({ text: 'it\\'s' })" in page
     assert 'await client.service("groups/3/notes").shout({"text": "it\'s"})' in page

@@ -14,6 +14,7 @@ import qs_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apex.encoding import encode
 from apex.errors import BadRequest
 from apex.query.querystring import MAX_PAIRS, parse, write
 
@@ -28,7 +29,8 @@ KEYS = st.builds(
 PLAIN_KEYS = KEYS.filter(lambda key: not re.search(r"\[[0-9]*\]\[[0-9]*\]", key))
 PAIRS = st.lists(st.tuples(PLAIN_KEYS, STRINGS), max_size=8)
 
-LEAVES: st.SearchStrategy[Any] = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
+# A text in brackets is a list in JSON for $in.
+LEAVES: st.SearchStrategy[Any] = st.text(st.characters(codec="utf-8", exclude_characters="\0["), max_size=5)
 FIELDS = st.sampled_from(["name", "age", "$gt", "$in", "é", "a b"])
 TREES = st.dictionaries(
     FIELDS,
@@ -104,6 +106,37 @@ def test_what_a_client_writes_is_read_back(tree: dict[str, Any]) -> None:
 )
 def test_forms(text: str, query: dict[str, Any]) -> None:
     assert parse(text) == query
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("$sort=-created, name", {"$sort": {"created": -1, "name": 1}}),
+        ("$sort=-created&$sort=name", {"$sort": {"created": -1, "name": 1}}),
+        ("$sort=", {"$sort": {}}),
+        ("$select=a,b", {"$select": ["a", "b"]}),
+        ("$select=a", {"$select": "a"}),
+        ('$or=[{"a":1},{"a":null}]', {"$or": [{"a": 1}, {"a": None}]}),
+        ('$and[0][$or]=[{"a":"x"}]', {"$and": [{"$or": [{"a": "x"}]}]}),
+        ("id[$in]=[1,null]&id[$nin]=[2]", {"id": {"$in": [1, None], "$nin": [2]}}),
+        ("a[$in]=x,y&a[$ne]=[1]&b=[1]", {"a": {"$in": "x,y", "$ne": "[1]"}, "b": "[1]"}),
+    ],
+)
+def test_lists_and_objects_may_be_texts(text: str, query: dict[str, Any]) -> None:
+    assert parse(text) == query
+
+
+@pytest.mark.parametrize("text", ["$or=", "$or=a", '$and={"a":1}', "$or=[", "id[$in]=[x]", "$sort=a,-a"])
+def test_a_text_that_is_no_list_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="Invalid query: ") as raised:
+        parse(text)
+    (name,) = raised.value.errors or {}
+    assert name in text
+
+
+@given(st.lists(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(codec="utf-8"))))
+def test_items_in_json_are_read_with_their_types(items: list[Any]) -> None:
+    assert parse(f"a[$in]={quote(encode(items).decode())}") == {"a": {"$in": items}}
 
 
 def test_what_feathers_rest_client_sends() -> None:

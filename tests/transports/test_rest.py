@@ -377,10 +377,29 @@ async def test_an_unforeseen_error_of_another_route_is_answered() -> None:
 # Methods.
 
 
+class Speaker:
+    methods = ("speak",)
+
+    async def speak(self, data: Any, params: Params) -> Any:
+        return [params.route.get("id"), data]
+
+
 async def test_a_header_names_a_custom_method(client: AsyncClient) -> None:
     response = await client.post("/messages?q=1", json={"v": 1}, headers={"x-service-method": "shout"})
     assert response.status_code == 200
     assert response.text == '{"data":{"v":1},"provider":"rest","query":{"q":"1"},"route":{}}'
+
+
+async def test_a_path_names_a_custom_method(client: AsyncClient) -> None:
+    response = await client.post("/messages/shout?q=1", json={"v": 1})
+    assert response.text == '{"data":{"v":1},"provider":"rest","query":{"q":"1"},"route":{}}'
+    created = await client.post("/messages/hidden", json={"text": "a"})
+    assert (created.status_code, created.json()["text"]) == (201, "a")
+
+
+async def test_a_path_names_the_custom_method_of_a_service_without_records() -> None:
+    response = await answer(app_of("echo", Speaker()), "POST", "/echo/speak", json={"v": 1})
+    assert (response.status_code, response.json()) == (200, [None, {"v": 1}])
 
 
 @pytest.mark.parametrize(

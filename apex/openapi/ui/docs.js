@@ -24,23 +24,14 @@ const formats = ({ React }) => {
   return { components: Object.fromEntries(names.map(name => [`JsonSchema_string_${name}`, text])) }
 }
 
-// The custom methods of a path are told apart by a header: choosing the example of one sets it.
-const METHOD = 'X-Service-Method'
-const methods = () => ({
+// The page calls its own server, by the name that the browser knows.
+const ownServer = () => ({
   statePlugins: {
-    oas3: {
+    spec: {
       wrapActions: {
-        setActiveExamplesMember: (original, { oas3Selectors, specActions, specSelectors }) => chosen => {
-          const { name, pathMethod, contextType, contextName } = chosen
-          const header = specSelectors.specJson().getIn(['paths', ...pathMethod, 'parameters'])
-            ?.find(one => one.get('name') === METHOD)
-          const before = oas3Selectors.activeExamplesMember(...pathMethod, contextType, contextName)
-          // Swagger UI repeats the choice whenever it draws the form, and has a name of its own for a body that was changed.
-          if (contextType === 'requestBody' && header && name !== before && !name.startsWith('__')) {
-            const isCustom = header.getIn(['schema', 'enum']).includes(name)
-            specActions.changeParamByIdentity(pathMethod, header, isCustom ? name : '', false)
-          }
-          return original(chosen)
+        updateJsonSpec: original => document => {
+          const url = new URL('..', location.href).pathname.replace(/(?!^)\/$/, '')
+          return original({ ...document, servers: [{ url }] })
         }
       }
     }
@@ -58,7 +49,7 @@ const ui = SwaggerUIBundle({
   docExpansion: 'none',
   filter: true,
   onComplete: complete,
-  plugins: [samples, formats, methods],
+  plugins: [samples, formats, ownServer],
   validatorUrl: null
 })
 
