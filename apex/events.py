@@ -101,15 +101,25 @@ class Events:
         return event in service._listeners or (self._has_followers and self.publisher(service, event) is not None)
 
     def take_turn(self, context: Context) -> None:
-        """Take a turn for the records that a call has just stored, if anybody follows its event."""
-        if context.event is not None and self.is_followed(context.service, context.event):
-            context.turn = self.turn(context.service, _items(context.result), context.id)
+        """Take a turn for the records that a call has just stored, if anybody follows its event.
 
-    def turn(self, service: BoundService, items: Iterable[Any], id: Any = None) -> Turn:
-        """Return a turn for the events of records. ``id`` is used for an item without one."""
+        The events of a call that a parent makes for its children come after those of the parent, if it has stored its
+        records by then.
+        """
+        if context.event is not None and self.is_followed(context.service, context.event):
+            parent = context.params.get("parent")
+            before = parent.turn if isinstance(parent, Context) else None
+            context.turn = self.turn(context.service, _items(context.result), context.id, before)
+
+    def turn(self, service: BoundService, items: Iterable[Any], id: Any = None, before: Turn | None = None) -> Turn:
+        """Return a turn for the events of records. ``id`` is used for an item without one.
+
+        It comes after all turns of these records, and after the turn ``before``.
+        """
         name = getattr(service.service, "id", "id")
         ids = [item.get(name, id) if isinstance(item, Mapping) and isinstance(name, str) else id for item in items]
-        return self.turns.take((service, str(id)) for id in ids if id is not None)
+        keys = [(service, str(id)) for id in ids if id is not None]
+        return self.turns.take(keys if before is None else (*keys, *before.keys))
 
     def emit(self, service: BoundService, event: str, args: tuple[Any, ...]) -> None:
         """Call listeners with the arguments of an event, and publish the first one, after the commit."""

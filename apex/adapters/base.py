@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, cast
 
 from apex.adapters.cursors import Cursors, Selection
 from apex.adapters.pages import estimated_page, is_pagination, limit_of, page_at_cursor
@@ -405,15 +405,18 @@ class Adapter(Service, ABC, Generic[Record]):
             raise outside(values, allowed)
         return rows
 
-    async def read_for_change(self, id: Id | None, params: Params, fields: Collection[str]) -> list[Row]:
+    async def read_for_change(
+        self, id: Id | None, params: Params, fields: Collection[str], method: Literal["patch", "remove"] = "patch"
+    ) -> list[Row]:
         """Lock the record with an id, or with None all that match, and return these fields of them.
 
         The lock holds until the end of the transaction. With None the query of the params becomes a query for these
-        records, so that a patch after this changes no others. Raises NotFound.
+        records, so that the method after this changes no others. Raises NotFound.
         """
         query = self.syntax.parse(params.query).plain()
         known = tuple(name for name in fields if self.columns is None or name in self.columns)
-        selection = Selection(self._some("patch", id, query, params), Query(), (*known, self.id), lock=True)
+        where, lock = self._some(method, id, query, params), "remove" if method == "remove" else True
+        selection = Selection(where, Query(), (*known, self.id), lock=lock)
         rows, _ = await self._select(selection)
         if id is None:
             params.query = query.narrow(Compare(self.id, "$in", [row[self.id] for row in rows]))

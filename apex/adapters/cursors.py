@@ -39,15 +39,16 @@ class Selection(NamedTuple):
     """The rows and fields that an adapter reads.
 
     ``where`` is the condition of the query together with the scope, and ``limit`` is the final limit. With ``lock`` the
-    rows are read to be changed, with ``"share"`` to stay unchanged. With ``json`` they go to a caller, and the adapter
-    may return them as JSON.
+    rows are read to be changed, with ``"share"`` to stay unchanged. With ``"remove"`` they are read to be removed, which
+    waits for all calls that have read them with ``"key"`` to refer to them. With ``json`` they go to a caller, and the
+    adapter may return them as JSON.
     """
 
     where: Predicate
     query: Query
     fields: tuple[str, ...] | None = None
     limit: int | None = None
-    lock: Literal[True, False, "share"] = False
+    lock: Literal[True, False, "share", "key", "remove"] = False
     json: bool = False
 
     @property

@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from functools import cmp_to_key, partial
 from itertools import count
 from typing import Any, TypeGuard, Unpack
+from weakref import WeakKeyDictionary
 
 from apex.adapters.base import Adapter, AdapterOptions, Companion
 from apex.adapters.cursors import Selection
 from apex.adapters.search import matches, relevance
+from apex.app import Apex
 from apex.context import Params
 from apex.encoding import merge
 from apex.errors import BadRequest, Conflict
@@ -23,6 +25,25 @@ from apex.query.language import Compare, Junction, Predicate, Search
 from apex.service import Record
 from apex.transaction import Transaction, current_transaction
 from apex.types import Row
+
+
+class _Transactions:
+    """The transactions of the memory services of an app. They run one after the other."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.replaced: list[tuple[dict[Any, Row], Any, Row | None]] = []
+        """The rows that the running transaction has replaced, the first one first: the store, the id and the row."""
+
+    def undo(self) -> None:
+        """Store the rows again that the running transaction has replaced."""
+        for store, id, row in reversed(self.replaced):
+            store.pop(id, None)
+            if row is not None:
+                store[id] = row
+
+
+_SHARED: WeakKeyDictionary[Apex, _Transactions] = WeakKeyDictionary()
 
 
 class MemoryService(Adapter[Record]):
@@ -45,7 +66,7 @@ class MemoryService(Adapter[Record]):
     ) -> None:
         super().__init__(**options)
         self._reserved: set[Any] = set()
-        self._turn = asyncio.Lock()
+        self._shared = _Transactions()
         if fields is None and self.kept:
             raise TypeError("Hidden fields need 'fields': without it there is nothing else to show")
         self._field_types = fields and {
@@ -54,15 +75,35 @@ class MemoryService(Adapter[Record]):
         self.store: dict[Any, Row] = {} if store is None else store
         self._ids = count(start_id)
 
+    def _registered(self, app: Apex, path: str) -> None:
+        super()._registered(app, path)
+        self._shared = _SHARED.setdefault(app, self._shared)
+
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[None]:
-        """Return a transaction. Transactions run one after the other, and one inside another is part of it."""
-        if current_transaction(self) is not None:
+        """Return a transaction. If it fails, the rows that it has written become what they were.
+
+        The memory services of an app share their transactions, which run one after the other. One inside another is
+        part of it.
+        """
+        shared = self._shared
+        if current_transaction(shared) is not None:
             yield
             return
-        async with self._turn:
-            with Transaction(self):
-                yield
+        async with shared.turn:
+            try:
+                with Transaction(shared):
+                    yield
+            except BaseException:
+                shared.undo()
+                raise
+            finally:
+                shared.replaced.clear()
+
+    def _keep(self, rows: Mapping[Any, Row | None]) -> None:
+        """Keep rows by id as they are before a write, for the end of a transaction that fails. None is no row."""
+        if current_transaction(self._shared) is not None:
+            self._shared.replaced += [(self.store, id, copy.deepcopy(row)) for id, row in rows.items()]
 
     def fields(self) -> Mapping[str, Coerce] | None:
         """Return the functions that check the values of each field, if the service knows its fields."""
@@ -109,11 +150,13 @@ class MemoryService(Adapter[Record]):
                 await companion.store(copy.deepcopy(list(stored.values())), self.id)
             finally:
                 self._reserved.difference_update(stored)
+        self._keep(dict.fromkeys(stored))
         self.store.update(stored)
         return _out(list(stored.values()), fields)
 
     async def _update(self, where: Predicate, values: Row, fields: tuple[str, ...] | None, whole: bool) -> list[Row]:
         rows = self._matching(where)
+        self._keep({row[self.id]: row for row in rows})
         for row in rows:
             changes = copy.deepcopy(values if whole else self._merged(row, values))
             if whole:
@@ -125,6 +168,7 @@ class MemoryService(Adapter[Record]):
 
     async def _delete(self, where: Predicate, fields: tuple[str, ...] | None) -> list[Row]:
         rows = self._matching(where)
+        self._keep({row[self.id]: row for row in rows})
         for row in rows:
             del self.store[row[self.id]]
         return _out(rows, fields)

@@ -43,8 +43,9 @@ def stash_before(name: str = "before", most: int | None = None) -> Hook:
         if not restores and context.method not in ("update", "patch", "remove"):
             return
         service, params = context.service.service, context.params
+        lock = "remove" if context.method == "remove" else True
         # Fields on demand are part of the record, too.
-        adapter = {"private": getattr(service, "private", ()), **(params.adapter or {}), "lock": True}
+        adapter = {"private": getattr(service, "private", ()), **(params.adapter or {}), "lock": lock}
         inner: dict[str, Any] = {"scope": params.scope, "paginate": False, "adapter": adapter}
         if restores:
             params[name] = await _removed_ones(service, context.data, inner)

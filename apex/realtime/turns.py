@@ -17,17 +17,19 @@ class Turn:
     Its events are sent after those of all calls before it. A call may also give up its place.
     """
 
-    __slots__ = ("_held", "_keys", "_turns", "_work")
+    __slots__ = ("_held", "_turns", "_work", "keys")
 
     def __init__(self, turns: Turns, keys: tuple[Hashable, ...]) -> None:
-        self._turns, self._keys = turns, keys
+        self._turns = turns
+        self.keys: tuple[Hashable, ...] = keys
+        """The records that it is about. Empty once it is over."""
         self._work: Work | None = None
         self._held = 0
 
     @property
     def is_over(self) -> bool:
         """True once the turn has given up its place."""
-        return not self._keys
+        return not self.keys
 
     def run(self, work: Work) -> Awaitable[None] | None:
         """Call the function that sends the events when it is this turn. If that is now, return its result.
@@ -52,7 +54,7 @@ class Turn:
 
     def end(self) -> None:
         """Give up the place."""
-        keys, self._keys = self._keys, ()
+        keys, self.keys = self.keys, ()
         self._turns.leave(self, keys)
 
     def _go(self) -> Awaitable[None] | None:
@@ -75,13 +77,13 @@ class Turns:
     def take(self, keys: Iterable[Hashable]) -> Turn:
         """Return a turn after all others of these records."""
         turn = Turn(self, tuple(dict.fromkeys(keys)))
-        for key in turn._keys:
+        for key in turn.keys:
             self._waiting.setdefault(key, deque()).append(turn)
         return turn
 
     def is_next(self, turn: Turn) -> bool:
         """Return True if no other turn comes before this one."""
-        return all(self._waiting[key][0] is turn for key in turn._keys)
+        return all(self._waiting[key][0] is turn for key in turn.keys)
 
     def leave(self, turn: Turn, keys: tuple[Hashable, ...]) -> None:
         """Remove a turn from the order of these records, and run the turns that now come first."""

@@ -268,10 +268,8 @@ class SQLService(Adapter[Record]):
         if total:
             columns.append(self._counting(selection.where).scalar_subquery().label(TOTAL))
         rows = select(*columns).select_from(source.rows).where(where).order_by(*order)
-        # The same lock as that of an update. Rows with a foreign key to these rows do not wait for it.
         if selection.lock:
-            shared = selection.lock == "share"
-            rows = rows.with_for_update(read=shared, key_share=not shared)
+            rows = rows.with_for_update(**_LOCKS[selection.lock])
         return self.database.compile(_page(rows, selection), "anew" if source.values else "kept")
 
     def _by_index(self, selection: Selection, source: Source, columns: list[Any]) -> Select[*tuple[Any, ...]]:
@@ -555,6 +553,15 @@ def _foreign_keys(table: Table, side: SQLService[Any]) -> list[str]:
 
 def _dialect_of(database: Database | None) -> Dialect | None:
     return None if database is None else database.dialect
+
+
+_LOCKS: Mapping[Any, Mapping[str, bool]] = {
+    True: {"key_share": True},  # Rows with a foreign key to these rows do not wait for it.
+    "share": {"read": True},
+    "key": {"read": True, "key_share": True},
+    "remove": {},
+}
+"""The options of ``with_for_update`` for the locks of a ``Selection``."""
 
 
 def _has_search(where: Predicate) -> bool:
