@@ -133,7 +133,7 @@ class Apex(Emitter):
         self.services[path] = bound
         if self._is_setup:
             bound._late_setup = LateSetup(self, path, bound)
-            bound._steps.clear()
+            self._forget_steps()
 
     def service(self, path: str) -> BoundService:
         """Return the service registered under a path. Raises LookupError if there is none.
@@ -177,9 +177,13 @@ class Apex(Emitter):
                 self.lifecycle[name] += steps_of("around", functions, f"in {name} of the app")
             return self
         self.store.add(hooks, self._methods, later=not self._is_setup)
+        self._forget_steps()
+        return self
+
+    def _forget_steps(self) -> None:
+        """Have the steps of all methods put together anew: they depend on the hooks of the app and on its services."""
         for bound in self.services.values():
             bound._steps.clear()
-        return self
 
     @property
     def _methods(self) -> Iterator[str]:
@@ -246,6 +250,7 @@ class Apex(Emitter):
         """
         for app in {self, *(bound._app for bound in self.services.values())}:
             app.store.require_methods(app._methods)
+        self._forget_steps()
         self.callbacks.open()
         self._set_up = set()
         try:

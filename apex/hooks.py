@@ -125,10 +125,9 @@ def _merge(context: Context, hook: Any, returned: Any) -> None:
         raise TypeError(f"Hook {name_of(hook)} returned {kind}: return nothing, a dict or the context")
 
 
-def steps_of_call(app: HookStore, service: HookStore, method: str, call: Callable[[Context], Any]) -> Steps:
-    """Return the steps of a service's method: all hooks of app and service, and ``call``, which runs the method."""
-    own = (Step("around", call, True, service.level),)
-    return app.enclose(method, service.enclose(method, own))
+def steps_of_call(app: HookStore, service: HookStore, method: str, call: Steps) -> Steps:
+    """Return the steps of a service's method: all hooks of app and service around ``call``, which runs the method."""
+    return app.enclose(method, service.enclose(method, call))
 
 
 def enclose(hooks: Iterable[Step], inner: Steps) -> Steps:

@@ -14,7 +14,7 @@ from apex.callbacks import Emitter, Listener
 from apex.context import AroundMethod, Context, Params
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed
 from apex.events import EVENTS, AnyPublisher, Publishers
-from apex.hooks import AnyHooks, Around, HookStore, Step, Steps, blame, steps_of_call
+from apex.hooks import AnyHooks, Around, HookStore, Step, Steps, blame, enclose, steps_of, steps_of_call
 from apex.query.language import suggestion
 from apex.transaction import after_commit
 from apex.types import STANDARD, UNSET, Id, taken_by
@@ -66,6 +66,10 @@ class Service:
 
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError if the service cannot work in the app. Called before the service gets its path."""
+
+    def _hooks_around(self, bound: BoundService, method: str, steps: Steps) -> Sequence[Around]:
+        """Return the hooks that the service itself runs around a method, inside of all others, which are ``steps``."""
+        return ()
 
 
 class ServiceOptions(TypedDict, total=False):
@@ -242,8 +246,12 @@ class _StepsByMethod(dict[str, Steps]):
         self.bound = bound
 
     def __missing__(self, method: str) -> Steps:
-        bound = self.bound
-        steps = steps_of_call(bound._app.store, bound._store, method, _method_step(bound.service, method))
+        bound, service = self.bound, self.bound.service
+        call = (Step("around", _method_step(service, method), True, "service"),)
+        steps = steps_of_call(bound._app.store, bound._store, method, call)
+        if isinstance(service, Service) and (hooks := service._hooks_around(bound, method, steps)):
+            inner = enclose(steps_of("around", list(hooks), f"in '{bound._path}'", "service"), call)
+            steps = steps_of_call(bound._app.store, bound._store, method, inner)
         if bound._late_setup is not None:
             steps = (Step("around", bound._late_setup, True, "app", steps),)
         self[method] = steps

@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, cast
 
-from apex.adapters.cursors import Cursors, Selection
+from apex.adapters.cursors import Cursors, Lock, Selection
 from apex.adapters.pages import estimated_page, is_pagination, limit_of, page_at_cursor
 from apex.adapters.search import SEARCH_DATA, search
 from apex.context import Params, params_of
@@ -45,11 +45,14 @@ from apex.query.scope import Typed as ScopeTypes
 from apex.query.search import SEARCH, search_text
 from apex.relations.binding import BoundRelation, Link, bind, require_names, service_link
 from apex.relations.declarations import Relation, checked_relations
+from apex.relations.hooks import hooks_around
 from apex.service import Record, Service
 from apex.types import STANDARD, Id, Paginate, Row
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.hooks import Around, Steps
+    from apex.service import BoundService
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,9 @@ class Adapter(Service, ABC, Generic[Record]):
                     raise TypeError(f"Option {option} of service '{path}' names '{name}', which is no field.{hint}")
         if hidden := set(self.searchable).intersection(self.private):
             raise TypeError(f"Option searchable of service '{path}' names '{hidden.pop()}', which is private")
+
+    def _hooks_around(self, bound: BoundService, method: str, steps: Steps) -> Sequence[Around]:
+        return hooks_around(bound, method, steps)
 
     async def setup(self, app: Apex, path: str) -> None:
         """Take the app's secret, so that each process of the app can read the cursors of the others.
@@ -415,7 +421,8 @@ class Adapter(Service, ABC, Generic[Record]):
         """
         query = self.syntax.parse(params.query).plain()
         known = tuple(name for name in fields if self.columns is None or name in self.columns)
-        where, lock = self._some(method, id, query, params), "remove" if method == "remove" else True
+        where = self._some(method, id, query, params)
+        lock: Lock = "remove" if method == "remove" else True
         selection = Selection(where, Query(), (*known, self.id), lock=lock)
         rows, _ = await self._select(selection)
         if id is None:

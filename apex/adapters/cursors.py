@@ -31,6 +31,10 @@ Order = tuple[tuple[str, int], ...]
 MAX_SORTED = 32
 """The most fields of an order that cursors follow."""
 
+Lock = Literal[True, False, "share", "key", "remove"]
+"""The lock with which rows are read: to be changed (True), to stay unchanged (``"share"``), to be referred to
+(``"key"``), or to be removed (``"remove"``), which waits until no other call is about to refer to them."""
+
 Place = tuple[Any, ...]
 """A value for each field of an order. The empty place is the beginning of a list, or its end."""
 
@@ -38,17 +42,15 @@ Place = tuple[Any, ...]
 class Selection(NamedTuple):
     """The rows and fields that an adapter reads.
 
-    ``where`` is the condition of the query together with the scope, and ``limit`` is the final limit. With ``lock`` the
-    rows are read to be changed, with ``"share"`` to stay unchanged. With ``"remove"`` they are read to be removed, which
-    waits for all calls that have read them with ``"key"`` to refer to them. With ``json`` they go to a caller, and the
-    adapter may return them as JSON.
+    ``where`` is the condition of the query together with the scope, and ``limit`` is the final limit. ``lock`` is a
+    ``Lock``. With ``json`` the rows go to a caller, and the adapter may return them as JSON.
     """
 
     where: Predicate
     query: Query
     fields: tuple[str, ...] | None = None
     limit: int | None = None
-    lock: Literal[True, False, "share", "key", "remove"] = False
+    lock: Lock = False
     json: bool = False
 
     @property

@@ -9,6 +9,7 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import BadRequest
 from apex.hooks import Hook, belongs
+from apex.relations.references import CHECKED
 from apex.types import Row, items
 
 References = Mapping[str, tuple[str, str]]
@@ -46,6 +47,7 @@ def check_references(
         if errors:
             raise BadRequest(message, errors=errors)
 
+    setattr(check_references, CHECKED, tuple(references))
     return check_references
 
 

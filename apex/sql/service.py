@@ -555,7 +555,7 @@ def _dialect_of(database: Database | None) -> Dialect | None:
     return None if database is None else database.dialect
 
 
-_LOCKS: Mapping[Any, Mapping[str, bool]] = {
+_LOCKS: Mapping[Any, Mapping[str, Any]] = {
     True: {"key_share": True},  # Rows with a foreign key to these rows do not wait for it.
     "share": {"read": True},
     "key": {"read": True, "key_share": True},

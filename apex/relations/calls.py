@@ -1,0 +1,27 @@
+"""Calls of related services, with the rights of the caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apex.context import Context
+from apex.types import Row
+
+_OF_CALLER = ("provider", "headers", "ip", "authentication", "connection")
+_OF_ONE_REQUEST = frozenset({"idempotency-key", "if-match"})
+"""Headers that are about the request itself, and not about its caller."""
+
+
+def caller_params(context: Context) -> dict[str, Any]:
+    """Return the params with which a call of another service has the rights of this caller. It has no query yet.
+
+    A proof of the caller goes along, and the other service checks it again. So it may refuse a way to log in that this
+    service accepts. A call inside the process has no caller, and its calls have none either.
+    """
+    params, authentication = context.params, context.app.get("defaultAuthentication")
+    entity = getattr(authentication, "entity", None) or "user"
+    names = (*_OF_CALLER, entity) if "authentication" in params else (*_OF_CALLER, entity, "authenticated")
+    own: Row = {name: params[name] for name in names if name in params}
+    if headers := own.get("headers"):
+        own["headers"] = {name: value for name, value in headers.items() if name.lower() not in _OF_ONE_REQUEST}
+    return own

@@ -1,0 +1,282 @@
+"""Related records in the data of a record: all of them are stored together, or none is.
+
+These hooks are the innermost of their methods. All other hooks before the method have run, so they see the data of the
+caller with its related records, and may refuse or change them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from apex.context import Context, Params
+from apex.describe import hooks_in
+from apex.errors import BadRequest, FeathersError
+from apex.hooks import Around, Next
+from apex.query.language import Compare, Query, every
+from apex.relations.binding import BoundRelation, Link
+from apex.relations.calls import caller_params
+from apex.relations.data import take_related
+from apex.relations.references import CHECKED, Place, Reference, is_guarded, require_records
+from apex.transaction import transaction
+from apex.types import Row, items
+
+if TYPE_CHECKING:
+    from apex.hooks import Steps
+    from apex.service import BoundService
+
+WRITES = ("create", "update", "patch")
+
+_PLACE = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The relations that a method of a service writes.
+
+    ``keys`` are the references in fields of the record itself, by field. ``parents`` are related records that are
+    stored before the record, ``children`` those that are stored after it, and ``links`` the lists of ids.
+    """
+
+    keys: Mapping[str, Reference]
+    parents: tuple[str, ...]
+    children: tuple[str, ...]
+    links: tuple[Reference, ...]
+
+    @property
+    def writable(self) -> tuple[str, ...]:
+        """The names of the relations that the data may have."""
+        return (*self.parents, *self.children, *(link.name for link in self.links))
+
+
+def plan_of(bound: BoundService, method: str, steps: Steps) -> Plan:
+    """Return the relations that a method writes. ``steps`` are its other hooks."""
+    declared, path = bound.service.relations, bound._path
+    checked = {name for hook in hooks_in(steps) for name in getattr(hook, CHECKED, ())}
+    keys, parents, children, links = {}, [], [], []
+    for name, relation in declared.items():
+        if relation.kind == "belongs_to":
+            guarded = is_guarded(bound._app, path, relation.service, relation.key)
+            if guarded or relation.key not in checked:
+                trusted = relation.trusted or relation.key in checked
+                keys[relation.key] = Reference(name, trusted, guarded)
+        if relation.write and relation.kind == "belongs_to":
+            parents.append(name)
+        elif relation.write and relation.kind == "has_many":
+            children.append(name)
+        elif relation.write:
+            links.append(Reference(name, relation.trusted))
+    return Plan(keys, tuple(parents), tuple(children), tuple(links))
+
+
+def write_related(plan: Plan) -> Around:
+    """Return the innermost around hook of create, update and patch for the relations of a service.
+
+    It checks the references of callers, and stores the related records that the data has. Only then, and if a record
+    must not be removed meanwhile, it begins a transaction.
+    """
+    guarded = {name: reference for name, reference in plan.keys.items() if reference.guarded}
+
+    async def write_related(context: Context, next: Next) -> None:
+        if context.has_result:
+            await next()
+            return
+        related = take_related(context, plan.writable)
+        keys = plan.keys if context.params.provider else guarded
+        rows = [row for row in context.items if isinstance(row, Mapping)]
+        named = {name: reference for name, reference in keys.items() if any(name in row for row in rows)}
+        if related is None and not named:
+            await next()
+            return
+        opens = related is not None or not guarded.keys().isdisjoint(named)
+        async with together(context) if opens else nullcontext():
+            write = _Write(context, plan, related or [])
+            await write.check(named)
+            await write.store_parents()
+            await next()
+            await write.store_children()
+            await write.store_links()
+
+    return write_related
+
+
+@asynccontextmanager
+async def together(context: Context) -> AsyncIterator[None]:
+    """Store what is written inside in one transaction of each store that the relations of the service reach."""
+    service = context.service.service
+    adapters = [service, *(relation.adapter for relation in service.related.values())]
+    # One adapter for each kind of store, always in the same order, so that no two calls wait for each other.
+    kinds = {type(adapter).unit_of_work.__qualname__: adapter for adapter in adapters}
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(transaction())
+        for _, adapter in sorted(kinds.items()):
+            await stack.enter_async_context(adapter.unit_of_work())
+        yield
+
+
+class _Write:
+    """The related records of one call. ``related`` has them for each record of the data, by relation."""
+
+    def __init__(self, context: Context, plan: Plan, related: list[Row]) -> None:
+        self.context, self.plan, self.related = context, plan, related
+        self.service: Any = context.service.service
+        self.relations: Mapping[str, BoundRelation] = self.service.related
+        self.many: bool = isinstance(context.data, list)
+
+    def place(self, number: int, *names: Any) -> str:
+        """Return the name of a field in errors. ``number`` is the place of its record in the data."""
+        return ".".join(map(str, (number, *names) if self.many else names))
+
+    async def check(self, named: Mapping[str, Reference]) -> None:
+        """Require that the caller can read the records that the data refers to."""
+        changes = [dict(row) for row in self.context.items]
+        before: list[Row] | None = None
+        if self.context.method != "create":
+            stored = self.context.params.before
+            before = None if stored is None else items(None, stored)
+            # What a lock of a referenced record would wait for may wait for this record, so it is locked first.
+            if any(reference.guarded for reference in named.values()) or self._has_links:
+                before = await self._read(named) if before is None else before
+        try:
+            await require_records(self.context, self._checks(named, changes, before))
+        except BadRequest:
+            if self.context.method == "create" or before is not None:
+                raise
+            # A record may keep a reference that its caller cannot read.
+            await require_records(self.context, self._checks(named, changes, await self._read(named)))
+
+    async def _read(self, named: Iterable[str]) -> list[Row]:
+        rows: list[Row] = await self.service.read_for_change(self.context.id, self.context.params, tuple(named))
+        return rows
+
+    @property
+    def _has_links(self) -> bool:
+        return any(link.name in given for link in self.plan.links for given in self.related)
+
+    def _checks(
+        self, named: Mapping[str, Reference], rows: list[Row], before: list[Row] | None
+    ) -> list[tuple[Reference, list[Place]]]:
+        checks: list[tuple[Reference, list[Place]]] = []
+        parent = self.context.params.get("parent")
+        for name, reference in named.items():
+            if isinstance(parent, Context) and parent.service is self.relations[reference.name].service:
+                continue  # The call of the parent has made this one, and has set its key.
+            values = [(self.place(number, name), row[name]) for number, row in enumerate(rows) if name in row]
+            if before is not None:
+                values = [(place, value) for place, value in values if any(old.get(name) != value for old in before)]
+            checks.append((reference, [(place, value) for place, value in values if value is not None]))
+        for link in self.plan.links:
+            ids = [
+                (self.place(number, link.name, index), id)
+                for number, given in enumerate(self.related)
+                for index, id in enumerate(given.get(link.name, ()))
+            ]
+            checks.append((link, ids))
+        return [(reference, places) for reference, places in checks if places]
+
+    async def store_parents(self) -> None:
+        """Create the records that the new ones belong to, and set the keys."""
+        for name in self.plan.parents:
+            given = [number for number, related in enumerate(self.related) if name in related]
+            if given:
+                relation = self.relations[name]
+                rows = [self.related[number][name] for number in given]
+                created = await self._create(relation, rows, [self.place(number, name) for number in given])
+                records = self.context.items
+                for number, parent in zip(given, created, strict=True):
+                    records[number] = {**records[number], relation.key: parent[relation.adapter.id]}
+                self.context.items = records
+
+    async def store_children(self) -> None:
+        """Create the records that belong to the new ones."""
+        for name in self.plan.children:
+            rows, places = [], []
+            for number, given in enumerate(self.related):
+                for index, child in enumerate(given.get(name, ())):
+                    rows.append({**child, self.relations[name].key: self._ids[number]})
+                    places.append(self.place(number, name, index))
+            if rows:
+                await self._create(self.relations[name], rows, places)
+
+    @property
+    def _ids(self) -> list[Any]:
+        return [record[self.service.id] for record in items(None, self.context.result)]
+
+    async def _create(self, relation: BoundRelation, rows: list[Row], places: Sequence[str]) -> list[Row]:
+        """Create records by the service's own method, with the rights of the caller. Its errors name their places."""
+        service = relation.service
+        multi = relation.adapter.multi
+        if len(rows) > 1 and (multi is True or (multi and "create" in multi)):
+            try:
+                created: list[Row] = await service.create(rows, {**caller_params(self.context), "parent": self.context})
+            except FeathersError as error:
+                raise _renamed(error, places) from error.__cause__
+            return created
+        created = []
+        for row, place in zip(rows, places, strict=True):
+            try:
+                created.append(await service.create(row, {**caller_params(self.context), "parent": self.context}))
+            except FeathersError as error:
+                raise _renamed(error, [place], alone=True) from error.__cause__
+        return created
+
+    async def store_links(self) -> None:
+        """Store the lists of ids."""
+        for reference in self.plan.links:
+            relation = self.relations[reference.name]
+            if (link := relation.link) is None or not any(reference.name in given for given in self.related):
+                continue
+            wanted: dict[Any, list[Any]] = {}
+            related = self.related if self.context.method == "create" else self.related * len(self._ids)
+            for id, given in zip(self._ids, related, strict=True):
+                if reference.name in given:
+                    wanted[id] = list(dict.fromkeys(map(relation.adapter.typed_id, given[reference.name])))
+            stored = set() if self.context.method == "create" else await self._replaced(link, wanted)
+            pairs = [(id, other) for id, others in wanted.items() for other in others if (id, other) not in stored]
+            if pairs:
+                tenants = await self._tenants(link, list(wanted))
+                rows = [{link.key: id, link.other_key: other, **tenants.get(id, {})} for id, other in pairs]
+                await link.adapter.create(rows, Params({"adapter": {"multi": True}}))
+
+    async def _replaced(self, link: Link, wanted: Mapping[Any, list[Any]]) -> set[tuple[Any, Any]]:
+        """Remove the links of the records that they shall not have, and return those that they have."""
+        of_records = Compare(link.key, "$in", list(wanted))
+        query = Query(where=of_records, select=(link.key, link.other_key))
+        found = await link.adapter.find(Params({"query": query, "paginate": False}))
+        stored = {(row[link.key], row[link.other_key]) for row in found}
+        others = next(iter(wanted.values()))  # A patch gives all its records the same links.
+        if any(other not in others for _, other in stored):
+            gone = Query(where=every(of_records, Compare(link.other_key, "$nin", others)))
+            await link.adapter.remove(None, Params({"query": gone, "adapter": {"multi": True}}))
+        return stored
+
+    async def _tenants(self, link: Link, ids: list[Any]) -> Mapping[Any, Row]:
+        """Return the tenant of each record under the name that it has in the links, if links have a tenant."""
+        ours, theirs = tenant_field(self.service), tenant_field(link.adapter)
+        if ours is None or theirs is None:
+            return {}
+        query = Query(where=Compare(self.service.id, "$in", ids), select=(ours,))
+        found = await self.service.find(Params({"query": query, "paginate": False}))
+        return {row[self.service.id]: {theirs: row[ours]} for row in found}
+
+
+def tenant_field(adapter: Any) -> str | None:
+    """Return the field with the tenant of a record, if the adapter has a table that names it."""
+    field: str | None = getattr(getattr(adapter, "table", None), "info", {}).get("tenant")
+    return field
+
+
+def _renamed(error: FeathersError, places: Sequence[str], alone: bool = False) -> FeathersError:
+    """Return the error of a related record with the places of its fields in the data."""
+    if error.code >= 500:
+        return error
+    renamed: dict[str, Any] = {}
+    for name, sentence in (error.errors or {}).items():
+        numbered = None if alone else _PLACE.fullmatch(str(name))
+        place, inner = (places[int(numbered[1])], numbered[2]) if numbered else (places[0] if alone else "", name)
+        renamed[".".join(filter(None, (place, inner)))] = sentence
+    error.errors = renamed or {places[0]: error.message}
+    return error
