@@ -188,6 +188,7 @@ class Adapter(Service, ABC, Generic[Record]):
         if self.searchable:
             self._extend({SEARCH: search_text}, "search")
         self.relations = checked_relations(self.relations)
+        self.writable: tuple[str, ...] = tuple(name for name, one in self.relations.items() if one.write)
         self.related: Mapping[str, BoundRelation] = {}
         self.cursors: Cursors = Cursors()
 

@@ -69,6 +69,8 @@ async def _bound(app: Apex, path: str, owner: Adapter[Any], name: str, relation:
     elif relation.kind == "has_many":
         key = relation.key or ""
         _require_key(where, f"service '{relation.service}'", adapter, key)
+        if relation.on_remove is not None:
+            _require_fate(where, path, relation, adapter)
     else:
         link = await owner._link(where, relation, app, adapter)
         key = link.key
@@ -113,6 +115,19 @@ def _require_key(where: str, of: str, adapter: Adapter[Any], key: str) -> None:
         raise TypeError(
             f"{where} needs the key '{key}', which {of} hides (private or on_demand): callers must be able to read it"
         )
+
+
+def _require_fate(where: str, path: str, relation: Relation, adapter: Adapter[Any]) -> None:
+    """Raise TypeError for an ``on_remove`` that the related records cannot follow, or that would miss new ones."""
+    kinds = ((one.kind, one.service.strip("/"), one.key) for one in adapter.relations.values())
+    if ("belongs_to", path, relation.key) not in kinds:
+        raise TypeError(
+            f"{where}: on_remove needs the relation of '{relation.service}' too: belongs_to('{path}', "
+            f"'{relation.key}'). Without it a new record could refer to one that is just removed"
+        )
+    column = getattr(getattr(adapter, "table", None), "c", {}).get(relation.key)
+    if relation.on_remove == "set_null" and column is not None and not column.nullable:
+        raise TypeError(f"{where}: on_remove='set_null' needs a key that may be null, and {column} may not")
 
 
 def _require_fields(where: str, option: str, names: Iterable[str], adapter: Adapter[Any]) -> None:

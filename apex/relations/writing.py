@@ -19,7 +19,7 @@ from apex.hooks import Around, Next
 from apex.query.language import Compare, Query, every
 from apex.relations.binding import BoundRelation, Link
 from apex.relations.calls import caller_params
-from apex.relations.data import take_related
+from apex.relations.data import require_form, spend, take_related
 from apex.relations.references import CHECKED, Place, Reference, is_guarded, require_records
 from apex.transaction import transaction
 from apex.types import Row, items
@@ -85,6 +85,9 @@ def write_related(plan: Plan) -> Around:
             await next()
             return
         related = take_related(context, plan.writable)
+        if related is not None:
+            require_form(context, related)
+            spend(context, related)
         keys = plan.keys if context.params.provider else guarded
         rows = [row for row in context.items if isinstance(row, Mapping)]
         named = {name: reference for name, reference in keys.items() if any(name in row for row in rows)}

@@ -5,7 +5,7 @@ Feathers' names: ``validate_data`` is validateData, ``validate_query`` is valida
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Set
 from copy import copy
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +22,7 @@ from apex.encoding import decode, encode, merge
 from apex.errors import BadRequest, FeathersError, NotFound
 from apex.hooks import Hook, belongs
 from apex.query.language import Hints, require_few, shortened
+from apex.relations.data import problems, put_back, require_form, take_related
 from apex.schema.fast_path import NOT_LOADED, fast_load
 from apex.schema.fields import (
     Boolean,
@@ -241,14 +242,29 @@ def validate_data(schemas: Schemas, message: str = "Invalid data") -> Hook:
                 schema = later.loader
             else:
                 later = None
+            related = take_related(context, getattr(context.service.service, "writable", ()))
             try:
-                context.data = load(schema, context.data, message)
+                context.data = load(schema, context.data, message, partial=_created_keys(context, related))
             except BadRequest as refusal:
+                if related is not None:
+                    refusal.errors = {**(refusal.errors or {}), **dict(problems(context, related))} or None
                 _take_unchanged(context, schema, declared[context.method], message, refusal)
             if later is not None:
                 later.defer(context)
+            if related is not None:
+                require_form(context, related, message)
+                put_back(context, related)
 
     return validate_data
+
+
+def _created_keys(context: Context, related: list[dict[str, Any]] | None) -> tuple[str, ...] | None:
+    """Return the keys that the data may leave out, as it has the records that they refer to. None, if it has none."""
+    if related is None or context.method != "create":
+        return None
+    relations = context.service.service.relations
+    given = {relations[name].key for one in related for name in one if relations[name].kind == "belongs_to"}
+    return tuple(given) or None
 
 
 def check_rules(schemas: Schemas, message: str = "Invalid data") -> Hook:
@@ -446,10 +462,13 @@ def validate_query(context: Context) -> None:
     context.params.query = query if context.method == "find" else query.plain()
 
 
-def load(schema: Schema, data: Any, message: str, hints: Hints | None = None) -> Any:
+def load(
+    schema: Schema, data: Any, message: str, hints: Hints | None = None, partial: Collection[str] | None = None
+) -> Any:
     """Return the data as the schema loads it. Raises BadRequest with the names of the wrong fields.
 
-    Calls of one request share their ``hints``, because each suggestion takes time.
+    Calls of one request share their ``hints``, because each suggestion takes time. The data may leave out the fields
+    in ``partial``.
     """
     if not isinstance(data, dict | list):
         raise _no_object(message)
@@ -458,7 +477,7 @@ def load(schema: Schema, data: Any, message: str, hints: Hints | None = None) ->
             if isinstance(row, dict):
                 require_few(row, schema.load_fields, message)
     try:
-        return schema.load(data, many=isinstance(data, list))
+        return schema.load(data, many=isinstance(data, list), partial=partial)
     except ValidationError as error:
         errors = dict(_sentences(schema, error.messages, hints or Hints()))
         raise BadRequest(message, errors=errors) from None
