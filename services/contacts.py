@@ -45,7 +45,7 @@ contacts = tenant_table(
     Column("crm_id", String(200)),
     Column("crm_source", String(100)),
     Column("last_task_run", Timestamp),
-    Column("total_tasks_run", Integer, nullable=False, default=0),
+    Column("total_tasks_run", Integer, nullable=False, default=0, server_default="0"),
     Column("first_name_form", Text),
     Column("last_name_form", Text),
     Column("email_form", Text),

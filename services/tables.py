@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     Uuid,
+    false,
     text,
 )
 
@@ -74,7 +75,7 @@ organizations = Table(
     Column("rate_limit", Integer),
     Column("rate_window", Integer),
     Column("webhook_secret", String(200)),
-    Column("strict_custom_fields", Boolean, nullable=False, default=False),
+    Column("strict_custom_fields", Boolean, nullable=False, default=False, server_default=false()),
     sqlite_autoincrement=True,
 )
 

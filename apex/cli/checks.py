@@ -14,6 +14,7 @@ from apex.app import Apex
 from apex.config import SECRET_BYTES, exposed_secrets
 from apex.describe import flat, in_order
 from apex.errors import ConfigError, Unavailable
+from apex.migrations.comparison import differences
 from apex.migrations.migrate import pending, unknown_revision
 from apex.migrations.revisions import connect
 from apex.service import BoundService
@@ -71,7 +72,7 @@ def authentication(app: Apex) -> Iterator[str]:
 
 
 def database(app: Apex) -> Iterator[str]:
-    """Yield problems with the connection, the migrations and PostgreSQL's policies for tables of tenants."""
+    """Yield problems with the connection, the migrations, the tables, and PostgreSQL's policies for tenants."""
     url = app.get("database_url")
     if url is None:
         return
@@ -81,6 +82,7 @@ def database(app: Apex) -> Iterator[str]:
         elif (revision := unknown_revision(url)) is not None:
             yield f"a later version has migrated it to {revision}"
         else:
+            yield from differences(url)
             if make_url(url).get_backend_name() == "postgresql":
                 yield from policies(app, url)
             yield from searches(app, url)

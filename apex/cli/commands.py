@@ -290,9 +290,12 @@ def check(factory: str, as_json: bool) -> None:
 @click.option("--down", is_flag=True, help="Migrate down to the revision; 'base' undoes everything.")
 @click.option("--status", is_flag=True, help="Print the revision of the database and change nothing.")
 @click.option("--new", "message", metavar="MESSAGE", help="Write the next migration and change no database.")
+@click.option("--auto", is_flag=True, help="With --new: write what brings the database to the tables in the code.")
 @as_json_option
 @click.pass_obj
-def migrate(factory: str, revision: str | None, down: bool, status: bool, message: str | None, as_json: bool) -> None:
+def migrate(
+    factory: str, revision: str | None, down: bool, status: bool, message: str | None, auto: bool, as_json: bool
+) -> None:
     """Migrate the database to a revision.
 
     The default is the newest revision.
@@ -300,8 +303,10 @@ def migrate(factory: str, revision: str | None, down: bool, status: bool, messag
     from apex.migrations.migrate import current, downgrade, pending, unknown_revision, upgrade
 
     if message is not None:
-        write_migration(message, as_json)
+        (write_changes(factory, message, as_json) if auto else write_migration(message, as_json))
         return
+    if auto:
+        raise ConfigError("--auto needs the title of the migration: apex migrate --new 'add due' --auto")
     url = _database_url(load_app(factory))
     if down and revision is None:
         raise ConfigError("--down needs a revision; 'base' undoes everything")
@@ -325,6 +330,22 @@ def write_migration(message: str, as_json: bool = False) -> None:
 
     file = str(write(message))
     click.echo(json.dumps({"written": file}) if as_json else f"{file} written.")
+
+
+def write_changes(factory: str, message: str, as_json: bool) -> None:
+    """Write the migrations for the tables in the code, and print their files and what to look at in them."""
+    from apex.migrations.writing import write_changes
+
+    written = write_changes(_database_url(load_app(factory)), message)
+    files = [str(file) for file in written.files]
+    if as_json:
+        click.echo(json.dumps({"written": files, "notes": written.notes}))
+        return
+    click.echo(
+        "\n".join(f"{file} written." for file in files) or "Nothing to do: the database has the tables of the code."
+    )
+    for note in written.notes:
+        click.echo(f"Look at this: {note}.")
 
 
 def _database_url(app: Apex) -> str:

@@ -5,14 +5,21 @@ from typing import TYPE_CHECKING
 from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from apex.migrations.comparison import differences
     from apex.migrations.ddl import (
         add_check,
         add_foreign_key,
+        add_unique,
+        alter_table,
         backfill,
+        change_enum,
         create_index,
         create_search_index,
+        drop_check,
+        drop_foreign_key,
         drop_index,
         drop_search_index,
+        drop_unique,
         fill,
         set_not_null,
     )
@@ -31,13 +38,20 @@ if TYPE_CHECKING:
 __all__ = [
     "add_check",
     "add_foreign_key",
+    "add_unique",
+    "alter_table",
     "backfill",
+    "change_enum",
     "connect",
     "create_index",
     "create_search_index",
+    "differences",
     "disable_row_level_security",
+    "drop_check",
+    "drop_foreign_key",
     "drop_index",
     "drop_search_index",
+    "drop_unique",
     "enable_row_level_security",
     "enable_row_level_security_where",
     "fill",
@@ -54,14 +68,21 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "comparison": ["differences"],
         "ddl": [
             "add_check",
             "add_foreign_key",
+            "add_unique",
+            "alter_table",
             "backfill",
+            "change_enum",
             "create_index",
             "create_search_index",
+            "drop_check",
+            "drop_foreign_key",
             "drop_index",
             "drop_search_index",
+            "drop_unique",
             "fill",
             "set_not_null",
         ],

@@ -8,13 +8,15 @@ SQLite a migration has the file for itself, and everything is one transaction. C
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import sqlalchemy as sa
 from alembic import op
 from alembic.operations.base import BatchOperations
-from sqlalchemy import DDL, text
+from sqlalchemy import DDL, inspect, text
 
 from apex.encoding import encode
 from apex.errors import ConfigError
@@ -31,7 +33,21 @@ HAS_CONSTRAINT = """
     SELECT count(*) FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
     WHERE conname = :name AND relname = :table AND pg_table_is_visible(conrelid)
 """
-TRIGGERS = "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = :table"
+LABELS = """
+    SELECT enumlabel FROM pg_enum JOIN pg_type ON pg_type.oid = enumtypid
+    WHERE typname = :name AND pg_type_is_visible(enumtypid) ORDER BY enumsortorder
+"""
+USERS = """
+    SELECT attrelid::regclass::text, attname, pg_get_expr(adbin, adrelid) FROM pg_attribute
+    JOIN pg_class ON pg_class.oid = attrelid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    WHERE atttypid = CAST(:name AS regtype) AND relkind IN ('r', 'p')
+"""
+KEPT = (
+    "SELECT name, type, sql FROM sqlite_schema WHERE type IN ('trigger', 'index') AND tbl_name = :table AND sql <> ''"
+)
+UNNAMED = {"fk": "fk_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+"""The names for constraints to which SQLite has given none."""
+EXPRESSION = re.compile(r"\(.*\(", re.DOTALL)
 TABLE = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = :table"
 
 
@@ -103,11 +119,11 @@ def add_foreign_key(
         with _validating(name, table) as missing:
             if missing:
                 op.create_foreign_key(
-                    name, table, target, columns, target_columns, postgresql_not_valid=True, **options
+                    op.f(name), table, target, columns, target_columns, postgresql_not_valid=True, **options
                 )
     else:
-        with _rebuilding(table) as batch:
-            batch.create_foreign_key(name, target, columns, target_columns, **options)
+        with alter_table(table) as changed:
+            changed.create_foreign_key(op.f(name), target, columns, target_columns, **options)
 
 
 def add_check(name: str, table: str, condition: str) -> None:
@@ -118,23 +134,132 @@ def add_check(name: str, table: str, condition: str) -> None:
     if _on_postgresql():
         with _validating(name, table) as missing:
             if missing:
-                op.create_check_constraint(name, table, condition, postgresql_not_valid=True)
+                op.create_check_constraint(op.f(name), table, condition, postgresql_not_valid=True)
     else:
-        with _rebuilding(table) as batch:
-            batch.create_check_constraint(name, condition)
+        with alter_table(table) as changed:
+            changed.create_check_constraint(op.f(name), condition)
 
 
 def set_not_null(table: str, column: str) -> None:
     """Make a column NOT NULL. Raises as ``add_foreign_key`` does; a row with null raises IntegrityError."""
     if not _on_postgresql():
-        with _rebuilding(table) as batch:
-            batch.alter_column(column, nullable=False)
+        with alter_table(table) as changed:
+            changed.alter_column(column, nullable=False)
         return
     # With a validated check PostgreSQL does not scan the table under an exclusive lock.
     name = f"ck_{table}_{column}_is_there"
     add_check(name, table, f"{_quoted(column)} IS NOT NULL")
-    op.alter_column(table, column, nullable=False)
-    op.drop_constraint(name, table)
+    with _without_transaction():
+        op.alter_column(table, column, nullable=False)
+        op.drop_constraint(op.f(name), table)
+
+
+def add_unique(name: str, table: str, columns: list[str]) -> None:
+    """Add a unique constraint. On PostgreSQL its index is built concurrently first. Raises as ``create_index``."""
+    if not _on_postgresql():
+        with alter_table(table) as changed:
+            changed.create_unique_constraint(op.f(name), columns)
+        return
+    if not op.get_bind().scalar(text(HAS_CONSTRAINT), {"name": name, "table": table}):
+        create_index(name, table, columns, unique=True)
+        with _without_transaction():
+            op.execute(
+                f"ALTER TABLE {_quoted(table)} ADD CONSTRAINT {_quoted(name)} UNIQUE USING INDEX {_quoted(name)}"
+            )
+
+
+def drop_foreign_key(table: str, columns: list[str]) -> None:
+    """Drop the foreign key on some columns, whatever its name is."""
+    found = inspect(op.get_bind()).get_foreign_keys(table)
+    name = next(key["name"] for key in found if key["constrained_columns"] == columns)
+    with alter_table(table) as changed:
+        changed.drop_constraint(
+            name or UNNAMED["fk"] % {"table_name": table, "column_0_N_name": "_".join(columns)}, type_="foreignkey"
+        )
+
+
+def drop_unique(table: str, columns: list[str]) -> None:
+    """Drop the unique constraint on some columns, whatever its name is."""
+    found = inspect(op.get_bind()).get_unique_constraints(table)
+    name = next(one["name"] for one in found if one["column_names"] == columns)
+    with alter_table(table) as changed:
+        changed.drop_constraint(
+            name or UNNAMED["uq"] % {"table_name": table, "column_0_N_name": "_".join(columns)}, type_="unique"
+        )
+
+
+def drop_check(table: str, name: str) -> None:
+    """Drop a check constraint by its name."""
+    with alter_table(table) as changed:
+        changed.drop_constraint(op.f(name), type_="check")
+
+
+def change_enum(enum: sa.Enum, table: str, column: str) -> None:
+    """Give an enum type the values of ``enum``, in their order, for the columns of all tables that have it.
+
+    Only PostgreSQL has types of enums. On SQLite the column is changed, whose text may be longer afterwards. Raises
+    DataError if a row has a value that the enum no longer has.
+    """
+    if not _on_postgresql():
+        with alter_table(table) as changed:
+            changed.alter_column(column, type_=enum)
+        return
+    bind = op.get_bind()
+    name = str(enum.name)
+    labels = bind.scalars(text(LABELS), {"name": name}).all()
+    if labels == [one for one in enum.enums if one in labels]:
+        for place, label in enumerate(enum.enums):
+            after = (
+                f" AFTER {_text(enum.enums[place - 1])}" if place else (f" BEFORE {_text(labels[0])}" if labels else "")
+            )
+            op.execute(f"ALTER TYPE {_quoted(name)} ADD VALUE IF NOT EXISTS {_text(label)}{after}")
+        return
+    columns = bind.execute(text(USERS), {"name": name}).all()
+    op.execute(f"ALTER TYPE {_quoted(name)} RENAME TO {_quoted(name + '_before')}")
+    enum.create(bind)
+    for owner, each, default in columns:
+        change = f"ALTER TABLE {owner} ALTER COLUMN {_quoted(each)}"
+        if default is not None:
+            op.execute(f"{change} DROP DEFAULT")
+        op.execute(f"{change} TYPE {_quoted(name)} USING {_quoted(each)}::text::{_quoted(name)}")
+        if default is not None:
+            op.execute(f"{change} SET DEFAULT {default.rpartition('::')[0]}")
+    op.execute(f"DROP TYPE {_quoted(name + '_before')}")
+
+
+def _text(label: str) -> str:
+    return "'" + label.replace("'", "''") + "'"
+
+
+@contextmanager
+def alter_table(table: str) -> Generator[BatchOperations]:
+    """Yield the changes of a table, which are made at the end of the block.
+
+    SQLite cannot change columns and constraints, so it copies the table. Triggers, and indexes on expressions, are made
+    again. Raises ConfigError on SQLite if the copy would lose something else::
+
+        with alter_table("issues") as table:
+            table.alter_column("title", type_=sa.String(400))
+    """
+    if _on_postgresql():
+        with op.batch_alter_table(table) as batch:
+            yield batch
+        return
+    bind = op.get_bind()
+    kept = bind.execute(text(KEPT), {"table": table}).all()
+    source = bind.scalars(text(TABLE), {"table": table}).one()
+    checks = [one for one in inspect(bind).get_check_constraints(table) if not one["name"]]
+    with op.batch_alter_table(
+        table,
+        table_args=tuple(sa.CheckConstraint(one["sqltext"]) for one in checks),
+        table_kwargs={"sqlite_autoincrement": "AUTOINCREMENT" in source},
+        naming_convention=UNNAMED,
+    ) as batch:
+        yield batch
+    left = set(bind.scalars(text("SELECT name FROM sqlite_schema")))
+    for name, kind, statement in kept:
+        if kind == "trigger" or (name not in left and EXPRESSION.search(statement)):
+            bind.exec_driver_sql(statement)
 
 
 def backfill(table: str, statement: str, size: int = BATCH) -> None:
@@ -226,15 +351,3 @@ def _validating(name: str, table: str) -> Generator[bool]:
         yield not op.get_bind().scalar(text(HAS_CONSTRAINT), {"name": name, "table": table})
         with _without_lock_timeout():
             op.execute(f"ALTER TABLE {_quoted(table)} VALIDATE CONSTRAINT {_quoted(name)}")
-
-
-@contextmanager
-def _rebuilding(table: str) -> Generator[BatchOperations]:
-    """Yield the changes of a table that SQLite copies to make them, and restore its triggers."""
-    bind = op.get_bind()
-    triggers = bind.scalars(text(TRIGGERS), {"table": table}).all()
-    autoincrement = "AUTOINCREMENT" in bind.scalars(text(TABLE), {"table": table}).one()
-    with op.batch_alter_table(table, table_kwargs={"sqlite_autoincrement": autoincrement}) as batch:
-        yield batch
-    for trigger in triggers:
-        bind.exec_driver_sql(trigger)

@@ -12,6 +12,7 @@ from warnings import catch_warnings
 
 from alembic import command, context
 from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
@@ -36,8 +37,12 @@ def run_migrations(metadata: MetaData, include_name: Included | None = None) -> 
     """Run the migrations that Alembic has chosen, while no other process migrates. ``migrations/env.py`` calls it.
 
     On PostgreSQL each migration is a transaction, except for the changes of ``apex.migrations.ddl``. On SQLite all
-    migrations together are one transaction.
+    migrations together are one transaction. ``metadata`` has the tables of the code, which ``differences`` compares
+    with those of a database. ``include_name(name, kind, parents)`` returns False for what it should not compare.
     """
+    if (take := context.config.attributes.get("take")) is not None:
+        take(metadata, include_name)
+        return
     with connect(context.config.attributes["url"]) as connection:
         on_postgresql = connection.dialect.name == "postgresql"
         if on_postgresql:
@@ -69,7 +74,7 @@ def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
     A database that a later version has migrated stays as it is. Raises ConfigError if the migrations are wrong, and
     Unavailable if the database cannot be reached or a migration waits too long for a lock.
     """
-    with _explained(url):
+    with explained(url):
         _make_folder(url)
         unknown = unknown_revision(url, folder)
         if unknown is not None and revision == "head":
@@ -80,14 +85,14 @@ def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
 
 def downgrade(url: str, revision: str, folder: Path = FOLDER) -> None:
     """Migrate the database down to a revision. ``base`` undoes everything. Raises as ``upgrade`` does."""
-    with _explained(url):
+    with explained(url):
         _require_known(unknown_revision(url, folder))
         retrying(url, lambda: command.downgrade(_config(url, folder), revision))
 
 
 def pending(url: str, folder: Path = FOLDER) -> list[str]:
     """Return the revisions that the database lacks, oldest first. After a later version there are none."""
-    with _explained(url):
+    with explained(url):
         script = _scripts(_config(url, folder))
         if unknown_revision(url, folder) is not None:
             return []
@@ -97,7 +102,7 @@ def pending(url: str, folder: Path = FOLDER) -> list[str]:
 
 def unknown_revision(url: str, folder: Path = FOLDER) -> str | None:
     """Return the revision of the database if a later version has migrated it, else None."""
-    with _explained(url):
+    with explained(url):
         _scripts(_config(url, folder))
         reached = _current(url)
         return reached if reached is not None and Revisions.of(folder).unknown([reached]) else None
@@ -105,22 +110,40 @@ def unknown_revision(url: str, folder: Path = FOLDER) -> str | None:
 
 def current(url: str) -> str | None:
     """Return the revision of the database, or None for an empty one."""
-    with _explained(url):
+    with explained(url):
         return _current(url)
+
+
+def tables_of_code(folder: Path = FOLDER) -> tuple[MetaData, Included | None]:
+    """Return what a project's ``migrations/env.py`` gives to ``run_migrations``. Raises ConfigError if it does not."""
+    taken: list[tuple[MetaData, Included | None]] = []
+    config = _config("", folder)
+    config.attributes["take"] = lambda metadata, include_name: taken.append((metadata, include_name))
+    script = ScriptDirectory.from_config(config)
+    with EnvironmentContext(config, script):
+        script.run_env()
+    if not taken:
+        raise ConfigError(f"cannot compare: {folder / 'env.py'} does not call apex.migrations.run_migrations")
+    return taken[0]
 
 
 def write(message: str, folder: Path = FOLDER) -> Path:
     """Write the next migration from the folder's template and return its file. Raises ConfigError."""
-    if not re.search(r"\w", message) or len(message) > LONGEST_MESSAGE or not message.isprintable():
-        raise ConfigError(
-            f"the message must be one line of at most {LONGEST_MESSAGE} characters: it is the title of the migration"
-        )
-    shown = message.rstrip(".").replace("\\", "/").replace('"', "'")
-    with _explained(""):
+    shown = title(message)
+    with explained(""):
         script = ScriptDirectory.from_config(_config("", folder))
         written = script.generate_revision(next_revision(folder), shown)
     assert written is not None
     return folder / "versions" / Path(written.path).name
+
+
+def title(message: str) -> str:
+    """Return a message as the title of a migration. Raises ConfigError if it cannot be one."""
+    if not re.search(r"\w", message) or len(message) > LONGEST_MESSAGE or not message.isprintable():
+        raise ConfigError(
+            f"the message must be one line of at most {LONGEST_MESSAGE} characters: it is the title of the migration"
+        )
+    return message.rstrip(".").replace("\\", "/").replace('"', "'")
 
 
 def next_revision(folder: Path = FOLDER) -> str:
@@ -130,7 +153,7 @@ def next_revision(folder: Path = FOLDER) -> str:
 
 
 @contextmanager
-def _explained(url: str) -> Generator[None]:
+def explained(url: str) -> Generator[None]:
     """Raise errors that an operator can fix as Unavailable, for the database, or ConfigError, for the migrations."""
     try:
         yield

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, String, bindparam, select, update
+from sqlalchemy import Boolean, Column, ForeignKey, Index, String, bindparam, false, select, update
 
 from apex import Apex, AuthenticationService, Context, Params
 from apex.auth import APIKeyStrategy, Holder, new_key
@@ -34,7 +34,7 @@ api_keys = tenant_table(
     Column("prefix", String(20), nullable=False, unique=True),
     Column("hash", String(64), nullable=False),
     Column("last_used_at", Timestamp),
-    Column("read_only", Boolean, nullable=False, default=False),
+    Column("read_only", Boolean, nullable=False, default=False, server_default=false()),
     Column("services", Json),
     Column("previous_prefix", String(20)),
     Column("previous_hash", String(64)),

@@ -53,10 +53,11 @@ PUBLIC = {
     "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next belongs run_after run_before",
     "apex.limits": "FailureLimit FairQueue Rate RateLimiter Rates rates",
     "apex.migrations": (
-        "add_check add_foreign_key backfill connect create_index create_search_index disable_row_level_security "
-        "drop_index drop_search_index enable_row_level_security enable_row_level_security_where fill is_up_to_date "
-        "pin_search_path prepare_row_level_security remove_row_level_security renew_row_level_security run_migrations "
-        "set_not_null upgrade"
+        "add_check add_foreign_key add_unique alter_table backfill change_enum connect create_index "
+        "create_search_index differences disable_row_level_security drop_check drop_foreign_key drop_index "
+        "drop_search_index drop_unique enable_row_level_security enable_row_level_security_where fill "
+        "is_up_to_date pin_search_path prepare_row_level_security remove_row_level_security "
+        "renew_row_level_security run_migrations set_not_null upgrade"
     ),
     "apex.observability": "Observation health hide logs metrics time_database tracing",
     "apex.openapi": "document_of openapi routes",

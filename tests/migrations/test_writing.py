@@ -1,0 +1,186 @@
+"""Migrations written from the tables: they bring a database to the tables, and back, on both databases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import CheckConstraint, Column, Date, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+
+from apex.errors import ConfigError
+from apex.migrations import differences, upgrade
+from apex.migrations.migrate import downgrade
+from apex.migrations.revisions import connect
+from apex.migrations.writing import Written, write_changes
+from apex.sql import Timestamp
+from tests.migrations.test_migrations import described
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+ENV = "import tables_of_a_test\nfrom apex.migrations import run_migrations\nrun_migrations(tables_of_a_test.metadata)\n"
+
+
+class Project:
+    """A project whose tables change."""
+
+    def __init__(self, folder: Path, module: ModuleType) -> None:
+        self.folder = folder
+        self.module = module
+
+    def declare(self, *tables: Callable[[MetaData], object]) -> None:
+        self.module.metadata = MetaData(naming_convention=NAMES)  # type: ignore[attr-defined]
+        for table in tables:
+            table(self.module.metadata)
+
+    def write(self, url: str, message: str) -> Written:
+        return write_changes(url, message, self.folder)
+
+    def migrate(self, url: str, message: str, *tables: Callable[[MetaData], object]) -> str:
+        """Declare tables, write the migrations for them, migrate, and return the source of the migrations."""
+        self.declare(*tables)
+        files = self.write(url, message).files
+        upgrade(url, folder=self.folder)
+        assert differences(url, self.folder) == []
+        return "\n".join(file.read_text() for file in files)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    (folder / "env.py").write_text(ENV)
+    module = ModuleType("tables_of_a_test")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    yield Project(folder, module)
+    # Everything that was written is formatted as people of a new project would have it.
+    for command in (["format", "--check"], ["check", "--select=E,F,I,UP,B"]):
+        options = ["--quiet", "--line-length=120", "--config", "lint.isort.known-first-party=['apex']"]
+        subprocess.run([sys.executable, "-m", "ruff", *command, *options, str(folder)], check=True)
+
+
+def projects(metadata: MetaData) -> Table:
+    return Table("projects", metadata, Column("id", Integer, primary_key=True), Column("key", String(10), unique=True))
+
+
+def issues(*parts: Any) -> Callable[[MetaData], Table]:
+    """Return a function that declares the table of issues, with more columns and constraints."""
+
+    def declare(metadata: MetaData) -> Table:
+        own = Column("id", Integer, primary_key=True), Column("title", String(50), nullable=False)
+        return Table("issues", metadata, *own, *parts)
+
+    return declare
+
+
+def test_a_new_table_is_written_as_by_hand(project: Project, empty_url: str) -> None:
+    written = project.migrate(empty_url, "add issues", projects, issues(
+        Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
+        Column("created_at", Timestamp, nullable=False, server_default=sa.func.now()),
+    ))  # fmt: skip
+    assert (
+        written
+        == '''"""Add issues."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from apex.sql import Timestamp
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "projects",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("key", sa.String(10), unique=True),
+    )
+    op.create_table(
+        "issues",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("title", sa.String(50), nullable=False),
+        sa.Column("project_id", sa.Integer(), sa.ForeignKey("projects.id", ondelete="CASCADE")),
+        sa.Column("created_at", Timestamp(), nullable=False, server_default=sa.func.now()),
+    )
+    op.create_index("ix_issues_project_id", "issues", ["project_id"])
+
+
+def downgrade() -> None:
+    op.drop_table("issues")
+    op.drop_table("projects")
+'''
+    )
+
+
+def test_the_way_back_restores_the_database(project: Project, empty_url: str) -> None:
+    project.migrate(empty_url, "begin", projects, issues(
+        Column("old", String(20)), Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"))
+    ))  # fmt: skip
+    before = described(empty_url)
+    project.migrate(empty_url, "change", projects, issues(
+        Column("due", Date, index=True), Column("project_id", Integer, ForeignKey("projects.id")),
+        Column("parent_id", Integer, ForeignKey("issues.id")),
+        Column("state", String(9), nullable=False, default="open"),
+        Column("rank", Integer, nullable=False), UniqueConstraint("title"), CheckConstraint("rank > 0", name="rank"),
+    ))  # fmt: skip
+    downgrade(empty_url, "0001", project.folder)
+    if not empty_url.startswith("sqlite"):  # SQLite keeps the text of each statement.
+        assert described(empty_url) == before
+
+
+def test_rows_that_exist_get_the_default_of_a_new_required_column(project: Project, empty_url: str) -> None:
+    project.migrate(empty_url, "begin", issues())
+    with connect(empty_url) as connection:
+        connection.exec_driver_sql("INSERT INTO issues (title) VALUES ('First')")
+        connection.commit()
+    project.migrate(empty_url, "add state", issues(Column("state", String(9), nullable=False, default="open")))
+    with connect(empty_url) as connection:
+        assert connection.exec_driver_sql("SELECT state FROM issues").scalars().all() == ["open"]
+
+
+def test_indexes_of_tables_in_use_follow_in_a_migration_of_their_own(project: Project, empty_url: str) -> None:
+    project.migrate(empty_url, "begin", issues())
+    project.declare(issues(Column("due", Date, index=True)))
+    first, second = project.write(empty_url, "add due").files
+    assert 'op.add_column("issues", sa.Column("due", sa.Date()))' in first.read_text()
+    assert 'create_index("ix_issues_due", "issues", ["due"])' in second.read_text()
+    assert (first.name, second.name) == ("0002_add_due.py", "0003_add_due_indexes_and_constraints.py")
+
+
+def test_a_column_that_may_be_renamed_is_named(project: Project, empty_url: str) -> None:
+    project.migrate(empty_url, "begin", issues(Column("deadline", Date)))
+    project.declare(issues(Column("due", Date)))
+    written = project.write(empty_url, "rename")
+    assert 'op.alter_column("issues", "deadline", new_column_name="due")' in written.notes[0]
+    assert '# op.alter_column("issues", "deadline", new_column_name="due")' in written.files[0].read_text()
+
+
+def test_nothing_to_do_writes_no_file(project: Project, empty_url: str) -> None:
+    project.migrate(empty_url, "begin", issues())
+    assert project.write(empty_url, "again").files == []
+
+
+def test_a_database_that_lacks_migrations_is_refused(project: Project, empty_url: str) -> None:
+    project.declare(issues())
+    project.write(empty_url, "begin")
+    with pytest.raises(ConfigError, match="0001 are pending: run 'apex migrate' first"):
+        project.write(empty_url, "again")
+
+
+def test_a_column_without_a_migration_is_named(project: Project, empty_url: str) -> None:
+    project.migrate(empty_url, "begin", issues())
+    project.declare(issues(Column("due", Date)))
+    named = "table 'issues' has no column 'due' in the database: apex migrate --new 'add due' --auto"
+    assert differences(empty_url, project.folder) == [named]
