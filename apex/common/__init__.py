@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from apex.common.idempotency import answers_table, idempotent
     from apex.common.queries import apply_select, check_multi, default_sort, defer_select, require_condition
-    from apex.common.rate_limit import RATE_HEADERS, Limit, limit_rate, rate_exceeded
+    from apex.common.rate_limit import RATE_HEADERS, Limit, caller_of, limit_rate, rate_exceeded
     from apex.common.references import References, changed_fields, check_references, missing_references
     from apex.common.related import populate
     from apex.common.resolvers import (
@@ -51,6 +51,7 @@ __all__ = [
     "apply_select",
     "audit",
     "audit_create",
+    "caller_of",
     "changed_fields",
     "check_multi",
     "check_references",
@@ -110,7 +111,7 @@ __getattr__ = lazy_names(
         "idempotency": ["answers_table", "idempotent"],
         "related": ["populate"],
         "queries": ["apply_select", "check_multi", "default_sort", "defer_select", "require_condition"],
-        "rate_limit": ["RATE_HEADERS", "Limit", "limit_rate", "rate_exceeded"],
+        "rate_limit": ["RATE_HEADERS", "Limit", "caller_of", "limit_rate", "rate_exceeded"],
         "references": ["References", "changed_fields", "check_references", "missing_references"],
         "resolvers": [
             "OMIT",

@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import Column, Executable, Index, MetaData, String, Table, Text, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from apex.common.rate_limit import caller_of
 from apex.context import Context
 from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
@@ -84,10 +85,10 @@ def answers_table(metadata: MetaData) -> Table:
     return table
 
 
-def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
+def idempotent(table: Table, caller: Callable[[Context], str | None] = caller_of) -> Around:
     """Make a write over REST once, however often it is sent in 24 hours: around all methods, after ``authenticate``.
 
-    ``caller`` returns the name of the caller. A repeated call gets the first answer, with the header
+    ``caller`` returns the name of the caller, by default that of the user or of the address. A repeated call gets the first answer, with the header
     ``Idempotency-Replayed``. If two calls arrive at once, the second one waits. Hooks before this one run for repeated
     calls, too. They write today's scope, and an answer about records outside of it is refused.
 
@@ -95,8 +96,8 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
     after their last step when they are called again. They run without a transaction around them. Their answer is stored
     at the end.
 
-    Raises Unprocessable for a key that was used for another request, BadRequest for an invalid key, and Forbidden for
-    an answer that the caller may no longer see.
+    Raises Unprocessable for a key that was used for another request, BadRequest for an invalid key or a caller without
+    a name, and Forbidden for an answer that the caller may no longer see.
     """
 
     @describe(methods=_repeats, sends=SENDS, answers=ANSWERS, errors=(422,))
@@ -110,9 +111,11 @@ def idempotent(table: Table, caller: Callable[[Context], str]) -> Around:
             raise BadRequest("Idempotency-Key does not go with an answer that holds a secret: it would be stored")
         if not _KEY.fullmatch(key):
             raise BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters, no spaces")
+        if (name := caller(context)) is None:
+            raise BadRequest("Idempotency-Key needs a caller that the server can tell from others: log in")
         database: Database = context.app.get("database")
         answers = _Answers(database, table)
-        request = {"caller": caller(context), "key": key, "request": _fingerprint(context)}
+        request = {"caller": name, "key": key, "request": _fingerprint(context)}
         scope = dict(context.params.scope)
         await answers.evict()
         if context.method in getattr(context.service.service, "resumable", ()):

@@ -1,4 +1,4 @@
-"""The hook that limits how often a caller may call."""
+"""The hook that limits how often a caller may call, and the name under which the calls of a caller are counted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from apex.context import Context
 from apex.describe import describe
 from apex.errors import ConfigError, FeathersError, TooManyRequests
 from apex.hooks import Around, Next
+from apex.limits.clients import network_of
 from apex.limits.rates import Rate
 
 RATE_HEADERS: dict[str, Any] = {
@@ -36,12 +37,40 @@ class Limit:
     amount: int = 1
 
 
-def limit_rate(limit_of: Callable[[Context], Limit | None]) -> Around:
+def caller_of(context: Context) -> str | None:
+    """Return the name of the caller: ``users/7`` after ``authenticate``, else the address, ``addresses/203.0.113.7``.
+
+    The name is None for a call inside the process, and for an address that is not known.
+    """
+    params = context.params
+    if not params.provider:
+        return None
+    if params.get("authenticated") is True:
+        service = context.app.get("defaultAuthentication")
+        user = params.get(service.entity) if service.entity else None
+        subject = (params.authentication.get("payload") or {}).get("sub") if user is None else user[service.entity_id]
+        if subject is not None:
+            return f"{service.entity or 'user'}s/{subject}"
+    return f"addresses/{network_of(params.ip)}" if params.ip else None
+
+
+def _setting(context: Context) -> Limit | None:
+    """Return the limit of the setting ``rateLimit`` for the caller. The call that reads a login's user has none."""
+    name, rule = caller_of(context), context.app.get("rateLimit")
+    if rule is None:
+        raise ConfigError("limit_rate needs the setting 'rateLimit', or a function that returns the limit")
+    return None if name is None or context.params.is_login else Limit(name, rule["requests"], rule["window"])
+
+
+def limit_rate(limit_of: Callable[[Context], Limit | None] = _setting) -> Around:
     """Refuse calls beyond a limit: around all methods, inside of ``authenticate``. The app needs ``apex.limits.rates``.
 
-    ``limit_of`` returns the limit that counts for a call, or None. Over REST, the headers of answers and errors tell
-    how much of the limit is left. Calls that are a part of another one are not counted, such as that of ``get`` which
-    compares ``If-Match``. Raises TooManyRequests, and ConfigError without ``rates``.
+    ``limit_of`` returns the limit that counts for a call, or None. Without it, each caller outside the process has the
+    limit of the app's setting ``rateLimit``: ``{"requests": 1000, "window": 3600}``, with the window in seconds.
+
+    Over REST, the headers of answers and errors tell how much of the limit is left. Calls that are a part of another one
+    are not counted, such as that of ``get`` which compares ``If-Match``. Raises TooManyRequests, and ConfigError without
+    ``rates`` or without a limit.
     """
 
     @describe(answers=RATE_HEADERS, errors=(429,))

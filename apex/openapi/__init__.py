@@ -16,9 +16,10 @@ from starlette.routing import BaseRoute, Route
 
 from apex.app import Apex
 from apex.encoding import encode
+from apex.openapi.start import start_page
 from apex.transports.pages import ASK_AGAIN, Content, page
 
-__all__ = ["document_of", "openapi", "routes"]
+__all__ = ["document_of", "openapi", "routes", "start_page"]
 
 PATH = "/openapi.json"
 LOCAL = "127.0.0.1"

@@ -49,3 +49,22 @@ async def test_the_error_of_an_app_without_rates_says_what_to_configure() -> Non
     app = Apex().use("notes", MemoryService(), hooks={"around": {"all": [limited]}})
     with pytest.raises(ConfigError, match=r"call app\.configure\(rates\)"):
         await app.service("notes").find()
+
+
+async def test_by_default_each_user_and_each_address_has_the_limit_of_the_setting() -> None:
+    app = Apex({"rateLimit": {"requests": 2, "window": 60}}).configure(rates).configure(rest)
+    app.use("notes", MemoryService(start_id=1), hooks={"around": {"all": [limit_rate()]}})
+    notes = app.service("notes")
+    for ip in ("203.0.113.7", "203.0.113.8"):
+        caller = {"provider": "rest", "ip": ip}
+        assert [await notes.find(caller) for _ in range(2)] == [[], []]
+        with pytest.raises(TooManyRequests):
+            await notes.find(caller)
+    for unlimited in ({}, {"provider": "rest"}):
+        assert [await notes.find(unlimited) for _ in range(3)] == [[], [], []]
+
+
+async def test_the_error_of_an_app_without_the_setting_says_what_to_set() -> None:
+    app = Apex().configure(rates).use("notes", MemoryService(), hooks={"around": {"all": [limit_rate()]}})
+    with pytest.raises(ConfigError, match="'rateLimit'"):
+        await app.service("notes").find({"provider": "rest"})

@@ -34,7 +34,7 @@ PUBLIC = {
     "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
     "apex.common": (
         "HIDDEN InvalidSignature Limit OMIT Pruned RATE_HEADERS References SignedWebhooks Trash answers_table "
-        "apply_select audit audit_create changed_fields check_multi check_references default_sort defer_select "
+        "apply_select audit audit_create caller_of changed_fields check_multi check_references default_sort defer_select "
         "disallow discard foreign_keys_to idempotent iff is_provider keep limit_rate limit_to_tenants "
         "list_trash missing_references now populate prevent_changes prune_trash rate_exceeded "
         "require_condition required resolve resolve_data resolve_external resolve_query resolve_result set_field "
@@ -60,7 +60,7 @@ PUBLIC = {
         "renew_row_level_security run_migrations set_not_null upgrade"
     ),
     "apex.observability": "Observation health hide logs metrics time_database tracing",
-    "apex.openapi": "document_of openapi routes",
+    "apex.openapi": "document_of openapi routes start_page",
     "apex.permissions": "Mine Roles Rule authorize can mine roles",
     "apex.query": "Compare DELETED Hints Junction MAX_ROWS Predicate Query Rank Syntax every is_number suggestion",
     "apex.query.coercion": (
