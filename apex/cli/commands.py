@@ -174,15 +174,20 @@ def _line(error: Exception) -> str:
 
 @apex.command()
 @click.argument("name")
-def new(name: str) -> None:
+@click.option(
+    "--database", type=click.Choice(["sqlite", "postgresql", "memory"]), help="[default: sqlite, or memory with --bare]"
+)
+@click.option("--bare", is_flag=True, help="The smallest app: one service, and no users.")
+def new(name: str, database: str | None, bare: bool) -> None:
     """Make a project in a new folder.
 
-    It has users who log in, messages, migrations and tests, and uses SQLite.
+    It has users who log in, messages, migrations and tests.
     """
     from apex.cli.scaffold import new_project
 
-    folder = new_project(name)
-    steps = (f"cd {folder}", "pip install -e '.[test]'", "apex migrate", "apex serve --reload")
+    folder = new_project(name, database, bare)
+    migrate = ["apex migrate"] if (folder / "migrations").is_dir() else []
+    steps = (f"cd {folder}", "make install", "source .venv/bin/activate", *migrate, "make run")
     click.echo("\n  ".join([f"Project {folder} made. Next:", *steps]))
 
 

@@ -28,23 +28,70 @@ HOOKS: dict[str, str] = {
 """The types of hooks, each with the docstring of a new hook."""
 TAKEN: set[str] = {"apex", "app", "context", "next", "service"}
 """Names that the templates use. Names that begin with ``test`` are taken too, by pytest."""
-RENAMED: dict[str, str] = {"gitignore": ".gitignore"}
-"""Files whose own names a package would leave out."""
+HIDDEN: tuple[str, ...] = ("dockerignore", "env.example", "github", "gitignore")
+"""Files and folders whose names begin with a dot. A package would leave those names out."""
+SERVER: str = "postgresql://postgres:postgres@localhost"
+"""The server of the project's ``compose.yaml``."""
+SERVER_SENTENCES: str = """\
+The database is PostgreSQL: `docker compose up --detach postgres` starts a server for development. For another one set
+`DATABASE_URL`, and for the tests, which empty their database, `TEST_DATABASE_URL`."""
+DATABASES: dict[str, tuple[str, str, str]] = {
+    "sqlite": ("sqlite:///var/{name}.db", "sqlite:///var/test.db", "The database is the file `var/{name}.db`."),
+    "postgresql": (f"{SERVER}/{{name}}", f"{SERVER}/{{name}}_test", SERVER_SENTENCES),
+    "memory": ("", "", ""),
+}
+"""The places in which a project may keep its records: the URLs for development and for tests, and what its README says.
+"""
+
+MARK_OF_PROJECT: str = """
+# 'apex generate' writes only into a project with this table.
+[tool.apex]
+project = "{name}"
+"""
 
 Files = dict[Path, str]
 """The contents of files by their paths."""
 
 
-def new_project(name: str) -> Path:
-    """Write a project into a new folder of this name. Raises ConfigError if the folder exists."""
+def new_project(name: str, database: str | None = None, bare: bool = False) -> Path:
+    """Write a project into a new folder of this name.
+
+    ``database`` is one of ``DATABASES``: by default SQLite, or memory for a ``bare`` project, which has no users.
+    Raises ConfigError if the folder exists or if the options exclude each other.
+    """
     _require_name(name)
     if name in ("apex", DISTRIBUTION):
         raise ConfigError(f"'{name}' cannot be the name: it is that of the framework")
+    database = database or ("memory" if bare else "sqlite")
+    if database == "memory" and not bare:
+        raise ConfigError("users are kept in a database: choose sqlite or postgresql, or add --bare for no users")
     folder = Path(name)
     if folder.exists():
         raise ConfigError(f"'{name}' exists already: choose another name or remove it")
-    _write(rendered("project", folder, name=name, secret=secrets.token_hex(32), versions=_versions()))
+    extras = {"metrics": not bare, "postgres": database == "postgresql", "sockets": True}
+    development, test, about = (text.format(name=name) for text in DATABASES[database])
+    values = {
+        "name": name,
+        "secret": secrets.token_hex(32),
+        "versions": _versions(),
+        "extras": ",".join(extra for extra, is_needed in extras.items() if is_needed),
+        "mark": "" if bare else MARK_OF_PROJECT.format(name=name),
+        "database": development,
+        "test_database": test,
+        "about_database": about,
+    }
+    files: Files = {}
+    for layer in _layers(database, bare):
+        files |= rendered(layer, folder, **values)
+    _write(files)
     return folder
+
+
+def _layers(database: str, bare: bool) -> list[str]:
+    """Return the templates of a project. A file of a later one takes the place of the same file of an earlier one."""
+    if bare:
+        return ["common", "bare", *(["sql", "bare_sql"] if database != "memory" else [])]
+    return ["common", "sql", "project", *(["postgresql"] if database == "postgresql" else [])]
 
 
 def new_service(path: str) -> list[Path]:
@@ -88,7 +135,7 @@ def rendered(template: str, folder: Path, **values: str) -> Files:
     files: Files = {}
     for source in sorted(root.rglob("*.tmpl")):
         relative = Path(Template(str(source.relative_to(root).with_suffix(""))).substitute(values))
-        target = folder / relative.with_name(RENAMED.get(relative.name, relative.name))
+        target = folder.joinpath(*(f".{part}" if part in HIDDEN else part for part in relative.parts))
         files[target] = Template(source.read_text(encoding="utf-8")).substitute(values)
     return files
 
@@ -134,7 +181,7 @@ def _module(name: str) -> str:
 def _require_project() -> None:
     file = Path("pyproject.toml")
     if not file.is_file() or not MARK.search(file.read_text(encoding="utf-8")):
-        raise ConfigError("'apex generate' works in a project that 'apex new' has made: go there first")
+        raise ConfigError("'apex generate' works in a project that 'apex new' has made without --bare: go there first")
 
 
 def _registered(app: Path, module: str) -> str:

@@ -88,9 +88,10 @@ def answers_table(metadata: MetaData) -> Table:
 def idempotent(table: Table, caller: Callable[[Context], str | None] = caller_of) -> Around:
     """Make a write over REST once, however often it is sent in 24 hours: around all methods, after ``authenticate``.
 
-    ``caller`` returns the name of the caller, by default that of the user or of the address. A repeated call gets the first answer, with the header
-    ``Idempotency-Replayed``. If two calls arrive at once, the second one waits. Hooks before this one run for repeated
-    calls, too. They write today's scope, and an answer about records outside of it is refused.
+    ``caller`` returns the name of the caller, by default that of the user or of the address. A repeated call gets the
+    first answer, with the header ``Idempotency-Replayed``. If two calls arrive at once, the second one waits.
+    Hooks before this one run for repeated calls, too. They write today's scope, and an answer about records outside of
+    it is refused.
 
     The call runs in a transaction. A service lists in ``resumable`` the methods that commit in steps, and that continue
     after their last step when they are called again. They run without a transaction around them. Their answer is stored

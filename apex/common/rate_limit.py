@@ -68,9 +68,9 @@ def limit_rate(limit_of: Callable[[Context], Limit | None] = _setting) -> Around
     ``limit_of`` returns the limit that counts for a call, or None. Without it, each caller outside the process has the
     limit of the app's setting ``rateLimit``: ``{"requests": 1000, "window": 3600}``, with the window in seconds.
 
-    Over REST, the headers of answers and errors tell how much of the limit is left. Calls that are a part of another one
-    are not counted, such as that of ``get`` which compares ``If-Match``. Raises TooManyRequests, and ConfigError without
-    ``rates`` or without a limit.
+    Over REST, the headers of answers and errors tell how much of the limit is left. Calls that are a part of another
+    one are not counted, such as that of ``get`` which compares ``If-Match``. Raises TooManyRequests, and ConfigError
+    without ``rates`` or without a limit.
     """
 
     @describe(answers=RATE_HEADERS, errors=(429,))

@@ -1,4 +1,4 @@
-"""Tests that you run on your own code: the contract of adapters, and attacks of one tenant on another.
+"""Tests that you run on your own code: the contract of adapters, attacks of tenants on each other, and databases.
 
 Subclass ``AdapterContract`` and write ``make``, which makes the service (see ``docs/guide/testing.md``). Each test is
 one rule, a coroutine without arguments, so any test runner can run it. A rule that does not apply raises
@@ -11,6 +11,7 @@ from apex.testing.attacks import MARK, Attacks, attackable
 from apex.testing.basics import Basics, Contract, Raised, names, raises, wire, within
 from apex.testing.creating import Creating
 from apex.testing.cursors import Cursors
+from apex.testing.databases import new_database
 from apex.testing.paging import Paging
 from apex.testing.querying import Querying
 from apex.testing.reading import Reading
@@ -18,7 +19,8 @@ from apex.testing.scope import Hiding, Scoping
 from apex.testing.writing import Merging, Writing
 
 __all__ = [
-    "MARK", "AdapterContract", "Attacks", "Contract", "Raised", "attackable", "names", "raises", "wire", "within",
+    "MARK", "AdapterContract", "Attacks", "Contract", "Raised", "attackable", "names", "new_database", "raises", "wire",
+    "within",
 ]  # fmt: skip
 
 

@@ -13,6 +13,14 @@ from tests.interop.node import check_types, needs_node
 from tests.process.commands import COMMAND, ROOT, apex_here_in, environment
 
 MINUTES = 180
+KINDS = {
+    "default": (),
+    "postgresql": ("--database", "postgresql"),
+    "bare": ("--bare",),
+    "bare_sqlite": ("--bare", "--database", "sqlite"),
+    "bare_postgresql": ("--bare", "--database", "postgresql"),
+}
+"""The options of ``apex new``, by a name."""
 
 
 def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +42,25 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "blog"
 
 
-def test_what_is_written_passes_lint_types_and_its_tests(project: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_project_passes_lint_types_and_its_tests(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    assert apex_here_in(tmp_path, "new", "blog", *KINDS[kind]).returncode == 0
+    variables = {"PYTEST_ADDOPTS": "-W error"}
+    if kind.endswith("postgresql"):
+        variables["TEST_DATABASE_URL"] = f"{request.getfixturevalue('postgres_server')}/{kind}_test"
+    done = run(tmp_path / "blog", "make", "lint", "test", f"BIN={sys.prefix}/bin", **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_options_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
+    done = apex_here_in(tmp_path, "new", "blog", "--database", "memory")
+    assert (done.returncode, "users are kept in a database" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_generated_passes_lint_types_and_its_tests(project: Path) -> None:
     hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("before", "after", "error")]
     for arguments in (("service", "blog-posts"), ("hook", "count_calls"), *hooks, ("migration", "Index of names")):
         done = apex_here_in(project, "generate", *arguments)
@@ -54,7 +80,7 @@ def test_pyright_finds_nothing_in_a_new_project(project: Path) -> None:
 
 def test_a_new_project_requires_the_versions_like_the_one_that_made_it(project: Path) -> None:
     written = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-    assert written["dependencies"] == ["feathers-apex[sockets]>=0.2.0,<0.3"]
+    assert written["dependencies"] == ["feathers-apex[metrics,sockets]>=0.2.0,<0.3"]
     assert written["optional-dependencies"]["test"][0] == "feathers-apex[client]>=0.2.0,<0.3"
 
 

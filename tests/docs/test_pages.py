@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,13 @@ NOT_RUN = {
 }
 """The first lines of ``console`` blocks, with the reason why their page does not run them."""
 
+PROJECTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "--bare": {"bare": True},
+    "--bare --database sqlite": {"bare": True, "database": "sqlite"},
+}
+"""The projects whose pages are run, by the options of ``apex new``."""
+
 RUN = [page for page in PAGES if {block.lang for block in blocks_of(page)} - {"console", *PROSE}]
 
 
@@ -53,11 +61,15 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path, demo_file: Path) -
     check(programs_of(page, NOT_RUN), tmp_path, demo_file)
 
 
-def test_the_page_of_a_new_project_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("arguments", "options"), PROJECTS.items())
+def test_the_page_of_a_new_project_does_what_it_says(
+    arguments: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    page = new_project("blog") / "README.md"
+    page = new_project("blog", **options) / "README.md"
     (folder := tmp_path / "checkout").mkdir()
-    check([Block(page, 0, "bash", "apex new blog\ncd blog\n"), *programs_of(page)], folder)
+    begin = f"apex new blog {arguments}\ncd blog\nln -s ../.venv .venv\ntouch .venv/installed\n"
+    check([Block(page, 0, "bash", begin), *programs_of(page)], folder)
 
 
 def check(blocks: list[Block], folder: Path, demo: Path | None = None) -> None:

@@ -34,8 +34,8 @@ PUBLIC = {
     "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
     "apex.common": (
         "HIDDEN InvalidSignature Limit OMIT Pruned RATE_HEADERS References SignedWebhooks Trash answers_table "
-        "apply_select audit audit_create caller_of changed_fields check_multi check_references default_sort defer_select "
-        "disallow discard foreign_keys_to idempotent iff is_provider keep limit_rate limit_to_tenants "
+        "apply_select audit audit_create caller_of changed_fields check_multi check_references default_sort "
+        "defer_select disallow discard foreign_keys_to idempotent iff is_provider keep limit_rate limit_to_tenants "
         "list_trash missing_references now populate prevent_changes prune_trash rate_exceeded "
         "require_condition required resolve resolve_data resolve_external resolve_query resolve_result set_field "
         "set_now set_owner sign signatures_table soft_delete stash_before timestamps transaction virtual"
@@ -81,7 +81,7 @@ PUBLIC = {
     "apex.tenant": (
         "ALL_TENANTS NO_TENANTS ROLE SETTING current_tenants is_tenant_hook set_tenants tenant_context tenant_hook"
     ),
-    "apex.testing": "AdapterContract Attacks Contract MARK Raised attackable names raises wire within",
+    "apex.testing": "AdapterContract Attacks Contract MARK Raised attackable names new_database raises wire within",
     "apex.transaction": "after_commit is_in_transaction savepoint transaction",
     "apex.transports": "batch page public_error rest sockets",
     "apex.types": "Id Page Paginate Row is_many items map_items with_items",
