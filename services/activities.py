@@ -9,9 +9,7 @@ from sqlalchemy import Boolean, Column, Date, ForeignKey, Integer, String, Text
 from apex import Apex, Schema
 from apex.describe import describe
 from apex.schema import (
-    BooleanField,
     FloatField,
-    IdField,
     TextField,
     ValidationError,
     fields,
@@ -78,22 +76,15 @@ class PlaceSchema(Schema):
 class ActivitySchema(TenantSchema):
     """An activity as callers write it. ``duration`` is in minutes."""
 
-    assigned_to_user_id = IdField(allow_none=True)
-    subject = TextField(required=True, max=500)
-    note = TextField(max=20_000, allow_none=True)
-    public_description = TextField(max=20_000, allow_none=True)
-    location = TextField(max=500, allow_none=True)
+    class Meta:
+        table = activities
+        exclude = ("uuid", "subject_search", "note_search")
+
     location_geocoded = fields.Nested(PlaceSchema, allow_none=True)
-    start_date = fields.Date(allow_none=True)
     start_time = fields.String(validate=TIME, allow_none=True)
-    end_date = fields.Date(allow_none=True)
     end_time = fields.String(validate=TIME, allow_none=True)
     duration = fields.Integer(strict=True, allow_none=True, validate=validate.Range(0, 525_600))
-    deal_id = IdField(allow_none=True)
-    contact_id = IdField(allow_none=True)
-    company_id = IdField(allow_none=True)
     activity_type = fields.String(required=True, validate=KIND)
-    done = BooleanField()
 
     @validates_schema
     def check_order(self, data: Row, **_: Any) -> None:

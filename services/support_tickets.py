@@ -17,6 +17,9 @@ from services.shared.search import Searchable, SearchSchema, parse_search
 from services.shared.tenant import WRITES, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
+META_CONTACT = ("meta_contact_first_name", "meta_contact_last_name", "meta_contact_email")
+"""The columns with copies of the contact of a ticket."""
+
 support_tickets = tenant_table(
     "support_tickets",
     Column("inbox_channel_id", Identifier),
@@ -43,7 +46,7 @@ support_tickets = tenant_table(
     info={
         "search_index": "support_tickets_search",
         "list_index": {"tags": "support_tickets_tagged"},
-        "copies": {"contact_id": ("meta_contact_first_name", "meta_contact_last_name", "meta_contact_email")},
+        "copies": {"contact_id": META_CONTACT},
     },
 )
 support_ticket_messages = tenant_table(
@@ -60,23 +63,17 @@ partial_index("ix_support_ticket_messages_ticket", m.organization_id, m.support_
 class SupportTicketSchema(TenantSchema):
     """A support ticket as callers write it."""
 
+    class Meta:
+        table = support_tickets
+        exclude = ("uuid", "subject_search", "reference_search")
+        dump_only = (*META_CONTACT, "reference_number", "last_message_at")
+
     inbox_channel_id = IdField(allow_none=True)
-    channel = TextField(max=40, allow_none=True)
     meta_inbox_channel_email = EmailField(max=254, allow_none=True)
-    contact_id = IdField(allow_none=True)
-    meta_contact_first_name = fields.String(dump_only=True)
-    meta_contact_last_name = fields.String(dump_only=True)
-    meta_contact_email = fields.String(dump_only=True)
-    reference_number = fields.String(dump_only=True)
-    subject = TextField(required=True, max=500)
     status = fields.String(validate=validate.OneOf(["open", "pending", "resolved", "closed"]))
     priority = fields.String(validate=validate.OneOf(["low", "medium", "high", "urgent"]))
     tags = fields.List(TextField(max=100), validate=validate.Length(max=100))
-    assigned_user_id = IdField(allow_none=True)
     assigned_ai_assistant_id = IdField(allow_none=True)
-    thread_id = TextField(max=200, allow_none=True)
-    last_message_at = fields.DateTime(dump_only=True)
-    handoff_reason = TextField(max=2000, allow_none=True)
 
 
 class SupportTicketSearchSchema(SearchSchema):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Table
 
-from apex import Apex, Context, Hook, Schema, SQLService, authenticate, validate_data, validate_query
+from apex import Apex, Context, Hook, Schema, SQLService, TableSchema, authenticate, validate_data, validate_query
 from apex.adapters import MOST_RESTORED, RESTORED
 from apex.common import (
     References,
@@ -72,7 +72,7 @@ MOST_CHANGED = 1_000
 """The records that one patch or remove changes at most."""
 
 
-class TenantSchema(Schema):
+class TenantSchema(TableSchema):
     """The fields that every record of an organization has. The organization is set on create and stays."""
 
     create_only: ClassVar[tuple[str, ...]] = ("organization_id",)
