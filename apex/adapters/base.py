@@ -13,22 +13,23 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, cast
 
+from apex.adapters.aggregates import ALLOWED, Aggregate, add_methods, compute, describe_methods, functions_of
 from apex.adapters.cursors import Cursors, Lock, Selection
-from apex.adapters.pages import estimated_page, is_pagination, limit_of, page_at_cursor
+from apex.adapters.options import AdapterOptions, require_fields, require_options
+from apex.adapters.pages import estimated_page, limit_of, page_at_cursor
 from apex.adapters.search import SEARCH_DATA, search
 from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed, NotFound
-from apex.query.coercion import Coerce, boolean, json
+from apex.query.coercion import Coerce, boolean, json, shape
 from apex.query.evaluation import outside, stamped, staying
 from apex.query.language import (
     DELETED,
     EVERYTHING,
     MAX_HINTS,
     OPERATORS,
-    PATTERNS,
     Compare,
     Hints,
     Predicate,
@@ -38,7 +39,6 @@ from apex.query.language import (
     invalid,
     require_few,
     shortened,
-    suggestion,
 )
 from apex.query.scope import AS_GIVEN, FieldTypes, scope_predicate
 from apex.query.scope import Typed as ScopeTypes
@@ -84,36 +84,12 @@ class Companion:
 ServeMethod = Callable[..., Awaitable[Any]]
 """A method that takes a bool after its params: True if its records go to a caller and may be JSON."""
 
-MULTI = ("create", "patch", "remove")
-"""The methods that may take many records at once."""
-
 MOST_RESTORED = 1_000
 """The most records that one call restores."""
 
 _ID: dict[str, Any] = {"type": ["integer", "string"]}
 RESTORED: dict[str, Any] = {"anyOf": [_ID, {"type": "array", "items": _ID, "maxItems": MOST_RESTORED}]}
 """The JSON Schema of the ids that ``restore`` takes."""
-
-
-class AdapterOptions(TypedDict, total=False):
-    """The options that the constructor of an adapter takes by name. ``Adapter`` describes them."""
-
-    id: str
-    paginate: Paginate
-    multi: bool | Sequence[str]
-    operators: Sequence[str]
-    filters: Mapping[str, Coerce]
-    private: Sequence[str]
-    on_demand: Sequence[str]
-    merge: Sequence[str]
-    paths: Mapping[str, Any]
-    lists: Mapping[str, Coerce]
-    trash: str | None
-    relations: Mapping[str, Relation]
-    searchable: Sequence[str]
-    json: bool
-    methods: Sequence[str]
-    events: Sequence[str]
 
 
 class Adapter(Service, ABC, Generic[Record]):
@@ -156,6 +132,8 @@ class Adapter(Service, ABC, Generic[Record]):
     """The relations to other services, by name. ``belongs_to``, ``has_many`` and ``many_to_many`` make them."""
     searchable: Sequence[str] = ()
     """Fields with text, the most important first. ``find`` then takes ``$search``, and callers may call ``search``."""
+    aggregates: Mapping[str, Aggregate] = {}
+    """Custom methods by name, each with the ``Aggregate`` that it returns. Their data is a query with conditions."""
     _read_only: frozenset[str] = frozenset()
     """Fields that only the store writes. Data with one of them is refused."""
 
@@ -165,28 +143,14 @@ class Adapter(Service, ABC, Generic[Record]):
             if name not in known:
                 raise TypeError(f"Unknown option '{name}': there are {', '.join(known)}")
             setattr(self, name, value)
-        for name in ("operators", "private", "on_demand", "merge", "searchable"):
-            if isinstance(listed := getattr(self, name), str):
-                raise TypeError(f"{name} takes a list of names such as ['{listed}'], not {listed!r}")
-        if not isinstance(self.lists, Mapping) or not all(map(callable, self.lists.values())):
-            raise TypeError(f"lists takes a dict of fields and functions such as {{'tags': text}}, not {self.lists!r}")
-        if self.served is not None and (unknown := [name for name in self.operators if name not in self.served]):
-            further = ", ".join(sorted(PATTERNS.intersection(self.served)))
-            raise TypeError(f"{type(self).__name__} cannot serve the operator {unknown[0]}: there are {further}")
-        if not isinstance(self.multi, bool) and not set(self.multi) <= set(MULTI):
-            raise TypeError(f"multi takes True, False or a list of {', '.join(MULTI)}, not {self.multi!r}")
-        if self.paginate and not is_pagination(self.paginate):
-            raise TypeError(
-                f"paginate takes False or a dict such as {{'default': 10, 'max': 100}}, not {self.paginate!r}"
-            )
-        if self.id in self.on_demand:
-            raise TypeError("The id cannot be on_demand: every record has it")
-        if self.id in self.private:
-            raise TypeError("The id cannot be private: callers ask for records by it")
+        require_options(self)
         if self.trash is not None:
             self._extend({DELETED: boolean}, "restore")
         if self.searchable:
             self._extend({SEARCH: search_text}, "search")
+        for name in self.aggregates:
+            self._extend({}, name)
+        add_methods(self)
         self.relations = checked_relations(self.relations)
         self.writable: tuple[str, ...] = tuple(name for name, one in self.relations.items() if one.write)
         self.related: Mapping[str, BoundRelation] = {}
@@ -200,19 +164,11 @@ class Adapter(Service, ABC, Generic[Record]):
 
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError for an option with the name of a field that the adapter does not have."""
+        describe_methods(self)
         if self.columns is None:
             return
         require_names(path, self)
-        trash = [] if self.trash is None else [self.trash]
-        named = {"id": [self.id], "private": self.private, "on_demand": self.on_demand, "merge": self.merge,
-                 "lists": self.lists, "trash": trash, "searchable": self.searchable}  # fmt: skip
-        for option, names in named.items():
-            for name in names:
-                if name not in self.columns:
-                    hint = suggestion(name, self.columns)
-                    raise TypeError(f"Option {option} of service '{path}' names '{name}', which is no field.{hint}")
-        if hidden := set(self.searchable).intersection(self.private):
-            raise TypeError(f"Option searchable of service '{path}' names '{hidden.pop()}', which is private")
+        require_fields(path, self)
 
     def _hooks_around(self, bound: BoundService, method: str, steps: Steps) -> Sequence[Around]:
         return hooks_around(bound, method, steps)
@@ -321,13 +277,8 @@ class Adapter(Service, ABC, Generic[Record]):
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
         limit = limit_of(query.limit, page)
-        if query.search is not None:
-            await self._require_search_index()
-        where, lock, adapter = every(self._allowed(params), query.where), False, params.adapter
-        if adapter:
-            lock = adapter.get("lock", False)
-            if (extra := adapter.get("where")) is not None:
-                where = every(extra, where)
+        where, adapter = await self._condition(query, params), params.adapter
+        lock = adapter.get("lock", False) if adapter else False
         selection = Selection(where, query, self._fields(query, params), limit, lock, json)
         if query.cursor is not None:
             if not page:
@@ -340,6 +291,41 @@ class Adapter(Service, ABC, Generic[Record]):
         if limit == 0 and query.total is not False:
             return {"total": await self._count(where), "limit": 0, "skip": query.skip, "data": []}
         return await self._page(selection)
+
+    async def _condition(self, query: Query, params: Params) -> Predicate:
+        """Return the condition of a list: that of the query within the scope. Raises Unavailable."""
+        if query.search is not None:
+            await self._require_search_index()
+        where, adapter = every(self._allowed(params), query.where), params.adapter
+        extra = adapter.get("where") if adapter else None
+        return where if extra is None else every(extra, where)
+
+    async def aggregate(self, params: Any, aggregate: Aggregate) -> Any:
+        """Return an aggregate of the records of ``params.query``, within ``params.scope``. For methods of your own.
+
+        Raises BadRequest for a field that has none, for an order or a limit in the query, and for over 1,000 groups.
+        """
+        params = params_of(params)
+        aggregate.require(self, (params.adapter or {}).get("private", ()))
+        query = self.syntax.parse(params.query)
+        for name in query:
+            if name.startswith("$") and name not in ALLOWED:
+                raise invalid(name, "is for lists alone")
+        return aggregate.answer(await self._aggregate(aggregate, await self._condition(query, params)))
+
+    async def _aggregate(self, aggregate: Aggregate, where: Predicate) -> list[Sequence[Any]]:
+        """Return the values of each group in their order. An adapter may compute them in its store."""
+        fields = tuple(dict.fromkeys((*aggregate.group, *(field for _, field in aggregate.functions), self.id)))
+        rows, _ = await self._select(Selection(where, Query(), fields))
+        return compute(aggregate, rows)
+
+    def _functions_of(self, field: str) -> Sequence[str]:
+        """Return the functions of aggregates that a field has."""
+        return functions_of((self.columns or {})[field])
+
+    def _shape(self, field: str) -> Mapping[str, Any]:
+        """Return the JSON Schema of a field."""
+        return shape((self.columns or {})[field]) or {}
 
     async def _get(self, id: Id, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query).plain()

@@ -12,8 +12,9 @@ from itertools import count
 from typing import Any, TypeGuard, Unpack
 from weakref import WeakKeyDictionary
 
-from apex.adapters.base import Adapter, AdapterOptions, Companion
+from apex.adapters.base import Adapter, Companion
 from apex.adapters.cursors import Selection
+from apex.adapters.options import AdapterOptions
 from apex.adapters.search import matches, relevance
 from apex.app import Apex
 from apex.context import Params

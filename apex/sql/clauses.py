@@ -155,7 +155,7 @@ class Clauses:
             if name in values:
                 ordered += _by_value(values[name], direction, is_present(name, where))
             else:
-                ordered.append(self._direction(ids if name == id else self.table.c[name], direction))
+                ordered.append(self.direction(ids if name == id else self.table.c[name], direction))
         return ordered if rank is None else [self._rank(rank), *ordered]
 
     def rank_values(self, selection: Selection) -> dict[str, str]:
@@ -287,7 +287,8 @@ class Clauses:
             return f'{compare.field} : "{quoted}"'
         return str(compare.value)
 
-    def _direction(self, target: Column[Any], direction: int) -> ColumnElement[Any]:
+    def direction(self, target: Column[Any], direction: int) -> ColumnElement[Any]:
+        """Return the order by a column, ascending for 1 and descending for -1. Null counts as the least value."""
         spelled = self._type(target).ordered(target)
         ordered: ColumnElement[Any] = spelled.asc() if direction > 0 else spelled.desc()
         if not self.postgresql or not target.nullable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import JSON, BigInteger, Dialect, Numeric, String, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from apex.adapters.aggregates import FUNCTIONS, ORDERED
 from apex.encoding import timestamp
 from apex.query import coercion as coerce
 from apex.sql.standard_types import FLOAT_JSON, NUMERIC, WITHOUT_EXPONENT, to_milliseconds, trimmed
@@ -102,6 +103,8 @@ class Fixed(TypeDecorator[Decimal]):
 class FixedNumbers(ColumnType, types=[Fixed]):
     """``apex.sql.Fixed``: an exact decimal number, on SQLite too."""
 
+    functions: Sequence[str] = FUNCTIONS
+
     def __init__(self, type: Fixed, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
         self.shape: Mapping[str, Any] = coerce.SHAPES[coerce.number if type.as_float else coerce.decimal]
@@ -141,6 +144,7 @@ class FixedNumbers(ColumnType, types=[Fixed]):
 class Moments(ColumnType, types=[Timestamp]):
     """``apex.sql.Timestamp``: a moment in UTC to the millisecond."""
 
+    functions: Sequence[str] = ORDERED
     shape: Mapping[str, Any] = coerce.SHAPES[coerce.timestamp]
 
     def coerce(self, value: Any) -> datetime:

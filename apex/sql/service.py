@@ -34,8 +34,10 @@ from sqlalchemy import (
     update,
 )  # fmt: skip
 
-from apex.adapters.base import Adapter, AdapterOptions, missing
+from apex.adapters.aggregates import Aggregate
+from apex.adapters.base import Adapter, missing
 from apex.adapters.cursors import Selection
+from apex.adapters.options import AdapterOptions
 from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
@@ -43,6 +45,7 @@ from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query,
 from apex.relations.binding import Link
 from apex.relations.declarations import Relation
 from apex.service import Record
+from apex.sql.aggregates import Aggregates
 from apex.sql.clauses import SERVED, Clauses, merged_json
 from apex.sql.database import Database
 from apex.sql.defaults import Defaults, has_default, moments_of, require_sqlite, set_by_trigger
@@ -52,7 +55,7 @@ from apex.sql.json import is_writable, page_output, row_output
 from apex.sql.paths import Paths, Source, is_present
 from apex.sql.search import declare_searchable, missing_index
 from apex.sql.statements import Reader, Statement, StatementCache
-from apex.sql.types import coercers, column_types
+from apex.sql.types import coercers, column_type, column_types, shapes_of
 from apex.types import Id, Row
 
 Fields = tuple[str, ...] | None
@@ -309,6 +312,28 @@ class SQLService(Adapter[Record]):
         statement = self.statements.get(("count", shape), build, values)
         count: int = (await self._run(statement, values))[0][TOTAL]
         return count
+
+    async def _aggregate(self, aggregate: Aggregate, where: Predicate) -> list[Sequence[Any]]:
+        def build() -> Statement:
+            source = self._paths.source(where)
+            statement = self._aggregates.statement(aggregate, source, self.clauses.clause(where, source))
+            return self.database.compile(statement, "anew" if source.values else "kept")
+
+        values: dict[str, Any] = {}
+        shape = self.clauses.shape(where, values)
+        statement = self.statements.get(("aggregate", shape, aggregate), build, values)
+        rows = await self._run(statement, values)
+        return [self._aggregates.values(aggregate, row) for row in rows]
+
+    def _functions_of(self, field: str) -> Sequence[str]:
+        return column_type(self.table.c[field].type, _dialect_of(self._database)).functions
+
+    def _shape(self, field: str) -> Mapping[str, Any]:
+        return shapes_of(self.table)[field]
+
+    @cached_property
+    def _aggregates(self) -> Aggregates:
+        return Aggregates(self.table, self.clauses)
 
     async def _estimate(self, where: Predicate) -> int | None:
         """Return the number of rows that PostgreSQL's planner expects from its statistics, without reading any.

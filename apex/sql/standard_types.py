@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from enum import Enum
@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Dialect, func
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from apex.adapters.aggregates import FUNCTIONS, ORDERED
 from apex.encoding import encode
 from apex.query import coercion as coerce
 from apex.query.coercion import Coerce
@@ -43,6 +44,7 @@ class Texts(ColumnType, types=[sa.String]):
 
     shape: Mapping[str, Any] = coerce.SHAPES[coerce.text]
     is_text: bool = True
+    functions: Sequence[str] = ORDERED
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
         super().__init__(type, dialect)
@@ -82,6 +84,7 @@ class Booleans(ColumnType, types=[sa.Boolean]):
 class Integers(ColumnType, types=[sa.Integer]):
     """A whole number of 16, 32 or 64 bits, on every database."""
 
+    functions: Sequence[str] = FUNCTIONS
     shape: Mapping[str, Any] = coerce.SHAPES[coerce.integer]
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
@@ -94,6 +97,9 @@ class Integers(ColumnType, types=[sa.Integer]):
             return value
         return coerce.whole(value, self.bits)
 
+    def total(self, value: Any) -> int:
+        return int(value)  # The sum of 64 bits is a decimal number on PostgreSQL.
+
     def spelling(self) -> Spelling:
         return Spelling()
 
@@ -101,6 +107,7 @@ class Integers(ColumnType, types=[sa.Integer]):
 class Floats(ColumnType, types=[sa.Float]):
     """A finite number."""
 
+    functions: Sequence[str] = FUNCTIONS
     oid: int | None = FLOAT8
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
@@ -113,6 +120,9 @@ class Floats(ColumnType, types=[sa.Float]):
         if self.is_single and abs(number) > FLOAT4_MAX:
             raise ValueError("must be a number of single precision")
         return Decimal(str(number)) if self.type.asdecimal else number
+
+    def summed(self, expression: Any) -> Any:
+        return sa.cast(expression, sa.Double()) if self.postgresql and self.is_single else expression
 
     def reader(self) -> Processor | None:
         if not self.type.asdecimal:
@@ -128,6 +138,7 @@ class Floats(ColumnType, types=[sa.Float]):
 class Numerics(ColumnType, types=[sa.Numeric]):
     """A decimal number with the places of its type. Without a number of places, zeros at the end are left out."""
 
+    functions: Sequence[str] = FUNCTIONS
     oid: int | None = NUMERIC
 
     def __init__(self, type: Any, dialect: Dialect | None = None) -> None:
@@ -148,6 +159,11 @@ class Numerics(ColumnType, types=[sa.Numeric]):
         if self.type.asdecimal:
             return number
         return coerce.number(nearest)
+
+    def total(self, value: Any) -> Any:
+        if not self.sqlite or self.scale is not None or not self.type.asdecimal:
+            return value
+        return trimmed(Context(prec=FLOAT_DIGITS).create_decimal(value))  # The other digits are those of a float.
 
     def _rounded(self, number: Decimal) -> Decimal:
         if self.scale is None:
@@ -177,6 +193,7 @@ class Numerics(ColumnType, types=[sa.Numeric]):
 class DateTimes(ColumnType, types=[sa.DateTime]):
     """A moment in UTC. If the type has no time zone, the moment has none in Python."""
 
+    functions: Sequence[str] = ORDERED
     shape: Mapping[str, Any] = coerce.SHAPES[coerce.timestamp]
 
     def coerce(self, value: Any) -> datetime:
@@ -213,6 +230,7 @@ class DateTimes(ColumnType, types=[sa.DateTime]):
 class Times(ColumnType, types=[sa.Time]):
     """A time of day, without a zone."""
 
+    functions: Sequence[str] = ORDERED
     shape: Mapping[str, Any] = coerce.SHAPES[coerce.clock]
 
     def coerce(self, value: Any) -> time:
@@ -237,6 +255,7 @@ class Times(ColumnType, types=[sa.Time]):
 class Dates(ColumnType, types=[sa.Date]):
     """A calendar day."""
 
+    functions: Sequence[str] = ORDERED
     shape: Mapping[str, Any] = coerce.SHAPES[coerce.day]
 
     def coerce(self, value: Any) -> date:
@@ -328,6 +347,8 @@ class Decorated(ColumnType, types=[TypeDecorator]):
         self.keeps_empty: bool = self.form.is_text or self.form.keeps_empty
         self.is_read_as_stored: bool = _keeps(type, "process_result_value")
         self.is_bound_as_given: bool = _keeps(type, "process_bind_param")
+        is_stored_as_read = self.is_read_as_stored and self.is_bound_as_given
+        self.functions: Sequence[str] = self.stored.functions if is_stored_as_read else ()
 
     def check(self) -> None:
         if isinstance(self.type, sa.PickleType):
@@ -362,6 +383,12 @@ class Decorated(ColumnType, types=[TypeDecorator]):
 
     def ordered(self, expression: Any) -> Any:
         return self.stored.ordered(expression)
+
+    def summed(self, expression: Any) -> Any:
+        return self.stored.summed(expression)
+
+    def total(self, value: Any) -> Any:
+        return self.stored.total(value)
 
     def written(self, moment: Any) -> Any:
         return self.stored.written(moment) if self.is_bound_as_given else None

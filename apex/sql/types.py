@@ -78,6 +78,8 @@ class ColumnType:
     """True if ``$like`` and a search can look into the values."""
     is_json: bool = False
     """True if the database stores JSON."""
+    functions: Sequence[str] = ()
+    """The functions of aggregates that the values have."""
     keeps_empty: bool = False
     """True if an empty text in a URL is a value and not null."""
     oid: int | None = None
@@ -150,6 +152,14 @@ class ColumnType:
     def ordered(self, expression: Any) -> Any:
         """Return the expression for orders and ranges, which are the same on every database."""
         return expression
+
+    def summed(self, expression: Any) -> Any:
+        """Return the expression whose sum is exact, or at least the same on every database."""
+        return expression
+
+    def total(self, value: Any) -> Any:
+        """Return the sum of values, from what the SQLAlchemy type reads."""
+        return value
 
     def listed(self, expression: Any, values: Any) -> ColumnElement[bool]:
         """Return the condition that the expression is among the values of a JSON array, on SQLite."""

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, SQLService, database, validate_query
-from apex.adapters.base import AdapterOptions
+from apex.adapters import AdapterOptions
 from apex.common import limit_to_tenants, require_condition, soft_delete, stash_before
 from apex.errors import BadRequest, NotFound
 from apex.query.coercion import anything, integer, nullable, text

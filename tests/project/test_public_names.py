@@ -23,7 +23,7 @@ PUBLIC = {
         "Next Params SQLService Schema Service TableSchema authenticate batch bus database load_config rest sockets "
         "validate_data validate_query"
     ),
-    "apex.adapters": "Adapter AdapterOptions Companion MOST_RESTORED MemoryService RESTORED Selection",
+    "apex.adapters": "Adapter AdapterOptions Aggregate Companion MOST_RESTORED MemoryService RESTORED Selection",
     "apex.auth": (
         "APIKey APIKeyStrategy Attempt AuthenticationService Claims Holder JWTStrategy LocalStrategy Passwords Result "
         "Session Sessions Strategy Tokens authenticate hash_key new_key"

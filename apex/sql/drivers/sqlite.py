@@ -374,6 +374,8 @@ def _translated(error: sqlite3.Error) -> Exception:
         # SQLite names a check by its name or, if it has none, by its text. It does not name a foreign key.
         check = str(error).partition(": ")[2] if name == "SQLITE_CONSTRAINT_CHECK" else None
         return Violation(_RULES[name], check, () if check else _COLUMN.findall(str(error)))
+    if str(error) == "integer overflow":  # A sum has more than 64 bits.
+        return Violation("data")
     log.error("SQLite refused a statement: %s", name, exc_info=error)
     if name.startswith(_FILE_ERRORS):
         return Unavailable("The database is busy or cannot be written: try again")
