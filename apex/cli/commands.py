@@ -368,11 +368,23 @@ def generate() -> None:
 
 @generate.command("service")
 @click.argument("name")
-def generate_service(name: str) -> None:
-    """Write a service with its schema, table, migration and test, and register it."""
+@click.argument("fields", nargs=-1, metavar="[FIELD]...")
+@click.pass_obj
+def generate_service(factory: str, name: str, fields: tuple[str, ...]) -> None:
+    """Write a service with its schema, table, migration and tests, and register it.
+
+    FIELD is NAME:TYPE, then '!' if it is required, ':unique' or ':index', and '=' with a default:
+
+    \b
+      title:string! code:string(20)!:unique 'status:enum(open,closed)=open'
+      due:date project:belongs_to! labels:many_to_many
+
+    The types are string, text, integer, decimal, float, boolean, date, datetime, time, uuid, json, email, enum,
+    belongs_to and many_to_many.
+    """
     from apex.cli.scaffold import new_service
 
-    _wrote(new_service(name))
+    _wrote(new_service(name, fields, factory))
 
 
 @generate.command("hook")

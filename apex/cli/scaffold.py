@@ -6,6 +6,7 @@ import ast
 import keyword
 import re
 import secrets
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
@@ -94,10 +95,12 @@ def _layers(database: str, bare: bool) -> list[str]:
     return ["common", "sql", "project", *(["postgresql"] if database == "postgresql" else [])]
 
 
-def new_service(path: str) -> list[Path]:
-    """Write a service, the migration of its table and its test, and add it to ``services/app.py``.
+def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list[Path]:
+    """Write a service, the migration of its tables and its tests, and add it to ``services/app.py``.
 
-    Returns the new files. Raises ConfigError, and writes nothing, outside of a project or if one of the files exists.
+    ``words`` are its fields, as ``apex.cli.fields`` describes them. Relations are checked with the app of ``factory``.
+    Returns the new files. Raises ConfigError, and writes nothing, outside of a project, for a wrong name or field, or
+    if one of the files exists.
     """
     _require_project()
     module = _module(path)
@@ -106,12 +109,25 @@ def new_service(path: str) -> list[Path]:
     title = module.replace("_", " ").capitalize()
     name = title.title().replace(" ", "")
     down, revision = _revisions()
-    files = rendered(
-        "service", Path(), path=path, module=module, title=title, name=name, revision=revision, down_revision=down
-    )
+    revisions = {"revision": revision, "down_revision": down}
+    if words:
+        files = rendered("service_with_fields", Path(), **revisions, **_parts(path, module, words, factory))
+    else:
+        files = rendered("service", Path(), **revisions, path=path, module=module, title=title, name=name)
     _write(files)
     app.write_text(registered, encoding="utf-8")
     return list(files)
+
+
+def _parts(path: str, module: str, words: Sequence[str], factory: str) -> dict[str, str]:
+    """Return the parts of a service with fields. The app is loaded only if a field is a relation to its services."""
+    from apex.cli.commands import load_app
+    from apex.cli.fields import RELATIONS, parse
+    from apex.cli.service import made
+
+    fields = parse(words)
+    app = load_app(factory) if any(field.kind in RELATIONS for field in fields) else None
+    return made(path, module, fields, app)
 
 
 def new_hook(name: str, kind: str) -> list[Path]:

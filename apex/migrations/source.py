@@ -368,16 +368,19 @@ def comment(text: str) -> str:
     return "\n".join(f"# {line}" for line in wrap(text, WIDTH - 6))
 
 
-def laid_out(statements: Iterable[str]) -> str:
-    """Return statements as the body of a function, formatted as ruff does it."""
+def laid_out(statements: Iterable[str], indent: int = 4, before: str = "", after: str = "") -> str:
+    """Return statements formatted as ruff does it, by default as the body of a function.
+
+    ``before`` and ``after`` stand on the lines of the statement, such as ``notes = ``.
+    """
     lines: list[str] = []
     for line in "\n".join(statements).split("\n"):
         text = line.lstrip()
-        indent = 4 + len(line) - len(text)
+        spaces = indent + len(line) - len(text)
         if text.startswith(("#", "with ")):
-            lines.append(" " * indent + text)
+            lines.append(" " * spaces + text)
         else:
-            lines += _lines(text, ast.parse(text, mode="eval").body, indent)
+            lines += _lines(text, ast.parse(text, mode="eval").body, spaces, before, after)
     return "\n".join(lines)
 
 

@@ -286,8 +286,12 @@ def noun_of(bound: BoundService) -> str:
     if noun:
         return noun
     words = [part for part in bound._path.split("/") if part and not part.startswith(":")] or ["record"]
-    name = re.sub(r"[\W_]+", " ", words[-1])
-    return next((name[: -len(end)] + one for end, one in _PLURALS if name.endswith(end)), name)
+    return singular(re.sub(r"[\W_]+", " ", words[-1]))
+
+
+def singular(noun: str) -> str:
+    """Return the singular of an English plural."""
+    return next((noun[: -len(end)] + one for end, one in _PLURALS if noun.endswith(end)), noun)
 
 
 def plural(noun: str) -> str:
