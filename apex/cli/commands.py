@@ -178,14 +178,15 @@ def _line(error: Exception) -> str:
     "--database", type=click.Choice(["sqlite", "postgresql", "memory"]), help="[default: sqlite, or memory with --bare]"
 )
 @click.option("--bare", is_flag=True, help="The smallest app: one service, and no users.")
-def new(name: str, database: str | None, bare: bool) -> None:
+@click.option("--tenants", is_flag=True, help="Organizations with members and roles, whose data stay apart.")
+def new(name: str, database: str | None, bare: bool, tenants: bool) -> None:
     """Make a project in a new folder.
 
     It has users who log in, messages, migrations and tests.
     """
     from apex.cli.scaffold import new_project
 
-    folder = new_project(name, database, bare)
+    folder = new_project(name, database, bare, tenants)
     migrate = ["apex migrate"] if (folder / "migrations").is_dir() else []
     steps = (f"cd {folder}", "make install", "source .venv/bin/activate", *migrate, "make run")
     click.echo("\n  ".join([f"Project {folder} made. Next:", *steps]))

@@ -54,10 +54,11 @@ Files = dict[Path, str]
 """The contents of files by their paths."""
 
 
-def new_project(name: str, database: str | None = None, bare: bool = False) -> Path:
+def new_project(name: str, database: str | None = None, bare: bool = False, tenants: bool = False) -> Path:
     """Write a project into a new folder of this name.
 
-    ``database`` is one of ``DATABASES``: by default SQLite, or memory for a ``bare`` project, which has no users.
+    ``database`` is one of ``DATABASES``: by default SQLite, or memory for a ``bare`` project, which has no users. With
+    ``tenants`` users belong to organizations.
     Raises ConfigError if the folder exists or if the options exclude each other.
     """
     _require_name(name)
@@ -66,6 +67,8 @@ def new_project(name: str, database: str | None = None, bare: bool = False) -> P
     database = database or ("memory" if bare else "sqlite")
     if database == "memory" and not bare:
         raise ConfigError("users are kept in a database: choose sqlite or postgresql, or add --bare for no users")
+    if tenants and bare:
+        raise ConfigError("tenants are organizations of users, and a bare project has no users: leave out one of both")
     folder = Path(name)
     if folder.exists():
         raise ConfigError(f"'{name}' exists already: choose another name or remove it")
@@ -82,17 +85,18 @@ def new_project(name: str, database: str | None = None, bare: bool = False) -> P
         "about_database": about,
     }
     files: Files = {}
-    for layer in _layers(database, bare):
+    for layer in _layers(database, bare, tenants):
         files |= rendered(layer, folder, **values)
     _write(files)
     return folder
 
 
-def _layers(database: str, bare: bool) -> list[str]:
+def _layers(database: str, bare: bool, tenants: bool) -> list[str]:
     """Return the templates of a project. A file of a later one takes the place of the same file of an earlier one."""
     if bare:
         return ["common", "bare", *(["sql", "bare_sql"] if database != "memory" else [])]
-    return ["common", "sql", "project", *(["postgresql"] if database == "postgresql" else [])]
+    more = {"postgresql": database == "postgresql", "tenants": tenants}
+    return ["common", "sql", "project", *(layer for layer, is_chosen in more.items() if is_chosen)]
 
 
 def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list[Path]:

@@ -555,7 +555,8 @@ def _is_unique(table: Table, name: str) -> bool:
     keys: list[Any] = [table.primary_key, *(each for each in table.constraints if isinstance(each, UniqueConstraint))]
     whole = (index for index in table.indexes if not any(key.endswith("_where") for key in index.dialect_kwargs))
     keys += [index for index in whole if index.unique]
-    own = [{str(column.name) for column in key.columns} - {table.info.get("tenant")} for key in keys]
+    tenant = {table.info.get("tenant")} - {name}  # The id of a tenant names it.
+    own = [{str(column.name) for column in key.columns} - tenant for key in keys]
     return not table.primary_key.columns or {name} in own
 
 

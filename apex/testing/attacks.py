@@ -99,18 +99,29 @@ class Attacks:
         """
         attacks = cls(app, victim, attacker, tenant, records)
         for path, make in records.items():
-            attacks.theirs[path] = await _made(victim, path, make(attacks.theirs, MARK))
             attacks.data[path] = make(attacks.ours, "harmless")
-            attacks.ours[path] = await _made(attacker, path, attacks.data[path])
+            for client, made, data in (
+                (victim, attacks.theirs, make(attacks.theirs, MARK)),
+                (attacker, attacks.ours, attacks.data[path]),
+            ):
+                made[path] = await attacks._made(client, path, data)
         return attacks
 
+    async def add(self, path: str, *, theirs: Any, ours: Any) -> None:
+        """Add records of a service that exist already, by the ids of the victim's and of the attacker's."""
+        key = self._key(path)
+        self.theirs[path] = await self._read(self.victim, path, {key: theirs})
+        self.ours[path] = await self._read(self.attacker, path, {key: ours})
+
     async def run(self, path: str, method: str) -> int:
-        """Attack a method, and return the number of attempts.
+        """Attack a method, and return the number of attempts. It is 0 if no record of the service is known.
 
         Raises AssertionError if an answer shows a record of the victim, if a call of the attacker succeeds that has no
         harmless answer, or if a record of the victim is not as it was.
         """
         tried = 0
+        if path not in self.theirs:
+            return tried
         for attempt in self._attempts(path, method):
             for way in (self._over_rest, self._in_batch):
                 status, text = await way(path, attempt)
@@ -142,7 +153,7 @@ class Attacks:
         yield Attempt("find", query={"$or": [theirs, {key: id}, {key: {"$gt": 0}}]})
         yield Attempt("find", query={"$and": [{"$or": [theirs, ours]}], "$limit": 100})
         yield Attempt("find", query={"$limit": -1, "$sort": {self.tenant: 1}})
-        for name, value in self.theirs.get(path, {}).items():
+        for name, value in self.theirs[path].items():
             if isinstance(value, str) and MARK in value:
                 yield Attempt("find", query={name: value}, must_be_empty=True)
                 yield Attempt("find", query={"$or": [{name: {"$gte": MARK}}, {name: value}]})
@@ -173,7 +184,7 @@ class Attacks:
         if method == "get":
             yield Attempt(method, id=id, query={"$select": [self.tenant]}, must_fail=True)
             return
-        if data is not None and path in self.ours:
+        if data is not None:
             mine = self.ours[path][key]
             yield Attempt(method, id=mine, data=data | theirs)
             for name, value in self._pointers(path):
@@ -192,8 +203,7 @@ class Attacks:
         return str(getattr(self.app.service(path).service, "id", "id"))
 
     def _id(self, path: str) -> Any:
-        """Return the id of the victim's record. Without one, return the first id that a service gives."""
-        return self.theirs.get(path, {}).get(self._key(path), 1)
+        return self.theirs[path][self._key(path)]
 
     def _tenants(self, path: str) -> tuple[Any, Any]:
         """Return the tenants of the victim and of the attacker."""
@@ -275,15 +285,18 @@ class Attacks:
     async def _require_unchanged(self, when: str) -> None:
         """Assert that the victim still reads its records as they were made."""
         for path, row in self.theirs.items():
-            if "get" in self.app.service(path)._options.methods:
-                url = f"/{path}/{quote(str(row[self._key(path)]), safe='')}"
-                response = await self.victim.request("GET", url)
-                found = response.json() if response.status_code == 200 else response.status_code
-                assert found == row, f"{when} the victim's record of {path} is {found}, and was {row}"
+            found = await self._read(self.victim, path, row)
+            assert found == row, f"{when} the victim's record of {path} is {found}, and was {row}"
 
+    async def _made(self, client: HTTPClient, path: str, data: Row) -> Row:
+        response = await client.request("POST", f"/{path}", json=data)
+        assert response.status_code in (200, 201), f"{path} could not be made of {data}: {response.text}"
+        return await self._read(client, path, response.json())
 
-async def _made(client: HTTPClient, path: str, data: Row) -> Row:
-    response = await client.request("POST", f"/{path}", json=data)
-    assert response.status_code in (200, 201), f"{path} could not be made of {data}: {response.text}"
-    made: Row = response.json()
-    return made
+    async def _read(self, client: HTTPClient, path: str, row: Row) -> Row:
+        """Return a record as its owner reads it now, or as it is if the service has no ``get``."""
+        if "get" not in self.app.service(path)._options.methods:
+            return row
+        response = await client.request("GET", f"/{path}/{quote(str(row[self._key(path)]), safe='')}")
+        found: Row = response.json() if response.status_code == 200 else {"status": response.status_code}
+        return found

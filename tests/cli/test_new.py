@@ -16,6 +16,8 @@ MINUTES = 180
 KINDS = {
     "default": (),
     "postgresql": ("--database", "postgresql"),
+    "tenants": ("--tenants",),
+    "tenants_postgresql": ("--tenants", "--database", "postgresql"),
     "bare": ("--bare",),
     "bare_sqlite": ("--bare", "--database", "sqlite"),
     "bare_postgresql": ("--bare", "--database", "postgresql"),
@@ -54,9 +56,16 @@ def test_each_kind_of_project_passes_lint_types_and_its_tests(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_options_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
-    done = apex_here_in(tmp_path, "new", "blog", "--database", "memory")
-    assert (done.returncode, "users are kept in a database" in done.stderr) == (1, True)
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--database", "memory"), "users are kept in a database"),
+        (("--bare", "--tenants"), "tenants are organizations of users"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(tmp_path: Path, options: tuple[str, ...], problem: str) -> None:
+    done = apex_here_in(tmp_path, "new", "blog", *options)
+    assert (done.returncode, problem in done.stderr) == (1, True)
     assert list(tmp_path.iterdir()) == []
 
 
