@@ -151,5 +151,7 @@ def has_tenants(app: Apex, service: Any) -> bool:
 
 def is_limited(bound: BoundService, method: str) -> bool:
     """Return True if a hook limits the callers of a method to their tenants."""
+    if bound._policy is not None and bound._policy.tenant is not None:
+        return True  # Its roles are held in tenants, and a method without authorize is refused at setup.
     early = [step.hook for step in in_order(bound._steps[method]) if step.type in ("around", "before")]
     return any(is_tenant_hook(one) for hook in early for one in flat(hook))

@@ -215,7 +215,8 @@ class Policy:
         found: list[tuple[Grant, list[Any] | None, Any]] = []
         for grant in grants:
             tenants = self.tenants_of(grant, held)
-            if tenants is None or tenants:
+            # A caller without a tenant finds nothing, unless a rule is about a role, which it does not have.
+            if tenants is None or tenants or grant.kind != "role":
                 where = grant.rule.where
                 found.append((grant, tenants, where(context) if callable(where) else where))
         if any(isawaitable(scope) for _, _, scope in found):

@@ -203,3 +203,14 @@ async def test_tenants_give_roles_in_each_of_them() -> None:
     assert (await notes.patch(3, {"title": "b"}, bob))["title"] == "b"
     with pytest.raises(Forbidden, match="outside"):
         await notes.patch(1, {"user_id": 2}, ann)
+
+
+async def test_a_caller_without_a_tenant_finds_nothing() -> None:
+    app = Apex().configure(roles(("member",), of=lambda context: {}, tenant="team_id"))
+    service = type("Notes", (MemoryService,), {"permissions": {"user": can("find"), "member": can("get")}})
+    notes = app.use("notes", service(), hooks={"before": {"all": [authorize]}}).service("notes")
+    await notes.create({"team_id": 1})
+    ann = {"provider": "rest", "user": {"id": 5}}
+    assert await notes.find(ann) == []
+    with pytest.raises(Forbidden):
+        await notes.get(0, ann)
