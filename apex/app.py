@@ -234,7 +234,7 @@ class Apex(Emitter):
                 external_call.reset(external)
         events = bound._app.events
         if context.event is not None or context.turn is not None:
-            await events.announce(context)
+            await events.announce(context._announced or context)
         if events.handed < events.sent and is_external:
             await events.hand_over()
         if context.deferred:

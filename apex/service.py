@@ -64,6 +64,10 @@ class Service:
         """Return the method that the framework calls in place of this one (see ``Adapter``), or None."""
         return None
 
+    def _enclose(self, method: str, steps: Steps) -> Steps:
+        """Return the steps of a method, with those of the service itself around them."""
+        return steps
+
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError if the service cannot work in the app. Called before the service gets its path."""
 
@@ -252,6 +256,8 @@ class _StepsByMethod(dict[str, Steps]):
         if isinstance(service, Service) and (hooks := service._hooks_around(bound, method, steps)):
             inner = enclose(steps_of("around", list(hooks), f"in '{bound._path}'", "service"), call)
             steps = steps_of_call(bound._app.store, bound._store, method, inner)
+        if isinstance(service, Service):
+            steps = service._enclose(method, steps)
         if bound._late_setup is not None:
             steps = (Step("around", bound._late_setup, True, "app", steps),)
         self[method] = steps

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, cast
@@ -46,6 +46,8 @@ from apex.query.search import SEARCH, search_text
 from apex.relations.binding import BoundRelation, Link, bind, require_names, service_link
 from apex.relations.declarations import Relation, checked_relations
 from apex.relations.hooks import hooks_around
+from apex.relations.populate import with_populate
+from apex.relations.reading import Owners, read_related
 from apex.service import Record, Service
 from apex.types import STANDARD, Id, Paginate, Row
 
@@ -53,32 +55,6 @@ if TYPE_CHECKING:
     from apex.app import Apex
     from apex.hooks import Around, Steps
     from apex.service import BoundService
-
-
-@dataclass(frozen=True, slots=True)
-class Companion:
-    """Entries of another service that are stored together with new rows, or not at all.
-
-    A hook that writes an audit sets::
-
-        entries = Companion(app.service("audit").service, make_entry, id="record_id", whole="after")
-        context.params.adapter = {"companion": entries}
-    """
-
-    service: Any
-    """The adapter that stores the entries, without its hooks."""
-    row: Callable[[Row], Row]
-    """The function that makes an entry of a row."""
-    id: str
-    """The field of an entry with the id of the row."""
-    whole: str
-    """The field of an entry with the whole row."""
-
-    async def store(self, rows: list[Row], id: str) -> None:
-        """Store the entries of rows. ``id`` is the field with the ids of the rows."""
-        entries = [self.row(row) | {self.id: row[id]} for row in rows]
-        if entries:
-            await self.service.create(entries, Params({"adapter": {"multi": True}}))
 
 
 ServeMethod = Callable[..., Awaitable[Any]]
@@ -273,6 +249,9 @@ class Adapter(Service, ABC, Generic[Record]):
         is_overridden = getattr(getattr(self, method), "__func__", None) is not vars(Adapter)[method]
         return None if is_overridden else getattr(self, f"_{method}")
 
+    def _enclose(self, method: str, steps: Steps) -> Steps:
+        return with_populate(self, method, steps) if self.relations else steps
+
     async def _find(self, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query)
         page = self.pagination(params)
@@ -280,6 +259,9 @@ class Adapter(Service, ABC, Generic[Record]):
         where, adapter = await self._condition(query, params), params.adapter
         lock = adapter.get("lock", False) if adapter else False
         selection = Selection(where, query, self._fields(query, params), limit, lock, json)
+        if adapter and (owners := adapter.get("owners")) is not None:
+            rows = await self._find_related(selection, owners)
+            return {"limit": limit or 0, "skip": query.skip, "data": rows} if page else rows
         if query.cursor is not None:
             if not page:
                 raise invalid(query.cursor[0], "needs pages, and this list has none")
@@ -326,6 +308,20 @@ class Adapter(Service, ABC, Generic[Record]):
     def _shape(self, field: str) -> Mapping[str, Any]:
         """Return the JSON Schema of a field."""
         return shape((self.columns or {})[field]) or {}
+
+    def _empty_page(self, params: Params) -> Any:
+        return {"total": 0, "limit": 0, "skip": 0, "data": []} if self.pagination(params) else []
+
+    async def _find_related(self, selection: Selection, owners: Owners) -> list[Row]:
+        """Return the related records of other records, each once."""
+        if owners.many:
+            owners.limit, owners.skip = selection.limit, selection.query.skip
+        found = await self._select_related(selection, owners) if owners.limit != 0 else []
+        return owners.taken(found, self.id)
+
+    async def _select_related(self, selection: Selection, owners: Owners) -> list[tuple[Any, Row]]:
+        """Return each related record with the id of an owner, in order. An adapter may do it in one statement."""
+        return await read_related(self, selection, owners)
 
     async def _get(self, id: Id, params: Params, json: bool) -> Any:
         query = self.syntax.parse(params.query).plain()

@@ -12,7 +12,8 @@ from itertools import count
 from typing import Any, TypeGuard, Unpack
 from weakref import WeakKeyDictionary
 
-from apex.adapters.base import Adapter, Companion
+from apex.adapters.base import Adapter
+from apex.adapters.companion import Companion
 from apex.adapters.cursors import Selection
 from apex.adapters.options import AdapterOptions
 from apex.adapters.search import matches, relevance

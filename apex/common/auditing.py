@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from apex.adapters.base import Companion
+from apex.adapters.companion import Companion
 from apex.common.fields import now
 from apex.context import Context, Params, external_call
 from apex.hooks import Hook, belongs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The links of a ``many_to_many``: the adapter that stores them, and its fields with the ids of both sides."""
+    """The links of a ``many_to_many``: the adapter that stores them, and its fields with the ids of both sides.
+
+    Links of a ``service`` are read with its hooks. A table has none.
+    """
 
     adapter: Adapter[Any]
     key: str
     other_key: str
+    service: BoundService | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,22 @@ class BoundRelation:
     adapter: Adapter[Any]
     key: str
     link: Link | None = None
+
+    @property
+    def own_key(self) -> str:
+        """The field of the own records that says which related records belong to one."""
+        return self.owner.id if self.declared.many else self.key
+
+    @property
+    def related_key(self) -> str:
+        """The field of the related records, or of the links, that has the value of the own key."""
+        return self.key if self.declared.many else self.adapter.id
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """The fields that are shown of a related record. None, if they are not declared or a function makes them."""
+        fields = self.declared.fields
+        return None if callable(fields) else fields
 
 
 async def bind(app: Apex, path: str, owner: Adapter[Any]) -> dict[str, BoundRelation]:
@@ -62,6 +82,8 @@ async def _bound(app: Apex, path: str, owner: Adapter[Any], name: str, relation:
             f"{where} names '{relation.service}', which is no adapter: relations are between services such as "
             "SQLService and MemoryService"
         )
+    for one in (relation.service, relation.through):
+        _require_find(where, relation, app.services.get(one.strip("/")) if isinstance(one, str) else None)
     link = None
     if relation.kind == "belongs_to":
         key = relation.key or f"{name}_id"
@@ -97,7 +119,7 @@ def service_link(where: str, relation: Relation, app: Apex) -> Link:
     key, other_key = relation.key or "", relation.other_key or ""
     for name in (key, other_key):
         _require_key(where, f"service '{path}'", service.service, name)
-    return Link(service.service, key, other_key)
+    return Link(service.service, key, other_key, service)
 
 
 def require_names(path: str, owner: Adapter[Any]) -> None:
@@ -105,6 +127,14 @@ def require_names(path: str, owner: Adapter[Any]) -> None:
     for name in owner.relations:
         if owner.columns is not None and name in owner.columns:
             raise TypeError(f"Relation '{name}' of service '{path}' has the name of a field: rename the relation")
+
+
+def _require_find(where: str, relation: Relation, service: BoundService | None) -> None:
+    if service is not None and not relation.trusted and "find" not in service._options.methods:
+        raise TypeError(
+            f"{where} reads '{service._path}', which has no method find for callers: list it in its methods, or let "
+            "the process read the records with trusted=True and fields=(...)"
+        )
 
 
 def _require_key(where: str, of: str, adapter: Adapter[Any], key: str) -> None:

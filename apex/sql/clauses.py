@@ -94,15 +94,18 @@ class Clauses:
         long = sign == "$contains" and value is not None and len(value) >= TRIGRAM
         return (field, sign, value is None, long, "." in field and is_numeric(where))
 
-    def clause(self, where: Predicate, source: Source | None = None) -> ColumnElement[bool]:
-        """Return the condition for a statement that reads from a source, by default from the table."""
+    def clause(self, where: Predicate, source: Source | None = None, start: int = 0) -> ColumnElement[bool]:
+        """Return the condition for a statement that reads from a source, by default from the table.
+
+        The parameters are counted from ``start``.
+        """
         if isinstance(self.table, Table) and not (source and source.values):
             binders: dict[str, Processor] = {}
-            text = self._written(where, (f"p{number}" for number in count()), binders)
+            text = self._written(where, (f"p{number}" for number in count(start)), binders)
             if text is not None:
                 return Fragment(text, binders)
         source = source or Source(self.table, self.table.c, {})
-        clause = self._clause(where, (f"p{number}" for number in count()), source)
+        clause = self._clause(where, (f"p{number}" for number in count(start)), source)
         return clause if source.condition is None else and_(source.condition, clause)
 
     def _written(self, where: Predicate, names: Iterator[str], binders: dict[str, Processor]) -> str | None:

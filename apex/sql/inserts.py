@@ -19,7 +19,7 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 
-from apex.adapters.base import Companion
+from apex.adapters.companion import Companion
 from apex.encoding import encode
 from apex.sql.database import Database
 from apex.sql.statements import Statement

@@ -44,6 +44,7 @@ from apex.query.coercion import Coerce
 from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, Search, compared, conjunction, every
 from apex.relations.binding import Link
 from apex.relations.declarations import Relation
+from apex.relations.reading import Owners
 from apex.service import Record
 from apex.sql.aggregates import Aggregates
 from apex.sql.clauses import SERVED, Clauses, merged_json
@@ -53,6 +54,7 @@ from apex.sql.drivers.executor import Plan, Values, Violation
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, page_output, row_output
 from apex.sql.paths import Paths, Source, is_present
+from apex.sql.related import select_related
 from apex.sql.search import declare_searchable, missing_index
 from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.types import coercers, column_type, column_types, shapes_of
@@ -217,6 +219,12 @@ class SQLService(Adapter[Record]):
             return await self._select_at_once(selection, total)
         count = await self._count(selection.where) if total else None
         return await self._select_by_path(selection, *sort[0]), count
+
+    async def _select_related(self, selection: Selection, owners: Owners) -> list[tuple[Any, Row]]:
+        link = owners.link
+        if link is None or (isinstance(link.adapter, SQLService) and link.adapter.database is self.database):
+            return await select_related(self, selection, owners)
+        return await super()._select_related(selection, owners)
 
     async def _select_by_path(self, selection: Selection, path: str, direction: int) -> list[Row]:
         """Return the rows in the order of a path. Rows without a value come last.

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from apex import Apex, SQLService, database, rest
-from apex.adapters.base import Companion
+from apex.adapters.companion import Companion
 from apex.errors import BadRequest
 from apex.sql import Json, Timestamp
 

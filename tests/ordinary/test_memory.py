@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from apex import Apex, MemoryService, SQLService
-from apex.adapters.base import Companion
+from apex.adapters.companion import Companion
 from apex.context import Params
 from apex.errors import BadRequest, Conflict
 from apex.query.coercion import boolean, integer, text, timestamp
