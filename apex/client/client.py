@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import Any
 
 from apex.callbacks import Emitter
 from apex.client.call import Call, Send, Transport, segments
+from apex.client.errors import rebuild
 from apex.client.service import RemoteService
 from apex.client.storage import MemoryStorage, Storage
 from apex.errors import FeathersError, GeneralError, NotAuthenticated, Timeout
@@ -64,6 +65,23 @@ class Client(Emitter):
     def authentication(self) -> dict[str, Any] | None:
         """The server's answer to the login: ``accessToken``, ``authentication`` and the user. None without a login."""
         return self.session.result
+
+    async def batch(self, *calls: Sequence[Any], atomic: bool = False) -> list[Any]:
+        """Make many calls in one request, and return their results in the same order.
+
+        A call is a method, a path, the arguments of the method and perhaps a query. The server needs
+        ``app.configure(batch)``. For a call that fails the list has its error. With ``atomic`` the calls are one
+        transaction, and ``batch`` raises the error of the call that fails::
+
+            project, issue = await client.batch(
+                ("create", "projects", {"key": "APX"}),
+                ("create", "issues", {"title": "First", "project_id": {"$ref": "0.id"}}),
+                atomic=True,
+            )
+        """
+        data = {"calls": [list(call) for call in calls], **({"atomic": True} if atomic else {})}
+        settled = await self.service("batch").create(data)
+        return [one["value"] if one["status"] == "fulfilled" else rebuild(one["reason"]) for one in settled]
 
     async def authenticate(self, **data: Any) -> dict[str, Any]:
         """Log in with data such as ``strategy="local", email=..., password=...``, or else with the stored token.

@@ -3,12 +3,15 @@
 ``create({"calls": [["get", "notes", 1, {}], ["create", "notes", {...}, {}]]})`` returns a list in the order of the
 calls: ``{"status": "fulfilled", "value": ...}`` or ``{"status": "rejected", "reason": <error>}``. Each call has a
 method, a path, the arguments of the method before its params, and a query.
+
+With ``"atomic": True`` the calls are one transaction, one after the other, and ``{"$ref": "0.id"}`` is a value of an
+earlier result. If a call fails, nothing is stored, and its error is that of the batch.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context as Variables
 from functools import partial
 from typing import Any
@@ -21,7 +24,8 @@ from apex.errors import BadRequest, NotFound
 from apex.observability.observations import ENDED, Observation, current, observing
 from apex.query.language import shortened
 from apex.service import BoundService, Call, Service
-from apex.transports.http import failure
+from apex.transports.atomic import run_atomic
+from apex.transports.http import failure, public_error
 from apex.types import STANDARD, Row, taken_by
 
 MOST_CALLS = 100
@@ -35,7 +39,18 @@ CALL = {
 CALLS = {
     "title": "Batch",
     "type": "object",
-    "properties": {"calls": {"type": "array", "items": CALL, "maxItems": MOST_CALLS}},
+    "properties": {
+        "calls": {"type": "array", "items": CALL, "maxItems": MOST_CALLS},
+        "atomic": {
+            "type": "boolean",
+            "default": False,
+            "description": (
+                'Make the calls one after the other in one transaction, all or none. `{"$ref": "0.id"}` in the id, '
+                "data or query of a call is the field `id` in the result of call 0. The error of a call is that of the "
+                "batch, with the number of the call in `data.call`."
+            ),
+        },
+    },
     "required": ["calls"],
 }
 KEY = {
@@ -77,7 +92,10 @@ class Batch(Service):
 
     @describe(data={"create": CALLS}, result=SETTLED, strategies=(ANY,), sends={"Idempotency-Key": KEY})
     async def create(self, data: Any, params: Params) -> list[Row]:
-        """Run the calls. Raises BadRequest if the data is not a list of at most 100 calls."""
+        """Run the calls. Raises BadRequest if the data is not a list of at most 100 calls.
+
+        With ``atomic`` it raises the error of the first call that fails, and nothing is stored.
+        """
         return _decoded(await self._settled_calls(data, params))
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
@@ -93,16 +111,43 @@ class Batch(Service):
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             rule = f'Must be a list of at most {MOST_CALLS} calls, such as ["get", "contacts", 1, {{}}]'
             raise BadRequest("Invalid batch", errors={"calls": rule})
+        if (is_atomic := data.get("atomic", False)) is True:
+            return await self._atomic_calls(calls, params)
+        if is_atomic is not False:
+            raise BadRequest("Invalid batch", errors={"atomic": "Must be true or false"})
         # Each call has its own context variables, as a request has.
         settle = partial(self._observed, current()) if self.app.listens(ENDED) else self._settled
         makers = (settle(call, _nth(params, place)) for place, call in enumerate(calls))
         return await asyncio.gather(*(asyncio.create_task(made, context=_variables()) for made in makers))
 
+    async def _atomic_calls(self, calls: list[Any], params: Params) -> list[Row]:
+        outer = current() if self.app.listens(ENDED) else None
+
+        def make(call: Any) -> Call:
+            return self._call(call, {})
+
+        async def run(call: Any, place: int) -> RawJSON:
+            if not self.app.listens(ENDED):
+                return await self._value(call, _nth(params, place), None)
+            seen = self._observation(outer, params)
+            with observing(seen):
+                try:
+                    value = await self._value(call, _nth(params, place), seen)
+                except Exception as error:
+                    seen.error, seen.status = error, public_error(error, "A call of an atomic batch").code
+                    raise
+            return value
+
+        return [{"status": "fulfilled", "value": value} for value in await run_atomic(self.app, calls, make, run)]
+
     async def _observed(self, outer: Observation | None, call: Any, params: Row) -> Row:
-        request_id = params.get("headers", {}).get("x-request-id", "")
-        seen = Observation(self.app, params.get("provider") or "", request_id=request_id, outer=outer)
+        seen = self._observation(outer, params)
         with observing(seen):
             return await self._settled(call, params, seen)
+
+    def _observation(self, outer: Observation | None, params: Mapping[str, Any]) -> Observation:
+        request_id = params.get("headers", {}).get("x-request-id", "")
+        return Observation(self.app, params.get("provider") or "", request_id=request_id, outer=outer)
 
     async def _settled(self, call: Any, params: Row, seen: Observation | None = None) -> Row:
         try:
