@@ -123,6 +123,11 @@ def _any_type(self: OpenAPIConverter, field: fields.Field[Any], *, ret: Shape, *
     return {}
 
 
+def reference(kind: str, name: str) -> Shape:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
 class Plugin(MarshmallowPlugin):
     """apispec's plugin with this module's converter."""
 
@@ -142,6 +147,8 @@ class Components:
         )
         self.converter: Any = plugin.converter
         self.made: dict[str, Any] = {}
+        self.begun: set[str] = set()
+        """The names of schemas that refer to themselves, perhaps through others."""
         authentication = app.get("defaultAuthentication")
         self.schemes: Mapping[str, Shape] = {} if authentication is None else authentication.schemes
 
@@ -154,7 +161,7 @@ class Components:
             self.made[f"{kind}/{name}"] = value
             add = {"schemas": self.spec.components.schema, "responses": self.spec.components.response}.get(kind)
             (add or self.spec.components.header)(name, dict(value))
-        return {"$ref": f"#/components/{kind}/{name}"}
+        return reference(kind, name)
 
     def shape(self, shape: Any, name: str, method: str = "") -> Shape:
         """Return the JSON Schema of a shape that a hook or a service declares.

@@ -12,6 +12,7 @@ from apex.describe import ANY, Example, Facts, facts_of
 from apex.errors import BY_CODE, FeathersError, PayloadTooLarge, PreconditionFailed, UnsupportedMediaType
 from apex.openapi.components import Components, component_name, noun_of, plural
 from apex.openapi.facts import MethodFacts
+from apex.openapi.nested import data_shape
 from apex.openapi.parameters import header, parameters
 from apex.openapi.samples import samples
 from apex.service import BoundService
@@ -212,10 +213,7 @@ class Operations:
 
     def data(self, method: str) -> Shape:
         """Return the shape of a method's data."""
-        data = MethodFacts(self.bound, method).data
-        shape = {"type": "object"}
-        if data is not None:
-            shape = self.components.shape(data, component_name(self.bound) + method.capitalize(), method)
+        shape = data_shape(self.components, self.bound, method)
         if method == "create" and takes_many(self.bound, method):
             return {"anyOf": [shape, {"type": "array", "items": shape}]}
         return shape

@@ -16,7 +16,8 @@ def caller_params(context: Context) -> dict[str, Any]:
     """Return the params with which a call of another service has the rights of this caller. It has no query yet.
 
     A proof of the caller goes along, and the other service checks it again. So it may refuse a way to log in that this
-    service accepts. A call inside the process has no caller, and its calls have none either.
+    service accepts. A call inside the process has no caller, and its calls have none either. ``is_inner_call`` tells
+    hooks that count requests that the call is a part of another one.
     """
     params, authentication = context.params, context.app.get("defaultAuthentication")
     entity = getattr(authentication, "entity", None) or "user"
@@ -24,4 +25,4 @@ def caller_params(context: Context) -> dict[str, Any]:
     own: Row = {name: params[name] for name in names if name in params}
     if headers := own.get("headers"):
         own["headers"] = {name: value for name, value in headers.items() if name.lower() not in _OF_ONE_REQUEST}
-    return own
+    return {**own, "is_inner_call": True}

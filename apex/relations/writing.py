@@ -81,7 +81,8 @@ def write_related(plan: Plan) -> Around:
     guarded = {name: reference for name, reference in plan.keys.items() if reference.guarded}
 
     async def write_related(context: Context, next: Next) -> None:
-        if context.has_result:
+        # Data that is no record is refused by the method.
+        if context.has_result or not all(isinstance(row, Mapping) for row in context.items):
             await next()
             return
         related = take_related(context, plan.writable)
@@ -89,8 +90,7 @@ def write_related(plan: Plan) -> Around:
             require_form(context, related)
             spend(context, related)
         keys = plan.keys if context.params.provider else guarded
-        rows = [row for row in context.items if isinstance(row, Mapping)]
-        named = {name: reference for name, reference in keys.items() if any(name in row for row in rows)}
+        named = {name: reference for name, reference in keys.items() if any(name in row for row in context.items)}
         if related is None and not named:
             await next()
             return
@@ -135,7 +135,7 @@ class _Write:
 
     async def check(self, named: Mapping[str, Reference]) -> None:
         """Require that the caller can read the records that the data refers to."""
-        changes = [dict(row) for row in self.context.items]
+        changes = self.context.items
         before: list[Row] | None = None
         if self.context.method != "create":
             stored = self.context.params.before

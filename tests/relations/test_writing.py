@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sys
 from typing import Any
 
 import pytest
 
-from apex import Apex, Context
-from apex.errors import BadRequest, Forbidden
-from apex.relations import belongs_to
+from apex import Apex, Context, MemoryService, Schema, validate_data
+from apex.common import Limit, limit_rate
+from apex.errors import BadRequest, Forbidden, TooManyRequests
+from apex.limits import rates
+from apex.relations import belongs_to, has_many
+from apex.schema import IdField, TextField
 from apex.testing import raises
 from tests.relations.boards import ANN, boards, hide, linked, stored
 
@@ -166,9 +172,6 @@ async def test_children_are_created_with_the_rights_of_the_caller(url: str | Non
 
 
 async def test_records_inside_of_records_end_at_five_levels() -> None:
-    from apex import MemoryService
-    from apex.relations import has_many
-
     app = Apex()
     app.use("nodes", MemoryService(start_id=1, relations={"nodes": has_many("nodes", "node_id", write=True)}))
     await app.setup()
@@ -188,3 +191,74 @@ async def test_a_relation_that_is_not_declared_as_writable_is_an_unknown_field()
         with raises(BadRequest) as raised:
             await app.service("issues").create({"title": "x", "board": {"name": "Web"}}, ANN)
         assert list(raised.error.errors) == ["board"]
+
+
+async def test_a_call_with_related_records_counts_once() -> None:
+    async with boards(None) as app:
+        app.configure(rates)
+        limit = limit_rate(lambda context: Limit("all", requests=2, window=60))
+        for path in ("issues", "comments", "boards"):
+            app.service(path).hooks({"around": {"all": [limit]}})
+        data = {"title": "x", "board": {"name": "Web"}, "comments": [{"text": "a"}, {"text": "b"}]}
+        for _ in range(2):
+            await app.service("issues").create(data, ANN)
+        with raises(TooManyRequests):
+            await app.service("issues").create(data, ANN)
+
+
+@pytest.mark.parametrize("method", ["create", "remove"])
+async def test_a_process_that_dies_leaves_nothing_half_written(empty_url: str, method: str) -> None:
+    async with boards(empty_url) as app:
+        await labelled(app, "bug")
+        if method == "remove":
+            await app.service("issues").create({"title": "x", "labels": [1], "comments": [{"text": "a"}]})
+        before = [await stored(app, "issues", "comments"), await linked(app)]
+    died = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.relations.dying", empty_url, method)
+    assert await died.wait() == -signal.SIGKILL
+    async with boards(empty_url) as app:
+        assert [await stored(app, "issues", "comments"), await linked(app)] == before
+
+
+class IssueSchema(Schema):
+    title = TextField(required=True, max=20)
+    board_id = IdField(required=True)
+
+
+def checked(app: Apex) -> None:
+    app.service("issues").hooks(
+        {"before": {"create": [validate_data(IssueSchema)], "patch": [validate_data(IssueSchema)]}}
+    )
+
+
+async def test_a_schema_lets_related_records_pass() -> None:
+    async with boards(None) as app:
+        checked(app)
+        data = {"title": " x ", "board": {"name": "Web"}, "comments": [{"text": "a"}], "labels": []}
+        assert await app.service("issues").create(data, ANN) == {
+            "id": 1,
+            "title": "x",
+            "board_id": 1,
+            "deleted_at": None,
+        }
+        assert (await app.service("issues").patch(1, {"labels": []}, ANN))["id"] == 1
+
+
+async def test_a_schema_reports_its_errors_and_those_of_the_form_at_once() -> None:
+    async with boards(None) as app:
+        checked(app)
+        with raises(BadRequest) as raised:
+            await app.service("issues").create({"title": "", "labels": 1, "label": 2}, ANN)
+        assert set(raised.error.errors) == {"title", "board_id", "labels", "label"}
+        with raises(BadRequest) as raised:
+            await app.service("issues").create({"title": "x", "board_id": 1, "comments": 1}, ANN)
+        assert raised.error.errors == {"comments": "Must be a list of objects"}
+
+
+@pytest.mark.parametrize("data", [[], [1], "x", None, [None, {"labels": [1]}]])
+async def test_data_that_is_no_record_is_refused_as_before(data: Any) -> None:
+    async with boards(None, {"issues": {"multi": True}}) as app:
+        if data == []:
+            assert await app.service("issues").create(data, ANN) == []
+            return
+        with raises(BadRequest, "The data must be an object"):
+            await app.service("issues").create(data, ANN)
