@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from apex.auth.jwt import Claims, JWTStrategy, Tokens
     from apex.auth.local import LocalStrategy
     from apex.auth.passwords import Passwords
+    from apex.auth.resets import PasswordResets
     from apex.auth.service import Attempt, AuthenticationService, Result, Strategy, authenticate
     from apex.auth.sessions import Session, Sessions
 
@@ -24,6 +25,7 @@ __all__ = [
     "Holder",
     "JWTStrategy",
     "LocalStrategy",
+    "PasswordResets",
     "Passwords",
     "Result",
     "Session",
@@ -42,6 +44,7 @@ __getattr__ = lazy_names(
         "jwt": ("Claims", "JWTStrategy", "Tokens"),
         "local": ("LocalStrategy",),
         "passwords": ("Passwords",),
+        "resets": ("PasswordResets",),
         "service": ("Attempt", "AuthenticationService", "Result", "Strategy", "authenticate"),
         "sessions": ("Session", "Sessions"),
     },

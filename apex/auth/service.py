@@ -142,7 +142,7 @@ class AuthenticationService(Service):
         self.sessions: Sessions = Sessions(self)
         self._rates = Rates()
         self.failure_limit: FailureLimit = FailureLimit(
-            "logins", lambda: app.get("rates") or self._rates, {**FAILURES, **self.settings.get("failedLogins", {})}
+            "logins", self._counted, {**FAILURES, **self.settings.get("failedLogins", {})}
         )
         self.path: str = "authentication"
         self.revocations = revocations
@@ -152,6 +152,10 @@ class AuthenticationService(Service):
         self._bound: BoundService | None = None
         app.set("defaultAuthentication", self)
         app.parsers.append(self.parse)
+
+    def _counted(self) -> Rates:
+        """Return the counters of attempts: those of the app, or of this service alone."""
+        return self.app.get("rates") or self._rates
 
     @property
     def users(self) -> BoundService:
@@ -225,10 +229,7 @@ class AuthenticationService(Service):
                 if not is_right_pin(pin):
                     raise NotAuthenticated("Invalid login")
         """
-        key = self.settings["secret"].encode()
-        counters = {"account": hmac.digest(key, account.strip().casefold().encode(), "sha256").hex()[:16]}
-        if params.ip:
-            counters["address"] = network_of(params.ip)
+        counters = self._counters(account, params)
         admit = partial(self.failure_limit.admit, counters)
         await admit()
         try:
@@ -238,6 +239,14 @@ class AuthenticationService(Service):
             address = counters.get("address", "unknown")
             log.warning("A login failed: account %s, address %s", counters["account"], address)
             raise
+
+    def _counters(self, account: str, params: Params) -> dict[str, str]:
+        """Return the names under which attempts are counted: a digest of the account, and the address if known."""
+        digest = hmac.digest(self.settings["secret"].encode(), account.strip().casefold().encode(), "sha256")
+        counters = {"account": digest.hex()[:16]}
+        if params.ip:
+            counters["address"] = network_of(params.ip)
+        return counters
 
     @property
     def schemes(self) -> dict[str, dict[str, Any]]:

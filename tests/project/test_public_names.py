@@ -25,8 +25,8 @@ PUBLIC = {
     ),
     "apex.adapters": "Adapter AdapterOptions Aggregate Companion MOST_RESTORED MemoryService RESTORED Selection",
     "apex.auth": (
-        "APIKey APIKeyStrategy Attempt AuthenticationService Claims Holder JWTStrategy LocalStrategy Passwords Result "
-        "Session Sessions Strategy Tokens authenticate hash_key new_key"
+        "APIKey APIKeyStrategy Attempt AuthenticationService Claims Holder JWTStrategy LocalStrategy PasswordResets "
+        "Passwords Result Session Sessions Strategy Tokens authenticate hash_key new_key"
     ),
     "apex.cache": "BoundedDict Cache",
     "apex.callbacks": "Emitter Listener",
