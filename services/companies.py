@@ -64,7 +64,7 @@ class Companies(Transferable):
     multi = ("patch", "remove")
     merge, paths = ("custom_fields_by_name",), {"custom_fields_by_name": company_values}
     private = ("uuid", "name_form", "name_search")
-    upsert = {"name": ("name",)}
+    import_keys = {"name": ("name",)}
     search_in = {"name": "name_search"}
     joins = (
         Join("creator", "users", "created_by_user_id", PERSON_FIELDS),

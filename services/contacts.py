@@ -161,7 +161,7 @@ class Contacts(Persons):
         "email_form", "name_search", "email_search", "phone_search",
     )  # fmt: skip
     on_demand = CRM
-    upsert = {
+    import_keys = {
         "email": ("email",), "phone": ("phone", "phone_country_code"), "crm_id": ("crm_id", "crm_source"),
     }  # fmt: skip
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}

@@ -20,11 +20,12 @@ from apex.adapters.cursors import Cursors, Lock, Selection
 from apex.adapters.options import AdapterOptions, require_fields, require_options
 from apex.adapters.pages import estimated_page, limit_of, page_at_cursor
 from apex.adapters.search import SEARCH_DATA, search
+from apex.adapters.upserts import upsert
 from apex.context import Params, params_of
 from apex.describe import describe
-from apex.errors import BadRequest, MethodNotAllowed, NotFound
+from apex.errors import BadRequest, MethodNotAllowed
 from apex.query.coercion import Coerce, boolean, json, shape
-from apex.query.evaluation import outside, stamped, staying
+from apex.query.evaluation import missing, outside, stamped, staying
 from apex.query.language import (
     DELETED,
     EVERYTHING,
@@ -108,6 +109,8 @@ class Adapter(Service, ABC, Generic[Record]):
     """The relations to other services, by name. ``belongs_to``, ``has_many`` and ``many_to_many`` make them."""
     searchable: Sequence[str] = ()
     """Fields with text, the most important first. ``find`` then takes ``$search``, and callers may call ``search``."""
+    natural_key: Sequence[str] = ()
+    """Fields that together name one record. Callers may then call ``upsert``."""
     aggregates: Mapping[str, Aggregate] = {}
     """Custom methods by name, each with the ``Aggregate`` that it returns. Their data is a query with conditions."""
     _read_only: frozenset[str] = frozenset()
@@ -124,6 +127,8 @@ class Adapter(Service, ABC, Generic[Record]):
             self._extend({DELETED: boolean}, "restore")
         if self.searchable:
             self._extend({SEARCH: search_text}, "search")
+        if self.natural_key:
+            self._extend({}, "upsert")
         for name in self.aggregates:
             self._extend({}, name)
         add_methods(self)
@@ -213,6 +218,10 @@ class Adapter(Service, ABC, Generic[Record]):
 
     async def _require_search_index(self) -> None:
         """Raise Unavailable if the store cannot search. An adapter without an index searches all the same."""
+
+    def savepoint(self) -> AbstractAsyncContextManager[Any]:
+        """Return a part of the transaction around it that an error undoes by itself."""
+        return nullcontext()
 
     def unit_of_work(self) -> AbstractAsyncContextManager[Any]:
         """Return a transaction in which nobody else changes a record that was read with a lock."""
@@ -434,6 +443,15 @@ class Adapter(Service, ABC, Generic[Record]):
         """
         return await search(self, data, params_of(params))
 
+    @describe(data={"upsert": "create"}, result="record", statuses=(200, 201), errors=(404,))
+    async def upsert(self, data: Any, params: Any) -> Any:
+        """Create a record, or change the one that has the same values in the fields of ``natural_key``.
+
+        It calls ``create`` or ``patch``, with their hooks and events. Calls at the same moment make one record. Raises
+        Conflict if the caller may not change the record that has the key.
+        """
+        return await upsert(self, data, params_of(params))
+
     @describe(
         data={"restore": {"type": "object", "properties": {"id": RESTORED}, "required": ["id"]}},
         result="record",
@@ -596,11 +614,6 @@ class Adapter(Service, ABC, Generic[Record]):
             listed = ", ".join(f"{name} {rule}" for name, rule in islice(errors.items(), MAX_HINTS))
             raise BadRequest(f"Invalid data: {listed}", errors=errors)
         return typed
-
-
-def missing(id: Any) -> NotFound:
-    """Return the error for an id without a record."""
-    return NotFound(f"No record found for id '{id}'")
 
 
 def _single(rows: list[Row], id: Any) -> Row:

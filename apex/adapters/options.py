@@ -36,6 +36,7 @@ class AdapterOptions(TypedDict, total=False):
     trash: str | None
     relations: Mapping[str, Relation]
     searchable: Sequence[str]
+    natural_key: Sequence[str]
     aggregates: Mapping[str, Aggregate]
     json: bool
     methods: Sequence[str]
@@ -44,7 +45,7 @@ class AdapterOptions(TypedDict, total=False):
 
 def require_options(adapter: Adapter[Any]) -> None:
     """Raise TypeError for an option of a wrong form."""
-    for name in ("operators", "private", "on_demand", "merge", "searchable"):
+    for name in ("operators", "private", "on_demand", "merge", "searchable", "natural_key"):
         if isinstance(listed := getattr(adapter, name), str):
             raise TypeError(f"{name} takes a list of names such as ['{listed}'], not {listed!r}")
     if not isinstance(adapter.lists, Mapping) or not all(map(callable, adapter.lists.values())):
@@ -74,7 +75,8 @@ def require_fields(path: str, adapter: Adapter[Any]) -> None:
     columns = adapter.columns or {}
     trash = [] if adapter.trash is None else [adapter.trash]
     named = {"id": [adapter.id], "private": adapter.private, "on_demand": adapter.on_demand, "merge": adapter.merge,
-             "lists": adapter.lists, "trash": trash, "searchable": adapter.searchable}  # fmt: skip
+             "lists": adapter.lists, "trash": trash, "searchable": adapter.searchable,
+             "natural_key": adapter.natural_key}  # fmt: skip
     for option, names in named.items():
         for name in names:
             if name not in columns:

@@ -105,7 +105,8 @@ def idempotent(table: Table, caller: Callable[[Context], str | None] = caller_of
     async def idempotent(context: Context, next: Next) -> None:
         key = (context.params.headers or {}).get(HEADER)
         reads = getattr(context.service.service, "reads", _READS)
-        if key is None or context.params.provider != "rest" or context.method in reads:
+        is_part = context.params.get("is_inner_call")
+        if key is None or is_part or context.params.provider != "rest" or context.method in reads:
             await next()
             return
         if not getattr(context.service.service, "repeatable", True):

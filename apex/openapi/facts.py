@@ -19,7 +19,8 @@ class MethodFacts:
         self.facts: list[Facts] = [facts for facts in (own, *hooks) if facts is not None]
         # A hook that checks data knows more than the method, which may be that of a base class.
         self.checking: list[Facts] = [facts for facts in (*hooks, own) if facts is not None]
-        self.data: Any = self._of_method("data", method)
+        data = self._of_method("data", method)
+        self.data: Any = MethodFacts(bound, data).data if isinstance(data, str) else data
         self.query: Any = self._of_method("query", method)
         self.requires: dict[str, str] = self._merged("requires")
         self.sends: dict[str, Any] = self._merged("sends")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +32,7 @@ def limit_query(context: Context, policy: Policy, readers: Sequence[Part]) -> Fi
     permitted = permitted_fields(readers)
     known = None if permitted is None else permitted | {policy.id}
     query = _parsed(context, policy, known)
-    named = {*compared(query.where), *(name for name, _ in query.sort), *_searched(context, policy)}
+    named = {*compared(query.where), *(name for name, _ in query.sort), *_looked_into(context, policy, readers)}
     names = {name.partition(".")[0] for name in named} - {policy.id}
     if known is not None:
         for name in sorted({*names, *(query.select or ())} - known):
@@ -104,11 +104,17 @@ def _as_given(value: Any) -> Any:
     return value
 
 
-def _searched(context: Context, policy: Policy) -> Collection[str]:
-    filter, method = SEARCH
+def _looked_into(context: Context, policy: Policy, readers: Sequence[Part]) -> Iterator[str]:
+    """Yield the fields that a search or an aggregate looks into. A role with an aggregate alone gets it as declared."""
+    service, (filter, method) = policy.service, SEARCH
     if context.method == method or filter in context.params.query:
-        return tuple(getattr(policy.service, "searchable", ()))
-    return ()
+        yield from getattr(service, "searchable", ())
+    aggregate = getattr(service, "aggregates", {}).get(context.method)
+    if aggregate is not None:
+        if readers:
+            yield from (*aggregate.group, *(field for _, field in aggregate.functions))
+        if isinstance(context.data, Mapping):
+            yield from compared(service.syntax.parse(context.data).where)
 
 
 def _differ(readers: Sequence[Part]) -> bool:

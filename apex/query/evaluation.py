@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from apex.errors import BadRequest, Forbidden
+from apex.errors import BadRequest, Forbidden, NotFound
 from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Search, compared, conjunction, every
 from apex.types import Row
 
@@ -164,3 +164,8 @@ def outside(values: Row, allowed: Predicate) -> Forbidden:
     subject = ", ".join(names) or "The record"
     sentence = f"{'are' if len(names) > 1 else 'is'} outside of what you may touch"
     return Forbidden(f"{subject} {sentence}", errors=dict.fromkeys(names, "Is outside of what you may touch"))
+
+
+def missing(id: Any) -> NotFound:
+    """Return the error for an id without a record."""
+    return NotFound(f"No record found for id '{id}'")

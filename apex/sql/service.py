@@ -35,12 +35,13 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from apex.adapters.aggregates import Aggregate
-from apex.adapters.base import Adapter, missing
+from apex.adapters.base import Adapter
 from apex.adapters.cursors import Selection
 from apex.adapters.options import AdapterOptions
 from apex.app import Apex
 from apex.context import Params
 from apex.query.coercion import Coerce
+from apex.query.evaluation import missing
 from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, Search, compared, conjunction, every
 from apex.relations.binding import Link
 from apex.relations.declarations import Relation
@@ -121,7 +122,13 @@ class SQLService(Adapter[Record]):
         super()._registered(app, path)
         by_id = {"get", "update", "patch", "remove"}
         is_by_id = self.methods is None or bool(by_id.intersection(self.methods))
-        if is_by_id and isinstance(self.table, Table) and not _is_unique(self.table, self.id):
+        key = self.natural_key
+        if key and isinstance(self.table, Table) and not _is_unique(self.table, key, in_part=True):
+            raise TypeError(
+                f"The natural_key of service '{path}' does not name one row: declare a UniqueConstraint of "
+                f"{', '.join(key)} in the table, or calls at the same moment would make two"
+            )
+        if is_by_id and isinstance(self.table, Table) and not _is_unique(self.table, [self.id]):
             raise TypeError(
                 f"The id of service '{path}' does not name one row: {self.table.c[self.id]} is not unique by itself. "
                 "Name another column with id=..., declare this one with unique=True, or give methods without an id"
@@ -186,6 +193,10 @@ class SQLService(Adapter[Record]):
         self._is_searched = bool(found[0]["complete"])
         if not self._is_searched:
             raise missing_index(self.table)
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Return a savepoint of the database."""
+        return self.database.savepoint()
 
     def unit_of_work(self) -> AbstractAsyncContextManager[None]:
         """Return a transaction of the database."""
@@ -558,14 +569,17 @@ class SQLService(Adapter[Record]):
             raise await self.database.explain(violation, self.table, [known | row for row in rows]) from None
 
 
-def _is_unique(table: Table, name: str) -> bool:
-    """Return True if no two rows of a tenant have the same value in a column, or if the table is a view without key."""
+def _is_unique(table: Table, names: Sequence[str], *, in_part: bool = False) -> bool:
+    """Return True if no two rows of a tenant have the same values in columns, or if the table is a view without key.
+
+    With ``in_part`` that may hold for a part of the rows alone, such as those that are not removed.
+    """
     keys: list[Any] = [table.primary_key, *(each for each in table.constraints if isinstance(each, UniqueConstraint))]
     whole = (index for index in table.indexes if not any(key.endswith("_where") for key in index.dialect_kwargs))
-    keys += [index for index in whole if index.unique]
-    tenant = {table.info.get("tenant")} - {name}  # The id of a tenant names it.
+    keys += [index for index in (table.indexes if in_part else whole) if index.unique]
+    tenant = {table.info.get("tenant")} - {*names}  # The id of a tenant names it.
     own = [{str(column.name) for column in key.columns} - tenant for key in keys]
-    return not table.primary_key.columns or {name} in own
+    return not table.primary_key.columns or {*names} in own
 
 
 def _link_key(where: str, table: Table, side: SQLService[Any], named: str | None) -> str:

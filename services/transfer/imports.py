@@ -100,9 +100,9 @@ class Import:
         self.create_schema, self.patch_schema = loader(schema, "create"), loader(schema, "patch")
         self.message, self.hints = f"Invalid {tenant.noun} data", Hints()
         self.references = references_of(tenant.table)
-        if self.upsert is not None and self.upsert not in tenant.upsert:
-            raise BadRequest("Invalid upsert", errors={"upsert": f"Must be one of {', '.join(tenant.upsert)}"})
-        self.key_fields: tuple[str, ...] = () if self.upsert is None else tenant.upsert[self.upsert]
+        if self.upsert is not None and self.upsert not in tenant.import_keys:
+            raise BadRequest("Invalid upsert", errors={"upsert": f"Must be one of {', '.join(tenant.import_keys)}"})
+        self.key_fields: tuple[str, ...] = () if self.upsert is None else tenant.import_keys[self.upsert]
 
     async def run(self, rows: Iterable[NumberedRow]) -> AsyncIterator[Progress]:
         """Store the rows. Yield the progress before the first batch and after each batch.

@@ -97,8 +97,8 @@ class ImportSchema(ExportSchema):
 class Transferable(Searchable):
     """A service with the methods ``import`` and ``export``.
 
-    ``upsert`` maps each key that callers may name to its fields. A row changes the record that has the same value in
-    the first field. If a row and a record both have a value in one of the further fields, these must be equal too.
+    ``import_keys`` maps each key that callers may name to its fields. A row changes the record that has the same value
+    in the first field. If a row and a record both have a value in one of the further fields, these must be equal too.
     """
 
     methods: Sequence[str] = (*Searchable.methods, "import", "export")
@@ -106,7 +106,7 @@ class Transferable(Searchable):
     reads: ClassVar[Sequence[str]] = (*Searchable.reads, "export")
     body_limits: BodyLimits = {"import": BODY_LIMIT}
     resumable: ClassVar[Sequence[str]] = ("import",)
-    upsert: ClassVar[Mapping[str, Sequence[str]]] = {}
+    import_keys: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     app: Apex
     path: str

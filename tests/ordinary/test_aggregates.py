@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytest_asyncio
@@ -32,6 +32,7 @@ from apex import Apex, Context, MemoryService, SQLService, database
 from apex.adapters import Aggregate
 from apex.errors import BadRequest
 from apex.openapi import document_of
+from apex.permissions import authorize, can
 from apex.service import BoundService
 from apex.sql import Fixed, Json, Timestamp
 from apex.sql.types import coercers
@@ -225,3 +226,24 @@ def test_the_document_has_the_shape_of_the_result() -> None:
     shape = answer["content"]["application/json"]["schema"]["items"]["properties"]
     assert shape["owner"] == {"type": ["string", "null"]}
     assert shape["avg"]["properties"] == {"items": {"type": ["number", "null"]}}
+
+
+async def test_an_aggregate_uses_only_fields_that_the_caller_may_read() -> None:
+    class Deals(MemoryService[Any]):
+        permissions: ClassVar[Any] = {
+            "user": [can("find", fields=("id", "stage")), can("stages", "summary")],
+            "anyone": can("stages"),
+        }
+
+    declared = {"summary": SUMMARY, "stages": Aggregate(count=True, group=["stage"])}
+    service = Deals(fields=coercers(deals), multi=True, aggregates=declared)
+    deal = Apex().use("deals", service, hooks={"before": {"all": [authorize]}}).service("deals")
+    await deal.create(DEALS)
+    user = {"provider": "rest", "user": {"id": 1}, "authenticated": True}
+    assert sorted(row["count"] for row in await deal.stages({}, user)) == [1, 3]
+    assert sorted(row["count"] for row in await deal.stages({}, {"provider": "rest"})) == [1, 3]
+    for who, data in ((user, {"amount": 5}), ({"provider": "rest"}, {"amount": 5})):
+        with pytest.raises(BadRequest, match="Unknown field 'amount'"):
+            await deal.stages(data, who)
+    with pytest.raises(BadRequest, match="Unknown field 'amount'"):
+        await deal.summary({}, user)
