@@ -441,6 +441,22 @@ def _described(app: Apex, form: str | None) -> str:
 
 
 @apex.command()
+@click.option("-c", "line", metavar="CODE", help="Run this Python code and end.")
+@click.pass_obj
+def shell(factory: str, line: str | None) -> None:
+    """Open a Python console with the app, its services and its database.
+
+    The app is set up, and await works at the prompt: await service("users").find(). Calls are made inside the process,
+    without a login.
+    """
+    from apex.cli.shell import run_shell
+
+    app = load_app(factory)
+    require_migrated(app)
+    run_shell(app, line)
+
+
+@apex.command()
 @click.argument("name")
 @as_json_option
 @click.pass_obj
