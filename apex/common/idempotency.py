@@ -49,8 +49,11 @@ _READS = ("find", "get")
 
 SENDS: dict[str, Any] = {
     "Idempotency-Key": {
-        "schema": {"type": "string"},
-        "description": "Calls with the same key are made once.",
+        "schema": {"type": "string", "maxLength": 255},
+        "description": "A new key for each request, such as a UUID. A request that is repeated with its key is made "
+        "once. Postman writes a new key for `{{$guid}}`.",
+        # A fixed key would be shared by all who take the example as it is.
+        "example": "{{$guid}}",
     }
 }
 ANSWERS: dict[str, Any] = {

@@ -166,13 +166,23 @@ class Components:
     def shape(self, shape: Any, name: str, method: str = "") -> Shape:
         """Return the JSON Schema of a shape that a hook or a service declares.
 
-        A JSON Schema with a ``title`` becomes a component. So does a schema of marshmallow, in the form that the
-        method accepts: without the fields that the server sets, and without required fields for a patch.
+        A JSON Schema with a ``title`` becomes a component, and so do those inside of it. A schema of marshmallow
+        becomes one as well, in the form that the method accepts: without the fields that the server sets, and without
+        required fields for a patch.
         """
         if isinstance(shape, Mapping):
-            inner = {"items": self.shape(shape["items"], name)} if "items" in shape else {}
-            return self.named("schemas", shape["title"], shape) if "title" in shape else {**shape, **inner}
+            made: Shape = self._with_components(shape)
+            return made
         return self.named("schemas", name, self.converter.schema2jsonschema(accepted_schema(shape, method)))
+
+    def _with_components(self, shape: Any) -> Any:
+        if isinstance(shape, list):
+            return [self._with_components(item) for item in shape]
+        if not isinstance(shape, Mapping):
+            return shape
+        inner = {key: self._with_components(value) for key, value in shape.items()}
+        title = shape.get("title")
+        return self.named("schemas", title, inner) if isinstance(title, str) else inner
 
     def record(self, bound: BoundService) -> Shape:
         """Return the shape of a service's records, with the fields that hooks may add."""
@@ -284,7 +294,12 @@ def component_name(bound: BoundService) -> str:
     kind, others = type(bound.service).__name__, bound._app.services.values()
     is_alone = sum(type(other.service).__name__ == kind and bool(other._options.methods) for other in others) < 2
     noun = getattr(bound.service, "noun", None) or (kind if is_alone else re.sub(r"\W+", " ", bound._path))
-    return "".join(word[:1].upper() + word[1:] for word in noun.split())
+    return capitals(noun)
+
+
+def capitals(text: str) -> str:
+    """Return the words of a text as one name: ``SupportTicket`` for ``support ticket``."""
+    return "".join(word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", text))
 
 
 def noun_of(bound: BoundService) -> str:

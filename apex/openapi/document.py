@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.app import Apex
+from apex.describe import Example
 from apex.openapi.components import Components
 from apex.openapi.facts import MethodFacts
 from apex.openapi.operations import Operations, takes_many
+from apex.openapi.parameters import with_example
 from apex.router import split
 from apex.service import BoundService
 from apex.sql.types import shapes_of
@@ -29,7 +31,7 @@ def document(app: Apex) -> Shape:
         if bound._options.methods:
             components.spec.tag({"name": path, "description": description(bound)})
             for place, operations in _paths(components, path, bound):
-                components.spec.path(path=place, operations=operations, parameters=_placeholders(bound, place))
+                components.spec.path(path=place, operations=operations, parameters=list(_placeholders(bound, place)))
     for name, scheme in components.schemes.items():
         components.spec.components.security_scheme(name, scheme)
     made: Shape = components.spec.to_dict()
@@ -75,15 +77,22 @@ def _leads_to(components: Components, whole: str, bound: BoundService, method: s
     return match is not None and match.target is bound and match.id == method
 
 
-def _placeholders(bound: BoundService, place: str) -> list[Shape]:
-    return [
-        {"name": name, "in": "path", "required": True, "schema": _id(bound) if name == "id" else {"type": "string"}}
-        for name in re.findall(r"\{([^}]+)\}", place)
-    ]
+def _placeholders(bound: BoundService, place: str) -> Iterator[Shape]:
+    """Yield the parameters of a path, with the values that the service's examples have for them."""
+    examples: Mapping[str, Example] = getattr(bound.service, "examples", {})
+    values = {name: str(value) for one in examples.values() for name, value in one.route.items()}
+    ids = [one.id for one in examples.values() if one.id is not None]
+    for name in re.findall(r"\{([^}]+)\}", place):
+        shape: Shape = _id(bound, ids) if name == "id" else {"type": "string"}
+        placeholder = {"name": name, "in": "path", "required": True, "schema": shape}
+        yield with_example(placeholder, {"id": ids[0]} if name == "id" and ids else values)
 
 
-def _id(bound: BoundService) -> Shape:
+def _id(bound: BoundService, examples: Sequence[Any]) -> Shape:
+    """Return the shape of ids. If there are numbers, an example that is a word is an id, too: ``/users/me``."""
     service: Any = bound.service
     if getattr(service, "table", None) is None:
         return {"type": "string"}
-    return dict(shapes_of(service.table)[service.id])
+    shape: Shape = dict(shapes_of(service.table)[service.id])
+    words = sorted({id for id in examples if isinstance(id, str)}) if shape.get("type") == "integer" else []
+    return {"anyOf": [shape, {"enum": words}]} if words else shape

@@ -46,7 +46,7 @@ def _operation(title: str, operation: Shape) -> Iterator[str]:
     yield f"\n## `{title}`\n"
     if "description" in operation:
         yield f"{operation['description']}\n"
-    if asked := _asked([given["name"] for given in operation["parameters"] if given["in"] == "query"]):
+    if asked := _asked([given for given in operation["parameters"] if given["in"] == "query"]):
         yield f"- Query: {asked}"
     if "requestBody" in operation:
         yield f"- Body: {_shapes(operation['requestBody'])}"
@@ -62,11 +62,10 @@ def _method_of(sample: Shape) -> str:
     return str(sample["label"]).partition(":")[0]
 
 
-def _asked(names: list[str]) -> str:
+def _asked(parameters: list[Shape]) -> str:
     """Return the parts of a query: conditions on fields, and words."""
-    fields = dict.fromkeys(name.partition("[")[0] for name in names if "[" in name)
-    words = [f"`{name}`" for name in names if "[" not in name and name not in fields]
-    conditions = ["each field of the record, with operators in brackets"] if fields else []
+    words = [f"`{given['name']}`" for given in parameters if given.get("style") != "deepObject"]
+    conditions = ["each field of the record, with operators in brackets"] if len(words) < len(parameters) else []
     return ", ".join(conditions + words)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from apex.adapters.base import Adapter
 from apex.describe import ANY, Example, Facts, facts_of
 from apex.errors import BY_CODE, FeathersError, PayloadTooLarge, PreconditionFailed, UnsupportedMediaType
-from apex.openapi.components import Components, component_name, noun_of, plural
+from apex.openapi.components import Components, capitals, component_name, noun_of, plural
 from apex.openapi.facts import MethodFacts
 from apex.openapi.nested import data_shape
-from apex.openapi.parameters import header, parameters
+from apex.openapi.parameters import header, parameters, with_example
 from apex.openapi.samples import samples
 from apex.service import BoundService
 from apex.types import STANDARD, taken_by
@@ -34,10 +34,15 @@ RESULTS = {
     "patch": "The changed record.",
     "remove": "The removed record.",
 }
-IF_MATCH: Shape = {"schema": {"type": "string"}, "description": "Change the record only if it has one of these tags."}
+IF_MATCH: Shape = {
+    "schema": {"type": "string"},
+    "example": "*",
+    "description": "The `ETag` of an earlier response, or `*`. The record is changed only if it is still the same.",
+}
 IF_NONE_MATCH: Shape = {
     "schema": {"type": "string"},
-    "description": "Known tags. The response is 304 if one is still right.",
+    "example": '"0"',
+    "description": "The `ETag` of an earlier response. The response is 304 if nothing has changed.",
 }
 
 ERROR: Shape = {
@@ -195,8 +200,12 @@ class Operations:
         return given.get(method)
 
     def _parameters(self, method: str, known: MethodFacts, many: bool = False) -> list[Shape]:
+        example = self._example(method) or Example()
         query = parameters(self.components, self.bound, method, known, many=many)
-        return [*query, *(header(name, shape) for name, shape in known.sends.items())]
+        headers = [header(name, shape) for name, shape in known.sends.items()]
+        return [with_example(one, example.query) for one in query] + [
+            with_example(one, example.headers) for one in headers
+        ]
 
     def _conditions(self, method: str, many: bool) -> list[Shape]:
         if method in ("find", "get"):
@@ -269,5 +278,5 @@ def takes_many(bound: BoundService, method: str) -> bool:
 
 def camel_case(text: str) -> str:
     """Return the words of a text as one name: ``supportTicketsFind`` for ``support-tickets find``."""
-    first, *others = re.split(r"[\W_]+", text.strip("/ ")) if text else [""]
-    return first + "".join(f"{word[:1].upper()}{word[1:]}" for word in others)
+    words = capitals(text)
+    return words[:1].lower() + words[1:]

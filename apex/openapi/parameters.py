@@ -1,12 +1,16 @@
-"""The parameters of a query: fields, fields with an operator in brackets, and words with a dollar."""
+"""The parameters of a query: one for each field, with its operators, and words with a dollar.
+
+Generated clients write ``age=5`` for a value and ``age[$gt]=5`` for an object of operators, the style ``deepObject``.
+Few of them write nested lists and objects. So ``$in``, ``$or`` and ``$and`` are JSON, and ``$sort`` is a list of names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapters.base import Adapter
-from apex.openapi.components import Components, value_shape
+from apex.openapi.components import Components, capitals, component_name, value_shape
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import held
 from apex.query.language import IN_LISTS
@@ -17,6 +21,9 @@ Shape = dict[str, Any]
 ORDERED = ("integer", "number")
 RANGES = ("$gt", "$gte", "$lt", "$lte")
 LISTS = ("$in", "$nin")
+NULL: Shape = {"const": "null"}
+LIST: Shape = {"type": "string", "description": "A list in JSON such as `[1, 2, null]`."}
+_NO_TEXT = {"format", "contentEncoding", "enum"}
 
 
 def parameters(
@@ -29,13 +36,15 @@ def parameters(
         return []
     if method != "find" and not many:
         return list(_select(bound.service))
-    shapes = {name: _value(shape) for name, shape in queryable(components, bound).items()}
+    shapes = queryable(components, bound)
     listed = {name: value_shape(coerce) for name, coerce in bound.service.syntax.lists.items()}
     conditions = [
-        *_conditions(shapes, bound.service, known.requires), *_items(listed), *_filters(bound.service),
+        *(_condition(components, bound, name, shape, known.requires.get(name)) for name, shape in shapes.items()),
+        *(_item(components, bound, name, shape) for name, shape in listed.items()),
+        *_filters(bound.service),
         *_groups(),
-    ]  # fmt: skip
-    page = [_sort(shapes), *_page(bound.service)] if method == "find" else []
+    ]
+    page = [_sort(shapes, bound.service), *_page(bound.service)] if method == "find" else []
     return [*conditions, *page, *_select(bound.service)]
 
 
@@ -44,39 +53,70 @@ def header(name: str, shape: Mapping[str, Any]) -> Shape:
     return {"name": name, "in": "header", **shape}
 
 
+def with_example(parameter: Shape, values: Mapping[str, Any]) -> Shape:
+    """Return the parameter with the value that an example of a call has for it, if it has one."""
+    value = values.get(parameter["name"])
+    is_plain = isinstance(value, str | int | float)
+    return {**parameter, "example": value} if is_plain else parameter
+
+
 def queryable(components: Components, bound: BoundService) -> dict[str, Shape]:
     """Return the fields that a query may filter by, with their shapes."""
     shapes, fields = components.properties(bound), bound.service.syntax.fields or {}
     return {name: shapes[name] for name, coerce in fields.items() if held(coerce) is None and name in shapes}
 
 
-def _conditions(shapes: Mapping[str, Shape], service: Adapter, required: Mapping[str, str]) -> Iterator[Shape]:
-    for name, shape in shapes.items():
-        needed = {"required": True, "description": required[name]} if name in required else {}
-        yield {**_query(name, shape), **needed}
-    for name, shape in shapes.items():
-        for operator in operators(shape, service.syntax.operators):
-            operand = {"type": "array", "items": shape} if operator in LISTS else shape
-            yield _query(f"{name}[{operator}]", operand)
+def _condition(components: Components, bound: BoundService, name: str, shape: Shape, required: str | None) -> Shape:
+    """Return the parameter of a field: a value, null, or an object of operators."""
+    value, known = _value(shape), operators(shape, bound.service.syntax.operators)
+    is_nullable, is_text = value != shape, value.get("type") == "string" and not _NO_TEXT & value.keys()
+    null: list[Shape] = [NULL] if is_nullable and not is_text else []
+    description = _described(known)
+    if is_nullable:
+        description += f" `{name}{'=null' if null else '[$in]=[null]'}` finds null."
+    needed = {} if required is None else {"required": True}
+    schema = {"anyOf": [value, *null, _operators(components, bound, name, value, known)]}
+    return {**_deep(name, schema), **needed, "description": required or description}
 
 
-def _items(shapes: Mapping[str, Shape]) -> Iterator[Shape]:
-    """Yield the parameters of fields that hold a list."""
-    for name, shape in shapes.items():
-        yield {**_query(name, shape), "description": "An item that the list contains."}
-        for operator in sorted(IN_LISTS):
-            yield _query(f"{name}[{operator}]", {"type": "array", "items": shape} if operator in LISTS else shape)
+def _item(components: Components, bound: BoundService, name: str, shape: Shape) -> Shape:
+    """Return the parameter of a field that holds a list."""
+    schema = {"anyOf": [shape, _operators(components, bound, name, shape, sorted(IN_LISTS))]}
+    return {**_deep(name, schema), "description": _described(sorted(IN_LISTS))}
+
+
+def _described(operators: Sequence[str]) -> str:
+    return f"A value, or an object with {', '.join(f'`{operator}`' for operator in operators)}."
+
+
+def _operators(components: Components, bound: BoundService, name: str, value: Shape, known: Sequence[str]) -> Shape:
+    """Return the component with the operators of values of a shape."""
+    properties = {operator: LIST if operator in LISTS else value for operator in known}
+    shape = {"type": "object", "properties": properties, "additionalProperties": False}
+    return components.named("schemas", f"{_kind(bound, name, value, known)}Operators", shape)
+
+
+def _kind(bound: BoundService, name: str, value: Shape, known: Sequence[str]) -> str:
+    """Return a name for values of a shape with these operators. Values of an enumeration are those of a field."""
+    if value.keys() - {"type", "format"}:
+        return f"{component_name(bound)}{capitals(name)}"
+    word = {"string": "text"}.get(kind := value.get("format") or value.get("type") or "any", kind)
+    special = "" if value["type"] != "string" or "format" in value else "".join(one[1:].title() for one in known[3:])
+    return f"{capitals(word)}{special}"
 
 
 def _filters(service: Adapter) -> Iterator[Shape]:
-    return (_query(name, value_shape(coerce)) for name, coerce in service.filters.items())
+    for name, coerce in service.filters.items():
+        shape = value_shape(coerce)
+        yield {**_query(name, shape), **({"example": False} if shape.get("type") == "boolean" else {})}
 
 
-def _sort(names: Iterable[str]) -> Shape:
-    ways = " or ".join(f"`{name}`" for name in list(names)[:2])
+def _sort(shapes: Iterable[str], service: Adapter) -> Shape:
+    name = next(iter(shapes), service.id)
     return {
         **_query("$sort", {"type": "string"}),
-        "description": f"The order of the records: {ways}, or several with commas. `-` before a name turns its order.",
+        "example": service.id,
+        "description": f"The order: names of fields with commas, as in `-{name},{service.id}`. `-` is descending.",
     }
 
 
@@ -94,24 +134,26 @@ def operators(shape: Shape, known: frozenset[str]) -> list[str]:
     """Return the operators that make sense for a shape. The others are allowed too."""
     shape = _value(shape)
     is_ordered = shape.get("type") in ORDERED or shape.get("format") in ("date", "date-time", "decimal", "time")
-    is_text = shape.get("type") == "string" and not {"format", "contentEncoding", "enum"} & shape.keys()
+    is_text = shape.get("type") == "string" and not _NO_TEXT & shape.keys()
     patterns = sorted(known - {"$ne", *LISTS, *RANGES}) if is_text else []
     return ["$ne", *LISTS, *(RANGES if is_ordered else ()), *patterns]
 
 
 def _page(service: Adapter) -> Iterator[Shape]:
     page = service.paginate or {}
-    limit = {"type": ["integer", "string"], **({"default": page["default"]} if "default" in page else {})}
+    limit = {"type": "integer", "minimum": 0, **({"default": page["default"]} if "default" in page else {})}
     most = f", at most {page['max']}" if "max" in page else ""
-    counted = f"The number of records{most}. 0 returns the total only. Negative numbers and other text are ignored."
-    yield {**_query("$limit", limit), "description": counted}
-    yield {**_query("$skip", {"type": "integer", "minimum": 0}), "description": "The number of records to skip."}
+    counted = f"The number of records{most}. 0 returns the total only."
+    yield {**_query("$limit", limit), "example": page.get("default", 10), "description": counted}
+    skip: Shape = {"type": "integer", "minimum": 0}
+    yield {**_query("$skip", skip), "example": 0, "description": "The number of records to skip."}
     if page:
-        yield {**_query("$total", {"type": "string", "enum": ["exact", "estimated", "true", "false"]}),
-               "description": "Return the total exactly, as an estimate, or not at all."}  # fmt: skip
+        totals: Shape = {"type": "string", "enum": ["exact", "estimated", "true", "false"]}
+        text = "Return the total exactly, as an estimate, or not at all."
+        yield {**_query("$total", totals), "example": "exact", "description": text}
         for name, field in (("$after", "next"), ("$before", "previous")):
             text = f"The `{field}` of a page, or an empty text for the first page with cursors."
-            yield {**_query(name, {"type": "string"}), "description": text}
+            yield {**_query(name, {"type": "string"}), "example": "", "description": text}
 
 
 def _select(service: Adapter) -> Iterator[Shape]:
@@ -119,6 +161,7 @@ def _select(service: Adapter) -> Iterator[Shape]:
     items: Shape = {"type": "string", **({"enum": names} if names else {})}
     yield {
         **_query("$select", {"type": "array", "items": items}),
+        "example": [],
         "description": "The fields to return. The id is always returned.",
     }
 
@@ -126,10 +169,16 @@ def _select(service: Adapter) -> Iterator[Shape]:
 def _groups() -> Iterator[Shape]:
     for name, word in (("$or", "any"), ("$and", "all")):
         yield {
-            **_query(name, {"type": "string", "contentMediaType": "application/json"}),
+            **_query(name, {"type": "string"}),
+            "example": "[{}]",
             "description": f"Match records for which {word} of these queries hold, a list in JSON such as "
             '`[{"age": {"$gt": 5}}, {"name": null}]`.',
         }
+
+
+def _deep(name: str, schema: Shape) -> Shape:
+    # Without the empty example, a filled-in form would ask for a record that does not exist.
+    return {**_query(name, schema), "style": "deepObject", "explode": True, "example": {}}
 
 
 def _query(name: str, shape: Shape) -> Shape:

@@ -493,12 +493,15 @@ def _cursor_text(name: str, value: Any) -> str:
     return value
 
 
-def _cursor_of(asked: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the cursor of a query. Raises BadRequest if a second filter says where the page begins."""
-    first, *others = [name for name in (*CURSORS, "$skip") if name in asked]
-    if others:
+def _cursor_of(asked: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the cursor of a query. Raises BadRequest if a second filter says where the page begins.
+
+    Forms send all of their fields. So an empty cursor counts only if no other filter says where the page begins.
+    """
+    first, *others = [name for name in (*CURSORS, "$skip") if asked.get(name)] or [*filter(asked.__contains__, CURSORS)]
+    if others and asked[first]:
         raise invalid(first, f"does not go with {others[0]}: leave one of them out")
-    return first, asked[first]
+    return None if first == "$skip" else (first, asked[first])
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {"$limit": _limit, "$skip": _skip, "$total": _total}

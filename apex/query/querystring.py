@@ -84,7 +84,7 @@ def _parse(text: str) -> dict[str, Any]:
     tree: dict[str | int, Any] = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
-        _insert(tree, _path(_decode(key)), _decode(value))
+        _insert(tree, _path(_decode(key)), _text_of(_decode(key), _decode(value)))
     return {str(key): _value(str(key), node, str(key)) for key, node in tree.items()}
 
 
@@ -96,6 +96,15 @@ def _decode(text: str) -> str:
     if "\0" in text:
         raise BadRequest("The query string holds a NUL character")
     return text
+
+
+def _text_of(key: str, value: str) -> str:
+    """Return the value. Raises BadRequest if it is an object that a client has turned into a text of its language."""
+    if value == "[object Object]" or value.startswith("{'$"):
+        key = key[:80]
+        advice = f'write {key}[$gt]=5, or use $and=[{{"{key}":{{"$gt":5}}}}]'
+        raise BadRequest(f"Query parameter '{key}' holds an object that is written as text: {advice}")
+    return value
 
 
 def _path(key: str) -> list[str]:

@@ -219,9 +219,21 @@ class Cursors(Contract):
 
     async def test_a_cursor_goes_with_no_other_place(self) -> None:
         async with self.people(paginate=PAGES) as service:
-            for query in ({"$after": "", "$skip": 0}, {"$before": "", "$skip": 1}, {"$after": "", "$before": ""}):
+            first = await service.find({"query": {"$after": "", "$limit": 1}})
+            cursor = first["next"]
+            for query in ({"$after": cursor, "$skip": 1}, {"$before": cursor, "$skip": 1},
+                          {"$after": cursor, "$before": cursor}):  # fmt: skip
                 with raises(BadRequest, "leave one of them out"):
                     await service.find({"query": query})
+
+    async def test_an_empty_cursor_counts_alone(self) -> None:
+        async with self.people(paginate=PAGES) as service:
+            first = await service.find({"query": {"$after": "", "$before": "", "$skip": 0, "$limit": 1}})
+            assert first == await service.find({"query": {"$after": "", "$limit": 1}})
+            second = await service.find({"query": {"$after": first["next"], "$before": "", "$limit": 1}})
+            assert second == await service.find({"query": {"$after": first["next"], "$limit": 1}})
+            skipped = await service.find({"query": {"$after": "", "$skip": 1, "$limit": 1}})
+            assert skipped == await service.find({"query": {"$skip": 1, "$limit": 1}})
 
     async def test_a_cursor_needs_a_page(self) -> None:
         async with self.people(paginate=PAGES) as service:

@@ -55,7 +55,9 @@ CALLS = {
 }
 KEY = {
     "schema": {"type": "string", "maxLength": 250},
-    "description": "A call of a method that takes this header is made once, however often the batch is sent.",
+    "description": "A new key for each batch, such as a UUID: a call of a method that takes this header is made once, "
+    "however often the batch is sent. Postman writes a new one for `{{$guid}}`.",
+    "example": "{{$guid}}",
 }
 SETTLED = {
     "title": "BatchResult",

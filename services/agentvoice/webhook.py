@@ -74,12 +74,17 @@ class EventSchema(Schema):
 EVENT_SCHEMA = EventSchema()
 
 
+def _text_shape(max: int) -> Row:
+    """Return the JSON schema of a text that may also come as a number."""
+    return {"title": f"AgentVoiceText{max}", "type": ["string", "number", "null"], "maxLength": max}
+
+
 def _body_shape() -> Row:
     """Return the JSON schema of the body: an event, several events of one source, or a list of events."""
     declared: Mapping[str, Any] = EventDataSchema().fields
     sources: Any = EVENT_SCHEMA.fields["source"]
-    shapes = {field: {"type": ["string", "number", "null"], "maxLength": declared[field].max} for field in ALIASES}
-    shapes["email"]["type"] = ["string", "null"]
+    shapes = {field: _text_shape(declared[field].max) for field in ALIASES}
+    shapes["email"] = {"type": ["string", "null"], "maxLength": declared["email"].max}
     required = {"type": ["string", "number"], "minLength": 1}
     named = {name: shapes[field] for field, aliases in ALIASES.items() for name in (field, *aliases)}
     data = {

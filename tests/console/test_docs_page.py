@@ -49,13 +49,16 @@ def test_a_call_can_be_tried_after_a_login(page: Page) -> None:
     expect(operation.locator(".live-responses-table").first).to_contain_text("john.doe@example.com")
 
 
-def test_a_list_can_be_tried_with_only_the_organization(page: Page) -> None:
-    operation = page.locator(".opblock-get", has_text="/contacts").first
+def test_a_list_can_be_tried_as_it_is_and_with_operators(page: Page) -> None:
+    operation = page.locator("#operations-contacts-contactsFind")
     operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Try it out").click()
-    operation.get_by_placeholder("organization_id", exact=True).fill("456")
     operation.get_by_role("button", name="Execute").click()
-    expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+    expect(operation.locator(".live-responses-table").first).to_contain_text('"total": 2')
+    for asked in ("124", '{"$gt": 123}'):
+        operation.get_by_placeholder("id", exact=True).fill(asked)
+        operation.get_by_role("button", name="Execute").click()
+        expect(operation.locator(".live-responses-table").first).to_contain_text('"total": 1')
 
 
 def test_a_custom_method_can_be_tried_as_it_is_filled_in(page: Page) -> None:

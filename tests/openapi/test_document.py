@@ -14,7 +14,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, MemoryService, Params, Schema, SQLService, load_config, rest, validate_data
 from apex.cli.commands import apex
-from apex.describe import Example
+from apex.describe import Example, describe
 from apex.errors import ConfigError
 from apex.openapi import document_of, openapi
 from apex.query.coercion import integer, text
@@ -141,9 +141,58 @@ def test_a_list_says_which_keys_of_json_it_can_be_asked_for() -> None:
 
 
 def test_a_list_has_its_fields_operators_and_words() -> None:
-    names = {parameter["name"] for parameter in operation("get", "/notes")["parameters"]}
-    assert {"text", "text[$in]", "id[$gt]", "$limit", "$skip", "$sort", "$select", "$after", "$or"} <= names
-    assert not {name for name in names if name.startswith("secret")}
+    names = [parameter["name"] for parameter in operation("get", "/notes")["parameters"] if parameter["in"] == "query"]
+    words = ["$or", "$and", "$sort", "$limit", "$skip", "$total", "$after", "$before", "$select"]
+    assert names == ["id", "text", "color", *words]
+
+
+def test_a_field_is_one_parameter_with_its_operators() -> None:
+    number, text = operation("get", "/notes")["parameters"][:2]
+    assert (number["style"], number["example"]) == ("deepObject", {})
+    assert [one["schema"]["anyOf"] for one in (number, text)] == [
+        [{"type": "integer"}, {"$ref": "#/components/schemas/IntegerOperators"}],
+        [{"type": "string"}, {"$ref": "#/components/schemas/TextOperators"}],
+    ]
+    assert list(schema("IntegerOperators")["properties"]) == ["$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte"]
+    assert list(schema("TextOperators")["properties"]) == ["$ne", "$in", "$nin"]
+
+
+def test_a_field_says_how_null_is_found() -> None:
+    app = Apex().configure(rest)
+    app.use("notes", MemoryService(fields={"id": integer, "size": integer, "text": text}))
+    _, size, words = document_of(app)["paths"]["/notes"]["get"]["parameters"][:3]
+    assert size["schema"]["anyOf"][:2] == [{"type": "integer"}, {"const": "null"}]
+    assert (size["description"][-24:], words["description"][-31:]) == (
+        " `size=null` finds null.", " `text[$in]=[null]` finds null."
+    )  # fmt: skip
+
+
+ROOM = {"room": 7}
+
+
+def test_examples_of_calls_are_those_of_parameters() -> None:
+    class Shelves(MemoryService):
+        examples = {"find": Example(query={"size": 3, "$limit": 2}, route=ROOM), "get": Example(5, route=ROOM)}
+
+    app = Apex().configure(rest)
+    app.use("rooms/:room/shelves", Shelves(fields={"id": integer, "size": integer, "name": text}))
+    place = document_of(app)["paths"]["/rooms/{room}/shelves/{id}"]
+    found = document_of(app)["paths"]["/rooms/{room}/shelves"]["get"]["parameters"]
+    assert [(one["name"], one["example"]) for one in place["parameters"]] == [("room", "7"), ("id", 5)]
+    named = {one["name"]: one["example"] for one in found if "example" in one}
+    assert (named["size"], named["name"], named["$limit"]) == (3, {}, 2)
+
+
+def test_shapes_inside_of_shapes_are_components() -> None:
+    class Boxes(MemoryService):
+        @describe(result={"title": "Box", "type": "object", "properties": {"lid": {"title": "Lid", "type": "string"}}})
+        async def open(self, data: Any, params: Params) -> Any:
+            return data
+
+    app = Apex().configure(rest)
+    app.use("boxes", Boxes(methods=["open"]))
+    schemas = document_of(app)["components"]["schemas"]
+    assert schemas["Box"]["properties"] == {"lid": {"$ref": "#/components/schemas/Lid"}}
 
 
 def test_what_changes_many_records_says_which() -> None:
@@ -151,7 +200,7 @@ def test_what_changes_many_records_says_which() -> None:
     app.use("notes", MemoryService(fields={"id": integer, "text": text}, multi=["remove"]))
     remove = document_of(app)["paths"]["/notes"]["delete"]
     names = {parameter["name"] for parameter in remove["parameters"]}
-    assert ({"text", "text[$in]", "$or", "$select"} <= names, names & {"$limit", "$sort"}) == (True, set())
+    assert ({"text", "$or", "$select"} <= names, names & {"$limit", "$sort"}) == (True, set())
 
 
 def test_services_of_one_class_are_told_apart_by_their_paths() -> None:

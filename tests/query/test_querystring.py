@@ -134,6 +134,12 @@ def test_a_text_that_is_no_list_is_refused(text: str) -> None:
     assert name in text
 
 
+@pytest.mark.parametrize("text", ["[object Object]", "{'$gt': 5}"])
+def test_an_object_that_a_client_has_made_a_text_of_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match=r"'age' holds an object that is written as text: write age\[\$gt\]=5"):
+        parse(f"age={quote(text)}")
+
+
 @given(st.lists(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(codec="utf-8"))))
 def test_items_in_json_are_read_with_their_types(items: list[Any]) -> None:
     assert parse(f"a[$in]={quote(encode(items).decode())}") == {"a": {"$in": items}}

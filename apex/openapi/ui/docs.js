@@ -24,17 +24,19 @@ const formats = ({ React }) => {
   return { components: Object.fromEntries(names.map(name => [`JsonSchema_string_${name}`, text])) }
 }
 
-// The page calls its own server, by the name that the browser knows.
-const ownServer = () => ({
-  statePlugins: {
-    spec: {
-      wrapActions: {
-        updateJsonSpec: original => document => {
-          const url = new URL('..', location.href).pathname.replace(/(?!^)\/$/, '')
-          return original({ ...document, servers: [{ url }] })
-        }
-      }
+// The page calls its own server, by the name that the browser knows. Its forms begin with what is required.
+const adapted = document => {
+  const url = new URL('..', location.href).pathname.replace(/(?!^)\/$/, '')
+  for (const path of Object.values(document.paths)) {
+    for (const operation of Object.values(path)) {
+      operation.parameters?.forEach(one => { if (!one.required) delete one.example })
     }
+  }
+  return { ...document, servers: [{ url }] }
+}
+const ownForms = () => ({
+  statePlugins: {
+    spec: { wrapActions: { updateJsonSpec: original => document => original(adapted(document)) } }
   }
 })
 
@@ -49,7 +51,7 @@ const ui = SwaggerUIBundle({
   docExpansion: 'none',
   filter: true,
   onComplete: complete,
-  plugins: [samples, formats, ownServer],
+  plugins: [samples, formats, ownForms],
   validatorUrl: null
 })
 
