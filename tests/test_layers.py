@@ -51,7 +51,7 @@ FENCES = {
     "psycopg_pool": {"sql"},
     "redis": {"realtime"},
     "socketio": {"client", "transports"},
-    "sqlalchemy": {"cli", "common", "migrations", "schema", "sql"},
+    "sqlalchemy": {"auth", "cli", "common", "migrations", "schema", "sql"},
     "sqlite3": {"sql"},
     "starlette": {"observability", "openapi", "transports"},
     "structlog": {"observability"},

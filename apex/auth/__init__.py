@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from apex.auth.api_keys import APIKey, APIKeyStrategy, Holder, hash_key, new_key
     from apex.auth.jwt import Claims, JWTStrategy, Tokens
     from apex.auth.local import LocalStrategy
-    from apex.auth.passwords import Passwords
+    from apex.auth.passwords import Passwords, hash_password
     from apex.auth.resets import PasswordResets
+    from apex.auth.revocations import revoked_tokens_table
     from apex.auth.service import Attempt, AuthenticationService, Result, Strategy, authenticate
     from apex.auth.sessions import Session, Sessions
 
@@ -34,7 +35,9 @@ __all__ = [
     "Tokens",
     "authenticate",
     "hash_key",
+    "hash_password",
     "new_key",
+    "revoked_tokens_table",
 ]
 
 __getattr__ = lazy_names(
@@ -43,8 +46,9 @@ __getattr__ = lazy_names(
         "api_keys": ("APIKey", "APIKeyStrategy", "Holder", "hash_key", "new_key"),
         "jwt": ("Claims", "JWTStrategy", "Tokens"),
         "local": ("LocalStrategy",),
-        "passwords": ("Passwords",),
+        "passwords": ("Passwords", "hash_password"),
         "resets": ("PasswordResets",),
+        "revocations": ("revoked_tokens_table",),
         "service": ("Attempt", "AuthenticationService", "Result", "Strategy", "authenticate"),
         "sessions": ("Session", "Sessions"),
     },

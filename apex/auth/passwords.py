@@ -11,6 +11,8 @@ import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from apex.context import Context
+from apex.hooks import Hook, belongs
 from apex.limits.queues import FairQueue
 
 T = TypeVar("T")
@@ -90,3 +92,26 @@ def _matches_bcrypt(stored: str, password: str) -> bool:
         return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], stored.encode())
     except ValueError:
         return False
+
+
+def hash_password(*fields: str) -> Hook:
+    """Replace passwords in the data by their hashes: before create, update and patch, after the validation.
+
+        hooks = {"before": {"create": [validate_data(UserSchema), hash_password()]}}
+
+    ``fields`` are those with a password, by default ``password``. The app needs an ``AuthenticationService``.
+    """
+    names = fields or ("password",)
+
+    @belongs("before", "around")
+    async def hash_password(context: Context) -> None:
+        authentication = context.app.get("defaultAuthentication")
+        if authentication is None:
+            raise RuntimeError("hash_password needs an AuthenticationService: register one with app.use")
+        rows = []
+        for row in context.items:
+            given = {name: row[name] for name in names if row.get(name) is not None}
+            rows.append({**row, **{name: await authentication.passwords.hash(text) for name, text in given.items()}})
+        context.items = rows
+
+    return hash_password

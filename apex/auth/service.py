@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from apex.adapters.base import Adapter
 from apex.app import Apex
@@ -29,6 +29,9 @@ from apex.realtime.channels import Connection
 from apex.service import BoundService, Service
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import after_commit
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 log: logging.Logger = logging.getLogger("apex")
 
@@ -106,10 +109,9 @@ class AuthenticationService(Service):
         authentication.register("jwt", JWTStrategy(authentication))
         app.use("authentication", authentication)
 
-    It reads its settings from ``app.get("authentication")``. ``revocations`` is the path of a service, registered
-    before this one, that stores the revoked tokens (``jti``, ``expires_at``) across restarts. Without it they are kept
-    in memory. A record stands for one token, by its ``jti``, or for all tokens of a user up to a moment
-    (``before:<seconds since 1970>:<id of the user>``).
+    It reads its settings from ``app.get("authentication")``. ``revocations`` is the table in
+    which revoked tokens survive a restart (see ``revoked_tokens_table``), or the path of a service for them (``jti``,
+    ``expires_at``), which is registered before this one. Without it they are kept in memory.
 
     Raises ValueError for settings that cannot be used.
     """
@@ -118,7 +120,7 @@ class AuthenticationService(Service):
     summaries: Mapping[str, str] = {"create": "Log in", "remove": "Log out"}
     multi: bool | Sequence[str] = True  # ``create`` refuses a list itself, with an error that names a strategy.
 
-    def __init__(self, app: Apex, *, revocations: str | None = None) -> None:
+    def __init__(self, app: Apex, *, revocations: Table | str | None = None) -> None:
         self.app = app
         self.settings: Mapping[str, Any] = app.get("authentication") or {}
         if not self.settings.get("secret"):
@@ -145,7 +147,11 @@ class AuthenticationService(Service):
             "logins", self._counted, {**FAILURES, **self.settings.get("failedLogins", {})}
         )
         self.path: str = "authentication"
-        self.revocations = revocations
+        if revocations is not None and not isinstance(revocations, str):
+            from apex.auth.revocations import serve_revocations
+
+            revocations = serve_revocations(app, revocations)
+        self.revocations: str | None = revocations
         # A token may be older than the current lifetime, if the setting was longer before.
         self._kept: int = max(self.tokens.lifetime, _KEPT)
         self._hooked_users: BoundService | None = None

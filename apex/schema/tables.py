@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
+from types import new_class
 from typing import Any, cast
 
 from marshmallow import ValidationError, fields
@@ -100,6 +101,30 @@ class TableSchema(Schema, metaclass=TableSchemaMeta):
     """
 
     _derived: Mapping[str, Field] = {}
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        *,
+        dump_only: Sequence[str] = (),
+        create_only: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        **declared: Field,
+    ) -> type[TableSchema]:
+        """Return the schema of a table in one expression, with other fields in place of those of the columns.
+
+        ::
+
+            validate_data(TableSchema.of(users, password=PasswordField(required=True)), "Invalid user")
+
+        ``dump_only`` and ``exclude`` are those of ``Meta``. A patch may not change the fields in ``create_only``.
+        Raises TypeError as making a class does.
+        """
+        meta = type("Meta", (cls.Meta,), {"table": table, "dump_only": tuple(dump_only), "exclude": tuple(exclude)})
+        name = "".join(word.capitalize() for word in re.split(r"[^0-9A-Za-z]+", str(table.name)))
+        body = {"Meta": meta, "create_only": tuple(create_only), **declared}
+        return new_class(f"{name}Schema", (cls,), exec_body=lambda names: names.update(body))
 
 
 def _require_names(klass: SchemaMeta, table: Table, declared: Collection[str]) -> None:

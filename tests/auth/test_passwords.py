@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apex.auth.passwords import AT_ONCE, QUEUE, Passwords
+from apex import Apex, AuthenticationService, MemoryService
+from apex.auth.passwords import AT_ONCE, QUEUE, Passwords, hash_password
 from apex.errors import Unavailable
 from apex.limits.queues import FairQueue
+from tests.auth.test_jwt import SECRET
 
 T = TypeVar("T")
 
@@ -233,3 +235,14 @@ async def test_every_turn_that_is_taken_is_given_back(
     assert max(seen) <= 2
     assert await in_order(turns, ("z", "free")) == ["free"]
     assert (turns._working, turns._waiting, turns._last) == (0, {}, {})
+
+
+async def test_the_hook_stores_hashes_in_place_of_passwords() -> None:
+    app = Apex({"authentication": {"secret": SECRET, "argon2": QUICK}})
+    app.use("authentication", AuthenticationService(app))
+    users = app.use("users", MemoryService(multi=True), hooks={"before": {"all": [hash_password()]}}).service("users")
+    ann, bob = await users.create([{"password": "correct horse"}, {"name": "Bob"}])
+    assert await app.get("defaultAuthentication").passwords.verify(ann["password"], "correct horse")
+    assert bob == {"name": "Bob", "id": 1}
+    assert (await users.patch(0, {"password": "battery"}))["password"] != "battery"
+    assert (await users.patch(0, {"name": "Ann"}))["password"] != "battery"

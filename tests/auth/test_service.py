@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import bcrypt
 import jwt
 import pytest
 from httpx2 import AsyncClient, Response
+from sqlalchemy import MetaData, create_engine
 
 from apex import (
     Apex,
@@ -25,8 +27,10 @@ from apex import (
     authenticate,
     rest,
 )
+from apex.auth import revoked_tokens_table
 from apex.errors import NotAuthenticated
 from apex.query.coercion import integer, nullable, text, timestamp
+from apex.sql import database
 from tests.auth.test_jwt import SECRET, forged
 from tests.auth.test_passwords import OF_FEATHERS, QUICK, Watched
 from tests.support.serving import calling
@@ -428,6 +432,19 @@ async def test_revoked_tokens_are_forgotten_once_they_have_expired() -> None:
         for jti, exp in (("old", 1_000_000_000), ("new", 4_000_000_000), ("newer", 4_000_000_000)):
             await service.revoke({"jti": jti, "exp": exp})
     assert (set(service.revoked), set(kept.store)) == ({"new", "newer"}, {"new", "newer"})
+
+
+async def test_a_table_keeps_revoked_tokens_after_a_restart(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/test.db")
+    table = revoked_tokens_table(MetaData())
+    table.create(engine)
+    for known in ({}, {"lost": 4_000_000_000}):
+        app = Apex({"authentication": SETTINGS}).configure(database(str(engine.url))).use("users", MemoryService())
+        service = AuthenticationService(app, revocations=table)
+        async with app.use("authentication", service).lifespan():
+            assert service.revoked == known
+            await service.revoke({"jti": "lost", "exp": 4_000_000_000})
+            assert app.service("revoked-tokens")._options.methods == ()
 
 
 # The hook.

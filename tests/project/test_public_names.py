@@ -26,7 +26,8 @@ PUBLIC = {
     "apex.adapters": "Adapter AdapterOptions Aggregate Companion MOST_RESTORED MemoryService RESTORED Selection",
     "apex.auth": (
         "APIKey APIKeyStrategy Attempt AuthenticationService Claims Holder JWTStrategy LocalStrategy PasswordResets "
-        "Passwords Result Session Sessions Strategy Tokens authenticate hash_key new_key"
+        "Passwords Result Session Sessions Strategy Tokens authenticate hash_key hash_password new_key "
+        "revoked_tokens_table"
     ),
     "apex.cache": "BoundedDict Cache",
     "apex.callbacks": "Emitter Listener",

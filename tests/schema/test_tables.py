@@ -368,3 +368,17 @@ async def test_what_is_accepted_is_stored_and_all_else_is_refused(service: Bound
         read = reads.get(name)
         expected = loaded[name] if read is None or loaded[name] is None else read(loaded[name])
         assert (created[name], stored[name]) == (expected, expected)
+
+
+def test_a_schema_of_a_table_is_one_expression() -> None:
+    title = TextField(max=5, required=True)
+    schema = TableSchema.of(
+        issues, dump_only=("user_id", "created_at"), create_only=("status",), exclude=("body",), title=title
+    )
+    assert (schema.__name__, schema.create_only) == ("IssuesSchema", ("status",))
+    assert schema().load({"title": " Wrong "}) == {"title": "Wrong"}
+    with pytest.raises(ValidationError) as raised:
+        schema().load({"title": "Too long", "user_id": 1, "body": "x"})
+    assert sorted(raised.value.messages) == ["body", "title", "user_id"]
+    with pytest.raises(TypeError, match=r"dump_only names 'titel'.* Did you mean 'title'"):
+        TableSchema.of(issues, dump_only=("titel",))
