@@ -44,6 +44,13 @@ class Related:
     service: BoundService | None
     """None for the service that is generated."""
 
+    @property
+    def reading(self) -> list[str]:
+        """The options of a relation to records that callers cannot find: the process reads their ids."""
+        if self.service is None or "find" in self.service._options.methods:
+            return []
+        return ["trusted=True", f"fields=({literal(self.id)},)"]
+
 
 @dataclass(slots=True)
 class Made:
@@ -59,6 +66,8 @@ class Made:
     """The fields that the schema declares itself."""
     referred: dict[str, BoundService] = field(default_factory=dict)
     """The services of the records that a test has to store first, by the columns that refer to them."""
+    linked: dict[str, BoundService | None] = field(default_factory=dict)
+    """The services of the records that a test links, by relation. None is the service that is generated."""
     imports: dict[str, str] = field(default_factory=lambda: dict(IMPORTED))
 
     def add(self, given: Field, app: Apex | None) -> None:
@@ -85,7 +94,7 @@ class Made:
         column = ColumnSource(f"{given.name}_id", related.type, key=f"{related.table}.{related.id}", options=options)
         self.columns.append(column)
         self.imports |= {related.type.partition("(")[0]: "sqlalchemy", "belongs_to": "apex.relations"}
-        self.relations[given.name] = call("belongs_to", [literal(related.path)])
+        self.relations[given.name] = call("belongs_to", [literal(related.path), *related.reading])
         if related.service is not None:
             self.referred[column.name] = related.service
 
@@ -105,8 +114,9 @@ class Made:
         ]
         keys = [f"key={literal(own)}", f"other_key={literal(other)}"] if related.service is None else []
         self.imports |= {related.type.partition("(")[0]: "sqlalchemy", "many_to_many": "apex.relations"}
-        options = [f"through={table}", *keys, "write=True"]
+        options = [f"through={table}", *keys, *related.reading, "write=True"]
         self.relations[given.name] = call("many_to_many", [literal(related.path), *options])
+        self.linked[given.name] = related.service
 
     def _related(self, given: Field, app: Apex) -> Related:
         """Return the service that a relation refers to."""
@@ -186,6 +196,7 @@ def made(path: str, module: str, fields: Sequence[Field], app: Apex | None) -> d
         "given": given_data,
         "data": _dict({column.name: column.value for column in new.columns if column.value is not None}),
         "wrong": _wrong(new.columns),
+        "related_tests": _related_tests(new, given_data),
     }  # fmt: skip
 
 
@@ -225,6 +236,35 @@ def _complete(new: Made) -> tuple[str, str]:
         f"{''.join(records.lines.values())}    return {{{', '.join(['**DATA', *keys])}}}\n"
     )
     return text, "await complete(ann)"
+
+
+def _related_tests(new: Made, data: str) -> str:
+    """Return a test for each relation to records of other services."""
+    one = [_belongs_to_test(new.path, column, service, data) for column, service in new.referred.items()]
+    many = [_links_test(new.path, name, service, data) for name, service in new.linked.items() if service is not None]
+    return "".join([*one, *many])
+
+
+def _belongs_to_test(path: str, column: str, service: BoundService, data: str) -> str:
+    name = column.removesuffix("_id")
+    return (
+        f"\n\nasync def test_it_shows_its_{name}(ann: AsyncClient) -> None:\n"
+        f'    record = await stored(ann, "/{path}", {data})\n'
+        f"    found = (await ann.get(f\"/{path}/{{record['id']}}?$populate={name}\")).json()\n"
+        f'    assert found["{name}"]["{service.service.id}"] == record["{column}"]\n'
+    )
+
+
+def _links_test(path: str, name: str, service: BoundService, data: str) -> str:
+    records = Records("ann")
+    id = records.id_of(service)
+    return (
+        f"\n\nasync def test_it_shows_its_{name}(ann: AsyncClient) -> None:\n"
+        f"    data = {data}\n{''.join(records.lines.values())}"
+        f'    record = await stored(ann, "/{path}", {{**data, "{name}": [{id}]}})\n'
+        f"    found = (await ann.get(f\"/{path}/{{record['id']}}?$populate={name}\")).json()\n"
+        f'    assert [one["{service.service.id}"] for one in found["{name}"]] == [{id}]\n'
+    )
 
 
 class Records:
