@@ -26,7 +26,7 @@ IMPORTED: dict[str, str] = {
     **dict.fromkeys(("Apex", "HookMap", "SQLService", "TableSchema", "validate_data", "validate_query"), "apex"),
     **dict.fromkeys(("set_now", "set_owner"), "apex.common"),
     "Timestamp": "apex.sql",
-    "own": "hooks.own",
+    **dict.fromkeys(("can", "mine"), "apex.permissions"),
     "LOGGED_IN": "services.policy",
     "metadata": "services.tables",
 }

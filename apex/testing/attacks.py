@@ -37,7 +37,9 @@ class HTTPClient(Protocol):
         ...
 
 
-def attackable(app: Apex, *, apart: tuple[str, ...] = ("authentication", "batch")) -> list[tuple[str, str]]:
+def attackable(
+    app: Apex, *, apart: tuple[str, ...] = ("authentication", "batch", "password-resets")
+) -> list[tuple[str, str]]:
     """Return the path and method of everything that callers outside can reach, for ``pytest.mark.parametrize``.
 
     ``apart`` names services that hold nothing of a tenant.

@@ -127,7 +127,7 @@ def test_wrong_relations_are_refused_before_anything_is_written(project: Path, w
     assert (len(done.stderr.splitlines()), contents(project)) == (1, before)
 
 
-@pytest.mark.parametrize("name", ["date", "tables", "integer", "own", "metadata", "enums"])
+@pytest.mark.parametrize("name", ["date", "tables", "integer", "mine", "metadata", "enums"])
 def test_a_service_cannot_have_a_name_that_its_module_imports(project: Path, name: str) -> None:
     done = apex_here_in(project, "generate", "service", name, "a:date", "b:enum(x,y)")
     refused = done.returncode == 1 and f"'{name}' cannot be the name" in done.stderr

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from secrets import token_hex
+from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from tests.interop.node import check_types, needs_node
-from tests.process.commands import COMMAND, ROOT, apex_here_in, environment
+from tests.process.commands import COMMAND, ROOT, apex_here_in, environment, server_in
 
 MINUTES = 180
 KINDS = {
@@ -69,6 +74,33 @@ def test_options_that_exclude_each_other_are_refused(tmp_path: Path, options: tu
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["default", "postgresql"])
+def test_the_files_for_containers_name_what_there_is(kind: str, tmp_path: Path) -> None:
+    assert apex_here_in(tmp_path, "new", "blog", *KINDS[kind]).returncode == 0
+    texts = {name: (tmp_path / "blog" / name).read_text() for name in ("compose.yaml", ".env.example", "Dockerfile")}
+    services = yaml.safe_load(texts["compose.yaml"])["services"]
+    settings = {line.partition("=")[0] for line in texts[".env.example"].splitlines() if "=" in line}
+    assert set(re.findall(r"\$\{(\w+)", texts["compose.yaml"])) == settings
+    assert {name for service in services.values() for name in service.get("depends_on", ())} == services.keys() - {
+        "api"
+    }
+    assert {"DATABASE_URL", "APEX_SECRET"} <= services["api"]["environment"].keys()
+    assert services["api"]["command"] == ["sh", "-c", "apex migrate && exec apex serve"]
+    workflow = yaml.safe_load((tmp_path / "blog/.github/workflows/test.yaml").read_text())
+    assert workflow["jobs"]["test"]["steps"][-1] == {"run": "make install lint test"}
+
+
+def test_a_container_serves_with_its_variables(tmp_path: Path) -> None:
+    """The commands and variables of ``Dockerfile`` and ``compose.yaml``, without Docker."""
+    assert apex_here_in(tmp_path, "new", "blog").returncode == 0
+    environment = yaml.safe_load((tmp_path / "blog/compose.yaml").read_text())["services"]["api"]["environment"]
+    named = {name: value for name, value in environment.items() if not value.startswith("$")}
+    variables = {"APEX_ENV": "production", "HOST": "127.0.0.1", "APEX_SECRET": token_hex(32), **named}
+    assert run(tmp_path / "blog", *COMMAND, "migrate", **variables).returncode == 0
+    with server_in(tmp_path / "blog", "serve", **variables) as (_, url), urlopen(f"{url}/readyz") as answer:
+        assert json.load(answer) == {"status": "ok", "notReady": {}}
+
+
 def test_what_is_generated_passes_lint_types_and_its_tests(project: Path) -> None:
     hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("before", "after", "error")]
     for arguments in (("service", "blog-posts"), ("hook", "count_calls"), *hooks, ("migration", "Index of names")):
@@ -113,8 +145,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_nothing_is_overwritten(project: Path) -> None:
+    assert apex_here_in(project, "generate", "hook", "count_calls").returncode == 0
     before = contents(project)
-    for arguments in (("new", "blog"), ("generate", "service", "messages"), ("generate", "hook", "own")):
+    for arguments in (("new", "blog"), ("generate", "service", "messages"), ("generate", "hook", "count_calls")):
         done = apex_here_in(project.parent if arguments[0] == "new" else project, *arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert contents(project) == before
