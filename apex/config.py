@@ -164,6 +164,7 @@ class Config(Schema):
     tracing = fields.Boolean(load_default=False)
     timing = fields.Boolean(load_default=False)
     logs = fields.Nested(LogOptions, load_default=dict)
+    forms = fields.Boolean(load_default=False)
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
     paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})
     rateLimit = fields.Nested(RateLimit, load_default=lambda: RateLimit().load({}))

@@ -15,6 +15,7 @@ from typing import Any
 from apex.encoding import Stream, decode_storable, encode
 from apex.errors import BadRequest, FeathersError, GeneralError, PayloadTooLarge, Timeout, UnsupportedMediaType
 from apex.observability.observations import REQUEST_ID, request_ids
+from apex.query.querystring import parse
 from apex.service import BodyLimit
 from apex.types import Message, Receive, Scope, Send
 
@@ -26,6 +27,7 @@ Pairs = list[Pair]
 log: logging.Logger = logging.getLogger("apex")
 
 JSON = "application/json; charset=utf-8"
+FORM = "application/x-www-form-urlencoded"
 BODILESS = (204, 304)
 """The statuses of responses without a body."""
 
@@ -102,13 +104,21 @@ def too_large(limit: BodyLimit) -> PayloadTooLarge:
     return PayloadTooLarge(f"{text}. {limit.advice}" if limit.advice else text)
 
 
-def parse_json(body: bytes, content_type: str) -> Any:
-    """Return the value of a body, or None if it is empty. Raises BadRequest or UnsupportedMediaType."""
+def parse_body(body: bytes, content_type: str, forms: bool = False) -> Any:
+    """Return the value of a body, or None if it is empty. With ``forms`` it may be that of an HTML form.
+
+    Raises BadRequest or UnsupportedMediaType.
+    """
     if not body.strip():
         return None
-    if content_type and not content_type.partition(";")[0].strip().lower().endswith(("/json", "+json")):
+    named = content_type.partition(";")[0].strip().lower()
+    if forms and named == FORM:
+        return _parse_form(body)
+    if named and not named.endswith(("/json", "+json")):
         rule = f"Content-Type is '{content_type[:SHOWN]}': send JSON as application/json"
-        raise UnsupportedMediaType(rule, headers={"Accept": "application/json"})
+        raise UnsupportedMediaType(
+            rule, headers={"Accept": f"application/json, {FORM}" if forms else "application/json"}
+        )
     try:
         data = decode_storable(body)
     except ValueError as error:
@@ -116,6 +126,16 @@ def parse_json(body: bytes, content_type: str) -> Any:
     if not isinstance(data, dict | list):
         raise BadRequest("invalid JSON, only supports object and array")
     return data
+
+
+def _parse_form(body: bytes) -> dict[str, Any]:
+    """Return the fields of a form, whose names may have brackets as in a query string. Values are texts."""
+    try:
+        return parse(body.decode())
+    except UnicodeDecodeError:
+        raise BadRequest("Malformed form: it is not valid UTF-8") from None
+    except BadRequest as error:
+        raise BadRequest(f"Malformed form: {error.message}") from None
 
 
 def pairs_of(headers: Mapping[str, Any]) -> Iterator[Pair]:

@@ -67,6 +67,7 @@ class Rest:
         self.others: ASGIApp = other_routes(app)
         self.body_limit: BodyLimit = BodyLimit(app.get("bodyLimit") or BODY_LIMIT)
         self.body_seconds: float = (app.get("http") or {}).get("requestSeconds", BODY_SECONDS)
+        self.forms: bool = bool(app.get("forms"))
         self.proxies: int = app.get("proxies") or 0
         busy = "Too many large requests at the same time: try again"
         self.large: FairQueue = FairQueue(LARGE_AT_ONCE, LARGE_QUEUE, busy)
@@ -183,7 +184,7 @@ class Rest:
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         if verb in _WITH_DATA or (verb == "GET" and has_body):
             body = await http.read_body(receive, headers, limit, self.body_seconds)
-            data = http.parse_json(body, headers.get("content-type", ""))
+            data = http.parse_body(body, headers.get("content-type", ""), self.forms)
         if verb == "GET" and data is not None:
             asked = data.get("query", {}) if isinstance(data, dict) else None
             if not isinstance(asked, dict):

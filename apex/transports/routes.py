@@ -1,6 +1,8 @@
-"""The Starlette app with the user's routes next to the services. Its errors have the form of Feathers."""
+"""Routes of Starlette next to the services: the app that answers them, with Feathers' errors, and their callers."""
 
 from __future__ import annotations
+
+from inspect import isawaitable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,8 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from apex.app import Apex
-from apex.errors import BY_CODE, FeathersError, GeneralError, MethodNotAllowed, NotFound
-from apex.transports.http import JSON, failure, has_header
+from apex.auth.service import authenticate
+from apex.context import Context, Params
+from apex.errors import BY_CODE, FeathersError, GeneralError, MethodNotAllowed, NotAuthenticated, NotFound
+from apex.limits.clients import address_of
+from apex.transports.http import JSON, failure, has_header, headers_of
 from apex.types import ASGIApp
 
 
@@ -20,7 +25,42 @@ def other_routes(app: Apex) -> ASGIApp:
     others = Starlette(lifespan=app.lifespan, exception_handlers={**handlers, ClientDisconnect: _answer_nobody})
     # The same list, as plug-ins may add to it later.
     others.router.routes = app.routes
+    others.state.apex = app
     return others
+
+
+async def authenticated(request: Request, *strategies: str) -> Params:
+    """Return the params of the caller of a route, with ``user`` and ``authentication``, as hooks have them.
+
+    ::
+
+        async def picture(request):
+            caller = await authenticated(request)
+            note = await app.service("notes").get(request.path_params["id"], caller)
+            return FileResponse(path_of(note, caller.user))
+
+    A service that is called with them treats the call as one from outside, by this caller. ``strategies`` are those
+    that may prove who calls, by default all of the app. Raises NotAuthenticated, which the route's app answers with
+    a 401, and TypeError for a request of another app.
+    """
+    app: Apex | None = getattr(request.app.state, "apex", None)
+    if app is None:
+        raise TypeError("authenticated takes the request of a route in app.routes")
+    headers = headers_of(request.scope)
+    address = address_of(request.scope, headers, app.get("proxies") or 0)
+    params = Params({"provider": "rest", "headers": headers, "ip": address})
+    for read in app.parsers:
+        if (authentication := read(headers)) is not None:
+            params["authentication"] = authentication
+    service = app.get("defaultAuthentication")
+    allowed = strategies or tuple(getattr(service, "strategies", ()))
+    if not allowed:
+        raise NotAuthenticated("Could not find a valid authentication service")
+    context = Context(app, None, "get", params=params)
+    checked = authenticate(*allowed)(context)
+    if isawaitable(checked):
+        await checked
+    return context.params
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

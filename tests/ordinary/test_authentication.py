@@ -9,8 +9,12 @@ from typing import Any
 
 import jwt
 import pytest
-from httpx2 import AsyncClient
+from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import Column, Integer, MetaData, String, Table
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from apex import (
     Apex,
@@ -39,6 +43,7 @@ from apex.openapi.document import document
 from apex.query.coercion import integer, text
 from apex.schema.validation import Password
 from apex.sql import Timestamp
+from apex.transports import authenticated
 from tests.support.serving import calling, serving
 from tests.support.sockets import Peer, connected, opened
 
@@ -762,3 +767,35 @@ def test_a_strategy_of_ones_own_is_in_the_document() -> None:
     assert schemes["header"] == Header.scheme
     assert (schemes["guest"]["type"], schemes["guest"]["scheme"]) == ("http", "guest")
     assert found["paths"]["/notes"]["get"]["security"] == [{"header": []}, {"guest": []}, {"jwt": []}]
+
+
+async def whoami(request: Request) -> JSONResponse:
+    caller = await authenticated(request)
+    notes = await request.app.state.apex.service("seen").find(caller)
+    return JSONResponse({"email": caller.user["email"], "provider": caller.provider, "seen": notes})
+
+
+async def only_by_key(request: Request) -> JSONResponse:
+    return JSONResponse((await authenticated(request, "api-key")).user)
+
+
+async def test_a_plain_route_knows_its_caller() -> None:
+    app = app_of(HIDING["private"])
+    app.routes += [Route("/whoami", whoami), Route("/key", only_by_key)]
+    async with calling(app) as client:
+        await sign_up(app)
+        token = (await client.post("/authentication", json=LOCAL)).json()["accessToken"]
+        answer = await client.get("/whoami", headers={"Authorization": f"Bearer {token}"})
+        assert answer.json() == {"email": "ann@example.com", "provider": "rest", "seen": []}
+        assert app.service("seen").service.user["email"] == "ann@example.com"
+        for path, headers in (("/whoami", {}), ("/whoami", {"Authorization": "Bearer x"}), ("/key", {})):
+            refused = await client.get(path, headers=headers)
+            assert (refused.status_code, refused.json()["className"]) == (401, "not-authenticated")
+            assert refused.headers["www-authenticate"]
+        assert (await client.get("/key", headers={"Authorization": f"Bearer {token}"})).status_code == 401
+
+
+async def test_a_route_of_another_app_has_no_caller() -> None:
+    other = Starlette(routes=[Route("/whoami", whoami)])
+    with pytest.raises(TypeError, match=r"takes the request of a route in app\.routes"):
+        await AsyncClient(transport=ASGITransport(other), base_url="http://a").get("/whoami")

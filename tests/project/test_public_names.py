@@ -84,7 +84,7 @@ PUBLIC = {
     ),
     "apex.testing": "AdapterContract Attacks Contract MARK Raised attackable names new_database raises wire within",
     "apex.transaction": "after_commit is_in_transaction savepoint transaction",
-    "apex.transports": "batch page public_error rest sockets",
+    "apex.transports": "authenticated batch page public_error rest sockets",
     "apex.types": "Id Page Paginate Row is_many items map_items with_items",
 }
 """By module the names that it promises, as in its ``__all__``. Whatever is not here may change at any time."""

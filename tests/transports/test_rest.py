@@ -586,6 +586,25 @@ async def test_a_body_of_another_type_is_415(content_type: str) -> None:
     assert content_type in response.json()["message"]
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+
+
+async def test_an_app_may_take_the_bodies_of_forms() -> None:
+    app = Apex({"forms": True}).configure(rest).use("echo", Echo())
+    response = await answer(app, "POST", "/echo", content="a=1&b[c]=%C3%A9+x&d[]=1&d[]=2", headers=FORM)
+    assert (response.status_code, response.json()) == (201, {"data": {"a": "1", "b": {"c": "é x"}, "d": ["1", "2"]}})
+    assert (await answer(app, "POST", "/echo", json={"a": 1})).json() == {"data": {"a": 1}}
+    other = await answer(app, "POST", "/echo", content="a", headers={"Content-Type": "text/plain"})
+    assert other.headers["accept"] == "application/json, application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize("body", [b"a=\xff", b"a=%FF", b"a=1&a[b]=2", b"a[b=1", b"a=%00", b"&".join([b"a=1"] * 10_001)])
+async def test_a_malformed_form_is_400(body: bytes) -> None:
+    app = Apex({"forms": True}).configure(rest).use("echo", Echo())
+    response = await answer(app, "POST", "/echo", content=body, headers=FORM)
+    assert (response.status_code, response.json()["message"][:14]) == (400, "Malformed form")
+
+
 async def test_a_body_without_a_type_is_json() -> None:
     response = await answer(app_of("echo", Echo()), "POST", "/echo", content=b'{"a":1}')
     assert response.json() == {"data": {"a": 1}}
