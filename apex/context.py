@@ -197,6 +197,11 @@ class Context(_Slots, Generic[Data, Result]):
         params = property(_Slots._params.__get__, _set_params, doc="The params of the call.")
 
     @property
+    def self(self) -> BoundService:
+        """The registered service, as ``service``. Feathers has both names."""
+        return self.service
+
+    @property
     def arguments(self) -> tuple[Any, ...]:
         """The arguments of the method: id and data where it takes them, and the params."""
         return (*(getattr(self, name) for name in taken_by(self.method)), self.params)

@@ -6,10 +6,13 @@ from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
     from apex.common.auditing import HIDDEN, audit, audit_create
-    from apex.common.conditions import disallow, iff, is_provider
+    from apex.common.calls import cache, debug
+    from apex.common.conditions import combine, disallow, every, iff, is_not, is_provider, some, unless, when
     from apex.common.fields import (
+        alter_items,
         discard,
         keep,
+        lower_case,
         now,
         prevent_changes,
         required,
@@ -19,13 +22,23 @@ if TYPE_CHECKING:
         timestamps,
     )
     from apex.common.idempotency import answers_table, idempotent
-    from apex.common.queries import apply_select, check_multi, default_sort, defer_select, require_condition
+    from apex.common.queries import (
+        apply_select,
+        check_multi,
+        default_sort,
+        defer_select,
+        disable_pagination,
+        discard_query,
+        keep_query,
+        require_condition,
+    )
     from apex.common.rate_limit import RATE_HEADERS, Limit, caller_of, limit_rate, rate_exceeded
     from apex.common.references import References, changed_fields, check_references, missing_references
     from apex.common.related import populate
     from apex.common.resolvers import (
         OMIT,
         resolve,
+        resolve_all,
         resolve_data,
         resolve_external,
         resolve_query,
@@ -47,26 +60,36 @@ __all__ = [
     "References",
     "SignedWebhooks",
     "Trash",
+    "alter_items",
     "answers_table",
     "apply_select",
     "audit",
     "audit_create",
+    "cache",
     "caller_of",
     "changed_fields",
     "check_multi",
     "check_references",
+    "combine",
+    "debug",
     "default_sort",
     "defer_select",
+    "disable_pagination",
     "disallow",
     "discard",
+    "discard_query",
+    "every",
     "foreign_keys_to",
     "idempotent",
     "iff",
+    "is_not",
     "is_provider",
     "keep",
+    "keep_query",
     "limit_rate",
     "limit_to_tenants",
     "list_trash",
+    "lower_case",
     "missing_references",
     "now",
     "populate",
@@ -76,6 +99,7 @@ __all__ = [
     "require_condition",
     "required",
     "resolve",
+    "resolve_all",
     "resolve_data",
     "resolve_external",
     "resolve_query",
@@ -86,20 +110,36 @@ __all__ = [
     "sign",
     "signatures_table",
     "soft_delete",
+    "some",
     "stash_before",
     "timestamps",
     "transaction",
+    "unless",
     "virtual",
+    "when",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "auditing": ["HIDDEN", "audit", "audit_create"],
-        "conditions": ["disallow", "iff", "is_provider"],
+        "calls": ["cache", "debug"],
+        "conditions": [
+            "combine",
+            "disallow",
+            "every",
+            "iff",
+            "is_not",
+            "is_provider",
+            "some",
+            "unless",
+            "when",
+        ],
         "fields": [
+            "alter_items",
             "discard",
             "keep",
+            "lower_case",
             "now",
             "prevent_changes",
             "required",
@@ -110,12 +150,22 @@ __getattr__ = lazy_names(
         ],
         "idempotency": ["answers_table", "idempotent"],
         "related": ["populate"],
-        "queries": ["apply_select", "check_multi", "default_sort", "defer_select", "require_condition"],
+        "queries": [
+            "apply_select",
+            "check_multi",
+            "default_sort",
+            "defer_select",
+            "disable_pagination",
+            "discard_query",
+            "keep_query",
+            "require_condition",
+        ],
         "rate_limit": ["RATE_HEADERS", "Limit", "caller_of", "limit_rate", "rate_exceeded"],
         "references": ["References", "changed_fields", "check_references", "missing_references"],
         "resolvers": [
             "OMIT",
             "resolve",
+            "resolve_all",
             "resolve_data",
             "resolve_external",
             "resolve_query",

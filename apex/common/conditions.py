@@ -41,6 +41,49 @@ def disallow(*providers: str) -> Hook:
     return disallow
 
 
+def is_not(predicate: Predicate) -> Predicate:
+    """Return a predicate that holds if the given one does not."""
+    require_predicates("is_not", (predicate,))
+
+    async def is_not(context: Context) -> bool:
+        return not await as_bool(predicate(context))
+
+    return is_not
+
+
+def every(*predicates: Predicate) -> Predicate:
+    """Return a predicate that holds if all of these hold. They are asked in order, up to the first that does not."""
+    require_predicates("every", predicates)
+
+    async def every(context: Context) -> bool:
+        for predicate in predicates:
+            if not await as_bool(predicate(context)):
+                return False
+        return True
+
+    return every
+
+
+def some(*predicates: Predicate) -> Predicate:
+    """Return a predicate that holds if one of these holds. They are asked in order, up to the first that does."""
+    require_predicates("some", predicates)
+
+    async def some(context: Context) -> bool:
+        for predicate in predicates:
+            if await as_bool(predicate(context)):
+                return True
+        return False
+
+    return some
+
+
+def require_predicates(name: str, predicates: Iterable[Any]) -> None:
+    """Raise TypeError for a predicate that is no function of the context."""
+    for predicate in predicates:
+        if not callable(predicate) or isinstance(predicate, type) or not takes(predicate, 1):
+            raise TypeError(f"{name} takes functions of the context, not {predicate!r}")
+
+
 class iff(Composed):
     """Hooks that run if a predicate holds.
 
@@ -92,6 +135,20 @@ class iff(Composed):
         then, otherwise = self._branches or (self.then, self.otherwise)
         if steps := then if holds else otherwise:
             await run(steps if steps[0].type else _retyped(steps, context.type), context)
+
+
+when = iff
+"""The other name of ``iff`` in feathers-hooks-common."""
+
+
+def unless(predicate: Predicate | bool, *hooks: AnyHook) -> iff:
+    """Return hooks that run if a predicate does not hold."""
+    return iff(not predicate if isinstance(predicate, bool) else is_not(predicate), *hooks)
+
+
+def combine(*hooks: AnyHook) -> iff:
+    """Return several hooks as one, such as those that many services share. They run in their order."""
+    return iff(True, *hooks)
 
 
 async def as_bool(answer: Any) -> bool:

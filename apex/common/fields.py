@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from inspect import isawaitable
 from typing import Any
 
 from apex.context import Context, Params
@@ -11,7 +12,8 @@ from apex.errors import BadRequest, Forbidden
 from apex.hooks import Hook, belongs
 from apex.query.coercion import timestamp
 from apex.query.language import Query
-from apex.types import Row, items, map_items
+from apex.signatures import takes
+from apex.types import Row, items, map_items, with_items
 
 Tree = dict[str, "Tree"]
 
@@ -69,6 +71,57 @@ def required(*fields: str) -> Hook:
             raise BadRequest("Invalid data", errors=dict.fromkeys(missing, "Is required"))
 
     return required
+
+
+def lower_case(*fields: str) -> Hook:
+    """Write texts in lower case: those of the data in a before hook, those of the result in an after hook.
+
+    Dots lead into objects and lists of them. Null and missing fields stay. Raises BadRequest for data with another
+    value.
+    """
+    tree = _tree(fields)
+
+    @belongs("before", "after")
+    def lower_case(context: Context) -> None:
+        if context.type == "before":
+            wrong: dict[str, str] = {}
+            context.data = map_items(None, context.data, lambda record: _lower(record, tree, "", wrong))
+            if wrong:
+                raise BadRequest("Invalid data", errors=wrong)
+        else:
+            _change_result(context, lambda record: _lower(record, tree, "", {}))
+
+    return lower_case
+
+
+def alter_items(change: Callable[[Any, Context], Any]) -> Hook:
+    """Change each record: those of the data in a before hook, those of the result in an after hook.
+
+    The function of ``(record, context)``, ``def`` or ``async def``, changes the record in place or returns another one.
+    Records of the data are copies. Raises TypeError for another function.
+    """
+    if not callable(change) or not takes(change, 2):
+        raise TypeError(f"alter_items takes a function of (record, context), not {change!r}")
+
+    async def altered(record: Any, context: Context) -> Any:
+        other = change(record, context)
+        other = await other if isawaitable(other) else other
+        return record if other is None else other
+
+    @belongs("before", "after")
+    async def alter_items(context: Context) -> None:
+        if context.type == "before":
+            copies = [dict(one) if isinstance(one, Mapping) else one for one in context.items]
+            context.items = [await altered(record, context) for record in copies]
+            return
+        method = context.method
+        results = [await altered(record, context) for record in context.items]
+        context.result = with_items(method, context.result, results)
+        if context.has_dispatch:
+            shown = [await altered(record, context) for record in items(method, context.dispatch)]
+            context.dispatch = with_items(method, context.dispatch, shown)
+
+    return alter_items
 
 
 def set_field(*, as_: str, from_: str) -> Hook:
@@ -152,12 +205,32 @@ def _changing(change: Callable[[Any], Any]) -> Hook:
     def changing(context: Context) -> None:
         if context.type == "before":
             context.data = map_items(None, context.data, change)
-            return
-        context.result = map_items(context.method, context.result, change)
-        if context.has_dispatch:
-            context.dispatch = map_items(context.method, context.dispatch, change)
+        else:
+            _change_result(context, change)
 
     return changing
+
+
+def _change_result(context: Context, change: Callable[[Any], Any]) -> None:
+    context.result = map_items(context.method, context.result, change)
+    if context.has_dispatch:
+        context.dispatch = map_items(context.method, context.dispatch, change)
+
+
+def _lower(value: Any, tree: Tree, path: str, wrong: dict[str, str]) -> Any:
+    """Return a value with the texts of a tree in lower case. Fields with another value are added to ``wrong``."""
+    if isinstance(value, list) and tree:
+        return [_lower(item, tree, path, wrong) for item in value]
+    if tree:
+        if not isinstance(value, Mapping):
+            return value
+        inner = {name: f"{path}.{name}".lstrip(".") for name in tree if name in value}
+        return {**value, **{name: _lower(value[name], tree[name], full, wrong) for name, full in inner.items()}}
+    if isinstance(value, str):
+        return value.lower()
+    if value is not None:
+        wrong[path] = "Must be a string"
+    return value
 
 
 def _tree(fields: Sequence[str]) -> Tree:

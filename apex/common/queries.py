@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from apex.common.fields import _tree, _without
 from apex.context import Context
 from apex.errors import BadRequest
 from apex.hooks import Hook, belongs
@@ -29,6 +30,52 @@ def default_sort(**order: int) -> Hook:
             context.params.query = replace(query, sort=tuple(order.items()))
 
     return default_sort
+
+
+def discard_query(*names: str) -> Hook:
+    """Remove these keys from the query: before all methods. Dots lead into operators: ``age.$gt``.
+
+    Keys inside of ``$or`` and ``$and`` stay, unless those are removed too. To hide a field use the option ``private``.
+    """
+    tree = _tree(names)
+
+    @belongs("before", "around")
+    def discard_query(context: Context) -> None:
+        query = context.params.query
+        left = {name: value for name, value in _without(dict(query), tree).items() if name not in names}
+        if left != query:
+            context.params.query = left
+
+    return discard_query
+
+
+def keep_query(*names: str) -> Hook:
+    """Remove all keys but these from the query, filters such as ``$limit`` too: before all methods."""
+    kept = frozenset(names)
+
+    @belongs("before", "around")
+    def keep_query(context: Context) -> None:
+        query = context.params.query
+        if not kept.issuperset(query):
+            context.params.query = {name: value for name, value in query.items() if name in kept}
+
+    return keep_query
+
+
+@belongs("before", "around")
+def disable_pagination(context: Context) -> None:
+    """Give callers the whole list, without a page, if they send ``$limit=-1``: before find and ``validate_query``.
+
+    Raises TypeError if it comes after ``validate_query``, which takes -1 for the default.
+    """
+    query = context.params.query
+    if context.method != "find":
+        return
+    if isinstance(query, Query):
+        raise TypeError("disable_pagination has to come before validate_query")
+    if query.get("$limit") in (-1, "-1"):
+        context.params.paginate = False
+        context.params.query = {name: value for name, value in query.items() if name != "$limit"}
 
 
 @belongs("before", "around")

@@ -9,13 +9,15 @@ from __future__ import annotations
 from asyncio import gather
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Protocol
 
+from apex.common.conditions import combine, iff
 from apex.context import Context
 from apex.describe import describe
 from apex.errors import BadRequest, FeathersError
-from apex.hooks import Around, Hook, Next, belongs
+from apex.hooks import AnyHook, Around, Hook, Next, belongs
 from apex.query.language import Query
 from apex.signatures import is_async
 from apex.types import Row, items, map_items, with_items
@@ -171,6 +173,41 @@ def resolve_external(*resolvers: Resolver) -> AroundOrAfter:
         context.result = _marked(context)
 
     return resolve_external
+
+
+def resolve_all(
+    *,
+    data: Resolver | Mapping[str, Resolver] | None = None,
+    query: Resolver | None = None,
+    result: Resolver | None = None,
+    external: Resolver | None = None,
+) -> Around:
+    """Return the hooks ``resolve_external``, ``resolve_result``, ``resolve_query`` and ``resolve_data`` as one: around.
+
+        resolve_all(data={"create": new_note, "patch": changes}, result=note, external=shown)
+
+    ``data`` is one resolver, or one for each of the methods create, update and patch. Raises TypeError for anything
+    else.
+    """
+    by_method = data if isinstance(data, Mapping) else {} if data is None else {None: data}
+    for name, given in (*by_method.items(), ("query", query), ("result", result), ("external", external)):
+        if not isinstance(given, Resolver | None):
+            raise TypeError(f"resolve_all takes for {name or 'data'} what resolve(...) returns, not {given!r}")
+    if wrong := by_method.keys() - {None, "create", "update", "patch"}:
+        raise TypeError(f"resolve_all takes data for create, update and patch, not for '{wrong.pop()}'")
+    hooks: list[AnyHook] = [resolve_external() if external is None else resolve_external(external)]
+    if result is not None:
+        hooks.append(resolve_result(result))
+    if query is not None:
+        hooks.append(resolve_query(query))
+    for method, resolver in by_method.items():
+        run = resolve_data(resolver)
+        hooks.append(run if method is None else iff(partial(_is_method, method), run))
+    return combine(*hooks)
+
+
+def _is_method(method: str, context: Context) -> bool:
+    return context.method == method
 
 
 def _virtuals(resolvers: Iterable[Resolver]) -> dict[str, Any]:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apex import Apex, Context, Params, validate_query
+from apex import Apex, Context, MemoryService, Params, validate_query
 from apex.common import (
+    alter_items,
     discard,
     iff,
     keep,
+    lower_case,
     now,
     prevent_changes,
     required,
@@ -207,3 +209,56 @@ async def test_set_now_stamps_every_record() -> None:
     service = notes(iff(lambda context: context.method == "create", set_now("at")), multi=True)
     rows = await service.create([{"at": "forged"}, {}])
     assert all(isinstance(row["at"], datetime) and row["at"].tzinfo for row in rows)
+
+
+async def test_texts_are_written_in_lower_case() -> None:
+    service = notes(lower_case("email", "names.first"), after=[lower_case("at")])
+    names = [{"first": "ÄNN", "last": "Lee"}, {}]
+    row = await service.create({"email": "Ann@X", "names": names, "at": 5})
+    assert row == {"email": "ann@x", "names": [{"first": "änn", "last": "Lee"}, {}], "at": 5, "id": 1}
+    assert names[0]["first"] == "ÄNN"
+    assert await service.create({"email": None}) == {"email": None, "id": 2}
+
+
+async def test_a_value_that_is_no_text_is_refused() -> None:
+    with pytest.raises(BadRequest) as caught:
+        await notes(lower_case("email", "a.b")).create({"email": 5, "a": {"b": [1]}})
+    assert caught.value.errors == {"email": "Must be a string", "a.b": "Must be a string"}
+
+
+async def test_records_are_altered_before_and_after() -> None:
+    def number(record: Any, context: Context) -> None:
+        record["n"] = len(context.method)
+
+    async def named(record: Any, context: Context) -> Any:
+        return {**record, "name": f"{record['id']}."}
+
+    service = notes(
+        iff(lambda context: context.takes_data, alter_items(number)), after=[alter_items(named)], multi=True
+    )
+    data = {"a": 1}
+    assert await service.create(data) == {"a": 1, "n": 6, "id": 1, "name": "1."}
+    assert data == {"a": 1}
+    assert [row["name"] for row in await service.create([{}, {}])] == ["2.", "3."]
+    page = await service.find({"paginate": {"default": 1, "max": 1}})
+    assert (page["total"], page["data"][0]["name"]) == (3, "1.")
+
+
+def test_a_function_that_cannot_alter_is_refused() -> None:
+    for wrong in (lambda record: record, None):
+        with pytest.raises(TypeError, match="alter_items takes a function of"):
+            alter_items(wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="lower_case in error of service 'notes' cannot be there"):
+        Apex().use("notes", MemoryService(), hooks={"error": [lower_case("a")]})
+
+
+async def test_a_part_of_the_path_limits_and_stamps_the_records() -> None:
+    own = set_field(from_="params.route.bookId", as_="params.scope.book_id")
+    kinds = {"id": integer, "book_id": integer}
+    app = Apex().use("books/:bookId/notes", MemoryService(fields=kinds), hooks={"before": {"all": [own]}})
+    service = app.service("books/:bookId/notes")
+    one, two = ({**REST, "route": {"bookId": id}} for id in ("1", "2"))
+    assert await service.create({}, one) == {"id": 0, "book_id": 1}
+    with pytest.raises(Forbidden):
+        await service.create({"book_id": 2}, one)
+    assert (len(await service.find(one)), await service.find(two)) == (1, [])

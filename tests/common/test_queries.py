@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apex import Apex, Context, MemoryService, validate_query
-from apex.common import apply_select, check_multi, defer_select
+from apex.common import apply_select, check_multi, defer_select, disable_pagination, discard_query, keep_query
 from apex.errors import MethodNotAllowed
 from apex.query.coercion import integer, text
 from apex.service import BoundService
@@ -55,3 +55,33 @@ async def test_many_records_are_refused_before_the_hooks_that_follow() -> None:
         with pytest.raises(MethodNotAllowed):
             await call
     assert reached == ["patch"]
+
+
+@pytest.mark.parametrize("validated", [False, True])
+async def test_keys_of_the_query_are_kept_and_discarded(validated: bool) -> None:
+    def listed(*hooks: Any) -> BoundService:
+        before = [*([validate_query] if validated else []), *hooks]
+        service = MemoryService(fields=FIELDS, multi=True)
+        return Apex().use("notes", service, hooks={"before": {"find": before}}).service("notes")
+
+    rows = [{"text": "a", "size": 1}, {"text": "a", "size": 2}, {"text": "b", "size": 3}]
+    query = {"query": {"text": "a", "size": {"$gt": 1, "$lt": 9}, "$limit": 1}}
+    for hook, sizes in ((discard_query("size", "$limit"), [1, 2]), (discard_query("size.$gt", "text"), [1]),
+                        (keep_query("text"), [1, 2]), (keep_query("$limit", "size"), [2])):  # fmt: skip
+        service = listed(hook)
+        await service.create(rows)
+        assert [row["size"] for row in await service.find(query)] == sizes
+    assert query == {"query": {"text": "a", "size": {"$gt": 1, "$lt": 9}, "$limit": 1}}
+
+
+async def test_a_caller_may_ask_for_the_whole_list() -> None:
+    service = MemoryService(paginate={"default": 1, "max": 1}, multi=True)
+    hooks = {"before": {"all": [disable_pagination]}}
+    found = Apex().use("notes", service, hooks=hooks).service("notes")
+    await found.create([{}, {}])
+    for limit in ("-1", -1):
+        assert len(await found.find({"query": {"$limit": limit}})) == 2
+    assert (await found.find({"query": {"$limit": 5}}))["limit"] == 1
+    wrong = Apex().use("notes", MemoryService(), hooks={"before": [validate_query, disable_pagination]})
+    with pytest.raises(TypeError, match="has to come before validate_query"):
+        await wrong.service("notes").find({"query": {"$limit": -1}})

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from apex import Apex, Context, MemoryService, rest, validate_query
-from apex.common.resolvers import OMIT, resolve, resolve_data, resolve_external, resolve_query, resolve_result, virtual
+from apex.common.resolvers import (
+    OMIT,
+    resolve,
+    resolve_all,
+    resolve_data,
+    resolve_external,
+    resolve_query,
+    resolve_result,
+    virtual,
+)
 from apex.errors import BadRequest, Forbidden
 from apex.query.coercion import integer, text
 from apex.service import BoundService
@@ -225,3 +234,27 @@ async def test_results_that_are_no_records_stay_as_they_are() -> None:
 def test_a_resolver_takes_functions() -> None:
     with pytest.raises(TypeError, match="The resolver of 'x' must be a function"):
         resolve({"x": 5})  # type: ignore[dict-item]
+
+
+async def test_all_kinds_of_resolvers_are_one_hook() -> None:
+    upper = resolve({"first": lambda value, record, context: value and value.upper()})
+    only_ann = resolve({"last": lambda value, record, context: "Lee"})
+    every = resolve_all(data={"create": upper}, query=only_ann, result=NAMED, external=SAFE)
+    service = people(around=[every])
+    context = await service._run("create", data=ANN, params={"provider": "rest"})
+    assert context.result == {"first": "ANN", "last": "Lee", "password": "secret", "id": 1, "name": "ANN Lee"}
+    assert context.external == {"first": "ANN", "last": "Lee", "id": 1, "name": "ANN Lee"}
+    assert (await service.patch(1, {"first": "Bo"}))["name"] == "Bo Lee"
+    await service.create({"first": "Cy", "last": "Orr"})
+    assert (await service.find())["total"] == 1
+    whole = people(around=[resolve_all(data=upper)])
+    assert (await whole.create({"first": "a"}))["first"] == "A"
+
+
+def test_what_resolves_nothing_is_refused() -> None:
+    with pytest.raises(TypeError, match="takes data for create, update and patch, not for 'remove'"):
+        resolve_all(data={"remove": NAMED})
+    with pytest.raises(TypeError, match="takes for result what resolve"):
+        resolve_all(result={"name": full_name})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="in before of service 'people'"):
+        people(before=[resolve_all(result=NAMED)])

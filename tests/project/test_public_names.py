@@ -34,12 +34,14 @@ PUBLIC = {
     "apex.cli": "DAY ID as_json_option load_app main require_migrated run",
     "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
     "apex.common": (
-        "HIDDEN InvalidSignature Limit OMIT Pruned RATE_HEADERS References SignedWebhooks Trash answers_table "
-        "apply_select audit audit_create caller_of changed_fields check_multi check_references default_sort "
-        "defer_select disallow discard foreign_keys_to idempotent iff is_provider keep limit_rate limit_to_tenants "
-        "list_trash missing_references now populate prevent_changes prune_trash rate_exceeded "
-        "require_condition required resolve resolve_data resolve_external resolve_query resolve_result set_field "
-        "set_now set_owner sign signatures_table soft_delete stash_before timestamps transaction virtual"
+        "HIDDEN InvalidSignature Limit OMIT Pruned RATE_HEADERS References SignedWebhooks Trash alter_items "
+        "answers_table apply_select audit audit_create cache caller_of changed_fields check_multi "
+        "check_references combine debug default_sort defer_select disable_pagination disallow discard "
+        "discard_query every foreign_keys_to idempotent iff is_not is_provider keep keep_query limit_rate "
+        "limit_to_tenants list_trash lower_case missing_references now populate prevent_changes prune_trash "
+        "rate_exceeded require_condition required resolve resolve_all resolve_data resolve_external resolve_query "
+        "resolve_result set_field set_now set_owner sign signatures_table soft_delete some stash_before "
+        "timestamps transaction unless virtual when"
     ),
     "apex.config": "Config load_config",
     "apex.context": "Context Params external_call",
