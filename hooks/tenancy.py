@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
-from apex import Context, Params
-from apex.common import limit_to_tenants
+from apex import Context, Next, Params
 from apex.describe import describe
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, NotFound
-from apex.query import DELETED, Query
+from apex.permissions import Refused, roles
 from apex.query.coercion import integer
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
@@ -112,94 +111,66 @@ def fill_organization(context: Context) -> None:
 
 @describe(methods=("find", "patch", "remove"), requires={ORGANIZATION_ID: NEEDED})
 def require_organization(context: Context) -> None:
-    """Require that a request names one organization: before list, create and custom methods.
+    """Require that a request names one organization, and set ``params.organization``: before all methods but get.
 
-    A list may name its records by their ids instead. Raises BadRequest.
+    A list may name its records by their ids instead, and other calls name one record. Raises BadRequest.
     """
-    if context.params.provider and context.method not in ON_RECORDS:
-        _named_organization(context)
+    if context.params.provider and (context.method not in ON_RECORDS or context.id is None):
+        context.params["organization"] = _named_organization(context)
 
 
-def _organizations_of_call(context: Context) -> list[int]:
-    """Return the organization that a call names, or else all where the role of the caller allows the method.
+def roles_of_call(context: Context) -> Mapping[int, str]:
+    """Return the role of the caller by organization, or that in the organization that the call names.
 
-    Raises Forbidden for an organization that the caller does not belong to, or where its role does not suffice.
+    Raises Forbidden for an organization that the caller does not belong to.
     """
     mine: Mapping[int, str] = context.params["memberships"]
-    sufficient = _sufficient(context)
-    allowed = sorted([organization for organization, role in mine.items() if role in sufficient])
-    organization = None if context.method in ON_RECORDS and context.id is not None else _named_organization(context)
+    organization: int | None = context.params.organization
     if organization is None:
-        return allowed
-    if organization not in allowed:
-        raise forbidden(context, organization)
-    return [organization]
+        return mine
+    if organization not in mine:
+        raise Forbidden(f"You are not a member of organization {organization}")
+    return {organization: mine[organization]}
 
 
-def _organization_of_key(context: Context) -> list[int]:
-    organization: int = context.params.authentication[ORGANIZATION_ID]
-    if context.params.memberships[organization] not in _sufficient(context):
-        raise forbidden(context, organization)
-    return [organization]
-
-
-tenancy = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _organizations_of_call))
-"""The hook that limits a call to organizations of its caller: before all methods, after ``membership``."""
-
-tenancy_of_key = describe(errors=(403,))(limit_to_tenants(ORGANIZATION_ID, _organization_of_key))
-"""The same hook for services that only API keys can call. The key names the organization."""
-
-
-def _sufficient(context: Context) -> tuple[str, ...]:
-    """Return the roles that allow the method of a call."""
-    kind: Any = type(context.service.service)
-    return _roles(kind, context.method, context.method in ("find", "restore") and _is_about_removed(context))
-
-
-@lru_cache(1024)
-def _roles(service: type, method: str, is_about_removed: bool) -> tuple[str, ...]:
-    """Return the roles that allow a method, by the attributes of the service's class."""
-    kind, usual = ("readers", "viewer") if method in getattr(service, "reads", READS) else ("writers", "member")
-    if is_about_removed:
-        kind, usual = "restorers", "admin"
-    least_role = getattr(service, "least_roles", {}).get(method) or getattr(service, kind, usual)
-    return ROLES[ROLES.index(least_role) :]
-
-
-def _is_about_removed(context: Context) -> bool:
-    """Return True for ``restore``, and for a list with ``$deleted``."""
-    if context.method != "find":
-        return context.method == "restore"
-    query = context.params["query"]
-    return bool((query.asked if isinstance(query, Query) else query).get(DELETED))
+crm_roles = roles(ROLES, of=roles_of_call, tenant=ORGANIZATION_ID, inherit=True)
+"""The roles of memberships: ``app.configure(crm_roles)``. A caller has one in each of its organizations."""
 
 
 def forbidden(context: Context, organization: int) -> Forbidden:
     """Return the error for a caller whose role does not allow the method in an organization."""
-    role = context.params.memberships.get(organization)
-    if role is None:
-        return Forbidden(f"You are not a member of organization {organization}")
-    what = DELETED if context.method == "find" and _is_about_removed(context) else context.method
-    return Forbidden(f"Your role in organization {organization} is {role}: it does not allow {what} here")
+    role = context.params.memberships[organization]
+    return Forbidden(f"Your role in organization {organization} is {role}: it does not allow {context.method} here")
 
 
-async def forbid_foreign(context: Context) -> None:
-    """Raise Forbidden instead of NotFound for a record of another organization: an error hook."""
-    allowed = context.params.scope.get(ORGANIZATION_ID)
-    if not context.params.provider or not isinstance(context.error, NotFound) or context.id is None or allowed is None:
-        return
+async def forbid_foreign(context: Context, next: Next) -> None:
+    """Say why a record is out of reach: around all methods, before ``authorize`` and after ``soft_delete``.
+
+    Raises Forbidden for a record of another organization, or of one where the caller's role does not allow the method.
+    Raises NotFound if there is no such record.
+    """
+    try:
+        await next()
+    except (NotFound, Refused) as error:
+        if not context.params.provider or context.id is None:
+            raise
+        raise await _reason(context, error) from None
+
+
+async def _reason(context: Context, error: NotFound | Refused) -> NotFound | Forbidden:
     scope = {name: value for name, value in context.params.scope.items() if name != ORGANIZATION_ID}
     asked = Params({"query": {"$select": [ORGANIZATION_ID]}, "scope": scope})
     try:
         with tenant_context(ALL_TENANTS):
             row = await context.service.service.get(context.id, asked)
-    except NotFound:
-        return
-    if row[ORGANIZATION_ID] in allowed:
-        return
-    if row[ORGANIZATION_ID] in context.params.memberships:
-        raise forbidden(context, row[ORGANIZATION_ID])
-    raise Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
+    except NotFound as missing:
+        return error if isinstance(error, NotFound) else missing
+    organization = row[ORGANIZATION_ID]
+    if organization in context.params.scope.get(ORGANIZATION_ID, ()):
+        return error
+    if organization in context.params.memberships:
+        return forbidden(context, organization)
+    return Forbidden(f"Record '{context.id}' belongs to an organization that you are not a member of")
 
 
 async def organization_of(context: Context) -> int:

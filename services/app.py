@@ -13,7 +13,7 @@ from apex.observability import health, metrics, time_database, tracing
 from apex.openapi import openapi
 from apex.tenant import ROLE
 from apex.transports import page
-from hooks.tenancy import ORGANIZATION_ID
+from hooks.tenancy import ORGANIZATION_ID, crm_roles
 from services import (
     activities,
     companies,
@@ -45,7 +45,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.set("openapi", {"title": "apex CRM", "version": "1", "license": {"name": "MIT", "identifier": "MIT"}})
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(time_database).configure(tracing)
-    app.configure(bus)
+    app.configure(bus).configure(crm_roles)
     app.configure(rates).configure(limit_users)
     app.configure(rest).configure(sockets).configure(batch)
     app.configure(openapi).configure(health).configure(metrics)

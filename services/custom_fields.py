@@ -20,7 +20,7 @@ from apex.sql import Json
 from apex.types import Row, items
 from hooks.tenancy import ORGANIZATION_ID, organization_of
 from services.shared.examples import examples_of
-from services.shared.tenant import TenantSchema, TenantService, serve
+from services.shared.tenant import ADMINS_WRITE, TenantSchema, TenantService, serve
 from services.tables import LONGEST_VALUE, partial_index, tenant_table
 
 CUSTOM_FIELDS = "custom_fields_by_name"
@@ -220,7 +220,7 @@ class CustomFields(TenantService):
     """The definitions of an organization's custom fields."""
 
     table, schema, noun = custom_fields, CustomFieldSchema, "custom field"
-    writers = "admin"
+    permissions = ADMINS_WRITE
     examples = examples_of(
         302,
         {"entity": "companies", "name": "Segment", "type": "select", "options": ["Small", "Large"]},

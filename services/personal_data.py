@@ -15,6 +15,7 @@ from apex.common import HIDDEN, foreign_keys_to, now
 from apex.describe import describe
 from apex.encoding import decode, encode
 from apex.errors import Forbidden, NotFound
+from apex.permissions import Rule, can
 from apex.schema import IdField
 from apex.sql import Database
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -70,7 +71,10 @@ class Persons(Transferable):
         "erase": PersonIdSchema,
     }
     reads: ClassVar[Sequence[str]] = (*Transferable.reads, "personal_data")
-    least_roles: ClassVar[Mapping[str, str]] = {"personal_data": "admin", "erase": "admin"}
+    permissions: ClassVar[Mapping[str, Rule]] = {
+        **Transferable.permissions,
+        "admin": can("restore", "personal_data", "erase"),
+    }
 
     @describe(result={"type": "object"}, errors=(404,))
     async def personal_data(self, data: Row, params: Params) -> Row:

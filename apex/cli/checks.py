@@ -17,6 +17,7 @@ from apex.errors import ConfigError, Unavailable
 from apex.migrations.comparison import differences
 from apex.migrations.migrate import pending, unknown_revision
 from apex.migrations.revisions import connect
+from apex.permissions import authorize
 from apex.service import BoundService
 from apex.sql.search import SEARCHABLE, SearchIndex, missing_index_fix
 from apex.tenant import is_tenant_hook
@@ -154,4 +155,5 @@ def is_limited(bound: BoundService, method: str) -> bool:
     if bound._policy is not None and bound._policy.tenant is not None:
         return True  # Its roles are held in tenants, and a method without authorize is refused at setup.
     early = [step.hook for step in in_order(bound._steps[method]) if step.type in ("around", "before")]
-    return any(is_tenant_hook(one) for hook in early for one in flat(hook))
+    by_role = bound._policy is not None and bound._policy.tenant is not None
+    return any(is_tenant_hook(one) or (by_role and one is authorize) for hook in early for one in flat(hook))

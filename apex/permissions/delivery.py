@@ -8,8 +8,8 @@ from typing import Any
 
 from apex.context import Context, Params
 from apex.permissions.fields import Visible
-from apex.permissions.hook import held_by
 from apex.permissions.policy import Held, Part, Policy
+from apex.permissions.rules import is_known
 from apex.realtime.channels import Connection
 from apex.types import UNSET
 
@@ -42,21 +42,25 @@ class _Audience:
 
     def __init__(self, context: Context, policy: Policy) -> None:
         self.context, self.policy = context, policy
+        self.id = context.result.get(policy.id) if isinstance(context.result, Mapping) else None
         self.shown: dict[Any, Any] = {}
 
     def parts_of(self, connection: Connection) -> list[Part] | Awaitable[list[Part]]:
         """Return the grants that let the user of a connection read records."""
         params = Params({**connection, "authenticated": connection.get("authentication") is not None})
-        caller = Context(self.context.app, self.context.service, "get", params=params)
-        held = held_by(caller, self.policy)
-        if isinstance(held, Held):
-            return self.policy.parts(caller, self.policy.decide("", held).readers, held)
-        return self._parts_later(caller, held)
+        caller = Context(self.context.app, self.context.service, "get", id=self.id, params=params)
+        known, roles = is_known(caller), self.policy.roles
+        found = roles.of(caller) if known and roles is not None and self.policy.needs_roles else None
+        if isawaitable(found):
+            return self._parts_later(caller, found)
+        return self._parts(caller, self.policy.held(known, found))
 
-    async def _parts_later(self, caller: Context, held: Awaitable[Held]) -> list[Part]:
-        known = await held
-        parts = self.policy.parts(caller, self.policy.decide("", known).readers, known)
+    async def _parts_later(self, caller: Context, found: Awaitable[Any]) -> list[Part]:
+        parts = self._parts(caller, self.policy.held(True, await found))
         return parts if isinstance(parts, list) else await parts
+
+    def _parts(self, caller: Context, held: Held) -> list[Part] | Awaitable[list[Part]]:
+        return self.policy.parts(caller, self.policy.decide("", held).readers, held)
 
     def payloads(self, recipients: Recipients, parts: Mapping[Connection, list[Part]]) -> Recipients:
         """Return the payloads of the connections that may read the record."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from apex.context import Context
@@ -13,7 +12,7 @@ from apex.hooks import belongs
 from apex.permissions.fields import limit_query, select_at_end, show_permitted
 from apex.permissions.policy import READING, Held, Part, Policy, narrow
 from apex.permissions.roles import ANYONE
-from apex.permissions.rules import caller_id, shown_where
+from apex.permissions.rules import is_known, shown_where
 from apex.query.coercion import boolean
 from apex.query.language import DELETED, shortened
 from apex.tenant import ALL_TENANTS, current_tenants, set_tenants
@@ -21,6 +20,10 @@ from apex.types import items
 
 if TYPE_CHECKING:
     from apex.service import BoundService
+
+
+class Refused(Forbidden):
+    """The error of ``authorize`` for a caller whom no rule allows a method."""
 
 
 @belongs("before", "around")
@@ -40,21 +43,28 @@ def authorize(context: Context) -> Awaitable[None] | None:
     policy: Policy | None = context.service._policy
     if policy is None:
         raise Forbidden(f"'{context.path}' has no permissions")
-    held = held_by(context, policy)
-    if isinstance(held, Held):
-        return _authorize(context, policy, held)
-    return _authorize_later(context, policy, held)
+    known = is_known(context)
+    found = policy.roles.of(context) if known and policy.roles is not None and policy.needs_roles else None
+    if hasattr(found, "__await__"):  # Much faster than ``isawaitable``.
+        return _authorize_later(context, policy, found)  # type: ignore[arg-type]
+    return _authorize(context, policy, known, found)
 
 
-async def _authorize_later(context: Context, policy: Policy, held: Awaitable[Held]) -> None:
-    pending = _authorize(context, policy, await held)
+async def _authorize_later(context: Context, policy: Policy, found: Awaitable[Any]) -> None:
+    pending = _authorize(context, policy, True, await found)
     if pending is not None:
         await pending
 
 
-def _authorize(context: Context, policy: Policy, held: Held) -> Awaitable[None] | None:
-    method = method_of(context)
-    if held.tenants is None or policy.tenant is None:
+def _authorize(context: Context, policy: Policy, known: bool, found: Any) -> Awaitable[None] | None:
+    """Let a caller who has logged in or not, with the ``found`` roles, do what its rules allow."""
+    method = method_of(context, policy)
+    if policy.tenant is not None:
+        enough = policy.sufficient(method)
+        if enough is not None and found and _limit_to_tenants(context, policy, found, enough):
+            return None
+    held = policy.held(known, found)
+    if policy.tenant is None:
         decision = policy.decide(method, held)
         if decision.is_open:
             if policy.is_partial and "$select" in context.params.query:
@@ -62,44 +72,12 @@ def _authorize(context: Context, policy: Policy, held: Held) -> Awaitable[None] 
             return None
         if not decision.grants:
             raise refusal(context, policy, method, held)
-    else:
-        enough = policy.sufficient(method)
-        if enough is not None and _limit_to_tenants(context, policy, held, enough):
-            return None
     return _limit(context, policy, method, held)
 
 
-def held_by(context: Context, policy: Policy) -> Held | Awaitable[Held]:
-    """Return the login and the roles of the caller of a context."""
-    is_known = caller_id(context) is not None
-    roles = policy.roles
-    if not is_known or roles is None:
-        return Held(is_known, tenants={} if roles is not None and roles.tenant is not None else None)
-    found = roles.of(context)
-    if isawaitable(found):
-        return _held_later(found, policy)
-    return _held(found, policy)
-
-
-async def _held_later(found: Awaitable[Any], policy: Policy) -> Held:
-    return _held(await found, policy)
-
-
-def _held(found: Any, policy: Policy) -> Held:
-    roles = policy.roles
-    if roles is None:
-        return Held(True)
-    if roles.tenant is None:
-        return Held(True, roles.expanded(found))
-    if not isinstance(found, Mapping | None):
-        raise TypeError(f"of=... of roles with a tenant returned {found!r}: return a dict from tenants to roles")
-    tenants: Mapping[Any, Any] = found or {}
-    return Held(True, frozenset().union(*map(roles.expanded, tenants.values())), tenants)
-
-
-def method_of(context: Context) -> str:
+def method_of(context: Context, policy: Policy) -> str:
     """Return the method whose rules decide about a call. A list with ``$deleted`` needs those of ``restore``."""
-    if context.method != "find" or getattr(context.service.service, "trash", None) is None:
+    if context.method != "find" or not policy.has_trash:
         return context.method
     query: Any = context.params.query
     asked = getattr(query, "asked", query).get(DELETED)
@@ -109,10 +87,15 @@ def method_of(context: Context) -> str:
         return "restore"
 
 
-def _limit_to_tenants(context: Context, policy: Policy, held: Held, enough: frozenset[str]) -> bool:
-    """Limit a call to the tenants where the caller has one of the roles. Return False if there is none."""
-    tenants = held.tenants or {}
-    allowed = sorted([tenant for tenant, role in tenants.items() if isinstance(role, str) and role in enough])
+def _limit_to_tenants(context: Context, policy: Policy, tenants: Any, enough: frozenset[str]) -> bool:
+    """Limit a call to the tenants where the caller has one of the roles.
+
+    Return False if there is none, or if the caller has several roles in a tenant.
+    """
+    try:
+        allowed = sorted([tenant for tenant, role in tenants.items() if role in enough])
+    except (AttributeError, TypeError):  # No dict, or lists of roles.
+        return False
     if not allowed or (len(allowed) < len(tenants) and not all(isinstance(role, str) for role in tenants.values())):
         return False
     context.params["scope"][policy.tenant or ""] = allowed
@@ -182,14 +165,19 @@ def refusal(context: Context, policy: Policy, method: str, held: Held) -> Feathe
         data = {"permissions": reason(policy, method, held)}
     if not held.is_known and any(grant.kind != ANYONE for grant in policy.of_method(method)):
         return NotAuthenticated("Not authenticated", data)
-    return Forbidden(f"You may not {what} {policy.path}", data)
+    if held.tenants is not None and policy.tenant is not None and len(held.tenants) == 1:
+        ((tenant, role),) = held.tenants.items()
+        role = role if isinstance(role, str) else ", ".join(role)
+        noun = policy.tenant.removesuffix("_id").replace("_", " ")
+        return Refused(f"Your role in {noun} {tenant} is {role}: it does not allow {what} here", data)
+    return Refused(f"You may not {what} {policy.path}", data)
 
 
 def reason(policy: Policy, method: str, held: Held) -> str:
     """Return a sentence about the rules for a method, and about the roles of the caller."""
     rules = [f"{grant.who} {shown_where(grant.rule)}".rstrip() for grant in policy.of_method(method)]
     allowed = f"allow {method} to {', '.join(rules)}" if rules else f"allow {method} to nobody"
-    names = sorted(held.roles) if held.roles else ["no declared role"]
+    names = sorted(policy.roles_of(held)) or ["no declared role"]
     caller = f"the caller has {', '.join(names)}" if held.is_known else "the caller has not logged in"
     return f"The permissions of '{policy.path}' {allowed}, and {caller}"
 

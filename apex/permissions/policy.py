@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What a caller has: a login, declared roles, and with tenants its roles by the id of a tenant."""
+    """What a caller has: a login and declared roles. Where roles are held in tenants, they are in ``tenants``."""
 
     is_known: bool
     roles: frozenset[str] = frozenset()
@@ -178,34 +178,67 @@ class Policy:
         return tuple(grant for grant in self.grants if any(map(grant.rule.allows, READING)))
 
     @cached_property
+    def has_trash(self) -> bool:
+        """True if lists of removed records can be asked for."""
+        return getattr(self.service, "trash", None) is not None
+
+    @cached_property
+    def needs_roles(self) -> bool:
+        """True if the roles of a caller matter."""
+        return self.tenant is not None or any(grant.kind == "role" for grant in self.grants)
+
+    @cached_property
     def is_partial(self) -> bool:
         """True if some callers may read only some of the records, or some of their fields."""
         return not all(grant.is_plain for grant in self.readers)
 
     def sufficient(self, method: str) -> frozenset[str] | None:
         """Return the roles that allow a method for all records and fields. None, if other rules could allow it too."""
-        if method not in self._sufficient:
-            grants = self.of_method(method)
-            plain = all(grant.is_plain and grant.kind == "role" for grant in grants)
-            readers = self.readers_of(method)
-            allowed = {grant.who for grant in grants}
-            enough = None
-            if plain and self.roles is not None and all(grant.is_plain for grant in readers):
-                found = frozenset(name for name, implied in self.roles.implied.items() if implied & allowed)
-                enough = found
-            self._sufficient[method] = enough
-        return self._sufficient[method]
+        try:
+            return self._sufficient[method]
+        except KeyError:
+            enough = self._sufficient[method] = self._computed(method)
+            return enough
+
+    def _computed(self, method: str) -> frozenset[str] | None:
+        grants, readers = self.of_method(method), self.readers_of(method)
+        is_plain = all(grant.is_plain and grant.kind == "role" for grant in grants)
+        if self.roles is None or not is_plain or not all(grant.is_plain for grant in readers):
+            return None
+        allowed = {grant.who for grant in grants}
+        return frozenset(name for name, implied in self.roles.implied.items() if implied & allowed)
 
     def decide(self, method: str, held: Held) -> Decision:
         """Return the grants of a caller for a method. They are computed once for each set of roles."""
-        key = (method, held.roles, held.is_known)
+        roles = self.roles_of(held)
+        key = (method, roles, held.is_known)
         decision = self._decisions.get(key)
         if decision is None:
-            grants = tuple(grant for grant in self.of_method(method) if holds(grant, held))
-            readers = tuple(grant for grant in self.readers_of(method) if holds(grant, held))
+            grants = tuple(grant for grant in self.of_method(method) if _holds(grant, held.is_known, roles))
+            readers = tuple(grant for grant in self.readers_of(method) if _holds(grant, held.is_known, roles))
             is_open = any(grant.is_plain for grant in grants) and any(grant.is_plain for grant in readers)
             decision = self._decisions[key] = Decision(grants, readers, is_open)
         return decision
+
+    def held(self, known: bool, found: Any) -> Held:
+        """Return what a caller has, who has logged in or not, and for whom ``of`` of the roles has found these.
+
+        Raises TypeError if ``of`` should have returned a dict of tenants.
+        """
+        roles = self.roles
+        if roles is None or not self.needs_roles:
+            return Held(known)
+        if roles.tenant is None:
+            return Held(known, roles.expanded(found))
+        if not isinstance(found, Mapping | None):
+            raise TypeError(f"of=... of roles with a tenant returned {found!r}: return a dict from tenants to roles")
+        return Held(known, tenants=found or {})
+
+    def roles_of(self, held: Held) -> frozenset[str]:
+        """Return the roles of a caller, in whichever tenant it has them."""
+        if held.tenants is None or self.roles is None:
+            return held.roles
+        return frozenset().union(*map(self.roles.expanded, held.tenants.values()))
 
     def parts(self, context: Context, grants: Iterable[Grant], held: Held) -> list[Part] | Awaitable[list[Part]]:
         """Return the grants that hold for the caller of a context, with their scopes.
@@ -258,13 +291,9 @@ class Policy:
         return scope
 
 
-def holds(grant: Grant, held: Held) -> bool:
+def _holds(grant: Grant, is_known: bool, roles: frozenset[str]) -> bool:
     """Return True if a grant could hold for a caller. Its scope decides about the records."""
-    if grant.kind == ANYONE:
-        return True
-    if not held.is_known:
-        return False
-    return grant.kind != "role" or grant.who in held.roles
+    return grant.kind == ANYONE or (is_known and (grant.kind != "role" or grant.who in roles))
 
 
 def permitted_fields(parts: Sequence[Part]) -> frozenset[str] | None:

@@ -100,11 +100,20 @@ def caller_of(context: Context) -> Any:
     return None if entity is None else context.params.get(entity)
 
 
+def is_known(context: Context) -> bool:
+    """Return True for a caller that has logged in."""
+    authentication, params = context.app.settings.get("defaultAuthentication"), context.params
+    entity = "user" if authentication is None else authentication.entity
+    return (entity is not None and params.get(entity) is not None) or params.get("authenticated") is True
+
+
 def caller_id(context: Context) -> Any:
     """Return the id of the entity that has logged in. Without an entity it is the subject of its token, or None."""
     caller, authentication = caller_of(context), context.app.get("defaultAuthentication")
     if isinstance(caller, Mapping):
         return caller.get("id" if authentication is None else authentication.entity_id)
+    if caller is not None:
+        return caller
     proof = context.params.get("authentication") if context.params.get("authenticated") is True else None
     return ((proof or {}).get("payload") or {}).get("sub")
 

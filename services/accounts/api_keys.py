@@ -15,6 +15,7 @@ from apex.auth import APIKeyStrategy, Holder, new_key
 from apex.common import now
 from apex.describe import describe
 from apex.errors import BadRequest, FeathersError, Forbidden
+from apex.permissions import can
 from apex.query import suggestion
 from apex.schema import BooleanField, IdField, Schema, TextField, fields, validate
 from apex.sql import Json, Timestamp
@@ -23,6 +24,7 @@ from apex.types import Row
 from hooks.roles import least
 from hooks.tenancy import covers
 from services.accounts.memberships import TOPIC
+from services.shared.audience import to_nobody
 from services.shared.examples import examples_of
 from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, memberships, organizations, tenant_table, users
@@ -90,7 +92,7 @@ class APIKeys(TenantService):
     table, schema, noun = api_keys, APIKeySchema, "API key"
     transactions = WRITES
     custom = {"rotate": RotationSchema}
-    readers = writers = "admin"
+    permissions = {"admin": can("find", "get", "create", "patch", "remove", "rotate")}
     guarded = True
     trash = None  # A revoked key cannot be restored.
     repeatable = False  # An answer has the text of a key, which must not be stored.
@@ -295,6 +297,7 @@ def register(app: Apex) -> None:
         "after": {"create": [show_key], "patch": [end_sessions], "remove": [end_sessions]},
     }
     serve(app, "api-keys", APIKeys, hooks=hooks)
+    app.service("api-keys").publish(to_nobody)
     authentication: AuthenticationService = app.get("defaultAuthentication")
     strategy = APIKeyStrategy(lambda prefix: app.service("api-keys").holder(prefix), authentication.user_of)
     authentication.register("api-key", strategy)

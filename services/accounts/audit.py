@@ -7,8 +7,9 @@ from sqlalchemy import Column, ForeignKey, Index, String, Table
 from apex import Apex, SQLService, validate_query
 from apex.common import default_sort, disallow
 from apex.describe import Example
+from apex.permissions import authorize, can
 from apex.sql import Json, Timestamp
-from hooks.tenancy import ORGANIZATION_ID, fill_organization, forbid_foreign, membership, require_organization, tenancy
+from hooks.tenancy import ORGANIZATION_ID, fill_organization, forbid_foreign, membership, require_organization
 from services.shared.audience import to_nobody
 from services.shared.examples import DEMO_ORGANIZATION
 from services.shared.tenant import CALLER_AND_IDEMPOTENCY, MethodHooks
@@ -44,7 +45,7 @@ class Audit(SQLService):
     noun = "audit entry"
     methods = ("find", "get")
     multi = ("create",)
-    readers = "admin"
+    permissions = {"admin": can("find", "get")}
     examples = {
         "find": Example(query={ORGANIZATION_ID: DEMO_ORGANIZATION, "service": "contacts", "$limit": 2}),
         "get": Example(1),
@@ -53,9 +54,9 @@ class Audit(SQLService):
 
 def register(app: Apex) -> None:
     """Register the service ``audit``."""
-    before = [fill_organization, validate_query, require_organization, membership, tenancy]
+    before = [fill_organization, validate_query, require_organization, membership, authorize]
     hooks: MethodHooks = {
-        "around": {"all": CALLER_AND_IDEMPOTENCY},
+        "around": {"all": [*CALLER_AND_IDEMPOTENCY, forbid_foreign]},
         "before": {
             "find": [*before, default_sort(id=-1)],
             "get": before,
@@ -63,7 +64,6 @@ def register(app: Apex) -> None:
             "patch": [disallow()],
             "remove": [disallow()],
         },
-        "error": {"get": [forbid_foreign]},
     }
     app.use("audit", Audit(paginate=app.get("paginate")), hooks=hooks)
     app.service("audit").publish(to_nobody)

@@ -15,6 +15,7 @@ from apex.describe import Example
 from apex.errors import BadRequest, Conflict, Forbidden
 from apex.hooks import run_before
 from apex.limits import FailureLimit
+from apex.permissions import authorize, can
 from apex.schema import EmailField, IdField, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row, items
@@ -30,7 +31,6 @@ from hooks.tenancy import (
     membership,
     organization_of,
     require_organization,
-    tenancy,
 )
 from services.shared.audience import Audience, to_admins
 from services.shared.examples import DEMO_ORGANIZATION
@@ -76,8 +76,8 @@ class Memberships(SQLService):
 
     table, schema, noun = memberships, MemberSchema, "membership"
     methods = ("find", "get", "create", "patch", "remove")
-    # ``enforce_role`` has the rules for each role.
-    readers = writers = "viewer"
+    # ``enforce_role`` has the rules for changes.
+    permissions = {"viewer": can("find", "get", "create", "patch", "remove")}
     guarded = True
     summaries = {"create": "Add a member"}
     examples = {
@@ -263,7 +263,7 @@ def register(app: Apex) -> None:
     check_data = iff(is_provider("external"), outside).else_(inside)
     # These look at the request alone, so a call that is refused takes no connection to the database.
     check = run_before(
-        fill_organization, check_multi, validate_query, check_data, require_organization, membership, tenancy
+        fill_organization, check_multi, validate_query, check_data, require_organization, membership, authorize
     )
     add_user = iff(
         is_provider("external"), populate("user", service="users", key="user_id", fields=(*PERSON_FIELDS, "email"))
@@ -273,7 +273,7 @@ def register(app: Apex) -> None:
         Memberships(app, paginate=app.get("paginate")),
         hooks={
             "around": {
-                "all": [*CALLER_HOOKS, check, IDEMPOTENCY],
+                "all": [*CALLER_HOOKS, forbid_foreign, check, IDEMPOTENCY],
                 **dict.fromkeys(("create", "patch", "remove"), transaction),
             },
             "before": {
@@ -298,7 +298,6 @@ def register(app: Apex) -> None:
                 "patch": [audit, add_user, apply_select],
                 "remove": [audit, forget_answers, apply_select],
             },
-            "error": {"all": [forbid_foreign]},
         },
     )
     bound = app.service("memberships")

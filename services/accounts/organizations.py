@@ -10,6 +10,7 @@ from apex import Apex, Context, SQLService, validate_query
 from apex.common import limit_to_tenants, stash_before, transaction
 from apex.describe import Example, describe
 from apex.errors import Forbidden
+from apex.permissions import authorize, can
 from apex.query.coercion import text
 from hooks.audit import audit
 from hooks.records import soft_delete, timestamps
@@ -46,6 +47,7 @@ class Organizations(SQLService):
     table = organizations
     noun = "organization"
     methods = ("find", "get")
+    permissions = {"user": can("find", "get")}
     private = ("uuid", "deleted_at", "rate_limit", "rate_window", "webhook_secret", "strict_custom_fields")
     filters = {"searchTerm": term}
     examples = {"find": Example(query={"searchTerm": "example"}), "get": Example(DEMO_ORGANIZATION)}
@@ -57,6 +59,7 @@ class Members(SQLService):
     table = cast(Table, members)
     noun = "member"
     methods = ("find",)
+    permissions = {"user": can("find")}
     private = (ORGANIZATION_ID,)
     examples = {"find": Example(query={"$sort": {"first_name": 1}}, route={ORGANIZATION_ID: DEMO_ORGANIZATION})}
 
@@ -112,7 +115,7 @@ def register(app: Apex) -> None:
             "remove": [transaction],
         },
         "before": {
-            "all": [validate_query, membership, limit_to_members, soft_delete],
+            "all": [validate_query, membership, authorize, limit_to_members, soft_delete],
             "find": [search_names],
             "get": [require_membership],
             "create": [timestamps],
@@ -123,6 +126,6 @@ def register(app: Apex) -> None:
     app.use("organizations", Organizations(paginate=app.get("paginate")), hooks=hooks)
     hooks = {
         "around": {"all": CALLER_AND_IDEMPOTENCY},
-        "before": {"find": [validate_query, membership, limit_to_route]},
+        "before": {"find": [validate_query, membership, authorize, limit_to_route]},
     }
     app.use(f"organizations/:{ORGANIZATION_ID}/users", Members(paginate=app.get("paginate")), hooks=hooks)

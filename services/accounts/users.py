@@ -20,6 +20,7 @@ from apex.common import iff, is_provider, transaction
 from apex.describe import Example, describe
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated
 from apex.hooks import AnyHook, run_before
+from apex.permissions import authorize, can, mine
 from apex.schema import EmailField, PasswordField, TextField, fields, validate
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
@@ -74,6 +75,7 @@ class Users(SQLService):
     table, schema, noun = users, ProfileSchema, "user"
     methods = ("get", "patch", "change_password")
     summaries = {"get": "Get your profile", "patch": "Change your profile", "change_password": "Change your password"}
+    permissions = {"user": can("get", "patch", "change_password", where=mine("id"))}
     private = ("password", "uuid")
     examples = {
         "get": Example(ME),
@@ -128,14 +130,14 @@ def is_request(context: Context) -> bool:
 
 
 def limit_to_self(context: Context) -> None:
-    """Limit a caller from outside to its own user, by id or as ``me``. Runs around all methods, after ``membership``.
+    """Let a caller from outside name its own user, by id or as ``me``. Runs around all methods, after ``authorize``.
 
     Raises Forbidden for all other ids, whether there is such a user or not.
     """
     params = context.params
     if not params.provider:
         return
-    me = params.scope["id"] = params.user["id"]
+    me = params.user["id"]
     if context.method == "change_password":
         return
     if context.id is None:
@@ -173,7 +175,13 @@ def register(app: Apex) -> None:
     # A login with an API key reads the user of the key, even if the key is for other services.
     require_member = iff(lambda context: "memberships" not in (context.params.authentication or {}), membership)
     check = run_before(
-        mark_login, authenticate("jwt", entity=False), require_member, limit_to_self, validate_query, check_data
+        mark_login,
+        authenticate("jwt", entity=False),
+        require_member,
+        authorize,
+        limit_to_self,
+        validate_query,
+        check_data,
     )
     around: list[AnyHook] = [check, iff(is_request, limit_rate), ignore_tenants]
     app.use(

@@ -10,6 +10,7 @@ from marshmallow import validates_schema
 from apex import Apex, Context, Params, validate_data
 from apex.describe import describe
 from apex.errors import BadRequest
+from apex.permissions import can
 from apex.query import MAX_ROWS, Query, querystring
 from apex.schema import Schema, TextField, ValidationError, fields, validate
 from apex.types import Row
@@ -82,6 +83,7 @@ class Contacts(AgentVoice):
     noun = "AgentVoice contact"
     table, id, schema = contacts, "uuid", CreateSchema
     methods = ("find", "get", "create", "patch", "remove")
+    permissions = {"viewer": can("find", "get"), "member": can("create", "patch", "remove")}
     examples = {
         "create": example(
             data={"first_name": "Jane", "phone": "+1987654321", "crm_id": "CRM456", "crm_source": "hubspot"}
@@ -128,6 +130,7 @@ class Lookup(AgentVoice):
 
     noun = "AgentVoice lookup"
     methods = ("find",)
+    permissions = {"viewer": can("find")}
     summaries = {"find": "Find an AgentVoice contact by its id in another system"}
     examples = {"find": example(query={"crm_id": "CRM456", "crm_source": "hubspot"})}
 

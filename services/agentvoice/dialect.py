@@ -17,6 +17,7 @@ from apex.describe import Example, describe
 from apex.encoding import timestamp
 from apex.errors import Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.hooks import run_before
+from apex.permissions import authorize
 from apex.query import Compare, Predicate, Query, every
 from apex.query.coercion import uuid
 from apex.schema import EmailField, Schema, TextField, ValidationError, fields, load
@@ -26,7 +27,7 @@ from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import is_in_transaction
 from apex.types import Row
 from hooks.rate_limit import limit_rate
-from hooks.tenancy import ON_RECORDS, ORGANIZATION_ID, membership, tenancy_of_key
+from hooks.tenancy import ON_RECORDS, ORGANIZATION_ID, membership
 from services.companies import ensure_companies, find_companies
 from services.contacts import CRM
 from services.shared import phones
@@ -353,7 +354,7 @@ def dialect_hooks(
         run_before(disallow("server", "socketio"), authenticate("api-key", entity=False), check_organization_header),
         limit_rate,
         # Permissions are checked before IDEMPOTENCY, so nobody gets a stored answer to a call that is not allowed now.
-        run_before(check_id, check_query(query), *checks, membership, tenancy_of_key),
+        run_before(check_id, check_query(query), *checks, membership, authorize),
         *around,
         IDEMPOTENCY,
     ]

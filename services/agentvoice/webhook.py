@@ -10,6 +10,7 @@ from apex import Apex, Around, Context, Next, Params
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict, FeathersError, NotFound
 from apex.limits import FairQueue
+from apex.permissions import can
 from apex.query import Compare, every
 from apex.schema import Schema, TextField, fields, load
 from apex.service import BodyLimit, BodyLimits
@@ -142,6 +143,7 @@ class Webhook(AgentVoice):
     noun = "AgentVoice event"
     schema = EventSchema
     methods = ("create",)
+    permissions = {"member": can("create")}
     body_limits: BodyLimits = {"create": BodyLimit(4 * 1024 * 1024, "Send fewer events in a request")}
     summaries = {"create": "Receive an event of another system"}
     examples = {

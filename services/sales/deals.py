@@ -11,6 +11,7 @@ from apex import Apex, Context, Params
 from apex.common import changed_fields, now
 from apex.describe import describe
 from apex.errors import BadRequest, Conflict
+from apex.permissions import can
 from apex.query import Compare, Query
 from apex.schema import IdField, Schema, TextField, fields, validate
 from apex.sql import Timestamp
@@ -110,6 +111,7 @@ class Deals(Searchable):
     transactions = WRITES
     multi = ("patch", "remove")
     methods = (*Searchable.methods, "summary")
+    permissions = {**Searchable.permissions, "viewer": can("find", "get", "search", "summary")}
     private = ("uuid", "name_search", "amount_without_products")
     search_in, reads = {"name": "name_search"}, (*Searchable.reads, "summary")
     custom = {**Searchable.custom, "summary": SummarySchema}

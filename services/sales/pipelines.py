@@ -14,7 +14,7 @@ from apex.schema import IdField, Schema, TextField, fields, validate
 from apex.types import Row, items
 from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.shared.examples import examples_of
-from services.shared.tenant import Join, TenantSchema, TenantService, serve
+from services.shared.tenant import ADMINS_WRITE, Join, TenantSchema, TenantService, serve
 from services.tables import Identifier, tenant_table, within
 
 pipelines = tenant_table(
@@ -47,7 +47,7 @@ class Pipelines(TenantService):
     table, schema, noun = pipelines, PipelineSchema, "pipeline"
     filters = {"move_to": integer}
     joins = (Join("stages", "pipeline-stages", "pipeline_id", ("id", "name", "position"), many=True),)
-    writers = "admin"
+    permissions = ADMINS_WRITE
     examples = examples_of(1, {"name": "Sales"}, {"name": "Direct sales"})
 
 
@@ -67,7 +67,7 @@ class PipelineStages(TenantService):
     table, schema, noun = pipeline_stages, PipelineStageSchema, "pipeline stage"
     part_of = ("pipelines", "pipeline_id")
     filters = {"move_to": integer}
-    writers = "admin"
+    permissions = ADMINS_WRITE
     examples = examples_of(1, {"name": "Qualified", "pipeline_id": 1}, {"position": 2})
 
 

@@ -85,6 +85,8 @@ class Audience:
         roles = {} if role is None else {organization: role}
         for connection in list(self.app.events.connections):
             if connection.user and user in (connection.user["id"], connection.maker_id):
+                kept = {id: role for id, role in (connection.memberships or {}).items() if id != organization}
+                connection.memberships = kept | (roles if connection.organization_id in (None, organization) else {})
                 others = {name for name in connection.channels if not _is_of(name, organization)}
                 if connection.organization_id is None or role is None:
                     self._place(connection, others | self._channels(connection, roles))
@@ -100,6 +102,7 @@ class Audience:
             theirs, maker = roles[(connection.user or {}).get("id")], connection.maker_id
             if maker is not None:
                 theirs = {organization: role for organization, role in theirs.items() if organization in roles[maker]}
+            connection.memberships = theirs
             self._place(connection, self._channels(connection, theirs))
 
     def _channels(self, connection: Connection, roles: Mapping[int, str]) -> set[str]:

@@ -10,6 +10,7 @@ from marshmallow import post_load
 
 from apex import Context, Params, Schema
 from apex.describe import describe
+from apex.permissions import Rule, can
 from apex.query import Compare, Junction, Predicate, Rank
 from apex.schema import IdField, TextField, ValidationError, fields, validate
 from apex.types import Row
@@ -53,6 +54,7 @@ class Searchable(TenantService):
     """
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove", "search")
+    permissions: ClassVar[Mapping[str, Rule]] = {**TenantService.permissions, "viewer": can("find", "get", "search")}
     search_in: ClassVar[Mapping[str, str]] = {}
     custom: ClassVar[Mapping[str, type[Schema]]] = {"search": SearchSchema}
     reads: ClassVar[Sequence[str]] = (*TenantService.reads, "search")

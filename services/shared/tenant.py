@@ -26,6 +26,7 @@ from apex.common import (
     transaction,
 )
 from apex.hooks import AnyHook, run_before
+from apex.permissions import Rule, authorize, can
 from apex.query.coercion import boolean
 from apex.schema import IdField, ValidationError, check_rules, fields
 from hooks.audit import audit, audit_create
@@ -41,10 +42,9 @@ from hooks.tenancy import (
     forbid_foreign,
     membership,
     require_organization,
-    tenancy,
     within_organization,
 )
-from services.shared.audience import to_nobody, to_organization
+from services.shared.audience import to_organization
 from services.shared.examples import Examples
 from services.tables import answers
 
@@ -63,6 +63,9 @@ IDEMPOTENCY = idempotent(answers, caller_of)
 """The around hook that makes a write with an ``Idempotency-Key`` once."""
 
 CALLER_AND_IDEMPOTENCY = (*CALLER_HOOKS, IDEMPOTENCY)
+
+ADMINS_WRITE = {"viewer": can("find", "get"), "admin": can("create", "patch", "remove", "restore")}
+"""The permissions of a service whose records all members read and admins change."""
 
 STANDARD = ("find", "get", "create", "update", "patch", "remove")
 WRITES = ("create", "patch", "remove", "restore")
@@ -138,8 +141,7 @@ class TenantService(SQLService):
       no hooks that store anything.
     - ``noun`` stands in errors. ``joins`` are shown in lists that ask for them with ``join_filter``, or always without
       a ``join_filter``.
-    - ``readers``, ``writers`` and ``restorers`` are the lowest roles that may see records, change them, and see and
-      restore removed ones. ``least_roles`` has other roles by method.
+    - ``permissions`` are what the roles may do. Who may restore may also list removed records.
     - ``part_of`` names the service and the key of the records that these are part of. They are removed and restored
       with them. ``parts`` of that service lists them.
     - An API key writes to a ``guarded`` service only if the key names it.
@@ -155,13 +157,14 @@ class TenantService(SQLService):
     custom: ClassVar[Mapping[str, type[Schema]]] = {}
     reads: ClassVar[Sequence[str]] = READS
     transactions: ClassVar[Sequence[str]] = ("patch", "remove", "restore")
-    readers: ClassVar[str] = "viewer"
-    writers: ClassVar[str] = "member"
-    restorers: ClassVar[str] = "admin"
+    permissions: ClassVar[Mapping[str, Rule]] = {
+        "viewer": can("find", "get"),
+        "member": can("create", "patch", "remove"),
+        "admin": can("restore"),
+    }
     part_of: ClassVar[tuple[str, str] | None] = None
     repeatable: ClassVar[bool] = True
     guarded: ClassVar[bool] = False
-    least_roles: ClassVar[Mapping[str, str]] = {}
     examples: ClassVar[Examples] = {}
 
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
@@ -216,7 +219,7 @@ def serve(
     joined = ("find",) if service.join_filter else JOINED if service.trash else JOINED[:-1]
     joins = [_populate(join, service.join_filter) for join in service.joins]
     bound.hooks({"after": dict.fromkeys(joined, joins)})
-    bound.publish(to_organization if service.readers == "viewer" else to_nobody)
+    bound.publish(to_organization)
 
 
 def tenant_hooks(
@@ -259,7 +262,6 @@ def tenant_hooks(
     validate = _validate(schema, record, message, custom)
     stash = stash_before(most=MOST_CHANGED)
     hooks: dict[str, dict[str, list[AnyHook]]] = {"around": {}, "before": {}, "after": {}}
-    hooks["error"] = {"all": [forbid_foreign]}
     for method in methods:
         is_custom, is_read = method not in STANDARD, method in reads
         request: list[Any] = [
@@ -270,12 +272,13 @@ def tenant_hooks(
             *(checks or {}).get(method, ()),
             *([require_organization] if method not in ("get", "update") else []),
             membership,
-            tenancy,
             soft_delete,
+            authorize,
             *([require_condition(ORGANIZATION_ID)] if method in ("patch", "remove") else []),
         ]
         hooks["around"][method] = [
             *CALLER_HOOKS,
+            forbid_foreign,
             run_before(*request),
             *([] if is_read else [IDEMPOTENCY]),
             *([transaction] if method in transactions else []),

@@ -17,6 +17,7 @@ from apex import Apex, Params, Schema
 from apex.describe import describe
 from apex.encoding import Stream
 from apex.errors import BadRequest, FeathersError
+from apex.permissions import Rule, can
 from apex.query import Compare, Query
 from apex.schema import BooleanField, IdField, ValidationError, fields, validate
 from apex.service import BodyLimit, BodyLimits
@@ -102,6 +103,11 @@ class Transferable(Searchable):
     """
 
     methods: Sequence[str] = (*Searchable.methods, "import", "export")
+    permissions: ClassVar[Mapping[str, Rule]] = {
+        "viewer": can("find", "get", "search", "export"),
+        "member": can("create", "patch", "remove", "import"),
+        "admin": can("restore"),
+    }
     custom: ClassVar[Mapping[str, type[Schema]]] = {**Searchable.custom, "import": ImportSchema, "export": ExportSchema}
     reads: ClassVar[Sequence[str]] = (*Searchable.reads, "export")
     body_limits: BodyLimits = {"import": BODY_LIMIT}

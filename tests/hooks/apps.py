@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from apex import Apex, Context, MemoryService
+from apex.permissions import can
 from apex.service import BoundService, Service
+from hooks.tenancy import crm_roles
 
 Calls = dict[str, Any]
 
@@ -23,10 +25,16 @@ class Memberships(Service):
         return self.roles.get(user_id)
 
 
+class Notes(MemoryService):
+    """Records that each member may read and write."""
+
+    permissions = {"member": can("*")}
+
+
 def notes(hooks: Any, **options: Any) -> BoundService:
     """A service ``notes`` over memory with the hooks."""
-    app = Apex().use("memberships", Memberships())
-    return app.use("notes", MemoryService(start_id=1, **options), hooks=hooks).service("notes")
+    app = Apex().configure(crm_roles).use("memberships", Memberships())
+    return app.use("notes", Notes(start_id=1, **options), hooks=hooks).service("notes")
 
 
 def caller(user: int, **query: Any) -> Calls:

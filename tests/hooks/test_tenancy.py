@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated, NotFound
+from apex.permissions import authorize
 from apex.service import BoundService
 from apex.testing import raises
-from hooks.tenancy import forbid_foreign, membership, require_organization, tenancy
+from hooks.tenancy import forbid_foreign, membership, require_organization
 from tests.hooks.apps import caller, notes
 
-HOOKS = {"before": {"all": [require_organization, membership, tenancy]}, "error": {"all": [forbid_foreign]}}
+HOOKS = {"around": {"all": [forbid_foreign]}, "before": {"all": [require_organization, membership, authorize]}}
 
 
 async def two_notes(**options: Any) -> BoundService:

@@ -64,7 +64,7 @@ PUBLIC = {
     ),
     "apex.observability": "Observation health hide logs metrics time_database tracing",
     "apex.openapi": "document_of openapi routes start_page",
-    "apex.permissions": "Mine Roles Rule authorize can mine roles",
+    "apex.permissions": "Mine Refused Roles Rule authorize can mine roles",
     "apex.query": "Compare DELETED Hints Junction MAX_ROWS Predicate Query Rank Syntax every is_number suggestion",
     "apex.query.coercion": (
         "Coerce anything binary boolean clock day decimal integer json nullable number optional scalar seconds "

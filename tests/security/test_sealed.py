@@ -15,6 +15,7 @@ from sqlalchemy import delete
 
 from apex import Params, Schema, SQLService, authenticate, load_config, validate_query
 from apex.cli import checks
+from apex.permissions import can
 from apex.schema.validation import Id
 from services import activities
 from services.app import CONFIG, create_app
@@ -169,6 +170,7 @@ class Careless(activities.Activities):
 
     methods = (*activities.Activities.methods, "peek", "drop", "undescribed")
     custom = {"peek": Peek, "drop": Peek}
+    permissions = {**activities.Activities.permissions, "member": can("*")}
 
     async def peek(self, data: Row, params: Params) -> Any:
         return await self.get(data["id"], Params())
