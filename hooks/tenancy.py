@@ -146,8 +146,8 @@ def forbidden(context: Context, organization: int) -> Forbidden:
 async def forbid_foreign(context: Context, next: Next) -> None:
     """Say why a record is out of reach: around all methods, before ``authorize`` and after ``soft_delete``.
 
-    Raises Forbidden for a record of another organization, or of one where the caller's role does not allow the method.
-    Raises NotFound if there is no such record.
+    Raises Forbidden that names the organization of the record: the caller does not belong to it, or its role there does
+    not allow the method.
     """
     try:
         await next()
@@ -163,8 +163,8 @@ async def _reason(context: Context, error: NotFound | Refused) -> NotFound | For
     try:
         with tenant_context(ALL_TENANTS):
             row = await context.service.service.get(context.id, asked)
-    except NotFound as missing:
-        return error if isinstance(error, NotFound) else missing
+    except NotFound:
+        return error
     organization = row[ORGANIZATION_ID]
     if organization in context.params.scope.get(ORGANIZATION_ID, ()):
         return error

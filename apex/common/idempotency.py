@@ -30,6 +30,7 @@ from apex.errors import BadRequest, Conflict, Forbidden, Unprocessable
 from apex.events import Announcement
 from apex.hooks import Around, Next
 from apex.query.evaluation import decided
+from apex.query.language import compared
 from apex.query.scope import AS_GIVEN, scope_predicate
 from apex.realtime.turns import Turn
 from apex.sql.columns import Json, Timestamp
@@ -170,12 +171,16 @@ def _unsent(events: Sequence[Announcement]) -> str | None:
 
 def _about(context: Context, scope: Mapping[str, Any]) -> list[Row]:
     """Return, for each record in an answer, the fields whose values the scope allows."""
-    rules = {name: scope_predicate({name: scope[name]}, AS_GIVEN) for name in scope if name[:1] != "$"}
+    rules = [scope_predicate({name: scope[name]}, AS_GIVEN) for name in scope]
     found: dict[bytes, Row] = {}
     for record in context.items if rules else ():
         if isinstance(record, Mapping):
-            plain = {name: record[name] for name in rules if isinstance(record.get(name, ...), str | int | None)}
-            fields = {name: value for name, value in plain.items() if decided(rules[name], plain) is True}
+            fields: Row = {}
+            for rule in rules:
+                named = {name: record[name] for name in compared(rule) if name in record}
+                plain = {name: value for name, value in named.items() if isinstance(value, str | int | None)}
+                if decided(rule, plain) is True:
+                    fields |= plain
             found[encode(fields)] = fields
     return list(found.values())
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import MetaData, Table
 
 from apex import Apex, MemoryService
+from apex.permissions import can
 from apex.query.coercion import integer, optional, text, timestamp
 from apex.schema.validation import Text
 from services.shared.tenant import TenantSchema, TenantService, serve, tenant_hooks
@@ -24,10 +25,14 @@ class NoteSchema(TenantSchema):
     text = Text(required=True, max=100)
 
 
+class Notes(MemoryService):
+    permissions = {"viewer": can("find", "get"), "member": can("create", "update", "patch", "remove")}
+
+
 @pytest.fixture
 async def notes(migrated_sqlite_url: str) -> AsyncIterator[Crm]:
     async with running(migrated_sqlite_url) as crm:
-        service = MemoryService(fields=FIELDS, start_id=1, multi=("create",), paginate={"default": 10, "max": 10})
+        service = Notes(fields=FIELDS, start_id=1, multi=("create",), paginate={"default": 10, "max": 10})
         crm.app.use("notes", service, hooks=tenant_hooks(service, NoteSchema, "Invalid note data"))
         yield crm
 
