@@ -59,6 +59,6 @@ def test_records_inside_of_records_of_their_own_kind_refer_to_themselves() -> No
 
 def test_typescript_knows_related_records() -> None:
     (_, created) = declarations(tracker()).split("export interface IssuesCreate ")
-    members = created[: created.index("}")]
+    members = created[: created.index("\n}")]
     assert "  comments?: IssuesCommentsCreate[]\n" in members
     assert "  labels?: number[]\n" in members
