@@ -42,7 +42,7 @@ async def limit_rate(context: Context, next: Next) -> None:
     """
     params = context.params
     proof: Any = params.get("authentication")
-    if not params.get("provider") or params.get("is_version_check") or params.get("is_login"):
+    if not params.get("provider") or any(map(params.get, ("is_version_check", "is_inner_call", "is_login"))):
         await next()
     elif proof["strategy"] == "api-key":
         await limit_keys(context, next)

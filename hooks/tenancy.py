@@ -198,8 +198,8 @@ def _named_organization(context: Context) -> int | None:
     else:
         organizations = [row.get(ORGANIZATION_ID) for row in context.items]
     if None in organizations or not organizations:
-        if context.method == "find" and _names_records(context):
-            return None
+        if context.method == "find" and (context.params.is_inner_call or _names_records(context)):
+            return None  # An inner call asks for the records that belong to known ones.
         raise _wrong("is required")
     organization = organizations[0]
     if not isinstance(organization, int) or organizations.count(organization) < len(organizations):

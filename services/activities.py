@@ -8,6 +8,7 @@ from sqlalchemy import Boolean, Column, Date, ForeignKey, Integer, String, Text
 
 from apex import Apex, Schema
 from apex.describe import describe
+from apex.relations import belongs_to
 from apex.schema import (
     FloatField,
     TextField,
@@ -21,7 +22,7 @@ from apex.types import Row
 from hooks.search_forms import search_lines
 from services.shared.examples import examples_of
 from services.shared.search import Searchable, SearchSchema, parse_search
-from services.shared.tenant import Join, TenantSchema, serve
+from services.shared.tenant import OWNER, TenantSchema, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
 activities = tenant_table(
@@ -117,13 +118,15 @@ class Activities(Searchable):
     private = ("uuid", "subject_search", "note_search")
     search_in = {"subject": "subject_search", "note": "note_search"}
     custom = {"search": ActivitySearchSchema}
-    joins = (
-        Join("created_by_user", "users", "created_by_user_id", person),
-        Join("assigned_to_user", "users", "assigned_to_user_id", person),
-        Join("deal", "deals", "deal_id", ("id", "name")),
-        Join("contact", "contacts", "contact_id", person),
-        Join("company", "companies", "company_id", ("id", "name")),
-    )
+    relations = {
+        **OWNER,
+        "created_by_user": belongs_to("users", fields=person, trusted=True),
+        "assigned_to_user": belongs_to("users", fields=person, trusted=True),
+        "deal": belongs_to("deals", fields=("id", "name"), trusted=True),
+        "contact": belongs_to("contacts", fields=person, trusted=True),
+        "company": belongs_to("companies", fields=("id", "name"), trusted=True),
+    }
+    joins = ("created_by_user", "assigned_to_user", "deal", "contact", "company")
     examples = examples_of(
         1,
         {"subject": "Call John", "activity_type": "call", "contact_id": 123, "start_date": "2026-03-02"},

@@ -10,6 +10,7 @@ from sqlalchemy import Column, Computed, String, Text
 
 from apex import Apex
 from apex.query import Compare, Query
+from apex.relations import belongs_to
 from apex.schema import TextField, validate
 from apex.sql import Json
 from hooks.search_forms import search_forms
@@ -18,7 +19,7 @@ from services.custom_fields import CustomValues, check_values, type_query
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
 from services.shared.search import parse_search
-from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema, serve
+from services.shared.tenant import OWNER, PERSON_FIELDS, TenantSchema, serve
 from services.tables import lines, partial_index, tenant_table, values_table
 from services.transfer.transferable import Transferable
 
@@ -66,10 +67,8 @@ class Companies(Transferable):
     private = ("uuid", "name_form", "name_search")
     import_keys = {"name": ("name",)}
     search_in = {"name": "name_search"}
-    joins = (
-        Join("creator", "users", "created_by_user_id", PERSON_FIELDS),
-        Join("owner", "users", "owned_by_user_id", PERSON_FIELDS),
-    )
+    relations = {**OWNER, "creator": belongs_to("users", "created_by_user_id", fields=PERSON_FIELDS, trusted=True)}
+    joins = ("creator", "owner")
     join_filter = "fastJoinForCompanyList"
     examples = examples_of(
         101,

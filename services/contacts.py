@@ -9,6 +9,7 @@ from sqlalchemy import Column, Computed, Index, Integer, String, Text
 
 from apex import Apex, Context
 from apex.errors import BadRequest
+from apex.relations import belongs_to
 from apex.schema import EmailField, IdField, Schema, TextField, ValidationError, fields, validate
 from apex.sql import Json, Timestamp
 from apex.types import Row, items
@@ -18,7 +19,7 @@ from services.personal_data import Persons
 from services.shared import phones
 from services.shared.examples import examples_of
 from services.shared.search import SearchSchema, parse_search
-from services.shared.tenant import PERSON_FIELDS, Join, TenantSchema, serve
+from services.shared.tenant import OWNER, TenantSchema, serve
 from services.tables import Identifier, lines, partial_index, tenant_table, values_table, within
 
 CRM = ("crm_id", "crm_source")
@@ -166,10 +167,8 @@ class Contacts(Persons):
     }  # fmt: skip
     search_in = {"name": "name_search", "email": "email_search", "phone": "phone_search"}
     custom = {**Persons.custom, "search": ContactSearchSchema}
-    joins = (
-        Join("owner", "users", "owned_by_user_id", PERSON_FIELDS),
-        Join("company", "companies", "company_id", ("id", "name")),
-    )
+    relations = {**OWNER, "company": belongs_to("companies", fields=("id", "name"), trusted=True)}
+    joins = ("owner", "company")
     join_filter = "fastJoinForContactList"
     examples = examples_of(
         123,

@@ -7,14 +7,15 @@ from sqlalchemy import Column, ForeignKey, String, Text, UniqueConstraint
 from apex import Apex, Context
 from apex.common import changed_fields, now
 from apex.query.coercion import text
+from apex.relations import belongs_to, has_many
 from apex.schema import EmailField, IdField, TextField, fields, validate
 from apex.sql import Json, Timestamp
-from hooks.children import change_parent
+from hooks.parents import change_parent
 from hooks.search_forms import line, search_lines
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
 from services.shared.search import Searchable, SearchSchema, parse_search
-from services.shared.tenant import WRITES, TenantSchema, TenantService, serve
+from services.shared.tenant import OWNER, PERSON_FIELDS, WRITES, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
 META_CONTACT = ("meta_contact_first_name", "meta_contact_last_name", "meta_contact_email")
@@ -90,6 +91,12 @@ class SupportTickets(Searchable):
     multi = ("patch", "remove")
     private = ("uuid", "subject_search", "reference_search")
     lists = {"tags": text}
+    relations = {
+        **OWNER,
+        "contact": belongs_to("contacts"),
+        "assigned_user": belongs_to("users", fields=PERSON_FIELDS, trusted=True),
+        "messages": has_many("support-ticket-messages", "support_ticket_id", on_remove="cascade"),
+    }
     search_in = {"subject": "subject_search", "reference_number": "reference_search"}
     custom = {"search": SupportTicketSearchSchema}
     examples = examples_of(
@@ -123,7 +130,7 @@ class SupportTicketMessages(TenantService):
 
     table, schema, noun = support_ticket_messages, SupportTicketMessageSchema, "support ticket message"
     transactions = WRITES
-    part_of = ("support-tickets", "support_ticket_id")
+    relations = {**OWNER, "support_ticket": belongs_to("support-tickets")}
     examples = examples_of(1, {"support_ticket_id": 1, "body": "It is on its way."}, {"body": "It arrives tomorrow."})
 
 

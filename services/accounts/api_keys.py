@@ -17,6 +17,7 @@ from apex.describe import describe
 from apex.errors import BadRequest, FeathersError, Forbidden
 from apex.permissions import can
 from apex.query import suggestion
+from apex.relations import belongs_to
 from apex.schema import BooleanField, IdField, Schema, TextField, fields, validate
 from apex.sql import Json, Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -26,7 +27,7 @@ from hooks.tenancy import covers
 from services.accounts.memberships import TOPIC
 from services.shared.audience import to_nobody
 from services.shared.examples import examples_of
-from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
+from services.shared.tenant import PERSON_FIELDS, WRITES, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, memberships, organizations, tenant_table, users
 
 api_keys = tenant_table(
@@ -97,6 +98,7 @@ class APIKeys(TenantService):
     trash = None  # A revoked key cannot be restored.
     repeatable = False  # An answer has the text of a key, which must not be stored.
     methods = ("find", "get", "create", "patch", "remove", "rotate")
+    relations = {"user": belongs_to("users", fields=PERSON_FIELDS, trusted=True)}
     private = ("uuid", "hash", "owned_by_user_id", "previous_prefix", "previous_hash")
     summaries = {"rotate": "Rotate an API key"}
     # The demo data have key 1, with which other examples are called.

@@ -12,12 +12,13 @@ from apex import Apex, Context, Params
 from apex.common import now
 from apex.errors import BadRequest
 from apex.query import Query
+from apex.relations import belongs_to
 from apex.schema import IdField, TextField, fields, validate
 from apex.types import Row, items
-from hooks.children import change_parent
+from hooks.parents import change_parent
 from services.sales.money import LARGEST, Amount, Money, Percentage, Quantity, to_cents
 from services.shared.examples import examples_of
-from services.shared.tenant import WRITES, MethodHooks, TenantSchema, TenantService, serve
+from services.shared.tenant import OWNER, WRITES, MethodHooks, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
 deal_products = tenant_table(
@@ -69,7 +70,7 @@ class DealProducts(TenantService):
 
     table, schema, noun = deal_products, DealProductSchema, "deal product"
     transactions = WRITES
-    part_of = ("deals", "deal_id")
+    relations = {**OWNER, "deal": belongs_to("deals"), "product": belongs_to("products")}
     examples = examples_of(1, {"deal_id": 1, "product_id": 1, "quantity": 100}, {"tax_percentage": 19})
 
 
@@ -122,7 +123,7 @@ async def lock_deal(context: Context) -> None:
 
     Runs before create, patch, remove and restore. A deal that is removed with its products is locked already.
     """
-    if context.params.with_parent:
+    if context.params.parent:
         return
     for deal_id in _deal_ids(context, context.params.before or context.data):
         await change_parent(context, "deals", "deal_id", deal_id, {"updated_at": now()})
@@ -134,7 +135,7 @@ async def update_sum(context: Context) -> None:
     When the last product is removed, the deal gets back the amount that it had before the first one. A deal that is
     removed with its products keeps its amount.
     """
-    if context.params.with_parent:
+    if context.params.parent:
         return
     deals = context.app.service("deals")
     for deal_id in _deal_ids(context, context.result):

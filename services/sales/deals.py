@@ -13,6 +13,7 @@ from apex.describe import describe
 from apex.errors import BadRequest, Conflict
 from apex.permissions import can
 from apex.query import Compare, Query
+from apex.relations import belongs_to, has_many
 from apex.schema import IdField, Schema, TextField, fields, validate
 from apex.sql import Timestamp
 from apex.types import Row, items
@@ -21,7 +22,7 @@ from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.sales.money import Amount, Money
 from services.shared.examples import examples_of
 from services.shared.search import Searchable, parse_search
-from services.shared.tenant import PERSON_FIELDS, WRITES, Join, TenantSchema, serve
+from services.shared.tenant import PERSON_FIELDS, WRITES, TenantSchema, serve
 from services.tables import Identifier, tenant_table, within
 
 deals = tenant_table(
@@ -116,21 +117,35 @@ class Deals(Searchable):
     search_in, reads = {"name": "name_search"}, (*Searchable.reads, "summary")
     custom = {**Searchable.custom, "summary": SummarySchema}
     summaries = {"summary": "Sum deals by stage and currency"}
-    joins = (
+    relations = {
         # A won or lost deal may be in a stage that is removed.
-        Join("pipelineStage", "pipeline-stages", "pipeline_stage_id", ("id", "name", "pipeline_id"), removed=True),
-        Join("pipeline", "pipelines", "pipeline_id", ("id", "name"), removed=True),
-        Join(
-            "company", "companies", "company_id",
-            ("id", "name", "organization_id", "created_by_user_id", "owned_by_user_id"),
+        "pipelineStage": belongs_to(
+            "pipeline-stages", "pipeline_stage_id", fields=("id", "name", "pipeline_id"), removed=True, trusted=True
         ),
-        Join(
-            "contact", "contacts", "contact_id",
-            ("id", "first_name", "last_name", "email", "phone", "phone_country_code", "company_id", "avatar_url"),
+        "pipeline": belongs_to("pipelines", fields=("id", "name"), removed=True, trusted=True),
+        "company": belongs_to(
+            "companies",
+            fields=("id", "name", "organization_id", "created_by_user_id", "owned_by_user_id"),
+            trusted=True,
         ),
-        Join("owner", "users", "owned_by_user_id", (*PERSON_FIELDS, "email")),
-        Join("dealProducts", "deal-products", "deal_id", PRODUCT_FIELDS, many=True),
-    )  # fmt: skip
+        "contact": belongs_to(
+            "contacts",
+            fields=(
+                "id",
+                "first_name",
+                "last_name",
+                "email",
+                "phone",
+                "phone_country_code",
+                "company_id",
+                "avatar_url",
+            ),
+            trusted=True,
+        ),
+        "owner": belongs_to("users", "owned_by_user_id", fields=(*PERSON_FIELDS, "email"), trusted=True),
+        "dealProducts": has_many("deal-products", "deal_id", fields=PRODUCT_FIELDS, trusted=True, on_remove="cascade"),
+    }
+    joins = ("pipelineStage", "pipeline", "company", "contact", "owner", "dealProducts")
     examples = examples_of(
         1,
         {"name": "100 notebooks", "pipeline_stage_id": 1, "contact_id": 123, "currency": "EUR"},

@@ -10,11 +10,12 @@ from apex.describe import describe
 from apex.errors import BadRequest, Conflict
 from apex.query import Compare, Junction, Predicate, Query, every
 from apex.query.coercion import integer
+from apex.relations import belongs_to, has_many
 from apex.schema import IdField, Schema, TextField, fields, validate
 from apex.types import Row, items
 from hooks.tenancy import MISSING, ORGANIZATION_ID
 from services.shared.examples import examples_of
-from services.shared.tenant import ADMINS_WRITE, Join, TenantSchema, TenantService, serve
+from services.shared.tenant import ADMINS_WRITE, OWNER, TenantSchema, TenantService, serve
 from services.tables import Identifier, tenant_table, within
 
 pipelines = tenant_table(
@@ -46,7 +47,13 @@ class Pipelines(TenantService):
 
     table, schema, noun = pipelines, PipelineSchema, "pipeline"
     filters = {"move_to": integer}
-    joins = (Join("stages", "pipeline-stages", "pipeline_id", ("id", "name", "position"), many=True),)
+    relations = {
+        **OWNER,
+        "stages": has_many(
+            "pipeline-stages", "pipeline_id", fields=("id", "name", "position"), trusted=True, on_remove="cascade"
+        ),
+    }
+    joins = ("stages",)
     permissions = ADMINS_WRITE
     examples = examples_of(1, {"name": "Sales"}, {"name": "Direct sales"})
 
@@ -65,7 +72,7 @@ class PipelineStages(TenantService):
     """The stages of pipelines. Each deal is in one."""
 
     table, schema, noun = pipeline_stages, PipelineStageSchema, "pipeline stage"
-    part_of = ("pipelines", "pipeline_id")
+    relations = {**OWNER, "pipeline": belongs_to("pipelines")}
     filters = {"move_to": integer}
     permissions = ADMINS_WRITE
     examples = examples_of(1, {"name": "Qualified", "pipeline_id": 1}, {"position": 2})
@@ -85,7 +92,7 @@ async def lock_stages(context: Context) -> None:
     Runs before remove, before the records are locked. All calls lock stages in the order of their ids, so that none
     waits for another in a circle.
     """
-    if context.params.with_parent:
+    if context.params.parent:
         return
     of_pipeline = context.path == "pipelines"
     where: Predicate = Compare("pipeline_id" if of_pipeline else "id", "$eq", context.id)
@@ -109,7 +116,7 @@ async def move_deals(context: Context) -> None:
     stages: list[Row] = items(None, context.params.before)
     if not stages:
         return
-    request = context.params.with_parent or context
+    request = context.params.parent or context
     target = request.params.query.get("move_to")
     ids = [stage["id"] for stage in stages]
     open_deals = every(Compare("pipeline_stage_id", "$in", ids), Compare("status", "$eq", "open"))

@@ -7,6 +7,7 @@ from sqlalchemy import Boolean, Column, Integer, String, select
 from apex import Apex, Context
 from apex.common import changed_fields
 from apex.errors import BadRequest
+from apex.relations import belongs_to
 from apex.schema import BooleanField, IdField, TextField, fields, validate
 from apex.sql import Database, Fixed
 from apex.types import items
@@ -14,7 +15,7 @@ from hooks.tenancy import organization_of
 from services.sales.money import Amount
 from services.shared.counters import next_value
 from services.shared.examples import examples_of
-from services.shared.tenant import TenantSchema, TenantService, serve
+from services.shared.tenant import OWNER, TenantSchema, TenantService, serve
 from services.tables import Identifier, partial_index, tenant_table, within
 
 products = tenant_table(
@@ -55,6 +56,7 @@ class Products(TenantService):
 
     table, schema, noun = products, ProductSchema, "product"
     multi = ("patch", "remove")
+    relations = {**OWNER, "parent": belongs_to("products")}
     examples = examples_of(1, {"name": "Notebook", "price": "12.50", "sku": "NB-1"}, {"stock_quantity": 40})
 
 

@@ -1,13 +1,10 @@
-"""The base of the CRM's services: a class declares table, schema and joins, and ``serve`` adds the hooks."""
+"""The base of the CRM's services: a class declares table, schema and relations, and ``serve`` adds the hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
-
-from sqlalchemy import Table
 
 from apex import Apex, Context, Hook, Schema, SQLService, TableSchema, authenticate, validate_data, validate_query
 from apex.adapters import MOST_RESTORED, RESTORED
@@ -28,9 +25,9 @@ from apex.common import (
 from apex.hooks import AnyHook, run_before
 from apex.permissions import Rule, authorize, can
 from apex.query.coercion import boolean
+from apex.relations import Relation, belongs_to
 from apex.schema import IdField, ValidationError, check_rules, fields
 from hooks.audit import audit, audit_create
-from hooks.children import remove_children, require_parent, restore_children
 from hooks.rate_limit import limit_rate
 from hooks.records import set_owner, soft_delete, timestamps
 from hooks.tenancy import (
@@ -54,7 +51,10 @@ PERSON_FIELDS = ("id", "first_name", "last_name")
 MEMBER_REFERENCE = ("memberships", "user_id")
 """The reference of a field that holds the id of a member."""
 
-OWNER = {"owned_by_user_id": MEMBER_REFERENCE}
+MEMBERS = {"owned_by_user_id": MEMBER_REFERENCE}
+
+OWNER = {"owner": belongs_to("users", "owned_by_user_id", fields=PERSON_FIELDS, trusted=True)}
+"""The relation to the user who owns a record."""
 
 CALLER_HOOKS = (run_before(authenticate("jwt", "api-key", entity=False)), limit_rate)
 """Around hooks that authenticate the caller and limit its rate."""
@@ -116,22 +116,6 @@ MethodHooks = Mapping[str, MethodLists]
 """Hooks by type and method."""
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
-    """A record of another service that is shown in a record whose ``key`` refers to it.
-
-    With ``many`` it is the list of records whose ``key`` is the id of this one. ``fields`` are those to show, or a
-    function that returns what to show. With ``removed``, removed records are shown as well.
-    """
-
-    name: str
-    service: str
-    key: str
-    fields: Sequence[str] | Callable[[Any], Any]
-    many: bool = False
-    removed: bool = False
-
-
 class TenantService(SQLService):
     """A service whose records belong to organizations. Class attributes declare it, and ``serve`` registers it.
 
@@ -139,11 +123,9 @@ class TenantService(SQLService):
     - ``custom`` has the schemas of custom methods, ``reads`` the methods that only read.
     - ``transactions`` are the methods that run in a transaction. A create outside of one is a single statement. It has
       no hooks that store anything.
-    - ``noun`` stands in errors. ``joins`` are shown in lists that ask for them with ``join_filter``, or always without
-      a ``join_filter``.
+    - ``noun`` stands in errors. ``joins`` are the relations that are shown in lists which ask for them with
+      ``join_filter``, or always without a ``join_filter``.
     - ``permissions`` are what the roles may do. Who may restore may also list removed records.
-    - ``part_of`` names the service and the key of the records that these are part of. They are removed and restored
-      with them. ``parts`` of that service lists them.
     - An API key writes to a ``guarded`` service only if the key names it.
     - ``repeatable`` is False if no answer may be stored for an ``Idempotency-Key``.
     - ``examples`` are the examples of the documentation, by method.
@@ -152,7 +134,7 @@ class TenantService(SQLService):
     schema: ClassVar[type[Schema]]
     record: ClassVar[type[Schema]]
     noun: ClassVar[str]
-    joins: ClassVar[Sequence[Join]] = ()
+    joins: ClassVar[Sequence[str]] = ()
     join_filter: ClassVar[str | None] = None
     custom: ClassVar[Mapping[str, type[Schema]]] = {}
     reads: ClassVar[Sequence[str]] = READS
@@ -162,7 +144,6 @@ class TenantService(SQLService):
         "member": can("create", "patch", "remove"),
         "admin": can("restore"),
     }
-    part_of: ClassVar[tuple[str, str] | None] = None
     repeatable: ClassVar[bool] = True
     guarded: ClassVar[bool] = False
     examples: ClassVar[Examples] = {}
@@ -170,6 +151,7 @@ class TenantService(SQLService):
     methods: Sequence[str] = ("find", "get", "create", "patch", "remove")
     private: Sequence[str] = ("uuid",)
     trash: str | None = "deleted_at"
+    relations: Mapping[str, Relation] = OWNER
 
     def __init_subclass__(cls) -> None:
         if "schema" in cls.__dict__ and "record" not in cls.__dict__:
@@ -179,7 +161,6 @@ class TenantService(SQLService):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.parts: list[tuple[str, str]] = []
         if self.join_filter is not None:
             self.filters = {**self.filters, self.join_filter: boolean}
 
@@ -194,30 +175,26 @@ def serve(
     on_write: Sequence[Hook] = (),
     hooks: MethodHooks | None = None,
 ) -> None:
-    """Register a service of organizations with the hooks of ``tenant_hooks``, its joins and its publisher.
+    """Register a service of organizations with the hooks of ``tenant_hooks``, its relations and its publisher.
 
-    ``hooks`` are more hooks of its own, by type and method. They run inside of the others, before the joins. Raises
+    ``hooks`` are more hooks of its own, by type and method. They run inside of the others, before the relations. Raises
     TypeError for hooks of create that may store something, unless ``transactions`` of the service names create.
     """
     own = [*(hooks or {}).values(), locks or {}]
     if "create" not in service.transactions and any("create" in by_method for by_method in own):
         raise TypeError(f"'{path}' has hooks of create, which may store something: add create to its transactions")
-    # Joins that are always made look at every record, so JSON of the database would be decoded again.
+    # Relations that are always shown look at every record, so JSON of the database would be decoded again.
     json = not service.joins or service.join_filter is not None
     served = service(paginate=app.get("paginate"), json=json)
-    message, references = f"Invalid {service.noun} data", references_of(service.table)
+    message, references = f"Invalid {service.noun} data", references_of(served)
     common = tenant_hooks(
         served, service.schema, message, references=references, checks=checks, locks=locks, on_write=on_write
     )
     app.use(path, served, hooks=common)
     bound = app.service(path)
-    if service.part_of is not None:
-        parents, key = service.part_of
-        app.service(parents).service.parts.append((path, key))
-        bound.hooks({"before": {"restore": [require_parent(parents, key)]}})
     bound.hooks(hooks or {})
     joined = ("find",) if service.join_filter else JOINED if service.trash else JOINED[:-1]
-    joins = [_populate(join, service.join_filter) for join in service.joins]
+    joins = [_join(name, served.relations[name], service.join_filter) for name in service.joins]
     bound.hooks({"after": dict.fromkeys(joined, joins)})
     bound.publish(to_organization)
 
@@ -227,7 +204,7 @@ def tenant_hooks(
     schema: type[Schema],
     message: str,
     *,
-    references: References = OWNER,
+    references: References = MEMBERS,
     checks: MethodLists | None = None,
     locks: MethodLists | None = None,
     on_write: Sequence[Hook] = (),
@@ -289,14 +266,12 @@ def tenant_hooks(
             defer_select(on_demand=not is_alone),
             *(locks or {}).get(method, ()),
             *([] if method == "create" else [stash]),
-            *([remove_children] if method == "remove" else []),
             *([refers] if method in ("create", "patch") else []),
             *([set_owner] if method == "create" else []),
             *([timestamps, *on_write] if method in ("create", "patch") else []),
             *([audit_create] if is_alone else []),
         ]
         hooks["after"][method] = [
-            *([restore_children] if method == "restore" else []),
             *([] if is_alone else [audit]),
             apply_select,
         ]
@@ -307,26 +282,32 @@ def _validate(schema: type[Schema], record: type[Schema], message: str, custom: 
     """Return the hook that validates the data of a call from outside, or of one inside the process.
 
     A call inside the process sets ``params.loaded`` if a schema has loaded its data. Then only the rules across fields
-    are checked.
+    are checked. Parts that are restored with their record are not checked.
     """
 
     def validated(schema: type[Schema]) -> Hook:
         return validate_data({"create": schema, "patch": schema, **custom}, message)
 
-    inside = iff(lambda context: not context.params.loaded, validated(record))
+    inside = iff(lambda context: not (context.params.loaded or _is_part(context)), validated(record))
     inside = inside.else_(check_rules({"patch": record}, message))
     return iff(is_provider("external"), validated(schema)).else_(inside)
 
 
-def _populate(join: Join, asked: str | None) -> Hook:
+def _is_part(context: Context) -> bool:
+    """Return True if a record is restored together with the one that it is part of."""
+    return context.method == "restore" and context.params.parent is not None
+
+
+def _join(name: str, relation: Relation, asked: str | None) -> Hook:
+    """Return the hook that shows a declared relation in records, as ``asked`` or always."""
     return populate(
-        join.name,
-        service=join.service,
-        key=join.key,
-        fields=join.fields,
-        many=join.many,
-        removed=join.removed,
-        everyone=join.service == "users",  # A record may be owned by a user who has left the organization.
+        name,
+        service=relation.service,
+        key=relation.key or "",
+        fields=relation.fields or (),
+        many=relation.many,
+        removed=relation.removed,
+        everyone=relation.trusted,
         when=partial(_asks, asked) if asked else _selects_nothing,
     )
 
@@ -340,12 +321,8 @@ def _asks(name: str, context: Context) -> bool:
     return bool(context.params["query"].get(name))
 
 
-def references_of(table: Table) -> dict[str, tuple[str, str]]:
-    """Return the fields that refer to records of the same organization, by the foreign keys of a table."""
-    found = {}
-    for constraint in table.foreign_key_constraints:
-        *_, element = constraint.elements
-        column, target = str(element.parent.name), str(element.column.table.name)
-        if column not in ("organization_id", "created_by_user_id"):
-            found[column] = MEMBER_REFERENCE if target == "users" else (target.replace("_", "-"), "id")
-    return found
+def references_of(service: TenantService) -> dict[str, tuple[str, str]]:
+    """Return the fields in which callers may refer to records of the same organization, by the relations."""
+    belonging = (one for one in service.relations.values() if one.kind == "belongs_to")
+    named = {str(one.key): MEMBER_REFERENCE if one.service == "users" else (one.service, "id") for one in belonging}
+    return {key: refers for key, refers in named.items() if key != "created_by_user_id"}

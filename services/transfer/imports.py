@@ -99,7 +99,7 @@ class Import:
         schema = tenant.record
         self.create_schema, self.patch_schema = loader(schema, "create"), loader(schema, "patch")
         self.message, self.hints = f"Invalid {tenant.noun} data", Hints()
-        self.references = references_of(tenant.table)
+        self.references = references_of(tenant)
         if self.upsert is not None and self.upsert not in tenant.import_keys:
             raise BadRequest("Invalid upsert", errors={"upsert": f"Must be one of {', '.join(tenant.import_keys)}"})
         self.key_fields: tuple[str, ...] = () if self.upsert is None else tenant.import_keys[self.upsert]
