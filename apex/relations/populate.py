@@ -65,7 +65,7 @@ class Populate:
         self.always = [name for name, relation in adapter.relations.items() if relation.always]
 
     async def __call__(self, context: Context, next: Next) -> None:
-        asked = self.asked(context)
+        asked = self.asked(context) if self.always or POPULATE in context.params.query else []
         if not asked:
             await next()
             return

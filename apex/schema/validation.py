@@ -427,7 +427,8 @@ def _take_unchanged(context: Context, schema: Schema, declared: Set[str], messag
 
 
 def _added(bound: BoundService) -> Iterator[str]:
-    """Yield the fields that hooks declare to add to the result of ``get``."""
+    """Yield the fields that hooks and relations add to the result of ``get``."""
+    yield from (name for name, relation in getattr(bound.service, "relations", {}).items() if relation.always)
     for hook in hooks_in(bound._steps["get"], omit="else"):
         if (facts := facts_of(hook)) is not None:
             yield from facts.adds

@@ -8,12 +8,13 @@ import sys
 from typing import Any
 
 import pytest
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, select
 
-from apex import Apex, Context, MemoryService, Schema, validate_data
+from apex import Apex, Context, MemoryService, Schema, SQLService, database, validate_data
 from apex.common import Limit, limit_rate
 from apex.errors import BadRequest, Forbidden, TooManyRequests
 from apex.limits import rates
-from apex.relations import belongs_to, has_many
+from apex.relations import belongs_to, has_many, many_to_many
 from apex.schema import IdField, TextField
 from apex.testing import raises
 from tests.relations.boards import ANN, boards, hide, linked, stored
@@ -262,3 +263,34 @@ async def test_data_that_is_no_record_is_refused_as_before(data: Any) -> None:
             return
         with raises(BadRequest, "The data must be an object"):
             await app.service("issues").create(data, ANN)
+
+
+async def test_a_client_may_send_back_what_a_relation_always_shows() -> None:
+    relations = {"board": belongs_to("boards", fields=("name",), always=True)}
+    async with boards(None, {"issues": {"relations": relations}}) as app:
+        checked(app)
+        await app.service("boards").create({"name": "Web"})
+        issue = await app.service("issues").create({"title": "x", "board_id": 1}, ANN)
+        assert issue["board"] == {"name": "Web"}
+        assert (await app.service("issues").patch(1, {**issue, "title": "y"}, ANN))["title"] == "y"
+        with raises(BadRequest) as raised:
+            await app.service("issues").patch(1, {**issue, "board": {"name": "Other"}}, ANN)
+        assert list(raised.error.errors) == ["board"]
+
+
+async def test_links_have_the_tenant_of_their_record(sqlite_url: str) -> None:
+    tables = MetaData()
+    info = {"tenant": "team_id"}
+    notes = Table("notes", tables, Column("id", Integer, primary_key=True), Column("team_id", Integer), info=info)
+    tags = Table("tags", tables, Column("id", Integer, primary_key=True), Column("team_id", Integer), info=info)
+    pairs = Table(
+        "pairs", tables, Column("note_id", ForeignKey("notes.id"), primary_key=True),
+        Column("tag_id", ForeignKey("tags.id"), primary_key=True), Column("team_id", Integer, nullable=False), info=info,
+    )  # fmt: skip
+    app = Apex().configure(database(sqlite_url)).use("tags", SQLService(tags))
+    app.use("notes", SQLService(notes, relations={"tags": many_to_many("tags", through=pairs, write=True)}))
+    async with app.lifespan():
+        await app.get("database").create_all(tables)
+        await app.service("tags").create({"team_id": 7})
+        await app.service("notes").create({"team_id": 7, "tags": [1]}, {**ANN, "query": {"$select": ["id"]}})
+        assert await app.get("database").execute(select(pairs)) == [{"note_id": 1, "tag_id": 1, "team_id": 7}]
