@@ -58,14 +58,14 @@ async def require_records(context: Context, checks: Iterable[tuple[Reference, Se
     errors: dict[str, str] = {}
     for reference, places in checks:
         relation: BoundRelation = context.service.service.related[reference.name]
-        ids = {place: _id_of(relation, value) for place, value in places}
+        ids = {place: id_of(relation, value) for place, value in places}
         found = await _found(context, reference, relation, {id for id in ids.values() if id is not None})
         errors |= {place: "Does not exist" for place, id in ids.items() if id is None or id not in found}
     if errors:
         raise BadRequest("Invalid data", errors=errors)
 
 
-def _id_of(relation: BoundRelation, value: Any) -> Any:
+def id_of(relation: BoundRelation, value: Any) -> Any:
     """Return an id as it is stored, or None for a value that cannot be an id of the related service."""
     if isinstance(value, bool | float | list | dict):
         return None

@@ -101,11 +101,11 @@ class _Removal:
         query = {relation.key: {"$in": self.ids}, "$limit": 0}
         try:
             asked = {**caller_params(self.context), "query": query, "paginate": {"default": 0}}
-            number = f"{(await relation.service.find(asked))['total']:,} "
-        except (FeathersError, TypeError, KeyError):
-            number = ""
-        words = relation.name.replace("_", " ")
-        rule = f"There are still {number.removeprefix('0 ')}{words}: remove them first"
+            number = (await relation.service.find(asked))["total"]
+        except FeathersError:  # The caller cannot read them.
+            number = 0
+        what = f"{number:,} {relation.name}" if number else relation.name
+        rule = f"There are still {what.replace('_', ' ')}: remove them first"
         raise Conflict(rule, errors={relation.name: "Must be removed first"})
 
     async def cascade(self) -> None:
@@ -155,7 +155,7 @@ async def restore_related(context: Context, next: Next) -> None:
         return
     async with together(context):
         rows = await _removed(context)
-        if context.params.get("parent") is None:
+        if not isinstance(context.params.get("parent"), Context):
             for name in _guarding(context.service):
                 await _require_parents(context, service.related[name], rows)
         await next()

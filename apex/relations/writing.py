@@ -20,7 +20,7 @@ from apex.query.language import Compare, Query, every
 from apex.relations.binding import BoundRelation, Link
 from apex.relations.calls import caller_params
 from apex.relations.data import require_form, spend, take_related
-from apex.relations.references import CHECKED, Place, Reference, is_guarded, require_records
+from apex.relations.references import CHECKED, Place, Reference, id_of, is_guarded, require_records
 from apex.transaction import transaction
 from apex.types import Row, items
 
@@ -90,7 +90,8 @@ def write_related(plan: Plan) -> Around:
             require_form(context, related)
             spend(context, related)
         keys = plan.keys if context.params.provider else guarded
-        named = {name: reference for name, reference in keys.items() if any(name in row for row in context.items)}
+        rows: list[Row] = context.items
+        named = {key: one for key, one in keys.items() if any(row.get(key) is not None for row in rows)}
         if related is None and not named:
             await next()
             return
@@ -163,14 +164,14 @@ class _Write:
         self, named: Mapping[str, Reference], rows: list[Row], before: list[Row] | None
     ) -> list[tuple[Reference, list[Place]]]:
         checks: list[tuple[Reference, list[Place]]] = []
-        parent = self.context.params.get("parent")
-        for name, reference in named.items():
-            if isinstance(parent, Context) and parent.service is self.relations[reference.name].service:
-                continue  # The call of the parent has made this one, and has set its key.
-            values = [(self.place(number, name), row[name]) for number, row in enumerate(rows) if name in row]
-            if before is not None:
-                values = [(place, value) for place, value in values if any(old.get(name) != value for old in before)]
-            checks.append((reference, [(place, value) for place, value in values if value is not None]))
+        for key, reference in named.items():
+            relation = self.relations[reference.name]
+            known = self._created_by_parent(relation)
+            if before:
+                known |= set.intersection(*({old.get(key)} for old in before))
+            values = [(self.place(number, key), row.get(key)) for number, row in enumerate(rows)]
+            places = [(place, id) for place, id in values if id is not None and id_of(relation, id) not in known]
+            checks.append((reference, places))
         for link in self.plan.links:
             ids = [
                 (self.place(number, link.name, index), id)
@@ -179,6 +180,13 @@ class _Write:
             ]
             checks.append((link, ids))
         return [(reference, places) for reference, places in checks if places]
+
+    def _created_by_parent(self, relation: BoundRelation) -> set[Any]:
+        """Return the ids of the records that a call has created, and to which it adds the records of this call."""
+        parent = self.context.params.get("parent")
+        if not isinstance(parent, Context) or parent.method != "create" or parent.service is not relation.service:
+            return set()
+        return {record[relation.adapter.id] for record in items(None, parent.result)}
 
     async def store_parents(self) -> None:
         """Create the records that the new ones belong to, and set the keys."""
@@ -196,10 +204,10 @@ class _Write:
     async def store_children(self) -> None:
         """Create the records that belong to the new ones."""
         for name in self.plan.children:
-            rows, places = [], []
+            ids, rows, places = self._ids, [], []
             for number, given in enumerate(self.related):
                 for index, child in enumerate(given.get(name, ())):
-                    rows.append({**child, self.relations[name].key: self._ids[number]})
+                    rows.append({**child, self.relations[name].key: ids[number]})
                     places.append(self.place(number, name, index))
             if rows:
                 await self._create(self.relations[name], rows, places)
@@ -230,13 +238,16 @@ class _Write:
         """Store the lists of ids."""
         for reference in self.plan.links:
             relation = self.relations[reference.name]
-            if (link := relation.link) is None or not any(reference.name in given for given in self.related):
+            link = relation.link
+            if link is None or not any(reference.name in given for given in self.related):
                 continue
-            wanted: dict[Any, list[Any]] = {}
-            related = self.related if self.context.method == "create" else self.related * len(self._ids)
-            for id, given in zip(self._ids, related, strict=True):
+            ids, wanted = self._ids, dict[Any, list[Any]]()
+            related = self.related if self.context.method == "create" else self.related * len(ids)
+            for id, given in zip(ids, related, strict=True):
                 if reference.name in given:
                     wanted[id] = list(dict.fromkeys(map(relation.adapter.typed_id, given[reference.name])))
+            if not wanted:
+                continue
             stored = set() if self.context.method == "create" else await self._replaced(link, wanted)
             pairs = [(id, other) for id, others in wanted.items() for other in others if (id, other) not in stored]
             if pairs:
@@ -279,7 +290,10 @@ def _renamed(error: FeathersError, places: Sequence[str], alone: bool = False) -
     renamed: dict[str, Any] = {}
     for name, sentence in (error.errors or {}).items():
         numbered = None if alone else _PLACE.fullmatch(str(name))
-        place, inner = (places[int(numbered[1])], numbered[2]) if numbered else (places[0] if alone else "", name)
-        renamed[".".join(filter(None, (place, inner)))] = sentence
+        if numbered is not None and int(numbered[1]) < len(places):
+            name = ".".join(filter(None, (places[int(numbered[1])], numbered[2])))
+        elif alone:
+            name = f"{places[0]}.{name}"
+        renamed[name] = sentence
     error.errors = renamed or {places[0]: error.message}
     return error

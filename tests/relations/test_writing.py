@@ -14,6 +14,7 @@ from apex import Apex, Context, MemoryService, Schema, SQLService, database, val
 from apex.common import Limit, limit_rate
 from apex.errors import BadRequest, Forbidden, TooManyRequests
 from apex.limits import rates
+from apex.query.coercion import integer, text
 from apex.relations import belongs_to, has_many, many_to_many
 from apex.schema import IdField, TextField
 from apex.testing import raises
@@ -112,6 +113,7 @@ async def test_links_are_replaced_kept_and_removed(url: str | None) -> None:
         assert await linked(app) == [(1, 2), (1, 3), (2, 3)]
         await issues.patch(None, {"labels": [1]}, ANN)
         assert await linked(app) == [(1, 1), (2, 1)]
+        assert await issues.patch(None, {"labels": [3]}, {**ANN, "query": {"title": "nobody's"}}) == []
         await issues.update(1, {"title": "z", "labels": []}, ANN)
         assert await linked(app) == [(2, 1)]
 
@@ -285,7 +287,7 @@ async def test_links_have_the_tenant_of_their_record(sqlite_url: str) -> None:
     tags = Table("tags", tables, Column("id", Integer, primary_key=True), Column("team_id", Integer), info=info)
     pairs = Table(
         "pairs", tables, Column("note_id", ForeignKey("notes.id"), primary_key=True),
-        Column("tag_id", ForeignKey("tags.id"), primary_key=True), Column("team_id", Integer, nullable=False), info=info,
+        Column("tag_id", ForeignKey("tags.id"), primary_key=True), Column("team_id", Integer), info=info,
     )  # fmt: skip
     app = Apex().configure(database(sqlite_url)).use("tags", SQLService(tags))
     app.use("notes", SQLService(notes, relations={"tags": many_to_many("tags", through=pairs, write=True)}))
@@ -294,3 +296,21 @@ async def test_links_have_the_tenant_of_their_record(sqlite_url: str) -> None:
         await app.service("tags").create({"team_id": 7})
         await app.service("notes").create({"team_id": 7, "tags": [1]}, {**ANN, "query": {"$select": ["id"]}})
         assert await app.get("database").execute(select(pairs)) == [{"note_id": 1, "tag_id": 1, "team_id": 7}]
+
+
+async def test_a_child_in_a_record_refers_to_no_other_record_that_its_caller_cannot_read() -> None:
+    relations = {
+        "parent": belongs_to("issues", "board_id"),
+        "twin": belongs_to("issues"),
+        "children": has_many("issues", "board_id", write=True),
+    }
+    fields = {"id": integer, "title": text, "board_id": integer, "twin_id": integer}
+    app = Apex().use("issues", MemoryService(fields=fields, start_id=1, relations=relations))
+    async with app.lifespan():
+        issues = app.service("issues").hooks({"before": {"find": [hide]}})
+        for title in ("a", "hidden"):
+            await issues.create({"title": title})
+        with raises(BadRequest) as raised:
+            await issues.create({"title": "b", "children": [{"title": "c", "twin_id": 2}]}, ANN)
+        assert raised.error.errors == {"children.0.twin_id": "Does not exist"}
+        await issues.create({"title": "b", "children": [{"title": "c", "twin_id": 1}]}, ANN)
