@@ -116,10 +116,12 @@ async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
         referring = (other.c.organization_id == organization, column == id)
         rows = await database.execute(select(other).where(*referring).order_by(other.c.id))
         found[_path(other)] = [_without_search(row) for row in rows]
-        for part_path, key in getattr(app.service(_path(other)).service, "parts", ()):
-            part = app.service(part_path).service.table
-            parts = select(part).where(part.c.organization_id == organization, part.c[key].in_([r["id"] for r in rows]))
-            found[part_path] = [_without_search(row) for row in await database.execute(parts.order_by(part.c.id))]
+        for relation in app.service(_path(other)).service.relations.values():
+            if relation.on_remove == "cascade":
+                part = app.service(relation.service).service.table
+                of_rows = part.c[relation.key].in_([row["id"] for row in rows])
+                parts = select(part).where(part.c.organization_id == organization, of_rows).order_by(part.c.id)
+                found[relation.service] = [_without_search(row) for row in await database.execute(parts)]
     return {**found, "audit": entries}
 
 
