@@ -187,7 +187,8 @@ def new(name: str, database: str | None, bare: bool, tenants: bool) -> None:
     from apex.cli.scaffold import new_project
 
     folder = new_project(name, database, bare, tenants)
-    migrate = ["apex migrate"] if (folder / "migrations").is_dir() else []
+    start = ["docker compose up --detach postgres"] if database == "postgresql" else []
+    migrate = [*start, "apex migrate"] if (folder / "migrations").is_dir() else []
     steps = (f"cd {folder}", "make install", "source .venv/bin/activate", *migrate, "make run")
     click.echo("\n  ".join([f"Project {folder} made. Next:", *steps]))
 

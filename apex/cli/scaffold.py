@@ -34,8 +34,8 @@ HIDDEN: tuple[str, ...] = ("dockerignore", "env.example", "github", "gitignore")
 SERVER: str = "postgresql://postgres:postgres@localhost"
 """The server of the project's ``compose.yaml``."""
 SERVER_SENTENCES: str = """\
-The database is PostgreSQL: `docker compose up --detach postgres` starts a server for development. For another one set
-`DATABASE_URL`, and for the tests, which empty their database, `TEST_DATABASE_URL`."""
+The database is PostgreSQL. `docker compose up --detach postgres` starts a server for development. To use another one,
+set `DATABASE_URL`, and for the tests, which empty their database, `TEST_DATABASE_URL`."""
 DATABASES: dict[str, tuple[str, str, str]] = {
     "sqlite": ("sqlite:///var/{name}.db", "sqlite:///var/test.db", "The database is the file `var/{name}.db`."),
     "postgresql": (f"{SERVER}/{{name}}", f"{SERVER}/{{name}}_test", SERVER_SENTENCES),
@@ -93,10 +93,14 @@ def new_project(name: str, database: str | None = None, bare: bool = False, tena
 
 def _layers(database: str, bare: bool, tenants: bool) -> list[str]:
     """Return the templates of a project. A file of a later one takes the place of the same file of an earlier one."""
+    on_postgresql = database == "postgresql"
     if bare:
-        return ["common", "bare", *(["sql", "bare_sql"] if database != "memory" else [])]
-    more = {"postgresql": database == "postgresql", "tenants": tenants}
-    return ["common", "sql", "project", *(layer for layer, is_chosen in more.items() if is_chosen)]
+        more = {"sql": database != "memory", "bare_sql": database != "memory", "bare_postgresql": on_postgresql}
+        first = ["common", "bare"]
+    else:
+        more = {"postgresql": on_postgresql, "tenants": tenants}
+        first = ["common", "sql", "project"]
+    return [*first, *(layer for layer, is_chosen in more.items() if is_chosen)]
 
 
 def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list[Path]:

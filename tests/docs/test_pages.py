@@ -44,6 +44,7 @@ NOT_RUN = {
 
 PROJECTS: dict[str, dict[str, Any]] = {
     "": {},
+    "--tenants": {"tenants": True},
     "--bare": {"bare": True},
     "--bare --database sqlite": {"bare": True, "database": "sqlite"},
 }
