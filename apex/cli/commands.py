@@ -217,6 +217,7 @@ def serve(factory: str, host: str | None, port: int | None, workers: int, reload
         from apex.server.uvicorn import serve_app
 
         require_migrated(app)
+        warn_of_differences(app)
         serve_app(app, host, port, outer=outer)
 
 
@@ -231,6 +232,7 @@ def worker(factory: str, listener: int, line: int) -> None:
     outer = load_asgi(factory)
     app = app_within(outer, factory)
     require_migrated(app)
+    warn_of_differences(app)
     work(app, listener, line, outer)
 
 
@@ -442,9 +444,9 @@ def _described(app: Apex, form: str | None) -> str:
 
 
 @apex.command()
-@click.option("-c", "line", metavar="CODE", help="Run this Python code and end.")
+@click.option("-c", "--code", metavar="CODE", help="Run this Python code and end.")
 @click.pass_obj
-def shell(factory: str, line: str | None) -> None:
+def shell(factory: str, code: str | None) -> None:
     """Open a Python console with the app, its services and its database.
 
     The app is set up, and await works at the prompt: await service("users").find(). Calls are made inside the process,
@@ -454,7 +456,7 @@ def shell(factory: str, line: str | None) -> None:
 
     app = load_app(factory)
     require_migrated(app)
-    run_shell(app, line)
+    run_shell(app, code)
 
 
 @apex.command()
@@ -625,6 +627,26 @@ def require_migrated(app: Apex) -> None:
     if pending(url):
         raise ConfigError("the database is not up to date: run 'apex migrate'")
     click.echo(AHEAD.format(unknown_revision(url)), err=True)
+
+
+def warn_of_differences(app: Apex) -> None:
+    """Print what differs between the tables of the code and of the database, on stderr, unless in production.
+
+    In production it would take time and memory at each start. ``apex check`` finds the same before a deployment.
+    """
+    from apex.migrations.revisions import FOLDER
+
+    url = app.get("database_url")
+    if url is None or not FOLDER.is_dir() or app.get("env") == "production":
+        return
+    from apex.migrations import differences
+
+    try:
+        found = differences(url)
+    except (ConfigError, FeathersError) as error:
+        found = [str(error)]
+    for difference in found:
+        click.echo(f"Warning: {difference}", err=True)
 
 
 def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -18,6 +18,8 @@ Plan = Literal["anew", "kept", "one", "once"]
 
 FAILED_TRANSACTION = "A statement of this unit of work has failed: nothing was stored"
 
+OUTDATED = "The database lacks a table or a column of the app: 'apex check' names it"
+
 
 class Executor(Protocol):
     """Runs SQL text with named values and returns rows as tuples.

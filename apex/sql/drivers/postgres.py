@@ -25,7 +25,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from apex.callbacks import LONGEST_PAUSE
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, OutcomeUnknown, Unavailable
-from apex.sql.drivers.executor import FAILED_TRANSACTION, Plan, Rule, Tuples, Values, Violation
+from apex.sql.drivers.executor import FAILED_TRANSACTION, OUTDATED, Plan, Rule, Tuples, Values, Violation
 from apex.sql.drivers.pipeline import (
     CLOCK,
     CONNECTIONS,
@@ -539,6 +539,9 @@ def _translated(error: psycopg.Error) -> Exception:
         return Forbidden("The record is outside of what you may touch")
     if isinstance(error, _CROSSED):
         return Conflict("The record was changed by others at the same time: try again")
+    if isinstance(error, errors.UndefinedColumn | errors.UndefinedTable):
+        log.error(OUTDATED, exc_info=error)
+        return GeneralError(OUTDATED)
     log.error("PostgreSQL refused a statement: %s", error.sqlstate, exc_info=error)
     if isinstance(error, psycopg.OperationalError) or error.sqlstate in STALE:
         return Unavailable("The database cannot answer now: try again")

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from apex.cache import BoundedDict
 from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
-from apex.sql.drivers.executor import FAILED_TRANSACTION, Plan, Rule, Tuples, Values, Violation
+from apex.sql.drivers.executor import FAILED_TRANSACTION, OUTDATED, Plan, Rule, Tuples, Values, Violation
 from apex.sql.drivers.slow import Timing
 from apex.transaction import Transaction, current_transaction
 
@@ -367,6 +367,9 @@ def _from_hex(text: str | None) -> bytes | None:
     return None if text is None else bytes.fromhex(text)
 
 
+_LACKS = re.compile(r"no such (column|table): |table \S+ has no column named ")
+
+
 def _translated(error: sqlite3.Error) -> Exception:
     """Map an error of the driver to the one for callers."""
     name = getattr(error, "sqlite_errorname", "")
@@ -376,6 +379,9 @@ def _translated(error: sqlite3.Error) -> Exception:
         return Violation(_RULES[name], check, () if check else _COLUMN.findall(str(error)))
     if str(error) == "integer overflow":  # A sum has more than 64 bits.
         return Violation("data")
+    if _LACKS.match(str(error)):
+        log.error(OUTDATED, exc_info=error)
+        return GeneralError(OUTDATED)
     log.error("SQLite refused a statement: %s", name, exc_info=error)
     if name.startswith(_FILE_ERRORS):
         return Unavailable("The database is busy or cannot be written: try again")
