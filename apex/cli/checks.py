@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Table, text
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import Table
 
 from apex._lazy import extra
 from apex.app import Apex
@@ -26,14 +25,6 @@ Finding = dict[str, str]
 
 DISTINCT: int = 10
 """The number of different characters in a secret. ``openssl rand -hex 32`` uses nearly all of its sixteen."""
-
-MODULE = "apex.migrations.row_level_security"
-
-PROTECTED = """
-    SELECT relname FROM pg_class c WHERE relrowsecurity AND relnamespace = current_schema()::regnamespace
-    AND EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid)
-"""
-
 
 FIXES = {
     "secret": "make one with 'openssl rand -hex 32' and set APEX_SECRET",
@@ -84,20 +75,9 @@ def database(app: Apex) -> Iterator[str]:
             yield f"a later version has migrated it to {revision}"
         else:
             yield from differences(url)
-            if make_url(url).get_backend_name() == "postgresql":
-                yield from policies(app, url)
             yield from searches(app, url)
     except (ConfigError, Unavailable) as error:
         yield str(error)
-
-
-def policies(app: Apex, url: str) -> Iterator[str]:
-    """Yield the tables whose rows belong to tenants and that have no row-level security."""
-    fields = {table.name: table.info["tenant"] for table in _tables(app) if "tenant" in table.info}
-    with connect(url) as connection:
-        for name in sorted(fields.keys() - _protected(connection)):
-            call = f"enable_row_level_security('{name}', '{fields[name]}')"
-            yield f"table '{name}' has no row-level security: call {call} of {MODULE} in a migration"
 
 
 def searches(app: Apex, url: str) -> Iterator[str]:
@@ -107,10 +87,6 @@ def searches(app: Apex, url: str) -> Iterator[str]:
         for table in sorted(searched, key=str):
             if not connection.scalar(SearchIndex(table, table.info[SEARCHABLE], connection.dialect).is_complete()):
                 yield missing_index_fix(table)
-
-
-def _protected(connection: Connection) -> set[str]:
-    return set(connection.scalars(text(PROTECTED)))
 
 
 def _tables(app: Apex) -> Iterator[Table]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
@@ -10,13 +11,42 @@ from warnings import catch_warnings
 from alembic.autogenerate import produce_migrations
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Computed,
+    Connection,
+    DefaultClause,
+    Identity,
+    Index,
+    MetaData,
+    Table,
+    inspect,
+    text,
+)
 
 from apex.errors import ConfigError
+from apex.migrations.definitions import Declared, Definitions, declared, defined, plain
 from apex.migrations.migrate import Included, explained, pending, tables_of_code, unknown_revision
 from apex.migrations.revisions import FOLDER, connect
 from apex.migrations.search import DOCUMENT, index_name
 
+IS_PROTECTED: str = """
+    SELECT relrowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid) FROM pg_class
+    WHERE relname = :table AND relnamespace = current_schema()::regnamespace
+"""
+INDEX: dict[str, str] = {
+    "sqlite": "SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = :name",
+    "postgresql": "SELECT pg_get_indexdef(CAST(CAST(:name AS text) AS regclass))",
+}
+INDEX_PARTS: re.Pattern[str] = re.compile(
+    r"CREATE (?P<unique>UNIQUE )?INDEX .*? ON [^(]+\((?P<columns>.*?)\)(?: WHERE (?P<where>.*))?$", re.DOTALL
+)
+CAST: re.Pattern[str] = re.compile(
+    r"::(character varying|double precision|timestamp with(out)? time zone|\"?\w+\"?)(\(\d+(, ?\d+)?\))?(\[\])?"
+)
+ANY: re.Pattern[str] = re.compile(r"= ANY \(\(?ARRAY\[(.*?)\]\)?\)")
+CHECK: re.Pattern[str] = re.compile(r"^CHECK \((.*)\)$", re.DOTALL)
 INNER_TABLES: dict[str, str] = {
     "sqlite": "SELECT name FROM pragma_table_list WHERE type IN ('virtual', 'shadow')",
     "postgresql": "SELECT relname FROM pg_class JOIN pg_depend ON objid = pg_class.oid WHERE deptype = 'e'",
@@ -38,6 +68,18 @@ class EnableRowLevelSecurity(ops.MigrateOperation):
 
 class DisableRowLevelSecurity(EnableRowLevelSecurity):
     """The change that disables row-level security for a table."""
+
+
+class ChangeExpression(ops.MigrateOperation):
+    """Another expression for a generated column, which databases cannot give to a column that exists."""
+
+    def __init__(self, table_name: str, column_name: str) -> None:
+        self.table_name: str = table_name
+        self.column_name: str = column_name
+
+    def reverse(self) -> ChangeExpression:
+        """Return the same change: both directions are written by hand."""
+        return self
 
 
 def differences(url: str, folder: Path = FOLDER) -> list[str]:
@@ -95,10 +137,96 @@ def compare(connection: Connection, metadata: MetaData, include_name: Included |
         "target_metadata": metadata,
         "include_name": is_compared,
         "compare_type": True,
-        "compare_server_default": True,
+        "compare_server_default": False,
     }
     with catch_warnings(action="ignore"):
-        return produce_migrations(MigrationContext.configure(connection, opts=options), metadata)
+        script = produce_migrations(MigrationContext.configure(connection, opts=options), metadata)
+        if connection.dialect.name == "sqlite":
+            script.upgrade_ops.ops += list(_expression_indexes(script, metadata))  # type: ignore[union-attr]
+        there = set(inspect(connection).get_table_names())
+        for table in metadata.sorted_tables:
+            if table.schema is None and table.name in there and is_compared(table.name, "table", {}):
+                more = [*_more(connection, table, list(flat(script)), is_compared)]
+                script.upgrade_ops.ops += more  # type: ignore[union-attr]
+    return script
+
+
+def _expression_indexes(script: ops.MigrationScript, metadata: MetaData) -> Iterator[Any]:
+    """Yield the indexes of new tables that have expressions. Alembic leaves them out on SQLite."""
+    for change in list(flat(script)):
+        if isinstance(change, ops.CreateTableOp):
+            for index in metadata.tables[change.table_name].indexes:
+                if not all(isinstance(one, Column) for one in index.expressions):
+                    yield ops.CreateIndexOp.from_index(index)
+
+
+def _more(connection: Connection, table: Table, found: list[Any], is_compared: Included) -> Iterator[Any]:
+    """Yield the changes of a table that Alembic does not find: checks, conditions and expressions, and policies."""
+    real, code = defined(connection, table.name), declared(connection, table)
+    parents = {"table_name": table.name}
+    if code is not None:
+        yield from _checks(table, real, code, is_compared)
+        yield from _defaults(table, real.defaults, code.definitions.defaults)
+        known = {one.index_name for one in found if isinstance(one, ops.CreateIndexOp | ops.DropIndexOp)}
+        indexes = {str(index.name): index for index in table.indexes}
+        for name in sorted({*real.indexes, *indexes} - known):
+            if not is_compared(name, "index", parents) or real.indexes.get(name) == code.definitions.indexes.get(name):
+                continue
+            if name in real.indexes and (name not in indexes or name in code.definitions.indexes):
+                yield _dropped_index(connection, table, name)
+            if name in code.definitions.indexes:
+                yield ops.CreateIndexOp.from_index(indexes[name])
+        changed = real.generated.items() ^ code.definitions.generated.items()
+        for name in sorted({name for name, _ in changed if name in real.generated and name in table.columns}):
+            yield ChangeExpression(table.name, name)
+    tenant = table.info.get("tenant") if connection.dialect.name == "postgresql" else None
+    if tenant is not None and not connection.scalar(text(IS_PROTECTED), {"table": table.name}):
+        yield EnableRowLevelSecurity(table.name, tenant)
+
+
+def _defaults(table: Table, real: Mapping[str, str], code: Mapping[str, str]) -> Iterator[Any]:
+    """Yield the changes of defaults."""
+    for column in table.columns:
+        before = real.get(column.name)
+        if before != code.get(column.name) and not isinstance(column.server_default, Computed | Identity):
+            existing = None if before is None else DefaultClause(text(before))
+            yield ops.AlterColumnOp(
+                table.name, column.name, existing_type=column.type, existing_server_default=existing,
+                modify_server_default=column.server_default,
+            )  # fmt: skip
+
+
+def _checks(table: Table, real: Definitions, code: Declared, is_compared: Included) -> Iterator[Any]:
+    """Yield the checks that only one of both has. What counts is their rule, not their name."""
+    wanted = {name: one for name, one in code.definitions.checks.items() if name in code.checks}
+    for name, rule in real.checks.items():
+        if plain(rule) not in map(plain, wanted.values()) and is_compared(
+            name, "check_constraint", {"table_name": table.name}
+        ):
+            before = CheckConstraint(text(without_casts(CHECK.sub(r"\1", rule))), name=name)
+            Table(table.name, MetaData(), before)
+            yield ops.DropConstraintOp.from_constraint(before)
+    for name, rule in wanted.items():
+        if plain(rule) not in map(plain, real.checks.values()):
+            yield ops.CreateCheckConstraintOp.from_constraint(code.checks[name])
+
+
+def without_casts(expression: str) -> str:
+    """Return an expression of PostgreSQL without the casts that it adds, so that SQLite understands it too."""
+    return ANY.sub(r"IN (\1)", CAST.sub("", expression))
+
+
+def _dropped_index(connection: Connection, table: Table, name: str) -> ops.DropIndexOp:
+    """Return the change that drops an index of the database, whose reverse creates it again."""
+    statement = connection.scalar(text(INDEX[connection.dialect.name]), {"name": name}) or ""
+    parts = INDEX_PARTS.search(statement)
+    assert parts is not None, statement
+    where: dict[str, Any] = (
+        {f"{connection.dialect.name}_where": text(without_casts(parts["where"]))} if parts["where"] else {}
+    )
+    copied = Table(table.name, MetaData())
+    index = Index(name, text(without_casts(parts["columns"])), unique=bool(parts["unique"]), _table=copied, **where)
+    return ops.DropIndexOp.from_index(index)
 
 
 def flat(script: ops.MigrationScript) -> Iterator[Any]:
@@ -121,6 +249,10 @@ def sentences(change: Any) -> Iterator[str]:
             yield f"table '{table}' has a column '{change.column_name}' in the database and not in the code"
         case ops.AlterColumnOp():
             yield from _alterations(change, f"column '{change.column_name}' of table '{table}'")
+        case ChangeExpression():
+            yield f"column '{change.column_name}' of table '{table}' has another expression in the database"
+        case EnableRowLevelSecurity():
+            yield f"table '{table}' has no row-level security in the database"
         case ops.CreateIndexOp():
             yield f"table '{table}' has no index '{change.index_name}' in the database"
         case ops.DropIndexOp():

@@ -330,7 +330,8 @@ def is_native(type_: TypeEngine[Any]) -> bool:
 def single_keys(column: Column[Any], table: Table) -> list[ForeignKeyConstraint]:
     """Return the foreign keys of a table that consist of a column alone."""
     keys = (one for one in constraints(table) if isinstance(one, ForeignKeyConstraint) and not one.use_alter)
-    return [one for one in keys if column_names(one) == [column.name]]
+    found = {one.elements[0].target_fullname: one for one in keys if column_names(one) == [column.name]}
+    return list(found.values())
 
 
 def key_options(key: Any) -> list[str]:
@@ -377,7 +378,7 @@ def laid_out(statements: Iterable[str], indent: int = 4, before: str = "", after
     for line in "\n".join(statements).split("\n"):
         text = line.lstrip()
         spaces = indent + len(line) - len(text)
-        if text.startswith(("#", "with ")):
+        if text.startswith(("#", "with ", "pass")):
             lines.append(" " * spaces + text)
         else:
             lines += _lines(text, ast.parse(text, mode="eval").body, spaces, before, after)

@@ -7,9 +7,10 @@ requires. Those that need another change of the same migration get a migration o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum as PythonEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,33 @@ from alembic.operations import ops
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    Computed,
     DefaultClause,
     Dialect,
+    Enum,
     ForeignKeyConstraint,
+    MetaData,
     Table,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlalchemy.types import TypeEngine
 
 from apex.errors import ConfigError
-from apex.migrations.comparison import DisableRowLevelSecurity, EnableRowLevelSecurity, compared, flat
-from apex.migrations.migrate import explained, next_revision, title
+from apex.migrations.comparison import (
+    ChangeExpression,
+    DisableRowLevelSecurity,
+    EnableRowLevelSecurity,
+    compared,
+    flat,
+    without_casts,
+)
+from apex.migrations.migrate import explained, next_revision, tables_of_code, title
 from apex.migrations.revisions import FOLDER, Revisions, connect
 from apex.migrations.source import (
     Source,
@@ -79,13 +92,19 @@ def write_changes(url: str, message: str, folder: Path = FOLDER) -> Written:
     shown = shown[0].upper() + shown[1:]
     with explained(url), connect(url) as connection:
         changes = prepared(list(flat(compared(url, connection, folder))))
-        writer = Writer(connection.dialect, folder)
+        writer = Writer(connection.dialect, folder, _enums(tables_of_code(folder)[0]))
     first, second = divided(changes)
     if first:
         writer.write(shown, first)
     if second:
         writer.write(shown + SECOND if first else shown, second)
     return writer.written
+
+
+def _enums(metadata: MetaData) -> Counter[str]:
+    """Return the numbers of columns that have the enum types of PostgreSQL, by the names of the types."""
+    types = (column.type for table in metadata.tables.values() for column in table.columns)
+    return Counter(str(type_.name) for type_ in types if isinstance(type_, Enum) and is_native(type_))
 
 
 def prepared(changes: Sequence[Any]) -> list[Any]:
@@ -114,6 +133,12 @@ def _make_portable(change: Any) -> None:
         change.existing_type = portable(change.existing_type)
         if isinstance(change.existing_server_default, DefaultClause):
             change.existing_server_default = portable_default(change.existing_server_default)
+    elif isinstance(change, ops.DropIndexOp) and (index := change._reverse) is not None:
+        index.columns = [text(without_casts(str(one))) if isinstance(one, TextClause) else one for one in index.columns]
+        where = index.kw.get("postgresql_where", index.kw.get("sqlite_where"))
+        if where is not None:
+            condition = text(without_casts(str(where)))
+            index.kw |= {"sqlite_where": condition, "postgresql_where": condition}
     elif isinstance(change, ops.DropColumnOp | ops.DropTableOp):
         back: Any = change._reverse
         for column in [back.column] if isinstance(back, ops.AddColumnOp) else back.columns:
@@ -130,6 +155,8 @@ def portable(type_: TypeEngine[Any]) -> TypeEngine[Any]:
         return sql.Timestamp()
     if isinstance(type_, postgresql.JSONB):
         return sql.Json
+    if isinstance(type_, postgresql.ENUM):
+        return Enum(*type_.enums, name=type_.name)
     try:
         return type_.as_generic()
     except NotImplementedError:
@@ -229,8 +256,9 @@ def change_table(change: Any) -> str:
 class Writer:
     """Writes the files of migrations into a folder."""
 
-    def __init__(self, dialect: Dialect, folder: Path) -> None:
+    def __init__(self, dialect: Dialect, folder: Path, enums: Mapping[str, int]) -> None:
         self.dialect: Dialect = dialect
+        self.enums: Mapping[str, int] = enums
         self.folder: Path = folder
         self.written: Written = Written()
 
@@ -292,6 +320,10 @@ class Body:
         self.dropped = {change.table_name for change in changes if isinstance(change, ops.DropTableOp)}
         self.created = {change.table_name for change in changes if isinstance(change, ops.CreateTableOp)}
         self.removed_columns = [(c.table_name, c.to_column()) for c in changes if isinstance(c, ops.DropColumnOp)]
+        self.gone = [*self.removed_columns]
+        for change in changes:
+            if isinstance(change, ops.DropTableOp):
+                self.gone += [(change.table_name, column) for column in table_of(change.reverse()).columns]
         self.removed = {(table, str(column.name)) for table, column in self.removed_columns}
         for change in changes:
             if not self.is_implied(change):
@@ -316,6 +348,8 @@ class Body:
                 self.create_table(change)
             case ops.DropTableOp():
                 self.plain(call("op.drop_table", [literal(table)]))
+                for column in table_of(change.reverse()).columns:
+                    self.drop_enum(column.type)
             case ops.AddColumnOp():
                 self.add_column(table, change.column)
             case ops.DropColumnOp():
@@ -334,6 +368,8 @@ class Body:
                 self.add_constraint(table, change.to_constraint())
             case ops.DropConstraintOp():
                 self.drop_constraint(table, change.to_constraint())
+            case ChangeExpression():
+                self.note(f"{table}.{change.column_name} has another expression in the code: write its change by hand")
             case EnableRowLevelSecurity():
                 self.enable(table, change.column)
             case DisableRowLevelSecurity():
@@ -401,7 +437,10 @@ class Body:
         keys = [key for key in single_keys(column, column.table) if _can_refer(key)]
         written = self.source.added_column(column, keys, default, is_nullable=not _has_value(column))
         options = ["inline_references=True"] if keys else []
-        self.plain(call("op.add_column", [literal(table), written, *options]))
+        if isinstance(column.server_default, Computed):
+            self.alter(table, call("table.add_column", [written]))  # SQLite cannot add a stored one.
+        else:
+            self.plain(call("op.add_column", [literal(table), written, *options]))
         if default is not None:
             self.alter(table, call("table.alter_column", [literal(column.name), "server_default=None"]))
 
@@ -411,6 +450,19 @@ class Body:
             self.alter(table, call("table.drop_column", [literal(change.column_name)]))
         else:
             self.plain(call("op.drop_column", [literal(table), literal(change.column_name)]))
+        self.drop_enum(column.type)
+
+    def drop_enum(self, type_: TypeEngine[Any]) -> None:
+        """Drop the type of an enum on PostgreSQL if no column is left that has it."""
+        if not is_native(type_):
+            return
+        name = str(getattr(type_, "name", ""))
+        gone = [one for _, one in self.gone if is_native(one.type) and getattr(one.type, "name", "") == name]
+        # The tables in the code still have the columns that the way back drops.
+        left = self.writer.enums[name] - (len(gone) if self.is_back else 0)
+        dropped = f"sa.Enum(name={literal(name)}).drop(op.get_bind(), checkfirst=True)"
+        if left <= 0 and dropped not in self.statements:
+            self.plain(dropped)
 
     def alter_column(self, table: str, change: ops.AlterColumnOp) -> None:
         name = change.column_name
@@ -489,9 +541,9 @@ class Body:
 def _can_refer(key: ForeignKeyConstraint) -> bool:
     """Return True if a column can be added with its foreign key. Rows that exist must refer to nothing."""
     column = key.columns[0]
-    return (
-        len(key.columns) == 1 and not key.use_alter and column.server_default is None and _plain_default(column) is None
-    )
+    # SQLAlchemy does not find the options of such a key in SQLite.
+    is_plain = len(key.columns) == 1 and not key.use_alter and not key_options(key)
+    return is_plain and column.server_default is None and _plain_default(column) is None
 
 
 def _has_value(column: Column[Any]) -> bool:
@@ -507,7 +559,7 @@ def _plain_default(column: Column[Any]) -> str | None:
     given = default.arg
     if isinstance(given, bool):
         return "sa.true()" if given else "sa.false()"
-    if isinstance(given, Enum):
+    if isinstance(given, PythonEnum):
         given = given.name
     return literal(str(given)) if isinstance(given, str | int) and not hasattr(column.type, "places") else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,14 +12,30 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import CheckConstraint, Column, Date, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Date,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)  # fmt: skip
 
 from apex.errors import ConfigError
 from apex.migrations import differences, upgrade
 from apex.migrations.migrate import downgrade
 from apex.migrations.revisions import connect
 from apex.migrations.writing import Written, write_changes
-from apex.sql import Timestamp
+from apex.sql import Fixed, Json, Timestamp
 from tests.migrations.test_migrations import described
 
 NAMES = {
@@ -184,3 +201,80 @@ def test_a_column_without_a_migration_is_named(project: Project, empty_url: str)
     project.declare(issues(Column("due", Date)))
     named = "table 'issues' has no column 'due' in the database: apex migrate --new 'add due' --auto"
     assert differences(empty_url, project.folder) == [named]
+
+
+def checked(condition: str) -> CheckConstraint:
+    return CheckConstraint(condition, name="rank")
+
+
+CHANGES: dict[str, Callable[[], tuple[list[Any], list[Any]]]] = {
+    "a check": lambda: ([Column("rank", Integer)], [Column("rank", Integer), checked("rank > 0")]),
+    "another check": lambda: (
+        [Column("rank", Integer), checked("rank > 0")], [Column("rank", Integer), checked("rank BETWEEN 1 AND 9")]
+    ),
+    "no check": lambda: ([Column("rank", Integer), checked("rank > 0")], [Column("rank", Integer)]),
+    "a check of an enum": lambda: (
+        [Column("state", Enum("open", name="state", native_enum=False, create_constraint=True))],
+        [Column("state", Enum("open", "late", name="state", native_enum=False, create_constraint=True))],
+    ),
+    "an index on an expression": lambda: ([], [Index("ix_lower", text("lower(title)"))]),
+    "another expression": lambda: ([Index("ix_x", text("lower(title)"))], [Index("ix_x", text("upper(title)"))]),
+    "no index on an expression": lambda: ([Index("ix_lower", text("lower(title)"))], []),
+    "a condition of an index": lambda: (
+        [Index("ix_title", "title")],
+        [Index("ix_title", "title", sqlite_where=text("id > 5"), postgresql_where=text("id > 5"))],
+    ),
+    "a unique index": lambda: ([Index("ix_title", "title")], [Index("ix_title", "title", unique=True)]),
+    "another type": lambda: ([Column("rank", String(9))], [Column("rank", Integer)]),
+    "a longer text": lambda: ([Column("text", String(9))], [Column("text", String(400))]),
+    "a required column": lambda: ([Column("rank", Integer)], [Column("rank", Integer, nullable=False)]),
+    "an optional column": lambda: ([Column("rank", Integer, nullable=False)], [Column("rank", Integer)]),
+    "a default": lambda: ([Column("rank", Integer)], [Column("rank", Integer, server_default="1")]),
+    "another default": lambda: (
+        [Column("text", String(9), server_default="a")], [Column("text", String(9), server_default="it's")]
+    ),
+    "no default": lambda: ([Column("rank", Integer, server_default="1")], [Column("rank", Integer)]),
+    "an enum": lambda: ([], [Column("state", Enum("open", "closed", name="state"), nullable=False, default="open")]),
+    "no enum": lambda: ([Column("state", Enum("open", "closed", name="state"))], []),
+    "unique together": lambda: ([Column("a", Integer)], [Column("a", Integer), UniqueConstraint("a", "title")]),
+    "no longer unique": lambda: ([Column("a", Integer, unique=True)], [Column("a", Integer)]),
+    "a generated column": lambda: ([], [Column("twice", Integer, Computed("id * 2", persisted=True))]),
+    "a flag": lambda: ([], [Column("is_open", Boolean, nullable=False, default=True)]),
+    "a number": lambda: ([], [Column("price", Fixed(2), nullable=False), Column("size", Numeric(10, 2))]),
+    "json": lambda: ([], [Column("meta", Json, nullable=False)]),
+    "a tree": lambda: ([], [Column("parent_id", Integer, ForeignKey("issues.id", ondelete="SET NULL"), index=True)]),
+    "a required reference": lambda: ([], [Column("project_id", Integer, ForeignKey("projects.id"), nullable=False)]),
+    "another reference": lambda: (
+        [Column("project_id", Integer, ForeignKey("projects.id"))],
+        [Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"))],
+    ),
+    "no reference": lambda: ([Column("project_id", Integer, ForeignKey("projects.id"))], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_is_found_and_made_and_undone(project: Project, empty_url: str, change: str) -> None:
+    make = CHANGES[change]
+    project.migrate(empty_url, "begin", projects, issues(*make()[0]))
+    assert project.migrate(empty_url, "change", projects, issues(*make()[1])) != ""
+    downgrade(empty_url, "0001", project.folder)
+    for file in [*(project.folder / "versions").glob("000[2-9]*")]:
+        file.unlink()
+    project.declare(projects, issues(*make()[0]))
+    assert differences(empty_url, project.folder) == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_one_database_has_written_runs_on_the_other(
+    project: Project, sqlite_url: str, postgres_url: str, change: str
+) -> None:
+    make = CHANGES[change]
+    for written, run in ((sqlite_url, postgres_url), (postgres_url, sqlite_url)):
+        shutil.rmtree(project.folder / "versions")
+        (project.folder / "versions").mkdir()
+        project.migrate(written, "begin", projects, issues(*make()[0]))
+        project.migrate(written, "change", projects, issues(*make()[1]))
+        upgrade(run, folder=project.folder)
+        assert differences(run, project.folder) == []
+        for url in (written, run):
+            downgrade(url, "base", project.folder)
