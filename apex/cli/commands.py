@@ -10,30 +10,34 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from errno import EROFS
 from functools import cache
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from inspect import signature
 from pathlib import Path
-from traceback import extract_tb
-from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from apex.cli.loading import (
+    AHEAD,
+    FACTORY,
+    app_within,
+    line_of,
+    line_with_place,
+    load_app,
+    load_asgi,
+    place_of,
+    require_migrated,
+    run,
+    warn_of_differences,
+)
 from apex.errors import ConfigError, FeathersError
 
 if TYPE_CHECKING:
     from apex.app import Apex
 
-T = TypeVar("T")
-
-FACTORY: str = "services.app:create_app"
 HIDDEN: tuple[str, ...] = ("worker",)
-AHEAD: str = "A later version has migrated the database to {}."
 ID: click.IntRange = click.IntRange(1, (1 << 63) - 1)
 
 
@@ -73,7 +77,7 @@ class Commands(click.Group):
         try:
             command: click.Command = extension.load()
         except Exception as error:
-            raise ConfigError(f"cannot load the command '{cmd_name}': {_line_with_place(error)}") from error
+            raise ConfigError(f"cannot load the command '{cmd_name}': {line_with_place(error)}") from error
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -150,26 +154,17 @@ def main() -> None:
         apex(prog_name="apex")
         return
     except (ConfigError, FeathersError) as error:
-        line = _line(error)
+        line = line_of(error)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == EROFS:
             line = f"{error.filename or ''} cannot be written: {error.strerror}"
-        elif _place(error) is not None:
-            line = _line_with_place(error)
+        elif place_of(error) is not None:
+            line = line_with_place(error)
         else:
             # The project's code did not take part, so it is an error of apex, which needs its traceback.
             raise
     click.echo(f"apex: {line}", err=True)
     sys.exit(1)
-
-
-def _line(error: Exception) -> str:
-    """Return an error in one line, with the message of each field."""
-    text = " ".join(str(error).split())
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {text}"
-    errors: dict[str, str] = getattr(error, "errors", None) or {}
-    return "; ".join([text, *(f"{name}: {rule}" for name, rule in errors.items() if rule not in text)])
 
 
 @apex.command()
@@ -286,7 +281,7 @@ def check(factory: str, as_json: bool) -> None:
     try:
         found = findings(load_app(factory))
     except ConfigError as error:
-        found = [{"check": "configuration", "message": _line(error)}]
+        found = [{"check": "configuration", "message": line_of(error)}]
     if as_json:
         click.echo(json.dumps({"ok": not found, "findings": found}))
     else:
@@ -528,135 +523,3 @@ def prune(factory: str, before: datetime, as_json: bool) -> None:
         click.echo(f"{one.service}: deleted {one.deleted:,}{kept}")
     if not pruned:
         click.echo("Nothing was removed before that day.")
-
-
-def load_app(factory: str) -> Apex:
-    """Return the application that ``module:function`` makes, without middleware around it.
-
-    Raises ConfigError if there is none.
-    """
-    return app_within(load_asgi(factory), factory)
-
-
-def app_within(outer: Any, factory: str) -> Apex:
-    """Return the application inside of ASGI middleware. Raises ConfigError if there is none."""
-    from apex.app import Apex
-
-    app = outer
-    while app is not None and not isinstance(app, Apex):
-        app = getattr(app, "app", None)
-    if app is None:
-        raise ConfigError(
-            f"'{factory}' makes a {type(outer).__name__}: it must make an Apex, "
-            "or ASGI middleware that has what it wraps as its attribute 'app'"
-        )
-    return app
-
-
-def load_asgi(factory: str) -> Any:
-    """Return the ASGI application that ``module:function`` makes, for a server.
-
-    Raises ConfigError if it cannot be made, or if it belongs to another folder.
-    """
-    module, _, function = factory.partition(":")
-    try:
-        loaded = import_module(module)
-        _require_own_folder(loaded)
-        create: Callable[[], Any] = getattr(loaded, function or "create_app")
-        signature(create).bind()
-        return create()
-    except (ConfigError, FeathersError):
-        raise
-    except Exception as error:
-        if factory == FACTORY and isinstance(error, ModuleNotFoundError) and error.name in ("services", module):
-            raise ConfigError(
-                "there is no application here: make a project with 'apex new', or name an application with --app"
-            ) from None
-        raise ConfigError(f"cannot load the application '{factory}': {_line_with_place(error)}") from error
-
-
-def _require_own_folder(module: ModuleType) -> None:
-    """Raise ConfigError if the module's migrations are in another folder than this one.
-
-    A checkout that is installed editable can be imported anywhere, but its configuration is read from this folder.
-    """
-    from apex.migrations.revisions import FOLDER
-
-    if module.__file__ is None or FOLDER.is_dir():
-        return
-    depth = module.__name__.count(".") + hasattr(module, "__path__")
-    folder = Path(module.__file__).resolve().parents[depth]
-    if (folder / FOLDER).is_dir():
-        raise ConfigError(f"there is no application here: run 'apex' in {folder}, or make a project with 'apex new'")
-
-
-def _line_with_place(error: Exception) -> str:
-    """Return an error in one line. It begins with its place in the project, if it has one."""
-    place = _place(error)
-    if place is None:
-        return _line(error)
-    text = error.msg if isinstance(error, SyntaxError) else _line(error)
-    return f"{place}: {type(error).__name__}: {text}"
-
-
-def _place(error: Exception) -> str | None:
-    """Return the innermost line of the files in this folder that an error has passed, or that Python cannot read."""
-    framework, folder = Path(__file__).parents[1], Path.cwd()
-    lines = [(frame.filename, frame.lineno) for frame in extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        lines.append((error.filename, error.lineno))
-    for name, line in reversed(lines):
-        file = Path(name)
-        if file.is_relative_to(folder) and not file.is_relative_to(framework) and "site-packages" not in file.parts:
-            return f"{file.relative_to(folder)}, line {line}"
-    return None
-
-
-def require_migrated(app: Apex) -> None:
-    """Raise ConfigError if the app's database lacks migrations, and Unavailable if it cannot be reached.
-
-    A database that a later version has migrated is accepted, and a line on stderr says so.
-    """
-    from apex.migrations.revisions import FOLDER, is_up_to_date
-
-    url = app.get("database_url")
-    if url is None or not FOLDER.is_dir() or is_up_to_date(url):
-        return
-    from apex.migrations.migrate import pending, unknown_revision
-
-    if pending(url):
-        raise ConfigError("the database is not up to date: run 'apex migrate'")
-    click.echo(AHEAD.format(unknown_revision(url)), err=True)
-
-
-def warn_of_differences(app: Apex) -> None:
-    """Print what differs between the tables of the code and of the database, on stderr, unless in production.
-
-    In production it would take time and memory at each start. ``apex check`` finds the same before a deployment.
-    """
-    from apex.migrations.revisions import FOLDER
-
-    url = app.get("database_url")
-    if url is None or not FOLDER.is_dir() or app.get("env") == "production":
-        return
-    from apex.migrations import differences
-
-    try:
-        found = differences(url)
-    except (ConfigError, FeathersError) as error:
-        found = [str(error)]
-    for difference in found:
-        click.echo(f"Warning: {difference}", err=True)
-
-
-def run(app: Apex, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function while the app runs, and return its result. Raises as ``require_migrated`` does."""
-    import asyncio
-
-    require_migrated(app)
-
-    async def inside() -> T:
-        async with app.lifespan():
-            return await work()
-
-    return asyncio.run(inside())

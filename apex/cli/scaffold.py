@@ -129,8 +129,8 @@ def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list
 
 def _parts(path: str, module: str, words: Sequence[str], factory: str) -> dict[str, str]:
     """Return the parts of a service with fields. The app is loaded only if a field is a relation to its services."""
-    from apex.cli.commands import load_app
     from apex.cli.fields import RELATIONS, parse
+    from apex.cli.loading import load_app
     from apex.cli.service import made
 
     fields = parse(words)

@@ -94,7 +94,9 @@ def differences(url: str, folder: Path = FOLDER) -> list[str]:
     """
     with explained(url), connect(url) as connection:
         changes = list(flat(compared(url, connection, folder)))
-    return [f"{one}: apex migrate --new '{_title(change)}' --auto" for change in changes for one in sentences(change)]
+    return sorted(
+        f"{one}: apex migrate --new '{_title(change)}' --auto" for change in changes for one in sentences(change)
+    )
 
 
 def _title(change: Any) -> str:

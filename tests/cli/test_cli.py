@@ -17,7 +17,7 @@ from httpx2 import Response
 
 from apex import Apex, database, load_config
 from apex.cli import commands
-from apex.cli.commands import require_migrated
+from apex.cli.loading import require_migrated
 from apex.errors import ConfigError
 from apex.migrations.migrate import upgrade
 from services.app import CONFIG, create_app
@@ -27,7 +27,7 @@ from tests.support.serving import calling
 
 PASSWORD = "correct horse"
 COMMANDS = [
-    "new", "serve", "routes", "check", "migrate", "generate", "openapi", "token", "trash",
+    "new", "serve", "routes", "check", "migrate", "generate", "openapi", "shell", "token", "trash",
     "audit", "demo", "export", "import", "key", "member", "organization", "person", "user",
 ]  # fmt: skip
 """The commands of the framework, as a newcomer needs them, and then those of the CRM."""

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from apex import Apex, MemoryService, Params, Service, rest, sockets
-from apex.cli.commands import load_app
+from apex.cli.loading import load_app
 from apex.errors import ConfigError
 from apex.observability.health import health
 from apex.openapi import routes

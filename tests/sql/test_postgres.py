@@ -193,7 +193,9 @@ async def test_a_broken_rule_has_its_kind(
 
 async def test_the_drivers_words_stay_in_the_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(url) as executor:
-        with pytest.raises(GeneralError, match=r"^The database refused the request$") as raised:
+        with pytest.raises(
+            GeneralError, match=r"^The database lacks a table or a column of the app: 'apex check' names it$"
+        ) as raised:
             await executor.fetch("SELECT secret FROM nowhere", {})
     assert raised.value.__cause__ is None
     assert "nowhere" in caplog.text

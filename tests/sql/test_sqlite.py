@@ -168,7 +168,9 @@ async def test_a_broken_rule_has_its_kind(path: str, text: str, kind: str, colum
 
 async def test_the_drivers_words_stay_in_the_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(path) as executor:
-        with pytest.raises(GeneralError, match=r"^The database refused the request$") as raised:
+        with pytest.raises(
+            GeneralError, match=r"^The database lacks a table or a column of the app: 'apex check' names it$"
+        ) as raised:
             await executor.fetch("SELECT secret FROM nowhere", {})
     assert raised.value.__cause__ is None
     assert "nowhere" in caplog.text
