@@ -24,6 +24,7 @@ from apex.adapters.upserts import upsert
 from apex.context import Params, params_of
 from apex.describe import describe
 from apex.errors import BadRequest, MethodNotAllowed
+from apex.query.across import Related
 from apex.query.coercion import Coerce, boolean, json, shape
 from apex.query.evaluation import missing, outside, stamped, staying
 from apex.query.language import (
@@ -44,6 +45,7 @@ from apex.query.language import (
 from apex.query.scope import AS_GIVEN, FieldTypes, scope_predicate
 from apex.query.scope import Typed as ScopeTypes
 from apex.query.search import SEARCH, search_text
+from apex.relations.across import as_comparison, lookups, resolved
 from apex.relations.binding import BoundRelation, Link, bind, require_names, service_link
 from apex.relations.declarations import Relation, checked_relations
 from apex.relations.hooks import hooks_around
@@ -113,6 +115,8 @@ class Adapter(Service, ABC, Generic[Record]):
     """Fields that together name one record. Callers may then call ``upsert``."""
     aggregates: Mapping[str, Aggregate] = {}
     """Custom methods by name, each with the ``Aggregate`` that it returns. Their data is a query with conditions."""
+    _sorts_related: bool = False
+    """True if the adapter reads ``selection.lookups``."""
     _read_only: frozenset[str] = frozenset()
     """Fields that only the store writes. Data with one of them is refused."""
 
@@ -160,7 +164,9 @@ class Adapter(Service, ABC, Generic[Record]):
         Raises TypeError for a relation that the services of the app cannot have.
         """
         self.cursors = Cursors((app.get("authentication") or {}).get("secret"), path)
-        self.related = await bind(app, path, self) if self.relations else {}
+        if self.relations:
+            self.related = await bind(app, path, self)
+            vars(self).pop("syntax", None)
 
     async def _link(self, where: str, relation: Relation, app: Apex, other: Adapter[Any]) -> Link:
         """Return the links of a ``many_to_many``. Raises TypeError, which begins with ``where``."""
@@ -268,6 +274,8 @@ class Adapter(Service, ABC, Generic[Record]):
         where, adapter = await self._condition(query, params), params.adapter
         lock = adapter.get("lock", False) if adapter else False
         selection = Selection(where, query, self._fields(query, params), limit, lock, json)
+        if query.across:
+            selection = selection._replace(lookups=await self._lookups(query, params))
         if adapter and (owners := adapter.get("owners")) is not None:
             rows = await self._find_related(selection, owners)
             return {"limit": limit or 0, "skip": query.skip, "data": rows} if page else rows
@@ -287,7 +295,8 @@ class Adapter(Service, ABC, Generic[Record]):
         """Return the condition of a list: that of the query within the scope. Raises Unavailable."""
         if query.search is not None:
             await self._require_search_index()
-        where, adapter = every(self._allowed(params), query.where), params.adapter
+        asked = await resolved(self, query.where, params) if query.across else query.where
+        where, adapter = every(self._allowed(params), asked), params.adapter
         extra = adapter.get("where") if adapter else None
         return where if extra is None else every(extra, where)
 
@@ -320,6 +329,17 @@ class Adapter(Service, ABC, Generic[Record]):
 
     def _empty_page(self, params: Params) -> Any:
         return {"total": 0, "limit": 0, "skip": 0, "data": []} if self.pagination(params) else []
+
+    async def _related_condition(self, related: Related) -> Predicate:
+        """Return a condition on related records for this store. An adapter may join them instead."""
+        return await as_comparison(related, Selection(EVERYTHING, Query()))
+
+    async def _lookups(self, query: Query, params: Params) -> Mapping[str, Any]:
+        """Return the fields of related records that a query sorts by, as ``_select`` takes them. Raises BadRequest."""
+        found = await lookups(self, query, params) if query.across else {}
+        if found and not self._sorts_related:
+            raise invalid("$sort", f"cannot be {next(iter(found))}: this service sorts by its own fields")
+        return found
 
     async def _find_related(self, selection: Selection, owners: Owners) -> list[Row]:
         """Return the related records of other records, each once."""
@@ -508,7 +528,8 @@ class Adapter(Service, ABC, Generic[Record]):
             fields = {name: coerce for name, coerce in fields.items() if name not in self.private}
         lists = {name: coerce for name, coerce in self.lists.items() if name not in self.private}
         operators, paths = OPERATORS | set(self.operators), dict.fromkeys(self.paths)
-        return Syntax(fields, operators, self.filters, paths, lists, tuple(self.searchable))
+        relations = {name: relation.syntax() for name, relation in self.related.items()}
+        return Syntax(fields, operators, self.filters, paths, lists, tuple(self.searchable), relations)
 
     @cached_property
     def columns(self) -> Mapping[str, Coerce] | None:

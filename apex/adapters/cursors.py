@@ -17,10 +17,12 @@ from enum import Enum
 from functools import cached_property
 from hashlib import sha256
 from math import isfinite
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 from apex.encoding import decode, encode
+from apex.query.across import Related
 from apex.query.language import Compare, Junction, Predicate, Query, Search, every, invalid
 from apex.types import Row
 
@@ -43,7 +45,8 @@ class Selection(NamedTuple):
     """The rows and fields that an adapter reads.
 
     ``where`` is the condition of the query together with the scope, and ``limit`` is the final limit. ``lock`` is a
-    ``Lock``. With ``json`` the rows go to a caller, and the adapter may return them as JSON.
+    ``Lock``. With ``json`` the rows go to a caller, and the adapter may return them as JSON. ``lookups``
+    are the fields of related records in the order.
     """
 
     where: Predicate
@@ -52,6 +55,7 @@ class Selection(NamedTuple):
     limit: int | None = None
     lock: Lock = False
     json: bool = False
+    lookups: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def ranked(self) -> Search | None:
@@ -74,7 +78,7 @@ class Selection(NamedTuple):
         if len(order) > MAX_SORTED:
             raise invalid("$sort", f"must have at most {MAX_SORTED} fields beside {name}")
         for field, _ in order:
-            if field in self.query.paths:
+            if field in self.query.paths or field in self.query.across:
                 raise invalid(name, f"does not go with an order by {field}: use $skip")
         return order
 
@@ -194,7 +198,10 @@ def _as_text(encrypted: bytes) -> str:
 
 def _canonical(where: Predicate) -> str:
     """Return a text that is the same for predicates with the same parts in another order."""
-    if isinstance(where, Compare | Search):
+    if isinstance(where, Related):
+        inner = f"{_canonical(where.where)}, {_canonical(where.links)}, {where.none}"
+        return f"{where.relation.name}({inner})"
+    if not isinstance(where, Junction):
         return repr(where)
     return f"{where.kind}({', '.join(sorted(map(_canonical, where.parts)))})"
 

@@ -24,6 +24,7 @@ from apex.errors import BadRequest, Conflict
 from apex.query.coercion import Coerce, taking_null
 from apex.query.evaluation import TESTS, three_way
 from apex.query.language import Compare, Junction, Predicate, Search
+from apex.relations.across import values_of
 from apex.service import Record
 from apex.transaction import Transaction, current_transaction
 from apex.types import Row
@@ -57,6 +58,8 @@ class MemoryService(Adapter[Record]):
     ``apex.query.coercion`` also takes null, except for the id. Your own functions decide about null themselves. New ids
     count up from ``start_id``. As in SQL, nothing compares with null.
     """
+
+    _sorts_related = True
 
     def __init__(
         self,
@@ -120,7 +123,11 @@ class MemoryService(Adapter[Record]):
         rows = self._matching(selection.where)
         query = selection.query
         for name, direction in reversed(selection.order(self.id)):
-            rows.sort(key=_sort_key(name), reverse=direction < 0)
+            if (lookup := selection.lookups.get(name)) is None:
+                rows.sort(key=_sort_key(name), reverse=direction < 0)
+            else:
+                values = await values_of(lookup, selection)
+                rows.sort(key=_sort_key(lookup.relation.own_key, values), reverse=direction < 0)
         if query.rank is not None:
             rank = query.rank
             rows.sort(key=lambda row: _rank(row.get(rank.field) or "", rank.term))
@@ -199,8 +206,10 @@ class MemoryService(Adapter[Record]):
             return self._comparison(where)
         if isinstance(where, Search):
             return partial(matches, where)
+        if not isinstance(where, Junction):
+            raise TypeError(f"A MemoryService cannot join {where!r:.80}")
         parts = [self._matcher(part) for part in where.parts]
-        if isinstance(where, Junction) and where.kind == "or":
+        if where.kind == "or":
             return lambda row: any(part(row) for part in parts)
         return lambda row: all(part(row) for part in parts)
 
@@ -222,9 +231,11 @@ def _asks_for(part: Predicate, id: str) -> TypeGuard[Compare]:
 _DIGITS = re.compile(r"-?[0-9]+")
 
 
-def _sort_key(name: str) -> Callable[[Row], Any]:
+def _sort_key(name: str, values: Mapping[Any, Any] | None = None) -> Callable[[Row], Any]:
     key = cmp_to_key(three_way)
-    return lambda row: key(row.get(name))
+    if values is None:
+        return lambda row: key(row.get(name))
+    return lambda row: key(values.get(row.get(name)))
 
 
 def _rank(lines: str, term: str) -> int:

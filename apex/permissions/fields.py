@@ -33,7 +33,7 @@ def limit_query(context: Context, policy: Policy, readers: Sequence[Part]) -> Fi
     known = None if permitted is None else permitted | {policy.id}
     query = _parsed(context, policy, known)
     named = {*compared(query.where), *(name for name, _ in query.sort), *_looked_into(context, policy, readers)}
-    names = {name.partition(".")[0] for name in named} - {policy.id}
+    names = {policy.service.syntax.own_field(name) for name in named} - {policy.id}
     if known is not None:
         for name in sorted({*names, *(query.select or ())} - known):
             raise unknown_field(name, known)

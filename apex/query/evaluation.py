@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from apex.errors import BadRequest, Forbidden, NotFound
-from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Search, compared, conjunction, every
+from apex.query.language import EVERYTHING, Compare, Junction, Predicate, compared, conjunction, every
 from apex.types import Row
 
 
@@ -110,7 +110,7 @@ def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
     """Return a bool if these fields decide a predicate, else the part that depends on other fields."""
     if isinstance(where, Compare):
         return holds(where, row[where.field]) if where.field in row else where
-    if isinstance(where, Search):
+    if not isinstance(where, Junction):
         return where
     decisive = where.kind == "or"
     left: list[Predicate] = []

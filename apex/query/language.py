@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from apex.errors import BadRequest
+from apex.query.across import Across, Related, RelatedSyntax, together
 from apex.query.coercion import Coerce, anything, held, scalar
 from apex.query.search import SEARCH, words_of
 
@@ -36,6 +37,12 @@ CURSORS = ("$after", "$before")
 _CURSORS = frozenset(CURSORS)
 IN_LISTS = frozenset({"$in", "$nin", "$ne"})
 """The operators for fields that hold a list."""
+CONTAINS = "$contains"
+"""A further operator for these fields: a list has an item, or all of several."""
+
+MAX_RELATED = 4
+MAX_ACROSS = 10
+"""The most relations in the name of a field, and the most fields of related records in a query."""
 
 DELETED = "$deleted"
 """The filter of ``find`` for removed records, in a service with ``trash``."""
@@ -73,7 +80,7 @@ class Search(NamedTuple):
     words: tuple[str, ...]
 
 
-Predicate = Compare | Junction | Search
+Predicate = Compare | Junction | Search | Across | Related
 EVERYTHING = Junction("and", ())
 
 
@@ -127,7 +134,7 @@ def narrows(where: Predicate, except_for: Collection[str]) -> bool:
     """Return True if a row has to meet a condition on another field than these."""
     if isinstance(where, Compare):
         return where.field not in except_for
-    if isinstance(where, Search):
+    if not isinstance(where, Junction):
         return True
     parts = [narrows(part, except_for) for part in where.parts]
     return any(parts) if where.kind == "and" else all(parts)
@@ -139,8 +146,9 @@ class Query(Mapping[str, Any]):
 
     ``asked`` is that mapping, with typed values. ``where`` is the condition. ``limit``, ``skip``, ``sort`` and
     ``select`` are the filters, where None stands for the default. ``search`` is the condition of ``$search``. ``rank``
-    sorts a search in fields with lines. ``paths`` are the keys of JSON fields that it uses. ``cursor`` is ``$after`` or
-    ``$before`` with its text, which is empty at the beginning of a list.
+    sorts a search in fields with lines. ``paths`` are the keys of JSON fields that it uses, and ``across`` the
+    fields of related records. ``cursor`` is ``$after`` or ``$before`` with its text, which is empty at the beginning of
+    a list.
     """
 
     asked: Mapping[str, Any] = field(default_factory=dict)
@@ -154,6 +162,7 @@ class Query(Mapping[str, Any]):
     total: Total | None = None
     cursor: tuple[str, str] | None = None
     search: Search | None = None
+    across: frozenset[str] = frozenset()
 
     def __getitem__(self, key: str) -> Any:
         return self.asked[key]
@@ -195,7 +204,7 @@ class Query(Mapping[str, Any]):
         """Return this query. Raises BadRequest for parts that only ``find`` takes, such as totals and cursors."""
         if not self.asked:
             return self
-        for name in sorted(self.paths):
+        for name in sorted(self.paths | self.across):
             raise invalid(name, "can be asked for and sorted by in a list alone")
         for name in ("$total", SEARCH, *CURSORS):
             if name in self.asked:
@@ -213,7 +222,7 @@ class Syntax:
 
     ``paths`` names the JSON fields whose keys a query can use, as ``field.key``. Each has the types of its keys, where
     None stands for all other keys, or None if it takes any key. ``lists`` names the fields that hold a list, with the
-    type of its items.
+    type of its items. ``relations`` are those whose fields a query can use, as ``relation.field``.
     """
 
     fields: Mapping[str, Coerce] | None = None
@@ -222,6 +231,12 @@ class Syntax:
     paths: Mapping[str, Mapping[Any, Coerce] | None] = field(default_factory=dict)
     lists: Mapping[str, Coerce] = field(default_factory=dict)
     searchable: tuple[str, ...] = ()
+    relations: Mapping[str, RelatedSyntax] = field(default_factory=dict)
+
+    def own_field(self, name: str) -> str:
+        """Return the own field that a name in a query is about: that of a relation for ``relation.field``."""
+        outer = name.partition(".")[0]
+        return self.relations[outer].field if outer in self.relations else outer
 
     @cached_property
     def plain(self) -> Mapping[str, Coerce]:
@@ -249,6 +264,7 @@ class _Parser:
         self.syntax = syntax
         self.values_left, self.conditions_left = MAX_VALUES, MAX_CONDITIONS
         self.paths: set[str] = set()
+        self.across: set[str] = set()
 
     def parse(self, query: Mapping[str, Any]) -> Query:
         asked: dict[str, Any] = {}
@@ -263,10 +279,10 @@ class _Parser:
                 parts.append(predicate)
         search = self.search(asked, parts) if self.syntax.searchable and SEARCH in asked else None
         return Query(
-            asked, every(*parts), asked.get("$limit"), asked.get("$skip", 0),
+            asked, every(*together(parts)), asked.get("$limit"), asked.get("$skip", 0),
             tuple(asked.get("$sort", {}).items()), asked.get("$select"), paths=frozenset(self.paths),
             total=asked.get("$total"), cursor=None if _CURSORS.isdisjoint(asked) else _cursor_of(asked),
-            search=search,
+            search=search, across=frozenset(self.across),
         )  # fmt: skip
 
     def filter(self, name: str, value: Any, parts: list[Predicate]) -> Any:
@@ -299,14 +315,16 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise invalid(name, f"must not be nested deeper than {MAX_DEPTH} levels")
         parts = tuple(self.group(name, part, depth) for part in value)
-        return every(*parts) if name == "$and" else Junction("or", parts)
+        joined = every(*parts) if name == "$and" else Junction("or", parts)
+        # A condition of another object may be about another related record.
+        return Junction("and", (joined,)) if isinstance(joined, Across) else joined
 
     def group(self, name: str, query: Any, depth: int) -> Predicate:
         if not isinstance(query, Mapping):
             raise invalid(name, "must be a list of queries, each an object")
         if not query:
             self.count_condition()
-        return every(*(self.condition(key, value, query, depth) for key, value in query.items()))
+        return every(*together([self.condition(key, value, query, depth) for key, value in query.items()]))
 
     def condition(self, name: str, value: Any, query: Mapping[str, Any], depth: int) -> Predicate:
         if name in ("$or", "$and"):
@@ -318,6 +336,8 @@ class _Parser:
         return self.property(name, value)[0]
 
     def property(self, name: str, value: Any) -> tuple[Predicate, Any]:
+        if self.syntax.relations and name.partition(".")[0] in self.syntax.relations:
+            return self.related(name, value), value
         coerce = self.syntax.plain.get(name) or self.syntax.lists.get(name) or self.comparable(name)
         if not isinstance(value, str):
             if isinstance(value, Mapping) and value:
@@ -335,6 +355,11 @@ class _Parser:
     def operation(
         self, name: str, operator: str, operand: Any, coerce: Coerce, parent: Mapping[str, Any]
     ) -> tuple[Predicate, Any]:
+        if operator == CONTAINS and name in self.syntax.lists:
+            items = operand if isinstance(operand, list | tuple) else [operand]
+            typed = [self.coerced(name, coerce, item) for item in items]
+            self.count_condition()
+            return every(*(Compare(name, "$eq", item) for item in typed)), typed
         if operator not in self.syntax.operators:
             error = _unknown(f"Invalid query parameter {shortened(operator)}", operator, self.syntax.operators, parent)
             known = ", ".join(sorted(self.syntax.operators))
@@ -342,7 +367,8 @@ class _Parser:
             raise error
         self.count_condition()
         if name in self.syntax.lists and operator not in IN_LISTS:
-            raise invalid(name, f"holds a list, for which there are {', '.join(sorted(IN_LISTS))} and the value alone")
+            known = ", ".join(sorted((CONTAINS, *IN_LISTS)))
+            raise invalid(name, f"holds a list, for which there are {known} and the value alone")
         if operator in ("$in", "$nin"):
             listed = operand if isinstance(operand, list | tuple) else [operand]
             typed = [self.coerced(name, coerce, item) for item in listed]
@@ -375,6 +401,37 @@ class _Parser:
             raise invalid(name, f"cannot be asked for or sorted by: it holds {holds}{hint}")
         return coerce
 
+    def related(self, name: str, value: Any) -> Predicate:
+        """Return the condition on a field of related records."""
+        outer, inner, relation = self.relation(name)
+        self.parse_related(name, relation, {inner: value})
+        return relation.condition(outer, inner, value)
+
+    def relation(self, name: str) -> tuple[str, str, RelatedSyntax]:
+        outer, _, inner = name.partition(".")
+        relation = self.syntax.relations[outer]
+        if not inner:
+            raise invalid(name, f"is a relation: ask for one of its fields, as in {shortened(name)}.id")
+        if name.count(".") > MAX_RELATED:
+            raise invalid(name, f"must not go across more than {MAX_RELATED} relations")
+        if relation.names is not None and inner not in relation.names:
+            raise unknown_field(name, [f"{outer}.{known}" for known in relation.names])
+        self.across.add(name)
+        if len(self.across) > MAX_ACROSS:
+            raise BadRequest(f"The query asks for more than {MAX_ACROSS} fields of related records")
+        self.count_condition()
+        return outer, inner, relation
+
+    def parse_related(self, name: str, relation: RelatedSyntax, query: Mapping[str, Any]) -> None:
+        """Raise BadRequest for a query that the related service does not take."""
+        try:
+            parsed = relation.syntax().parse(query)
+        except BadRequest as error:
+            short = shortened(name)
+            raise BadRequest(f"{error.message} ({short})", errors=dict.fromkeys([short], str(error))) from None
+        if parsed.paths:
+            raise invalid(name, "is a key of a JSON field, which cannot be asked for across a relation")
+
     def path(self, name: str, outer: str, key: str) -> Coerce:
         keys = self.syntax.paths[outer]
         coerce = scalar if keys is None else keys.get(key) or keys.get(None)
@@ -406,7 +463,12 @@ class _Parser:
             raise invalid("$sort", f"must not have more than {MAX_CONDITIONS} fields")
         order = {}
         for name, direction in value.items():
-            if name not in self.syntax.plain:
+            if self.syntax.relations and name.partition(".")[0] in self.syntax.relations:
+                outer, inner, relation = self.relation(name)
+                if relation.many:
+                    raise invalid(f"$sort[{name}]", f"has no order: '{outer}' are many records")
+                self.parse_related(name, relation, {"$sort": {inner: direction}})
+            elif name not in self.syntax.plain:
                 self.comparable(name)
             if isinstance(direction, bool) or str(direction) not in ("1", "-1"):
                 raise invalid(f"$sort[{name}]", "must be 1 (ascending) or -1 (descending)")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apex.query.across import RelatedSyntax
 from apex.query.language import suggestion
 from apex.relations.declarations import Relation
 
@@ -55,6 +56,14 @@ class BoundRelation:
         """The fields that are shown of a related record. None, if they are not declared or a function makes them."""
         fields = self.declared.fields
         return None if callable(fields) else fields
+
+    def syntax(self) -> RelatedSyntax:
+        """Return the queries that callers may send across the relation.
+
+        Of records that the process reads for them they can only ask for the fields that they see.
+        """
+        names = None if not self.declared.trusted else self.names or ()
+        return RelatedSyntax(self.own_key, self.declared.many, names, lambda: self.adapter.syntax)
 
 
 async def bind(app: Apex, path: str, owner: Adapter[Any]) -> dict[str, BoundRelation]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from apex.context import Context
+from apex.context import Context, Params
 from apex.types import Row
+
+if TYPE_CHECKING:
+    from apex.app import Apex
 
 _OF_CALLER = ("provider", "headers", "ip", "authentication", "connection")
 _OF_ONE_REQUEST = frozenset({"idempotency-key", "if-match"})
@@ -19,7 +22,12 @@ def caller_params(context: Context) -> dict[str, Any]:
     service accepts. A call inside the process has no caller, and its calls have none either. ``is_inner_call`` tells
     hooks that count requests that the call is a part of another one.
     """
-    params, authentication = context.params, context.app.get("defaultAuthentication")
+    return rights_of(context.app, context.params)
+
+
+def rights_of(app: Apex, params: Params) -> dict[str, Any]:
+    """Return the params of ``caller_params`` for a call with these params."""
+    authentication = app.get("defaultAuthentication")
     entity = getattr(authentication, "entity", None) or "user"
     names = (*_OF_CALLER, entity) if "authentication" in params else (*_OF_CALLER, entity, "authenticated")
     own: Row = {name: params[name] for name in names if name in params}

@@ -237,7 +237,7 @@ async def _read(context: Context, asked: Asked, ids: list[Any], most: int | None
     link = relation.link
     owners = Owners(ids, relation.related_key, relation.declared.many, link, most=most)
     if link is not None and link.service is not None:
-        _, owners.where = await hooks_of_find(link.service, _rights(context, asked))
+        owners.where = (await hooks_of_find(link.service, _rights(context, asked))).where
     params = {**_params(context, asked, _query(asked, ids)), "adapter": {"owners": owners}}
     with tenant_context(ALL_TENANTS) if relation.declared.trusted else nullcontext():
         inner = await relation.service._run("find", params=params)

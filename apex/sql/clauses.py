@@ -41,7 +41,9 @@ from sqlalchemy.sql import operators
 from apex.adapters.cursors import Selection
 from apex.encoding import encode
 from apex.errors import BadRequest
+from apex.query.across import Related
 from apex.query.language import PATTERNS, Compare, Junction, Predicate, Rank, Search
+from apex.relations.across import Lookup
 from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.search import RANKED, SearchIndex
 from apex.sql.statements import Fragment
@@ -87,6 +89,12 @@ class Clauses:
         if isinstance(where, Search):
             values[f"p{len(values)}"] = self.search_index.operand(where)
             return "search"
+        if isinstance(where, Related):
+            inner = where.relation.adapter.clauses.shape(where.where, values)
+            link = where.relation.link
+            links = None if link is None else link.adapter.clauses.shape(where.links, values)
+            return ("related", where.relation.name, inner, links, where.none)
+        assert isinstance(where, Compare)
         field, sign, value = where
         if value is not None:
             is_plain = sign == "$eq" and field in self._plain
@@ -118,7 +126,7 @@ class Clauses:
             if None in parts:
                 return None
             return f"({f' {where.kind.upper()} '.join(map(str, parts))})" if parts else self._empty[where.kind]
-        if isinstance(where, Search):
+        if not isinstance(where, Compare):
             return None
         text, process = self._template(where)
         if where.value is None or text is None:
@@ -154,8 +162,17 @@ class Clauses:
         in_index = first in values and is_present(first, where)
         ids: Any = values[first].c.record_id if in_index else self.table.c[id]
         ordered: list[ColumnElement[Any]] = []
+        # Their parameters follow those of the condition, in the order of the lookups.
+        taken: dict[str, Any] = {}
+        if selection.lookups:
+            self.shape(where, taken)
+        names = (f"p{number}" for number in count(len(taken)))
+        looked_up = {name: self._lookup(one, names, self.table.c) for name, one in selection.lookups.items()}
         for name, direction in sort:
-            if name in values:
+            if name in looked_up:
+                value = looked_up[name].asc() if direction > 0 else looked_up[name].desc()
+                ordered.append(_with_nulls(value, direction) if self.postgresql else value)
+            elif name in values:
                 ordered += _by_value(values[name], direction, is_present(name, where))
             else:
                 ordered.append(self.direction(ids if name == id else self.table.c[name], direction))
@@ -174,12 +191,53 @@ class Clauses:
             return or_(false(), *parts) if where.kind == "or" else and_(true(), *parts)
         if isinstance(where, Search):
             return self.search_index.condition(next(names))
+        if isinstance(where, Related):
+            return self._related(where, names, source)
+        assert isinstance(where, Compare)
         if where.field in source.values:
             return self._of_path(where, source.values[where.field], names)
         target = source.columns[where.field]
         if where.value is None:
             return _null(where.operator, target)
         return self._comparison(where, target, next(names))
+
+    def _related(self, where: Related, names: Iterator[str], source: Source) -> ColumnElement[bool]:
+        """Return the condition that there is, or is not, a related record that meets the condition."""
+        relation, own = where.relation, source.columns[where.field]
+        rows = relation.adapter.table.alias()
+        joined: Any = rows
+        condition = relation.adapter.clauses._clause(where.where, names, Source(rows, rows.c, {}))
+        if relation.link is None:
+            condition = and_(rows.c[relation.related_key] == own, condition)
+        else:
+            clauses, links = relation.link.adapter.clauses, relation.link.adapter.table.alias()
+            joined = links.join(rows, rows.c[relation.adapter.id] == links.c[relation.link.other_key])
+            linked = clauses._clause(where.links, names, Source(links, links.c, {}))
+            condition = and_(links.c[relation.link.key] == own, condition, linked)
+        found: Any = select(literal_column("1")).select_from(joined).where(condition).correlate_except(joined)
+        exists: ColumnElement[bool] = found.exists()
+        return not_(exists) if where.none else exists
+
+    def lookup_shape(self, lookup: Lookup, values: dict[str, Any]) -> Hashable:
+        """Return the shape of a field of related records, and add the values of its condition."""
+        adapter: Any = lookup.relation.adapter
+        clauses: Clauses = adapter.clauses
+        inside = lookup.inside.get(lookup.name)
+        shape = clauses.shape(lookup.where, values)
+        return (lookup.name, shape, None if inside is None else clauses.lookup_shape(inside, values))
+
+    def _lookup(self, lookup: Lookup, names: Iterator[str], columns: Any) -> Any:
+        """Return the value of a field of the related record, for an order."""
+        adapter: Any = lookup.relation.adapter
+        inside = lookup.inside.get(lookup.name)
+        rows = adapter.table.alias()
+        condition = adapter.clauses._clause(lookup.where, names, Source(rows, rows.c, {}))
+        belongs = rows.c[adapter.id] == columns[lookup.relation.own_key]
+        if inside is not None:
+            value = adapter.clauses._lookup(inside, names, rows.c)
+        else:
+            value = adapter.clauses._type(rows.c[lookup.name]).ordered(rows.c[lookup.name])
+        return select(value).select_from(rows).where(belongs, condition).correlate_except(rows).scalar_subquery()
 
     def _of_path(self, where: Compare, value: Any, names: Iterator[str]) -> ColumnElement[bool]:
         """Return the condition on the value of a path. Texts have no number, which comes first in the index."""
@@ -240,7 +298,7 @@ class Clauses:
             values = cast(text, ARRAY(JSONB(), dimensions=1))
             index = self.table.info.get("list_index", {}).get(target.name)
             if index is not None and sign in ("$eq", "$in"):
-                return self.table.c.id.in_(select(getattr(func, index)(values)))
+                return _is_among(target, select(getattr(func, index)(values)))
             has_one, empty = target.bool_op("@>")(any_(values)), func.cardinality(text) == _ZERO
         else:
             item = func.json_each(target).table_valued("value", name="item").c.value
@@ -259,7 +317,7 @@ class Clauses:
             hits = select(getattr(func, index)(compare.field, term))
         else:
             hits = select(column("rowid")).select_from(table(index)).where(literal_column(index).op("MATCH")(term))
-        return self.table.c.id.in_(hits)
+        return _is_among(target, hits)
 
     def _is_indexed(self, compare: Compare) -> bool:
         """Return True if a search index finds the term.
@@ -294,15 +352,24 @@ class Clauses:
         """Return the order by a column, ascending for 1 and descending for -1. Null counts as the least value."""
         spelled = self._type(target).ordered(target)
         ordered: ColumnElement[Any] = spelled.asc() if direction > 0 else spelled.desc()
-        if not self.postgresql or not target.nullable:
-            return ordered
-        return ordered.nulls_first() if direction > 0 else ordered.nulls_last()
+        return _with_nulls(ordered, direction) if self.postgresql and target.nullable else ordered
 
     def _rank(self, rank: Rank) -> ColumnElement[int]:
         place = func.strpos if self.postgresql else func.instr
         target = self.table.c[rank.field]
         whole, start = (place(target, bindparam(name, type_=Text())) > 0 for name in ("whole", "start"))
         return case((whole, 0), (start, 1), else_=2)
+
+
+def _is_among(target: Column[Any], hits: Any) -> ColumnElement[bool]:
+    """Return the condition that the row of a column, in the table or an alias of it, has one of these ids."""
+    among: ColumnElement[bool] = target.table.c.id.in_(hits)
+    return among
+
+
+def _with_nulls(ordered: Any, direction: int) -> ColumnElement[Any]:
+    found: ColumnElement[Any] = ordered.nulls_first() if direction > 0 else ordered.nulls_last()
+    return found
 
 
 def _null(sign: str, target: Column[Any]) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, String, Table, and_, bindparam, null
 
-from apex.query.language import Compare, Junction, Predicate, Search, compared, conjunction, is_number
+from apex.query.language import Compare, Predicate, compared, conjunction, is_number
 
 _VALUE_COLUMNS = frozenset({"record_id", "name", "number", "text"})
 
@@ -70,7 +70,7 @@ class Paths:
 
     def _is_decided(self, part: Predicate) -> bool:
         """Return True if the value tables decide a condition: on a path with a value, or on a column of both tables."""
-        if isinstance(part, Junction | Search):
+        if not isinstance(part, Compare):
             return False
         if part.field in self:
             return part.operator != "$nin" and (part.value is not None or part.operator == "$ne")

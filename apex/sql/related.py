@@ -24,11 +24,11 @@ async def select_related(service: SQLService[Any], selection: Selection, owners:
     """
     query, values = selection.query, dict[str, Any]()
     shape = service.clauses.shape(selection.where, values)
-    start, linked = len(values), None
+    lookups = tuple((name, service.clauses.lookup_shape(one, values)) for name, one in selection.lookups.items())
+    start = len(values)
     links: Any = owners.link and owners.link.adapter
-    if owners.link is not None:
-        linked = links.clauses.shape(owners.linked, values)
-    order = query.sort, query.rank and query.rank.field, selection.ranked is not None
+    linked = None if links is None else links.clauses.shape(owners.linked, values)
+    order = query.sort, lookups, query.rank and query.rank.field, selection.ranked is not None
     bounds = owners.limit is not None, owners.skip > 0, owners.most is not None
     key = ("related", shape, links, linked, owners.key, selection.fields, order, bounds)
     statement = service.statements.get(key, lambda: _statement(service, selection, owners, start), values)

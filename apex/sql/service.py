@@ -40,10 +40,22 @@ from apex.adapters.cursors import Selection
 from apex.adapters.options import AdapterOptions
 from apex.app import Apex
 from apex.context import Params
+from apex.query.across import Related
 from apex.query.coercion import Coerce
 from apex.query.evaluation import missing
-from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, Search, compared, conjunction, every
-from apex.relations.binding import Link
+from apex.query.language import (
+    EVERYTHING,
+    Compare,
+    Junction,
+    Predicate,
+    Query,
+    Search,
+    compared,
+    conjunction,
+    every,
+    invalid,
+)
+from apex.relations.binding import BoundRelation, Link
 from apex.relations.declarations import Relation
 from apex.relations.reading import Owners
 from apex.service import Record
@@ -96,6 +108,7 @@ class SQLService(Adapter[Record]):
     """The table, or a subquery in its place."""
     paths: Mapping[str, Table] = {}
     """For JSON fields the tables with the values of their keys. ``apex.sql.paths`` describes such a table."""
+    _sorts_related = True
     json: bool = True
     """True if the database writes the JSON of responses.
 
@@ -237,6 +250,21 @@ class SQLService(Adapter[Record]):
             return await select_related(self, selection, owners)
         return await super()._select_related(selection, owners)
 
+    async def _related_condition(self, related: Related) -> Predicate:
+        return related if self._joins(related.relation) else await super()._related_condition(related)
+
+    async def _lookups(self, query: Query, params: Params) -> Mapping[str, Any]:
+        found = await super()._lookups(query, params)
+        for name, lookup in found.items():
+            if not self._joins(lookup.relation):
+                raise invalid("$sort", f"cannot be {name}: its records are in another store")
+        return found
+
+    def _joins(self, relation: BoundRelation) -> bool:
+        """Return True if all records of a relation are in the database of this service."""
+        adapters = [relation.adapter, *([relation.link.adapter] if relation.link else ())]
+        return all(isinstance(one, SQLService) and one.database is self.database for one in adapters)
+
     async def _select_by_path(self, selection: Selection, path: str, direction: int) -> list[Row]:
         """Return the rows in the order of a path. Rows without a value come last.
 
@@ -258,7 +286,8 @@ class SQLService(Adapter[Record]):
         limited = selection.limit is not None
         values: dict[str, Any] = {}
         shape = self.clauses.shape(selection.where, values)
-        key = ("select", shape, selection.fields, query.sort, query.rank and query.rank.field,
+        by_related = [(name, self.clauses.lookup_shape(lookup, values)) for name, lookup in selection.lookups.items()]
+        key = ("select", shape, tuple(by_related), selection.fields, query.sort, query.rank and query.rank.field,
                selection.ranked is not None, limited, query.skip > 0, total, selection.lock)  # fmt: skip
         statement = self.statements.get(key, lambda: self._select_statement(selection, total), values)
         values |= self.clauses.rank_values(selection)
@@ -428,7 +457,7 @@ class SQLService(Adapter[Record]):
     def _is_plain(self, selection: Selection) -> bool:
         """Return True if one statement can read a list: it is not a search, and not in the order of a path."""
         by_path = any(name in self._paths for name, _ in selection.query.sort)
-        return not by_path and not _has_search(selection.where)
+        return not by_path and not selection.lookups and not _has_search(selection.where)
 
     def _page_statement(self, selection: Selection) -> Statement:
         source = self._paths.source(selection.where)
@@ -615,7 +644,9 @@ _LOCKS: Mapping[Any, Mapping[str, Any]] = {
 def _has_search(where: Predicate) -> bool:
     if isinstance(where, Junction):
         return any(map(_has_search, where.parts))
-    return isinstance(where, Search) or (where.operator == "$contains" and where.value is not None)
+    return isinstance(where, Search) or (
+        isinstance(where, Compare) and where.operator == "$contains" and where.value is not None
+    )
 
 
 def _rows_of_plan(values: Sequence[Any]) -> int:

@@ -84,7 +84,7 @@ async def test_a_list_is_asked_for_its_items(service: BoundService, query: dict[
     ("query", "named"),
     [
         ({"tags": ["login"]}, "use \\$in"),
-        ({"tags": {"$gt": "a"}}, "holds a list, for which there are \\$in, \\$ne, \\$nin"),
+        ({"tags": {"$gt": "a"}}, "holds a list, for which there are \\$contains, \\$in, \\$ne, \\$nin"),
         ({"tags": 3}, "must be a string"),
         ({"tags": None}, "must be a string"),
         ({"years": "x"}, "must be an integer"),
@@ -119,3 +119,18 @@ def test_a_list_that_is_no_json_is_refused_when_it_is_registered(sqlite_url: str
         app.use("notes", SQLService(notes, lists={"name": text}))
     with pytest.raises(TypeError, match="names 'tag', which is no field"):
         app.use("notes", SQLService(notes, lists={"tag": text}))
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ({"tags": {"$contains": "login"}}, [1]),
+        ({"tags": {"$contains": ["login", "urgent"]}}, [1]),
+        ({"tags": {"$contains": ["login", "log"]}}, []),
+        ({"years": {"$contains": "2026", "$ne": 2025}}, [4]),
+    ],
+)
+async def test_a_list_contains_one_item_or_several(
+    service: BoundService, query: dict[str, Any], ids: list[int]
+) -> None:
+    assert await found(service, **query) == ids
