@@ -190,5 +190,5 @@ def test_files_stay_small() -> None:
         for package in ("apex", "services", "hooks")
         for file in sources(package)
     }
-    long = [f"{file} has {lines} lines" for file, lines in lengths.items() if lines > 650]
+    long = [f"{file} has {lines} lines" for file, lines in lengths.items() if lines > 700]
     assert not long, "split: " + ", ".join(long)
