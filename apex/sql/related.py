@@ -1,17 +1,21 @@
-"""The statement that reads the related records of many records at once."""
+"""The statement that reads the related records of many records at once, and the link tables of relations."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, bindparam, func, select
+from sqlalchemy import BigInteger, Table, bindparam, func, select
 
 from apex.adapters.cursors import Selection
+from apex.relations.binding import Link
+from apex.relations.declarations import Relation
 from apex.relations.reading import Owners
 from apex.sql.statements import Statement
 from apex.types import Row
 
 if TYPE_CHECKING:
+    from apex.adapters.base import Adapter
+    from apex.app import Apex
     from apex.sql.service import SQLService
 
 OWNER, PLACE = "owner_", "place_"
@@ -73,3 +77,36 @@ def _statement(service: SQLService[Any], selection: Selection, owners: Owners, s
     if owners.most is not None:
         found = found.limit(most)
     return service.database.compile(found, "anew" if source.values else "kept")
+
+
+async def table_link(service: SQLService[Any], where: str, relation: Relation, app: Apex, other: Adapter[Any]) -> Link:
+    """Return the links of a ``many_to_many`` through a table. Raises TypeError, which begins with ``where``."""
+    from apex.sql.service import SQLService
+
+    table = relation.through
+    if not isinstance(table, Table) or not isinstance(other, SQLService):
+        raise TypeError(f"{where} goes through {table!r:.80}, which is no table between two SQL services")
+    sides = ((service, relation.key), (other, relation.other_key))
+    key, other_key = (_link_key(where, table, side, named) for side, named in sides)
+    if key == other_key:
+        raise TypeError(f"{where} needs key='...' and other_key='...', as its table refers twice to '{service.table}'")
+    links = SQLService(table, id=key, methods=("find",))
+    await links.setup(app, str(table))
+    return Link(links, key, other_key)
+
+
+def _link_key(where: str, table: Table, side: SQLService[Any], named: str | None) -> str:
+    """Return the column of a link table with the id of one side. Raises TypeError if it is not clear."""
+    found = [named] if named else _foreign_keys(table, side)
+    if len(found) == 1 and found[0] in table.c:
+        return found[0]
+    problem = f"has no column '{named}'" if named else f"has {len(found)} foreign keys to '{side.table}'"
+    raise TypeError(
+        f"{where} goes through the table '{table}', which {problem}: name its columns with key='...' for the own "
+        "record, and other_key='...' for the related one"
+    )
+
+
+def _foreign_keys(table: Table, side: SQLService[Any]) -> list[str]:
+    id = side.table.c[side.id]
+    return [str(key.parent.name) for key in table.foreign_keys if key.column is id]

@@ -67,7 +67,7 @@ from apex.sql.drivers.executor import Plan, Values, Violation
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, page_output, row_output
 from apex.sql.paths import Paths, Source, is_present
-from apex.sql.related import select_related
+from apex.sql.related import select_related, table_link
 from apex.sql.search import declare_searchable, missing_index
 from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.types import coercers, column_type, column_types, shapes_of
@@ -177,17 +177,7 @@ class SQLService(Adapter[Record]):
     async def _link(self, where: str, relation: Relation, app: Apex, other: Adapter[Any]) -> Link:
         if isinstance(relation.through, str):
             return await super()._link(where, relation, app, other)
-        table = relation.through
-        if not isinstance(table, Table) or not isinstance(other, SQLService):
-            raise TypeError(f"{where} goes through {table!r:.80}, which is no table between two SQL services")
-        key, other_key = (
-            _link_key(where, table, side, named) for side, named in ((self, relation.key), (other, relation.other_key))
-        )
-        if key == other_key:
-            raise TypeError(f"{where} needs key='...' and other_key='...', as its table refers twice to '{self.table}'")
-        links = SQLService(table, id=key, methods=("find",))
-        await links.setup(app, str(table))
-        return Link(links, key, other_key)
+        return await table_link(self, where, relation, app, other)
 
     @cached_property
     def database(self) -> Database:
@@ -609,23 +599,6 @@ def _is_unique(table: Table, names: Sequence[str], *, in_part: bool = False) -> 
     tenant = {table.info.get("tenant")} - {*names}  # The id of a tenant names it.
     own = [{str(column.name) for column in key.columns} - tenant for key in keys]
     return not table.primary_key.columns or {*names} in own
-
-
-def _link_key(where: str, table: Table, side: SQLService[Any], named: str | None) -> str:
-    """Return the column of a link table with the id of one side. Raises TypeError if it is not clear."""
-    found = [named] if named else _foreign_keys(table, side)
-    if len(found) == 1 and found[0] in table.c:
-        return found[0]
-    problem = f"has no column '{named}'" if named else f"has {len(found)} foreign keys to '{side.table}'"
-    raise TypeError(
-        f"{where} goes through the table '{table}', which {problem}: name its columns with key='...' for the own "
-        "record, and other_key='...' for the related one"
-    )
-
-
-def _foreign_keys(table: Table, side: SQLService[Any]) -> list[str]:
-    id = side.table.c[side.id]
-    return [str(key.parent.name) for key in table.foreign_keys if key.column is id]
 
 
 def _dialect_of(database: Database | None) -> Dialect | None:
