@@ -75,7 +75,7 @@ def upgrade(url: str, revision: str = "head", folder: Path = FOLDER) -> None:
     Unavailable if the database cannot be reached or a migration waits too long for a lock.
     """
     with explained(url):
-        _make_folder(url)
+        make_folder(url)
         unknown = unknown_revision(url, folder)
         if unknown is not None and revision == "head":
             return
@@ -200,7 +200,7 @@ def _require_known(unknown: str | None) -> None:
         )
 
 
-def _make_folder(url: str) -> None:
+def make_folder(url: str) -> None:
     """Make the folder of a SQLite file. SQLite makes the file only."""
     if (folder := _folder(url)) is not None:
         folder.mkdir(parents=True, exist_ok=True)

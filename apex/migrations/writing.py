@@ -44,7 +44,7 @@ from apex.migrations.comparison import (
     flat,
     without_casts,
 )
-from apex.migrations.migrate import explained, next_revision, tables_of_code, title
+from apex.migrations.migrate import explained, make_folder, next_revision, tables_of_code, title
 from apex.migrations.revisions import FOLDER, Revisions, connect
 from apex.migrations.source import (
     Source,
@@ -88,6 +88,7 @@ def write_changes(url: str, message: str, folder: Path = FOLDER) -> Written:
 
     Raises ConfigError if the database lacks migrations, and Unavailable if it cannot be reached.
     """
+    make_folder(url)
     shown = title(message)
     shown = shown[0].upper() + shown[1:]
     with explained(url), connect(url) as connection:
