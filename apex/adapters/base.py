@@ -19,7 +19,7 @@ from apex.adapters.aggregates import ALLOWED, Aggregate, add_methods, compute, d
 from apex.adapters.cursors import Cursors, Lock, Selection
 from apex.adapters.options import AdapterOptions, require_fields, require_options
 from apex.adapters.pages import estimated_page, limit_of, page_at_cursor
-from apex.adapters.search import SEARCH_DATA, search
+from apex.adapters.search import SEARCH_DATA, checked_search, search
 from apex.adapters.upserts import upsert
 from apex.context import Params, params_of
 from apex.describe import describe
@@ -44,7 +44,7 @@ from apex.query.language import (
 )
 from apex.query.scope import AS_GIVEN, FieldTypes, scope_predicate
 from apex.query.scope import Typed as ScopeTypes
-from apex.query.search import SEARCH, search_text
+from apex.query.search import SEARCH
 from apex.relations.across import as_comparison, lookups, resolved
 from apex.relations.binding import BoundRelation, Link, bind, require_names, service_link
 from apex.relations.declarations import Relation, checked_relations
@@ -130,7 +130,7 @@ class Adapter(Service, ABC, Generic[Record]):
         if self.trash is not None:
             self._extend({DELETED: boolean}, "restore")
         if self.searchable:
-            self._extend({SEARCH: search_text}, "search")
+            self._extend({SEARCH: checked_search}, "search")
         if self.natural_key:
             self._extend({}, "upsert")
         for name in self.aggregates:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from apex.context import Params, current_call
+from apex.describe import describe
 from apex.errors import BadRequest
 from apex.query.language import Search
-from apex.query.search import LONGEST_SEARCH, LONGEST_WORD, SEARCH, SEARCHED, words_of
+from apex.query.search import LONGEST_SEARCH, LONGEST_WORD, SEARCH, SEARCHED, search_text, words_of
 from apex.service import Call
 
 if TYPE_CHECKING:
@@ -40,12 +41,25 @@ def _words(search: Search, row: Mapping[str, Any]) -> Sequence[Sequence[str]]:
     return [[word[:LONGEST_WORD] for word in words] for words in found]
 
 
+SEARCHED_TEXT: dict[str, Any] = {
+    "type": "string",
+    "maxLength": LONGEST_SEARCH,
+    "description": "Words that the records must have. The last one may be the beginning of a word.",
+}
+"""The JSON Schema of ``$search``."""
+
 SEARCH_DATA: dict[str, Any] = {
     "type": "object",
-    "properties": {SEARCH: {"type": "string", "minLength": 1, "maxLength": LONGEST_SEARCH}},
+    "properties": {SEARCH: {**SEARCHED_TEXT, "minLength": 1}},
     "required": [SEARCH],
 }
 """The JSON Schema of the data that ``search`` takes, beside the other keys of a query."""
+
+
+@describe(result=SEARCHED_TEXT)
+def checked_search(value: Any) -> str:
+    """Return the text of a search. Raises ValueError for one that is too long or has no word."""
+    return search_text(value)
 
 
 async def search(adapter: Adapter[Any], data: Any, params: Params) -> Any:

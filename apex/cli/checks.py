@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Table
-
 from apex._lazy import extra
 from apex.app import Apex
 from apex.config import SECRET_BYTES, exposed_secrets
@@ -15,10 +13,8 @@ from apex.describe import flat, in_order
 from apex.errors import ConfigError, Unavailable
 from apex.migrations.comparison import differences
 from apex.migrations.migrate import pending, unknown_revision
-from apex.migrations.revisions import connect
 from apex.permissions import authorize
 from apex.service import BoundService
-from apex.sql.search import SEARCHABLE, SearchIndex, missing_index_fix
 from apex.tenant import is_tenant_hook
 
 Finding = dict[str, str]
@@ -75,26 +71,8 @@ def database(app: Apex) -> Iterator[str]:
             yield f"a later version has migrated it to {revision}"
         else:
             yield from differences(url)
-            yield from searches(app, url)
     except (ConfigError, Unavailable) as error:
         yield str(error)
-
-
-def searches(app: Apex, url: str) -> Iterator[str]:
-    """Yield the tables that services search in and that have no search index."""
-    searched = {table for table in _tables(app) if table.info.get(SEARCHABLE)}
-    with connect(url) as connection:
-        for table in sorted(searched, key=str):
-            if not connection.scalar(SearchIndex(table, table.info[SEARCHABLE], connection.dialect).is_complete()):
-                yield missing_index_fix(table)
-
-
-def _tables(app: Apex) -> Iterator[Table]:
-    """Yield the tables of all services, and the other tables in their metadata."""
-    for bound in app.services.values():
-        table = getattr(bound.service, "table", None)
-        if isinstance(table, Table):
-            yield from table.metadata.tables.values()
 
 
 def redis(app: Apex) -> Iterator[str]:

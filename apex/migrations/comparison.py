@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
@@ -29,7 +29,7 @@ from apex.errors import ConfigError
 from apex.migrations.definitions import Declared, Definitions, declared, defined, plain
 from apex.migrations.migrate import Included, explained, pending, tables_of_code, unknown_revision
 from apex.migrations.revisions import FOLDER, connect
-from apex.migrations.search import DOCUMENT, index_name
+from apex.migrations.search import DOCUMENT, SEARCHABLE, index_name, is_complete
 
 IS_PROTECTED: str = """
     SELECT relrowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid) FROM pg_class
@@ -82,6 +82,22 @@ class ChangeExpression(ops.MigrateOperation):
         return self
 
 
+class CreateSearchIndex(ops.MigrateOperation):
+    """The change that makes the search index of a table, for its fields."""
+
+    def __init__(self, table_name: str, fields: Sequence[str]) -> None:
+        self.table_name: str = table_name
+        self.fields: Sequence[str] = fields
+
+    def reverse(self) -> DropSearchIndex:
+        """Return the change that undoes this one."""
+        return DropSearchIndex(self.table_name, self.fields)
+
+
+class DropSearchIndex(CreateSearchIndex):
+    """The change that drops the search index of a table."""
+
+
 def differences(url: str, folder: Path = FOLDER) -> list[str]:
     """Return what differs between the tables in the code and those of a migrated database, in one sentence each.
 
@@ -110,6 +126,8 @@ def _title(change: Any) -> str:
             return f"add {change.table_name}"
         case ops.DropTableOp():
             return f"remove {change.table_name}"
+        case CreateSearchIndex():
+            return f"search {change.table_name}"
         case _:
             return f"change {getattr(change, 'table_name', None) or change.source_table}"
 
@@ -150,6 +168,10 @@ def compare(connection: Connection, metadata: MetaData, include_name: Included |
             if table.schema is None and table.name in there and is_compared(table.name, "table", {}):
                 more = [*_more(connection, table, list(flat(script)), is_compared)]
                 script.upgrade_ops.ops += more  # type: ignore[union-attr]
+    for table in metadata.sorted_tables:
+        fields = table.info.get(SEARCHABLE)
+        if fields and not connection.scalar(is_complete(table, connection.dialect)):
+            script.upgrade_ops.ops.append(CreateSearchIndex(table.name, fields))  # type: ignore[union-attr]
     return script
 
 
@@ -259,6 +281,8 @@ def sentences(change: Any) -> Iterator[str]:
             yield f"table '{table}' has no index '{change.index_name}' in the database"
         case ops.DropIndexOp():
             yield f"table '{table}' has an index '{change.index_name}' in the database and not in the code"
+        case CreateSearchIndex():
+            yield f"table '{table}' has no search index in the database"
         case ops.AddConstraintOp():
             yield f"table '{table}' has no {_constraint(change.to_constraint())} in the database"
         case ops.DropConstraintOp():

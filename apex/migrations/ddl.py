@@ -20,7 +20,15 @@ from sqlalchemy import DDL, inspect, text
 
 from apex.encoding import encode
 from apex.errors import ConfigError
-from apex.migrations.search import DOCUMENT, added_column, created_table, dropped_table, index_name
+from apex.migrations.search import (
+    DOCUMENT,
+    added_column,
+    created_index,
+    dropped_table,
+    filled_again,
+    index_name,
+    trigger_name,
+)
 
 BATCH: int = 10_000
 """The number of ids that ``backfill`` changes at once."""
@@ -80,26 +88,24 @@ def drop_index(name: str, table: str) -> None:
 def create_search_index(table: str, *fields: str) -> None:
     """Create the index for ``$search`` in a service whose ``searchable`` has these fields, in the same order.
 
-    On PostgreSQL it adds a generated column to the table, which is locked while it is written anew. The index on that
-    column is then built concurrently. Raises ConfigError if the migration has already changed something.
+    On PostgreSQL it adds a generated column to the table, which is locked while it is written anew. At the beginning of
+    a migration the index on that column is then built concurrently, and later in a migration with the lock.
     """
-    bind = op.get_bind()
-    if not _on_postgresql():
-        _run(created_table(table, fields, bind.dialect))
+    dialect = op.get_bind().dialect
+    if not _on_postgresql() or _has_changed():
+        _run(created_index(table, fields, dialect))
         return
     with _without_transaction():
-        _run(added_column(table, fields, bind.dialect))
+        _run(added_column(table, fields, dialect))
     create_index(index_name(table), table, [DOCUMENT], postgresql_using="gin")
 
 
 def drop_search_index(table: str) -> None:
-    """Drop the index for ``$search`` if it exists. Raises ConfigError as ``create_index``."""
+    """Drop the index for ``$search`` if it exists."""
     if not _on_postgresql():
         _run(dropped_table(table, op.get_bind().dialect))
         return
-    drop_index(index_name(table), table)
-    with _without_transaction():
-        op.execute(f"ALTER TABLE {_quoted(table)} DROP COLUMN IF EXISTS {DOCUMENT}")
+    op.execute(f"ALTER TABLE {_quoted(table)} DROP COLUMN IF EXISTS {DOCUMENT}")
 
 
 def _run(statements: Iterable[DDL]) -> None:
@@ -260,6 +266,8 @@ def alter_table(table: str) -> Generator[BatchOperations]:
     for name, kind, statement in kept:
         if kind == "trigger" or (name not in left and EXPRESSION.search(statement)):
             bind.exec_driver_sql(statement)
+        if name == trigger_name(table, "insert"):
+            _run(filled_again(table, statement, bind.dialect))
 
 
 def backfill(table: str, statement: str, size: int = BATCH) -> None:
@@ -322,13 +330,18 @@ def _quoted(name: str) -> str:
     return op.get_bind().dialect.identifier_preparer.quote(name)
 
 
+def _has_changed() -> bool:
+    """Return True if the migration has already changed something, on PostgreSQL."""
+    return bool(op.get_bind().scalar(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")))
+
+
 @contextmanager
 def _without_transaction() -> Generator[None]:
     """Make each statement in the block its own transaction.
 
     Earlier changes of the migration would be committed too, and a repeated migration would make them again.
     """
-    if op.get_bind().scalar(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")):
+    if _has_changed():
         raise ConfigError("cannot migrate: call functions of apex.migrations.ddl first, or in their own migration")
     with op.get_context().autocommit_block():
         yield

@@ -7,10 +7,14 @@ virtual table of FTS5, which triggers keep up to date. Both split texts into wor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from sqlalchemy import DDL, Dialect
+from sqlalchemy import DDL, Dialect, Select, Table, and_, column, func, select, table
 
 from apex.query.search import LONGEST_WORD, SEARCHED, VARIANTS
+
+SEARCHABLE = "searchable"
+"""The key in ``info`` of a table for the fields that its search index has. A service with ``searchable`` sets it."""
 
 DOCUMENT = "search_document"
 """The column of PostgreSQL with the words of a row."""
@@ -48,6 +52,20 @@ def trigger_name(table: str, event: str) -> str:
     return f"{index_name(table)}_{event}"
 
 
+def is_complete(source: Table, dialect: Dialect) -> Select[Any]:
+    """Return the statement that tells if the database has the whole index of a table."""
+    if dialect.name == "postgresql":
+        name = dialect.identifier_preparer.format_table(source)
+        rows, names = table("pg_attribute", column("attname"), column("attrelid")), [DOCUMENT]
+        found = and_(rows.c.attname == DOCUMENT, rows.c.attrelid == func.to_regclass(name))
+    else:
+        own = str(source.name)
+        names = [index_name(own), *(trigger_name(own, event) for event in TRIGGERS)]
+        rows = table("sqlite_master", column("name"))
+        found = rows.c.name.in_(names)
+    return select((func.count() == len(names)).label("complete")).select_from(rows).where(found)
+
+
 def created_index(table: str, fields: Sequence[str], dialect: Dialect) -> list[DDL]:
     """Return the statements that make the whole index of a table that is not in use."""
     if dialect.name != "postgresql":
@@ -71,7 +89,7 @@ def added_column(table: str, fields: Sequence[str], dialect: Dialect) -> list[DD
 
 
 def created_table(table: str, fields: Sequence[str], dialect: Dialect) -> list[DDL]:
-    """Return the statements that make the index of a table of SQLite, and fill it."""
+    """Return the statements that make the index of a table of SQLite anew, and fill it."""
     quoted = _quoting(dialect)
     index, source = quoted(index_name(table)), quoted(table)
     names = ", ".join(f"text_{place}" for place, _ in enumerate(fields, 1))  # FTS5 refuses names such as "rank".
@@ -85,15 +103,29 @@ def created_table(table: str, fields: Sequence[str], dialect: Dialect) -> list[D
     changed = " OR ".join(f"old.{name} IS NOT new.{name}" for name in ("rowid", *map(quoted, fields)))
     bodies = {"insert": insert, "update": f"{delete}; {insert}", "delete": delete}
     conditions = {"update": f"WHEN {changed} "}
-    return _ddl(
-        f"CREATE VIRTUAL TABLE {index} USING fts5({names}, content='', prefix='2 3', tokenize='{_TOKENIZER}')",
-        f"INSERT INTO {index} (rowid, {names}) SELECT rowid, {texts(source)} FROM {source}",
-        *(
-            f"CREATE TRIGGER {quoted(trigger_name(table, event))} AFTER {event.upper()} ON {source} "
-            f"{conditions.get(event, '')}BEGIN {bodies[event]}; END"
-            for event in TRIGGERS
+    return [
+        *dropped_table(table, dialect),
+        *_ddl(
+            f"CREATE VIRTUAL TABLE {index} USING fts5({names}, content='', prefix='2 3', tokenize='{_TOKENIZER}')",
+            f"INSERT INTO {index} (rowid, {names}) SELECT rowid, {texts(source)} FROM {source}",
+            *(
+                f"CREATE TRIGGER {quoted(trigger_name(table, event))} AFTER {event.upper()} ON {source} "
+                f"{conditions.get(event, '')}BEGIN {bodies[event]}; END"
+                for event in TRIGGERS
+            ),
         ),
-    )
+    ]
+
+
+def filled_again(table: str, insert: str, dialect: Dialect) -> list[DDL]:
+    """Return the statements that fill the index of a table of SQLite again, from the text of its trigger for inserts.
+
+    A table that SQLite has copied may have other rowids.
+    """
+    index = _quoting(dialect)(index_name(table))
+    into, values = insert.partition(" BEGIN ")[2].removesuffix("; END").split(" VALUES ", 1)
+    rows = f"{into} SELECT {values.removeprefix('(').removesuffix(')')} FROM {_quoting(dialect)(table)} AS new"
+    return _ddl(f"INSERT INTO {index} ({index}) VALUES ('delete-all')", rows)
 
 
 def dropped_table(table: str, dialect: Dialect) -> list[DDL]:

@@ -38,7 +38,9 @@ from sqlalchemy.types import TypeEngine
 from apex.errors import ConfigError
 from apex.migrations.comparison import (
     ChangeExpression,
+    CreateSearchIndex,
     DisableRowLevelSecurity,
+    DropSearchIndex,
     EnableRowLevelSecurity,
     compared,
     flat,
@@ -371,6 +373,10 @@ class Body:
                 self.drop_constraint(table, change.to_constraint())
             case ChangeExpression():
                 self.note(f"{table}.{change.column_name} has another expression in the code: write its change by hand")
+            case DropSearchIndex():
+                self.plain(call(self.own("drop_search_index"), [literal(table)]))
+            case CreateSearchIndex():
+                self.plain(call(self.own("create_search_index"), [literal(table), *map(literal, change.fields)]))
             case EnableRowLevelSecurity():
                 self.enable(table, change.column)
             case DisableRowLevelSecurity():

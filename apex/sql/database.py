@@ -30,10 +30,9 @@ from apex._lazy import extra
 from apex.app import Apex
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, FeathersError
-from apex.migrations.search import created_index
+from apex.migrations.search import SEARCHABLE, created_index, is_complete
 from apex.sql.drivers.executor import Executor, Plan, Values, Violation
 from apex.sql.drivers.sqlite import SQLiteExecutor
-from apex.sql.search import SEARCHABLE, SearchIndex
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.transaction import is_in_transaction, savepoint, transaction
 from apex.types import Row
@@ -155,8 +154,7 @@ class Database:
             for index in table.indexes:
                 await self.execute(CreateIndex(index, if_not_exists=True))
             fields = table.info.get(SEARCHABLE, ())
-            search_index = SearchIndex(table, fields, self.dialect)
-            if fields and not (await self.execute(search_index.is_complete()))[0]["complete"]:
+            if fields and not (await self.execute(is_complete(table, self.dialect)))[0]["complete"]:
                 for statement in created_index(table.name, fields, self.dialect):
                     await self.execute(statement)
 

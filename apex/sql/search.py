@@ -14,11 +14,9 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     FromClause,
-    Select,
     Subquery,
     Table,
     Text,
-    and_,
     bindparam,
     cast,
     column,
@@ -30,16 +28,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 
 from apex.errors import Unavailable
-from apex.migrations.search import DOCUMENT, TRIGGERS, index_name, trigger_name
+from apex.migrations.search import DOCUMENT, SEARCHABLE, index_name
 from apex.query.language import Search
+from apex.sql.types import column_types
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.sql.service import SQLService
 
 log: logging.Logger = logging.getLogger("apex")
-
-SEARCHABLE = "searchable"
-"""The key in ``info`` of a table for the fields that its search index has."""
 
 RANKED = "search_rank"
 """The parameter with the search whose best matches come first."""
@@ -48,16 +45,22 @@ WEIGHTS = (10.0, 1.0, 0.3, 0.1)
 """How much matches in a field count on SQLite. On PostgreSQL the words of a field have a weight too."""
 
 
-def declare_searchable(app: Apex, source: Table, fields: tuple[str, ...]) -> None:
-    """Note in ``info`` of a table which fields its index has, for migrations.
+def declare_searchable(app: Apex, path: str, service: SQLService[Any]) -> None:
+    """Note in ``info`` of the table of a service which fields its index has, for migrations.
 
-    Raises TypeError if another service of the table searches in other fields.
+    Raises TypeError for a field without text, or if another service of the table searches in other fields.
     """
-    for path, bound in app.services.items():
+    source, fields = service.table, tuple(service.searchable)
+    for name in fields:
+        if not column_types(source)[name].is_text:
+            raise TypeError(f"Option searchable of service '{path}' names '{name}', which does not hold text")
+    if not isinstance(source, Table):
+        raise TypeError(f"Option searchable of service '{path}' needs a table with an index, not a subquery")
+    for other, bound in app.services.items():
         others = tuple(getattr(bound.service, "searchable", ()))
         if getattr(bound.service, "table", None) is source and others and others != fields:
             raise TypeError(
-                f"The table '{source.name}' has one search index: service '{path}' has other searchable fields"
+                f"Table '{source.name}' has one search index: service '{other}' has other searchable fields"
             )
     source.info[SEARCHABLE] = fields
 
@@ -80,7 +83,6 @@ class SearchIndex:
     def __init__(self, source: Table, fields: Sequence[str], dialect: Dialect) -> None:
         self.source = source
         self.fields = fields
-        self.dialect = dialect
         self.postgresql = dialect.name == "postgresql"
         self.name = index_name(str(source.name))
 
@@ -121,18 +123,6 @@ class SearchIndex:
         weights = [WEIGHTS[min(place, len(WEIGHTS) - 1)] for place, _ in enumerate(self.fields)]
         score = func.bm25(self._index.c[self.name], *map(literal, weights))
         return select(column("rowid").label("hit"), score.label("score")).where(self._matches(RANKED)).subquery("hits_")
-
-    def is_complete(self) -> Select[Any]:
-        """Return the statement that tells if the database has the whole index."""
-        if self.postgresql:
-            rows, names = table("pg_attribute", column("attname"), column("attrelid")), [DOCUMENT]
-            name = self.dialect.identifier_preparer.format_table(self.source)
-            found = and_(rows.c.attname == DOCUMENT, rows.c.attrelid == func.to_regclass(name))
-        else:
-            names = [self.name, *(trigger_name(str(self.source.name), event) for event in TRIGGERS)]
-            rows = table("sqlite_master", column("name"))
-            found = rows.c.name.in_(names)
-        return select((func.count() == len(names)).label("complete")).select_from(rows).where(found)
 
 
 def _query(name: str) -> ColumnElement[Any]:

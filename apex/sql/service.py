@@ -19,7 +19,6 @@ from sqlalchemy import (
     Select,
     String,
     Table,
-    UniqueConstraint,
     and_,
     bindparam,
     case,
@@ -40,6 +39,7 @@ from apex.adapters.cursors import Selection
 from apex.adapters.options import AdapterOptions
 from apex.app import Apex
 from apex.context import Params
+from apex.migrations.search import SEARCHABLE, is_complete
 from apex.query.across import Related
 from apex.query.coercion import Coerce
 from apex.query.evaluation import missing
@@ -66,6 +66,7 @@ from apex.sql.defaults import Defaults, has_default, moments_of, require_sqlite,
 from apex.sql.drivers.executor import Plan, Values, Violation
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, page_output, row_output
+from apex.sql.keys import require_keys
 from apex.sql.paths import Paths, Source, is_present
 from apex.sql.related import select_related, table_link
 from apex.sql.search import declare_searchable, missing_index
@@ -115,6 +116,12 @@ class SQLService(Adapter[Record]):
     A hook that reads the result decodes the JSON. So a service whose hooks always read it is faster with False.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        table = getattr(cls, "table", None)
+        if cls.searchable and isinstance(table, Table):
+            table.info.setdefault(SEARCHABLE, tuple(cls.searchable))  # Migrations are written without an app.
+
     def __init__(self, table: Table | None = None, **options: Unpack[AdapterOptions]) -> None:
         super().__init__(**options)
         if table is not None:
@@ -133,26 +140,10 @@ class SQLService(Adapter[Record]):
     def _registered(self, app: Apex, path: str) -> None:
         """Raise TypeError for a table that the database cannot have, or whose id may belong to several rows."""
         super()._registered(app, path)
-        by_id = {"get", "update", "patch", "remove"}
-        is_by_id = self.methods is None or bool(by_id.intersection(self.methods))
-        key = self.natural_key
-        if key and isinstance(self.table, Table) and not _is_unique(self.table, key, in_part=True):
-            raise TypeError(
-                f"The natural_key of service '{path}' does not name one row: declare a UniqueConstraint of "
-                f"{', '.join(key)} in the table, or calls at the same moment would make two"
-            )
-        if is_by_id and isinstance(self.table, Table) and not _is_unique(self.table, [self.id]):
-            raise TypeError(
-                f"The id of service '{path}' does not name one row: {self.table.c[self.id]} is not unique by itself. "
-                "Name another column with id=..., declare this one with unique=True, or give methods without an id"
-            )
-        for name in self.searchable:
-            if not column_types(self.table)[name].is_text:
-                raise TypeError(f"Option searchable of service '{path}' names '{name}', which does not hold text")
-        if self.searchable and not isinstance(self.table, Table):
-            raise TypeError(f"Option searchable of service '{path}' needs a table with an index, not a subquery")
+        if isinstance(self.table, Table):
+            require_keys(self, path)
         if self.searchable:
-            declare_searchable(app, self.table, tuple(self.searchable))
+            declare_searchable(app, path, self)
         dialect = _dialect_of(app.get("database"))
         types = column_types(self.table, dialect)
         for name in self.lists:
@@ -192,7 +183,7 @@ class SQLService(Adapter[Record]):
     async def _require_search_index(self) -> None:
         if self._is_searched:
             return
-        found = await self.database.execute(self.clauses.search_index.is_complete())
+        found = await self.database.execute(is_complete(self.table, self.database.dialect))
         self._is_searched = bool(found[0]["complete"])
         if not self._is_searched:
             raise missing_index(self.table)
@@ -586,19 +577,6 @@ class SQLService(Adapter[Record]):
             parts = (part for part in conjunction(where) if isinstance(part, Compare) and part.operator == "$eq")
             known = {part.field: part.value for part in parts}
             raise await self.database.explain(violation, self.table, [known | row for row in rows]) from None
-
-
-def _is_unique(table: Table, names: Sequence[str], *, in_part: bool = False) -> bool:
-    """Return True if no two rows of a tenant have the same values in columns, or if the table is a view without key.
-
-    With ``in_part`` that may hold for a part of the rows alone, such as those that are not removed.
-    """
-    keys: list[Any] = [table.primary_key, *(each for each in table.constraints if isinstance(each, UniqueConstraint))]
-    whole = (index for index in table.indexes if not any(key.endswith("_where") for key in index.dialect_kwargs))
-    keys += [index for index in (table.indexes if in_part else whole) if index.unique]
-    tenant = {table.info.get("tenant")} - {*names}  # The id of a tenant names it.
-    own = [{str(column.name) for column in key.columns} - tenant for key in keys]
-    return not table.primary_key.columns or {*names} in own
 
 
 def _dialect_of(database: Database | None) -> Dialect | None:

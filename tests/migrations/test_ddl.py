@@ -185,3 +185,26 @@ def test_a_batch_is_done_and_seen_before_the_next_one(postgres_url: str, tmp_pat
             until(thread, lambda: texts(postgres_url) == ["filled", "filled", None, None, None] or None)
             other.commit()
     assert texts(postgres_url) == ["filled"] * 5
+
+
+SLUGS = (
+    "op.create_table('notes', sa.Column('slug', sa.String(9), primary_key=True), sa.Column('text', sa.Text()))\n"
+    "op.execute(\"INSERT INTO notes VALUES ('a', 'one'), ('b', 'two'), ('c', 'three')\")\n"
+    "ddl.create_search_index('notes', 'text')\n"
+    "op.execute(\"DELETE FROM notes WHERE slug = 'a'\")"
+)
+COPY = "with ddl.alter_table('notes') as table: table.alter_column('text', nullable=False)"
+FOUND = {
+    "sqlite": "SELECT slug FROM notes WHERE rowid IN (SELECT rowid FROM notes_search WHERE notes_search MATCH '{}')",
+    "postgresql": "SELECT slug FROM notes WHERE search_document @@ CAST('{}' AS tsquery)",
+}
+
+
+def test_a_search_goes_on_after_a_change_of_its_table(empty_url: str, tmp_path: Path) -> None:
+    upgrade(empty_url, folder=folder_of(tmp_path, SLUGS, COPY))
+    with connect(empty_url) as connection:
+        connection.execute(text("INSERT INTO notes (slug, text) VALUES ('d', 'four')"))
+        connection.execute(text("UPDATE notes SET text = 'six' WHERE slug = 'b'"))
+        found = FOUND[connection.dialect.name]
+        words = {word: connection.scalar(text(found.format(word))) for word in ("one", "two", "six", "three", "four")}
+    assert words == {"one": None, "two": None, "six": "b", "three": "c", "four": "d"}

@@ -35,7 +35,7 @@ from apex.migrations import differences, upgrade
 from apex.migrations.migrate import downgrade
 from apex.migrations.revisions import connect
 from apex.migrations.writing import Written, write_changes
-from apex.sql import Fixed, Json, Timestamp
+from apex.sql import Fixed, Json, SQLService, Timestamp
 from tests.migrations.test_migrations import described
 
 NAMES = {
@@ -278,3 +278,36 @@ def test_what_one_database_has_written_runs_on_the_other(
         assert differences(run, project.folder) == []
         for url in (written, run):
             downgrade(url, "base", project.folder)
+
+
+def searched(*parts: Any) -> Callable[[MetaData], object]:
+    """Return a function that declares issues which a service searches in."""
+
+    def declare(metadata: MetaData) -> type[SQLService[Any]]:
+        class Issues(SQLService[Any]):
+            table = issues(*parts)(metadata)
+            searchable = ("title",)
+
+        return Issues
+
+    return declare
+
+
+def test_the_index_of_a_search_is_written(project: Project, empty_url: str) -> None:
+    new = project.migrate(empty_url, "add issues", searched())
+    assert 'create_search_index("issues", "title")' in new
+    downgrade(empty_url, "base", project.folder)
+    project.declare(issues())
+    (project.folder / "versions" / "0001_add_issues.py").unlink()
+    project.migrate(empty_url, "add issues", issues())
+    later = project.migrate(empty_url, "search issues", searched())
+    assert later.count("create_search_index") == 2
+    assert 'drop_search_index("issues")' in later
+    project.declare(searched())
+    assert project.write(empty_url, "nothing").files == []
+    downgrade(empty_url, "0001", project.folder)
+    hint = "table 'issues' has no search index in the database: apex migrate --new 'search issues' --auto"
+    with pytest.raises(ConfigError, match="pending"):
+        differences(empty_url, project.folder)
+    (project.folder / "versions" / "0002_search_issues.py").unlink()
+    assert differences(empty_url, project.folder) == [hint]

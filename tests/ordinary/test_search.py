@@ -19,6 +19,8 @@ from apex.cli.checks import findings
 from apex.common import soft_delete
 from apex.errors import BadRequest, FeathersError, Unavailable
 from apex.migrations.migrate import upgrade
+from apex.openapi import document_of
+from apex.openapi.declarations import declarations
 from apex.query.search import SEARCHED
 from apex.service import BoundService
 from apex.sql import Timestamp
@@ -206,6 +208,10 @@ def test_fields_that_cannot_be_searched_are_refused(options: Any, named: str) ->
         Apex().use("notes", SQLService(notes, **options))
 
 
+ENV = (
+    "from tests.ordinary.test_search import notes\nfrom apex.migrations import run_migrations\n"
+    "run_migrations(notes.metadata)\n"
+)
 CREATE = "ddl.create_search_index('notes', 'title', 'rank')"
 TABLE = (
     "op.create_table('notes', sa.Column('id', sa.Integer, primary_key=True), sa.Column('title', sa.String(200)), "
@@ -242,6 +248,19 @@ def test_a_migration_makes_the_index_and_its_absence_is_reported(
     upgrade(url, "0003", folder)
     with pytest.raises(Unavailable):
         asyncio.run(search())
+    (folder / "env.py").write_text(ENV)
     app = Apex().configure(database(url)).use("notes", SQLService(notes, **OPTIONS))
-    fix = "table 'notes' has no search index: call create_search_index('notes', 'title', 'rank') in a migration"
+    fix = "table 'notes' has no search index in the database: apex migrate --new 'search notes' --auto"
     assert fix in [finding["message"] for finding in findings(app)]
+
+
+def test_the_document_and_the_types_have_the_filter_and_the_method() -> None:
+    app = Apex().use("notes", SQLService(notes, **OPTIONS))
+    paths = document_of(app)["paths"]
+    assert "$search" in [parameter["name"] for parameter in paths["/notes"]["get"]["parameters"]]
+    data = paths["/notes/search"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    page = paths["/notes/search"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert (data["required"], page["$ref"].endswith("Page")) == (["$search"], True)
+    types = declarations(app)
+    assert "$search?: string" in types
+    assert "search(data:" in types
