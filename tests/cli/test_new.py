@@ -112,6 +112,13 @@ def test_what_is_generated_passes_lint_types_and_its_tests(project: Path) -> Non
 
 
 @needs_node
+@pytest.mark.parametrize("kind", ["tenants", "bare", "bare_sqlite"])
+def test_pyright_finds_nothing_in_a_project_of_another_kind(kind: str, tmp_path: Path) -> None:
+    assert apex_here_in(tmp_path, "new", "blog", *KINDS[kind]).returncode == 0
+    assert check_types(tmp_path / "blog") == []
+
+
+@needs_node
 def test_pyright_finds_nothing_in_a_new_project(project: Path) -> None:
     hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("around", "before", "after", "error")]
     for arguments in (("service", "blog-posts"), *hooks, ("migration", "Index of names")):
