@@ -39,3 +39,14 @@ async def test_tickets_are_numbered_without_a_gap(crm: Crm) -> None:
     assert ticket["meta_contact_email"] == "john.doe@example.com"
     await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="We look into it")
     assert (await crm.call(f"GET /support-tickets/{ticket['id']}"))[1]["last_message_at"]
+
+
+async def test_related_records_are_shown_where_a_query_asks_for_them(crm: Crm) -> None:
+    ticket = await make(crm, "support-tickets", subject="Login", contact_id=123)
+    await make(crm, "support-ticket-messages", support_ticket_id=ticket["id"], body="Hello")
+    _, page = await crm.call("GET /support-tickets?organization_id=456&$populate=contact,messages,owner")
+    (shown,) = page["data"]
+    assert (shown["contact"]["id"], [message["body"] for message in shown["messages"]]) == (123, ["Hello"])
+    assert shown["owner"] == {"id": 789, "first_name": "Admin", "last_name": "User"}
+    _, message = await crm.call("GET /support-ticket-messages/1?$populate=support_ticket.contact&$select=body")
+    assert message["support_ticket"]["contact"]["id"] == 123
