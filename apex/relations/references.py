@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.context import Context
 from apex.errors import BadRequest, FeathersError, Forbidden, MethodNotAllowed, NotAuthenticated, NotFound
@@ -23,8 +23,13 @@ MOST_AT_ONCE = 5_000
 
 _REFUSALS = (Forbidden, MethodNotAllowed, NotAuthenticated, NotFound)
 
-Place = tuple[str, Any]
-"""The name of a field in errors, and its value."""
+
+class Place(NamedTuple):
+    """An id in the data: the name of its field in errors, and the tenant of its record, if that is known."""
+
+    name: str
+    id: Any
+    tenant: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +58,16 @@ def is_guarded(app: Apex, path: str, service: str, key: str | None) -> bool:
 async def require_records(context: Context, checks: Iterable[tuple[Reference, Sequence[Place]]]) -> None:
     """Raise BadRequest that names each place with the id of a record that does not exist, or that is hidden.
 
-    Makes one call for each reference.
+    A record of another tenant does not exist for the record that refers to it. Makes one call for each reference.
     """
     errors: dict[str, str] = {}
     for reference, places in checks:
         relation: BoundRelation = context.service.service.related[reference.name]
-        ids = {place: id_of(relation, value) for place, value in places}
-        found = await _found(context, reference, relation, {id for id in ids.values() if id is not None})
-        errors |= {place: "Does not exist" for place, id in ids.items() if id is None or id not in found}
+        ids = [(place, id_of(relation, place.id)) for place in places]
+        found = await _found(context, reference, relation, {id for _, id in ids if id is not None})
+        for place, id in ids:
+            if id not in found or (found[id] != place.tenant and None not in (found[id], place.tenant)):
+                errors[place.name] = "Does not exist"
     if errors:
         raise BadRequest("Invalid data", errors=errors)
 
@@ -75,19 +82,32 @@ def id_of(relation: BoundRelation, value: Any) -> Any:
         return None
 
 
-async def _found(context: Context, reference: Reference, relation: BoundRelation, ids: Collection[Any]) -> set[Any]:
-    """Return those of the ids whose records exist, or that the caller can read if the reference is not trusted."""
-    name, found = relation.adapter.id, set[Any]()
+def tenant_field(adapter: Any) -> str | None:
+    """Return the field with the tenant of a record, if the adapter has a table that names it."""
+    field: str | None = getattr(getattr(adapter, "table", None), "info", {}).get("tenant")
+    return field
+
+
+async def _found(
+    context: Context, reference: Reference, relation: BoundRelation, ids: Collection[Any]
+) -> dict[Any, Any]:
+    """Return the tenants of records by id, or None for tenants that are not known.
+
+    These are the records that exist, or those that the caller can read if the reference is not trusted.
+    """
+    name, found = relation.adapter.id, dict[Any, Any]()
+    tenant = tenant_field(relation.adapter)
+    select = [name] if tenant is None or tenant in relation.adapter.private else [name, tenant]
     params: Row = {} if reference.trusted else caller_params(context)
     if reference.guarded:
         params["adapter"] = {"lock": "key"}
     for some in _parts(sorted(ids, key=str)):
-        query = {name: {"$in": some}, "$select": [name]}
+        query = {name: {"$in": some}, "$select": select}
         try:
             answer = await relation.service.find({**params, "query": query, "paginate": False})
         except _REFUSALS:
             continue
-        found.update(row[name] for row in items("find", answer))
+        found |= {row[name]: row.get(tenant or "") for row in items("find", answer)}
     return found
 
 

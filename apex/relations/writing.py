@@ -20,7 +20,7 @@ from apex.query.language import Compare, Query, every
 from apex.relations.binding import BoundRelation, Link
 from apex.relations.calls import caller_params
 from apex.relations.data import require_form, spend, take_related
-from apex.relations.references import CHECKED, Place, Reference, id_of, is_guarded, require_records
+from apex.relations.references import CHECKED, Place, Reference, id_of, is_guarded, require_records, tenant_field
 from apex.transaction import transaction
 from apex.types import Row, items
 
@@ -142,8 +142,9 @@ class _Write:
             stored = self.context.params.before
             before = None if stored is None else items(None, stored)
             # What a lock of a referenced record would wait for may wait for this record, so it is locked first.
-            if any(reference.guarded for reference in named.values()) or self._has_links:
-                before = await self._read(named) if before is None else before
+            locks = any(reference.guarded for reference in named.values()) or self._has_links
+            if before is None and (locks or self._has_several_tenants):
+                before = await self._read(named)
         try:
             await require_records(self.context, self._checks(named, changes, before))
         except BadRequest:
@@ -153,8 +154,26 @@ class _Write:
             await require_records(self.context, self._checks(named, changes, await self._read(named)))
 
     async def _read(self, named: Iterable[str]) -> list[Row]:
-        rows: list[Row] = await self.service.read_for_change(self.context.id, self.context.params, tuple(named))
+        fields = (*named, *filter(None, (tenant_field(self.service),)))
+        rows: list[Row] = await self.service.read_for_change(self.context.id, self.context.params, fields)
         return rows
+
+    @property
+    def _has_several_tenants(self) -> bool:
+        """True if the scope does not tell of which tenant the records are."""
+        return tenant_field(self.service) is not None and self._tenant({}, None) is None
+
+    def _tenant(self, row: Row, before: list[Row] | None) -> Any:
+        """Return the tenant of a record, or None if it is not known."""
+        field = tenant_field(self.service)
+        if field is None:
+            return None
+        if row.get(field) is not None:
+            return row[field]
+        known: Any = {old.get(field) for old in before or ()} or self.context.params.scope.get(field)
+        if isinstance(known, list | tuple | set | frozenset):
+            return next(iter(known)) if len(known) == 1 else None
+        return None if isinstance(known, dict) else known
 
     @property
     def _has_links(self) -> bool:
@@ -169,16 +188,19 @@ class _Write:
             known = self._created_by_parent(relation)
             if before:
                 known |= set.intersection(*({old.get(key)} for old in before))
-            values = [(self.place(number, key), row.get(key)) for number, row in enumerate(rows)]
-            places = [(place, id) for place, id in values if id is not None and id_of(relation, id) not in known]
+            places = [
+                Place(self.place(number, key), row[key], self._tenant(row, before))
+                for number, row in enumerate(rows)
+                if row.get(key) is not None and id_of(relation, row[key]) not in known
+            ]
             checks.append((reference, places))
         for link in self.plan.links:
-            ids = [
-                (self.place(number, link.name, index), id)
+            places = [
+                Place(self.place(number, link.name, index), id, self._tenant(rows[number], before))
                 for number, given in enumerate(self.related)
                 for index, id in enumerate(given.get(link.name, ()))
             ]
-            checks.append((link, ids))
+            checks.append((link, places))
         return [(reference, places) for reference, places in checks if places]
 
     def _created_by_parent(self, relation: BoundRelation) -> set[Any]:
@@ -275,12 +297,6 @@ class _Write:
         query = Query(where=Compare(self.service.id, "$in", ids), select=(ours,))
         found = await self.service.find(Params({"query": query, "paginate": False}))
         return {row[self.service.id]: {theirs: row[ours]} for row in found}
-
-
-def tenant_field(adapter: Any) -> str | None:
-    """Return the field with the tenant of a record, if the adapter has a table that names it."""
-    field: str | None = getattr(getattr(adapter, "table", None), "info", {}).get("tenant")
-    return field
 
 
 def _renamed(error: FeathersError, places: Sequence[str], alone: bool = False) -> FeathersError:

@@ -280,6 +280,38 @@ async def test_a_client_may_send_back_what_a_relation_always_shows() -> None:
         assert list(raised.error.errors) == ["board"]
 
 
+async def test_a_record_refers_to_records_of_its_own_tenant(empty_url: str) -> None:
+    tables, info = MetaData(), {"tenant": "team_id"}
+    folders, notes = (
+        Table(
+            name, tables, Column("id", Integer, primary_key=True), Column("team_id", Integer, nullable=False), *keys,
+            info=info,
+        )
+        for name, keys in (("folders", []), ("notes", [Column("folder_id", ForeignKey("folders.id"))]))
+    )  # fmt: skip
+
+    def limit(context: Context) -> None:
+        if context.params.provider:
+            context.params.scope["team_id"] = [1, 2]
+
+    app = Apex().configure(database(empty_url)).use("folders", SQLService(folders))
+    app.use("notes", SQLService(notes, relations={"folder": belongs_to("folders")}))
+    app.hooks({"before": {"all": [limit]}})
+    async with app.lifespan():
+        await app.get("database").create_all(tables)
+        for team in (1, 2, 3):
+            await app.service("folders").create({"team_id": team})
+        notes_of = app.service("notes")
+        await notes_of.create({"team_id": 1, "folder_id": 1}, ANN)
+        for folder in (2, 3):
+            wrong = {"folder_id": folder}
+            for call in (notes_of.create({"team_id": 1, **wrong}, ANN), notes_of.patch(1, wrong, ANN)):
+                with raises(BadRequest) as raised:
+                    await call
+                assert raised.error.errors == {"folder_id": "Does not exist"}
+        assert await notes_of.patch(1, {"folder_id": 1}, ANN) == {"id": 1, "team_id": 1, "folder_id": 1}
+
+
 async def test_links_have_the_tenant_of_their_record(sqlite_url: str) -> None:
     tables = MetaData()
     info = {"tenant": "team_id"}
