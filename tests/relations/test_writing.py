@@ -282,13 +282,11 @@ async def test_a_client_may_send_back_what_a_relation_always_shows() -> None:
 
 async def test_a_record_refers_to_records_of_its_own_tenant(empty_url: str) -> None:
     tables, info = MetaData(), {"tenant": "team_id"}
+    keys: dict[str, list[Column[Any]]] = {"folders": [], "notes": [Column("folder_id", ForeignKey("folders.id"))]}
     folders, notes = (
-        Table(
-            name, tables, Column("id", Integer, primary_key=True), Column("team_id", Integer, nullable=False), *keys,
-            info=info,
-        )
-        for name, keys in (("folders", []), ("notes", [Column("folder_id", ForeignKey("folders.id"))]))
-    )  # fmt: skip
+        Table(name, tables, Column("id", Integer, primary_key=True), Column("team_id", Integer), *own, info=info)
+        for name, own in keys.items()
+    )
 
     def limit(context: Context) -> None:
         if context.params.provider:
