@@ -32,6 +32,7 @@ from apex.cli.loading import (
     run,
     warn_of_differences,
 )
+from apex.cli.permissions import explain, permissions
 from apex.errors import ConfigError, FeathersError
 
 if TYPE_CHECKING:
@@ -287,6 +288,10 @@ def check(factory: str, as_json: bool) -> None:
     else:
         click.echo("\n".join(f"{one['check']}: {one['message']}" for one in found) or "Nothing is wrong.")
     sys.exit(1 if found else 0)
+
+
+apex.add_command(permissions)
+apex.add_command(explain)
 
 
 @apex.command()

@@ -1,0 +1,78 @@
+"""The commands ``apex permissions`` and ``apex explain``, for an app in a folder of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APP = """
+from apex import Apex, AuthenticationService, JWTStrategy, LocalStrategy, MemoryService, authenticate, rest
+from apex.permissions import authorize, can, mine, roles
+
+class Notes(MemoryService):
+    permissions = {"user": can("find", fields=["title"]), "author": can("patch", "remove", where=mine("user_id")),
+                   "admin": can("*")}
+
+def create_app():
+    app = Apex({"authentication": {"secret": "a-secret-of-32-characters-or-more", "authStrategies": ["jwt", "local"]}})
+    app.configure(rest).configure(roles(("member", "admin")))
+    service = AuthenticationService(app)
+    service.register("jwt", JWTStrategy(service))
+    users = {1: {"id": 1, "email": "ann", "role": "admin"}, 2: {"id": 2, "email": "bob"}}
+    app.use("users", MemoryService(store=users)).use("authentication", service)
+    notes = Notes(store={3: {"id": 3, "title": "a", "user_id": 1}, 4: {"id": 4, "title": "b", "user_id": 2}})
+    return app.use("notes", notes, hooks={"around": {"all": [authenticate("jwt"), authorize]}})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+    return tmp_path
+
+
+def apex(folder: Path, *arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "apex", "--app", "app:create_app", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_table_has_a_line_for_each_method_and_a_column_for_each_role(folder: Path) -> None:
+    status, printed = apex(folder, "permissions")
+    lines = [line.split("  ") for line in printed.splitlines()]
+    head = next(line for line in lines if line[0] == "notes")
+    assert (status, [cell.strip() for cell in head if cell]) == (0, ["notes", "user", "admin", "author"])
+    assert "  patch   -             all    mine('user_id')" in printed
+    assert "  find    fields title  all    -" in printed
+
+
+def test_a_change_fails_the_check_until_it_is_written(folder: Path) -> None:
+    assert apex(folder, "permissions", "--check", "permissions.lock")[0] == 1
+    assert apex(folder, "permissions", "--write") == (0, "permissions.lock written.\n")
+    assert apex(folder, "permissions", "--check", "permissions.lock") == (0, "Nothing has changed.\n")
+    changed = APP.replace('"patch", "remove"', '"patch"').replace('["title"]', '["title", "text"]')
+    (folder / "app.py").write_text(changed, encoding="utf-8")
+    status, printed = apex(folder, "permissions", "--check", "permissions.lock")
+    assert (status, printed.splitlines()) == (1, [
+        "- notes find user: fields title",
+        "+ notes find user: fields title, text",
+        "- notes remove author: mine('user_id')",
+    ])  # fmt: skip
+
+
+def test_a_request_is_explained_and_changes_nothing(folder: Path) -> None:
+    status, printed = apex(folder, "explain", "PATCH", "/notes/4", "--as", "bob", "--data", '{"title": "c"}')
+    assert status == 0
+    assert "authorize limits the records to {'user_id': 2}" in printed
+    assert printed.endswith("method patch would run\nallowed\n")
+    status, printed = apex(folder, "explain", "PATCH", "/notes/3", "--as", "bob", "--data", '{"title": "c"}')
+    assert status == 1
+    assert "the record 3 is outside of this scope: it has {'user_id': 1}" in printed
+    assert "author: mine('user_id')" in printed
+    status, printed = apex(folder, "explain", "POST", "/notes", "--as", "bob", "--data", "{}")
+    assert "before authorize refuses: You may not create notes" in printed
+    assert apex(folder, "explain", "GET", "/notes")[1].startswith("before authenticate refuses: Not authenticated")
+    assert "there is no user 'eve'" in apex(folder, "explain", "GET", "/notes", "--as", "eve")[1]
