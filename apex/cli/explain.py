@@ -177,10 +177,8 @@ def _without_select(context: Context) -> dict[str, Any]:
 
 def _rules(bound: BoundService, method: str) -> list[str]:
     """Return the rules for a method, as the hook ``authorize`` knows them."""
-    from apex.cli.permissions import cells
-
     policy: Policy | None = bound._policy
     if policy is None:
         return []
-    rules = [f"  {who}: {shown}" for who, shown in cells(policy, method).items()]
+    rules = [f"  {who}: {shown}" for who, shown in policy.shown(method).items()]
     return [f"the rules of '{policy.path}' for {method}:", *(rules or ["  nobody"])]

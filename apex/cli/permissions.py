@@ -14,7 +14,7 @@ from apex.errors import ConfigError
 
 if TYPE_CHECKING:
     from apex.app import Apex
-    from apex.permissions.policy import Grant, Policy
+    from apex.permissions.policy import Policy
 
 Matrix = dict[str, dict[str, dict[str, str]]]
 """What each role may do, by service and method: ``all``, or the records and fields."""
@@ -59,31 +59,9 @@ def matrix(app: Apex) -> Matrix:
         if methods:
             policy: Policy | None = bound._policy
             found[path] = {
-                method: {UNDECLARED: "all"} if policy is None else cells(policy, method) for method in methods
+                method: {UNDECLARED: "all"} if policy is None else policy.shown(method) for method in methods
             }
     return found
-
-
-def cells(policy: Policy, method: str) -> dict[str, str]:
-    """Return what each role may do with a method. A role that inherits has what the ones before it have."""
-    allowed: dict[str, list[str]] = {}
-    for grant in policy.of_method(method):
-        for who in _holders(policy, grant):
-            allowed.setdefault(who, []).append(_shown(grant))
-    return {who: "all" if "all" in shown else " or ".join(dict.fromkeys(shown)) for who, shown in allowed.items()}
-
-
-def _holders(policy: Policy, grant: Grant) -> list[str]:
-    if grant.kind != "role" or policy.roles is None:
-        return [grant.who]
-    return [name for name, implied in policy.roles.implied.items() if grant.who in implied]
-
-
-def _shown(grant: Grant) -> str:
-    from apex.permissions.rules import shown_where
-
-    fields = "" if grant.rule.fields is None else f"fields {', '.join(grant.rule.fields)}"
-    return " ".join(filter(None, (shown_where(grant.rule), fields))) or "all"
 
 
 def lock_lines(found: Matrix) -> list[str]:

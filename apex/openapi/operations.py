@@ -155,6 +155,7 @@ class Operations:
             "operationId": camel_case(f"{self.id} {method}{' many' if many else ''}"),
             "summary": self.summary(method, many),
             **({"description": description} if description else {}),
+            **({} if self.bound._policy is None else {"x-roles": list(self.bound._policy.shown(method))}),
             # Without strategies everybody may call the method, which an empty list says.
             "security": [*optional, *({name: []} for name in self._strategies(known))],
         }

@@ -168,6 +168,20 @@ class Policy:
             self._by_method[method] = grants
         return grants
 
+    def shown(self, method: str) -> dict[str, str]:
+        """Return a text for people by who may call a method: ``all``, or the records and fields.
+
+        A role that inherits has what the ones before it have.
+        """
+        allowed: dict[str, list[str]] = {}
+        for grant in self.of_method(method):
+            implied = {} if self.roles is None or grant.kind != "role" else self.roles.implied
+            for who in [name for name in implied if grant.who in implied[name]] or [grant.who]:
+                fields = "" if grant.rule.fields is None else f"fields {', '.join(grant.rule.fields)}"
+                shown = " ".join(filter(None, (shown_where(grant.rule), fields)))
+                allowed.setdefault(who, []).append(shown or "all")
+        return {who: "all" if "all" in texts else " or ".join(dict.fromkeys(texts)) for who, texts in allowed.items()}
+
     def readers_of(self, method: str) -> tuple[Grant, ...]:
         """Return the grants that decide what the answers of a method show."""
         return self.of_method(method) if method in READING else self.readers
