@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from apex.cli.loading import load_app, run
 from apex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ def permissions(factory: str, lock: Path | None, write: bool, as_json: bool) -> 
 
     With --check in your CI, a change of permissions has to be seen and written down with --write.
     """
-    from apex.cli.loading import load_app
-
     found = matrix(load_app(factory))
     if write:
         file = lock or Path("permissions.lock")
@@ -112,7 +111,6 @@ def explain(factory: str, verb: str, path: str, name: str | None, data: str | No
     The hooks before the method run, and the method does not. What they store is rolled back. The exit code is 1 if the
     request is refused.
     """
-    from apex.cli.loading import load_app, run
     from apex.cli.explain import Request, explained
 
     try:
