@@ -147,7 +147,7 @@ async def forbid_foreign(context: Context, next: Next) -> None:
     """Say why a record is out of reach: around all methods, before ``authorize`` and after ``soft_delete``.
 
     Raises Forbidden that names the organization of the record: the caller does not belong to it, or its role there does
-    not allow the method.
+    not allow the method. Raises NotFound if there is no such record.
     """
     try:
         await next()
@@ -158,13 +158,15 @@ async def forbid_foreign(context: Context, next: Next) -> None:
 
 
 async def _reason(context: Context, error: NotFound | Refused) -> NotFound | Forbidden:
-    scope = {name: value for name, value in context.params.scope.items() if name != ORGANIZATION_ID}
+    scope: Row = {name: value for name, value in context.params.scope.items() if name != ORGANIZATION_ID}
+    if isinstance(error, Refused):
+        scope = {}  # A repeated remove is refused for the role, too.
     asked = Params({"query": {"$select": [ORGANIZATION_ID]}, "scope": scope})
     try:
         with tenant_context(ALL_TENANTS):
             row = await context.service.service.get(context.id, asked)
-    except NotFound:
-        return error
+    except NotFound as missing:
+        return error if isinstance(error, NotFound) else missing
     organization = row[ORGANIZATION_ID]
     if organization in context.params.scope.get(ORGANIZATION_ID, ()):
         return error

@@ -72,8 +72,8 @@ async def _call(app: Apex, request: Request) -> Call:
         raise MethodNotAllowed(f"'{bound._path}' has no method '{method}' for callers from outside")
     values: dict[str, Any] = {"query": parse(query), "provider": "rest", "headers": {}, "route": match.route}
     if request.name is not None:
-        authentication = app.get("defaultAuthentication")
-        user = None if authentication is None else await authentication.user_named(request.name)
+        authentication: Any = app.get("defaultAuthentication")
+        user = await authentication.user_named(request.name) if authentication else None
         if user is None:
             raise ConfigError(f"there is no user '{request.name}'")
         token = authentication.tokens.create(user[authentication.entity_id])[0]
