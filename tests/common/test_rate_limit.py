@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from apex import Apex, Context, MemoryService, rest
-from apex.common import Limit, limit_rate
+from apex import Apex, AuthenticationService, Context, MemoryService, rest
+from apex.common import Limit, caller_of, limit_rate
 from apex.errors import ConfigError, NotFound, TooManyRequests
 from apex.limits.rates import rates
 
@@ -68,3 +68,14 @@ async def test_the_error_of_an_app_without_the_setting_says_what_to_set() -> Non
     app = Apex().configure(rates).use("notes", MemoryService(), hooks={"around": {"all": [limit_rate()]}})
     with pytest.raises(ConfigError, match="'rateLimit'"):
         await app.service("notes").find({"provider": "rest"})
+
+
+async def test_a_user_is_one_caller_from_all_addresses() -> None:
+    app = Apex({"authentication": {"secret": "32 bytes or more, known to the server alone"}})
+    AuthenticationService(app.use("users", MemoryService()))
+    found: list[str | None] = []
+    app.use("notes", MemoryService(), hooks={"before": {"find": [lambda context: found.append(caller_of(context))]}})
+    for ip in ("203.0.113.7", "2001:db8::1"):
+        await app.service("notes").find({"provider": "rest", "ip": ip, "authenticated": True, "user": {"id": 7}})
+        await app.service("notes").find({"provider": "rest", "ip": ip})
+    assert found == ["users/7", "addresses/203.0.113.7", "users/7", "addresses/2001:db8::/64"]
