@@ -20,6 +20,7 @@ from apex.openapi import LOCAL
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import Coerce
 from apex.query.coercion import shape as shape_of
+from apex.relations import Relation
 from apex.schema.fields import DecimalField, EmailField, PasswordField, TextField
 from apex.schema.tables import ColumnField
 from apex.schema.validation import Schema, fields, validate
@@ -147,6 +148,7 @@ class Components:
         )
         self.converter: Any = plugin.converter
         self.made: dict[str, Any] = {}
+        self._open: set[str] = set()
         self.begun: set[str] = set()
         """The names of schemas that refer to themselves, perhaps through others."""
         authentication = app.get("defaultAuthentication")
@@ -192,12 +194,31 @@ class Components:
         properties = self.properties(bound)
         if not properties:
             return {"type": "object"}
+        if name in self._open:  # A record that is related to itself, over other records or not.
+            return {"$ref": f"#/components/schemas/{name}"}
+        self._open.add(name)
+        populated = {one: self._populated(relation) for one, relation in service.relations.items()}
+        self._open.discard(name)
         return self.named("schemas", name, {
             "type": "object",
-            "properties": {**properties, **self._added(bound)},
+            "properties": {**properties, **populated, **self._added(bound)},
             "required": [service.id],
             "additionalProperties": False,
         })  # fmt: skip
+
+    def _populated(self, relation: Relation) -> Shape:
+        """Return the shape of the related records that ``$populate`` adds to a record."""
+        fields, bound = relation.fields, self.app.services.get(relation.service.strip("/"))
+        if bound is None or not isinstance(bound.service, Adapter) or callable(fields):
+            record: Shape = dict((facts_of(fields) or Facts()).result or {})
+        elif fields is None:
+            record = self.record(bound)
+        else:
+            stored = self.properties(bound)
+            record = {"type": "object", "properties": {name: stored[name] for name in fields if name in stored}}
+        if relation.many:
+            return {"type": "array", "items": record, "description": "With `$populate`."}
+        return {"anyOf": [record, {"type": "null"}], "description": "With `$populate`."}
 
     def page(self, bound: BoundService) -> Shape:
         """Return the shape of a page of a service's records."""

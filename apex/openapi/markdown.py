@@ -113,15 +113,17 @@ def _limits(shape: Shape) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def _named(document: Shape, *parts: Any) -> Iterator[str]:
-    """Yield the names of the schemas that these parts refer to, directly or through other schemas."""
+def _named(document: Shape, *parts: Any, seen: set[str] | None = None) -> Iterator[str]:
+    """Yield the names of the schemas that these parts refer to, directly or through other schemas, each once."""
+    seen = set() if seen is None else seen
     for part in parts:
         if isinstance(part, Mapping):
             reference = str(part.get("$ref", ""))
-            if reference.startswith(_REFERENCE):
-                name = reference.removeprefix(_REFERENCE)
+            name = reference.removeprefix(_REFERENCE)
+            if reference.startswith(_REFERENCE) and name not in seen:
+                seen.add(name)
                 yield name
-                yield from _named(document, document["components"]["schemas"][name])
-            yield from _named(document, *part.values())
+                yield from _named(document, document["components"]["schemas"][name], seen=seen)
+            yield from _named(document, *part.values(), seen=seen)
         elif isinstance(part, list):
-            yield from _named(document, *part)
+            yield from _named(document, *part, seen=seen)

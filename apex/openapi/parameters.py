@@ -14,6 +14,7 @@ from apex.openapi.components import Components, capitals, component_name, value_
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import held
 from apex.query.language import IN_LISTS
+from apex.relations.populate import METHODS
 from apex.service import BoundService
 
 Shape = dict[str, Any]
@@ -34,8 +35,9 @@ def parameters(
         return list(components.converter.schema2parameters(known.query(), location="query"))
     if not isinstance(bound.service, Adapter):
         return []
+    populate = _populate(bound.service) if method in METHODS else iter(())
     if method != "find" and not many:
-        return list(_select(bound.service))
+        return [*_select(bound.service), *populate]
     shapes = queryable(components, bound)
     listed = {name: value_shape(coerce) for name, coerce in bound.service.syntax.lists.items()}
     conditions = [
@@ -45,7 +47,7 @@ def parameters(
         *_groups(),
     ]
     page = [_sort(shapes, bound.service), *_page(bound.service)] if method == "find" else []
-    return [*conditions, *page, *_select(bound.service)]
+    return [*conditions, *page, *_select(bound.service), *populate]
 
 
 def header(name: str, shape: Mapping[str, Any]) -> Shape:
@@ -164,6 +166,15 @@ def _select(service: Adapter) -> Iterator[Shape]:
         "example": [],
         "description": "The fields to return. The id is always returned.",
     }
+
+
+def _populate(service: Adapter) -> Iterator[Shape]:
+    if names := list(service.relations):
+        yield {
+            **_query("$populate", {"type": "string"}),
+            "example": names[0],
+            "description": f"The related records to show, with commas: {', '.join(f'`{name}`' for name in names)}.",
+        }
 
 
 def _groups() -> Iterator[Shape]:

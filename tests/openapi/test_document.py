@@ -18,6 +18,7 @@ from apex.describe import Example, describe
 from apex.errors import ConfigError
 from apex.openapi import document_of, openapi
 from apex.query.coercion import integer, text
+from apex.relations import belongs_to, has_many
 from apex.schema.validation import Text, fields
 from services.app import CONFIG, create_app
 
@@ -299,3 +300,16 @@ def test_a_service_without_a_noun_is_called_by_its_path(path: str, get: str) -> 
     app = Apex()
     app.use(path, MemoryService())
     assert document_of(app)["paths"][f"/{path}/{{id}}"]["get"]["summary"] == get
+
+
+def test_related_records_are_in_the_document() -> None:
+    fields = {"id": integer, "parent_id": integer}
+    relations = {"parent": belongs_to("notes"), "children": has_many("notes", "parent_id", fields=("id",))}
+    app = Apex()
+    app.use("notes", MemoryService(fields=fields, relations=relations))
+    document = document_of(app)
+    properties = document["components"]["schemas"]["MemoryService"]["properties"]
+    assert properties["parent"]["anyOf"] == [{"$ref": "#/components/schemas/MemoryService"}, {"type": "null"}]
+    assert properties["children"]["items"]["properties"].keys() == {"id"}
+    for path, method in (("/notes", "get"), ("/notes", "post"), ("/notes/{id}", "get"), ("/notes/{id}", "patch")):
+        assert "$populate" in {parameter.get("name") for parameter in document["paths"][path][method]["parameters"]}
