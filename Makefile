@@ -6,6 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --group build
 EXTRAS := --extra all
+NPM := tests/interop tests/openapi/tools
 PYRIGHT := tests/interop/node_modules/.bin/pyright
 
 .DEFAULT_GOAL := help
@@ -60,7 +61,7 @@ lock: .venv/venv.stamp ## Resolve the lock files again
 	$(LOCK) --output-file requirements/mutants.txt --constraint requirements/test.txt --extra mutants pyproject.toml
 
 clean: ## Remove .venv, caches and build output
-	rm -rf .venv tests/interop/node_modules build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(NPM:=/node_modules) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/venv.stamp:
@@ -87,6 +88,6 @@ clean: ## Remove .venv, caches and build output
 	$(PIP) install --require-hashes --requirement requirements/mutants.txt
 	@touch $@
 
-.venv/npm.stamp: .venv/venv.stamp tests/interop/package.json tests/interop/package-lock.json
+.venv/npm.stamp: .venv/venv.stamp $(NPM:=/package.json) $(NPM:=/package-lock.json)
 	@command -v npm >/dev/null || { echo "npm not found: the tests with the clients of Feathers are skipped, and lint needs it"; exit 0; }; \
-		npm ci --prefix tests/interop --silent --ignore-scripts && touch $@
+		for folder in $(NPM); do npm ci --prefix $$folder --silent --ignore-scripts || exit 1; done && touch $@

@@ -85,7 +85,8 @@ def _placeholders(bound: BoundService, place: str) -> Iterator[Shape]:
     for name in re.findall(r"\{([^}]+)\}", place):
         shape: Shape = _id(bound, ids) if name == "id" else {"type": "string"}
         placeholder = {"name": name, "in": "path", "required": True, "schema": shape}
-        yield with_example(placeholder, {"id": ids[0]} if name == "id" and ids else values)
+        first = ids[0] if ids else 1 if shape.get("type") == "integer" else None
+        yield with_example(placeholder, {"id": first} if name == "id" else values)
 
 
 def _id(bound: BoundService, examples: Sequence[Any]) -> Shape:
