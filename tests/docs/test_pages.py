@@ -39,6 +39,16 @@ NOT_RUN = {
         ),
         "test_deploy.py runs it, with a PostgreSQL server of its own",
     ),
+    **dict.fromkeys(
+        (
+            "npm install openapi-fetch openapi-typescript typescript@5",
+            "npx @hey-api/openapi-ts --input openapi.json --output client",
+            "pip install openapi-python-client",
+            "npx openapi2postmanv2 --spec openapi.json --output collection.json"
+            " --options requestParametersResolution=Example,parametersResolution=Example",
+        ),
+        "test_tools.py runs it, with the versions of a lock file",
+    ),
 }
 """The first lines of ``console`` blocks, with the reason why their page does not run them."""
 
