@@ -44,7 +44,7 @@ NOT_RUN = {
             "npm install openapi-fetch openapi-typescript typescript@5",
             "npx @hey-api/openapi-ts --input openapi.json --output client",
             "pip install openapi-python-client",
-            "npx openapi2postmanv2 --spec openapi.json --output collection.json"
+            "npx --package openapi-to-postmanv2 openapi2postmanv2 --spec openapi.json --output collection.json"
             " --options requestParametersResolution=Example,parametersResolution=Example",
         ),
         "test_tools.py runs it, with the versions of a lock file",
