@@ -277,6 +277,13 @@ class Context(_Slots, Generic[Data, Result]):
             value = self._visible(value)
         return None if value is UNSET else value
 
+    def _answer_with(self, inner: Context[Any, Any]) -> Any:
+        """Return the result of a call that this one has made in its place. Callers from outside see what it shows."""
+        if inner.has_dispatch or inner._visible is not None:
+            self.dispatch = inner.external
+        self._visible = None
+        return inner._result
+
     def after_response(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function, ``def`` or ``async def``, once the caller has its answer: after the response over REST,
         after the acknowledgement over a socket, and at the end of the outermost call inside the process.

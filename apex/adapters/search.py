@@ -75,8 +75,4 @@ async def search(adapter: Adapter[Any], data: Any, params: Params) -> Any:
     context = current_call.get()
     if context is None or context.service is None or context.service.service is not adapter:
         return await adapter.find(inner)
-    found = await context.app.call(Call(context.service, "find", params=inner))
-    if found.has_dispatch:
-        context.dispatch = found.dispatch
-        return found.result
-    return found._outgoing
+    return context._answer_with(await context.app.call(Call(context.service, "find", params=inner)))

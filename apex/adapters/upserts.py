@@ -42,9 +42,7 @@ async def upsert(adapter: Adapter[Any], data: Any, params: Params) -> Any:
             if id is None or error.message != missing(id).message:
                 raise
         else:
-            if done.has_dispatch:
-                context.dispatch = done.dispatch
-            return done.result
+            return context._answer_with(done)
     raise run.taken()
 
 

@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Dialect,
     FromClause,
-    Subquery,
     Table,
     Text,
     bindparam,
@@ -119,10 +119,16 @@ class SearchIndex:
         return found
 
     @cached_property
-    def _hits(self) -> Subquery:
+    def _hits(self) -> CTE:
+        """The matches with their scores. They are found first, as the planner would search again for each row."""
         weights = [WEIGHTS[min(place, len(WEIGHTS) - 1)] for place, _ in enumerate(self.fields)]
         score = func.bm25(self._index.c[self.name], *map(literal, weights))
-        return select(column("rowid").label("hit"), score.label("score")).where(self._matches(RANKED)).subquery("hits_")
+        return (
+            select(column("rowid").label("hit"), score.label("score"))
+            .where(self._matches(RANKED))
+            .cte("hits_")
+            .prefix_with("MATERIALIZED")
+        )
 
 
 def _query(name: str) -> ColumnElement[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, UniqueConstraint
@@ -14,6 +14,7 @@ from apex import Apex, Context, MemoryService, Schema, SQLService, database, val
 from apex.common import prevent_changes, set_field, soft_delete, timestamps, transaction
 from apex.errors import BadRequest, Conflict, Forbidden
 from apex.openapi import document_of
+from apex.permissions import authorize, can
 from apex.schema import fields
 from apex.service import BoundService
 from apex.sql import Timestamp
@@ -176,3 +177,20 @@ def test_the_document_has_the_data_of_create() -> None:
     name = post["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     assert document_of(app)["components"]["schemas"][name]["required"] == ["email", "name"]
     assert {"200", "201", "409"} <= post["responses"].keys()
+
+
+async def test_a_caller_sees_of_the_record_what_it_may_read() -> None:
+    class Contacts(MemoryService[Any]):
+        permissions: ClassVar[Any] = {
+            "user": can("upsert", "create", "patch"),
+            "anyone": [can("find", "get", fields=("name",)), can("search")],
+        }
+
+    adapter = Contacts(fields=coercers(contacts), natural_key=["email"], searchable=["name"])
+    service = Apex().use("contacts", adapter, hooks={"before": {"all": [authorize]}}).service("contacts")
+    await service.create({"email": "a@example.com", "name": "Ann", "team": 7})
+    user = {"provider": "rest", "user": {"id": 1}, "authenticated": True}
+    context = await service._run("upsert", data={"email": "a@example.com", "name": "Anna"}, params=user)
+    assert context.external == {"id": 0, "name": "Anna"}
+    context = await service._run("search", data={"$search": "ann"}, params={"provider": "rest"})
+    assert context.external == [{"id": 0, "name": "Anna"}]
