@@ -121,10 +121,18 @@ def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list
     if words:
         files = rendered("service_with_fields", Path(), **revisions, **_parts(path, module, words, factory))
     else:
-        files = rendered("service", Path(), **revisions, path=path, module=module, title=title, name=name)
+        values = {"path": path, "module": module, "title": title, "name": name}
+        files = rendered("service", Path(), **revisions, **values, use=_use(path, name))
     _write(files)
     app.write_text(registered, encoding="utf-8")
     return list(files)
+
+
+def _use(path: str, name: str) -> str:
+    from apex.cli.service import use
+    from apex.migrations.source import laid_out
+
+    return laid_out([use(path, name)])
 
 
 def _parts(path: str, module: str, words: Sequence[str], factory: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,16 +10,18 @@ from sqlalchemy import BigInteger, Integer, String, Table, Uuid
 
 from apex.app import Apex
 from apex.cli.fields import RELATIONS, ColumnSource, Field, column_of, options_of
+from apex.cli.service_tests import tests_of
 from apex.errors import ConfigError
-from apex.migrations.source import call, laid_out, literal, value
-from apex.openapi.components import Components, accepted_schema, plural, singular
+from apex.migrations.source import WIDTH, call, laid_out, literal
+from apex.openapi.components import plural, singular
 from apex.query.language import suggestion
 from apex.schema.tables import TableSchema
 from apex.service import BoundService
 
-WIDTH: int = 120
+INDEX: str = "index=True"
+LONGEST_INDEX: int = 63
 USERS: ColumnSource = ColumnSource(
-    "user_id", "Integer", key="users.id", cascades=True, options=["nullable=False", "index=True"]
+    "user_id", "Integer", key="users.id", cascades=True, options=["nullable=False", INDEX]
 )
 IMPORTED: dict[str, str] = {
     **dict.fromkeys(("Column", "ForeignKey", "Integer", "Table"), "sqlalchemy"),
@@ -66,8 +68,8 @@ class Made:
     """The fields that the schema declares itself."""
     referred: dict[str, BoundService] = field(default_factory=dict)
     """The services of the records that a test has to store first, by the columns that refer to them."""
-    linked: dict[str, BoundService | None] = field(default_factory=dict)
-    """The services of the records that a test links, by relation. None is the service that is generated."""
+    linked: dict[str, BoundService] = field(default_factory=dict)
+    """The services of the records that a test links, by relation."""
     imports: dict[str, str] = field(default_factory=lambda: dict(IMPORTED))
 
     def add(self, given: Field, app: Apex | None) -> None:
@@ -90,7 +92,7 @@ class Made:
             self.imports["EmailField"] = "apex.schema"
 
     def _add_key(self, given: Field, related: Related, app: Apex) -> None:
-        options = [*options_of(given), *([] if given.flag else ["index=True"])]
+        options = [*options_of(given), *([] if given.flag else [INDEX])]
         column = ColumnSource(f"{given.name}_id", related.type, key=f"{related.table}.{related.id}", options=options)
         self.columns.append(column)
         self.imports |= {related.type.partition("(")[0]: "sqlalchemy", "belongs_to": "apex.relations"}
@@ -109,14 +111,15 @@ class Made:
         self.links[table] = [
             ColumnSource(own, "Integer", key=f"{self.module}.id", cascades=True, options=is_key),
             ColumnSource(
-                other, related.type, key=f"{related.table}.{related.id}", cascades=True, options=[*is_key, "index=True"]
+                other, related.type, key=f"{related.table}.{related.id}", cascades=True, options=[*is_key, INDEX]
             ),
         ]
         keys = [f"key={literal(own)}", f"other_key={literal(other)}"] if related.service is None else []
         self.imports |= {related.type.partition("(")[0]: "sqlalchemy", "many_to_many": "apex.relations"}
         options = [f"through={table}", *keys, *related.reading, "write=True"]
         self.relations[given.name] = call("many_to_many", [literal(related.path), *options])
-        self.linked[given.name] = related.service
+        if related.service is not None:
+            self.linked[given.name] = related.service
 
     def _related(self, given: Field, app: Apex) -> Related:
         """Return the service that a relation refers to."""
@@ -173,12 +176,12 @@ def made(path: str, module: str, fields: Sequence[Field], app: Apex | None) -> d
     columns = [*new.columns, USERS, ColumnSource("created_at", "Timestamp", "apex.sql", options=["nullable=False"])]
     key = ColumnSource("id", "Integer", options=["primary_key=True"])
     tables = {module: [key, *columns], **new.links}
+    _require_short_indexes(tables)
     created = [
         call("op.create_table", [literal(table), *(column.of_migration() for column in parts)])
         for table, parts in tables.items()
     ]
     own_types = {name: module for name, module in new.imports.items() if module == "apex.sql"}
-    complete, given_data = _complete(new)
     return {
         "path": path,
         "module": module,
@@ -192,12 +195,20 @@ def made(path: str, module: str, fields: Sequence[Field], app: Apex | None) -> d
         "migration_imports": f"import sqlalchemy as sa\nfrom alembic import op\n\n{import_lines(own_types)}",
         "upgrade": laid_out(created),
         "downgrade": laid_out(call("op.drop_table", [literal(table)]) for table in reversed(tables)),
-        "complete": complete,
-        "given": given_data,
-        "data": _dict({column.name: column.value for column in new.columns if column.value is not None}),
-        "wrong": _wrong(new.columns),
-        "related_tests": _related_tests(new, given_data),
+        "use": laid_out([use(path, name)]),
+        **tests_of(path, new.columns, new.referred, new.linked),
     }  # fmt: skip
+
+
+def _require_short_indexes(tables: Mapping[str, Iterable[ColumnSource]]) -> None:
+    """Raise ConfigError for an index whose name PostgreSQL would cut."""
+    names = (f"ix_{table}_{one.name}" for table, columns in tables.items() for one in columns if INDEX in one.options)
+    for name in names:
+        if len(name) > LONGEST_INDEX:
+            raise ConfigError(
+                f"the index '{name}' would have {len(name)} characters, and PostgreSQL keeps {LONGEST_INDEX}: choose "
+                "shorter names of the service or the field"
+            )
 
 
 def _table(name: str, columns: Iterable[ColumnSource]) -> str:
@@ -211,127 +222,9 @@ def _relations(relations: Mapping[str, str]) -> str:
     return "\n".join(["    relations = {", *lines, "    }", ""])
 
 
-def _dict(values: Mapping[str, Any]) -> str:
-    """Return a dict of JSON values on one line if it fits, or with one value on each."""
-    lines = [f"{literal(name)}: {value(one)}" for name, one in values.items()]
-    short = "{" + ", ".join(lines) + "}"
-    return short if len(short) <= WIDTH - 25 else "{\n" + "".join(f"    {line},\n" for line in lines) + "}"
-
-
-def _wrong(columns: Sequence[ColumnSource]) -> str:
-    """Return data in which one column has a wrong value, and callers write the owner."""
-    wrong = next(({column.name: column.wrong} for column in columns if column.wrong is not None), {})
-    return _dict({**wrong, "user_id": 2})
-
-
-def _complete(new: Made) -> tuple[str, str]:
-    """Return the function of the tests that stores what a record refers to, and the call that gives complete data."""
-    if not new.referred:
-        return "", "DATA"
-    records = Records()
-    keys = [f"{literal(column)}: {records.id_of(service)}" for column, service in new.referred.items()]
-    text = (
-        "\n\nasync def complete(client: AsyncClient) -> dict[str, Any]:\n"
-        '    """Return the data of a record, after storing the records that it refers to."""\n'
-        f"{''.join(records.lines.values())}    return {{{', '.join(['**DATA', *keys])}}}\n"
-    )
-    return text, "await complete(ann)"
-
-
-def _related_tests(new: Made, data: str) -> str:
-    """Return a test for each relation to records of other services."""
-    one = [_belongs_to_test(new.path, column, service, data) for column, service in new.referred.items()]
-    many = [_links_test(new.path, name, service, data) for name, service in new.linked.items() if service is not None]
-    return "".join([*one, *many])
-
-
-def _belongs_to_test(path: str, column: str, service: BoundService, data: str) -> str:
-    name = column.removesuffix("_id")
-    return (
-        f"\n\nasync def test_it_shows_its_{name}(ann: AsyncClient) -> None:\n"
-        f'    record = await stored(ann, "/{path}", {data})\n'
-        f"    found = (await ann.get(f\"/{path}/{{record['id']}}?$populate={name}\")).json()\n"
-        f'    assert found["{name}"]["{service.service.id}"] == record["{column}"]\n'
-    )
-
-
-def _links_test(path: str, name: str, service: BoundService, data: str) -> str:
-    records = Records("ann")
-    id = records.id_of(service)
-    return (
-        f"\n\nasync def test_it_shows_its_{name}(ann: AsyncClient) -> None:\n"
-        f"    data = {data}\n{''.join(records.lines.values())}"
-        f'    record = await stored(ann, "/{path}", {{**data, "{name}": [{id}]}})\n'
-        f"    found = (await ann.get(f\"/{path}/{{record['id']}}?$populate={name}\")).json()\n"
-        f'    assert [one["{service.service.id}"] for one in found["{name}"]] == [{id}]\n'
-    )
-
-
-class Records:
-    """The lines of a test that store records of other services, by the paths of the services."""
-
-    def __init__(self, client: str = "client") -> None:
-        self.client: str = client
-        self.lines: dict[str, str] = {}
-
-    def id_of(self, service: BoundService) -> str:
-        """Return the source of the id of a stored record. Raises ConfigError if callers cannot store one."""
-        path, authentication = service._path, service._app.get("defaultAuthentication")
-        if authentication is not None and authentication.users is service:
-            return "1"  # The user of the tests.
-        variable = f"{singular(path.replace('-', '_'))}_record"
-        if path not in self.lines:
-            if "create" not in service._options.methods:
-                raise ConfigError(
-                    f"callers cannot create records of '{path}', as the tests would: write the service by hand"
-                )
-            data = ", ".join(f"{literal(name)}: {given}" for name, given in self._data(service))
-            self.lines[path] = f"    {variable} = await stored({self.client}, {literal('/' + path)}, {{{data}}})\n"
-        return f"{variable}[{literal(service.service.id)}]"
-
-    def _data(self, service: BoundService) -> Iterator[tuple[str, str]]:
-        """Yield the required fields of a service, each with the source of a value."""
-        components = Components(service._app)
-        kind = components.schema_of(service)
-        for name, one in {} if kind is None else accepted_schema(kind, "create").load_fields.items():
-            if one.required:
-                target = _target(service, name)
-                shape = components.converter.field2property(one)
-                yield one.data_key or name, value(sample(shape)) if target is None else self.id_of(target)
-
-
-def _target(service: BoundService, name: str) -> BoundService | None:
-    """Return the service that a field refers to, by the foreign key of its column."""
-    table = getattr(service.service, "table", None)
-    keys = table.c[name].foreign_keys if isinstance(table, Table) and name in table.c else ()
-    tables = {key.column.table for key in keys}
-    return next((one for one in service._app.services.values() if getattr(one.service, "table", None) in tables), None)
-
-
-def sample(shape: Mapping[str, Any]) -> Any:
-    """Return a value of a JSON Schema."""
-    if "example" in shape or shape.get("enum"):
-        return shape["example"] if "example" in shape else shape["enum"][0]
-    kinds = shape.get("type", "object")
-    kind = kinds if isinstance(kinds, str) else kinds[0]
-    if kind == "string":
-        text = SAMPLES.get(shape.get("format", ""), "Some text")
-        return text[: shape.get("maxLength", len(text))].ljust(shape.get("minLength", 0), "x")
-    if kind in ("integer", "number"):
-        return max(1, shape.get("minimum", 1))
-    return {"boolean": True, "array": []}.get(kind, {})
-
-
-SAMPLES: dict[str, str] = {
-    "date": "2026-01-31",
-    "date-time": "2026-01-31T12:00:00.000Z",
-    "decimal": "1",
-    "email": "someone@example.com",
-    "password": "correct horse",
-    "time": "14:30:00",
-    "uuid": "0b8e0b1c-6a5e-4f0e-9d43-5f1f6d1c2a3b",
-}
-"""Texts by their format in JSON Schema."""
+def use(path: str, name: str) -> str:
+    """Return the statement that registers a service."""
+    return call("app.use", [literal(path), f'{name}(paginate=app.get("paginate"))', "hooks=hooks"])
 
 
 def import_lines(modules: Mapping[str, str]) -> str:

@@ -22,6 +22,8 @@ EVERYTHING = [
     "issue:belongs_to!", "similar:many_to_many(everything)", "people:many_to_many(users)", "labels:many_to_many",
 ]  # fmt: skip
 
+LONG = "a234567890_234567890_234567890_2345678"
+
 
 def generated(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Generate a service in another process, as relations import the services of the project."""
@@ -42,6 +44,9 @@ def tracker(project: Path) -> Path:
 
 def test_a_service_with_every_type_passes_lint_types_and_its_tests(tracker: Path, postgres_server: str) -> None:
     generated(tracker, "everything", *EVERYTHING)
+    generated(tracker, LONG, f"{LONG}:string!")
+    generated(tracker, "b-a234567890-234567890", f"a234567890_234567890:belongs_to({LONG})!", f"{LONG}:string!",
+              "everything:belongs_to(everything)!", f"b:many_to_many({LONG})")  # fmt: skip
     for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
         done = run(tracker, sys.executable, "-m", *tool)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -132,3 +137,10 @@ def test_a_service_cannot_have_a_name_that_its_module_imports(project: Path, nam
     done = apex_here_in(project, "generate", "service", name, "a:date", "b:enum(x,y)")
     refused = done.returncode == 1 and f"'{name}' cannot be the name" in done.stderr
     assert refused == (name != "enums"), done.stderr
+
+
+def test_an_index_whose_name_postgresql_would_cut_is_refused(project: Path) -> None:
+    before = contents(project)
+    done = apex_here_in(project, "generate", "service", LONG, f"{LONG}:string:index")
+    assert (done.returncode, "would have 80 characters, and PostgreSQL keeps 63" in done.stderr) == (1, True)
+    assert contents(project) == before
