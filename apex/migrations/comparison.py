@@ -24,6 +24,7 @@ from sqlalchemy import (
     inspect,
     text,
 )
+from sqlalchemy.dialects.postgresql import ENUM
 
 from apex.errors import ConfigError
 from apex.migrations.definitions import Declared, Definitions, declared, defined, plain
@@ -66,8 +67,16 @@ class EnableRowLevelSecurity(ops.MigrateOperation):
         return DisableRowLevelSecurity(self.table_name, self.column)
 
 
-class DisableRowLevelSecurity(EnableRowLevelSecurity):
+class DisableRowLevelSecurity(ops.MigrateOperation):
     """The change that disables row-level security for a table."""
+
+    def __init__(self, table_name: str, column: str) -> None:
+        self.table_name: str = table_name
+        self.column: str = column
+
+    def reverse(self) -> EnableRowLevelSecurity:
+        """Return the change that undoes this one."""
+        return EnableRowLevelSecurity(self.table_name, self.column)
 
 
 class ChangeExpression(ops.MigrateOperation):
@@ -156,7 +165,7 @@ def compare(connection: Connection, metadata: MetaData, include_name: Included |
     options = {
         "target_metadata": metadata,
         "include_name": is_compared,
-        "compare_type": True,
+        "compare_type": _is_other_enum,
         "compare_server_default": False,
     }
     with catch_warnings(action="ignore"):
@@ -173,6 +182,13 @@ def compare(connection: Connection, metadata: MetaData, include_name: Included |
         if fields and not connection.scalar(is_complete(table, connection.dialect)):
             script.upgrade_ops.ops.append(CreateSearchIndex(table.name, fields))  # type: ignore[union-attr]
     return script
+
+
+def _is_other_enum(context: Any, column: Any, declared: Any, before: Any, after: Any) -> bool | None:
+    """Return True for an enum type of PostgreSQL with other values. For other types None, so that Alembic decides."""
+    after = after.dialect_impl(context.dialect)
+    both = isinstance(before, ENUM) and isinstance(after, ENUM)
+    return True if both and before.enums != after.enums else None
 
 
 def _expression_indexes(script: ops.MigrationScript, metadata: MetaData) -> Iterator[Any]:

@@ -270,7 +270,8 @@ class Writer:
         source = Source(self.dialect)
         back = [change.reverse() for change in reversed(changes)]
         safe, other = divided(back)
-        bodies = [Body(source, self).of(changes), Body(source, self, is_back=True).of([*safe, *other])]
+        upgrade, downgrade = Body(source, self), Body(source, self, is_back=True)
+        bodies = [upgrade.of(changes), downgrade.of([*safe, *other], undoes=upgrade)]
         down = sorted(Revisions.of(self.folder).newest)
         if len(down) > 1:
             raise ConfigError(f"migrations {', '.join(down)} both are the newest: let one of them follow the other")
@@ -317,9 +318,10 @@ class Body:
         self.statements: list[str] = []
         self.altered: str | None = None
         self.is_locked: bool = False
+        self.prepares: bool = False
 
-    def of(self, changes: Sequence[Any]) -> str:
-        """Return the statements for changes, laid out."""
+    def of(self, changes: Sequence[Any], undoes: Body | None = None) -> str:
+        """Return the statements for changes, laid out. ``undoes`` is the upgrade that a downgrade undoes."""
         self.dropped = {change.table_name for change in changes if isinstance(change, ops.DropTableOp)}
         self.created = {change.table_name for change in changes if isinstance(change, ops.CreateTableOp)}
         self.removed_columns = [(c.table_name, c.to_column()) for c in changes if isinstance(c, ops.DropColumnOp)]
@@ -331,6 +333,8 @@ class Body:
         for change in changes:
             if not self.is_implied(change):
                 self.statement(change)
+        if undoes is not None and undoes.prepares:
+            self.plain(f"{self.own('remove_row_level_security')}()")
         return laid_out(self.statements or ["pass"])
 
     def is_implied(self, change: Any) -> bool:
@@ -420,9 +424,9 @@ class Body:
 
     def enable(self, table: str, column: str) -> None:
         """Write the calls that enable row-level security."""
-        prepare = self.own("prepare_row_level_security") + "()" if not self.writer.is_prepared() else None
-        if prepare is not None and prepare not in self.statements:
-            self.statements.insert(0, prepare)
+        if not self.prepares and not self.is_back and not self.writer.is_prepared():
+            self.prepares = True
+            self.plain(f"{self.own('prepare_row_level_security')}()")
         self.plain(call(self.own("enable_row_level_security"), [literal(table), literal(column)]))
 
     def add_column(self, table: str, column: Column[Any]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
@@ -79,6 +81,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     (folder / "env.py").write_text(ENV)
     module = ModuleType("tables_of_a_test")
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    # A file that is written again within a second would be loaded as it was before.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield Project(folder, module)
     # Everything that was written is formatted as people of a new project would have it.
     for command in (["format", "--check"], ["check", "--select=E,F,I,UP,B"]):
@@ -235,6 +239,14 @@ CHANGES: dict[str, Callable[[], tuple[list[Any], list[Any]]]] = {
     ),
     "no default": lambda: ([Column("rank", Integer, server_default="1")], [Column("rank", Integer)]),
     "an enum": lambda: ([], [Column("state", Enum("open", "closed", name="state"), nullable=False, default="open")]),
+    "more values of an enum": lambda: (
+        [Column("state", Enum("open", "closed", name="state"), server_default="open")],
+        [Column("state", Enum("new", "open", "postponed", "closed", name="state"), server_default="open")],
+    ),
+    "fewer values of an enum": lambda: (
+        [Column("state", Enum("open", "postponed", "closed", name="state"), server_default="open")],
+        [Column("state", Enum("closed", "open", name="state"), server_default="open")],
+    ),
     "no enum": lambda: ([Column("state", Enum("open", "closed", name="state"))], []),
     "unique together": lambda: ([Column("a", Integer)], [Column("a", Integer), UniqueConstraint("a", "title")]),
     "no longer unique": lambda: ([Column("a", Integer, unique=True)], [Column("a", Integer)]),
@@ -311,3 +323,66 @@ def test_the_index_of_a_search_is_written(project: Project, empty_url: str) -> N
         differences(empty_url, project.folder)
     (project.folder / "versions" / "0002_search_issues.py").unlink()
     assert differences(empty_url, project.folder) == [hint]
+
+
+TYPES: list[Callable[[], Any]] = [
+    lambda: Integer(), lambda: sa.BigInteger(), lambda: sa.SmallInteger(), lambda: Numeric(12, 3), lambda: sa.Float(),
+    lambda: sa.Double(), lambda: Boolean(), lambda: String(30), lambda: sa.Text(), lambda: sa.Unicode(9),
+    lambda: Date(), lambda: sa.Time(), lambda: sa.DateTime(), lambda: sa.DateTime(timezone=True), lambda: sa.Interval(),
+    lambda: sa.Uuid(), lambda: sa.LargeBinary(), lambda: sa.JSON(), lambda: Json, lambda: Timestamp(), lambda: Fixed(2),
+    lambda: Fixed(4, trimmed=True), lambda: Enum("open", "it's", name="state", native_enum=False),
+    lambda: sa.BigInteger().with_variant(Integer(), "sqlite"),
+]  # fmt: skip
+
+
+def test_row_level_security_is_enabled_for_tables_of_tenants(project: Project, postgres_url: str) -> None:
+    def notes(metadata: MetaData) -> None:
+        Table("notes", metadata, Column("id", Integer, primary_key=True), Column("owner_id", Integer), info=TENANT)
+
+    def tenant_issues(metadata: MetaData) -> None:
+        issues(Column("owner_id", Integer))(metadata).info.update(TENANT)
+
+    project.migrate(postgres_url, "begin", issues(Column("owner_id", Integer)))
+    written = project.migrate(postgres_url, "protect", notes, tenant_issues)
+    calls = ["prepare_row_level_security()", *(f'enable_row_level_security("{name}", "owner_id")' for name in TABLES)]
+    assert [line.strip() for line in written.splitlines() if "row_level_security(" in line][:3] == calls
+    downgrade(postgres_url, "0001", project.folder)
+
+
+TENANT, TABLES = {"tenant": "owner_id"}, ("notes", "issues")
+
+
+def test_the_rows_of_an_enum_that_loses_a_value_stay(project: Project, postgres_url: str) -> None:
+    def declare(*values: str) -> Callable[[MetaData], Table]:
+        return issues(Column("state", Enum(*values, name="state"), nullable=False, server_default="open"))
+
+    project.migrate(postgres_url, "begin", declare("open", "closed"))
+    with connect(postgres_url) as connection:
+        connection.exec_driver_sql("INSERT INTO issues (title) VALUES ('First')")
+        connection.commit()
+    project.migrate(postgres_url, "change", declare("open"))
+    with connect(postgres_url) as connection:
+        assert connection.exec_driver_sql("SELECT state::text FROM issues").scalars().all() == ["open"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(TYPES), st.booleans(), st.booleans()), min_size=2, max_size=9))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_table_differs_from_what_its_migrations_make(
+    project: Project, empty_url: str, chosen: list[tuple[Callable[[], Any], bool, bool]]
+) -> None:
+    def declare(most: int) -> Callable[[MetaData], Table]:
+        types = [make() for make, _, _ in chosen[:most]]
+        has_index = [
+            index and not isinstance(type_, sa.JSON) for type_, (_, _, index) in zip(types, chosen, strict=False)
+        ]
+        return issues(*(
+            Column(f"c{place}", type_, nullable=chosen[place][1], index=has_index[place])
+            for place, type_ in enumerate(types)
+        ))  # fmt: skip
+
+    project.declare()
+    downgrade(empty_url, "base", project.folder)
+    for file in (project.folder / "versions").glob("*.py"):
+        file.unlink()
+    for most in (1, len(chosen)):  # Some columns are made with their table, and the others are added.
+        project.migrate(empty_url, "change", declare(most))
