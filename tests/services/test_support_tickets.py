@@ -50,3 +50,5 @@ async def test_related_records_are_shown_where_a_query_asks_for_them(crm: Crm) -
     assert shown["owner"] == {"id": 789, "first_name": "Admin", "last_name": "User"}
     _, message = await crm.call("GET /support-ticket-messages/1?$populate=support_ticket.contact&$select=body")
     assert message["support_ticket"]["contact"]["id"] == 123
+    for said, total in (("Hello", 1), ("Bye", 0)):
+        assert (await crm.call(f"GET /support-tickets?organization_id=456&messages.body={said}"))[1]["total"] == total
