@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from apex._lazy import extra
+from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.config import SECRET_BYTES, exposed_secrets
 from apex.describe import flat, in_order
@@ -37,6 +38,7 @@ def findings(app: Apex) -> list[Finding]:
         "database": database,
         "redis": redis,
         "services": services,
+        "permissions": undeclared,
     }
     return [{"check": name, "message": message} for name, check in checks.items() for message in check(app)]
 
@@ -92,6 +94,15 @@ def services(app: Apex) -> Iterator[str]:
         if unlimited and has_tenants(app, bound.service):
             methods = ", ".join(unlimited)
             yield f"'{path}' does not limit callers to their tenants for {methods}: register a tenant_hook"
+
+
+def undeclared(app: Apex) -> Iterator[str]:
+    """Yield the services with records that declare no permissions, in an app whose other services do."""
+    if not any(bound._policy is not None for bound in app.services.values()):
+        return
+    for path, bound in app.services.items():
+        if bound._policy is None and bound._options.methods and isinstance(bound.service, Adapter):
+            yield f"'{path}' has no permissions, although other services have: declare permissions, and add authorize"
 
 
 def has_tenants(app: Apex, service: Any) -> bool:

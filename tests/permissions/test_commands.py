@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from apex import Apex, MemoryService
+from apex.cli import checks
+from apex.errors import Forbidden
+from apex.permissions import can, mine
+from tests.permissions.apps import app_of
+
 APP = """
 from apex import Apex, AuthenticationService, JWTStrategy, LocalStrategy, MemoryService, authenticate, rest
 from apex.permissions import authorize, can, mine, roles
@@ -76,3 +82,21 @@ def test_a_request_is_explained_and_changes_nothing(folder: Path) -> None:
     assert "before authorize refuses: You may not create notes" in printed
     assert apex(folder, "explain", "GET", "/notes")[1].startswith("before authenticate refuses: Not authenticated")
     assert "there is no user 'eve'" in apex(folder, "explain", "GET", "/notes", "--as", "eve")[1]
+
+
+def test_a_service_without_permissions_is_named_beside_others() -> None:
+    app = app_of({"user": can("find")})
+    assert list(checks.undeclared(app)) == []
+    app.use("tags", MemoryService())
+    (finding,) = checks.undeclared(app)
+    assert finding.startswith("'tags' has no permissions")
+    assert list(checks.undeclared(Apex().use("tags", MemoryService()))) == []
+
+
+@pytest.mark.parametrize(("env", "has_reason"), [("development", True), ("production", False), (None, False)])
+async def test_a_refusal_has_its_reason_in_development_alone(env: str | None, has_reason: bool) -> None:
+    app = app_of({"user": can("find"), "author": can("remove", where=mine("user_id"))}).set("env", env)
+    with pytest.raises(Forbidden) as raised:
+        await app.service("notes").create({"title": "a"}, {"provider": "rest", "user": {"id": 1}})
+    assert (raised.value.data is not None) == has_reason
+    assert not has_reason or "allow create to nobody" in raised.value.data["permissions"]
