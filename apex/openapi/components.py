@@ -201,10 +201,19 @@ class Components:
         self._open.discard(name)
         return self.named("schemas", name, {
             "type": "object",
-            "properties": {**properties, **populated, **self._added(bound)},
+            "properties": {**self._marked(bound, properties), **populated, **self._added(bound)},
             "required": [service.id],
             "additionalProperties": False,
         })  # fmt: skip
+
+    def _marked(self, bound: BoundService, properties: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Return the properties, with a mark for those that no method with a schema accepts: the server writes them."""
+        methods = [method for method in ("create", "update", "patch") if method in bound._options.methods]
+        kinds = [(MethodFacts(bound, method).data, method) for method in methods]
+        if not all(isinstance(kind, SchemaMeta) for kind, _ in kinds):
+            return dict(properties)
+        written = {name for kind, method in kinds for name in accepted_schema(kind, method).fields}
+        return {name: shape if name in written else {**shape, "readOnly": True} for name, shape in properties.items()}
 
     def _populated(self, relation: Relation) -> Shape:
         """Return the shape of the related records that ``$populate`` adds to a record."""

@@ -20,7 +20,10 @@ NAMED = ["--app", "tests.openapi.test_document:app", "openapi", "--typescript"]
 
 
 def test_a_record_is_an_interface_without_private_fields() -> None:
-    assert "export interface Note {\n  id: number\n  text: string\n  color: string | null\n}\n" in declarations(app())
+    assert (
+        "export interface Note {\n  readonly id: number\n  text: string\n  color: string | null\n}\n"
+        in declarations(app())
+    )
 
 
 def test_what_is_written_differs_by_method() -> None:

@@ -158,6 +158,11 @@ def test_a_field_is_one_parameter_with_its_operators() -> None:
     assert list(schema("TextOperators")["properties"]) == ["$ne", "$in", "$nin"]
 
 
+def test_fields_that_the_server_writes_are_read_only() -> None:
+    assert [name for name, shape in schema("Note")["properties"].items() if shape.get("readOnly")] == ["id"]
+    assert "id" not in schema("NoteCreate")["properties"]
+
+
 def test_a_field_says_how_null_is_found() -> None:
     app = Apex().configure(rest)
     app.use("notes", MemoryService(fields={"id": integer, "size": integer, "text": text}))
