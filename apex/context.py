@@ -134,8 +134,8 @@ class Context(_Slots, Generic[Data, Result]):
     """
 
     __slots__ = (
-        "_announced", "_result", "_visible", "app", "around_method", "data", "deferred", "dispatch", "error", "event",
-        "http", "id", "is_open", "is_running", "method", "original", "path", "service", "turn", "type",
+        "_announced", "_populated", "_result", "_visible", "app", "around_method", "data", "deferred", "dispatch",
+        "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path", "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +166,7 @@ class Context(_Slots, Generic[Data, Result]):
         self.dispatch: Any = UNSET
         self.turn: Turn | None = None
         self._announced: Self | None = None
+        self._populated: Any = None
         self.http: dict[str, Any] | None = {} if params.get("provider") == "rest" else None
         self._result: Any = UNSET
         self._visible: Callable[[Any], Any] | None = None

@@ -11,6 +11,7 @@ from apex.permissions.fields import Visible
 from apex.permissions.policy import Held, Part, Policy
 from apex.permissions.rules import is_known
 from apex.realtime.channels import Connection
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import UNSET
 
 Recipients = dict[Connection, Any]
@@ -56,7 +57,9 @@ class _Audience:
         return self._parts(caller, self.policy.held(known, found))
 
     async def _parts_later(self, caller: Context, found: Awaitable[Any]) -> list[Part]:
-        parts = self._parts(caller, self.policy.held(True, await found))
+        with tenant_context(ALL_TENANTS):  # The tenants of the connection's user are not known before.
+            roles = await found
+        parts = self._parts(caller, self.policy.held(True, roles))
         return parts if isinstance(parts, list) else await parts
 
     def _parts(self, caller: Context, held: Held) -> list[Part] | Awaitable[list[Part]]:

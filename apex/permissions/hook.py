@@ -15,7 +15,7 @@ from apex.permissions.roles import ANYONE
 from apex.permissions.rules import is_known, shown_where
 from apex.query.coercion import boolean
 from apex.query.language import DELETED, shortened
-from apex.tenant import ALL_TENANTS, current_tenants, set_tenants
+from apex.tenant import ALL_TENANTS, current_tenants, set_tenants, tenant_context
 from apex.types import items
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def authorize(context: Context) -> Awaitable[None] | None:
 
 
 async def _authorize_later(context: Context, policy: Policy, found: Awaitable[Any]) -> None:
-    pending = _authorize(context, policy, True, await found)
+    with tenant_context(ALL_TENANTS):  # The caller's own tenants are not known before.
+        roles = await found
+    pending = _authorize(context, policy, True, roles)
     if pending is not None:
         await pending
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from apex.context import Context
 from apex.permissions.rules import caller_of
-from apex.tenant import ALL_TENANTS, tenant_context
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -74,27 +73,12 @@ def roles(
         raise TypeError("of takes a function of the context that returns the roles of the caller")
     if tenant is not None and of is None:
         raise TypeError("tenant needs of: a function that returns the caller's roles by the id of a tenant")
-    read = of or roles_of_user
-    declared = Roles(tuple(dict.fromkeys(names)), read if tenant is None else _in_all_tenants(read), tenant, inherit)
+    declared = Roles(tuple(dict.fromkeys(names)), of or roles_of_user, tenant, inherit)
 
     def configure(app: Apex) -> None:
         app.set(SETTING, declared)
 
     return configure
-
-
-def _in_all_tenants(of: Callable[[Context], Any]) -> Callable[[Context], Any]:
-    """Return the function with access to the rows of all tenants, as those of the caller are not known before."""
-
-    async def awaited(returned: Awaitable[Any]) -> Any:
-        with tenant_context(ALL_TENANTS):
-            return await returned
-
-    def read(context: Context) -> Any:
-        returned = of(context)
-        return awaited(returned) if hasattr(returned, "__await__") else returned
-
-    return read
 
 
 def roles_of_user(context: Context) -> Collection[str] | str | None:

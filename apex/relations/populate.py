@@ -6,14 +6,14 @@ So hooks and events get plain records.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.context import Context
 from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated, NotFound
-from apex.hooks import Next, Step, Steps
+from apex.hooks import Step, Steps
 from apex.query.language import compared, invalid, shortened, suggestion
 from apex.relations.binding import BoundRelation
 from apex.relations.calls import caller_params
@@ -51,32 +51,36 @@ class Asked(NamedTuple):
 
 
 def with_populate(adapter: Adapter[Any], method: str, steps: Steps) -> Steps:
-    """Return the steps of a method of a service with relations, inside of the one that populates its answers."""
+    """Return the steps of a method of a service with relations, between those that populate its answers."""
     if method not in METHODS:
         return steps
-    return (Step("around", Populate(adapter), True, "service", steps),)
+    populate = Populate(adapter)
+    return (Step("before", populate.prepare, False, "service"), *steps, Step("after", populate.show, False, "service"))
 
 
 class Populate:
-    """The outermost step of a service with relations. It adds related records to the answer."""
+    """The first and the last step of a service with relations: they add related records to the answer."""
 
     def __init__(self, adapter: Adapter[Any]) -> None:
         self.adapter = adapter
         self.always = [name for name, relation in adapter.relations.items() if relation.always]
 
-    async def __call__(self, context: Context, next: Next) -> None:
+    def prepare(self, context: Context) -> Awaitable[None] | None:
+        """Read what the call asks for. Raises BadRequest."""
         asked = self.asked(context) if self.always or POPULATE in context.params.query else []
         if not asked:
-            await next()
-            return
-        added = _add_keys(context, asked)
-        if context.method in WRITES:
-            for one in asked:
-                await _check(context, one)
-        await next()
+            return None
+        context._populated = asked, _add_keys(context, asked)
+        return _check(context, asked) if context.method in WRITES else None
+
+    def show(self, context: Context) -> Awaitable[None] | None:
+        """Add the related records that the call has asked for to its answer."""
+        if context._populated is None:
+            return None
         if context.event is not None or context.turn is not None:
             context._announced = context.copy()
-        await _show(context, asked, added)
+        asked, added = context._populated
+        return _show(context, asked, added)
 
     def asked(self, context: Context) -> list[Asked]:
         """Return the relations that a call asks for, and take them out of its query. Raises BadRequest."""
@@ -174,12 +178,11 @@ def _add_keys(context: Context, asked: list[Asked]) -> list[str]:
     return added
 
 
-async def _check(context: Context, asked: Asked) -> None:
-    """Run the hooks of the related service before a write, which must not be stored if they refuse the query."""
-    try:
-        await hooks_of_find(asked.relation.service, _params(context, asked, _query(asked, [])))
-    except REFUSALS:
-        return
+async def _check(context: Context, asked: list[Asked]) -> None:
+    """Run the hooks of the related services before a write, which must not be stored if they refuse the queries."""
+    for one in asked:
+        with suppress(*REFUSALS):
+            await hooks_of_find(one.relation.service, _params(context, one, _query(one, [])))
 
 
 async def _show(context: Context, asked: list[Asked], added: list[str]) -> None:
