@@ -135,7 +135,8 @@ class Context(_Slots, Generic[Data, Result]):
 
     __slots__ = (
         "_announced", "_populated", "_result", "_visible", "app", "around_method", "data", "deferred", "dispatch",
-        "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path", "service", "turn", "type",
+        "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path", "service",
+        "turn", "type",
     )  # fmt: skip
 
     def __init__(
