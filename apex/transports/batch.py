@@ -138,6 +138,7 @@ class Batch(Service):
                 except Exception as error:
                     seen.error, seen.status = error, public_error(error, "A call of an atomic batch").code
                     raise
+                seen.status = 200
             return value
 
         return [{"status": "fulfilled", "value": value} for value in await run_atomic(self.app, calls, make, run)]

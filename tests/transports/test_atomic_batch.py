@@ -145,6 +145,15 @@ async def test_each_call_counts_for_its_own_limits(sqlite_url: str) -> None:
     assert response.json()["message"] == "Call 1 (get projects): Slow down"
 
 
+async def test_logs_and_metrics_get_the_status_of_each_call(sqlite_url: str) -> None:
+    async with tracker(sqlite_url) as (app, client):
+        seen: list[tuple[str, int]] = []
+        app.on("observation", lambda observation: seen.append((observation.path, observation.status)))
+        await sent(client, *CREATED)
+        await sent(client, ["get", "projects", 9])
+    assert seen == [("projects", 200), ("issues", 200), ("batch", 201), ("projects", 404), ("batch", 404)]
+
+
 async def test_the_text_of_an_unexpected_error_stays_in_the_log(sqlite_url: str) -> None:
     async with tracker(sqlite_url) as (app, client):
         app.use("broken", Broken())
