@@ -36,6 +36,7 @@ lint: .venv/test.stamp .venv/npm.stamp ## Check style, types and layers
 	$(BIN)/mypy & $(PYRIGHT); status=$$?; wait $$! && exit $$status
 	$(BIN)/python -P tests/completeness.py
 	$(BIN)/pytest --quiet tests/test_layers.py
+	$(BIN)/apex permissions --check permissions.lock
 
 format: .venv/test.stamp ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
