@@ -55,7 +55,9 @@ def cache(seconds: float = 60, *, shared: bool = False, most: int = 1_000) -> Ho
         if results is None:
             results = kept[context.path] = _Results(seconds, shared, most)
         if context.method in KEPT:
-            context.around_method = partial(results.read, context, context.around_method)
+            # A call inside another one may ask the adapter for something else than the records, or make its own result.
+            if context.around_method is None and not context.params.adapter:
+                context.around_method = partial(results.read, context)
         elif context.method not in _reads(context.service.service):
             context.around_method = partial(results.write, context, context.around_method)
 
@@ -79,14 +81,14 @@ class _Results:
         self.entries: BoundedDict[bytes, tuple[float, Any]] = BoundedDict(most)
         self.drops = 0
 
-    async def read(self, context: Context, around: Callable[[Method], Awaitable[Any]] | None, method: Method) -> Any:
+    async def read(self, context: Context, method: Method) -> Any:
         """Return the kept result of a call, or that of the method."""
         key = self._key(context)
         found = None if key is None else self.entries.get(key)
         if found is not None and found[0] > time.monotonic():
             return _copy(found[1])
         drops = self.drops
-        result = await (method() if around is None else around(method))
+        result = await method()
         # A result that was read before a write may be older than the write.
         if key is not None and drops == self.drops and not isinstance(result, Stream):
             self.entries.pop(key, None)
@@ -108,7 +110,7 @@ class _Results:
     def _key(self, context: Context) -> bytes | None:
         """Return what decides the result. None, if it has no text, or if the call reads what may be rolled back."""
         params: Mapping[str, Any] = context.params
-        if is_in_transaction() or (params.get("adapter") or {}).get("lock"):
+        if is_in_transaction():
             return None
         deciding = {name: _plain(value) for name, value in params.items() if name not in self.ignored}
         is_external = params.get("provider") is not None

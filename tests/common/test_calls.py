@@ -13,6 +13,7 @@ from apex import Apex, Context, MemoryService, SQLService, database, validate_qu
 from apex.common import cache, debug, set_field, transaction
 from apex.errors import Conflict
 from apex.query.coercion import integer, text
+from apex.relations import belongs_to
 from apex.service import BoundService
 
 FIELDS = {"id": integer, "owner": text, "text": text}
@@ -67,6 +68,21 @@ async def test_a_result_is_kept_until_a_write() -> None:
     assert (await service.get(0))["text"] == "c"
     await service.clear({})
     assert await service.find() == []
+
+
+async def test_calls_for_relations_neither_use_kept_results_nor_leave_any() -> None:
+    app, hooks = Apex(), {"before": {"all": [cache()]}}
+    app.use("owners", MemoryService[Any](fields={"id": integer, "name": text}), hooks=hooks)
+    owner = {"owner": belongs_to("owners")}
+    app.use("notes", MemoryService[Any](fields={"id": integer, "owner_id": integer}, relations=owner), hooks=hooks)
+    await app.setup()
+    ann = await app.service("owners").create({"name": "ann"})
+    note = await app.service("notes").create({"owner_id": ann["id"]})
+    for _ in range(2):
+        assert await app.service("notes").find({"query": {"$populate": "owner"}}) == [{**note, "owner": ann}]
+        for limit in (1, 2):
+            assert await app.service("notes").find({"query": {"owner.name": "ann", "$limit": limit}}) == [note]
+        assert await app.service("owners").find({"query": {"name": "ann"}}) == [ann]
 
 
 async def test_callers_do_not_share_results_unless_they_are_told_to() -> None:
