@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -45,6 +46,8 @@ MAX_USERS = 10
 """The most users that are read for a name, as several names may differ only in case."""
 _KEPT = 30 * 86_400
 """Seconds for which the end of a user's tokens is stored, or longer if tokens live longer."""
+VERIFIED = "verified_proof"
+"""The param with the proof that ``authenticate`` has verified."""
 _OF_ONE_CALL = ("adapter", "paginate", "scope")
 """Params that belong to one call and are not passed to another one."""
 
@@ -491,6 +494,23 @@ class AuthenticationService(Service):
         return self.strategies[name]
 
 
+class Verified(NamedTuple):
+    """A proof as its caller has sent it, and the result of its strategy, with the entity or without.
+
+    Calls inside of a call have the rights of its caller, and need not verify the proof again.
+    """
+
+    proof: Any
+    result: Result
+    has_entity: bool
+
+
+async def _verified(strategy: Strategy, proof: Any, params: Params, entity: bool) -> Verified:
+    result = await (strategy.authenticate(proof, params) if entity else strategy.verify(proof))
+    # ``authentication`` has the token as well.
+    return Verified(proof, {name: value for name, value in result.items() if name != "accessToken"}, entity)
+
+
 def authenticate(*strategies: str, entity: bool = True) -> Hook:
     """Return a hook that requires callers from outside to be authenticated by one of the strategies.
 
@@ -520,10 +540,15 @@ def authenticate(*strategies: str, entity: bool = True) -> Hook:
                 raise NotAuthenticated("Not authenticated")
             return
         strategy = service.strategy_of(proof, strategies)
-        result = await (strategy.authenticate(proof, params) if entity else strategy.verify(proof))
-        for name, value in result.items():
-            if name != "accessToken":  # ``authentication`` has the token as well.
-                params[name] = value
+        known: Verified | None = params.get(VERIFIED)
+        if known is None or known.result.get("authentication") is not proof:
+            known = await _verified(strategy, proof, params, entity)
+        elif entity and not known.has_entity:
+            known = await _verified(strategy, known.proof, params, entity)
+        for name, value in known.result.items():
+            # Hooks may change their entity, but not that of inner calls.
+            params[name] = value if name == "authentication" else copy(value)
+        params[VERIFIED] = known
         params["authenticated"] = True
         params.pop("accessToken", None)
 

@@ -23,7 +23,7 @@ log: logging.Logger = logging.getLogger("apex")
 KEPT = ("find", "get")
 """The methods whose results are kept."""
 
-_OF_REQUEST = frozenset({"headers", "connection", "body", "is_inner_call"})
+_OF_REQUEST = frozenset({"headers", "connection", "body", "is_inner_call", "verified_proof"})
 """Params that say nothing about the result, apart from what hooks make of them."""
 
 _OF_CALLER = frozenset({"user", "authentication", "authenticated", "provider", "ip", "handshake", "mount"})

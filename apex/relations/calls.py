@@ -10,7 +10,7 @@ from apex.types import Row
 if TYPE_CHECKING:
     from apex.app import Apex
 
-_OF_CALLER = ("provider", "headers", "ip", "authentication", "connection")
+_OF_CALLER = ("provider", "headers", "ip", "authentication", "verified_proof", "connection")
 _OF_ONE_REQUEST = frozenset({"idempotency-key", "if-match"})
 """Headers that are about the request itself, and not about its caller."""
 
@@ -18,9 +18,9 @@ _OF_ONE_REQUEST = frozenset({"idempotency-key", "if-match"})
 def caller_params(context: Context) -> dict[str, Any]:
     """Return the params with which a call of another service has the rights of this caller. It has no query yet.
 
-    A proof of the caller goes along, and the other service checks it again. So it may refuse a way to log in that this
-    service accepts. A call inside the process has no caller, and its calls have none either. ``is_inner_call`` tells
-    hooks that count requests that the call is a part of another one.
+    The proof of the caller goes along. The other service may refuse the way to log in, but it need not verify the proof
+    again. A call inside the process has no caller, and its calls have none either. ``is_inner_call`` tells hooks that
+    count requests that the call is a part of another one.
     """
     return rights_of(context.app, context.params)
 
