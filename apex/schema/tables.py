@@ -78,7 +78,8 @@ class TableSchemaMeta(SchemaMeta):
         _require_names(klass, table, declared)
         made._derived = dict(_fields_of(made, table, declared))
         used = {**made._derived, **declared}
-        return {name: used[name] for name in (*table.columns.keys(), *declared) if name in used}
+        # SQLAlchemy's names are of a subclass of str, which not every reader of an OpenAPI document takes.
+        return {name: used[name] for name in (*map(str, table.columns.keys()), *declared) if name in used}
 
 
 class TableSchema(Schema, metaclass=TableSchemaMeta):
