@@ -42,7 +42,7 @@ ORDERED = ("min", "max")
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """What to compute of records: their number, functions of fields, and the fields whose values make groups.
+    """The values to compute of records: their number and functions of fields, for groups with the same values.
 
     ::
 

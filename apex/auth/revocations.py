@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import Column, MetaData, String, Table
 
 from apex.app import Apex
-from apex.sql.columns import Timestamp
 from apex.sql.service import SQLService
+from apex.sql.types.columns import Timestamp
 from apex.types import Row
 
 __all__ = ["revoked_tokens_table", "serve_revocations"]

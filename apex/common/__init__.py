@@ -33,8 +33,7 @@ if TYPE_CHECKING:
         require_condition,
     )
     from apex.common.rate_limit import RATE_HEADERS, Limit, caller_of, limit_rate, rate_exceeded
-    from apex.common.references import References, changed_fields, check_references, missing_references
-    from apex.common.related import populate
+    from apex.common.references import References, changed_fields, check_references, missing_references, populate
     from apex.common.resolvers import (
         OMIT,
         resolve,
@@ -149,7 +148,6 @@ __getattr__ = lazy_names(
             "timestamps",
         ],
         "idempotency": ["answers_table", "idempotent"],
-        "related": ["populate"],
         "queries": [
             "apply_select",
             "check_multi",
@@ -161,7 +159,7 @@ __getattr__ = lazy_names(
             "require_condition",
         ],
         "rate_limit": ["RATE_HEADERS", "Limit", "caller_of", "limit_rate", "rate_exceeded"],
-        "references": ["References", "changed_fields", "check_references", "missing_references"],
+        "references": ["References", "changed_fields", "check_references", "missing_references", "populate"],
         "resolvers": [
             "OMIT",
             "resolve",

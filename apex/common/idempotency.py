@@ -33,8 +33,8 @@ from apex.query.evaluation import decided
 from apex.query.language import compared
 from apex.query.scope import AS_GIVEN, scope_predicate
 from apex.realtime.turns import Turn
-from apex.sql.columns import Json, Timestamp
 from apex.sql.database import Database
+from apex.sql.types.columns import Json, Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import pending_callbacks
 from apex.types import Row

@@ -12,6 +12,7 @@ from apex.errors import ConfigError, FeathersError, TooManyRequests
 from apex.hooks import Around, Next
 from apex.limits.clients import network_of
 from apex.limits.rates import Rate
+from apex.permissions.rules import entity_id
 
 RATE_HEADERS: dict[str, Any] = {
     "RateLimit-Limit": {"schema": {"type": "integer"}, "description": "The requests in a window."},
@@ -46,11 +47,9 @@ def caller_of(context: Context) -> str | None:
     if not params.provider:
         return None
     if params.get("authenticated") is True:
-        service = context.app.get("defaultAuthentication")
-        user = params.get(service.entity) if service.entity else None
-        subject = (params.authentication.get("payload") or {}).get("sub") if user is None else user[service.entity_id]
+        subject = entity_id(context)
         if subject is not None:
-            return f"{service.entity or 'user'}s/{subject}"
+            return f"{context.app.get('defaultAuthentication').entity or 'user'}s/{subject}"
     return f"addresses/{network_of(params.ip)}" if params.ip else None
 
 

@@ -20,8 +20,8 @@ from apex.context import Context
 from apex.describe import describe
 from apex.errors import FeathersError, NotAuthenticated
 from apex.hooks import Next
-from apex.sql.columns import Timestamp
 from apex.sql.database import Database
+from apex.sql.types.columns import Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 

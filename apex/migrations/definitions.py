@@ -38,7 +38,7 @@ SPACE: re.Pattern[str] = re.compile(r'[\s"`\[\]]+')
 
 
 class Definitions(NamedTuple):
-    """What a table has, by name. A check without a name has its number."""
+    """The definitions of a table by name. A check without a name has its number."""
 
     checks: dict[str, str]
     indexes: dict[str, str]
@@ -47,7 +47,7 @@ class Definitions(NamedTuple):
 
 
 def defined(connection: Connection, table: str) -> Definitions:
-    """Return what a table of the database has."""
+    """Return the definitions of a table of the database."""
     if connection.dialect.name == "postgresql":
         regclass = "CAST(CAST(:table AS text) AS regclass)"
         quoted = connection.dialect.identifier_preparer.quote(table)
@@ -80,14 +80,14 @@ def _unbraced(default: str) -> str:
 
 
 class Declared(NamedTuple):
-    """What a table in the code has. ``checks`` are its constraints, by the names in ``definitions``."""
+    """The definitions of a table in the code. ``checks`` are its constraints, by the names in ``definitions``."""
 
     definitions: Definitions
     checks: dict[str, CheckConstraint]
 
 
 def declared(connection: Connection, table: Table) -> Declared | None:
-    """Return what a table in the code has. None, if the database cannot have it as it is, such as without an enum."""
+    """Return the definitions of a table in the code, or None if the database lacks something, such as an enum."""
     copied = table.to_metadata(MetaData(), name=NAME)
     originals = {_key(one): one for one in table.constraints if isinstance(one, CheckConstraint)}
     checks: dict[str, CheckConstraint] = {}

@@ -25,7 +25,7 @@ from apex.schema.fields import DecimalField, EmailField, PasswordField, TextFiel
 from apex.schema.tables import ColumnField
 from apex.schema.validation import Schema, fields, validate
 from apex.service import BoundService
-from apex.sql.types import nullable_shape, shapes_of
+from apex.sql.types.registry import nullable_shape, shapes_of
 
 Shape = dict[str, Any]
 

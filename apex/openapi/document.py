@@ -16,7 +16,7 @@ from apex.openapi.operations import Operations, takes_many
 from apex.openapi.parameters import with_example
 from apex.router import split
 from apex.service import BoundService
-from apex.sql.types import shapes_of
+from apex.sql.types.registry import shapes_of
 from apex.types import STANDARD, VERBS
 
 Shape = dict[str, Any]

@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What a caller has: a login and declared roles. Where roles are held in tenants, they are in ``tenants``."""
+    """The login and the declared roles of a caller. ``tenants`` has its roles in tenants, by their ids."""
 
     is_known: bool
     roles: frozenset[str] = frozenset()

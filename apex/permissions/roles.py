@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from apex.context import Context
-from apex.permissions.rules import caller_of
+from apex.permissions.rules import entity_of
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -83,7 +83,7 @@ def roles(
 
 def roles_of_user(context: Context) -> Collection[str] | str | None:
     """Return the field ``roles`` of the user who has logged in, or its ``role``, or None."""
-    user = caller_of(context)
+    user = entity_of(context)
     if not isinstance(user, Mapping):
         return None
     found: Collection[str] | str | None = user.get("roles") or user.get("role")

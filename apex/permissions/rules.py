@@ -42,7 +42,7 @@ class Mine:
 
     def __call__(self, context: Context) -> Mapping[str, Any] | bool:
         """Return the scope for the caller of a context. It is False for a caller that has not logged in."""
-        value = caller_id(context) if self.of is None else (caller_of(context) or {}).get(self.of)
+        value = entity_id(context) if self.of is None else (entity_of(context) or {}).get(self.of)
         if value is None:
             return False
         if len(self.fields) == 1:
@@ -93,27 +93,25 @@ def mine(*fields: str, of: str | None = None) -> Mine:
     return Mine(fields, of)
 
 
-def caller_of(context: Context) -> Any:
+def entity_of(context: Context) -> Any:
     """Return the entity that has logged in, by default ``params.user``, or None."""
-    authentication = context.app.get("defaultAuthentication")
+    authentication = context.app.settings.get("defaultAuthentication")
     entity = "user" if authentication is None else authentication.entity
     return None if entity is None else context.params.get(entity)
 
 
 def is_known(context: Context) -> bool:
     """Return True for a caller that has logged in."""
-    authentication, params = context.app.settings.get("defaultAuthentication"), context.params
-    entity = "user" if authentication is None else authentication.entity
-    return (entity is not None and params.get(entity) is not None) or params.get("authenticated") is True
+    return entity_of(context) is not None or context.params.get("authenticated") is True
 
 
-def caller_id(context: Context) -> Any:
+def entity_id(context: Context) -> Any:
     """Return the id of the entity that has logged in. Without an entity it is the subject of its token, or None."""
-    caller, authentication = caller_of(context), context.app.get("defaultAuthentication")
-    if isinstance(caller, Mapping):
-        return caller.get("id" if authentication is None else authentication.entity_id)
-    if caller is not None:
-        return caller
+    entity, authentication = entity_of(context), context.app.get("defaultAuthentication")
+    if isinstance(entity, Mapping):
+        return entity.get("id" if authentication is None else authentication.entity_id)
+    if entity is not None:
+        return entity
     proof = context.params.get("authentication") if context.params.get("authenticated") is True else None
     return ((proof or {}).get("payload") or {}).get("sub")
 

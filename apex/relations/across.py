@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from apex.context import Params
 from apex.errors import BadRequest
 from apex.query.across import Across, Related
-from apex.query.language import EVERYTHING, Compare, Junction, Predicate, Query, every
+from apex.query.language import Compare, Junction, Predicate, Query, every
 from apex.relations.binding import BoundRelation
-from apex.relations.calls import rights_of
-from apex.relations.scopes import Found, hooks_of_find
-from apex.types import Row
+from apex.relations.calls import read_params
+from apex.relations.scopes import Found, hooks_of_find, readable_links
 
 if TYPE_CHECKING:
     from apex.adapters.base import Adapter
@@ -45,9 +44,7 @@ async def resolved(adapter: Adapter[Any], where: Predicate, params: Params) -> P
     if not isinstance(where, Across):
         return where
     relation = adapter.related[where.relation]
-    links: Predicate = EVERYTHING
-    if relation.link is not None and relation.link.service is not None:
-        links = (await hooks_of_find(relation.link.service, _params(relation, {}, params))).where
+    links = await readable_links(relation, params)
     conditions: list[Predicate] = []
     for query, none in [(where.some, False), *((query, True) for query in where.none)]:
         if query is not None:
@@ -70,15 +67,10 @@ async def lookups(adapter: Adapter[Any], query: Query, params: Params) -> dict[s
 
 
 async def _found(relation: BoundRelation, query: Mapping[str, Any], params: Params) -> Found:
-    found = await hooks_of_find(relation.service, _params(relation, query, params))
+    found = await hooks_of_find(relation.service, read_params(relation, query, params))
     if found.query.paths or found.query.search is not None:
         raise BadRequest(f"Nothing can be asked for across '{relation.name}': its service searches in every list")
     return found
-
-
-def _params(relation: BoundRelation, query: Mapping[str, Any], params: Params) -> Row:
-    rights = {} if relation.declared.trusted else rights_of(relation.service._app, params)
-    return {**rights, "query": dict(query), **({"with_removed": True} if relation.declared.removed else {})}
 
 
 async def as_comparison(related: Related, selection: Selection) -> Compare:

@@ -12,13 +12,13 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.context import Context
-from apex.errors import BadRequest, Forbidden, MethodNotAllowed, NotAuthenticated, NotFound
+from apex.errors import BadRequest
 from apex.hooks import Step, Steps
 from apex.query.language import compared, invalid, shortened, suggestion
 from apex.relations.binding import BoundRelation
-from apex.relations.calls import caller_params
+from apex.relations.calls import REFUSALS, read_params
 from apex.relations.reading import MOST_ROWS, Owners, by_owner
-from apex.relations.scopes import hooks_of_find
+from apex.relations.scopes import hooks_of_find, readable_links
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row, items, map_items
 
@@ -34,9 +34,6 @@ MOST_RELATIONS = 20
 
 IDS = 1_000
 """The ids that one statement asks for."""
-
-REFUSALS = (Forbidden, MethodNotAllowed, NotAuthenticated, NotFound)
-"""The errors of a related service after which its records are left out."""
 
 _ALONE = ("$total", "$after", "$before", "$deleted")
 _ONE = frozenset({"$select", POPULATE})
@@ -182,7 +179,7 @@ async def _check(context: Context, asked: list[Asked]) -> None:
     """Run the hooks of the related services before a write, which must not be stored if they refuse the queries."""
     for one in asked:
         with suppress(*REFUSALS):
-            await hooks_of_find(one.relation.service, _params(context, one, _query(one, [])))
+            await hooks_of_find(one.relation.service, read_params(one.relation, _query(one, []), context.params))
 
 
 async def _show(context: Context, asked: list[Asked], added: list[str]) -> None:
@@ -237,11 +234,9 @@ async def _related(context: Context, asked: Asked, ids: list[Any]) -> dict[Any, 
 
 async def _read(context: Context, asked: Asked, ids: list[Any], most: int | None) -> dict[Any, list[Any]]:
     relation = asked.relation
-    link = relation.link
-    owners = Owners(ids, relation.related_key, relation.declared.many, link, most=most)
-    if link is not None and link.service is not None:
-        owners.where = (await hooks_of_find(link.service, _rights(context, asked))).where
-    params = {**_params(context, asked, _query(asked, ids)), "adapter": {"owners": owners}}
+    links = await readable_links(relation, context.params)
+    owners = Owners(ids, relation.related_key, relation.declared.many, relation.link, links, most=most)
+    params = {**read_params(relation, _query(asked, ids), context.params), "adapter": {"owners": owners}}
     with tenant_context(ALL_TENANTS) if relation.declared.trusted else nullcontext():
         inner = await relation.service._run("find", params=params)
     shown = inner.result if params.get("provider") is None else inner.external
@@ -251,15 +246,6 @@ async def _read(context: Context, asked: Asked, ids: list[Any], most: int | None
             "has to call the find of its adapter"
         )
     return by_owner(owners, items("find", shown), relation.adapter.id)
-
-
-def _rights(context: Context, asked: Asked) -> Row:
-    return {} if asked.relation.declared.trusted else caller_params(context)
-
-
-def _params(context: Context, asked: Asked, query: Row) -> Row:
-    params = {**_rights(context, asked), "query": query}
-    return {**params, "with_removed": True} if asked.relation.declared.removed else params
 
 
 def _query(asked: Asked, ids: list[Any]) -> Row:

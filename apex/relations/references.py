@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.context import Context
-from apex.errors import BadRequest, FeathersError, Forbidden, MethodNotAllowed, NotAuthenticated, NotFound
+from apex.errors import BadRequest, FeathersError
 from apex.relations.binding import BoundRelation
-from apex.relations.calls import caller_params
+from apex.relations.calls import REFUSALS, caller_params
 from apex.types import Row, items
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ CHECKED = "__apex_references__"
 
 MOST_AT_ONCE = 5_000
 """The ids in one query."""
-
-_REFUSALS = (Forbidden, MethodNotAllowed, NotAuthenticated, NotFound)
 
 
 class Place(NamedTuple):
@@ -105,7 +103,7 @@ async def _found(
         query = {name: {"$in": some}, "$select": select}
         try:
             answer = await relation.service.find({**params, "query": query, "paginate": False})
-        except _REFUSALS:
+        except REFUSALS:
             continue
         found |= {row[name]: row.get(tenant or "") for row in items("find", answer)}
     return found

@@ -1,4 +1,4 @@
-"""What a caller may read of a related service: its hooks are run without its method."""
+"""The records of a related service that a caller may read, found by the hooks of ``find`` without its method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from apex.context import Params, current_call
 from apex.errors import BadRequest
-from apex.query.language import Predicate, Query
+from apex.query.language import EVERYTHING, Predicate, Query
+from apex.relations.binding import BoundRelation
+from apex.relations.calls import reader_params
 from apex.service import BoundService, Call
 from apex.transaction import after_commit
 
@@ -18,6 +20,13 @@ class Found(NamedTuple):
     query: Query
     where: Predicate
     lookups: Mapping[str, Any]
+
+
+async def readable_links(relation: BoundRelation, params: Params) -> Predicate:
+    """Return the condition on the links of a relation that the caller may read. The rows of a table have none."""
+    if relation.link is None or relation.link.service is None:
+        return EVERYTHING
+    return (await hooks_of_find(relation.link.service, reader_params(relation, params))).where
 
 
 async def hooks_of_find(service: BoundService, params: Mapping[str, Any]) -> Found:

@@ -1,12 +1,11 @@
 """Schemas: rules for the data of callers, written with marshmallow, and the hooks that check them."""
 
+from apex.schema.validation import Boolean as Boolean  # These three are not in __all__, as SQLAlchemy has them, too.
 from apex.schema.validation import (
-    Boolean,
     BooleanField,
     DecimalField,
     Email,
     EmailField,
-    Float,
     FloatField,
     Id,
     IdField,
@@ -14,7 +13,6 @@ from apex.schema.validation import (
     Password,
     PasswordField,
     Schema,
-    Text,
     TextField,
     ValidationError,
     check_rules,
@@ -26,14 +24,14 @@ from apex.schema.validation import (
     validate_query,
     validates_schema,
 )
+from apex.schema.validation import Float as Float
+from apex.schema.validation import Text as Text
 
 __all__ = [
-    "Boolean",
     "BooleanField",
     "DecimalField",
     "Email",
     "EmailField",
-    "Float",
     "FloatField",
     "Id",
     "IdField",
@@ -41,7 +39,6 @@ __all__ = [
     "Password",
     "PasswordField",
     "Schema",
-    "Text",
     "TextField",
     "ValidationError",
     "check_rules",

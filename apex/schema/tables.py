@@ -19,9 +19,9 @@ from apex.encoding import decode, encode
 from apex.query.language import Hints
 from apex.schema.fields import BooleanField, DecimalField, FloatField, IdField, IntegerField, TextField
 from apex.schema.validation import Schema
-from apex.sql.columns import FixedNumbers
-from apex.sql.standard_types import Booleans, Decorated, Floats, Integers, Numerics, Texts
-from apex.sql.types import ColumnType, column_type
+from apex.sql.types.columns import FixedNumbers
+from apex.sql.types.registry import ColumnType, column_type
+from apex.sql.types.standard import Booleans, Decorated, Floats, Integers, Numerics, Texts
 
 Field = fields.Field[Any]
 

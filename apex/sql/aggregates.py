@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, Table, func, select
 from apex.adapters.aggregates import MOST_GROUPS, Aggregate, average
 from apex.sql.clauses import Clauses
 from apex.sql.paths import Source
-from apex.sql.types import ColumnType
+from apex.sql.types.registry import ColumnType
 from apex.types import Row
 
 

@@ -47,7 +47,7 @@ from apex.relations.across import Lookup
 from apex.sql.paths import Source, is_numeric, is_present, stored
 from apex.sql.search import RANKED, SearchIndex
 from apex.sql.statements import Fragment
-from apex.sql.types import ColumnType, Processor, column_type, column_types, value_binder
+from apex.sql.types.registry import ColumnType, Processor, column_type, column_types, value_binder
 
 TRIGRAM = 3
 """The search indexes find terms of at least three characters."""

@@ -20,7 +20,7 @@ from sqlalchemy.sql import functions
 
 from apex.encoding import encode
 from apex.query.coercion import Coerce
-from apex.sql.types import known_type
+from apex.sql.types.registry import known_type
 from apex.types import Row
 
 Make = Callable[[Row], Any]

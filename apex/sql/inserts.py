@@ -23,7 +23,7 @@ from apex.adapters.companion import Companion
 from apex.encoding import encode
 from apex.sql.database import Database
 from apex.sql.statements import Statement
-from apex.sql.types import ColumnType
+from apex.sql.types.registry import ColumnType
 from apex.types import Row
 
 if TYPE_CHECKING:

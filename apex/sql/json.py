@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Dialect, bindparam
 
 from apex.encoding import RawJSON, decode, encode
-from apex.sql.types import SQL, Processor, Spelling, known_type
+from apex.sql.types.registry import SQL, Processor, Spelling, known_type
 from apex.types import Row
 
 MOST_COLUMNS = 63

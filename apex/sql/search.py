@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 from apex.errors import Unavailable
 from apex.migrations.search import DOCUMENT, SEARCHABLE, index_name
 from apex.query.language import Search
-from apex.sql.types import column_types
+from apex.sql.types.registry import column_types
 
 if TYPE_CHECKING:
     from apex.app import Apex

@@ -71,7 +71,7 @@ from apex.sql.paths import Paths, Source, is_present
 from apex.sql.related import select_related, table_link
 from apex.sql.search import declare_searchable, missing_index
 from apex.sql.statements import Reader, Statement, StatementCache
-from apex.sql.types import coercers, column_type, column_types, shapes_of
+from apex.sql.types.registry import coercers, column_type, column_types, shapes_of
 from apex.types import Id, Row
 
 Fields = tuple[str, ...] | None

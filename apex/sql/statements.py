@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeEngine
 from apex.encoding import decode, encode
 from apex.sql.defaults import DefaultContext, moments_of
 from apex.sql.drivers.executor import Executor, Plan, Values
-from apex.sql.types import Processor, value_binder, value_reader
+from apex.sql.types.registry import Processor, value_binder, value_reader
 from apex.types import Row
 
 Reader = Callable[[Any], Any]

@@ -19,7 +19,7 @@ from apex.adapters.memory import MemoryService
 from apex.app import Apex
 from apex.service import BoundService
 from apex.sql import Fixed, SQLService, Timestamp, database
-from apex.sql.types import coercers
+from apex.sql.types.registry import coercers
 from apex.testing.cursors import walk
 from tests.conftest import BACKENDS
 from tests.support.databases import new_database

@@ -35,7 +35,7 @@ from apex.openapi import document_of
 from apex.permissions import authorize, can
 from apex.service import BoundService
 from apex.sql import Fixed, Json, Timestamp
-from apex.sql.types import coercers
+from apex.sql.types.registry import coercers
 from tests.support.databases import new_database
 
 

@@ -21,7 +21,7 @@ from apex.errors import BadRequest, FeathersError, Forbidden, NotFound
 from apex.query.scope import AS_GIVEN, scope_predicate
 from apex.service import BoundService
 from apex.sql import Json, SQLService, Timestamp, database
-from apex.sql.types import coercers
+from apex.sql.types.registry import coercers
 from tests.support.databases import new_database
 
 NOTES = Table(

@@ -18,7 +18,7 @@ from apex.permissions import authorize, can
 from apex.schema import fields
 from apex.service import BoundService
 from apex.sql import Timestamp
-from apex.sql.types import coercers
+from apex.sql.types.registry import coercers
 
 contacts = Table(
     "contacts", MetaData(), Column("id", Integer, primary_key=True), Column("team", Integer, nullable=False),

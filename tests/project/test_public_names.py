@@ -74,8 +74,8 @@ PUBLIC = {
     "apex.realtime": "Bus Channel Channels Connection NamedChannel bus",
     "apex.relations": "Relation belongs_to has_many many_to_many",
     "apex.schema": (
-        "Boolean BooleanField DecimalField Email EmailField Float FloatField Id IdField IntegerField Password "
-        "PasswordField Schema Text TextField ValidationError check_rules fields load loader validate validate_data "
+        "BooleanField DecimalField Email EmailField FloatField Id IdField IntegerField Password "
+        "PasswordField Schema TextField ValidationError check_rules fields load loader validate validate_data "
         "validate_query validates_schema"
     ),
     "apex.server": "serve_app",

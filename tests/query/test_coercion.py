@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Date, Float, Integer, MetaDa
 from apex.query import coercion as coerce
 from apex.query.coercion import LONGEST, Coerce
 from apex.sql import Json, Timestamp
-from apex.sql.types import coercers
+from apex.sql.types.registry import coercers
 
 NOON = datetime(2023, 1, 2, 12, 0, tzinfo=UTC)
 ALL = (

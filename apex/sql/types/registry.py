@@ -2,7 +2,7 @@
 
 A subclass of ``ColumnType`` has all of that for some types of SQLAlchemy. ``column_type`` finds it by the class of a
 column's type, or by the nearest of its base classes. A service whose table has an unknown type cannot be registered.
-``apex.sql.standard_types`` has the types of SQLAlchemy, ``apex.sql.columns`` those of apex.
+``apex.sql.types.standard`` has the types of SQLAlchemy, ``apex.sql.types.columns`` those of apex.
 """
 
 from __future__ import annotations

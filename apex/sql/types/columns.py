@@ -14,8 +14,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from apex.adapters.aggregates import FUNCTIONS, ORDERED
 from apex.encoding import timestamp
 from apex.query import coercion as coerce
-from apex.sql.standard_types import FLOAT_JSON, NUMERIC, WITHOUT_EXPONENT, to_milliseconds, trimmed
-from apex.sql.types import ColumnType, Spelling
+from apex.sql.types.registry import ColumnType, Spelling
+from apex.sql.types.standard import FLOAT_JSON, NUMERIC, WITHOUT_EXPONENT, to_milliseconds, trimmed
 
 Json: JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """Any JSON value: JSONB on PostgreSQL, text on SQLite."""

@@ -20,7 +20,16 @@ from apex.adapters.aggregates import FUNCTIONS, ORDERED
 from apex.encoding import encode
 from apex.query import coercion as coerce
 from apex.query.coercion import Coerce
-from apex.sql.types import SQL, ColumnType, Processor, Spelling, column_type, json_key, json_member, nullable_shape
+from apex.sql.types.registry import (
+    SQL,
+    ColumnType,
+    Processor,
+    Spelling,
+    column_type,
+    json_key,
+    json_member,
+    nullable_shape,
+)
 
 FLOAT8, NUMERIC = 701, 1700
 """The object ids of PostgreSQL's types that SQLAlchemy reads by id."""

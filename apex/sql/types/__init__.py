@@ -1,0 +1,1 @@
+"""Column types: the registry, the types of SQLAlchemy, and those of apex."""
