@@ -64,7 +64,11 @@ class Relation:
     """The fields that are shown, or a function that returns what to show. None shows what a call of the related service
     would show."""
     always: bool = False
-    """True if callers get the related records without asking, unless their query has ``$select``."""
+    """True if callers get the related records without asking, unless their query has ``$select``.
+
+    This is about answers of the service itself. A ``$populate`` of another service names the nested relations that it
+    wants, as two services may always show each other.
+    """
     removed: bool = False
     """True if records that ``soft_delete`` has removed are shown too."""
     trusted: bool = False

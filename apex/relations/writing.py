@@ -56,13 +56,16 @@ def plan_of(bound: BoundService, method: str, steps: Steps) -> Plan:
     """Return the relations that a method writes. ``steps`` are its other hooks."""
     declared, path = bound.service.relations, bound._path
     checked = {name for hook in hooks_in(steps) for name in getattr(hook, CHECKED, ())}
-    keys, parents, children, links = {}, [], [], []
+    keys: dict[str, Reference] = {}
+    parents, children, links = [], [], []
     for name, relation in declared.items():
         if relation.kind == "belongs_to":
             guarded = is_guarded(bound._app, path, relation.service, relation.key)
             if guarded or relation.key not in checked:
                 trusted = relation.trusted or relation.key in checked
-                keys[relation.key] = Reference(name, trusted, guarded)
+                # Several relations may have one key. The caller's rights count if they do for one of them.
+                if (known := keys.get(relation.key)) is None or known.trusted:
+                    keys[relation.key] = Reference(name, trusted, guarded)
         if relation.write and relation.kind == "belongs_to":
             parents.append(name)
         elif relation.write and relation.kind == "has_many":

@@ -63,3 +63,20 @@ async def test_a_caller_who_may_not_read_the_key_cannot_go_across_it() -> None:
     for query in ({"project.key": "APX"}, {"$sort": {"project.key": 1}}, {"$or": [{"project.key": "APX"}]}):
         with pytest.raises(BadRequest, match="Unknown field"):
             await shown(app, "issues", query)
+
+
+async def test_a_key_of_several_relations_is_checked_with_the_rights_of_the_caller() -> None:
+    app, trusted = Apex(), belongs_to("projects", "project_id", fields=("id",), trusted=True)
+    hooks = {"before": {"all": [authorize]}}
+    projects = type("Own", (MemoryService,), {"permissions": {"anyone": can("find", where={"key": "APX"})}})
+    app.use("projects", projects(fields={"id": integer, "key": text}), hooks=hooks)
+    for path in ("issues", "tasks"):
+        relations = {"project": belongs_to("projects"), "shown": trusted}
+        relations = dict(reversed(relations.items())) if path == "tasks" else relations
+        app.use(path, MemoryService[Any](fields={"id": integer, "project_id": integer}, relations=relations))
+    await app.setup()
+    await app.service("projects").create({"id": 1, "key": "OTHER"})
+    for path in ("issues", "tasks"):
+        with pytest.raises(BadRequest) as raised:
+            await app.service(path).create({"project_id": 1}, CALLER)
+        assert raised.value.errors == {"project_id": "Does not exist"}
