@@ -33,6 +33,9 @@ MOST_FIELDS: int = 100
 FORM: str = "write name:type, such as title:string! or 'status:enum(open,closed)=open'"
 OWN: tuple[str, ...] = ("id", "user_id", "created_at")
 """The columns that every generated table has."""
+TENANT: str = "organization_id"
+"""The column with the tenant of a record, in a project with tenants."""
+UNIQUE: str = "unique=True"
 FLAGS: tuple[str, ...] = ("unique", "index")
 RELATIONS: tuple[str, ...] = ("belongs_to", "many_to_many")
 KINDS: tuple[str, ...] = (
@@ -95,8 +98,11 @@ class ColumnSource:
         return [call(function, [literal(self.key), *(['ondelete="CASCADE"'] if self.cascades else [])])]
 
 
-def parse(words: Sequence[str]) -> list[Field]:
-    """Return the fields that words describe. Raises ConfigError, which names the word, the rule and the fix."""
+def parse(words: Sequence[str], own: Sequence[str] = OWN) -> list[Field]:
+    """Return the fields that words describe. ``own`` are the columns that the service has anyway.
+
+    Raises ConfigError, which names the word, the rule and the fix.
+    """
     if len(words) > MOST_FIELDS:
         raise ConfigError(f"a service takes at most {MOST_FIELDS} fields here, not {len(words)}: add others by hand")
     fields: dict[str, Field] = {}
@@ -105,7 +111,7 @@ def parse(words: Sequence[str]) -> list[Field]:
         names = {parsed.name, f"{parsed.name}_id"} if parsed.kind == "belongs_to" else {parsed.name}
         for name in names & fields.keys():
             parsed.refuse(f"'{fields[name].word}' has the name '{name}' already: choose another one")
-        for name in names.intersection(OWN):
+        for name in names.intersection(own):
             parsed.refuse(f"every service has the field '{name}' already: leave it out")
         fields |= dict.fromkeys(names, parsed)
     return list(dict.fromkeys(fields.values()))

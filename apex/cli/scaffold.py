@@ -6,6 +6,7 @@ import ast
 import keyword
 import re
 import secrets
+import tomllib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ NAME: re.Pattern[str] = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 LONGEST_NAME: int = 40
 MARK: re.Pattern[str] = re.compile(r"^\[tool\.apex\]$", re.MULTILINE)
 IMPORTED: re.Pattern[str] = re.compile(r"^from services import \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
+RECORDS: re.Pattern[str] = re.compile(r"^RECORDS\b[^\n]* = \{\n(?:.*?\n)??(?=\})", re.MULTILINE | re.DOTALL)
 LISTED: re.Pattern[str] = re.compile(r"^SERVICES = \(\n(.*?)^\)\n", re.MULTILINE | re.DOTALL)
 HOOKS: dict[str, str] = {
     "around": "Run code before and after the method, around ``next()``.",
@@ -48,6 +50,9 @@ MARK_OF_PROJECT: str = """
 # 'apex generate' writes only into a project with this table.
 [tool.apex]
 project = "{name}"
+"""
+MARK_OF_TENANTS: str = """\
+tenants = true  # The records of a new service belong to an organization.
 """
 
 Files = dict[Path, str]
@@ -79,7 +84,7 @@ def new_project(name: str, database: str | None = None, bare: bool = False, tena
         "secret": secrets.token_hex(32),
         "versions": _versions(),
         "extras": ",".join(extra for extra, is_needed in extras.items() if is_needed),
-        "mark": "" if bare else MARK_OF_PROJECT.format(name=name),
+        "mark": "" if bare else MARK_OF_PROJECT.format(name=name) + (MARK_OF_TENANTS if tenants else ""),
         "database": development,
         "test_database": test,
         "about_database": about,
@@ -107,6 +112,7 @@ def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list
     """Write a service, the migration of its tables and its tests, and add it to ``services/app.py``.
 
     ``words`` are its fields, as ``apex.cli.fields`` describes them. Relations are checked with the app of ``factory``.
+    In a project with tenants its records belong to organizations, and it gets a line in the test of attacks.
     Returns the new files. Raises ConfigError, and writes nothing, outside of a project, for a wrong name or field, or
     if one of the files exists.
     """
@@ -118,14 +124,38 @@ def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list
     name = title.title().replace(" ", "")
     down, revision = _revisions()
     revisions = {"revision": revision, "down_revision": down}
-    if words:
+    changed = {app: registered}
+    if _has_tenants():
+        attacks = Path("tests/test_attacks.py")
+        source = attacks.read_text(encoding="utf-8") if attacks.is_file() else ""
+        parts = _parts(path, module, words or ["name:string!"], factory, has_tenants=True, attacks=source)
+        files = rendered("service_with_fields", Path(), **revisions, **parts)
+        files |= rendered("tenant_service", Path(), **parts)
+        if source:
+            changed[attacks] = _attacked(attacks, source, parts["attack"])
+    elif words:
         files = rendered("service_with_fields", Path(), **revisions, **_parts(path, module, words, factory))
     else:
         values = {"path": path, "module": module, "title": title, "name": name}
         files = rendered("service", Path(), **revisions, **values, use=_use(path, name))
     _write(files)
-    app.write_text(registered, encoding="utf-8")
+    for file, content in changed.items():
+        file.write_text(content, encoding="utf-8")
     return list(files)
+
+
+def _has_tenants() -> bool:
+    """Return True if the project of the current folder has tenants."""
+    table = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["apex"]
+    return bool(table.get("tenants"))
+
+
+def _attacked(file: Path, source: str, line: str) -> str:
+    """Return the source of the test of attacks with one more line. Raises ConfigError if its list is not found."""
+    records = RECORDS.search(source)
+    if records is None:
+        raise ConfigError(f"{file} has no 'RECORDS = {{' with a line for each service")
+    return source.replace(records[0], f"{records[0]}{line}")
 
 
 def _use(path: str, name: str) -> str:
@@ -135,15 +165,17 @@ def _use(path: str, name: str) -> str:
     return laid_out([use(path, name)])
 
 
-def _parts(path: str, module: str, words: Sequence[str], factory: str) -> dict[str, str]:
+def _parts(
+    path: str, module: str, words: Sequence[str], factory: str, *, has_tenants: bool = False, attacks: str = ""
+) -> dict[str, str]:
     """Return the parts of a service with fields. The app is loaded only if a field is a relation to its services."""
-    from apex.cli.fields import RELATIONS, parse
+    from apex.cli.fields import OWN, RELATIONS, TENANT, parse
     from apex.cli.loading import load_app
     from apex.cli.service import made
 
-    fields = parse(words)
+    fields = parse(words, (*OWN, TENANT) if has_tenants else OWN)
     app = load_app(factory) if any(field.kind in RELATIONS for field in fields) else None
-    return made(path, module, fields, app)
+    return made(path, module, fields, app, has_tenants=has_tenants, attacks=attacks)
 
 
 def new_hook(name: str, kind: str) -> list[Path]:

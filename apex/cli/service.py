@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BigInteger, Integer, String, Table, Uuid
 
 from apex.app import Apex
-from apex.cli.fields import RELATIONS, ColumnSource, Field, column_of, options_of
-from apex.cli.service_tests import tests_of
+from apex.cli.fields import RELATIONS, TENANT, UNIQUE, ColumnSource, Field, column_of, options_of
+from apex.cli.service_tests import attack_of, tests_of
 from apex.errors import ConfigError
 from apex.migrations.source import WIDTH, call, laid_out, literal
 from apex.openapi.components import plural, singular
@@ -23,6 +23,9 @@ LONGEST_INDEX: int = 63
 USERS: ColumnSource = ColumnSource(
     "user_id", "Integer", key="users.id", cascades=True, options=["nullable=False", INDEX]
 )
+ORGANIZATION: ColumnSource = ColumnSource(
+    TENANT, "Integer", key="organizations.id", cascades=True, options=["nullable=False"]
+)
 IMPORTED: dict[str, str] = {
     **dict.fromkeys(("Column", "ForeignKey", "Integer", "Table"), "sqlalchemy"),
     **dict.fromkeys(("Apex", "HookMap", "SQLService", "TableSchema", "validate_data", "validate_query"), "apex"),
@@ -33,6 +36,8 @@ IMPORTED: dict[str, str] = {
     "metadata": "services.tables",
 }
 """The modules of the names that every generated service imports."""
+IMPORTED_WITH_TENANTS: dict[str, str] = {**IMPORTED, "Index": "sqlalchemy", "IdField": "apex.schema"}
+"""The same in a project with tenants."""
 
 
 @dataclass(slots=True)
@@ -60,7 +65,10 @@ class Made:
 
     path: str
     module: str
+    has_tenants: bool = False
     columns: list[ColumnSource] = field(default_factory=list)
+    unique: list[str] = field(default_factory=list)
+    """The columns whose values are unique in their organization: a tenant must not learn what others have."""
     links: dict[str, list[ColumnSource]] = field(default_factory=dict)
     """The columns of link tables."""
     relations: dict[str, str] = field(default_factory=dict)
@@ -81,7 +89,7 @@ class Made:
             (self._add_key if given.kind == "belongs_to" else self._add_links)(given, related, app)
 
     def _add_column(self, given: Field) -> None:
-        column = column_of(given)
+        column = self._within_tenant(column_of(given))
         self.columns.append(column)
         self.imports |= {column.type.partition("(")[0]: column.module, **column.needs}
         if given.kind == "email":
@@ -94,11 +102,20 @@ class Made:
     def _add_key(self, given: Field, related: Related, app: Apex) -> None:
         options = [*options_of(given), *([] if given.flag else [INDEX])]
         column = ColumnSource(f"{given.name}_id", related.type, key=f"{related.table}.{related.id}", options=options)
+        column = self._within_tenant(column)
         self.columns.append(column)
         self.imports |= {related.type.partition("(")[0]: "sqlalchemy", "belongs_to": "apex.relations"}
         self.relations[given.name] = call("belongs_to", [literal(related.path), *related.reading])
         if related.service is not None:
             self.referred[column.name] = related.service
+
+    def _within_tenant(self, column: ColumnSource) -> ColumnSource:
+        """Return the column, without a rule that would compare it with the records of other tenants."""
+        if not self.has_tenants or UNIQUE not in column.options:
+            return column
+        self.unique.append(column.name)
+        self.imports["UniqueConstraint"] = "sqlalchemy"
+        return replace(column, options=[one for one in column.options if one != UNIQUE])
 
     def _add_links(self, given: Field, related: Related, app: Apex) -> None:
         own, other = f"{singular(self.module)}_id", f"{singular(given.name)}_id"
@@ -139,6 +156,12 @@ class Made:
         table = getattr(service.service, "table", None)
         if not isinstance(table, Table) or ":" in service._path:
             given.refuse(f"'{service._path}' is no service with a table of its own: write the relation by hand")
+        is_found = "find" in service._options.methods
+        if self.has_tenants and not is_found and "tenant" not in table.info:
+            given.refuse(
+                f"the records of '{service._path}' belong to no organization, and callers cannot find them: refer to a "
+                f"member instead, such as {given.name}:{given.kind}(memberships)"
+            )
         id = str(service.service.id)
         return Related(service._path, table.name, id, _type_of_ids(given, table.c[id].type), service)
 
@@ -159,12 +182,19 @@ def tables_of(app: Apex) -> set[str]:
     return {name for table in tables if isinstance(table, Table) for name in table.metadata.tables}
 
 
-def made(path: str, module: str, fields: Sequence[Field], app: Apex | None) -> dict[str, str]:
+def made(
+    path: str, module: str, fields: Sequence[Field], app: Apex | None, *, has_tenants: bool = False, attacks: str = ""
+) -> dict[str, str]:
     """Return the parts of a new service for its templates.
 
+    In a project that has tenants, ``attacks`` is the source of the test that attacks each service. The part ``attack``
+    is its line for the new service.
     Raises ConfigError for a name that the module uses otherwise, and for a relation to a service that there is not.
     """
-    new = Made(path, module)
+    new = Made(path, module, has_tenants)
+    if has_tenants:
+        new.imports = dict(IMPORTED_WITH_TENANTS)
+        new.declared.append(f"{TENANT} = IdField()")
     for given in fields:
         new.add(given, app)
     title = module.replace("_", " ").capitalize()
@@ -173,15 +203,31 @@ def made(path: str, module: str, fields: Sequence[Field], app: Apex | None) -> d
     for own in (module, name, schema, *new.links):
         if own in new.imports:
             raise ConfigError(f"'{path}' cannot be the name: its module imports '{own}' of {new.imports[own]}")
-    columns = [*new.columns, USERS, ColumnSource("created_at", "Timestamp", "apex.sql", options=["nullable=False"])]
+    tenant = [ORGANIZATION] if has_tenants else []
+    columns = [
+        *tenant,
+        *new.columns,
+        USERS,
+        ColumnSource("created_at", "Timestamp", "apex.sql", options=["nullable=False"]),
+    ]
     key = ColumnSource("id", "Integer", options=["primary_key=True"])
     tables = {module: [key, *columns], **new.links}
-    _require_short_indexes(tables)
+    _require_short_indexes(tables, new.unique)
+    unique = [call("UniqueConstraint", [literal(TENANT), literal(name)]) for name in new.unique]
+    rules: dict[str, list[str]] = {}
+    if has_tenants:
+        index = call("Index", [literal(f"ix_{module}_organization"), literal(TENANT), literal("id")])
+        rules[module] = [*unique, index, f"info={{{literal('tenant')}: {literal(TENANT)}}}"]
+    constraints = {module: [f"sa.{one}" for one in unique]}
     created = [
-        call("op.create_table", [literal(table), *(column.of_migration() for column in parts)])
+        call("op.create_table", [literal(table), *(one.of_migration() for one in parts), *constraints.get(table, ())])
         for table, parts in tables.items()
     ]
     own_types = {name: module for name, module in new.imports.items() if module == "apex.sql"}
+    if has_tenants:
+        policies = _policies(module, new.links)
+        created += policies
+        own_types |= {policy.partition("(")[0]: "apex.migrations" for policy in policies[1:]}
     return {
         "path": path,
         "module": module,
@@ -189,20 +235,39 @@ def made(path: str, module: str, fields: Sequence[Field], app: Apex | None) -> d
         "name": name,
         "schema": schema,
         "imports": import_lines(new.imports),
-        "tables": "\n".join(_table(table, parts) for table, parts in tables.items()),
+        "tables": "\n".join(_table(table, parts, rules.get(table, ())) for table, parts in tables.items()),
         "declared": "\n" + "".join(f"    {line}\n" for line in new.declared) if new.declared else "",
         "relations": _relations(new.relations),
         "migration_imports": f"import sqlalchemy as sa\nfrom alembic import op\n\n{import_lines(own_types)}",
         "upgrade": laid_out(created),
         "downgrade": laid_out(call("op.drop_table", [literal(table)]) for table in reversed(tables)),
         "use": laid_out([use(path, name)]),
-        **tests_of(path, new.columns, new.referred, new.linked),
+        "attack": attack_of(path, new.columns, new.referred, attacks) if attacks else "",
+        **tests_of(path, new.columns, new.referred, new.linked, has_tenants=has_tenants),
     }  # fmt: skip
 
 
-def _require_short_indexes(tables: Mapping[str, Iterable[ColumnSource]]) -> None:
+def _policies(module: str, links: Mapping[str, Sequence[ColumnSource]]) -> list[str]:
+    """Return the statements that keep the tenants of the tables apart. A link is reached through its record."""
+    index = [literal(f"ix_{module}_organization"), literal(module), f"[{literal(TENANT)}, {literal('id')}]"]
+    through = {
+        table: f"EXISTS (SELECT 1 FROM {module} WHERE {module}.id = {table}.{own.name})"
+        for table, (own, _) in links.items()
+    }
+    return [
+        call("op.create_index", index),
+        call("enable_row_level_security", [literal(module), literal(TENANT)]),
+        *(
+            call("enable_row_level_security_where", [literal(table), literal(condition)])
+            for table, condition in through.items()
+        ),
+    ]
+
+
+def _require_short_indexes(tables: Mapping[str, Iterable[ColumnSource]], unique: Iterable[str]) -> None:
     """Raise ConfigError for an index whose name PostgreSQL would cut."""
-    names = (f"ix_{table}_{one.name}" for table, columns in tables.items() for one in columns if INDEX in one.options)
+    names = [f"ix_{table}_{one.name}" for table, columns in tables.items() for one in columns if INDEX in one.options]
+    names += [f"uq_{next(iter(tables))}_{TENANT}_{name}" for name in unique]
     for name in names:
         if len(name) > LONGEST_INDEX:
             raise ConfigError(
@@ -211,8 +276,9 @@ def _require_short_indexes(tables: Mapping[str, Iterable[ColumnSource]]) -> None
             )
 
 
-def _table(name: str, columns: Iterable[ColumnSource]) -> str:
-    return laid_out([call("Table", [literal(name), "metadata", *(one.of_table() for one in columns)])], 0, f"{name} = ")
+def _table(name: str, columns: Iterable[ColumnSource], rules: Iterable[str]) -> str:
+    parts = [literal(name), "metadata", *(one.of_table() for one in columns), *rules]
+    return laid_out([call("Table", parts)], 0, f"{name} = ")
 
 
 def _relations(relations: Mapping[str, str]) -> str:

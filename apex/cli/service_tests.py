@@ -8,34 +8,37 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from apex.cli.fields import ColumnSource
+from apex.cli.fields import TENANT, ColumnSource
 from apex.errors import ConfigError
 from apex.migrations.source import WIDTH, literal, value
 from apex.openapi.components import Components, accepted_schema, singular
 from apex.service import BoundService
+from apex.testing.attacks import MARK
 
 COMPLETE = Template('''
 
-async def complete(client: AsyncClient) -> dict[str, Any]:
+async def complete(client: AsyncClient$parameter) -> dict[str, Any]:
     """Return the data of a record, after storing the records that it refers to."""
 ${stored}    return $data
 ''')
 BELONGS_TO = Template("""
 
-async def test_it_shows_its_$name(ann: AsyncClient) -> None:
+async def test_it_shows_its_$name(ann: AsyncClient$fixture) -> None:
     record = await stored(ann, PATH, $given)
     found = (await ann.get(f"{PATH}/{record['id']}?$$populate=$name")).json()
     assert found["$name"]["$id"] == record["$column"]
 """)
 MANY_TO_MANY = Template("""
 
-async def test_it_shows_its_$name(ann: AsyncClient) -> None:
+async def test_it_shows_its_$name(ann: AsyncClient$fixture) -> None:
     data = $given
 ${stored}    id = $linked
     record = await stored(ann, PATH, {**data, "$name": [id]})
     found = (await ann.get(f"{PATH}/{record['id']}?$$populate=$name")).json()
     assert [one["$id"] for one in found["$name"]] == [id]
 """)
+ATTACKS: str = "tests/test_attacks.py"
+"""The test of a project with tenants that attacks each service."""
 SAMPLES: dict[str, str] = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00.000Z",
@@ -53,6 +56,8 @@ def tests_of(
     columns: Sequence[ColumnSource],
     referred: Mapping[str, BoundService],
     linked: Mapping[str, BoundService],
+    *,
+    has_tenants: bool,
 ) -> dict[str, str]:
     """Return the parts of the tests of a service for its template.
 
@@ -61,38 +66,84 @@ def tests_of(
     """
     data = {literal(column.name): value(column.value) for column in columns if column.value is not None}
     wrong = next(({literal(one.name): value(one.wrong)} for one in columns if one.wrong is not None), {})
-    given = "await complete(ann)" if referred else "DATA"
+    if has_tenants:
+        given = "await complete(ann, of_ann)" if referred else f'{{**DATA, "{TENANT}": of_ann}}'
+    else:
+        given = "await complete(ann)" if referred else "DATA"
+    fixture = ", of_ann: int" if has_tenants else ""
     one = [
-        BELONGS_TO.substitute(name=column.removesuffix("_id"), column=column, id=service.service.id, given=given)
+        BELONGS_TO.substitute(
+            name=column.removesuffix("_id"), column=column, id=service.service.id, given=given, fixture=fixture
+        )
         for column, service in referred.items()
     ]
     return {
         "data": _dict(data, before="DATA: dict[str, Any] = "),
         "wrong": _dict({**wrong, '"user_id"': "2"}, 4, before="wrong = "),
-        "complete": _complete(referred) if referred else "",
+        "complete": _complete(referred, has_tenants) if referred else "",
         "given": given,
-        "related_tests": "".join([*one, *(_links_test(name, service, given) for name, service in linked.items())]),
+        "related_tests": "".join(
+            [*one, *(_links_test(name, service, given, fixture) for name, service in linked.items())]
+        ),
     }
 
 
-def _complete(referred: Mapping[str, BoundService]) -> str:
-    records = Records("client")
+def attack_of(path: str, columns: Sequence[ColumnSource], referred: Mapping[str, BoundService], attacks: str) -> str:
+    """Return the line of a service in the test that attacks each one, whose source is ``attacks``.
+
+    Raises ConfigError for a required reference to a service that has no line there.
+    """
+    data = {literal(TENANT): f'made["organizations"][{literal("id")}]'}
+    for column in columns:
+        service = referred.get(column.name)
+        if service is not None and f"    {literal(service._path)}: " in attacks:
+            data[literal(column.name)] = f"made[{literal(service._path)}][{literal(service.service.id)}]"
+        elif service is not None and "nullable=False" in column.options:
+            raise ConfigError(
+                f"the tests cannot make records that refer to '{service._path}': {ATTACKS} has no line for it. Add "
+                f"one, or leave out the '!' of '{column.name.removesuffix('_id')}'"
+            )
+        elif column.value is not None:
+            takes_text = column.value == "Some text" and (column.type == "Text" or _length(column) >= len(MARK))
+            data[literal(column.name)] = "text" if takes_text else value(column.value)
+    head = f"{literal(path)}: lambda made, text: "
+    return f"    {head}{_dict(data, 4, before=head, after=',')},\n"
+
+
+def _length(column: ColumnSource) -> int:
+    return int(column.type.removeprefix("String(").removesuffix(")"))
+
+
+def _are_users(service: BoundService) -> bool:
+    authentication = service._app.get("defaultAuthentication")
+    return authentication is not None and authentication.users is service
+
+
+def _complete(referred: Mapping[str, BoundService], has_tenants: bool) -> str:
+    records = Records("client", TENANT if has_tenants else None)
     keys = {literal(column): records.id_of(service) for column, service in referred.items()}
+    parameter = f", {TENANT}: int" if has_tenants else ""
+    if has_tenants:
+        keys[literal(TENANT)] = TENANT
     data = _dict({"**DATA": "", **keys}, 4, before="return ")
-    return COMPLETE.substitute(stored=records.lines(), data=data)
+    return COMPLETE.substitute(stored=records.lines(), data=data, parameter=parameter)
 
 
-def _links_test(name: str, service: BoundService, given: str) -> str:
-    records = Records("ann")
+def _links_test(name: str, service: BoundService, given: str, fixture: str) -> str:
+    records = Records("ann", "of_ann" if fixture else None)
     id = records.id_of(service)
-    return MANY_TO_MANY.substitute(name=name, given=given, linked=id, stored=records.lines(), id=service.service.id)
+    return MANY_TO_MANY.substitute(
+        name=name, given=given, linked=id, stored=records.lines(), id=service.service.id, fixture=fixture
+    )
 
 
 class Records:
     """The records of other services that a test stores, each once."""
 
-    def __init__(self, client: str) -> None:
+    def __init__(self, client: str, tenant: str | None) -> None:
         self.client: str = client
+        self.tenant: str | None = tenant
+        """The source of the organization's id, in a project with tenants."""
         self.statements: dict[str, str] = {}
         """The statements that store records, by the paths of their services."""
 
@@ -102,11 +153,15 @@ class Records:
 
     def id_of(self, service: BoundService) -> str:
         """Return the source of the id of a stored record. Raises ConfigError if callers cannot store one."""
-        path, authentication = service._path, service._app.get("defaultAuthentication")
-        if authentication is not None and authentication.users is service:
+        path = service._path
+        if _are_users(service):
             return "1"  # The user of the tests.
+        if self.tenant is not None and path == "organizations":
+            return self.tenant
         variable = f"{singular(path.replace('-', '_'))}_record"
-        if path not in self.statements:
+        if self.tenant is not None and path == "memberships":
+            self.statements[path] = f'    {variable} = (await {self.client}.get("/{path}")).json()["data"][0]\n'
+        elif path not in self.statements:
             if "create" not in service._options.methods:
                 raise ConfigError(
                     f"callers cannot create records of '{path}', as the tests would: write the relation by hand"
@@ -120,7 +175,7 @@ class Records:
         components = Components(service._app)
         kind = components.schema_of(service)
         for name, one in {} if kind is None else accepted_schema(kind, "create").load_fields.items():
-            if one.required:
+            if one.required or (self.tenant is not None and name == TENANT):
                 target = _target(service, name)
                 shape = components.converter.field2property(one)
                 source = value(sample(shape)) if target is None else self.id_of(target)
