@@ -19,7 +19,8 @@ from apex.openapi.facts import MethodFacts
 from apex.openapi.literals import JAVASCRIPT
 from apex.openapi.operations import Operations, takes_many
 from apex.openapi.parameters import operators, parameters, queryable
-from apex.query.language import OPERATORS
+from apex.query.language import CONTAINS, OPERATORS
+from apex.relations.populate import METHODS
 from apex.service import BoundService
 from apex.types import STANDARD, taken_by
 
@@ -40,13 +41,25 @@ export namespace Apex {
   /** The condition on a field: a value, or operators with their values. */
   export type Where<T, O extends string> =
     | T
-    | { [K in O]?: K extends '$in' | '$nin' ? T[] : K extends '$ne' ? T : NonNullable<T> }
+    | {
+        [K in O]?: K extends '$in' | '$nin' ? T[]
+          : K extends '$ne' ? T
+          : K extends '$contains' ? NonNullable<T> | NonNullable<T>[]
+          : NonNullable<T>
+      }
 
   /** The order of a list. */
   export type Sort<C> = { [K in Exclude<keyof C, '$or' | '$and'>]?: 1 | -1 }
 
   /** The fields to return. */
   export type Select<K> = { $select?: K[] }
+
+  /** The related records to show: names, or a query for each. A name may go on, as in `comments.author`. */
+  export type Populate<N extends string> =
+    | N
+    | `${N}${'.' | ','}${string}`
+    | (N | `${N}.${string}`)[]
+    | { [K in N]?: { [filter: string]: unknown } }
 
   /** A record of which `$select` has kept K of the fields F. */
   export type Selected<T, F extends keyof T, K extends F> = [F] extends [K] ? T : Pick<T, K | Exclude<keyof T, F>>
@@ -82,7 +95,8 @@ export namespace Apex {
 }
 """
 
-_SCALAR = "Apex.Where<string | number | boolean | null, Apex.Ordered>"
+_VALUE = "string | number | boolean | null"
+_SCALAR = f"Apex.Where<{_VALUE}, Apex.Ordered>"
 _PAGE = ("$limit?: number", "$skip?: number")
 _TOTALS = ("$total?: boolean | 'exact' | 'estimated' | 'true' | 'false'", "$after?: string", "$before?: string")
 
@@ -211,13 +225,16 @@ class _ServiceType:
         if method == "find":
             required = list(known.requires)
             return QueryType(f"{self._list(required)}<{self.wanted}>", bool(required), True)
-        conditions = "" if method == "create" else f"{self._conditions()} & "
-        return QueryType(f"{conditions}Apex.Select<{self.wanted}>", False, True)
+        parts = [] if method == "create" else [self._conditions()]
+        parts.append(f"Apex.Select<{self.wanted}>")
+        parts += [f"{{ {one} }}" for one in self._populate() if method in METHODS]
+        return QueryType(" & ".join(parts), False, True)
 
     def _conditions(self) -> str:
         name = f"{self.name}Conditions"
         members = [member(field, text, optional=True) for field, text in self._filters().items()]
         members += [f"[key: `{path}.${{string}}`]: {_SCALAR}" for path in self.service.paths]
+        members += [f"[key: `{name}.${{string}}`]: {self._across(name)}" for name in self.service.relations]
         members += ["[field: string]: any"] if self.service.syntax.fields is None else []
         members += [f"{word}?: {name}[]" for word in ("$or", "$and")]
         return self._declare(name, f"export interface {name} {block(members)}")
@@ -230,14 +247,25 @@ class _ServiceType:
             for name, coerce in self.service.filters.items()
         ]
         members += [*_PAGE, *(_TOTALS if self.service.paginate else ())]
-        members += [f"$sort?: Apex.Sort<{conditions}>", "$select?: K[]"]
+        members += [f"$sort?: Apex.Sort<{conditions}>", "$select?: K[]", *self._populate()]
         generic = f"K extends {self.fields} = {self.fields}"
         return self._declare(name, f"export interface {name}<{generic}> extends {conditions} {block(members)}")
+
+    def _populate(self) -> list[str]:
+        names = union(map(literal, self.service.relations))
+        return [f"$populate?: Apex.Populate<{names}>"] if names else []
+
+    def _across(self, relation: str) -> str:
+        """Return the type of conditions on the fields of related records."""
+        bound = self.components.app.services.get(self.service.relations[relation].service.strip("/"))
+        known = bound.service.syntax.operators - OPERATORS if bound and isinstance(bound.service, Adapter) else ()
+        return f"Apex.Where<{_VALUE}, {union(['Apex.Ordered', *map(literal, sorted({*known, CONTAINS}))])}>"
 
     def _filters(self) -> dict[str, str]:
         fields = {field: self._where(shape) for field, shape in queryable(self.components, self.bound).items()}
         lists = self.service.syntax.lists.items()
-        return fields | {name: f"Apex.Where<{type_of(value_shape(coerce))}, Apex.Equal>" for name, coerce in lists}
+        known = f"Apex.Equal | {literal(CONTAINS)}"
+        return fields | {name: f"Apex.Where<{type_of(value_shape(coerce))}, {known}>" for name, coerce in lists}
 
     def _where(self, shape: Shape) -> str:
         known = operators(dict(shape), self.service.syntax.operators)

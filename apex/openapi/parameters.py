@@ -13,7 +13,7 @@ from apex.adapters.base import Adapter
 from apex.openapi.components import Components, capitals, component_name, value_shape
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import held
-from apex.query.language import IN_LISTS
+from apex.query.language import CONTAINS, IN_LISTS
 from apex.relations.populate import METHODS
 from apex.service import BoundService
 
@@ -44,7 +44,7 @@ def parameters(
         *(_condition(components, bound, name, shape, known.requires.get(name)) for name, shape in shapes.items()),
         *(_item(components, bound, name, shape) for name, shape in listed.items()),
         *_filters(bound.service),
-        *_groups(),
+        *_groups(bound.service),
     ]
     page = [_sort(shapes, bound.service), *_page(bound.service)] if method == "find" else []
     return [*conditions, *page, *_select(bound.service), *populate]
@@ -64,8 +64,11 @@ def with_example(parameter: Shape, values: Mapping[str, Any]) -> Shape:
 
 def queryable(components: Components, bound: BoundService) -> dict[str, Shape]:
     """Return the fields that a query may filter by, with their shapes."""
-    shapes, fields = components.properties(bound), bound.service.syntax.fields or {}
-    return {name: shapes[name] for name, coerce in fields.items() if held(coerce) is None and name in shapes}
+    shapes, syntax = components.properties(bound), bound.service.syntax
+    plain = [
+        name for name, coerce in (syntax.fields or {}).items() if held(coerce) is None and name not in syntax.lists
+    ]
+    return {name: shapes[name] for name in plain if name in shapes}
 
 
 def _condition(components: Components, bound: BoundService, name: str, shape: Shape, required: str | None) -> Shape:
@@ -83,8 +86,9 @@ def _condition(components: Components, bound: BoundService, name: str, shape: Sh
 
 def _item(components: Components, bound: BoundService, name: str, shape: Shape) -> Shape:
     """Return the parameter of a field that holds a list."""
-    schema = {"anyOf": [shape, _operators(components, bound, name, shape, sorted(IN_LISTS))]}
-    return {**_deep(name, schema), "description": _described(sorted(IN_LISTS))}
+    known = [*sorted(IN_LISTS), CONTAINS]
+    schema = {"anyOf": [shape, _operators(components, bound, name, shape, known)]}
+    return {**_deep(name, schema), "description": _described(known)}
 
 
 def _described(operators: Sequence[str]) -> str:
@@ -103,7 +107,8 @@ def _kind(bound: BoundService, name: str, value: Shape, known: Sequence[str]) ->
     if value.keys() - {"type", "format"}:
         return f"{component_name(bound)}{capitals(name)}"
     word = {"string": "text"}.get(kind := value.get("format") or value.get("type") or "any", kind)
-    special = "" if value["type"] != "string" or "format" in value else "".join(one[1:].title() for one in known[3:])
+    is_text = word == "text"
+    special = "".join(one[1:].title() for one in known[3:] if is_text or one == CONTAINS)
     return f"{capitals(word)}{special}"
 
 
@@ -177,13 +182,15 @@ def _populate(service: Adapter) -> Iterator[Shape]:
         }
 
 
-def _groups() -> Iterator[Shape]:
+def _groups(service: Adapter) -> Iterator[Shape]:
+    name = next(iter(service.relations), None)
+    across = "" if name is None else f" Here and alone, `{name}.id` is the `id` of the related `{name}`."
     for name, word in (("$or", "any"), ("$and", "all")):
         yield {
             **_query(name, {"type": "string"}),
             "example": "[{}]",
             "description": f"Match records for which {word} of these queries hold, a list in JSON such as "
-            '`[{"age": {"$gt": 5}}, {"name": null}]`.',
+            f'`[{{"age": {{"$gt": 5}}}}, {{"name": null}}]`.{across}',
         }
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 from apex import Apex, MemoryService, Params, SQLService, load_config
 from apex.openapi.declarations import declarations
 from apex.query.coercion import boolean
+from apex.relations import belongs_to
 from services.app import CONFIG, create_app
 from services.commands.demo_data import load_demo
 from tests.interop.node import FOLDER, compile_programs, needs_node, passes
@@ -52,19 +53,29 @@ export const use = async () => {
   const patched: Page = await app.service('a/pages').update(1, { title })
   const removed: Page[] = await app.service('a/pages').remove(null)
   await app.service(':place/pages').find({ route: { place: 'b' } })
+  const related = { 'parent.title': { $like: 'A%' }, $populate: ['parent', 'parent.parent'], $sort: { 'parent.title': -1 } } as const
+  const above: string | undefined = (await app.service('a/pages').find({ query: { ...related, $populate: 'parent' } }))[0].parent?.title
+  // @ts-expect-error a relation that the service does not have
+  app.service('a/pages').get(1, { query: { $populate: 'child' } })
   // @ts-expect-error it would be the service of all places, and that of one
   app.service('b/pages')
-  return [patched, removed]
+  return [patched, removed, above]
 }
 """
 
-pages = Table("pages", MetaData(), Column("id", Integer, primary_key=True), Column("title", String, nullable=False))
+pages = Table(
+    "pages",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("title", String, nullable=False),
+    Column("parent_id", Integer),
+)
 
 
 class Pages(SQLService):
     """What is read. /* And what ends a comment: */"""
 
-    table, noun, operators = pages, "page", ("$like",)
+    table, noun, operators, relations = pages, "page", ("$like",), {"parent": belongs_to("a/pages")}
 
 
 class Things(MemoryService):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from apex import Apex, MemoryService, Schema, validate_data
 from apex.openapi.declarations import declarations
 from apex.openapi.document import document
-from apex.query.coercion import integer
+from apex.query.coercion import anything, integer, text
 from apex.relations import belongs_to, has_many, many_to_many
 from apex.schema import IdField, TextField
 
@@ -62,3 +62,26 @@ def test_typescript_knows_related_records() -> None:
     members = created[: created.index("\n}")]
     assert "  comments?: IssuesCommentsCreate[]\n" in members
     assert "  labels?: number[]\n" in members
+
+
+def test_typescript_takes_the_queries_of_relations_and_lists() -> None:
+    written = declarations(tracker())
+    assert "  $populate?: Apex.Populate<'board' | 'comments' | 'labels' | 'children'>\n" in written
+    across = "Apex.Where<string | number | boolean | null, Apex.Ordered | '$contains'>"
+    assert f"  [key: `labels.${{string}}`]: {across}\n" in written
+
+
+def test_lists_of_all_types_take_contains() -> None:
+    app = Apex()
+    kinds = {"tags": text, "sizes": integer}
+    app.use("notes", MemoryService(fields={"id": integer, **dict.fromkeys(kinds, anything)}, lists=kinds))
+    found = document(app)
+    operators = [name for name in found["components"]["schemas"] if name.endswith("Operators")]
+    assert operators == ["IntegerOperators", "TextContainsOperators", "IntegerContainsOperators"]
+    assert "  sizes?: Apex.Where<number, Apex.Equal | '$contains'>\n" in declarations(app)
+
+
+def test_the_document_says_how_to_ask_across_a_relation() -> None:
+    listed = document(tracker())["paths"]["/issues"]["get"]["parameters"]
+    (described,) = (one["description"] for one in listed if one.get("name") == "$and")
+    assert described.endswith("`board.id` is the `id` of the related `board`.")
