@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.context import Context, Params
-from apex.errors import ConfigError, FeathersError, MethodNotAllowed, NotFound
+from apex.errors import ConfigError, FeathersError, NotFound
 from apex.hooks import ErrorHooks, Step, Steps
 from apex.permissions.policy import Policy
 from apex.query.evaluation import stamped, staying
@@ -20,9 +20,8 @@ from apex.service import BoundService, Call
 from apex.signatures import name_of, unwrapped
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import transaction_of
+from apex.transports.rest import method_of
 from apex.types import STANDARD, items
-
-VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "remove"}
 
 
 class Request(NamedTuple):
@@ -66,10 +65,7 @@ async def _call(app: Apex, request: Request) -> Call:
     match = app.lookup(split(path))
     if match is None:
         raise ConfigError(f"there is no service at '{path}'")
-    method = request.method or VERBS.get(request.verb) or ("find" if match.id is None else "get")
-    bound = match.target
-    if method not in bound._options.methods:
-        raise MethodNotAllowed(f"'{bound._path}' has no method '{method}' for callers from outside")
+    method, bound = method_of(match, request.verb, request.method), match.target
     values: dict[str, Any] = {"query": parse(query), "provider": "rest", "headers": {}, "route": match.route}
     if request.name is not None:
         authentication: Any = app.get("defaultAuthentication")

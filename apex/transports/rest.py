@@ -150,7 +150,7 @@ class Rest:
         A body that may be larger than others waits for its turn before it is read, so that only a few are in memory.
         """
         headers, verb, limit, turn = http.headers_of(scope), scope["method"], self.body_limit, _NO_TURN
-        method = _method(match, verb, headers.get("x-service-method"))
+        method = method_of(match, verb, headers.get("x-service-method"))
         if verb in _WITH_DATA and (limits := match.target._options.body_limits):
             limit, length = max(limits.get(method, limit), limit), http.length_of(headers)
             if length > limit.size:
@@ -213,7 +213,7 @@ def _names_method(match: ServiceMatch) -> bool:
     return match.id in match.target._options.methods and match.id not in STANDARD
 
 
-def _method(match: ServiceMatch, verb: str, custom: str | None) -> str:
+def method_of(match: ServiceMatch, verb: str, custom: str | None) -> str:
     """Return the service method that a request asks for. Raises MethodNotAllowed.
 
     A custom method is named by the header ``X-Service-Method``, as Feathers' clients do, or by the end of the path.

@@ -84,6 +84,16 @@ def test_a_request_is_explained_and_changes_nothing(folder: Path) -> None:
     assert "there is no user 'eve'" in apex(folder, "explain", "GET", "/notes", "--as", "eve")[1]
 
 
+@pytest.mark.parametrize("named", [["/notes/archive"], ["/notes", "--method", "archive"]])
+def test_a_custom_method_is_explained_by_its_url_and_by_its_name(folder: Path, named: list[str]) -> None:
+    methods = "    methods = ('archive',)\n\n    async def archive(self, data, params):\n        return data\n\n"
+    (folder / "app.py").write_text(APP.replace("def create_app", f"{methods}def create_app"), encoding="utf-8")
+    status, printed = apex(folder, "explain", "POST", *named, "--as", "ann", "--data", "{}")
+    assert (status, printed.endswith("method archive would run\nallowed\n")) == (0, True)
+    status, printed = apex(folder, "explain", "POST", *named, "--as", "bob", "--data", "{}")
+    assert (status, "You may not archive notes" in printed) == (1, True)
+
+
 def test_a_service_without_permissions_is_named_beside_others() -> None:
     app = app_of({"user": can("find")})
     assert list(checks.undeclared(app)) == []
