@@ -53,8 +53,10 @@ export const use = async () => {
   const patched: Page = await app.service('a/pages').update(1, { title })
   const removed: Page[] = await app.service('a/pages').remove(null)
   await app.service(':place/pages').find({ route: { place: 'b' } })
-  const related = { 'parent.title': { $like: 'A%' }, $populate: ['parent', 'parent.parent'], $sort: { 'parent.title': -1 } } as const
-  const above: string | undefined = (await app.service('a/pages').find({ query: { ...related, $populate: 'parent' } }))[0].parent?.title
+  const [child] = await app.service('a/pages').find({
+    query: { 'parent.title': { $like: 'A%' }, $populate: ['parent', 'parent.parent'], $sort: { 'parent.title': -1 } }
+  })
+  const above: string | undefined = child.parent?.title
   // @ts-expect-error a relation that the service does not have
   app.service('a/pages').get(1, { query: { $populate: 'child' } })
   // @ts-expect-error it would be the service of all places, and that of one
