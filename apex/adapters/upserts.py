@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from apex.adapters.cursors import Selection
 from apex.context import Context, Params, current_call
 from apex.errors import BadRequest, Conflict, NotFound
-from apex.query.evaluation import missing
+from apex.query.evaluation import missing, prescribed
 from apex.query.language import Query
 from apex.service import Call
 from apex.types import Row
@@ -57,7 +57,7 @@ class _Upsert:
     def set_key(self, data: Mapping[str, Any]) -> None:
         """Take the key from the data. Parts that the scope prescribes may be missing. Raises BadRequest."""
         given = {name: data[name] for name in self.adapter.natural_key if data.get(name) is not None}
-        fixed = [name for name, allowed in self.params.scope.items() if not isinstance(allowed, Mapping | list | tuple)]
+        fixed = prescribed(self.adapter._allowed(self.params))
         if absent := set(self.adapter.natural_key) - {*given, *fixed}:
             raise BadRequest("Invalid data", errors=dict.fromkeys(sorted(absent), "Is required"))
         self.key = self.adapter._typed(given, frozenset())

@@ -134,6 +134,8 @@ def show_permitted(context: Context, policy: Policy, readers: Sequence[Part], se
         return
     if method not in STANDARD and not readers:
         return
+    if method in getattr(policy.service, "aggregates", {}):
+        return  # Its groups are no records, and limit_query has limited the fields that they are made of.
     if method in READING and not _differ(readers) and policy.is_adapter:
         fields = (permitted_fields(readers) or frozenset()) | {policy.id}
         context._visible = _CutDecoded(lambda row: _only(row, fields), method)

@@ -125,6 +125,15 @@ def decided(where: Predicate, row: Mapping[str, Any]) -> Predicate | bool:
     return left[0] if len(left) == 1 else Junction(where.kind, tuple(left))
 
 
+def prescribed(allowed: Predicate) -> Row:
+    """Return the fields for which a scope leaves exactly one value, with that value."""
+    parts = (part for part in conjunction(allowed) if isinstance(part, Compare) and part.operator == "$eq")
+    values: Row = {}
+    for part in parts:
+        values.setdefault(part.field, part.value)
+    return values
+
+
 def stamped(row: Row, allowed: Predicate) -> Row:
     """Return a new row with the values that the scope prescribes. The row is changed in place.
 
@@ -132,9 +141,8 @@ def stamped(row: Row, allowed: Predicate) -> Row:
     """
     if allowed is EVERYTHING:
         return row
-    for part in conjunction(allowed):
-        if isinstance(part, Compare) and part.operator == "$eq":
-            row.setdefault(part.field, part.value)
+    for name, value in prescribed(allowed).items():
+        row.setdefault(name, value)
     left = decided(allowed, row)
     if left is False:
         raise outside(row, allowed)

@@ -88,7 +88,8 @@ async def test_calls_at_the_same_moment_make_one_record(service: BoundService) -
 
 async def test_a_record_outside_of_the_scope_is_neither_changed_nor_shown(service: BoundService) -> None:
     await service.create({"team": 2, "email": "ann@example.com", "name": "Theirs"})
-    mine = await service.upsert({"email": "ann@example.com", "name": "Mine"}, TEAM)
+    listed = {"scope": {"$and": [{"team": [1]}]}}
+    mine = await service.upsert({"email": "ann@example.com", "name": "Mine"}, listed)
     assert mine["team"] == 1
     with pytest.raises(Forbidden, match="team is outside of what you may touch"):
         await service.upsert({"team": 2, "email": "ann@example.com", "name": "Stolen"}, TEAM)

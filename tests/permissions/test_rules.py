@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from apex import Apex, Context, MemoryService, Service
+from apex.adapters import Aggregate
 from apex.errors import Forbidden
 from apex.permissions import authorize, can, mine, roles
 from tests.permissions.apps import app_of, ask
@@ -203,6 +204,16 @@ async def test_tenants_give_roles_in_each_of_them() -> None:
     assert (await notes.patch(3, {"title": "b"}, bob))["title"] == "b"
     with pytest.raises(Forbidden, match="outside"):
         await notes.patch(1, {"user_id": 2}, ann)
+
+
+async def test_an_aggregate_names_its_groups_whose_records_a_rule_limits() -> None:
+    rules = {"owner": [can("find", where=mine("user_id")), can("summary", where=mine("user_id"))]}
+    app = app_of(rules, aggregates={"summary": Aggregate(count=True, group=["title"])})
+    for user in (5, 5, 6):
+        await app.service("notes").create({**NOTE, "user_id": user})
+    async with calling(app) as client:
+        response = await client.post("/notes/summary", json={}, headers={"x-user": "5"})
+    assert response.json() == [{"title": "a", "count": 2}]
 
 
 async def test_a_caller_without_a_tenant_finds_nothing() -> None:
