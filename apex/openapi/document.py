@@ -39,10 +39,15 @@ def document(app: Apex) -> Shape:
 
 
 def description(bound: BoundService) -> str:
-    """Return the docstring of a service's class, or of its module."""
+    """Return the docstring of a service's class, or of its module.
+
+    That of a class of apex ends before its example, as the rest is for those who write the app.
+    """
     kind = type(bound.service)
     text = kind.__dict__.get("__doc__") or sys.modules[kind.__module__].__doc__ or ""
-    return inspect.cleandoc(text).replace("``", "`")
+    text = inspect.cleandoc(text).replace("``", "`")
+    told, has_example, _ = text.partition("::\n")
+    return f"{told}." if has_example and kind.__module__.startswith("apex.") else text
 
 
 def _paths(components: Components, path: str, bound: BoundService) -> Iterator[tuple[str, Shape]]:

@@ -12,7 +12,17 @@ from click.testing import CliRunner
 from openapi_spec_validator import validate
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
-from apex import Apex, MemoryService, Params, Schema, SQLService, load_config, rest, validate_data
+from apex import (
+    Apex,
+    AuthenticationService,
+    MemoryService,
+    Params,
+    Schema,
+    SQLService,
+    load_config,
+    rest,
+    validate_data,
+)
 from apex.cli.commands import apex
 from apex.describe import Example, describe
 from apex.errors import ConfigError
@@ -238,6 +248,12 @@ def test_a_service_without_a_schema_is_described_too() -> None:
     document = document_of(app)
     validate(document)
     assert set(document["paths"]["/things"]) >= {"get", "post", "patch", "delete"}
+
+
+def test_a_service_of_apex_is_described_without_its_code() -> None:
+    app = Apex({"authentication": {"secret": "s" * 32, "authStrategies": ["jwt"]}})
+    (tag,) = document_of(app.use("authentication", AuthenticationService(app)))["tags"]
+    assert tag["description"] == "The service that logs callers in (`create`) and out (`remove`)."
 
 
 def test_it_names_no_errors_of_the_program() -> None:
