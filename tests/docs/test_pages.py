@@ -171,3 +171,9 @@ def anchors(page: Path) -> set[str]:
 def prose(page: Path) -> str:
     """Return a page without its code."""
     return re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def test_the_architecture_names_each_package() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    packages = [init.parent.name for init in (ROOT / "apex").glob("*/__init__.py")]
+    assert [name for name in packages if f"`{name}/`" not in page and f"`apex/{name}/`" not in page] == []
