@@ -39,9 +39,10 @@ async def authenticated(request: Request, *strategies: str) -> Params:
             note = await app.service("notes").get(request.path_params["id"], caller)
             return FileResponse(path_of(note, caller.user))
 
-    A service that is called with them treats the call as one from outside, by this caller. ``strategies`` are those
-    that may prove who calls, by default all of the app. Raises NotAuthenticated, which the route's app answers with
-    a 401, and TypeError for a request of another app.
+    A service that is called with them treats the call as one from outside, by this caller. It may refuse the caller's
+    way to log in, but does not verify the proof again. ``strategies`` are those that may prove who calls, by default
+    all of the app. Raises NotAuthenticated, which the route's app answers with a 401, and TypeError for a request of
+    another app.
     """
     app: Apex | None = getattr(request.app.state, "apex", None)
     if app is None:
@@ -60,6 +61,8 @@ async def authenticated(request: Request, *strategies: str) -> Params:
     checked = authenticate(*allowed)(context)
     if isawaitable(checked):
         await checked
+    # Services may refuse this way to log in. They need not verify it again.
+    del context.params["authenticated"]
     return context.params
 
 

@@ -795,6 +795,22 @@ async def test_a_plain_route_knows_its_caller() -> None:
         assert (await client.get("/key", headers={"Authorization": f"Bearer {token}"})).status_code == 401
 
 
+async def keyed(request: Request) -> JSONResponse:
+    return JSONResponse(await request.app.state.apex.service("keyed").find(await authenticated(request)))
+
+
+async def test_a_route_does_not_open_services_to_another_way_to_log_in() -> None:
+    app = app_of(HIDING["private"])
+    app.use("keyed", MemoryService[Any](), hooks={"before": {"find": [authenticate("api-key")]}})
+    app.routes.append(Route("/keyed-notes", keyed))
+    async with calling(app) as client:
+        await sign_up(app)
+        token = (await client.post("/authentication", json=LOCAL)).json()["accessToken"]
+        for path in ("/keyed", "/keyed-notes"):
+            refused = await client.get(path, headers={"Authorization": f"Bearer {token}"})
+            assert (refused.status_code, refused.json()["className"]) == (401, "not-authenticated")
+
+
 async def test_a_route_of_another_app_has_no_caller() -> None:
     other = Starlette(routes=[Route("/whoami", whoami)])
     with pytest.raises(TypeError, match=r"takes the request of a route in app\.routes"):
