@@ -39,6 +39,12 @@ VERBS: Mapping[str, str] = {
 }  # fmt: skip
 """The HTTP verbs of the standard methods. A custom method is a POST."""
 
+READS: tuple[str, ...] = ("find", "get")
+"""The standard methods that only read."""
+
+WRITES: tuple[str, ...] = ("create", "update", "patch")
+"""The standard methods whose data is a record."""
+
 
 def taken_by(method: str) -> tuple[str, ...]:
     """Return the arguments of a method before ``params``. A custom method takes data."""

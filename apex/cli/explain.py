@@ -21,7 +21,7 @@ from apex.signatures import name_of, unwrapped
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import transaction_of
 from apex.transports.rest import method_of
-from apex.types import STANDARD, items
+from apex.types import STANDARD, WRITES, items
 
 
 class Request(NamedTuple):
@@ -145,7 +145,7 @@ def _method(lines: list[str], bound: BoundService) -> Callable[[Context], Any]:
                 params = Params({"scope": context.params.scope, "query": _without_select(context)})
                 await service.get(context.id, params)
                 lines.append(f"the record {context.id} is among the records of this scope")
-            for row in items(None, context.data) if method in ("create", "update", "patch") else ():
+            for row in items(None, context.data) if method in WRITES else ():
                 (stamped if method == "create" else staying)(dict(row), allowed)
         lines.append(f"method {method} would run")
         raise _Stopped

@@ -17,11 +17,9 @@ from apex.observability.redaction import hide
 from apex.query.language import Query
 from apex.tenant import current_tenants
 from apex.transaction import after_commit, is_in_transaction
+from apex.types import READS
 
 log: logging.Logger = logging.getLogger("apex")
-
-KEPT = ("find", "get")
-"""The methods whose results are kept."""
 
 _OF_REQUEST = frozenset({"headers", "connection", "body", "is_inner_call", "verified_proof"})
 """Params that say nothing about the result, apart from what hooks make of them."""
@@ -54,7 +52,7 @@ def cache(seconds: float = 60, *, shared: bool = False, most: int = 1_000) -> Ho
         results = kept.get(context.path)
         if results is None:
             results = kept[context.path] = _Results(seconds, shared, most)
-        if context.method in KEPT:
+        if context.method in READS:
             # A call inside another one may ask the adapter for something else than the records, or make its own result.
             if context.around_method is None and not context.params.adapter:
                 context.around_method = partial(results.read, context)

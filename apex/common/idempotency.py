@@ -37,7 +37,7 @@ from apex.sql.database import Database
 from apex.sql.types.columns import Json, Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import pending_callbacks
-from apex.types import Row
+from apex.types import READS, Row
 
 HEADER, REPLAYED = "idempotency-key", "Idempotency-Replayed"
 KEPT = timedelta(hours=24)
@@ -45,7 +45,6 @@ SENDING_SECONDS = 1.0
 """The seconds that a process has to send the events of an answer, before another process sends them."""
 POLL_SECONDS = 0.02
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_READS = ("find", "get")
 
 
 SENDS: dict[str, Any] = {
@@ -108,7 +107,7 @@ def idempotent(table: Table, caller: Callable[[Context], str | None] = caller_of
     @describe(methods=_repeats, sends=SENDS, answers=ANSWERS, errors=(422,))
     async def idempotent(context: Context, next: Next) -> None:
         key = (context.params.headers or {}).get(HEADER)
-        reads = getattr(context.service.service, "reads", _READS)
+        reads = getattr(context.service.service, "reads", READS)
         is_part = context.params.get("is_inner_call")
         if key is None or is_part or context.params.provider != "rest" or context.method in reads:
             await next()
@@ -143,7 +142,7 @@ def idempotent(table: Table, caller: Callable[[Context], str | None] = caller_of
 
 
 def _repeats(service: Any, method: str) -> bool:
-    return method not in getattr(service, "reads", _READS) and getattr(service, "repeatable", True)
+    return method not in getattr(service, "reads", READS) and getattr(service, "repeatable", True)
 
 
 def _fingerprint(context: Context) -> str:

@@ -26,6 +26,7 @@ from apex.schema.tables import ColumnField
 from apex.schema.validation import Schema, fields, validate
 from apex.service import BoundService
 from apex.sql.types.registry import nullable_shape, shapes_of
+from apex.types import WRITES
 
 Shape = dict[str, Any]
 
@@ -208,7 +209,7 @@ class Components:
 
     def _marked(self, bound: BoundService, properties: Mapping[str, Shape]) -> dict[str, Shape]:
         """Return the properties, with a mark for those that no method with a schema accepts: the server writes them."""
-        methods = [method for method in ("create", "update", "patch") if method in bound._options.methods]
+        methods = [method for method in WRITES if method in bound._options.methods]
         kinds = [(MethodFacts(bound, method).data, method) for method in methods]
         if not all(isinstance(kind, SchemaMeta) for kind, _ in kinds):
             return dict(properties)
@@ -268,7 +269,7 @@ class Components:
 
     def schema_of(self, bound: BoundService) -> type[Schema] | None:
         """Return the schema of the data of create, update or patch, or None if none of them has one."""
-        for method in ("create", "update", "patch"):
+        for method in WRITES:
             if method in bound._hookable and isinstance(kind := MethodFacts(bound, method).data, SchemaMeta):
                 return kind  # type: ignore[return-value]
         return None

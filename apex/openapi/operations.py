@@ -16,7 +16,7 @@ from apex.openapi.nested import data_shape
 from apex.openapi.parameters import header, parameters, with_example
 from apex.openapi.samples import samples
 from apex.service import BoundService
-from apex.types import STANDARD, taken_by
+from apex.types import READS, STANDARD, taken_by
 
 Shape = dict[str, Any]
 
@@ -209,7 +209,7 @@ class Operations:
         ]
 
     def _conditions(self, method: str, many: bool) -> list[Shape]:
-        if method in ("find", "get"):
+        if method in READS:
             return [header("If-None-Match", IF_NONE_MATCH)]
         return [header("If-Match", IF_MATCH)] if self._is_conditional(method) and not many else []
 
@@ -231,7 +231,7 @@ class Operations:
     def _successes(self, method: str, known: MethodFacts, many: bool) -> Shape:
         shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
-        tagged = method in ("find", "get")
+        tagged = method in READS
         headers = {**known.answers, **({"ETag": HEADERS["ETag"]} if tagged else {})}
         statuses = known.last("statuses") or [201 if method == "create" else 200]
         found = {
@@ -264,7 +264,7 @@ class Operations:
         codes = [*ALWAYS, *known.listed("errors"), *(WITH_BODY if takes_data else ())]
         if "id" in STANDARD.get(method, ()) or ":" in self.path:
             codes.append(404)
-        if method not in ("find", "get"):
+        if method not in READS:
             codes.append(409)
         return [*codes, *([412] if self._is_conditional(method) else [])]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from apex.context import Context
 from apex.encoding import RawJSON, Stream
-from apex.permissions.policy import READING, Part, Policy, narrow, permitted_fields
+from apex.permissions.policy import Part, Policy, narrow, permitted_fields
 from apex.query.evaluation import decided
 from apex.query.language import Predicate, Query, Syntax, compared, unknown_field
 from apex.query.scope import scope_predicate
-from apex.types import STANDARD, items, map_items
+from apex.types import READS, STANDARD, WRITES, items, map_items
 
 Fields = frozenset[str]
 
@@ -39,7 +39,7 @@ def limit_query(context: Context, policy: Policy, readers: Sequence[Part]) -> Fi
             raise unknown_field(name, known)
     if names:
         narrow(context, list(readers), names)
-    if context.method not in READING:
+    if context.method not in READS:
         return _without_select(context, query, policy.id)
     if known is None and not _differ(readers):
         return None
@@ -57,7 +57,7 @@ def _without_select(context: Context, query: Query, id: str) -> Fields | None:
 
 def select_at_end(context: Context, policy: Policy) -> None:
     """Select the fields of a write's answer from whole records, so that events have whole records."""
-    if context.method in READING or not policy.is_adapter:
+    if context.method in READS or not policy.is_adapter:
         return
     selected = _without_select(context, _parsed(context, policy, None), policy.id)
     if selected is not None:
@@ -130,18 +130,18 @@ def show_permitted(context: Context, policy: Policy, readers: Sequence[Part], se
     method = context.method
     if any(part.scope is None and part.fields is None for part in readers):
         return
-    if method in READING and all(part.fields is None for part in readers):
+    if method in READS and all(part.fields is None for part in readers):
         return
     if method not in STANDARD and not readers:
         return
     if method in getattr(policy.service, "aggregates", {}):
         return  # Its groups are no records, and limit_query has limited the fields that they are made of.
-    if method in READING and not _differ(readers) and policy.is_adapter:
+    if method in READS and not _differ(readers) and policy.is_adapter:
         fields = (permitted_fields(readers) or frozenset()) | {policy.id}
         context._visible = _CutDecoded(lambda row: _only(row, fields), method)
         return
     visible = Visible(policy, readers)
-    given = _given(context) if method in ("create", "update", "patch") else frozenset[str]()
+    given = _given(context) if method in WRITES else frozenset[str]()
 
     def cut(row: Mapping[str, Any]) -> Mapping[str, Any]:
         if method not in STANDARD:

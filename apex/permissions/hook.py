@@ -10,13 +10,13 @@ from apex.describe import describe, flat, in_order
 from apex.errors import FeathersError, Forbidden, NotAuthenticated
 from apex.hooks import belongs
 from apex.permissions.fields import limit_query, select_at_end, show_permitted
-from apex.permissions.policy import READING, Held, Part, Policy, narrow
+from apex.permissions.policy import Held, Part, Policy, narrow
 from apex.permissions.roles import ANYONE
 from apex.permissions.rules import is_known, shown_where
 from apex.query.coercion import boolean
 from apex.query.language import DELETED, shortened
 from apex.tenant import ALL_TENANTS, current_tenants, set_tenants, tenant_context
-from apex.types import items
+from apex.types import READS, WRITES, items
 
 if TYPE_CHECKING:
     from apex.service import BoundService
@@ -109,7 +109,7 @@ def _limit(context: Context, policy: Policy, method: str, held: Held) -> Awaitab
     """Limit a call to the records and fields that the rules of its caller allow."""
     decision = policy.decide(method, held)
     parts = policy.parts(context, decision.grants, held)
-    readers = parts if method in READING else policy.parts(context, decision.readers, held)
+    readers = parts if method in READS else policy.parts(context, decision.readers, held)
     if isinstance(parts, list) and isinstance(readers, list):
         _apply(context, policy, method, held, parts, readers)
         return None
@@ -142,7 +142,7 @@ def _set_tenants(policy: Policy, held: Held, parts: Iterable[Part]) -> None:
 
 def _written(context: Context, policy: Policy, parts: list[Part]) -> list[str]:
     """Return the fields that the data of a call would write. Raises Forbidden for those that no rule allows."""
-    if context.method not in ("create", "update", "patch") or all(part.fields is None for part in parts):
+    if context.method not in WRITES or all(part.fields is None for part in parts):
         return []
     rows = [row for row in items(None, context.data) if isinstance(row, Mapping)]
     names = dict.fromkeys(str(name) for row in rows for name in row)

@@ -12,13 +12,10 @@ from apex.permissions.roles import ANYONE, SETTING, USER, Roles
 from apex.permissions.rules import EVERY, Mine, Rule, shown_where
 from apex.query.language import compared, suggestion
 from apex.query.scope import AS_GIVEN, FieldTypes, Scope, Typed, scope_predicate
-from apex.types import STANDARD
+from apex.types import READS, STANDARD
 
 if TYPE_CHECKING:
     from apex.service import BoundService
-
-READING = ("find", "get")
-"""The methods whose rules decide which records and fields a caller may see, in all answers and events."""
 
 Kind = Literal["anyone", "user", "role", "relation"]
 
@@ -183,13 +180,13 @@ class Policy:
         return {who: "all" if "all" in texts else " or ".join(dict.fromkeys(texts)) for who, texts in allowed.items()}
 
     def readers_of(self, method: str) -> tuple[Grant, ...]:
-        """Return the grants that decide what the answers of a method show."""
-        return self.of_method(method) if method in READING else self.readers
+        """Return the grants that decide what the answers of a method show: those for ``find`` and ``get``."""
+        return self.of_method(method) if method in READS else self.readers
 
     @cached_property
     def readers(self) -> tuple[Grant, ...]:
         """The grants that let callers read records by ``find`` or ``get``. They decide about events, too."""
-        return tuple(grant for grant in self.grants if any(map(grant.rule.allows, READING)))
+        return tuple(grant for grant in self.grants if any(map(grant.rule.allows, READS)))
 
     @cached_property
     def has_trash(self) -> bool:

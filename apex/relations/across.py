@@ -69,7 +69,10 @@ async def lookups(adapter: Adapter[Any], query: Query, params: Params) -> dict[s
 async def _found(relation: BoundRelation, query: Mapping[str, Any], params: Params) -> Found:
     found = await hooks_of_find(relation.service, read_params(relation, query, params))
     if found.query.paths or found.query.search is not None:
-        raise BadRequest(f"Nothing can be asked for across '{relation.name}': its service searches in every list")
+        raise BadRequest(
+            f"Nobody can filter or sort by fields of '{relation.name}': a hook of its service adds a search, or a "
+            "condition on keys of JSON, to each list"
+        )
     return found
 
 

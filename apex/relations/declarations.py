@@ -12,6 +12,9 @@ Kind = Literal["belongs_to", "has_many", "many_to_many"]
 OnRemove = Literal["cascade", "restrict", "set_null"]
 ON_REMOVE: tuple[OnRemove, ...] = ("cascade", "restrict", "set_null")
 
+_RESERVED = frozenset("$.[]")
+"""The characters that have a meaning in query strings and paths."""
+
 Fields = Sequence[str] | Callable[[Row], Any]
 """The fields to show of a related record, or a function that returns what to show of it."""
 
@@ -156,14 +159,11 @@ def checked_relations(relations: Any) -> dict[str, Relation]:
     for name, relation in relations.items():
         if not isinstance(relation, Relation):
             raise TypeError(f"relations['{name}'] takes belongs_to, has_many or many_to_many, not {relation!r}")
-        if not isinstance(name, str) or not name or name[0] == "$" or not _LETTERS.isdisjoint(name):
+        if not isinstance(name, str) or not name or not _RESERVED.isdisjoint(name):
             raise TypeError(f"A relation needs a name without '$', '.' and brackets, not {name!r}")
         default = f"{name}_id" if relation.kind == "belongs_to" and relation.key is None else relation.key
         checked[name] = replace(relation, key=default)
     return checked
-
-
-_LETTERS = frozenset("$.[]")
 
 
 def _is_order(sort: Any) -> bool:

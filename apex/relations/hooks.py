@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from apex.relations.removing import remove_related, removes_related, restore_related, restores_related
-from apex.relations.writing import WRITES, plan_of, write_related
+from apex.relations.writing import plan_of, write_related
+from apex.types import WRITES
 
 if TYPE_CHECKING:
     from apex.hooks import Around, Steps

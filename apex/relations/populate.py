@@ -20,14 +20,13 @@ from apex.relations.calls import REFUSALS, read_params
 from apex.relations.reading import MOST_ROWS, Owners, by_owner
 from apex.relations.scopes import hooks_of_find, readable_links
 from apex.tenant import ALL_TENANTS, tenant_context
-from apex.types import Row, items, map_items
+from apex.types import READS, WRITES, Row, items, map_items
 
 if TYPE_CHECKING:
     from apex.adapters.base import Adapter
 
 POPULATE = "$populate"
-METHODS = ("find", "get", "create", "update", "patch")
-WRITES = ("create", "update", "patch")
+METHODS = (*READS, *WRITES)
 MOST_DEEP = 4
 MOST_RELATIONS = 20
 """The levels and the relations that one ``$populate`` may name."""

@@ -46,10 +46,14 @@ async def hooks_of_find(service: BoundService, params: Mapping[str, Any]) -> Fou
         return adapter._empty_page(call.params)
 
     if adapter._outgoing("find") is None:
-        raise BadRequest(f"Nothing can be asked for across a relation to '{service._path}': its find is its own")
+        raise BadRequest(
+            f"Nobody can filter or sort by fields of '{service._path}': its find is not that of its adapter"
+        )
     context = await service._app.call(Call(service, "find", params=Params(params), around_method=note))
     if context.deferred:
         after_commit(context.start_deferred)
     if not found:
-        raise BadRequest(f"Nothing can be asked for across a relation to '{service._path}': a hook answers its find")
+        raise BadRequest(
+            f"Nobody can filter or sort by fields of '{service._path}': a hook sets the result of its find"
+        )
     return found[0]

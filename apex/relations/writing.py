@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from apex.hooks import Steps
     from apex.service import BoundService
 
-WRITES = ("create", "update", "patch")
-
 _PLACE = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)
 
 

@@ -42,7 +42,7 @@ from apex.schema.fields import (
 )  # fmt: skip
 from apex.service import Call
 from apex.transaction import transaction_of
-from apex.types import items
+from apex.types import WRITES, items
 
 __all__ = [
     "Boolean", "BooleanField", "DecimalField", "Email", "EmailField", "Float", "FloatField", "Id", "IdField",
@@ -516,7 +516,7 @@ def _loaders(schemas: Schemas) -> dict[str, Schema]:
 
 
 def _by_method(schemas: Schemas) -> Mapping[str, type[Schema]]:
-    return schemas if isinstance(schemas, Mapping) else dict.fromkeys(("create", "update", "patch"), schemas)
+    return schemas if isinstance(schemas, Mapping) else dict.fromkeys(WRITES, schemas)
 
 
 @cache

@@ -17,8 +17,8 @@ from apex.query.language import shortened
 from apex.service import Call
 from apex.transaction import transaction
 from apex.transports.http import public_error
+from apex.types import READS
 
-READS = ("find", "get")
 REFERENCE = "$ref"
 MOST_NAMES = 10
 MOST_BYTES = 1_000_000

@@ -27,7 +27,7 @@ from apex.service import BodyLimit, BoundService, Call
 from apex.transaction import transaction_of
 from apex.transports.http import SHOWN, Headers, Pairs
 from apex.transports.routes import other_routes
-from apex.types import STANDARD, ASGIApp, Receive, Scope, Send
+from apex.types import READS, STANDARD, ASGIApp, Receive, Scope, Send
 
 BODY_LIMIT = 1024 * 1024
 LARGE_AT_ONCE, LARGE_QUEUE = 4, 20
@@ -38,7 +38,6 @@ _ON_COLLECTION = {"GET": "find", "HEAD": "find", **_WRITES}
 _ON_RECORD = {"GET": "get", "HEAD": "get", **_WRITES}
 _READS = ("GET", "HEAD")
 _WITH_DATA = ("POST", "PUT", "PATCH")
-_TAGGED = ("find", "get")
 _CONDITIONAL = ("update", "patch", "remove")
 _SAFE_IN_LOCATION = "%/:=&?~#+!$,;'@()*[]"
 
@@ -171,7 +170,7 @@ class Rest:
                     status, pairs, body = _success(context)
             if isinstance(body, Stream):
                 await body.start()
-            elif method in _TAGGED and status == 200:
+            elif method in READS and status == 200:
                 status, body = _tagged(call, pairs, body)
             return status, pairs, body, context
 
