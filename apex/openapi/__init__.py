@@ -63,12 +63,10 @@ def _endpoint(app: Apex) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         mount_path = request.scope.get("root_path", "").rstrip("/")
-        url = (
-            request.base_url.replace(hostname="127.0.0.1")
-            if request.base_url.hostname == "localhost"
-            else request.base_url
-        )
-        document = content(str(url).rstrip("/"), mount_path)
+        url = request.base_url.replace(path=mount_path)
+        if url.hostname == "localhost":
+            url = url.replace(hostname="127.0.0.1")
+        document = content(str(url), mount_path)
         return document.response(request.headers, "application/json", {"Cache-Control": ASK_AGAIN})
 
     return answer

@@ -66,7 +66,7 @@ class TableSchemaMeta(SchemaMeta):
     ) -> dict[str, Field]:
         """Return the fields of the table, in the order of its columns, under those that the class declares."""
         made = cast("type[TableSchema]", klass)
-        derived = {id(field) for base in klass.__mro__[1:] for field in vars(base).get("_derived", {}).values()}
+        derived = {id(field) for base in klass.__mro__[1:] for field in vars(base).get("derived", {}).values()}
         table = getattr(klass.Meta, "table", None)
         inherited = [(name, field) for name, field in inherited_fields if table is None or id(field) not in derived]
         declared = dict_cls([*inherited, *cls_fields])
@@ -76,8 +76,8 @@ class TableSchemaMeta(SchemaMeta):
             fix = "a mapped class has it as its __table__" if hasattr(table, "__table__") else "such as issues"
             raise TypeError(f"{klass.__name__}.Meta.table must be a Table of SQLAlchemy, {fix}")
         _require_names(klass, table, declared)
-        made._derived = dict(_fields_of(made, table, declared))
-        used = {**made._derived, **declared}
+        made.derived = dict(_fields_of(made, table, declared))
+        used = {**made.derived, **declared}
         # SQLAlchemy's names are of a subclass of str, which not every reader of an OpenAPI document takes.
         return {name: used[name] for name in (*map(str, table.columns.keys()), *declared) if name in used}
 
@@ -101,7 +101,8 @@ class TableSchema(Schema, metaclass=TableSchemaMeta):
     Making a class raises TypeError for a column whose type is unknown, and for names in ``Meta`` that are unknown.
     """
 
-    _derived: Mapping[str, Field] = {}
+    derived: Mapping[str, Field] = {}
+    """The fields that are taken from columns, by name."""
 
     @classmethod
     def of(

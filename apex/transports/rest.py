@@ -208,7 +208,7 @@ class Rest:
 
 
 def _names_method(match: ServiceMatch) -> bool:
-    """Return True if the id of a path is the name of a custom method, as in ``POST /contacts/search``."""
+    """Return True if the id of a path is the name of a custom method, as in ``POST /notes/search``."""
     return match.id in match.target._options.methods and match.id not in STANDARD
 
 

@@ -89,7 +89,9 @@ def test_the_page_has_every_command_and_option() -> None:
         written = set(re.findall(r"`(--[a-z-]+)", chapters[name]))
         assert written == options - {"--help"}, name
         arguments = {
-            str(argument.human_readable_name) for argument in one.params if isinstance(argument, click.Argument)
+            str(argument.human_readable_name).strip("[].")
+            for argument in one.params
+            if isinstance(argument, click.Argument)
         }
         assert arguments <= set(re.findall(r"[A-Z]+", chapters[name])), name
 

@@ -75,7 +75,7 @@ async def test_the_document_and_its_page_say_where_they_are() -> None:
         page = await http.get("/api/docs", follow_redirects=True)
         assert (page.status_code, page.url.path) == (200, "/api/docs/")
         document = (await http.get("/api/openapi.json")).json()
-        assert (document["servers"], "/notes" in document["paths"]) == ([{"url": "/api"}], True)
+        assert (document["servers"], "/notes" in document["paths"]) == ([{"url": f"{http.base_url}/api"}], True)
 
 
 async def test_one_app_says_where_it_is_at_each_of_its_places() -> None:
@@ -83,7 +83,8 @@ async def test_one_app_says_where_it_is_at_each_of_its_places() -> None:
     outer = Starlette(routes=[Mount("/api", app), Mount("/", app)], lifespan=app.lifespan)
     async with serving(outer) as http:
         places = [(await http.get(f"{at}/openapi.json")).json().get("servers") for at in ("/api", "", "/api")]
-    assert places == [[{"url": "/api"}], None, [{"url": "/api"}]]
+    root = str(http.base_url)
+    assert places == [[{"url": f"{root}/api"}], [{"url": root}], [{"url": f"{root}/api"}]]
 
 
 async def test_sockets_are_below_the_path_of_a_mount() -> None:
@@ -102,7 +103,7 @@ async def test_a_root_path_of_the_server_is_no_part_of_a_service() -> None:
     async with serving(inner(), root_path="/prefix") as http, opened(http) as peer:
         await connected(peer)
         assert (await http.get("/notes")).json() == []
-        assert (await http.get("/openapi.json")).json()["servers"] == [{"url": "/prefix"}]
+        assert (await http.get("/openapi.json")).json()["servers"] == [{"url": f"{http.base_url}/prefix"}]
         assert (await http.get("/docs")).headers["location"] == "/prefix/docs/"
 
 

@@ -89,6 +89,7 @@ WORDS = re.compile(
 KNOWN = {
     "migrations/row_level_security.py": "the former functions have the CRM's column as their default",
     "transports/batch.py": "clients may compare the errors, which have an example of a call",
+    "cli": "apex new --tenants writes an app whose tenants are organizations",
     "testing": "the contract of adapters has a field organization_id",
 }
 """The parts of the framework that have a word of the CRM, and why."""

@@ -143,7 +143,7 @@ def _imports(stage: Stage, bound: BoundService, valid: Row) -> Iterator[Attempt]
     """Return rows that would find the victim's records, and rows that refer to them."""
     needed = bound.service.schema().load_fields.items()
     row = {name: _valid(one) for name, one in needed if one.required and name != "organization_id"}
-    for key, columns in bound.service.upsert.items():
+    for key, columns in bound.service.import_keys.items():
         found = {name: stage.rows[VICTIM][bound.service.table.name][name] for name in columns}
         yield Attempt(
             "import", data=valid | {"rows": [row | found], "upsert": key, "dry_run": True}, must_lack='"updated":1'
