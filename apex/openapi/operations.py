@@ -24,7 +24,7 @@ JSON = "application/json"
 ALWAYS = (400, 500, 503)
 WITH_BODY = (408, 413, 415)
 TITLES = {"find": "List {many}", "get": "Get {one}", "create": "Create {one}", "update": "Replace {one}",
-          "patch": "Change {one}", "remove": "Remove {one}"}  # fmt: skip
+          "patch": "Change {one}", "remove": "Remove {one}", "upsert": "Create or change {one}"}  # fmt: skip
 VOWELS = ("a", "e", "i", "o")
 RESULTS = {
     "find": "The records.",

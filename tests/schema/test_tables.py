@@ -272,7 +272,7 @@ async def test_the_documents_have_the_rules() -> None:
         "votes": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
         "price": {
             "type": ["string", "number", "null"], "minimum": 0, "maximum": 99999999.99, "exclusiveMinimum": 0,
-            "pattern": r"^-?[0-9]+(\.[0-9]{1,2})?$",
+            "pattern": r"^-?[0-9]+(\.[0-9]{1,2})?$", "examples": ["1.5"],
         },
     }  # fmt: skip
     text = declarations(app)
