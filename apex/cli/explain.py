@@ -13,7 +13,7 @@ from apex.errors import ConfigError, FeathersError, NotFound
 from apex.hooks import ErrorHooks, Step, Steps
 from apex.permissions.policy import Policy
 from apex.query.evaluation import stamped, staying
-from apex.query.language import compared
+from apex.query.language import compared, suggestion
 from apex.query.querystring import parse
 from apex.router import split
 from apex.service import BoundService, Call
@@ -64,7 +64,8 @@ async def _call(app: Apex, request: Request) -> Call:
     path, _, query = request.path.partition("?")
     match = app.lookup(split(path))
     if match is None:
-        raise ConfigError(f"there is no service at '{path}'")
+        hint = suggestion(path.strip("/").partition("/")[0], app.services)
+        raise ConfigError(f"there is no service at '{path}'.{hint}")
     method, bound = method_of(match, request.verb, request.method), match.target
     values: dict[str, Any] = {"query": parse(query), "provider": "rest", "headers": {}, "route": match.route}
     if request.name is not None:

@@ -77,7 +77,7 @@ def _decimal(self: OpenAPIConverter, field: fields.Field[Any], *, ret: Shape, **
     if not isinstance(field, DecimalField):
         return {}
     places = "" if field.most_places == 0 else rf"(\.[0-9]{{1,{field.most_places or ''}}})?"
-    limits = {name: float(ret[name]) for name in ("minimum", "maximum") if name in ret}
+    limits: dict[str, float] = {name: float(ret[name]) for name in ("minimum", "maximum") if name in ret}
     example = "1" if field.most_places == 0 else "1.5"
     # Without an example, tools make one of the pattern, with dozens of digits.
     is_allowed = limits.get("minimum", 0.0) < float(example) < limits.get("maximum", 2.0)

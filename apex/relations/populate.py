@@ -106,7 +106,8 @@ def read_populate(adapter: Adapter[Any], named: Any, counter: list[int], depth: 
             raise invalid(POPULATE, f"must not name more than {MOST_RELATIONS} relations")
         relation = adapter.related.get(name)
         if relation is None:
-            hint = suggestion(name, adapter.related) or f" There are {', '.join(adapter.related)}."
+            known = f"The relations are {', '.join(adapter.related)}." if adapter.related else "There are no relations."
+            hint = suggestion(name, adapter.related) or f" {known}"
             message = f"Unknown relation '{shortened(name)}'."
             raise BadRequest(message + hint, errors={POPULATE: message + hint})
         inner = query.get(POPULATE)

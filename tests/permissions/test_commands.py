@@ -82,6 +82,7 @@ def test_a_request_is_explained_and_changes_nothing(folder: Path) -> None:
     assert "before authorize refuses: You may not create notes" in printed
     assert apex(folder, "explain", "GET", "/notes")[1].startswith("before authenticate refuses: Not authenticated")
     assert "there is no user 'eve'" in apex(folder, "explain", "GET", "/notes", "--as", "eve")[1]
+    assert "there is no service at '/note/3'. Did you mean 'notes'?" in apex(folder, "explain", "GET", "/note/3")[1]
 
 
 @pytest.mark.parametrize("named", [["/notes/archive"], ["/notes", "--method", "archive"]])

@@ -81,7 +81,7 @@ async def test_get_and_the_answers_of_writes_have_them_too(app: Apex) -> None:
     ("populate", "message"),
     [
         ("projct", "Unknown relation 'projct'. Did you mean 'project'?"),
-        ("x", "Unknown relation 'x'. There are project, parent"),
+        ("x", "Unknown relation 'x'. The relations are project, parent"),
         ({"project": {"$limit": 1}}, "takes $select and $populate, as it is one record, not $limit"),
         ({"comments": {"$total": "exact"}}, "does not take $total"),
         ({"comments": {"bodi": 1}}, "Unknown field 'bodi'. Did you mean 'body'?"),
@@ -200,3 +200,9 @@ async def test_one_call_from_outside_gets_a_bounded_number_of_records(
     with pytest.raises(BadRequest, match="records of a relation: ask for fewer with"):
         await app.service("issues").find({"query": query, "provider": "rest"})
     await app.service("issues").find({"query": {**query, "id": 1}, "provider": "rest"})
+
+
+async def test_a_service_without_relations_says_so(opened: Opened) -> None:
+    async with opened(labels={"relations": {}}) as app:
+        with pytest.raises(BadRequest, match=r"Unknown relation .x.\. There are no relations\."):
+            await app.service("issues").find({"query": {"$populate": "labels.x"}})
