@@ -67,6 +67,7 @@ async def _call(app: Apex, request: Request) -> Call:
         hint = suggestion(path.strip("/").partition("/")[0], app.services)
         raise ConfigError(f"there is no service at '{path}'.{hint}")
     method, bound = method_of(match, request.verb, request.method), match.target
+    id = None if match.id == method and method not in STANDARD else match.id
     values: dict[str, Any] = {"query": parse(query), "provider": "rest", "headers": {}, "route": match.route}
     if request.name is not None:
         authentication: Any = app.get("defaultAuthentication")
@@ -75,7 +76,7 @@ async def _call(app: Apex, request: Request) -> Call:
             raise ConfigError(f"there is no user '{request.name}'")
         token = authentication.tokens.create(user[authentication.entity_id])[0]
         values["authentication"] = {"strategy": "jwt", "accessToken": token}
-    return Call(bound, method, match.id, request.data, Params(values))
+    return Call(bound, method, id, request.data, Params(values))
 
 
 def _traced(steps: Steps, lines: list[str], bound: BoundService) -> Steps:

@@ -88,7 +88,9 @@ def test_a_request_is_explained_and_changes_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("named", [["/notes/archive"], ["/notes", "--method", "archive"]])
 def test_a_custom_method_is_explained_by_its_url_and_by_its_name(folder: Path, named: list[str]) -> None:
     methods = "    methods = ('archive',)\n\n    async def archive(self, data, params):\n        return data\n\n"
-    (folder / "app.py").write_text(APP.replace("def create_app", f"{methods}def create_app"), encoding="utf-8")
+    source = APP.replace("def create_app", f"{methods}def create_app").replace("[authenticate", "[no_id, authenticate")
+    no_id = "async def no_id(context, next):\n    assert context.id is None\n    await next()\n\n"
+    (folder / "app.py").write_text(source.replace("def create_app", f"{no_id}def create_app"), encoding="utf-8")
     status, printed = apex(folder, "explain", "POST", *named, "--as", "ann", "--data", "{}")
     assert (status, printed.endswith("method archive would run\nallowed\n")) == (0, True)
     status, printed = apex(folder, "explain", "POST", *named, "--as", "bob", "--data", "{}")
