@@ -10,8 +10,7 @@ from apex.errors import BadRequest
 from apex.query.across import Across, Related
 from apex.query.language import Compare, Junction, Predicate, Query, every
 from apex.relations.binding import BoundRelation
-from apex.relations.calls import read_params
-from apex.relations.scopes import Found, hooks_of_find, readable_links
+from apex.relations.scopes import Found, hooks_of_find, read_params, readable_links
 
 if TYPE_CHECKING:
     from apex.adapters.base import Adapter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from apex.context import Context, Params
@@ -11,7 +10,6 @@ from apex.types import Row
 
 if TYPE_CHECKING:
     from apex.app import Apex
-    from apex.relations.binding import BoundRelation
 
 REFUSALS = (Forbidden, MethodNotAllowed, NotAuthenticated, NotFound)
 """The errors of a related service for a caller that may not read its records."""
@@ -40,14 +38,3 @@ def rights_of(app: Apex, params: Params) -> dict[str, Any]:
     if headers := own.get("headers"):
         own["headers"] = {name: value for name, value in headers.items() if name.lower() not in _OF_ONE_REQUEST}
     return {**own, "is_inner_call": True}
-
-
-def reader_params(relation: BoundRelation, params: Params) -> Row:
-    """Return the params of ``caller_params``, or none if the process itself reads the records of a relation."""
-    return {} if relation.declared.trusted else rights_of(relation.service._app, params)
-
-
-def read_params(relation: BoundRelation, query: Mapping[str, Any], params: Params) -> Row:
-    """Return the params with which a call with ``params`` reads related records."""
-    removed = {"with_removed": True} if relation.declared.removed else {}
-    return {**reader_params(relation, params), "query": dict(query), **removed}

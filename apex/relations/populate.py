@@ -16,9 +16,9 @@ from apex.errors import BadRequest
 from apex.hooks import Step, Steps
 from apex.query.language import compared, invalid, shortened, suggestion
 from apex.relations.binding import BoundRelation
-from apex.relations.calls import REFUSALS, read_params
+from apex.relations.calls import REFUSALS
 from apex.relations.reading import MOST_ROWS, Owners, by_owner
-from apex.relations.scopes import hooks_of_find, readable_links
+from apex.relations.scopes import hooks_of_find, read_params, readable_links
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import READS, WRITES, Row, items, map_items
 

@@ -1,4 +1,4 @@
-"""The records of a related service that a caller may read, found by the hooks of ``find`` without its method."""
+"""The rights of a caller at related services: the params of its calls, and the records that it may read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from apex.context import Params, current_call
 from apex.errors import BadRequest
 from apex.query.language import EVERYTHING, Predicate, Query
 from apex.relations.binding import BoundRelation
-from apex.relations.calls import reader_params
+from apex.relations.calls import rights_of
 from apex.service import BoundService, Call
 from apex.transaction import after_commit
+from apex.types import Row
 
 
 class Found(NamedTuple):
@@ -20,6 +21,17 @@ class Found(NamedTuple):
     query: Query
     where: Predicate
     lookups: Mapping[str, Any]
+
+
+def reader_params(relation: BoundRelation, params: Params) -> Row:
+    """Return the params of ``caller_params``, or none if the process itself reads the records of a relation."""
+    return {} if relation.declared.trusted else rights_of(relation.service._app, params)
+
+
+def read_params(relation: BoundRelation, query: Mapping[str, Any], params: Params) -> Row:
+    """Return the params with which a call with ``params`` reads related records."""
+    removed = {"with_removed": True} if relation.declared.removed else {}
+    return {**reader_params(relation, params), "query": dict(query), **removed}
 
 
 async def readable_links(relation: BoundRelation, params: Params) -> Predicate:
