@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from apex.permissions.policy import Policy
 
 Matrix = dict[str, dict[str, dict[str, str]]]
-"""What each role may do, by service and method: ``all``, or the records and fields."""
+"""The rights of each role by service and method: ``all``, or the records and fields."""
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 

@@ -32,6 +32,7 @@ from hooks.rate_limit import limit_rate
 from hooks.records import set_owner, soft_delete, timestamps
 from hooks.tenancy import (
     MISSING,
+    ON_RECORDS,
     ORGANIZATION_ID,
     READS,
     caller_of,
@@ -255,7 +256,7 @@ def tenant_hooks(
         ]
         hooks["around"][method] = [
             *CALLER_HOOKS,
-            forbid_foreign,
+            *([forbid_foreign] if method in ON_RECORDS else []),
             run_before(*request),
             *([] if is_read else [IDEMPOTENCY]),
             *([transaction] if method in transactions else []),

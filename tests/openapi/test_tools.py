@@ -1,4 +1,4 @@
-"""What others make of the OpenAPI document: a linter, generated clients, and a collection of Postman.
+"""The OpenAPI document in the tools of others: a linter, generated clients, and a collection of Postman.
 
 They work with a running server of the CRM, and with one of a new project. ``tools`` has the programs that use what is
 generated: each lists with a filter and an order, creates, changes, searches, removes and reads an error.

@@ -48,7 +48,7 @@ permissions = st.fixed_dictionaries({}, optional={who: st.lists(rule_for(who), m
 
 
 class Simple:
-    """What is allowed, row by row and field by field, without any scope or query."""
+    """The rules again, decided row by row and field by field, without any scope or query."""
 
     def __init__(self, rules: dict[str, list[Rule]], user: int | None, role: str) -> None:
         held = {"anyone"} | ({"user", "author"} if user is not None else set()) | ({role} if role else set())
