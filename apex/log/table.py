@@ -1,0 +1,72 @@
+"""The table of the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+from apex.sql.types.columns import Json, Timestamp
+
+TENANT = "tenant"
+"""The key of ``table.info`` with the name of the column that holds the tenant of an entry."""
+
+Identifier: BigInteger = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class CurrentTransaction(FunctionElement[int]):
+    """The number of the transaction that writes an entry, which PostgreSQL has (``pg_current_xact_id``)."""
+
+    inherit_cache: bool | None = True
+    type: TypeEngine[int] = BigInteger()
+
+
+@compiles(CurrentTransaction)
+def _without_number(element: CurrentTransaction, compiler: Any, **options: Any) -> str:
+    """Return zero: SQLite commits one transaction after the other, so the order of ids is that of the commits."""
+    return "0"
+
+
+@compiles(CurrentTransaction, "postgresql")
+def _number(element: CurrentTransaction, compiler: Any, **options: Any) -> str:
+    return "CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
+
+
+def log_table(metadata: MetaData, *columns: Column[Any], name: str = "log", tenant: str | None = None) -> Table:
+    """Return the table of the log, for ``app.configure(log(table))``::
+
+        entries = log_table(metadata)
+        entries = log_table(metadata, Column("team_id", Integer), tenant="team_id")
+
+    The ``columns`` are added, or replace those of the same name. ``tenant`` is the one with the tenant of an entry.
+    Raises ValueError if it is not among them.
+    """
+    given = {column.name: column for column in columns}
+    own = {column.name: column for column in _columns()}
+    if tenant is not None and tenant not in given:
+        raise ValueError(f"The table of the log has no column '{tenant}': add it to log_table")
+    table = Table(name, metadata, *(own | given).values(), sqlite_autoincrement=True)
+    Index(f"ix_{name}_xid", table.c.xid)
+    if tenant is not None:
+        table.info[TENANT] = tenant
+        Index(f"ix_{name}_{tenant}_xid", table.c[tenant], table.c.xid)
+    return table
+
+
+def _columns() -> list[Column[Any]]:
+    return [
+        Column("id", Identifier, primary_key=True),
+        Column("xid", BigInteger, nullable=False, default=CurrentTransaction()),
+        Column("origin", String(40), nullable=False),
+        Column("created_at", Timestamp, nullable=False),
+        Column("service", String(200)),
+        Column("event", String(100), nullable=False),
+        Column("method", String(100)),
+        Column("record_id", String(255)),
+        Column("before", Json),
+        Column("record", Json),
+        Column("call", Json),
+    ]
