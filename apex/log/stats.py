@@ -1,0 +1,30 @@
+"""The counts of the log in this process, which metrics and ``apex log status`` show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class LogStats:
+    """What the log of an app has done in this process: ``app.log.stats``.
+
+    ``written`` counts the entries that the process has stored, ``handled`` those that its follower has handed on, and
+    ``pruned`` those that it has deleted for their age. ``replays`` counts the clients that got everything that they had
+    missed, ``refused_replays`` those that were told to read again.
+
+    ``last_id`` is the id of the last handled entry. ``behind`` is the number of entries that are read and not handled
+    yet. ``read_at`` is the moment of the last successful read, in seconds of ``time.monotonic``, and None before the
+    first one. ``kept_entries`` and ``kept_bytes`` are those of the recent entries in memory.
+    """
+
+    written: int = 0
+    handled: int = 0
+    pruned: int = 0
+    replays: int = 0
+    refused_replays: int = 0
+    last_id: int = 0
+    behind: int = 0
+    read_at: float | None = None
+    kept_entries: int = 0
+    kept_bytes: int = 0
