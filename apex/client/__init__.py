@@ -14,5 +14,6 @@ with extra("client", "The client"):
     from apex.client.service import RemoteService
     from apex.client.socketio import socketio
     from apex.client.storage import FileStorage, MemoryStorage, Storage
+    from apex.client.watch import Live
 
-__all__ = ["Client", "FileStorage", "MemoryStorage", "RemoteService", "Storage", "rest", "socketio"]
+__all__ = ["Client", "FileStorage", "Live", "MemoryStorage", "RemoteService", "Storage", "rest", "socketio"]

@@ -46,12 +46,13 @@ class Transport(Protocol):
     """A way to carry calls to a server.
 
     ``timeout`` is in seconds. ``problem`` is the reason why calls have to wait. A transport that is ``realtime``
-    receives events.
+    receives events. It is ``recovered`` if it receives those of the time before its connection as well.
     """
 
     timeout: float
     problem: Exception | None
     realtime: bool
+    recovered: bool
 
     async def open(self, receiver: Receiver) -> None:
         """Prepare for calls."""

@@ -27,8 +27,9 @@ class Client(Emitter):
             await client.authenticate(strategy="local", email="ann@example.com", password="correct horse")
             print(await client.service("messages").find())
 
-    It emits ``login`` with the server's answer and ``logout``. With Socket.IO it also emits ``connect`` and
-    ``disconnect``. ``storage`` stores the token. ``path`` is that of the server's authentication service.
+    It emits ``login`` with the server's answer and ``logout``. With Socket.IO it also emits ``connect``, with
+    ``recovered``, and ``disconnect``. ``storage`` stores the token. ``path`` is that of the server's authentication
+    service.
     """
 
     def __init__(self, transport: Transport, *, storage: Storage | None = None, path: str = "authentication") -> None:
@@ -65,6 +66,11 @@ class Client(Emitter):
     def authentication(self) -> dict[str, Any] | None:
         """The server's answer to the login: ``accessToken``, ``authentication`` and the user. None without a login."""
         return self.session.result
+
+    @property
+    def recovered(self) -> bool:
+        """True if the client gets all events that it missed before this connection. If not, read your lists again."""
+        return self.transport.recovered
 
     async def batch(self, *calls: Sequence[Any], atomic: bool = False) -> list[Any]:
         """Make many calls in one request, and return their results in the same order.

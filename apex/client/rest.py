@@ -31,6 +31,7 @@ class Rest:
     """The REST transport. It sends calls to ``<url>/<path>/<id>`` and reuses its connections."""
 
     realtime: bool = False
+    recovered: bool = False
     problem: Exception | None = None
 
     def __init__(self, url: str, timeout: float, headers: Mapping[str, str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from apex.callbacks import Listener
 from apex.client.call import Call, segments
+from apex.client.watch import EVENTS, Live, watching
 from apex.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -65,6 +67,24 @@ class RemoteService:
             return await self._call(name, params, data=data)
 
         return custom
+
+    def watch(
+        self, query: Params | None = None, *, route: Params | None = None, services: Iterable[str] = ()
+    ) -> AbstractAsyncContextManager[Live]:
+        """Keep a page as ``find`` returns it, until the end of the block.
+
+        ``services`` are the paths of others whose events may change the page, such as those that it populates. Raises
+        the error of the first read, and RuntimeError if the transport has no events::
+
+            async with client.service("messages").watch({"$sort": {"id": -1}, "$limit": 10}) as live:
+                print(live.page["total"])
+                async for page in live:
+                    print(page["data"])
+        """
+        followed = [self, *(RemoteService(self._client, path) for path in services)]
+        events = [service._event_name(event) for service in followed for event in EVENTS]
+        params = {"query": query or {}, "route": route or {}}
+        return watching(self._client, events, lambda: self.find(params))
 
     def on(self, event: str, listener: Listener) -> None:
         """Call a listener with each record of an event. Raises RuntimeError if the transport has no events."""

@@ -17,6 +17,7 @@ from socketio.packet import Packet
 from apex.callbacks import end_tasks
 from apex.client.call import Call, Receiver
 from apex.client.errors import rebuild
+from apex.client.recovery import Recovery
 from apex.encoding import JSON
 from apex.errors import BadRequest, OutcomeUnknown, Unavailable
 from apex.types import taken_by
@@ -61,6 +62,7 @@ class SocketIO:
         self.timeout: float = timeout
         self.delay: float = delay
         self.problem: Exception | None = None
+        self.recovered: bool = False
         self._connection: asyncio.Future[_Connection]
         self._connecting: asyncio.Task[None]
 
@@ -82,13 +84,15 @@ class SocketIO:
         return await connection.result().call(call)
 
     async def _stay_connected(self, receiver: Receiver) -> None:
-        failures = 0
+        failures, recovery, is_complete = 0, Recovery(), True
         while True:
             try:
-                async with _connected(self.url, self.path, self.headers, receiver.receive) as connection:
+                async with _connected(self.url, self.path, self.headers, recovery, receiver.receive) as connection:
+                    # Events are missed as well if only a connection whose login failed was not recovered.
+                    is_complete = is_complete and connection.recovered
                     async with asyncio.timeout(self.timeout):
                         await receiver.log_in(connection.call)
-                    failures = 0
+                    failures, self.recovered, is_complete = 0, is_complete, True
                     await self._use(connection, receiver)
             except Exception as error:
                 log.info("The connection failed: %s", error)
@@ -101,7 +105,7 @@ class SocketIO:
         """Make the connection available to calls until it is closed."""
         self.problem = None
         self._connection.set_result(connection)
-        receiver.emit("connect")
+        receiver.emit("connect", self.recovered)
         try:
             await asyncio.wait({connection.closed})
         finally:
@@ -134,11 +138,11 @@ class _HTTPSession:
 
 @asynccontextmanager
 async def _connected(
-    url: str, path: str, headers: Mapping[str, str], receive: Callable[..., None]
+    url: str, path: str, headers: Mapping[str, str], recovery: Recovery, receive: Callable[..., None]
 ) -> AsyncIterator[_Connection]:
     """Yield a connection to a server. Raises Unavailable if it takes more than 10 seconds or fails."""
     async with ClientSession() as http:
-        connection = _Connection(http, receive)
+        connection = _Connection(http, recovery, receive)
         try:
             await connection.open(url, path, headers)
             yield connection
@@ -146,13 +150,28 @@ async def _connected(
             await connection.close()
 
 
-class _Connection:
-    """A Socket.IO connection that does not reconnect. ``closed`` is done when it is closed."""
+class _Client(AsyncClient):  # type: ignore[misc]
+    """The library's client, which also keeps the ``pid`` that the server gives it."""
 
-    def __init__(self, http: ClientSession, receive: Callable[..., None]) -> None:
+    pid: str | None = None
+
+    async def _handle_connect(self, namespace: str, data: Any) -> None:
+        self.pid = (data or {}).get("pid")
+        await super()._handle_connect(namespace, data)
+
+
+class _Connection:
+    """A Socket.IO connection that does not reconnect. ``closed`` is done when it is closed.
+
+    It is ``recovered`` if the server sends the events since the last connection.
+    """
+
+    def __init__(self, http: ClientSession, recovery: Recovery, receive: Callable[..., None]) -> None:
+        self.recovered: bool = False
+        self._recovery, self._receive = recovery, receive
         self._http = _HTTPSession(http)
         options: dict[str, Any] = {"serializer": _Packet, "logger": _library_log, "engineio_logger": _library_log}
-        self._client = AsyncClient(
+        self._client = _Client(
             **options,
             reconnection=False,
             handle_sigint=False,
@@ -162,10 +181,10 @@ class _Connection:
         )
         self.closed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._client.on("connect", lambda: _settle(self._accepted, None))
+        self._client.on("connect", self._on_connect)
         self._client.on("disconnect", lambda reason: _settle(self.closed, reason))
         self._client.on("connect_error", lambda *args: _settle(self._accepted, rebuild(*args)))
-        self._client.on("*", receive)
+        self._client.on("*", self._on_event)
 
     async def open(self, url: str, path: str, headers: Mapping[str, str]) -> None:
         try:
@@ -177,7 +196,13 @@ class _Connection:
     async def _connect(self, url: str, path: str, headers: Mapping[str, str]) -> None:
         """Connect by WebSocket only. The library's polling breaks if more than 16 packets arrive at once."""
         await self._client.connect(
-            url, headers=dict(headers), transports=["websocket"], namespaces=["/"], socketio_path=path, wait=False
+            url,
+            headers=dict(headers),
+            auth=self._recovery.auth,
+            transports=["websocket"],
+            namespaces=["/"],
+            socketio_path=path,
+            wait=False,
         )
         self._client.eio.read_loop_task.add_done_callback(lambda _: _settle(self.closed, None))
         await _wait_for_first(self._accepted, self.closed)
@@ -185,6 +210,16 @@ class _Connection:
             raise ConnectionError("it was closed at once")
         if (refusal := self._accepted.result()) is not None:
             raise refusal
+
+    def _on_connect(self) -> None:
+        # Events may follow in the same turn of the event loop.
+        self.recovered = self._recovery.connect(self._client.pid)
+        _settle(self._accepted, None)
+
+    def _on_event(self, event: str, *args: Any) -> None:
+        received = self._recovery.receive(args)
+        if received is not None:
+            self._receive(event, *received)
 
     async def close(self) -> None:
         # If the server disconnects, the library does not end its write loop, and waits for it for half a minute.

@@ -32,7 +32,7 @@ PUBLIC = {
     "apex.cache": "BoundedDict Cache",
     "apex.callbacks": "Emitter Listener",
     "apex.cli": "DAY ID as_json_option load_app main require_migrated run",
-    "apex.client": "Client FileStorage MemoryStorage RemoteService Storage rest socketio",
+    "apex.client": "Client FileStorage Live MemoryStorage RemoteService Storage rest socketio",
     "apex.common": (
         "HIDDEN InvalidSignature Limit OMIT Pruned RATE_HEADERS References SignedWebhooks Trash alter_items "
         "answers_table apply_select audit audit_create cache caller_of changed_fields check_multi "

@@ -1,0 +1,50 @@
+"""The recovery of a broken connection: the server goes on with the events where the last connection ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOST_KNOWN = 10_000
+"""The number of received events that are remembered. A server sends at most as many again."""
+
+
+class Recovery:
+    """How far a client has received the events of a server.
+
+    The protocol is that of socket.io-client: the server gives each client a ``pid``, and the last argument of each
+    event is its offset, a text such as ``<position>;<id of the event>``. A client that reconnects sends both. If it
+    gets the same ``pid`` back, the server sends the events since the offset. Some of them may have come before.
+    """
+
+    def __init__(self) -> None:
+        self.pid: str | None = None
+        self.offset: str | None = None
+        self._known: dict[str, None] = {}
+
+    @property
+    def auth(self) -> dict[str, str] | None:
+        """The data for the CONNECT packet."""
+        if self.pid is None:
+            return None
+        return {"pid": self.pid} if self.offset is None else {"pid": self.pid, "offset": self.offset}
+
+    def connect(self, pid: str | None) -> bool:
+        """Note the server's answer to a CONNECT packet. Return True if the server sends the events that were missed."""
+        recovered = pid is not None and pid == self.pid
+        if not recovered:
+            self.pid, self.offset, self._known = pid, None, {}
+        return recovered
+
+    def receive(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the arguments of an event without its offset, or None if the event has come before."""
+        if self.pid is None or len(args) < 2 or not isinstance(args[-1], str):
+            return args
+        self.offset = args[-1]
+        _, _, id = self.offset.partition(";")
+        if id in self._known:
+            return None
+        if id:
+            self._known[id] = None
+            if len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+        return args[:-1]
