@@ -12,7 +12,7 @@ from typing import Any, Unpack
 from apex.callbacks import Callbacks, Emitter
 from apex.context import Context, current_call, external_call
 from apex.errors import ConfigError, FeathersError
-from apex.events import EVENTS, AnyPublisher, Events
+from apex.events import EVENTS, AnyPublisher, EventLog, Events
 from apex.hooks import LIFECYCLE, AnyHooks, HookStore, Step, Steps, enclose, run, steps_of
 from apex.permissions.hook import require_authorize
 from apex.permissions.policy import Policy
@@ -61,6 +61,7 @@ class Apex(Emitter):
         """ASGI applications by the first segment of the paths that they answer in place of the transport."""
         self.events: Events = Events(self)
         self.bus: Bus = Bus()
+        self.log: EventLog | None = None
         self.default_service: Callable[[str], Any] | None = None
         self._is_setup = False
         self._config_error: str | None = None

@@ -15,6 +15,7 @@ from apex.types import UNSET, Paginate, is_many, items, taken_by, with_items
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.events import Entries
     from apex.realtime.channels import Connection
     from apex.realtime.turns import Turn
     from apex.service import BoundService
@@ -135,7 +136,7 @@ class Context(_Slots, Generic[Data, Result]):
 
     __slots__ = (
         "_announced", "_populated", "_result", "_visible", "app", "around_method", "data", "deferred", "dispatch",
-        "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path", "service",
+        "entries", "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path", "service",
         "turn", "type",
     )  # fmt: skip
 
@@ -166,6 +167,7 @@ class Context(_Slots, Generic[Data, Result]):
         self.original: Self | None = None
         self.dispatch: Any = UNSET
         self.turn: Turn | None = None
+        self.entries: Entries | None = None
         self._announced: Self | None = None
         self._populated: Any = None
         self.http: dict[str, Any] | None = {} if params.get("provider") == "rest" else None

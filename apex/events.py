@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from apex.callbacks import Emitter, Pending
 from apex.context import Context, Params
@@ -24,6 +24,7 @@ from apex.types import UNSET
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.hooks import Around, Steps
     from apex.service import BoundService
 
 Publisher = Callable[[Any, Context], Any]
@@ -36,6 +37,36 @@ ALL = "*"
 
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 """The events of the methods that store records."""
+
+
+class Entries(Protocol):
+    """The entries of one event in the log, one for each record.
+
+    They are written at the commit. ``ids`` are empty before that, and if nothing was written.
+    """
+
+    ids: list[int]
+
+
+class EntryWriter(Protocol):
+    """The part of ``apex.log.Writer`` that the core uses."""
+
+    def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around, Around] | None:
+        """Return the hooks that write the entries of a method: the one around all ``steps``, and the one around the
+        method and the hooks of the service itself. None, if the method has no entries.
+        """
+        ...
+
+    def add(self, service: BoundService, event: str, record: Any) -> Entries | None:
+        """Add the entry of an event that a service sends itself. None, if the service is not logged."""
+        ...
+
+
+class EventLog(Protocol):
+    """The part of ``apex.log.Log`` that the core uses."""
+
+    @property
+    def writer(self) -> EntryWriter: ...
 
 
 class Publishers(dict[str, Publisher]):
@@ -124,7 +155,8 @@ class Events:
     def emit(self, service: BoundService, event: str, args: tuple[Any, ...]) -> None:
         """Call listeners with the arguments of an event, and publish the first one, after the commit."""
         turn = self.turn(service, args[:1] if event in EVENTS.values() else ())
-        record = args[0] if args else None
+        record = without_secrets(service, args[0]) if args else None
+        entries = None if self.app.log is None else self.app.log.writer.add(service, event, record)
 
         def send() -> None:
             message = self._written(service, event, record)
@@ -135,7 +167,7 @@ class Events:
 
             turn.run(send_in_turn)
 
-        after_commit(Announcement(send, lambda: [_message(service, event, record)], turn), turn.end)
+        after_commit(Announcement(send, lambda: [_message(service, event, record)], turn, entries), turn.end)
 
     async def announce(self, context: Context) -> None:
         """Send the event of a call after the commit. Without a transaction, wait for ``async def`` listeners."""
@@ -158,14 +190,14 @@ class Events:
             if context.turn is None and not self.is_followed(service, event):
                 return None
             # Encoded now, as the caller may change the records before the call's turn.
-            messages = [(item, self._written(service, event, item, sent, context)) for item, sent in _sent(context)]
+            messages = [(item, self._written(service, event, item, sent, context)) for item, sent in sent_by(context)]
             turn = context.turn or self.turn(service, ())
             return turn.run(partial(self._send, context, event, messages, turn))
 
         def write() -> list[bytes]:
-            return [_message(service, event, item, sent, context) for item, sent in _sent(context)]
+            return [_message(service, event, item, sent, context) for item, sent in sent_by(context)]
 
-        return Announcement(send, write, context.turn)
+        return Announcement(send, write, context.turn, context.entries)
 
     def _send(
         self, context: Context, event: str, messages: list[tuple[Any, bytes | None]], turn: Turn
@@ -292,7 +324,7 @@ def _message(
     message = {"path": service._path, "event": event, "result": result}
     if dispatch is not UNSET and dispatch is not result:
         message["dispatch"] = dispatch
-    return encode(message if context is None else {**message, **_call_of(context)})
+    return encode(message if context is None else {**message, **call_of(context)})
 
 
 @dataclass(slots=True)
@@ -300,12 +332,13 @@ class Announcement:
     """An event that waits for the commit of a transaction, which calls it.
 
     ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
-    sends the event with such a text.
+    sends the event with such a text. ``entries`` are those of the event in the log, if the app has one.
     """
 
     send: Work
     write: Callable[[], list[bytes]]
     turn: Turn | None
+    entries: Entries | None = None
 
     def __call__(self) -> Awaitable[None] | None:
         return self.send()
@@ -316,20 +349,33 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _sent(context: Context) -> list[tuple[Any, Any]]:
+def sent_by(context: Context) -> list[tuple[Any, Any]]:
     """Return the records that the events of a call are about, each with the part of it that is sent."""
     dispatch = context.result if context.dispatch is UNSET else context.dispatch
     results, sent = _items(context.result), _items(dispatch)
     if len(sent) != len(results):
         sent = [dispatch] * len(results)
-    return list(zip(results, sent, strict=True))
+    pairs = zip(results, sent, strict=True)
+    service = context.service
+    if not service._kept_out:
+        return list(pairs)
+    shown = [(result, without_secrets(service, result), other) for result, other in pairs]
+    return [(one, one if other is result else without_secrets(service, other)) for result, one, other in shown]
+
+
+def without_secrets(service: BoundService, record: Any) -> Any:
+    """Return a record without the fields that neither events nor the log have: private and ``answer_only`` ones."""
+    kept_out = service._kept_out
+    if not isinstance(record, Mapping) or kept_out.isdisjoint(record):
+        return record
+    return {name: value for name, value in record.items() if name not in kept_out}
 
 
 def _doing(path: str, event: str | None) -> str:
     return f"The publisher of '{path} {event}'"
 
 
-def _call_of(context: Context) -> Message:
+def call_of(context: Context) -> Message:
     """Return the part of a message that describes the call of the event."""
     params = context.params
     shown = {"query": dict(params.query), "route": params.route or {}, "provider": params.provider}

@@ -53,12 +53,17 @@ class Service:
     ``methods`` lists the methods for callers from outside. If it is None, these are the standard methods of the object.
     ``events`` lists its custom events. ``multi`` is True if ``create`` takes a list of records. ``body_limits`` maps
     methods to the bytes that their bodies may have, if these are more than usual.
+
+    ``answer_only`` names fields that only the answer to a call has, such as a key that is shown once. Events and the
+    log leave them out. If ``logged`` is False, the events of the service are not in the log of the app.
     """
 
     methods: Sequence[str] | None = None
     events: Sequence[str] = ()
     multi: bool | Sequence[str] = False
     body_limits: BodyLimits = MappingProxyType({})
+    answer_only: Sequence[str] = ()
+    logged: bool = True
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:
         """Return the method that the framework calls in place of this one (see ``Adapter``), or None."""
@@ -139,6 +144,9 @@ class BoundService(Emitter, Generic[Record, Found]):
         self._steps: dict[str, Steps] = _StepsByMethod(self)
         self._late_setup: Around | None = None
         self._policy: Policy | None = None
+        private = getattr(service, "private", ()) if isinstance(service, Service) else ()
+        self._kept_out = frozenset((*private, *getattr(service, "answer_only", ())))
+        """The fields of records that are neither in events nor in the log."""
 
     def hooks(self, hooks: AnyHooks) -> BoundService[Record, Found]:
         """Register more hooks, at any time. Raises ValueError or TypeError for hooks that cannot be registered."""
@@ -251,11 +259,16 @@ class _StepsByMethod(dict[str, Steps]):
 
     def __missing__(self, method: str) -> Steps:
         bound, service = self.bound, self.bound.service
-        call = (Step("around", _method_step(service, method), True, "service"),)
-        steps = steps_of_call(bound._app.store, bound._store, method, call)
+        inner: Steps = (Step("around", _method_step(service, method), True, "service"),)
+        steps = steps_of_call(bound._app.store, bound._store, method, inner)
         if isinstance(service, Service) and (hooks := service._hooks_around(bound, method, steps)):
-            inner = enclose(steps_of("around", list(hooks), f"in '{bound._path}'", "service"), call)
+            inner = enclose(steps_of("around", list(hooks), f"in '{bound._path}'", "service"), inner)
             steps = steps_of_call(bound._app.store, bound._store, method, inner)
+        if bound._app.log is not None and (logged := bound._app.log.writer.hooks_around(bound, method, steps)):
+            outer, around_method = logged
+            inner = enclose((Step("around", around_method, True, "service"),), inner)
+            steps = steps_of_call(bound._app.store, bound._store, method, inner)
+            steps = enclose((Step("around", outer, True, "app"),), steps)
         if isinstance(service, Service):
             steps = service._enclose(method, steps)
         if bound._late_setup is not None:

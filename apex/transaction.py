@@ -30,12 +30,14 @@ class Transaction:
         self.callbacks: list[tuple[Callback, Callable[[], None] | None]] = []
 
     def __enter__(self) -> Self:
-        self._token = _current.set(self)
+        _current.set(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
         self.is_open = False
-        _current.reset(self._token)
+        # A transaction may end in another task than the one that it has begun in.
+        if _current.get() is self:
+            _current.set(self.outer)
 
     def drop_callbacks(self, start: int = 0) -> None:
         """Drop the callbacks from a place on, and call their ``on_rollback`` instead."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,8 +34,25 @@ from apex.migrations.search import SEARCHABLE, created_index, is_complete
 from apex.sql.drivers.executor import Executor, Plan, Values, Violation
 from apex.sql.drivers.sqlite import SQLiteExecutor
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
-from apex.transaction import is_in_transaction, savepoint, transaction
+from apex.transaction import Transaction, current_transaction, savepoint, transaction
 from apex.types import Row
+
+Write = Callable[[list[Any]], Awaitable[None]]
+"""A function that writes the collected values of a transaction."""
+
+
+class _Transaction(Transaction):
+    """A transaction of a database. ``collected`` are the values that are written just before its commit."""
+
+    def __init__(self, store: Database) -> None:
+        super().__init__(store)
+        self.collected: list[tuple[Write, Any]] = []
+
+    async def write(self) -> None:
+        """Write the collected values, those of each function at once."""
+        collected, self.collected = self.collected, []
+        for write in dict.fromkeys(write for write, _ in collected):
+            await write([value for one, value in collected if one == write])
 
 
 class Database:
@@ -65,9 +82,14 @@ class Database:
 
         A transaction inside another one is part of it. Raises BadRequest or Conflict if the commit breaks a constraint.
         """
+        if current_transaction(self) is not None:
+            yield
+            return
         try:
             async with transaction(), self.executor.transaction():
-                yield
+                with _Transaction(self) as own:
+                    yield
+                    await own.write()
         except Violation as violation:
             raise _explained(violation, None) from None
 
@@ -78,12 +100,30 @@ class Database:
         Events of the calls inside follow the commit of that transaction. Without a transaction this is one. While a
         savepoint is open, only one task may run statements of the transaction.
         """
-        if not is_in_transaction():
+        around = current_transaction(self)
+        if not isinstance(around, _Transaction):
             async with self.transaction():
                 yield
             return
-        async with savepoint(), self.executor.savepoint():
-            yield
+        start = len(around.collected)
+        try:
+            async with savepoint(), self.executor.savepoint():
+                yield
+        except BaseException:
+            del around.collected[start:]
+            raise
+
+    def collect(self, value: Any, write: Write) -> bool:
+        """Have ``write`` called with a list of values just before the commit of the transaction around this call.
+
+        The list has the values of all calls with this ``write`` in the transaction, without those of savepoints that
+        were undone. Return False if there is no transaction.
+        """
+        around = current_transaction(self)
+        if not isinstance(around, _Transaction):
+            return False
+        around.collected.append((write, value))
+        return True
 
     def compile(
         self, statement: Executable, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None

@@ -1,0 +1,89 @@
+"""The log of an app, with which ``app.configure`` gives it one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table
+
+from apex.app import Apex
+from apex.context import Context
+from apex.errors import ConfigError
+from apex.hooks import Next
+from apex.log.log_ import Log
+from apex.log.writing import Fields, Writer
+from apex.realtime.channels import Connection
+from apex.sql.database import Database
+
+Tenants = Callable[[Connection], Collection[Any] | None]
+"""A function that returns the tenants whose entries a connection may get. None means all."""
+
+DAYS, REPLAY = 7, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The setting ``log``.
+
+    Entries are kept for so many ``days``, and at most so many ``rows``. None means no limit. ``replay`` is the most
+    entries that a client gets after a reconnection.
+    """
+
+    days: float | None = DAYS
+    rows: int | None = None
+    replay: int = REPLAY
+
+
+def log(table: Table, *, fields: Fields | None = None, tenants: Tenants | None = None) -> Callable[[Apex], None]:
+    """Return a function that gives an app its log, after its database::
+
+        entries = log_table(metadata)
+        app.configure(database(url)).configure(log(entries))
+
+    From then on each event of a service is an entry of the ``table``, written in the transaction of its change. A
+    service with the attribute ``logged = False`` writes none. ``fields`` returns the values of further columns for the
+    entries of a call. ``tenants`` returns the tenants whose entries a connection may get.
+
+    Reads the setting ``log`` (``Settings``). Raises ConfigError if the app has no database or a setting is wrong, and
+    TypeError if it is given the app.
+    """
+    if not isinstance(table, Table):
+        raise TypeError("log takes the table of the log and not the app: app.configure(log(log_table(metadata)))")
+
+    def configure(app: Apex) -> None:
+        database = app.get("database")
+        if not isinstance(database, Database):
+            raise ConfigError("The log needs a database: call app.configure(database(url)) before log(table)")
+        made = Log(app, table, _settings(app.get("log")), tenants)
+        made.writer = Writer(app, database, table, made.origin, fields, made.stats)
+        app.log = made
+
+        async def setup(context: Context, next: Next) -> None:
+            await made.open()
+            await next()
+
+        async def teardown(context: Context, next: Next) -> None:
+            try:
+                await next()
+            finally:
+                await made.close()
+
+        app.hooks({"setup": [setup], "teardown": [teardown]})
+
+    return configure
+
+
+def _settings(given: Any) -> Settings:
+    """Return the setting of an app. Raises ConfigError, which names the key that is wrong."""
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise ConfigError('The setting log must be an object such as {"days": 7}')
+    for name, value in given.items():
+        if name not in Settings.__slots__:
+            raise ConfigError(f"The setting log has no '{name}': it has {', '.join(Settings.__slots__)}")
+        is_unlimited = value is None and name != "replay"
+        if not is_unlimited and not (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
+            raise ConfigError(f"The setting log.{name} must be a number above 0")
+    return Settings(**given)

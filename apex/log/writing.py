@@ -1,0 +1,291 @@
+"""Writing to the log: the entries of a transaction are stored just before its commit, by one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import FromClause, Table, Text, bindparam, cast, func, insert, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from apex.context import Context, current_call
+from apex.encoding import RawJSON, encode
+from apex.events import call_of, sent_by, without_secrets
+from apex.hooks import Around, Next, Steps
+from apex.log.stats import LogStats
+from apex.log.table import TENANT, CurrentTransaction
+from apex.sql.database import Database
+from apex.sql.statements import Statement
+from apex.sql.types.registry import column_types
+from apex.tenant import ALL_TENANTS, current_tenants, tenant_context
+from apex.transaction import after_commit
+from apex.types import READS, UNSET, Row, items
+
+if TYPE_CHECKING:
+    from apex.app import Apex
+    from apex.service import BoundService
+
+Fields = Callable[[Context], Mapping[str, Any]]
+"""A function that returns the values of an app's own columns for the entries of a call."""
+
+
+class Entries:
+    """The entries of one event, one for each record, which are written together.
+
+    ``ids`` are empty before they are written, and if the event has turned out to have none. ``unit`` ends the
+    transaction that the call has begun for them.
+    """
+
+    __slots__ = ("ids", "is_collected", "is_dropped", "make", "rows", "unit")
+
+    def __init__(self, make: Callable[[], list[Row]], unit: AsyncExitStack | None = None) -> None:
+        self.make = make
+        self.unit = unit
+        self.rows: list[Row] | None = None
+        self.ids: list[int] = []
+        self.is_collected: bool = False
+        self.is_dropped: bool = False
+
+    def settle(self) -> list[Row]:
+        """Return the rows of the entries. They are made once: the caller of a call may change its result later."""
+        if self.is_dropped:
+            return []
+        if self.rows is None:
+            self.rows = self.make()
+        return self.rows
+
+
+class Writer:
+    """The part of the log that writes the entries of calls, of other events, and of messages between processes."""
+
+    def __init__(
+        self, app: Apex, database: Database, table: Table, origin: str, fields: Fields | None, stats: LogStats
+    ) -> None:
+        self.app: Apex = app
+        self.database: Database = database
+        self.table: Table = table
+        self.origin: str = origin
+        self.fields: Fields | None = fields
+        self.stats: LogStats = stats
+        self.tenant: str | None = table.info.get(TENANT)
+        self._statements: dict[tuple[tuple[str, ...], bool], Statement] = {}
+
+    def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around, Around] | None:
+        """Return the hooks that write the entries of a method: the one around all ``steps``, and the one around the
+        method and the hooks of the service itself. None, if the method has no entries.
+        """
+        if not is_logged(service) or method in getattr(service.service, "reads", READS):
+            return None
+        return self.log_call, self.log_method
+
+    async def log_call(self, context: Context, next: Next) -> None:
+        """Commit the transaction that ``log_method`` has begun, once all hooks of the call have run."""
+        async with AsyncExitStack() as unit:
+            entries = context.entries = Entries(partial(self._of_call, context), unit)
+            try:
+                await next()
+            except BaseException:
+                entries.is_dropped = True
+                raise
+            entries.settle()
+        if not entries.is_collected:
+            await self._write_alone(entries)
+
+    async def log_method(self, context: Context, next: Next) -> None:
+        """Run the method in a transaction if its record is in the database, and collect its entries."""
+        entries: Any = context.entries
+        if context.event is not None and not context.has_result and self._stores(context.service):
+            await entries.unit.enter_async_context(self.database.transaction())
+        await next()
+        # Collected now: for each record the order of the entries is that in which its states were stored.
+        entries.is_collected = self.database.collect(entries, self.write)
+
+    def add(self, service: BoundService, event: str, record: Any) -> Entries | None:
+        """Add the entry of an event that a service sends itself. None, if the service is not logged."""
+        if not is_logged(service):
+            return None
+        context = current_call.get() or Context(self.app, service, "")
+        shared = self._shared(service, event, context)
+        entries = Entries(lambda: [self._row(service, shared, record, encode(record), None)])
+        entries.settle()
+        if not self.database.collect(entries, self.write):
+            self.app.callbacks.start(self._write_alone(entries))
+        return entries
+
+    async def message(self, topic: str, message: Any) -> int:
+        """Write a message between processes, and return the id of its entry.
+
+        Inside of a transaction it is written with it, and its id is 0.
+        """
+        shared = {"origin": self.origin, "created_at": datetime.now(UTC), "event": topic}
+        entries = Entries(lambda: [{**shared, "record": RawJSON(encode(message))}])
+        entries.settle()
+        if self.database.collect(entries, self.write):
+            return 0
+        await self.write([entries])
+        return entries.ids[0]
+
+    async def write(self, collected: list[Entries]) -> None:
+        """Store entries by one statement, and give them their ids."""
+        rows = [row for entries in collected for row in entries.settle()]
+        if not rows:
+            return
+        with tenant_context(self._tenants(rows)):
+            stored = iter(await self._insert(rows))
+        for entries in collected:
+            entries.ids = [next(stored) for _ in entries.settle()]
+        self.stats.written += len(rows)
+
+    async def _write_alone(self, entries: Entries) -> None:
+        """Write entries that are not in a transaction of the database, after the commit of other stores."""
+        pending = after_commit(partial(self.write, [entries]))
+        if pending is not None:
+            await pending
+
+    def _stores(self, service: BoundService) -> bool:
+        """Return True if the records of a service are in the database of the log."""
+        return getattr(service.service, "database", None) is self.database
+
+    def _tenants(self, rows: list[Row]) -> str:
+        """Return the tenants for which entries are stored. Row-level security must not refuse those of others."""
+        own = current_tenants.get()
+        if own == ALL_TENANTS or self.tenant is None:
+            return own
+        allowed = own.split(",")
+        return own if all(str(row.get(self.tenant)) in allowed for row in rows) else ALL_TENANTS
+
+    def _of_call(self, context: Context) -> list[Row]:
+        """Return the entries of a call, with its records as they are now."""
+        service, event = context.service, context.event
+        if event is None or event in service._options.events:
+            return []
+        shared = self._shared(service, event, context)
+        call = call_of(context)
+        shared["method"] = call.pop("method")
+        stashed = _stashed(context)
+        rows = []
+        for record, text, sent in _records(context):
+            done = call if sent is UNSET else {**call, "dispatch": sent}
+            row = self._row(service, shared, record, text, stashed)
+            row["call"] = RawJSON(encode(done))
+            if row["record_id"] is None and context.id is not None:
+                row["record_id"] = self._record_id(context.id)
+            rows.append(row)
+        return rows
+
+    def _shared(self, service: BoundService, event: str, context: Context) -> Row:
+        """Return the values that all entries of an event have."""
+        own: Row = dict(self.fields(context)) if self.fields is not None else {}
+        if self.tenant is not None and own.get(self.tenant) is None:
+            own[self.tenant] = _tenant_of_call(context, self.tenant)
+        return {
+            **own,
+            "origin": self.origin,
+            "created_at": datetime.now(UTC),
+            "service": service._path,
+            "event": event,
+            "method": None,
+        }
+
+    def _row(
+        self,
+        service: BoundService,
+        shared: Row,
+        record: Any,
+        text: bytes,
+        stashed: Mapping[Any, Mapping[str, Any]] | None,
+    ) -> Row:
+        row = {**shared, "record_id": None, "before": None, "record": RawJSON(text), "call": None}
+        if isinstance(record, Mapping):
+            id = record.get(getattr(service.service, "id", "id"))
+            row["record_id"] = self._record_id(id)
+            if self.tenant is not None and record.get(self.tenant) is not None:
+                row[self.tenant] = record[self.tenant]
+            if stashed is not None and (before := stashed.get(id)) is not None:
+                changed = {name: before[name] for name in record if name in before and before[name] != record[name]}
+                row["before"] = RawJSON(encode(changed))
+        return row
+
+    def _record_id(self, id: Any) -> Any:
+        return None if id is None else self._id_type(id)
+
+    @cached_property
+    def _id_type(self) -> Callable[[Any], Any]:
+        kind: type = self.table.c.record_id.type.python_type
+        return kind
+
+    async def _insert(self, rows: list[Row]) -> list[int]:
+        """Store rows, and return their ids, which ascend in the order of the rows."""
+        names = tuple(sorted(set().union(*rows)))
+        is_one = len(rows) == 1
+        statement = self._statements.get((names, is_one))
+        if statement is None:
+            statement = self._statements[names, is_one] = self._one(names) if is_one else self._many(names)
+        if is_one:
+            values = {f"new_{name}": rows[0][name] for name in names}
+        else:
+            values = {"rows": encode([self._jsonable(row) for row in rows]).decode()}
+        stored = await self.database.fetch(statement, values)
+        return sorted(row["id"] for row in stored)
+
+    def _one(self, names: Sequence[str]) -> Statement:
+        bound = {name: bindparam(f"new_{name}", type_=self.table.c[name].type) for name in names}
+        return self.database.compile(insert(self.table).values(bound).returning(self.table.c.id))
+
+    def _many(self, names: Sequence[str]) -> Statement:
+        """Return the statement for any number of entries, which are one JSON parameter."""
+        each: FromClause
+        if self.database.dialect.name == "postgresql":
+            rows = cast(bindparam("rows", type_=Text()), JSONB)
+            each = func.jsonb_array_elements(rows).table_valued("value", with_ordinality="key", name="each")
+            each = each.render_derived()
+        else:
+            each = func.json_each(bindparam("rows", type_=Text())).table_valued("value", "key", name="each")
+        values = [self._types[name].extracted(each.c.value, name) for name in names]
+        listed = select(*values, CurrentTransaction()).order_by(each.c.key)
+        return self.database.compile(insert(self.table).from_select([*names, "xid"], listed).returning(self.table.c.id))
+
+    def _jsonable(self, row: Row) -> Row:
+        return {
+            name: self._types[name].dumped(value) if self._types[name].dumps_otherwise else value
+            for name, value in row.items()
+        }
+
+    @cached_property
+    def _types(self) -> Mapping[str, Any]:
+        return column_types(self.table, self.database.dialect)
+
+
+def is_logged(service: BoundService) -> bool:
+    """Return True if the events of a service are entries of the log."""
+    return bool(getattr(service.service, "logged", True))
+
+
+def _records(context: Context) -> Iterator[tuple[Any, bytes, Any]]:
+    """Yield the records of a call, each with its JSON, and the part of it that is sent if that is another one."""
+    raw = context._result
+    if isinstance(raw, RawJSON) and context.dispatch is UNSET and not raw.text.startswith(b"["):
+        record = raw.value
+        if without_secrets(context.service, record) is record:
+            yield record, raw.text, UNSET  # The JSON of the database stays as it is.
+            return
+    for record, sent in sent_by(context):
+        yield record, encode(record), UNSET if sent is record else sent
+
+
+def _stashed(context: Context) -> Mapping[Any, Mapping[str, Any]] | None:
+    """Return the records as they were before the call, by id. None, if ``stash_before`` has not read them."""
+    before = context.params.get("before")
+    if context.method == "create" or not isinstance(before, Mapping | list):
+        return None
+    id = getattr(context.service.service, "id", "id")
+    return {row[id]: row for row in items(context.method, before) if isinstance(row, Mapping) and id in row}
+
+
+def _tenant_of_call(context: Context, name: str) -> Any:
+    """Return the tenant that a call is about by its scope, or None."""
+    tenant: Any = context.params.scope.get(name)
+    return tenant if isinstance(tenant, int | str) else None

@@ -1,0 +1,114 @@
+"""Writing to the log: what is stored with a change, and when."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Integer
+
+from apex import Context, MemoryService
+from apex.common import stash_before, transaction
+from apex.errors import Conflict, NotFound
+from tests.log.apps import entries_of, logged_app
+
+
+def fail(context: Context) -> None:
+    raise Conflict("afterwards")
+
+
+async def test_each_write_has_an_entry_with_its_record(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        notes = app.service("notes")
+        await notes.create({"text": "a"})
+        await notes.patch(1, {"text": "b"})
+        await notes.update(1, {"text": "c"})
+        await notes.remove(1)
+        found = await entries_of(app, "service", "event", "method", "record_id", "record")
+    record = {"id": 1, "team_id": None}
+    assert found == [
+        ("notes", "created", "create", "1", {**record, "text": "a"}),
+        ("notes", "patched", "patch", "1", {**record, "text": "b"}),
+        ("notes", "updated", "update", "1", {**record, "text": "c"}),
+        ("notes", "removed", "remove", "1", {**record, "text": "c"}),
+    ]
+
+
+async def test_a_call_of_many_records_has_an_entry_for_each(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        await app.service("notes").create([{"text": "a"}, {"text": "b"}])
+        await app.service("notes").patch(None, {"text": "c"})
+        found = await entries_of(app, "event", "record_id")
+    assert found == [("created", "1"), ("created", "2"), ("patched", "1"), ("patched", "2")]
+
+
+async def test_an_after_hook_that_fails_undoes_the_write_and_its_entry(empty_url: str) -> None:
+    async with logged_app(empty_url, hooks={"after": {"create": [fail]}}) as app:
+        with pytest.raises(Conflict):
+            await app.service("notes").create({"text": "a"})
+        assert await entries_of(app, "id") == await app.service("notes").find() == []
+
+
+async def test_a_field_that_an_after_hook_hides_is_hidden_in_the_log(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        app.hooks({"after": {"create": [lambda context: context.result.pop("text") and None]}})
+        await app.service("notes").create({"text": "a"})
+        assert await entries_of(app, "record") == [{"id": 1, "team_id": None}]
+
+
+async def test_private_fields_are_not_in_the_log(empty_url: str) -> None:
+    async with logged_app(empty_url, hooks={"before": {"patch": [stash_before()]}}) as app:
+        await app.service("notes").create({"text": "a", "secret": "s"})
+        await app.service("notes").patch(1, {"text": "b", "secret": "t"}, {"adapter": {"private": ()}})
+        found = await entries_of(app, "before", "record")
+    assert found[1] == ({"text": "a"}, {"id": 1, "text": "b", "team_id": None})
+
+
+async def test_the_entries_of_a_transaction_are_written_at_its_commit(empty_url: str) -> None:
+    async def twice(context: Context) -> None:
+        notes = context.app.service("notes")
+        await notes.patch(1, {"text": "b"})
+        with suppress(NotFound):
+            async with context.app.get("database").savepoint():
+                await notes.patch(1, {"text": "undone"})
+                await notes.patch(9, {"text": "b"})
+        assert await entries_of(context.app, "id") == []
+
+    hooks = {"around": {"create": [transaction]}, "after": {"create": [twice]}}
+    async with logged_app(empty_url, hooks=hooks) as app:
+        await app.service("notes").create({"text": "a"})
+        found = await entries_of(app, "event", "record")
+    assert [(event, record["text"]) for event, record in found] == [("created", "a"), ("patched", "b")]
+
+
+async def test_the_fields_of_an_app_and_the_tenant_of_the_record_are_stored(empty_url: str) -> None:
+    def fields(context: Context) -> dict[str, Any]:
+        return {"user_id": context.params.user["id"], "team_id": 3}
+
+    columns = [Column("team_id", Integer), Column("user_id", Integer)]
+    async with logged_app(empty_url, *columns, tenant="team_id", fields=fields) as app:
+        await app.service("notes").create({"team_id": 7}, {"user": {"id": 5}})
+        await app.service("notes").create({}, {"user": {"id": 6}})
+        assert await entries_of(app, "team_id", "user_id") == [(7, 5), (3, 6)]
+
+
+async def test_a_service_may_be_left_out_of_the_log(empty_url: str) -> None:
+    class Counters(MemoryService):
+        logged = False
+
+    async with logged_app(empty_url) as app:
+        app.use("counters", Counters()).use("people", MemoryService())
+        await app.service("counters").create({"n": 1})
+        await app.service("people").create({"name": "Ann"})
+        app.service("people").emit("created", {"id": 8})
+        await app.callbacks.drain()
+        assert await entries_of(app, "service", "record_id") == [("people", "0"), ("people", "8")]
+
+
+async def test_the_announcement_of_an_event_knows_its_entry(empty_url: str) -> None:
+    seen: list[Any] = []
+    async with logged_app(empty_url) as app:
+        app.service("notes").on("created", lambda record, context: seen.append(context.entries.ids))
+        await app.service("notes").create({"text": "a"})
+        assert seen == [await entries_of(app, "id")]
