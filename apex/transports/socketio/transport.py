@@ -30,8 +30,9 @@ log: logging.Logger = logging.getLogger("apex")
 
 MOUNT = "socket.io"
 CLIENT = Path(__file__).parent / "static" / "socket.io-4.8.4.min.js"
-CLIENT_FILES = ("socket.io.js", "socket.io.min.js")
-"""The names under which the server of Socket.IO has the client for browsers."""
+LIVE = Path(__file__).parents[2] / "live" / "index.js"
+FILES = {"socket.io.js": CLIENT, "socket.io.min.js": CLIENT, "apex-live.js": LIVE}
+"""The files for browsers: the client under the names that the server of Socket.IO has for it, and live pages."""
 
 SHOWN = 100
 """The characters of a name that an error shows."""
@@ -66,16 +67,16 @@ class Sockets:
         origins = settings.get("origins") or app.get("origins") or ["*"]
         self.engine: Engine = Engine(self, limits, "*" if "*" in origins else list(origins))
         self.endpoint: Endpoint = Endpoint(self.engine)
-        self.client: ASGIApp = asset(CLIENT)
+        self.files: dict[str, ASGIApp] = {name: asset(file) for name, file in FILES.items()}
         self.links: dict[Connection, Link] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Answer a connection or a request for the client. Other paths go on to the transport of the app."""
+        """Answer a connection or a request for a file. Other paths go on to the transport of the app."""
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/")).removeprefix(f"/{MOUNT}")
         if not path.strip("/"):
             return self.endpoint(scope, receive, send)
-        if path[1:] in CLIENT_FILES and scope.get("method") in ("GET", "HEAD"):
-            return self.client(scope, receive, send)
+        if path[1:] in self.files and scope.get("method") in ("GET", "HEAD"):
+            return self.files[path[1:]](scope, receive, send)
         if self.app.transport is None:
             raise RuntimeError("The app has no other transport: call app.configure(rest)")
         return self.app.transport(scope, receive, send)
