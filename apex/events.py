@@ -6,7 +6,7 @@ The events of a record are sent in the order in which its states were stored, ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
@@ -67,6 +67,63 @@ class EventLog(Protocol):
 
     @property
     def writer(self) -> EntryWriter: ...
+
+    @property
+    def origin(self) -> str:
+        """The name of this process in its entries."""
+        ...
+
+    @property
+    def watermark(self) -> Any:
+        """The position up to which this process has handled the entries."""
+        ...
+
+    @property
+    def is_followed(self) -> bool:
+        """True between the setup and the teardown of the app."""
+        ...
+
+    @property
+    def is_current(self) -> bool:
+        """True if the log was read less than a second ago."""
+        ...
+
+    async def position(self) -> Any:
+        """Return the position of now."""
+        ...
+
+    async def check(self, position: Any) -> None:
+        """Raise Gone if not all entries after a position can be read."""
+        ...
+
+    async def read(
+        self,
+        after: Any,
+        *,
+        tenants: Sequence[Any] | None = None,
+        services: Sequence[str | None] | None = None,
+        event: str | None = None,
+        record_id: str | None = None,
+        limit: int = 1000,
+    ) -> Any:
+        """Return entries after a position."""
+        ...
+
+    def follow(self, handler: Callable[[list[Any]], None], lost: Callable[[], None] | None = None) -> None:
+        """Call a function with all entries from now on, and ``lost`` if some are missing."""
+        ...
+
+    def on_commit(self, function: Callable[[], None]) -> None:
+        """Call a function whenever this process has committed entries."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Read now, and return when all entries that were committed before are handled."""
+        ...
+
+    def wake(self) -> None:
+        """Read soon."""
+        ...
 
 
 class Publishers(dict[str, Publisher]):

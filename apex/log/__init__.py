@@ -5,10 +5,21 @@ from typing import TYPE_CHECKING
 from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from apex.log.log_ import Log
     from apex.log.plugin import log
+    from apex.log.position import Position
+    from apex.log.reader import Log
+    from apex.log.reading import Entry, Read
     from apex.log.table import log_table
 
-__all__ = ["Log", "log", "log_table"]
+__all__ = ["Entry", "Log", "Position", "Read", "log", "log_table"]
 
-__getattr__ = lazy_names(__name__, {"log_": ["Log"], "plugin": ["log"], "table": ["log_table"]})
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "plugin": ["log"],
+        "position": ["Position"],
+        "reader": ["Log"],
+        "reading": ["Entry", "Read"],
+        "table": ["log_table"],
+    },
+)

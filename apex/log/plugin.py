@@ -12,7 +12,7 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import ConfigError
 from apex.hooks import Next
-from apex.log.log_ import Log
+from apex.log.reader import Log
 from apex.log.writing import Fields, Writer
 from apex.realtime.channels import Connection
 from apex.sql.database import Database

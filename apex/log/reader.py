@@ -1,0 +1,167 @@
+"""The log of an app, as its readers see it: ``app.log``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from apex.log.follower import Follower, Handler
+from apex.log.position import Position
+from apex.log.reading import Filter, Read, Reading, reading_of
+from apex.log.stats import LogStats
+from apex.sql.database import Database
+from apex.transaction import is_in_transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+    from apex.app import Apex
+    from apex.log.plugin import Settings, Tenants
+    from apex.log.writing import Writer
+
+CURRENT_SECONDS = 1
+
+T = TypeVar("T")
+
+
+class Log:
+    """One ordered record of what happened, which sockets, other processes, integrators and webhooks read::
+
+        position = await app.log.position()
+        await app.service("notes").create({"text": "Hello"})
+        entries, position, more = await app.log.read(position)
+
+    A read gives each entry once, whatever transactions are open meanwhile, and the entries of a record in the order in
+    which its states were stored. A page is part of the same read, so ask for the next one from its position.
+
+    ``follow`` hands on all entries while the app runs. ``stats`` counts what happens in this process.
+    """
+
+    writer: Writer
+
+    def __init__(self, app: Apex, table: Table, settings: Settings, tenants: Tenants | None = None) -> None:
+        self.app: Apex = app
+        self.database: Database = app.get("database")
+        self.table: Table = table
+        self.settings: Settings = settings
+        self.tenants: Tenants | None = tenants
+        self.origin: str = token_hex(8)
+        """The name of this process in its entries."""
+        self.stats: LogStats = LogStats()
+        self._reading: Reading = reading_of(self.database, table)
+        self._follower = Follower(self._reading, self.stats)
+        self._on_commit: list[Callable[[], None]] = []
+
+    @property
+    def watermark(self) -> Position:
+        """The position up to which this process has handled the entries. Raises RuntimeError before the setup."""
+        if self._follower.position is None:
+            raise RuntimeError("The log is followed from the setup of the app on")
+        return self._follower.position
+
+    @property
+    def is_followed(self) -> bool:
+        """True between the setup and the teardown of the app."""
+        return self._follower.runs
+
+    @property
+    def is_current(self) -> bool:
+        """True if the log was read less than a second ago: all earlier entries of other processes are handled."""
+        read_at = self.stats.read_at
+        return self.is_followed and read_at is not None and time.monotonic() - read_at < CURRENT_SECONDS
+
+    async def position(self) -> Position:
+        """Return the position of now, after all entries that are committed. Raises Unavailable."""
+        return await _outside(self._reading.position())
+
+    async def check(self, position: Position) -> None:
+        """Return if all entries after a position can be read. It may be one that a client has sent.
+
+        Raises Gone for a position of another or a restored database, one of the future, and one that is older than the
+        oldest entry that is kept.
+        """
+        await _outside(self._reading.check(position))
+
+    async def read(
+        self,
+        after: Position,
+        *,
+        tenants: Sequence[Any] | None = None,
+        services: Sequence[str | None] | None = None,
+        event: str | None = None,
+        record_id: str | None = None,
+        limit: int = 1000,
+    ) -> Read:
+        """Return at most ``limit`` entries after a position that are committed by now, and the position after them.
+
+        Among ``tenants``, None stands for entries without a tenant. Among ``services``, it stands for messages between
+        processes. Call ``check`` before the first read from a position that somebody has sent. Raises Gone for a
+        position of another database, and ValueError for tenants of a log without them.
+        """
+        if limit < 1:
+            raise ValueError("limit must be at least 1")
+        return await _outside(self._reading.read(after, Filter(tenants, services, event, record_id), limit))
+
+    def recent(
+        self,
+        after: Position,
+        *,
+        tenants: Sequence[Any] | None = None,
+        services: Sequence[str | None] | None = None,
+    ) -> Read | None:
+        """Return what ``read`` would up to the watermark, from memory, or None if not all of it is kept there.
+
+        It keeps the last 10,000 entries, or 16 MiB of them, since the setup.
+        """
+        entries = self._follower.recent.after(after, tenants, services)
+        return None if entries is None else Read(entries, self.watermark, False)
+
+    def follow(self, handler: Handler, lost: Callable[[], None] | None = None) -> None:
+        """Call a function with all entries from now on, of all processes, this one too: each entry once and in order.
+
+        ``lost`` is called if entries are missing, since the log was pruned during an outage or the database was
+        restored. What the handler knows may then be wrong.
+        """
+        self._follower.handlers.append(handler)
+        if lost is not None:
+            self._follower.lost.append(lost)
+
+    async def catch_up(self) -> None:
+        """Read now, and return when all entries that were committed before the call are handled.
+
+        Calls that wait share a read. Raises Unavailable during an outage.
+        """
+        await self._follower.catch_up()
+
+    def wake(self) -> None:
+        """Read soon, as somebody has committed. Several calls within 5 milliseconds are one."""
+        self._follower.wake()
+
+    def on_commit(self, function: Callable[[], None]) -> None:
+        """Call a function whenever this process has committed entries, to wake other processes."""
+        self._on_commit.append(function)
+
+    def committed(self) -> None:
+        """Wake this process and, by ``on_commit``, the others. Called after each commit of entries."""
+        self.wake()
+        for function in self._on_commit:
+            function()
+
+    async def open(self) -> None:
+        """Start to follow. Called by the setup of the app."""
+        await self._follower.start()
+
+    async def close(self) -> None:
+        """Stop following. Called by the teardown of the app."""
+        await self._follower.stop()
+
+
+async def _outside(reading: Coroutine[Any, Any, T]) -> T:
+    """Await a read outside of a transaction around it: inside, it would find entries that may be undone."""
+    if not is_in_transaction():
+        return await reading
+    return await asyncio.create_task(reading, context=Context())

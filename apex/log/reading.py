@@ -1,0 +1,453 @@
+"""The statements that read the log. Each database has its own way to find the entries after a position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    Table,
+    Text,
+    all_,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)  # fmt: skip
+
+from apex.encoding import decode
+from apex.errors import Gone
+from apex.log.position import Position, Snapshot
+from apex.log.table import TENANT
+from apex.sql.database import Database
+from apex.sql.drivers.executor import Plan
+from apex.sql.statements import Statement, StatementCache
+from apex.types import Row
+
+UNKNOWN = "The log does not have this position, or no longer all entries after it: read the records again"
+
+
+class Entry:
+    """An entry of the log: an event of a service, or a message between processes, whose ``service`` is None.
+
+    ``before``, ``record`` and ``call`` are decoded anew each time, so that nobody changes what others get. ``xid`` is
+    the transaction on PostgreSQL, and ``size`` the length of its JSON.
+    """
+
+    __slots__ = (
+        "_before", "_call", "_record", "created_at", "event", "id", "method", "origin", "record_id", "service",
+        "tenant", "xid",
+    )  # fmt: skip
+
+    def __init__(self, row: Row) -> None:
+        self.id: int = row["id"]
+        self.xid: int = row["xid"]
+        self.tenant: Any = row["tenant"]
+        self.created_at: datetime = row["created_at"]
+        self.service: str | None = row["service"]
+        self.event: str = row["event"]
+        self.method: str | None = row["method"]
+        self.record_id: str | None = row["record_id"]
+        self.origin: str = row["origin"]
+        self._before: str | None = row["before"]
+        self._record: str | None = row["record"]
+        self._call: str | None = row["call"]
+
+    @property
+    def before(self) -> Any:
+        """The changed fields with their values before, or None."""
+        return None if self._before is None else decode(self._before)
+
+    @property
+    def record(self) -> Any:
+        """The record of the event, or the message."""
+        return None if self._record is None else decode(self._record)
+
+    @property
+    def call(self) -> Any:
+        """The call of the event, or None: ``id``, ``params``, and ``dispatch`` if it differs from the record."""
+        return None if self._call is None else decode(self._call)
+
+    @property
+    def size(self) -> int:
+        """The number of characters of its JSON."""
+        return sum(len(text) for text in (self._before, self._record, self._call) if text is not None)
+
+    def message(self) -> dict[str, Any]:
+        """Return the event as ``Events`` sends it to the connections."""
+        message = {"path": self.service, "event": self.event, "result": self.record}
+        return message if self.method is None else {**message, "method": self.method, **(self.call or {})}
+
+
+class Read(NamedTuple):
+    """Entries in their order, and the position after them. With ``more`` there are further ones already."""
+
+    entries: list[Entry]
+    position: Position
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The entries that a reader asks for. None sets no limit.
+
+    Among ``tenants``, None stands for entries without a tenant, and among ``services`` for messages.
+    """
+
+    tenants: Sequence[Any] | None = None
+    services: Sequence[str | None] | None = None
+    event: str | None = None
+    record_id: str | None = None
+
+    @property
+    def shape(self) -> Hashable:
+        """The part that the text of a statement depends on."""
+        lists = (None if some is None else None in some for some in (self.tenants, self.services))
+        return (*lists, self.event is None, self.record_id is None)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of the statement's parameters."""
+        lists = {"tenants": self.tenants, "services": self.services}
+        values = {name: [one for one in some if one is not None] for name, some in lists.items() if some is not None}
+        texts = {"of_event": self.event, "of_record": self.record_id}
+        return {**values, **{name: text for name, text in texts.items() if text is not None}}
+
+    def conditions(self, table: Table) -> list[ColumnElement[bool]]:
+        """Return the conditions of a statement. Raises ValueError for tenants of a log without them."""
+        conditions: list[ColumnElement[bool]] = []
+        if self.tenants is not None:
+            if TENANT not in table.info:
+                raise ValueError("The log has no tenants: name their column in log_table(..., tenant=...)")
+            conditions.append(_is_among(table.c[table.info[TENANT]], "tenants", self.tenants))
+        if self.services is not None:
+            conditions.append(_is_among(table.c.service, "services", self.services))
+        if self.event is not None:
+            conditions.append(table.c.event == bindparam("of_event", type_=String()))
+        if self.record_id is not None:
+            conditions.append(table.c.record_id == bindparam("of_record", type_=String()))
+        return conditions
+
+
+def _is_among(column: ColumnElement[Any], name: str, values: Sequence[Any]) -> ColumnElement[bool]:
+    among = column.in_(bindparam(name, expanding=True))
+    return or_(among, column.is_(None)) if None in values else among
+
+
+EVERYTHING = Filter()
+
+
+class Reading(Protocol):
+    """The statements of one database."""
+
+    async def exists(self) -> bool:
+        """Return True if the table exists."""
+        ...
+
+    async def beginning(self) -> Position:
+        """Return the position before the first entry, of an empty log."""
+        ...
+
+    async def position(self) -> Position:
+        """Return the position after all entries."""
+        ...
+
+    async def check(self, position: Position) -> None:
+        """Raise Gone if not all entries after a position can be read."""
+        ...
+
+    async def read(self, after: Position, filter: Filter, limit: int) -> Read:
+        """Return entries after a position."""
+        ...
+
+
+def reading_of(database: Database, table: Table) -> Reading:
+    """Return the statements for a database."""
+    return (PostgresReading if database.dialect.name == "postgresql" else SQLiteReading)(database, table)
+
+
+class _Statements:
+    """The compiled statements of a log."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        self.database = database
+        self.table = table
+        self._kept = StatementCache()
+
+    async def _rows(self, name: str, build: Callable[[], Any], values: Mapping[str, Any], filter: Filter) -> list[Row]:
+        statement = self._kept.get((name, filter.shape), lambda: self._compiled(build(), filter))
+        return await self.database.fetch(statement, values)
+
+    def _compiled(self, statement: Any, filter: Filter) -> Statement:
+        # With a filter, the best index depends on its values.
+        plan: Plan = "kept" if filter == EVERYTHING else "anew"
+        return self.database.compile(statement, plan)
+
+    async def _row(self, name: str, build: Callable[[], Any], values: Mapping[str, Any] | None = None) -> Row:
+        return (await self._rows(name, build, values or {}, EVERYTHING))[0]
+
+    @property
+    def _columns(self) -> list[ColumnElement[Any]]:
+        """The columns of an entry. JSON comes as text, which is decoded if somebody looks at it."""
+        log = self.table.c
+        name = self.table.info.get(TENANT)
+        tenant = literal_column("NULL", Integer()) if name is None else log[name]
+        texts = [cast(log[name], Text).label(name) for name in ("before", "record", "call")]
+        plain = [log.id, log.xid, log.created_at, log.service, log.event, log.method, log.record_id, log.origin]
+        return [*plain, tenant.label("tenant"), *texts]
+
+    def _last(self) -> Any:
+        log = self.table.c
+        return select(log.id.label("last_id"), log.created_at.label("last_at")).order_by(log.id.desc()).limit(1)
+
+    def _range(self) -> list[ColumnElement[Any]]:
+        """The entry of an id, and the first id."""
+        log = self.table.c
+        at = select(log.created_at).where(log.id == bindparam("of_id", type_=BigInteger())).scalar_subquery()
+        return [at.label("at"), select(func.min(log.id)).scalar_subquery().label("first_id")]
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _has_entry(position: Position, row: Row) -> bool:
+    """Return True if the entry of the position is still there, or if it has none and no entry was removed."""
+    if position.id:
+        return row["at"] is not None and _milliseconds(row["at"]) == position.moment
+    return row["first_id"] in (None, 1)
+
+
+class SQLiteReading(_Statements):
+    """SQLite commits one transaction after the other, so the id is the order."""
+
+    async def exists(self) -> bool:
+        return bool(await self._rows("table", self._named, {"table": self.table.name}, EVERYTHING))
+
+    async def beginning(self) -> Position:
+        return Position("0")
+
+    async def position(self) -> Position:
+        rows = await self._rows("last", self._last, {}, EVERYTHING)
+        return self._after(rows[0], Position("0")) if rows else Position("0")
+
+    async def check(self, position: Position) -> None:
+        row = await self._row("range", lambda: select(*self._range()), {"of_id": position.id})
+        if position.epoch != "0" or position.seen is not None or not _has_entry(position, row):
+            raise Gone(UNKNOWN)
+
+    async def read(self, after: Position, filter: Filter, limit: int) -> Read:
+        if after.epoch != "0" or after.seen is not None:
+            raise Gone(UNKNOWN)
+        values = {**filter.values, "after": after.id, "most": limit + 1}
+        rows = await self._rows("new", lambda: self._new(filter), values, filter)
+        entries = [Entry(row) for row in rows if row["id"] is not None]
+        if len(entries) > limit:
+            del entries[limit:]
+            last = entries[-1]
+            return Read(entries, Position("0", last.id, _milliseconds(last.created_at)), True)
+        return Read(entries, self._after(rows[0], after) if rows else after, False)
+
+    def _named(self) -> Select[Any]:
+        return select(literal_column("1")).select_from(text("sqlite_master")).where(text("name = :table"))
+
+    def _new(self, filter: Filter) -> Any:
+        log = self.table.c
+        condition = and_(log.id > bindparam("after", type_=BigInteger()), *filter.conditions(self.table))
+        new = select(*self._columns).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
+        found, last = new.subquery("found"), self._last().subquery("last")
+        return select(last, found).select_from(last.outerjoin(found, true())).order_by(found.c.id)
+
+    def _after(self, row: Row, before: Position) -> Position:
+        return max(before, Position("0", row["last_id"], _milliseconds(row["last_at"])), key=lambda one: one.id)
+
+
+class PostgresReading(_Statements):
+    """PostgreSQL gives out ids before the commit, so what is new is told by the transactions.
+
+    New are the entries whose transactions have ended since a snapshot. They are read with the index on ``xid``: the
+    statement asks for the entries of the transactions that came later, in their order, and for those of the
+    transactions that were open. So it never reads the table, whatever PostgreSQL knows about the values.
+    """
+
+    def __init__(self, database: Database, table: Table) -> None:
+        super().__init__(database, table)
+        self._epoch: str | None = None
+
+    async def exists(self) -> bool:
+        named = self.database.dialect.identifier_preparer.format_table(self.table)
+        return bool((await self._row("table", self._named, {"table": named}))["found"])
+
+    async def beginning(self) -> Position:
+        return Position(await self._identity(), seen=Snapshot(0))
+
+    async def position(self) -> Position:
+        epoch = await self._identity()
+        row = await self._row("now", self._now)
+        return self._after(row, Position(epoch, seen=Snapshot(0)))
+
+    async def check(self, position: Position) -> None:
+        self._epoch = None
+        self._require_epoch(position, await self._identity())
+        await self._forget_foreign()
+        row = await self._row("range", self._snapshot_and_range, {"of_id": position.id})
+        upper, now = position.upper, Snapshot.of(row["snapshot"])
+        if upper is None or upper.xmax > now.xmax or not _has_entry(position, row):
+            raise Gone(UNKNOWN)
+
+    async def read(self, after: Position, filter: Filter, limit: int) -> Read:
+        self._require_epoch(after, await self._identity())
+        if after.reading is not None:
+            return await self._page(after, filter, limit)
+        values = {**filter.values, **_since(after), "most": limit + 1}
+        rows = await self._rows("new", lambda: self._new(filter), values, filter)
+        position = self._after(rows[0], after)
+        if len(rows) > limit:
+            return await self._first_page(after, position, filter, limit)
+        entries = [Entry(row) for row in rows if row["id"] is not None and _has(position, row["xid"])]
+        return Read(entries, position, False)
+
+    async def _first_page(self, after: Position, now: Position, filter: Filter, limit: int) -> Read:
+        """Begin a read in pages, in the order of ids, up to a snapshot."""
+        values = {**filter.values, **_since(after), **_until(now)}
+        first = (await self._rows("first", lambda: self._first(filter), values, filter))[0]["first_id"]
+        begin = Position(after.epoch, (first or 1) - 1, 0, after.seen, now.seen)
+        return await self._page(begin, filter, limit)
+
+    async def _page(self, after: Position, filter: Filter, limit: int) -> Read:
+        values = {**filter.values, **_since(after), **_until(after), "after": after.id, "most": limit + 1}
+        rows = await self._rows("page", lambda: self._page_of(filter), values, filter)
+        entries = [Entry(row) for row in rows[:limit]]
+        id, moment = after.id, after.moment
+        if entries:
+            id, moment = entries[-1].id, _milliseconds(entries[-1].created_at)
+        if len(rows) > limit:
+            return Read(entries, Position(after.epoch, id, moment, after.seen, after.reading), True)
+        return Read(entries, Position(after.epoch, id, moment, after.reading), False)
+
+    async def _identity(self) -> str:
+        """Return the epoch: the server, its timeline after a failover or a restored backup, and the database."""
+        if self._epoch is None:
+            row = await self._row("identity", _identity)
+            text = ":".join(map(str, row.values()))
+            self._epoch = format(int(sha256(text.encode()).hexdigest()[:10], 16), "x")
+        return self._epoch
+
+    def _require_epoch(self, position: Position, epoch: str) -> None:
+        if position.epoch != epoch or position.seen is None:
+            raise Gone(UNKNOWN)
+
+    async def _forget_foreign(self) -> None:
+        """Set the numbers of transactions to 0 that are not of this server, in a log restored from a dump.
+
+        Their entries can be seen although this server has not begun such transactions. They would seem new once it has.
+        """
+        if (await self._row("foreign", self._is_foreign))["is_foreign"]:
+            condition = self._foreign()
+            await self.database.execute(update(self.table).where(condition).values(xid=0))
+
+    def _named(self) -> Select[Any]:
+        found = func.to_regclass(bindparam("table", type_=String())).is_not(None)
+        return select(found.label("found"))
+
+    def _is_foreign(self) -> Select[Any]:
+        return select(exists().where(self._foreign()).label("is_foreign"))
+
+    def _foreign(self) -> ColumnElement[bool]:
+        xid, now = self.table.c.xid, func.pg_current_snapshot()
+        bounds = [_as_number(one(now)) for one in (func.pg_snapshot_xmin, func.pg_snapshot_xmax)]
+        is_open: ColumnElement[bool] = literal_column(
+            "EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS open(xid)"
+            f" WHERE CAST(CAST(open.xid AS text) AS bigint) = {self.table.name}.xid)"
+        )
+        return and_(xid >= bounds[0], or_(xid >= bounds[1], is_open))
+
+    def _now(self) -> Select[Any]:
+        now, last = _snapshot().subquery("now"), self._last().subquery("last")
+        return select(now, last).select_from(now.outerjoin(last, true()))
+
+    def _snapshot_and_range(self) -> Select[Any]:
+        return _snapshot().add_columns(*self._range())
+
+    def _new(self, filter: Filter) -> Select[Any]:
+        log, conditions = self.table.c, filter.conditions(self.table)
+        later = select(*self._columns).where(log.xid >= bindparam("xmax", type_=BigInteger()), *conditions)
+        later = later.order_by(log.xid).limit(bindparam("most", type_=Integer()))
+        were_open = select(*self._columns).where(log.xid == any_(_numbers("xip")), *conditions)
+        found = union_all(select(later.subquery("later")), were_open).subquery("found")
+        now, last = _snapshot().subquery("now"), self._last().subquery("last")
+        joined = now.outerjoin(last, true()).outerjoin(found, true())
+        return select(now, last, found).select_from(joined).order_by(found.c.id)
+
+    def _first(self, filter: Filter) -> Select[Any]:
+        # The sum keeps PostgreSQL from looking for the first id along the primary key.
+        return select(func.min(self.table.c.id + 0).label("first_id")).where(self._is_new(filter))
+
+    def _page_of(self, filter: Filter) -> Select[Any]:
+        log = self.table.c
+        condition = and_(log.id > bindparam("after", type_=BigInteger()), self._is_new(filter))
+        return select(*self._columns).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
+
+    def _is_new(self, filter: Filter) -> ColumnElement[bool]:
+        xid = self.table.c.xid
+        since = or_(xid >= bindparam("xmax", type_=BigInteger()), xid == any_(_numbers("xip")))
+        until = and_(xid < bindparam("until", type_=BigInteger()), xid != all_(_numbers("still_open")))
+        return and_(since, until, *filter.conditions(self.table))
+
+    def _after(self, row: Row, before: Position) -> Position:
+        """Return the position at the snapshot of a row."""
+        id, moment = before.id, before.moment
+        if row["last_id"] is not None:
+            id, moment = row["last_id"], _milliseconds(row["last_at"])
+        return Position(before.epoch, id, moment, Snapshot.of(row["snapshot"]))
+
+
+def _identity() -> Select[Any]:
+    server = "(SELECT system_identifier FROM pg_control_system()) AS server"
+    timeline = "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) AS timeline"
+    database = "(SELECT oid FROM pg_database WHERE datname = current_database()) AS database"
+    return select(text(f"{server}, {timeline}, {database}"))
+
+
+def _snapshot() -> Select[Any]:
+    return select(cast(func.pg_current_snapshot(), Text).label("snapshot"))
+
+
+def _as_number(xid: Any) -> ColumnElement[int]:
+    return cast(cast(xid, Text), BigInteger)
+
+
+def _numbers(name: str) -> Any:
+    return bindparam(name, type_=ARRAY(BigInteger))
+
+
+def _since(position: Position) -> dict[str, Any]:
+    seen = position.seen or Snapshot(0)
+    return {"xmax": seen.xmax, "xip": list(seen.xip)}
+
+
+def _until(position: Position) -> dict[str, Any]:
+    upper = position.upper or Snapshot(0)
+    return {"until": upper.xmax, "still_open": list(upper.xip)}
+
+
+def _has(position: Position, xid: int) -> bool:
+    return position.seen is not None and position.seen.has(xid)

@@ -1,0 +1,76 @@
+"""Reading the log: each entry once, whatever transactions are open."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from sqlalchemy import insert
+
+from apex.log.position import Position
+from tests.log.entries import add, numbers, opened, read_all, row
+
+
+async def test_entries_after_a_position_are_read_in_pages(empty_url: str) -> None:
+    async with opened(empty_url) as log:
+        await add(log, row(0))
+        position = await log.position()
+        await add(log, *(row(number) for number in range(1, 8)))
+        entries, after = await read_all(log, position, limit=3)
+        assert numbers(entries) == [1, 2, 3, 4, 5, 6, 7]
+        assert (await log.read(after)).entries == []
+        assert numbers((await read_all(log, position))[0]) == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_filters(empty_url: str) -> None:
+    async with opened(empty_url) as log:
+        begin = await log.position()
+        rows = [row(1, "a", 1), row(2, "b", 2), row(3, "a", None), row(4, "a", 2, "tags"), row(5, service=None)]
+        await add(log, *rows)
+
+        async def found(**options: object) -> list[int]:
+            for limit in (1, 2, 1000):
+                entries, after = await read_all(log, begin, limit, **options)
+                assert (await log.read(after)).entries == []
+            return numbers(entries)
+
+        assert await found(tenants=[2]) == [2, 4]
+        assert await found(tenants=[1, None]) == [1, 3, 5]
+        assert await found(tenants=[]) == []
+        assert await found(services=["notes"], record_id="a") == [1, 3]
+        assert await found(services=["tags", None]) == [4, 5]
+        assert await found(event="created") == []
+
+
+async def test_a_read_inside_a_transaction_does_not_see_what_may_be_undone(empty_url: str) -> None:
+    async with opened(empty_url) as log:
+        begin = await log.position()
+        async with log.database.transaction():
+            await log.database.execute(insert(log.table), row(1))
+            entries, after, _ = await log.read(begin)
+            assert entries == []
+        assert numbers((await log.read(after)).entries) == [1]
+
+
+async def test_an_entry_has_what_was_stored(empty_url: str) -> None:
+    async with opened(empty_url) as log:
+        begin = await log.position()
+        stored = {**row(1, team=3), "before": {"n": 0}, "call": {"id": 1, "params": {"provider": None}}}
+        await add(log, stored)
+        entry = (await log.read(begin)).entries[0]
+        assert [entry.before, entry.record, entry.call] == [stored["before"], stored["record"], stored["call"]]
+        assert (entry.tenant, entry.origin, entry.service, entry.record_id) == (3, "test", "notes", "1")
+        assert entry.message() == {
+            "path": "notes", "event": "patched", "method": "patch", "result": {"n": 1},
+            "id": 1, "params": {"provider": None},
+        }  # fmt: skip
+
+
+async def test_positions_in_their_order(empty_url: str) -> None:
+    async with opened(empty_url) as log:
+        positions = [await log.position()]
+        for number in range(3):
+            await add(log, row(number))
+            positions.append(await log.position())
+        assert all(a <= b for a, b in pairwise(positions))
+        assert not any(b <= a for a, b in pairwise(positions))
+        assert [Position.parse(str(one)) for one in positions] == positions
