@@ -117,6 +117,10 @@ class EventLog(Protocol):
         """Call a function whenever this process has committed entries."""
         ...
 
+    def committed(self) -> None:
+        """Wake this process and the others, after a commit of entries."""
+        ...
+
     async def catch_up(self) -> None:
         """Read now, and return when all entries that were committed before are handled."""
         ...

@@ -156,11 +156,11 @@ class Pgbench:
         self.text, self.values = script(self.statements, on.tenants)
 
     def __call__(self, given: Load, seed: int) -> Figures:
-        before = database_processor(self.on.server.directory)
+        before = database_processor(self.on.server.data)
         with tempfile.TemporaryDirectory() as folder:
             self._run(Path(folder), given.seconds, seed)
             taken = _latencies(Path(folder))
-        database = database_processor(self.on.server.directory) - before
+        database = database_processor(self.on.server.data) - before
         rate, cuts = len(taken) / given.seconds, quantiles(taken, n=100)
         return Figures(rate, median(taken), cuts[98], 0.0, database, 0.0, len(taken), 0, 0)
 

@@ -78,7 +78,7 @@ def run(load: Load, server: Server, database: databases.Server | None, seed: int
 def _used(server: Server, database: databases.Server | None) -> tuple[float, float, float, float]:
     """Return the processor seconds of machine, server, database and the earlier runs of wrk."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    of_database = 0.0 if database is None else database_processor(database.directory)
+    of_database = 0.0 if database is None else database_processor(database.data)
     return machine_processor(), server.processor, of_database, children.ru_utime + children.ru_stime
 
 

@@ -36,9 +36,9 @@ class Server:
         return _seconds(self.id, OWN)
 
 
-def database_processor(directory: Path) -> float:
+def database_processor(data: Path) -> float:
     """Return the processor time of a PostgreSQL server in seconds, with that of ended processes."""
-    parent = int((directory / "data" / "postmaster.pid").read_text().splitlines()[0])
+    parent = int((data / "postmaster.pid").read_text().splitlines()[0])
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return _seconds(parent, OWN) + _seconds(parent, CHILDREN) + sum(_seconds(int(child), OWN) for child in children)
 

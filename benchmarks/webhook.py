@@ -65,14 +65,14 @@ class Rounds:
 
     async def measure(self, name: str, parts: Sequence[Sequence[Any]]) -> None:
         before, begun = self.server.processor, time.monotonic()
-        database = database_processor(self.database.directory)
+        database = database_processor(self.database.data)
         limits = httpx2.Limits(max_connections=self.connections, max_keepalive_connections=self.connections)
         url = f"http://127.0.0.1:{self.server.port}"
         async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=SECONDS, headers=PROOF) as http:
             answers = await asyncio.gather(*(self.send(http, part) for part in parts))
         seconds, count = time.monotonic() - begun, sum(map(len, parts))
         used = self.server.processor - before
-        stored = database_processor(self.database.directory) - database
+        stored = database_processor(self.database.data) - database
         statuses = ", ".join(f"{times:,} with {status}" for status, times in sum(answers, Counter()).items())
         figures = f"{seconds:.1f} | {count / seconds:,.0f} | {used / count * 1000:.2f} | {stored / count * 1000:.2f}"
         print(f"| {name} | {figures} | {statuses} |", flush=True)

@@ -63,7 +63,7 @@ async def membership(context: Context) -> None:
     params["user"], params["memberships"] = {"id": user_id}, memberships
 
 
-@lru_cache(4096)
+@lru_cache(16_384)
 def _user_id(subject: str) -> int | None:
     try:
         return integer(subject)

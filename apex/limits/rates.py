@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from asyncio import Lock, gather
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from math import ceil
@@ -29,6 +29,8 @@ PAUSES = ((1, 60), (4, 900))
 
 class App(Protocol):
     """The part of ``apex.Apex`` that rate limits use."""
+
+    bus: Any
 
     def get(self, name: str) -> Any: ...
 
@@ -76,7 +78,7 @@ class Rates:
     def __init__(self) -> None:
         self.refused: int = 0
         """The requests that were refused since the start."""
-        self._taken: dict[str, tuple[float, deque[float]]] = {}
+        self._taken: dict[Hashable, tuple[float, deque[float]]] = {}
 
     @property
     def counted(self) -> int:
@@ -98,8 +100,11 @@ class Rates:
 
     async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
         """Count the requests in the window, and ``taken`` more if all of them are allowed."""
+        return self._count(name, limit, window, taken)
+
+    def _count(self, key: Hashable, limit: int, window: int, taken: int) -> Count:
         now = time.monotonic()
-        _, moments = self._taken.pop(name, (now, deque()))
+        _, moments = self._taken.pop(key, (now, deque()))
         while moments and moments[0] <= now - window:
             moments.popleft()
         needed = max(1, taken)
@@ -107,7 +112,7 @@ class Rates:
         if allowed:
             moments.extend([now] * taken)
         if moments:
-            self._taken[name] = moments[-1] + window, moments
+            self._taken[key] = moments[-1] + window, moments
         self._evict(now)
         last = len(moments) - limit + (0 if allowed else needed - 1)
         oldest = moments[max(0, last)] if moments else now - window
@@ -221,20 +226,23 @@ def _rate(counted: Count, limit: int, window: int) -> Rate:
 def rates(app: App) -> None:
     """Set ``app.get("rates")``: ``app.configure(rates)``.
 
-    With ``redis`` (a URL) in the settings all processes of the app count together. Raises ConfigError if the library is
-    missing.
+    With ``redis`` (a URL) in the settings all processes of the app count together. Without it, and with a log
+    (``apex.log``), each process tells the others what it has counted: see ``apex.limits.shared``. Raises ConfigError if
+    the library is missing.
     """
     app.set("rates", rates_of(app))
 
 
 def rates_of(app: App) -> Rates:
-    """Return new rates, shared by the processes of the app if it has Redis. They are closed with the app."""
-    own = Rates()
+    """Return new rates, shared by the processes of the app if it has Redis or a log. They are closed with the app."""
+    from apex.limits.shared import SharedRates
+
+    own: Rates = SharedRates(app)
     if url := app.get("redis"):
         with extra("redis", "Redis"):
             from apex.realtime.redis import RedisRates
 
-        own = RedisRates(url, app.get("database_url") or "")
+        own = RedisRates(url, app.get("database_url") or "", own)
 
     async def teardown(context: Any, next: Callable[[], Awaitable[None]]) -> None:
         try:

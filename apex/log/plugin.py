@@ -12,6 +12,7 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import ConfigError
 from apex.hooks import Next
+from apex.log.bus import LogBus
 from apex.log.reader import Log
 from apex.log.writing import Fields, Writer
 from apex.realtime.channels import Connection
@@ -59,6 +60,7 @@ def log(table: Table, *, fields: Fields | None = None, tenants: Tenants | None =
         made = Log(app, table, _settings(app.get("log")), tenants)
         made.writer = Writer(app, database, table, made.origin, fields, made.stats)
         app.log = made
+        app.bus = LogBus(made, app.bus)
 
         async def setup(context: Context, next: Next) -> None:
             await made.open()

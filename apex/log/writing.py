@@ -115,18 +115,21 @@ class Writer:
             self.app.callbacks.start(self._write_alone(entries))
         return entries
 
-    async def message(self, topic: str, message: Any) -> int:
-        """Write a message between processes, and return the id of its entry.
+    def message(self, topic: str, message: Any, number: int | None = None) -> Entries:
+        """Return the entry of a message between processes. Raises TypeError if it has no JSON form.
 
-        Inside of a transaction it is written with it, and its id is 0.
+        A process that stores a message again, as it does not know if it is stored, gives it the same number.
         """
         shared = {"origin": self.origin, "created_at": datetime.now(UTC), "event": topic}
-        entries = Entries(lambda: [{**shared, "record": RawJSON(encode(message))}])
+        entries = Entries(
+            lambda: [{**shared, "record_id": self._record_id(number), "record": RawJSON(encode(message))}]
+        )
         entries.settle()
-        if self.database.collect(entries, self.write):
-            return 0
-        await self.write([entries])
-        return entries.ids[0]
+        return entries
+
+    def collect(self, entries: Entries) -> bool:
+        """Have entries written with the transaction around this call. Return False if there is none."""
+        return self.database.collect(entries, self.write)
 
     async def write(self, collected: list[Entries]) -> None:
         """Store entries by one statement, and give them their ids."""
@@ -138,6 +141,8 @@ class Writer:
         for entries in collected:
             entries.ids = [next(stored) for _ in entries.settle()]
         self.stats.written += len(rows)
+        if self.app.log is not None:
+            after_commit(self.app.log.committed)
 
     async def _write_alone(self, entries: Entries) -> None:
         """Write entries that are not in a transaction of the database, after the commit of other stores."""

@@ -143,7 +143,7 @@ def _gauges(app: Apex) -> Values:
         stats = executor.pool.get_stats()
         found |= {name: stats[name] for name in ("pool_size", "pool_available", "pool_max")}
         found["pool_waiting"] = stats.get("requests_waiting", 0)
-    if (stats := getattr(app.bus, "stats", None)) is not None:
+    if (stats := app.bus.stats) is not None:
         found["bus_connected"] = stats.connected
     return found
 
@@ -159,7 +159,7 @@ def _totals(app: Apex) -> Values:
         stats = executor.pool.get_stats()
         found |= {f"pool_{name}": stats.get(name, 0) for name in ("requests_num", "requests_queued", "requests_errors")}
         found["pool_connections_lost"] = stats.get("connections_lost", 0)
-    if (stats := getattr(app.bus, "stats", None)) is not None:
+    if (stats := app.bus.stats) is not None:
         found |= {f"bus_{name}": getattr(stats, name) for name in ("sent", "received", "dropped", "refused")}
     return found
 

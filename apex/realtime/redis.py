@@ -12,8 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -27,7 +26,8 @@ from redis.exceptions import RedisError
 from apex.callbacks import Backoff
 from apex.encoding import decode, encode
 from apex.limits.rates import Count, Rates
-from apex.realtime.bus import Bus
+from apex.realtime.bus import Bus, BusStats
+from apex.transaction import after_commit
 
 CONNECT_SECONDS = 2
 SILENCE_SECONDS = 10
@@ -80,17 +80,6 @@ return {allowed and 1 or 0, count, string.format('%.6f', window - (now - free))}
 FAILURES: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
 
 log: logging.Logger = logging.getLogger("apex")
-
-
-@dataclass(slots=True)
-class Stats:
-    """The state of the bus, and the number of its messages since the start."""
-
-    connected: bool = False
-    sent: int = 0
-    received: int = 0
-    dropped: int = 0
-    refused: int = 0
 
 
 def connect(url: str, seconds: float) -> Redis:
@@ -149,7 +138,7 @@ class RedisBus(Bus):
 
     def __init__(self, url: str, name: str, secrets: Callable[[], Sequence[str]] = tuple) -> None:
         super().__init__()
-        self.stats: Stats = Stats()
+        self._stats: BusStats = BusStats()
         self.origin: str = uuid4().hex
         self.channel: str = prefix_of(name)
         self._url = url
@@ -161,7 +150,14 @@ class RedisBus(Bus):
         self._seen: dict[str, int] = {}
         self._synced = 0.0
 
+    @property
+    def stats(self) -> BusStats:
+        return self._stats
+
     def send(self, topic: str, message: Any) -> None:
+        after_commit(partial(self._send, topic, message))
+
+    def _send(self, topic: str, message: Any) -> None:
         self._numbers += 1
         try:
             text = encode([self.origin, self._numbers, time.time(), topic, message])
@@ -329,11 +325,12 @@ class RedisBus(Bus):
 class RedisRates(Rates):
     """Rates that all processes with the same ``name`` (the app's database) count together in Redis.
 
-    During an outage of Redis each process counts by itself.
+    During an outage of Redis the rates of ``otherwise`` count, by default those of this process alone.
     """
 
-    def __init__(self, url: str, name: str = "") -> None:
+    def __init__(self, url: str, name: str = "", otherwise: Rates | None = None) -> None:
         super().__init__()
+        self.otherwise: Rates = otherwise or Rates()
         self._prefix = f"{prefix_of(name)}:rates:"
         self._redis = connect(url, RATES_SECONDS)
         self._script = self._redis.register_script(TAKE)
@@ -342,7 +339,11 @@ class RedisRates(Rates):
 
     async def count(self, name: str, limit: int, window: int, taken: int = 1) -> Count:
         shared = await self._count_shared(name, limit, window, taken)
-        return shared or await super().count(name, limit, window, taken)
+        return shared or await self.otherwise.count(name, limit, window, taken)
+
+    @property
+    def counted(self) -> int:
+        return self.otherwise.counted
 
     async def _count_shared(self, name: str, limit: int, window: int, taken: int) -> Count | None:
         """Return the count in Redis, or None during an outage."""
@@ -359,6 +360,7 @@ class RedisRates(Rates):
         return bool(allowed), count, min(max(0.0, float(seconds)), float(window))
 
     async def close(self) -> None:
+        await self.otherwise.close()
         await self._redis.aclose()
 
 
