@@ -236,6 +236,9 @@ class Apex(Emitter):
         events = bound._app.events
         if context.event is not None or context.turn is not None:
             await events.announce(context._announced or context)
+        if context.emitted is not None:
+            for sending in context.emitted:
+                await sending
         if events.handed < events.sent and is_external:
             await events.hand_over()
         if context.deferred:
@@ -255,8 +258,11 @@ class Apex(Emitter):
         self.callbacks.open()
         self._set_up = set()
         try:
+            if self.log is None:
+                self.bus.on("event", self.events.deliver)
+            else:
+                self.log.follow(self.events.follow)
             await self._run_lifecycle("setup")
-            self.bus.on("event", self.events.deliver)
             await self.bus.open()
         except BaseException:
             try:

@@ -136,8 +136,8 @@ class Context(_Slots, Generic[Data, Result]):
 
     __slots__ = (
         "_announced", "_populated", "_result", "_visible", "app", "around_method", "data", "deferred", "dispatch",
-        "entries", "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path", "service",
-        "turn", "type",
+        "emitted", "entries", "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path",
+        "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -168,6 +168,7 @@ class Context(_Slots, Generic[Data, Result]):
         self.dispatch: Any = UNSET
         self.turn: Turn | None = None
         self.entries: Entries | None = None
+        self.emitted: list[Awaitable[None]] | None = None
         self._announced: Self | None = None
         self._populated: Any = None
         self.http: dict[str, Any] | None = {} if params.get("provider") == "rest" else None

@@ -1,20 +1,25 @@
 """The events of services: publishers choose the channels that get them, in every process of the app.
 
-The events of a record are sent in the order in which its states were stored, even if hooks and publishers wait.
+The events of a record are sent in the order in which its states were stored, even if hooks and publishers wait. With a
+log this holds for the changes of all processes: the event of a new record goes out at once, and that of a change when
+this process has delivered all entries before it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from apex.cache import BoundedDict
 from apex.callbacks import Emitter, Pending
-from apex.context import Context, Params
+from apex.context import Context, Params, current_call
 from apex.encoding import RawJSON, decode, encode
+from apex.errors import Unavailable
 from apex.permissions.delivery import Recipients, permitted
 from apex.realtime.channels import Channels, Connection, payloads
 from apex.realtime.turns import Turn, Turns, Work
@@ -32,8 +37,11 @@ AnyPublisher = Publisher | Callable[[Any], Any]
 """A function that can be registered as a publisher. It may take only the data."""
 
 Message = dict[str, Any]
+Publish = Callable[[], None]
 
 ALL = "*"
+
+MOST_HALVES = 10_000
 
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 """The events of the methods that store records."""
@@ -42,10 +50,17 @@ EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": 
 class Entries(Protocol):
     """The entries of one event in the log, one for each record.
 
-    They are written at the commit. ``ids`` are empty before that, and if nothing was written.
+    They are written at the commit. ``ids`` are empty before that, and if nothing was written. ``is_new`` is True if
+    the records cannot have had an event before. ``writing`` is to be awaited for entries that are written alone.
     """
 
     ids: list[int]
+    is_new: bool
+    writing: Awaitable[None] | None
+
+    def messages(self) -> list[Message]:
+        """Return the events as their entries have them."""
+        ...
 
 
 class EntryWriter(Protocol):
@@ -160,6 +175,21 @@ def _of_data(function: Callable[[Any], Any]) -> Publisher:
     return publisher
 
 
+class _Halves:
+    """The ids of entries that one of two has handled. Each entry is claimed twice, and the first one handles it."""
+
+    def __init__(self) -> None:
+        self._ids: BoundedDict[int, None] = BoundedDict(MOST_HALVES)
+
+    def claim(self, id: int) -> bool:
+        """Return True for the first claim of an entry, and False for the second one."""
+        if id in self._ids:
+            del self._ids[id]
+            return False
+        self._ids[id] = None
+        return True
+
+
 class Events:
     """The events of an app, with its channels and its open connections.
 
@@ -178,6 +208,9 @@ class Events:
         self.sent: int = 0
         self.handed: int = 0
         self.turns: Turns = Turns()
+        self.deliveries: Turns = Turns()
+        """The entries of the log whose publishers are still at work. They do not wait for calls, but for each other."""
+        self._new = _Halves()
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
         """Return the publisher of the service for an event, or that of the app, or None."""
@@ -185,8 +218,8 @@ class Events:
 
     @property
     def _has_followers(self) -> bool:
-        """True if a connection of this process or of another one could get an event."""
-        return bool(self.connections) or not self.app.bus.alone
+        """True if a connection of this process or of another one could get an event. Others read it from the log."""
+        return bool(self.connections) or (self.app.log is None and not self.app.bus.alone)
 
     def is_followed(self, service: BoundService, event: str) -> bool:
         """Return True if an event has a listener, or a publisher and connections that could get it."""
@@ -198,20 +231,26 @@ class Events:
         The events of a call that a parent makes for its children come after those of the parent, if it has stored its
         records by then.
         """
-        if context.event is not None and self.is_followed(context.service, context.event):
+        service, event, entries = context.service, context.event, context.entries
+        if event is None or not self.is_followed(service, event):
+            return
+        if event in service._listeners or entries is None or entries.is_new or not self._is_followed_by_log(entries):
             parent = context.params.get("parent")
             before = parent.turn if isinstance(parent, Context) else None
-            context.turn = self.turn(context.service, _items(context.result), context.id, before)
+            context.turn = self.turn(service, _items(context.result), context.id, before)
 
     def turn(self, service: BoundService, items: Iterable[Any], id: Any = None, before: Turn | None = None) -> Turn:
         """Return a turn for the events of records. ``id`` is used for an item without one.
 
         It comes after all turns of these records, and after the turn ``before``.
         """
-        name = getattr(service.service, "id", "id")
-        ids = [item.get(name, id) if isinstance(item, Mapping) and isinstance(name, str) else id for item in items]
-        keys = [(service, str(id)) for id in ids if id is not None]
+        keys = _keys(service, items, id)
         return self.turns.take(keys if before is None else (*keys, *before.keys))
+
+    def _is_followed_by_log(self, entries: Entries | None) -> bool:
+        """Return True if the follower of the log will have the entries of an event."""
+        log = self.app.log
+        return entries is not None and log is not None and log.is_followed
 
     def emit(self, service: BoundService, event: str, args: tuple[Any, ...]) -> None:
         """Call listeners with the arguments of an event, and publish the first one, after the commit."""
@@ -219,16 +258,23 @@ class Events:
         record = without_secrets(service, args[0]) if args else None
         entries = None if self.app.log is None else self.app.log.writer.add(service, event, record)
 
-        def send() -> None:
-            message = self._written(service, event, record)
+        def send() -> Awaitable[None] | None:
+            by_log = self._is_followed_by_log(entries)
+            message = None if by_log else self._written(service, event, record)
 
             def send_in_turn() -> None:
                 Emitter.emit(service, event, *args)
                 self._publish(service, event, message, turn)
 
             turn.run(send_in_turn)
+            return self._when_sent(service, event, entries) if by_log and entries is not None else None
 
-        after_commit(Announcement(send, lambda: [_message(service, event, record)], turn, entries), turn.end)
+        write = partial(_messages, service, event, [(record, UNSET)])
+        pending = after_commit(Announcement(send, write, turn, entries), turn.end)
+        if pending is not None:
+            sending = self.app.callbacks.start(_awaited(pending))
+            if (call := current_call.get()) is not None and call.is_running:
+                call.emitted = [*(call.emitted or ()), sending]
 
     async def announce(self, context: Context) -> None:
         """Send the event of a call after the commit. Without a transaction, wait for ``async def`` listeners."""
@@ -250,29 +296,64 @@ class Events:
         def send() -> Awaitable[None] | None:
             if context.turn is None and not self.is_followed(service, event):
                 return None
+            turn, entries = context.turn or self.turn(service, ()), context.entries
+            if entries is not None and self._is_followed_by_log(entries):
+                return self._send_by_log(context, event, entries, turn)
             # Encoded now, as the caller may change the records before the call's turn.
             messages = [(item, self._written(service, event, item, sent, context)) for item, sent in sent_by(context)]
-            turn = context.turn or self.turn(service, ())
-            return turn.run(partial(self._send, context, event, messages, turn))
+            items = [(item, partial(self._publish, service, event, message, turn)) for item, message in messages]
+            return turn.run(partial(self._send, context, event, items))
 
-        def write() -> list[bytes]:
-            return [_message(service, event, item, sent, context) for item, sent in sent_by(context)]
-
+        write = partial(_messages, service, event, context=context)
         return Announcement(send, write, context.turn, context.entries)
 
-    def _send(
-        self, context: Context, event: str, messages: list[tuple[Any, bytes | None]], turn: Turn
-    ) -> Awaitable[None] | None:
+    def _send(self, context: Context, event: str, items: Sequence[tuple[Any, Publish]]) -> Awaitable[None] | None:
         """Call the listeners and publish the event, once for each item.
 
         Return an awaitable for ``async def`` listeners, or None.
         """
         service = context.service
         pending: Pending = []
-        for item, message in messages:
+        for item, publish in items:
             pending += service._call(event, (item, context))
-            self._publish(service, event, message, turn)
+            publish()
         return service._callbacks.start(service._settle(event, pending)) if pending else None
+
+    def _send_by_log(self, context: Context, event: str, entries: Entries, turn: Turn) -> Awaitable[None] | None:
+        """Send the event of a new record at once, and have the follower send that of a change."""
+        service = context.service
+        if entries.is_new and entries.ids:
+            written = zip(sent_by(context), entries.ids, entries.messages(), strict=True)
+            new = [(item, partial(self._publish_new, service, id, message, turn)) for (item, _), id, message in written]
+            return turn.run(partial(self._send, context, event, new))
+        changed = sent_by(context) if event in service._listeners else []
+        listening = turn.run(partial(self._send, context, event, [(item, _nothing) for item, _ in changed]))
+        return self._when_sent(service, event, entries, listening)
+
+    def _publish_new(self, service: BoundService, id: int, message: Message, turn: Turn) -> None:
+        """Send the event of a new record to the connections, unless the follower was quicker."""
+        if self.connections and self._new.claim(id):
+            self._deliver_in_order(service, message, turn.keys)
+
+    def _when_sent(
+        self, service: BoundService, event: str, entries: Entries, listening: Awaitable[None] | None = None
+    ) -> Awaitable[None] | None:
+        """Return an awaitable that waits until the follower has sent an event to the connections, if there are any."""
+        is_followed = self.connections and self.publisher(service, event) is not None
+        if not is_followed and entries.writing is None:
+            return listening
+
+        async def wait() -> None:
+            if entries.writing is not None:
+                await entries.writing
+            log = self.app.log
+            if is_followed and log is not None:
+                with suppress(Unavailable):  # The follower sends it once it can read again.
+                    await log.catch_up()
+            if listening is not None:
+                await listening
+
+        return wait()
 
     def _written(
         self, service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
@@ -293,7 +374,28 @@ class Events:
         if message is not None and publisher is not None:
             self.published += 1
             self._deliver(service, publisher, decode(message), turn)
-            self.app.bus.send("event", RawJSON(message))
+            if self.app.log is None:
+                self.app.bus.send("event", RawJSON(message))
+
+    def follow(self, entries: list[Any]) -> None:
+        """Send the events of entries of the log to the connections, unless this process has sent them already."""
+        log = self.app.log
+        if log is None or not self.connections:
+            return
+        for entry in entries:
+            service = self.app.services.get(entry.service)
+            is_own_new = entry.origin == log.origin and entry.event == "created"
+            if service is not None and not (is_own_new and not self._new.claim(entry.id)):
+                self._deliver_in_order(service, entry.message())
+
+    def _deliver_in_order(self, service: BoundService, message: Message, after: Iterable[Hashable] = ()) -> None:
+        """Send an event of the log after those whose publishers are still at work: of its record, and of ``after``."""
+        event = message["event"]
+        publisher = self.publisher(service, event) if event in service._events else None
+        if publisher is not None:
+            self.published += 1
+            turn = self.deliveries.take([*_keys(service, [message["result"]], message.get("id")), *after])
+            turn.run(partial(self._deliver, service, publisher, message, turn))
 
     def deliver(self, message: Message) -> None:
         """Send an event of another process to the connections of this one."""
@@ -312,7 +414,8 @@ class Events:
         service = self.app.services.get(sent["path"])
         if service is not None:
             context, turn = _context_of(self.app, service, sent), self.turn(service, [sent["result"]], sent.get("id"))
-            send = partial(self._send, context, sent["event"], [(sent["result"], message)], turn)
+            publish = partial(self._publish, service, sent["event"], message, turn)
+            send = partial(self._send, context, sent["event"], [(sent["result"], publish)])
             if (pending := turn.run(send)) is not None:
                 await pending
 
@@ -386,6 +489,29 @@ def _message(
     if dispatch is not UNSET and dispatch is not result:
         message["dispatch"] = dispatch
     return encode(message if context is None else {**message, **call_of(context)})
+
+
+def _messages(
+    service: BoundService, event: str, items: list[tuple[Any, Any]] | None = None, context: Context | None = None
+) -> list[bytes]:
+    """Return an event as JSON, one text for each record, those of the call by default."""
+    if items is None:
+        items = [] if context is None else sent_by(context)
+    return [_message(service, event, item, sent, context) for item, sent in items]
+
+
+def _keys(service: BoundService, items: Iterable[Any], id: Any) -> list[tuple[BoundService, str]]:
+    """Return the records of an event, for turns. ``id`` is used for an item without one."""
+    name = getattr(service.service, "id", "id")
+    ids = [item.get(name, id) if isinstance(item, Mapping) and isinstance(name, str) else id for item in items]
+    return [(service, str(id)) for id in ids if id is not None]
+
+
+def _nothing() -> None: ...
+
+
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 @dataclass(slots=True)

@@ -126,8 +126,9 @@ class Log:
         ``lost`` is called if entries are missing, since the log was pruned during an outage or the database was
         restored. What the handler knows may then be wrong.
         """
-        self._follower.handlers.append(handler)
-        if lost is not None:
+        if handler not in self._follower.handlers:
+            self._follower.handlers.append(handler)
+        if lost is not None and lost not in self._follower.lost:
             self._follower.lost.append(lost)
 
     async def catch_up(self) -> None:
@@ -146,7 +147,7 @@ class Log:
         self._on_commit.append(function)
 
     def committed(self) -> None:
-        """Wake this process and, by ``on_commit``, the others. Called after each commit of entries."""
+        """Wake this process and, by ``on_commit``, the others. The writer calls this after each commit of entries."""
         self.wake()
         for function in self._on_commit:
             function()

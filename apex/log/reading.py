@@ -94,7 +94,7 @@ class Entry:
     def message(self) -> dict[str, Any]:
         """Return the event as ``Events`` sends it to the connections."""
         message = {"path": self.service, "event": self.event, "result": self.record}
-        return message if self.method is None else {**message, "method": self.method, **(self.call or {})}
+        return message if self._call is None else {**message, "method": self.method, **self.call}
 
 
 class Read(NamedTuple):

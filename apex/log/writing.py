@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -12,7 +12,7 @@ from sqlalchemy import FromClause, Table, Text, bindparam, cast, func, insert, s
 from sqlalchemy.dialects.postgresql import JSONB
 
 from apex.context import Context, current_call
-from apex.encoding import RawJSON, encode
+from apex.encoding import RawJSON, decode, encode
 from apex.events import call_of, sent_by, without_secrets
 from apex.hooks import Around, Next, Steps
 from apex.log.stats import LogStats
@@ -39,7 +39,7 @@ class Entries:
     transaction that the call has begun for them.
     """
 
-    __slots__ = ("ids", "is_collected", "is_dropped", "make", "rows", "unit")
+    __slots__ = ("ids", "is_collected", "is_dropped", "is_new", "make", "rows", "unit", "writing")
 
     def __init__(self, make: Callable[[], list[Row]], unit: AsyncExitStack | None = None) -> None:
         self.make = make
@@ -48,6 +48,8 @@ class Entries:
         self.ids: list[int] = []
         self.is_collected: bool = False
         self.is_dropped: bool = False
+        self.is_new: bool = False
+        self.writing: Awaitable[None] | None = None
 
     def settle(self) -> list[Row]:
         """Return the rows of the entries. They are made once: the caller of a call may change its result later."""
@@ -57,12 +59,22 @@ class Entries:
             self.rows = self.make()
         return self.rows
 
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the events as ``Entry.message`` does."""
+        return [message_of(row) for row in self.settle()]
+
 
 class Writer:
     """The part of the log that writes the entries of calls, of other events, and of messages between processes."""
 
     def __init__(
-        self, app: Apex, database: Database, table: Table, origin: str, fields: Fields | None, stats: LogStats
+        self,
+        app: Apex,
+        database: Database,
+        table: Table,
+        origin: str,
+        fields: Fields | None,
+        stats: LogStats,
     ) -> None:
         self.app: Apex = app
         self.database: Database = database
@@ -97,6 +109,7 @@ class Writer:
     async def log_method(self, context: Context, next: Next) -> None:
         """Run the method in a transaction if its record is in the database, and collect its entries."""
         entries: Any = context.entries
+        entries.is_new = self._is_new(context)
         if context.event is not None and not context.has_result and self._stores(context.service):
             await entries.unit.enter_async_context(self.database.transaction())
         await next()
@@ -112,7 +125,7 @@ class Writer:
         entries = Entries(lambda: [self._row(service, shared, record, encode(record), None)])
         entries.settle()
         if not self.database.collect(entries, self.write):
-            self.app.callbacks.start(self._write_alone(entries))
+            entries.writing = self.app.callbacks.start(self._write_alone(entries))
         return entries
 
     def message(self, topic: str, message: Any, number: int | None = None) -> Entries:
@@ -153,6 +166,17 @@ class Writer:
     def _stores(self, service: BoundService) -> bool:
         """Return True if the records of a service are in the database of the log."""
         return getattr(service.service, "database", None) is self.database
+
+    def _is_new(self, context: Context) -> bool:
+        """Return True if a call stores records that nobody has heard of.
+
+        An id that the caller has given may be that of a record that was removed.
+        """
+        service: Any = context.service.service
+        if context.method != "create" or not self._stores(context.service) or context.has_result:
+            return False
+        given = context.data if isinstance(context.data, list) else [context.data]
+        return all(isinstance(one, Mapping) and service.id not in one for one in given)
 
     def _tenants(self, rows: list[Row]) -> str:
         """Return the tenants for which entries are stored. Row-level security must not refuse those of others."""
@@ -262,6 +286,14 @@ class Writer:
     @cached_property
     def _types(self) -> Mapping[str, Any]:
         return column_types(self.table, self.database.dialect)
+
+
+def message_of(row: Row) -> dict[str, Any]:
+    """Return the message of ``apex.events`` for the row of an entry."""
+    message = {"path": row["service"], "event": row["event"], "result": decode(row["record"].text)}
+    if row["call"] is None:
+        return message
+    return {**message, "method": row["method"], **decode(row["call"].text)}
 
 
 def is_logged(service: BoundService) -> bool:
