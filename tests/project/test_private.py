@@ -50,13 +50,12 @@ CALLED = {
         f"{ENGINE}:AsyncServer._trigger_event": "self, event, args, kwargs",
         f"{ENGINE}:AsyncServer._upgrades": "self, sid, transport",
         f"{ENGINE}:AsyncServer.create_queue": "self, args, kwargs",
+        f"{ENGINE}:AsyncServer._cors_allowed_origins": "self, environ",
         f"{ENGINE}:AsyncServer._cors_headers": "self, environ",
         f"{ENGINE}:AsyncServer._ok": "self, packets, headers, jsonp_index",
         f"{ENGINE}:AsyncServer.handle_request": "self, args, kwargs",
         f"{SOCKET}:AsyncSocket.close": "self, wait, abort, reason",
         f"{SOCKET}:AsyncSocket.poll": "self",
-        f"{SOCKET}:AsyncSocket._upgrade_websocket": "self, environ",
-        f"{SOCKET}:AsyncSocket._websocket_handler": "self, ws",
         f"{SOCKET}:AsyncSocket.handle_get_request": "self, environ",
         f"{SOCKET}:AsyncSocket.receive": "self, pkt",
         f"{SOCKET}:AsyncSocket.schedule_ping": "self",
@@ -69,10 +68,6 @@ CALLED = {
         f"{SOCKETIO}:AsyncServer._handle_eio_message": "self, eio_sid, data",
         f"{SOCKETIO}:AsyncServer._handle_eio_disconnect": "self, eio_sid, reason",
         f"{SOCKETIO}:AsyncServer._handle_connect": "self, eio_sid, namespace, data",
-        f"{SOCKETIO}:AsyncServer._handle_disconnect": "self, eio_sid, namespace, reason",
-        f"{SOCKETIO}:AsyncServer._send_packet": "self, eio_sid, pkt",
-        f"{SOCKETIO}:AsyncServer.disconnect": "self, sid, namespace, ignore_queue",
-        "socketio.base_manager:BaseManager.eio_sid_from_sid": "self, sid, namespace",
     },
     "psycopg": {  # apex/sql/drivers/pipeline.py, apex/sql/drivers/postgres.py
         "psycopg.errors:error_from_result": "result, encoding",
@@ -115,7 +110,7 @@ KEPT = {
             " start_service_task"
         ),
     },
-    "python-socketio": {f"{SOCKETIO}:AsyncServer": "eio environ manager reason"},
+    "python-socketio": {f"{SOCKETIO}:AsyncServer": "eio reason"},
     "marshmallow": {"marshmallow.schema:Schema": "_hooks load_fields dump_fields"},
     "sqlalchemy": {"sqlalchemy.sql.compiler:SQLCompiler": "_result_columns insert_prefetch update_prefetch postfetch"},
 }
@@ -132,13 +127,15 @@ REPLACED = {
     },
     "python-engineio": {
         f"{ENGINE}:AsyncServer._handle_connect": "5bd7edc1",
+        f"{SOCKET}:AsyncSocket._send_ping": "67db82a7",
+        f"{SOCKET}:AsyncSocket._websocket_handler": "27f120df",
         f"{SOCKET}:AsyncSocket.close": "faa2e939",
         f"{SOCKET}:AsyncSocket.handle_post_request": "82dca119",
         f"{SOCKET}:AsyncSocket.poll": "826f58a9",
     },
     "python-socketio": {
+        f"{SOCKETIO}:AsyncServer._handle_connect": "c97c480c",
         f"{SOCKETIO}:AsyncServer._handle_eio_message": "bef50fc0",
-        f"{SOCKETIO}:AsyncServer._send_packet": "a00022b4",
     },
 }
 """By library: a function that apex has another one for, or counts on as it is, with a digest of its source."""

@@ -136,7 +136,7 @@ def empty(app: Apex) -> bool:
     """Return True if nothing is left of any connection."""
     transport: Any = app.mounts["socket.io"]
     engine = transport.engine
-    held = (transport.links, engine.links, engine.eio.sockets, engine.environ, engine.manager.rooms)
+    held = (transport.links, engine.links, engine.eio.sockets, engine.unconnected)
     return not any((*held, app.events.connections, app.channels))
 
 

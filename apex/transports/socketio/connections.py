@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
-from apex.transports.socketio.packets import CLOSE, AsyncSocket, Message, Packet, QueueEmpty, text_frame
+from apex.transports.socketio.packets import (
+    CLOSE,
+    NOOP,
+    PING,
+    AsyncSocket,
+    Message,
+    Packet,
+    QueueEmpty,
+    is_packet,
+    text_frame,
+)
+from apex.types import Receive, Scope, Send
 
 SEPARATOR = "\x1e"
 """The character between the packets of one request."""
+UPGRADE_SECONDS = 10
 
 Write = Callable[[bytes], bool]
 """A function that writes a WebSocket frame after all that was sent before.
@@ -32,109 +46,196 @@ def writer_of(send: Any) -> Write | None:
     protocol = getattr(send, "__self__", None)
     if not isinstance(protocol, WebSocketsSansIOProtocol):
         return None
+    connection, transport, is_writable, is_closing = (
+        protocol.conn, protocol.transport, protocol.writable.is_set, protocol.transport.is_closing
+    )  # fmt: skip
 
     def write(frame: bytes) -> bool:
-        if protocol.conn.state is not State.OPEN or not protocol.writable.is_set() or protocol.transport.is_closing():
+        if connection.state is not State.OPEN or not is_writable() or is_closing():
             return False
-        protocol.transport.write(frame)
+        transport.write(frame)
         return True
 
     return write
 
 
-class Outgoing(asyncio.Queue[Packet | None]):
-    """The packets that wait to be sent to a connection. None marks the end. ``size`` is in characters."""
+class Outgoing:
+    """The packets that wait to be sent to a connection. ``size`` is in characters.
 
-    size: int
-    emptied: asyncio.Event
+    Most connections never have one. So it takes little memory, which a queue of asyncio does not.
+    """
 
-    def _init(self, maxsize: int) -> None:
-        super()._init(maxsize)
-        self.size = 0
-        self.emptied = asyncio.Event()
+    __slots__ = ("_emptied", "_filled", "_packets", "is_ended", "size")
 
-    def _put(self, item: Packet | None) -> None:
-        super()._put(item)
-        self.size += _size(item)
+    def __init__(self) -> None:
+        self.size: int = 0
+        self.is_ended: bool = False
+        self._packets: deque[Packet] | None = None
+        self._filled: asyncio.Future[None] | None = None
+        self._emptied: asyncio.Event | None = None
 
-    def _get(self) -> Packet | None:
-        packet: Packet | None = super()._get()
-        self.size -= _size(packet)
-        if not self.size:
-            self.emptied.set()
+    def put(self, packet: Packet) -> None:
+        """Add a packet. After the end it is dropped."""
+        if self.is_ended:
+            return
+        if self._packets is None:
+            self._packets = deque()
+        self._packets.append(packet)
+        self.size += len(_text_of(packet))
+        self._wake()
+
+    def end(self) -> None:
+        """Mark the end of the connection, after the packets that wait."""
+        self.is_ended = True
+        self._wake()
+
+    def pop(self) -> Packet | None:
+        """Take the first packet, or None if none waits."""
+        if not self._packets:
+            return None
+        packet = self._packets.popleft()
+        self.size -= len(_text_of(packet))
+        if not self._packets:
+            self._packets = None
+            if self._emptied is not None:
+                self._emptied.set()
         return packet
+
+    def take(self) -> list[Packet]:
+        """Take all packets."""
+        return list(iter(self.pop, None))
+
+    async def wait(self) -> None:
+        """Wait until there is a packet, or the end."""
+        while self._packets is None and not self.is_ended:
+            self._filled = asyncio.get_running_loop().create_future()
+            await self._filled
 
     async def below(self, limit: int) -> None:
         """Wait until the client has read its packets, if more than ``limit`` characters wait."""
         while self.size > limit:
-            self.emptied.clear()
-            await self.emptied.wait()
+            if self._emptied is None:
+                self._emptied = asyncio.Event()
+            self._emptied.clear()
+            await self._emptied.wait()
 
-    def take(self) -> list[Packet]:
-        """Take all packets up to the end. The mark of the end stays in the queue."""
-        packets = []
-        while not self.empty():
-            packet = self.get_nowait()
-            if packet is None:
-                self.end()
-                break
-            packets.append(packet)
-        return packets
-
-    def end(self) -> None:
-        """Mark the end of the connection."""
-        self.put_nowait(None)
+    def _wake(self) -> None:
+        if self._filled is not None and not self._filled.done():
+            self._filled.set_result(None)
+        self._filled = None
 
 
 class WebSocket:
-    """A WebSocket of the library that sends frames directly if it can."""
+    """The server's end of a WebSocket."""
 
-    def __init__(self, ws: Any, write: Write | None) -> None:
-        self._ws, self._write = ws, write
-        self.wait: Any = ws.wait
-        self.close: Any = ws.close
-        self.is_sending: bool = False
+    __slots__ = ("_receive", "_send", "direct")
 
-    async def send(self, message: str | bytes) -> None:
-        """Send a packet from the queue."""
-        self.is_sending = True
-        if isinstance(message, bytes) or not self.write(text_frame(message)):
-            await self._ws.send(message)
-        self.is_sending = False
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.direct: Write | None = writer_of(send)
 
-    def write(self, frame: bytes) -> bool:
-        """Send a frame without waiting. Return False if that is not possible."""
-        return self._write is not None and self._write(frame)
+    async def accept(self) -> None:
+        """Accept the connection of the client."""
+        await self._send({"type": "websocket.accept"})
+
+    async def wait(self) -> str | bytes:
+        """Wait for the next packet. Raises EOFError when the connection has ended, or for a malformed packet."""
+        message = await self._receive()
+        text: str | None = message.get("text")
+        if message["type"] != "websocket.receive" or (text is not None and not is_packet(text)):
+            raise EOFError
+        return message["bytes"] if text is None else text
+
+    async def send(self, text: str) -> None:
+        """Send a packet, and wait until the system has taken it."""
+        if self.direct is None or not self.direct(text_frame(text)):
+            await self._send({"type": "websocket.send", "text": text})
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._send({"type": "websocket.close"})
+
+
+class Pings:
+    """The pings of all connections, in the order in which they are due. The library has a task for each."""
+
+    def __init__(self, server: Any) -> None:
+        self._server: Any = server
+        self._due: deque[tuple[float, str]] = deque()
+
+    def add(self, sid: str) -> None:
+        """Ping a connection when the interval is over."""
+        loop = asyncio.get_running_loop()
+        self._due.append((loop.time() + self._server.ping_interval, sid))
+        if len(self._due) == 1:
+            loop.call_at(self._due[0][0], self._send)
+
+    def _send(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._due and self._due[0][0] <= loop.time():
+            _, sid = self._due.popleft()
+            if (socket := self._server.sockets.get(sid)) is not None:
+                socket.ping()
+        if self._due:
+            loop.call_at(self._due[0][0], self._send)
 
 
 class Socket(AsyncSocket):  # type: ignore[misc]
-    """An Engine.IO socket. The library's own wakes a task for each packet, and a second one for a timeout."""
+    """An Engine.IO socket. The library's own has three tasks for each WebSocket, and a timer for each packet.
+
+    ``scope`` is that of the first request. ``direct`` writes a frame to the WebSocket at once. It is None as long as
+    there is no WebSocket, or packets wait in the queue.
+    """
 
     queue: Outgoing
+    scope: Scope
+    connected: bool
+    last_ping: float | None
     websocket: WebSocket | None = None
-    _write: Write | None = None
+    direct: Write | None = None
+    _sending: asyncio.Task[None] | None = None
 
-    def write(self, packet: Message) -> None:
+    def write(self, packet: Packet) -> None:
         """Send a packet at once, or put it in the queue if other packets wait or the client does not read."""
-        ws = self.websocket
-        is_free = ws is not None and self.upgraded and not ws.is_sending and self.queue.empty()
-        if not is_free or ws is None or not ws.write(packet.frame):
-            self.queue.put_nowait(packet)
+        direct = self.direct
+        if direct is None or not direct(_frame_of(packet)):
+            self.enqueue(packet)
+
+    def enqueue(self, packet: Packet) -> None:
+        """Send a packet after those in the queue."""
+        self.queue.put(packet)
+        self._send_queued()
+
+    async def send(self, pkt: Packet) -> None:
+        self.write(pkt)
+
+    def ping(self) -> None:
+        """Send a ping. The client has to answer within ``ping_timeout``."""
+        if not self.closing:
+            self.last_ping = time.time()
+            self.write(Packet(PING))
+
+    def schedule_ping(self) -> None:
+        if self.last_ping:
+            self.last_ping = None
+            self.server.pings.add(self.sid)
 
     async def poll(self) -> list[Packet]:
         """Wait for packets to send, and return them. Return an empty list at the end."""
         try:
             async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                first = await self.queue.get()
+                await self.queue.wait()
         except TimeoutError:
             raise QueueEmpty from None
-        return [] if first is None else [first, *self.queue.take()]
+        return self.queue.take()
 
     async def close(self, wait: bool = False, abort: bool = True, reason: str | None = None) -> None:
         """Close the connection after the queued packets. A hanging poll is answered."""
         await super().close(wait=False, abort=True, reason=reason)
-        self.queue.put_nowait(Packet(CLOSE))
+        self.direct = None
+        self.queue.put(Packet(CLOSE))
         self.queue.end()
+        self._send_queued()
 
     async def handle_post_request(self, environ: Mapping[str, Any]) -> None:
         """Receive the packets of a request. The library accepts 16, fewer than a client with many calls sends."""
@@ -142,14 +243,67 @@ class Socket(AsyncSocket):  # type: ignore[misc]
         for packet in [Packet(encoded_packet=text) for text in body.decode().split(SEPARATOR)]:
             await self.receive(packet)
 
-    async def _upgrade_websocket(self, environ: Mapping[str, Any]) -> Any:
-        self._write = writer_of(environ["asgi.send"])
-        return await super()._upgrade_websocket(environ)
+    async def serve(self, websocket: WebSocket) -> None:
+        """Receive the packets of a WebSocket until it ends. It may be the upgrade of a polling session."""
+        await websocket.accept()
+        if self.connected and not await self._is_upgraded(websocket):
+            return
+        self.connected = self.upgraded = True
+        self.websocket = websocket
+        self._send_queued()
+        try:
+            while True:
+                packet = await websocket.wait()
+                if len(packet) > self.server.max_http_buffer_size:
+                    break
+                if isinstance(packet, str):  # Bytes are the attachment of an event that was refused.
+                    await self.receive(Packet(encoded_packet=packet))
+        except EOFError:
+            pass
+        finally:
+            await self.close(reason=self.server.reason.TRANSPORT_CLOSE)
+            if self._sending is not None:
+                await asyncio.wait([self._sending])
 
-    async def _websocket_handler(self, ws: Any) -> None:
-        self.websocket = WebSocket(ws, self._write)
-        await super()._websocket_handler(self.websocket)
+    async def _is_upgraded(self, websocket: WebSocket) -> bool:
+        """Return True if the client of a polling session changes to a WebSocket, and False if it does not in time."""
+        self.upgrading = True
+        try:
+            async with asyncio.timeout(UPGRADE_SECONDS):
+                if await websocket.wait() != "2probe":
+                    return False
+                await websocket.send("3probe")
+                self.queue.put(Packet(NOOP))  # It answers a hanging poll.
+                return await websocket.wait() == "5"
+        except (EOFError, TimeoutError):
+            return False
+        finally:
+            self.upgrading = False
+
+    def _send_queued(self) -> None:
+        """Send the packets of the queue in a task, if there is a WebSocket."""
+        if self.websocket is not None and self._sending is None:
+            self.direct = None
+            self._sending = asyncio.get_running_loop().create_task(self._send_all(self.websocket))
+
+    async def _send_all(self, websocket: WebSocket) -> None:
+        try:
+            while (packet := self.queue.pop()) is not None:
+                await websocket.send(_text_of(packet))
+            if self.queue.is_ended:
+                await websocket.close()
+            else:
+                self.direct = websocket.direct
+        except Exception:  # Each server has its own error for a client that has gone.
+            self.queue.end()
+        finally:
+            self._sending = None
 
 
-def _size(packet: Packet | None) -> int:
-    return 0 if packet is None else len(packet.encode() or "")
+def _frame_of(packet: Packet) -> bytes:
+    return packet.frame if isinstance(packet, Message) else text_frame(_text_of(packet))
+
+
+def _text_of(packet: Packet) -> str:
+    text: Any = packet.encode()
+    return str(text)

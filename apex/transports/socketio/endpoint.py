@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -11,11 +11,10 @@ from apex.encoding import encode
 from apex.errors import Unavailable
 from apex.limits.clients import BODY_SECONDS
 from apex.transports.http import respond
-from apex.transports.socketio.connections import Socket
-from apex.transports.socketio.engine import Engine, is_packet
+from apex.transports.socketio.connections import Socket, WebSocket
+from apex.transports.socketio.engine import Engine
 from apex.types import Receive, Scope, Send
 
-UPGRADE_SECONDS = 10
 TRANSPORTS = {"http": "polling", "websocket": "websocket"}
 BAD_REQUEST: tuple[int, Any] = 400, {"code": 3, "message": "Bad request"}
 
@@ -27,17 +26,16 @@ class Endpoint:
         self.engine = engine
         self.requests: set[tuple[Socket, str]] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         socket = self.engine.eio.sockets.get(query.get("sid", [""])[0])
         if (refusal := self._refusal(scope, query, socket)) is not None:
-            await _refuse(scope, receive, send, *refusal)
-        elif scope["type"] == "websocket":
-            await self._handle_websocket(scope, receive, send, socket)
-        elif socket is not None and scope["method"] != "OPTIONS":
-            await self._handle_polling(scope, receive, send, socket)
-        else:
-            await self.engine.handle_request(scope, receive, send)
+            return _refuse(scope, receive, send, *refusal)
+        if scope["type"] == "websocket":
+            return self._handle_websocket(scope, receive, send, socket)
+        if socket is not None and scope["method"] != "OPTIONS":
+            return self._handle_polling(scope, receive, send, socket)
+        return self.engine.handle_request(scope, receive, send)  # type: ignore[no-any-return]
 
     def _refusal(self, scope: Scope, query: dict[str, list[str]], socket: Socket | None) -> tuple[int, Any] | None:
         """Return status and body if a request cannot be served, with the error of Engine.IO, else None."""
@@ -59,27 +57,12 @@ class Endpoint:
 
     async def _handle_websocket(self, scope: Scope, receive: Receive, send: Send, polling: Socket | None) -> None:
         """Handle a WebSocket, new or the upgrade of a polling session. A malformed packet ends it."""
-
-        async def packet() -> MutableMapping[str, Any]:
-            message = await self._receive(receive, polling)
-            text = message.get("text")
-            return message if text is None or is_packet(text) else {"type": "websocket.disconnect", "code": 1002}
-
-        try:
-            await self.engine.handle_request(scope, packet, send)
-        finally:
-            if polling is not None and not polling.upgraded:
-                polling.upgrading = False  # The client may go on polling.
-
-    async def _receive(self, receive: Receive, polling: Socket | None) -> MutableMapping[str, Any]:
-        """Receive a message. During an upgrade a client that takes too long is disconnected."""
-        if polling is None or polling.upgraded:
-            return await receive()
-        try:
-            async with asyncio.timeout(UPGRADE_SECONDS):
-                return await receive()
-        except TimeoutError:
-            return {"type": "websocket.disconnect", "code": 1002}
+        await receive()
+        if not self.engine.eio.allows_origin(scope):
+            await send({"type": "websocket.close"})
+            return
+        socket = polling or await self.engine.eio.open(scope, "websocket")
+        await self.engine.eio.serve(WebSocket(receive, send), socket)
 
     async def _handle_polling(self, scope: Scope, receive: Receive, send: Send, socket: Socket) -> None:
         """Handle a GET or POST of a polling session. Two of a kind at once would lose the order of packets."""

@@ -15,17 +15,18 @@ from typing import Any, Protocol
 from apex.encoding import JSON
 from apex.errors import BadRequest, FeathersError
 from apex.realtime.channels import Connection
-from apex.transports.socketio.connections import SEPARATOR, Outgoing, Socket
+from apex.transports.socketio.connections import SEPARATOR, Outgoing, Pings, Socket, WebSocket
 from apex.transports.socketio.packets import (
     OPEN,
-    ConnectionRefusedError,
     Message,
     Packet,
     SocketIOPacket,
     engineio,
+    is_packet,
     socketio,
     types,
 )
+from apex.types import Scope
 
 MAX_PAYLOAD = 1_000_000
 LIMITS = {"maxPayload": MAX_PAYLOAD, "maxConnections": 10_000, "maxCalls": 100, "maxBacklog": 4 * 1024 * 1024}
@@ -40,7 +41,6 @@ SMALLEST_PACKET = 16
 POSTED: dict[str, Any] = {"status": "200 OK", "headers": [("Content-Type", "text/html")], "response": b"ok"}
 """The answer to packets that a client has posted. It is that of Socket.IO on Node."""
 
-_PACKET = re.compile(r"4[0-6]|(1|3|5|[23]probe)\Z")
 _ATTACHMENT = re.compile(r"b([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
 _NAMESPACES = (None, "/")
 _ACKS = (types.ACK, types.BINARY_ACK)
@@ -48,11 +48,6 @@ _ACKS = (types.ACK, types.BINARY_ACK)
 log: logging.Logger = logging.getLogger("apex.transports.socketio.engine")
 # Below this level the libraries log whole packets, which contain tokens.
 log.setLevel(logging.WARNING)
-
-
-def is_packet(text: str) -> bool:
-    """Return True for an Engine.IO packet that a client may send. The library accepts others, and fails later."""
-    return _PACKET.match(text) is not None
 
 
 class Link:
@@ -75,10 +70,11 @@ class Link:
 
     def send(self, packet: Message) -> bool:
         """Send a packet. Return False if the client has too much left to read."""
-        if self.outgoing.size > self.backlog:
-            return False
-        if not self.socket.closed:
-            self.socket.write(packet)
+        direct = self.socket.direct
+        if direct is None or not direct(packet.frame):
+            if self.outgoing.size > self.backlog:
+                return False
+            self.socket.enqueue(packet)
         return True
 
     async def wait_for_turn(self) -> None:
@@ -123,16 +119,21 @@ class Transport(Protocol):
 class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
     start_service_task: bool
 
-    def create_queue(self, *_: Any, **__: Any) -> Outgoing:
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.pings: Pings = Pings(self)
+
+    def create_queue(self, *_: Any, **__: Any) -> Any:
         return Outgoing()
 
-    async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
-        """Open a session as the library does, but with a ``Socket``, for which the library has no option."""
+    async def open(self, scope: Scope, transport: str) -> Socket:
+        """Open a session."""
         if self.start_service_task:
             self.start_service_task = False
             self.service_task_handle = self.start_background_task(self._service_task)
         sid = self.generate_id()
         socket = self.sockets[sid] = Socket(self, sid)
+        socket.scope = scope
         handshake = {
             "sid": sid,
             "upgrades": self._upgrades(sid, transport),
@@ -140,14 +141,26 @@ class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
             "pingInterval": int(self.ping_interval + self.ping_interval_grace_period) * 1000,
             "maxPayload": self.max_http_buffer_size,
         }
-        await socket.send(Packet(OPEN, handshake))
-        await self._trigger_event("connect", sid, environ)
+        socket.write(Packet(OPEN, handshake))
+        await self._trigger_event("connect", sid, {})
         socket.schedule_ping()
-        if transport == "websocket":
-            answer = await socket.handle_get_request(environ)
-            if socket.closed:
-                self.sockets.pop(sid, None)
-            return answer
+        return socket
+
+    async def serve(self, websocket: WebSocket, socket: Socket) -> None:
+        """Serve a WebSocket until it ends."""
+        await socket.serve(websocket)
+        if socket.closed:
+            self.sockets.pop(socket.sid, None)
+
+    def allows_origin(self, scope: Scope) -> bool:
+        """Return True if a page of the origin in the headers may connect, or if there is none."""
+        origin = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), None)
+        allowed = None if origin is None else self._cors_allowed_origins({"HTTP_ORIGIN": origin})
+        return allowed is None or origin in allowed
+
+    async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
+        """Open a session that polls. The library would not make a ``Socket``."""
+        socket = await self.open(environ["asgi.scope"], transport)
         socket.connected = True
         return self._ok(await socket.poll())
 
@@ -161,7 +174,7 @@ class _EngineIO(engineio.AsyncServer):  # type: ignore[misc]
 class Engine(socketio.AsyncServer):  # type: ignore[misc]
     """The Socket.IO server. Each event that a client sends is a call, whatever its name.
 
-    ``unconnected`` has the sessions that have not sent CONNECT yet, the oldest first.
+    ``unconnected`` has the sessions that have not sent CONNECT yet, the oldest first, each with its timer.
     """
 
     def __init__(self, transport: Transport, limits: Mapping[str, int], origins: str | list[str]) -> None:
@@ -179,9 +192,8 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         self._transport = transport
         self.limits: Mapping[str, int] = limits
         self.links: dict[str, Link] = {}
-        self.unconnected: dict[str, None] = {}
+        self.unconnected: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.on("connect", self._connect)
 
     def _engineio_server_class(self) -> type[engineio.AsyncServer]:
         return _EngineIO
@@ -206,7 +218,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         """Close the oldest session that is not connected yet. Return False if there is none."""
         while self.unconnected:
             eio_sid = next(iter(self.unconnected))
-            del self.unconnected[eio_sid]
+            self.unconnected.pop(eio_sid).cancel()
             if (socket := self.eio.sockets.pop(eio_sid, None)) is not None:
                 self.end(socket)
                 return True
@@ -220,50 +232,52 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
     async def _leave(self, link: Link) -> None:
         if link.answers:
             await asyncio.wait(link.answers, timeout=ANSWER_SECONDS)
-        await self.disconnect(link.sid)
-        self._expect_connect(link.socket.sid)
+        link.socket.write(Message(str(types.DISCONNECT)))
+        if not link.socket.closed:
+            self._expect_connect(link.socket.sid)
 
     def end(self, socket: Socket) -> None:
         """Close a session when its queued packets are sent."""
         self._spawn(socket.close(reason=self.reason.SERVER_DISCONNECT))
 
-    async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
-        eio_sid: Any = self.manager.eio_sid_from_sid(sid, "/")
-        link = Link(sid, self.eio.sockets[eio_sid], self.limits)
-        scope = environ["asgi.scope"]
-        environ.clear()  # The library keeps it as long as the connection, with the whole first request in it.
-        environ["asgi.scope"] = scope
-        try:
-            await self._transport.log_in(link, scope, auth if isinstance(auth, dict) else {})
-        except FeathersError as error:
-            raise ConnectionRefusedError(*[error.message, *([] if error.data is None else [error.data])]) from None
-        self.links[eio_sid] = link
-        self.unconnected.pop(eio_sid, None)
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        socket = self.eio.sockets[eio_sid]
+        if namespace not in _NAMESPACES:
+            error: Any = SocketIOPacket(types.CONNECT_ERROR, data={"message": "Invalid namespace"}, namespace=namespace)
+            socket.write(Message(error.encode()))
+        elif eio_sid not in self.links:
+            link = Link(self.eio.generate_id(), socket, self.limits)
+            try:
+                answer = await self._connect(link, data if isinstance(data, dict) else {})
+            except FeathersError as error:
+                refusal = {"message": error.message, **({} if error.data is None else {"data": error.data})}
+                socket.write(Message(f"{types.CONNECT_ERROR}{JSON.dumps(refusal)}"))
+            else:
+                socket.write(Message(f"{types.CONNECT}{JSON.dumps(answer)}"))
+                if link.accepted is not None:
+                    link.accepted()
+
+    async def _connect(self, link: Link, auth: Mapping[str, Any]) -> dict[str, Any]:
+        """Connect a client, and return the answer to it. Raises FeathersError."""
+        sid = link.socket.sid
+        await self._transport.log_in(link, link.socket.scope, auth)
+        self.links[sid] = link
+        self._expects_connect_no_more(sid)
         await self._transport.connected(link)
         if link.socket.closed:
-            self._remove(eio_sid)
-            raise ConnectionRefusedError("The connection was closed meanwhile")
-
-    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
-        if namespace not in _NAMESPACES:
-            error = SocketIOPacket(types.CONNECT_ERROR, data={"message": "Invalid namespace"}, namespace=namespace)
-            await self._send_packet(eio_sid, error)
-        elif eio_sid not in self.links:
-            await super()._handle_connect(eio_sid, namespace, data)
-            if (link := self.links.get(eio_sid)) is not None and link.accepted is not None:
-                link.accepted()
-
-    async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
-        if (socket := self.eio.sockets.get(eio_sid)) is not None:
-            socket.write(Message(pkt.encode()))
+            self._remove(sid)
+        return {"sid": link.sid}
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> None:
-        await super()._handle_eio_connect(eio_sid, environ)
         self._expect_connect(eio_sid)
 
     def _expect_connect(self, eio_sid: str) -> None:
-        self.unconnected[eio_sid] = None
-        asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._require_connected, eio_sid)
+        timer = asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._require_connected, eio_sid)
+        self.unconnected[eio_sid] = timer
+
+    def _expects_connect_no_more(self, eio_sid: str) -> None:
+        if (timer := self.unconnected.pop(eio_sid, None)) is not None:
+            timer.cancel()
 
     def _require_connected(self, eio_sid: str) -> None:
         """Close a session that has not sent CONNECT in time."""
@@ -287,16 +301,14 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         elif packet.namespace not in _NAMESPACES:
             raise ValueError(f"Not connected to {packet.namespace}")
         elif packet.packet_type == types.DISCONNECT:
-            await self._handle_disconnect(eio_sid, packet.namespace)
             self._remove(eio_sid)
             self._expect_connect(eio_sid)
         elif packet.packet_type not in _ACKS:
             await self._handle_call(self.links[eio_sid], packet)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        await super()._handle_eio_disconnect(eio_sid, reason)
         self.eio.sockets.pop(eio_sid, None)
-        self.unconnected.pop(eio_sid, None)
+        self._expects_connect_no_more(eio_sid)
         self._remove(eio_sid)
 
     def _remove(self, eio_sid: str) -> None:

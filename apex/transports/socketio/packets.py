@@ -6,6 +6,7 @@ requests, and ``apex.realtime.redis`` replaces its managers.
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Any
 
@@ -20,25 +21,33 @@ with lazy_imports(lazy=("aiohttp", "requests"), hidden=("redis",)):
     import socketio
     from engineio.async_socket import AsyncSocket
     from engineio.exceptions import QueueEmpty
-    from engineio.packet import CLOSE, MESSAGE, OPEN, Packet
+    from engineio.packet import CLOSE, MESSAGE, NOOP, OPEN, PING, Packet
     from socketio import packet as types
-    from socketio.exceptions import ConnectionRefusedError
 
 __all__ = [
     "CLOSE",
     "MESSAGE",
+    "NOOP",
     "OPEN",
+    "PING",
     "AsyncSocket",
-    "ConnectionRefusedError",
     "Message",
     "Packet",
     "QueueEmpty",
     "SocketIOPacket",
     "engineio",
+    "is_packet",
     "socketio",
     "text_frame",
     "types",
 ]
+
+_PACKET = re.compile(r"4[0-6]|(1|3|5|[23]probe)\Z")
+
+
+def is_packet(text: str) -> bool:
+    """Return True for an Engine.IO packet that a client may send. The library accepts others, and fails later."""
+    return _PACKET.match(text) is not None
 
 
 class _ReceivedJSON(JSON):

@@ -45,16 +45,14 @@ class Gate:
     """A WebSocket that blocks until it is opened."""
 
     def __init__(self) -> None:
-        self.open, self.sent = asyncio.Event(), list[str | bytes]()
+        self.open, self.sent = asyncio.Event(), list[str]()
 
-    async def send(self, text: str | bytes) -> None:
+    async def receive(self) -> Any:
+        """Return nothing."""
+
+    async def send(self, message: Any) -> None:
         await self.open.wait()
-        self.sent.append(text)
-
-    async def wait(self) -> None:
-        """Return without a message."""
-
-    close = wait
+        self.sent.append(message["text"])
 
 
 @asynccontextmanager
@@ -156,7 +154,7 @@ async def test_a_frame_does_not_overtake_queued_packets() -> None:
     app = app_of("notes", MemoryService())
     async with serving(app) as http, connected(http) as peer:
         link = link_of(app)
-        link.outgoing.put_nowait(Message("first"))
+        link.socket.enqueue(Message("first"))
         link.socket.write(Message("second"))
         assert await peer.frames(2) == ["4first", "4second"]
 
@@ -165,20 +163,20 @@ async def test_a_frame_does_not_overtake_one_that_is_being_sent() -> None:
     gate, written = Gate(), list[bytes]()
 
     def write(frame: bytes) -> bool:
-        written.append(frame)
-        return True
+        written.extend([frame] * gate.open.is_set())
+        return gate.open.is_set()
 
     transport: Any = app_of("notes", MemoryService()).mounts["socket.io"]
     socket = Socket(transport.engine.eio, "1")
-    socket.upgraded, socket.websocket = True, WebSocket(gate, write)
-    sending = asyncio.create_task(socket.websocket.send(b"first"))
+    socket.websocket = WebSocket(gate.receive, gate.send)
+    socket.websocket.direct = write
+    socket.write(Message("first"))
     await asyncio.sleep(0)
     socket.write(Message("second"))
-    assert (written, [packet.encode() for packet in socket.queue.take()]) == ([], ["4second"])
     gate.open.set()
-    await sending
-    socket.write(third := Message("third"))
-    assert (gate.sent, written, socket.queue.size) == ([b"first"], [third.frame], 0)
+    await until(lambda: socket.direct is write)
+    socket.write(Message("third"))
+    assert (gate.sent, written) == (["4first"], [Message("second").frame, Message("third").frame])
 
 
 async def test_an_upgraded_client_gets_each_event_once_and_in_order() -> None:

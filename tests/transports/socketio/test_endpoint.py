@@ -161,7 +161,7 @@ async def test_an_upgrade_that_fails_leaves_the_session_polling(
 async def test_an_upgrade_that_is_not_gone_through_with_ends(
     app: Apex, http: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["apex.transports.socketio.endpoint"], "UPGRADE_SECONDS", 0.05)
+    monkeypatch.setattr(sys.modules["apex.transports.socketio.connections"], "UPGRADE_SECONDS", 0.05)
     poller = await polling(http)
     async with opened(http, poller.sid) as peer:
         await peer.closed()
