@@ -85,7 +85,9 @@ PUBLIC = {
     "apex.tenant": (
         "ALL_TENANTS NO_TENANTS ROLE SETTING current_tenants is_tenant_hook set_tenants tenant_context tenant_hook"
     ),
-    "apex.testing": "AdapterContract Attacks Contract MARK Raised attackable names new_database raises wire within",
+    "apex.testing": (
+        "AdapterContract Attacks Contract MARK Missed Oracle Raised attackable names new_database raises wire within"
+    ),
     "apex.transaction": "after_commit is_in_transaction savepoint transaction",
     "apex.transports": "authenticated batch page public_error rest sockets",
     "apex.types": "Id Page Paginate Row is_many items map_items with_items",

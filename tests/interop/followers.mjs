@@ -1,0 +1,62 @@
+// The official clients of Feathers as followers of the oracle. They take commands and give answers as lines of JSON.
+import { createInterface } from 'node:readline'
+import { setTimeout } from 'node:timers/promises'
+import authenticationClient, { MemoryStorage } from '@feathersjs/authentication-client'
+import { feathers } from '@feathersjs/feathers'
+import socketioClient from '@feathersjs/socketio-client'
+import { io } from 'socket.io-client'
+
+const RETRY = 100
+const EVENTS = ['created', 'updated', 'patched', 'removed']
+const apps = new Map()
+const tell = (message) => process.stdout.write(`${JSON.stringify(message)}\n`)
+
+const open = async ({ name, url, login, services }) => {
+  const socket = io(url, {
+    forceNew: true, transports: ['websocket'], reconnectionDelay: 50, reconnectionDelayMax: 200, timeout: 5000
+  })
+  const app = feathers().configure(socketioClient(socket, { timeout: 20_000 }))
+  app.configure(authenticationClient({ storage: new MemoryStorage() }))
+  apps.set(name, app)
+  for (const service of services) {
+    for (const event of EVENTS) {
+      app.service(service).on(event, (record, offset) => tell({ name, service, event, record, offset }))
+    }
+  }
+  await app.authenticate(login)
+  socket.on('disconnect', () => tell({ name, disconnected: true }))
+  socket.on('connect', async () => {
+    const { id, recovered } = socket
+    // The client logs in again by itself, once for each connection. It does not try again if the server is in trouble.
+    let login = app.get('authentication')
+    while (socket.id === id) {
+      try {
+        await login
+        if (socket.id === id) tell({ name, connected: true, recovered: Boolean(recovered) })
+        return
+      } catch (error) {
+        tell({ name, failed: String(error) })
+        await setTimeout(RETRY)
+        login = app.reAuthenticate(true)
+      }
+    }
+  })
+}
+
+const commands = {
+  open,
+  find: ({ name, service, query }) => apps.get(name).service(service).find({ query }),
+  close: async ({ name }) => {
+    apps.get(name).io.close()
+    apps.delete(name)
+  }
+}
+
+for await (const line of createInterface(process.stdin)) {
+  const { call, number, ...args } = JSON.parse(line)
+  commands[call](args).then(
+    (value) => tell({ number, value: value ?? null }),
+    (error) => tell({ number, error: { ...(error.toJSON?.() ?? {}), message: error.message } })
+  )
+}
+process.exit()
