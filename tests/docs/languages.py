@@ -93,8 +93,8 @@ def nginx(text: str) -> str:
     return f"{file('block.conf', NGINX % text)}\nnginx -t -q -p . -c block.conf"
 
 
-def toml(text: str) -> str:
-    """Raise NotRun, as a block of settings must begin with the name of its file."""
+def unnamed(text: str) -> str:
+    """Raise NotRun, as a block of settings or of a component must begin with the name of its file."""
     raise NotRun(f"no file is named in {text}")
 
 
@@ -106,5 +106,6 @@ LANGUAGES: dict[str, Callable[[str], str]] = {
     "ts": typescript,
     "yaml": yaml_paths,
     "nginx": nginx,
-    "toml": toml,
+    "jsx": unnamed,
+    "toml": unnamed,
 }
