@@ -66,9 +66,10 @@ class Entries(Protocol):
 class EntryWriter(Protocol):
     """The part of ``apex.log.Writer`` that the core uses."""
 
-    def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around, Around] | None:
-        """Return the hooks that write the entries of a method: the one around all ``steps``, and the one around the
-        method and the hooks of the service itself. None, if the method has no entries.
+    def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
+        """Return the hook around the whole call, if it needs one, and the hook around the method.
+
+        Together they write the entries of the method. None, if it has none. ``steps`` are its other hooks.
         """
         ...
 

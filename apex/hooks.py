@@ -38,7 +38,7 @@ from apex.query.language import suggestion
 from apex.signatures import is_async, name_of, problem_of_hook, unwrapped
 
 __all__ = [
-    "AnyHook", "AnyHooks", "Around", "Hook", "HookMap", "Next", "belongs", "run_after", "run_before",
+    "AnyHook", "AnyHooks", "Around", "Hook", "HookMap", "Next", "belongs", "keeps_result", "run_after", "run_before",
 ]  # fmt: skip
 
 Next = Callable[[], Coroutine[Any, Any, None]]
@@ -313,6 +313,46 @@ def belongs(*places: str) -> Callable[[H], H]:
         return hook
 
     return mark
+
+
+_KEEPS = "__apex_keeps_result__"
+
+
+def keeps_result(hook: H, when: Callable[[Context], bool] | None = None) -> H:
+    """Mark an around or after hook that changes neither the result of a call nor its event. It may be a decorator.
+
+    An app with a log (``apex.log``) stores a new record and its entry in one statement if all such hooks of a create
+    are marked. Otherwise create is a transaction that ends after all hooks. So a marked hook that fails does not undo
+    the create. ``when`` is a function of the context that is called before the method, for a hook that changes the
+    results of some calls.
+    """
+    setattr(hook, _KEEPS, when or _always)
+    return hook
+
+
+def _always(context: Context) -> bool:
+    return True
+
+
+def result_keepers(steps: Steps) -> list[Callable[[Context], bool]] | None:
+    """Return the functions that tell for a call if no hook changes its result. None, if a hook is not marked."""
+    hooks: list[Any] = []
+    waiting = list(steps)
+    while waiting:
+        step = waiting.pop()
+        waiting += step.inner or ()
+        if step.type in ("around", "after") and not step.is_method and not isinstance(step.hook, ErrorHooks):
+            hooks += _inside(step.hook)
+    found = [getattr(unwrapped(hook), _KEEPS, None) for hook in hooks]
+    return None if None in found else [when for when in found if when is not None and when is not _always]
+
+
+def _inside(hook: Any) -> list[Any]:
+    """Return a hook, or the around and after hooks that it is made of."""
+    if not isinstance(hook, Composed):
+        return [hook]
+    branches = [hooks for branch, hooks in hook.inside.items() if branch != "before"]
+    return [one for hooks in branches for inner in hooks for one in _inside(inner)]
 
 
 def steps_of(type: str, hooks: Any, place: str, level: str = "") -> Steps:

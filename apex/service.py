@@ -265,10 +265,11 @@ class _StepsByMethod(dict[str, Steps]):
             inner = enclose(steps_of("around", list(hooks), f"in '{bound._path}'", "service"), inner)
             steps = steps_of_call(bound._app.store, bound._store, method, inner)
         if bound._app.log is not None and (logged := bound._app.log.writer.hooks_around(bound, method, steps)):
-            outer, around_method = logged
+            around_call, around_method = logged
             inner = enclose((Step("around", around_method, True, "service"),), inner)
             steps = steps_of_call(bound._app.store, bound._store, method, inner)
-            steps = enclose((Step("around", outer, True, "app"),), steps)
+            if around_call is not None:
+                steps = enclose((Step("around", around_call, True, "app"),), steps)
         if isinstance(service, Service):
             steps = service._enclose(method, steps)
         if bound._late_setup is not None:

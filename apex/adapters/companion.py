@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,3 +34,30 @@ class Companion:
         entries = [self.row(row) | {self.id: row[id]} for row in rows]
         if entries:
             await self.service.create(entries, Params({"adapter": {"multi": True}}))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntryShape:
+    """The columns of an entry in another table that the statement of a new row stores, too.
+
+    ``constants`` are texts by column, and ``given`` the columns whose values each entry has. ``copied`` maps columns to
+    the fields of the row that they get. The column ``moment`` gets the present time, ``row_id`` the id of the row, and
+    ``row`` the row as JSON.
+    """
+
+    table: Any
+    constants: Mapping[str, str]
+    given: Sequence[str]
+    copied: Mapping[str, str]
+    moment: str
+    row_id: str
+    row: str
+
+
+@dataclass(slots=True)
+class EntryOfRow:
+    """An entry that is stored with a new row. Then ``id`` is its id. An adapter that cannot do this leaves it None."""
+
+    shape: EntryShape
+    values: Row
+    id: int | None = None

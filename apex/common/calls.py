@@ -12,7 +12,7 @@ from typing import Any
 from apex.cache import BoundedDict
 from apex.context import Context
 from apex.encoding import RawJSON, Stream, encode
-from apex.hooks import Hook, belongs
+from apex.hooks import Hook, belongs, keeps_result
 from apex.observability.redaction import hide
 from apex.query.language import Query
 from apex.tenant import current_tenants
@@ -145,4 +145,4 @@ def debug(message: str = "", *params: str) -> Hook:
         facts = " ".join(f"{name}={hide(name, value)!r}" for name, value in shown.items() if value is not None)
         log.info("* %s %s %s of %s: %s", message, context.type, context.method, context.path, facts)
 
-    return debug
+    return keeps_result(debug)

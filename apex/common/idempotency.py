@@ -28,7 +28,7 @@ from apex.describe import describe
 from apex.encoding import RawJSON, Stream, encode
 from apex.errors import BadRequest, Conflict, Forbidden, Unprocessable
 from apex.events import Announcement
-from apex.hooks import Around, Next
+from apex.hooks import Around, Next, keeps_result
 from apex.query.evaluation import decided
 from apex.query.language import compared
 from apex.query.scope import AS_GIVEN, scope_predicate
@@ -138,7 +138,7 @@ def idempotent(table: Table, caller: Callable[[Context], str | None] = caller_of
         if not await answers.replay(request, context):
             raise Conflict("The answer of the first time has just been deleted, after 24 hours: try again")
 
-    return idempotent
+    return keeps_result(idempotent)
 
 
 def _repeats(service: Any, method: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from apex.common.fields import _tree, _without
 from apex.context import Context
 from apex.errors import BadRequest
-from apex.hooks import Hook, belongs
+from apex.hooks import Hook, belongs, keeps_result
 from apex.query.language import Query, invalid, narrows
 from apex.types import Row
 
@@ -150,6 +150,14 @@ def apply_select(context: Context) -> None:
     query: Any = context.params.query
     if query.select is not None:
         context.result = _picked(context.result, context.service.service.shown)
+
+
+def _selects_nothing(context: Context) -> bool:
+    query: Any = context.params.query
+    return context.params.selected is None and query.select is None
+
+
+keeps_result(apply_select, _selects_nothing)
 
 
 def _picked(result: Any, fields: tuple[str, ...]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from apex.context import Context
 from apex.describe import describe
 from apex.errors import ConfigError, FeathersError, TooManyRequests
-from apex.hooks import Around, Next
+from apex.hooks import Around, Next, keeps_result
 from apex.limits.clients import network_of
 from apex.limits.rates import Rate
 from apex.permissions.rules import entity_id
@@ -94,7 +94,7 @@ def limit_rate(limit_of: Callable[[Context], Limit | None] = _setting) -> Around
         if context.http is not None:
             context.http["headers"] = {**context.http.get("headers", {}), **rate.headers()}
 
-    return limit_rate
+    return keeps_result(limit_rate)
 
 
 def rate_exceeded(rate: Rate, **options: Any) -> TooManyRequests:

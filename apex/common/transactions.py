@@ -9,13 +9,14 @@ from typing import Any
 from apex.common.scopes import trash_of
 from apex.context import Context, Params
 from apex.errors import BadRequest, ConfigError
-from apex.hooks import Hook, Next, belongs
+from apex.hooks import Hook, Next, belongs, keeps_result
 from apex.query.language import Compare, Query
 from apex.types import Row
 
 _PAGING = ("$select", "$sort", "$limit", "$skip")
 
 
+@keeps_result
 async def transaction(context: Context, next: Next) -> None:
     """Run the hooks that follow and the method in one transaction of the app's database: around any method.
 

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from apex.context import Context
 from apex.describe import describe
 from apex.errors import FeathersError, NotAuthenticated
-from apex.hooks import Next
+from apex.hooks import Next, keeps_result
 from apex.sql.database import Database
 from apex.sql.types.columns import Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -107,6 +107,7 @@ class SignedWebhooks:
             raise InvalidSignature(f"The signature must be made within {TOLERANCE} seconds: is your clock right?")
         params["signature"] = expected
 
+    @keeps_result
     async def once(self, context: Context, next: Next) -> None:
         """Accept each signature once, in all processes: around methods, after ``verify``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import FromClause, Table, Text, bindparam, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import JSONB
 
+from apex.adapters.companion import EntryOfRow, EntryShape
 from apex.context import Context, current_call
 from apex.encoding import RawJSON, decode, encode
-from apex.events import call_of, sent_by, without_secrets
-from apex.hooks import Around, Next, Steps
+from apex.events import EVENTS, call_of, sent_by, without_secrets
+from apex.hooks import Around, Next, Steps, result_keepers
 from apex.log.stats import LogStats
 from apex.log.table import TENANT, CurrentTransaction
 from apex.sql.database import Database
+from apex.sql.service import SQLService
 from apex.sql.statements import Statement
 from apex.sql.types.registry import column_types
 from apex.tenant import ALL_TENANTS, current_tenants, tenant_context
@@ -35,15 +37,15 @@ Fields = Callable[[Context], Mapping[str, Any]]
 class Entries:
     """The entries of one event, one for each record, which are written together.
 
-    ``ids`` are empty before they are written, and if the event has turned out to have none. ``unit`` ends the
-    transaction that the call has begun for them.
+    ``ids`` are empty before they are written, and if the event has turned out to have none. ``unit`` is the transaction
+    that the call has begun for them.
     """
 
     __slots__ = ("ids", "is_collected", "is_dropped", "is_new", "make", "rows", "unit", "writing")
 
-    def __init__(self, make: Callable[[], list[Row]], unit: AsyncExitStack | None = None) -> None:
+    def __init__(self, make: Callable[[], list[Row]]) -> None:
         self.make = make
-        self.unit = unit
+        self.unit: AbstractAsyncContextManager[None] | None = None
         self.rows: list[Row] | None = None
         self.ids: list[int] = []
         self.is_collected: bool = False
@@ -85,33 +87,47 @@ class Writer:
         self.tenant: str | None = table.info.get(TENANT)
         self._statements: dict[tuple[tuple[str, ...], bool], Statement] = {}
 
-    def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around, Around] | None:
-        """Return the hooks that write the entries of a method: the one around all ``steps``, and the one around the
-        method and the hooks of the service itself. None, if the method has no entries.
+    def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
+        """Return the hook around the whole call, if it needs one, and the hook around the method.
+
+        Together they write the entries of the method. None, if it has none. ``steps`` are its other hooks. If none of
+        them changes the result, the entries are complete when the method has run.
         """
         if not is_logged(service) or method in getattr(service.service, "reads", READS):
             return None
-        return self.log_call, self.log_method
+        keepers = result_keepers(steps)
+        around_call = self.log_call if keepers != [] else None
+        if method == "create" and keepers is not None and isinstance(service.service, SQLService):
+            return around_call, _LogCreate(self, service, keepers)
+        return around_call, self.log_method
 
     async def log_call(self, context: Context, next: Next) -> None:
         """Commit the transaction that ``log_method`` has begun, once all hooks of the call have run."""
-        async with AsyncExitStack() as unit:
-            entries = context.entries = Entries(partial(self._of_call, context), unit)
-            try:
-                await next()
-            except BaseException:
-                entries.is_dropped = True
-                raise
-            entries.settle()
-        if not entries.is_collected:
+        entries = context.entries = Entries(partial(self.of_call, context))
+        try:
+            await next()
+            if not entries.ids:
+                entries.settle()
+        except BaseException as error:
+            entries.is_dropped = True
+            if entries.unit is not None:
+                await entries.unit.__aexit__(type(error), error, error.__traceback__)
+            raise
+        if entries.unit is not None:
+            await entries.unit.__aexit__(None, None, None)
+        elif not entries.is_collected:
             await self._write_alone(entries)
 
     async def log_method(self, context: Context, next: Next) -> None:
         """Run the method in a transaction if its record is in the database, and collect its entries."""
         entries: Any = context.entries
-        entries.is_new = self._is_new(context)
+        if entries is None:  # No hook changes the result.
+            await self.log_call(context, partial(self.log_method, context, next))
+            return
+        entries.is_new = self.is_new(context)
         if context.event is not None and not context.has_result and self._stores(context.service):
-            await entries.unit.enter_async_context(self.database.transaction())
+            entries.unit = self.database.transaction()
+            await entries.unit.__aenter__()
         await next()
         # Collected now: for each record the order of the entries is that in which its states were stored.
         entries.is_collected = self.database.collect(entries, self.write)
@@ -153,7 +169,11 @@ class Writer:
             stored = iter(await self._insert(rows))
         for entries in collected:
             entries.ids = [next(stored) for _ in entries.settle()]
-        self.stats.written += len(rows)
+        self.count(len(rows))
+
+    def count(self, number: int) -> None:
+        """Count entries that are written, and have them read once they are committed."""
+        self.stats.written += number
         if self.app.log is not None:
             after_commit(self.app.log.committed)
 
@@ -167,7 +187,7 @@ class Writer:
         """Return True if the records of a service are in the database of the log."""
         return getattr(service.service, "database", None) is self.database
 
-    def _is_new(self, context: Context) -> bool:
+    def is_new(self, context: Context) -> bool:
         """Return True if a call stores records that nobody has heard of.
 
         An id that the caller has given may be that of a record that was removed.
@@ -186,7 +206,7 @@ class Writer:
         allowed = own.split(",")
         return own if all(str(row.get(self.tenant)) in allowed for row in rows) else ALL_TENANTS
 
-    def _of_call(self, context: Context) -> list[Row]:
+    def of_call(self, context: Context) -> list[Row]:
         """Return the entries of a call, with its records as they are now."""
         service, event = context.service, context.event
         if event is None or event in service._options.events:
@@ -209,7 +229,7 @@ class Writer:
         """Return the values that all entries of an event have."""
         own: Row = dict(self.fields(context)) if self.fields is not None else {}
         if self.tenant is not None and own.get(self.tenant) is None:
-            own[self.tenant] = _tenant_of_call(context, self.tenant)
+            own[self.tenant] = _tenantof_call(context, self.tenant)
         return {
             **own,
             "origin": self.origin,
@@ -288,6 +308,86 @@ class Writer:
         return column_types(self.table, self.database.dialect)
 
 
+_INSERTS = ("_create", "_insert", "_insert_json")
+"""The methods of the adapter that store an ``EntryOfRow``."""
+
+
+class _LogCreate:
+    """The hook around ``create`` of a service whose hooks may leave the result as it is stored.
+
+    Such a record and its entry are stored by one statement, without a transaction around them.
+    """
+
+    def __init__(self, writer: Writer, service: BoundService, keepers: list[Callable[[Context], bool]]) -> None:
+        self.writer = writer
+        self.service = service
+        self.keepers = keepers
+        self._shapes: dict[tuple[str, ...], EntryShape] = {}
+
+    async def __call__(self, context: Context, next: Next) -> None:
+        if not self._is_alone(context):
+            await self.writer.log_method(context, next)
+            return
+        writer, params, entry = self.writer, context.params, self._entry(context)
+        entries: Any = context.entries or Entries(partial(writer.of_call, context))
+        entries.is_new = writer.is_new(context)
+        context.entries = entries
+        asked = params.adapter
+        params.adapter = {**(asked or {}), "entry": entry}
+        await next()
+        params.adapter = asked  # Calls with the params of this one must not store the entry again.
+        entries.ids, entries.is_collected = [entry.id], True
+        writer.count(1)
+
+    def _entry(self, context: Context) -> EntryOfRow:
+        writer = self.writer
+        values: Row = {} if writer.fields is None else dict(writer.fields(context))
+        if writer.tenant is not None:
+            values.pop(writer.tenant, None)
+        call = call_of(context)
+        del call["method"]
+        values["call"] = RawJSON(encode(call))
+        given = tuple(values)
+        shape = self._shapes.get(given)
+        if shape is None:
+            shape = self._shapes[given] = self._shape(given)
+        return EntryOfRow(shape, values)
+
+    def _shape(self, given: tuple[str, ...]) -> EntryShape:
+        writer, constants = self.writer, {"service": self.service._path, "event": EVENTS["create"], "method": "create"}
+        copied = {} if writer.tenant is None else {writer.tenant: writer.tenant}
+        return EntryShape(
+            writer.table, {**constants, "origin": writer.origin}, given, copied, "created_at", "record_id", "record"
+        )
+
+    def _is_alone(self, context: Context) -> bool:
+        """Return True if nothing but the record of the call and its entry is stored."""
+        return (
+            self._is_able
+            and isinstance(context.data, Mapping)
+            and context.event == EVENTS["create"]
+            and context.event not in self.service._options.events
+            and context.around_method is None
+            and "private" not in (context.params.adapter or ())
+            and not context.has_result
+            and all(keeps(context) for keeps in self.keepers)
+        )
+
+    @cached_property
+    def _is_able(self) -> bool:
+        """True if the adapter stores the record of a call as it is, in the database of the log."""
+        adapter, tenant = self.service.service, self.writer.tenant
+        is_overridden = any(getattr(type(adapter), name) is not getattr(SQLService, name) for name in _INSERTS)
+        return (
+            not is_overridden
+            and adapter.database is self.writer.database
+            and adapter._outgoing("create") is not None
+            and adapter.stores_entries
+            and (tenant is None or (tenant in adapter.table.c and not adapter.table.c[tenant].nullable))
+            and self.service._kept_out.issubset(adapter.private)
+        )
+
+
 def message_of(row: Row) -> dict[str, Any]:
     """Return the message of ``apex.events`` for the row of an entry."""
     message = {"path": row["service"], "event": row["event"], "result": decode(row["record"].text)}
@@ -322,7 +422,7 @@ def _stashed(context: Context) -> Mapping[Any, Mapping[str, Any]] | None:
     return {row[id]: row for row in items(context.method, before) if isinstance(row, Mapping) and id in row}
 
 
-def _tenant_of_call(context: Context, name: str) -> Any:
+def _tenantof_call(context: Context, name: str) -> Any:
     """Return the tenant that a call is about by its scope, or None."""
     tenant: Any = context.params.scope.get(name)
     return tenant if isinstance(tenant, int | str) else None

@@ -226,6 +226,11 @@ class TimedExecutor:
         with timed("database", text):
             return await self.executor.fetch(text, values, writes, plan, header)
 
+    async def fetch_together(self, statements: Sequence[tuple[str, Values]]) -> list[Tuples]:
+        """Run statements as one transaction, as the executor does, and record their time."""
+        with timed("database", "; ".join(text for text, _ in statements)):
+            return await self.executor.fetch_together(statements)
+
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """Return a transaction whose beginning and end are recorded."""
         return self._timed(self.executor.transaction(), "BEGIN", "COMMIT", "ROLLBACK")

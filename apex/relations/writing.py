@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from apex.context import Context, Params
 from apex.describe import hooks_in
 from apex.errors import BadRequest, FeathersError
-from apex.hooks import Around, Next
+from apex.hooks import Around, Next, keeps_result
 from apex.query.language import Compare, Query, every
 from apex.relations.binding import BoundRelation, Link
 from apex.relations.calls import caller_params
@@ -105,7 +105,7 @@ def write_related(plan: Plan) -> Around:
             await write.store_children()
             await write.store_links()
 
-    return write_related
+    return keeps_result(write_related)
 
 
 @asynccontextmanager

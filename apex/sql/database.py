@@ -143,6 +143,12 @@ class Database:
             rows = [{**statement.constants, **(values or {})}]
             raise await self.explain(violation, statement.table, rows) from None
 
+    async def fetch_together(self, statements: Sequence[tuple[Statement, Values]]) -> list[list[Any]]:
+        """Run compiled statements that write as one transaction, and return the rows of each."""
+        bound = [statement.bind(values) for statement, values in statements]
+        found = await self.executor.fetch_together(bound)
+        return [list(map(one.read or list, rows)) for (one, _), rows in zip(statements, found, strict=True)]
+
     async def explain(self, violation: Violation, table: Table | None, rows: Sequence[Row]) -> FeathersError:
         """Return a broken rule of a table as the error for callers. ``rows`` are the values that were to be stored.
 

@@ -466,11 +466,16 @@ class SQLService(Adapter[Record]):
         return self.database.compile(select(*columns).where(self.clauses.clause(selection.where)), read=read)
 
     async def _insert(self, rows: list[Row], fields: Fields, params: Params) -> list[Any]:
-        return await self._inserts.run(rows, fields, (params.adapter or {}).get("companion"), False)
+        adapter = params.adapter or {}
+        if (entry := adapter.get("entry")) is not None and self.stores_entries and len(rows) == 1:
+            return [(await self._inserts.run_with_entry(rows[0], fields, entry)).value]
+        return await self._inserts.run(rows, fields, adapter.get("companion"), False)
 
     async def _insert_json(self, row: Row, fields: Fields, params: Params) -> Any:
-        companion = (params.adapter or {}).get("companion")
-        return (await self._inserts.run([row], fields, companion, self._writes_json))[0]
+        adapter = params.adapter or {}
+        if (entry := adapter.get("entry")) is not None and self.stores_entries:
+            return await self._inserts.run_with_entry(row, fields, entry)
+        return (await self._inserts.run([row], fields, adapter.get("companion"), self._writes_json))[0]
 
     async def _update(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
         values = self._defaults.of_update(values)
@@ -524,6 +529,12 @@ class SQLService(Adapter[Record]):
     def _writes_json(self) -> bool:
         return self.json and is_writable(self._columns(None), self.database.dialect)
 
+    @cached_property
+    def stores_entries(self) -> bool:
+        """True if the statement of a new row can store an ``EntryOfRow`` too."""
+        is_rowid = isinstance(self.table, Table) and self.table.dialect_options["sqlite"]["with_rowid"]
+        return bool(self._writes_json and is_rowid and not self._set_by_trigger)
+
     @property
     def emptied(self) -> Collection[str]:
         """The columns that an update empties if the data leaves them out."""
@@ -574,9 +585,21 @@ class SQLService(Adapter[Record]):
         try:
             return await statement.run(self.database.executor, values)
         except Violation as violation:
-            parts = (part for part in conjunction(where) if isinstance(part, Compare) and part.operator == "$eq")
-            known = {part.field: part.value for part in parts}
-            raise await self.database.explain(violation, self.table, [known | row for row in rows]) from None
+            raise await self._explained(violation, rows, where) from None
+
+    async def _run_together(
+        self, statements: Sequence[tuple[Statement, Values]], rows: Sequence[Row]
+    ) -> list[list[Any]]:
+        """Run statements that write as one transaction, and return the rows of each. Raises as ``_run`` does."""
+        try:
+            return await self.database.fetch_together(statements)
+        except Violation as violation:
+            raise await self._explained(violation, rows) from None
+
+    async def _explained(self, violation: Violation, rows: Sequence[Row], where: Predicate = EVERYTHING) -> Exception:
+        parts = (part for part in conjunction(where) if isinstance(part, Compare) and part.operator == "$eq")
+        known = {part.field: part.value for part in parts}
+        return await self.database.explain(violation, self.table, [known | row for row in rows])
 
 
 def _dialect_of(database: Database | None) -> Dialect | None:

@@ -53,7 +53,7 @@ PUBLIC = {
         "PayloadTooLarge PaymentError PreconditionFailed Timeout TooManyRequests URITooLong Unavailable Unprocessable "
         "UnsupportedMediaType"
     ),
-    "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next belongs run_after run_before",
+    "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next belongs keeps_result run_after run_before",
     "apex.log": "Entry Log Position Read log log_table",
     "apex.limits": "FailureLimit FairQueue Rate RateLimiter Rates rates",
     "apex.migrations": (

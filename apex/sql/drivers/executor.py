@@ -49,6 +49,10 @@ class Executor(Protocol):
         """Run a statement and return its rows. With ``header`` the names of the columns come first."""
         ...
 
+    async def fetch_together(self, statements: Sequence[tuple[str, Values]]) -> list[Tuples]:
+        """Run quick statements that write as one transaction, and return the rows of each."""
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """Return a transaction. One inside another is part of it."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -230,6 +230,11 @@ class PostgresExecutor:
                 return await _rows(await self._execute_alone(connection, text, values, prepared), header)
             except psycopg.Error as error:
                 raise _failure(error, connection, writes) from None
+
+    async def fetch_together(self, statements: Sequence[tuple[str, Values]]) -> list[Tuples]:
+        """Run quick statements that write as one transaction, and return the rows of each."""
+        async with self.transaction():
+            return [await self.fetch(text, values, writes=True) for text, values in statements]
 
     async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Cursor:
         """Run a statement as a transaction of its own, and measure it if it is slow."""

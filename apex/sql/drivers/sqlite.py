@@ -13,7 +13,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -30,6 +30,8 @@ from apex.sql.drivers.slow import Timing
 from apex.transaction import Transaction, current_transaction
 
 T = TypeVar("T")
+
+Statements = Sequence[tuple[str, Values]]
 
 log: logging.Logger = logging.getLogger("apex")
 
@@ -103,6 +105,23 @@ class LoopConnection:
 
         Then nothing was done. Raises sqlite3.Error.
         """
+        return self._run_quickly(text, lambda: self.connection.execute(text, values).fetchall())
+
+    def run_together(self, statements: Statements) -> list[list[Any]] | None:
+        """Return the rows of statements that are one transaction, as ``run`` does."""
+
+        def run() -> list[list[Any]]:
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                found = [self.connection.execute(text, values).fetchall() for text, values in statements]
+                self.connection.execute("COMMIT")
+            finally:
+                self.connection.rollback()  # After a commit this does nothing.
+            return found
+
+        return self._run_quickly(statements[-1][0], run)
+
+    def _run_quickly(self, text: str, run: Callable[[], list[Any]]) -> list[Any] | None:
         began = self.clock()
         timing = self._timings.get(text)
         if timing is None:
@@ -113,7 +132,7 @@ class LoopConnection:
         stopwatch = self._stopwatch = _Stopwatch() if timing.is_suspect else None
         self._late_at = began + QUICK_SECONDS
         try:
-            rows: list[Any] | None = self.connection.execute(text, values).fetchall()
+            rows: list[Any] | None = run()
         except sqlite3.OperationalError as error:
             if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY")):
                 raise
@@ -232,6 +251,20 @@ class SQLiteExecutor:
         async with self._writing():
             return await self._in_thread(self._writer, text, run)
 
+    async def fetch_together(self, statements: Statements) -> list[Tuples]:
+        """Run quick statements that write as one transaction, and return the rows of each."""
+        if current_transaction(self) is not None:
+            return [await self.fetch(text, values, writes=True) for text, values in statements]
+        if self._loop_connection is not None and self._may_write():
+            try:
+                found = self._loop_connection.run_together(statements)
+            except sqlite3.Error as error:
+                raise _translated(error) from None
+            if found is not None:
+                return list(found)
+        async with self._writing():
+            return await self._in_thread(self._writer, statements[-1][0], partial(self._run_together, statements))
+
     async def _in_thread(self, threads: ThreadPoolExecutor, text: str, run: Callable[[], list[Any]]) -> list[Any]:
         """Run a statement in a thread, and measure it."""
         rows, seconds = await self._in(threads, partial(_measured, run))
@@ -307,6 +340,15 @@ class SQLiteExecutor:
         except sqlite3.Error as error:
             raise _translated(error) from None
         return [[column[0] for column in cursor.description or ()], *rows] if header else rows
+
+    def _run_together(self, statements: Statements) -> list[Tuples]:
+        try:
+            self._run("BEGIN IMMEDIATE", {})
+            found: list[Tuples] = [self._run(text, values) for text, values in statements]
+            self._run("COMMIT", {})
+        finally:
+            self._rollback()
+        return found
 
     def _commit(self, transaction: _Transaction) -> None:
         try:

@@ -1,0 +1,124 @@
+"""Creates that are stored together with their entry in one statement: the entry is the same as in a transaction."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Boolean, Column, Date, Float, Integer, MetaData, String, Table, text
+
+from apex import Apex, Context, SQLService, database
+from apex.errors import Conflict
+from apex.hooks import keeps_result
+from apex.log import log, log_table
+from apex.sql import Fixed, Json, Timestamp
+from apex.transaction import is_in_transaction
+from apex.types import Row
+from tests.log.apps import entries_of, logged_app
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+values = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": texts,
+        "number": st.integers(-(2**31), 2**31 - 1),
+        "float": st.floats(allow_nan=False, allow_infinity=False),
+        "price": st.decimals(-(10**6), 10**6, places=2),
+        "at": moments,
+        "day": st.dates(date(1900, 1, 1), date(2200, 1, 1)),
+        "is_open": st.booleans(),
+        "json": st.recursive(
+            st.none() | st.booleans() | texts | st.integers(-(2**53), 2**53),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+            max_leaves=5,
+        ),
+    },
+)
+
+
+@keeps_result
+def keep(context: Context) -> None:
+    """Do nothing."""
+
+
+def look(context: Context) -> None:
+    """Do nothing, which the framework cannot know."""
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(values, min_size=1, max_size=4), selected=st.none() | st.just(["text", "at"]))
+async def test_the_entry_is_that_of_a_transaction(empty_url: str, rows: list[Row], selected: Any) -> None:
+    query = {} if selected is None else {"$select": selected}
+    metadata = MetaData()
+    columns: dict[str, Any] = {
+        "text": String(200), "number": Integer, "float": Float, "price": Fixed(2), "at": Timestamp, "day": Date,
+        "is_open": Boolean, "json": Json,
+    }  # fmt: skip
+    tables = [
+        Table(name, metadata, Column("id", Integer, primary_key=True), *(Column(one, columns[one]) for one in columns))
+        for name in ("quick", "slow")
+    ]
+    app = Apex().configure(database(empty_url)).configure(log(log_table(metadata)))
+    app.use("quick", SQLService(tables[0]), hooks={"after": {"create": [keep]}})
+    app.use("slow", SQLService(tables[1]), hooks={"after": {"create": [look]}})
+    await app.setup()
+    try:
+        for name in metadata.tables:
+            await app.get("database").execute(text(f"DROP TABLE IF EXISTS {name}"))
+        await app.get("database").create_all(metadata)
+        for row in rows:
+            for path in ("quick", "slow"):
+                await app.service(path).create(row, {"provider": "rest", "query": query})
+        found = await entries_of(app, "service", "event", "method", "record_id", "record", "call", "before")
+    finally:
+        await app.teardown()
+    assert [row[1:] for row in found if row[0] == "quick"] == [row[1:] for row in found if row[0] == "slow"]
+    assert len(found) == 2 * len(rows)
+
+
+async def test_a_marked_hook_that_fails_does_not_undo_a_create(empty_url: str) -> None:
+    @keeps_result
+    def fail(context: Context) -> None:
+        raise Conflict("afterwards")
+
+    async with logged_app(empty_url, hooks={"after": {"create": [fail]}}) as app:
+        with pytest.raises(Conflict):
+            await app.service("notes").create({"text": "a"})
+        assert await entries_of(app, "event", "record_id") == [("created", "1")]
+
+
+async def test_a_create_with_marked_hooks_begins_no_transaction(empty_url: str) -> None:
+    seen: list[bool] = []
+
+    @keeps_result
+    def look(context: Context) -> None:
+        seen.append(is_in_transaction())
+
+    async with logged_app(empty_url, hooks={"after": {"create": [look]}}) as app:
+        await app.service("notes").create({"text": "a"})
+        await app.service("notes").create([{"text": "b"}])
+        assert await entries_of(app, "id") == [1, 2]
+    assert seen == [False, False]
+
+
+async def test_the_entry_of_a_create_in_a_transaction_is_undone_with_it(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        with suppress(Conflict):
+            async with app.get("database").transaction():
+                await app.service("notes").create({"text": "a"})
+                raise Conflict("undone")
+        assert await entries_of(app, "id") == await app.service("notes").find() == []
+
+
+async def test_a_broken_rule_is_told_as_without_a_log(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        await app.service("notes").create({"id": 1})
+        with pytest.raises(Conflict) as caught:
+            await app.service("notes").create({"id": 1})
+        assert caught.value.errors == {"id": "Is taken"}
+        assert await entries_of(app, "id") == [1]
