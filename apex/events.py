@@ -414,7 +414,7 @@ class Events:
         sent = decode(message)
         service = self.app.services.get(sent["path"])
         if service is not None:
-            context, turn = _context_of(self.app, service, sent), self.turn(service, [sent["result"]], sent.get("id"))
+            context, turn = context_of(self.app, service, sent), self.turn(service, [sent["result"]], sent.get("id"))
             publish = partial(self._publish, service, sent["event"], message, turn)
             send = partial(self._send, context, sent["event"], [(sent["result"], publish)])
             if (pending := turn.run(send)) is not None:
@@ -423,7 +423,7 @@ class Events:
     def _deliver(self, service: BoundService, publisher: Publisher, message: Message, turn: Turn) -> None:
         if not self.connections:
             return
-        context = _context_of(self.app, service, message)
+        context = context_of(self.app, service, message)
         try:
             published = publisher(message["result"], context)
             recipients = (
@@ -575,7 +575,7 @@ def call_of(context: Context) -> Message:
     return {"method": context.method, "id": context.id, "params": shown}
 
 
-def _context_of(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:
+def context_of(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:
     params = Params(message.get("params"))
     context = Context(app, service, message.get("method", ""), id=message.get("id"), params=params)
     context.event, context.result, context.is_open = message["event"], message["result"], False

@@ -32,6 +32,7 @@ from apex.cli.loading import (
     run,
     warn_of_differences,
 )
+from apex.cli.log import log_commands
 from apex.cli.permissions import explain, permissions
 from apex.errors import ConfigError, FeathersError
 
@@ -528,3 +529,6 @@ def prune(factory: str, before: datetime, as_json: bool) -> None:
         click.echo(f"{one.service}: deleted {one.deleted:,}{kept}")
     if not pruned:
         click.echo("Nothing was removed before that day.")
+
+
+apex.add_command(log_commands)

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from apex.log.position import Position
     from apex.log.reader import Log
     from apex.log.reading import Entry, Read
+    from apex.log.service import EventsService
     from apex.log.table import log_table
 
-__all__ = ["Entry", "Log", "Position", "Read", "log", "log_table"]
+__all__ = ["Entry", "EventsService", "Log", "Position", "Read", "log", "log_table"]
 
 __getattr__ = lazy_names(
     __name__,
@@ -20,6 +21,7 @@ __getattr__ = lazy_names(
         "position": ["Position"],
         "reader": ["Log"],
         "reading": ["Entry", "Read"],
+        "service": ["EventsService"],
         "table": ["log_table"],
     },
 )

@@ -78,6 +78,10 @@ class Log:
         """Return the position of now, after all entries that are committed. Raises Unavailable."""
         return await _outside(self._reading.position())
 
+    async def beginning(self) -> Position:
+        """Return the position before the oldest entry that is kept. Raises Unavailable."""
+        return await _outside(self._reading.beginning())
+
     async def check(self, position: Position) -> None:
         """Return if all entries after a position can be read. It may be one that a client has sent.
 

@@ -15,7 +15,8 @@ class LogStats:
 
     ``last_id`` is the id of the last handled entry. ``behind`` is the number of entries that are read and not handled
     yet. ``read_at`` is the moment of the last successful read, in seconds of ``time.monotonic``, and None before the
-    first one. ``kept_entries`` and ``kept_bytes`` are those of the recent entries in memory.
+    first one. ``kept_entries`` and ``kept_bytes`` are those of the recent entries in memory. ``waiting`` is the number
+    of calls that wait for an entry.
     """
 
     written: int = 0
@@ -28,3 +29,4 @@ class LogStats:
     read_at: float | None = None
     kept_entries: int = 0
     kept_bytes: int = 0
+    waiting: int = 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ SECONDS: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25
 SHARED: str = "PROMETHEUS_MULTIPROC_DIR"
 LOOPBACK: tuple[str, ...] = ("127.0.0.1", "::1")
 FORWARDED: tuple[str, ...] = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+LOG_TOTALS: tuple[str, ...] = ("written", "handled", "pruned", "replays", "refused_replays")
 
 Key = tuple[str, str, int]
 Values = Mapping[str, float]
@@ -66,6 +69,7 @@ class Metrics:
         self.calls: dict[Key, list[float]] = {}
         self.errors: dict[str, int] = {}
         self.in_flight: int = 0
+        self._open = _OpenTransactions()
         self._timer: asyncio.TimerHandle | None = None
         app.on(BEGUN, self.begin)
         app.on(ENDED, self.count)
@@ -95,7 +99,8 @@ class Metrics:
         self.registry.add_calls(calls)
         self.registry.add_errors(errors)
         own = {"workers": 1, "calls_in_flight": self.in_flight}
-        self.registry.update({**own, **_gauges(self.app)}, _totals(self.app))
+        log = _log_gauges(self.app, self._open)
+        self.registry.update({**own, **_gauges(self.app), **log}, _totals(self.app))
 
     async def answer(self, request: Request) -> Response:
         """Answer with the metrics as text. Raises NotAuthenticated or Forbidden."""
@@ -148,6 +153,36 @@ def _gauges(app: Apex) -> Values:
     return found
 
 
+class _OpenTransactions:
+    """The open transactions that the position in the log lists, each with the moment at which it was first seen."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}
+
+    def seconds(self, open: Iterable[int], now: float) -> float:
+        """Return the seconds since the oldest of the open transactions was first seen, or 0."""
+        self._since = {xid: self._since.get(xid, now) for xid in open}
+        return max((now - since for since in self._since.values()), default=0)
+
+
+def _log_gauges(app: Apex, transactions: _OpenTransactions) -> Values:
+    """Return the present state of the log, if the app has one and it was read."""
+    log: Any = app.log
+    if log is None or (read_at := log.stats.read_at) is None or not log.is_followed:
+        return {}
+    stats, now = log.stats, time.monotonic()
+    seen = log.watermark.upper
+    return {
+        "log_position": stats.last_id,
+        "log_lag_seconds": now - read_at,
+        "log_behind": stats.behind,
+        "log_kept_entries": stats.kept_entries,
+        "log_kept_bytes": stats.kept_bytes,
+        "log_oldest_transaction_seconds": transactions.seconds(() if seen is None else seen.xip, now),
+        "events_waiting": stats.waiting,
+    }
+
+
 def _totals(app: Apex) -> Values:
     """Return the counts since the start."""
     executor: Any = getattr(app.get("database"), "executor", None)
@@ -161,6 +196,9 @@ def _totals(app: Apex) -> Values:
         found["pool_connections_lost"] = stats.get("connections_lost", 0)
     if (stats := app.bus.stats) is not None:
         found |= {f"bus_{name}": getattr(stats, name) for name in ("sent", "received", "dropped", "refused")}
+    log: Any = app.log
+    if log is not None:
+        found |= {f"log_{name}": getattr(log.stats, name) for name in LOG_TOTALS}
     return found
 
 

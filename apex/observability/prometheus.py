@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,7 +29,16 @@ GAUGES = {
     "pool_max": "Connections that the pool may have.",
     "pool_waiting": "Calls waiting for a connection of the pool.",
     "bus_connected": "Processes connected to the others through Redis.",
+    "log_position": "Id of the last entry of the log that a process has handled.",
+    "log_lag_seconds": "Seconds since a process has read the log to its end.",
+    "log_behind": "Entries of the log that are read and not handled yet.",
+    "log_kept_entries": "Recent entries of the log in memory.",
+    "log_kept_bytes": "Bytes of the recent entries of the log in memory.",
+    "log_oldest_transaction_seconds": "Seconds for which the oldest transaction is open that may still write entries.",
+    "events_waiting": "Calls that wait for an event of the log.",
 }
+LARGEST = ("log_position", "log_lag_seconds", "log_oldest_transaction_seconds")
+"""The gauges of which several workers show the largest value, and not the sum."""
 TOTALS = {
     "events_published": "Events published in this process.",
     "callbacks_failed": "Listeners, publishers and after-response functions that raised an exception.",
@@ -45,6 +55,11 @@ TOTALS = {
     "bus_received": "Messages received from other processes.",
     "bus_dropped": "Messages lost while Redis was unavailable.",
     "bus_refused": "Messages from Redis with a wrong signature, or received twice.",
+    "log_written": "Entries of the log that were written.",
+    "log_handled": "Entries of the log that were handled, those of other processes too.",
+    "log_pruned": "Entries of the log that were deleted as their time was over.",
+    "log_replays": "Clients that came back and got everything that they had missed.",
+    "log_refused_replays": "Clients that came back and had to read again.",
 }
 
 # The library makes them for one process but not for several.
@@ -100,7 +115,8 @@ class Registry:
         """
         for name, value in gauges.items():
             if name not in self.gauges:
-                self.gauges[name] = Gauge(f"apex_{name}", GAUGES[name], registry=self.own, multiprocess_mode="livesum")
+                mode: Literal["livemax", "livesum"] = "livemax" if name in LARGEST else "livesum"
+                self.gauges[name] = Gauge(f"apex_{name}", GAUGES[name], registry=self.own, multiprocess_mode=mode)
             self.gauges[name].set(value)
         for name, value in totals.items():
             if name not in self.totals:

@@ -31,6 +31,11 @@ def parameters(
     components: Components, bound: BoundService, method: str, known: MethodFacts, *, many: bool = False
 ) -> list[Shape]:
     """Return the query parameters of a method. With ``many`` the method is called for all records of the query."""
+    if isinstance(known.query, Mapping):
+        syntax: Any = getattr(bound.service, "syntax", None)
+        fields = {} if syntax is None else {name: value_shape(coerce) for name, coerce in syntax.fields.items()}
+        shapes = {**fields, **known.query["properties"]}
+        return [_declared(name, shape, known.requires.get(name)) for name, shape in shapes.items()]
     if known.query is not None:
         return list(components.converter.schema2parameters(known.query(), location="query"))
     if not isinstance(bound.service, Adapter):
@@ -48,6 +53,14 @@ def parameters(
     ]
     page = [_sort(shapes, bound.service), *_page(bound.service)] if method == "find" else []
     return [*conditions, *page, *_select(bound.service), *populate]
+
+
+def _declared(name: str, shape: Mapping[str, Any], required: str | None) -> Shape:
+    """Return the parameter of a key in a declared query. Its description and example are those of the shape."""
+    own = {key: value for key, value in shape.items() if key not in ("description", "example")}
+    more = {key: shape[key] for key in ("description", "example") if key in shape}
+    needed = {} if required is None else {"required": True, "description": required}
+    return {**(_deep(name, own) if "anyOf" in own else _query(name, own)), **more, **needed}
 
 
 def header(name: str, shape: Mapping[str, Any]) -> Shape:

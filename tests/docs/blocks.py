@@ -22,6 +22,7 @@ CHANGING = {
     r'("ms":)[0-9.]+': r"\1 0",
     r'("retryAfter":)\d+': r"\1 0",
     r'("next":|"previous":)"[\w-]{40,}"': r'\1"a cursor"',
+    r'("next":)"\w+(\.[\w-]+)+"': r'\1"a position"',
 }
 """Patterns of values that differ each time, with their replacements in a comparison."""
 

@@ -54,7 +54,7 @@ PUBLIC = {
         "UnsupportedMediaType"
     ),
     "apex.hooks": "AnyHook AnyHooks Around Hook HookMap Next belongs keeps_result run_after run_before",
-    "apex.log": "Entry Log Position Read log log_table",
+    "apex.log": "Entry EventsService Log Position Read log log_table",
     "apex.limits": "FailureLimit FairQueue Rate RateLimiter Rates rates",
     "apex.migrations": (
         "add_check add_foreign_key add_unique alter_table backfill change_enum connect create_index "

@@ -1,0 +1,90 @@
+"""The rights of readers outside of sockets: which entries they may read, and which fields of their records.
+
+Sockets get the events that publishers choose for them. Other readers get those of the records that they may read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from inspect import isawaitable
+from typing import Any
+
+from apex.app import Apex
+from apex.context import Context, Params
+from apex.events import context_of
+from apex.log.reading import Entry
+from apex.permissions.delivery import permitted
+from apex.realtime.channels import Connection
+from apex.tenant import ALL_TENANTS, tenant_context
+from apex.types import UNSET
+
+DataOf = Callable[[Context], Any]
+"""A function of the context of an event, which returns what readers get of it."""
+
+MayRead = Callable[[Any, Params], bool | Awaitable[bool]]
+"""A function of a record and of a reader's params, which returns True if the reader may read the record."""
+
+OF_CALL = ("query", "scope", "route", "body", "parent")
+"""The params that belong to the call of a reader, and not to the reader."""
+
+
+class Rights:
+    """The rights to read the entries of an app, for ``EventsService`` and for services of your own like it.
+
+    The ``permissions`` of a service decide about its entries. ``may_read`` has functions for services without
+    permissions, by path. The entries of all other services are for nobody. ``data`` returns what readers get of an
+    event, from its context as publishers get it. By default that is what connections get.
+    """
+
+    def __init__(self, app: Apex, may_read: Mapping[str, MayRead] | None = None, data: DataOf | None = None) -> None:
+        self.app: Apex = app
+        self.may_read: Mapping[str, MayRead] = may_read or {}
+        self.data: DataOf | None = data
+
+    @property
+    def services(self) -> Iterator[str]:
+        """The paths of the services whose entries somebody may read."""
+        for path, bound in self.app.services.items():
+            if bound._policy is not None or path in self.may_read:
+                yield path
+
+    def reader(self, params: Mapping[str, Any]) -> Reader:
+        """Return the reader with the params of a call. Without a login it is nobody, whatever proof it has sent."""
+        omitted = OF_CALL if params.get("authenticated") else (*OF_CALL, "authentication")
+        return Reader(self, {name: value for name, value in params.items() if name not in omitted})
+
+
+class Reader:
+    """A reader of entries. ``params`` tell who it is, as those of its calls do."""
+
+    def __init__(self, rights: Rights, params: Mapping[str, Any]) -> None:
+        self.rights: Rights = rights
+        self.params: Mapping[str, Any] = params
+        self._connection = Connection(**params)
+
+    async def data(self, entry: Entry) -> Any:
+        """Return what the reader may see of the record of an entry, or UNSET if it may not read the record."""
+        app = self.rights.app
+        bound = app.services.get(entry.service or "")
+        if bound is None:
+            return UNSET
+        context = context_of(app, bound, entry.message())
+        payload = UNSET if self.rights.data is None else self.rights.data(context)
+        with tenant_context(ALL_TENANTS):  # As for the events of sockets, the rules decide, and not a call.
+            if bound._policy is not None:
+                found = permitted({self._connection: payload}, context, bound._policy)
+                if isawaitable(found):
+                    found = await found
+            else:
+                found = {self._connection: payload} if await self._may_read(context) else {}
+        if self._connection not in found:
+            return UNSET
+        data = found[self._connection]
+        return context.external if data is UNSET else data
+
+    async def _may_read(self, context: Context) -> bool:
+        function = self.rights.may_read.get(context.path)
+        if function is None:
+            return False
+        answer = function(context.result, Params(self.params))
+        return bool(await answer if isawaitable(answer) else answer)

@@ -1,0 +1,307 @@
+"""The service for programs without sockets: the events of all services, in pages that a program can wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from apex.adapters.pages import is_pagination, limit_of
+from apex.app import Apex
+from apex.context import Params
+from apex.describe import describe
+from apex.log.position import Position
+from apex.log.reader import Log
+from apex.log.reading import Entry
+from apex.log.rights import DataOf, MayRead, Reader, Rights
+from apex.log.table import TENANT
+from apex.log.waiting import Waiting
+from apex.query.coercion import Coerce, text
+from apex.query.evaluation import decided
+from apex.query.language import Compare, Predicate, Query, Syntax, conjunction, every, invalid, shortened, suggestion
+from apex.query.scope import FieldTypes, scope_predicate
+from apex.service import Service
+from apex.sql.types.registry import coercers
+from apex.transaction import is_in_transaction
+from apex.types import UNSET, Paginate, Row
+
+LONGEST_WAIT = 30
+"""The most seconds of ``$wait``. Proxies end requests that take a minute."""
+
+MOST_READS = 10
+"""The most reads of the log for one page. If the caller may read few of the entries, its page has fewer of them."""
+
+NOW = "now"
+"""The value of ``$after`` for the entries from now on."""
+
+PAGES: Paginate = {"default": 100, "max": 1_000}
+
+FILTERS = ("$after", "$limit", "$wait")
+
+_TEXT: Row = {"type": "string"}
+_TEXTS: Row = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
+_ONE_OR_MORE: Row = {"anyOf": [_TEXT, {"type": "object", "properties": {"$in": _TEXTS}, "additionalProperties": False}]}
+
+QUERY: Row = {
+    "type": "object",
+    "properties": {
+        "service": {**_ONE_OR_MORE, "description": "The path of a service, or several as `service[$in]`."},
+        "event": {**_ONE_OR_MORE, "description": "The name of an event such as `created`, or several as `event[$in]`."},
+        "record_id": {**_ONE_OR_MORE, "description": "The id of a record, or several as `record_id[$in]`."},
+        "$after": {
+            **_TEXT,
+            "example": "",
+            "description": (
+                "The `next` of a page, or the position of a list. The page has what happened after it. Empty for the "
+                "oldest event that is kept, `now` for events from now on."
+            ),
+        },
+        "$wait": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": LONGEST_WAIT,
+            "default": 0,
+            "example": 0,
+            "description": "The most seconds to wait for an event, if there is none yet.",
+        },
+        "$limit": {"type": "integer", "minimum": 1, "description": "The most events of the page."},
+    },
+}
+"""The shape of a query, for OpenAPI."""
+
+PAGE: Row = {
+    "title": "EventPage",
+    "type": "object",
+    "properties": {
+        "limit": {"type": "integer"},
+        "next": {"type": "string", "description": "The position after this page: the `$after` of the next request."},
+        "more": {"type": "boolean", "description": "True if there may be further events already."},
+        "data": {
+            "type": "array",
+            "items": {
+                "title": "Event",
+                "type": "object",
+                "properties": {
+                    "id": {"type": "integer"},
+                    "created_at": {"type": "string", "format": "date-time"},
+                    "service": {"type": "string"},
+                    "event": {"type": "string"},
+                    "record_id": {"type": ["integer", "string", "null"]},
+                    "data": {"description": "The record, with the fields that the caller may read."},
+                },
+                "required": ["id", "created_at", "service", "event", "record_id", "data"],
+            },
+        },
+    },
+    "required": ["limit", "next", "more", "data"],
+}
+"""The shape of the answer, for OpenAPI."""
+
+
+class Asked(NamedTuple):
+    """A query for events. The fields that are not None are those that the log looks up by an index."""
+
+    where: Predicate
+    services: Sequence[str]
+    tenants: Sequence[Any] | None
+    event: str | None
+    record_id: str | None
+    tenant: str | None
+    limit: int
+
+    def wants(self, entry: Entry) -> bool:
+        """Return True for an entry that the query and the scope of its call allow."""
+        return entry.service in self.services and decided(self.where, self.row(entry)) is True
+
+    def row(self, entry: Entry) -> Row:
+        """Return the fields of an event without its data."""
+        row: Row = {"id": entry.id, "created_at": entry.created_at}
+        if self.tenant is not None:
+            row[self.tenant] = entry.tenant
+        return {**row, "service": entry.service, "event": entry.event, "record_id": entry.record_id}
+
+
+class Found(NamedTuple):
+    """A page of events."""
+
+    data: list[Row]
+    position: Position
+    more: bool
+
+
+class EventsService(Service):
+    """The events of all services, in the order in which they happened, for programs without sockets::
+
+        app.use("events", EventsService(), hooks={"around": {"all": [authenticate("jwt")]}})
+
+    ``find`` returns a page of the events after the position ``$after``. Its ``next`` is the position of the next page.
+    With ``$wait`` a page without events waits for one. The query may name services, events, ids of records, and the
+    tenant.
+
+    Callers get the events of the records that they may read by the ``permissions`` of their service, with the fields
+    that they may read. The scope of a call limits them further: it may name the fields of an event. ``may_read`` has
+    functions of the record and the params of the call, by path, for services without permissions. Events of all other
+    services are for nobody. ``paginate`` has the usual and the largest number of events in a page::
+
+        EventsService(may_read={"news": lambda record, params: record["published"]})
+    """
+
+    methods = ("find",)
+    logged = False
+    noun = "event"
+    id = "id"
+    shown: Sequence[str] | None = None
+    summaries: Mapping[str, str] = {"find": "Follow events"}
+    columns: Mapping[str, Coerce]
+    syntax: Syntax
+
+    def __init__(
+        self,
+        *,
+        may_read: Mapping[str, MayRead] | None = None,
+        data: DataOf | None = None,
+        paginate: Paginate = PAGES,
+    ) -> None:
+        if not is_pagination(paginate) or not paginate or not all(paginate.values()):
+            raise TypeError(f"paginate takes a dict such as {{'default': 100, 'max': 1000}}, not {paginate!r}")
+        self.may_read: Mapping[str, MayRead] | None = may_read
+        self.data: DataOf | None = data
+        self.paginate: Paginate = paginate
+
+    def _registered(self, app: Apex, path: str) -> None:
+        """Raise TypeError if the app has no log."""
+        if not isinstance(app.log, Log):
+            raise TypeError(f"Service '{path}' reads the log of the app: call app.configure(log(table)) before")
+        self.log: Log = app.log
+        table = self.log.table
+        self.tenant: str | None = table.info.get(TENANT)
+        known = coercers(table)
+        own = [name for name in ("id", "created_at", self.tenant, "service", "event") if name is not None]
+        self.columns = {name: known[name] for name in own} | {"record_id": record_id}
+        asked = {name: coerce for name, coerce in self.columns.items() if name not in ("id", "created_at")}
+        self.syntax = Syntax(asked, frozenset({"$in"}), {"$wait": wait_seconds})
+        self.rights: Rights = Rights(app, self.may_read, self.data)
+        self.waiting: Waiting = Waiting(app, self.log.stats)
+        self.log.follow(self.waiting.offer, self.waiting.end_all)
+        self._types = FieldTypes(self.columns, type(self).__name__)
+
+    async def setup(self, app: Apex, path: str) -> None:
+        """Let calls wait."""
+        self.waiting.open()
+
+    @describe(query={"find": QUERY}, result=PAGE, errors=(410,))
+    async def find(self, params: Params) -> Row:
+        """Return the events after a position. Raises Gone for a position from which the log cannot go on."""
+        query = self.syntax.parse(params.query)
+        asked, reader = self._asked(query, params), self.rights.reader(params)
+        seconds = query.get("$wait", 0)
+        if seconds and is_in_transaction():
+            raise invalid("$wait", "is not for calls in a transaction, which it would keep open")
+        after = await self._position(query)
+        if not seconds:
+            return self._page(asked, await self._read(asked, after, reader))
+        # It waits from now on, so that it misses nothing that happens while the first page is read.
+        with self.waiting.waiter(seconds, asked.tenants, params.connection, asked.wants) as waiter:
+            found = await self._read(asked, after, reader)
+            while not found.data and not found.more and (offered := await waiter.next()) is not None:
+                found = await self._next(asked, found, offered, reader)
+        return self._page(asked, found)
+
+    def _asked(self, query: Query, params: Params) -> Asked:
+        """Return what a call asks for and may have. Raises BadRequest for what it cannot ask for."""
+        for name in query:
+            if name[:1] == "$" and name not in FILTERS:
+                raise invalid(name, "is not for events, which come in the order in which they happened")
+        limit = limit_of(query.limit, self.paginate)
+        if not limit:
+            raise invalid("$limit", "must be 1 or more")
+        where = every(query.where, scope_predicate(params.scope, self._types))
+        known = list(self.rights.services)
+        for name in values_of(query.where, "service") or ():
+            if name not in known:
+                raise invalid("service", f"names '{shortened(name)}', which has no events.{suggestion(name, known)}")
+        services = [name for name in known if decided(where, {"service": name}) is not False]
+        tenants = None if self.tenant is None else values_of(where, self.tenant)
+        return Asked(where, services, tenants, one_of(where, "event"), one_of(where, "record_id"), self.tenant, limit)
+
+    async def _position(self, query: Query) -> Position:
+        """Return the position that a query names. Raises BadRequest or Gone."""
+        asked = query.cursor[1] if query.cursor else ""
+        if asked == NOW:
+            return await self.log.position()
+        if not asked:
+            return await self.log.beginning()
+        try:
+            position = Position.parse(asked)
+        except ValueError:
+            raise invalid("$after", f"must be the 'next' of a page, '{NOW}', or empty for the oldest event") from None
+        await self.log.check(position)
+        return position
+
+    async def _read(self, asked: Asked, after: Position, reader: Reader) -> Found:
+        """Return the next page of a caller. It may be short, or empty, if the caller may read few of the entries."""
+        found = Found([], after, True)
+        for _ in range(MOST_READS):
+            read = await self.log.read(
+                found.position, tenants=asked.tenants, services=asked.services, event=asked.event,
+                record_id=asked.record_id, limit=asked.limit - len(found.data),
+            )  # fmt: skip
+            shown = await self._shown(asked, read.entries, reader)
+            found = Found([*found.data, *shown], read.position, read.more)
+            if not read.more or len(found.data) == asked.limit:
+                break
+        return found
+
+    async def _next(self, asked: Asked, found: Found, offered: list[Entry], reader: Reader) -> Found:
+        """Return the page after an empty one, with entries that the follower has offered since it was read."""
+        position = self.log.watermark
+        if len(offered) > asked.limit or not found.position <= position:
+            return await self._read(asked, found.position, reader)
+        new = [entry for entry in offered if not found.position.has(entry.id, entry.xid)]
+        return Found(await self._shown(asked, new, reader), position, False)
+
+    async def _shown(self, asked: Asked, entries: Iterable[Entry], reader: Reader) -> list[Row]:
+        """Return entries as a caller sees them, without those that it has not asked for or may not read."""
+        rows: list[Row] = []
+        for entry in entries:
+            if asked.wants(entry) and (data := await reader.data(entry)) is not UNSET:
+                rows.append({**asked.row(entry), "record_id": self._record_id(entry, data), "data": data})
+        return rows
+
+    def _record_id(self, entry: Entry, data: Any) -> Any:
+        """Return the id of an entry's record with the type that it has in the record. The log has it as a text."""
+        service = self.rights.app.service(entry.service or "").service
+        id = data.get(getattr(service, "id", "id")) if isinstance(data, Mapping) else None
+        return id if str(id) == entry.record_id else entry.record_id
+
+    def _page(self, asked: Asked, found: Found) -> Row:
+        return {"limit": asked.limit, "next": str(found.position), "more": found.more, "data": found.data}
+
+
+def wait_seconds(value: Any) -> int:
+    """Return the whole seconds of ``$wait``."""
+    is_written = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 5
+    seconds = int(value) if is_written else value
+    if type(seconds) is not int or not 0 <= seconds <= LONGEST_WAIT:
+        raise ValueError(f"must be a whole number of seconds from 0 to {LONGEST_WAIT}")
+    return seconds
+
+
+def record_id(value: Any) -> str:
+    """Return the id of a record as a text, as the log has it."""
+    return text(str(value) if type(value) is int else value)
+
+
+def values_of(where: Predicate, name: str) -> list[Any] | None:
+    """Return the values of a field that a predicate allows, or None if it does not list them."""
+    found: list[Any] | None = None
+    for part in conjunction(where):
+        if isinstance(part, Compare) and part.field == name and part.operator in ("$eq", "$in"):
+            values = [part.value] if part.operator == "$eq" else list(part.value)
+            found = values if found is None else [value for value in found if value in values]
+    return found
+
+
+def one_of(where: Predicate, name: str) -> Any:
+    """Return the only value of a field that a predicate allows, or None."""
+    values = values_of(where, name)
+    return values[0] if values is not None and len(values) == 1 else None

@@ -1,0 +1,336 @@
+"""The service of events: which entries a caller gets, in pages that it can wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+from sqlalchemy import Column, Integer, MetaData, String, Table
+
+from apex import Apex, Context, MemoryService, SQLService, batch, database, rest, sockets
+from apex.common import limit_to_tenants
+from apex.log import EventsService, Log, log, log_table
+from apex.permissions import authorize, can, mine
+from tests.support.serving import serving
+from tests.support.sockets import connected
+from tests.support.waiting import SECONDS, until
+
+TEAM = "team_id"
+
+
+def caller(context: Context) -> None:
+    """Take the team and the name of a caller from its headers, in place of a login."""
+    headers = context.params.headers or {}
+    context.params.user = {"id": headers.get("x-name", "ann")}
+    context.params.authenticated = True
+
+
+class Notes(SQLService):
+    def __init__(self, table: Table, permissions: Any) -> None:
+        super().__init__(table, multi=True)
+        self.permissions = permissions
+
+
+def site(url: str, permissions: Any, *, tenant: str | None = None, hooks: Any = None, **options: Any) -> Apex:
+    metadata = MetaData()
+    fields: list[Column[Any]] = [Column("text", String(100)), Column("owner", String(20)), Column(TEAM, Integer)]
+    notes = Table("notes", metadata, Column("id", Integer, primary_key=True), *fields)
+    own: list[Column[Any]] = [] if tenant is None else [Column(tenant, Integer)]
+    app = Apex({"made": metadata}).configure(database(url)).configure(log(log_table(metadata, *own, tenant=tenant)))
+    app.configure(rest).configure(sockets).configure(batch)
+    app.use("notes", Notes(notes, permissions), hooks={"before": {"all": [caller, authorize]}})
+    return app.use("events", EventsService(**options), hooks={"before": {"all": [caller]}} if hooks is None else hooks)
+
+
+@asynccontextmanager
+async def running(app: Apex) -> AsyncIterator[AsyncClient]:
+    async with serving(app) as client:
+        await app.get("database").create_all(app.get("made"))
+        yield client
+
+
+async def ask(client: AsyncClient, status: int = 200, name: str = "ann", **query: Any) -> Any:
+    """Ask for events, as in ``ask(client, after="now")`` for ``$after=now``."""
+    sent = {f"${key}" if key in ("after", "wait", "limit") else key: value for key, value in query.items()}
+    response = await client.get("/events", params=sent, headers={"x-name": name}, timeout=SECONDS)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+async def read_all(client: AsyncClient, **query: Any) -> list[Any]:
+    """Return the events of all pages."""
+    page = await ask(client, **query)
+    found: list[Any] = page["data"]
+    while page["more"]:
+        page = await ask(client, **query, after=page["next"])
+        found += page["data"]
+    return found
+
+
+def waiting(app: Apex) -> int:
+    """Return the number of calls that wait for an event."""
+    assert isinstance(app.log, Log)
+    return app.log.stats.waiting
+
+
+def texts(page: Any) -> list[str]:
+    return [event["data"]["text"] for event in page["data"]]
+
+
+OWN = {"user": can("find", where=mine("owner"))}
+ALL = {"anyone": can("find")}
+
+
+async def test_events_come_in_order_with_their_records(empty_url: str) -> None:
+    app = site(empty_url, ALL)
+    async with running(app) as client:
+        notes = app.service("notes")
+        await notes.create({"text": "a"})
+        await notes.patch(1, {"text": "b"})
+        await notes.remove(1)
+        page = await ask(client)
+    shown = [(event["id"], event["service"], event["event"], event["record_id"]) for event in page["data"]]
+    assert shown == [(1, "notes", "created", 1), (2, "notes", "patched", 1), (3, "notes", "removed", 1)]
+    assert (texts(page), page["more"], page["limit"]) == (["a", "b", "b"], False, 100)
+    assert page["data"][0]["created_at"].endswith("Z")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+async def test_pages_give_each_event_once(empty_url: str, limit: int) -> None:
+    app = site(empty_url, ALL)
+    async with running(app) as client:
+        for number in range(7):
+            await app.service("notes").create({"text": str(number)})
+        assert [event["id"] for event in await read_all(client, limit=limit)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_position_gives_what_happens_after_it(empty_url: str) -> None:
+    app = site(empty_url, ALL)
+    async with running(app) as client:
+        await app.service("notes").create({"text": "a"})
+        now, all = await ask(client, after="now"), await ask(client, after="")
+        await app.service("notes").create({"text": "b"})
+        assert (texts(now), texts(all)) == ([], ["a"])
+        assert texts(await ask(client, after=now["next"])) == texts(await ask(client, after=all["next"])) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"service": "notes"}, [1, 2, 3]),
+        ({"service[$in]": "notes"}, [1, 2, 3]),
+        ({"event": "patched"}, [3]),
+        ({"event[$in]": "patched"}, [3]),
+        ({"event[$in]": ["patched", "created"]}, [1, 2, 3]),
+        ({"record_id": "2"}, [2]),
+        ({"record_id": "2", "event": "patched"}, []),
+        ({TEAM: "8"}, [2]),
+        ({f"{TEAM}[$in]": ["7", "8"]}, [1, 2, 3]),
+    ],
+)
+async def test_a_query_names_what_it_wants(empty_url: str, query: Mapping[str, Any], found: list[int]) -> None:
+    app = site(empty_url, ALL, tenant=TEAM)
+    async with running(app) as client:
+        await app.service("notes").create({"text": "a", TEAM: 7})
+        await app.service("notes").create({"text": "b", TEAM: 8})
+        await app.service("notes").patch(1, {"text": "c"})
+        assert [event["id"] for event in await read_all(client, **query)] == found
+
+
+async def test_an_event_is_for_those_who_may_read_its_record(empty_url: str) -> None:
+    app = site(empty_url, OWN)
+    async with running(app) as client:
+        await app.service("notes").create([{"text": "a", "owner": "ann"}, {"text": "b", "owner": "bob"}])
+        assert [texts(await ask(client, name=name)) for name in ("ann", "bob", "eve")] == [["a"], ["b"], []]
+
+
+async def test_fields_that_a_caller_may_not_read_are_hidden(empty_url: str) -> None:
+    app = site(empty_url, {"anyone": can("find", fields=("text",))})
+    async with running(app) as client:
+        await app.service("notes").create({"text": "a", "owner": "ann"})
+        assert (await ask(client))["data"][0]["data"] == {"id": 1, "text": "a"}
+
+
+async def test_the_events_of_services_without_permissions_are_for_nobody(empty_url: str) -> None:
+    app = site(empty_url, ALL).use("logs", MemoryService(multi=True))
+    async with running(app) as client:
+        await app.service("logs").create({"text": "a"})
+        assert (await ask(client))["data"] == []
+        answer = await ask(client, 400, service="logs")
+    assert answer["errors"]["service"] == "names 'logs', which has no events."
+
+
+async def test_a_function_may_let_callers_read_a_service_without_permissions(empty_url: str) -> None:
+    async def may_read(record: Any, params: Any) -> bool:
+        return bool(record["text"] == params.user["id"])
+
+    app = site(empty_url, ALL, may_read={"logs": may_read}).use("logs", MemoryService(multi=True))
+    async with running(app) as client:
+        await app.service("logs").create([{"text": "ann"}, {"text": "bob"}])
+        assert (texts(await ask(client)), texts(await ask(client, name="bob"))) == (["ann"], ["bob"])
+
+
+async def test_a_scope_limits_the_events(empty_url: str) -> None:
+    limit = limit_to_tenants(TEAM, lambda context: [7, 9])
+    app = site(empty_url, ALL, tenant=TEAM, hooks={"before": {"all": [caller, limit]}})
+    async with running(app) as client:
+        for team in (7, 8, 9):
+            await app.service("notes").create({"text": str(team), TEAM: team})
+        assert texts(await ask(client)) == ["7", "9"]
+        assert texts(await ask(client, team_id="8")) == []
+
+
+async def test_a_caller_that_may_read_nothing_gets_short_pages_that_go_on(empty_url: str) -> None:
+    app = site(empty_url, OWN)
+    async with running(app) as client:
+        await app.service("notes").create([{"text": str(n), "owner": "bob"} for n in range(50)])
+        await app.service("notes").create({"text": "mine", "owner": "ann"})
+        page = await ask(client, limit=2)
+        assert (page["data"], page["more"]) == ([], True)
+        assert [event["data"]["text"] for event in await read_all(client, limit=2)] == ["mine"]
+
+
+async def test_custom_events_are_among_them(empty_url: str) -> None:
+    app = site(empty_url, ALL)
+    async with running(app) as client:
+        app.service("notes").emit("read", {"id": 5, "text": "a"})
+        await app.callbacks.drain()
+        assert [(event["event"], event["record_id"]) for event in (await ask(client))["data"]] == [("read", 5)]
+
+
+WAIT = "must be a whole number of seconds from 0 to 30"
+AFTER = "must be the 'next' of a page, 'now', or empty for the oldest event"
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "rule"),
+    [
+        *(({"wait": value}, "$wait", WAIT) for value in ("31", "-1", "1000000", "1.5", "x", "", "9" * 5_000)),
+        ({"after": "garbage"}, "$after", AFTER),
+        ({"after": "x" * 10_000}, "$after", AFTER),
+        ({"limit": "0"}, "$limit", "must be 1 or more"),
+        ({"$sort[id]": "1"}, "id", "Unknown."),
+        ({"$skip": "1"}, "$skip", "is not for events, which come in the order in which they happened"),
+        ({"$or[0][service]": "notes"}, "$or", "is not for events, which come in the order in which they happened"),
+        ({"servic": "notes"}, "servic", "Unknown. Did you mean 'service'?"),
+        ({"service": "note"}, "service", "names 'note', which has no events. Did you mean 'notes'?"),
+    ],
+)
+async def test_a_wrong_query_names_the_rule(sqlite_url: str, query: Mapping[str, Any], name: str, rule: str) -> None:
+    async with running(site(sqlite_url, ALL)) as client:
+        assert (await ask(client, 400, **query))["errors"] == {name: rule}
+
+
+async def test_a_position_of_another_database_is_gone(empty_url: str) -> None:
+    async with running(site(empty_url, ALL)) as client:
+        position = (await ask(client, after="now"))["next"]
+        answer = await ask(client, 410, after=f"x{position}")
+    assert (answer["name"], answer["message"].endswith("read the records again")) == ("Gone", True)
+
+
+async def test_a_call_waits_for_an_event_that_it_may_read(empty_url: str) -> None:
+    app = site(empty_url, OWN)
+    async with running(app) as client:
+        asked = asyncio.create_task(ask(client, after="now", wait=30))
+        await until(lambda: waiting(app))
+        await app.service("notes").create({"text": "b", "owner": "bob"})
+        await app.service("notes").create({"text": "a", "owner": "ann"})
+        page = await asked
+        assert (texts(page), page["more"]) == (["a"], False)
+        assert await ask(client, after=page["next"]) == {**page, "data": []}
+
+
+async def test_a_call_does_not_wait_if_there_are_events(empty_url: str) -> None:
+    app = site(empty_url, ALL)
+    async with running(app) as client:
+        await app.service("notes").create({"text": "a"})
+        assert texts(await ask(client, wait=30)) == ["a"]
+
+
+async def test_a_wait_without_events_ends_with_a_position(empty_url: str) -> None:
+    app = site(empty_url, OWN)
+    async with running(app) as client:
+        asked = asyncio.create_task(ask(client, after="now", wait=1))
+        await until(lambda: waiting(app))
+        await app.service("notes").create({"text": "b", "owner": "bob"})
+        page = await asked
+        assert page["data"] == (await ask(client, after=page["next"]))["data"] == []
+        assert waiting(app) == 0
+
+
+async def test_many_calls_that_wait_get_an_event_without_missing_or_repeating_one(empty_url: str) -> None:
+    app = site(empty_url, ALL)
+
+    async def follow(client: AsyncClient, position: str) -> list[str]:
+        found: list[str] = []
+        while len(found) < 20:
+            page = await ask(client, after=position, wait=30)
+            found, position = found + texts(page), page["next"]
+        return found
+
+    async with running(app) as client:
+        position = (await ask(client, after="now"))["next"]
+        following = [asyncio.create_task(follow(client, position)) for _ in range(20)]
+        await until(lambda: waiting(app) == 20)
+        for number in range(20):
+            await app.service("notes").create({"text": str(number)})
+        assert await asyncio.gather(*following) == [[str(number) for number in range(20)]] * 20
+
+
+async def test_a_client_that_goes_away_frees_its_wait(sqlite_url: str) -> None:
+    app = site(sqlite_url, ALL)
+    async with running(app) as client:
+        async with AsyncClient(base_url=client.base_url) as other:
+            asked = asyncio.create_task(ask(other, after="now", wait=30))
+            await until(lambda: waiting(app))
+            asked.cancel()
+        await until(lambda: not waiting(app))
+
+
+async def test_a_socket_that_goes_away_frees_its_wait(sqlite_url: str) -> None:
+    app = site(sqlite_url, ALL)
+    async with running(app) as client:
+        async with connected(client) as peer:
+            await peer.send('421["find","events",{"$after":"now","$wait":30}]')
+            await until(lambda: waiting(app))
+        await until(lambda: not waiting(app))
+
+
+async def test_a_shutdown_answers_the_calls_that_wait(sqlite_url: str) -> None:
+    app = site(sqlite_url, ALL)
+    async with running(app) as client:
+        asked = asyncio.create_task(ask(client, after="now", wait=30))
+        await until(lambda: waiting(app))
+        app.emit("shutdown")
+        assert (await asked)["data"] == (await ask(client, after="now", wait=30))["data"] == []
+
+
+async def test_a_transaction_is_not_kept_open_by_a_wait(sqlite_url: str) -> None:
+    async with running(site(sqlite_url, ALL)) as client:
+        calls = [["find", "events", {"$wait": 1}]]
+        response = await client.post("/batch", json={"calls": calls, "atomic": True})
+    assert response.status_code == 400
+    assert response.json()["errors"]["$wait"].startswith("is not for calls in a transaction")
+
+
+async def test_a_proof_that_nobody_has_checked_opens_nothing(sqlite_url: str) -> None:
+    app = site(sqlite_url, {"user": can("find")}, hooks={})
+    app.hooks({"before": {"find": [lambda context: context.params.__setitem__("authentication", {"x": 1})]}})
+    async with running(app) as client:
+        await app.service("notes").create({"text": "a"})
+        assert (await ask(client))["data"] == []
+
+
+def test_an_app_without_a_log_has_no_events() -> None:
+    with pytest.raises(TypeError, match="'events' reads the log of the app"):
+        Apex().use("events", EventsService())
+
+
+@pytest.mark.parametrize("paginate", [{}, False, {"default": 0}, {"most": 5}])
+def test_wrong_pages_are_refused(paginate: Any) -> None:
+    with pytest.raises(TypeError, match="paginate takes a dict"):
+        EventsService(paginate=paginate)
