@@ -72,16 +72,24 @@ class Cache(Generic[K, V]):
         names = Cache(read_name)
         name = await names.get(5)
 
-    Each is kept for ``CACHE_SECONDS``. A cache that follows services (``follow``) keeps them for ``KEPT_SECONDS`` while
-    the log of the app can be read.
+    Each is kept for ``CACHE_SECONDS``. A cache that follows services (``follow``) keeps it for the seconds in ``kept``
+    while the log of the app can be read. ``on_forget`` is called whenever values are forgotten.
 
     Calls that ask for the same key at the same time share one call of ``find``. That call is part of none of them. It
     runs outside of their transactions, has the access of the process, and goes on if the call that began it is
     cancelled.
     """
 
-    def __init__(self, find: Callable[[K], Awaitable[V | None]]) -> None:
+    def __init__(
+        self,
+        find: Callable[[K], Awaitable[V | None]],
+        *,
+        kept: float = KEPT_SECONDS,
+        on_forget: Callable[[], None] | None = None,
+    ) -> None:
         self.find: Callable[[K], Awaitable[V | None]] = find
+        self.kept: float = kept
+        self.on_forget: Callable[[], None] | None = on_forget
         self.clock: Callable[[], float] = time.monotonic
         self._app: App | None = None
         self._entries: BoundedDict[K, tuple[float, V]] = BoundedDict()
@@ -120,7 +128,7 @@ class Cache(Generic[K, V]):
         entry = self._entries.get(key)
         if entry is not None:
             age = self.clock() - entry[0]
-            if age < CACHE_SECONDS or (age < KEPT_SECONDS and self._app is not None and self._app.bus.is_current):
+            if age < CACHE_SECONDS or (age < self.kept and self._app is not None and self._app.bus.is_current):
                 return entry[1]
         task = self._finding.get(key)
         if task is None:
@@ -138,6 +146,8 @@ class Cache(Generic[K, V]):
         for key in keys:
             self._entries.pop(key, None)
             self._finding.pop(key, None)
+        if self.on_forget is not None:
+            self.on_forget()
 
     def _forget_dependent(
         self,
@@ -152,9 +162,7 @@ class Cache(Generic[K, V]):
                 self.forget(key(record))
             elif applies is not None:
                 outdated = [one for one, (_, value) in self._entries.items() if applies(record, value)]
-                self._finding.clear()
-                for one in outdated:
-                    del self._entries[one]
+                self.forget(*outdated, *self._finding)
             else:
                 self.forget()
         except Exception:
@@ -176,6 +184,6 @@ class Cache(Generic[K, V]):
         """Keep a value, and evict those that have expired. The oldest entries come first."""
         self._entries.pop(key, None)
         self._entries[key] = moment, value
-        expired = self.clock() - (CACHE_SECONDS if self._app is None else KEPT_SECONDS)
+        expired = self.clock() - (CACHE_SECONDS if self._app is None else self.kept)
         while self._entries and next(iter(self._entries.values()))[0] <= expired:
             self._entries.popitem(last=False)

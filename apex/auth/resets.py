@@ -77,6 +77,7 @@ class PasswordResets(Service):
     methods: Sequence[str] | None = ("create", "finish")
     summaries: Mapping[str, str] = {"create": "Ask for a password reset", "finish": "Choose a new password"}
     repeatable = False
+    logged: bool = False
 
     def __init__(
         self, authentication: AuthenticationService, send: Callable[[Result, str], Any], *, seconds: int = 3_600

@@ -36,6 +36,7 @@ class RevokedTokens(SQLService[Row]):
     id = "jti"
     multi: bool | Sequence[str] = ("remove",)
     methods: Sequence[str] | None = ()
+    logged: bool = False
 
 
 def serve_revocations(app: Apex, table: Table) -> str:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.app import Apex
@@ -13,6 +15,7 @@ from apex.callbacks import Emitter
 from apex.context import Context, Params
 from apex.errors import FeathersError, NotAuthenticated
 from apex.realtime.channels import Connection
+from apex.transaction import after_commit
 
 if TYPE_CHECKING:
     from apex.auth.service import AuthenticationService
@@ -22,6 +25,9 @@ log: logging.Logger = logging.getLogger("apex")
 CHUNK = 1_000
 PROOF_SECONDS = 0.5
 """Seconds between two checks of a proof without a token, which another process may have revoked."""
+
+RECHECK_SECONDS = 0.02
+"""Seconds for which a ``recheck`` waits for more of them."""
 
 
 class Session(NamedTuple):
@@ -51,6 +57,7 @@ class Sessions:
         self.app: Apex = service.app
         self.open: dict[Connection, Session] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._rechecked = asyncio.Event()
 
     def follow(self, app: Apex) -> None:
         """Listen to the events that begin and end sessions.
@@ -84,14 +91,21 @@ class Sessions:
         self._end(self._is_revoked)
 
     def sign_out(self, user_id: Any) -> None:
-        """Disconnect a user in all processes."""
-        self._end_user(user_id)
+        """Disconnect a user in all processes. Inside of a transaction this happens with its commit."""
         self.app.bus.send("signed-out", user_id)
+        after_commit(partial(self._end_user, user_id))
 
     def end_key(self, key_id: Any) -> None:
-        """Disconnect the connections that logged in with an API key, in all processes."""
-        self._end_key(key_id)
+        """Disconnect the connections that logged in with an API key, in all processes.
+
+        Inside of a transaction this happens with its commit.
+        """
         self.app.bus.send("key-ended", key_id)
+        after_commit(partial(self._end_key, key_id))
+
+    def recheck(self) -> None:
+        """Check soon if the proofs of connections without a token are still valid."""
+        self._rechecked.set()
 
     def _logged_in(self, result: Mapping[str, Any], context: Context) -> Awaitable[None] | None:
         params, entity = context.params, self.service.entity
@@ -141,12 +155,11 @@ class Sessions:
         connection.pop(self.service.entity or "", None)
 
     def _user_removed(self, user: Any, context: Context) -> None:
-        self.sign_out(user[self.service.entity_id])
+        self._end_user(user[self.service.entity_id])
 
     def _user_changed(self, user: Any, context: Context) -> None:
         """Keep the entity of connections up to date, as permissions and publishers read it."""
         self._refresh(user)
-        self.app.bus.send("user-changed", user[self.service.entity_id])
 
     def _changed_elsewhere(self, user_id: Any) -> None:
         if any(str(user_id) == session.subject for session in self.open.values()):
@@ -204,9 +217,13 @@ class Sessions:
     async def _check_proofs(self) -> None:
         """End the sessions whose proof is no longer valid, as long as there are sessions without a token."""
         while proven := [connection for connection, session in self.open.items() if session.token is None]:
+            self._rechecked.clear()
             for connection in proven:
                 await self._check_proof(connection)
-            await asyncio.sleep(PROOF_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROOF_SECONDS):
+                    await self._rechecked.wait()
+                    await asyncio.sleep(RECHECK_SECONDS)
 
     async def _check_proof(self, connection: Connection) -> None:
         proof = connection.authentication
