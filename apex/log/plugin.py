@@ -13,6 +13,7 @@ from apex.context import Context
 from apex.errors import ConfigError
 from apex.hooks import Next
 from apex.log.bus import LogBus
+from apex.log.pruning import Pruner
 from apex.log.reader import Log
 from apex.log.writing import Fields, Writer
 from apex.realtime.channels import Connection
@@ -61,15 +62,18 @@ def log(table: Table, *, fields: Fields | None = None, tenants: Tenants | None =
         made.writer = Writer(app, database, table, made.origin, fields, made.stats)
         app.log = made
         app.bus = LogBus(made, app.bus)
+        pruner = Pruner(database, table, made.settings, made.stats)
 
         async def setup(context: Context, next: Next) -> None:
             await made.open()
+            pruner.start()
             await next()
 
         async def teardown(context: Context, next: Next) -> None:
             try:
                 await next()
             finally:
+                await pruner.stop()
                 await made.close()
 
         app.hooks({"setup": [setup], "teardown": [teardown]})

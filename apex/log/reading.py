@@ -219,10 +219,12 @@ class _Statements:
         return select(log.id.label("last_id"), log.created_at.label("last_at")).order_by(log.id.desc()).limit(1)
 
     def _range(self) -> list[ColumnElement[Any]]:
-        """The entry of an id, and the first id."""
+        """The moment of the entry of an id, the first and the last id, and the first one of an event."""
         log = self.table.c
         at = select(log.created_at).where(log.id == bindparam("of_id", type_=BigInteger())).scalar_subquery()
-        return [at.label("at"), select(func.min(log.id)).scalar_subquery().label("first_id")]
+        event = select(log.id).where(log.service.is_not(None)).order_by(log.id).limit(1).scalar_subquery()
+        first, last = (select(one(log.id)).scalar_subquery() for one in (func.min, func.max))
+        return [at.label("at"), first.label("first_id"), last.label("last_id"), event.label("first_event_id")]
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -230,10 +232,16 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _has_entry(position: Position, row: Row) -> bool:
-    """Return True if the entry of the position is still there, or if it has none and no entry was removed."""
-    if position.id:
-        return row["at"] is not None and _milliseconds(row["at"]) == position.moment
-    return row["first_id"] in (None, 1)
+    """Return True if the entry of the position is still there, or if it has none and no entry was removed.
+
+    A message between processes is deleted before older events, which show that nothing else is missing.
+    """
+    if not position.id:
+        return row["first_id"] in (None, 1)
+    if row["at"] is not None:
+        return _milliseconds(row["at"]) == position.moment
+    first: int | None = row["first_event_id"]
+    return first is not None and first < position.id < row["last_id"]
 
 
 class SQLiteReading(_Statements):

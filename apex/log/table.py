@@ -53,6 +53,8 @@ def log_table(metadata: MetaData, *columns: Column[Any], name: str = "log", tena
         raise ValueError(f"The table of the log has no column '{tenant}': add it to log_table")
     table = Table(name, metadata, *(own | given).values(), sqlite_autoincrement=True)
     Index(f"ix_{name}_xid", table.c.xid)
+    is_message = table.c.service.is_(None)
+    Index(f"ix_{name}_messages", table.c.id, postgresql_where=is_message, sqlite_where=is_message)
     if tenant is not None:
         table.info[TENANT] = tenant
         Index(f"ix_{name}_{tenant}_xid", table.c[tenant], table.c.xid)

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import FromClause, Table, Text, bindparam, cast, func, insert, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import JSON, FromClause, Integer, String, Table, Text, bindparam, cast, func, insert, select
 
 from apex.adapters.companion import EntryOfRow, EntryShape
 from apex.context import Context, current_call
@@ -21,7 +20,7 @@ from apex.log.table import TENANT, CurrentTransaction
 from apex.sql.database import Database
 from apex.sql.service import SQLService
 from apex.sql.statements import Statement
-from apex.sql.types.registry import column_types
+from apex.sql.types.registry import coercers, column_types, json_key
 from apex.tenant import ALL_TENANTS, current_tenants, tenant_context
 from apex.transaction import after_commit
 from apex.types import READS, UNSET, Row, items
@@ -137,8 +136,7 @@ class Writer:
         if not is_logged(service):
             return None
         context = current_call.get() or Context(self.app, service, "")
-        shared = self._shared(service, event, context)
-        entries = Entries(lambda: [self._row(service, shared, record, encode(record), None)])
+        entries = Entries(partial(self._of_event, service, event, record, context))
         entries.settle()
         if not self.database.collect(entries, self.write):
             entries.writing = self.app.callbacks.start(self._write_alone(entries))
@@ -216,20 +214,35 @@ class Writer:
         shared["method"] = call.pop("method")
         stashed = _stashed(context)
         rows = []
-        for record, text, sent in _records(context):
-            done = call if sent is UNSET else {**call, "dispatch": sent}
-            row = self._row(service, shared, record, text, stashed)
-            row["call"] = RawJSON(encode(done))
-            if row["record_id"] is None and context.id is not None:
-                row["record_id"] = self._record_id(context.id)
-            rows.append(row)
+        try:
+            for record, text, sent in _records(context):
+                done = call if sent is UNSET else {**call, "dispatch": sent}
+                row = self._row(service, shared, record, text, stashed)
+                row["call"] = RawJSON(encode(done))
+                if row["record_id"] is None and context.id is not None:
+                    row["record_id"] = self._record_id(context.id)
+                rows.append(row)
+        except TypeError:
+            self._refuse(service, event)
         return rows
+
+    def _of_event(self, service: BoundService, event: str, record: Any, context: Context) -> list[Row]:
+        """Return the entry of an event that a service sends itself."""
+        try:
+            return [self._row(service, self._shared(service, event, context), record, encode(record), None)]
+        except TypeError:
+            self._refuse(service, event)
+            return []
+
+    def _refuse(self, service: BoundService, event: str) -> None:
+        """Log and count that a record has no JSON form. Its event cannot be sent either, and its call goes on."""
+        self.app.callbacks.fail(f"The entry of '{service._path} {event}'", self.write)
 
     def _shared(self, service: BoundService, event: str, context: Context) -> Row:
         """Return the values that all entries of an event have."""
         own: Row = dict(self.fields(context)) if self.fields is not None else {}
         if self.tenant is not None and own.get(self.tenant) is None:
-            own[self.tenant] = _tenantof_call(context, self.tenant)
+            own[self.tenant] = _tenant_of_call(context, self.tenant)
         return {
             **own,
             "origin": self.origin,
@@ -251,20 +264,34 @@ class Writer:
         if isinstance(record, Mapping):
             id = record.get(getattr(service.service, "id", "id"))
             row["record_id"] = self._record_id(id)
-            if self.tenant is not None and record.get(self.tenant) is not None:
-                row[self.tenant] = record[self.tenant]
+            if self.tenant is not None and (tenant := self._value(self.tenant, record.get(self.tenant))) is not None:
+                row[self.tenant] = tenant
             if stashed is not None and (before := stashed.get(id)) is not None:
                 changed = {name: before[name] for name in record if name in before and before[name] != record[name]}
                 row["before"] = RawJSON(encode(changed))
         return row
 
     def _record_id(self, id: Any) -> Any:
-        return None if id is None else self._id_type(id)
+        """Return an id in the form of its column. None, for one that the column cannot have."""
+        is_text = self._has_text_ids and id is not None and not isinstance(id, Mapping | list)
+        return self._value("record_id", str(id) if is_text else id)
 
     @cached_property
-    def _id_type(self) -> Callable[[Any], Any]:
-        kind: type = self.table.c.record_id.type.python_type
-        return kind
+    def _has_text_ids(self) -> bool:
+        return isinstance(self.table.c.record_id.type, String)
+
+    def _value(self, name: str, value: Any) -> Any:
+        """Return a value as its column takes it. None, if the column cannot have it."""
+        if value is None:
+            return None
+        try:
+            return self._coercers[name](value)
+        except ValueError:
+            return None
+
+    @cached_property
+    def _coercers(self) -> Mapping[str, Callable[[Any], Any]]:
+        return coercers(self.table, self.database.dialect)
 
     async def _insert(self, rows: list[Row]) -> list[int]:
         """Store rows, and return their ids, which ascend in the order of the rows."""
@@ -288,20 +315,32 @@ class Writer:
         """Return the statement for any number of entries, which are one JSON parameter."""
         each: FromClause
         if self.database.dialect.name == "postgresql":
-            rows = cast(bindparam("rows", type_=Text()), JSONB)
-            each = func.jsonb_array_elements(rows).table_valued("value", with_ordinality="key", name="each")
+            rows = cast(bindparam("rows", type_=Text()), JSON)
+            each = func.json_array_elements(rows).table_valued("value", with_ordinality="key", name="each")
             each = each.render_derived()
         else:
             each = func.json_each(bindparam("rows", type_=Text())).table_valued("value", "key", name="each")
-        values = [self._types[name].extracted(each.c.value, name) for name in names]
+        values = [self._extracted(each.c.value, name) for name in names]
         listed = select(*values, CurrentTransaction()).order_by(each.c.key)
         return self.database.compile(insert(self.table).from_select([*names, "xid"], listed).returning(self.table.c.id))
 
+    def _extracted(self, object: Any, name: str) -> Any:
+        """Return the expression for the value of a column in the object that ``_jsonable`` has returned."""
+        if not self._types[name].is_json:
+            return self._types[name].extracted(object, name)
+        is_postgresql = self.database.dialect.name == "postgresql"
+        text = object.op("->>")(json_key(name, is_postgresql))
+        return cast(text, self.table.c[name].type) if is_postgresql else text
+
     def _jsonable(self, row: Row) -> Row:
-        return {
-            name: self._types[name].dumped(value) if self._types[name].dumps_otherwise else value
-            for name, value in row.items()
-        }
+        return {name: self._dumped(name, value) for name, value in row.items()}
+
+    def _dumped(self, name: str, value: Any) -> Any:
+        """Return a value as JSON. JSON is a text in it, so that it stays as it is spelled, and may have a NUL."""
+        column_type = self._types[name]
+        if column_type.is_json:
+            return None if value is None else encode(value).decode()
+        return column_type.dumped(value) if column_type.dumps_otherwise else value
 
     @cached_property
     def _types(self) -> Mapping[str, Any]:
@@ -383,6 +422,7 @@ class _LogCreate:
             and adapter.database is self.writer.database
             and adapter._outgoing("create") is not None
             and adapter.stores_entries
+            and isinstance(adapter.table.c[adapter.id].type, Integer | String)
             and (tenant is None or (tenant in adapter.table.c and not adapter.table.c[tenant].nullable))
             and self.service._kept_out.issubset(adapter.private)
         )
@@ -422,7 +462,7 @@ def _stashed(context: Context) -> Mapping[Any, Mapping[str, Any]] | None:
     return {row[id]: row for row in items(context.method, before) if isinstance(row, Mapping) and id in row}
 
 
-def _tenantof_call(context: Context, name: str) -> Any:
+def _tenant_of_call(context: Context, name: str) -> Any:
     """Return the tenant that a call is about by its scope, or None."""
     tenant: Any = context.params.scope.get(name)
     return tenant if isinstance(tenant, int | str) else None

@@ -87,6 +87,7 @@ class Batch(Service):
     """
 
     summaries = {"create": "Make many calls"}
+    logged: bool = False
     multi = True  # ``create`` refuses a list itself, with an error that describes a batch.
 
     def __init__(self, app: Apex) -> None:

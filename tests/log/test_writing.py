@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import Column, Integer
+from sqlalchemy import Column, Integer, MetaData, Table, Uuid
 
-from apex import Context, MemoryService
+from apex import Context, MemoryService, SQLService
 from apex.common import stash_before, transaction
 from apex.errors import Conflict, NotFound
 from tests.log.apps import entries_of, logged_app
@@ -112,3 +113,65 @@ async def test_the_announcement_of_an_event_knows_its_entry(empty_url: str) -> N
         app.service("notes").on("created", lambda record, context: seen.append(context.entries.ids))
         await app.service("notes").create({"text": "a"})
         assert seen == [await entries_of(app, "id")]
+
+
+ODD: list[Any] = [
+    {"id": 1, "x": "\x00"},
+    {"id": "a" * 300},
+    {"id": "\x00"},
+    {"id": 2, "n": 1e300, "s": "\u2028"},
+    "text",
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+async def test_a_record_of_any_json_is_stored_alone_and_with_others(empty_url: str, odd: Any) -> None:
+    class Odd:
+        async def create(self, data: Any, params: Any) -> Any:
+            return odd
+
+    async with logged_app(empty_url, Column("team_id", Integer), tenant="team_id") as app:
+        app.use("odd", Odd())
+        await app.service("odd").create({})
+        async with app.get("database").transaction():
+            await app.service("odd").create({})
+            app.service("odd").emit("created", odd)
+        assert await entries_of(app, "record") == [odd, odd, odd]
+
+
+async def test_a_record_without_a_json_form_has_no_entry_and_changes_no_answer(empty_url: str) -> None:
+    class Objects:
+        async def create(self, data: Any, params: Any) -> Any:
+            return {"it": self}
+
+    async with logged_app(empty_url) as app:
+        app.use("objects", Objects())
+        assert await app.service("objects").create({})
+        app.service("objects").emit("created", {"it": object()})
+        assert (await entries_of(app, "id"), app.callbacks.failed) == ([], 2)
+
+
+async def test_the_id_of_a_record_is_text_whatever_its_type(empty_url: str) -> None:
+    metadata = MetaData()
+    things = Table("things", metadata, Column("id", Uuid, primary_key=True, default=uuid4))
+    async with logged_app(empty_url) as app:
+        await app.get("database").create_all(metadata)
+        app.use("things", SQLService(things))
+        ids = [str((await app.service("things").create({}))["id"]) for _ in range(2)]
+        assert await entries_of(app, "record_id") == ids
+
+
+async def test_a_record_of_a_megabyte_is_stored_whole(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        app.use("blobs", MemoryService())
+        await app.service("blobs").create({"blob": "x" * 3_000_000})
+        assert [len(record["blob"]) for record in await entries_of(app, "record")] == [3_000_000]
+
+
+async def test_a_wrong_tenant_of_a_record_is_not_stored(empty_url: str) -> None:
+    async with logged_app(empty_url, Column("team_id", Integer), tenant="team_id") as app:
+        app.use("people", MemoryService())
+        await app.service("people").create(
+            [{"team_id": "x"}, {"team_id": [1]}, {"team_id": 5}], {"adapter": {"multi": True}}
+        )
+        assert await entries_of(app, "team_id") == [None, None, 5]
