@@ -81,7 +81,9 @@ def tail(
 
     app, log = _app_with_log(factory)
     if service is not None and service not in app.services:
-        raise ConfigError(f"there is no service '{service}'")
+        from apex.query import suggestion
+
+        raise ConfigError(f"there is no service '{service}'.{suggestion(service, app.services)}")
     try:
         begin = None if after in (None, OLDEST) else Position.parse(after or "")
     except ValueError:

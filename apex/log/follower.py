@@ -149,15 +149,14 @@ class Follower:
             assert self.position is not None
             read = await self.reading.read(self.position, EVERYTHING, PAGE)
             if read.entries:
-                self.stats.behind = len(read.entries)
                 self.recent.add(read.entries, read.position)
                 for handler in self.handlers:
                     self._call(partial(handler, read.entries))
                 self.stats.handled += len(read.entries)
                 self.stats.last_id = max(read.entries[-1].id, self.stats.last_id)
-                self.stats.behind = 0
                 self.stats.kept_entries, self.stats.kept_bytes = self.recent.count, self.recent.bytes
             self.position, more = read.position, read.more
+            self.stats.behind = len(read.entries) if more else 0
 
     def _call(self, function: Callable[[], None]) -> None:
         try:

@@ -13,10 +13,10 @@ class LogStats:
     ``pruned`` those that it has deleted for their age. ``replays`` counts the clients that got everything that they had
     missed, ``refused_replays`` those that were told to read again.
 
-    ``last_id`` is the id of the last handled entry. ``behind`` is the number of entries that are read and not handled
-    yet. ``read_at`` is the moment of the last successful read, in seconds of ``time.monotonic``, and None before the
-    first one. ``kept_entries`` and ``kept_bytes`` are those of the recent entries in memory. ``waiting`` is the number
-    of calls that wait for an entry.
+    ``last_id`` is the id of the last handled entry. ``behind`` is 0 if all entries are handled, else the number of
+    those in the last read, as more follow. ``read_at`` is the moment of the last read to the end, in seconds of
+    ``time.monotonic``, and None before the first one. ``kept_entries`` and ``kept_bytes`` are those of the recent
+    entries in memory. ``waiting`` is the number of calls that wait for an entry.
     """
 
     written: int = 0

@@ -31,7 +31,7 @@ GAUGES = {
     "bus_connected": "Processes connected to the others through Redis.",
     "log_position": "Id of the last entry of the log that a process has handled.",
     "log_lag_seconds": "Seconds since a process has read the log to its end.",
-    "log_behind": "Entries of the log that are read and not handled yet.",
+    "log_behind": "Entries in the last read of the log if more follow, else 0.",
     "log_kept_entries": "Recent entries of the log in memory.",
     "log_kept_bytes": "Bytes of the recent entries of the log in memory.",
     "log_oldest_transaction_seconds": "Seconds for which the oldest transaction is open that may still write entries.",

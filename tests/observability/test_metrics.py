@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from typing import Any
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg import AsyncConnection
+from sqlalchemy import Column, Integer, MetaData, Table
 
-from apex import Apex, Context, MemoryService, bus, database, rest, sockets
+from apex import Apex, Context, MemoryService, SQLService, bus, database, rest, sockets
 from apex.errors import Forbidden
 from apex.limits.rates import rates
+from apex.log import EventsService, log, log_table
 from apex.observability.metrics import metrics
 from tests.process.commands import ROOT, server
 from tests.support.redis_server import redis_server
@@ -123,6 +126,35 @@ async def test_the_database_is_told_of(postgres_url: str) -> None:
     assert found["apex_rate_limits_refused_total",] == 2
 
 
+async def test_the_log_is_told_of(empty_url: str) -> None:
+    metadata = MetaData()
+    notes = Table("notes", metadata, Column("id", Integer, primary_key=True))
+    app = site().configure(database(empty_url)).configure(log(log_table(metadata)))
+    app.use("notes", SQLService(notes)).use("events", EventsService())
+    async with serving(app) as client:
+        await app.get("database").create_all(metadata)
+        waiting = asyncio.create_task(client.get("/events", params={"$after": "now", "$wait": 30}, timeout=SECONDS))
+        await reads(client, lambda found: found["apex_events_waiting",] == 1)
+        await app.service("notes").create({})
+        found = await reads(client, lambda found: found["apex_log_handled_total",] == 1)
+        app.emit("shutdown")
+        await waiting
+    names = ("position", "written_total", "behind", "kept_entries", "oldest_transaction_seconds")
+    assert [found[f"apex_log_{name}",] for name in names] == [1, 1, 0, 1, 0]
+    assert found["apex_log_kept_bytes",] > found["apex_log_lag_seconds",] >= 0
+
+
+async def test_an_open_transaction_is_told_of_until_its_end(postgres_url: str) -> None:
+    metadata = MetaData()
+    app = site().configure(database(postgres_url)).configure(log(log_table(metadata)))
+    async with serving(app) as client:
+        await app.get("database").create_all(metadata)
+        async with await AsyncConnection.connect(postgres_url) as other:
+            await other.execute("SELECT pg_current_xact_id()")
+            await reads(client, lambda found: found["apex_log_oldest_transaction_seconds",] > 0)
+        await reads(client, lambda found: found["apex_log_oldest_transaction_seconds",] == 0)
+
+
 @pytest.mark.parametrize(
     ("settings", "headers", "status"),
     [
@@ -161,7 +193,8 @@ async def test_errors_of_hooks_are_told_by_their_class() -> None:
 async def test_the_page_of_operations_names_all_metrics_and_no_others(postgres_url: str, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     with redis_server(tmp_path) as redis:
-        app = site(redis=redis.url).configure(database(postgres_url)).configure(bus).configure(rates)
+        app = site(redis=redis.url).configure(database(postgres_url)).configure(log(log_table(MetaData())))
+        app.configure(bus).configure(rates)
         async with serving(app) as client:
             await client.get("/groups/1/notes/99")
             families = list(text_string_to_metric_families((await client.get("/metrics")).text))
@@ -169,6 +202,16 @@ async def test_the_page_of_operations_names_all_metrics_and_no_others(postgres_u
     told, alerts = page.split("## Alerts")
     assert set(re.findall(r"`(apex_\w+)`", told)) == served
     assert set(re.findall(r"apex_\w+", alerts)) <= served | {sample.name for one in families for sample in one.samples}
+
+
+async def reads(
+    client: httpx2.AsyncClient, expected: Callable[[Mapping[tuple[str, ...], float]], bool]
+) -> Mapping[tuple[str, ...], float]:
+    """Read the samples until they are as expected."""
+    async with asyncio.timeout(SECONDS):
+        while not expected(found := await samples(client)):
+            await asyncio.sleep(0.01)
+    return found
 
 
 async def reaches(url: str, expected: Mapping[tuple[str, ...], float]) -> None:
