@@ -11,9 +11,9 @@ MOST_KNOWN = 10_000
 class Recovery:
     """How far a client has received the events of a server.
 
-    The protocol is that of socket.io-client: the server gives each client a ``pid``, and the last argument of each
-    event is its offset, a text such as ``<position>;<id of the event>``. A client that reconnects sends both. If it
-    gets the same ``pid`` back, the server sends the events since the offset. Some of them may have come before.
+    The protocol is that of socket.io-client: the server gives each client a ``pid``, and a text at the end of an event
+    is its offset, such as ``<position>;<id of the event>``. A client that reconnects sends both. If it gets the same
+    ``pid`` back, the server sends the events since the offset. Some of them may have come before.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,21 @@ class Recovery:
 
     def receive(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the arguments of an event without its offset, or None if the event has come before."""
-        if self.pid is None or len(args) < 2 or not isinstance(args[-1], str):
+        if self.pid is None or not args or not isinstance(args[-1], str | None):
             return args
-        self.offset = args[-1]
-        _, _, id = self.offset.partition(";")
-        if id in self._known:
-            return None
-        if id:
-            self._known[id] = None
-            if len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+        if args[-1] is not None:  # None stands for no offset, after data that is a text.
+            self.offset = args[-1]
+            if self._is_known(self.offset):
+                return None
         return args[:-1]
+
+    def _is_known(self, offset: str) -> bool:
+        """Return True if the event of an offset has come before. The offset of no event has no id."""
+        _, _, rest = offset.partition(";")
+        id, _, _ = rest.partition(";")
+        if not id or id in self._known:
+            return bool(id)
+        self._known[id] = None
+        if len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        return False

@@ -92,14 +92,27 @@ async def test_an_event_that_comes_again_is_dropped() -> None:
 
 async def test_listeners_get_the_arguments_without_the_offset() -> None:
     async with connecting("p", None) as (server, client, heard):
-        await server.send("notes created", "text")
+        await server.send("notes created", "text", None)
         await server.send("notes created", "text", "7;1")
         await server.send("notes created", "text", 2)
-        await server.send("notes created", {}, "7;")
+        await server.send("notes created", {})
         await until(lambda: heard == [("text",), ("text",), ("text", 2), ({},)])
         assert not await reconnect(server, client)
         await server.send("notes created", "text", "other")
         await until(lambda: heard[-1] == ("text", "other"))
+
+
+async def test_an_offset_comes_without_an_event_as_well() -> None:
+    async with connecting("p", "p") as (server, client, heard):
+        await server.send("offset", "7;;a")
+        await server.send("notes created", {"id": 1}, "8;1;a")
+        await server.send("notes created", {"id": 1}, "8;1")
+        await server.send("offset", "9;")
+        await server.send("notes created", {"id": 2}, "9;2")
+        await until(lambda: heard == [({"id": 1},), ({"id": 2},)])
+        await server.send("offset", "lost")
+        assert await reconnect(server, client)
+    assert server.auths[1] == {"pid": "p", "offset": "lost"}
 
 
 async def test_a_connection_is_not_recovered_if_one_before_it_was_not() -> None:

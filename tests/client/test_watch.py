@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from apex import Apex, MemoryService, rest, sockets
 from apex.client import Client, Live, socketio
 from apex.client import rest as over_rest
+from apex.client.watch import PAUSE_SECONDS
 from apex.errors import BadRequest, Forbidden, NotAuthenticated, Timeout, Unavailable
 from tests.client.sites import LOGIN, guarded_app, happening
 from tests.support.databases import free_port
@@ -116,6 +118,16 @@ async def test_a_burst_of_events_costs_few_reads() -> None:
         await client.service("people").create([{"name": str(number)} for number in range(1000)])
         await shows(live, "999")
         assert finds.count <= 5
+
+
+async def test_reads_keep_their_distance() -> None:
+    finds = Finds()
+    async with watching(people_app(finds)) as (client, live):
+        begun = time.monotonic()
+        for number in range(100):
+            await client.service("people").patch(0, {"name": f"A{number}"})
+        await shows(live, "A99", "Ann")
+        assert finds.count <= 2 + (time.monotonic() - begun) / PAUSE_SECONDS
 
 
 async def test_events_during_a_read_make_one_more() -> None:
@@ -223,6 +235,22 @@ async def test_a_page_ends_with_its_login() -> None:
             await client.logout()
             with pytest.raises(NotAuthenticated):
                 await anext(pages)
+
+
+async def test_a_page_is_that_of_the_newest_login() -> None:
+    def own(context: Any) -> None:
+        if context.params.provider:
+            context.params.scope["id"] = context.params.user["id"]
+
+    app = guarded_app()
+    app.service("users").hooks({"before": {"find": [own]}})
+    async with listening(app) as url, Client(socketio(url)) as client:
+        await client.service("users").create({"email": "b@b.c", "password": "p"})
+        await client.authenticate(**LOGIN)
+        async with client.service("users").watch() as live:
+            assert [user["email"] for user in live.page] == ["a@b.c"]
+            await client.authenticate(**{**LOGIN, "email": "b@b.c"})
+            await until(lambda: [user["email"] for user in live.page] == ["b@b.c"])
 
 
 async def test_a_loop_ends_with_its_block() -> None:

@@ -151,6 +151,36 @@ test('an answer that does not come is asked for again', LIMITS, async () => {
   live.stop()
 })
 
+test('reads keep their distance', LIMITS, async () => {
+  const { messages, records: [a], reads } = await messagesOf('a')
+  const { live, shows } = watching(messages)
+  await shows('a')
+  const begun = Date.now()
+  for (let number = 0; number < 100; number += 1) await messages.patch(a.id, { text: `a${number}` })
+  await shows('a99')
+  assert.ok(reads.count <= 2 + (Date.now() - begun) / 50, `${reads.count} reads`)
+  live.stop()
+})
+
+test('a watch that stops in the middle of a read, or between two, is not called again', LIMITS, async () => {
+  const { messages, records: [a] } = await messagesOf('a')
+  const inRead = watching(messages)
+  inRead.live.stop()
+  const pages = []
+  const once = watch(messages, { query, onChange: (page) => pages.push(page) && once.stop() })
+  const between = watching(messages)
+  await between.shows('a')
+  await messages.patch(a.id, { text: 'b' })
+  between.live.stop()
+  const { live, shows } = watching(messages)
+  for (const text of ['c', 'd', 'e']) {
+    await messages.patch(a.id, { text })
+    await shows(text)
+  }
+  assert.deepEqual([inRead.pages.length, pages.length, between.pages.length], [0, 1, 1])
+  live.stop()
+})
+
 test('a watch that has stopped hears nothing and leaves no listeners', LIMITS, async () => {
   const { app, messages, reads } = await messagesOf('a')
   const before = app.io.listeners('messages created').length
