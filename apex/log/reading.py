@@ -143,8 +143,14 @@ class Filter:
         if self.event is not None:
             conditions.append(table.c.event == bindparam("of_event", type_=String()))
         if self.record_id is not None:
-            conditions.append(table.c.record_id == bindparam("of_record", type_=String()))
+            conditions.append(_record_id(table) == bindparam("of_record", type_=String()))
         return conditions
+
+
+def _record_id(table: Table) -> ColumnElement[Any]:
+    """Return the id of the record as a text. An app may have made its column one of another type."""
+    column = table.c.record_id
+    return column if isinstance(column.type, String) else cast(column, String()).label("record_id")
 
 
 def _is_among(column: ColumnElement[Any], name: str, values: Sequence[Any]) -> ColumnElement[bool]:
@@ -211,7 +217,16 @@ class _Statements:
         name = self.table.info.get(TENANT)
         tenant = literal_column("NULL", Integer()) if name is None else log[name]
         texts = [cast(log[name], Text).label(name) for name in ("before", "record", "call")]
-        plain = [log.id, log.xid, log.created_at, log.service, log.event, log.method, log.record_id, log.origin]
+        plain = [
+            log.id,
+            log.xid,
+            log.created_at,
+            log.service,
+            log.event,
+            log.method,
+            _record_id(self.table),
+            log.origin,
+        ]
         return [*plain, tenant.label("tenant"), *texts]
 
     def _last(self) -> Any:

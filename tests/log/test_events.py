@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import Column, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table
 
 from apex import Apex, Context, MemoryService, SQLService, batch, database, rest, sockets
 from apex.common import limit_to_tenants
@@ -35,11 +35,19 @@ class Notes(SQLService):
         self.permissions = permissions
 
 
-def site(url: str, permissions: Any, *, tenant: str | None = None, hooks: Any = None, **options: Any) -> Apex:
+def site(
+    url: str,
+    permissions: Any,
+    *,
+    tenant: str | None = None,
+    hooks: Any = None,
+    columns: Sequence[Column[Any]] = (),
+    **options: Any,
+) -> Apex:
     metadata = MetaData()
     fields: list[Column[Any]] = [Column("text", String(100)), Column("owner", String(20)), Column(TEAM, Integer)]
     notes = Table("notes", metadata, Column("id", Integer, primary_key=True), *fields)
-    own: list[Column[Any]] = [] if tenant is None else [Column(tenant, Integer)]
+    own = [*columns, *([] if tenant is None else [Column(tenant, Integer)])]
     app = Apex({"made": metadata}).configure(database(url)).configure(log(log_table(metadata, *own, tenant=tenant)))
     app.configure(rest).configure(sockets).configure(batch)
     app.use("notes", Notes(notes, permissions), hooks={"before": {"all": [caller, authorize]}})
@@ -139,6 +147,14 @@ async def test_a_query_names_what_it_wants(empty_url: str, query: Mapping[str, A
         await app.service("notes").create({"text": "b", TEAM: 8})
         await app.service("notes").patch(1, {"text": "c"})
         assert [event["id"] for event in await read_all(client, **query)] == found
+
+
+async def test_the_log_may_keep_the_ids_of_records_as_numbers(empty_url: str) -> None:
+    app = site(empty_url, ALL, columns=[Column("record_id", BigInteger)])
+    async with running(app) as client:
+        await app.service("notes").create([{"text": "a"}, {"text": "b"}])
+        assert [event["record_id"] for event in await read_all(client)] == [1, 2]
+        assert [texts(await ask(client, record_id=id)) for id in ("2", "x")] == [["b"], []]
 
 
 async def test_an_event_is_for_those_who_may_read_its_record(empty_url: str) -> None:
