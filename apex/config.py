@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -136,6 +136,21 @@ class LogOptions(Schema):
     format = fields.String(validate=validate.OneOf(["json", "text"]))
 
 
+def require_network(value: Any) -> None:
+    """Raise ValidationError unless the value is a network such as ``10.1.0.0/16``."""
+    try:
+        ip_network(value)
+    except ValueError:
+        raise ValidationError("Must be a network such as 10.1.0.0/16") from None
+
+
+class WebhookOptions(Schema):
+    """The setting ``webhooks``: the most of a tenant, and networks that they may be sent to beside public ones."""
+
+    max = fields.Integer(load_default=100, validate=validate.Range(min=1))
+    networks = fields.List(fields.String(validate=require_network), load_default=list)
+
+
 class Config(Schema):
     """The schema of the settings that the framework reads.
 
@@ -164,6 +179,7 @@ class Config(Schema):
     tracing = fields.Boolean(load_default=False)
     timing = fields.Boolean(load_default=False)
     logs = fields.Nested(LogOptions, load_default=dict)
+    webhooks = fields.Nested(WebhookOptions, load_default=lambda: WebhookOptions().load({}))
     forms = fields.Boolean(load_default=False)
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))
     paginate = fields.Nested(Pagination, load_default=lambda: {"default": 10, "max": 100})

@@ -34,6 +34,7 @@ from apex.cli.loading import (
 )
 from apex.cli.log import log_commands
 from apex.cli.permissions import explain, permissions
+from apex.cli.webhooks import webhooks
 from apex.errors import ConfigError, FeathersError
 
 if TYPE_CHECKING:
@@ -532,3 +533,4 @@ def prune(factory: str, before: datetime, as_json: bool) -> None:
 
 
 apex.add_command(log_commands)
+apex.add_command(webhooks)

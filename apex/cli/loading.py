@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+COMMAND: str = "isCommand"
 FACTORY: str = "services.app:create_app"
 AHEAD: str = "A later version has migrated the database to {}."
 
 
 def load_app(factory: str) -> Apex:
-    """Return the application that ``module:function`` makes, without middleware around it.
+    """Return the application that ``module:function`` makes, for a command, without middleware around it.
 
-    Raises ConfigError if there is none.
+    Its setting ``isCommand`` tells services that they leave work in the background to the servers. Raises ConfigError
+    if there is none.
     """
-    return app_within(load_asgi(factory), factory)
+    return app_within(load_asgi(factory), factory).set(COMMAND, True)
 
 
 def app_within(outer: Any, factory: str) -> Apex:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from apex.log.follower import Follower, Handler
 from apex.log.position import Position
-from apex.log.reading import Filter, Read, Reading, reading_of
+from apex.log.reading import Entry, Filter, Read, Reading, reading_of
 from apex.log.stats import LogStats
 from apex.sql.database import Database
 from apex.transaction import is_in_transaction
@@ -109,6 +109,10 @@ class Log:
         if limit < 1:
             raise ValueError("limit must be at least 1")
         return await _outside(self._reading.read(after, Filter(tenants, services, event, record_id), limit))
+
+    async def entries(self, ids: Sequence[int]) -> list[Entry]:
+        """Return the entries with these ids that the log still has, in their order."""
+        return await _outside(self._reading.entries(ids))
 
     def recent(
         self,

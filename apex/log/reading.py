@@ -184,10 +184,18 @@ class Reading(Protocol):
         """Return entries after a position."""
         ...
 
+    async def entries(self, ids: Sequence[int]) -> list[Entry]:
+        """Return the entries with these ids."""
+        ...
+
 
 def reading_of(database: Database, table: Table) -> Reading:
     """Return the statements for a database."""
     return (PostgresReading if database.dialect.name == "postgresql" else SQLiteReading)(database, table)
+
+    async def entries(self, ids: Sequence[int]) -> list[Entry]:
+        """Return the entries with these ids."""
+        ...
 
 
 class _Statements:
@@ -209,6 +217,11 @@ class _Statements:
 
     async def _row(self, name: str, build: Callable[[], Any], values: Mapping[str, Any] | None = None) -> Row:
         return (await self._rows(name, build, values or {}, EVERYTHING))[0]
+
+    async def entries(self, ids: Sequence[int]) -> list[Entry]:
+        log = self.table.c
+        asked = select(*self._columns).where(log.id.in_(bindparam("ids", expanding=True))).order_by(log.id)
+        return [Entry(row) for row in await self._rows("entries", lambda: asked, {"ids": list(ids)}, EVERYTHING)]
 
     @property
     def _columns(self) -> list[ColumnElement[Any]]:

@@ -28,7 +28,7 @@ from tests.support.serving import calling
 PASSWORD = "correct horse"
 COMMANDS = [
     "new", "serve", "routes", "check", "permissions", "explain", "migrate", "generate", "openapi", "shell", "token",
-    "trash", "log",
+    "trash", "log", "webhooks",
     "audit", "demo", "export", "import", "key", "member", "organization", "person", "user",
 ]  # fmt: skip
 """The commands of the framework, as a newcomer needs them, and then those of the CRM."""

@@ -90,6 +90,7 @@ PUBLIC = {
     ),
     "apex.transaction": "after_commit is_in_transaction savepoint transaction",
     "apex.transports": "authenticated batch page public_error rest sockets",
+    "apex.webhooks": "Deliveries WebhookSchema Webhooks deliveries_table webhooks_table",
     "apex.types": "Id Page Paginate Row is_many items map_items with_items",
 }
 """By module the names that it promises, as in its ``__all__``. Whatever is not here may change at any time."""

@@ -35,8 +35,8 @@ def create_app():
     return Apex({"host": "127.0.0.1", "port": 0}).configure(rest).use("notes", MemoryService())
 """
 OPTIONAL = (
-    "aiohttp", "engineio", "httpx2", "opentelemetry", "prometheus_client", "psycopg", "psycopg_pool", "redis",
-    "requests", "socketio", "websockets",
+    "aiohttp", "engineio", "httpcore2", "httpx2", "opentelemetry", "prometheus_client", "psycopg", "psycopg_pool",
+    "redis", "requests", "socketio", "websockets",
 )  # fmt: skip
 NEEDING = [
     ("sockets", "Apex().configure(rest).configure(sockets)"),
