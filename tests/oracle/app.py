@@ -28,10 +28,11 @@ from apex import (
 )
 from apex.auth import hash_password
 from apex.common import answers_table, idempotent, transaction
+from apex.log import log, log_table
 from apex.permissions import authorize, can, roles
 
 metadata = MetaData()
-answers = answers_table(metadata)
+answers, entries = answers_table(metadata), log_table(metadata)
 users = Table(
     "users", metadata,
     Column("id", Integer, primary_key=True),
@@ -128,6 +129,8 @@ def create_app() -> Apex:
         "database_url": os.environ["DATABASE_URL"],
     })  # fmt: skip
     app.configure(database(os.environ["DATABASE_URL"])).configure(bus)
+    if "WITHOUT_LOG" not in os.environ:
+        app.configure(log(entries))
     app.configure(rest).configure(sockets).configure(batch)
     app.configure(roles(("viewer", "member", "owner"), of=roles_of_caller, tenant="team_id", inherit=True))
     app.use("users", Users(), hooks={"before": {"create": [hash_password()]}})

@@ -26,7 +26,7 @@ from apex.errors import FeathersError, OutcomeUnknown, Timeout, Unavailable
 from apex.testing.oracle import Link, Oracle, PythonLink, ServerProcess
 from tests.interop.node import NODE
 from tests.oracle import app as tested
-from tests.oracle.history import SERVICES, Faults, History, Rights, Witness
+from tests.oracle.history import GRACE_SECONDS, SERVICES, Faults, History, Rights, Witness
 from tests.oracle.javascript import Node, NodeLink
 from tests.support.redis_server import RedisServer
 
@@ -41,6 +41,7 @@ ROLES = {
     CAT: {1: "member", 2: "member"},
 }
 LONG_SECONDS = 3
+FAILURE_PAUSE = 0.02
 Trouble = Callable[[random.Random], Coroutine[Any, Any, None]]
 ROUND_SECONDS = (0.5, 3.0)
 
@@ -209,6 +210,7 @@ class Run:
                 self.counts["writes"] += 1
             except FeathersError:
                 self.counts["failed"] += 1
+                await asyncio.sleep(FAILURE_PAUSE)
 
     def _stamp(self) -> int:
         stamp = next(self.stamps)
@@ -334,7 +336,10 @@ class Run:
         self.redis_is_up = True
 
     async def _change_role(self, choose: random.Random) -> None:
-        """Remove, demote, promote or add a member. Its clients read again, as an app would let them."""
+        """Remove, demote, promote or add a member. Its clients read again, as an app would let them.
+
+        They do so once the change holds everywhere: events that were sent just before it may still arrive.
+        """
         user, team = choose.choice((ANN, BEN)), choose.choice(TEAMS)
         async with self.changing:
             now = self.rights.now(self.users[user], team)
@@ -348,6 +353,7 @@ class Run:
                     await asyncio.sleep(0.1)
             self.rights.change(self.users[user], team, role, begun)
             self.oracle.story.tell(f"{user} is now {role} of team {team}")
+            await asyncio.sleep(GRACE_SECONDS)
             for follower in self.oracle.followers:
                 if follower.name.startswith(f"{user}/"):
                     follower.read_again()

@@ -33,7 +33,7 @@ class Link(Protocol):
 
 
 class PythonLink:
-    """The Python client, over Socket.IO."""
+    """The Python client, over Socket.IO. Without a login it stays anonymous."""
 
     def __init__(self, url: str, login: Mapping[str, Any]) -> None:
         self.client: Client = Client(socketio(url, delay=RECONNECT_SECONDS))
@@ -44,10 +44,12 @@ class PythonLink:
             for name in ("created", "updated", "patched", "removed"):
                 self.client.service(service).on(name, _receiver(follower, service, name))
         await self.client.open()
-        await self.client.authenticate(**self.login)
-        self.client.on("connect", lambda: follower.connected(bool(getattr(self.client, "recovered", False))))
+        if self.login:
+            await self.client.authenticate(**self.login)
+            follower.connected(recovered=False)
+        # From now on, the client logs in by itself before it says that it is connected.
+        self.client.on("connect", lambda: follower.connected(self.client.recovered))
         self.client.on("disconnect", follower.disconnected)
-        follower.connected(recovered=False)
 
     async def find(self, service: str, query: Mapping[str, Any]) -> Any:
         return await self.client.service(service).find({"query": query})

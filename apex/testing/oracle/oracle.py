@@ -63,12 +63,12 @@ class Story:
 class Oracle:
     """Clients that follow services of a server, and find out if they miss anything::
 
-        async with Oracle("apex serve", ["notes"]) as oracle:
+        async with Oracle("apex serve --port {port}", ["notes"]) as oracle:
             await oracle.follow(strategy="local", email="ann@example.com", password="correct horse")
             await oracle.run(write, seconds=10, seed=7)
 
-    ``server`` is a command that serves the app at the port in the variable ``PORT``, or the URL of a server that runs.
-    ``services`` are the paths of services with ``find`` and events. ``environ`` has variables for the command.
+    ``server`` is a command that serves the app at a port, ``{port}``, or the URL of a server that runs. ``services``
+    are the paths of services with ``find`` and events. ``environ`` has variables for the command.
 
     Each follower reads the services once and then applies events. ``run`` writes, cuts connections, and kills workers
     and the server. Whenever it is quiet, each follower must show what ``find`` gives its user.
@@ -107,10 +107,14 @@ class Oracle:
     # Followers.
 
     async def follow(self, **login: Any) -> Follower:
-        """Add a client that logs in, follows the services, and also writes in ``run``. Return it."""
+        """Add a client that logs in, follows the services, and also writes in ``run``. Return it.
+
+        Without a ``login`` it stays anonymous.
+        """
         name = f"client {len(self.followers) + 1}"
         writer = await self._stack.enter_async_context(Client(rest(self.url)))
-        await writer.authenticate(**login)
+        if login:
+            await writer.authenticate(**login)
         self.writers.append(writer)
         follower = await self.add(name, lambda url: PythonLink(url, login))
         await follower.open()
@@ -222,6 +226,7 @@ class Oracle:
                 self.writes += 1
             except FeathersError as error:
                 self.refusal = error
+                await asyncio.sleep(FIRST_PAUSE)
 
     async def compare(self, within: float = SETTLE_SECONDS) -> None:
         """Wait until each follower shows what ``find`` gives. Nobody may write meanwhile.

@@ -34,9 +34,10 @@ class ServerProcess:
         *,
         folder: str | PathLike[str] | None = None,
     ) -> None:
-        self.command: list[str] = shlex.split(command) if isinstance(command, str) else list(command)
-        self.folder: str | PathLike[str] | None = folder
         self.port: int = _free_port()
+        parts = shlex.split(command) if isinstance(command, str) else command
+        self.command: list[str] = [part.replace("{port}", str(self.port)) for part in parts]
+        self.folder: str | PathLike[str] | None = folder
         self.environ: dict[str, str] = {**os.environ, **(environ or {}), "PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
@@ -48,7 +49,10 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Start the command, and wait until it accepts connections. Raises RuntimeError with its output if it ends."""
+        """Start the command, and wait until it accepts connections.
+
+        Raises RuntimeError with its output if it ends, or if it does not serve within a minute.
+        """
         self._output = TemporaryFile()  # noqa: SIM115 - open as long as the process
         # In a session of its own, it can be killed with all of its workers.
         self._process = subprocess.Popen(
@@ -59,8 +63,12 @@ class ServerProcess:
             async with asyncio.timeout(START_SECONDS):
                 while not self._accepts():
                     if self._process.poll() is not None:
-                        raise RuntimeError(f"{shlex.join(self.command)} ended: {self.output()}")
+                        raise RuntimeError(f"'{shlex.join(self.command)}' ended: {self.output()}")
                     await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            await self.kill()
+            command = shlex.join(self.command)
+            raise RuntimeError(f"'{command}' does not listen at port {self.port}: {self.output()}") from None
         except BaseException:
             await self.kill()
             raise
