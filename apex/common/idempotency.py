@@ -3,8 +3,9 @@
 The answer to a write is stored in the transaction of the write. A caller that repeats the write gets the stored answer.
 A write that fails stores nothing, so the caller may try it again with the same key.
 
-The events of the write are stored with the answer until they are sent. If the process ends before that, the caller gets
-no answer and repeats the write. The events are then sent with the stored answer.
+The events of the write are in the log of the app (``apex.log``), from which other processes send them if this one ends
+too early. In an app without a log they are stored with the answer until they are sent. If the process ends before that,
+the caller gets no answer and repeats the write. The events are then sent with the stored answer.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def answers_table(metadata: MetaData) -> Table:
     """Return the table of stored answers, by caller and key.
 
     ``request`` is a digest of the request. ``about`` has, for each record in the answer, its fields that are in the
-    scope. ``unsent_events`` has the events that may not have been sent, and ``sending_since`` the moment at which a
-    process began to send them. The database has older names for these two columns.
+    scope. In an app without a log, ``unsent_events`` has the events that may not have been sent, and ``sending_since``
+    the moment at which a process began to send them. The database has older names for these two columns.
     """
     table = Table(
         "idempotent_answers",
@@ -215,7 +216,7 @@ class _Answers:
         """Store the answer of a call with its events. Raises BadRequest for a streamed result."""
         if isinstance(context._outgoing, Stream):
             raise BadRequest("Idempotency-Key does not go with a result that is streamed")
-        events = _events(context)
+        events = _events(context) if context.app.log is None else []
         answer = {
             "http": context.http or {},
             "body": encode(context._outgoing).decode(),
