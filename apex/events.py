@@ -82,6 +82,11 @@ class EventLog(Protocol):
     """The part of ``apex.log.Log`` that the core uses."""
 
     @property
+    def table(self) -> Any:
+        """The table of the entries."""
+        ...
+
+    @property
     def writer(self) -> EntryWriter: ...
 
     @property

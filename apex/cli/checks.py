@@ -1,19 +1,22 @@
-"""Checks of an app before it serves: secrets, tokens, database, migrations, Redis, and the limits of tenants."""
+"""Checks of an app before it serves: secrets, tokens, database, migrations, Redis, the limits of tenants, the log."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from apex._lazy import extra
 from apex.adapters.base import Adapter
 from apex.app import Apex
+from apex.common.auditing import is_secret
 from apex.config import SECRET_BYTES, exposed_secrets
 from apex.describe import flat, in_order
 from apex.errors import ConfigError, Unavailable
+from apex.log.writing import is_logged
 from apex.migrations.comparison import differences
-from apex.migrations.migrate import pending, unknown_revision
+from apex.migrations.migrate import pending, tables_of_code, unknown_revision
 from apex.permissions import authorize
 from apex.service import BoundService
 from apex.tenant import is_tenant_hook
@@ -39,6 +42,7 @@ def findings(app: Apex) -> list[Finding]:
         "redis": redis,
         "services": services,
         "permissions": undeclared,
+        "log": event_log,
     }
     return [{"check": name, "message": message} for name, check in checks.items() for message in check(app)]
 
@@ -105,14 +109,41 @@ def undeclared(app: Apex) -> Iterator[str]:
             yield f"'{path}' has no permissions, although other services have: declare permissions, and add authorize"
 
 
-def has_tenants(app: Apex, service: Any) -> bool:
-    """Return True if the rows of a service's table belong to tenants.
+def event_log(app: Apex) -> Iterator[str]:
+    """Yield what is wrong with the table of the log, and the services whose secrets its entries would have."""
+    if app.log is None:
+        return
+    table = app.log.table
+    with suppress(ConfigError):  # The check of the database tells it.
+        if table.key not in tables_of_code()[0].tables:
+            yield f"no migration makes its table '{table.name}': give log_table the metadata of the other tables"
+    tenant = table.info.get("tenant")
+    for path, bound in app.services.items():
+        service: Any = bound.service
+        if not is_logged(bound) or not isinstance(service, Adapter):
+            continue
+        field = tenant_field(app, service)
+        if field is not None and field != tenant:
+            fix = f"name the column: log_table(metadata, Column('{field}', ...), tenant='{field}')"
+            yield f"the entries of '{path}' have no tenant, as the log has no '{field}': {fix}"
+        for name in service.columns or ():
+            if is_secret(name) and name not in bound._kept_out:
+                yield f"the entries of '{path}' would have '{name}': list it in private, or in answer_only"
 
-    ``info["tenant"]`` of the table names the column with the tenant, or else the app's setting ``tenant``.
+
+def has_tenants(app: Apex, service: Any) -> bool:
+    """Return True if the rows of a service's table belong to tenants."""
+    return tenant_field(app, service) is not None
+
+
+def tenant_field(app: Apex, service: Any) -> str | None:
+    """Return the column with the tenant of a row, or None.
+
+    ``info["tenant"]`` of the table names it, or else the app's setting ``tenant``.
     """
     table = getattr(service, "table", None)
-    field = getattr(table, "info", {}).get("tenant", app.get("tenant"))
-    return table is not None and field is not None and field in table.c
+    field: str | None = getattr(table, "info", {}).get("tenant", app.get("tenant"))
+    return field if table is not None and field is not None and field in table.c else None
 
 
 def is_limited(bound: BoundService, method: str) -> bool:

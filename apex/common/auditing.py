@@ -107,14 +107,15 @@ def _changes(method: str, before: Row | None, after: Row) -> tuple[Row | None, R
 
 
 @lru_cache(4096)
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Return True for the name of a field that looks like that of a secret."""
     return _SECRET.search(name) is not None
 
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: HIDDEN if _is_secret(name) else _without_secrets(inner) if isinstance(inner, dict | list) else inner
+            name: HIDDEN if is_secret(name) else _without_secrets(inner) if isinstance(inner, dict | list) else inner
             for name, inner in value.items()
         }
     return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
