@@ -50,13 +50,14 @@ async def read_all(log: Log, after: Position, limit: int = 1000, **options: Any)
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Log]:
-    """Open a database with an empty log, which nobody follows."""
+async def opened(url: str, creates: bool = True) -> AsyncIterator[Log]:
+    """Open a database with a log, which nobody follows. It is created if it does not exist."""
     app = Apex().configure(database(url))
     log = Log(app, new_table(), Settings())
     await log.database.open()
     try:
-        await log.database.create_all(log.table.metadata)
+        if creates:
+            await log.database.create_all(log.table.metadata)
         yield log
     finally:
         await log.database.close()
