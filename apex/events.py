@@ -139,7 +139,7 @@ class EventLog(Protocol):
         ...
 
     def committed(self) -> None:
-        """Wake this process and the others, after a commit of entries."""
+        """Call the functions of ``on_commit``, after a commit of entries."""
         ...
 
     async def catch_up(self) -> None:

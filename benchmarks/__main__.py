@@ -13,6 +13,7 @@ sizes          search and lists as an organization grows: ``sizes 10000 1000000`
 custom         lists by custom fields
 pressure       gets on a machine with too much to do, beside Feathers
 fanout         one event to 1,000 sockets, beside Feathers
+live           what the log costs, an idle process, and the order of events between processes
 transfer       import and export: ``transfer 100000``
 webhook        events of the CRM webhook, alone and many in one request: ``webhook 5000 100``
 """
@@ -28,6 +29,7 @@ from benchmarks import (
     growth,
     hold,
     hops,
+    live,
     micro,
     plot,
     pressure,
@@ -54,6 +56,7 @@ COMMANDS: Mapping[str, Callable[..., object]] = {
     "custom": search.custom,
     "pressure": pressure.main,
     "fanout": fanout.main,
+    "live": live.main,
     "transfer": lambda *rows: transfer.main(*map(int, rows)),
     "webhook": webhook.main,
 }

@@ -155,8 +155,10 @@ class Log:
         self._on_commit.append(function)
 
     def committed(self) -> None:
-        """Wake this process and, by ``on_commit``, the others. The writer calls this after each commit of entries."""
-        self.wake()
+        """Call the functions of ``on_commit``. The writer calls this after each commit of entries.
+
+        This process is not woken: it knows its own changes, and reading after each of them would cost more than them.
+        """
         for function in self._on_commit:
             function()
 
