@@ -58,8 +58,8 @@ class Entries(Protocol):
     is_new: bool
     writing: Awaitable[None] | None
 
-    def messages(self) -> list[Message]:
-        """Return the events as their entries have them."""
+    def messages(self) -> list[Message] | None:
+        """Return the events as their entries have them. None, if the call has not been asked for its records yet."""
         ...
 
 
@@ -329,7 +329,9 @@ class Events:
         """Send the event of a new record at once, and have the follower send that of a change."""
         service = context.service
         if entries.is_new and entries.ids:
-            written = zip(sent_by(context), entries.ids, entries.messages(), strict=True)
+            sent = sent_by(context)
+            messages = entries.messages() or [decode(_message(service, event, *one, context)) for one in sent]
+            written = zip(sent, entries.ids, messages, strict=True)
             new = [(item, partial(self._publish_new, service, id, message, turn)) for (item, _), id, message in written]
             return turn.run(partial(self._send, context, event, new))
         changed = sent_by(context) if event in service._listeners else []

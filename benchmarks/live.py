@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, String, Table, select, text
+from sqlalchemy import Column, Integer, MetaData, String, Table, text
 
 from apex import Apex, Connection, Context, SQLService, database
 from apex.encoding import decode, encode
@@ -30,10 +30,11 @@ IDLE_SECONDS = 10
 WRITES, RECORDS, SOCKETS = 5_000, 20, 2
 """The writes of each of two processes, their records, and the sockets of each: 40,000 deliveries."""
 
-TRIGGER = """
-CREATE FUNCTION next_version() RETURNS trigger AS 'BEGIN NEW.version = OLD.version + 1; RETURN NEW; END' LANGUAGE plpgsql;
-CREATE TRIGGER next_version BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION next_version()
-"""
+NEXT_VERSION = [
+    "CREATE FUNCTION next_version() RETURNS trigger LANGUAGE plpgsql"
+    " AS 'BEGIN NEW.version = OLD.version + 1; RETURN NEW; END'",
+    "CREATE TRIGGER next_version BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION next_version()",
+]
 
 Calls = Callable[[Apex, int], Awaitable[Any]]
 
@@ -49,7 +50,7 @@ CALLED: dict[str, Calls] = {
 async def running(url: str, logs: bool) -> AsyncIterator[Apex]:
     """Run an app with the service ``notes``, with or without a log."""
     metadata = MetaData()
-    columns = [Column("text", String(50)), Column("version", Integer, server_default="0")]
+    columns: list[Column[Any]] = [Column("text", String(50)), Column("version", Integer, server_default="0")]
     notes = Table("notes", metadata, Column("id", Integer, primary_key=True), *columns)
     app = Apex({"paginate": {"default": 25, "max": 50}}).configure(database(url))
     entries = log_table(metadata)
@@ -146,9 +147,8 @@ async def order(url: str) -> None:
     async with running(url, logs=True) as app:
         for number in range(RECORDS):
             await app.service("notes").create({"id": number + 1, "text": "a"})
-        for statement in TRIGGER.strip().split(";\nCREATE TRIGGER"):
-            created = statement if statement.startswith("CREATE FUNCTION") else f"CREATE TRIGGER{statement}"
-            await app.get("database").execute(text(created))
+        for statement in NEXT_VERSION:
+            await app.get("database").execute(text(statement))
         command = [sys.executable, "-m", "benchmarks", "live", "write", url]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         workers = [subprocess.Popen(command, **pipes) for _ in range(2)]

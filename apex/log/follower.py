@@ -24,7 +24,8 @@ READ_SECONDS = 0.1
 WAKE_SECONDS = 0.005
 """The shortest pause between two reads that others ask for with ``wake``."""
 
-PAGE = 1_000
+PAGE = 200
+"""The entries of a read, for whose events the event loop is busy without a break."""
 
 log: logging.Logger = logging.getLogger("apex")
 

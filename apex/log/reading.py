@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
-    Select,
     String,
     Table,
     Text,
@@ -302,7 +301,7 @@ class SQLiteReading(_Statements):
             return Read(entries, Position("0", last.id, _milliseconds(last.created_at)), True)
         return Read(entries, self._after(rows[0], after) if rows else after, False)
 
-    def _named(self) -> Select[Any]:
+    def _named(self) -> Any:
         return select(literal_column("1")).select_from(text("sqlite_master")).where(text("name = :table"))
 
     def _new(self, filter: Filter) -> Any:
@@ -327,6 +326,8 @@ class PostgresReading(_Statements):
     def __init__(self, database: Database, table: Table) -> None:
         super().__init__(database, table)
         self._epoch: str | None = None
+        self._started = ""
+        """The moment at which the server was started that the epoch is of."""
 
     async def exists(self) -> bool:
         named = self.database.dialect.identifier_preparer.format_table(self.table)
@@ -338,6 +339,9 @@ class PostgresReading(_Statements):
     async def position(self) -> Position:
         epoch = await self._identity()
         row = await self._row("now", self._now)
+        if row["started"] != self._started:
+            self._epoch = None
+            return await self.position()
         return self._after(row, Position(epoch, seen=Snapshot(0)))
 
     async def check(self, position: Position) -> None:
@@ -355,6 +359,9 @@ class PostgresReading(_Statements):
             return await self._page(after, filter, limit)
         values = {**filter.values, **_since(after), "most": limit + 1}
         rows = await self._rows("new", lambda: self._new(filter), values, filter)
+        if rows[0]["started"] != self._started:
+            await self.check(after)  # Another server may have taken the place of this one, or a restored database.
+            return await self.read(after, filter, limit)
         position = self._after(rows[0], after)
         if len(rows) > limit:
             return await self._first_page(after, position, filter, limit)
@@ -383,6 +390,7 @@ class PostgresReading(_Statements):
         """Return the epoch: the server, its timeline after a failover or a restored backup, and the database."""
         if self._epoch is None:
             row = await self._row("identity", _identity)
+            self._started = row.pop("started")
             text = ":".join(map(str, row.values()))
             self._epoch = format(int(sha256(text.encode()).hexdigest()[:10], 16), "x")
         return self._epoch
@@ -400,30 +408,28 @@ class PostgresReading(_Statements):
             condition = self._foreign()
             await self.database.execute(update(self.table).where(condition).values(xid=0))
 
-    def _named(self) -> Select[Any]:
+    def _named(self) -> Any:
         found = func.to_regclass(bindparam("table", type_=String())).is_not(None)
         return select(found.label("found"))
 
-    def _is_foreign(self) -> Select[Any]:
+    def _is_foreign(self) -> Any:
         return select(exists().where(self._foreign()).label("is_foreign"))
 
     def _foreign(self) -> ColumnElement[bool]:
         xid, now = self.table.c.xid, func.pg_current_snapshot()
         bounds = [_as_number(one(now)) for one in (func.pg_snapshot_xmin, func.pg_snapshot_xmax)]
-        is_open: ColumnElement[bool] = literal_column(
-            "EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS open(xid)"
-            f" WHERE CAST(CAST(open.xid AS text) AS bigint) = {self.table.name}.xid)"
-        )
+        still_open = func.pg_snapshot_xip(now).column_valued("still_open")
+        is_open = exists().where(_as_number(still_open) == xid).select_from(still_open)
         return and_(xid >= bounds[0], or_(xid >= bounds[1], is_open))
 
-    def _now(self) -> Select[Any]:
+    def _now(self) -> Any:
         now, last = _snapshot().subquery("now"), self._last().subquery("last")
         return select(now, last).select_from(now.outerjoin(last, true()))
 
-    def _snapshot_and_range(self) -> Select[Any]:
+    def _snapshot_and_range(self) -> Any:
         return _snapshot().add_columns(*self._range())
 
-    def _new(self, filter: Filter) -> Select[Any]:
+    def _new(self, filter: Filter) -> Any:
         log, conditions = self.table.c, filter.conditions(self.table)
         later = select(*self._columns).where(log.xid >= bindparam("xmax", type_=BigInteger()), *conditions)
         later = later.order_by(log.xid).limit(bindparam("most", type_=Integer()))
@@ -433,11 +439,11 @@ class PostgresReading(_Statements):
         joined = now.outerjoin(last, true()).outerjoin(found, true())
         return select(now, last, found).select_from(joined).order_by(found.c.id)
 
-    def _first(self, filter: Filter) -> Select[Any]:
+    def _first(self, filter: Filter) -> Any:
         # The sum keeps PostgreSQL from looking for the first id along the primary key.
         return select(func.min(self.table.c.id + 0).label("first_id")).where(self._is_new(filter))
 
-    def _page_of(self, filter: Filter) -> Select[Any]:
+    def _page_of(self, filter: Filter) -> Any:
         log = self.table.c
         condition = and_(log.id > bindparam("after", type_=BigInteger()), self._is_new(filter))
         return select(*self._columns).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
@@ -456,15 +462,17 @@ class PostgresReading(_Statements):
         return Position(before.epoch, id, moment, Snapshot.of(row["snapshot"]))
 
 
-def _identity() -> Select[Any]:
+def _identity() -> Any:
     server = "(SELECT system_identifier FROM pg_control_system()) AS server"
     timeline = "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) AS timeline"
     database = "(SELECT oid FROM pg_database WHERE datname = current_database()) AS database"
-    return select(text(f"{server}, {timeline}, {database}"))
+    started = "CAST(pg_postmaster_start_time() AS text) AS started"
+    return select(text(f"{server}, {timeline}, {database}, {started}"))
 
 
-def _snapshot() -> Select[Any]:
-    return select(cast(func.pg_current_snapshot(), Text).label("snapshot"))
+def _snapshot() -> Any:
+    started = cast(func.pg_postmaster_start_time(), Text).label("started")
+    return select(cast(func.pg_current_snapshot(), Text).label("snapshot"), started)
 
 
 def _as_number(xid: Any) -> ColumnElement[int]:

@@ -60,9 +60,9 @@ class Entries:
             self.rows = self.make()
         return self.rows
 
-    def messages(self) -> list[dict[str, Any]]:
-        """Return the events as ``Entry.message`` does."""
-        return [message_of(row) for row in self.settle()]
+    def messages(self) -> list[dict[str, Any]] | None:
+        """Return the events as ``Entry.message`` does. None, if the rows are not made yet."""
+        return None if self.rows is None else [message_of(row) for row in self.rows]
 
 
 class Writer:

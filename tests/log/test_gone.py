@@ -217,6 +217,32 @@ async def test_restored_files_and_a_failover_of_postgresql(server: Server, tmp_p
         assert not await is_gone(log, await log.position())
 
 
+async def test_a_follower_of_a_server_that_is_restored(server: Server, tmp_path: Path) -> None:
+    server.run("pg_ctl", "stop", "--mode=fast")
+    subprocess.run(["cp", "-a", str(server.data), str(tmp_path / "backup")], check=True)
+    server.run("pg_ctl", "start", "--wait")
+    handled: list[Any] = []
+    lost: list[bool] = []
+    async with opened(f"{server.url}/postgres") as log:
+        log.follow(handled.extend, lambda: lost.append(True))
+        await log.open()
+        await add(log, row(1))
+        await log.catch_up()
+        server.run("pg_ctl", "stop", "--mode=immediate")
+        shutil.rmtree(server.data)
+        subprocess.run(["cp", "-a", str(tmp_path / "backup"), str(server.data)], check=True)
+        server.run("pg_ctl", "start", "--wait")
+        async with opened(f"{server.url}/postgres") as other:
+            for number in range(2, 5):
+                await add(other, row(number))
+        await until(lambda: lost)
+        await add(log, row(5))
+        await log.catch_up()
+        await log.close()
+    # It may have noticed before the others were written.
+    assert numbers(handled) in [[1, *range(first, 6)] for first in range(2, 6)]
+
+
 async def test_a_follower_whose_entries_are_gone(empty_url: str) -> None:
     async with opened(empty_url) as log:
         handled: list[Any] = []
