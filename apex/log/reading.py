@@ -418,8 +418,8 @@ class PostgresReading(_Statements):
     def _foreign(self) -> ColumnElement[bool]:
         xid, now = self.table.c.xid, func.pg_current_snapshot()
         bounds = [_as_number(one(now)) for one in (func.pg_snapshot_xmin, func.pg_snapshot_xmax)]
-        still_open = func.pg_snapshot_xip(now).column_valued("still_open")
-        is_open = exists().where(_as_number(still_open) == xid).select_from(still_open)
+        still_open = func.pg_snapshot_xip(now).table_valued("xid", name="still_open").render_derived()
+        is_open = exists(still_open).where(_as_number(still_open.c.xid) == xid)
         return and_(xid >= bounds[0], or_(xid >= bounds[1], is_open))
 
     def _now(self) -> Any:
