@@ -136,8 +136,8 @@ class Context(_Slots, Generic[Data, Result]):
 
     __slots__ = (
         "_announced", "_populated", "_result", "_visible", "app", "around_method", "data", "deferred", "dispatch",
-        "emitted", "entries", "error", "event", "http", "id", "is_open", "is_running", "method", "original", "path",
-        "service", "turn", "type",
+        "emitted", "entries", "entry", "error", "event", "http", "id", "is_open", "is_running", "method", "original",
+        "path", "position", "service", "turn", "type",
     )  # fmt: skip
 
     def __init__(
@@ -168,6 +168,10 @@ class Context(_Slots, Generic[Data, Result]):
         self.dispatch: Any = UNSET
         self.turn: Turn | None = None
         self.entries: Entries | None = None
+        self.position: Any = None
+        """The position in the log from which a client can follow the result of a ``find`` or ``get``."""
+        self.entry: int | None = None
+        """The id of the entry of the log, in the context of publishers."""
         self.emitted: list[Awaitable[None]] | None = None
         self._announced: Self | None = None
         self._populated: Any = None

@@ -217,6 +217,7 @@ class Events:
         self.deliveries: Turns = Turns()
         """The entries of the log whose publishers are still at work. They do not wait for calls, but for each other."""
         self._new = _Halves()
+        self._late: dict[Turn, Any] = {}
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
         """Return the publisher of the service for an event, or that of the app, or None."""
@@ -341,7 +342,7 @@ class Events:
     def _publish_new(self, service: BoundService, id: int, message: Message, turn: Turn) -> None:
         """Send the event of a new record to the connections, unless the follower was quicker."""
         if self.connections and self._new.claim(id):
-            self._deliver_in_order(service, message, turn.keys)
+            self._deliver_in_order(service, {**message, "entry": id}, turn.keys)
 
     def _when_sent(
         self, service: BoundService, event: str, entries: Entries, listening: Awaitable[None] | None = None
@@ -394,7 +395,7 @@ class Events:
             service = self.app.services.get(entry.service)
             is_own_new = entry.origin == log.origin and entry.event == "created"
             if service is not None and not (is_own_new and not self._new.claim(entry.id)):
-                self._deliver_in_order(service, entry.message())
+                self._deliver_in_order(service, {**entry.message(), "entry": entry.id})
 
     def _deliver_in_order(self, service: BoundService, message: Message, after: Iterable[Hashable] = ()) -> None:
         """Send an event of the log after those whose publishers are still at work: of its record, and of ``after``."""
@@ -402,8 +403,21 @@ class Events:
         publisher = self.publisher(service, event) if event in service._events else None
         if publisher is not None:
             self.published += 1
-            turn = self.deliveries.take([*_keys(service, [message["result"]], message.get("id")), *after])
+            keys = _keys(service, [message["result"]], message.get("id"))
+            turn = self.deliveries.take([message["entry"], *keys, *after])
             turn.run(partial(self._deliver, service, publisher, message, turn))
+            if not turn.is_over and self.app.log is not None:
+                self._late[turn] = self.app.log.watermark
+
+    @property
+    def delivered(self) -> Any:
+        """The position in the log up to which all events were sent: its watermark, unless publishers still wait."""
+        while self._late:
+            turn, position = next(iter(self._late.items()))
+            if not turn.is_over:
+                return position
+            del self._late[turn]
+        return None if self.app.log is None else self.app.log.watermark
 
     def deliver(self, message: Message) -> None:
         """Send an event of another process to the connections of this one."""
@@ -432,10 +446,7 @@ class Events:
             return
         context = context_of(self.app, service, message)
         try:
-            published = publisher(message["result"], context)
-            recipients = (
-                _permitted_later(published, context) if isawaitable(published) else _permitted(published, context)
-            )
+            recipients = _recipients(publisher, context)
             if isawaitable(recipients):
                 self._send_later(publisher, recipients, context, turn)
             else:
@@ -463,6 +474,32 @@ class Events:
         turn.hold()
         self.app.callbacks.start(settle())
 
+    def replay(
+        self, message: Message, connection: Connection
+    ) -> tuple[Context, Recipients | Awaitable[Recipients]] | None:
+        """Return the context of an earlier event and its payload for one connection, by the rights that it has now.
+
+        The publisher and the permissions are those of today. None, if nobody gets the event. Exceptions are logged.
+        """
+        service, event = self.app.services.get(message["path"]), message["event"]
+        publisher = None if service is None or event not in service._events else self.publisher(service, event)
+        if service is None or publisher is None:
+            return None
+        context = context_of(self.app, service, message)
+        try:
+            recipients = _recipients(publisher, context, connection)
+        except Exception:
+            self._failed(context.path, context.event, publisher)
+            return None
+        return context, self._settled(publisher, recipients, context) if isawaitable(recipients) else recipients
+
+    async def _settled(self, publisher: Publisher, recipients: Awaitable[Recipients], context: Context) -> Recipients:
+        try:
+            return await recipients
+        except Exception:
+            self._failed(context.path, context.event, publisher)
+            return {}
+
     async def hand_over(self) -> None:
         """Wait until the server has passed on the events that were sent.
 
@@ -478,14 +515,26 @@ class Events:
         self.app.callbacks.fail(_doing(path, event), publisher)
 
 
-def _permitted(published: Any, context: Context) -> Recipients | Awaitable[Recipients]:
-    """Return the payloads of the connections that a publisher has chosen and that permissions allow."""
-    recipients, policy = payloads(published), context.service._policy
+def _recipients(
+    publisher: Publisher, context: Context, only: Connection | None = None
+) -> Recipients | Awaitable[Recipients]:
+    """Return the payloads of the connections that a publisher chooses and that permissions allow.
+
+    With ``only``, look at one connection alone.
+    """
+    published = publisher(context.result, context)
+    return (
+        _permitted_later(published, context, only) if isawaitable(published) else _permitted(published, context, only)
+    )
+
+
+def _permitted(published: Any, context: Context, only: Connection | None) -> Recipients | Awaitable[Recipients]:
+    recipients, policy = payloads(published, only), context.service._policy
     return recipients if policy is None or not recipients else permitted(recipients, context, policy)
 
 
-async def _permitted_later(published: Awaitable[Any], context: Context) -> Recipients:
-    recipients = _permitted(await published, context)
+async def _permitted_later(published: Awaitable[Any], context: Context, only: Connection | None) -> Recipients:
+    recipients = _permitted(await published, context, only)
     return await recipients if isawaitable(recipients) else recipients
 
 
@@ -586,6 +635,7 @@ def context_of(app: Apex, service: BoundService, message: Mapping[str, Any]) -> 
     params = Params(message.get("params"))
     context = Context(app, service, message.get("method", ""), id=message.get("id"), params=params)
     context.event, context.result, context.is_open = message["event"], message["result"], False
+    context.entry = message.get("entry")
     if "dispatch" in message:
         context.dispatch = message["dispatch"]
     return context

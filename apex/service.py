@@ -13,11 +13,11 @@ from typing_extensions import TypeVar
 from apex.callbacks import Emitter, Listener
 from apex.context import AroundMethod, Context, Params
 from apex.errors import BadRequest, FeathersError, MethodNotAllowed
-from apex.events import EVENTS, AnyPublisher, Publishers
+from apex.events import EVENTS, AnyPublisher, EventLog, Publishers
 from apex.hooks import AnyHooks, Around, HookStore, Step, Steps, blame, enclose, steps_of, steps_of_call
 from apex.query.language import suggestion
 from apex.transaction import after_commit
-from apex.types import STANDARD, UNSET, Id, taken_by
+from apex.types import READS, STANDARD, UNSET, Id, taken_by
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -259,7 +259,9 @@ class _StepsByMethod(dict[str, Steps]):
 
     def __missing__(self, method: str) -> Steps:
         bound, service = self.bound, self.bound.service
-        inner: Steps = (Step("around", _method_step(service, method), True, "service"),)
+        inner: Steps = (
+            Step("around", _method_step(service, method, bound._app.log if method in READS else None), True, "service"),
+        )
         steps = steps_of_call(bound._app.store, bound._store, method, inner)
         if isinstance(service, Service) and (hooks := service._hooks_around(bound, method, steps)):
             inner = enclose(steps_of("around", list(hooks), f"in '{bound._path}'", "service"), inner)
@@ -278,14 +280,16 @@ class _StepsByMethod(dict[str, Steps]):
         return steps
 
 
-def _method_step(service: Any, method: str) -> Callable[[Context], Awaitable[None]]:
-    """Return the step that runs a method, unless a hook has set the result."""
+def _method_step(service: Any, method: str, log: EventLog | None) -> Callable[[Context], Awaitable[None]]:
+    """Return the step that runs a method, unless a hook has set the result. A ``log`` is that of a reading method."""
     function, takes_id, takes_data = getattr(service, method), "id" in taken_by(method), "data" in taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
     called: Callable[..., Awaitable[Any]] = outgoing or function
 
     async def call_method(context: Context) -> None:
         if context._result is UNSET:
+            if log is not None and log.is_followed:
+                context.position = log.watermark
             arguments: list[Any] = [context.id] if takes_id else []
             if takes_data:
                 arguments.append(context.data)

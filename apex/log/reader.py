@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextvars import Context
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -118,15 +118,15 @@ class Log:
         self,
         after: Position,
         *,
-        tenants: Sequence[Any] | None = None,
-        services: Sequence[str | None] | None = None,
+        tenants: Collection[Any] | None = None,
+        services: Collection[str | None] | None = None,
+        limit: int | None = None,
     ) -> Read | None:
         """Return what ``read`` would up to the watermark, from memory, or None if not all of it is kept there.
 
         It keeps the last 10,000 entries, or 16 MiB of them, since the setup.
         """
-        entries = self._follower.recent.after(after, tenants, services)
-        return None if entries is None else Read(entries, self.watermark, False)
+        return self._follower.recent.after(after, self.watermark, tenants, services, limit)
 
     def follow(self, handler: Handler, lost: Callable[[], None] | None = None) -> None:
         """Call a function with all entries from now on, of all processes, this one too: each entry once and in order.

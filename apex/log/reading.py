@@ -254,7 +254,8 @@ class _Statements:
         return [at.label("at"), first.label("first_id"), last.label("last_id"), event.label("first_event_id")]
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> int:
+    """Return a moment in milliseconds since 1970."""
     return round(moment.timestamp() * 1000)
 
 
@@ -266,7 +267,7 @@ def _has_entry(position: Position, row: Row) -> bool:
     if not position.id:
         return row["first_id"] in (None, 1)
     if row["at"] is not None:
-        return _milliseconds(row["at"]) == position.moment
+        return milliseconds(row["at"]) == position.moment
     first: int | None = row["first_event_id"]
     return first is not None and first < position.id < row["last_id"]
 
@@ -298,7 +299,7 @@ class SQLiteReading(_Statements):
         if len(entries) > limit:
             del entries[limit:]
             last = entries[-1]
-            return Read(entries, Position("0", last.id, _milliseconds(last.created_at)), True)
+            return Read(entries, Position("0", last.id, milliseconds(last.created_at)), True)
         return Read(entries, self._after(rows[0], after) if rows else after, False)
 
     def _named(self) -> Any:
@@ -312,7 +313,7 @@ class SQLiteReading(_Statements):
         return select(last, found).select_from(last.outerjoin(found, true())).order_by(found.c.id)
 
     def _after(self, row: Row, before: Position) -> Position:
-        return max(before, Position("0", row["last_id"], _milliseconds(row["last_at"])), key=lambda one: one.id)
+        return max(before, Position("0", row["last_id"], milliseconds(row["last_at"])), key=lambda one: one.id)
 
 
 class PostgresReading(_Statements):
@@ -381,7 +382,7 @@ class PostgresReading(_Statements):
         entries = [Entry(row) for row in rows[:limit]]
         id, moment = after.id, after.moment
         if entries:
-            id, moment = entries[-1].id, _milliseconds(entries[-1].created_at)
+            id, moment = entries[-1].id, milliseconds(entries[-1].created_at)
         if len(rows) > limit:
             return Read(entries, Position(after.epoch, id, moment, after.seen, after.reading), True)
         return Read(entries, Position(after.epoch, id, moment, after.reading), False)
@@ -458,7 +459,7 @@ class PostgresReading(_Statements):
         """Return the position at the snapshot of a row."""
         id, moment = before.id, before.moment
         if row["last_id"] is not None:
-            id, moment = row["last_id"], _milliseconds(row["last_at"])
+            id, moment = row["last_id"], milliseconds(row["last_at"])
         return Position(before.epoch, id, moment, Snapshot.of(row["snapshot"]))
 
 

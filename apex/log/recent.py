@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection
+from itertools import islice
 from typing import Any
 
 from apex.log.position import Position
-from apex.log.reading import Entry
+from apex.log.reading import Entry, Read, milliseconds
 
 MOST_ENTRIES = 10_000
 MOST_BYTES = 16 << 20
@@ -44,16 +46,37 @@ class Recent:
             self.bytes -= size
 
     def after(
-        self, position: Position, tenants: Sequence[Any] | None, services: Sequence[str | None] | None
-    ) -> list[Entry] | None:
-        """Return the entries after a position in their order, or None if not all of them are kept."""
+        self,
+        position: Position,
+        end: Position,
+        tenants: Collection[Any] | None = None,
+        services: Collection[str | None] | None = None,
+        limit: int | None = None,
+    ) -> Read | None:
+        """Return the entries after a position in their order, or None if not all of them are kept.
+
+        ``end`` is the position after the last read. With a ``limit`` there may be more.
+        """
         if self.begin is None or not self.begin <= position:
             return None
-        return [
-            entry
-            for entries, _, _ in self._reads
-            for entry in entries
-            if not position.has(entry.id, entry.xid)
-            and (tenants is None or entry.tenant in tenants)
-            and (services is None or entry.service in services)
-        ]
+        found: list[Entry] = []
+        first = bisect_left(self._reads, True, key=lambda read: not read[2] <= position)
+        begin = self._reads[first - 1][2] if first else self.begin
+        for entries, _, read_to in islice(self._reads, first, None):
+            for entry in entries:
+                if (
+                    not position.has(entry.id, entry.xid)
+                    and (tenants is None or entry.tenant in tenants)
+                    and (services is None or entry.service in services)
+                ):
+                    if len(found) == limit:
+                        return Read(found, _within(begin, read_to, found[-1]), True)
+                    found.append(entry)
+            begin = read_to
+        return Read(found, end, False)
+
+
+def _within(begin: Position, end: Position, last: Entry) -> Position:
+    """Return the position after the ``last`` entry in the middle of a read from ``begin`` to ``end``."""
+    reading = None if begin.seen is None else end.upper
+    return Position(begin.epoch, last.id, milliseconds(last.created_at), begin.seen, reading)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from apex.signatures import is_async
 from apex.types import UNSET
 
 
@@ -64,16 +65,43 @@ class Channel:
         """The number of connections."""
         return len(self.connections)
 
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._connections
+
     def filter(self, function: Callable[[Connection], Any]) -> Channel:
         """Return a channel of the connections for which a function returns true.
 
         Raises TypeError for an ``async def``.
         """
-        return Channel(_filtered(function, self.connections), self.data)
+        if is_async(function):
+            raise _needs_def()
+        return FilteredChannel(self, function)
 
     def send(self, data: Any) -> Channel:
         """Return a channel of the same connections that receives this payload."""
         return Channel(self.connections, data)
+
+
+class FilteredChannel(Channel):
+    """The connections of a channel for which a function returns true.
+
+    It is called when it is needed, for all connections at once or for a single one.
+    """
+
+    def __init__(self, channel: Channel, function: Callable[[Connection], Any]) -> None:
+        self._channel, self._function = channel, function
+        self._found: list[Connection] | None = None
+        self.data: Any = channel.data
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections, as they were when they were first asked for."""
+        if self._found is None:
+            self._found = list(_filtered(self._function, self._channel.connections))
+        return list(self._found)
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._channel and any(_filtered(self._function, (connection,)))
 
 
 class NamedChannel(Channel):
@@ -95,6 +123,9 @@ class NamedChannel(Channel):
         if len(self.names) == 1:
             return list(self._members.get(self.names[0], ()))
         return list(dict.fromkeys(one for name in self.names for one in self._members.get(name, ())))
+
+    def __contains__(self, connection: Connection) -> bool:
+        return any(connection in self._members.get(name, ()) for name in self.names)
 
     def join(self, *connections: Connection | None) -> NamedChannel:
         """Add connections. None, which is the connection of a call over REST, is ignored."""
@@ -151,16 +182,23 @@ def _filtered(function: Callable[[Connection], Any], connections: Iterable[Conne
         answer = function(connection)
         if isawaitable(answer):  # An awaitable is always true.
             getattr(answer, "close", lambda: None)()
-            raise TypeError("A channel is filtered by a 'def' function: await its data earlier, in the publisher")
+            raise _needs_def()
         if answer:
             yield connection
 
 
-def payloads(published: Any) -> dict[Connection, Any]:
+def _needs_def() -> TypeError:
+    return TypeError("A channel is filtered by a 'def' function: await its data earlier, in the publisher")
+
+
+def payloads(published: Any, only: Connection | None = None) -> dict[Connection, Any]:
     """Return the payload of each connection in the result of a publisher: a channel, a list of channels, or None.
 
-    A connection in several channels receives the payload of the first one. Raises TypeError for another result.
+    A connection in several channels receives the payload of the first one. With ``only``, return that of one connection
+    alone, without a look at the others. Raises TypeError for another result.
     """
+    if only is not None:
+        return next(({only: channel.data} for channel in _channels_of(published) if only in channel), {})
     found: dict[Connection, Any] = {}
     for channel in _channels_of(published):
         found = dict.fromkeys(channel.connections, channel.data) | found

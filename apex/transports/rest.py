@@ -171,6 +171,8 @@ class Rest:
             if isinstance(body, Stream):
                 await body.start()
             elif method in READS and status == 200:
+                if context.position is not None:
+                    pairs.append((b"position", str(context.position).encode()))
                 status, body = _tagged(call, pairs, body)
             return status, pairs, body, context
 

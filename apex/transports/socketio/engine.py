@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from apex.encoding import JSON
 from apex.errors import BadRequest, FeathersError
@@ -27,6 +27,9 @@ from apex.transports.socketio.packets import (
     types,
 )
 from apex.types import Scope
+
+if TYPE_CHECKING:
+    from apex.transports.socketio.resumption import Replay
 
 MAX_PAYLOAD = 1_000_000
 LIMITS = {"maxPayload": MAX_PAYLOAD, "maxConnections": 10_000, "maxCalls": 100, "maxBacklog": 4 * 1024 * 1024}
@@ -53,11 +56,15 @@ log.setLevel(logging.WARNING)
 class Link:
     """An open Socket.IO connection: its id, its Engine.IO socket and its running calls.
 
-    ``accepted`` is called when the client has received the answer to its CONNECT packet.
+    ``deferred`` is to be called when the client has received the answer to its CONNECT packet. ``replay`` is the way to
+    the present of a client that has returned, and None when it is there. ``has_login`` is True if it is logged in.
     """
 
     connection: Connection
-    accepted: Callable[[], None] | None = None
+    deferred: Callable[[], None] | None = None
+    pid: str | None = None
+    replay: Replay | None = None
+    has_login: bool = False
 
     def __init__(self, sid: str, socket: Socket, limits: Mapping[str, int]) -> None:
         self.sid: str = sid
@@ -100,11 +107,15 @@ class Transport(Protocol):
     """The part of the transport that the engine calls."""
 
     async def log_in(self, link: Link, scope: Any, auth: Mapping[str, Any]) -> None:
-        """Create the connection of a link. Raises FeathersError if a login in the handshake fails."""
+        """Create the connection of a link. Raises FeathersError if the handshake is refused."""
         ...
 
     async def connected(self, link: Link) -> None:
         """Register a connection."""
+        ...
+
+    def accepted(self, link: Link) -> None:
+        """Go on after the answer to the client."""
         ...
 
     def disconnected(self, link: Link) -> None:
@@ -205,9 +216,9 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         return all(is_packet(packet) or _ATTACHMENT.match(packet) for packet in body.split(SEPARATOR))
 
     @staticmethod
-    def event_packet(name: str, data: Any) -> Message:
-        """Return the encoded packet of an event, for any number of connections."""
-        return Message(f"{types.EVENT}{JSON.dumps([name, data])}")
+    def event_packet(*event: Any) -> Message:
+        """Return the encoded packet of an event, its name and its arguments, for any number of connections."""
+        return Message(f"{types.EVENT}{JSON.dumps(event)}")
 
     def close(self) -> None:
         """Close all connections, without waiting for clients that do not read."""
@@ -254,8 +265,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
                 socket.write(Message(f"{types.CONNECT_ERROR}{JSON.dumps(refusal)}"))
             else:
                 socket.write(Message(f"{types.CONNECT}{JSON.dumps(answer)}"))
-                if link.accepted is not None:
-                    link.accepted()
+                self._transport.accepted(link)
 
     async def _connect(self, link: Link, auth: Mapping[str, Any]) -> dict[str, Any]:
         """Connect a client, and return the answer to it. Raises FeathersError."""
@@ -266,7 +276,7 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         await self._transport.connected(link)
         if link.socket.closed:
             self._remove(sid)
-        return {"sid": link.sid}
+        return {"sid": link.sid} if link.pid is None else {"sid": link.sid, "pid": link.pid}
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> None:
         self._expect_connect(eio_sid)

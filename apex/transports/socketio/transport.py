@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -25,6 +25,7 @@ from apex.types import UNSET, ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from apex.transports.socketio.engine import Answer, Link
+    from apex.transports.socketio.packets import Message
 
 log: logging.Logger = logging.getLogger("apex")
 
@@ -36,6 +37,8 @@ FILES = {"socket.io.js": CLIENT, "socket.io.min.js": CLIENT, "apex-live.js": LIV
 
 SHOWN = 100
 """The characters of a name that an error shows."""
+POSITION = "$position"
+"""The filter of find that puts the position in the log into the page."""
 
 _ENGINE_KEYS = ("EIO", "transport", "sid", "t", "j", "b64")
 """The parameters that the client adds to the query of a handshake."""
@@ -61,12 +64,14 @@ class Sockets:
         with extra("sockets", "Socket.IO"):
             from apex.transports.socketio.endpoint import Endpoint
             from apex.transports.socketio.engine import LIMITS, Engine
+            from apex.transports.socketio.resumption import Resumption
 
         self.app: Apex = app
         limits = {name: settings.get(name, default) for name, default in LIMITS.items()}
         origins = settings.get("origins") or app.get("origins") or ["*"]
         self.engine: Engine = Engine(self, limits, "*" if "*" in origins else list(origins))
         self.endpoint: Endpoint = Endpoint(self.engine)
+        self.resumption: Resumption = Resumption(app, self.engine)
         self.files: dict[str, ASGIApp] = {name: asset(file) for name, file in FILES.items()}
         self.links: dict[Connection, Link] = {}
 
@@ -86,8 +91,9 @@ class Sockets:
     async def log_in(self, link: Link, scope: Scope, auth: Mapping[str, Any]) -> None:
         """Create the connection of a link, with the client's ``auth``, and log it in if its headers have a proof.
 
-        Raises the FeathersError of a login that fails.
+        Raises the FeathersError of a login that fails, and of a position that cannot be followed.
         """
+        link.pid = await self.resumption.prepare(link, auth)
         headers = headers_of(scope)
         handshake = {"query": _query_of(scope), "auth": auth}
         ip = address_of(scope, headers, self.app.get("proxies") or 0)
@@ -102,7 +108,8 @@ class Sockets:
             seen.call = call
             try:
                 context = await self.app.call(call)
-                link.accepted = context.start_deferred
+                link.deferred = context.start_deferred
+                link.has_login = True
                 seen.status = 201
             except Exception as error:
                 self._forget(connection)
@@ -115,6 +122,14 @@ class Sockets:
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
         await self.app.emit_and_wait("connection", link.connection)
+
+    def accepted(self, link: Link) -> None:
+        """Go on after the answer to the client: with what it has missed, and what waits for its login."""
+        if link.deferred is not None:
+            link.deferred()
+            link.deferred = None
+        if link.connection in self.links:
+            self.resumption.connected(link)
 
     def disconnected(self, link: Link) -> None:
         """Forget a connection that has ended."""
@@ -133,13 +148,16 @@ class Sockets:
             call = self._call(link.connection, event)
             if seen is not None:
                 seen.call = call
+            asks_position = self.app.log is not None and _takes_position(call)
             context = await self.app.call(call)
             if isinstance(context._outgoing, Stream):
                 raise BadRequest(f"'{context.method}' of '{context.path}' answers with a file: call it over REST")
             text = encode([None, context._outgoing]).decode()
+            if asks_position:
+                text = _with_position(text, context)
             if seen is not None:
                 seen.status = 201 if call.method == "create" else 200
-            return text, context.start_deferred if context.deferred else None
+            return text, self._after_answer(link, context)
         except Exception as error:
             name = event[:2] if isinstance(event, list) else event
             status, _, body = failure(error, f"{name!r:.{SHOWN}} over a socket")
@@ -147,16 +165,37 @@ class Sockets:
                 seen.error, seen.status = error, status
             return f"[{body.decode()}]", None
 
+    def _after_answer(self, link: Link, context: Context) -> Callable[[], None] | None:
+        """Return the function to call after the answer to a call, if there is something to do."""
+        service = self.app.get("defaultAuthentication")
+        if service is None or context.path != service.path:
+            return context.start_deferred if context.deferred else None
+
+        def go_on() -> None:
+            context.start_deferred()
+            link.has_login = link.connection.get("authentication") is not None
+            self.resumption.logged_in(link)
+
+        return go_on
+
     # The app calls these methods through its events.
 
     def publish(self, context: Context, recipients: Mapping[Connection, Any]) -> None:
-        """Send an event to connections. Each distinct payload is encoded once."""
-        name, packets = f"{context.path} {context.event}", {}
+        """Send an event to connections. Each distinct payload is encoded once.
+
+        A client that is on its way to the present gets an event of the log when it is there.
+        """
+        name, entry = f"{context.path} {context.event}", context.entry
+        packets: dict[tuple[int, bool], Message] = {}
         for connection, own in recipients.items():
             if (link := self.links.get(connection)) is not None:
-                if id(own) not in packets:
-                    packets[id(own)] = self.engine.event_packet(name, context.external if own is UNSET else own)
-                if not link.send(packets[id(own)]):
+                key = id(own), link.has_login
+                if (packet := packets.get(key)) is None:
+                    data = context.external if own is UNSET else own
+                    packet = packets[key] = self.resumption.packet(name, data, entry, link.has_login)
+                if entry is not None and link.replay is not None:
+                    link.replay.early[entry] = packet
+                elif not link.send(packet):
                     self._end_slow(link)
 
     def disconnect(self, connection: Connection) -> None:
@@ -168,6 +207,7 @@ class Sockets:
         """Close all connections when the server stops. The clients reconnect by themselves."""
         for link in list(self.links.values()):
             self.disconnected(link)
+        self.resumption.close()
         self.engine.close()
 
     def _end_slow(self, link: Link) -> None:
@@ -179,7 +219,9 @@ class Sockets:
     def _forget(self, connection: Connection) -> Link | None:
         self.app.events.connections.discard(connection)
         self.app.events.channels.leave_all(connection)
-        return self.links.pop(connection, None)
+        if (link := self.links.pop(connection, None)) is not None:
+            self.resumption.disconnected(link)
+        return link
 
     def _authentication(self, headers: Mapping[str, str]) -> dict[str, Any] | None:
         found = (read(headers) for read in self.app.parsers)
@@ -207,6 +249,28 @@ class Sockets:
         headers = _with_request_id(connection["headers"])
         own = {"query": query, "route": route, "connection": connection, "headers": headers}
         return Call(match.target, method, given.get("id"), given.get("data"), Params({**connection, **own}))
+
+
+def _takes_position(call: Call) -> bool:
+    """Take ``$position`` out of a query, and return True if the caller asks for it. Raises BadRequest."""
+    query = call.params.query
+    if POSITION not in query:
+        return False
+    value = query[POSITION]
+    if call.method != "find" or value not in (True, False, "true", "false"):
+        rule = "is for find" if call.method != "find" else "must be true or false"
+        raise BadRequest(f"{POSITION} {rule}")
+    call.params.query = {name: one for name, one in query.items() if name != POSITION}
+    return value in (True, "true")
+
+
+def _with_position(text: str, context: Context) -> str:
+    """Return an answer whose page has the ``position`` from which a client can follow. Raises BadRequest."""
+    page = text.removeprefix("[null,").removesuffix("]")
+    if not page.startswith("{"):
+        raise BadRequest(f"{POSITION} needs a page, and find of '{context.path}' answers with a list")
+    position = encode(None if context.position is None else str(context.position)).decode()
+    return f'[null,{page[:-1]}{"," if len(page) > 2 else ""}"position":{position}}}]'
 
 
 def _with_request_id(headers: Headers) -> Headers:

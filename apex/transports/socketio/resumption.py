@@ -1,0 +1,379 @@
+"""Clients that return: the offsets of events, and the replay of what a client has missed.
+
+Each event has an offset, a text such as ``<position>;<id of the entry>``. A client that connects again sends its last
+one, with the ``pid`` that it was given. If it gets the same ``pid`` back, the entries after the position are sent to
+it, as the publishers and permissions of today allow. Then its events go on. Otherwise it has to read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Collection, Mapping
+from inspect import isawaitable
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from apex.app import Apex
+from apex.errors import BadRequest, FeathersError, Gone
+from apex.log.position import Position
+from apex.permissions.delivery import Recipients
+from apex.transports.socketio.history import History
+from apex.transports.socketio.packets import Message
+from apex.types import UNSET
+
+if TYPE_CHECKING:
+    from apex.context import Context
+    from apex.log.reader import Log
+    from apex.log.reading import Entry, Read
+    from apex.transports.socketio.engine import Engine, Link
+
+OFFSET = "offset"
+"""The name of the events that only bring an offset."""
+LOST = "lost"
+"""The offset of a client that has to read again. It cannot be recovered."""
+ANONYMOUS = ";a"
+"""The end of the offsets of a connection without a login."""
+
+LOGIN_SECONDS = 30
+"""Seconds that a client has for the login that its last connection had."""
+REFRESH_SECONDS = 300
+"""Seconds after which all clients get a new offset, so that those of silent ones do not grow too old."""
+CHECK_SECONDS = 1
+"""Seconds for which the check of an offset holds for other clients with the same one."""
+PAGE = 1_000
+TURN = 50
+"""The entries of a page, and those that are sent before other tasks have their turn."""
+
+_PID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OFFSET = re.compile(r"([^;]+);([0-9]{0,18})(;a)?")
+
+
+class Offset(NamedTuple):
+    """The place in the log up to which a client has its events.
+
+    Beyond the ``position`` it has the entry with the id ``entry``. ``had_login`` is True if its connection had one.
+    """
+
+    position: Position
+    entry: int | None
+    had_login: bool
+
+    @classmethod
+    def parse(cls, text: Any) -> Offset:
+        """Return the offset for a text. Raises ValueError."""
+        match = _OFFSET.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError("This is not the text of an offset")
+        return cls(Position.parse(match[1]), int(match[2]) if match[2] else None, match[3] is None)
+
+
+class Replay:
+    """The way of a connection from its offset to the present.
+
+    ``position`` is where it is. ``early`` has the events that this process has sent before their turn in the log came,
+    by the id of their entry: they are sent at the end. ``ended`` is called if the login does not come.
+    """
+
+    __slots__ = ("early", "entry", "is_recovery", "position", "task", "timer", "waits_for_login")
+
+    def __init__(self, position: Position, entry: int | None, *, waits_for_login: bool, is_recovery: bool) -> None:
+        self.position: Position = position
+        self.entry: int | None = entry
+        self.waits_for_login: bool = waits_for_login
+        self.is_recovery: bool = is_recovery
+        self.early: dict[int, Message] = {}
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def end(self) -> None:
+        """Stop, as the client has gone."""
+        for one in (self.task, self.timer):
+            if one is not None:
+                one.cancel()
+
+
+class TooMuch(Exception):
+    """A client has missed more entries than it may be sent."""
+
+
+class Resumption:
+    """The connections of a process that return. Without a log, clients get neither a ``pid`` nor offsets."""
+
+    def __init__(self, app: Apex, engine: Engine) -> None:
+        self.app: Apex = app
+        self.engine: Engine = engine
+        self.links: set[Link] = set()
+        self._checks: dict[str, asyncio.Task[bool]] = {}
+        self._history: History | None = None
+        self._written: tuple[Position | None, str] = (None, "")
+        self._refreshing: asyncio.TimerHandle | None = None
+
+    @property
+    def log(self) -> Log | None:
+        """The log of the app, while it is followed."""
+        log = cast("Log | None", self.app.log)
+        return log if log is not None and log.is_followed else None
+
+    @property
+    def history(self) -> History:
+        """The entries that are no longer among the recent ones in memory."""
+        if self._history is None:
+            assert self.log is not None
+            self._history = History(self.log)
+        return self._history
+
+    # The handshake.
+
+    async def prepare(self, link: Link, auth: Mapping[str, Any]) -> str | None:
+        """Return the ``pid`` for the answer to a client: its own one if it gets all that it has missed.
+
+        Raises BadRequest or Gone for a client that wants to follow from a ``position`` and cannot. Returns None without
+        a log.
+        """
+        if (log := self.log) is None:
+            return None
+        log.follow(self._handled, self._lose_all)
+        pid, offset = auth.get("pid"), auth.get("offset")
+        if isinstance(pid, str) and _PID.fullmatch(pid) and offset is not None:
+            link.replay = await self._recovery(log, offset)
+            if link.replay is not None:
+                return pid
+            log.stats.refused_replays += 1
+        elif offset is None and auth.get("position") is not None:
+            link.replay = await self._follow(log, auth)
+        return token_urlsafe(12)
+
+    async def _recovery(self, log: Log, text: Any) -> Replay | None:
+        """Return the replay from an offset, or None if it cannot be whole."""
+        try:
+            offset = Offset.parse(text)
+            if not await self._can_be_read(log, offset.position):
+                return None
+        except (ValueError, FeathersError):
+            return None
+        return Replay(offset.position, offset.entry, waits_for_login=offset.had_login, is_recovery=True)
+
+    async def _follow(self, log: Log, auth: Mapping[str, Any]) -> Replay:
+        position, login = auth["position"], auth.get("login")
+        if not isinstance(login, bool | None):
+            raise BadRequest("auth.login must be true or false")
+        try:
+            parsed = Position.parse(position) if isinstance(position, str) else None
+        except ValueError:
+            parsed = None
+        if parsed is None:
+            raise BadRequest("auth.position must be the position that a find has answered with")
+        if not await self._can_be_read(log, parsed):
+            raise Gone("auth.position is too old or of another database: read again, and follow from the new position")
+        waits = login if login is not None else self.app.get("defaultAuthentication") is not None
+        return Replay(parsed, None, waits_for_login=waits, is_recovery=False)
+
+    async def _can_be_read(self, log: Log, position: Position) -> bool:
+        """Return True if all entries after a position can be read. Clients with the same one share the check."""
+        text = str(position)
+        if (check := self._checks.get(text)) is None:
+            loop = asyncio.get_running_loop()
+            check = self._checks[text] = loop.create_task(_is_there(log, position))
+            loop.call_later(CHECK_SECONDS, self._checks.pop, text, None)
+        return await asyncio.shield(check)
+
+    def connected(self, link: Link) -> None:
+        """Begin the replay of a client that has its answer, or give it its first offset."""
+        if self.log is None:
+            return
+        self.links.add(link)
+        self._refresh_later()
+        replay = link.replay
+        if replay is None:
+            self._send_offset(link)
+        elif replay.waits_for_login and not link.has_login:
+            loop = asyncio.get_running_loop()
+            replay.timer = loop.call_later(LOGIN_SECONDS, self._login_missing, link, replay)
+        else:
+            self._start(link, replay)
+
+    def logged_in(self, link: Link) -> None:
+        """Begin the replay that has waited for a login or a logout, or give the client an offset that knows of it."""
+        if self.log is None or link not in self.links:
+            return
+        replay = link.replay
+        if replay is None:
+            self._send_offset(link)
+        elif replay.task is None and link.has_login:
+            self._start(link, replay)
+
+    def disconnected(self, link: Link) -> None:
+        """Forget a connection that has ended."""
+        self.links.discard(link)
+        if link.replay is not None:
+            link.replay.end()
+
+    # The offsets of events.
+
+    def offset(self, entry: int | None = None) -> str:
+        """Return the offset of an event for connections with a login. Those of others end with ``ANONYMOUS``."""
+        position = self.app.events.delivered
+        if position is not self._written[0]:
+            self._written = position, str(position)
+        return f"{self._written[1]};{'' if entry is None else entry}"
+
+    def packet(self, name: str, data: Any, entry: int | None, has_login: bool) -> Message:
+        """Return the packet of an event. Without a log it has no offset."""
+        if entry is not None:
+            offset = self.offset(entry)
+            return self.engine.event_packet(name, data, offset if has_login else offset + ANONYMOUS)
+        # A text at the end of an event that is not in the log would be taken for an offset.
+        is_text = isinstance(data, str) and self.log is not None
+        return self.engine.event_packet(name, data, None) if is_text else self.engine.event_packet(name, data)
+
+    def _send_offset(self, link: Link) -> None:
+        offset = self.offset()
+        link.send(self.engine.event_packet(OFFSET, offset if link.has_login else offset + ANONYMOUS))
+
+    def _refresh_later(self) -> None:
+        if self._refreshing is None:
+            self._refreshing = asyncio.get_running_loop().call_later(REFRESH_SECONDS, self._refresh)
+
+    def _refresh(self) -> None:
+        self._refreshing = None
+        if self.log is None or not self.links:
+            return
+        for link in list(self.links):
+            if link.replay is None:
+                self._send_offset(link)
+        self._refresh_later()
+
+    def close(self) -> None:
+        """Stop sending offsets."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            self._refreshing = None
+
+    # The replay.
+
+    def _start(self, link: Link, replay: Replay) -> None:
+        if replay.timer is not None:
+            replay.timer.cancel()
+        replay.task = asyncio.get_running_loop().create_task(self._run(link, replay))
+
+    async def _run(self, link: Link, replay: Replay) -> None:
+        log = self.log
+        try:
+            if log is None:
+                return
+            await self._send_missed(log, link, replay)
+        except (TooMuch, FeathersError):
+            self._lose(link)
+        else:
+            link.replay = None
+            for id in sorted(replay.early):
+                link.send(replay.early[id])
+            self._send_offset(link)
+            log.stats.replays += replay.is_recovery
+
+    async def _send_missed(self, log: Log, link: Link, replay: Replay) -> None:
+        """Send the entries after the position of a replay, up to what this process has handled.
+
+        The last step does not wait, so that no event comes between it and the live ones. Raises TooMuch or Gone.
+        """
+        tenants, left = self._tenants(log, link), log.settings.replay
+        is_counted = False
+        await log.catch_up()  # Events that were sent early before this connection was there are not sent again.
+        while True:
+            if not replay.position <= log.watermark:
+                await log.catch_up()
+            page = log.recent(replay.position, tenants=tenants, services=self.app.services, limit=PAGE)
+            if page is None:
+                page = await self.history.page(replay.position, tenants, self.app.services, PAGE)
+            if not is_counted and page.more and self._exceeds(log, replay, tenants, left):
+                raise TooMuch
+            is_counted, left = True, left - len(page.entries)
+            if left < 0:
+                raise TooMuch
+            await self._send_page(link, replay, page)
+            replay.position = page.position
+            if not page.more and replay.position == log.watermark:
+                return
+
+    def _exceeds(self, log: Log, replay: Replay, tenants: Collection[Any] | None, most: int) -> bool:
+        """Return True if more than ``most`` entries follow, as far as memory tells."""
+        after, services = replay.position, self.app.services
+        page = log.recent(after, tenants=tenants, services=services, limit=most)
+        page = page or self.history.kept(after, tenants, services, most)
+        return page is not None and page.more
+
+    async def _send_page(self, link: Link, replay: Replay, page: Read) -> None:
+        begin = str(replay.position)
+        for number, entry in enumerate(page.entries):
+            replay.early.pop(entry.id, None)
+            if entry.id != replay.entry:
+                text = begin if entry is not page.entries[-1] else str(page.position)
+                found = self._packet(link, entry, f"{text};{entry.id}")
+                packet = await found if isawaitable(found) else found
+                if packet is not None:
+                    if link.outgoing.size > link.backlog // 4:
+                        await link.outgoing.below(link.backlog // 4)
+                    link.send(packet)
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
+
+    def _packet(self, link: Link, entry: Entry, offset: str) -> Message | Awaitable[Message | None] | None:
+        """Return the event of an entry for a connection, if it may get it."""
+        found = self.app.events.replay({**entry.message(), "entry": entry.id}, link.connection)
+        if found is None:
+            return None
+        context, recipients = found
+        if isawaitable(recipients):
+            return self._packet_later(link, context, recipients, offset)
+        return self._packet_of(link, context, recipients, offset)
+
+    async def _packet_later(
+        self, link: Link, context: Context, recipients: Awaitable[Recipients], offset: str
+    ) -> Message | None:
+        return self._packet_of(link, context, await recipients, offset)
+
+    def _packet_of(self, link: Link, context: Context, recipients: Recipients, offset: str) -> Message | None:
+        if link.connection not in recipients:
+            return None
+        own = recipients[link.connection]
+        data = context.external if own is UNSET else own
+        name = f"{context.path} {context.event}"
+        return self.engine.event_packet(name, data, offset if link.has_login else offset + ANONYMOUS)
+
+    def _tenants(self, log: Log, link: Link) -> Collection[Any] | None:
+        """Return the tenants whose entries a connection may get, with None for entries without one."""
+        tenants = None if log.tenants is None else log.tenants(link.connection)
+        return None if tenants is None else [*tenants, None]
+
+    def _handled(self, entries: list[Entry]) -> None:
+        """Forget early events whose turn has come: a replay reaches them."""
+        for link in self.links:
+            if link.replay is not None and link.replay.early:
+                for entry in entries:
+                    link.replay.early.pop(entry.id, None)
+
+    def _login_missing(self, link: Link, replay: Replay) -> None:
+        if replay.is_recovery:
+            self._lose(link)
+        else:
+            self._start(link, replay)
+
+    def _lose_all(self) -> None:
+        for link in list(self.links):
+            self._lose(link)
+
+    def _lose(self, link: Link) -> None:
+        """Tell a client that it has missed events: with its next connection it is not recovered."""
+        if self.log is not None:
+            self.log.stats.refused_replays += 1
+        link.send(self.engine.event_packet(OFFSET, LOST))
+        self.engine.end(link.socket)
+
+
+async def _is_there(log: Log, position: Position) -> bool:
+    try:
+        await log.check(position)
+    except Gone:
+        return False
+    return True
