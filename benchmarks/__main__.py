@@ -12,6 +12,7 @@ hold, load     for profilers: servers that stay, and load on one of them
 sizes          search and lists as an organization grows: ``sizes 10000 1000000``
 custom         lists by custom fields
 pressure       gets on a machine with too much to do, beside Feathers
+processes      how soon processes learn what another one has done, without Redis and with it
 fanout         one event to 1,000 sockets, beside Feathers
 live           what the log costs, an idle process, and the order of events between processes
 transfer       import and export: ``transfer 100000``
@@ -33,6 +34,7 @@ from benchmarks import (
     micro,
     plot,
     pressure,
+    processes,
     proof,
     search,
     soak,
@@ -55,6 +57,7 @@ COMMANDS: Mapping[str, Callable[..., object]] = {
     "sizes": search.main,
     "custom": search.custom,
     "pressure": pressure.main,
+    "processes": processes.main,
     "fanout": fanout.main,
     "live": live.main,
     "transfer": lambda *rows: transfer.main(*map(int, rows)),

@@ -14,7 +14,8 @@ from hooks.tenancy import ORGANIZATION_ID
 def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
     """Return the hooks for webhooks that are signed with the secret of the organization of the caller's API key.
 
-    The secret is cached for less than a second. A change in this process counts at once.
+    The secret is cached until the organization changes. While the log cannot be read, it is cached for less than a
+    second.
     """
 
     async def read(organization_id: int) -> tuple[str | None]:  # A tuple, as the cache does not keep None.
@@ -27,7 +28,7 @@ def signed_webhooks(app: Apex, table: Table) -> SignedWebhooks:
         return None if found is None else found[0]
 
     secrets = Cache(read)
-    app.service("organizations").on("patched", lambda row, context: secrets.forget(row["id"]))
+    secrets.follow(app, "organizations", lambda row: row["id"])
     return SignedWebhooks(table, secret, lambda context: {ORGANIZATION_ID: _organization(context)})
 
 

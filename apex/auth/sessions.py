@@ -158,8 +158,12 @@ class Sessions:
         self._end_user(user[self.service.entity_id])
 
     def _user_changed(self, user: Any, context: Context) -> None:
-        """Keep the entity of connections up to date, as permissions and publishers read it."""
+        """Keep the entity of connections up to date, as permissions and publishers read it.
+
+        Then read it again, as the user may no longer be one that may log in.
+        """
         self._refresh(user)
+        self._changed_elsewhere(user[self.service.entity_id])
 
     def _changed_elsewhere(self, user_id: Any) -> None:
         if any(str(user_id) == session.subject for session in self.open.values()):

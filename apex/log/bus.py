@@ -201,9 +201,10 @@ class LogBus(Bus):
 
     def _is_new(self, entry: Entry) -> bool:
         """Return False for a message that is stored twice, as its process has not learned if it was stored."""
-        if entry.record_id is None:
+        number: int | None = (entry.call or {}).get("number")
+        if number is None:
             return True
-        number, before = int(entry.record_id), self._seen.pop(entry.origin, 0)
+        before = self._seen.pop(entry.origin, 0)
         self._seen[entry.origin] = max(number, before)
         return number > before
 

@@ -147,10 +147,9 @@ class Writer:
 
         A process that stores a message again, as it does not know if it is stored, gives it the same number.
         """
-        shared = {"origin": self.origin, "created_at": datetime.now(UTC), "event": topic}
-        entries = Entries(
-            lambda: [{**shared, "record_id": self._record_id(number), "record": RawJSON(encode(message))}]
-        )
+        row: Row = {"origin": self.origin, "created_at": datetime.now(UTC), "event": topic}
+        row |= {"record": RawJSON(encode(message)), "call": RawJSON(encode({"number": number}))}
+        entries = Entries(lambda: [row])
         entries.settle()
         return entries
 

@@ -88,7 +88,10 @@ def _require_bus(app: Apex) -> None:
     """Raise ConfigError if the app has events or logouts that its workers could not share."""
     shares = MOUNT in app.mounts or app.get("defaultAuthentication") is not None
     if shares and type(app.bus) is Bus:
-        raise ConfigError("several workers share events and logouts through Redis: set 'redis' (REDIS_URL)")
+        raise ConfigError(
+            "several workers share events and logouts through the log or Redis: call app.configure(log(table)),"
+            " or set 'redis' (REDIS_URL)"
+        )
 
 
 def work(app: Apex, listener: int, line: int, outer: ASGIApp | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -194,12 +194,13 @@ class APIKeys(TenantService):
         limit: dict[str, int] = self.app.get("rateLimit")
         role, maker_role = row.pop("role"), row.pop("maker_role")
         current, previous_hash = row.pop("prefix"), row.pop("previous_hash")
-        row.pop("previous_expires_at")
+        expires_at = row.pop("previous_expires_at")
         is_replaced = current != prefix
         if is_replaced:
             row["hash"] = previous_hash
         return {
             **row,
+            "expires_at": expires_at if is_replaced else None,
             "is_replaced": is_replaced,
             "payload": {"sub": str(row["user_id"])},
             "memberships": {row["organization_id"]: role if maker_role is None else least(role, maker_role)},
@@ -281,13 +282,8 @@ def show_key(context: Context) -> None:
 
 
 def end_sessions(context: Context) -> None:
-    """End the sessions of a key that is revoked, or rotated without a period of grace. Runs after patch and remove.
-
-    All processes read their keys again.
-    """
+    """End the sessions of a key that is revoked, or rotated without a period of grace. Runs after patch and remove."""
     authentication: AuthenticationService = context.app.get("defaultAuthentication")
-    strategy: Any = authentication.strategies["api-key"]
-    strategy.forget()
     if context.method == "remove" or ("hash" in context.data and context.data.get("previous_hash") is None):
         authentication.sessions.end_key(context.result["id"])
 
@@ -303,6 +299,12 @@ def register(app: Apex) -> None:
     authentication: AuthenticationService = app.get("defaultAuthentication")
     strategy = APIKeyStrategy(lambda prefix: app.service("api-keys").holder(prefix), authentication.user_of)
     authentication.register("api-key", strategy)
-    for event in ("created", "patched", "removed"):
-        app.service("memberships").on(event, lambda row, context: strategy.forget())
+    strategy.follow(app, "api-keys", lambda row, holder: bool(row["id"] == holder["key_id"]))
+    strategy.follow(app, "memberships", _is_in_organization("organization_id"))
+    strategy.follow(app, "organizations", _is_in_organization("id"))
     app.bus.on(TOPIC, lambda user: strategy.forget())
+
+
+def _is_in_organization(name: str) -> Callable[[Row, Holder], bool]:
+    """Return a function that returns True for a holder in the organization that is in this field of a record."""
+    return lambda row, holder: bool(row[name] == holder["organization_id"])

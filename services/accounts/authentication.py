@@ -17,6 +17,7 @@ class RevokedTokens(SQLService):
     id = "jti"
     multi = ("remove",)
     methods = ()
+    logged = False
 
 
 class Authentication(AuthenticationService):

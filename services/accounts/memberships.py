@@ -95,8 +95,8 @@ class Memberships(SQLService):
         self.of_user = self.roles.get
         """Return a user's role by organization, or None if the user does not exist.
 
-        The roles are cached for less than a second. A change in this process counts at once. With a bus, it counts at
-        once in the other processes too.
+        The roles are cached until a membership of the user changes. While the log cannot be read, they are cached for
+        less than a second.
         """
         self.unknown_addresses = FailureLimit("members", lambda: app.get("rates"), UNKNOWN_ADDRESSES)
         app.bus.on(TOPIC, self.roles.forget)
@@ -302,6 +302,8 @@ def register(app: Apex) -> None:
     )
     bound = app.service("memberships")
     bound.publish(to_admins)
+    bound.service.roles.follow(app, "memberships", lambda row: row["user_id"])
+    bound.service.roles.follow(app, "users", lambda row: row["id"])
     for event in ("created", "patched", "removed"):
         bound.on(event, lambda row, context: bound.forget(row["user_id"]))
         app.service("users").on(event, lambda row, context: bound.forget(row["id"]))

@@ -57,6 +57,7 @@ class Audience:
         for event in ("created", "patched"):
             memberships.on(event, lambda row, context: self.change(row, row["role"]))
         memberships.on("removed", lambda row, context: self.change(row, None))
+        app.bus.on_change("memberships", self._changed_by_log)
         app.bus.on(TOPIC, lambda message: self._changed(**message))
         app.bus.on_sync(self.check)
 
@@ -79,6 +80,9 @@ class Audience:
     async def check(self) -> None:
         """Join and leave channels for all connections, by the memberships in the database."""
         await self._assign([connection for connection in self.app.events.connections if connection.user])
+
+    def _changed_by_log(self, event: str, row: Row) -> None:
+        self._changed(row["user_id"], row["organization_id"], None if event == "removed" else row["role"])
 
     def _changed(self, user: Any, organization: Any, role: str | None) -> None:
         self.changes += 1

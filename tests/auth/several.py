@@ -19,7 +19,8 @@ from apex.log import log, log_table
 from apex.transaction import after_commit
 
 KEY = f"apex_000000000001_{'k' * 43}"
-SETTINGS = {"secret": "a secret of at least thirty-two bytes", "authStrategies": ["jwt", "api-key"]}
+SECRET = "a secret of at least thirty-two bytes"
+SETTINGS = {"secret": SECRET, "authStrategies": ["jwt", "api-key"]}
 
 
 def create_app(url: str, **settings: Any) -> Apex:

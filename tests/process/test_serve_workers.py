@@ -286,7 +286,8 @@ def test_the_reason_why_workers_do_not_start_is_logged_once(
 @pytest.mark.parametrize("factory", ["services.app:create_app", "tests.process.pids:create_guarded"])
 def test_several_workers_with_events_or_logouts_need_redis(sqlite_url: str, factory: str) -> None:
     message = complaint(apex("--app", factory, "serve", "--workers", "2", DATABASE_URL=sqlite_url))
-    assert message == "apex: several workers share events and logouts through Redis: set 'redis' (REDIS_URL)"
+    text = "apex: several workers share events and logouts through the log or Redis: call app.configure(log(table)),"
+    assert message == f"{text} or set 'redis' (REDIS_URL)"
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "257", "x"])
