@@ -12,14 +12,11 @@ from apex.adapters.base import Adapter
 from apex.app import Apex
 from apex.common.auditing import is_secret
 from apex.config import SECRET_BYTES, exposed_secrets
-from apex.describe import flat, in_order
 from apex.errors import ConfigError, Unavailable
 from apex.log.writing import is_logged
 from apex.migrations.comparison import differences
 from apex.migrations.migrate import pending, tables_of_code, unknown_revision
-from apex.permissions import authorize
-from apex.service import BoundService
-from apex.tenant import is_tenant_hook
+from apex.permissions.hook import limits_tenants
 
 Finding = dict[str, str]
 
@@ -94,7 +91,7 @@ def redis(app: Apex) -> Iterator[str]:
 def services(app: Apex) -> Iterator[str]:
     """Yield the services with rows of tenants that callers outside can call without a hook marked ``tenant_hook``."""
     for path, bound in app.services.items():
-        unlimited = [method for method in bound._options.methods if not is_limited(bound, method)]
+        unlimited = [method for method in bound._options.methods if not limits_tenants(bound, method)]
         if unlimited and has_tenants(app, bound.service):
             methods = ", ".join(unlimited)
             yield f"'{path}' does not limit callers to their tenants for {methods}: register a tenant_hook"
@@ -144,12 +141,3 @@ def tenant_field(app: Apex, service: Any) -> str | None:
     table = getattr(service, "table", None)
     field: str | None = getattr(table, "info", {}).get("tenant", app.get("tenant"))
     return field if table is not None and field is not None and field in table.c else None
-
-
-def is_limited(bound: BoundService, method: str) -> bool:
-    """Return True if a hook limits the callers of a method to their tenants."""
-    if bound._policy is not None and bound._policy.tenant is not None:
-        return True  # Its roles are held in tenants, and a method without authorize is refused at setup.
-    early = [step.hook for step in in_order(bound._steps[method]) if step.type in ("around", "before")]
-    by_role = bound._policy is not None and bound._policy.tenant is not None
-    return any(is_tenant_hook(one) or (by_role and one is authorize) for hook in early for one in flat(hook))

@@ -31,9 +31,10 @@ OF_CALL = ("query", "scope", "route", "body", "parent")
 class Rights:
     """The rights to read the entries of an app, for ``EventsService`` and for services of your own like it.
 
-    The ``permissions`` of a service decide about its entries. ``may_read`` has functions for services without
-    permissions, by path. The entries of all other services are for nobody. ``data`` returns what readers get of an
-    event, from its context as publishers get it. By default that is what connections get.
+    The ``permissions`` of a service decide about its entries. Its hooks do not run: ``may_read`` has functions by path
+    for what they would refuse, and for services without permissions. The entries of all other services are for nobody.
+    ``data`` returns what readers get of an event, from its context as publishers get it. By default that is what
+    connections get.
     """
 
     def __init__(self, app: Apex, may_read: Mapping[str, MayRead] | None = None, data: DataOf | None = None) -> None:
@@ -60,7 +61,7 @@ class Reader:
     def __init__(self, rights: Rights, params: Mapping[str, Any]) -> None:
         self.rights: Rights = rights
         self.params: Mapping[str, Any] = params
-        self._connection = Connection(**params)
+        self.connection = Connection(**params)
 
     async def data(self, entry: Entry) -> Any:
         """Return what the reader may see of the record of an entry, or UNSET if it may not read the record."""
@@ -71,20 +72,21 @@ class Reader:
         context = context_of(app, bound, entry.message())
         payload = UNSET if self.rights.data is None else self.rights.data(context)
         with tenant_context(ALL_TENANTS):  # As for the events of sockets, the rules decide, and not a call.
+            if not await self._may_read(context):
+                return UNSET
+            found = {self.connection: payload}
             if bound._policy is not None:
-                found = permitted({self._connection: payload}, context, bound._policy)
-                if isawaitable(found):
-                    found = await found
-            else:
-                found = {self._connection: payload} if await self._may_read(context) else {}
-        if self._connection not in found:
+                permitted_to = permitted(found, context, bound._policy)
+                found = await permitted_to if isawaitable(permitted_to) else permitted_to
+        if self.connection not in found:
             return UNSET
-        data = found[self._connection]
+        data = found[self.connection]
         return context.external if data is UNSET else data
 
     async def _may_read(self, context: Context) -> bool:
+        """Return what the function for a service says. Without one its permissions decide, if it has some."""
         function = self.rights.may_read.get(context.path)
         if function is None:
-            return False
+            return context.service._policy is not None
         answer = function(context.result, Params(self.params))
         return bool(await answer if isawaitable(answer) else answer)

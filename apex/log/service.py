@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from apex.adapters.pages import is_pagination, limit_of
@@ -15,9 +15,21 @@ from apex.log.reading import Entry
 from apex.log.rights import DataOf, MayRead, Reader, Rights
 from apex.log.table import TENANT
 from apex.log.waiting import Waiting
+from apex.permissions.hook import limits_tenants
 from apex.query.coercion import Coerce, text
 from apex.query.evaluation import decided
-from apex.query.language import Compare, Predicate, Query, Syntax, conjunction, every, invalid, shortened, suggestion
+from apex.query.language import (
+    Compare,
+    Predicate,
+    Query,
+    Syntax,
+    conjunction,
+    every,
+    invalid,
+    membership,
+    shortened,
+    suggestion,
+)
 from apex.query.scope import FieldTypes, scope_predicate
 from apex.service import Service
 from apex.sql.types.registry import coercers
@@ -185,14 +197,20 @@ class EventsService(Service):
         self._types = FieldTypes(self.columns, type(self).__name__)
 
     async def setup(self, app: Apex, path: str) -> None:
-        """Let calls wait."""
+        """Let calls wait. Raises TypeError if nothing limits callers to their tenants."""
+        if self.tenant is not None and self.log.tenants is None and not limits_tenants(app.service(path), "find"):
+            raise TypeError(
+                f"Service '{path}' has the events of all tenants, and nothing limits its callers to theirs: register "
+                f"limit_to_tenants('{self.tenant}', ...) before find, or give log(...) the function 'tenants'"
+            )
         self.waiting.open()
 
     @describe(query={"find": QUERY}, result=PAGE, errors=(410,))
     async def find(self, params: Params) -> Row:
         """Return the events after a position. Raises Gone for a position from which the log cannot go on."""
         query = self.syntax.parse(params.query)
-        asked, reader = self._asked(query, params), self.rights.reader(params)
+        reader = self.rights.reader(params)
+        asked = self._asked(query, params, reader)
         seconds = query.get("$wait", 0)
         if seconds and is_in_transaction():
             raise invalid("$wait", "is not for calls in a transaction, which it would keep open")
@@ -206,7 +224,7 @@ class EventsService(Service):
                 found = await self._next(asked, found, offered, reader)
         return self._page(asked, found)
 
-    def _asked(self, query: Query, params: Params) -> Asked:
+    def _asked(self, query: Query, params: Params, reader: Reader) -> Asked:
         """Return what a call asks for and may have. Raises BadRequest for what it cannot ask for."""
         for name in query:
             if name[:1] == "$" and name not in FILTERS:
@@ -214,7 +232,7 @@ class EventsService(Service):
         limit = limit_of(query.limit, self.paginate)
         if not limit:
             raise invalid("$limit", "must be 1 or more")
-        where = every(query.where, scope_predicate(params.scope, self._types))
+        where = every(query.where, scope_predicate(params.scope, self._types), *self._tenants(params, reader))
         known = list(self.rights.services)
         for name in values_of(query.where, "service") or ():
             if name not in known:
@@ -222,6 +240,14 @@ class EventsService(Service):
         services = [name for name in known if decided(where, {"service": name}) is not False]
         tenants = None if self.tenant is None else values_of(where, self.tenant)
         return Asked(where, services, tenants, one_of(where, "event"), one_of(where, "record_id"), self.tenant, limit)
+
+    def _tenants(self, params: Params, reader: Reader) -> Iterator[Predicate]:
+        """Yield the condition for the tenants of a caller from outside, if its scope does not name them."""
+        if self.tenant is None or self.log.tenants is None or not params.provider or self.tenant in params.scope:
+            return
+        tenants = self.log.tenants(reader.connection)
+        if tenants is not None:
+            yield membership(self.tenant, "$in", list(tenants))
 
     async def _position(self, query: Query) -> Position:
         """Return the position that a query names. Raises BadRequest or Gone."""

@@ -15,7 +15,7 @@ from apex.permissions.roles import ANYONE
 from apex.permissions.rules import is_known, shown_where
 from apex.query.coercion import boolean
 from apex.query.language import DELETED, shortened
-from apex.tenant import ALL_TENANTS, current_tenants, set_tenants, tenant_context
+from apex.tenant import ALL_TENANTS, current_tenants, is_tenant_hook, set_tenants, tenant_context
 from apex.types import READS, WRITES, items
 
 if TYPE_CHECKING:
@@ -202,3 +202,11 @@ def require_authorize(bound: BoundService) -> None:
             f"Service '{bound._path}' has permissions, and nothing enforces them for {', '.join(lacking)}: "
             "register the hook authorize before these methods, after authenticate"
         )
+
+
+def limits_tenants(bound: BoundService, method: str) -> bool:
+    """Return True if a hook limits the callers of a method to their tenants."""
+    if bound._policy is not None and bound._policy.tenant is not None:
+        return True  # Its roles are held in tenants, and a method without authorize is refused at setup.
+    early = [step.hook for step in in_order(bound._steps[method]) if step.type in ("around", "before")]
+    return any(is_tenant_hook(one) for hook in early for one in flat(hook))

@@ -42,13 +42,15 @@ def site(
     tenant: str | None = None,
     hooks: Any = None,
     columns: Sequence[Column[Any]] = (),
+    tenants: Any = None,
     **options: Any,
 ) -> Apex:
     metadata = MetaData()
     fields: list[Column[Any]] = [Column("text", String(100)), Column("owner", String(20)), Column(TEAM, Integer)]
     notes = Table("notes", metadata, Column("id", Integer, primary_key=True), *fields)
     own = [*columns, *([] if tenant is None else [Column(tenant, Integer)])]
-    app = Apex({"made": metadata}).configure(database(url)).configure(log(log_table(metadata, *own, tenant=tenant)))
+    entries = log_table(metadata, *own, tenant=tenant)
+    app = Apex({"made": metadata}).configure(database(url)).configure(log(entries, tenants=tenants))
     app.configure(rest).configure(sockets).configure(batch)
     app.use("notes", Notes(notes, permissions), hooks={"before": {"all": [caller, authorize]}})
     return app.use("events", EventsService(**options), hooks={"before": {"all": [caller]}} if hooks is None else hooks)
@@ -141,7 +143,7 @@ async def test_a_position_gives_what_happens_after_it(empty_url: str) -> None:
     ],
 )
 async def test_a_query_names_what_it_wants(empty_url: str, query: Mapping[str, Any], found: list[int]) -> None:
-    app = site(empty_url, ALL, tenant=TEAM)
+    app = site(empty_url, ALL, tenant=TEAM, tenants=lambda connection: None)
     async with running(app) as client:
         await app.service("notes").create({"text": "a", TEAM: 7})
         await app.service("notes").create({"text": "b", TEAM: 8})
@@ -198,6 +200,29 @@ async def test_a_scope_limits_the_events(empty_url: str) -> None:
             await app.service("notes").create({"text": str(team), TEAM: team})
         assert texts(await ask(client)) == ["7", "9"]
         assert texts(await ask(client, team_id="8")) == []
+
+
+async def test_the_tenants_of_the_log_limit_callers_without_a_scope(empty_url: str) -> None:
+    app = site(empty_url, ALL, tenant=TEAM, tenants=lambda connection: [7] if connection.user["id"] == "ann" else [])
+    async with running(app) as client:
+        for team in (7, 8):
+            await app.service("notes").create({"text": str(team), TEAM: team})
+        assert (texts(await ask(client)), texts(await ask(client, name="bob"))) == (["7"], [])
+        assert texts(await ask(client, team_id="8")) == []
+        assert len((await app.service("events").find())["data"]) == 2, "a call inside the process gets all"
+
+
+async def test_a_log_with_tenants_needs_a_limit(sqlite_url: str) -> None:
+    app = site(sqlite_url, ALL, tenant=TEAM, hooks={"before": {"all": [caller]}})
+    with pytest.raises(TypeError, match="has the events of all tenants, and nothing limits its callers to theirs"):
+        await app.setup()
+
+
+async def test_a_function_may_refuse_what_permissions_allow(empty_url: str) -> None:
+    app = site(empty_url, ALL, may_read={"notes": lambda record, params: record["text"] != "b"})
+    async with running(app) as client:
+        await app.service("notes").create([{"text": "a"}, {"text": "b"}])
+        assert texts(await ask(client)) == ["a"]
 
 
 async def test_a_caller_that_may_read_nothing_gets_short_pages_that_go_on(empty_url: str) -> None:
