@@ -369,7 +369,8 @@ def _moment(value: Any) -> datetime:
     try:
         return timestamp(value)
     except ValueError as error:
-        raise BadRequest(INVALID, errors={"since": str(error).capitalize()}) from None
+        rule = str(error)
+        raise BadRequest(INVALID, errors={"since": rule[:1].upper() + rule[1:]}) from None
 
 
 class Deliveries(SQLService):

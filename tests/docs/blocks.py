@@ -20,6 +20,7 @@ CHANGING = {
     r'"(?!0{8})[0-9a-f]{8}-[0-9a-f-]{27}"': '"an id"',
     r'"(?!2023)\d{4}-\d\d-\d\dT[0-9:.]+Z"': '"a moment"',
     r'("ms":)[0-9.]+': r"\1 0",
+    r'("duration":)\d+': r"\1 0",
     r'("retryAfter":)\d+': r"\1 0",
     r'("next":|"previous":)"[\w-]{40,}"': r'\1"a cursor"',
     r'("next":)"\w+(\.[\w-]+)+"': r'\1"a position"',
