@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import Context as Variables
+from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,7 @@ from apex.sql.service import SQLService
 from apex.sql.statements import Statement
 from apex.sql.types.registry import coercers, column_types, json_key
 from apex.tenant import ALL_TENANTS, current_tenants, tenant_context
-from apex.transaction import after_commit
+from apex.transaction import after_commit, current_transaction
 from apex.types import READS, UNSET, Row, items
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class Entries:
 
     def __init__(self, make: Callable[[], list[Row]]) -> None:
         self.make = make
-        self.unit: AbstractAsyncContextManager[None] | None = None
+        self.unit: _Unit | None = None
         self.rows: list[Row] | None = None
         self.ids: list[int] = []
         self.is_collected: bool = False
@@ -63,6 +66,35 @@ class Entries:
     def messages(self) -> list[dict[str, Any]] | None:
         """Return the events as ``Entry.message`` does. None, if the rows are not made yet."""
         return None if self.rows is None else [message_of(row) for row in self.rows]
+
+
+class _Unit:
+    """A transaction that begins when the method of a call runs, and ends after all of its hooks."""
+
+    __slots__ = ("_database", "_transaction", "_variables")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._transaction: AbstractAsyncContextManager[None] = database.transaction()
+        self._variables: Variables | None = None
+
+    async def begin(self) -> None:
+        """Begin the transaction. The hooks that follow are part of it."""
+        await self._transaction.__aenter__()
+        self._variables = copy_context()
+
+    async def end(self, error: BaseException | None) -> None:
+        """Commit, or roll back if there is an error."""
+        details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+        ending = self._transaction.__aexit__(*details)
+        if current_transaction(self._database) is not None:
+            await ending
+        else:  # An around hook has gone on in a task of its own, which alone knows the transaction.
+            await asyncio.create_task(_awaited(ending), context=self._variables)
+
+
+async def _awaited(ending: Awaitable[bool | None]) -> None:
+    await ending
 
 
 class Writer:
@@ -110,10 +142,10 @@ class Writer:
         except BaseException as error:
             entries.is_dropped = True
             if entries.unit is not None:
-                await entries.unit.__aexit__(type(error), error, error.__traceback__)
+                await entries.unit.end(error)
             raise
         if entries.unit is not None:
-            await entries.unit.__aexit__(None, None, None)
+            await entries.unit.end(None)
         elif not entries.is_collected:
             await self._write_alone(entries)
 
@@ -125,8 +157,8 @@ class Writer:
             return
         entries.is_new = self.is_new(context)
         if context.event is not None and not context.has_result and self._stores(context.service):
-            entries.unit = self.database.transaction()
-            await entries.unit.__aenter__()
+            entries.unit = _Unit(self.database)
+            await entries.unit.begin()
         await next()
         # Collected now: for each record the order of the entries is that in which its states were stored.
         entries.is_collected = self.database.collect(entries, self.write)
