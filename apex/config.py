@@ -129,6 +129,14 @@ class UserRateLimit(RateLimit):
     requests = fields.Integer(load_default=10_000, validate=validate.Range(min=1))
 
 
+class EventLogOptions(Schema):
+    """The setting ``log``: how long entries are kept, and how many a client gets after a reconnection."""
+
+    days = fields.Float(allow_none=True, validate=validate.Range(min=0, min_inclusive=False))
+    rows = fields.Integer(allow_none=True, validate=validate.Range(min=1))
+    replay = fields.Integer(validate=validate.Range(min=1))
+
+
 class LogOptions(Schema):
     """The setting ``logs``."""
 
@@ -178,6 +186,7 @@ class Config(Schema):
     metricsToken = fields.String(validate=validate.Length(min=16))
     tracing = fields.Boolean(load_default=False)
     timing = fields.Boolean(load_default=False)
+    log = fields.Nested(EventLogOptions, load_default=dict)
     logs = fields.Nested(LogOptions, load_default=dict)
     webhooks = fields.Nested(WebhookOptions, load_default=lambda: WebhookOptions().load({}))
     forms = fields.Boolean(load_default=False)

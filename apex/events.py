@@ -52,11 +52,13 @@ class Entries(Protocol):
 
     They are written at the commit. ``ids`` are empty before that, and if nothing was written. ``is_new`` is True if
     the records cannot have had an event before. ``writing`` is to be awaited for entries that are written alone.
+    ``columns`` has further values of entries, by the id of their record.
     """
 
     ids: list[int]
     is_new: bool
     writing: Awaitable[None] | None
+    columns: dict[Any, dict[str, Any]]
 
     def messages(self) -> list[Message] | None:
         """Return the events as their entries have them. None, if the call has not been asked for its records yet."""
@@ -132,6 +134,10 @@ class EventLog(Protocol):
 
     def follow(self, handler: Callable[[list[Any]], None], lost: Callable[[], None] | None = None) -> None:
         """Call a function with all entries from now on, and ``lost`` if some are missing."""
+        ...
+
+    async def flush(self) -> None:
+        """Write the entries of the transaction around this call now."""
         ...
 
     def on_commit(self, function: Callable[[], None]) -> None:

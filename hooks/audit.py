@@ -37,5 +37,4 @@ def organization_field(context: Context, row: Row) -> Row:
     return {ORGANIZATION_ID: row[ORGANIZATION_ID] if ORGANIZATION_ID in row else row[context.service.id]}
 
 
-audit = common.audit("audit", caller=caller_fields, record=organization_field)
-audit_create = common.audit_create("audit", caller=caller_fields, record=organization_field)
+audit = common.audit(caller=caller_fields, record=organization_field)

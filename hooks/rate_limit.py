@@ -8,6 +8,7 @@ from apex import Context, Next
 from apex.common import RATE_HEADERS, Limit, rate_exceeded
 from apex.common import limit_rate as limit_rate_by
 from apex.describe import describe
+from apex.hooks import keeps_result
 from apex.limits import RateLimiter
 
 HEADERS = {
@@ -33,6 +34,7 @@ def limit_of_key(context: Context) -> Limit:
 limit_keys = limit_rate_by(limit_of_key)
 
 
+@keeps_result
 @describe(answers=HEADERS, errors=(429,))
 async def limit_rate(context: Context, next: Next) -> None:
     """Refuse calls beyond the limit of the caller: around all methods, inside of ``authenticate``.

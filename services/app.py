@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, batch, bus, database, load_config, rest, sockets
+from apex import Apex, Connection, batch, bus, database, load_config, rest, sockets
 from apex.describe import Example
 from apex.limits import RateLimiter, rates
+from apex.log import log
 from apex.observability import health, metrics, time_database, tracing
 from apex.openapi import openapi
 from apex.tenant import ROLE
 from apex.transports import page
+from hooks.audit import caller_fields
 from hooks.tenancy import ORGANIZATION_ID, crm_roles
 from services import (
     activities,
@@ -45,6 +47,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.set("openapi", {"title": "apex CRM", "version": "1", "license": {"name": "MIT", "identifier": "MIT"}})
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(time_database).configure(tracing)
+    app.configure(log(audit.audit, fields=caller_fields, tenants=organizations_of))
     app.configure(bus).configure(crm_roles)
     app.configure(rates).configure(limit_users)
     app.configure(rest).configure(sockets).configure(batch)
@@ -61,3 +64,8 @@ def limit_users(app: Apex) -> None:
     """Set ``userRates``: the rate limit of each user who calls with a token, if the configuration has one."""
     if limit := app.get("userRateLimit"):
         app.set("userRates", RateLimiter(app.get("rates"), "users", limit["requests"], limit["window"]))
+
+
+def organizations_of(connection: Connection) -> list[int]:
+    """Return the organizations of the user of a connection."""
+    return list(connection.memberships or ())

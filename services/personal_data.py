@@ -16,12 +16,13 @@ from apex.describe import describe
 from apex.encoding import decode, encode
 from apex.errors import Forbidden, NotFound
 from apex.permissions import Rule, can
+from apex.relations import Relation
 from apex.schema import IdField
 from apex.sql import Database
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from hooks.tenancy import ORGANIZATION_ID, covers
-from services.accounts.audit import audit
+from services.accounts.audit import Audit, audit, shown_entry
 from services.tables import answers
 from services.transfer.transferable import Transferable
 
@@ -109,7 +110,7 @@ async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
     If only the audit still knows the person, the record is None. Raises NotFound.
     """
     database, table = app.get("database"), app.service(path).service.table
-    person, entries = await _find(database, table, path, organization, id)
+    person, told = await _find(database, table, path, organization, id)
     found: Row = {path: person and _without_search(person)}
     for column in references_to(table):
         other = column.table
@@ -122,7 +123,7 @@ async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
                 of_rows = part.c[relation.key].in_([row["id"] for row in rows])
                 parts = select(part).where(part.c.organization_id == organization, of_rows).order_by(part.c.id)
                 found[relation.service] = [_without_search(row) for row in await database.execute(parts)]
-    return {**found, "audit": entries}
+    return {**found, "audit": told}
 
 
 async def erase(app: Apex, path: str, organization: int, id: int, user: Any = None) -> dict[str, int]:
@@ -135,7 +136,7 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
     service = app.service(path)
     table, params = service.service.table, {"scope": {ORGANIZATION_ID: organization}, "user": user, "loaded": True}
     async with database.transaction():
-        person, entries = await _find(database, table, path, organization, id, lock=True)
+        person, told = await _find(database, table, path, organization, id, lock=True)
         this_person = (table.c.organization_id == organization, table.c.id == id)
         if person and person["deleted_at"] is not None:
             # The service removes only records that are not removed. Another record may have the same CRM id now.
@@ -146,11 +147,11 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
             other = column.table
             ids = await _referring_ids(database, column, organization, id)
             changed[_path(other)] = await _clear_references(app, column, organization, id, params)
-            await _erase_audit(database, organization, _path(other), ids, _copies(column))
+            await _erase_audit(app, organization, _path(other), ids, [*_copies(column), *_shown_as(app, column)])
         if person:
             await service.remove(id, {**params, "permanent": True})
-        await _erase_audit(database, organization, path, [id], [c.name for c in table.c if _is_personal(c.name)])
-        await erase_answers(database, id, [*_records(entries), *([person] if person else [])], organization)
+        await _erase_audit(app, organization, path, [id], [c.name for c in table.c if _is_personal(c.name)])
+        await erase_answers(database, id, [*_records(told), *([person] if person else [])], organization)
     return changed
 
 
@@ -160,12 +161,18 @@ async def _find(
     """Return the record of a person, or None, and its audit entries. Raises NotFound if neither has personal data."""
     record = select(table).where(table.c.organization_id == organization, table.c.id == id)
     rows = await database.execute(record.with_for_update() if lock else record)
-    c = audit.c
-    about = select(audit).where(c.organization_id == organization, c.service == path, c.record_id == id)
-    entries = await database.execute(about.order_by(c.id))
-    if not rows and not _personal_values(_records(entries)):
+    told = await _entries(database, organization, path, id)
+    if not rows and not _personal_values(_records(told)):
         raise NotFound(f"No record found for id '{id}'")
-    return rows[0] if rows else None, entries
+    return rows[0] if rows else None, told
+
+
+async def _entries(database: Database, organization: int, path: str, id: int) -> list[Row]:
+    """Return the audit of a record, as the service ``audit`` shows it."""
+    c = audit.c
+    shown = [column for column in c if column.name not in Audit.private]
+    about = select(*shown).where(c.organization_id == organization, c.service == path, c.record_id == id)
+    return [shown_entry(entry) for entry in await database.execute(about.order_by(c.id))]
 
 
 async def _clear_references(app: Apex, column: Column[Any], organization: int, id: int, params: Row) -> int:
@@ -187,40 +194,39 @@ async def _clear_references(app: Apex, column: Column[Any], organization: int, i
 
 
 async def _referring_ids(database: Database, column: Column[Any], organization: int, id: int) -> list[int]:
-    """Return the ids of the records that refer to a person, and if they have copies, of those that did so before."""
+    """Return the ids of the records that refer to a person, and of those that did so before."""
     table, c = column.table, audit.c
     ids = await database.execute(select(table.c.id).where(table.c.organization_id == organization, column == id))
-    if not _copies(column):
-        return [row["id"] for row in ids]
     read = func.json_extract if database.dialect.name == "sqlite" else func.jsonb_extract_path_text
     key = f"$.{column.name}" if database.dialect.name == "sqlite" else column.name
-    referred = or_(*(cast(read(side, key), String) == str(id) for side in (c.before, c.after)))
+    referred = or_(*(cast(read(side, key), String) == str(id) for side in (c.before, c.after, c.record)))
     before = select(c.record_id.label("id")).distinct()
     before = before.where(c.organization_id == organization, c.service == _path(table), referred)
     return sorted({row["id"] for row in [*ids, *await database.execute(before)]})
 
 
-async def _erase_audit(
-    database: Database, organization: int, path: str, ids: Sequence[int], names: Sequence[str]
-) -> None:
-    """Hide fields of records in their audit entries.
+async def _erase_audit(app: Apex, organization: int, path: str, ids: Sequence[int], names: Sequence[str]) -> None:
+    """Hide fields of records in their entries of the log, and drop what these tell about calls.
 
     On PostgreSQL the application has no right to change the audit, except by the function ``audit_erase``.
     """
     if not ids or not names:
         return
+    database: Database = app.get("database")
+    if app.log is not None:
+        await app.log.flush()
     if database.dialect.name == "postgresql":
         texts = {"organization": str(organization), "path": path, "ids": _joined(ids), "names": _joined(names)}
         erased = select(func.audit_erase(*(bindparam(name, type_=String()) for name in texts)))
         await database.fetch(database.compile(erased, writes=True), texts)
         return
     c = audit.c
-    entries = select(c.id, c.before, c.after).where(
+    about = select(c.id, c.before, c.after, c.record).where(
         c.organization_id == organization, c.service == path, c.record_id.in_(ids)
     )
-    for entry in await database.execute(entries):
-        hidden = {side: _hide_fields(entry[side], names) for side in ("before", "after")}
-        await database.execute(update(audit).where(c.id == entry["id"]).values(hidden))
+    for entry in await database.execute(about):
+        hidden = {side: _hide_fields(entry[side], names) for side in ("before", "after", "record")}
+        await database.execute(update(audit).where(c.id == entry["id"]).values({**hidden, "call": None}))
 
 
 async def erase_answers(database: Database, id: int, rows: Sequence[Row], organization: int | None = None) -> None:
@@ -305,6 +311,14 @@ def _copies(column: Column[Any]) -> Sequence[str]:
     """Return the columns that copy fields of the record to which a column refers."""
     copies: Sequence[str] = column.table.info.get("copies", {}).get(column.name, ())
     return copies
+
+
+def _shown_as(app: Apex, column: Column[Any]) -> list[str]:
+    """Return the fields of records in which events show the record that a column refers to."""
+    relations: Mapping[str, Relation] = app.service(_path(column.table)).service.relations
+    return [
+        name for name, relation in relations.items() if relation.kind == "belongs_to" and relation.key == column.name
+    ]
 
 
 def _path(table: Table) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from apex._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from apex.common.auditing import HIDDEN, audit, audit_create
+    from apex.common.auditing import HIDDEN, audit, audit_create, without_secrets
     from apex.common.calls import cache, debug
     from apex.common.conditions import combine, disallow, every, iff, is_not, is_provider, some, unless, when
     from apex.common.fields import (
@@ -116,12 +116,13 @@ __all__ = [
     "unless",
     "virtual",
     "when",
+    "without_secrets",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "auditing": ["HIDDEN", "audit", "audit_create"],
+        "auditing": ["HIDDEN", "audit", "audit_create", "without_secrets"],
         "calls": ["cache", "debug"],
         "conditions": [
             "combine",

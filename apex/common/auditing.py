@@ -10,7 +10,9 @@ from typing import Any
 from apex.adapters.companion import Companion
 from apex.common.fields import now
 from apex.context import Context, Params, external_call
-from apex.hooks import Hook, belongs
+from apex.encoding import RawJSON, encode
+from apex.events import Entries
+from apex.hooks import Hook, belongs, keeps_result
 from apex.types import Row, items
 
 HIDDEN = "***"
@@ -38,22 +40,34 @@ def audit(
     ``provider``), ``record`` fields about a record, such as its tenant.
 
     Entries are stored past the hooks of the service.
+
+    In an app with a log (``apex.log``) no entries are stored. Those of the log get ``before`` and ``after``, which are
+    columns of its table then, and the fields of ``record``. The entry of a create that is one statement has
+    only its record. Use ``log(table, fields=...)`` in place of ``caller``.
     """
     caller = caller or _caller
 
     @belongs("after")
     async def audit(context: Context) -> None:
+        if context.entries is not None:
+            _fill(context, context.entries, record)
+            return
         done = caller(context) | _call(context)
         id, stashed = context.service.id, _stashed(context)
         entries = []
         for row in items(context.method, context.result):
             before, after = _changes(context.method, stashed.get(row[id]), row)
-            about = {"record_id": row[id], "before": _without_secrets(before), "after": _without_secrets(after)}
+            about = {"record_id": row[id], "before": without_secrets(before), "after": without_secrets(after)}
             entries.append(done | ({} if record is None else record(context, row)) | about)
         if entries:
             await context.app.service(service).service.create(entries, Params({"query": {"$select": ["id"]}}))
 
-    return audit
+    return keeps_result(audit, _has_whole_result)
+
+
+def _has_whole_result(context: Context) -> bool:
+    """Return True if the result of a create will have all that it was given."""
+    return not any(any(given.values()) for given in _given(context))
 
 
 def audit_create(
@@ -73,13 +87,41 @@ def audit_create(
         done = caller(context) | _call(context)
 
         def entry(row: Row) -> Row:
-            about = {"before": None, "after": _without_secrets(row)}
+            about = {"before": None, "after": without_secrets(row)}
             return done | ({} if record is None else record(context, row)) | about
 
         companion = Companion(context.app.service(service).service, entry, id="record_id", whole="after")
         context.params.adapter = {**(context.params.adapter or {}), "companion": companion}
 
     return audit_create
+
+
+def _fill(context: Context, entries: Entries, record: Callable[[Context, Row], Row] | None) -> None:
+    """Set columns of the entries that the log will store for a call."""
+    id, stashed = context.service.id, _stashed(context)
+    rows: list[Row] = items(context.method, context.result)
+    for row, given in zip(rows, _given(context) or [{} for _ in rows], strict=True):
+        columns = {} if record is None else record(context, row)
+        if context.method != "create":
+            before, after = _changes(context.method, stashed.get(row[id]), row)
+            columns |= {"before": _stored(before), "after": _stored(after)}
+        elif not entries.ids:  # Else its own statement has stored the entry, which has the record.
+            columns["after"] = _stored(row | given)
+        if columns:
+            entries.columns[row[id]] = columns
+
+
+def _given(context: Context) -> list[Row]:
+    """Return, for each record, the fields on demand that a create was given. Its result does not have them."""
+    on_demand = getattr(context.service, "on_demand", ())
+    if context.method != "create" or not on_demand:
+        return []
+    data = context.data if isinstance(context.data, list) else [context.data]
+    return [{name: row.get(name) for name in on_demand} for row in data]
+
+
+def _stored(value: Row | None) -> RawJSON | None:
+    return None if value is None else RawJSON(encode(without_secrets(value)))
 
 
 def _caller(context: Context) -> Row:
@@ -112,10 +154,11 @@ def is_secret(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 
-def _without_secrets(value: Any) -> Any:
+def without_secrets(value: Any) -> Any:
+    """Return JSON with ``HIDDEN`` in place of the values of fields that have the name of a secret."""
     if isinstance(value, dict):
         return {
-            name: HIDDEN if is_secret(name) else _without_secrets(inner) if isinstance(inner, dict | list) else inner
+            name: HIDDEN if is_secret(name) else without_secrets(inner) if isinstance(inner, dict | list) else inner
             for name, inner in value.items()
         }
-    return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
+    return [without_secrets(inner) for inner in value] if isinstance(value, list) else value

@@ -11,7 +11,7 @@ from apex.common.conditions import Predicate, as_bool
 from apex.context import Context
 from apex.describe import Related, describe
 from apex.errors import BadRequest
-from apex.hooks import Hook, belongs
+from apex.hooks import Hook, belongs, keeps_result
 from apex.relations.declarations import Fields
 from apex.relations.references import CHECKED
 from apex.tenant import ALL_TENANTS, tenant_context
@@ -131,7 +131,7 @@ def populate(
             related = found.get(record[own], [])
             record[name] = related if many else next(iter(related), None)
 
-    return populate
+    return populate if when is None else keeps_result(populate, lambda context: when(context) is False)
 
 
 async def _related(

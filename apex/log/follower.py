@@ -60,6 +60,8 @@ class Follower:
 
         If the table does not exist yet, its first entry will be the first one that is handled.
         """
+        if self.runs:  # An app may be set up again.
+            return
         exists = await self.reading.exists()
         self.position = await (self.reading.position() if exists else self.reading.beginning())
         self.recent.start(self.position)

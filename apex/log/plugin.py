@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def log(table: Table, *, fields: Fields | None = None, tenants: Tenants | None =
 def _settings(given: Any) -> Settings:
     """Return the setting of an app. Raises ConfigError, which names the key that is wrong."""
     given = {} if given is None else given
-    if not isinstance(given, dict):
+    if not isinstance(given, Mapping):
         raise ConfigError('The setting log must be an object such as {"days": 7}')
     for name, value in given.items():
         if name not in Settings.__slots__:

@@ -150,6 +150,13 @@ class Log:
         """Read soon, as somebody has committed. Several calls within 5 milliseconds are one."""
         self._follower.wake()
 
+    async def flush(self) -> None:
+        """Write the entries of the transaction around this call now. Else they are written just before its commit.
+
+        It is for work on the entries themselves, such as the erasure of a person.
+        """
+        await self.writer.database.write_collected()
+
     def on_commit(self, function: Callable[[], None]) -> None:
         """Call a function whenever this process has committed entries, to wake other processes."""
         self._on_commit.append(function)

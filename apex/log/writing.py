@@ -43,13 +43,14 @@ class Entries:
     that the call has begun for them.
     """
 
-    __slots__ = ("ids", "is_collected", "is_dropped", "is_new", "make", "rows", "unit", "writing")
+    __slots__ = ("columns", "ids", "is_collected", "is_dropped", "is_new", "make", "rows", "unit", "writing")
 
     def __init__(self, make: Callable[[], list[Row]]) -> None:
         self.make = make
         self.unit: _Unit | None = None
         self.rows: list[Row] | None = None
         self.ids: list[int] = []
+        self.columns: dict[Any, Row] = {}
         self.is_collected: bool = False
         self.is_dropped: bool = False
         self.is_new: bool = False
@@ -222,7 +223,8 @@ class Writer:
         An id that the caller has given may be that of a record that was removed.
         """
         service: Any = context.service.service
-        if context.method != "create" or not self._stores(context.service) or context.has_result:
+        is_stored = isinstance(service, SQLService) and self._stores(context.service)
+        if context.method != "create" or not is_stored or context.has_result:
             return False
         given = context.data if isinstance(context.data, list) else [context.data]
         return all(isinstance(one, Mapping) and service.id not in one for one in given)
@@ -243,7 +245,7 @@ class Writer:
         shared = self._shared(service, event, context)
         call = call_of(context)
         shared["method"] = call.pop("method")
-        stashed = _stashed(context)
+        stashed, columns = _stashed(context), {} if context.entries is None else context.entries.columns
         rows = []
         try:
             for record, text, sent in _records(context):
@@ -252,6 +254,8 @@ class Writer:
                 row["call"] = RawJSON(encode(done))
                 if row["record_id"] is None and context.id is not None:
                     row["record_id"] = self._record_id(context.id)
+                if columns and isinstance(record, Mapping):
+                    row |= columns.get(record.get(getattr(service.service, "id", "id")), {})
                 rows.append(row)
         except TypeError:
             self._refuse(service, event)

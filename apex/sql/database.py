@@ -125,6 +125,12 @@ class Database:
         around.collected.append((write, value))
         return True
 
+    async def write_collected(self) -> None:
+        """Write now what ``collect`` has kept for the commit of the transaction around this call."""
+        around = current_transaction(self)
+        if isinstance(around, _Transaction):
+            await around.write()
+
     def compile(
         self, statement: Executable, plan: Plan = "kept", *, writes: bool = False, read: Reader | None = None
     ) -> Statement:

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table
+from dataclasses import replace
+from typing import Any
 
-from apex import Apex, SQLService, validate_query
-from apex.common import default_sort, disallow
+from sqlalchemy import Column, ForeignKey, Index, String
+
+from apex import Apex, Context, SQLService, validate_query
+from apex.common import default_sort, disallow, without_secrets
 from apex.describe import Example
+from apex.log import log_table
 from apex.permissions import authorize, can
-from apex.sql import Json, Timestamp
+from apex.sql import Json
+from apex.types import Row
 from hooks.tenancy import ORGANIZATION_ID, fill_organization, forbid_foreign, membership, require_organization
 from services.shared.audience import to_nobody
 from services.shared.examples import DEMO_ORGANIZATION
 from services.shared.tenant import CALLER_AND_IDEMPOTENCY, MethodHooks
 from services.tables import Identifier, metadata
 
-audit = Table(
-    "audit",
+audit = log_table(
     metadata,
     Column("id", Identifier, primary_key=True),
-    Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False),
-    Column("created_at", Timestamp, nullable=False),
+    Column("organization_id", Identifier, ForeignKey("organizations.id")),
     Column("user_id", Identifier, ForeignKey("users.id")),
     Column("key_id", Identifier),
     Column("api", String(40)),
     Column("provider", String(20)),
     Column("request_id", String(128)),
-    Column("service", String(100), nullable=False),
-    Column("method", String(20), nullable=False),
-    Column("record_id", Identifier, nullable=False),
-    Column("before", Json),
+    Column("service", String(100)),
+    Column("method", String(20)),
+    Column("record_id", Identifier),
     Column("after", Json),
-    sqlite_autoincrement=True,
+    name="audit",
+    tenant=ORGANIZATION_ID,
 )
+"""The log. Its entries of changes are the audit."""
+
 c = audit.c
 Index("ix_audit_list", c.organization_id, c.id)
 Index("ix_audit_record", c.organization_id, c.service, c.record_id, c.id)
@@ -44,12 +49,45 @@ class Audit(SQLService):
     table = audit
     noun = "audit entry"
     methods = ("find", "get")
-    multi = ("create",)
+    logged = False
+    private = ("xid", "origin", "event", "call")
+    on_demand = ("record",)
     permissions = {"admin": can("find", "get")}
     examples = {
         "find": Example(query={ORGANIZATION_ID: DEMO_ORGANIZATION, "service": "contacts", "$limit": 2}),
         "get": Example(1),
     }
+
+
+def whole_entries(context: Context) -> None:
+    """Read the whole record of an entry too, for ``show_created``. Only entries of changes are read.
+
+    Runs before find and get, after ``validate_query``.
+    """
+    params = context.params
+    query: Any = params.query
+    params.scope["method"] = {"$ne": None}
+    if query.select is None:
+        params.adapter = {**(params.adapter or {}), "private": Audit.private}
+    elif "after" in query.select:
+        params.selected = (*query.select, "id")
+        params.query = replace(query, select=(*query.select, "method", "record"))
+
+
+def show_created(context: Context) -> None:
+    """Show the new record as ``after`` of a create: the log has it whole, so it is not stored twice. Runs after."""
+    selected = context.params.selected
+    for entry in map(shown_entry, context.items):
+        for name in {*entry} - {*(selected or entry)}:
+            del entry[name]
+
+
+def shown_entry(entry: Row) -> Row:
+    """Return an entry as the audit shows it: with its record as ``after`` if that is new."""
+    record = entry.pop("record", None)
+    if entry.get("after", record) is None and entry["method"] == "create":
+        entry["after"] = without_secrets(record)
+    return entry
 
 
 def register(app: Apex) -> None:
@@ -58,12 +96,13 @@ def register(app: Apex) -> None:
     hooks: MethodHooks = {
         "around": {"all": [*CALLER_AND_IDEMPOTENCY, forbid_foreign]},
         "before": {
-            "find": [*before, default_sort(id=-1)],
-            "get": before,
+            "find": [*before, default_sort(id=-1), whole_entries],
+            "get": [*before, whole_entries],
             "update": [disallow()],
             "patch": [disallow()],
             "remove": [disallow()],
         },
+        "after": {"find": [show_created], "get": [show_created]},
     }
-    app.use("audit", Audit(paginate=app.get("paginate")), hooks=hooks)
+    app.use("audit", Audit(paginate=app.get("paginate"), json=False), hooks=hooks)
     app.service("audit").publish(to_nobody)

@@ -127,6 +127,8 @@ def example(id: int | None = None, **given: Any) -> Example:
 class AgentVoice(Service):
     """The base class of the AgentVoice services. It reads, writes and shows contacts."""
 
+    logged = False  # The service ``contacts`` has the events.
+
     api = "agentvoice"
 
     app: Apex

@@ -27,7 +27,7 @@ from apex.permissions import Rule, authorize, can
 from apex.query.coercion import boolean
 from apex.relations import Relation, belongs_to
 from apex.schema import IdField, ValidationError, check_rules, fields
-from hooks.audit import audit, audit_create
+from hooks.audit import audit
 from hooks.rate_limit import limit_rate
 from hooks.records import set_owner, soft_delete, timestamps
 from hooks.tenancy import (
@@ -270,12 +270,8 @@ def tenant_hooks(
             *([refers] if method in ("create", "patch") else []),
             *([set_owner] if method == "create" else []),
             *([timestamps, *on_write] if method in ("create", "patch") else []),
-            *([audit_create] if is_alone else []),
         ]
-        hooks["after"][method] = [
-            *([] if is_alone else [audit]),
-            apply_select,
-        ]
+        hooks["after"][method] = [audit, apply_select]
     return hooks
 
 

@@ -95,11 +95,17 @@ class Crm:
         fetch = executor.fetch
 
         async def collected(text: str, values: Values, *how: bool, **more: Any) -> Tuples:
-            self.statements.append(text)
+            if not _is_of_processes(text):
+                self.statements.append(text)
             rows: Tuples = await fetch(text, values, *how, **more)
             return rows
 
         executor.fetch = collected
+
+
+def _is_of_processes(text: str) -> bool:
+    """Return True if a statement reads the log for the process, or writes a message for other ones."""
+    return "last_id" in text or (text.startswith("INSERT INTO audit") and "service" not in text)
 
 
 def refused(answer: Answer, status: int, *fields: str) -> dict[str, Any]:

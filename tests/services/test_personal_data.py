@@ -20,6 +20,7 @@ from services.commands.demo_data import KEY
 from services.support_tickets import support_tickets
 from services.tables import answers, metadata
 from tests.services.accounts.test_api_keys import make_key, with_key
+from tests.services.accounts.test_audit import changes
 from tests.services.crm import OURS, Crm, make, make_deal, refused, running
 
 JOHN = "/api/contacts/00000000-0000-4000-8000-000000000123"
@@ -52,7 +53,8 @@ async def known_everywhere(crm: Crm) -> dict[str, Any]:
 async def stored(crm: Crm) -> str:
     """Return the whole database as text."""
     database: Database = crm.app.get("database")
-    return json.dumps([await database.execute(select(table)) for table in metadata.sorted_tables], default=str)
+    rows = [row for table in metadata.sorted_tables for row in await database.execute(select(table))]
+    return json.dumps([row for row in rows if row.get("event") != "rates"], default=str)
 
 
 async def erased(crm: Crm, id: int, user: int | None = 789, organization: int = 456) -> tuple[int, Any]:
@@ -62,7 +64,7 @@ async def erased(crm: Crm, id: int, user: int | None = 789, organization: int = 
 @pytest.mark.parametrize("way", ["erase", "agentvoice", "removed before"])
 async def test_an_erased_person_leaves_no_personal_data(crm: Crm, way: str) -> None:
     made = await known_everywhere(crm)
-    id, before = made["person"]["id"], await crm.rows(audit)
+    id, before = made["person"]["id"], await changes(crm)
     there = await stored(crm)
     assert all(word in there for word in PERSONAL[:5])
     if way == "agentvoice":
@@ -76,11 +78,11 @@ async def test_an_erased_person_leaves_no_personal_data(crm: Crm, way: str) -> N
         assert (status, answer) == (200, {"id": id, "changed": changed})
     left = await stored(crm)
     assert not [word for word in PERSONAL if word in left]
-    after = {row["id"]: row for row in await crm.rows(audit)}
+    after = {row["id"]: row for row in await changes(crm)}
     same = ("id", "organization_id", "created_at", "user_id", "key_id", "service", "method", "record_id", "request_id")
     assert all({name: row[name] for name in same}.items() <= after[row["id"]].items() for row in before)
     created = next(row for row in after.values() if row["service"] == "contacts" and row["method"] == "create")
-    told = (created["after"]["id"], created["after"]["email"], created["after"]["owned_by_user_id"])
+    told = tuple(created["record"][name] for name in ("id", "email", "owned_by_user_id"))
     assert told == (id, "***", 789)
     refused(await crm.call(f"GET /contacts/{id}"), 404)
     refused(await erased(crm, id), 404)
@@ -91,14 +93,14 @@ async def test_records_that_refer_to_the_person_are_changed_by_their_services(cr
     heard: list[str] = []
     for path in ("deals", "activities", "support-tickets"):
         crm.app.service(path).on("patched", lambda row, context: heard.append(context.path))
-    before = len(await crm.rows(audit))
+    before = len(await changes(crm))
     await erased(crm, made["person"]["id"])
     assert sorted(heard) == ["activities", "deals", "support-tickets"]
     for path in heard:
         _, record = await crm.call(f"GET /{path}/{made[path]['id']}")
         assert record["contact_id"] is None
         assert record["updated_at"] > made[path]["updated_at"]
-    told = [(row["service"], row["method"], row["user_id"]) for row in (await crm.rows(audit))[before:]]
+    told = [(row["service"], row["method"], row["user_id"]) for row in (await changes(crm))[before:]]
     assert told == [*((path, "patch", 789) for path in heard), ("contacts", "remove", 789)]
     (moved,) = [row for row in await crm.rows(support_tickets) if row["id"] == made["moved"]["id"]]
     assert moved["meta_contact_first_name"] == "Johnny"
@@ -202,16 +204,16 @@ async def test_the_app_hides_within_its_reach_and_changes_no_entry_otherwise(
 ) -> None:
     async with running(migrated_postgres_url) as crm:
         await crm.call("PATCH /contacts/123", {"last_name": "Roe"})
-        database, before = crm.app.get("database"), await crm.rows(audit)
+        database, before = crm.app.get("database"), await changes(crm)
         hidden = select(func.audit_erase("456", "contacts", "123", "last_name").label("changed"))
         for reach in ("457", NO_TENANTS):
             with tenant_context(reach):
                 assert await database.fetch(database.compile(hidden, writes=True)) == [{"changed": 0}]
-        for statement in (update(audit).values(after=None), delete(audit)):
-            with pytest.raises(Forbidden):
-                await database.execute(statement)
-        assert await crm.rows(audit) == before
+        with pytest.raises(Forbidden):
+            await database.execute(update(audit).values(after=None))
+        await database.execute(delete(audit))  # It deletes messages between processes alone.
+        assert await changes(crm) == before
         with tenant_context("456"):
             assert await database.fetch(database.compile(hidden, writes=True)) == [{"changed": 1}]
-        (entry,) = await crm.rows(audit)
+        (entry,) = await changes(crm)
         assert (entry["before"]["last_name"], entry["after"]["last_name"]) == ("***", "***")
