@@ -50,6 +50,8 @@ class Pruner:
 
     def start(self) -> None:
         """Prune regularly from now on."""
+        if self._task is not None:  # An app may be set up again.
+            return
         self._compile()
         self._task = asyncio.create_task(self._prune_regularly())
 
