@@ -7,13 +7,16 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-from apex import Apex, MemoryService, load_config, rest, sockets
+from sqlalchemy import MetaData
+
+from apex import Apex, MemoryService, database, load_config, rest, sockets
+from apex.log import log, log_table
 from apex.openapi.declarations import declarations
 from services.app import CONFIG, create_app
-from tests.interop.golden import golden
+from tests.interop.golden import USER, golden, golden_app
 from tests.interop.node import compile_programs, needs_node, passes
 from tests.process.commands import ROOT
-from tests.support.serving import calling
+from tests.support.serving import calling, serving
 
 pytestmark = needs_node
 
@@ -75,3 +78,12 @@ async def test_a_page_without_a_bundler_loads_it_from_the_server() -> None:
         script = await http.get("/socket.io/apex-live.js")
     assert script.headers["content-type"] == "text/javascript; charset=utf-8"
     assert script.content == (PACKAGE / "index.js").read_bytes()
+
+
+async def test_a_recovered_connection_goes_on(tmp_path: Path) -> None:
+    entries = MetaData()
+    app = golden_app().configure(database(f"sqlite:///{tmp_path / 'test.db'}")).configure(log(log_table(entries)))
+    async with serving(app) as client:
+        await app.get("database").create_all(entries)
+        await app.service("users").create(USER)
+        await passes("live_log.mjs", URL=str(client.base_url).rstrip("/"))

@@ -16,6 +16,7 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table
 from apex import Apex, Connection, SQLService, database, rest, sockets
 from apex.client import Client, Live, socketio
 from apex.errors import NotFound, Unavailable
+from apex.log import log, log_table
 from apex.permissions import authorize, can, mine
 from apex.relations import belongs_to
 from tests.interop.node import FOLDER, NODE, needs_node
@@ -34,6 +35,8 @@ notes = Table(
 
 EXAMPLES = int(os.environ.get("LIVE_EXAMPLES", "6"))
 """The number of examples. Each starts a server and Node, and one that fails has waited for its deadline."""
+
+entries = log_table(metadata)
 
 USERS = (1, 2)
 QUERIES: list[tuple[dict[str, Any], list[str]]] = [
@@ -62,6 +65,7 @@ def site(file: Path) -> Apex:
         app.channel("all").join(connection)
 
     app = Apex().configure(rest).configure(sockets).configure(database(f"sqlite:///{file}"))
+    app.configure(log(entries))
     app.use("groups", SQLService(groups)).use("notes", Notes(), hooks={"before": {"all": [authorize]}})
     app.on("connection", name)
     return app.publish(lambda data, context: app.channel("all"))

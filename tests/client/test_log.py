@@ -1,0 +1,128 @@
+"""Tests of clients of a server with a log: they get what they have missed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine
+
+from apex import Apex, MemoryService, SQLService, database, rest, sockets
+from apex.client import Client, socketio
+from apex.log import log, log_table
+from tests.client.sites import LOGIN, guarded_app, happening
+from tests.client.test_watch import Finds, shows
+from tests.support.databases import free_port
+from tests.support.serving import listening
+from tests.support.waiting import until
+
+BY_NAME = {"$sort": {"name": 1}, "$limit": 2}
+
+
+def logged_app(file: Path, finds: Finds | None = None, **settings: Any) -> Apex:
+    """Return an app with a log and people, whose connections receive all events."""
+    metadata = MetaData()
+    people = Table("people", metadata, Column("id", Integer, primary_key=True), Column("name", String(9)))
+    app = Apex({"log": settings}).configure(rest).configure(sockets).configure(database(f"sqlite:///{file}"))
+    app.configure(log(log_table(metadata))).set("tables", metadata)
+    service = SQLService(people, paginate={"default": 10, "max": 10}, multi=True)
+    app.use("people", service, hooks={"before": {"find": [finds or Finds()]}})
+    app.use("towns", MemoryService())
+    app.on("connection", app.channel("all").join)
+    return app.publish(lambda data, context: app.channel("all"))
+
+
+@asynccontextmanager
+async def serving_people(app: Apex, port: int = 0) -> AsyncIterator[str]:
+    async with listening(app, port) as url:
+        await app.get("database").create_all(app.get("tables"))
+        yield url
+
+
+async def test_a_client_gets_the_events_of_the_time_without_a_connection(tmp_path: Path) -> None:
+    app, heard = logged_app(tmp_path / "test.db"), list[Any]()
+    async with serving_people(app) as url, Client(socketio(url, delay=0.01)) as client:
+        people = client.service("people")
+        for event in ("created", "patched"):
+            people.on(event, lambda *args: heard.append(args))
+        ann = await people.create({"name": "Ann"})
+        lost, again = happening(client, "disconnect"), happening(client, "connect")
+        app.emit("shutdown")
+        await lost
+        for name in ("Bea", "Cat"):
+            await app.service("people").patch(ann["id"], {"name": name})
+        assert await again
+        await people.patch(ann["id"], {"name": "Dan"})
+        assert heard == [({"id": 1, "name": name},) for name in ("Ann", "Bea", "Cat", "Dan")]
+
+
+async def test_a_page_goes_on_after_a_recovered_cut_without_a_read(tmp_path: Path) -> None:
+    finds = Finds()
+    app = logged_app(tmp_path / "test.db", finds)
+    async with serving_people(app) as url, Client(socketio(url, delay=0.01)) as client:
+        await client.service("people").create({"name": "Cy"})
+        async with client.service("people").watch(BY_NAME) as live:
+            again = happening(client, "connect")
+            app.emit("shutdown")
+            assert await again
+            await client.service("people").get(1)
+            assert finds.count == 1
+            lost = happening(client, "disconnect")
+            app.emit("shutdown")
+            await lost
+            await app.service("people").create({"name": "Ann"})
+            await shows(live, "Ann", "Cy")
+            assert finds.count == 2
+
+
+async def test_a_page_goes_on_after_the_login_of_a_recovered_connection(tmp_path: Path) -> None:
+    finds, metadata, url = Finds(), MetaData(), f"sqlite:///{tmp_path / 'test.db'}"
+    app = guarded_app().configure(database(url)).configure(log(log_table(metadata)))
+    metadata.create_all(create_engine(url))
+    app.service("notes").hooks({"before": {"find": [finds]}})
+    async with listening(app) as url, Client(socketio(url, delay=0.01)) as client:
+        await client.authenticate(**LOGIN)
+        async with client.service("notes").watch():
+            again = happening(client, "connect")
+            app.emit("shutdown")
+            assert await again
+            await client.service("heard").find()
+            assert finds.count == 1
+
+
+async def test_a_page_goes_on_after_a_restart(tmp_path: Path) -> None:
+    finds, port = Finds(), free_port()
+    async with Client(socketio(f"http://127.0.0.1:{port}", delay=0.01)) as client:
+        watch = client.service("people").watch(BY_NAME)
+        async with serving_people(logged_app(tmp_path / "test.db", finds), port):
+            live = await watch.__aenter__()
+            lost = happening(client, "disconnect")
+        await lost
+        again = happening(client, "connect")
+        app = logged_app(tmp_path / "test.db", finds)
+        async with serving_people(app, port):
+            assert await again
+            await client.service("towns").find()
+            assert finds.count == 1
+            await app.service("people").create({"name": "Ann"})
+            await shows(live, "Ann")
+            await watch.__aexit__(None, None, None)
+
+
+async def test_a_page_is_read_again_if_too_much_was_missed(tmp_path: Path) -> None:
+    app = logged_app(tmp_path / "test.db", replay=5)
+    heard: list[bool] = []
+    async with (
+        serving_people(app) as url,
+        Client(socketio(url, delay=0.01)) as client,
+        client.service("people").watch(BY_NAME) as live,
+    ):
+        client.on("connect", heard.append)
+        lost = happening(client, "disconnect")
+        app.emit("shutdown")
+        await lost
+        await app.service("people").create([{"name": f"A{number}"} for number in range(10)])
+        await shows(live, "A0", "A1")
+        await until(lambda: heard[-1] is False)
