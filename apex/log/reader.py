@@ -14,6 +14,7 @@ from apex.log.position import Position
 from apex.log.reading import Entry, Filter, Read, Reading, reading_of
 from apex.log.stats import LogStats
 from apex.sql.database import Database
+from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import is_in_transaction
 
 if TYPE_CHECKING:
@@ -179,7 +180,11 @@ class Log:
 
 
 async def _outside(reading: Coroutine[Any, Any, T]) -> T:
-    """Await a read outside of a transaction around it: inside, it would find entries that may be undone."""
-    if not is_in_transaction():
+    """Await a read of all tenants, which ``tenants`` limits, outside of a transaction around it.
+
+    Inside, it would find entries that may be undone.
+    """
+    if is_in_transaction():
+        return await asyncio.create_task(reading, context=Context())
+    with tenant_context(ALL_TENANTS):
         return await reading
-    return await asyncio.create_task(reading, context=Context())

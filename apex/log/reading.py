@@ -206,12 +206,12 @@ class _Statements:
         self._kept = StatementCache()
 
     async def _rows(self, name: str, build: Callable[[], Any], values: Mapping[str, Any], filter: Filter) -> list[Row]:
-        statement = self._kept.get((name, filter.shape), lambda: self._compiled(build(), filter))
+        statement = self._kept.get((name, filter.shape), lambda: self._compiled(name, build(), filter))
         return await self.database.fetch(statement, values)
 
-    def _compiled(self, statement: Any, filter: Filter) -> Statement:
-        # With a filter, the best index depends on its values.
-        plan: Plan = "kept" if filter == EVERYTHING else "anew"
+    def _compiled(self, name: str, statement: Any, filter: Filter) -> Statement:
+        # With a filter, the best index depends on its values. A page follows the ids, whatever PostgreSQL estimates.
+        plan: Plan = "anew" if filter != EVERYTHING else "one" if name == "page" else "kept"
         return self.database.compile(statement, plan)
 
     async def _row(self, name: str, build: Callable[[], Any], values: Mapping[str, Any] | None = None) -> Row:
@@ -442,15 +442,16 @@ class PostgresReading(_Statements):
 
     def _first(self, filter: Filter) -> Any:
         # The sum keeps PostgreSQL from looking for the first id along the primary key.
-        return select(func.min(self.table.c.id + 0).label("first_id")).where(self._is_new(filter))
+        return select(func.min(self.table.c.id + 0).label("first_id")).where(self._is_new(filter, self.table.c.xid))
 
     def _page_of(self, filter: Filter) -> Any:
         log = self.table.c
-        condition = and_(log.id > bindparam("after", type_=BigInteger()), self._is_new(filter))
+        # All ids from the first new one on are new, or nearly so. The sum keeps PostgreSQL from another way to them.
+        xid = log.xid if filter.tenants is not None else log.xid + 0
+        condition = and_(log.id > bindparam("after", type_=BigInteger()), self._is_new(filter, xid))
         return select(*self._columns).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
 
-    def _is_new(self, filter: Filter) -> ColumnElement[bool]:
-        xid = self.table.c.xid
+    def _is_new(self, filter: Filter, xid: ColumnElement[int]) -> ColumnElement[bool]:
         since = or_(xid >= bindparam("xmax", type_=BigInteger()), xid == any_(_numbers("xip")))
         until = and_(xid < bindparam("until", type_=BigInteger()), xid != all_(_numbers("still_open")))
         return and_(since, until, *filter.conditions(self.table))

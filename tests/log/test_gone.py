@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,15 @@ async def test_a_dump_that_is_restored_into_another_database(postgres_url: str, 
             assert not await is_gone(log, begin)
             await add(log, row(3))
             assert numbers((await read_all(log, begin, 1))[0]) == [3]
+            async with log.database.transaction():
+                (own,) = await log.database.execute(text("SELECT pg_current_xact_id()::text::bigint AS xid"))
+
+                async def check() -> None:
+                    # An entry of the other server whose transaction seems to be open here.
+                    await log.database.execute(update(log.table).where(log.table.c.id == 1).values(xid=own["xid"]))
+                    await log.check(begin)
+
+                await asyncio.create_task(check(), context=Context())
             rows = await log.database.execute(text("SELECT xid FROM log ORDER BY id"))
             assert [each["xid"] for each in rows][:2] == [0, 0]
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from sqlalchemy import insert
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import insert, select
 
-from apex.log.position import Position
+from apex import Apex, database
+from apex.log import Log, Position
+from apex.log.plugin import Settings
+from apex.migrations import enable_row_level_security, prepare_row_level_security
+from apex.migrations.revisions import connect
+from apex.tenant import ROLE, tenant_context
 from tests.log.entries import add, numbers, opened, read_all, row
 
 
@@ -49,6 +56,24 @@ async def test_a_read_inside_a_transaction_does_not_see_what_may_be_undone(empty
             entries, after, _ = await log.read(begin)
             assert entries == []
         assert numbers((await log.read(after)).entries) == [1]
+
+
+async def test_row_level_security_does_not_hide_that_an_entry_is_there(postgres_url: str) -> None:
+    async with opened(postgres_url) as log:
+        with connect(postgres_url) as connection, Operations.context(MigrationContext.configure(connection)):
+            prepare_row_level_security()
+            enable_row_level_security("log", "team")
+            connection.commit()
+        await add(log, row(1, team=2))
+        position = await log.position()
+        app = Apex().configure(database(postgres_url, role=ROLE))
+        other = Log(app, log.table, Settings())
+        await other.database.open()
+        with tenant_context("1"):
+            assert await other.database.execute(select(log.table.c.id)) == []
+            await other.check(position)
+            assert numbers((await other.read(position)).entries) == []
+        await other.database.close()
 
 
 async def test_an_entry_has_what_was_stored(empty_url: str) -> None:
