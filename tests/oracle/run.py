@@ -102,7 +102,7 @@ class Run:
         self.stack.callback(self.history.engine.dispose)
         tested.metadata.create_all(self.history.engine)
         self.history.install()
-        environ = {"DATABASE_URL": self.options.url, "PYTHONPATH": str(HERE), "APEX_ENV": "test"}
+        environ = {"DATABASE_URL": self.options.url, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}", "APEX_ENV": "test"}
         if self.options.redis:
             self.redis = RedisServer(folder)
             self.redis.start()
