@@ -172,6 +172,13 @@ class Follower:
         """True if the follower is connected and has read."""
         return self._is_connected and self._has_read
 
+    @property
+    def trouble(self) -> str:
+        """The reason why the follower is not ready."""
+        if not self._is_connected:
+            return "cannot connect and log in"
+        return f"cannot read: {self.problem or 'no answer'}"
+
     async def differences(self) -> list[Difference]:
         """Return the records that the views show otherwise than ``find`` does now. Raises FeathersError."""
         found = {service: await self.find(service) for service in self.views}

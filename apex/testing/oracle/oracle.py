@@ -255,7 +255,7 @@ class Oracle:
             pause = min(2 * pause, LONGEST_PAUSE)
         late = [one for one, each in zip(self.followers, found, strict=True) if each is None]
         if late:
-            raise Missed(self.explain([], [f"{one.name} cannot connect and read: {one.problem}" for one in late]))
+            raise Missed(self.explain([], [f"{one.name} {one.trouble}" for one in late], {one.name for one in late}))
         return [each for one in found for each in one or []]
 
     async def _compared(self, follower: Follower) -> list[Difference] | None:
@@ -268,8 +268,10 @@ class Oracle:
             follower.problem = error
             return None
 
-    def explain(self, differences: Sequence[Difference], others: Sequence[str] = ()) -> str:
-        """Return the seed, what went wrong, and the story of the first three records."""
+    def explain(
+        self, differences: Sequence[Difference], others: Sequence[str] = (), clients: Collection[str] = ()
+    ) -> str:
+        """Return the seed, what went wrong, and the story of the first three records and of some clients."""
         first = differences[:3]
-        story = self.story.of({each.client for each in first}, {(each.service, each.id) for each in first})
+        story = self.story.of({*clients, *(each.client for each in first)}, {(each.service, each.id) for each in first})
         return "\n".join([f"seed {self.seed}", *[*others, *map(str, differences)][:STORY_LINES], "", story])
