@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apex.errors import FeathersError, Forbidden, Unavailable
-from apex.testing.oracle import Event, Follower, entry_of
+from apex.testing.oracle import Event, Follower
 from tests.interop.node import FOLDER, NODE
 
 PROGRAM = FOLDER / "followers.mjs"
@@ -70,8 +70,8 @@ class Node:
             return
         follower = self.followers[message["name"]]
         if "event" in message:
-            offset = message.get("offset")
-            follower.receive(Event(message["service"], message["event"], message["record"], entry_of(offset)))
+            event = Event(message["service"], message["event"], message["record"], message.get("offset"))
+            follower.receive(event)
         elif "connected" in message:
             follower.connected(recovered=message["recovered"])
         elif "disconnected" in message:

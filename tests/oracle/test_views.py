@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apex.testing.oracle import Event, View, entry_of
+from apex.testing.oracle import Event, View
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["created", "patched", "removed"]), st.integers(1, 3)), max_size=20)
 
@@ -32,16 +32,6 @@ def test_a_view_shows_the_last_states_wherever_it_reads(written: list[tuple[str,
     assert view.differences("ann", stored.values()) == []
 
 
-def test_an_entry_counts_once_and_an_older_one_is_disorder() -> None:
-    view = View("notes")
-    view.end([{"id": 1, "text": "a"}])
-    for text, entry in (("b", 5), ("c", 7), ("b", 5)):
-        view.apply(Event("notes", "patched", {"id": 1, "text": text}, entry))
-    assert (view.records[1]["text"], view.disorder) == ("c", [])
-    view.apply(Event("notes", "patched", {"id": 1, "text": "d"}, 6))
-    assert view.disorder == ["notes 1: 'patched' (6) came after 7"]
-
-
 def test_differences_are_sentences() -> None:
     view = View("notes")
     view.end([{"id": 1, "text": "a"}, {"id": 2}])
@@ -51,7 +41,3 @@ def test_differences_are_sentences() -> None:
         "notes 2: ann has it, and find does not",
         "notes 3: find has it, and ann does not",
     ]
-
-
-def test_an_offset_ends_with_the_id_of_its_entry() -> None:
-    assert [entry_of(each) for each in ("x.1;42", "lost", None, 7, ";", "x;y")] == [42, None, None, None, None, None]

@@ -59,16 +59,10 @@ class PythonLink:
 
 
 def _receiver(follower: Follower, service: str, name: str) -> Callable[..., None]:
-    def receive(record: Any, offset: Any = None) -> None:
-        follower.receive(Event(service, name, record, entry_of(offset)))
+    def receive(record: Any) -> None:
+        follower.receive(Event(service, name, record))
 
     return receive
-
-
-def entry_of(offset: Any) -> int | None:
-    """Return the id of an entry from the offset of an event, ``<position>;<id>``, or None if there is none."""
-    end = offset.rpartition(";")[2] if isinstance(offset, str) and ";" in offset else ""
-    return int(end) if end.isdecimal() else None
 
 
 class Follower:

@@ -137,7 +137,8 @@ class Oracle:
 
     def _tell_event(self, follower: Follower, event: Event) -> None:
         id = event.record.get("id") if isinstance(event.record, Mapping) else None
-        self.story.tell(f"got '{event.service} {event.name}' {event.record}", follower.name, (event.service, id))
+        text = f"got '{event.service} {event.name}' {event.record} {event.offset or ''}".rstrip()
+        self.story.tell(text, follower.name, (event.service, id))
 
     def _tell_connection(self, follower: Follower, text: str) -> None:
         self.story.tell(text, follower.name)
@@ -231,12 +232,10 @@ class Oracle:
     async def compare(self, within: float = SETTLE_SECONDS) -> None:
         """Wait until each follower shows what ``find`` gives. Nobody may write meanwhile.
 
-        Raises Missed if that takes longer than ``within`` seconds, or if events of a record came out of order.
+        Raises Missed if that takes longer than ``within`` seconds.
         """
-        differences = await self.differences(within)
-        disorder = [text for one in self.followers for view in one.views.values() for text in view.disorder]
-        if differences or disorder:
-            raise Missed(self.explain(differences, disorder))
+        if differences := await self.differences(within):
+            raise Missed(self.explain(differences))
         self.story.clear()
 
     async def differences(self, within: float = SETTLE_SECONDS) -> list[Difference]:

@@ -11,12 +11,12 @@ from apex.types import Row
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as a client has received it. ``entry`` is the id of its entry in the log, if the server has one."""
+    """An event as a client has received it, with its offset in the log if the client shows that."""
 
     service: str
     name: str
     record: Any
-    entry: int | None = None
+    offset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,7 @@ class View:
         self.records: dict[Any, Row] = {}
         self.read: dict[Any, Row] = {}
         """The records of the last read alone."""
-        self.disorder: list[str] = []
-        """Events that came after a newer event of their record, each as a sentence."""
         self._waiting: list[Event] | None = None
-        self._newest: dict[Any, int] = {}
-        self._entries: set[int] = set()
 
     def begin(self) -> None:
         """Begin to read. Events wait for the end."""
@@ -72,17 +68,16 @@ class View:
         """Replace all records with those that were read, and apply the events since ``begin``."""
         self.read = {record[self.id]: record for record in records}
         self.records = dict(self.read)
-        self._newest, self._entries = {}, set()
         waiting, self._waiting = self._waiting or [], None
         for event in waiting:
             self.apply(event)
 
     def apply(self, event: Event) -> None:
-        """Apply an event. Each entry of the log counts once. Events without a record with an id change nothing."""
+        """Apply an event. One without a record with an id changes nothing."""
         if self._waiting is not None:
             self._waiting.append(event)
             return
-        if not isinstance(event.record, Mapping) or self.id not in event.record or not self._is_new(event):
+        if not isinstance(event.record, Mapping) or self.id not in event.record:
             return
         if event.name == "removed":
             self.records.pop(event.record[self.id], None)
@@ -92,18 +87,6 @@ class View:
     def settle(self) -> None:
         """Count the records of now as those of the last read."""
         self.read = dict(self.records)
-
-    def _is_new(self, event: Event) -> bool:
-        if event.entry is None:
-            return True
-        if event.entry in self._entries:
-            return False
-        id = event.record[self.id]
-        if event.entry < self._newest.get(id, event.entry):
-            self.disorder.append(f"{self.service} {id}: '{event.name}' ({event.entry}) came after {self._newest[id]}")
-        self._entries.add(event.entry)
-        self._newest[id] = event.entry
-        return True
 
     def differences(self, client: str, found: Iterable[Row]) -> list[Difference]:
         """Return the records that differ from those that ``find`` gives now."""
