@@ -71,20 +71,38 @@ class Offset(NamedTuple):
 class Replay:
     """The way of a connection from its offset to the present.
 
-    ``position`` is where it is. ``early`` has the events that this process has sent before their turn in the log came,
-    by the id of their entry: they are sent at the end. ``ended`` is called if the login does not come.
+    ``position`` is where it is. ``entry`` is the last one that the client has got, until it is reached. ``repeated``
+    has the records of the entries before it. ``early`` has the events that this process has sent before their turn in
+    the log came, by the id of their entry: they are sent at the end. ``ended`` is called if the login does not come.
     """
 
-    __slots__ = ("early", "entry", "is_recovery", "position", "task", "timer", "waits_for_login")
+    __slots__ = ("early", "entry", "is_recovery", "position", "repeated", "task", "timer", "waits_for_login")
 
     def __init__(self, position: Position, entry: int | None, *, waits_for_login: bool, is_recovery: bool) -> None:
         self.position: Position = position
         self.entry: int | None = entry
         self.waits_for_login: bool = waits_for_login
         self.is_recovery: bool = is_recovery
+        self.repeated: set[tuple[str | None, Any]] = set()
         self.early: dict[int, Message] = {}
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+    def is_known(self, entry: Entry) -> bool:
+        """Return True if the client need not get an entry again.
+
+        It gets its last one again if an older one of the same record was repeated: otherwise it would show that.
+        """
+        if self.entry is None:
+            return False
+        record = entry.service, entry.record_id
+        if entry.id != self.entry:
+            self.repeated.add(record)
+            return False
+        is_known = record not in self.repeated
+        self.entry = None
+        self.repeated.clear()
+        return is_known
 
     def end(self) -> None:
         """Stop, as the client has gone."""
@@ -307,7 +325,7 @@ class Resumption:
         begin = str(replay.position)
         for number, entry in enumerate(page.entries):
             replay.early.pop(entry.id, None)
-            if entry.id != replay.entry:
+            if not replay.is_known(entry):
                 text = begin if entry is not page.entries[-1] else str(page.position)
                 found = self._packet(link, entry, f"{text};{entry.id}")
                 packet = await found if isawaitable(found) else found

@@ -47,3 +47,17 @@ async def test_events_between_the_replay_and_now_are_not_lost(empty_url: str) ->
         async with client.connected(http) as peer:
             heard += [data["id"] for _, data in await client.settled(peer)]
     assert set(heard) == set(range(1, 301))
+
+
+async def test_what_a_client_gets_once_more_ends_with_the_last_state(empty_url: str) -> None:
+    app, client = app_of(empty_url), Client()
+    async with served(app) as http:
+        async with client.connected(http) as peer:
+            assert await client.settled(peer) == []
+            note = await app.service("notes").create({"text": "a"})
+            async with app.get("database").transaction():
+                for text in "bc":
+                    await app.service("notes").patch(note["id"], {"text": text})
+            assert [(await client.event(peer))[1]["text"] for _ in "abc"] == ["a", "b", "c"]
+        async with client.connected(http) as peer:
+            assert (client.recovered, [*"bc", *await texts(client, peer)][-1]) == (True, "c")
