@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sqlalchemy import Table
+
 from apex.adapters.pages import is_pagination, limit_of
 from apex.app import Apex
 from apex.context import Params
@@ -184,9 +186,9 @@ class EventsService(Service):
         if not isinstance(app.log, Log):
             raise TypeError(f"Service '{path}' reads the log of the app: call app.configure(log(table)) before")
         self.log: Log = app.log
-        table = self.log.table
-        self.tenant: str | None = table.info.get(TENANT)
-        known = coercers(table)
+        self.table: Table = self.log.table
+        self.tenant: str | None = self.table.info.get(TENANT)
+        known = coercers(self.table)
         own = [name for name in ("id", "created_at", self.tenant, "service", "event") if name is not None]
         self.columns = {name: known[name] for name in own} | {"record_id": record_id}
         asked = {name: coerce for name, coerce in self.columns.items() if name not in ("id", "created_at")}
