@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -43,6 +44,13 @@ def create_app() -> Apex:
 KEY = {"Idempotency-Key": "1"}
 
 
+async def note_of(peer: Any) -> list[Any]:
+    """Return the next event of a note."""
+    while (event := await peer.event())[0] == "offset":
+        pass
+    return list(event[:2])
+
+
 async def test_the_event_of_a_killed_process_is_sent_by_another_one_once(empty_url: str, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
     options = {"DATABASE_URL": empty_url, "PYTHONPATH": str(tmp_path)}
@@ -52,8 +60,8 @@ async def test_the_event_of_a_killed_process_is_sent_by_another_one_once(empty_u
                 async with httpx2.AsyncClient(base_url=killed) as other:
                     with pytest.raises(httpx2.TransportError):
                         await other.post("/notes", json={"text": "a"}, headers=KEY)
-            assert (await peer.event())[:2] == ["notes created", {"id": 1, "text": "a"}]
+            assert await note_of(peer) == ["notes created", {"id": 1, "text": "a"}]
             again = await http.post("/notes", json={"text": "a"}, headers=KEY)
             assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
             await http.post("/notes", json={"text": "b"})
-            assert (await peer.event())[:2] == ["notes created", {"id": 2, "text": "b"}]
+            assert await note_of(peer) == ["notes created", {"id": 2, "text": "b"}]
