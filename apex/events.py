@@ -37,6 +37,8 @@ AnyPublisher = Publisher | Callable[[Any], Any]
 """A function that can be registered as a publisher. It may take only the data."""
 
 Message = dict[str, Any]
+Delivery = tuple[Context, Recipients]
+"""An event, and the payloads of the connections that get it."""
 Publish = Callable[[], None]
 
 ALL = "*"
@@ -450,61 +452,65 @@ class Events:
     def _deliver(self, service: BoundService, publisher: Publisher, message: Message, turn: Turn) -> None:
         if not self.connections:
             return
-        context = context_of(self.app, service, message)
         try:
-            recipients = _recipients(publisher, context)
-            if isawaitable(recipients):
-                self._send_later(publisher, recipients, context, turn)
+            deliveries = _deliveries(self.app, service, publisher, message)
+            if isawaitable(deliveries):
+                self._send_later(service, publisher, message["event"], deliveries, turn)
             else:
-                self._send_to(recipients, context)
+                self._send_all(deliveries)
         except Exception:
-            self._failed(context.path, context.event, publisher)
+            self._failed(service._path, message["event"], publisher)
 
-    def _send_to(self, recipients: Recipients, context: Context) -> None:
-        if recipients:
-            self.sent += 1
-            self.app.emit("publish", context, recipients)
+    def _send_all(self, deliveries: list[Delivery]) -> None:
+        for context, recipients in deliveries:
+            if recipients:
+                self.sent += 1
+                self.app.emit("publish", context, recipients)
 
     def _send_later(
-        self, publisher: Publisher, recipients: Awaitable[Recipients], context: Context, turn: Turn
+        self,
+        service: BoundService,
+        publisher: Publisher,
+        event: str,
+        deliveries: Awaitable[list[Delivery]],
+        turn: Turn,
     ) -> None:
         async def send() -> None:
-            self._send_to(await recipients, context)
+            self._send_all(await deliveries)
 
         async def settle() -> None:
             try:
-                await self.app.callbacks.settle(_doing(context.path, context.event), publisher, send())
+                await self.app.callbacks.settle(_doing(service._path, event), publisher, send())
             finally:
                 turn.release()
 
         turn.hold()
         self.app.callbacks.start(settle())
 
-    def replay(
-        self, message: Message, connection: Connection
-    ) -> tuple[Context, Recipients | Awaitable[Recipients]] | None:
-        """Return the context of an earlier event and its payload for one connection, by the rights that it has now.
+    def replay(self, message: Message, connection: Connection) -> list[Delivery] | Awaitable[list[Delivery]]:
+        """Return what one connection gets of an earlier event, by the rights that it has now.
 
-        The publisher and the permissions are those of today. None, if nobody gets the event. Exceptions are logged.
+        The publisher and the permissions are those of today. Exceptions are logged.
         """
         service, event = self.app.services.get(message["path"]), message["event"]
         publisher = None if service is None or event not in service._events else self.publisher(service, event)
         if service is None or publisher is None:
-            return None
-        context = context_of(self.app, service, message)
+            return []
         try:
-            recipients = _recipients(publisher, context, connection)
+            found = _deliveries(self.app, service, publisher, message, connection)
         except Exception:
-            self._failed(context.path, context.event, publisher)
-            return None
-        return context, self._settled(publisher, recipients, context) if isawaitable(recipients) else recipients
+            self._failed(service._path, event, publisher)
+            return []
+        return self._settled(service, publisher, event, found) if isawaitable(found) else found
 
-    async def _settled(self, publisher: Publisher, recipients: Awaitable[Recipients], context: Context) -> Recipients:
+    async def _settled(
+        self, service: BoundService, publisher: Publisher, event: str, deliveries: Awaitable[list[Delivery]]
+    ) -> list[Delivery]:
         try:
-            return await recipients
+            return await deliveries
         except Exception:
-            self._failed(context.path, context.event, publisher)
-            return {}
+            self._failed(service._path, event, publisher)
+            return []
 
     async def hand_over(self) -> None:
         """Wait until the server has passed on the events that were sent.
@@ -521,13 +527,40 @@ class Events:
         self.app.callbacks.fail(_doing(path, event), publisher)
 
 
-def _recipients(
-    publisher: Publisher, context: Context, only: Connection | None = None
-) -> Recipients | Awaitable[Recipients]:
-    """Return the payloads of the connections that a publisher chooses and that permissions allow.
+def _deliveries(
+    app: Apex, service: BoundService, publisher: Publisher, message: Message, only: Connection | None = None
+) -> list[Delivery] | Awaitable[list[Delivery]]:
+    """Return an event with the connections that get it, and the event of its record for those that it leaves.
 
-    With ``only``, look at one connection alone.
+    If the fields before the change are known, a connection that would have got the record before and does not get it
+    now is told that it was removed, with the id alone. With ``only``, look at one connection alone.
     """
+    context, record, before = context_of(app, service, message), message["result"], message.get("before")
+    found = _recipients(publisher, context, only)
+    if not before or not isinstance(record, Mapping) or message["event"] == "removed":
+        return _later([(context, found)]) if isawaitable(found) else [(context, found)]
+    id = getattr(service.service, "id", "id")
+    own = {name: value for name, value in message.items() if name != "dispatch"}
+    past = context_of(app, service, {**own, "result": {**record, **before}})
+    left = context_of(app, service, {**own, "event": "removed", "result": {id: record.get(id)}})
+    earlier = _recipients(publisher, past, only)
+    if isawaitable(found) or isawaitable(earlier):
+        return _later([(context, found), (left, earlier)])
+    return _parted([(context, found), (left, earlier)])
+
+
+async def _later(audiences: list[tuple[Context, Recipients | Awaitable[Recipients]]]) -> list[Delivery]:
+    return _parted([(context, await found if isawaitable(found) else found) for context, found in audiences])
+
+
+def _parted(audiences: list[Delivery]) -> list[Delivery]:
+    """Return an event, and the one for connections that no longer get the first one."""
+    (context, found), *rest = audiences
+    return [(context, found), *((left, dict.fromkeys(earlier.keys() - found.keys(), UNSET)) for left, earlier in rest)]
+
+
+def _recipients(publisher: Publisher, context: Context, only: Connection | None) -> Recipients | Awaitable[Recipients]:
+    """Return the payloads of the connections that a publisher chooses and that permissions allow."""
     published = publisher(context.result, context)
     return (
         _permitted_later(published, context, only) if isawaitable(published) else _permitted(published, context, only)

@@ -93,6 +93,8 @@ class Entry:
     def message(self) -> dict[str, Any]:
         """Return the event as ``Events`` sends it to the connections."""
         message = {"path": self.service, "event": self.event, "result": self.record}
+        if self._before is not None:
+            message["before"] = self.before
         return message if self._call is None else {**message, "method": self.method, **self.call}
 
 

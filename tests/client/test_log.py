@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine
 
-from apex import Apex, MemoryService, SQLService, database, rest, sockets
+from apex import Apex, Connection, MemoryService, SQLService, database, rest, sockets
 from apex.client import Client, socketio
+from apex.common import stash_before
 from apex.log import log, log_table
+from apex.permissions import authorize, can, mine
 from tests.client.sites import LOGIN, guarded_app, happening
 from tests.client.test_watch import Finds, shows
 from tests.support.databases import free_port
@@ -97,6 +99,7 @@ async def test_a_page_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with Client(socketio(f"http://127.0.0.1:{port}", delay=0.01)) as client:
         watch = client.service("people").watch(BY_NAME)
         async with serving_people(logged_app(tmp_path / "test.db", finds), port):
+            await client.service("towns").find()
             live = await watch.__aenter__()
             lost = happening(client, "disconnect")
         await lost
@@ -126,3 +129,44 @@ async def test_a_page_is_read_again_if_too_much_was_missed(tmp_path: Path) -> No
         await app.service("people").create([{"name": f"A{number}"} for number in range(10)])
         await shows(live, "A0", "A1")
         await until(lambda: heard[-1] is False)
+
+
+class Notes(SQLService):
+    permissions = {"user": can("find", "get", where=mine("user_id"))}
+
+
+def owned_app(file: Path) -> Apex:
+    """Return an app with a log and notes, whose connections name their user and hear of the notes of this user."""
+    metadata = MetaData()
+    notes = Table("notes", metadata, Column("id", Integer, primary_key=True), Column("user_id", Integer))
+    app = Apex().configure(rest).configure(sockets).configure(database(f"sqlite:///{file}"))
+    app.configure(log(log_table(metadata))).set("tables", metadata)
+    app.use("notes", Notes(notes), hooks={"before": {"all": [authorize, stash_before()]}})
+
+    def name(connection: Connection) -> None:
+        connection.user = {"id": int(connection.handshake["query"]["user"])}
+        app.channel("all").join(connection)
+
+    app.on("connection", name)
+    return app.publish(lambda data, context: app.channel("all"))
+
+
+async def test_a_record_that_a_user_may_no_longer_read_is_removed_for_it(tmp_path: Path) -> None:
+    app, heard = owned_app(tmp_path / "test.db"), {1: list[Any](), 2: list[Any](), 3: list[Any]()}
+    async with serving_people(app) as url, AsyncExitStack() as stack:
+        for user, events in heard.items():
+            client = await stack.enter_async_context(Client(socketio(f"{url}?user={user}", delay=0.01)))
+            for event in ("created", "patched", "removed"):
+                client.service("notes").on(event, lambda note, to=events, name=event: to.append((name, note)))
+            await client.service("notes").find()
+        note = await app.service("notes").create({"user_id": 1})
+        await app.service("notes").patch(1, {"user_id": 2})
+        await until(lambda: len(heard[1]) == 2)
+        lost = [happening(client, "disconnect"), happening(client, "connect")]
+        app.emit("shutdown")
+        await lost[0]
+        await app.service("notes").patch(1, {"user_id": 3})
+        await until(lambda: len(heard[2]) == 2 and heard[3])
+        assert heard[1] == [("created", note), ("removed", {"id": 1})]
+        assert heard[2] == [("patched", {**note, "user_id": 2}), ("removed", {"id": 1})]
+        assert heard[3] == [("patched", {**note, "user_id": 3})]

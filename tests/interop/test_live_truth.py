@@ -15,6 +15,7 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table
 
 from apex import Apex, Connection, SQLService, database, rest, sockets
 from apex.client import Client, Live, socketio
+from apex.common import stash_before
 from apex.errors import NotFound, Unavailable
 from apex.log import log, log_table
 from apex.permissions import authorize, can, mine
@@ -66,7 +67,7 @@ def site(file: Path) -> Apex:
 
     app = Apex().configure(rest).configure(sockets).configure(database(f"sqlite:///{file}"))
     app.configure(log(entries))
-    app.use("groups", SQLService(groups)).use("notes", Notes(), hooks={"before": {"all": [authorize]}})
+    app.use("groups", SQLService(groups)).use("notes", Notes(), hooks={"before": {"all": [authorize, stash_before()]}})
     app.on("connection", name)
     return app.publish(lambda data, context: app.channel("all"))
 

@@ -85,7 +85,7 @@ async def test_an_entry_has_what_was_stored(empty_url: str) -> None:
         assert [entry.before, entry.record, entry.call] == [stored["before"], stored["record"], stored["call"]]
         assert (entry.tenant, entry.origin, entry.service, entry.record_id) == (3, "test", "notes", "1")
         assert entry.message() == {
-            "path": "notes", "event": "patched", "method": "patch", "result": {"n": 1},
+            "path": "notes", "event": "patched", "method": "patch", "result": {"n": 1}, "before": {"n": 0},
             "id": 1, "params": {"provider": None},
         }  # fmt: skip
 

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from apex.app import Apex
 from apex.errors import BadRequest, FeathersError, Gone
+from apex.events import Delivery
 from apex.log.position import Position
-from apex.permissions.delivery import Recipients
 from apex.transports.socketio.history import History
 from apex.transports.socketio.packets import Message
 from apex.types import UNSET
 
 if TYPE_CHECKING:
-    from apex.context import Context
     from apex.log.reader import Log
     from apex.log.reading import Entry, Read
     from apex.transports.socketio.engine import Engine, Link
@@ -339,25 +338,19 @@ class Resumption:
     def _packet(self, link: Link, entry: Entry, offset: str) -> Message | Awaitable[Message | None] | None:
         """Return the event of an entry for a connection, if it may get it."""
         found = self.app.events.replay({**entry.message(), "entry": entry.id}, link.connection)
-        if found is None:
-            return None
-        context, recipients = found
-        if isawaitable(recipients):
-            return self._packet_later(link, context, recipients, offset)
-        return self._packet_of(link, context, recipients, offset)
+        return self._packet_later(link, found, offset) if isawaitable(found) else self._packet_of(link, found, offset)
 
-    async def _packet_later(
-        self, link: Link, context: Context, recipients: Awaitable[Recipients], offset: str
-    ) -> Message | None:
-        return self._packet_of(link, context, await recipients, offset)
+    async def _packet_later(self, link: Link, found: Awaitable[list[Delivery]], offset: str) -> Message | None:
+        return self._packet_of(link, await found, offset)
 
-    def _packet_of(self, link: Link, context: Context, recipients: Recipients, offset: str) -> Message | None:
-        if link.connection not in recipients:
-            return None
-        own = recipients[link.connection]
-        data = context.external if own is UNSET else own
-        name = f"{context.path} {context.event}"
-        return self.engine.event_packet(name, data, offset if link.has_login else offset + ANONYMOUS)
+    def _packet_of(self, link: Link, found: list[Delivery], offset: str) -> Message | None:
+        for context, recipients in found:
+            if link.connection in recipients:
+                own = recipients[link.connection]
+                data = context.external if own is UNSET else own
+                name = f"{context.path} {context.event}"
+                return self.engine.event_packet(name, data, offset if link.has_login else offset + ANONYMOUS)
+        return None
 
     def _tenants(self, log: Log, link: Link) -> Collection[Any] | None:
         """Return the tenants whose entries a connection may get, with None for entries without one."""
