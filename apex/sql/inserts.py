@@ -16,6 +16,7 @@ from sqlalchemy import (
     cast,
     func,
     insert,
+    literal,
     literal_column,
     select,
     true,
@@ -196,7 +197,8 @@ class Inserts:
             entry[name] = bindparam(name, type_=types[name].type)
         for name, field in shape.copied.items():
             entry[name] = source[field]
-        entry[shape.moment] = column_type(types[shape.moment].type, dialect).written(func.now())
+        now = literal("now") if dialect.name == "sqlite" else func.now()  # CURRENT_TIMESTAMP has no milliseconds.
+        entry[shape.moment] = column_type(types[shape.moment].type, dialect).written(now)
         entry[shape.row_id] = cast(source[self.service.id], types[shape.row_id].type)
         entry[shape.row] = json
         values = select(*entry.values()).select_from(rows).where(*where)
