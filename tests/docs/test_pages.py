@@ -40,6 +40,7 @@ NOT_RUN = {
         ),
         "test_deploy.py runs it, with a PostgreSQL server of its own",
     ),
+    "python -m tests.oracle --seed 7 --minutes 2 --redis": "takes minutes; oracle/test_oracle.py runs it for seconds",
     "npm install apex-live @feathersjs/feathers @feathersjs/socketio-client socket.io-client": "needs a registry;"
     " test_live.py packs the package, and all tests use it",
     **dict.fromkeys(

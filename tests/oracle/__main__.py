@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     options = Options(
-        "", seed, arguments.minutes * 60, arguments.processes, arguments.redis, not arguments.no_javascript,
+        "", None, seed, arguments.minutes * 60, arguments.processes, arguments.redis, not arguments.no_javascript,
         not arguments.no_trouble,
     )  # fmt: skip
     print(f"seed {seed}", flush=True)
@@ -34,7 +34,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="apex-oracle-") as folder:
             options.url = f"sqlite:///{folder}/oracle.db"
             sys.exit(_run(options))
-    server = start_server()
+    server = options.server = start_server("synchronous_commit = on")
     try:
         with new_database(server.url) as options.url:
             status = _run(options)

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 
+from apex.errors import Unavailable
 from apex.testing.oracle import Event, Follower
 
 SERVICES = ("notes", "tasks")
@@ -97,7 +99,9 @@ class History:
     """The history of a database."""
 
     def __init__(self, url: str) -> None:
-        self.engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+        self.engine = create_engine(
+            url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT", pool_pre_ping=True
+        )
         self.is_postgres = url.startswith("postgresql")
 
     def install(self) -> None:
@@ -170,7 +174,10 @@ class Witness:
 
     async def _begin(self, follower: Follower) -> None:
         # An event before this moment is about a state that the read will find.
-        self.snapshot = self.history.snapshot()
+        try:
+            self.snapshot = self.history.snapshot()
+        except OperationalError as error:
+            raise Unavailable("The database restarts") from error
         self.heard = []
 
     def _connect(self, follower: Follower, text: str) -> None:

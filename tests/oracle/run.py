@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import psycopg
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from apex.client import Client, rest, socketio
 from apex.errors import FeathersError, OutcomeUnknown, Timeout, Unavailable
@@ -28,6 +29,7 @@ from tests.interop.node import NODE
 from tests.oracle import app as tested
 from tests.oracle.history import GRACE_SECONDS, SERVICES, Faults, History, Rights, Witness
 from tests.oracle.javascript import Node, NodeLink
+from tests.support.databases import Server
 from tests.support.redis_server import RedisServer
 
 HERE = Path(__file__).parent
@@ -48,9 +50,10 @@ ROUND_SECONDS = (0.5, 3.0)
 
 @dataclass
 class Options:
-    """What a run consists of. ``url`` is that of an empty database."""
+    """What a run consists of. ``url`` is that of an empty database, on a ``server`` that may be restarted."""
 
     url: str
+    server: Server | None = None
     seed: int = 0
     seconds: float = 20
     processes: int = 2
@@ -69,7 +72,7 @@ class Run:
         self.begun: dict[int, float] = {}
         self.stamps = itertools.count(1)
         self.users: dict[str, int] = {}
-        self.changing, self.killing = asyncio.Lock(), asyncio.Lock()
+        self.changing, self.killing, self.restarting = (asyncio.Lock() for _ in range(3))
         self.witnesses: list[Witness] = []
         self.servers: list[ServerProcess] = []
         self.clients: list[Client] = []
@@ -292,6 +295,8 @@ class Run:
         kinds: list[Trouble] = [cut, cut, cut, cut, self.oracle.cut_all, self.oracle.halt_one, self._kill, role, role]
         if self.options.url.startswith("postgresql"):
             kinds.append(self._hold_snapshot)
+        if self.options.server is not None:
+            kinds.append(self._restart_postgres)
         if self.redis is not None:
             kinds += [self._lose_redis, self._lose_redis]
         return kinds
@@ -309,11 +314,21 @@ class Run:
 
     async def _hold_snapshot(self, choose: random.Random) -> None:
         """Hold a transaction open, with a number and a snapshot."""
-        async with await psycopg.AsyncConnection.connect(self.options.url) as connection:
-            await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-            await connection.execute("SELECT pg_current_xact_id(), count(*) FROM notes")
-            await asyncio.sleep(choose.uniform(0, LONG_SECONDS))
-            await connection.rollback()
+        with suppress(psycopg.OperationalError):  # PostgreSQL may restart meanwhile.
+            async with await psycopg.AsyncConnection.connect(self.options.url) as connection:
+                await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+                await connection.execute("SELECT pg_current_xact_id(), count(*) FROM notes")
+                await asyncio.sleep(choose.uniform(0, LONG_SECONDS))
+                await connection.rollback()
+
+    async def _restart_postgres(self, choose: random.Random) -> None:
+        """Restart PostgreSQL, in order or as after a crash."""
+        assert self.options.server is not None
+        mode = choose.choice(("fast", "immediate"))
+        async with self.restarting:
+            self.oracle.story.tell(f"PostgreSQL restarts: {mode}")
+            await asyncio.to_thread(self.options.server.run, "pg_ctl", "restart", f"--mode={mode}", "--wait")
+            self.oracle.story.tell("PostgreSQL is back")
 
     async def _lose_redis(self, choose: random.Random) -> None:
         """Let Redis hang, or kill it, and bring it back after a while."""
@@ -345,12 +360,14 @@ class Run:
             now = self.rights.now(self.users[user], team)
             role = choose.choice([each for each in ("viewer", "member", None) if each != now])
             begun = time.monotonic()
-            while (stored := self._stored_role(user, team))[1] != role:
+            while True:
                 try:
-                    await self._store_role(user, team, stored[0], role)
-                except FeathersError as error:
-                    self.oracle.story.tell(f"a change of a role failed: {error}")
-                    await asyncio.sleep(0.1)
+                    id, stored = self._stored_role(user, team)
+                    if stored == role:
+                        break
+                    await self._store_role(user, team, id, role)
+                except (FeathersError, OperationalError):
+                    await asyncio.sleep(FAILURE_PAUSE)
             self.rights.change(self.users[user], team, role, begun)
             self.oracle.story.tell(f"{user} is now {role} of team {team}")
             await asyncio.sleep(GRACE_SECONDS)

@@ -11,7 +11,7 @@ from tests.oracle.run import Options, Run
 @needs_node
 @pytest.mark.parametrize("seed", [1])
 async def test_nobody_misses_anything(empty_url: str, seed: int) -> None:
-    run = Run(Options(empty_url, seed, seconds=6, processes=1))
+    run = Run(Options(empty_url, seed=seed, seconds=6, processes=1))
     faults = await run()
     assert not faults.total, f"{run.summary()}\n{run.story}"
     assert run.counts["writes"]
