@@ -197,9 +197,12 @@ async def _referring_ids(database: Database, column: Column[Any], organization: 
     """Return the ids of the records that refer to a person, and of those that did so before."""
     table, c = column.table, audit.c
     ids = await database.execute(select(table.c.id).where(table.c.organization_id == organization, column == id))
-    read = func.json_extract if database.dialect.name == "sqlite" else func.jsonb_extract_path_text
-    key = f"$.{column.name}" if database.dialect.name == "sqlite" else column.name
-    referred = or_(*(cast(read(side, key), String) == str(id) for side in (c.before, c.after, c.record)))
+    if database.dialect.name == "sqlite":
+        values = [func.json_extract(side, f"$.{column.name}") for side in (c.before, c.after, c.record)]
+    else:
+        values = [func.jsonb_extract_path_text(side, column.name) for side in (c.before, c.after)]
+        values.append(func.json_extract_path_text(c.record, column.name))
+    referred = or_(*(cast(value, String) == str(id) for value in values))
     before = select(c.record_id.label("id")).distinct()
     before = before.where(c.organization_id == organization, c.service == _path(table), referred)
     return sorted({row["id"] for row in [*ids, *await database.execute(before)]})

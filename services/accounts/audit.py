@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, Index, String
+from sqlalchemy import Column, DefaultClause, ForeignKey, Index, String
 
 from apex import Apex, Context, SQLService, validate_query
 from apex.common import default_sort, disallow, without_secrets
@@ -32,11 +32,16 @@ audit = log_table(
     Column("service", String(100)),
     Column("method", String(20)),
     Column("record_id", Identifier),
+    Column("before", Json),
     Column("after", Json),
     name="audit",
     tenant=ORGANIZATION_ID,
 )
 """The log. Its entries of changes are the audit."""
+
+for name, default in {"xid": "0", "origin": "", "event": ""}.items():
+    # The version of the app before the log writes entries without them, while a deployment replaces it.
+    audit.c[name].server_default = DefaultClause(default)
 
 c = audit.c
 Index("ix_audit_list", c.organization_id, c.id)
