@@ -8,6 +8,7 @@ this process has delivered all entries before it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,9 +42,12 @@ Delivery = tuple[Context, Recipients]
 """An event, and the payloads of the connections that get it."""
 Publish = Callable[[], None]
 
+log: logging.Logger = logging.getLogger("apex")
+
 ALL = "*"
 
-MOST_HALVES = 10_000
+MOST_CLAIMS = 10_000
+"""The most entries that only a call or only the follower has claimed. Usually these are those of a few milliseconds."""
 
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 """The events of the methods that store records."""
@@ -189,11 +193,11 @@ def _of_data(function: Callable[[Any], Any]) -> Publisher:
     return publisher
 
 
-class _Halves:
-    """The ids of entries that one of two has handled. Each entry is claimed twice, and the first one handles it."""
+class _Claims:
+    """The entries that both a call and the follower could send. Both claim them, and the first one sends them."""
 
     def __init__(self) -> None:
-        self._ids: BoundedDict[int, None] = BoundedDict(MOST_HALVES)
+        self._ids: BoundedDict[int, None] = BoundedDict(MOST_CLAIMS)
 
     def claim(self, id: int) -> bool:
         """Return True for the first claim of an entry, and False for the second one."""
@@ -224,7 +228,7 @@ class Events:
         self.turns: Turns = Turns()
         self.deliveries: Turns = Turns()
         """The entries of the log whose publishers are still at work. They do not wait for calls, but for each other."""
-        self._new = _Halves()
+        self._claims = _Claims()
         self._late: dict[Turn, Any] = {}
 
     def publisher(self, service: BoundService, event: str) -> Publisher | None:
@@ -340,7 +344,8 @@ class Events:
         if entries.is_new and entries.ids:
             sent = sent_by(context)
             messages = entries.messages() or [decode(_message(service, event, *one, context)) for one in sent]
-            written = zip(sent, entries.ids, messages, strict=True)
+            # Inside of a transaction, the caller may have changed the list of the records meanwhile.
+            written = zip(sent, entries.ids, messages, strict=False)
             new = [(item, partial(self._publish_new, service, id, message, turn)) for (item, _), id, message in written]
             return turn.run(partial(self._send, context, event, new))
         changed = sent_by(context) if event in service._listeners else []
@@ -349,28 +354,38 @@ class Events:
 
     def _publish_new(self, service: BoundService, id: int, message: Message, turn: Turn) -> None:
         """Send the event of a new record to the connections, unless the follower was quicker."""
-        if self.connections and self._new.claim(id):
+        if self.connections and self._claims.claim(id):
             self._deliver_in_order(service, {**message, "entry": id}, turn.keys)
 
     def _when_sent(
         self, service: BoundService, event: str, entries: Entries, listening: Awaitable[None] | None = None
     ) -> Awaitable[None] | None:
         """Return an awaitable that waits until the follower has sent an event to the connections, if there are any."""
-        is_followed = self.connections and self.publisher(service, event) is not None
+        is_followed = bool(self.connections) and self.publisher(service, event) is not None
         if not is_followed and entries.writing is None:
             return listening
 
         async def wait() -> None:
-            if entries.writing is not None:
-                await entries.writing
-            log = self.app.log
-            if is_followed and log is not None:
+            is_stored = entries.writing is None or await self._is_stored(service, event, entries)
+            if is_stored and is_followed and self.app.log is not None:
                 with suppress(Unavailable):  # The follower sends it once it can read again.
-                    await log.catch_up()
+                    await self.app.log.catch_up()
             if listening is not None:
                 await listening
 
         return wait()
+
+    async def _is_stored(self, service: BoundService, event: str, entries: Entries) -> bool:
+        """Return True once entries are stored. If that fails, send them to the connections of this process alone."""
+        try:
+            if entries.writing is not None:
+                await entries.writing
+        except Exception:
+            log.exception("The event '%s %s' is not in the log: other processes do not get it", service._path, event)
+            for message in entries.messages() or ():
+                self._deliver_in_order(service, {**message, "entry": None})
+            return False
+        return True
 
     def _written(
         self, service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
@@ -402,7 +417,7 @@ class Events:
         for entry in entries:
             service = self.app.services.get(entry.service)
             is_own_new = entry.origin == log.origin and entry.event == "created"
-            if service is not None and not (is_own_new and not self._new.claim(entry.id)):
+            if service is not None and not (is_own_new and not self._claims.claim(entry.id)):
                 self._deliver_in_order(service, {**entry.message(), "entry": entry.id})
 
     def _deliver_in_order(self, service: BoundService, message: Message, after: Iterable[Hashable] = ()) -> None:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy.schema import DropTable
 
 from apex import Apex, Connection, Context, MemoryService, SQLService
 from tests.log.apps import logged_app
@@ -166,6 +167,19 @@ async def test_custom_events_come_before_the_answer_too(empty_url: str) -> None:
         await one.service("notes").get(note["id"])
         assert texts(sent)[2:] == ["seen"]
         await until(lambda: len(others) == 3)
+
+
+async def test_a_custom_event_that_cannot_be_stored(empty_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    def wave(context: Context) -> None:
+        context.service.emit("waved", {"text": "a"})
+
+    async with running(empty_url) as (app,):
+        app.use("people", MemoryService(events=["waved"]), hooks={"after": {"find": [wave]}})
+        sent = connected(app)
+        await app.get("database").execute(DropTable(app.log.table))  # type: ignore[union-attr]
+        assert await app.service("people").find() == []
+        assert texts(sent) == ["a"]
+        assert "The event 'people waved' is not in the log" in caplog.text
 
 
 async def test_services_that_are_not_in_the_database(empty_url: str) -> None:
