@@ -268,7 +268,7 @@ class Components:
         hidden = set(service.private)
         return {
             name: self._property(shape, declared.get(name))
-            for name, shape in _stored(service).items()
+            for name, shape in stored_shapes(service).items()
             if name not in hidden
         }
 
@@ -366,7 +366,8 @@ def value_shape(coerce: Coerce) -> Shape:
     return shape_of(coerce) or {"type": "string"}
 
 
-def _stored(service: Any) -> Mapping[str, Shape]:
+def stored_shapes(service: Any) -> Mapping[str, Shape]:
+    """Return the shapes of the fields that a service stores: those of its table, or of its columns."""
     if getattr(service, "table", None) is not None:
         return shapes_of(service.table)
     shapes = {name: value_shape(coerce) for name, coerce in (service.columns or {}).items()}

@@ -212,7 +212,8 @@ class _ServiceType:
             return one
         if result == {"type": "array", "items": self.shape}:
             return array(one)
-        return f"Apex.{page}<{one}>" if result == self.components.page(self.bound) else type_of(result)
+        is_page = isinstance(self.service, Adapter) and result == self.components.page(self.bound)
+        return f"Apex.{page}<{one}>" if is_page else type_of(result)
 
     def _query(self, method: str, known: MethodFacts) -> QueryType:
         if known.query is not None:

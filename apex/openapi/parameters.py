@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapters.base import Adapter
-from apex.openapi.components import Components, capitals, component_name, value_shape
+from apex.openapi.components import Components, capitals, component_name, stored_shapes, value_shape
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import held
 from apex.query.language import CONTAINS, IN_LISTS
@@ -32,8 +32,8 @@ def parameters(
 ) -> list[Shape]:
     """Return the query parameters of a method. With ``many`` the method is called for all records of the query."""
     if isinstance(known.query, Mapping):
-        syntax: Any = getattr(bound.service, "syntax", None)
-        fields = {} if syntax is None else {name: value_shape(coerce) for name, coerce in syntax.fields.items()}
+        queried = getattr(getattr(bound.service, "syntax", None), "fields", ())
+        fields = {name: _value(dict(stored_shapes(bound.service)[name])) for name in queried}
         shapes = {**fields, **known.query["properties"]}
         return [_declared(name, shape, known.requires.get(name)) for name, shape in shapes.items()]
     if known.query is not None:

@@ -15,8 +15,10 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table
 from apex import Apex, Context, MemoryService, SQLService, batch, database, rest, sockets
 from apex.common import limit_to_tenants
 from apex.log import EventsService, Log, log, log_table
+from apex.openapi import document_of
 from apex.permissions import authorize, can, mine
 from apex.query.coercion import timestamp
+from apex.testing import Attacks
 from tests.support.serving import serving
 from tests.support.sockets import connected
 from tests.support.waiting import SECONDS, until
@@ -368,6 +370,33 @@ async def test_a_proof_that_nobody_has_checked_opens_nothing(sqlite_url: str) ->
     async with running(app) as client:
         await app.service("notes").create({"text": "a"})
         assert (await ask(client))["data"] == []
+
+
+async def test_attacks_on_the_events_of_another_team_reveal_nothing(sqlite_url: str) -> None:
+    teams = {"ann": 7_000_001, "bob": 8_000_001}
+
+    def team(context: Context) -> int:
+        return teams[context.params.user["id"]]
+
+    limit: list[Any] = [caller, limit_to_tenants(TEAM, team)]
+    app = site(sqlite_url, {"anyone": can("find", "get", "create")}, tenant=TEAM, hooks={"before": {"all": limit}})
+    app.service("notes").hooks({"before": {"all": limit}})
+    async with running(app) as bob, AsyncClient(base_url=bob.base_url, headers={"x-name": "ann"}) as ann:
+        bob.headers["x-name"] = "bob"
+        records = {"notes": lambda made, text: {"text": text}}
+        attacks = await Attacks.prepare(app, victim=bob, attacker=ann, records=records, tenant=TEAM)
+        await attacks.add("events", theirs=1, ours=2)
+        assert await attacks.run("events", "find") > 10
+        assert texts(await ask(ann)) == ["harmless"]
+
+
+def test_the_document_describes_the_query(sqlite_url: str) -> None:
+    document = document_of(site(sqlite_url, ALL, tenant=TEAM))
+    operation = document["paths"]["/events"]["get"]
+    named = {one["name"]: one["schema"] for one in operation["parameters"]}
+    assert {"service", "event", "record_id", TEAM, "$after", "$wait", "$limit"} <= set(named)
+    assert (named[TEAM]["type"], named["$wait"]["maximum"]) == ("integer", 30)
+    assert "410" in operation["responses"]
 
 
 def test_an_app_without_a_log_has_no_events() -> None:
