@@ -321,10 +321,10 @@ _KEEPS = "__apex_keeps_result__"
 def keeps_result(hook: H, when: Callable[[Context], bool] | None = None) -> H:
     """Mark an around or after hook that changes neither the result of a call nor its event. It may be a decorator.
 
-    An app with a log (``apex.log``) stores a new record and its entry in one statement if all such hooks of a create
-    are marked. Otherwise create is a transaction that ends after all hooks. So a marked hook that fails does not undo
-    the create. ``when`` is a function of the context that is called before the method, for a hook that changes the
-    results of some calls.
+    An app with a log (``apex.log``) stores a record and its entry in one statement if all such hooks of the method are
+    marked. Otherwise the call is a transaction that ends after all hooks. So a marked hook that fails does not undo the
+    write. ``when`` is a function of the context that is called before the method, for a hook that changes the results
+    of some calls.
     """
     setattr(hook, _KEEPS, when or _always)
     return hook

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class Companion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EntryShape:
-    """The columns of an entry in another table that the statement of a new row stores, too.
+    """The columns of an entry in another table that the statement which changes a row stores, too.
 
     ``constants`` are texts by column, and ``given`` the columns whose values each entry has. ``copied`` maps columns to
     the fields of the row that they get. The column ``moment`` gets the present time, ``row_id`` the id of the row, and
@@ -56,8 +57,16 @@ class EntryShape:
 
 @dataclass(slots=True)
 class EntryOfRow:
-    """An entry that is stored with a new row. Then ``id`` is its id. An adapter that cannot do this leaves it None."""
+    """An entry that is stored with the change of a row: a new one, or that with the id ``of``.
+
+    Then ``id`` is the id of the entry. It stays None if no row has changed, or if the adapter cannot do this.
+    """
 
     shape: EntryShape
     values: Row
+    of: Any = None
     id: int | None = None
+
+
+current_entry: ContextVar[EntryOfRow | None] = ContextVar("entry", default=None)
+"""The entry that the running method of an adapter stores with its row."""

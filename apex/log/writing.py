@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, FromClause, Integer, String, Table, Text, bindparam, cast, func, insert, select
 
-from apex.adapters.companion import EntryOfRow, EntryShape
+from apex.adapters.companion import EntryOfRow, EntryShape, current_entry
 from apex.context import Context, current_call
 from apex.encoding import RawJSON, decode, encode
 from apex.events import EVENTS, call_of, sent_by, without_secrets
@@ -129,8 +129,8 @@ class Writer:
             return None
         keepers = result_keepers(steps)
         around_call = self.log_call if keepers != [] else None
-        if method == "create" and keepers is not None and isinstance(service.service, SQLService):
-            return around_call, _LogCreate(self, service, keepers)
+        if method in EVENTS and keepers is not None and isinstance(service.service, SQLService):
+            return around_call, _LogRow(self, service, method, keepers)
         return around_call, self.log_method
 
     async def log_call(self, context: Context, next: Next) -> None:
@@ -138,7 +138,7 @@ class Writer:
         entries = context.entries = Entries(partial(self.of_call, context))
         try:
             await next()
-            if not entries.ids:
+            if context.entries is entries:  # Else the statement of the record has stored them.
                 entries.settle()
         except BaseException as error:
             entries.is_dropped = True
@@ -147,7 +147,7 @@ class Writer:
             raise
         if entries.unit is not None:
             await entries.unit.end(None)
-        elif not entries.is_collected:
+        elif context.entries is entries and not entries.is_collected:
             await self._write_alone(entries)
 
     async def log_method(self, context: Context, next: Next) -> None:
@@ -206,6 +206,12 @@ class Writer:
         self.stats.written += number
         if self.app.log is not None:
             after_commit(self.app.log.committed)
+
+    async def write_late(self, entries: Entries) -> None:
+        """Write entries of a method that has ended, with the transaction around this call if there is one."""
+        entries.settle()
+        if not self.collect(entries):
+            await self._write_alone(entries)
 
     async def _write_alone(self, entries: Entries) -> None:
         """Write entries that are not in a transaction of the database, after the commit of other stores."""
@@ -382,36 +388,41 @@ class Writer:
         return column_types(self.table, self.database.dialect)
 
 
-_INSERTS = ("_create", "_insert", "_insert_json")
-"""The methods of the adapter that store an ``EntryOfRow``."""
+_STORING = ("_create", "_insert", "_insert_json", "_update", "_change", "_delete")
+"""The methods of ``SQLService`` that store an ``EntryOfRow``."""
 
 
-class _LogCreate:
-    """The hook around ``create`` of a service whose hooks may leave the result as it is stored.
+class _LogRow:
+    """The hook around a method that changes one row, and whose hooks may leave the result as it is stored.
 
-    Such a record and its entry are stored by one statement, without a transaction around them.
+    Such a row and its entry are stored by one statement, without a transaction around them.
     """
 
-    def __init__(self, writer: Writer, service: BoundService, keepers: list[Callable[[Context], bool]]) -> None:
+    def __init__(
+        self, writer: Writer, service: BoundService, method: str, keepers: list[Callable[[Context], bool]]
+    ) -> None:
         self.writer = writer
         self.service = service
+        self.method = method
+        self.event: str = EVENTS[method]
         self.keepers = keepers
         self._shapes: dict[tuple[str, ...], EntryShape] = {}
 
     async def __call__(self, context: Context, next: Next) -> None:
+        writer = self.writer
         if not self._is_alone(context):
-            await self.writer.log_method(context, next)
+            await writer.log_method(context, next)
             return
-        writer, params, entry = self.writer, context.params, self._entry(context)
-        entries: Any = context.entries or Entries(partial(writer.of_call, context))
+        entry, entries = self._entry(context), Entries(partial(writer.of_call, context))
         entries.is_new = writer.is_new(context)
         context.entries = entries
-        asked = params.adapter
-        params.adapter = {**(asked or {}), "entry": entry}
+        context.around_method = partial(_with_entry, entry)
         await next()
-        params.adapter = asked  # Calls with the params of this one must not store the entry again.
-        entries.ids, entries.is_collected = [entry.id], True
-        writer.count(1)
+        if entry.id is not None:
+            entries.ids, entries.is_collected = [entry.id], True
+            writer.count(1)
+        else:  # Such as a patch without data.
+            await writer.write_late(entries)
 
     def _entry(self, context: Context) -> EntryOfRow:
         writer = self.writer
@@ -425,24 +436,27 @@ class _LogCreate:
         shape = self._shapes.get(given)
         if shape is None:
             shape = self._shapes[given] = self._shape(given)
-        return EntryOfRow(shape, values)
+        return EntryOfRow(shape, values, context.id)
 
     def _shape(self, given: tuple[str, ...]) -> EntryShape:
-        writer, constants = self.writer, {"service": self.service._path, "event": EVENTS["create"], "method": "create"}
+        writer, constants = self.writer, {"service": self.service._path, "event": self.event, "method": self.method}
         copied = {} if writer.tenant is None else {writer.tenant: writer.tenant}
         return EntryShape(
             writer.table, {**constants, "origin": writer.origin}, given, copied, "created_at", "record_id", "record"
         )
 
     def _is_alone(self, context: Context) -> bool:
-        """Return True if nothing but the record of the call and its entry is stored."""
+        """Return True if nothing but one row and its entry is stored."""
+        is_one = isinstance(context.data, Mapping) if self.method == "create" else context.id is not None
         return (
-            self._is_able
-            and isinstance(context.data, Mapping)
-            and context.event == EVENTS["create"]
+            is_one
+            and self._is_able
+            and context.event == self.event
             and context.event not in self.service._options.events
             and context.around_method is None
+            and current_transaction(self.writer.database) is None  # Its entries are written together, in their order.
             and "private" not in (context.params.adapter or ())
+            and context.params.get("before") is None
             and not context.has_result
             and all(keeps(context) for keeps in self.keepers)
         )
@@ -451,16 +465,25 @@ class _LogCreate:
     def _is_able(self) -> bool:
         """True if the adapter stores the record of a call as it is, in the database of the log."""
         adapter, tenant = self.service.service, self.writer.tenant
-        is_overridden = any(getattr(type(adapter), name) is not getattr(SQLService, name) for name in _INSERTS)
+        is_overridden = any(getattr(type(adapter), name) is not getattr(SQLService, name) for name in _STORING)
         return (
             not is_overridden
+            and getattr(type(adapter), self.method) is getattr(SQLService, self.method)
             and adapter.database is self.writer.database
-            and adapter._outgoing("create") is not None
             and adapter.stores_entries
             and isinstance(adapter.table.c[adapter.id].type, Integer | String)
             and (tenant is None or (tenant in adapter.table.c and not adapter.table.c[tenant].nullable))
             and self.service._kept_out.issubset(adapter.private)
         )
+
+
+async def _with_entry(entry: EntryOfRow, method: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a method that stores an entry with its row."""
+    token = current_entry.set(entry)
+    try:
+        return await method()
+    finally:
+        current_entry.reset(token)
 
 
 def message_of(row: Row) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     FromClause,
-    Integer,
     Select,
     Table,
     Text,
@@ -16,18 +15,15 @@ from sqlalchemy import (
     cast,
     func,
     insert,
-    literal,
-    literal_column,
     select,
-    true,
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 
-from apex.adapters.companion import Companion, EntryOfRow, EntryShape
+from apex.adapters.companion import Companion, EntryOfRow
 from apex.encoding import RawJSON, encode
 from apex.sql.database import Database
 from apex.sql.statements import Statement
-from apex.sql.types.registry import ColumnType, column_type
+from apex.sql.types.registry import ColumnType
 from apex.types import Row
 
 if TYPE_CHECKING:
@@ -152,57 +148,11 @@ class Inserts:
         row = self.service._defaults.of_insert(row)
         names = tuple(name for name in self.service.columns or () if name in row)
         values = {f"new_{place}": row[name] for place, name in enumerate(names)}
-        key, shape = ("insert with entry", names, fields, entry.shape), entry.shape
-        stored: RawJSON
-        if self.postgresql:
-            statement = self.service.statements.get(key, lambda: self._one_with_entry(names, fields, shape))
-            [(stored, entry.id)] = await self.service._run(statement, {**values, **entry.values}, [row])
-            return stored
-        first = self.service.statements.get(("insert one", names, fields, True), lambda: self._one(names, fields, True))
-        second = self.service.statements.get(key, lambda: self._entry_of_last(fields, shape))
-        pair = [(first, values), (second, entry.values)]
-        [[stored], [entry.id]] = await self.service._run_together(pair, [row])
-        return stored
-
-    def _one_with_entry(self, names: Names, fields: Names | None, shape: EntryShape) -> Statement:
-        """Return the statement that stores a row and its entry. The JSON of the row is made once for both."""
-        columns = self.service.output(self.table, None, False)[0]
-        stored = insert(self.table).values(self._bound(names)).returning(*columns).cte("stored")
-        output, read = self.service.output(stored, fields, True)
-        copied = (stored.c[name].label(f"row_{name}") for name in {self.service.id, *shape.copied.values()})
-        made = select(*output, *copied).cte("made")
-        source = {name: made.c[f"row_{name}"] for name in (self.service.id, *shape.copied.values())}
-        entry = self._entry(shape, source, cast(made.c.json, shape.table.c[shape.row].type), made).cte("entry")
-        shown = [*(made.c[one.name] for one in output), next(iter(entry.c))]
-        assert read is not None
-        return self.database.compile(
-            select(*shown).select_from(made.join(entry, true())),
-            writes=True,
-            read=lambda row: (read(row[:-1]), row[-1]),
+        key = ("insert", names, fields)
+        stored: RawJSON = await self.service._row_entries.insert(
+            lambda: insert(self.table).values(self._bound(names)), key, values, row, fields, entry
         )
-
-    def _entry_of_last(self, fields: Names | None, shape: EntryShape) -> Statement:
-        """Return the statement that stores the entry of the row that SQLite has stored last."""
-        json = self.service.output(self.table, fields, True)[0][0]
-        source = {name: self.table.c[name] for name in (self.service.id, *shape.copied.values())}
-        last = literal_column("_rowid_", Integer()) == func.last_insert_rowid(type_=Integer())
-        return self.database.compile(self._entry(shape, source, json, self.table, last), read=lambda row: row[0])
-
-    def _entry(self, shape: EntryShape, source: Mapping[str, Any], json: Any, rows: FromClause, *where: Any) -> Any:
-        """Return the insert of an entry, which returns its id. ``source`` has the fields of the row."""
-        types, dialect = shape.table.c, self.database.dialect
-        quoted: Any = Text().literal_processor(dialect)  # type: ignore[no-untyped-call]
-        entry: dict[str, Any] = {name: literal_column(quoted(text), Text()) for name, text in shape.constants.items()}
-        for name in shape.given:
-            entry[name] = bindparam(name, type_=types[name].type)
-        for name, field in shape.copied.items():
-            entry[name] = source[field]
-        now = literal("now") if dialect.name == "sqlite" else func.now()  # CURRENT_TIMESTAMP has no milliseconds.
-        entry[shape.moment] = column_type(types[shape.moment].type, dialect).written(now)
-        entry[shape.row_id] = cast(source[self.service.id], types[shape.row_id].type)
-        entry[shape.row] = json
-        values = select(*entry.values()).select_from(rows).where(*where)
-        return insert(shape.table).from_select(list(entry), values).returning(*shape.table.primary_key)
+        return stored
 
     def _bound(self, names: Names) -> dict[str, Any]:
         """Return the values of the columns that a row names. SQLAlchemy adds the SQL defaults of the others."""

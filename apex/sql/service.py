@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Unpack
 
 from sqlalchemy import (
@@ -35,6 +35,7 @@ from sqlalchemy import (
 
 from apex.adapters.aggregates import Aggregate
 from apex.adapters.base import Adapter
+from apex.adapters.companion import EntryOfRow, current_entry
 from apex.adapters.cursors import Selection
 from apex.adapters.options import AdapterOptions
 from apex.app import Apex
@@ -64,6 +65,7 @@ from apex.sql.clauses import SERVED, Clauses, merged_json
 from apex.sql.database import Database
 from apex.sql.defaults import Defaults, has_default, moments_of, require_sqlite, set_by_trigger
 from apex.sql.drivers.executor import Plan, Values, Violation
+from apex.sql.entries import RowEntries
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, page_output, row_output
 from apex.sql.keys import require_keys
@@ -466,16 +468,25 @@ class SQLService(Adapter[Record]):
         return self.database.compile(select(*columns).where(self.clauses.clause(selection.where)), read=read)
 
     async def _insert(self, rows: list[Row], fields: Fields, params: Params) -> list[Any]:
-        adapter = params.adapter or {}
-        if (entry := adapter.get("entry")) is not None and self.stores_entries and len(rows) == 1:
+        if (entry := self._entry) is not None and len(rows) == 1:
             return [(await self._inserts.run_with_entry(rows[0], fields, entry)).value]
-        return await self._inserts.run(rows, fields, adapter.get("companion"), False)
+        return await self._inserts.run(rows, fields, (params.adapter or {}).get("companion"), False)
 
     async def _insert_json(self, row: Row, fields: Fields, params: Params) -> Any:
-        adapter = params.adapter or {}
-        if (entry := adapter.get("entry")) is not None and self.stores_entries:
+        if (entry := self._entry) is not None:
             return await self._inserts.run_with_entry(row, fields, entry)
-        return (await self._inserts.run([row], fields, adapter.get("companion"), self._writes_json))[0]
+        companion = (params.adapter or {}).get("companion")
+        return (await self._inserts.run([row], fields, companion, self._writes_json))[0]
+
+    @property
+    def _entry(self) -> EntryOfRow | None:
+        """The entry to store with the next row, if there is one."""
+        entry = current_entry.get()
+        return entry if entry is not None and entry.id is None else None
+
+    @cached_property
+    def _row_entries(self) -> RowEntries:
+        return RowEntries(self)
 
     async def _update(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
         values = self._defaults.of_update(values)
@@ -487,17 +498,22 @@ class SQLService(Adapter[Record]):
     async def _change(self, where: Predicate, values: Row, fields: Fields, whole: bool) -> list[Row]:
         names = tuple(values)
 
-        def build() -> Statement:
+        def change() -> Any:
             changes: dict[Any, Any] = {name: null() for name in self._replaceable} if whole else {}
             changes |= {self.table.c[name]: made for name, made in self._made_on_update.items() if name not in names}
             changes |= {self.table.c[name]: self._changed(name, place, whole) for place, name in enumerate(names)}
-            statement = update(self.table).where(self.clauses.clause(where)).values(changes)
-            return self.database.compile(statement.returning(*self._columns(fields)))
+            return update(self.table).where(self.clauses.clause(where)).values(changes)
+
+        def build() -> Statement:
+            return self.database.compile(change().returning(*self._columns(fields)))
 
         operands: dict[str, Any] = {}
         shape = self.clauses.shape(where, operands)
-        statement = self.statements.get(("update", shape, names, fields, whole), build, operands)
+        key = ("update", shape, names, fields, whole)
         assigned = {f"new_{place}": value for place, value in enumerate(values.values())}
+        if (entry := self._entry) is not None:
+            return await self._row_entries.update(change, key, operands, assigned, values, fields, entry, where)
+        statement = self.statements.get(key, build, operands)
         return self._by_id(await self._run(statement, operands | assigned, [values], where))
 
     def _changed(self, name: str, place: int, whole: bool) -> Any:
@@ -507,13 +523,19 @@ class SQLService(Adapter[Record]):
         return merged_json(self.table.c[name], value, self.clauses.postgresql)
 
     async def _delete(self, where: Predicate, fields: Fields) -> list[Row]:
+        def deletion() -> Any:
+            return delete(self.table).where(self.clauses.clause(where))
+
         def build() -> Statement:
-            statement = delete(self.table).where(self.clauses.clause(where)).returning(*self._columns(fields))
-            return self.database.compile(statement)
+            return self.database.compile(deletion().returning(*self._columns(fields)))
 
         operands: dict[str, Any] = {}
         shape = self.clauses.shape(where, operands)
-        statement = self.statements.get(("delete", shape, fields), build, operands)
+        key = ("delete", shape, fields)
+        if (entry := self._entry) is not None:
+            condition = partial(self.clauses.clause, where)
+            return await self._row_entries.delete(deletion, key, operands, fields, entry, condition)
+        statement = self.statements.get(key, build, operands)
         return self._by_id(await self._run(statement, operands))
 
     def _columns(self, fields: Fields, source: FromClause | None = None) -> list[Any]:
@@ -531,7 +553,7 @@ class SQLService(Adapter[Record]):
 
     @cached_property
     def stores_entries(self) -> bool:
-        """True if the statement of a new row can store an ``EntryOfRow`` too."""
+        """True if the statement that changes a row can store an ``EntryOfRow`` too."""
         is_rowid = isinstance(self.table, Table) and self.table.dialect_options["sqlite"]["with_rowid"]
         return bool(self._writes_json and is_rowid and not self._set_by_trigger)
 

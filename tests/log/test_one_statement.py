@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Boolean, Column, Date, Float, Integer, MetaData, String, Table, text
+from sqlalchemy import Boolean, Column, Date, Float, ForeignKey, Integer, MetaData, String, Table, insert, text
 
 from apex import Apex, Context, SQLService, database
-from apex.errors import Conflict
+from apex.errors import BadRequest, Conflict, NotFound
 from apex.hooks import keeps_result
 from apex.log import log, log_table
 from apex.sql import Fixed, Json, Timestamp
@@ -64,21 +64,25 @@ async def test_the_entry_is_that_of_a_transaction(empty_url: str, rows: list[Row
         for name in ("quick", "slow")
     ]
     app = Apex().configure(database(empty_url)).configure(log(log_table(metadata)))
-    app.use("quick", SQLService(tables[0]), hooks={"after": {"create": [keep]}})
-    app.use("slow", SQLService(tables[1]), hooks={"after": {"create": [look]}})
+    app.use("quick", SQLService(tables[0]), hooks={"after": {"all": [keep]}})
+    app.use("slow", SQLService(tables[1]), hooks={"after": {"all": [look]}})
     await app.setup()
     try:
         for name in metadata.tables:
             await app.get("database").execute(text(f"DROP TABLE IF EXISTS {name}"))
         await app.get("database").create_all(metadata)
-        for row in rows:
-            for path in ("quick", "slow"):
-                await app.service(path).create(row, {"provider": "rest", "query": query})
+        for path in ("quick", "slow"):
+            service, params = app.service(path), {"provider": "rest", "query": query}
+            for row in rows:
+                await service.create(row, params)
+            await service.patch(1, rows[-1], params)
+            await service.update(1, rows[-1], params)
+            await service.remove(1, params)
         found = await entries_of(app, "service", "event", "method", "record_id", "record", "call", "before")
     finally:
         await app.teardown()
     assert [row[1:] for row in found if row[0] == "quick"] == [row[1:] for row in found if row[0] == "slow"]
-    assert len(found) == 2 * len(rows)
+    assert len(found) == 2 * (len(rows) + 3)
 
 
 async def test_a_marked_hook_that_fails_does_not_undo_a_create(empty_url: str) -> None:
@@ -122,3 +126,43 @@ async def test_a_broken_rule_is_told_as_without_a_log(empty_url: str) -> None:
             await app.service("notes").create({"id": 1})
         assert caught.value.errors == {"id": "Is taken"}
         assert await entries_of(app, "id") == [1]
+
+
+@pytest.mark.parametrize("scope", [{}, {"text": "b"}])
+async def test_a_change_that_finds_no_record_has_no_entry(empty_url: str, scope: Row) -> None:
+    async with logged_app(empty_url) as app:
+        notes, id = app.service("notes"), 1 if scope else 9
+        await notes.create({"text": "a"})
+        for change in (notes.patch(id, {"team_id": 1}, {"scope": scope}), notes.remove(id, {"scope": scope})):
+            with pytest.raises(NotFound):
+                await change
+        assert await entries_of(app, "event") == ["created"]
+
+
+async def test_a_patch_without_data_has_an_entry(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        await app.service("notes").create({"text": "a"})
+        await app.service("notes").patch(1, {})
+        assert await entries_of(app, "event", "record_id") == [("created", "1"), ("patched", "1")]
+
+
+async def test_entries_in_a_transaction_have_the_order_of_its_changes(empty_url: str) -> None:
+    async with logged_app(empty_url, hooks={"after": {"create": [look]}}) as app:
+        async with app.get("database").transaction():
+            await app.service("notes").create({"text": "a"})
+            await app.service("notes").patch(1, {"text": "b"})
+        assert await entries_of(app, "event") == ["created", "patched"]
+
+
+async def test_a_removal_that_a_key_forbids_has_no_entry(empty_url: str) -> None:
+    metadata = MetaData()
+    parents = Table("parents", metadata, Column("id", Integer, primary_key=True))
+    Table("parts", metadata, Column("id", Integer, primary_key=True), Column("of", ForeignKey("parents.id")))
+    async with logged_app(empty_url) as app:
+        await app.get("database").create_all(metadata)
+        app.use("parents", SQLService(parents))
+        await app.service("parents").create({})
+        await app.get("database").execute(insert(metadata.tables["parts"]), {"of": 1})
+        with pytest.raises(BadRequest):
+            await app.service("parents").remove(1)
+        assert await entries_of(app, "event") == ["created"]
