@@ -81,12 +81,13 @@ class Stage:
         await self.app.get("database").execute(update(service.table).where(mine).values(deleted_at=row["deleted_at"]))
 
     async def victims_rows(self) -> dict[str, list[Row]]:
-        """Return all rows of the victim."""
-        database = self.app.get("database")
-        return {
-            table.name: await database.execute(select(table).where(owner(table) == VICTIM).order_by(*table.primary_key))
-            for table in tenant_tables()
-        }
+        """Return all rows of the victim, without events that are not about a change."""
+        found = {}
+        for table in tenant_tables():
+            mine = [owner(table) == VICTIM, *([table.c.method.is_not(None)] if "method" in table.c else [])]
+            rows = select(table).where(*mine).order_by(*table.primary_key)
+            found[table.name] = await self.app.get("database").execute(rows)
+        return found
 
 
 def owner(table: Table) -> Column[Any]:
@@ -144,6 +145,8 @@ async def _fill(app: Apex, organization: int) -> dict[str, Row]:
     for table in tenant_tables():
         if table.name not in SHARED:
             row = dict(_cells(table, organization, made))
+            if "record" in row:  # The log is followed: what it has is sent to those who may read it.
+                row["record"] = {"id": row["record_id"], "organization_id": organization, "name": row["record"]}
             try:
                 await database.execute(insert(table).values(row))
             except Exception as error:

@@ -128,9 +128,11 @@ def say(stage: Stage, id: str) -> None:
 
 async def heard(peer: Peer, last: str) -> list[Any]:
     """Return the events until the one about a record with this id."""
-    events = [await peer.event()]
-    while events[-1][1]["id"] != last:
-        events.append(await peer.event())
+    events: list[Any] = []
+    while not events or events[-1][1]["id"] != last:
+        event = await peer.event()
+        if isinstance(event[1], dict):  # Others tell only where the client is in the log.
+            events.append(event)
     return events
 
 
