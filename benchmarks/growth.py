@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from urllib.parse import quote
 
 from benchmarks import load
@@ -72,9 +73,19 @@ def _grown(title: str, at: Mapping[str, tuple[Stage, Server]]) -> dict[str, list
             for each, _ in at.values():
                 clear_created(each.url, each.tenants)
 
+        for name, (one, _) in at.items():
+            _ask_each(contenders[name], some, one.tenants)
         measured = measure(contenders, some, ROUNDS, clear if kind == "create" else nothing)
     print(table(title, measured, next(iter(at))), flush=True)
     return measured
+
+
+def _ask_each(contender: Measure, some: Load, tenants: Tenants) -> None:
+    """Ask for each user at least once, so that the rounds show what later calls cost."""
+    asked = seed = 0
+    while asked < 2 * tenants.users:
+        seed += 1
+        asked += contender(replace(some, in_turn=True), seed).requests
 
 
 def _paths(title: str, server: Server, tenants: Tenants) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.cache import BoundedDict
 from apex.callbacks import Backoff
-from apex.errors import OutcomeUnknown, Unavailable
+from apex.errors import Unavailable
 from apex.log.writing import Entries
 from apex.realtime.bus import Bus, BusStats
 from apex.signatures import name_of
@@ -124,7 +124,7 @@ class LogBus(Bus):
         self._tasks.append(asyncio.create_task(self._store()))
         if self._redis is not None:
             await self._redis.open()
-        self._lost()  # What was read before the log was followed may be outdated.
+        _call_all(self.gaps, "gaps")  # What was read before the log was followed may be outdated.
 
     async def close(self) -> None:
         """Wait a second for the database to take the messages that wait, and close."""
@@ -156,7 +156,7 @@ class LogBus(Bus):
                 batch = list(islice(self._waiting, BATCH))
                 try:
                     await self.log.writer.write([one.entries for one in batch])
-                except (Unavailable, OutcomeUnknown) as error:
+                except Unavailable as error:
                     if backoff is None:
                         log.warning("Messages to the other processes wait for the database: %s", error)
                     backoff = backoff or Backoff()

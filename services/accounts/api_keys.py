@@ -24,7 +24,6 @@ from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from hooks.roles import least
 from hooks.tenancy import covers
-from services.accounts.memberships import TOPIC
 from services.shared.audience import to_nobody
 from services.shared.examples import examples_of
 from services.shared.tenant import PERSON_FIELDS, WRITES, MethodHooks, TenantSchema, TenantService, serve
@@ -302,7 +301,6 @@ def register(app: Apex) -> None:
     strategy.follow(app, "api-keys", lambda row, holder: bool(row["id"] == holder["key_id"]))
     strategy.follow(app, "memberships", _is_in_organization("organization_id"))
     strategy.follow(app, "organizations", _is_in_organization("id"))
-    app.bus.on(TOPIC, lambda user: strategy.forget())
 
 
 def _is_in_organization(name: str) -> Callable[[Row, Holder], bool]:

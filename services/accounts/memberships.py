@@ -37,9 +37,6 @@ from services.shared.examples import DEMO_ORGANIZATION
 from services.shared.tenant import CALLER_HOOKS, IDEMPOTENCY, PERSON_FIELDS
 from services.tables import answers, memberships, organizations, users
 
-TOPIC = "user"
-"""The topic of messages to other processes that a user's memberships have changed."""
-
 Roles = Mapping[int, str]
 """A user's role by the id of the organization."""
 
@@ -99,7 +96,6 @@ class Memberships(SQLService):
         less than a second.
         """
         self.unknown_addresses = FailureLimit("members", lambda: app.get("rates"), UNKNOWN_ADDRESSES)
-        app.bus.on(TOPIC, self.roles.forget)
 
     async def setup(self, app: Apex, path: str) -> None:
         """Prepare the statement that reads the roles of a user."""
@@ -109,11 +105,6 @@ class Memberships(SQLService):
             .select_from(users.outerjoin(memberships, memberships.c.user_id == users.c.id))
             .where(users.c.id == bindparam("user_id", type_=users.c.id.type), users.c.deleted_at.is_(None))
         )
-
-    def forget(self, user_id: int) -> None:
-        """Evict the user's roles from the caches of all processes."""
-        self.roles.forget(user_id)
-        self.app.bus.send(TOPIC, user_id)
 
     async def lock(self, organization_id: int) -> None:
         """Let no other call change the members of an organization until the transaction ends."""
@@ -304,7 +295,4 @@ def register(app: Apex) -> None:
     bound.publish(to_admins)
     bound.service.roles.follow(app, "memberships", lambda row: row["user_id"])
     bound.service.roles.follow(app, "users", lambda row: row["id"])
-    for event in ("created", "patched", "removed"):
-        bound.on(event, lambda row, context: bound.forget(row["user_id"]))
-        app.service("users").on(event, lambda row, context: bound.forget(row["id"]))
     app.service("authentication").hooks({"after": {"create": [Audience(app).admit]}})

@@ -14,8 +14,6 @@ from hooks.tenancy import covers
 
 Row = Mapping[str, Any]
 
-TOPIC = "membership"
-
 
 def to_organization(data: Row, context: Context) -> list[Channel]:
     """Publish the whole record to the members of its organization, whatever the caller has selected."""
@@ -53,12 +51,9 @@ class Audience:
     def __init__(self, app: Apex) -> None:
         self.app = app
         self.changes = 0
-        memberships = app.service("memberships")
-        for event in ("created", "patched"):
-            memberships.on(event, lambda row, context: self.change(row, row["role"]))
-        memberships.on("removed", lambda row, context: self.change(row, None))
-        app.bus.on_change("memberships", self._changed_by_log)
-        app.bus.on(TOPIC, lambda message: self._changed(**message))
+        # The log has the changes of all processes in order, also those of this one. A new member need not wait for it.
+        app.bus.on_change("memberships", self._changed)
+        app.service("memberships").on("created", lambda row, context: self._changed("created", row))
         app.bus.on_sync(self.check)
 
     async def admit(self, context: Context) -> None:
@@ -71,20 +66,13 @@ class Audience:
                 connection[name] = proof.get(name)
             await self._assign([connection])
 
-    def change(self, row: Row, role: str | None) -> None:
-        """Move the connections of a user, in all processes, when its role changes. None stands for no membership."""
-        message = {"user": row["user_id"], "organization": row["organization_id"], "role": role}
-        self._changed(**message)
-        self.app.bus.send(TOPIC, message)
-
     async def check(self) -> None:
         """Join and leave channels for all connections, by the memberships in the database."""
         await self._assign([connection for connection in self.app.events.connections if connection.user])
 
-    def _changed_by_log(self, event: str, row: Row) -> None:
-        self._changed(row["user_id"], row["organization_id"], None if event == "removed" else row["role"])
-
-    def _changed(self, user: Any, organization: Any, role: str | None) -> None:
+    def _changed(self, event: str, row: Row) -> None:
+        """Move the connections of a user when its role changes."""
+        user, organization, role = row["user_id"], row["organization_id"], None if event == "removed" else row["role"]
         self.changes += 1
         roles = {} if role is None else {organization: role}
         for connection in list(self.app.events.connections):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from apex import Apex, Params, rest
+from apex import Apex, Params, rest, sockets
 from apex.auth import AuthenticationService
 from apex.errors import ConfigError
 
@@ -32,3 +32,7 @@ def create_guarded() -> Apex:
     app = create_app().set("authentication", {"secret": "a-secret-of-tests-that-nobody-knows"})
     app.use("authentication", AuthenticationService(app))
     return app
+
+
+def create_live() -> Apex:
+    return create_app().configure(sockets)

@@ -23,7 +23,7 @@ class Listener:
         self.client.on("contacts created", self._created)
         self.client.on("disconnect", self._disconnected)
 
-    async def _created(self, contact: dict[str, Any]) -> None:
+    async def _created(self, contact: dict[str, Any], offset: str = "") -> None:
         self.heard.append(contact["first_name"])
 
     async def _disconnected(self, reason: str) -> None:

@@ -283,9 +283,11 @@ def test_the_reason_why_workers_do_not_start_is_logged_once(
     assert part in complaint(apex("serve", "--workers", "2", **given))
 
 
-@pytest.mark.parametrize("factory", ["services.app:create_app", "tests.process.pids:create_guarded"])
-def test_several_workers_with_events_or_logouts_need_redis(sqlite_url: str, factory: str) -> None:
-    message = complaint(apex("--app", factory, "serve", "--workers", "2", DATABASE_URL=sqlite_url))
+@pytest.mark.parametrize("factory", ["create_live", "create_guarded"])
+def test_several_workers_with_events_or_logouts_need_a_log_or_redis(sqlite_url: str, factory: str) -> None:
+    message = complaint(
+        apex("--app", f"tests.process.pids:{factory}", "serve", "--workers", "2", DATABASE_URL=sqlite_url)
+    )
     text = "apex: several workers share events and logouts through the log or Redis: call app.configure(log(table)),"
     assert message == f"{text} or set 'redis' (REDIS_URL)"
 

@@ -1,4 +1,4 @@
-"""Tests of two processes of the CRM with one database and one Redis behind nginx."""
+"""Tests of two processes of the CRM with one database, with and without a Redis, also behind nginx."""
 
 from __future__ import annotations
 
@@ -36,13 +36,21 @@ needs_nginx = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def workers(tmp_path: Path, demo_postgres_url: str) -> Iterator[tuple[str, str]]:
-    """Yield the URLs of two processes."""
+@pytest.fixture(params=["log alone", "with Redis"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path, demo_postgres_url: str) -> Iterator[dict[str, str]]:
+    """Yield the environment of processes that share a database, and a Redis or none."""
+    if request.param == "log alone":
+        yield {"DATABASE_URL": demo_postgres_url}
+        return
     with redis_server(tmp_path) as redis:
-        shared = {"DATABASE_URL": demo_postgres_url, "REDIS_URL": redis.url}
-        with server("serve", **shared) as (_, one), server("serve", **shared) as (_, two):
-            yield one, two
+        yield {"DATABASE_URL": demo_postgres_url, "REDIS_URL": redis.url}
+
+
+@pytest.fixture
+def workers(shared: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the URLs of two processes."""
+    with server("serve", **shared) as (_, one), server("serve", **shared) as (_, two):
+        yield one, two
 
 
 def token_of(client: httpx2.Client) -> str:
@@ -74,27 +82,23 @@ async def test_a_logout_in_one_process_ends_the_sockets_and_calls_of_both(worker
         assert httpx2.get(f"{workers[1]}/organizations", headers=headers).json()["message"] == "Token revoked"
 
 
-async def test_workers_share_events_and_close_sockets_when_they_are_replaced(
-    tmp_path: Path, demo_postgres_url: str
-) -> None:
-    with redis_server(tmp_path) as redis:
-        shared = {"DATABASE_URL": demo_postgres_url, "REDIS_URL": redis.url}
-        with server("serve", "--workers", "2", **shared) as (process, url), log_in(url) as client:
-            async with AsyncExitStack() as stack:
-                sockets = [
-                    await stack.enter_async_context(listener(url, token_of(client), "websocket"))
-                    for _ in range(WEBSOCKET_CLIENTS)
-                ]
-                await asyncio.to_thread(create, client, "Ann")
+async def test_workers_share_events_and_close_sockets_when_they_are_replaced(shared: dict[str, str]) -> None:
+    with server("serve", "--workers", "2", **shared) as (process, url), log_in(url) as client:
+        async with AsyncExitStack() as stack:
+            sockets = [
+                await stack.enter_async_context(listener(url, token_of(client), "websocket"))
+                for _ in range(WEBSOCKET_CLIENTS)
+            ]
+            await asyncio.to_thread(create, client, "Ann")
+            for one in sockets:
+                assert await one.hears("Ann")
+            process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(SECONDS):
                 for one in sockets:
-                    assert await one.hears("Ann")
-                process.send_signal(signal.SIGHUP)
-                async with asyncio.timeout(SECONDS):
-                    for one in sockets:
-                        await one.disconnected.wait()
-                async with listener(url, token_of(client), "websocket") as one:
-                    await asyncio.to_thread(create, client, "Ben")
-                    assert await one.hears("Ben")
+                    await one.disconnected.wait()
+            async with listener(url, token_of(client), "websocket") as one:
+                await asyncio.to_thread(create, client, "Ben")
+                assert await one.hears("Ben")
 
 
 @contextmanager

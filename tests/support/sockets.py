@@ -61,6 +61,12 @@ class Peer:
         """Return the name and the data of the next event."""
         return self.events.pop(0) if self.events else json.loads((await self.frame()).removeprefix("42"))
 
+    async def news(self) -> Any:
+        """Return the name and the data of the next event that has more than an offset in the log."""
+        while (event := await self.event())[0] == "offset":
+            pass
+        return event[:2]
+
     async def closed(self) -> None:
         """Wait until the server has closed the connection."""
         async with asyncio.timeout(SECONDS):

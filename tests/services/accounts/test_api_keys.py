@@ -159,7 +159,7 @@ async def test_a_socket_with_a_key_calls_and_hears_until_it_is_revoked(demo_url:
             assert error["code"] == 403
             await crm.call("PATCH /contacts/201", {"last_name": "Unheard"}, 791)
             await crm.call("PATCH /contacts/123", {"last_name": "Heard"})
-            name, contact = await peer.event()
+            name, contact = await peer.news()
             assert (name, contact["last_name"]) == ("contacts patched", "Heard")
             await crm.call(f"DELETE /api-keys/{made['id']}")
             await peer.ws.recv()  # The server says that the connection is over.
@@ -198,7 +198,9 @@ async def test_a_socket_ends_when_its_key_is_revoked_in_another_process(demo_url
         made = await make_key(Crm(here, http))
         async with connected(http, additional_headers={"x-api-key": made["key"]}) as peer:
             await there.service("api-keys").remove(made["id"])
-            assert await peer.frame() == "41"
+            while (frame := await peer.frame()).startswith('42["offset"'):
+                pass
+            assert frame == "41"
 
 
 async def test_a_login_with_a_key_shows_only_its_user(crm: Crm) -> None:

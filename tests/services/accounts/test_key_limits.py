@@ -7,19 +7,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import update
 
 from apex import load_config
 from services.accounts.api_keys import LONGEST_GRACE, api_keys
 from services.app import CONFIG, create_app
 from services.commands.demo_data import KEY, load_demo
-from services.tables import memberships
 from tests.services.accounts.test_api_keys import INVALID, OURS, make_key, with_key
+from tests.services.accounts.test_audience import another_process
 from tests.services.accounts.test_members import ADMIN, MEMBER, joined
 from tests.services.crm import JANE, SEARCH, Crm, refused
 from tests.services.fixtures import SHARED
 from tests.support.serving import serving
 from tests.support.sockets import connected
+from tests.support.waiting import SECONDS
 
 ROTATE = {"X-Service-Method": "rotate"}
 NAMED = ["api-keys", "memberships", "contacts"]
@@ -182,9 +183,12 @@ async def test_a_key_acts_at_most_as_its_maker_today(crm: Crm) -> None:
 async def test_a_member_removed_in_another_process_loses_its_key_at_once(crm: Crm) -> None:
     key = (await make_key(crm, user_id=MEMBER))["key"]
     assert (await with_key(crm, key, "GET /contacts/123"))[0] == 200
-    database = crm.app.service("memberships").service.database
-    await database.execute(delete(memberships).where(memberships.c.user_id == MEMBER))
-    crm.app.bus.handle("user", MEMBER)
+    async with another_process(crm) as there:
+        query = {"query": {"user_id": MEMBER}, "adapter": {"multi": ["remove"]}}
+        await there.service("memberships").remove(None, query)
+    async with asyncio.timeout(SECONDS):
+        while (await with_key(crm, key, "GET /contacts/123"))[0] == 200:
+            await asyncio.sleep(0.002)
     assert await with_key(crm, key, "GET /contacts/123") == (401, INVALID)
 
 
@@ -268,7 +272,7 @@ async def test_a_socket_hears_of_the_services_of_its_key_until_its_maker_leaves(
         async with connected(http, additional_headers={"x-api-key": made["key"]}) as peer:
             await crm.call("PATCH /companies/101", {"size": "1"})
             await crm.call("PATCH /contacts/123", {"last_name": "Heard"})
-            assert (await peer.event())[0] == "contacts patched"
+            assert (await peer.news())[0] == "contacts patched"
             assert (await peer.call("find", "companies", {}))[0]["code"] == 403
             second = (await rotate(crm, made["id"], 60))[1]
             assert (await peer.call("get", "contacts", 123, {}))[0] is None
