@@ -47,7 +47,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Apex:
     app.set("openapi", {"title": "apex CRM", "version": "1", "license": {"name": "MIT", "identifier": "MIT"}})
     app.configure(database(app.get("database"), role=ROLE))
     app.configure(time_database).configure(tracing)
-    app.configure(log(audit.audit, fields=caller_fields, tenants=organizations_of))
+    app.configure(log(audit.audit, fields=caller_fields, tenants=organizations_of, rights={"memberships": is_member}))
     app.configure(bus).configure(crm_roles)
     app.configure(rates).configure(limit_users)
     app.configure(rest).configure(sockets).configure(batch)
@@ -64,6 +64,11 @@ def limit_users(app: Apex) -> None:
     """Set ``userRates``: the rate limit of each user who calls with a token, if the configuration has one."""
     if limit := app.get("userRateLimit"):
         app.set("userRates", RateLimiter(app.get("rates"), "users", limit["requests"], limit["window"]))
+
+
+def is_member(membership: Mapping[str, Any], connection: Connection) -> bool:
+    """Return True if a membership is that of the user of a connection, or of the maker of its API key."""
+    return membership["user_id"] in ((connection.user or {}).get("id"), connection.maker_id)
 
 
 def organizations_of(connection: Connection) -> list[int]:

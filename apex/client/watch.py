@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from apex.callbacks import Backoff, Emitter, Listener, end_tasks
-from apex.errors import Timeout, TooManyRequests, Unavailable
+from apex.errors import OutcomeUnknown, Timeout, TooManyRequests, Unavailable
 
 if TYPE_CHECKING:
     from apex.client.client import Client
@@ -74,6 +74,12 @@ class Live:
         self._token = _token_of(self._client)
         return await self._find()
 
+    async def _read_first(self) -> Any:
+        """Return the first page. Raises all errors but that of a connection that breaks during the read."""
+        while True:
+            with suppress(OutcomeUnknown):
+                return await self._read()
+
     async def _follow(self) -> None:
         """Read the page again whenever it may differ, one read at a time, until a read fails."""
         clock, backoff = asyncio.get_running_loop().time, Backoff()
@@ -118,7 +124,7 @@ async def watching(client: Client, events: Iterable[str], read: Callable[[], Awa
         _listen(stack, client, "connect", live._connect)
         _listen(stack, client, "login", live._switch)
         _listen(stack, client, "logout", live._switch)
-        live._page = await live._read()
+        live._page = await live._read_first()
         following = asyncio.create_task(live._follow())
         try:
             yield live

@@ -22,6 +22,12 @@ from apex.sql.database import Database
 Tenants = Callable[[Connection], Collection[Any] | None]
 """A function that returns the tenants whose entries a connection may get. None means all."""
 
+Rights = Mapping[str, Callable[[Any, Connection], Any]]
+"""By the path of a service, a function of a record and a connection.
+
+It returns true if a change of the record changes what the connection may see.
+"""
+
 DAYS, REPLAY = 7, 10_000
 
 
@@ -38,7 +44,9 @@ class Settings:
     replay: int = REPLAY
 
 
-def log(table: Table, *, fields: Fields | None = None, tenants: Tenants | None = None) -> Callable[[Apex], None]:
+def log(
+    table: Table, *, fields: Fields | None = None, tenants: Tenants | None = None, rights: Rights | None = None
+) -> Callable[[Apex], None]:
     """Return a function that gives an app its log, after its database::
 
         entries = log_table(metadata)
@@ -46,7 +54,11 @@ def log(table: Table, *, fields: Fields | None = None, tenants: Tenants | None =
 
     From then on each event of a service is an entry of the ``table``, written in the transaction of its change. A
     service with the attribute ``logged = False`` writes none. ``fields`` returns the values of further columns for the
-    entries of a call. ``tenants`` returns the tenants whose entries a connection may get.
+    entries of a call. ``tenants`` returns the tenants whose entries a connection may get. ``rights`` names the services
+    whose records say what a user may see. A client whose rights change is disconnected, connects again by itself, and
+    is not recovered, so it reads again::
+
+        log(entries, rights={"members": lambda member, connection: connection.user["id"] == member["user_id"]})
 
     Reads the setting ``log`` (``Settings``). Raises ConfigError if the app has no database or a setting is wrong, and
     TypeError if it is given the app.
@@ -58,7 +70,7 @@ def log(table: Table, *, fields: Fields | None = None, tenants: Tenants | None =
         database = app.get("database")
         if not isinstance(database, Database):
             raise ConfigError("The log needs a database: call app.configure(database(url)) before log(table)")
-        made = Log(app, table, _settings(app.get("log")), tenants)
+        made = Log(app, table, _settings(app.get("log")), tenants, rights)
         made.writer = Writer(app, database, table, made.origin, fields, made.stats)
         app.log = made
         app.bus = LogBus(made, app.bus)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from apex.app import Apex
-    from apex.log.plugin import Settings, Tenants
+    from apex.log.plugin import Rights, Settings, Tenants
     from apex.log.writing import Writer
 
 CURRENT_SECONDS = 1
@@ -44,12 +44,20 @@ class Log:
 
     writer: Writer
 
-    def __init__(self, app: Apex, table: Table, settings: Settings, tenants: Tenants | None = None) -> None:
+    def __init__(
+        self,
+        app: Apex,
+        table: Table,
+        settings: Settings,
+        tenants: Tenants | None = None,
+        rights: Rights | None = None,
+    ) -> None:
         self.app: Apex = app
         self.database: Database = app.get("database")
         self.table: Table = table
         self.settings: Settings = settings
         self.tenants: Tenants | None = tenants
+        self.rights: Rights = rights or {}
         self.origin: str = token_hex(8)
         """The name of this process in its entries."""
         self.stats: LogStats = LogStats()

@@ -7,17 +7,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine
 
-from apex import Apex, Connection, MemoryService, SQLService, database, rest, sockets
+from apex import Apex, Connection, Context, MemoryService, SQLService, database, rest, sockets
 from apex.client import Client, socketio
 from apex.common import stash_before
+from apex.errors import Forbidden
 from apex.log import log, log_table
 from apex.permissions import authorize, can, mine
 from tests.client.sites import LOGIN, guarded_app, happening
 from tests.client.test_watch import Finds, shows
 from tests.support.databases import free_port
-from tests.support.serving import listening
+from tests.support.serving import calling, listening
 from tests.support.waiting import until
 
 BY_NAME = {"$sort": {"name": 1}, "$limit": 2}
@@ -115,20 +117,19 @@ async def test_a_page_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_page_is_read_again_if_too_much_was_missed(tmp_path: Path) -> None:
-    app = logged_app(tmp_path / "test.db", replay=5)
-    heard: list[bool] = []
-    async with (
-        serving_people(app) as url,
-        Client(socketio(url, delay=0.01)) as client,
-        client.service("people").watch(BY_NAME) as live,
-    ):
-        client.on("connect", heard.append)
-        lost = happening(client, "disconnect")
-        app.emit("shutdown")
+    port, heard = free_port(), list[bool]()
+    async with Client(socketio(f"http://127.0.0.1:{port}", delay=0.01)) as client, AsyncExitStack() as stack:
+        async with serving_people(logged_app(tmp_path / "test.db", replay=5), port):
+            live = await stack.enter_async_context(client.service("people").watch(BY_NAME))
+            lost = happening(client, "disconnect")
         await lost
-        await app.service("people").create([{"name": f"A{number}"} for number in range(10)])
-        await shows(live, "A0", "A1")
-        await until(lambda: heard[-1] is False)
+        client.on("connect", heard.append)
+        writer = logged_app(tmp_path / "test.db")
+        async with calling(writer):
+            await writer.service("people").create([{"name": f"A{number}"} for number in range(10)])
+        async with serving_people(logged_app(tmp_path / "test.db", replay=5), port):
+            await shows(live, "A0", "A1")
+            assert heard == [True, False]
 
 
 class Notes(SQLService):
@@ -170,3 +171,44 @@ async def test_a_record_that_a_user_may_no_longer_read_is_removed_for_it(tmp_pat
         assert heard[1] == [("created", note), ("removed", {"id": 1})]
         assert heard[2] == [("patched", {**note, "user_id": 2}), ("removed", {"id": 1})]
         assert heard[3] == [("patched", {**note, "user_id": 3})]
+
+
+def shared_app(file: Path) -> Apex:
+    """Return an app whose notes are for users with a grant."""
+    metadata = MetaData()
+    grants = Table("grants", metadata, Column("id", Integer, primary_key=True), Column("user_id", Integer))
+    app = Apex().configure(rest).configure(sockets).configure(database(f"sqlite:///{file}"))
+    changes = {"grants": lambda grant, connection: grant["user_id"] == connection.user["id"]}
+    app.configure(log(log_table(metadata), rights=changes)).set("tables", metadata)
+
+    async def require_grant(context: Context) -> None:
+        if not await app.service("grants").find({"query": {"user_id": context.params.user["id"]}}):
+            raise Forbidden("No grant")
+
+    def name(connection: Connection) -> None:
+        connection.user = {"id": int(connection.handshake["query"]["user"])}
+
+    app.use("grants", SQLService(grants, multi=True)).use(
+        "notes", MemoryService(), hooks={"before": {"find": [require_grant]}}
+    )
+    app.on("connection", name)
+    return app
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_page_ends_with_the_rights_of_its_user(tmp_path: Path, is_away: bool) -> None:
+    app = shared_app(tmp_path / "test.db")
+    async with serving_people(app) as url, AsyncExitStack() as stack:
+        await app.service("grants").create([{"user_id": id} for id in (1, 2)])
+        clients = [await stack.enter_async_context(Client(socketio(f"{url}?user={id}", delay=0.01))) for id in (1, 2)]
+        pages = [await stack.enter_async_context(client.service("notes").watch()) for client in clients]
+        lost = happening(clients[0], "disconnect")
+        if is_away:
+            app.emit("shutdown")
+            await lost
+        await app.service("grants").remove(1)
+        with pytest.raises(Forbidden, match="No grant"):
+            async for _ in pages[0]:
+                pass
+        await app.service("grants").find()
+        assert pages[1].page == []

@@ -247,6 +247,16 @@ class Engine(socketio.AsyncServer):  # type: ignore[misc]
         if not link.socket.closed:
             self._expect_connect(link.socket.sid)
 
+    def finish(self, link: Link, last: Message) -> None:
+        """Send a last packet and close the session of a connection when its calls are answered."""
+        self._spawn(self._finish(link, last))
+
+    async def _finish(self, link: Link, last: Message) -> None:
+        if link.answers:
+            await asyncio.wait(link.answers, timeout=ANSWER_SECONDS)
+        link.send(last)
+        await link.socket.close(reason=self.reason.SERVER_DISCONNECT)
+
     def end(self, socket: Socket) -> None:
         """Close a session when its queued packets are sent."""
         self._spawn(socket.close(reason=self.reason.SERVER_DISCONNECT))

@@ -114,6 +114,10 @@ class TooMuch(Exception):
     """A client has missed more entries than it may be sent."""
 
 
+class RightsChanged(Exception):
+    """What a client may see has changed, so that what it has is no longer right."""
+
+
 class Resumption:
     """The connections of a process that return. Without a log, clients get neither a ``pid`` nor offsets."""
 
@@ -280,7 +284,7 @@ class Resumption:
             if log is None:
                 return
             await self._send_missed(log, link, replay)
-        except (TooMuch, FeathersError):
+        except (TooMuch, RightsChanged, FeathersError):
             self._lose(link)
         else:
             link.replay = None
@@ -297,6 +301,7 @@ class Resumption:
         tenants, left = self._tenants(log, link), log.settings.replay
         is_counted = False
         await log.catch_up()  # Events that were sent early before this connection was there are not sent again.
+        await self._require_same_rights(log, link, replay.position)
         while True:
             if not replay.position <= log.watermark:
                 await log.catch_up()
@@ -312,6 +317,28 @@ class Resumption:
             replay.position = page.position
             if not page.more and replay.position == log.watermark:
                 return
+
+    async def _require_same_rights(self, log: Log, link: Link, after: Position) -> None:
+        """Raise RightsChanged if what a client may see has changed since a position."""
+        services, more = list(log.rights), bool(log.rights)
+        while more:
+            page = log.recent(after, tenants=None, services=services, limit=PAGE)
+            if page is None:
+                page = await log.read(after, services=services, limit=PAGE)
+            if any(self._changes_rights(log, entry, link) for entry in page.entries):
+                raise RightsChanged
+            after, more = page.position, page.more
+
+    def _changes_rights(self, log: Log, entry: Entry, link: Link) -> bool:
+        """Return True if an entry changes what a client may see, or if the function of the app fails."""
+        changes = log.rights.get(entry.service or "")
+        if changes is None:
+            return False
+        try:
+            return bool(changes(entry.record, link.connection))
+        except Exception:
+            self.app.callbacks.fail(f"The rights of '{entry.service}'", changes)
+            return True
 
     def _exceeds(self, log: Log, replay: Replay, tenants: Collection[Any] | None, most: int) -> bool:
         """Return True if more than ``most`` entries follow, as far as memory tells."""
@@ -358,11 +385,15 @@ class Resumption:
         return None if tenants is None else [*tenants, None]
 
     def _handled(self, entries: list[Entry]) -> None:
-        """Forget early events whose turn has come: a replay reaches them."""
+        """Forget early events whose turn has come: a replay reaches them. End connections whose rights have changed."""
         for link in self.links:
             if link.replay is not None and link.replay.early:
                 for entry in entries:
                     link.replay.early.pop(entry.id, None)
+        for entry in entries:
+            if self.log is not None and entry.service in self.log.rights:
+                for link in [link for link in self.links if self._changes_rights(self.log, entry, link)]:
+                    self._lose(link)
 
     def _login_missing(self, link: Link, replay: Replay) -> None:
         if replay.is_recovery:
@@ -375,11 +406,11 @@ class Resumption:
             self._lose(link)
 
     def _lose(self, link: Link) -> None:
-        """Tell a client that it has missed events: with its next connection it is not recovered."""
+        """Close a connection so that its client is not recovered with the next one, and reads again."""
         if self.log is not None:
             self.log.stats.refused_replays += 1
-        link.send(self.engine.event_packet(OFFSET, LOST))
-        self.engine.end(link.socket)
+        self.links.discard(link)
+        self.engine.finish(link, self.engine.event_packet(OFFSET, LOST))
 
 
 async def _is_there(log: Log, position: Position) -> bool:
