@@ -23,7 +23,16 @@ from services import (
     custom_fields,
     support_tickets,
 )
-from services.accounts import api_keys, audit, authentication, events, memberships, organizations, users
+from services.accounts import (
+    api_keys,
+    audit,
+    authentication,
+    events,
+    memberships,
+    organizations,
+    users,
+    webhooks,
+)
 from services.agentvoice import contacts as agentvoice
 from services.agentvoice import webhook
 from services.sales import deal_products, deals, pipelines, products
@@ -35,7 +44,7 @@ ROOT = Path(__file__).parent.parent
 CONFIG, CONSOLE = ROOT / "config", ROOT / "console"
 SERVICES = (
     users, authentication, memberships, organizations, api_keys, custom_fields, companies, contacts, pipelines,
-    products, deals, deal_products, activities, support_tickets, audit, events, agentvoice, webhook,
+    products, deals, deal_products, activities, support_tickets, audit, events, webhooks, agentvoice, webhook,
 )  # fmt: skip
 EXAMPLE_CALLS = [["get", "contacts", 123], ["get", "companies", 101]]
 """The calls in the documentation of ``batch``."""

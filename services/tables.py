@@ -138,14 +138,9 @@ def within(column: str, target: str) -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["organization_id", column], [f"{target}.organization_id", f"{target}.id"])
 
 
-def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) -> Table:
-    """Return a table of rows that belong to organizations, with the indexes for its lists.
-
-    ``parts`` are its own columns and constraints.
-    """
-    table = Table(
-        name,
-        metadata,
+def tenant_parts(*parts: Any) -> list[Any]:
+    """Return the columns and constraints of a table of rows that belong to organizations, around its own ``parts``."""
+    return [
         *keys(),
         Column("organization_id", Identifier, ForeignKey("organizations.id"), nullable=False),
         *parts,
@@ -153,12 +148,25 @@ def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) 
         Column("created_by_user_id", Identifier, ForeignKey("users.id")),
         Column("owned_by_user_id", Identifier, ForeignKey("users.id")),
         UniqueConstraint("organization_id", "id"),
-        info={"tenant": "organization_id", "live": "deleted_at", **(info or {})},
-        sqlite_autoincrement=True,
-    )
-    partial_index(f"ix_{name}_list", table.c.organization_id, table.c.id)
-    partial_index(f"ix_{name}_created", table.c.organization_id, table.c.created_at, table.c.id)
+    ]
+
+
+def tenant_table(name: str, *parts: Any, info: Mapping[str, Any] | None = None) -> Table:
+    """Return a table of rows that belong to organizations, with the indexes for its lists.
+
+    ``parts`` are its own columns and constraints.
+    """
+    info = {"tenant": "organization_id", "live": "deleted_at", **(info or {})}
+    table = Table(name, metadata, *tenant_parts(*parts), info=info, sqlite_autoincrement=True)
+    index_lists(table)
     return table
+
+
+def index_lists(table: Table) -> None:
+    """Add the indexes for the lists of a table of rows that belong to organizations."""
+    c = table.c
+    partial_index(f"ix_{table.name}_list", c.organization_id, c.id)
+    partial_index(f"ix_{table.name}_created", c.organization_id, c.created_at, c.id)
 
 
 def code_points(size: int) -> String:

@@ -72,6 +72,7 @@ class Delivering:
         self._task: asyncio.Task[None] | None = None
         self._moved_at = float("-inf")
         self._is_checked = False
+        self._is_used = False
 
     async def start(self) -> None:
         """Begin to look for work."""
@@ -120,7 +121,8 @@ class Delivering:
                         await self.store.renew(set(self.held.values()))
                     while await self._notice():
                         pass
-                    await self._claim()
+                    if self._is_used:
+                        await self._claim()
             except Exception:
                 if backoff is None:
                     log.exception("Webhooks cannot be delivered now, trying again")
@@ -134,6 +136,7 @@ class Delivering:
     async def _notice(self) -> bool:
         """Mark the webhooks that new entries are for as due. Return True if there are more entries."""
         text = await self.store.read_progress()
+        self._is_used = text is not None
         if text is None:
             return False  # There has never been a webhook.
         begin = Position.parse(text)
@@ -225,7 +228,7 @@ class Delivering:
 
     def _secrets(self, row: Row) -> list[str]:
         stored = [row["secret"]]
-        until = row["previous_secret_until"]
+        until = row["grace_until"]
         if row["previous_secret"] is not None and until is not None and until > now():
             stored.append(row["previous_secret"])
         return [self.service.secrets.decrypt(one) for one in stored]

@@ -30,7 +30,7 @@ from apex.schema.validation import Schema, fields, validate
 from apex.service import BoundService
 from apex.sql.service import SQLService
 from apex.tenant import ALL_TENANTS, tenant_context
-from apex.types import Row
+from apex.types import UNSET, Row
 from apex.webhooks.addresses import LONGEST_URL, Addresses, Forbidden, resolve
 from apex.webhooks.replays import position_at, position_of
 from apex.webhooks.secrets import SecretStore
@@ -53,7 +53,7 @@ INTERNAL = ("secret", "previous_secret", "failures", "due_at", "holder", "leased
 """Columns that no caller sees."""
 
 SERVED = (
-    "position", "disabled_reason", "failing_since", "last_success_at", "previous_secret_until", "paused_until",
+    "position", "disabled_reason", "failing_since", "last_success_at", "grace_until", "paused_until",
     *INTERNAL,
 )  # fmt: skip
 """Columns that only the service writes."""
@@ -82,10 +82,22 @@ SECRET = {
 class WebhookSchema(Schema):
     """The fields of a webhook that callers write. The service itself checks the URL and the events."""
 
-    url = TextField(required=True, max=LONGEST_URL)
-    events = fields.List(TextField(max=LONGEST_EVENT), required=True, validate=validate.Length(1, MOST_EVENTS))
+    url = TextField(required=True, max=LONGEST_URL, metadata={"example": "https://webhooks.example/orders"})
+    events = fields.List(
+        TextField(max=LONGEST_EVENT),
+        required=True,
+        validate=validate.Length(1, MOST_EVENTS),
+        metadata={"example": ["*"]},
+    )
     description = TextField(max=200, allow_none=True)
     enabled = BooleanField()
+    created_at = fields.DateTime(dump_only=True)
+    position = fields.String(dump_only=True)
+    disabled_reason = fields.String(dump_only=True, allow_none=True)
+    failing_since = fields.DateTime(dump_only=True, allow_none=True)
+    last_success_at = fields.DateTime(dump_only=True, allow_none=True)
+    paused_until = fields.DateTime(dump_only=True, allow_none=True)
+    grace_until = fields.DateTime(dump_only=True, allow_none=True)
 
 
 class Webhooks(SQLService):
@@ -106,13 +118,20 @@ class Webhooks(SQLService):
     """
 
     may_read: ClassVar[Mapping[str, MayRead]] = {}
-    """Functions of ``(record, params)`` by path, for services without permissions. The others are for nobody."""
+    """Functions of ``(record, params)`` by path, for services whose permissions do not tell who may read a record."""
     pauses: ClassVar[Sequence[float]] = (5, 30, 120, 600, 3_600)
     """The seconds before the next attempt of a message, by the number of its failures. The last pause repeats."""
     patience: ClassVar[float] = 86_400
     """The seconds after the first failure of a message, at which its webhook is disabled."""
     verify: ClassVar[SSLContext | None] = None
     """The certificates that receivers are checked with, by default those that Python trusts."""
+
+    def data(self, context: Context) -> Any:
+        """Return what receivers get of an event, from its context as publishers get it, by default what sockets get.
+
+        The rights of the maker limit it further.
+        """
+        return UNSET
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         """Return the IP addresses of a host. Override it to ask another DNS than that of the operating system."""
@@ -129,7 +148,9 @@ class Webhooks(SQLService):
     }
 
     def __init__(self, table: Table | None = None, **options: Unpack[AdapterOptions]) -> None:
-        super().__init__(table, **options)
+        if table is not None:
+            self.table = table
+        super().__init__(**options)
         self.tenant: str | None = self.table.info.get(TENANT)
         deliveries_table(self.table)  # Raises KeyError for a table of another kind.
 
@@ -147,7 +168,7 @@ class Webhooks(SQLService):
         self.path: str = path
         self.most: int = settings.get("max", MOST)
         self.secrets = SecretStore(app.settings)
-        self.rights = Rights(app, self.may_read)
+        self.rights = Rights(app, self.may_read, self.data)
         self.addresses = Addresses(settings.get("networks", ()), self.resolve)
         if self.secrets.is_rotating:
             await self._encrypt_again()
@@ -174,7 +195,7 @@ class Webhooks(SQLService):
             return None
         return {authentication.entity: user, "authenticated": True}
 
-    @describe(result="record")
+    @describe(result="record", adds={"secret": SECRET}, errors=(404,))
     async def rotate(self, data: Any, params: Params) -> Row:
         """Replace the secret of the webhook `id`. For 24 hours messages are signed with both secrets.
 
@@ -187,12 +208,12 @@ class Webhooks(SQLService):
             changes = {
                 "secret": self.secrets.encrypt(secret),
                 "previous_secret": row["secret"],
-                "previous_secret_until": now() + GRACE,
+                "grace_until": now() + GRACE,
             }
             changed = await self.change(id, changes, params)
         return {**changed, "secret": secret}
 
-    @describe(result="record")
+    @describe(result="record", errors=(404, 410))
     async def replay(self, data: Any, params: Params) -> Row:
         """Send the events after `position`, or those since the moment `since`, again to the webhook `id`.
 
@@ -212,7 +233,7 @@ class Webhooks(SQLService):
         self.delivering.wake()
         return changed
 
-    @describe(result=ANSWER)
+    @describe(result=ANSWER, errors=(404,))
     async def test(self, data: Any, params: Params) -> Row:
         """Send a message of the type `webhooks test` to the webhook `id`, and return the answer of its receiver.
 
@@ -255,7 +276,7 @@ class Webhooks(SQLService):
         own = {"create": self._prepare_create, "patch": self._prepare_patch}.get(method)
         return [*super()._hooks_around(bound, method, steps), *([] if own is None else [own])]
 
-    @describe(adds={"secret": SECRET}, methods=("create",))
+    @describe(adds={"secret": SECRET}, methods=("create",), errors=(422,))
     async def _prepare_create(self, context: Context, next: Next) -> None:
         """Check a new webhook, and give it a secret that only the caller sees."""
         if not isinstance(context.data, Mapping):

@@ -29,7 +29,7 @@ from apex.sql.database import Database
 from apex.sql.statements import Statement
 from apex.sql.types.columns import Timestamp
 from apex.types import Row
-from apex.webhooks.tables import TENANT, WAITING, deliveries_table, has_work, is_live, progress_table
+from apex.webhooks.tables import HAS_WORK, TENANT, WAITING, deliveries_table, is_live, progress_table
 
 LEASE = timedelta(seconds=30)
 """The time after which other processes go on with the webhooks of a process that has died."""
@@ -88,9 +88,9 @@ class Store:
         c = self.webhooks.c
         columns = [c.id, c.events, c.position, c.due_at, c.leased_until]
         if self.tenant is None:
-            return await self._run("subscribers", lambda: select(*columns).where(is_live(self.webhooks)))
+            return await self._run("subscribers", lambda: select(*columns).where(*is_live(self.webhooks)))
         column = c[self.tenant]
-        asked = select(*columns, column.label("tenant")).where(is_live(self.webhooks))
+        asked = select(*columns, column.label("tenant")).where(*is_live(self.webhooks))
         asked = asked.where(column.in_(bindparam("tenants", expanding=True)))
         return await self._run("subscribers", lambda: asked, tenants=list(tenants))
 
@@ -119,7 +119,7 @@ class Store:
         moment = bindparam("moment", type_=Timestamp())
         free = or_(c.paused_until.is_(None), c.paused_until <= moment)
         due = or_(and_(c.leased_until.is_(None), c.due_at <= moment, free), c.leased_until < moment)
-        found = select(c.id).where(is_live(table), has_work(table), due).order_by(c.due_at)
+        found = select(c.id).where(*is_live(table), HAS_WORK, due).order_by(c.due_at)
         found = found.limit(bindparam("most", type_=Integer()))
         claimed = update(table).where(c.id.in_(found.with_for_update(skip_locked=True)))
         values = {"holder": bindparam("holder", type_=String()), "leased_until": bindparam("until", type_=Timestamp())}

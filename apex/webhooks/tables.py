@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Constraint,
     ForeignKey,
     Index,
@@ -17,6 +16,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
+    text,
     true,
 )  # fmt: skip
 
@@ -30,11 +31,22 @@ DELIVERIES, PROGRESS = "webhook deliveries", "webhook progress"
 WAITING, DELIVERED, DROPPED = "waiting", "delivered", "dropped"
 """The states of a delivery. One is dropped if its entry is no longer in the log, or its reader may no longer see it."""
 
+ENABLED: TextClause = text("enabled")
+HAS_WORK: TextClause = text("enabled AND (due_at IS NOT NULL OR leased_until IS NOT NULL)")
+"""The conditions of indexes: webhooks that are enabled, and those that are sent for now or at a moment that is known.
+
+They are texts that both databases take. SQLite uses an index only for a query with the same text.
+"""
+
 Identifier: BigInteger = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def webhooks_table(
-    metadata: MetaData, *parts: Column[Any] | Constraint, name: str = "webhooks", tenant: str | None = None
+    metadata: MetaData,
+    *parts: Column[Any] | Constraint,
+    name: str = "webhooks",
+    tenant: str | None = None,
+    live: str | None = None,
 ) -> Table:
     """Return the table of webhooks, for a service that is a subclass of ``Webhooks``::
 
@@ -42,22 +54,22 @@ def webhooks_table(
         webhooks = webhooks_table(metadata, Column("team_id", Integer, nullable=False), tenant="team_id")
 
     The ``parts`` are columns and constraints. A column is added, or replaces that of the same name. ``tenant`` is the
-    column with the tenant of a webhook. The metadata gets two further tables, ``webhook_deliveries`` and
-    ``webhook_progress``. Raises ValueError if the tenant is not among the columns.
+    column with the tenant of a webhook, and ``live`` the one with the moment of removal, for ``soft_delete``. The
+    metadata gets two further tables, ``webhook_deliveries`` and ``webhook_progress``. Raises ValueError if a column
+    that is named is not there.
     """
     given = {part.name: part for part in parts if isinstance(part, Column)}
-    if tenant is not None and tenant not in given:
-        raise ValueError(f"The table of webhooks has no column '{tenant}': add it to webhooks_table")
+    for named in (tenant, live):
+        if named is not None and named not in given:
+            raise ValueError(f"The table of webhooks has no column '{named}': add it to webhooks_table")
     columns = {column.name: column for column in _columns()} | given
     others = [part for part in parts if not isinstance(part, Column)]
     table = Table(name, metadata, *columns.values(), *others, sqlite_autoincrement=True)
-    if tenant is not None:
-        table.info[TENANT] = tenant
+    table.info |= {key: value for key, value in ((TENANT, tenant), (LIVE, live)) if value is not None}
     c = table.c
     # Webhooks that are disabled are in neither of these indexes, and only those with work to do are in the second one.
-    enabled = c.enabled.is_(True)
-    _partial_index(f"ix_{name}_enabled", c[tenant] if tenant is not None else c.id, where=enabled)
-    _partial_index(f"ix_{name}_due", c.due_at, where=has_work(table))
+    _partial_index(f"ix_{name}_enabled", c[tenant] if tenant is not None else c.id, where=ENABLED)
+    _partial_index(f"ix_{name}_due", c.due_at, where=HAS_WORK)
     table.info[DELIVERIES] = _deliveries(metadata, table, tenant)
     table.info[PROGRESS] = Table(
         f"{name.removesuffix('s')}_progress",
@@ -80,20 +92,13 @@ def progress_table(webhooks: Table) -> Table:
     return table
 
 
-def is_live(webhooks: Table) -> ColumnElement[bool]:
-    """Return the condition for webhooks that get messages: those that are enabled and not removed."""
+def is_live(webhooks: Table) -> list[Any]:
+    """Return the conditions for webhooks that get messages: those that are enabled and not removed."""
     live = webhooks.info.get(LIVE)
-    enabled = webhooks.c.enabled.is_(True)
-    return enabled if live is None else enabled & webhooks.c[live].is_(None)
+    return [ENABLED, *([] if live is None else [webhooks.c[live].is_(None)])]
 
 
-def has_work(webhooks: Table) -> ColumnElement[bool]:
-    """Return the condition for webhooks that are sent for now, or that will be at a moment that is known."""
-    c = webhooks.c
-    return c.enabled.is_(True) & (c.due_at.is_not(None) | c.leased_until.is_not(None))
-
-
-def _partial_index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
+def _partial_index(name: str, *columns: Column[Any], where: TextClause) -> None:
     Index(name, *columns, postgresql_where=where, sqlite_where=where)
 
 
@@ -111,7 +116,7 @@ def _columns() -> list[Column[Any]]:
         Column("last_success_at", Timestamp),
         Column("secret", String(300), nullable=False),
         Column("previous_secret", String(300)),
-        Column("previous_secret_until", Timestamp),
+        Column("grace_until", Timestamp),
         Column("position", Text),
         Column("failures", Integer, nullable=False, default=0, server_default="0"),
         Column("due_at", Timestamp),
@@ -152,6 +157,6 @@ def _deliveries(metadata: MetaData, webhooks: Table, tenant: str | None) -> Tabl
         table.info[TENANT] = tenant
     c = table.c
     Index(f"ix_{table.name}_webhook", c.webhook_id, c.id)
-    waiting = c.state == WAITING
+    waiting = text(f"state = '{WAITING}'")
     _partial_index(f"ix_{table.name}_waiting", c.webhook_id, c.entry_id, where=waiting)
     return table

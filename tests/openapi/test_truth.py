@@ -80,6 +80,7 @@ MADE: dict[str, dict[str, Any]] = {
     "support-tickets": {"subject": "Help"},
     "support-ticket-messages": {"support_ticket_id": 1, "body": "Hello"},
     "api-keys": {"name": "Spare"},
+    "webhooks": {"url": "https://webhooks.example/crm", "events": ["contacts *"]},
 }
 """What there is besides, by path; its ids are 1, but for the key: the first one is that of the demo."""
 

@@ -13,7 +13,7 @@ READS = ("find", "get", "search", "export", "summary")
 """The methods that change nothing, which are for viewers."""
 FOR_ADMINS = ("personal_data", "restore")
 """The methods that are for admins in every service."""
-OF_ADMINS = ("api-keys", "audit")
+OF_ADMINS = ("api-keys", "audit", "webhooks", "webhook-deliveries")
 """The services whose records are for admins alone."""
 BY_ADMINS = ("custom-fields", "memberships", "pipelines", "pipeline-stages")
 """The services whose records all members read, and admins change."""

@@ -23,7 +23,7 @@ from tests.process.commands import ROOT
 from tests.services.crm import JANE, SEARCH, Crm, running
 from tests.support.databases import execute, find_binaries, new_database
 
-OPEN = {"alembic_version"}
+OPEN = {"alembic_version", "webhook_progress"}
 
 UNSEALED = text(f"""
     SELECT relname FROM pg_class

@@ -104,7 +104,9 @@ class Crm:
 
 
 def _is_of_processes(text: str) -> bool:
-    """Return True if a statement reads the log for the process, or writes a message for other ones."""
+    """Return True if a statement reads the log or webhooks for the process, or writes a message for other ones."""
+    if "webhook_progress" in text or text.startswith("UPDATE webhooks SET due_at=NULL"):
+        return True
     return "last_id" in text or (text.startswith("INSERT INTO audit") and "service" not in text)
 
 

@@ -151,8 +151,8 @@ async def test_both_secrets_sign_for_a_day_after_a_rotation(empty_url: str) -> N
         await service.rotate({"id": webhook["id"]}, by(ANN))
         await service.test({"id": webhook["id"]}, by(ANN))
         row = await stored(app, webhook["id"])
-        assert timedelta(hours=23) < row["previous_secret_until"] - datetime.now(UTC) <= timedelta(hours=24)
-        past = webhooks.update().values(previous_secret_until=datetime.now(UTC) - timedelta(seconds=1))
+        assert timedelta(hours=23) < row["grace_until"] - datetime.now(UTC) <= timedelta(hours=24)
+        past = webhooks.update().values(grace_until=datetime.now(UTC) - timedelta(seconds=1))
         await app.get("database").execute(past)
         await service.test({"id": webhook["id"]}, by(ANN))
         counts = [len(one.headers["webhook-signature"].split()) for one in receiver.received[-2:]]

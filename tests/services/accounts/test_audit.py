@@ -45,6 +45,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "contacts": {"first_name": "Two", "company_id": None},
     "companies": {"name": "Two"},
     "api-keys": {"name": "Two"},
+    "webhooks": {"description": "Two"},
     "pipelines": {"position": 2},
     "pipeline-stages": {"name": "Two"},
     "products": {"price": 2.5},
