@@ -121,6 +121,8 @@ class LogBus(Bus):
 
     async def open(self) -> None:
         await super().open()
+        # The app may have been set up in another event loop before.
+        self._called, self._stored = asyncio.Event(), asyncio.Event()
         self._tasks.append(asyncio.create_task(self._store()))
         if self._redis is not None:
             await self._redis.open()

@@ -62,6 +62,7 @@ class Follower:
         """
         if self.runs:  # An app may be set up again.
             return
+        self._called = asyncio.Event()  # The app may have been set up in another event loop before.
         exists = await self.reading.exists()
         self.position = await (self.reading.position() if exists else self.reading.beginning())
         self.recent.start(self.position)

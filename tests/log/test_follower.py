@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy.schema import DropTable
 
+from apex import Apex, database
 from apex.errors import Unavailable
 from apex.log import Entry, Log
-from tests.log.entries import add, numbers, opened, row
+from apex.log import log as plugin
+from tests.log.entries import add, new_table, numbers, opened, row
 from tests.support.waiting import until
 
 
@@ -83,6 +86,25 @@ async def test_a_handler_that_fails_does_not_hinder_the_others(empty_url: str) -
         await log.catch_up()
         await log.close()
         assert numbers(entries) == [1]
+
+
+def test_an_app_that_is_set_up_again_in_another_event_loop(sqlite_url: str) -> None:
+    app = Apex().configure(database(sqlite_url)).configure(plugin(new_table()))
+    made: Any = app.log
+    entries: list[Entry] = []
+    made.follow(entries.extend)
+
+    async def run(number: int) -> None:
+        async with app.lifespan():
+            await made.database.create_all(made.table.metadata)
+            await add(made, row(number))
+            await made.catch_up()
+            app.bus.send("news", number)
+            await until(lambda: made.stats.handled == 2 * number)
+
+    asyncio.run(run(1))
+    asyncio.run(run(2))
+    assert [entry.service for entry in entries] == ["notes", None] * 2
 
 
 async def test_recent_entries_are_in_memory(empty_url: str) -> None:
