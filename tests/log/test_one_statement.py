@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Boolean, Column, Date, Float, ForeignKey, Integer, MetaData, String, Table, insert, text
 
 from apex import Apex, Context, SQLService, database
+from apex.common import audit
 from apex.errors import BadRequest, Conflict, NotFound
 from apex.hooks import keeps_result
 from apex.log import log, log_table
@@ -166,3 +167,11 @@ async def test_a_removal_that_a_key_forbids_has_no_entry(empty_url: str) -> None
         with pytest.raises(BadRequest):
             await app.service("parents").remove(1)
         assert await entries_of(app, "event") == ["created"]
+
+
+async def test_an_audit_fills_its_columns_of_the_entry_of_a_patch(empty_url: str) -> None:
+    hooks = {"after": {"all": [audit()]}}
+    async with logged_app(empty_url, Column("after", Json), hooks=hooks) as app:
+        await app.service("notes").create({"text": "a"})
+        await app.service("notes").patch(1, {"text": "b"})
+        assert [row and row["text"] for row in await entries_of(app, "after")] == [None, "b"]
