@@ -16,7 +16,8 @@ class LogStats:
     ``last_id`` is the id of the last handled entry. ``behind`` is 0 if all entries are handled, else the number of
     those in the last read, as more follow. ``read_at`` is the moment of the last read to the end, in seconds of
     ``time.monotonic``, and None before the first one. ``kept_entries`` and ``kept_bytes`` are those of the recent
-    entries in memory. ``waiting`` is the number of calls that wait for an entry.
+    entries in memory. ``waiting`` is the number of calls that wait for an entry. ``webhooks`` are those of the service
+    for webhooks, if the app has one.
     """
 
     written: int = 0
@@ -29,4 +30,19 @@ class LogStats:
     read_at: float | None = None
     kept_entries: int = 0
     kept_bytes: int = 0
+    waiting: int = 0
+    webhooks: WebhookStats | None = None
+
+
+@dataclass(slots=True)
+class WebhookStats:
+    """What a process has delivered to webhooks.
+
+    ``delivered`` and ``failed`` count its attempts, and ``disabled`` the webhooks that it has given up. ``waiting`` is
+    the number of messages in the database that wait for another attempt.
+    """
+
+    delivered: int = 0
+    failed: int = 0
+    disabled: int = 0
     waiting: int = 0

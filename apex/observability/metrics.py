@@ -38,6 +38,7 @@ LOOPBACK: tuple[str, ...] = ("127.0.0.1", "::1")
 FORWARDED: tuple[str, ...] = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 LOG_TOTALS: tuple[str, ...] = ("written", "handled", "pruned", "replays", "refused_replays")
+WEBHOOK_TOTALS: tuple[str, ...] = ("delivered", "failed", "disabled")
 
 Key = tuple[str, str, int]
 Values = Mapping[str, float]
@@ -172,7 +173,9 @@ def _log_gauges(app: Apex, transactions: _OpenTransactions) -> Values:
         return {}
     stats, now = log.stats, time.monotonic()
     seen = log.watermark.upper
+    webhooks = {} if stats.webhooks is None else {"webhooks_waiting": stats.webhooks.waiting}
     return {
+        **webhooks,
         "log_position": stats.last_id,
         "log_lag_seconds": now - read_at,
         "log_behind": stats.behind,
@@ -199,6 +202,8 @@ def _totals(app: Apex) -> Values:
     log: Any = app.log
     if log is not None:
         found |= {f"log_{name}": getattr(log.stats, name) for name in LOG_TOTALS}
+        if (webhooks := log.stats.webhooks) is not None:
+            found |= {f"webhooks_{name}": getattr(webhooks, name) for name in WEBHOOK_TOTALS}
     return found
 
 

@@ -36,8 +36,9 @@ GAUGES = {
     "log_kept_bytes": "Bytes of the recent entries of the log in memory.",
     "log_oldest_transaction_seconds": "Seconds for which the oldest transaction is open that may still write entries.",
     "events_waiting": "Calls that wait for an event of the log.",
+    "webhooks_waiting": "Messages to webhooks that wait for another attempt.",
 }
-LARGEST = ("log_position", "log_lag_seconds", "log_oldest_transaction_seconds")
+LARGEST = ("log_position", "log_lag_seconds", "log_oldest_transaction_seconds", "webhooks_waiting")
 """The gauges of which several workers show the largest value, and not the sum."""
 TOTALS = {
     "events_published": "Events published in this process.",
@@ -60,6 +61,9 @@ TOTALS = {
     "log_pruned": "Entries of the log that were deleted as their time was over.",
     "log_replays": "Clients that came back and got everything that they had missed.",
     "log_refused_replays": "Clients that came back and had to read again.",
+    "webhooks_delivered": "Messages that webhooks have accepted.",
+    "webhooks_failed": "Attempts to send a message to a webhook that failed.",
+    "webhooks_disabled": "Webhooks that were disabled since they failed for too long.",
 }
 
 # The library makes them for one process but not for several.

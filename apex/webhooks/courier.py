@@ -241,10 +241,12 @@ class Courier:
             self._failed(delivery, answer)
 
     def _succeeded(self, delivery: Delivery, answer: Answer) -> None:
+        self.delivering.stats.delivered += 1
         delivery.change(state=DELIVERED, next_at=None, failing_since=None, **_shown(delivery, answer))
         self.row |= {"failures": 0, "paused_until": None, "last_success_at": now()}
 
     def _failed(self, delivery: Delivery, answer: Answer) -> None:
+        self.delivering.stats.failed += 1
         moment = now()
         since = delivery.row["failing_since"] or moment
         shown = _shown(delivery, answer)
@@ -294,6 +296,7 @@ class Courier:
     async def _disable(self, reason: str) -> None:
         log.warning("Webhook %s is disabled: %s", self.id, reason)
         await self.delivering.service.disable(self.id, reason[:300])
+        self.delivering.stats.disabled += 1
 
 
 def _shown(delivery: Delivery, answer: Answer) -> Row:

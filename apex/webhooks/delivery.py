@@ -30,6 +30,7 @@ from apex.errors import Gone
 from apex.log.position import Position
 from apex.log.reader import Log
 from apex.log.reading import Entry, Read
+from apex.log.stats import WebhookStats
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import Row
 from apex.webhooks.courier import Courier
@@ -49,6 +50,8 @@ GATHER_SECONDS = 0.02
 """The time for which entries are gathered, so that a busy app looks at many of them at once."""
 PROGRESS_SECONDS = 60.0
 """The time after which the progress moves on without entries, so that it does not become too old for the log."""
+COUNT_SECONDS = 15.0
+"""The time after which the messages that wait are counted again, for metrics."""
 PAGE = 1_000
 """The entries that are looked at together."""
 HELD = 16
@@ -68,6 +71,8 @@ class Delivering:
         self.held: dict[asyncio.Task[None], str] = {}
         """The claim of each webhook that is sent for."""
         self.is_stopping: bool = False
+        self.stats: WebhookStats = WebhookStats()
+        self._counted_at = float("-inf")
         self._called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._moved_at = float("-inf")
@@ -76,6 +81,7 @@ class Delivering:
 
     async def start(self) -> None:
         """Begin to look for work."""
+        self.log.stats.webhooks = self.stats
         self.log.follow(self._followed)
         self._task = asyncio.create_task(self._work())
 
@@ -123,6 +129,7 @@ class Delivering:
                         pass
                     if self._is_used:
                         await self._claim()
+                        await self._count()
             except Exception:
                 if backoff is None:
                     log.exception("Webhooks cannot be delivered now, trying again")
@@ -130,6 +137,12 @@ class Delivering:
                 await backoff.wait()
             else:
                 backoff = None
+
+    async def _count(self) -> None:
+        """Count the messages that wait, from time to time."""
+        if time.monotonic() - self._counted_at > COUNT_SECONDS:
+            self.stats.waiting = await self.store.count_waiting()
+            self._counted_at = time.monotonic()
 
     # New entries.
 

@@ -22,6 +22,7 @@ from apex.errors import Forbidden
 from apex.limits.rates import rates
 from apex.log import EventsService, log, log_table
 from apex.observability.metrics import metrics
+from apex.webhooks import Webhooks, webhooks_table
 from tests.process.commands import ROOT, server
 from tests.support.redis_server import redis_server
 from tests.support.serving import serving
@@ -193,9 +194,12 @@ async def test_errors_of_hooks_are_told_by_their_class() -> None:
 async def test_the_page_of_operations_names_all_metrics_and_no_others(postgres_url: str, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     with redis_server(tmp_path) as redis:
-        app = site(redis=redis.url).configure(database(postgres_url)).configure(log(log_table(MetaData())))
-        app.configure(bus).configure(rates)
+        metadata = MetaData()
+        app = site(redis=redis.url, authentication={"secret": "s" * 32}).configure(database(postgres_url))
+        app.configure(log(log_table(metadata))).configure(bus).configure(rates)
+        app.use("webhooks", Webhooks(webhooks_table(metadata, Column("user_id", Integer))))
         async with serving(app) as client:
+            await app.get("database").create_all(metadata)
             await client.get("/groups/1/notes/99")
             families = list(text_string_to_metric_families((await client.get("/metrics")).text))
     served = {family.name + "_total" * (family.type == "counter") for family in families}

@@ -45,6 +45,9 @@ async def test_an_event_is_posted(empty_url: str) -> None:
         }
         row = await until(app, webhook["id"], lambda row: row["last_success_at"])
         assert (row["failures"], row["failing_since"], row["due_at"]) == (0, None, None)
+        counted = log_of(app).stats.webhooks
+        assert counted is not None
+        assert (counted.delivered, counted.failed, counted.disabled) == (1, 0, 0)
         [delivery] = await deliveries(app, webhook["id"])
         assert (delivery["state"], delivery["status"], delivery["answer"], delivery["attempts"]) == (
             "delivered", 200, "ok", 1,
