@@ -16,6 +16,7 @@ from apex.errors import ConfigError, Unavailable
 from apex.log.writing import is_logged
 from apex.migrations.comparison import differences
 from apex.migrations.migrate import pending, tables_of_code, unknown_revision
+from apex.migrations.revisions import FOLDER
 from apex.permissions.hook import limits_tenants
 
 Finding = dict[str, str]
@@ -112,7 +113,7 @@ def event_log(app: Apex) -> Iterator[str]:
         return
     table = app.log.table
     with suppress(ConfigError):  # The check of the database tells it.
-        if table.key not in tables_of_code()[0].tables:
+        if (FOLDER / "env.py").exists() and table.key not in tables_of_code()[0].tables:
             yield f"no migration makes its table '{table.name}': give log_table the metadata of the other tables"
     tenant = table.info.get("tenant")
     for path, bound in app.services.items():

@@ -10,7 +10,7 @@ from apex import load_config
 from services.app import CONFIG, create_app
 from tests.interop.golden import golden
 from tests.interop.node import needs_node, passes
-from tests.process.commands import QUICK
+from tests.process.commands import QUICK, ROOT
 from tests.support.databases import free_port
 from tests.support.serving import serving
 
@@ -38,3 +38,8 @@ async def test_restart(demo_sqlite_url: str) -> None:
     port = free_port()
     served = {**QUICK, "PYTHON": sys.executable, "DATABASE_URL": demo_sqlite_url, "PORT": str(port)}
     await passes("restart.mjs", URL=f"http://localhost:{port}", **served)
+
+
+async def test_returning(postgres_url: str) -> None:
+    served = {**QUICK, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    await passes("returning.mjs", DATABASE_URL=postgres_url, **served)
