@@ -28,6 +28,9 @@ Result = TypeVar("Result", default=Any)
 AroundMethod = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """A function that is called with the method of a call, runs it, and returns its result, or raises an error instead."""
 
+EntryId = tuple[int, int | None]
+"""The id of an entry of the log and its transaction, if it is known."""
+
 Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 """Functions that are called after a response, with their arguments."""
 
@@ -170,8 +173,8 @@ class Context(_Slots, Generic[Data, Result]):
         self.entries: Entries | None = None
         self.position: Any = None
         """The position in the log from which a client can follow the result of a ``find`` or ``get``."""
-        self.entry: int | None = None
-        """The id of the entry of the log, in the context of publishers."""
+        self.entry: EntryId | None = None
+        """The entry of the log, in the context of publishers."""
         self.emitted: list[Awaitable[None]] | None = None
         self._announced: Self | None = None
         self._populated: Any = None

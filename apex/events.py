@@ -355,7 +355,7 @@ class Events:
     def _publish_new(self, service: BoundService, id: int, message: Message, turn: Turn) -> None:
         """Send the event of a new record to the connections, unless the follower was quicker."""
         if self.connections and self._claims.claim(id):
-            self._deliver_in_order(service, {**message, "entry": id}, turn.keys)
+            self._deliver_in_order(service, {**message, "entry": (id, None)}, turn.keys)
 
     def _when_sent(
         self, service: BoundService, event: str, entries: Entries, listening: Awaitable[None] | None = None
@@ -418,7 +418,7 @@ class Events:
             service = self.app.services.get(entry.service)
             is_own_new = entry.origin == log.origin and entry.event == "created"
             if service is not None and not (is_own_new and not self._claims.claim(entry.id)):
-                self._deliver_in_order(service, {**entry.message(), "entry": entry.id})
+                self._deliver_in_order(service, {**entry.message(), "entry": (entry.id, entry.xid)})
 
     def _deliver_in_order(self, service: BoundService, message: Message, after: Iterable[Hashable] = ()) -> None:
         """Send an event of the log after those whose publishers are still at work: of its record, and of ``after``."""

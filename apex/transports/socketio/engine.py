@@ -29,6 +29,7 @@ from apex.transports.socketio.packets import (
 from apex.types import Scope
 
 if TYPE_CHECKING:
+    from apex.log.position import Position
     from apex.transports.socketio.resumption import Replay
 
 MAX_PAYLOAD = 1_000_000
@@ -57,13 +58,15 @@ class Link:
     """An open Socket.IO connection: its id, its Engine.IO socket and its running calls.
 
     ``deferred`` is to be called when the client has received the answer to its CONNECT packet. ``replay`` is the way to
-    the present of a client that has returned, and None when it is there. ``has_login`` is True if it is logged in.
+    the present of a client that has returned, and None when it is there. ``since`` is the position up to which it was
+    sent what it has missed. ``has_login`` is True if it is logged in.
     """
 
     connection: Connection
     deferred: Callable[[], None] | None = None
     pid: str | None = None
     replay: Replay | None = None
+    since: Position | None = None
     has_login: bool = False
 
     def __init__(self, sid: str, socket: Socket, limits: Mapping[str, int]) -> None:

@@ -23,6 +23,7 @@ from apex.transports.socketio.packets import Message
 from apex.types import UNSET
 
 if TYPE_CHECKING:
+    from apex.context import EntryId
     from apex.log.reader import Log
     from apex.log.reading import Entry, Read
     from apex.transports.socketio.engine import Engine, Link
@@ -70,9 +71,9 @@ class Offset(NamedTuple):
 class Replay:
     """The way of a connection from its offset to the present.
 
-    ``position`` is where it is. ``entry`` is the last one that the client has got, until it is reached. ``repeated``
-    has the records of the entries before it. ``early`` has the events that this process has sent before their turn in
-    the log came, by the id of their entry: they are sent at the end. ``ended`` is called if the login does not come.
+    It begins at ``position``. ``entry`` is the last one that the client has got, until it is reached. ``repeated`` has
+    the records of the entries before it. ``early`` has the events that this process has sent to others before their
+    turn in the log came, by the id of their entry: they are sent at the end.
     """
 
     __slots__ = ("early", "entry", "is_recovery", "position", "repeated", "task", "timer", "waits_for_login")
@@ -159,10 +160,12 @@ class Resumption:
         if isinstance(pid, str) and _PID.fullmatch(pid) and offset is not None:
             link.replay = await self._recovery(log, offset)
             if link.replay is not None:
+                link.since = link.replay.position
                 return pid
             log.stats.refused_replays += 1
         elif offset is None and auth.get("position") is not None:
             link.replay = await self._follow(log, auth)
+            link.since = link.replay.position
         return token_urlsafe(12)
 
     async def _recovery(self, log: Log, text: Any) -> Replay | None:
@@ -248,6 +251,23 @@ class Resumption:
         is_text = isinstance(data, str) and self.log is not None
         return self.engine.event_packet(name, data, None) if is_text else self.engine.event_packet(name, data)
 
+    def holds_back(self, link: Link, entry: EntryId, packet: Message) -> bool:
+        """Return True for a live event that a client on its way to the present is not sent now.
+
+        It has got the event already, as its publisher was slower than the replay, or it gets the event later.
+        """
+        since, (id, transaction) = link.since, entry
+        if since is None:
+            return False
+        is_sent = (transaction is not None or since.seen is None) and since.has(id, transaction or 0)
+        if link.replay is not None:
+            if not is_sent:
+                link.replay.early[id] = packet
+            return True
+        if since <= self.app.events.delivered:
+            link.since = None
+        return is_sent
+
     def _send_offset(self, link: Link) -> None:
         offset = self.offset()
         link.send(self.engine.event_packet(OFFSET, offset if link.has_login else offset + ANONYMOUS))
@@ -301,21 +321,22 @@ class Resumption:
         tenants, left = self._tenants(log, link), log.settings.replay
         is_counted = False
         await log.catch_up()  # Events that were sent early before this connection was there are not sent again.
-        await self._require_same_rights(log, link, replay.position)
+        position = replay.position
+        await self._require_same_rights(log, link, position)
         while True:
-            if not replay.position <= log.watermark:
+            if not position <= log.watermark:
                 await log.catch_up()
-            page = log.recent(replay.position, tenants=tenants, services=self.app.services, limit=PAGE)
+            page = log.recent(position, tenants=tenants, services=self.app.services, limit=PAGE)
             if page is None:
-                page = await self.history.page(replay.position, tenants, self.app.services, PAGE)
-            if not is_counted and page.more and self._exceeds(log, replay, tenants, left):
+                page = await self.history.page(position, tenants, self.app.services, PAGE)
+            if not is_counted and page.more and self._exceeds(log, position, tenants, left):
                 raise TooMuch
             is_counted, left = True, left - len(page.entries)
             if left < 0:
                 raise TooMuch
-            await self._send_page(link, replay, page)
-            replay.position = page.position
-            if not page.more and replay.position == log.watermark:
+            await self._send_page(link, replay, position, page)
+            link.since = position = page.position
+            if not page.more and position == log.watermark:
                 return
 
     async def _require_same_rights(self, log: Log, link: Link, after: Position) -> None:
@@ -340,15 +361,15 @@ class Resumption:
             self.app.callbacks.fail(f"The rights of '{entry.service}'", changes)
             return True
 
-    def _exceeds(self, log: Log, replay: Replay, tenants: Collection[Any] | None, most: int) -> bool:
+    def _exceeds(self, log: Log, after: Position, tenants: Collection[Any] | None, most: int) -> bool:
         """Return True if more than ``most`` entries follow, as far as memory tells."""
-        after, services = replay.position, self.app.services
+        services = self.app.services
         page = log.recent(after, tenants=tenants, services=services, limit=most)
         page = page or self.history.kept(after, tenants, services, most)
         return page is not None and page.more
 
-    async def _send_page(self, link: Link, replay: Replay, page: Read) -> None:
-        begin = str(replay.position)
+    async def _send_page(self, link: Link, replay: Replay, after: Position, page: Read) -> None:
+        begin = str(after)
         for number, entry in enumerate(page.entries):
             replay.early.pop(entry.id, None)
             if not replay.is_known(entry):
@@ -364,7 +385,7 @@ class Resumption:
 
     def _packet(self, link: Link, entry: Entry, offset: str) -> Message | Awaitable[Message | None] | None:
         """Return the event of an entry for a connection, if it may get it."""
-        found = self.app.events.replay({**entry.message(), "entry": entry.id}, link.connection)
+        found = self.app.events.replay({**entry.message(), "entry": (entry.id, entry.xid)}, link.connection)
         return self._packet_later(link, found, offset) if isawaitable(found) else self._packet_of(link, found, offset)
 
     async def _packet_later(self, link: Link, found: Awaitable[list[Delivery]], offset: str) -> Message | None:

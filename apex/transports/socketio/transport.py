@@ -192,10 +192,10 @@ class Sockets:
                 key = id(own), link.has_login
                 if (packet := packets.get(key)) is None:
                     data = context.external if own is UNSET else own
-                    packet = packets[key] = self.resumption.packet(name, data, entry, link.has_login)
-                if entry is not None and link.replay is not None:
-                    link.replay.early[entry] = packet
-                elif not link.send(packet):
+                    packet = packets[key] = self.resumption.packet(name, data, entry and entry[0], link.has_login)
+                if entry is not None and link.since is not None and self.resumption.holds_back(link, entry, packet):
+                    continue
+                if not link.send(packet):
                     self._end_slow(link)
 
     def disconnect(self, connection: Connection) -> None:
