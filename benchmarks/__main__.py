@@ -14,6 +14,7 @@ custom         lists by custom fields
 pressure       gets on a machine with too much to do, beside Feathers
 processes      how soon processes learn what another one has done, without Redis and with it
 fanout         one event to 1,000 sockets, beside Feathers
+returning      a thousand clients that return after a restart, and one that has missed 10,000 events
 live           what the log costs, an idle process, and the order of events between processes
 transfer       import and export: ``transfer 100000``
 webhook        events of the CRM webhook, alone and many in one request: ``webhook 5000 100``
@@ -36,6 +37,7 @@ from benchmarks import (
     pressure,
     processes,
     proof,
+    returning,
     search,
     soak,
     startup,
@@ -59,6 +61,7 @@ COMMANDS: Mapping[str, Callable[..., object]] = {
     "pressure": pressure.main,
     "processes": processes.main,
     "fanout": fanout.main,
+    "returning": lambda *rounds: returning.main(*map(int, rounds)),
     "live": live.main,
     "transfer": lambda *rows: transfer.main(*map(int, rows)),
     "webhook": webhook.main,

@@ -84,6 +84,10 @@ TEXTS = {
 HEADERS: dict[str, Shape] = {
     "X-Request-Id": {"schema": {"type": "string"}, "description": "The id of the request in logs and in the audit."},
     "ETag": {"schema": {"type": "string"}, "description": "The tag of this version of the answer."},
+    "Position": {
+        "schema": {"type": "string"},
+        "description": "The position in the log of events from which a client can follow this answer.",
+    },
     "Retry-After": {"schema": {"type": "integer"}, "description": "The number of seconds to wait before another try."},
     "Allow": {"schema": {"type": "string"}, "description": "The allowed HTTP methods."},
 }
@@ -232,7 +236,9 @@ class Operations:
         shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
         tagged = method in READS
-        headers = {**known.answers, **({"ETag": HEADERS["ETag"]} if tagged else {})}
+        own = ("ETag", *(["Position"] if self.bound._app.log is not None else [])) if tagged else ()
+        of_read = {name: HEADERS[name] for name in own}
+        headers = {**known.answers, **of_read}
         statuses = known.last("statuses") or [201 if method == "create" else 200]
         found = {
             str(status): self.responses.success(
@@ -243,7 +249,7 @@ class Operations:
         if method not in STANDARD and known.last("result") is None:
             found["204"] = self.responses.success("The method has no result.", None, (), {})
         if tagged:
-            found["304"] = self.responses.success("The answer has not changed.", None, (), {"ETag": HEADERS["ETag"]})
+            found["304"] = self.responses.success("The answer has not changed.", None, (), of_read)
         return found
 
     def result(self, method: str, known: MethodFacts, many: bool = False) -> Shape:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from apex.encoding import JSON
@@ -86,6 +86,15 @@ class Link:
                 return False
             self.socket.enqueue(packet)
         return True
+
+    async def send_all(self, packets: Sequence[Message]) -> None:
+        """Send packets in one write. Wait before that, if the client has much left to read."""
+        if self.outgoing.size > self.backlog // 4:
+            await self.outgoing.below(self.backlog // 4)
+        direct = self.socket.direct
+        if direct is None or not direct(b"".join([packet.frame for packet in packets])):
+            for packet in packets:
+                self.socket.enqueue(packet)
 
     async def wait_for_turn(self) -> None:
         """Wait until the client has read its answers and fewer than ``maxCalls`` calls are running."""

@@ -43,7 +43,9 @@ CHECK_SECONDS = 1
 """Seconds for which the check of an offset holds for other clients with the same one."""
 PAGE = 1_000
 TURN = 50
-"""The entries of a page, and those that are sent before other tasks have their turn."""
+"""The entries of a page, and those that are sent in one write, before other tasks have their turn."""
+
+WRITE_BYTES = 64 * 1024
 
 _PID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _OFFSET = re.compile(r"([^;]+);([0-9]{0,18})(;a)?")
@@ -370,18 +372,21 @@ class Resumption:
 
     async def _send_page(self, link: Link, replay: Replay, after: Position, page: Read) -> None:
         begin = str(after)
-        for number, entry in enumerate(page.entries):
+        packets, size = list[Message](), 0
+        for number, entry in enumerate(page.entries, 1):
             replay.early.pop(entry.id, None)
             if not replay.is_known(entry):
-                text = begin if entry is not page.entries[-1] else str(page.position)
+                text = begin if number < len(page.entries) else str(page.position)
                 found = self._packet(link, entry, f"{text};{entry.id}")
                 packet = await found if isawaitable(found) else found
                 if packet is not None:
-                    if link.outgoing.size > link.backlog // 4:
-                        await link.outgoing.below(link.backlog // 4)
-                    link.send(packet)
-            if number % TURN == TURN - 1:
+                    packets.append(packet)
+                    size += len(packet.frame)
+            if number % TURN == 0 or size > WRITE_BYTES:
+                await link.send_all(packets)
+                packets, size = [], 0
                 await asyncio.sleep(0)
+        await link.send_all(packets)
 
     def _packet(self, link: Link, entry: Entry, offset: str) -> Message | Awaitable[Message | None] | None:
         """Return the event of an entry for a connection, if it may get it."""
