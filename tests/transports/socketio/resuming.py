@@ -37,6 +37,7 @@ def with_users(app: Apex) -> Apex:
     service = AuthenticationService(app)
     service.register("jwt", JWTStrategy(service))
     app.use("users", MemoryService()).use("authentication", service)
+    app.service("users").publish(lambda data: None)
     app.on("login", lambda result, params: app.channel(f"user-{params.user['id']}").join(params.connection))
     return app
 
