@@ -32,7 +32,7 @@ BASE = 100_000
 SECONDS, ROUNDS, CONNECTIONS = 4, 5, 8
 SERVICES = (0, 1_000)
 ORGANIZATIONS = (1, 10_000)
-EACH = 100
+EACH = 10
 """The contacts of each organization while the number of organizations grows."""
 LAST = "cursor at the far end"
 BUILD = "SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2"
