@@ -25,6 +25,7 @@ from tests.support.serving import listening
 metadata = MetaData()
 entries = log_table(metadata)
 notes = Table("notes", metadata, Column("id", Integer, primary_key=True), Column("text", String(10)))
+SETTLE_SECONDS = 10
 PROCESSES = st.integers(0, 1)
 PLACES = st.integers(0, 2)
 TEXTS = st.sampled_from("abcdef")
@@ -65,7 +66,7 @@ class Machine(RuleBasedStateMachine):
         self.oracle.address = lambda: ("127.0.0.1", next(ports))
         await self.oracle.follow()
         await self.oracle.follow()
-        await self.oracle.compare()
+        await self.oracle.compare(within=SETTLE_SECONDS)
 
     def do(self, write: Coroutine[Any, Any, Any]) -> None:
         """Begin a write, which may have to wait for a transaction that is open."""
@@ -130,7 +131,7 @@ class Machine(RuleBasedStateMachine):
             # The record may have been removed.
             if isinstance(error, BaseException) and not isinstance(error, NotFound):
                 raise error
-        await self.oracle.compare()
+        await self.oracle.compare(within=SETTLE_SECONDS)
 
     def teardown(self) -> None:
         try:

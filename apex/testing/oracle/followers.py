@@ -72,10 +72,10 @@ class Follower:
     ``on_read`` is called before each read, and ``on_event`` for each event.
     """
 
-    def __init__(self, name: str, services: list[str], link: Link) -> None:
+    def __init__(self, name: str, services: Mapping[str, Mapping[str, Any]], link: Link) -> None:
         self.name: str = name
         self.link: Link = link
-        self.views: dict[str, View] = {service: View(service) for service in services}
+        self.views: dict[str, View] = {service: View(service, query) for service, query in services.items()}
         self.reads: int = 0
         self.recoveries: int = 0
         self.problem: FeathersError | None = None
@@ -148,11 +148,11 @@ class Follower:
     async def find(self, service: str) -> list[Row]:
         """Return all records of a service that the user may read now, page by page."""
         records: list[Row] = []
-        id = self.views[service].id
+        view, id = self.views[service], self.views[service].id
         while True:
             after = {id: {"$gt": records[-1][id]}} if records else {}
             try:
-                answer = await self.link.find(service, {"$sort": {id: 1}, "$limit": PAGE, **after})
+                answer = await self.link.find(service, {**view.query, "$sort": {id: 1}, "$limit": PAGE, **after})
             except Forbidden:
                 return []  # The user may read nothing.
             page = answer["data"] if isinstance(answer, dict) else answer

@@ -23,7 +23,7 @@ Write = Callable[[Client, random.Random], Awaitable[Any]]
 
 Record = tuple[str, Any]
 
-SETTLE_SECONDS = 10
+SETTLE_SECONDS = 30
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 ROUND_SECONDS = (0.5, 2.0)
 STORY_LINES = 40
@@ -68,19 +68,25 @@ class Oracle:
             await oracle.run(write, seconds=10, seed=7)
 
     ``server`` is a command that serves the app at a port, ``{port}``, or the URL of a server that runs. ``services``
-    are the paths of services with ``find`` and events. ``environ`` has variables for the command.
+    are the paths of services with ``find`` and events. If only some records are to be followed, give a query of values
+    for each, such as ``{"notes": {"team_id": 1}}``. ``environ`` has variables for the command.
 
     Each follower reads the services once and then applies events. ``run`` writes, cuts connections, and kills workers
     and the server. Whenever it is quiet, each follower must show what ``find`` gives its user.
     """
 
     def __init__(
-        self, server: str | Sequence[str], services: Sequence[str], *, environ: Mapping[str, str] | None = None
+        self,
+        server: str | Sequence[str],
+        services: Sequence[str] | Mapping[str, Mapping[str, Any]],
+        *,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         is_url = isinstance(server, str) and server.startswith(("http://", "https://"))
         self.process: ServerProcess | None = None if is_url else ServerProcess(server, environ)
         self.url: str = str(server) if self.process is None else self.process.url
-        self.services: list[str] = list(services)
+        queries = services if isinstance(services, Mapping) else {path: {} for path in services}
+        self.services: dict[str, Mapping[str, Any]] = dict(queries)
         self.followers: list[Follower] = []
         self.proxies: dict[str, Proxy] = {}
         self.writers: list[Client] = []

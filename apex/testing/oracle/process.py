@@ -18,6 +18,7 @@ from typing import IO
 START_SECONDS = 60
 END_SECONDS = 30
 POLL_SECONDS = 0.02
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class ServerProcess:
@@ -49,7 +50,7 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Start the command, and wait until it accepts connections.
+        """Start the command, and wait until it answers requests.
 
         Raises RuntimeError with its output if it ends, or if it does not serve within a minute.
         """
@@ -61,21 +62,27 @@ class ServerProcess:
         )  # fmt: skip
         try:
             async with asyncio.timeout(START_SECONDS):
-                while not self._accepts():
+                while not await self._answers():
                     if self._process.poll() is not None:
                         raise RuntimeError(f"'{shlex.join(self.command)}' ended: {self.output()}")
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             await self.kill()
             command = shlex.join(self.command)
-            raise RuntimeError(f"'{command}' does not listen at port {self.port}: {self.output()}") from None
+            raise RuntimeError(f"'{command}' does not answer at port {self.port}: {self.output()}") from None
         except BaseException:
             await self.kill()
             raise
 
-    def _accepts(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
+    async def _answers(self) -> bool:
+        """Return True if the server answers a request. A command with workers accepts connections before they do."""
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            try:
+                writer.write(REQUEST)
+                return await reader.read(1) != b""
+            finally:
+                writer.close()
         return False
 
     def workers(self) -> list[int]:
@@ -106,8 +113,13 @@ class ServerProcess:
     async def kill(self) -> None:
         """Kill the command and all of its workers."""
         if self._process is not None:
+            # Workers may be in groups of their own. Without their parent they would go on for a while.
+            workers = self.workers()
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
             await asyncio.to_thread(self._process.wait)
             self._process, self._printed = None, self.output()
         if self._output is not None:

@@ -44,16 +44,18 @@ class Difference:
 class View:
     """The records of one service, as a careful client keeps them.
 
-    Events that arrive while the client reads are applied to what it has read::
+    Events that arrive while the client reads are applied to what it has read. With a ``query`` of values the view has
+    only the records with these values::
 
-        view = View("notes")
+        view = View("notes", {"team_id": 1})
         view.begin()
-        view.end([{"id": 1, "text": "hello"}])
-        view.apply(Event("notes", "patched", {"id": 1, "text": "hello again"}))
+        view.end([{"id": 1, "team_id": 1, "text": "hello"}])
+        view.apply(Event("notes", "patched", {"id": 1, "team_id": 1, "text": "hello again"}))
     """
 
-    def __init__(self, service: str, id: str = "id") -> None:
+    def __init__(self, service: str, query: Mapping[str, Any] | None = None, id: str = "id") -> None:
         self.service: str = service
+        self.query: Mapping[str, Any] = query or {}
         self.id: str = id
         self.records: dict[Any, Row] = {}
         self.read: dict[Any, Row] = {}
@@ -79,7 +81,8 @@ class View:
             return
         if not isinstance(event.record, Mapping) or self.id not in event.record:
             return
-        if event.name == "removed":
+        matches = all(event.record.get(name) == value for name, value in self.query.items())
+        if event.name == "removed" or not matches:
             self.records.pop(event.record[self.id], None)
         elif event.name in ("created", "updated", "patched"):
             self.records[event.record[self.id]] = dict(event.record)
