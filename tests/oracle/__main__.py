@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 
@@ -29,6 +30,8 @@ def main() -> None:
         not arguments.no_trouble,
     )  # fmt: skip
     print(f"seed {seed}", flush=True)
+    # A plain SIGTERM would leave the servers behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if arguments.sqlite:
         options.processes = 1
         with tempfile.TemporaryDirectory(prefix="apex-oracle-") as folder:

@@ -251,6 +251,7 @@ class Oracle:
         """
         until, pause = time.monotonic() + within, FIRST_PAUSE
         while True:
+            await self._supervise()
             found = [await self._compared(one) for one in self.followers]
             if all(each == [] for each in found):
                 return []
@@ -262,6 +263,13 @@ class Oracle:
         if late:
             raise Missed(self.explain([], [f"{one.name} {one.trouble}" for one in late], {one.name for one in late}))
         return [each for one in found for each in one or []]
+
+    async def _supervise(self) -> None:
+        """Start the server again if it has ended by itself, as a parent does whose workers die while it starts."""
+        if self.process is not None and self.process.has_ended:
+            self.story.tell("the server has ended, and is started again")
+            await self.process.kill()
+            await self.process.start()
 
     async def _compared(self, follower: Follower) -> list[Difference] | None:
         """Return the differences of a follower, or None if it is not ready."""

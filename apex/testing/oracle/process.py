@@ -85,6 +85,11 @@ class ServerProcess:
                 writer.close()
         return False
 
+    @property
+    def has_ended(self) -> bool:
+        """True if the command has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def workers(self) -> list[int]:
         """Return the ids of the processes that the command has started."""
         if self._process is None:
