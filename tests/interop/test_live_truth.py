@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table
@@ -21,7 +23,7 @@ from apex.log import log, log_table
 from apex.permissions import authorize, can, mine
 from apex.relations import belongs_to
 from tests.interop.node import FOLDER, NODE, needs_node
-from tests.support.databases import free_port
+from tests.support.databases import free_port, new_database
 from tests.support.serving import calling, listening
 from tests.support.waiting import until
 
@@ -58,14 +60,14 @@ class Notes(SQLService):
     permissions = {"user": can("find", "get", where=mine("user_id"))}
 
 
-def site(file: Path) -> Apex:
+def site(url: str) -> Apex:
     """Return an app whose connections name their user in the handshake, and hear of what this user may read."""
 
     def name(connection: Connection) -> None:
         connection.user = {"id": int(connection.handshake["query"]["user"])}
         app.channel("all").join(connection)
 
-    app = Apex().configure(rest).configure(sockets).configure(database(f"sqlite:///{file}"))
+    app = Apex().configure(rest).configure(sockets).configure(database(url))
     app.configure(log(entries))
     app.use("groups", SQLService(groups)).use("notes", Notes(), hooks={"before": {"all": [authorize, stash_before()]}})
     app.on("connection", name)
@@ -90,15 +92,15 @@ steps = st.lists(st.tuples(disturbances, st.lists(writes, max_size=6), st.boolea
 class World:
     """A server with Python and JavaScript clients that watch it. ``pages`` has the newest of JavaScript."""
 
-    def __init__(self, file: Path, stack: AsyncExitStack) -> None:
-        self.file, self.stack, self.port = file, stack, free_port()
+    def __init__(self, database_url: str, stack: AsyncExitStack) -> None:
+        self.database_url, self.stack, self.port = database_url, stack, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lives: list[Live] = []
         self.pages: dict[int, Any] = {}
         self.server = AsyncExitStack()
 
     async def start(self) -> None:
-        self.app = site(self.file)
+        self.app = site(self.database_url)
         await self.server.enter_async_context(listening(self.app, self.port))
         await self.app.get("database").create_all(metadata)
 
@@ -140,7 +142,7 @@ class World:
     async def restart(self, written: list[Any]) -> None:
         """Restart the server. Meanwhile another process writes."""
         await self.server.aclose()
-        other = site(self.file)
+        other = site(self.database_url)
         async with calling(other):
             await asyncio.gather(*(write(other, *each) for each in written))
         await self.start()
@@ -177,9 +179,9 @@ async def write(app: Apex, kind: str, *arguments: Any) -> None:
                 await (service.patch(record["id"], arguments[1]) if kind == "patch" else service.remove(record["id"]))
 
 
-async def follow(file: Path, taken: list[Any]) -> None:
+async def follow(database_url: str, taken: list[Any]) -> None:
     async with AsyncExitStack() as stack:
-        world = World(file, stack)
+        world = World(database_url, stack)
         stack.push_async_callback(lambda: world.server.aclose())
         await world.start()
         service = world.app.service("groups")
@@ -196,10 +198,22 @@ async def follow(file: Path, taken: list[Any]) -> None:
         await world.compare()
 
 
-def test_each_page_becomes_what_find_gives_its_user(tmp_path_factory: Any) -> None:
+@contextmanager
+def new_url(kind: str, server: str, folder: Path) -> Iterator[str]:
+    """Yield the URL of an empty database."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'test.db'}"
+        return
+    with new_database(server) as url:
+        yield url
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_each_page_becomes_what_find_gives_its_user(kind: str, postgres_server: str, tmp_path_factory: Any) -> None:
     @settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(steps)
     def check(taken: list[Any]) -> None:
-        asyncio.run(follow(tmp_path_factory.mktemp("live") / "test.db", taken))
+        with new_url(kind, postgres_server, tmp_path_factory.mktemp("live")) as url:
+            asyncio.run(follow(url, taken))
 
     check()

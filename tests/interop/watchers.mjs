@@ -14,4 +14,7 @@ const sockets = JSON.parse(process.env.WATCHES).map(([user, path, query, service
   return socket
 })
 
-createInterface(process.stdin).on('line', () => sockets.forEach((socket) => socket.io.engine.close()))
+// An engine that is closed while it opens is only given up after 20 seconds.
+const cut = () => sockets.filter((socket) => socket.connected).forEach((socket) => socket.io.engine.close())
+
+createInterface(process.stdin).on('line', cut)
