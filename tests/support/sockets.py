@@ -68,11 +68,13 @@ class Peer:
         return event[:2]
 
     async def closed(self) -> None:
-        """Wait until the server has closed the connection."""
+        """Wait until the server has closed the connection. Events that come before are stored."""
         async with asyncio.timeout(SECONDS):
             with suppress(websockets.ConnectionClosed):
                 while True:
-                    await self.ws.recv()
+                    frame = str(await self.ws.recv())
+                    if frame.startswith("42"):
+                        self.events.append(json.loads(frame.removeprefix("42")))
 
 
 class Poller:

@@ -179,14 +179,19 @@ async def test_events_are_for_admins(crm: Crm) -> None:
 
 
 async def test_a_removed_member_loses_the_events_of_an_open_socket_at_once(crm: Crm) -> None:
-    proof = {"Authorization": f"Bearer {crm.token(MEMBER)}"}
-    async with serving(crm.app) as http, connected(http, additional_headers=proof) as peer:
-        assert (await peer.call("find", "contacts", {"organization_id": 456}))[1]["total"] == 2
-        (mine,) = await crm.app.service("memberships").service.find_stored(user_id=MEMBER)
-        await crm.call(f"PATCH /memberships/{mine['id']}", {"role": "viewer"})
-        assert (await peer.call("patch", "contacts", 123, {"last_name": "Roe"}, {}))[0]["code"] == 403
-        await crm.call(f"DELETE /memberships/{mine['id']}")
-        assert (await peer.call("find", "contacts", {"organization_id": 456}))[0]["code"] == 403
+    proof, ours = {"Authorization": f"Bearer {crm.token(MEMBER)}"}, {"organization_id": 456}
+    (mine,) = await crm.app.service("memberships").service.find_stored(user_id=MEMBER)
+    async with serving(crm.app) as http:
+        async with connected(http, additional_headers=proof) as peer:
+            assert (await peer.call("find", "contacts", ours))[1]["total"] == 2
+            await crm.call(f"PATCH /memberships/{mine['id']}", {"role": "viewer"})
+            await peer.closed()  # Its client connects again, and reads again.
+        async with connected(http, additional_headers=proof) as peer:
+            assert (await peer.call("patch", "contacts", 123, {"last_name": "Roe"}, {}))[0]["code"] == 403
+            await crm.call(f"DELETE /memberships/{mine['id']}")
+            await peer.closed()
+        async with connected(http, additional_headers=proof) as peer:
+            assert (await peer.call("find", "contacts", ours))[0]["code"] == 403
 
 
 async def test_with_a_key_members_are_listed(crm: Crm) -> None:
