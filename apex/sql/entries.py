@@ -42,9 +42,8 @@ class RowEntries:
             statement, given = self._in_one(write, key, fields, True, entry, ())
             [(stored, entry.id)] = await self.service._run(statement, {**values, **given}, [row])
             return stored
-        last = literal_column("_rowid_") == func.last_insert_rowid()
         first = self._changing(write, key, fields, True, ())
-        pair = [(first, values), self._second(key, fields, entry, lambda: [last], ())]
+        pair = [(first, values), self._second(key, fields, entry, _last_inserted, ())]
         [[stored], [entry.id]] = await self.service._run_together(pair, [row])
         return stored
 
@@ -57,9 +56,7 @@ class RowEntries:
         if self.postgresql:
             statement, given = self._in_one(write, key, fields, False, entry, operands)
             return self._noted(await self.service._run(statement, {**values, **given}, [row], where), entry)
-        id = self.service.table.c[self.service.id]
-        changed = [id == bindparam("changed_id", type_=id.type), func.changes() > 0]
-        statement, given = self._second(key, fields, entry, lambda: changed, operands)
+        statement, given = self._second(key, fields, entry, self._changed, operands)
         second = statement, {**given, "changed_id": self.service.typed_id(entry.of)}
         pair = [(self._changing(write, key, fields, False, operands), values), second]
         rows, ids = await self.service._run_together(pair, [row])
@@ -79,6 +76,10 @@ class RowEntries:
         ids, rows = await self.service._run_together(pair, [])
         entry.id = ids[0] if ids else None
         return rows
+
+    def _changed(self) -> list[Any]:
+        id = self.service.table.c[self.service.id]
+        return [id == bindparam("changed_id", type_=id.type), func.changes() > 0]
 
     def _noted(self, rows: list[Row], entry: EntryOfRow) -> list[Row]:
         for row in rows:
@@ -147,6 +148,10 @@ class RowEntries:
         entry[shape.row] = json
         values = select(*entry.values()).select_from(rows).where(*where)
         return insert(shape.table).from_select(list(entry), values).returning(*shape.table.primary_key)
+
+
+def _last_inserted() -> list[Any]:
+    return [literal_column("_rowid_") == func.last_insert_rowid()]
 
 
 def _values(entry: EntryOfRow) -> Row:
