@@ -55,14 +55,17 @@ class Recent:
     ) -> Read | None:
         """Return the entries after a position in their order, or None if not all of them are kept.
 
-        ``end`` is the position after the last read. With a ``limit`` there may be more.
+        ``end`` is the position after the last read. With a ``limit`` there may be more. The position of the page has
+        all entries of the one before it. None, if that cannot be: another process may be further, or in the middle of
+        a read of its own.
         """
-        if self.begin is None or not self.begin <= position:
+        if self.begin is None or not self.begin <= position <= end:
             return None
         found: list[Entry] = []
         first = bisect_left(self._reads, True, key=lambda read: not read[2] <= position)
         begin = self._reads[first - 1][2] if first else self.begin
         for entries, _, read_to in islice(self._reads, first, None):
+            last: Entry | None = None
             for entry in entries:
                 if (
                     not position.has(entry.id, entry.xid)
@@ -70,13 +73,22 @@ class Recent:
                     and (services is None or entry.service in services)
                 ):
                     if len(found) == limit:
-                        return Read(found, _within(begin, read_to, found[-1]), True)
+                        middle = _within(position, begin, read_to, last)
+                        return Read(found, middle, True) if position <= middle else None
                     found.append(entry)
+                    last = entry
             begin = read_to
         return Read(found, end, False)
 
 
-def _within(begin: Position, end: Position, last: Entry) -> Position:
-    """Return the position after the ``last`` entry in the middle of a read from ``begin`` to ``end``."""
-    reading = None if begin.seen is None else end.upper
-    return Position(begin.epoch, last.id, milliseconds(last.created_at), begin.seen, reading)
+def _within(after: Position, begin: Position, end: Position, last: Entry | None) -> Position:
+    """Return the position of a reader in the middle of a read from ``begin`` to ``end``.
+
+    It was at ``after``, and has got all that came then, up to the entry ``last`` of the read, or nothing of the read.
+    """
+    id, moment, seen, reading = begin.id, begin.moment, begin.seen, begin.reading
+    if last is not None:
+        id, moment, reading = last.id, milliseconds(last.created_at), None if seen is None else end.upper
+    if seen is not None and after.seen is not None and not after.seen <= seen:
+        seen = after.seen
+    return Position(begin.epoch, id, moment, seen, reading)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from apex.errors import Gone
 from apex.log.position import Position
 from apex.log.recent import Recent
 
@@ -49,7 +50,7 @@ class History:
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
             kept = self._kept.get(key)
-            if kept is not None and not kept.end <= after:
+            if kept is not None and not kept.end <= after:  # Else there may be newer entries.
                 page = kept.after(after, tenants, services, limit)
                 if page is not None:
                     return page
@@ -67,7 +68,8 @@ class History:
         while len(self._kept) > 1 and (len(self._kept) > MOST_KEPT or self._bytes() > MOST_BYTES):
             self._kept.popitem(last=False)
         page = kept.after(after, tenants, services, limit)
-        assert page is not None
+        if page is None:
+            raise Gone("The log goes back behind this position: read the records again")
         return page
 
     def _bytes(self) -> int:
