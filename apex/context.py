@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Generic, Self
 
@@ -28,11 +29,16 @@ Result = TypeVar("Result", default=Any)
 AroundMethod = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """A function that is called with the method of a call, runs it, and returns its result, or raises an error instead."""
 
-EntryId = tuple[int, int | None]
-"""The id of an entry of the log and its transaction, if it is known."""
-
 Deferred = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 """Functions that are called after a response, with their arguments."""
+
+
+@dataclass(slots=True, eq=False)
+class EntryId:
+    """The id of an entry of the log, and its ``transaction``, which is None until the follower has read the entry."""
+
+    id: int
+    transaction: int | None = None
 
 
 class Params(CheckedDict):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from apex.cache import BoundedDict
 from apex.callbacks import Emitter, Pending
-from apex.context import Context, Params, current_call
+from apex.context import Context, EntryId, Params, current_call
 from apex.encoding import RawJSON, decode, encode
 from apex.errors import Unavailable
 from apex.permissions.delivery import Recipients, permitted
@@ -197,15 +197,19 @@ class _Claims:
     """The entries that both a call and the follower could send. Both claim them, and the first one sends them."""
 
     def __init__(self) -> None:
-        self._ids: BoundedDict[int, None] = BoundedDict(MOST_CLAIMS)
+        self._first: BoundedDict[int, EntryId] = BoundedDict(MOST_CLAIMS)
 
-    def claim(self, id: int) -> bool:
-        """Return True for the first claim of an entry, and False for the second one."""
-        if id in self._ids:
-            del self._ids[id]
-            return False
-        self._ids[id] = None
-        return True
+    def claim(self, entry: EntryId) -> bool:
+        """Return True for the first claim of an entry, and False for the second one.
+
+        The call does not know the transaction. The follower adds it, as publishers may be still at work.
+        """
+        first = self._first.pop(entry.id, None)
+        if first is None:
+            self._first[entry.id] = entry
+        elif entry.transaction is not None:
+            first.transaction = entry.transaction
+        return first is None
 
 
 class Events:
@@ -354,8 +358,8 @@ class Events:
 
     def _publish_new(self, service: BoundService, id: int, message: Message, turn: Turn) -> None:
         """Send the event of a new record to the connections, unless the follower was quicker."""
-        if self.connections and self._claims.claim(id):
-            self._deliver_in_order(service, {**message, "entry": (id, None)}, turn.keys)
+        if self.connections and self._claims.claim(entry := EntryId(id)):
+            self._deliver_in_order(service, {**message, "entry": entry}, turn.keys)
 
     def _when_sent(
         self, service: BoundService, event: str, entries: Entries, listening: Awaitable[None] | None = None
@@ -412,13 +416,13 @@ class Events:
     def follow(self, entries: list[Any]) -> None:
         """Send the events of entries of the log to the connections, unless this process has sent them already."""
         log = self.app.log
-        if log is None or not self.connections:
+        if log is None or not (self.connections or self._late):
             return
         for entry in entries:
-            service = self.app.services.get(entry.service)
+            service, id = self.app.services.get(entry.service), EntryId(entry.id, entry.xid)
             is_own_new = entry.origin == log.origin and entry.event == "created"
-            if service is not None and not (is_own_new and not self._claims.claim(entry.id)):
-                self._deliver_in_order(service, {**entry.message(), "entry": (entry.id, entry.xid)})
+            if service is not None and not (is_own_new and not self._claims.claim(id)):
+                self._deliver_in_order(service, {**entry.message(), "entry": id})
 
     def _deliver_in_order(self, service: BoundService, message: Message, after: Iterable[Hashable] = ()) -> None:
         """Send an event of the log after those whose publishers are still at work: of its record, and of ``after``."""

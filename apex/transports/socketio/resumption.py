@@ -15,6 +15,7 @@ from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from apex.app import Apex
+from apex.context import EntryId
 from apex.errors import BadRequest, FeathersError, Gone
 from apex.events import Delivery
 from apex.log.position import Position
@@ -23,7 +24,6 @@ from apex.transports.socketio.packets import Message
 from apex.types import UNSET
 
 if TYPE_CHECKING:
-    from apex.context import EntryId
     from apex.log.reader import Log
     from apex.log.reading import Entry, Read
     from apex.transports.socketio.engine import Engine, Link
@@ -254,21 +254,20 @@ class Resumption:
         return self.engine.event_packet(name, data, None) if is_text else self.engine.event_packet(name, data)
 
     def holds_back(self, link: Link, entry: EntryId, packet: Message) -> bool:
-        """Return True for a live event that a client on its way to the present is not sent now.
+        """Return True for a live event that a client on its way to the present is not sent now, or never.
 
-        It has got the event already, as its publisher was slower than the replay, or it gets the event later.
+        What the follower has read is sent by the replay. Its publisher may still be at work when the replay is over.
         """
-        since, (id, transaction) = link.since, entry
+        since = link.since
         if since is None:
             return False
-        is_sent = (transaction is not None or since.seen is None) and since.has(id, transaction or 0)
         if link.replay is not None:
-            if not is_sent:
-                link.replay.early[id] = packet
+            if entry.transaction is None:
+                link.replay.early[entry.id] = packet
             return True
         if since <= self.app.events.delivered:
             link.since = None
-        return is_sent
+        return entry.transaction is not None and since.has(entry.id, entry.transaction)
 
     def _send_offset(self, link: Link) -> None:
         offset = self.offset()
@@ -374,7 +373,6 @@ class Resumption:
         begin = str(after)
         packets, size = list[Message](), 0
         for number, entry in enumerate(page.entries, 1):
-            replay.early.pop(entry.id, None)
             if not replay.is_known(entry):
                 text = begin if number < len(page.entries) else str(page.position)
                 found = self._packet(link, entry, f"{text};{entry.id}")
@@ -390,7 +388,7 @@ class Resumption:
 
     def _packet(self, link: Link, entry: Entry, offset: str) -> Message | Awaitable[Message | None] | None:
         """Return the event of an entry for a connection, if it may get it."""
-        found = self.app.events.replay({**entry.message(), "entry": (entry.id, entry.xid)}, link.connection)
+        found = self.app.events.replay({**entry.message(), "entry": EntryId(entry.id, entry.xid)}, link.connection)
         return self._packet_later(link, found, offset) if isawaitable(found) else self._packet_of(link, found, offset)
 
     async def _packet_later(self, link: Link, found: Awaitable[list[Delivery]], offset: str) -> Message | None:

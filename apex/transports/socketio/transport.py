@@ -186,13 +186,14 @@ class Sockets:
         A client that is on its way to the present gets an event of the log when it is there.
         """
         name, entry = f"{context.path} {context.event}", context.entry
+        number = None if entry is None else entry.id
         packets: dict[tuple[int, bool], Message] = {}
         for connection, own in recipients.items():
             if (link := self.links.get(connection)) is not None:
                 key = id(own), link.has_login
                 if (packet := packets.get(key)) is None:
                     data = context.external if own is UNSET else own
-                    packet = packets[key] = self.resumption.packet(name, data, entry and entry[0], link.has_login)
+                    packet = packets[key] = self.resumption.packet(name, data, number, link.has_login)
                 if entry is not None and link.since is not None and self.resumption.holds_back(link, entry, packet):
                     continue
                 if not link.send(packet):

@@ -61,3 +61,50 @@ async def test_what_a_client_gets_once_more_ends_with_the_last_state(empty_url: 
             assert [(await client.event(peer))[1]["text"] for _ in "abc"] == ["a", "b", "c"]
         async with client.connected(http) as peer:
             assert (client.recovered, [*"bc", *await texts(client, peer)][-1]) == (True, "c")
+
+
+async def test_a_live_event_whose_publisher_is_slower_than_the_replay_does_not_come_after_it(empty_url: str) -> None:
+    app, client, watcher, asked = app_of(empty_url), Client(), Client(), list[str]()
+    slow, is_live = asyncio.Event(), asyncio.Event()
+
+    async def publish(data: Any, context: Any) -> Any:
+        asked.append(data["text"])
+        if asked == ["b"]:
+            await slow.wait()
+        elif asked == ["b", "a", "b", "c"]:  # The replay is there, in the same page as "b".
+            slow.set()
+            await is_live.wait()
+        return app.channel("all")
+
+    async with served(app) as http, watcher.connected(http) as other:
+        async with client.connected(http) as peer:
+            assert [await client.settled(peer), await watcher.settled(other)] == [[], []]
+        notes = app.service("notes")
+        note = await notes.create({"text": "a"})
+        app.publish(publish)
+        app.on("publish", lambda context, _: is_live.set())
+        await notes.patch(note["id"], {"text": "b"})
+        await notes.patch(note["id"], {"text": "c"})
+        async with client.connected(http) as peer:
+            assert await texts(client, peer) == ["a", "b", "c"]
+
+
+async def test_the_live_event_of_a_new_record_does_not_come_after_the_replay(empty_url: str) -> None:
+    app, client, asked, slow = app_of(empty_url), Client(), list[str](), asyncio.Event()
+
+    async def publish(data: Any, context: Any) -> Any:
+        asked.append(data["text"])
+        if asked == ["a"]:
+            await slow.wait()
+        return app.channel("all")
+
+    app.publish(publish)
+    async with served(app) as http, Client().connected(http):
+        async with client.connected(http) as peer:
+            assert await client.settled(peer) == []
+        note = await app.service("notes").create({"text": "a"})
+        async with client.connected(http) as peer:
+            assert await texts(client, peer) == ["a"]
+            slow.set()
+            await app.service("notes").patch(note["id"], {"text": "b"})
+            assert await client.event(peer) == ["notes patched", {**note, "text": "b"}]
