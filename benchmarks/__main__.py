@@ -15,6 +15,7 @@ pressure       gets on a machine with too much to do, beside Feathers
 processes      how soon processes learn what another one has done, without Redis and with it
 fanout         one event to 1,000 sockets, beside Feathers
 returning      a thousand clients that return after a restart, and one that has missed 10,000 events
+writes         what a create, a patch and a get cost with the log and without
 live           what the log costs, an idle process, and the order of events between processes
 transfer       import and export: ``transfer 100000``
 webhook        events of the CRM webhook, alone and many in one request: ``webhook 5000 100``
@@ -43,6 +44,7 @@ from benchmarks import (
     startup,
     transfer,
     webhook,
+    writes,
 )
 
 COMMANDS: Mapping[str, Callable[..., object]] = {
@@ -63,6 +65,7 @@ COMMANDS: Mapping[str, Callable[..., object]] = {
     "fanout": fanout.main,
     "returning": lambda *rounds: returning.main(*map(int, rounds)),
     "live": live.main,
+    "writes": writes.main,
     "transfer": lambda *rows: transfer.main(*map(int, rows)),
     "webhook": webhook.main,
 }

@@ -77,11 +77,12 @@ class LogBus(Bus):
         self._waking: asyncio.TimerHandle | None = None
         self._woken_at = 0.0
         log.follow(self._handle, self._lost)
-        log.on_commit(self._wake_others)
         if not other.alone:
             self.connect(other)
 
     def connect(self, redis: Bus) -> Bus:
+        if self._redis is None:
+            self.log.on_commit(self._wake_others)
         self._redis = redis
         redis.on(WAKE, lambda message: self.log.wake())
         redis.on_sync(self._read_after_outage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 LONGEST_TEXT = 16_384
@@ -86,6 +86,7 @@ class Position:
     moment: int = 0
     seen: Snapshot | None = None
     reading: Snapshot | None = None
+    _text: str = field(default="", init=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -125,6 +126,11 @@ class Position:
         return upper is not None and upper <= other.seen
 
     def __str__(self) -> str:
+        if not self._text:  # Each answer to a read shows the position of its process, so the text is made once.
+            object.__setattr__(self, "_text", self._as_text())
+        return self._text
+
+    def _as_text(self) -> str:
         numbers: Iterable[str] = (self.epoch, _written(self.id), _written(self.moment))
         return ".".join((*numbers, *(str(one) for one in (self.seen, self.reading) if one is not None)))
 

@@ -458,7 +458,7 @@ class _LogRow:
             and "private" not in (context.params.adapter or ())
             and context.params.get("before") is None
             and not context.has_result
-            and all(keeps(context) for keeps in self.keepers)
+            and (not self.keepers or all(keeps(context) for keeps in self.keepers))
         )
 
     @cached_property

@@ -40,6 +40,10 @@ class Timestamp(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         return value if value is None or dialect.name == "postgresql" else timestamp(value)
 
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Any:
+        """Return the function that reads a value, or None: the driver of PostgreSQL gives moments as they are."""
+        return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
+
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None or isinstance(value, datetime):
             return value
