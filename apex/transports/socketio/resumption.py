@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from inspect import isawaitable
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -113,12 +113,8 @@ class Replay:
                 one.cancel()
 
 
-class TooMuch(Exception):
-    """A client has missed more entries than it may be sent."""
-
-
-class RightsChanged(Exception):
-    """What a client may see has changed, so that what it has is no longer right."""
+class MustReadAgain(Exception):
+    """A client has missed more than it may be sent, or what it may see has changed."""
 
 
 class Resumption:
@@ -301,11 +297,14 @@ class Resumption:
 
     async def _run(self, link: Link, replay: Replay) -> None:
         log = self.log
+        if log is None:
+            return
         try:
-            if log is None:
-                return
             await self._send_missed(log, link, replay)
-        except (TooMuch, RightsChanged, FeathersError):
+        except (MustReadAgain, FeathersError):
+            self._lose(link)
+        except Exception:
+            self.app.callbacks.fail("The replay of a connection", self._send_missed)
             self._lose(link)
         else:
             link.replay = None
@@ -317,7 +316,8 @@ class Resumption:
     async def _send_missed(self, log: Log, link: Link, replay: Replay) -> None:
         """Send the entries after the position of a replay, up to what this process has handled.
 
-        The last step does not wait, so that no event comes between it and the live ones. Raises TooMuch or Gone.
+        The last step does not wait, so that no event comes between it and the live ones. Raises MustReadAgain,
+        Gone and Unavailable.
         """
         tenants, left = self._tenants(log, link), log.settings.replay
         is_counted = False
@@ -331,24 +331,24 @@ class Resumption:
             if page is None:
                 page = await self.history.page(position, tenants, self.app.services, PAGE)
             if not is_counted and page.more and self._exceeds(log, position, tenants, left):
-                raise TooMuch
+                raise MustReadAgain
             is_counted, left = True, left - len(page.entries)
             if left < 0:
-                raise TooMuch
+                raise MustReadAgain
             await self._send_page(link, replay, position, page)
             link.since = position = page.position
             if not page.more and position == log.watermark:
                 return
 
     async def _require_same_rights(self, log: Log, link: Link, after: Position) -> None:
-        """Raise RightsChanged if what a client may see has changed since a position."""
+        """Raise MustReadAgain if what a client may see has changed since a position."""
         services, more = list(log.rights), bool(log.rights)
         while more:
             page = log.recent(after, tenants=None, services=services, limit=PAGE)
             if page is None:
                 page = await log.read(after, services=services, limit=PAGE)
             if any(self._changes_rights(log, entry, link) for entry in page.entries):
-                raise RightsChanged
+                raise MustReadAgain
             after, more = page.position, page.more
 
     def _changes_rights(self, log: Log, entry: Entry, link: Link) -> bool:
@@ -370,13 +370,16 @@ class Resumption:
         return page is not None and page.more
 
     async def _send_page(self, link: Link, replay: Replay, after: Position, page: Read) -> None:
+        """Send the entries of a page that a client may get. The offset of the last one is the position after it."""
         begin = str(after)
         packets, size = list[Message](), 0
         for number, entry in enumerate(page.entries, 1):
             if not replay.is_known(entry):
                 text = begin if number < len(page.entries) else str(page.position)
-                found = self._packet(link, entry, f"{text};{entry.id}")
-                packet = await found if isawaitable(found) else found
+                message = {**entry.message(), "entry": EntryId(entry.id, entry.xid)}
+                found = self.app.events.replay(message, link.connection)
+                deliveries = await found if isawaitable(found) else found
+                packet = self._packet(link, deliveries, f"{text};{entry.id}")
                 if packet is not None:
                     packets.append(packet)
                     size += len(packet.frame)
@@ -386,16 +389,9 @@ class Resumption:
                 await asyncio.sleep(0)
         await link.send_all(packets)
 
-    def _packet(self, link: Link, entry: Entry, offset: str) -> Message | Awaitable[Message | None] | None:
-        """Return the event of an entry for a connection, if it may get it."""
-        found = self.app.events.replay({**entry.message(), "entry": EntryId(entry.id, entry.xid)}, link.connection)
-        return self._packet_later(link, found, offset) if isawaitable(found) else self._packet_of(link, found, offset)
-
-    async def _packet_later(self, link: Link, found: Awaitable[list[Delivery]], offset: str) -> Message | None:
-        return self._packet_of(link, await found, offset)
-
-    def _packet_of(self, link: Link, found: list[Delivery], offset: str) -> Message | None:
-        for context, recipients in found:
+    def _packet(self, link: Link, deliveries: list[Delivery], offset: str) -> Message | None:
+        """Return the packet of an event, if a connection is among those that get it."""
+        for context, recipients in deliveries:
             if link.connection in recipients:
                 own = recipients[link.connection]
                 data = context.external if own is UNSET else own

@@ -234,3 +234,16 @@ async def test_a_text_of_a_service_without_a_log_is_no_offset(sqlite_url: str) -
         await client.settled(peer)
         app.service("bells").emit("rung", "loudly")
         assert await peer.event() == ["bells rung", "loudly", None]
+
+
+async def test_a_client_reads_again_if_the_function_for_its_tenants_fails(sqlite_url: str) -> None:
+    def tenants(connection: Any) -> Any:
+        raise RuntimeError("no tenants")
+
+    app, client = app_of(sqlite_url, Column("team", Integer), tenant="team", tenants=tenants), Client()
+    async with served(app) as http:
+        async with client.connected(http) as peer:
+            assert await client.settled(peer) == []
+        async with client.connected(http) as peer:
+            assert await peer.event() == ["offset", "lost"]
+    assert app.callbacks.failed == 1
