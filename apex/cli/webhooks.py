@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -84,16 +84,10 @@ async def _found(service: BoundService) -> list[Row]:
 
 async def _test(service: BoundService, id: str) -> Row:
     try:
-        answer: Row = await service.service.test({"id": id}, _no_params())
+        answer: Row = await service.test({"id": id})
     except NotFound:
         raise ConfigError(f"there is no webhook {id}") from None
     return answer
-
-
-def _no_params() -> Any:
-    from apex.context import Params
-
-    return Params()
 
 
 def _state(row: Row) -> str:
