@@ -1,4 +1,4 @@
-"""The events that a webhook is for: ``contacts created``, ``contacts *`` or ``*``."""
+"""The events that a webhook is for: ``notes created``, ``notes *`` or ``*``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Subscription:
 def require_events(events: Any, known: Mapping[str, Sequence[str]]) -> None:
     """Raise ValueError unless events are a list of those in ``known``, which maps services to their events."""
     if not isinstance(events, list | tuple) or not 1 <= len(events) <= MOST_EVENTS:
-        raise ValueError(f"Must be a list of 1 to {MOST_EVENTS} events, such as 'contacts created' or 'contacts *'")
+        raise ValueError(f"Must be a list of 1 to {MOST_EVENTS} events, such as 'notes created' or 'notes *'")
     for name in events:
         if not isinstance(name, str):
             raise ValueError("Must be a list of texts")

@@ -19,6 +19,7 @@ PROSE = ("text", "{toctree}", "{eval-rst}")
 CHANGING = {
     r'"(?!0{8})[0-9a-f]{8}-[0-9a-f-]{27}"': '"an id"',
     r'"(?!2023)\d{4}-\d\d-\d\dT[0-9:.]+Z"': '"a moment"',
+    r'"id":\d+,("created_at":)': r'"id":0,\1',
     r'("ms":)[0-9.]+': r"\1 0",
     r'("duration":)\d+': r"\1 0",
     r'("retryAfter":)\d+': r"\1 0",

@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from apex import load_config
+from apex import Apex, load_config
 from apex.openapi import document_of
 from services.app import CONFIG, create_app
 from services.commands.demo_data import load_demo
@@ -25,7 +25,7 @@ from tests.support.serving import serving
 ROOT = Path(__file__).parent.parent.parent
 SETUP = {block.lang: block.text for block in blocks_of(ROOT / "docs" / "services.md")}
 DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"})))
-FRESH = ("iat", "exp", "jti", "request_id", "next")
+FRESH = ("iat", "exp", "jti", "request_id", "next", "position", "secret")
 VERBS = ("post", "get", "patch", "delete")
 
 
@@ -71,6 +71,7 @@ async def answers(url: str, command: list[str], program: str, folder: Path) -> A
     app = create_app(load_config(CONFIG, {"APEX_ENV": "test", "DATABASE_URL": url}))
     async with serving(app) as http:
         await load_demo(app)
+        program = await _with_entry(app, program)
         program = program.replace("http://localhost:3030", str(http.base_url).rstrip("/"))
         token = Crm(app, http).token(789)
         program = re.sub(r"\$\(.venv/bin/apex token .*\)", token, program)
@@ -80,6 +81,14 @@ async def answers(url: str, command: list[str], program: str, folder: Path) -> A
         output, errors = await process.communicate(program.encode())
     assert process.returncode == 0, errors.decode() + output.decode()
     return alike(json.loads(output))
+
+
+async def _with_entry(app: Apex, program: str) -> str:
+    """Change a record, and ask for its entry in the audit: messages between processes take ids of the log as well."""
+    await app.service("contacts").patch(123, {"last_name": "Doe"})
+    (entry,) = await app.service("audit").find({"query": {"record_id": 123}, "paginate": False})
+    program = program.replace("/audit/1'", f"/audit/{entry['id']}'")
+    return re.sub(r"""(service\(['"]audit['"]\)\.get\()1\)""", rf"\g<1>{entry['id']})", program)
 
 
 def alike(value: Any) -> Any:

@@ -41,7 +41,7 @@ PUBLIC = {
         "limit_to_tenants list_trash lower_case missing_references now populate prevent_changes prune_trash "
         "rate_exceeded require_condition required resolve resolve_all resolve_data resolve_external resolve_query "
         "resolve_result set_field set_now set_owner sign signatures_table soft_delete some stash_before "
-        "timestamps transaction unless virtual when"
+        "timestamps transaction unless virtual when without_secrets"
     ),
     "apex.config": "Config load_config",
     "apex.context": "Context Params external_call",

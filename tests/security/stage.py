@@ -6,7 +6,7 @@ All that can be recognised in the records of the victim, organization 456, is ma
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -64,6 +64,14 @@ class Stage:
     removed: dict[int, dict[str, Row]]
     proofs: dict[str, dict[str, str]] = field(default_factory=dict)
     sockets: dict[str, Peer] = field(default_factory=dict)
+    connections: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def connect(self) -> None:
+        """Open the attacker's connections, again after a change of its rights has ended them."""
+        for name, proof in self.proofs.items():
+            # A client with a full queue reads nothing any more, not even the server's side of closing.
+            peer = connected(self.http, additional_headers=proof, max_queue=None)
+            self.sockets[name] = await self.connections.enter_async_context(peer)
 
     @property
     def ids(self) -> list[Any]:
@@ -110,13 +118,8 @@ async def staged(url: str) -> AsyncIterator[Stage]:
         stage = Stage(app, http, rows, removed)
         await _advance_ids(app)
         await _prove(stage)
-        proofs = stage.proofs
-        # A client with a full queue reads nothing any more, not even the server's side of closing.
-        async with (
-            connected(http, additional_headers=proofs["user"], max_queue=None) as user,
-            connected(http, additional_headers=proofs["key"], max_queue=None) as key,
-        ):
-            stage.sockets = {"user": user, "key": key}
+        async with stage.connections:
+            await stage.connect()
             yield stage
 
 

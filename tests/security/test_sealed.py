@@ -80,6 +80,7 @@ async def test_a_role_below_reaches_no_removed_record(stage: Stage, path: str) -
     mine = {"organization_id": ATTACKER, "user_id": USERS[ATTACKER]}
     [membership] = await memberships.find({"query": mine, "paginate": False})
     await memberships.patch(membership["id"], {"role": "member"})
+    await stage.connect()
     strategies: Any = stage.app.get("defaultAuthentication").strategies
     strategies["api-key"].forget()
     try:
@@ -92,6 +93,7 @@ async def test_a_role_below_reaches_no_removed_record(stage: Stage, path: str) -
                     assert status == 403, f"{attempt} over {way}: {text}"
     finally:
         await memberships.patch(membership["id"], {"role": membership["role"]})
+        await stage.connect()
         strategies["api-key"].forget()
 
 

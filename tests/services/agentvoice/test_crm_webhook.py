@@ -150,6 +150,8 @@ SAID = {"first_name": "Jo", "email": "jo@example.com", "phone": "+49301", "compa
 
 async def test_an_event_that_changes_nothing_writes_nothing(crm: Crm) -> None:
     _, made = await hook(crm, **SAID)
+    assert crm.app.log is not None
+    await crm.app.log.catch_up()
     await connect(crm)
     sent = listen(crm)
     entries = len(await changes(crm))
