@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from apex.callbacks import Backoff, end_tasks
 from apex.common.fields import now
 from apex.encoding import encode
-from apex.errors import Gone
+from apex.errors import ConfigError, Conflict, Gone
 from apex.log.position import Position
 from apex.log.reader import Log
 from apex.log.reading import Entry, Read
@@ -247,7 +247,7 @@ class Delivering:
         return [self.service.secrets.decrypt(one) for one in stored]
 
     async def test(self, row: Row) -> Row:
-        """Send a test message to a webhook, and return what was answered."""
+        """Send a test message to a webhook, and return what was answered. Raises Conflict without a readable secret."""
         id = f"test_{secrets.token_hex(8)}"
         message = {
             "type": f"{self.service.path} test",
@@ -255,7 +255,11 @@ class Delivering:
             "id": id,
             "data": {"id": row["id"]},
         }
-        answer = await self.send(row, id, message)
+        try:
+            answer = await self.send(row, id, message)
+        except ConfigError as unreadable:
+            log.error("%s", unreadable)
+            raise Conflict("The secret of this webhook can no longer be read: make a new one with 'rotate'") from None
         return {
             "status": answer.status,
             "duration": round(answer.seconds * 1000),

@@ -25,7 +25,7 @@ from tests.support.serving import serving
 ROOT = Path(__file__).parent.parent.parent
 SETUP = {block.lang: block.text for block in blocks_of(ROOT / "docs" / "services.md")}
 DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"})))
-FRESH = ("iat", "exp", "jti", "request_id", "next", "position", "secret")
+FRESH = ("iat", "exp", "jti", "request_id", "next", "position", "secret", "duration", "failing_since")
 VERBS = ("post", "get", "patch", "delete")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from marshmallow import fields, validate
+from websockets import ConnectionClosed
 
 from apex.schema.validation import Schema, Text
 from apex.service import BoundService
@@ -257,9 +258,12 @@ async def _in_batch(stage: Stage, who: str, path: str, attempt: Attempt) -> tupl
 
 async def _over_socket(stage: Stage, who: str, path: str, attempt: Attempt) -> tuple[int, str]:
     given = [getattr(attempt, name) for name in STANDARD.get(attempt.method, ("data",))]
-    answer = await stage.sockets[who].ask(
-        json.dumps([attempt.method, _filled(path), *given, attempt.query or {}], default=str)
-    )
+    asked = json.dumps([attempt.method, _filled(path), *given, attempt.query or {}], default=str)
+    try:
+        answer = await stage.sockets[who].ask(asked)
+    except ConnectionClosed:  # An attack has changed the attacker's own rights.
+        await stage.connect()
+        answer = await stage.sockets[who].ask(asked)
     status = 200 if len(answer) > 1 else int(answer[0]["code"])
     return status, json.dumps(answer)
 

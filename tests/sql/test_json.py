@@ -53,6 +53,7 @@ from apex.sql import Database, Fixed, Json, SQLService, Timestamp, database
 from apex.sql.json import MOST_COLUMNS, Unwritable, json_reader, page_json, row_json, row_reader, rows_json
 from apex.sql.statements import DIALECTS
 from apex.types import Row
+from services.accounts.audit import audit
 from services.tables import metadata
 from tests.services.crm import running as running_crm
 
