@@ -61,7 +61,7 @@ class Reader:
     def __init__(self, rights: Rights, params: Mapping[str, Any]) -> None:
         self.rights: Rights = rights
         self.params: Mapping[str, Any] = params
-        self.connection = Connection(**params)
+        self.connection: Connection = Connection(**params)
 
     async def data(self, entry: Entry) -> Any:
         """Return what the reader may see of the record of an entry, or UNSET if it may not read the record."""

@@ -159,8 +159,8 @@ class EventsService(Service):
         EventsService(may_read={"news": lambda record, params: record["published"]})
     """
 
-    methods = ("find",)
-    logged = False
+    methods: Sequence[str] | None = ("find",)
+    logged: bool = False
     noun = "event"
     id = "id"
     shown: Sequence[str] | None = None

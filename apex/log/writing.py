@@ -46,7 +46,7 @@ class Entries:
     __slots__ = ("columns", "ids", "is_collected", "is_dropped", "is_new", "make", "rows", "unit", "writing")
 
     def __init__(self, make: Callable[[], list[Row]]) -> None:
-        self.make = make
+        self.make: Callable[[], list[Row]] = make
         self.unit: _Unit | None = None
         self.rows: list[Row] | None = None
         self.ids: list[int] = []

@@ -47,9 +47,9 @@ class Delivery:
     __slots__ = ("entry", "has_changed", "row")
 
     def __init__(self, row: Row, entry: Entry | None = None) -> None:
-        self.row = row
-        self.entry = entry
-        self.has_changed = False
+        self.row: Row = row
+        self.entry: Entry | None = entry
+        self.has_changed: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

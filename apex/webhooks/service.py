@@ -167,9 +167,9 @@ class Webhooks(SQLService):
         self.log: Log = app.log
         self.path: str = path
         self.most: int = settings.get("max", MOST)
-        self.secrets = SecretStore(app.settings)
-        self.rights = Rights(app, self.may_read, self.data)
-        self.addresses = Addresses(settings.get("networks", ()), self.resolve)
+        self.secrets: SecretStore = SecretStore(app.settings)
+        self.rights: Rights = Rights(app, self.may_read, self.data)
+        self.addresses: Addresses = Addresses(settings.get("networks", ()), self.resolve)
         if self.secrets.is_rotating:
             await self._encrypt_again()
         self.delivering: Delivering = Delivering(self)
