@@ -14,14 +14,12 @@ from apex import Apex
 from apex.log.pruning import Pruner
 from tests.log.apps import entries_of, logged_app
 
-NOW = datetime.now(UTC)
-
 
 async def entries(app: Apex, *ages: timedelta, service: str | None = "notes") -> None:
     """Store an entry of each age."""
     made: Any = app.log
     for age in ages:
-        row = {"origin": "", "created_at": NOW - age, "service": service, "event": "created"}
+        row = {"origin": "", "created_at": datetime.now(UTC) - age, "service": service, "event": "created"}
         await app.get("database").execute(insert(made.table), row)
 
 
