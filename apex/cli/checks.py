@@ -121,7 +121,7 @@ def event_log(app: Apex) -> Iterator[str]:
         if not is_logged(bound) or not isinstance(service, Adapter):
             continue
         field = tenant_field(app, service)
-        if field is not None and field != tenant:
+        if field not in (None, tenant, service.id):  # A tenant is not a record of a tenant.
             fix = f"name the column: log_table(metadata, Column('{field}', ...), tenant='{field}')"
             yield f"the entries of '{path}' have no tenant, as the log has no '{field}': {fix}"
         for name in service.columns or ():

@@ -278,6 +278,8 @@ async def test_a_failed_event_does_not_stop_the_others(crm: Crm, headers: dict[s
             raise BadRequest("no", errors={"first_name": "Is not allowed"})
 
     await hook(crm, crm_id="7")
+    assert crm.app.log is not None
+    await crm.app.log.catch_up()
     crm.app.service("contacts").hooks({"before": {"create": [refuse], "patch": [refuse]}})
     await connect(crm)
     sent = listen(crm)
