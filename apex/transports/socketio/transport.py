@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -12,7 +13,7 @@ from apex._lazy import extra
 from apex.app import Apex
 from apex.context import Context, Params
 from apex.encoding import Stream, encode
-from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound
+from apex.errors import BadRequest, FeathersError, MethodNotAllowed, NotFound, Unavailable
 from apex.limits.clients import address_of
 from apex.observability.observations import ENDED, REQUEST_ID, Observation, observing, request_ids
 from apex.realtime.channels import Connection
@@ -119,6 +120,9 @@ class Sockets:
 
     async def connected(self, link: Link) -> None:
         """Register a connection and run the listeners of ``connection``."""
+        if self.app.log is not None:
+            with suppress(Unavailable):  # What was changed before is no news to this connection.
+                await self.app.log.catch_up()
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
         await self.app.emit_and_wait("connection", link.connection)
