@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from apex.log import Position
 from tests.process.commands import COMMAND, QUICK, ROOT, apex_here_in, environment
 from tests.support.waiting import SECONDS
 
@@ -78,7 +79,8 @@ def test_the_status_shows_what_the_log_holds(folder: Path, empty_url: str) -> No
     printed = run(folder, empty_url, "log", "status").stdout.splitlines()
     names = ["first entry", "last entry", "entries", "size", "kept", "position", "open transaction"]
     assert [line[:18].rstrip() for line in printed] == names
-    assert printed[5].split()[1] == shown["position"]
+    # Other databases of the server go on meanwhile.
+    assert Position.parse(shown["position"]) <= Position.parse(printed[5].split()[1])
 
 
 def test_the_status_names_the_process_of_an_open_transaction(folder: Path, postgres_url: str) -> None:

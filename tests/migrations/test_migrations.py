@@ -31,10 +31,14 @@ DESCRIPTIONS = {
 
 
 def described(url: str) -> list[tuple[str, str]]:
-    """All that a database knows of its tables."""
+    """All that a database knows of its tables. The order of the parts of a table means nothing."""
     with connect(url) as connection:
         rows = connection.execute(text(DESCRIPTIONS[connection.dialect.name])).all()
-    return sorted((name, str(definition)) for name, definition in rows)
+    return sorted((name, _ordered(str(definition))) for name, definition in rows)
+
+
+def _ordered(definition: str) -> str:
+    return "\n".join(sorted(line.strip().rstrip(",") for line in definition.splitlines()))
 
 
 def tables(url: str) -> set[str]:

@@ -119,6 +119,8 @@ async def test_the_samples_of_all_languages_bring_the_same(sqlite_template: Path
         shutil.copyfile(sqlite_template, tmp_path / lang)
         found[lang] = await answers(f"sqlite:///{tmp_path / lang}", command, program(), folder)
     for place, source in enumerate(sources("Shell")):
+        if "/webhook-deliveries" in source:
+            continue  # Meanwhile more is delivered.
         assert found["Shell"][place] == found["JavaScript"][place] == found["Python"][place], source
     assert len(found["Shell"]) == len(found["JavaScript"]) == len(found["Python"]) == len(sources("Shell"))
 
