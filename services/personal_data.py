@@ -170,7 +170,7 @@ async def _find(
 async def _entries(database: Database, organization: int, path: str, id: int) -> list[Row]:
     """Return the audit of a record, as the service ``audit`` shows it."""
     c = audit.c
-    shown = [column for column in c if column.name not in Audit.private]
+    shown = [column for column in c if column.name not in {*Audit.private} - {"record"}]
     about = select(*shown).where(c.organization_id == organization, c.service == path, c.record_id == id)
     return [shown_entry(entry) for entry in await database.execute(about.order_by(c.id))]
 

@@ -55,8 +55,7 @@ class Audit(SQLService):
     noun = "audit entry"
     methods = ("find", "get")
     logged = False
-    private = ("xid", "origin", "event", "call")
-    on_demand = ("record",)
+    private = ("xid", "origin", "event", "call", "record")
     permissions = {"admin": can("find", "get")}
     examples = {
         "find": Example(query={ORGANIZATION_ID: DEMO_ORGANIZATION, "service": "contacts", "$limit": 2}),
@@ -73,7 +72,8 @@ def whole_entries(context: Context) -> None:
     query: Any = params.query
     params.scope["method"] = {"$ne": None}
     if query.select is None:
-        params.adapter = {**(params.adapter or {}), "private": Audit.private}
+        hidden = [name for name in Audit.private if name != "record"]
+        params.adapter = {**(params.adapter or {}), "private": hidden}
     elif "after" in query.select:
         params.selected = (*query.select, "id")
         params.query = replace(query, select=(*query.select, "method", "record"))
@@ -90,7 +90,7 @@ def show_created(context: Context) -> None:
 def shown_entry(entry: Row) -> Row:
     """Return an entry as the audit shows it: with its record as ``after`` if that is new."""
     record = entry.pop("record", None)
-    if entry.get("after", record) is None and entry["method"] == "create":
+    if record is not None and entry["after"] is None and entry["method"] == "create":
         entry["after"] = without_secrets(record)
     return entry
 
