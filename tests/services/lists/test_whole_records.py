@@ -14,7 +14,8 @@ async def test_a_received_record_can_be_sent_back(crm: Crm) -> None:
         if not isinstance(bound.service, TenantService) or "patch" not in bound._options.methods:
             continue
         if (example := bound.service.examples.get("create")) is not None:
-            await crm.call(f"POST /{path}", example.data)
+            at_rest = {"enabled": False} if path == "webhooks" else {}  # Else its position goes on meanwhile.
+            await crm.call(f"POST /{path}", example.data | at_rest)
         _, page = await crm.call(f"GET /{path}?organization_id=456")
         for record in page["data"][:3]:
             tried.add(path)
