@@ -224,16 +224,22 @@ class Writer:
         return getattr(service.service, "database", None) is self.database
 
     def is_new(self, context: Context) -> bool:
-        """Return True if a call stores records that nobody has heard of.
+        """Return True if a call stores records with ids that no other record had before.
 
-        An id that the caller has given may be that of a record that was removed.
+        An id that the caller or the service has given may be that of a record that was removed.
         """
         service: Any = context.service.service
         is_stored = isinstance(service, SQLService) and self._stores(context.service)
-        if context.method != "create" or not is_stored or context.has_result:
+        if context.method != "create" or not is_stored or context.has_result or not self._gives_new_ids(service):
             return False
         given = context.data if isinstance(context.data, list) else [context.data]
         return all(isinstance(one, Mapping) and service.id not in one for one in given)
+
+    def _gives_new_ids(self, service: SQLService) -> bool:
+        """Return True if the database chooses the ids, and none of them twice, as SQLite does without AUTOINCREMENT."""
+        is_overridden = type(service).create is not SQLService.create
+        is_postgresql = self.database.dialect.name == "postgresql"
+        return not is_overridden and (is_postgresql or bool(service.table.dialect_options["sqlite"]["autoincrement"]))
 
     def _tenants(self, rows: list[Row]) -> str:
         """Return the tenants for which entries are stored. Row-level security must not refuse those of others."""

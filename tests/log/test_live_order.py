@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +107,17 @@ async def test_a_record_that_is_created_again_with_its_id(empty_url: str) -> Non
             await one.service("notes").create({"id": 7, "text": text})
             assert texts(seen[0])[-1] == text
             await other.service("notes").remove(7)
+        await until(lambda: all(len(sent) == 4 for sent in seen))
+        assert [names(sent) for sent in seen] == [["created", "removed"] * 2] * 2
+
+
+async def test_a_record_that_gets_the_id_of_a_removed_one(tmp_path: Path) -> None:
+    # SQLite gives an id again, unless the table has AUTOINCREMENT.
+    async with running(f"sqlite:///{tmp_path}/log.db", 2) as (one, other):
+        seen = [connected(one), connected(other)]
+        for text in "ab":
+            assert (await one.service("notes").create({"text": text}))["id"] == 1
+            await other.service("notes").remove(1)
         await until(lambda: all(len(sent) == 4 for sent in seen))
         assert [names(sent) for sent in seen] == [["created", "removed"] * 2] * 2
 
