@@ -145,7 +145,7 @@ class BoundService(Emitter, Generic[Record, Found]):
         self._late_setup: Around | None = None
         self._policy: Policy | None = None
         private = getattr(service, "private", ()) if isinstance(service, Service) else ()
-        self._kept_out = frozenset((*private, *getattr(service, "answer_only", ())))
+        self._unsent = frozenset((*private, *getattr(service, "answer_only", ())))
         """The fields of records that are neither in events nor in the log."""
 
     def hooks(self, hooks: AnyHooks) -> BoundService[Record, Found]:

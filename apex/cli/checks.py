@@ -125,7 +125,7 @@ def event_log(app: Apex) -> Iterator[str]:
             fix = f"name the column: log_table(metadata, Column('{field}', ...), tenant='{field}')"
             yield f"the entries of '{path}' have no tenant, as the log has no '{field}': {fix}"
         for name in service.columns or ():
-            if is_secret(name) and name not in bound._kept_out:
+            if is_secret(name) and name not in bound._unsent:
                 yield f"the entries of '{path}' would have '{name}': list it in private, or in answer_only"
 
 

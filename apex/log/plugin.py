@@ -15,7 +15,7 @@ from apex.hooks import Next
 from apex.log.bus import LogBus
 from apex.log.pruning import Pruner
 from apex.log.reader import Log
-from apex.log.writing import Fields, Writer
+from apex.log.writing import Fields
 from apex.realtime.channels import Connection
 from apex.sql.database import Database
 
@@ -70,9 +70,7 @@ def log(
         database = app.get("database")
         if not isinstance(database, Database):
             raise ConfigError("The log needs a database: call app.configure(database(url)) before log(table)")
-        made = Log(app, table, _settings(app.get("log")), tenants, rights)
-        made.writer = Writer(app, database, table, made.origin, fields, made.stats)
-        app.log = made
+        made = app.log = Log(app, table, _settings(app.get("log")), fields, tenants, rights)
         app.bus = LogBus(made, app.bus)
         pruner = Pruner(database, table, made.settings, made.stats)
 

@@ -13,6 +13,7 @@ from apex.log.follower import Follower, Handler
 from apex.log.position import Position
 from apex.log.reading import Entry, Filter, Read, Reading, reading_of
 from apex.log.stats import LogStats
+from apex.log.writing import Fields, Writer
 from apex.sql.database import Database
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import is_in_transaction
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from apex.app import Apex
     from apex.log.plugin import Rights, Settings, Tenants
-    from apex.log.writing import Writer
 
 CURRENT_SECONDS = 1
 
@@ -42,13 +42,12 @@ class Log:
     ``follow`` hands on all entries while the app runs. ``stats`` counts what happens in this process.
     """
 
-    writer: Writer
-
     def __init__(
         self,
         app: Apex,
         table: Table,
         settings: Settings,
+        fields: Fields | None = None,
         tenants: Tenants | None = None,
         rights: Rights | None = None,
     ) -> None:
@@ -61,6 +60,7 @@ class Log:
         self.origin: str = token_hex(8)
         """The name of this process in its entries."""
         self.stats: LogStats = LogStats()
+        self.writer: Writer = Writer(self, fields)
         self._reading: Reading = reading_of(self.database, table)
         self._follower = Follower(self._reading, self.stats)
         self._on_commit: list[Callable[[], None]] = []

@@ -16,9 +16,8 @@ from sqlalchemy import JSON, FromClause, Integer, String, Table, Text, bindparam
 from apex.adapters.companion import EntryOfRow, EntryShape, current_entry
 from apex.context import Context, current_call
 from apex.encoding import RawJSON, decode, encode
-from apex.events import EVENTS, call_of, sent_by, without_secrets
+from apex.events import EVENTS, call_of, sent_by, sent_part
 from apex.hooks import Around, Next, Steps, result_keepers
-from apex.log.stats import LogStats
 from apex.log.table import TENANT, CurrentTransaction
 from apex.sql.database import Database
 from apex.sql.service import SQLService
@@ -30,6 +29,7 @@ from apex.types import READS, UNSET, Row, items
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.log.reader import Log
     from apex.service import BoundService
 
 Fields = Callable[[Context], Mapping[str, Any]]
@@ -101,22 +101,13 @@ async def _awaited(ending: Awaitable[bool | None]) -> None:
 class Writer:
     """The part of the log that writes the entries of calls, of other events, and of messages between processes."""
 
-    def __init__(
-        self,
-        app: Apex,
-        database: Database,
-        table: Table,
-        origin: str,
-        fields: Fields | None,
-        stats: LogStats,
-    ) -> None:
-        self.app: Apex = app
-        self.database: Database = database
-        self.table: Table = table
-        self.origin: str = origin
+    def __init__(self, log: Log, fields: Fields | None) -> None:
+        self.log: Log = log
+        self.app: Apex = log.app
+        self.database: Database = log.database
+        self.table: Table = log.table
         self.fields: Fields | None = fields
-        self.stats: LogStats = stats
-        self.tenant: str | None = table.info.get(TENANT)
+        self.tenant: str | None = self.table.info.get(TENANT)
         self._statements: dict[tuple[tuple[str, ...], bool], Statement] = {}
 
     def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
@@ -180,7 +171,7 @@ class Writer:
 
         A process that stores a message again, as it does not know if it is stored, gives it the same number.
         """
-        row: Row = {"origin": self.origin, "created_at": datetime.now(UTC), "event": topic}
+        row: Row = {"origin": self.log.origin, "created_at": datetime.now(UTC), "event": topic}
         row |= {"record": RawJSON(encode(message)), "call": RawJSON(encode({"number": number}))}
         entries = Entries(lambda: [row])
         entries.settle()
@@ -203,9 +194,8 @@ class Writer:
 
     def count(self, number: int) -> None:
         """Count entries that are written, and have them read once they are committed."""
-        self.stats.written += number
-        if self.app.log is not None:
-            after_commit(self.app.log.committed)
+        self.log.stats.written += number
+        after_commit(self.log.committed)
 
     async def write_late(self, entries: Entries) -> None:
         """Write entries of a method that has ended, with the transaction around this call if there is one."""
@@ -292,7 +282,7 @@ class Writer:
             own[self.tenant] = _tenant_of_call(context, self.tenant)
         return {
             **own,
-            "origin": self.origin,
+            "origin": self.log.origin,
             "created_at": datetime.now(UTC),
             "service": service._path,
             "event": event,
@@ -448,7 +438,7 @@ class _LogRow:
         writer, constants = self.writer, {"service": self.service._path, "event": self.event, "method": self.method}
         copied = {} if writer.tenant is None else {writer.tenant: writer.tenant}
         return EntryShape(
-            writer.table, {**constants, "origin": writer.origin}, given, copied, "created_at", "record_id", "record"
+            writer.table, {**constants, "origin": writer.log.origin}, given, copied, "created_at", "record_id", "record"
         )
 
     def _is_alone(self, context: Context) -> bool:
@@ -479,7 +469,7 @@ class _LogRow:
             and adapter.stores_entries
             and isinstance(adapter.table.c[adapter.id].type, Integer | String)
             and (tenant is None or (tenant in adapter.table.c and not adapter.table.c[tenant].nullable))
-            and self.service._kept_out.issubset(adapter.private)
+            and self.service._unsent.issubset(adapter.private)
         )
 
 
@@ -510,7 +500,7 @@ def _records(context: Context) -> Iterator[tuple[Any, bytes, Any]]:
     raw = context._result
     if isinstance(raw, RawJSON) and context.dispatch is UNSET and not raw.text.startswith(b"["):
         record = raw.value
-        if without_secrets(context.service, record) is record:
+        if sent_part(context.service, record) is record:
             yield record, raw.text, UNSET  # The JSON of the database stays as it is.
             return
     for record, sent in sent_by(context):

@@ -1,4 +1,4 @@
-"""The events of services: publishers choose the channels that get them, in every process of the app.
+"""The sending of events, in every process of the app, to the connections that publishers choose.
 
 The events of a record are sent in the order in which its states were stored, even if hooks and publishers wait. With a
 log this holds for the changes of all processes: the event of a new record goes out at once, and that of a change when
@@ -14,183 +14,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 from apex.cache import BoundedDict
 from apex.callbacks import Emitter, Pending
-from apex.context import Context, EntryId, Params, current_call
-from apex.encoding import RawJSON, decode, encode
+from apex.context import Context, EntryId, current_call
+from apex.encoding import RawJSON, decode
 from apex.errors import Unavailable
-from apex.permissions.delivery import Recipients, permitted
-from apex.realtime.channels import Channels, Connection, payloads
+from apex.events.log import Entries
+from apex.events.messages import EVENTS, Message, context_of, encoded, records_of, sent_by, sent_part
+from apex.events.publishers import Delivery, Publisher, Publishers, deliveries_of
+from apex.realtime.channels import Channels, Connection
 from apex.realtime.turns import Turn, Turns, Work
-from apex.signatures import name_of, takes
 from apex.transaction import after_commit
 from apex.types import UNSET
 
 if TYPE_CHECKING:
     from apex.app import Apex
-    from apex.hooks import Around, Steps
     from apex.service import BoundService
 
-Publisher = Callable[[Any, Context], Any]
-AnyPublisher = Publisher | Callable[[Any], Any]
-"""A function that can be registered as a publisher. It may take only the data."""
-
-Message = dict[str, Any]
-Delivery = tuple[Context, Recipients]
-"""An event, and the payloads of the connections that get it."""
 Publish = Callable[[], None]
 
 log: logging.Logger = logging.getLogger("apex")
 
-ALL = "*"
-
 MOST_CLAIMS = 10_000
 """The most entries that only a call or only the follower has claimed. Usually these are those of a few milliseconds."""
-
-EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
-"""The events of the methods that store records."""
-
-
-class Entries(Protocol):
-    """The entries of one event in the log, one for each record.
-
-    They are written at the commit. ``ids`` are empty before that, and if nothing was written. ``is_new`` is True if
-    the records cannot have had an event before. ``writing`` is to be awaited for entries that are written alone.
-    ``columns`` has further values of entries, by the id of their record.
-    """
-
-    ids: list[int]
-    is_new: bool
-    writing: Awaitable[None] | None
-    columns: dict[Any, dict[str, Any]]
-
-    def messages(self) -> list[Message] | None:
-        """Return the events as their entries have them. None, if the call has not been asked for its records yet."""
-        ...
-
-
-class EntryWriter(Protocol):
-    """The part of ``apex.log.Writer`` that the core uses."""
-
-    def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
-        """Return the hook around the whole call, if it needs one, and the hook around the method.
-
-        Together they write the entries of the method. None, if it has none. ``steps`` are its other hooks.
-        """
-        ...
-
-    def add(self, service: BoundService, event: str, record: Any) -> Entries | None:
-        """Add the entry of an event that a service sends itself. None, if the service is not logged."""
-        ...
-
-
-class EventLog(Protocol):
-    """The part of ``apex.log.Log`` that the core uses."""
-
-    @property
-    def table(self) -> Any:
-        """The table of the entries."""
-        ...
-
-    @property
-    def writer(self) -> EntryWriter: ...
-
-    @property
-    def origin(self) -> str:
-        """The name of this process in its entries."""
-        ...
-
-    @property
-    def watermark(self) -> Any:
-        """The position up to which this process has handled the entries."""
-        ...
-
-    @property
-    def is_followed(self) -> bool:
-        """True between the setup and the teardown of the app."""
-        ...
-
-    @property
-    def is_current(self) -> bool:
-        """True if the log was read less than a second ago."""
-        ...
-
-    async def position(self) -> Any:
-        """Return the position of now."""
-        ...
-
-    async def check(self, position: Any) -> None:
-        """Raise Gone if not all entries after a position can be read."""
-        ...
-
-    async def read(
-        self,
-        after: Any,
-        *,
-        tenants: Sequence[Any] | None = None,
-        services: Sequence[str | None] | None = None,
-        event: str | None = None,
-        record_id: str | None = None,
-        limit: int = 1000,
-    ) -> Any:
-        """Return entries after a position."""
-        ...
-
-    def follow(self, handler: Callable[[list[Any]], None], lost: Callable[[], None] | None = None) -> None:
-        """Call a function with all entries from now on, and ``lost`` if some are missing."""
-        ...
-
-    async def flush(self) -> None:
-        """Write the entries of the transaction around this call now."""
-        ...
-
-    def on_commit(self, function: Callable[[], None]) -> None:
-        """Call a function whenever this process has committed entries."""
-        ...
-
-    def committed(self) -> None:
-        """Call the functions of ``on_commit``, after a commit of entries."""
-        ...
-
-    async def catch_up(self) -> None:
-        """Read now, and return when all entries that were committed before are handled."""
-        ...
-
-    def wake(self) -> None:
-        """Read soon."""
-        ...
-
-
-class Publishers(dict[str, Publisher]):
-    """The publishers of a service or of an app, by event. One without an event is for all events."""
-
-    def register(self, event: str | AnyPublisher, publisher: AnyPublisher | None = None) -> None:
-        """Keep a publisher, which may take only the data. Raises TypeError if it cannot be called with the data."""
-        name, function = (event, publisher) if isinstance(event, str) else (ALL, event)
-        if not callable(function):
-            raise TypeError(f"publish('{name}') needs a function of the data and the context")
-        if takes(function, 2):
-            self[name] = cast(Publisher, function)
-        elif takes(function, 1):
-            self[name] = _of_data(cast(Callable[[Any], Any], function))
-        else:
-            raise TypeError(f"The publisher {name_of(function)} cannot be called with (data, context), or with (data)")
-
-    def of(self, event: str) -> Publisher | None:
-        """Return the publisher of an event, or None."""
-        return self.get(event) or self.get(ALL)
-
-
-def _of_data(function: Callable[[Any], Any]) -> Publisher:
-    """Return the publisher for a function that takes only the data, under its name."""
-
-    def publisher(data: Any, context: Context) -> Any:
-        return function(data)
-
-    publisher.__qualname__ = name_of(function)
-    return publisher
 
 
 class _Claims:
@@ -210,6 +58,23 @@ class _Claims:
         elif entry.transaction is not None:
             first.transaction = entry.transaction
         return first is None
+
+
+@dataclass(slots=True)
+class Announcement:
+    """An event that waits for the commit of a transaction, which calls it.
+
+    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
+    sends the event with such a text. ``entries`` are those of the event in the log, if the app has one.
+    """
+
+    send: Work
+    write: Callable[[], list[bytes]]
+    turn: Turn | None
+    entries: Entries | None = None
+
+    def __call__(self) -> Awaitable[None] | None:
+        return self.send()
 
 
 class Events:
@@ -260,7 +125,7 @@ class Events:
         if event in service._listeners or entries is None or entries.is_new or not self._is_followed_by_log(entries):
             parent = context.params.get("parent")
             before = parent.turn if isinstance(parent, Context) else None
-            context.turn = self.turn(service, _items(context.result), context.id, before)
+            context.turn = self.turn(service, records_of(context.result), context.id, before)
 
     def turn(self, service: BoundService, items: Iterable[Any], id: Any = None, before: Turn | None = None) -> Turn:
         """Return a turn for the events of records. ``id`` is used for an item without one.
@@ -278,12 +143,12 @@ class Events:
     def emit(self, service: BoundService, event: str, args: tuple[Any, ...]) -> None:
         """Call listeners with the arguments of an event, and publish the first one, after the commit."""
         turn = self.turn(service, args[:1] if event in EVENTS.values() else ())
-        record = without_secrets(service, args[0]) if args else None
+        record = sent_part(service, args[0]) if args else None
         entries = None if self.app.log is None else self.app.log.writer.add(service, event, record)
 
         def send() -> Awaitable[None] | None:
             by_log = self._is_followed_by_log(entries)
-            message = None if by_log else self._written(service, event, record)
+            message = None if by_log else self._message(service, event, record)
 
             def send_in_turn() -> None:
                 Emitter.emit(service, event, *args)
@@ -292,8 +157,8 @@ class Events:
             turn.run(send_in_turn)
             return self._when_sent(service, event, entries) if by_log and entries is not None else None
 
-        write = partial(_messages, service, event, [(record, UNSET)])
-        pending = after_commit(Announcement(send, write, turn, entries), turn.end)
+        announcement = Announcement(send, lambda: [encoded(service, event, record)], turn, entries)
+        pending = after_commit(announcement, turn.end)
         if pending is not None:
             sending = self.app.callbacks.start(_awaited(pending))
             if (call := current_call.get()) is not None and call.is_running:
@@ -323,11 +188,13 @@ class Events:
             if entries is not None and self._is_followed_by_log(entries):
                 return self._send_by_log(context, event, entries, turn)
             # Encoded now, as the caller may change the records before the call's turn.
-            messages = [(item, self._written(service, event, item, sent, context)) for item, sent in sent_by(context)]
+            messages = [(item, self._message(service, event, item, sent, context)) for item, sent in sent_by(context)]
             items = [(item, partial(self._publish, service, event, message, turn)) for item, message in messages]
             return turn.run(partial(self._send, context, event, items))
 
-        write = partial(_messages, service, event, context=context)
+        def write() -> list[bytes]:
+            return [encoded(service, event, item, sent, context) for item, sent in sent_by(context)]
+
         return Announcement(send, write, context.turn, context.entries)
 
     def _send(self, context: Context, event: str, items: Sequence[tuple[Any, Publish]]) -> Awaitable[None] | None:
@@ -347,7 +214,7 @@ class Events:
         service = context.service
         if entries.is_new and entries.ids:
             sent = sent_by(context)
-            messages = entries.messages() or [decode(_message(service, event, *one, context)) for one in sent]
+            messages = entries.messages() or [decode(encoded(service, event, *one, context)) for one in sent]
             # Inside of a transaction, the caller may have changed the list of the records meanwhile.
             written = zip(sent, entries.ids, messages, strict=False)
             new = [(item, partial(self._publish_new, service, id, message, turn)) for (item, _), id, message in written]
@@ -391,7 +258,7 @@ class Events:
             return False
         return True
 
-    def _written(
+    def _message(
         self, service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
     ) -> bytes | None:
         """Return the message of an event as JSON, or None if nobody follows it or it has no JSON form."""
@@ -399,9 +266,9 @@ class Events:
         if publisher is None or not self._has_followers:
             return None
         try:
-            return _message(service, event, result, dispatch, context)
+            return encoded(service, event, result, dispatch, context)
         except Exception:
-            self._failed(service._path, event, publisher)
+            self._failed(service, event, publisher)
             return None
 
     def _publish(self, service: BoundService, event: str, message: bytes | None, turn: Turn) -> None:
@@ -472,13 +339,13 @@ class Events:
         if not self.connections:
             return
         try:
-            deliveries = _deliveries(self.app, service, publisher, message)
+            deliveries = deliveries_of(self.app, service, publisher, message)
             if isawaitable(deliveries):
                 self._send_later(service, publisher, message["event"], deliveries, turn)
             else:
                 self._send_all(deliveries)
         except Exception:
-            self._failed(service._path, message["event"], publisher)
+            self._failed(service, message["event"], publisher)
 
     def _send_all(self, deliveries: list[Delivery]) -> None:
         for context, recipients in deliveries:
@@ -499,7 +366,7 @@ class Events:
 
         async def settle() -> None:
             try:
-                await self.app.callbacks.settle(_doing(service._path, event), publisher, send())
+                await self.app.callbacks.settle(_publishing(service, event), publisher, send())
             finally:
                 turn.release()
 
@@ -516,9 +383,9 @@ class Events:
         if service is None or publisher is None:
             return []
         try:
-            found = _deliveries(self.app, service, publisher, message, connection)
+            found = deliveries_of(self.app, service, publisher, message, connection)
         except Exception:
-            self._failed(service._path, event, publisher)
+            self._failed(service, event, publisher)
             return []
         return self._settled(service, publisher, event, found) if isawaitable(found) else found
 
@@ -528,7 +395,7 @@ class Events:
         try:
             return await deliveries
         except Exception:
-            self._failed(service._path, event, publisher)
+            self._failed(service, event, publisher)
             return []
 
     async def hand_over(self) -> None:
@@ -542,77 +409,8 @@ class Events:
         await asyncio.sleep(0)
         self.handed = max(self.handed, sent)
 
-    def _failed(self, path: str, event: str | None, publisher: Publisher) -> None:
-        self.app.callbacks.fail(_doing(path, event), publisher)
-
-
-def _deliveries(
-    app: Apex, service: BoundService, publisher: Publisher, message: Message, only: Connection | None = None
-) -> list[Delivery] | Awaitable[list[Delivery]]:
-    """Return an event with the connections that get it, and the event of its record for those that it leaves.
-
-    If the fields before the change are known, a connection that would have got the record before and does not get it
-    now is told that it was removed, with the id alone. With ``only``, look at one connection alone.
-    """
-    context, record, before = context_of(app, service, message), message["result"], message.get("before")
-    found = _recipients(publisher, context, only)
-    if not before or not isinstance(record, Mapping) or message["event"] == "removed":
-        return _later([(context, found)]) if isawaitable(found) else [(context, found)]
-    id = getattr(service.service, "id", "id")
-    own = {name: value for name, value in message.items() if name != "dispatch"}
-    past = context_of(app, service, {**own, "result": {**record, **before}})
-    left = context_of(app, service, {**own, "event": "removed", "result": {id: record.get(id)}})
-    earlier = _recipients(publisher, past, only)
-    if isawaitable(found) or isawaitable(earlier):
-        return _later([(context, found), (left, earlier)])
-    return _parted([(context, found), (left, earlier)])
-
-
-async def _later(audiences: list[tuple[Context, Recipients | Awaitable[Recipients]]]) -> list[Delivery]:
-    return _parted([(context, await found if isawaitable(found) else found) for context, found in audiences])
-
-
-def _parted(audiences: list[Delivery]) -> list[Delivery]:
-    """Return an event, and the one for connections that no longer get the first one."""
-    (context, found), *rest = audiences
-    return [(context, found), *((left, dict.fromkeys(earlier.keys() - found.keys(), UNSET)) for left, earlier in rest)]
-
-
-def _recipients(publisher: Publisher, context: Context, only: Connection | None) -> Recipients | Awaitable[Recipients]:
-    """Return the payloads of the connections that a publisher chooses and that permissions allow."""
-    published = publisher(context.result, context)
-    return (
-        _permitted_later(published, context, only) if isawaitable(published) else _permitted(published, context, only)
-    )
-
-
-def _permitted(published: Any, context: Context, only: Connection | None) -> Recipients | Awaitable[Recipients]:
-    recipients, policy = payloads(published, only), context.service._policy
-    return recipients if policy is None or not recipients else permitted(recipients, context, policy)
-
-
-async def _permitted_later(published: Awaitable[Any], context: Context, only: Connection | None) -> Recipients:
-    recipients = _permitted(await published, context, only)
-    return await recipients if isawaitable(recipients) else recipients
-
-
-def _message(
-    service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None
-) -> bytes:
-    """Return an event as JSON. Raises TypeError if it has no JSON form."""
-    message = {"path": service._path, "event": event, "result": result}
-    if dispatch is not UNSET and dispatch is not result:
-        message["dispatch"] = dispatch
-    return encode(message if context is None else {**message, **call_of(context)})
-
-
-def _messages(
-    service: BoundService, event: str, items: list[tuple[Any, Any]] | None = None, context: Context | None = None
-) -> list[bytes]:
-    """Return an event as JSON, one text for each record, those of the call by default."""
-    if items is None:
-        items = [] if context is None else sent_by(context)
-    return [_message(service, event, item, sent, context) for item, sent in items]
+    def _failed(self, service: BoundService, event: str, publisher: Publisher) -> None:
+        self.app.callbacks.fail(_publishing(service, event), publisher)
 
 
 def _keys(service: BoundService, items: Iterable[Any], id: Any) -> list[tuple[BoundService, str]]:
@@ -622,78 +420,12 @@ def _keys(service: BoundService, items: Iterable[Any], id: Any) -> list[tuple[Bo
     return [(service, str(id)) for id in ids if id is not None]
 
 
+def _publishing(service: BoundService, event: str) -> str:
+    return f"The publisher of '{service._path} {event}'"
+
+
 def _nothing() -> None: ...
 
 
 async def _awaited(awaitable: Awaitable[None]) -> None:
     await awaitable
-
-
-@dataclass(slots=True)
-class Announcement:
-    """An event that waits for the commit of a transaction, which calls it.
-
-    ``write`` returns the event as JSON, one text for each record. If the process ends too early, ``Events.resend``
-    sends the event with such a text. ``entries`` are those of the event in the log, if the app has one.
-    """
-
-    send: Work
-    write: Callable[[], list[bytes]]
-    turn: Turn | None
-    entries: Entries | None = None
-
-    def __call__(self) -> Awaitable[None] | None:
-        return self.send()
-
-
-def _items(value: Any) -> list[Any]:
-    value = value.value if isinstance(value, RawJSON) else value
-    return value if isinstance(value, list) else [value]
-
-
-def sent_by(context: Context) -> list[tuple[Any, Any]]:
-    """Return the records that the events of a call are about, each with the part of it that is sent."""
-    dispatch = context.result if context.dispatch is UNSET else context.dispatch
-    results, sent = _items(context.result), _items(dispatch)
-    if len(sent) != len(results):
-        sent = [dispatch] * len(results)
-    pairs = zip(results, sent, strict=True)
-    service = context.service
-    if not service._kept_out:
-        return list(pairs)
-    shown = [(result, without_secrets(service, result), other) for result, other in pairs]
-    return [(one, one if other is result else without_secrets(service, other)) for result, one, other in shown]
-
-
-def without_secrets(service: BoundService, record: Any) -> Any:
-    """Return a record without the fields that neither events nor the log have: private and ``answer_only`` ones."""
-    kept_out = service._kept_out
-    if not isinstance(record, Mapping) or kept_out.isdisjoint(record):
-        return record
-    return {name: value for name, value in record.items() if name not in kept_out}
-
-
-def _doing(path: str, event: str | None) -> str:
-    return f"The publisher of '{path} {event}'"
-
-
-def call_of(context: Context) -> Message:
-    """Return the part of a message that describes the call of the event."""
-    params = context.params
-    shown = {"query": dict(params.query), "route": params.route or {}, "provider": params.provider}
-    authentication = context.app.get("defaultAuthentication")
-    entity = "user" if authentication is None else authentication.entity
-    if isinstance(user := params.get(entity), Mapping):
-        id = "id" if authentication is None else authentication.entity_id
-        shown[entity] = {id: user.get(id)}
-    return {"method": context.method, "id": context.id, "params": shown}
-
-
-def context_of(app: Apex, service: BoundService, message: Mapping[str, Any]) -> Context:
-    params = Params(message.get("params"))
-    context = Context(app, service, message.get("method", ""), id=message.get("id"), params=params)
-    context.event, context.result, context.is_open = message["event"], message["result"], False
-    context.entry = message.get("entry")
-    if "dispatch" in message:
-        context.dispatch = message["dispatch"]
-    return context
