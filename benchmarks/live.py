@@ -1,4 +1,4 @@
-"""What the log costs in processor time, and whether it keeps events in order: ``python -m benchmarks live``.
+"""The processor time that the log costs, and the order of events with it: ``python -m benchmarks live``.
 
 The calls are made inside one process, with connections that have no transport: ``fanout`` measures frames.
 """

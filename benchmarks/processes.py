@@ -1,4 +1,4 @@
-"""How soon the processes of an app learn what another one has done, by the log alone and with Redis.
+"""The time until the processes of an app learn of a change in another one, by the log alone and with Redis.
 
 ``python -m benchmarks processes``. Two servers share a PostgreSQL database. One of them sends messages and ends logins,
 the other one is asked until it knows. The time counts from the answer of the first one.

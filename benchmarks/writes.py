@@ -1,4 +1,4 @@
-"""What a write costs with the log: ``python -m benchmarks writes``.
+"""The cost of a write with the log: ``python -m benchmarks writes``.
 
 Two processes have the same app, one with the log and one without. They make the same calls in short rounds that take
 turns, as requests of HTTP without a socket, 8 at once. A round ends when the process has read what it has logged.

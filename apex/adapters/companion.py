@@ -39,11 +39,11 @@ class Companion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EntryShape:
-    """The columns of an entry in another table that the statement which changes a row stores, too.
+    """The columns of an entry: a row of another table that is stored by the same statement as a row.
 
-    ``constants`` are texts by column, and ``given`` the columns whose values each entry has. ``copied`` maps columns to
-    the fields of the row that they get. The column ``moment`` gets the present time, ``row_id`` the id of the row, and
-    ``row`` the row as JSON.
+    ``constants`` are texts by column. ``given`` are the columns with a value of their own in each entry. ``copied``
+    maps columns to the fields of the row that they get. The column ``moment`` gets the present time, ``row_id`` the id
+    of the row, and ``row`` the row as JSON.
     """
 
     table: Any
@@ -57,9 +57,10 @@ class EntryShape:
 
 @dataclass(slots=True)
 class EntryOfRow:
-    """An entry that is stored with the change of a row: a new one, or that with the id ``of``.
+    """An entry that is stored with a row: with a new one, or with the change of the row that has the id ``of``.
 
-    Then ``id`` is the id of the entry. It stays None if no row has changed, or if the adapter cannot do this.
+    ``values`` are those of the columns in ``shape.given``. ``id`` is the id of the entry once it is stored. It stays
+    None if no row has changed, or if the adapter cannot store entries.
     """
 
     shape: EntryShape

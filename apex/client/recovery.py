@@ -9,7 +9,7 @@ MOST_KNOWN = 10_000
 
 
 class Recovery:
-    """How far a client has received the events of a server.
+    """The progress of a client through the events of a server.
 
     The protocol is that of socket.io-client: the server gives each client a ``pid``, and a text at the end of an event
     is its offset, such as ``<position>;<id of the event>``. A client that reconnects sends both. If it gets the same
@@ -46,7 +46,7 @@ class Recovery:
         return args[:-1]
 
     def _is_known(self, offset: str) -> bool:
-        """Return True if the event of an offset has come before. The offset of no event has no id."""
+        """Return True if the event of an offset has come before. An offset without an id is of no event."""
         _, _, rest = offset.partition(";")
         id, _, _ = rest.partition(";")
         if not id or id in self._known:

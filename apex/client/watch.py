@@ -41,7 +41,7 @@ class Live:
 
     @property
     def page(self) -> Any:
-        """What ``find`` returns now. Raises the error of a read that has failed."""
+        """The page as ``find`` returns it now. Raises the error of a read that has failed."""
         if self._error is not None:
             raise self._error
         return self._page

@@ -26,7 +26,7 @@ class Entries(Protocol):
     columns: dict[Any, dict[str, Any]]
 
     def messages(self) -> list[Message] | None:
-        """Return the events as their entries have them. None, if the call has not been asked for its records yet."""
+        """Return the events as their entries have them, or None if the call has not been asked for its records yet."""
         ...
 
 
@@ -36,12 +36,12 @@ class EntryWriter(Protocol):
     def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
         """Return the hook around the whole call, if it needs one, and the hook around the method.
 
-        Together they write the entries of the method. None, if it has none. ``steps`` are its other hooks.
+        Together they write the entries of the method. Return None if it has none. ``steps`` are its other hooks.
         """
         ...
 
     def add(self, service: BoundService, event: str, record: Any) -> Entries | None:
-        """Add the entry of an event that a service sends itself. None, if the service is not logged."""
+        """Add the entry of an event that a service sends itself. Return None if the service is not logged."""
         ...
 
 

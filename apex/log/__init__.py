@@ -1,4 +1,4 @@
-"""The log: one ordered record of what happened, written with the writes. Everything that follows them reads it."""
+"""The log: one ordered record of what happened. It is written with the writes, and all that follows them reads it."""
 
 from typing import TYPE_CHECKING
 

@@ -105,7 +105,7 @@ class Follower:
                 _answer(waiting, None)
                 raise
             except Exception as error:
-                backoff = backoff or self._noted(error)
+                backoff = backoff or _begin_outage(error)
                 _answer(waiting, Unavailable("The log cannot be read now"))
                 await backoff.wait()
                 continue
@@ -115,11 +115,6 @@ class Follower:
             self.stats.read_at = began
             _answer(waiting, None)
             await self._pause(began)
-
-    def _noted(self, error: Exception) -> Backoff:
-        """Log the begin of an outage."""
-        log.warning("The log cannot be read, trying again: %s", error, exc_info=not isinstance(error, FeathersError))
-        return Backoff()
 
     async def _pause(self, began: float) -> None:
         """Wait for the next read: shortly if it was woken, and not at all for a call that waits."""
@@ -171,6 +166,11 @@ class Follower:
     def _answer(self, error: Exception | None) -> None:
         waiting, self._waiting = self._waiting, []
         _answer(waiting, error)
+
+
+def _begin_outage(error: Exception) -> Backoff:
+    log.warning("The log cannot be read, trying again: %s", error, exc_info=not isinstance(error, FeathersError))
+    return Backoff()
 
 
 def _answer(waiting: list[asyncio.Future[None]], error: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""The log of an app, with which ``app.configure`` gives it one."""
+"""The function that gives an app its log: ``app.configure(log(table))``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from apex.sql.database import Database
 Tenants = Callable[[Connection], Collection[Any] | None]
 """A function that returns the tenants whose entries a connection may get. None means all."""
 
-Rights = Mapping[str, Callable[[Any, Connection], Any]]
+RightsChanges = Mapping[str, Callable[[Any, Connection], Any]]
 """By the path of a service, a function of a record and a connection.
 
-It returns true if a change of the record changes what the connection may see.
+It returns true if a change of the record changes what the user of the connection may see.
 """
 
 DAYS, REPLAY = 7, 10_000
@@ -35,8 +35,8 @@ DAYS, REPLAY = 7, 10_000
 class Settings:
     """The setting ``log``.
 
-    Entries are kept for so many ``days``, and at most so many ``rows``. None means no limit. ``replay`` is the most
-    entries that a client gets after a reconnection.
+    ``days`` is the age at which entries are deleted, and ``rows`` the most entries that are kept. None means no limit.
+    ``replay`` is the most entries that a client gets after a reconnection.
     """
 
     days: float | None = DAYS
@@ -45,7 +45,7 @@ class Settings:
 
 
 def log(
-    table: Table, *, fields: Fields | None = None, tenants: Tenants | None = None, rights: Rights | None = None
+    table: Table, *, fields: Fields | None = None, tenants: Tenants | None = None, rights: RightsChanges | None = None
 ) -> Callable[[Apex], None]:
     """Return a function that gives an app its log, after its database::
 
@@ -53,10 +53,12 @@ def log(
         app.configure(database(url)).configure(log(entries))
 
     From then on each event of a service is an entry of the ``table``, written in the transaction of its change. A
-    service with the attribute ``logged = False`` writes none. ``fields`` returns the values of further columns for the
-    entries of a call. ``tenants`` returns the tenants whose entries a connection may get. ``rights`` names the services
-    whose records say what a user may see. A client whose rights change is disconnected, connects again by itself, and
-    is not recovered, so it reads again::
+    service with the attribute ``logged = False`` writes none.
+
+    ``fields`` is a function of the context of a call, which returns the values of further columns of its entries.
+    ``tenants`` is a function of a connection, which returns the tenants whose entries it may get. ``rights`` names the
+    services whose records say what a user may see. A client whose rights change is disconnected. It connects again by
+    itself, is not recovered, and so reads again::
 
         log(entries, rights={"members": lambda member, connection: connection.user["id"] == member["user_id"]})
 

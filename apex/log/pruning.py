@@ -28,7 +28,7 @@ BATCH = 1_000
 PAUSE_SECONDS = 0.05
 """The pause between two batches, in which others write."""
 
-MESSAGES = timedelta(minutes=10)
+MESSAGE_AGE = timedelta(minutes=10)
 """The age at which messages between processes are deleted."""
 
 log: logging.Logger = logging.getLogger("apex")
@@ -67,7 +67,7 @@ class Pruner:
         If another process prunes at the moment, this one leaves the rest to it.
         """
         now, deleted = datetime.now(UTC), 0
-        kinds: list[tuple[Statement, dict[str, Any]]] = [(self._messages, {"before": now - MESSAGES})]
+        kinds: list[tuple[Statement, dict[str, Any]]] = [(self._messages, {"before": now - MESSAGE_AGE})]
         if self.settings.days is not None:
             kinds.append((self._old, {"before": now - timedelta(days=self.settings.days)}))
         if self.settings.rows is not None:

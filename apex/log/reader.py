@@ -1,4 +1,4 @@
-"""The log of an app, as its readers see it: ``app.log``."""
+"""The log of an app: ``app.log``. Its other modules do the work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from apex.app import Apex
-    from apex.log.plugin import Rights, Settings, Tenants
+    from apex.log.plugin import RightsChanges, Settings, Tenants
 
 CURRENT_SECONDS = 1
 
@@ -36,8 +36,8 @@ class Log:
         await app.service("notes").create({"text": "Hello"})
         entries, position, more = await app.log.read(position)
 
-    A read gives each entry once, whatever transactions are open meanwhile, and the entries of a record in the order in
-    which its states were stored. A page is part of the same read, so ask for the next one from its position.
+    A read gives each entry once, whatever transactions are open meanwhile. The entries of a record come in the order in
+    which its states were stored. If there are ``more``, read on from the position of the page.
 
     ``follow`` hands on all entries while the app runs. ``stats`` counts what happens in this process.
     """
@@ -49,14 +49,14 @@ class Log:
         settings: Settings,
         fields: Fields | None = None,
         tenants: Tenants | None = None,
-        rights: Rights | None = None,
+        rights: RightsChanges | None = None,
     ) -> None:
         self.app: Apex = app
         self.database: Database = app.get("database")
         self.table: Table = table
         self.settings: Settings = settings
         self.tenants: Tenants | None = tenants
-        self.rights: Rights = rights or {}
+        self.rights: RightsChanges = rights or {}
         self.origin: str = token_hex(8)
         """The name of this process in its entries."""
         self.stats: LogStats = LogStats()
@@ -92,7 +92,7 @@ class Log:
         return await _outside(self._reading.beginning())
 
     async def check(self, position: Position) -> None:
-        """Return if all entries after a position can be read. It may be one that a client has sent.
+        """Check that all entries after a position can be read, which may be one that a client has sent.
 
         Raises Gone for a position of another or a restored database, one of the future, and one that is older than the
         oldest entry that is kept.

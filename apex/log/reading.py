@@ -194,10 +194,6 @@ def reading_of(database: Database, table: Table) -> Reading:
     """Return the statements for a database."""
     return (PostgresReading if database.dialect.name == "postgresql" else SQLiteReading)(database, table)
 
-    async def entries(self, ids: Sequence[int]) -> list[Entry]:
-        """Return the entries with these ids."""
-        ...
-
 
 class _Statements:
     """The compiled statements of a log."""
@@ -275,7 +271,7 @@ def _has_entry(position: Position, row: Row) -> bool:
 
 
 class SQLiteReading(_Statements):
-    """SQLite commits one transaction after the other, so the id is the order."""
+    """The statements for SQLite, which commits one transaction after the other. So the id is the order."""
 
     async def exists(self) -> bool:
         return bool(await self._rows("table", self._named, {"table": self.table.name}, EVERYTHING))
@@ -319,18 +315,18 @@ class SQLiteReading(_Statements):
 
 
 class PostgresReading(_Statements):
-    """PostgreSQL gives out ids before the commit, so what is new is told by the transactions.
+    """The statements for PostgreSQL, which gives out ids before the commit. So transactions tell what is new.
 
-    New are the entries whose transactions have ended since a snapshot. They are read with the index on ``xid``: the
+    New entries are those whose transactions have ended since a snapshot. They are read with the index on ``xid``: the
     statement asks for the entries of the transactions that came later, in their order, and for those of the
-    transactions that were open. So it never reads the table, whatever PostgreSQL knows about the values.
+    transactions that were open. So it never reads the whole table, whatever PostgreSQL knows about the values.
     """
 
     def __init__(self, database: Database, table: Table) -> None:
         super().__init__(database, table)
         self._epoch: str | None = None
         self._started = ""
-        """The moment at which the server was started that the epoch is of."""
+        """The moment at which the server that the epoch belongs to was started."""
 
     async def exists(self) -> bool:
         named = self.database.dialect.identifier_preparer.format_table(self.table)

@@ -31,10 +31,10 @@ OF_CALL = ("query", "scope", "route", "body", "parent")
 class Rights:
     """The rights to read the entries of an app, for ``EventsService`` and for services of your own like it.
 
-    The ``permissions`` of a service decide about its entries. Its hooks do not run: ``may_read`` has functions by path
-    for what they would refuse, and for services without permissions. The entries of all other services are for nobody.
-    ``data`` returns what readers get of an event, from its context as publishers get it. By default that is what
-    connections get.
+    The ``permissions`` of a service decide who may read its entries. Its hooks do not run. For what they would refuse,
+    and for services without permissions, ``may_read`` has functions by path. Nobody may read the entries of all other
+    services. ``data`` returns what readers get of an event, from the context that publishers get. By default that is
+    what connections get.
     """
 
     def __init__(self, app: Apex, may_read: Mapping[str, MayRead] | None = None, data: DataOf | None = None) -> None:

@@ -152,9 +152,9 @@ class EventsService(Service):
     tenant.
 
     Callers get the events of the records that they may read by the ``permissions`` of their service, with the fields
-    that they may read. The scope of a call limits them further: it may name the fields of an event. ``may_read`` has
-    functions of the record and the params of the call, by path, for services without permissions. Events of all other
-    services are for nobody. ``paginate`` has the usual and the largest number of events in a page::
+    that they may read. The scope of a call limits them further: it may name the fields of an event. For services
+    without permissions, ``may_read`` has functions by path, of the record and the params of the call. Nobody gets the
+    events of all other services. ``paginate`` has the usual and the largest number of events in a page::
 
         EventsService(may_read={"news": lambda record, params: record["published"]})
     """

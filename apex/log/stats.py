@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class LogStats:
-    """What the log of an app has done in this process: ``app.log.stats``.
+    """The counts of the log since the start of this process: ``app.log.stats``.
 
     ``written`` counts the entries that the process has stored, ``handled`` those that its follower has handed on, and
     ``pruned`` those that it has deleted for their age. ``replays`` counts the clients that got everything that they had
@@ -36,7 +36,7 @@ class LogStats:
 
 @dataclass(slots=True)
 class WebhookStats:
-    """What a process has delivered to webhooks.
+    """The counts of the deliveries to webhooks since the start of this process.
 
     ``delivered`` and ``failed`` count its attempts, and ``disabled`` the webhooks that it has given up. ``waiting`` is
     the number of messages in the database that wait for another attempt.

@@ -21,7 +21,7 @@ Identifier: BigInteger = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class CurrentTransaction(FunctionElement[int]):
-    """The number of the transaction that writes an entry, which PostgreSQL has (``pg_current_xact_id``)."""
+    """The number of the transaction that writes an entry (``pg_current_xact_id`` of PostgreSQL)."""
 
     inherit_cache: bool | None = True
     type: TypeEngine[int] = BigInteger()
@@ -44,8 +44,8 @@ def log_table(metadata: MetaData, *columns: Column[Any], name: str = "log", tena
         entries = log_table(metadata)
         entries = log_table(metadata, Column("team_id", Integer), tenant="team_id")
 
-    The ``columns`` are added, or replace those of the same name. ``tenant`` is the one with the tenant of an entry.
-    Raises ValueError if it is not among them.
+    The ``columns`` are added, or replace those of the same name. ``tenant`` names the column that has the tenant of an
+    entry. Raises ValueError if it is not among the ``columns``.
     """
     given = {column.name: column for column in columns}
     own = {column.name: column for column in _columns()}

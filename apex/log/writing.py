@@ -37,10 +37,9 @@ Fields = Callable[[Context], Mapping[str, Any]]
 
 
 class Entries:
-    """The entries of one event, one for each record, which are written together.
+    """The entries of one event, one for each record, which are written together. See ``apex.events.log.Entries``.
 
-    ``ids`` are empty before they are written, and if the event has turned out to have none. ``unit`` is the transaction
-    that the call has begun for them.
+    ``make`` returns their rows, and ``rows`` keeps them. ``unit`` is the transaction that the call has begun for them.
     """
 
     __slots__ = ("columns", "ids", "is_collected", "is_dropped", "is_new", "make", "rows", "unit", "writing")
@@ -65,7 +64,7 @@ class Entries:
         return self.rows
 
     def messages(self) -> list[dict[str, Any]] | None:
-        """Return the events as ``Entry.message`` does. None, if the rows are not made yet."""
+        """Return the events in the form of ``Entry.message``, or None if the rows are not made yet."""
         return None if self.rows is None else [message_of(row) for row in self.rows]
 
 
@@ -113,15 +112,15 @@ class Writer:
     def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
         """Return the hook around the whole call, if it needs one, and the hook around the method.
 
-        Together they write the entries of the method. None, if it has none. ``steps`` are its other hooks. If none of
-        them changes the result, the entries are complete when the method has run.
+        Together they write the entries of the method. Return None if it has none. ``steps`` are its other hooks. If
+        none of them changes the result, the entries are complete when the method has run.
         """
         if not is_logged(service) or method in getattr(service.service, "reads", READS):
             return None
         keepers = result_keepers(steps)
         around_call = self.log_call if keepers != [] else None
         if method in EVENTS and keepers is not None and isinstance(service.service, SQLService):
-            return around_call, _LogRow(self, service, method, keepers)
+            return around_call, _OneStatement(self, service, method, keepers)
         return around_call, self.log_method
 
     async def log_call(self, context: Context, next: Next) -> None:
@@ -156,7 +155,7 @@ class Writer:
         entries.is_collected = self.database.collect(entries, self.write)
 
     def add(self, service: BoundService, event: str, record: Any) -> Entries | None:
-        """Add the entry of an event that a service sends itself. None, if the service is not logged."""
+        """Add the entry of an event that a service sends itself. Return None if the service is not logged."""
         if not is_logged(service):
             return None
         context = current_call.get() or Context(self.app, service, "")
@@ -388,10 +387,10 @@ _STORING = ("_create", "_insert", "_insert_json", "_update", "_change", "_delete
 """The methods of ``SQLService`` that store an ``EntryOfRow``."""
 
 
-class _LogRow:
-    """The hook around a method that changes one row, and whose hooks may leave the result as it is stored.
+class _OneStatement:
+    """The hook around a method that stores one row and its entry by one statement, without a transaction around them.
 
-    Such a row and its entry are stored by one statement, without a transaction around them.
+    It does so for the calls in which no other hook changes the result. For other calls it is ``Writer.log_method``.
     """
 
     def __init__(
@@ -406,7 +405,7 @@ class _LogRow:
 
     async def __call__(self, context: Context, next: Next) -> None:
         writer = self.writer
-        if not self._is_alone(context):
+        if not self._is_one_row(context):
             await writer.log_method(context, next)
             return
         entry, entries = self._entry(context), Entries(partial(writer.of_call, context))
@@ -441,12 +440,12 @@ class _LogRow:
             writer.table, {**constants, "origin": writer.log.origin}, given, copied, "created_at", "record_id", "record"
         )
 
-    def _is_alone(self, context: Context) -> bool:
+    def _is_one_row(self, context: Context) -> bool:
         """Return True if nothing but one row and its entry is stored."""
         is_one = isinstance(context.data, Mapping) if self.method == "create" else context.id is not None
         return (
             is_one
-            and self._is_able
+            and self._can_store_entry
             and context.event == self.event
             and context.event not in self.service._options.events
             and context.around_method is None
@@ -458,7 +457,7 @@ class _LogRow:
         )
 
     @cached_property
-    def _is_able(self) -> bool:
+    def _can_store_entry(self) -> bool:
         """True if the adapter stores the record of a call as it is, in the database of the log."""
         adapter, tenant = self.service.service, self.writer.tenant
         is_overridden = any(getattr(type(adapter), name) is not getattr(SQLService, name) for name in _STORING)
@@ -483,7 +482,7 @@ async def _with_entry(entry: EntryOfRow, method: Callable[[], Awaitable[Any]]) -
 
 
 def message_of(row: Row) -> dict[str, Any]:
-    """Return the message of ``apex.events`` for the row of an entry."""
+    """Return the event for the row of an entry, in the form of ``Entry.message``."""
     message = {"path": row["service"], "event": row["event"], "result": decode(row["record"].text)}
     if row["call"] is None:
         return message
@@ -496,7 +495,7 @@ def is_logged(service: BoundService) -> bool:
 
 
 def _records(context: Context) -> Iterator[tuple[Any, bytes, Any]]:
-    """Yield the records of a call, each with its JSON, and the part of it that is sent if that is another one."""
+    """Yield the records of a call, each with its JSON and with its ``dispatch``, or UNSET if that is the same."""
     raw = context._result
     if isinstance(raw, RawJSON) and context.dispatch is UNSET and not raw.text.startswith(b"["):
         record = raw.value

@@ -1,4 +1,4 @@
-"""Entries of another table, such as a log, that are stored with the change of a row in one statement."""
+"""The statements that change a row and store an entry about it in another table, such as a log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Write = Callable[[], Any]
 
 
 class RowEntries:
-    """The changes of a service's rows that store an entry, too. A statement that changes no row stores none.
+    """The changes of a service's rows that store an entry as well. One that changes no row stores no entry.
 
     On PostgreSQL one statement does both, and makes the JSON of the row once. On SQLite two statements are one
     transaction.
@@ -55,7 +55,7 @@ class RowEntries:
         values = {**operands, **assigned}
         if self.postgresql:
             statement, given = self._in_one(write, key, fields, False, entry, operands)
-            return self._noted(await self.service._run(statement, {**values, **given}, [row], where), entry)
+            return self._without_entry_id(await self.service._run(statement, {**values, **given}, [row], where), entry)
         statement, given = self._second(key, fields, entry, self._changed, operands)
         second = statement, {**given, "changed_id": self.service.typed_id(entry.of)}
         pair = [(self._changing(write, key, fields, False, operands), values), second]
@@ -69,7 +69,7 @@ class RowEntries:
         """Delete a row, and return it in a list, which is empty if there is none."""
         if self.postgresql:
             statement, given = self._in_one(write, key, fields, False, entry, operands)
-            return self._noted(await self.service._run(statement, {**operands, **given}), entry)
+            return self._without_entry_id(await self.service._run(statement, {**operands, **given}), entry)
         statement, given = self._second(key, fields, entry, lambda: [where()], operands)
         second = self._changing(write, key, fields, False, operands), operands
         pair = [(statement, {**operands, **given}), second]
@@ -78,10 +78,12 @@ class RowEntries:
         return rows
 
     def _changed(self) -> list[Any]:
+        """Return the conditions for the row that the statement before has changed, on SQLite."""
         id = self.service.table.c[self.service.id]
         return [id == bindparam("changed_id", type_=id.type), func.changes() > 0]
 
-    def _noted(self, rows: list[Row], entry: EntryOfRow) -> list[Row]:
+    def _without_entry_id(self, rows: list[Row], entry: EntryOfRow) -> list[Row]:
+        """Move the id of the entry from the row to the entry."""
         for row in rows:
             entry.id = row.pop(ENTRY_ID)
         return rows
@@ -97,6 +99,7 @@ class RowEntries:
         return statement, _values(entry)
 
     def _with_entry(self, write: Any, fields: Names, json: bool, shape: EntryShape) -> Statement:
+        """Return the statement of ``_in_one``. It returns the row, as JSON if that is asked for, with ``ENTRY_ID``."""
         service = self.service
         stored = write.returning(*service._columns(None)).cte("stored")
         output, read = service.output(stored, fields, True)
@@ -113,6 +116,8 @@ class RowEntries:
         return self.database.compile(rows, writes=True, read=lambda row: (read(row[:-1]), row[-1]))
 
     def _changing(self, write: Write, key: Hashable, fields: Names, json: bool, operands: Sized) -> Statement:
+        """Return the statement that changes a row on SQLite."""
+
         def build() -> Statement:
             columns, read = self.service.output(self.service.table, fields, json)
             return self.database.compile(write().returning(*columns), read=read)

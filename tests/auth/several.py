@@ -52,7 +52,7 @@ def create_app(url: str, **settings: Any) -> Apex:
 
 
 class Secrets:
-    """What callers who have logged in may read."""
+    """A service for callers who have logged in."""
 
     async def find(self, params: Any) -> list[str]:
         return ["It is a secret"]

@@ -1,4 +1,4 @@
-"""What ``apex check`` says about the log."""
+"""The findings of ``apex check`` about the log."""
 
 from __future__ import annotations
 

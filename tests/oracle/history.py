@@ -1,7 +1,7 @@
-"""What the database itself says of the order of writes: triggers write each stored state into a table of their own.
+"""The history of writes as the database itself has it: triggers write each stored state into a table of their own.
 
-The oracle of ``apex.testing`` compares views. With this history, it can also be said which event was missed, which came
-out of order, and who saw what it must not.
+The oracle of ``apex.testing`` compares views. This history also tells which event was missed, which came out of order,
+and which client saw something that it must not see.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class State:
 
 @dataclass
 class Faults:
-    """What went wrong, in numbers, and the first of each kind as sentences."""
+    """The numbers of what went wrong, and the first of each kind as sentences."""
 
     missed: int = 0
     disordered: int = 0

@@ -50,7 +50,7 @@ ROUND_SECONDS = (0.5, 3.0)
 
 @dataclass
 class Options:
-    """What a run consists of. ``url`` is that of an empty database, on a ``server`` that may be restarted."""
+    """The options of a run. ``url`` is that of an empty database, on a ``server`` that may be restarted."""
 
     url: str
     server: Server | None = None

@@ -76,8 +76,6 @@ class Follower:
         self.name: str = name
         self.link: Link = link
         self.views: dict[str, View] = {service: View(service, query) for service, query in services.items()}
-        self.reads: int = 0
-        self.recoveries: int = 0
         self.problem: FeathersError | None = None
         self.on_read: Callable[[Follower], Awaitable[None]] = _no_read
         self.on_event: Callable[[Follower, Event], None] = _nothing
@@ -103,9 +101,7 @@ class Follower:
         """Go on after a new connection that is logged in. Read again, unless the server sends all that was missed."""
         self._is_connected = True
         self.on_connection(self, "is back, with all that it missed" if recovered else "connected")
-        if recovered and self._has_read:
-            self.recoveries += 1
-        else:
+        if not (recovered and self._has_read):
             self.read_again()
 
     def disconnected(self, *reason: Any) -> None:
@@ -143,7 +139,6 @@ class Follower:
             self.views[service].end(records)
         self.problem = None
         self._has_read = True
-        self.reads += 1
 
     async def find(self, service: str) -> list[Row]:
         """Return all records of a service that the user may read now, page by page."""

@@ -1,4 +1,4 @@
-"""The oracle: it knows if a client of a server has missed anything."""
+"""The oracle, which finds out if a client of a server has missed anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Missed(AssertionError):
 
 
 class Story:
-    """What happened since it was quiet, as lines with their moments in seconds."""
+    """The account of what happened since it was last quiet: lines with their moments in seconds."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
