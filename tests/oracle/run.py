@@ -309,8 +309,9 @@ class Run:
             for server in chosen:
                 await (server.kill() if choose.random() < 0.7 else server.stop())
             await asyncio.sleep(choose.uniform(0, 0.5))
-            for server in chosen:
-                await server.start()
+            async with self.restarting:  # A server needs the database to start.
+                for server in chosen:
+                    await server.start()
 
     async def _hold_snapshot(self, choose: random.Random) -> None:
         """Hold a transaction open, with a number and a snapshot."""
