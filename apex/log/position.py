@@ -38,6 +38,10 @@ class Snapshot:
         """Return True if a transaction had ended."""
         return xid < self.xmax and xid not in self.xip
 
+    def until(self, xmax: int) -> Snapshot:
+        """Return the part of the snapshot with the transactions below a number."""
+        return Snapshot(xmax, tuple(xid for xid in self.xip if xid < xmax))
+
     def __le__(self, other: Snapshot) -> bool:
         """Return True if all transactions that had ended here had ended in the other snapshot too."""
         others = set(other.xip)

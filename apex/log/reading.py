@@ -455,11 +455,22 @@ class PostgresReading(_Statements):
         return and_(since, until, *filter.conditions(self.table))
 
     def _after(self, row: Row, before: Position) -> Position:
-        """Return the position at the snapshot of a row."""
-        id, moment = before.id, before.moment
-        if row["last_id"] is not None:
+        """Return the position at the snapshot of a row.
+
+        It ends with the last transaction that has an entry. The numbers of later ones, which were rolled back, may not
+        be on the disk yet: PostgreSQL gives them out again after a crash, perhaps to a transaction with entries.
+        """
+        id, moment, now = before.id, before.moment, Snapshot.of(row["snapshot"])
+        end = 0 if before.seen is None else before.seen.xmax
+        if row["last_xid"] is not None and row["last_xid"] >= end:
             id, moment = row["last_id"], milliseconds(row["last_at"])
-        return Position(before.epoch, id, moment, Snapshot.of(row["snapshot"]))
+            end = min(row["last_xid"] + 1, now.xmax)
+        return Position(before.epoch, id, moment, now.until(end))
+
+    def _last(self) -> Any:
+        log = self.table.c
+        last = select(log.id.label("last_id"), log.created_at.label("last_at"), log.xid.label("last_xid"))
+        return last.order_by(log.xid.desc()).limit(1)
 
 
 def _identity() -> Any:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -225,6 +226,27 @@ async def test_restored_files_and_a_failover_of_postgresql(server: Server, tmp_p
     async with opened(f"{server.url}/postgres") as log:
         assert await is_gone(log, before)
         assert not await is_gone(log, await log.position())
+
+
+async def test_numbers_of_transactions_that_are_given_out_again_after_a_crash() -> None:
+    server = start_server("synchronous_commit = on\nwal_writer_delay = 10s\n")
+    try:
+        async with opened(f"{server.url}/postgres") as log:
+            await add(log, row(1))
+            with psycopg.connect(f"{server.url}/postgres") as connection:
+                (lost,) = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (0,)
+                connection.rollback()
+            position = await log.position()
+        server.run("pg_ctl", "restart", "--mode=immediate", "--wait")
+        async with opened(f"{server.url}/postgres") as log:
+            for number in (2, 3):
+                await add(log, row(number))
+            await log.check(position)
+            entries = (await log.read(position)).entries
+            assert numbers(entries) == [2, 3]
+            assert entries[0].xid == lost
+    finally:
+        server.stop()
 
 
 async def test_a_follower_of_a_server_that_is_restored(server: Server, tmp_path: Path) -> None:
