@@ -59,7 +59,8 @@ class Link:
 
     ``deferred`` is to be called when the client has received the answer to its CONNECT packet. ``replay`` is the way to
     the present of a client that has returned, and None when it is there. ``since`` is the position up to which it was
-    sent what it has missed. ``has_login`` is True if it is logged in.
+    sent what it has missed. ``has_login`` is True if it is logged in. ``is_lost`` is True if its client has to read
+    again with the next connection, and gets no more events with this one.
     """
 
     connection: Connection
@@ -68,6 +69,7 @@ class Link:
     replay: Replay | None = None
     since: Position | None = None
     has_login: bool = False
+    is_lost: bool = False
 
     def __init__(self, sid: str, socket: Socket, limits: Mapping[str, int]) -> None:
         self.sid: str = sid

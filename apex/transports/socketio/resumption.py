@@ -257,6 +257,8 @@ class Resumption:
         since = link.since
         if since is None:
             return False
+        if link.is_lost:
+            return True
         if link.replay is not None:
             if entry.transaction is None:
                 link.replay.early[entry.id] = packet
@@ -426,10 +428,17 @@ class Resumption:
             self._lose(link)
 
     def _lose(self, link: Link) -> None:
-        """Close a connection so that its client is not recovered with the next one, and reads again."""
+        """Close a connection so that its client is not recovered with the next one, and reads again.
+
+        It gets no more events: their offsets would recover it if it broke before the last packet.
+        """
         if self.log is not None:
             self.log.stats.refused_replays += 1
+            link.since = link.since or self.log.watermark
+        link.is_lost = True
         self.links.discard(link)
+        if link.replay is not None:
+            link.replay.end()
         self.engine.finish(link, self.engine.event_packet(OFFSET, LOST))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -35,6 +36,9 @@ CLIENT = Path(__file__).parent / "static" / "socket.io-4.8.4.min.js"
 LIVE = Path(__file__).parents[2] / "live" / "index.js"
 FILES = {"socket.io.js": CLIENT, "socket.io.min.js": CLIENT, "apex-live.js": LIVE}
 """The files for browsers: the client under the names that the server of Socket.IO has for it, and live pages."""
+
+NEWS_SECONDS = 1
+"""Seconds that a new connection waits for the log. If the database hangs, it is connected all the same."""
 
 SHOWN = 100
 """The characters of a name that an error shows."""
@@ -120,9 +124,10 @@ class Sockets:
 
     async def connected(self, link: Link) -> None:
         """Register a connection and run the listeners of ``connection``."""
-        if self.app.log is not None:
-            with suppress(Unavailable):  # What was changed before is no news to this connection.
-                await self.app.log.catch_up()
+        if self.app.log is not None and link.replay is None:
+            with suppress(Unavailable, TimeoutError):  # What was changed before is no news to this connection.
+                async with asyncio.timeout(NEWS_SECONDS):
+                    await self.app.log.catch_up()
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
         await self.app.emit_and_wait("connection", link.connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import psycopg
 import pytest
 
 from apex import Context
@@ -72,3 +73,12 @@ async def test_a_position_that_cannot_be_followed_refuses_the_connection(sqlite_
         assert (await refusal(http, position="0.zz.1"))["message"].startswith("auth.position is too old")
         refused = await refusal(http, position="0.0.0", login="no")
         assert refused["message"] == "auth.login must be true or false"
+
+
+async def test_a_client_connects_while_the_log_cannot_be_read(postgres_url: str) -> None:
+    app = app_of(postgres_url)
+    async with served(app) as http:
+        async with await psycopg.AsyncConnection.connect(postgres_url) as other:
+            await other.execute("LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
+            async with Client().connected(http) as peer:
+                assert (await peer.call("find", "notes"))[1]["total"] == 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Integer
 
-from apex import Apex, SQLService
+from apex import Apex, Service, SQLService
 from tests.support.serving import serving
 from tests.support.waiting import until
 from tests.transports.socketio.resuming import Client, app_of, login, served, with_users
@@ -247,3 +247,27 @@ async def test_a_client_reads_again_if_the_function_for_its_tenants_fails(sqlite
         async with client.connected(http) as peer:
             assert await peer.event() == ["offset", "lost"]
     assert app.callbacks.failed == 1
+
+
+async def test_a_client_whose_rights_have_changed_gets_no_offset_that_recovers_it(empty_url: str) -> None:
+    app, client, ends = app_of(empty_url, rights={"members": lambda member, connection: True}), Client(), asyncio.Event()
+    members = app.get("tables").tables["notes"].to_metadata(app.get("tables"), name="members")
+
+    class Slow(Service):
+        async def create(self, data: Any, params: Any) -> Any:
+            await ends.wait()
+            return {}
+
+    app.use("members", SQLService(members)).use("slow", Slow())
+    async with served(app) as http, client.connected(http) as peer:
+        assert await client.settled(peer) == []
+        await peer.send('420["create","slow",{}]')  # The end of the connection waits for its answer.
+        assert (await peer.call("find", "notes"))[1]["total"] == 0
+        await app.service("members").create({"text": "a"})
+        await app.log.catch_up()  # type: ignore[union-attr]
+        note = await app.service("notes").create({"text": "b"})
+        await app.service("notes").patch(note["id"], {"text": "c"})
+        ends.set()
+        await peer.closed()
+        names = [name for name, *_ in peer.events]
+        assert (set(names), names[-1], peer.events[-1]) == ({"members created", "offset"}, "offset", ["offset", "lost"])
