@@ -102,7 +102,7 @@ export function watch(service, { query, route, services = [], onChange, onError 
     stop() {
       for (const [emitter, event, listener] of listeners) emitter.off(event, listener)
       clearTimeout(timer)
-      reading = undefined
+      reading = {} // A read that nobody makes: no answer is shown, and no other read begins.
     }
   }
 }

@@ -60,15 +60,20 @@ test('a read whose answer was lost is repeated on a recovered connection', LIMIT
   seen.live.stop()
 })
 
-test('a login that fails on a recovered connection is noticed', LIMITS, async () => {
+test('a login that fails on a recovered connection is noticed, but not by a watch that has stopped', LIMITS, async () => {
   const seen = await watching()
+  let reads = 0
+  const service = seen.app.service('nomulti').hooks({ before: { find: [() => { reads += 1 }] } })
+  const stopped = await new Promise((resolve) => { const live = watch(service, { onChange: () => resolve(live) }) })
   const { accessToken } = await seen.app.get('authentication')
   const [ended, again, other] = [next(seen.app.io, 'disconnect'), loggedInAgain(seen.app), overRest('fetch')]
   await other.authenticate({ strategy: 'jwt', accessToken })
   await other.logout()
   await ended
+  seen.app.io.once('connect', stopped.stop)
   seen.app.io.connect()
   assert.equal((await again).code, 401)
   while (seen.reads < 2) await rest.get(seen.record.id)
+  assert.equal(reads, 1)
   seen.live.stop()
 })
