@@ -78,7 +78,8 @@ async def test_a_position_that_cannot_be_followed_refuses_the_connection(sqlite_
 async def test_a_client_connects_while_the_log_cannot_be_read(postgres_url: str) -> None:
     app = app_of(postgres_url)
     async with served(app) as http:
-        async with await psycopg.AsyncConnection.connect(postgres_url) as other:
-            await other.execute("LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
+        locking = await psycopg.AsyncConnection.connect(postgres_url)
+        async with locking:
+            await locking.execute("LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
             async with Client().connected(http) as peer:
                 assert (await peer.call("find", "notes"))[1]["total"] == 0

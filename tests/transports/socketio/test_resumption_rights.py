@@ -250,7 +250,8 @@ async def test_a_client_reads_again_if_the_function_for_its_tenants_fails(sqlite
 
 
 async def test_a_client_whose_rights_have_changed_gets_no_offset_that_recovers_it(empty_url: str) -> None:
-    app, client, ends = app_of(empty_url, rights={"members": lambda member, connection: True}), Client(), asyncio.Event()
+    app, client = app_of(empty_url, rights={"members": lambda member, connection: True}), Client()
+    ends = asyncio.Event()
     members = app.get("tables").tables["notes"].to_metadata(app.get("tables"), name="members")
 
     class Slow(Service):
