@@ -72,8 +72,8 @@ class Cache(Generic[K, V]):
         names = Cache(read_name)
         name = await names.get(5)
 
-    Each is kept for ``CACHE_SECONDS``. A cache that follows services (``follow``) keeps it for the seconds in ``kept``
-    while the log of the app can be read. ``on_forget`` is called whenever values are forgotten.
+    Each is kept for ``CACHE_SECONDS``. A cache that follows services (``follow``) keeps it for ``kept`` seconds while
+    the log of the app can be read. ``on_forget`` is called whenever values are forgotten.
 
     Calls that ask for the same key at the same time share one call of ``find``. That call is part of none of them. It
     runs outside of their transactions, has the access of the process, and goes on if the call that began it is
@@ -108,8 +108,9 @@ class Cache(Generic[K, V]):
             roles = Cache(read_roles)
             roles.follow(app, "memberships", lambda membership: membership["user_id"])
 
-        ``key`` returns the key of the value that depends on a record. Instead of it, ``applies(record, value)`` returns
-        True for each value that depends on it. Without both, all values are forgotten.
+        ``key`` returns the key of the value that depends on a record. If the record alone does not tell the key, give
+        ``applies``: ``applies(record, value)`` returns True for a value that depends on the record. Without both, all
+        values are forgotten.
 
         Let the cache follow every service whose records its values depend on. With a log (``apex.log``), it notices the
         changes of all processes. Without one, it notices those of its own process, and values are kept for
@@ -156,7 +157,7 @@ class Cache(Generic[K, V]):
         record: Any = None,
         *more: Any,
     ) -> None:
-        """Remove the values that depend on a record. If that cannot be told, remove all."""
+        """Remove the values that depend on a record, or all of them if the function of the app fails."""
         try:
             if key is not None:
                 self.forget(key(record))

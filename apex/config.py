@@ -153,7 +153,7 @@ def require_network(value: Any) -> None:
 
 
 class WebhookOptions(Schema):
-    """The setting ``webhooks``: the most of a tenant, and networks that they may be sent to beside public ones."""
+    """The setting ``webhooks``: the most webhooks of a tenant, and the private networks that they may be sent to."""
 
     max = fields.Integer(load_default=100, validate=validate.Range(min=1))
     networks = fields.List(fields.String(validate=require_network), load_default=list)

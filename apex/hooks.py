@@ -319,12 +319,12 @@ _KEEPS = "__apex_keeps_result__"
 
 
 def keeps_result(hook: H, when: Callable[[Context], bool] | None = None) -> H:
-    """Mark an around or after hook that changes neither the result of a call nor its event. It may be a decorator.
+    """Mark an around or after hook that changes neither the result of a call nor its event. Use it as a decorator, too.
 
-    An app with a log (``apex.log``) stores a record and its entry in one statement if all such hooks of the method are
-    marked. Otherwise the call is a transaction that ends after all hooks. So a marked hook that fails does not undo the
-    write. ``when`` is a function of the context that is called before the method, for a hook that changes the results
-    of some calls.
+    An app with a log (``apex.log``) stores a record and its entry in one statement if all around and after hooks of the
+    method are marked. Then a hook that fails does not undo the write. Otherwise the call is a transaction that ends
+    after all hooks. For a hook that changes the results of some calls, ``when`` is a function of the context, which is
+    called before the method and returns True if the hook will not change the result.
     """
     setattr(hook, _KEEPS, when or _always)
     return hook
@@ -335,7 +335,7 @@ def _always(context: Context) -> bool:
 
 
 def result_keepers(steps: Steps) -> list[Callable[[Context], bool]] | None:
-    """Return the functions that tell for a call if no hook changes its result. None, if a hook is not marked."""
+    """Return the functions ``when`` of hooks that are marked with ``keeps_result``, or None if a hook is not marked."""
     hooks: list[Any] = []
     waiting = list(steps)
     while waiting:

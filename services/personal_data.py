@@ -110,7 +110,7 @@ async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
     If only the audit still knows the person, the record is None. Raises NotFound.
     """
     database, table = app.get("database"), app.service(path).service.table
-    person, told = await _find(database, table, path, organization, id)
+    person, entries = await _find(database, table, path, organization, id)
     found: Row = {path: person and _without_search(person)}
     for column in references_to(table):
         other = column.table
@@ -123,7 +123,7 @@ async def collect(app: Apex, path: str, organization: int, id: int) -> Row:
                 of_rows = part.c[relation.key].in_([row["id"] for row in rows])
                 parts = select(part).where(part.c.organization_id == organization, of_rows).order_by(part.c.id)
                 found[relation.service] = [_without_search(row) for row in await database.execute(parts)]
-    return {**found, "audit": told}
+    return {**found, "audit": entries}
 
 
 async def erase(app: Apex, path: str, organization: int, id: int, user: Any = None) -> dict[str, int]:
@@ -136,7 +136,7 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
     service = app.service(path)
     table, params = service.service.table, {"scope": {ORGANIZATION_ID: organization}, "user": user, "loaded": True}
     async with database.transaction():
-        person, told = await _find(database, table, path, organization, id, lock=True)
+        person, entries = await _find(database, table, path, organization, id, lock=True)
         this_person = (table.c.organization_id == organization, table.c.id == id)
         if person and person["deleted_at"] is not None:
             # The service removes only records that are not removed. Another record may have the same CRM id now.
@@ -151,7 +151,7 @@ async def erase(app: Apex, path: str, organization: int, id: int, user: Any = No
         if person:
             await service.remove(id, {**params, "permanent": True})
         await _erase_audit(app, organization, path, [id], [c.name for c in table.c if _is_personal(c.name)])
-        await erase_answers(database, id, [*_records(told), *([person] if person else [])], organization)
+        await erase_answers(database, id, [*_records(entries), *([person] if person else [])], organization)
     return changed
 
 
@@ -161,10 +161,10 @@ async def _find(
     """Return the record of a person, or None, and its audit entries. Raises NotFound if neither has personal data."""
     record = select(table).where(table.c.organization_id == organization, table.c.id == id)
     rows = await database.execute(record.with_for_update() if lock else record)
-    told = await _entries(database, organization, path, id)
-    if not rows and not _personal_values(_records(told)):
+    entries = await _entries(database, organization, path, id)
+    if not rows and not _personal_values(_records(entries)):
         raise NotFound(f"No record found for id '{id}'")
-    return rows[0] if rows else None, told
+    return rows[0] if rows else None, entries
 
 
 async def _entries(database: Database, organization: int, path: str, id: int) -> list[Row]:

@@ -11,7 +11,8 @@ from hmac import compare_digest
 from typing import Any, NamedTuple
 
 from apex._moved import renamed
-from apex.cache import App, Cache
+from apex.app import Apex
+from apex.cache import Cache
 from apex.context import Params
 from apex.errors import NotAuthenticated
 
@@ -80,7 +81,7 @@ class APIKeyStrategy:
         self.recheck: Callable[[], None] | None = None
         self.holders: Cache[tuple[str, str], _Known] = Cache(self._find, kept=HOLDER_SECONDS, on_forget=self._recheck)
 
-    def follow(self, app: App, path: str, applies: Callable[[Any, Holder], bool]) -> None:
+    def follow(self, app: Apex, path: str, applies: Callable[[Any, Holder], bool]) -> None:
         """Forget the holders for which ``applies(record, holder)`` is True, when a record of a service changes."""
         self.holders.follow(app, path, applies=lambda record, known: applies(record, known.holder))
 

@@ -41,9 +41,9 @@ def audit(
 
     Entries are stored past the hooks of the service.
 
-    In an app with a log (``apex.log``) no entries are stored. Those of the log get ``before`` and ``after``, which are
-    columns of its table then, and the fields of ``record``. The entry of a create that is one statement has
-    only its record. Use ``log(table, fields=...)`` in place of ``caller``.
+    In an app with a log (``apex.log``) this hook stores no entries of its own. The entries of the log get the fields of
+    ``record`` and the values ``before`` and ``after``, for which the table of the log needs columns. The entry of a
+    create that is one statement has only its record. Use ``log(table, fields=...)`` in place of ``caller``.
     """
     caller = caller or _caller
 

@@ -1,4 +1,4 @@
-"""Rate limits that the processes of an app share through its log, as each tells the others what it has counted."""
+"""Rate limits that the processes of an app share through its log: each reports to the others what it has counted."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from apex.limits.rates import Count, Rates
 TOPIC = "rates"
 """The topic of the messages: ``{window: {digest of a name: requests}}``."""
 
-TELL_SECONDS = 0.1
-MOST_TOLD = 100
+REPORT_SECONDS = 0.1
+MOST_REPORTED = 100
 """The names in a message. More wait for the next one, those that are nearest to their limits first."""
 
 MOST_WAITING = 10_000
 """The names that wait. If there are more, the half that is farther from its limits is dropped."""
 
 QUIET_SHARE = 0.5
-"""The share of a limit up to which requests are only told once they make up ``LEAST_SHARE`` of it."""
+"""The share of a limit up to which requests are reported only once they make up ``LEAST_SHARE`` of it."""
 
 LEAST_SHARE = 0.01
 
@@ -53,7 +53,7 @@ class App(Protocol):
 
 
 @dataclass(slots=True)
-class _Untold:
+class _Unreported:
     """The requests of a name that the other processes do not know of. ``share`` is the used part of its limit."""
 
     window: int
@@ -61,7 +61,7 @@ class _Untold:
     share: float = 0.0
 
 
-Waiting = dict[bytes, _Untold]
+Waiting = dict[bytes, _Unreported]
 """Requests by the digest of their name."""
 
 
@@ -77,7 +77,7 @@ class SharedRates(Rates):
         super().__init__()
         self.app: App = app
         self._few: Waiting = {}
-        """Requests that are too few to be told yet."""
+        """Requests that are too few to be reported yet."""
         self._due: Waiting = {}
         self._timer: asyncio.TimerHandle | None = None
         app.bus.on(TOPIC, self._add)
@@ -100,30 +100,30 @@ class SharedRates(Rates):
         return sha256(f"apex rates: {secret}".encode()).digest()
 
     def _note(self, digest: bytes, window: int, taken: int, count: int, limit: int) -> None:
-        """Keep requests that have to be told."""
-        untold = self._due.get(digest) or self._few.pop(digest, None) or _Untold(window)
-        untold.requests += taken
-        untold.share = count / limit
-        if untold.share > QUIET_SHARE or untold.requests >= limit * LEAST_SHARE:
-            self._due = _bounded(self._due, digest, untold)
-            self._tell_soon()
+        """Keep requests that have to be reported."""
+        unreported = self._due.get(digest) or self._few.pop(digest, None) or _Unreported(window)
+        unreported.requests += taken
+        unreported.share = count / limit
+        if unreported.share > QUIET_SHARE or unreported.requests >= limit * LEAST_SHARE:
+            self._due = _bounded(self._due, digest, unreported)
+            self._report_soon()
         else:
-            self._few = _bounded(self._few, digest, untold)
+            self._few = _bounded(self._few, digest, unreported)
 
-    def _tell_soon(self) -> None:
+    def _report_soon(self) -> None:
         if self._timer is None:
             # The message is not part of a transaction that the counted call may be in.
-            self._timer = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell, context=Context())
+            self._timer = asyncio.get_running_loop().call_later(REPORT_SECONDS, self._report, context=Context())
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._timer = None
         message: dict[str, dict[str, int]] = {}
-        for digest, untold in _nearest(self._due, MOST_TOLD):
-            message.setdefault(str(untold.window), {})[urlsafe_b64encode(digest).decode()] = untold.requests
+        for digest, unreported in _nearest(self._due, MOST_REPORTED):
+            message.setdefault(str(unreported.window), {})[urlsafe_b64encode(digest).decode()] = unreported.requests
             del self._due[digest]
         self.app.bus.send(TOPIC, message)
         if self._due:
-            self._tell_soon()
+            self._report_soon()
 
     def _add(self, message: Mapping[str, Mapping[str, int]]) -> None:
         """Count the requests that another process has counted."""
@@ -137,12 +137,12 @@ class SharedRates(Rates):
         self._evict(now)
 
 
-def _bounded(waiting: Waiting, digest: bytes, untold: _Untold) -> Waiting:
+def _bounded(waiting: Waiting, digest: bytes, unreported: _Unreported) -> Waiting:
     """Add the requests of a name, and return at most ``MOST_WAITING`` of them."""
-    waiting[digest] = untold
+    waiting[digest] = unreported
     return waiting if len(waiting) <= MOST_WAITING else dict(_nearest(waiting, MOST_WAITING // 2))
 
 
-def _nearest(waiting: Waiting, most: int) -> list[tuple[bytes, _Untold]]:
+def _nearest(waiting: Waiting, most: int) -> list[tuple[bytes, _Unreported]]:
     """Return the names that are nearest to their limits."""
     return nlargest(most, waiting.items(), key=lambda item: item[1].share)

@@ -63,14 +63,15 @@ class Audit(SQLService):
     }
 
 
-def whole_entries(context: Context) -> None:
-    """Read the whole record of an entry too, for ``show_created``. Only entries of changes are read.
+def limit_to_calls(context: Context) -> None:
+    """Limit a call to the entries of calls. The log also has messages between processes. Runs before find and get."""
+    context.params.scope["method"] = {"$ne": None}
 
-    Runs before find and get, after ``validate_query``.
-    """
+
+def read_records(context: Context) -> None:
+    """Read the records of entries too, which ``show_created`` needs: before find and get, after ``validate_query``."""
     params = context.params
     query: Any = params.query
-    params.scope["method"] = {"$ne": None}
     if query.select is None:
         hidden = [name for name in Audit.private if name != "record"]
         params.adapter = {**(params.adapter or {}), "private": hidden}
@@ -80,7 +81,7 @@ def whole_entries(context: Context) -> None:
 
 
 def show_created(context: Context) -> None:
-    """Show the new record as ``after`` of a create: the log has it whole, so it is not stored twice. Runs after."""
+    """Show the new record as ``after`` of a create, as the log does not store it twice. Runs after find and get."""
     selected = context.params.selected
     for entry in map(shown_entry, context.items):
         for name in {*entry} - {*(selected or entry)}:
@@ -101,8 +102,8 @@ def register(app: Apex) -> None:
     hooks: MethodHooks = {
         "around": {"all": [*CALLER_AND_IDEMPOTENCY, forbid_foreign]},
         "before": {
-            "find": [*before, default_sort(id=-1), whole_entries],
-            "get": [*before, whole_entries],
+            "find": [*before, default_sort(id=-1), limit_to_calls, read_records],
+            "get": [*before, limit_to_calls, read_records],
             "update": [disallow()],
             "patch": [disallow()],
             "remove": [disallow()],

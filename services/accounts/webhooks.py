@@ -25,7 +25,7 @@ from hooks.tenancy import (
     membership,
     require_organization,
 )
-from services.accounts.events import may_read_member
+from services.accounts.events import may_read_member, whole_record
 from services.shared.audience import to_admins, to_nobody
 from services.shared.examples import DEMO_ORGANIZATION, examples_of
 from services.shared.tenant import (
@@ -95,8 +95,7 @@ class Webhooks(framework.Webhooks, TenantService):
     )
 
     def data(self, context: Context) -> Any:
-        """Return the whole record, whatever the caller who has changed it has selected."""
-        return context.result
+        return whole_record(context)
 
     async def caller(self, webhook: Row) -> Mapping[str, Any] | None:
         """Return the params of a call by the maker, with its role in the organization of the webhook.

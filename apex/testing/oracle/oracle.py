@@ -52,12 +52,12 @@ class Story:
 
     def of(self, clients: Collection[str], records: Collection[Record], most: int = STORY_LINES) -> str:
         """Return the last lines about clients and records, and those that are about everybody."""
-        told = [
+        lines = [
             f"{at:8.3f}  {text}"
             for at, text, client, record in self._lines
             if (client is None or client in clients) and (record is None or record in records)
         ]
-        return "\n".join(told[-most:])
+        return "\n".join(lines[-most:])
 
 
 class Oracle:
