@@ -148,8 +148,9 @@ class Writer:
             return
         entries.is_new = self.is_new(context)
         if context.event is not None and not context.has_result and self._stores(context.service):
-            entries.unit = _Unit(self.database)
-            await entries.unit.begin()
+            unit = _Unit(self.database)
+            await unit.begin()
+            entries.unit = unit
         await next()
         # Collected now: for each record the order of the entries is that in which its states were stored.
         entries.is_collected = self.database.collect(entries, self.write)

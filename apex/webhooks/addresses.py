@@ -33,6 +33,9 @@ _METADATA = (ip_address("168.63.129.16"), ip_address("100.100.100.200"), ip_addr
 """Addresses at which clouds serve their machines, outside of the networks that are private in any case."""
 _LOCAL_NAMES = re.compile(r"(.*\.)?(localhost|local|internal|intranet|lan|home\.arpa)\.?", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[!-~]+")
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.?", re.IGNORECASE)
+"""A host name (RFC 1123). Its last label begins with a letter, as resolvers take ``127.1`` for an address."""
 
 
 class Forbidden(Exception):
@@ -98,6 +101,8 @@ class Addresses:
         if _LOCAL_NAMES.fullmatch(host):
             raise Forbidden(f"'{host}' is a name of a private network")
         literal = _literal(host)
+        if literal is None and not _HOST.fullmatch(host):
+            raise Forbidden("Must have a host such as example.com, or a whole IP address")
         if literal is not None and not self.allows(literal):
             raise Forbidden(f"{host} is not an address of the public internet")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from datetime import datetime, timedelta
 from itertools import islice
@@ -36,8 +37,8 @@ If a process dies, or the webhook is changed meanwhile, at most so many messages
 """
 MOST_WAITING = 500
 """The messages of a webhook that may wait for another attempt. With more, it does not read on in the log."""
-ROUNDS = 20
-"""The pages after which another webhook gets its turn."""
+TURN_SECONDS = 10.0
+"""The time after which another webhook gets its turn, and the rights of the maker are looked at again."""
 GONE = 410
 
 
@@ -89,6 +90,7 @@ class Courier:
         self.subscription: Subscription = Subscription(row["events"])
         self.left: int = PAGE
         self.reason: str | None = None
+        self.ends: float = time.monotonic() + TURN_SECONDS
         self._reader: Reader
 
     async def run(self) -> None:
@@ -102,8 +104,7 @@ class Courier:
         if not await self._check_position():
             return
         await self._load()
-        more = True
-        for _ in range(ROUNDS):
+        while True:
             more = await self._read()
             self.left = PAGE
             await self._send_all()
@@ -112,7 +113,7 @@ class Courier:
             if self.reason is not None:
                 await self._disable(self.reason)
                 return
-            if self.is_paused or self.delivering.is_stopping or (self.left > 0 and (self.is_full or not more)):
+            if self.is_paused or self.is_over or (self.left > 0 and (self.is_full or not more)):
                 break
         await store.prune(self.id)
         due = self._due(more)
@@ -127,9 +128,14 @@ class Courier:
         return self.reason is not None or (until is not None and until > now())
 
     @property
+    def is_over(self) -> bool:
+        """True if the process ends, or if it is the turn of another webhook."""
+        return self.delivering.is_stopping or time.monotonic() > self.ends
+
+    @property
     def may_go_on(self) -> bool:
         """True if another message may be sent before the results are stored."""
-        return self.left > 0 and not self.is_paused and not self.delivering.is_stopping
+        return self.left > 0 and not self.is_paused and not self.is_over
 
     @property
     def is_full(self) -> bool:
@@ -153,7 +159,7 @@ class Courier:
 
     async def _read(self) -> bool:
         """Read the next page of the log. Return True if there may be more."""
-        if self.is_full or self.is_paused or self.delivering.is_stopping:
+        if self.is_full or self.is_paused or self.is_over:
             return True
         store, log = self.delivering.store, self.delivering.log
         after = Position.parse(self.row["position"])
@@ -228,13 +234,17 @@ class Courier:
         if entry is None:
             delivery.change(state=DROPPED, next_at=None, error="The log no longer has the entry")
             return
-        data = await self._reader.data(entry)
-        if data is UNSET:
-            delivery.change(state=DROPPED, next_at=None, error="The maker of the webhook may not read the record")
-            return
-        id, kind = str(entry.id), delivery.row["type"]
-        message = {"type": kind, "timestamp": entry.created_at, "id": id, "data": data}
-        answer = await self.delivering.send(self.row, id, message)
+        try:
+            data = await self._reader.data(entry)
+            if data is UNSET:
+                delivery.change(state=DROPPED, next_at=None, error="The maker of the webhook may not read the record")
+                return
+            id, kind = str(entry.id), delivery.row["type"]
+            message = {"type": kind, "timestamp": entry.created_at, "id": id, "data": data}
+            answer = await self.delivering.send(self.row, id, message)
+        except Exception:  # Such as one of the app's own functions. Other messages go on.
+            log.exception("Webhook %s: the message for entry %s could not be made", self.id, entry.id)
+            answer = Answer(None, 0, error="This server could not make the message: its log says why")
         if answer.is_success:
             self._succeeded(delivery, answer)
         else:

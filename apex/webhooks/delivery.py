@@ -18,6 +18,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from apex.callbacks import Backoff, end_tasks
 from apex.common.fields import now
 from apex.encoding import encode
-from apex.errors import ConfigError, Conflict, Gone
+from apex.errors import ConfigError, Gone
 from apex.log.position import Position
 from apex.log.reader import Log
 from apex.log.reading import Entry, Read
@@ -54,8 +55,11 @@ COUNT_SECONDS = 15.0
 """The time after which the messages that wait are counted again, for metrics."""
 PAGE = 1_000
 """The entries that are looked at together."""
-HELD = 16
-"""The webhooks for which a process sends at the same time."""
+HELD, HELD_OF_TENANT = 16, 4
+"""The webhooks for which a process sends at the same time, in all and of one tenant.
+
+So the receivers of one tenant, however slow, do not keep the messages of others waiting.
+"""
 STOP_SECONDS = 5.0
 """The time that the messages under way get for their answers when a process ends."""
 
@@ -68,8 +72,8 @@ class Delivering:
         self.log: Log = service.log
         self.sender: Sender = Sender(service.addresses, verify=service.verify)
         self.store: Store = Store(service.database, service.table)
-        self.held: dict[asyncio.Task[None], str] = {}
-        """The claim of each webhook that is sent for."""
+        self.held: dict[asyncio.Task[None], Row] = {}
+        """The webhooks that are sent for."""
         self.is_stopping: bool = False
         self.stats: WebhookStats = WebhookStats()
         self._counted_at = float("-inf")
@@ -124,7 +128,7 @@ class Delivering:
                 with tenant_context(ALL_TENANTS):
                     if self.held and time.monotonic() - renewed > LEASE.total_seconds() / 3:
                         renewed = time.monotonic()
-                        await self.store.renew(set(self.held.values()))
+                        await self.store.renew([row["holder"] for row in self.held.values()])
                     while await self._notice():
                         pass
                     if self._is_used:
@@ -210,13 +214,20 @@ class Delivering:
     # Due webhooks.
 
     async def _claim(self) -> None:
-        room = HELD - len(self.held)
-        if room <= 0 or self.is_stopping:
-            return
-        for row in await self.store.claim(room):
+        while len(self.held) < HELD and not self.is_stopping:
+            row = await self.store.claim(self._busy())
+            if row is None:
+                return
             task = asyncio.create_task(self._deliver(row))
-            self.held[task] = row["holder"]
+            self.held[task] = row
             task.add_done_callback(self._ended)
+
+    def _busy(self) -> list[Any]:
+        """Return the tenants of which no further webhook is sent for now."""
+        if self.store.tenant is None:
+            return []
+        counts = Counter(row[self.store.tenant] for row in self.held.values())
+        return [tenant for tenant, count in counts.items() if count >= HELD_OF_TENANT]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.held.pop(task, None)
@@ -235,8 +246,13 @@ class Delivering:
 
     async def send(self, row: Row, id: str, message: Mapping[str, Any]) -> Answer:
         """Send a message to the URL of a webhook, signed, and return the answer."""
+        try:
+            secrets = self._secrets(row)
+        except ConfigError as unreadable:
+            log.error("%s", unreadable)
+            return Answer(None, 0, error="The secret can no longer be read: make a new one with 'rotate'")
         body = encode(message)
-        headers = signed_headers(id, body, self._secrets(row), int(time.time()))
+        headers = signed_headers(id, body, secrets, int(time.time()))
         return await self.sender.post(row["url"], headers, body)
 
     def _secrets(self, row: Row) -> list[str]:
@@ -247,7 +263,7 @@ class Delivering:
         return [self.service.secrets.decrypt(one) for one in stored]
 
     async def test(self, row: Row) -> Row:
-        """Send a test message to a webhook, and return what was answered. Raises Conflict without a readable secret."""
+        """Send a test message to a webhook, and return what was answered."""
         id = f"test_{secrets.token_hex(8)}"
         message = {
             "type": f"{self.service.path} test",
@@ -255,11 +271,7 @@ class Delivering:
             "id": id,
             "data": {"id": row["id"]},
         }
-        try:
-            answer = await self.send(row, id, message)
-        except ConfigError as unreadable:
-            log.error("%s", unreadable)
-            raise Conflict("The secret of this webhook can no longer be read: make a new one with 'rotate'") from None
+        answer = await self.send(row, id, message)
         return {
             "status": answer.status,
             "duration": round(answer.seconds * 1000),

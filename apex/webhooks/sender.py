@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 import time
@@ -40,6 +41,8 @@ IDLE_SECONDS = 4.0
 """The seconds for which a connection stays open. Servers close connections after 5 seconds without a request."""
 LONGEST_PAUSE = 3_600.0
 """The most seconds of a ``Retry-After`` that are respected."""
+
+log: logging.Logger = logging.getLogger("apex")
 
 _HEADERS = {"content-type": "application/json", "user-agent": "apex-webhooks"}
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -82,7 +85,7 @@ class Sender:
         self._hosts: dict[str, _Turns] = {}
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Send a message, and return the answer. It never raises an error for what the receiver does."""
+        """Send a message, and return the answer, or why there is none. It raises no errors."""
         host = urlsplit(url).hostname or ""
         async with self._turn(host), self._all:
             started = time.monotonic()
@@ -97,6 +100,9 @@ class Sender:
                 answer = Answer(None, 0, error=_reason(error))
             except (NetworkError, ProtocolError) as error:
                 answer = Answer(None, 0, error=f"The connection broke or the answer is not HTTP: {error}"[:KEPT_TEXT])
+            except Exception:  # Such as one of the app's own ``resolve``.
+                log.exception("A message to %s could not be sent", host)
+                answer = Answer(None, 0, error="This server could not send the message: its log says why")
             return answer._replace(seconds=time.monotonic() - started)
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:

@@ -24,6 +24,7 @@ from apex.log.reader import Log
 from apex.log.rights import MayRead, Rights
 from apex.permissions.rules import entity_id
 from apex.query.coercion import timestamp
+from apex.query.evaluation import stamped
 from apex.query.language import suggestion
 from apex.schema.fields import BooleanField, TextField
 from apex.schema.validation import Schema, fields, validate
@@ -229,7 +230,7 @@ class Webhooks(SQLService):
         else:
             tenant = None if self.tenant is None else row[self.tenant]
             position = await position_at(self.log, _moment(given["since"]), tenant)
-        changed = await self.change(id, {"position": str(position), "due_at": now(), **RELEASED}, params)
+        changed = await self.change(id, {"position": str(position), **released()}, params)
         self.delivering.wake()
         return changed
 
@@ -268,7 +269,7 @@ class Webhooks(SQLService):
         """Disable a webhook, and send the event ``disabled``."""
         with suppress(NotFound):
             async with self.unit_of_work():
-                changes = {"enabled": False, "disabled_reason": reason, **RELEASED}
+                changes = {"enabled": False, "disabled_reason": reason, **released()}
                 row = await self.change(id, changes, Params())
                 self.app.service(self.path).emit("disabled", row)
 
@@ -283,13 +284,15 @@ class Webhooks(SQLService):
             raise BadRequest(INVALID)
         data = dict(context.data)
         self._check(context, data, ("url", "events"))
-        await self._require_room(data)
         secret = new_secret()
         user = self._maker(context, data)
-        position = str(await self.log.position())
-        await self.delivering.store.begin_progress(position)
+        # Where this process has read to: a read of the log here would need a second connection to the database.
+        position = str(self.log.watermark)
         context.data = {**data, "user_id": user, "secret": self.secrets.encrypt(secret), "position": position}
-        await next()
+        async with self.unit_of_work():
+            await self._require_room(context)
+            await self.delivering.store.begin_progress(position)
+            await next()
         visible = context._visible
 
         def with_secret(value: Any) -> Any:
@@ -310,16 +313,17 @@ class Webhooks(SQLService):
             raise BadRequest("Change one webhook at a time")
         data = dict(context.data)
         self._check(context, data)
-        if {"url", "events"} & data.keys() or data.get("enabled") is True:
-            data |= {**RELEASED, "user_id": self._maker(context, data)}
+        starts_again = bool({"url", "events"} & data.keys()) or data.get("enabled") is True
+        if starts_again:
+            data |= {**released(), "user_id": self._maker(context, data)}
         if data.get("enabled") is True:
-            data |= {"disabled_reason": None, "failing_since": None, "due_at": now()}
+            data |= {"disabled_reason": None, "failing_since": None}
         elif data.get("enabled") is False:
             data |= {"disabled_reason": None}
         context.data = data
         async with self.unit_of_work():
             await next()
-            if data.get("enabled") is True:
+            if starts_again:
                 await self.delivering.store.retry(context.id)
         self.delivering.wake()
 
@@ -348,19 +352,25 @@ class Webhooks(SQLService):
         """The events that webhooks may be for, by service."""
         return events_of(self.app, self.rights.services, self.tenant)
 
-    async def _require_room(self, data: Row) -> None:
-        """Raise Unprocessable if a tenant has as many webhooks as it may have."""
-        c = self.table.c
+    async def _require_room(self, context: Context) -> None:
+        """Raise Unprocessable if the tenant of a new webhook has as many as it may have.
+
+        Other calls for the tenant wait until the transaction around this one ends.
+        """
+        c, tenant = self.table.c, None
         count = select(func.count().label("count")).select_from(self.table)
         if self.tenant is not None:
-            count = count.where(c[self.tenant] == data.get(self.tenant))
+            row = stamped(self._typed(context.data, self._read_only), self._allowed(context.params))
+            tenant = row.get(self.tenant)
+            count = count.where(c[self.tenant] == tenant)
         if (live := self.table.info.get(LIVE)) is not None:
             count = count.where(c[live].is_(None))
-        [row] = await self.database.execute(count)
-        if row["count"] >= self.most:
+        await self.delivering.store.lock(tenant)
+        [found] = await self.database.execute(count)
+        if found["count"] >= self.most:
             raise Unprocessable(
-                f"There are {row['count']:,} webhooks, and {self.most:,} are the most: remove one, or let one receiver "
-                "take several events"
+                f"There are {found['count']:,} webhooks, and {self.most:,} are the most: remove one, or let one "
+                "receiver take several events"
             )
 
     def _maker(self, context: Context, data: Row) -> Any:
@@ -382,8 +392,12 @@ class Webhooks(SQLService):
                 await self.database.execute(update(self.table).where(c.id == row["id"]).values(**again))
 
 
-RELEASED: Row = {"holder": None, "leased_until": None, "paused_until": None, "failures": 0}
-"""The state of a webhook that no process sends for. One that does notices it before it stores its results."""
+def released() -> Row:
+    """Return the state of a webhook that no process sends for, and that the next one takes at once.
+
+    A process that sends for it notices the change before it stores its results.
+    """
+    return {"holder": None, "leased_until": None, "paused_until": None, "failures": 0, "due_at": now()}
 
 
 def _moment(value: Any) -> datetime:

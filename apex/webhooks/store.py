@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Integer,
     String,
     Table,
     Text,
@@ -23,6 +23,7 @@ from sqlalchemy import (
     select,
     update,
 )  # fmt: skip
+from sqlalchemy.dialects import postgresql, sqlite
 
 from apex.common.fields import now
 from apex.sql.database import Database
@@ -63,6 +64,15 @@ class Store:
             statement = self._statements[name] = self.database.compile(build())
         return await self.database.fetch(statement, values)
 
+    async def lock(self, tenant: Any) -> None:
+        """Wait until no other transaction adds a webhook to a tenant. SQLite has one writing transaction at a time."""
+        if self.database.dialect.name == "postgresql":
+            name = f"apex.webhooks {self.webhooks.name} {tenant}"
+            number = bindparam("number", type_=BigInteger())
+            statement = select(func.pg_advisory_xact_lock(number).cast(Text).label("locked"))
+            number_of_name = int.from_bytes(sha256(name.encode()).digest()[:8], signed=True)
+            await self.database.fetch(self.database.compile(statement, writes=True), {"number": number_of_name})
+
     # The progress through the log.
 
     async def read_progress(self) -> str | None:
@@ -72,9 +82,8 @@ class Store:
 
     async def begin_progress(self, position: str) -> None:
         """Store the first position, unless there is one."""
-        row = select(bindparam("id", 1, Integer()), bindparam("position", position, Text()))
-        there = select(self.progress.c.id).exists()
-        await self.database.execute(insert(self.progress).from_select(["id", "position"], row.where(~there)))
+        insert = (postgresql if self.database.dialect.name == "postgresql" else sqlite).insert(self.progress)
+        await self.database.execute(insert.values(id=1, position=position).on_conflict_do_nothing())
 
     async def move_progress(self, old: str, new: str) -> bool:
         """Move the position from one to the next. Return False if another process has moved it."""
@@ -110,22 +119,29 @@ class Store:
 
     # Leases.
 
-    async def claim(self, most: int) -> list[Row]:
-        """Return webhooks for which this process now has to send, those that are due longest first.
+    async def claim(self, busy: Collection[Any]) -> Row | None:
+        """Return the webhook that is due longest, for which this process now has to send, or None.
 
-        Each claim has a ``holder`` of its own. So one that was lost does not pass for a later one of the same process.
+        It is none of the tenants in ``busy``. Each claim has a ``holder`` of its own, so one that was lost does not
+        pass for a later one of the same process.
         """
+        values: Row = {"holder": token_hex(8), "moment": now(), "until": now() + LEASE}
+        if self.tenant is not None:
+            values["busy"] = list(busy)
+        rows = await self._run("claim", self._claim, **values)
+        return rows[0] if rows else None
+
+    def _claim(self) -> Any:
         table, c = self.webhooks, self.webhooks.c
         moment = bindparam("moment", type_=Timestamp())
         free = or_(c.paused_until.is_(None), c.paused_until <= moment)
         due = or_(and_(c.leased_until.is_(None), c.due_at <= moment, free), c.leased_until < moment)
-        found = select(c.id).where(*is_live(table), HAS_WORK, due).order_by(c.due_at)
-        found = found.limit(bindparam("most", type_=Integer()))
+        found = select(c.id).where(*is_live(table), HAS_WORK, due).order_by(c.due_at).limit(1)
+        if self.tenant is not None:
+            found = found.where(c[self.tenant].not_in(bindparam("busy", expanding=True)))
         claimed = update(table).where(c.id.in_(found.with_for_update(skip_locked=True)))
         values = {"holder": bindparam("holder", type_=String()), "leased_until": bindparam("until", type_=Timestamp())}
-        statement = claimed.values(due_at=None, **values).returning(*c)
-        holder = token_hex(8)
-        return await self._run("claim", lambda: statement, holder=holder, moment=now(), until=now() + LEASE, most=most)
+        return claimed.values(due_at=None, **values).returning(*c)
 
     async def renew(self, holders: Collection[str]) -> None:
         """Hold the webhooks of claims longer."""
@@ -134,10 +150,10 @@ class Store:
         await self._run("renew", lambda: statement, holders=list(holders), until=now() + LEASE)
 
     def _held(self) -> Any:
-        """Return the update of a webhook, if it is still held by a claim."""
+        """Return the update of a webhook, if it is still held by a claim and gets messages."""
         c = self.webhooks.c
         of, holder = bindparam("of", type_=c.id.type), bindparam("of_holder", type_=String())
-        return update(self.webhooks).where(c.id == of, c.holder == holder)
+        return update(self.webhooks).where(c.id == of, c.holder == holder, *is_live(self.webhooks))
 
     async def release(self, row: Row, due: datetime | None) -> None:
         """Let others send for a webhook, from a moment on, or when something new happens (None)."""

@@ -10,7 +10,7 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Uni
 
 from apex import Apex, Context, Next, SQLService, batch, database
 from apex.common import iff, soft_delete, transaction
-from apex.errors import Conflict, FeathersError
+from apex.errors import Conflict, FeathersError, Unavailable
 from apex.log import log, log_table
 from apex.relations import has_many
 from apex.sql import Timestamp
@@ -122,3 +122,14 @@ async def test_a_call_without_an_event_has_no_entry(empty_url: str) -> None:
     async with logged_app(empty_url, hooks={"after": {"create": [iff(True, silence)]}}) as app:
         await app.service("notes").create({"text": "a"})
         assert (await entries_of(app, "id"), len(await app.service("notes").find())) == ([], 1)
+
+
+async def test_a_write_without_a_connection_says_so(postgres_url: str) -> None:
+    async with logged_app(postgres_url) as app:
+        opened = app.get("database")
+        await opened.close()
+        for data in ({"text": "one"}, [{"text": "several"}]):
+            with pytest.raises(Unavailable):
+                await app.service("notes").create(data)
+        await opened.open()
+        assert await entries_of(app, "id") == []

@@ -57,7 +57,7 @@ class TeamDeliveries(Deliveries):
     permissions = {"admin": can("find", "get")}
 
 
-def team_app(url: str, members: Members | None = None, **settings: Any) -> Apex:
+def team_app(url: str, members: Members | None = None, service: TeamWebhooks | None = None, **settings: Any) -> Apex:
     """Return the app. ``members`` are the roles of users by team, and the settings those of webhooks."""
     members = {ANN: {7: "admin"}, BOB: {8: "admin"}} if members is None else members
     options = {"networks": ["127.0.0.0/8"], **settings}
@@ -69,7 +69,7 @@ def team_app(url: str, members: Members | None = None, **settings: Any) -> Apex:
     app.configure(database(url)).configure(log(entries))
     app.configure(roles(("reader", "admin"), of=roles_of, tenant="team_id", inherit=True))
     hooks = {"around": {"all": [authorize]}}
-    service = TeamWebhooks()
+    service = service or TeamWebhooks()
     service.members = members
     app.use("notes", Notes(multi=True), hooks=hooks).use("webhooks", service, hooks=hooks)
     app.use("webhook-deliveries", TeamDeliveries(), hooks=hooks)

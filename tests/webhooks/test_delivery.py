@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from apex import Context
 from apex.webhooks.courier import MOST_FAILURES, MOST_WAITING, PAGE
+from apex.webhooks.delivery import HELD
 from tests.webhooks.apps import (
     ANN,
     BOB,
     Members,
+    TeamWebhooks,
     add_notes,
     add_webhook,
     by,
@@ -25,7 +28,7 @@ from tests.webhooks.apps import (
     until,
     webhooks,
 )
-from tests.webhooks.receiver import HANG, Received, receiving
+from tests.webhooks.receiver import HANG, Received, Receiver, receiving
 
 GONE = b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n"
 
@@ -258,6 +261,71 @@ async def test_another_process_goes_on_after_a_kill(empty_url: str) -> None:
         assert len({one.headers["webhook-id"] for one in receiver.received}) == 3
 
 
+async def test_a_change_of_the_url_sends_the_message_under_way_again(empty_url: str) -> None:
+    go = asyncio.Event()
+
+    async def behave(received: Received) -> int:
+        await go.wait()
+        return 500
+
+    async with receiving(behave) as former, receiving() as receiver, running(team_app(empty_url)) as app:
+        webhook = await add_webhook(app, former.url, "notes created")
+        await add_notes(app, "a")
+        await connected(former)
+        await app.service("webhooks").patch(webhook["id"], {"url": receiver.url}, by(ANN))
+        go.set()
+        assert (await receiver.until(1))[0].data["text"] == "a"
+
+
+async def test_a_message_that_cannot_be_made_holds_back_no_other(empty_url: str) -> None:
+    class Failing(TeamWebhooks):
+        def data(self, context: Context) -> Any:
+            return 1 / context.result["rating"]
+
+    async with receiving() as receiver, running(team_app(empty_url, service=Failing())) as app:
+        webhook = await add_webhook(app, receiver.url, "notes created")
+        for rating in (1, 0, 2):
+            await app.service("notes").create({"team_id": 7, "rating": rating})
+        assert sorted(one.data for one in await receiver.until(2)) == [0.5, 1.0]
+        await until(app, webhook["id"], lambda row: row["failures"])
+        [failed] = [one for one in await deliveries(app, webhook["id"]) if one["state"] == "waiting"]
+        assert failed["error"] == "This server could not make the message: its log says why"
+
+
+async def test_a_webhook_that_is_disabled_sends_only_what_is_under_way(empty_url: str) -> None:
+    async def behave(received: Received) -> int:
+        await asyncio.sleep(0.001)
+        return 200
+
+    async with receiving(behave) as receiver, running(team_app(empty_url)) as app:
+        webhook = await add_webhook(app, receiver.url, "notes created")
+        await app.service("notes").create([{"team_id": 7, "text": "new"}] * 500)
+        await receiver.until(1)
+        await app.service("webhooks").patch(webhook["id"], {"enabled": False}, by(ANN))
+        sent = len(receiver.received)
+        await asyncio.wait(app.services["webhooks"].service.delivering.held)
+        assert len(receiver.received) <= sent + PAGE
+
+
+async def test_a_team_whose_receivers_hang_holds_up_no_other_team(empty_url: str) -> None:
+    async with running(team_app(empty_url)) as app, receiving(lambda _: HANG) as hanging, receiving() as receiver:
+        for _ in range(2 * HELD):
+            await add_webhook(app, hanging.url, "notes created")
+        await add_webhook(app, receiver.url, "notes created", user=BOB, team=8)
+        await add_notes(app, "a")
+        await connected(hanging)
+        await add_notes(app, "b", team=8)
+        assert (await receiver.until(1))[0].data["text"] == "b"
+        assert hanging.connections < HELD
+
+
+async def connected(receiver: Receiver) -> None:
+    """Wait until a message is on its way to a receiver."""
+    async with asyncio.timeout(60):
+        while not receiver.connections:
+            await asyncio.sleep(0.01)
+
+
 async def test_an_answer_under_way_is_waited_for_at_the_end(empty_url: str) -> None:
     go = asyncio.Event()
 
@@ -269,9 +337,7 @@ async def test_an_answer_under_way_is_waited_for_at_the_end(empty_url: str) -> N
         async with running(team_app(empty_url)) as app:
             webhook = await add_webhook(app, receiver.url, "notes created")
             await add_notes(app, "a")
-            async with asyncio.timeout(60):
-                while not receiver.connections:
-                    await asyncio.sleep(0.01)
+            await connected(receiver)
             asyncio.get_running_loop().call_later(0.1, go.set)
         async with running(team_app(empty_url), create=False) as app:
             [delivery] = await deliveries(app, webhook["id"])

@@ -87,6 +87,9 @@ URLS = {
     "https://localhost/": "private",
     "https://LOCALHOST./": "private",
     "https://db.internal/": "private",
+    # Forms of 127.0.0.1 that the C library reads, and names that no DNS can have.
+    **dict.fromkeys((f"https://{host}/" for host in ("0x7f000001", "2130706433", "127.1", "0177.0.0.1")), "whole IP"),
+    **dict.fromkeys((f"https://{host}/" for host in ("a..example", ".example", "a" * 64 + ".example", "-")), "host"),
     "https://127.0.0.1/": "public",
     "https://[::1]/": "public",
     "https://[::ffff:169.254.169.254]/": "public",
@@ -113,8 +116,7 @@ def test_http_is_for_networks_that_are_allowed() -> None:
             Addresses(["10.1.0.0/16"]).require_url(url)
 
 
-# Forms of 127.0.0.1 that the C library reads, and names.
-@pytest.mark.parametrize("host", ["0x7f000001", "2130706433", "127.1", "0177.0.0.1", "hooks.example"])
+@pytest.mark.parametrize("host", ["hooks.example", "hooks"])
 async def test_a_host_that_resolves_to_a_private_address_is_not_connected_to(host: str) -> None:
     async def resolving(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.1"]
@@ -123,6 +125,15 @@ async def test_a_host_that_resolves_to_a_private_address_is_not_connected_to(hos
         answer = await sender.post(f"https://{host}:{receiver.port}/", {}, b"{}")
         assert (answer.status, receiver.connections) == (None, 0)
         assert "outside of the public internet" in (answer.error or "")
+
+
+async def test_a_resolver_that_fails_is_a_message_that_fails() -> None:
+    async def resolving(host: str, port: int) -> Sequence[str]:
+        raise KeyError(host)
+
+    async with sending(resolving=resolving) as sender:
+        answer = await sender.post("https://hooks.example/", {}, b"{}")
+        assert answer.error == "This server could not send the message: its log says why"
 
 
 async def test_one_private_address_among_public_ones_is_enough_to_refuse_a_host() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -142,6 +143,23 @@ async def test_a_team_has_so_many_webhooks_and_no_more(empty_url: str) -> None:
         with pytest.raises(Unprocessable, match="3 are the most"):
             await add_webhook(app, URL)
         await add_webhook(app, URL, user=BOB, team=8)
+
+
+async def test_calls_at_the_same_time_make_no_more_than_the_most(empty_url: str) -> None:
+    async with running(team_app(empty_url, max=3)) as app:
+        made = await asyncio.gather(*(add_webhook(app, URL) for _ in range(30)), return_exceptions=True)
+        assert sum(isinstance(one, dict) for one in made) == 3
+        assert sum(isinstance(one, Unprocessable) for one in made) == 27
+
+
+async def test_the_most_is_that_of_the_team_in_which_a_webhook_is_stored(empty_url: str) -> None:
+    async with running(team_app(empty_url, max=1)) as app:
+        await create(app, {"url": URL, "events": ["*"]})  # The scope of its caller names the team.
+        for team in (None, 7, "7"):
+            with pytest.raises(Unprocessable):
+                await create(app, {"url": URL, "events": ["*"], **({} if team is None else {"team_id": team})})
+        with pytest.raises(Forbidden, match="outside"):  # Nobody hears how many another team has.
+            await create(app, {"url": URL, "events": ["*"], "team_id": 7}, BOB)
 
 
 async def test_both_secrets_sign_for_a_day_after_a_rotation(empty_url: str) -> None:
