@@ -143,7 +143,7 @@ def _own_commands(folder: Path) -> dict[str, str]:
 
 @click.group(cls=Commands)
 @click.version_option(package_name="feathers-apex")
-@click.option("--app", "factory", envvar="APEX_APP", default=FACTORY, show_default=True, help="module:function")
+@click.option("--app", "factory", envvar="APEX_APP", default=FACTORY, show_default=True, help="module:name")
 @click.pass_context
 def apex(ctx: click.Context, factory: str) -> None:
     """Feathers for Python."""

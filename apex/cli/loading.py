@@ -25,7 +25,7 @@ AHEAD: str = "A later version has migrated the database to {}."
 
 
 def load_app(factory: str) -> Apex:
-    """Return the application that ``module:function`` makes, for a command, without middleware around it.
+    """Return the application that ``module:name`` names, for a command, without middleware around it.
 
     Its setting ``isCommand`` tells services that they leave work in the background to the servers. Raises ConfigError
     if there is none.
@@ -49,17 +49,22 @@ def app_within(outer: Any, factory: str) -> Apex:
 
 
 def load_asgi(factory: str) -> Any:
-    """Return the ASGI application that ``module:function`` makes, for a server.
+    """Return the ASGI application that ``module:name`` names, for a server.
 
-    Raises ConfigError if it cannot be made, or if it belongs to another folder.
+    The name is that of an application, or of a function without arguments that makes one. Raises ConfigError if it
+    cannot be made, or if it belongs to another folder.
     """
-    module, _, function = factory.partition(":")
+    from apex.app import Apex
+
+    module, _, name = factory.partition(":")
     try:
         loaded = import_module(module)
         _require_own_folder(loaded)
-        create: Callable[[], Any] = getattr(loaded, function or "create_app")
-        signature(create).bind()
-        return create()
+        named = getattr(loaded, name or "create_app")
+        if isinstance(named, Apex) or hasattr(named, "app") or not callable(named):  # The application, with middleware.
+            return named
+        signature(named).bind()
+        return named()
     except (ConfigError, FeathersError):
         raise
     except Exception as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from apex.cli.loading import load_app, run
-from apex.errors import ConfigError, NotFound
+from apex.errors import BadRequest, ConfigError, NotFound
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -83,10 +83,13 @@ async def _found(service: BoundService) -> list[Row]:
 
 
 async def _test(service: BoundService, id: str) -> Row:
+    tenant: str | None = service.service.tenant
     try:
-        answer: Row = await service.test({"id": id})
-    except NotFound:
+        webhook: Row = await service.get(id)
+    except (BadRequest, NotFound):  # An id that is no number is a BadRequest in some apps.
         raise ConfigError(f"there is no webhook {id}") from None
+    names = ("id",) if tenant is None else ("id", tenant)
+    answer: Row = await service.test({name: webhook[name] for name in names})
     return answer
 
 

@@ -187,3 +187,12 @@ def test_commands_find_the_app_inside_of_middleware(tmp_path: Path, monkeypatch:
     assert list(load_app("wrapped_for_commands:create_app").services) == ["words"]
     with pytest.raises(ConfigError, match=r"'wrapped_for_commands:closed' makes a function: .* as its attribute 'app'"):
         load_app("wrapped_for_commands:closed")
+
+
+def test_a_command_takes_the_name_of_an_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "named_for_commands.py").write_text(f"{WRAPPED}\n\nwrapped, words = create_app(), ['a list']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    app = load_app("named_for_commands:wrapped")
+    assert (list(app.services), app.get("isCommand")) == (["words"], True)
+    with pytest.raises(ConfigError, match="'named_for_commands:words' makes a list: it must make an Apex"):
+        load_app("named_for_commands:words")

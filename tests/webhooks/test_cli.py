@@ -17,10 +17,13 @@ from apex.cli.commands import apex
 from tests.webhooks.apps import add_webhook, running, team_app
 
 APP = """
+from apex.common import required
 from tests.webhooks.apps import team_app
 
 def create_app():
-    return team_app({!r})
+    app = team_app({!r})
+    app.service("webhooks").hooks({{"before": {{"test": [required("id", "team_id")]}}}})
+    return app
 """
 
 
