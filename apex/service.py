@@ -147,6 +147,8 @@ class BoundService(Emitter, Generic[Record, Found]):
         private = getattr(service, "private", ()) if isinstance(service, Service) else ()
         self._unsent = frozenset((*private, *getattr(service, "answer_only", ())))
         """The fields of records that are neither in events nor in the log."""
+        self._is_logged = bool(getattr(service, "logged", True))
+        """True if its events are entries of the log, in an app with one."""
 
     def hooks(self, hooks: AnyHooks) -> BoundService[Record, Found]:
         """Register more hooks, at any time. Raises ValueError or TypeError for hooks that cannot be registered."""
@@ -259,9 +261,8 @@ class _StepsByMethod(dict[str, Steps]):
 
     def __missing__(self, method: str) -> Steps:
         bound, service = self.bound, self.bound.service
-        inner: Steps = (
-            Step("around", _method_step(service, method, bound._app.log if method in READS else None), True, "service"),
-        )
+        log = bound._app.log if method in READS and bound._is_logged else None
+        inner: Steps = (Step("around", _method_step(service, method, log), True, "service"),)
         steps = steps_of_call(bound._app.store, bound._store, method, inner)
         if isinstance(service, Service) and (hooks := service._hooks_around(bound, method, steps)):
             inner = enclose(steps_of("around", list(hooks), f"in '{bound._path}'", "service"), inner)
@@ -281,7 +282,7 @@ class _StepsByMethod(dict[str, Steps]):
 
 
 def _method_step(service: Any, method: str, log: EventLog | None) -> Callable[[Context], Awaitable[None]]:
-    """Return the step that runs a method, unless a hook has set the result. A ``log`` is that of a reading method."""
+    """Return the step that runs a method, unless a hook has set the result. A ``log`` has the events of what is read."""
     function, takes_id, takes_data = getattr(service, method), "id" in taken_by(method), "data" in taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
     called: Callable[..., Awaitable[Any]] = outgoing or function

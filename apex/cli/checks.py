@@ -13,7 +13,6 @@ from apex.app import Apex
 from apex.common.auditing import is_secret
 from apex.config import SECRET_BYTES, exposed_secrets
 from apex.errors import ConfigError, Unavailable
-from apex.log.writing import is_logged
 from apex.migrations.comparison import differences
 from apex.migrations.migrate import pending, tables_of_code, unknown_revision
 from apex.migrations.revisions import FOLDER
@@ -118,7 +117,7 @@ def event_log(app: Apex) -> Iterator[str]:
     tenant = table.info.get("tenant")
     for path, bound in app.services.items():
         service: Any = bound.service
-        if not is_logged(bound) or not isinstance(service, Adapter):
+        if not bound._is_logged or not isinstance(service, Adapter):
             continue
         field = tenant_field(app, service)
         if field not in (None, tenant, service.id):  # A tenant is not a record of a tenant.

@@ -115,7 +115,7 @@ class Writer:
         Together they write the entries of the method. Return None if it has none. ``steps`` are its other hooks. If
         none of them changes the result, the entries are complete when the method has run.
         """
-        if not is_logged(service) or method in getattr(service.service, "reads", READS):
+        if not service._is_logged or method in getattr(service.service, "reads", READS):
             return None
         keepers = result_keepers(steps)
         around_call = self.log_call if keepers != [] else None
@@ -157,7 +157,7 @@ class Writer:
 
     def add(self, service: BoundService, event: str, record: Any) -> Entries | None:
         """Add the entry of an event that a service sends itself. Return None if the service is not logged."""
-        if not is_logged(service):
+        if not service._is_logged:
             return None
         context = current_call.get() or Context(self.app, service, "")
         entries = Entries(partial(self._of_event, service, event, record, context))
@@ -488,11 +488,6 @@ def message_of(row: Row) -> dict[str, Any]:
     if row["call"] is None:
         return message
     return {**message, "method": row["method"], **decode(row["call"].text)}
-
-
-def is_logged(service: BoundService) -> bool:
-    """Return True if the events of a service are entries of the log."""
-    return bool(getattr(service.service, "logged", True))
 
 
 def _records(context: Context) -> Iterator[tuple[Any, bytes, Any]]:

@@ -236,7 +236,8 @@ class Operations:
         shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
         tagged = method in READS
-        own = ("ETag", *(["Position"] if self.bound._app.log is not None else [])) if tagged else ()
+        has_position = self.bound._app.log is not None and self.bound._is_logged
+        own = ("ETag", *(["Position"] if has_position else [])) if tagged else ()
         of_read = {name: HEADERS[name] for name in own}
         headers = {**known.answers, **of_read}
         statuses = known.last("statuses") or [201 if method == "create" else 200]

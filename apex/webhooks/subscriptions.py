@@ -62,7 +62,7 @@ def _events_of(app: Apex, services: Iterable[str], tenant: str | None) -> Iterat
     for path in services:
         bound = app.services[path]
         policy = bound._policy
-        if not getattr(bound.service, "logged", True) or (tenant and policy is not None and policy.tenant is None):
+        if not bound._is_logged or (tenant and policy is not None and policy.tenant is None):
             continue
         if events := sorted(_names(bound)):
             yield path, events

@@ -134,6 +134,17 @@ async def test_a_position_gives_what_happens_after_it(empty_url: str) -> None:
         assert texts(await ask(client, after=now["next"])) == texts(await ask(client, after=all["next"])) == ["b"]
 
 
+async def test_the_only_position_of_a_page_is_its_next(empty_url: str) -> None:
+    # The position of the moment, in a header as for records, would skip what is on later pages.
+    app = site(empty_url, ALL)
+    async with running(app) as client:
+        assert "position" in (await client.get("/notes")).headers
+        assert "position" not in (await client.get("/events")).headers
+    paths = document_of(app)["paths"]
+    described = ["Position" in paths[path]["get"]["responses"]["200"]["headers"] for path in ("/notes", "/events")]
+    assert described == [True, False]
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [
