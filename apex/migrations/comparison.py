@@ -119,8 +119,11 @@ def differences(url: str, folder: Path = FOLDER) -> list[str]:
     """
     with explained(url), connect(url) as connection:
         changes = list(flat(compared(url, connection, folder)))
+    whole = {change.table_name for change in changes if isinstance(change, ops.CreateTableOp | ops.DropTableOp)}
+    parts = (ops.CreateIndexOp, ops.DropIndexOp)  # Those of a whole table come with it.
+    named = [change for change in changes if not isinstance(change, parts) or change.table_name not in whole]
     return sorted(
-        f"{one}: apex migrate --new '{_title(change)}' --auto" for change in changes for one in sentences(change)
+        f"{one}: apex migrate --new '{_title(change)}' --auto" for change in named for one in sentences(change)
     )
 
 

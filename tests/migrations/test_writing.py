@@ -207,6 +207,17 @@ def test_a_column_without_a_migration_is_named(project: Project, empty_url: str)
     assert differences(empty_url, project.folder) == [named]
 
 
+def test_a_table_without_a_migration_is_named_once(project: Project, empty_url: str) -> None:
+    project.migrate(empty_url, "begin", projects)
+    project.declare(projects, issues(Column("due", Date, index=True)))
+    named = "there is no table 'issues' in the database: apex migrate --new 'add issues' --auto"
+    assert differences(empty_url, project.folder) == [named]
+    project.migrate(empty_url, "add issues", projects, issues(Column("due", Date, index=True)))
+    project.declare(projects)
+    named = "table 'issues' is in the database and not in the code: apex migrate --new 'remove issues' --auto"
+    assert differences(empty_url, project.folder) == [named]
+
+
 def checked(condition: str) -> CheckConstraint:
     return CheckConstraint(condition, name="rank")
 
