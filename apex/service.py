@@ -282,7 +282,7 @@ class _StepsByMethod(dict[str, Steps]):
 
 
 def _method_step(service: Any, method: str, log: EventLog | None) -> Callable[[Context], Awaitable[None]]:
-    """Return the step that runs a method, unless a hook has set the result. A ``log`` has the events of what is read."""
+    """Return the step that runs a method, unless a hook has set the result. The ``log`` is that of what it reads."""
     function, takes_id, takes_data = getattr(service, method), "id" in taken_by(method), "data" in taken_by(method)
     outgoing = service._outgoing(method) if isinstance(service, Service) else None
     called: Callable[..., Awaitable[Any]] = outgoing or function
