@@ -289,8 +289,8 @@ def _method_step(service: Any, method: str, log: EventLog | None) -> Callable[[C
 
     async def call_method(context: Context) -> None:
         if context._result is UNSET:
-            if log is not None and log.is_followed:
-                context.position = log.watermark
+            if log is not None:
+                context.position = log.follower.position
             arguments: list[Any] = [context.id] if takes_id else []
             if takes_data:
                 arguments.append(context.data)

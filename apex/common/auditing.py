@@ -50,7 +50,8 @@ def audit(
     @belongs("after")
     async def audit(context: Context) -> None:
         if context.entries is not None:
-            _fill(context, context.entries, record)
+            if not context.entries.ids:  # Else the statement of the record has stored its entry.
+                _fill(context, context.entries, record)
             return
         done = caller(context) | _call(context)
         id, stashed = context.service.id, _stashed(context)
@@ -105,7 +106,7 @@ def _fill(context: Context, entries: Entries, record: Callable[[Context, Row], R
         if context.method != "create":
             before, after = _changes(context.method, stashed.get(row[id]), row)
             columns |= {"before": _stored(before), "after": _stored(after)}
-        elif not entries.ids:  # Else its own statement has stored the entry, which has the record.
+        else:
             columns["after"] = _stored(row | given)
         if columns:
             entries.columns[row[id]] = columns

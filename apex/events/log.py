@@ -62,6 +62,11 @@ class EventLog(Protocol):
         ...
 
     @property
+    def follower(self) -> Any:
+        """The reader of this process. Its ``position`` is the watermark, or None before the setup."""
+        ...
+
+    @property
     def watermark(self) -> Any:
         """The position up to which this process has handled the entries."""
         ...

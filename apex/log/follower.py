@@ -74,6 +74,7 @@ class Follower:
         if self._task is not None:
             task, self._task = self._task, None
             await end_tasks([task])
+            self.stats.read_at = None
         self._answer(None)
 
     def wake(self) -> None:

@@ -62,26 +62,27 @@ class Log:
         self.stats: LogStats = LogStats()
         self.writer: Writer = Writer(self, fields)
         self._reading: Reading = reading_of(self.database, table)
-        self._follower = Follower(self._reading, self.stats)
+        self.follower: Follower = Follower(self._reading, self.stats)
+        """The reader of this process, which gives ``watermark``."""
         self._on_commit: list[Callable[[], None]] = []
 
     @property
     def watermark(self) -> Position:
         """The position up to which this process has handled the entries. Raises RuntimeError before the setup."""
-        if self._follower.position is None:
+        if self.follower.position is None:
             raise RuntimeError("The log is followed from the setup of the app on")
-        return self._follower.position
+        return self.follower.position
 
     @property
     def is_followed(self) -> bool:
         """True between the setup and the teardown of the app."""
-        return self._follower.runs
+        return self.follower.runs
 
     @property
     def is_current(self) -> bool:
         """True if the log was read less than a second ago: all earlier entries of other processes are handled."""
         read_at = self.stats.read_at
-        return self.is_followed and read_at is not None and time.monotonic() - read_at < CURRENT_SECONDS
+        return read_at is not None and time.monotonic() - read_at < CURRENT_SECONDS
 
     async def position(self) -> Position:
         """Return the position of now, after all entries that are committed. Raises Unavailable."""
@@ -135,7 +136,7 @@ class Log:
 
         It keeps the last 10,000 entries, or 16 MiB of them, since the setup.
         """
-        return self._follower.recent.after(after, self.watermark, tenants, services, limit)
+        return self.follower.recent.after(after, self.watermark, tenants, services, limit)
 
     def follow(self, handler: Handler, lost: Callable[[], None] | None = None) -> None:
         """Call a function with all entries from now on, of all processes, this one too: each entry once and in order.
@@ -143,21 +144,21 @@ class Log:
         ``lost`` is called if entries are missing, since the log was pruned during an outage or the database was
         restored. What the handler knows may then be wrong.
         """
-        if handler not in self._follower.handlers:
-            self._follower.handlers.append(handler)
-        if lost is not None and lost not in self._follower.lost:
-            self._follower.lost.append(lost)
+        if handler not in self.follower.handlers:
+            self.follower.handlers.append(handler)
+        if lost is not None and lost not in self.follower.lost:
+            self.follower.lost.append(lost)
 
     async def catch_up(self) -> None:
         """Read now, and return when all entries that were committed before the call are handled.
 
         Calls that wait share a read. Raises Unavailable during an outage.
         """
-        await self._follower.catch_up()
+        await self.follower.catch_up()
 
     def wake(self) -> None:
         """Read soon, as somebody has committed. Several calls within 5 milliseconds are one."""
-        self._follower.wake()
+        self.follower.wake()
 
     async def flush(self) -> None:
         """Write the entries of the transaction around this call now. Else they are written just before its commit.
@@ -180,11 +181,11 @@ class Log:
 
     async def open(self) -> None:
         """Start to follow. Called by the setup of the app."""
-        await self._follower.start()
+        await self.follower.start()
 
     async def close(self) -> None:
         """Stop following. Called by the teardown of the app."""
-        await self._follower.stop()
+        await self.follower.stop()
 
 
 async def _outside(reading: Coroutine[Any, Any, T]) -> T:

@@ -15,9 +15,9 @@ class LogStats:
 
     ``last_id`` is the id of the last handled entry. ``behind`` is 0 if all entries are handled, else the number of
     those in the last read, as more follow. ``read_at`` is the moment of the last read to the end, in seconds of
-    ``time.monotonic``, and None before the first one. ``kept_entries`` and ``kept_bytes`` are those of the recent
-    entries in memory. ``waiting`` is the number of calls that wait for an entry. ``webhooks`` are those of the service
-    for webhooks, if the app has one.
+    ``time.monotonic``, and None while the log is not followed. ``kept_entries`` and ``kept_bytes`` are those of the
+    recent entries in memory. ``waiting`` is the number of calls that wait for an entry. ``webhooks`` are those of the
+    service for webhooks, if the app has one.
     """
 
     written: int = 0

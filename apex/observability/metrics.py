@@ -167,9 +167,9 @@ class _OpenTransactions:
 
 
 def _log_gauges(app: Apex, transactions: _OpenTransactions) -> Values:
-    """Return the present state of the log, if the app has one and it was read."""
+    """Return the present state of the log, if the app has one and follows it."""
     log: Any = app.log
-    if log is None or (read_at := log.stats.read_at) is None or not log.is_followed:
+    if log is None or (read_at := log.stats.read_at) is None:
         return {}
     stats, now = log.stats, time.monotonic()
     seen = log.watermark.upper

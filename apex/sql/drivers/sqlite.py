@@ -100,28 +100,15 @@ class LoopConnection:
         self._stopwatch: _Stopwatch | None = None
         self._timings: BoundedDict[str, Timing] = BoundedDict(STATEMENTS)
 
-    def run(self, text: str, values: Values) -> list[Any] | None:
+    def run_together(self, statements: Statements) -> list[list[Any]] | None:
+        """Return the rows of statements that are one transaction, as ``run`` does."""
+        return self.run(statements[-1][0], {}, statements)
+
+    def run(self, text: str, values: Values, together: Statements = ()) -> list[Any] | None:
         """Return the rows. None, if a thread has to run the statement, because it is slow or something is locked.
 
         Then nothing was done. Raises sqlite3.Error.
         """
-        return self._run_quickly(text, lambda: self.connection.execute(text, values).fetchall())
-
-    def run_together(self, statements: Statements) -> list[list[Any]] | None:
-        """Return the rows of statements that are one transaction, as ``run`` does."""
-
-        def run() -> list[list[Any]]:
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                found = [self.connection.execute(text, values).fetchall() for text, values in statements]
-                self.connection.execute("COMMIT")
-            finally:
-                self.connection.rollback()  # After a commit this does nothing.
-            return found
-
-        return self._run_quickly(statements[-1][0], run)
-
-    def _run_quickly(self, text: str, run: Callable[[], list[Any]]) -> list[Any] | None:
         began = self.clock()
         timing = self._timings.get(text)
         if timing is None:
@@ -132,7 +119,9 @@ class LoopConnection:
         stopwatch = self._stopwatch = _Stopwatch() if timing.is_suspect else None
         self._late_at = began + QUICK_SECONDS
         try:
-            rows: list[Any] | None = run()
+            rows: list[Any] | None = (
+                self._transact(together) if together else self.connection.execute(text, values).fetchall()
+            )
         except sqlite3.OperationalError as error:
             if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY")):
                 raise
@@ -143,6 +132,15 @@ class LoopConnection:
         if stopwatch is not None and passed >= QUICK_SECONDS:
             timing.add_run(stopwatch.seconds(), began + passed)
         return rows
+
+    def _transact(self, statements: Statements) -> list[list[Any]]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = [self.connection.execute(text, values).fetchall() for text, values in statements]
+            self.connection.execute("COMMIT")
+        finally:
+            self.connection.rollback()  # After a commit this does nothing.
+        return found
 
     def add_run(self, text: str, seconds: float) -> None:
         """Note how long a statement took in a thread. If it is found to be quick, it comes back to the loop."""
