@@ -41,6 +41,7 @@ SHOW = """async () => {
 def documented(folder: Path) -> None:
     """Write the files of the page about live queries, and compile its components."""
     found = (FILE.match(block.text) for block in blocks_of(ROOT / "docs" / "live.md"))
+    (folder / "public").mkdir()
     for match in filter(None, found):
         (folder / match[1]).write_text(match.string[match.end() :], encoding="utf-8")
     assert NODE is not None
@@ -67,8 +68,7 @@ def opened(page: Page, url: str, folder: Path) -> None:
 
 def test_a_component_shows_what_the_server_has(visit: Visit, tmp_path: Path) -> None:
     documented(tmp_path)
-    (tmp_path / "factory.py").write_text("from chat import app\ncreate_app = lambda: app\n", encoding="utf-8")
-    variables = {"APEX_APP": "factory:create_app", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    variables = {"APEX_APP": "chat:app", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     with server_in(tmp_path, "serve", "--port", "0", **variables) as (_, url):
         page = visit(url).page
         opened(page, url, tmp_path)

@@ -10,7 +10,7 @@ import yaml
 
 from tests.interop.node import STRICT
 
-FILE = re.compile(r"(?:#|//) ([\w./-]+\.\w+)\n+")
+FILE = re.compile(r"(?:#|//|<!--) ([\w./-]+\.\w+)(?: -->)?\n+")
 SERVER = re.compile(r"^(?!#)(.*\bserves?\b.*)$", re.M)
 
 
@@ -108,4 +108,5 @@ LANGUAGES: dict[str, Callable[[str], str]] = {
     "nginx": nginx,
     "jsx": unnamed,
     "toml": unnamed,
+    "html": unnamed,
 }
