@@ -73,7 +73,7 @@ from apex.sql.paths import Paths, Source, is_present
 from apex.sql.related import select_related, table_link
 from apex.sql.search import declare_searchable, missing_index
 from apex.sql.statements import Reader, Statement, StatementCache
-from apex.sql.types.registry import coercers, column_type, column_types, shapes_of
+from apex.sql.types.registry import coercers, column_type, column_types, shape_of
 from apex.types import Id, Row
 
 Fields = tuple[str, ...] | None
@@ -360,7 +360,7 @@ class SQLService(Adapter[Record]):
         return column_type(self.table.c[field].type, _dialect_of(self._database)).functions
 
     def _shape(self, field: str) -> Mapping[str, Any]:
-        return shapes_of(self.table)[field]
+        return shape_of(self.table.c[field])
 
     @cached_property
     def _aggregates(self) -> Aggregates:

@@ -243,6 +243,11 @@ def shapes_of(table: FromClause) -> Mapping[str, Shape]:
     return {name: _shape(made, table.columns[name].nullable) for name, made in column_types(table).items()}
 
 
+def shape_of(column: ColumnElement[Any]) -> Shape:
+    """Return the JSON Schema of a column's values."""
+    return _shape(column_type(column.type), getattr(column, "nullable", None))
+
+
 def _shape(made: ColumnType, nullable: bool | None) -> Shape:
     if nullable:
         return nullable_shape(made.shape)
