@@ -208,18 +208,26 @@ class HookStore:
         reason = f"it has {', '.join(known)}" if self.level == "service" else "no service has it"
         raise ValueError(f"'{method}' is not a method of {self.owner}: {reason}.{hint}")
 
+    def __iter__(self) -> Iterator[Step]:
+        """Yield the hooks of all types and methods."""
+        for steps in self._steps.values():
+            yield from steps
+
     def steps(self, type: str, method: str) -> Steps:
         """Return the hooks of one type for a method: those for all methods first, but error hooks last."""
         general, own = self._steps.get((type, "all"), ()), self._steps.get((type, method), ())
         return own + general if type == "error" else general + own
+
+    def around(self, method: str) -> Steps:
+        """Return the around hooks for a method, the first one outermost."""
+        return tuple(step for type in (_LIST, _MAP, "around") for step in self.steps(type, method))
 
     def enclose(self, method: str, inner: Steps) -> Steps:
         """Return steps with all hooks of this level for a method around the ``inner`` steps."""
         inner = (*self.steps("before", method), *inner, *self.steps("after", method))
         if error := self.steps("error", method):
             inner = (Step("around", ErrorHooks(error), True, self.level, inner),)
-        around = [step for type in (_LIST, _MAP, "around") for step in self.steps(type, method)]
-        return enclose(around, inner)
+        return enclose(self.around(method), inner)
 
 
 _LIST, _MAP = "a list", "a map by method"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_VARARGS, iscoroutinefunction, signature
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 
@@ -20,6 +20,8 @@ def is_async(function: Any) -> bool:
 
 def takes(function: Callable[..., Any], count: int) -> bool:
     """Return True if a function can be called with so many arguments by position."""
+    if isinstance(function, MethodType):
+        return takes(function.__func__, count + 1)
     # Apps check thousands of plain functions. Their code object answers in a tenth of the time of a signature.
     if type(function) is FunctionType and function.__dict__.keys().isdisjoint(("__wrapped__", "__signature__")):
         code, optional = function.__code__, len(function.__defaults__ or ())

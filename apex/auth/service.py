@@ -20,7 +20,7 @@ from apex.auth.jwt import Claims, Tokens
 from apex.auth.passwords import Passwords
 from apex.auth.sessions import Sessions
 from apex.context import Context, Params
-from apex.describe import describe, facts_of, hooks_in
+from apex.describe import describe, facts_of, flat
 from apex.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from apex.hooks import Hook, belongs
 from apex.limits.clients import network_of
@@ -213,12 +213,11 @@ class AuthenticationService(Service):
 
     def _require_known_strategies(self) -> None:
         """Raise ValueError for a hook with a misspelled strategy."""
-        for bound in self.app.services.values():
-            for method in bound._hookable:
-                for hook in hooks_in(bound._steps[method]):
-                    for name in getattr(facts_of(hook), "strategies", ()):
-                        if name not in self.strategies and (hint := suggestion(name, self.strategies)):
-                            raise ValueError(f"A hook of '{bound._path}' names the strategy '{name}'.{hint}")
+        for store in (self.app.store, *(bound._store for bound in self.app.services.values())):
+            for hook in (inner for step in store for inner in flat(step.hook)):
+                for name in getattr(facts_of(hook), "strategies", ()):
+                    if name not in self.strategies and (hint := suggestion(name, self.strategies)):
+                        raise ValueError(f"A hook of {store.owner} names the strategy '{name}'.{hint}")
 
     async def load_revoked(self) -> None:
         """Load the revoked tokens from the service of ``revocations``."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from apex.context import Context
-from apex.describe import describe, flat, in_order
+from apex.describe import describe, flat
 from apex.errors import FeathersError, Forbidden, NotAuthenticated
-from apex.hooks import belongs
+from apex.hooks import AnyHook, belongs
 from apex.permissions.fields import limit_query, select_at_end, show_permitted
 from apex.permissions.policy import Held, Part, Policy, narrow
 from apex.permissions.roles import ANYONE
@@ -188,8 +188,7 @@ def require_authorize(bound: BoundService) -> None:
     """Raise TypeError if a service has permissions but no hook ``authorize``, or the hook but no permissions."""
     lacking: list[str] = []
     for method in bound._options.methods:
-        early = [step.hook for step in in_order(bound._steps[method]) if step.type in ("around", "before")]
-        is_checked = any(one is authorize for hook in early for one in flat(hook))
+        is_checked = any(hook is authorize for hook in _early(bound, method))
         if is_checked and bound._policy is None:
             raise TypeError(
                 f"Service '{bound._path}' has the hook authorize and no permissions: "
@@ -208,5 +207,11 @@ def limits_tenants(bound: BoundService, method: str) -> bool:
     """Return True if a hook limits the callers of a method to their tenants."""
     if bound._policy is not None and bound._policy.tenant is not None:
         return True  # Its roles are held in tenants, and a method without authorize is refused at setup.
-    early = [step.hook for step in in_order(bound._steps[method]) if step.type in ("around", "before")]
-    return any(is_tenant_hook(one) for hook in early for one in flat(hook))
+    return any(is_tenant_hook(hook) for hook in _early(bound, method))
+
+
+def _early(bound: BoundService, method: str) -> Iterator[AnyHook]:
+    """Yield the hooks of app and service that begin before the method, with those inside of others."""
+    for store in (bound._app.store, bound._store):
+        for step in (*store.around(method), *store.steps("before", method)):
+            yield from flat(step.hook)
