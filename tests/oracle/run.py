@@ -94,7 +94,7 @@ class Run:
 
     def summary(self) -> str:
         """Return what was done and what went wrong, in numbers."""
-        reads, back = (sum(getattr(one, name) for one in self.oracle.followers) for name in ("reads", "recoveries"))
+        reads, back = (sum(getattr(one, name) for one in self.witnesses) for name in ("reads", "recoveries"))
         done = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         return f"seed {self.options.seed}: {done}, {reads} reads, {back} recoveries\n{self.faults}"
 
