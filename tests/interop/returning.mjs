@@ -29,7 +29,7 @@ const start = async (...more) => {
   running.add(server)
   const lines = createInterface(server.stdout)
   let line
-  do line = await next(lines, 'line')
+  do [line] = await once(lines, 'line') // The start of several workers takes a while on a busy machine.
   while (!line.includes('http://'))
   return { server, url: line.match(/http:\S+/)[0], lines }
 }
@@ -133,7 +133,7 @@ test('a restart of all workers loses nothing', LIMITS, async () => {
   const texts = ['0']
   let line
   const replaced = (async () => {
-    do line = await next(service.lines, 'line')
+    do [line] = await once(service.lines, 'line')
     while (!line.includes('replaced'))
   })()
   while (!line?.includes('replaced')) {
