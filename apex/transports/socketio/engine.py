@@ -59,8 +59,8 @@ class Link:
 
     ``deferred`` is to be called when the client has received the answer to its CONNECT packet. ``replay`` is the way to
     the present of a client that has returned, and None when it is there. ``since`` is the position up to which it was
-    sent what it has missed. ``has_login`` is True if it is logged in. ``is_lost`` is True if its client has to read
-    again with the next connection, and gets no more events with this one.
+    sent what it has missed. ``has_login`` is True if it is logged in, and ``is_lost`` if its client has to read again
+    with the next connection. ``joined`` has the channels that it has joined by connecting and by its login.
     """
 
     connection: Connection
@@ -70,6 +70,7 @@ class Link:
     since: Position | None = None
     has_login: bool = False
     is_lost: bool = False
+    joined: frozenset[str] = frozenset()
 
     def __init__(self, sid: str, socket: Socket, limits: Mapping[str, int]) -> None:
         self.sid: str = sid

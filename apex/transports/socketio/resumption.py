@@ -225,6 +225,15 @@ class Resumption:
         elif replay.task is None and link.has_login:
             self._start(link, replay)
 
+    def called(self, link: Link) -> None:
+        """Give a client an offset that recovers nothing, if a call has let its connection join a channel.
+
+        On its next connection it would get the events of that channel only once it has made the call again.
+        """
+        if not link.connection.channels <= link.joined and link in self.links and not link.is_lost:
+            link.is_lost = True
+            self._send_offset(link)
+
     def disconnected(self, link: Link) -> None:
         """Forget a connection that has ended."""
         self.links.discard(link)
@@ -233,18 +242,21 @@ class Resumption:
 
     # The offsets of events.
 
-    def offset(self, entry: int | None = None) -> str:
-        """Return the offset of an event for connections with a login. Those of others end with ``ANONYMOUS``."""
-        position = self.app.events.delivered
-        if position is not self._written[0]:
-            self._written = position, str(position)
-        return f"{self._written[1]};{'' if entry is None else entry}"
+    def offset(self, link: Link, entry: int | None = None, position: str | None = None) -> str:
+        """Return the offset of an event for a connection, by default at the position up to which all were sent."""
+        if link.is_lost:
+            return LOST
+        if position is None:
+            delivered = self.app.events.delivered
+            if delivered is not self._written[0]:
+                self._written = delivered, str(delivered)
+            position = self._written[1]
+        return f"{position};{'' if entry is None else entry}{'' if link.has_login else ANONYMOUS}"
 
-    def packet(self, name: str, data: Any, entry: int | None, has_login: bool) -> Message:
-        """Return the packet of an event. Without a log it has no offset."""
+    def packet(self, name: str, data: Any, entry: int | None, link: Link) -> Message:
+        """Return the packet of an event for a connection, and for those like it. Without a log it has no offset."""
         if entry is not None:
-            offset = self.offset(entry)
-            return self.engine.event_packet(name, data, offset if has_login else offset + ANONYMOUS)
+            return self.engine.event_packet(name, data, self.offset(link, entry))
         # A text at the end of an event that is not in the log would be taken for an offset.
         is_text = isinstance(data, str) and self.log is not None
         return self.engine.event_packet(name, data, None) if is_text else self.engine.event_packet(name, data)
@@ -257,8 +269,6 @@ class Resumption:
         since = link.since
         if since is None:
             return False
-        if link.is_lost:
-            return True
         if link.replay is not None:
             if entry.transaction is None:
                 link.replay.early[entry.id] = packet
@@ -268,8 +278,7 @@ class Resumption:
         return entry.transaction is not None and since.has(entry.id, entry.transaction)
 
     def _send_offset(self, link: Link) -> None:
-        offset = self.offset()
-        link.send(self.engine.event_packet(OFFSET, offset if link.has_login else offset + ANONYMOUS))
+        link.send(self.engine.event_packet(OFFSET, self.offset(link)))
 
     def _refresh_later(self) -> None:
         if self._refreshing is None:
@@ -381,7 +390,7 @@ class Resumption:
                 message = {**entry.message(), "entry": EntryId(entry.id, entry.xid)}
                 found = self.app.events.replay(message, link.connection)
                 deliveries = await found if isawaitable(found) else found
-                packet = self._packet(link, deliveries, f"{text};{entry.id}")
+                packet = self._packet(link, deliveries, self.offset(link, entry.id, text))
                 if packet is not None:
                     packets.append(packet)
                     size += len(packet.frame)
@@ -398,7 +407,7 @@ class Resumption:
                 own = recipients[link.connection]
                 data = context.external if own is UNSET else own
                 name = f"{context.path} {context.event}"
-                return self.engine.event_packet(name, data, offset if link.has_login else offset + ANONYMOUS)
+                return self.engine.event_packet(name, data, offset)
         return None
 
     def _tenants(self, log: Log, link: Link) -> Collection[Any] | None:
@@ -428,17 +437,11 @@ class Resumption:
             self._lose(link)
 
     def _lose(self, link: Link) -> None:
-        """Close a connection so that its client is not recovered with the next one, and reads again.
-
-        It gets no more events: their offsets would recover it if it broke before the last packet.
-        """
+        """Close a connection so that its client is not recovered with the next one, and reads again."""
         if self.log is not None:
             self.log.stats.refused_replays += 1
-            link.since = link.since or self.log.watermark
         link.is_lost = True
         self.links.discard(link)
-        if link.replay is not None:
-            link.replay.end()
         self.engine.finish(link, self.engine.event_packet(OFFSET, LOST))
 
 

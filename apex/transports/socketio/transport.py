@@ -131,6 +131,7 @@ class Sockets:
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
         await self.app.emit_and_wait("connection", link.connection)
+        link.joined = frozenset(link.connection.channels)
 
     def accepted(self, link: Link) -> None:
         """Go on after the answer to the client: with what it has missed, and what waits for its login."""
@@ -173,12 +174,15 @@ class Sockets:
             if seen is not None:
                 seen.error, seen.status = error, status
             return f"[{body.decode()}]", None
+        finally:
+            self.resumption.called(link)
 
     def _after_answer(self, link: Link, context: Context) -> Callable[[], None] | None:
         """Return the function to call after the answer to a call, if there is something to do."""
         service = self.app.get("defaultAuthentication")
         if service is None or context.path != service.path:
             return context.start_deferred if context.deferred else None
+        link.joined = frozenset(link.connection.channels)
 
         def go_on() -> None:
             context.start_deferred()
@@ -196,13 +200,13 @@ class Sockets:
         """
         name, entry = f"{context.path} {context.event}", context.entry
         number = None if entry is None else entry.id
-        packets: dict[tuple[int, bool], Message] = {}
+        packets: dict[tuple[int, bool, bool], Message] = {}
         for connection, own in recipients.items():
             if (link := self.links.get(connection)) is not None:
-                key = id(own), link.has_login
+                key = id(own), link.has_login, link.is_lost
                 if (packet := packets.get(key)) is None:
                     data = context.external if own is UNSET else own
-                    packet = packets[key] = self.resumption.packet(name, data, number, link.has_login)
+                    packet = packets[key] = self.resumption.packet(name, data, number, link)
                 if entry is not None and link.since is not None and self.resumption.holds_back(link, entry, packet):
                     continue
                 if not link.send(packet):
