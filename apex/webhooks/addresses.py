@@ -38,7 +38,7 @@ _HOST = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-
 """A host name (RFC 1123). Its last label begins with a letter, as resolvers take ``127.1`` for an address."""
 
 
-class Forbidden(Exception):
+class ForbiddenAddress(Exception):
     """The error for an address that no webhook may be sent to. Its text is the rule."""
 
 
@@ -72,39 +72,41 @@ class Addresses:
         self._resolve: Resolve = resolving or resolve
 
     def require_url(self, url: str) -> None:
-        """Raise Forbidden unless a webhook may have this URL. Its host is not looked up."""
+        """Raise ForbiddenAddress unless a webhook may have this URL. Its host is not looked up."""
         if len(url) > LONGEST_URL:
-            raise Forbidden(f"Must have at most {LONGEST_URL:,} characters")
+            raise ForbiddenAddress(f"Must have at most {LONGEST_URL:,} characters")
         if not _PRINTABLE.fullmatch(url):
-            raise Forbidden("Must have ASCII characters without spaces: write others as %C3%A9, and a host as xn--...")
+            raise ForbiddenAddress(
+                "Must have ASCII characters without spaces: write others as %C3%A9, and a host as xn--..."
+            )
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise Forbidden("Must be a URL such as https://example.com/webhooks") from None
+            raise ForbiddenAddress("Must be a URL such as https://example.com/webhooks") from None
         host = parts.hostname
         if parts.scheme not in ("https", "http") or not host or "\\" in url:
-            raise Forbidden("Must be a URL such as https://example.com/webhooks")
+            raise ForbiddenAddress("Must be a URL such as https://example.com/webhooks")
         if "@" in parts.netloc:
-            raise Forbidden("Must not have a user or a password: the signature proves who sends")
+            raise ForbiddenAddress("Must not have a user or a password: the signature proves who sends")
         if "#" in url:
-            raise Forbidden("Must not have a fragment after '#'")
+            raise ForbiddenAddress("Must not have a fragment after '#'")
         is_local = self._is_local(host)
         if parts.scheme == "http" and not is_local:
-            raise Forbidden("Must begin with https://")
+            raise ForbiddenAddress("Must begin with https://")
         if not is_local and port is not None and port != 443 and port < LOWEST_PORT:
-            raise Forbidden(f"Must have the port 443, or one from {LOWEST_PORT:,} on")
+            raise ForbiddenAddress(f"Must have the port 443, or one from {LOWEST_PORT:,} on")
         if not is_local:
             self._require_host(host)
 
     def _require_host(self, host: str) -> None:
         if _LOCAL_NAMES.fullmatch(host):
-            raise Forbidden(f"'{host}' is a name of a private network")
+            raise ForbiddenAddress(f"'{host}' is a name of a private network")
         literal = _literal(host)
         if literal is None and not _HOST.fullmatch(host):
-            raise Forbidden("Must have a host such as example.com, or a whole IP address")
+            raise ForbiddenAddress("Must have a host such as example.com, or a whole IP address")
         if literal is not None and not self.allows(literal):
-            raise Forbidden(f"{host} is not an address of the public internet")
+            raise ForbiddenAddress(f"{host} is not an address of the public internet")
 
     def _is_local(self, host: str) -> bool:
         """Return True for a host in ``networks`` that needs no lookup: an address, or ``localhost``."""
@@ -116,9 +118,10 @@ class Addresses:
         return is_public(address) or any(address in network for network in self.networks)
 
     async def of_host(self, host: str, port: int) -> list[str]:
-        """Return the IP addresses of a host. Raises Forbidden if one is not allowed, and OSError if there is none.
+        """Return the IP addresses of a host.
 
         All of them have to be allowed: an owner of a name who mixes public and private addresses has no good reason.
+        Raises ForbiddenAddress if one is not, and OSError if there is none.
         """
         found = [host] if _literal(host) is not None else list(await self._resolve(host, port))
         if not found:
@@ -127,9 +130,8 @@ class Addresses:
             # A zone such as %eth0 belongs to link-local addresses alone.
             address = ip_address(text.partition("%")[0])
             if not self.allows(address):
-                raise Forbidden(
-                    f"{host} has an address outside of the public internet"
-                )  # Which one is nobody's business.
+                # The text does not name the address: callers must not learn those of a private network.
+                raise ForbiddenAddress(f"{host} has an address outside of the public internet")
         return found
 
 

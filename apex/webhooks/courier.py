@@ -1,4 +1,4 @@
-"""The deliveries of one webhook, in order for each record, while this process holds its lease."""
+"""The courier of one webhook: it sends the messages while this process holds the lease, in order for each record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from apex.webhooks.subscriptions import Subscription
 from apex.webhooks.tables import DELIVERED, DROPPED, WAITING
 
 if TYPE_CHECKING:
-    from apex.webhooks.delivery import Delivering
+    from apex.webhooks.dispatcher import Dispatcher
 
 log: logging.Logger = logging.getLogger("apex")
 
@@ -74,15 +74,15 @@ class Delivery:
 
 
 class Courier:
-    """Sends the messages of a webhook, whose ``row`` was claimed with all its columns.
+    """The sending of the messages of one webhook. Its ``row`` was claimed with all columns.
 
     Messages of a record wait for each other. If one fails, the later ones of its record wait, and those of other
     records go on. The messages that wait are rows, at most about 500. With more of them the position in the log
     stays, so that a receiver that is down for a day costs no more than that.
     """
 
-    def __init__(self, delivering: Delivering, row: Row) -> None:
-        self.delivering: Delivering = delivering
+    def __init__(self, dispatcher: Dispatcher, row: Row) -> None:
+        self.dispatcher: Dispatcher = dispatcher
         self.row: Row = row
         self.id: Any = row["id"]
         self.waiting: list[Delivery] = []
@@ -95,7 +95,7 @@ class Courier:
 
     async def run(self) -> None:
         """Send what there is to send, store the results, and release the webhook."""
-        service, store = self.delivering.service, self.delivering.store
+        service, store = self.dispatcher.service, self.dispatcher.store
         caller = await service.caller(self.row)
         if caller is None:
             await self._disable("The user who has made the webhook may no longer read its events")
@@ -119,7 +119,7 @@ class Courier:
         due = self._due(more)
         await store.release(self.row, due)
         if due is not None:
-            self.delivering.wake_at(due)
+            self.dispatcher.wake_at(due)
 
     @property
     def is_paused(self) -> bool:
@@ -130,7 +130,7 @@ class Courier:
     @property
     def is_over(self) -> bool:
         """True if the process ends, or if it is the turn of another webhook."""
-        return self.delivering.is_stopping or time.monotonic() > self.ends
+        return self.dispatcher.is_stopping or time.monotonic() > self.ends
 
     @property
     def may_go_on(self) -> bool:
@@ -145,7 +145,7 @@ class Courier:
     async def _check_position(self) -> bool:
         """Disable the webhook if the log no longer has the entries that it would have to be sent."""
         try:
-            await self.delivering.log.check(Position.parse(self.row["position"]))
+            await self.dispatcher.log.check(Position.parse(self.row["position"]))
         except Gone:
             reason = "The log no longer has all events since the last message: read the records again, then enable it"
             await self._disable(reason)
@@ -155,13 +155,13 @@ class Courier:
     # What there is to send.
 
     async def _load(self) -> None:
-        self.waiting = [Delivery(row) for row in await self.delivering.store.waiting(self.id)]
+        self.waiting = [Delivery(row) for row in await self.dispatcher.store.waiting(self.id)]
 
     async def _read(self) -> bool:
         """Read the next page of the log. Return True if there may be more."""
         if self.is_full or self.is_paused or self.is_over:
             return True
-        store, log = self.delivering.store, self.delivering.log
+        store, log = self.dispatcher.store, self.dispatcher.log
         after = Position.parse(self.row["position"])
         tenants = None if store.tenant is None else [self.row[store.tenant]]
         services = self.subscription.services
@@ -177,7 +177,7 @@ class Courier:
         return read.more or after.reading is not None
 
     def _new(self, entry: Entry) -> Row:
-        tenant = self.delivering.store.tenant
+        tenant = self.dispatcher.store.tenant
         return {
             **({} if tenant is None else {tenant: self.row[tenant]}),
             "webhook_id": self.id,
@@ -224,7 +224,7 @@ class Courier:
     async def _add_entries(self, deliveries: list[Delivery]) -> None:
         """Read the entries of messages that have waited, as far as the log still has them."""
         ids = [one.row["entry_id"] for one in deliveries if one.entry is None]
-        entries = {entry.id: entry for entry in await self.delivering.log.entries(ids)}
+        entries = {entry.id: entry for entry in await self.dispatcher.log.entries(ids)}
         for delivery in deliveries:
             delivery.entry = delivery.entry or entries.get(delivery.row["entry_id"])
 
@@ -241,7 +241,7 @@ class Courier:
                 return
             id, kind = str(entry.id), delivery.row["type"]
             message = {"type": kind, "timestamp": entry.created_at, "id": id, "data": data}
-            answer = await self.delivering.send(self.row, id, message)
+            answer = await self.dispatcher.send(self.row, id, message)
         except Exception:  # Such as one of the app's own functions. Other messages go on.
             log.exception("Webhook %s: the message for entry %s could not be made", self.id, entry.id)
             answer = Answer(None, 0, error="This server could not make the message: its log says why")
@@ -251,12 +251,12 @@ class Courier:
             self._failed(delivery, answer)
 
     def _succeeded(self, delivery: Delivery, answer: Answer) -> None:
-        self.delivering.stats.delivered += 1
+        self.dispatcher.stats.delivered += 1
         delivery.change(state=DELIVERED, next_at=None, failing_since=None, **_shown(delivery, answer))
         self.row |= {"failures": 0, "paused_until": None, "last_success_at": now()}
 
     def _failed(self, delivery: Delivery, answer: Answer) -> None:
-        self.delivering.stats.failed += 1
+        self.dispatcher.stats.failed += 1
         moment = now()
         since = delivery.row["failing_since"] or moment
         shown = _shown(delivery, answer)
@@ -269,12 +269,12 @@ class Courier:
             self.row["paused_until"] = max(moment + timedelta(seconds=answer.pause), self.row["paused_until"] or moment)
         if answer.status == GONE:
             self.reason = "The receiver has answered 410: it wants no more messages"
-        elif moment - since >= timedelta(seconds=self.delivering.service.patience):
+        elif moment - since >= timedelta(seconds=self.dispatcher.service.patience):
             self.reason = f"'{delivery.row['type']}' fails since {since:%Y-%m-%d %H:%M} UTC: {answer.error}"
 
     def _pause(self, failures: int) -> timedelta:
         """Return the pause after so many failures. It is random by a tenth, so that not all come back at once."""
-        pauses = self.delivering.service.pauses
+        pauses = self.dispatcher.service.pauses
         return timedelta(seconds=pauses[min(failures, len(pauses)) - 1] * random.uniform(0.9, 1.1))
 
     # The end.
@@ -286,7 +286,7 @@ class Courier:
         stored = [*shown, *self.waiting]
         new = [one.row for one in stored if "id" not in one.row]
         changed = [one.row for one in stored if "id" in one.row and one.has_changed]
-        if not await self.delivering.store.save(self.row, new, changed):
+        if not await self.dispatcher.store.save(self.row, new, changed):
             return False
         for delivery in stored:
             delivery.has_changed = False
@@ -305,8 +305,8 @@ class Courier:
 
     async def _disable(self, reason: str) -> None:
         log.warning("Webhook %s is disabled: %s", self.id, reason)
-        await self.delivering.service.disable(self.id, reason[:300])
-        self.delivering.stats.disabled += 1
+        await self.dispatcher.service.disable(self.id, reason[:300])
+        self.dispatcher.stats.disabled += 1
 
 
 def _shown(delivery: Delivery, answer: Answer) -> Row:

@@ -27,7 +27,7 @@ from httpcore2 import (
     default_ssl_context,
 )
 
-from apex.webhooks.addresses import Addresses, Forbidden
+from apex.webhooks.addresses import Addresses, ForbiddenAddress
 
 SECONDS = 15.0
 """The seconds for a whole request, from the lookup of the host to the end of the answer."""
@@ -82,7 +82,7 @@ class Sender:
         self.verify: ssl.SSLContext | None = verify
         self._pool: AsyncConnectionPool | None = None
         self._all = asyncio.Semaphore(AT_ONCE)
-        self._hosts: dict[str, _Turns] = {}
+        self._hosts: dict[str, _Host] = {}
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send a message, and return the answer, or why there is none. It raises no errors."""
@@ -94,7 +94,7 @@ class Sender:
                     answer = await self._post(url, headers, body)
             except (TimeoutError, TimeoutException):
                 answer = Answer(None, 0, error=f"No answer within {self.seconds:g} seconds")
-            except Forbidden as error:
+            except ForbiddenAddress as error:
                 answer = Answer(None, 0, error=str(error))
             except (ssl.SSLError, ConnectError, OSError) as error:
                 answer = Answer(None, 0, error=_reason(error))
@@ -134,14 +134,14 @@ class Sender:
     @asynccontextmanager
     async def _turn(self, host: str) -> AsyncIterator[None]:
         """Wait until fewer than the most requests to a host run."""
-        turns = self._hosts.setdefault(host, _Turns())
-        turns.waiting += 1
+        requests = self._hosts.setdefault(host, _Host())
+        requests.waiting += 1
         try:
-            async with turns.free:
+            async with requests.free:
                 yield
         finally:
-            turns.waiting -= 1
-            if not turns.waiting:
+            requests.waiting -= 1
+            if not requests.waiting:
                 self._hosts.pop(host, None)
 
     async def close(self) -> None:
@@ -151,8 +151,8 @@ class Sender:
             self._pool = None
 
 
-class _Turns:
-    """The requests to a host, those that run and those that wait."""
+class _Host:
+    """The requests to a host. ``waiting`` counts those that run or wait, and ``free`` lets some of them run."""
 
     def __init__(self) -> None:
         self.free = asyncio.Semaphore(AT_ONCE_TO_HOST)
@@ -178,7 +178,7 @@ class CheckedBackend(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """Connect to the first address of a host that accepts. Raises Forbidden, OSError and ConnectError."""
+        """Connect to the first address of a host that accepts. Raises ForbiddenAddress, OSError and ConnectError."""
         error: Exception | None = None
         for address in await self.addresses.of_host(host, port):
             try:

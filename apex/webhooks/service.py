@@ -32,7 +32,7 @@ from apex.service import BoundService
 from apex.sql.service import SQLService
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import UNSET, Row
-from apex.webhooks.addresses import LONGEST_URL, Addresses, Forbidden, resolve
+from apex.webhooks.addresses import LONGEST_URL, Addresses, ForbiddenAddress, resolve
 from apex.webhooks.replays import position_at, position_of
 from apex.webhooks.secrets import SecretStore
 from apex.webhooks.signatures import new_secret
@@ -40,7 +40,7 @@ from apex.webhooks.subscriptions import LONGEST_EVENT, MOST_EVENTS, events_of, r
 from apex.webhooks.tables import LIVE, TENANT, deliveries_table
 
 if TYPE_CHECKING:
-    from apex.webhooks.delivery import Delivering
+    from apex.webhooks.dispatcher import Dispatcher
 
 MOST = 100
 """The most webhooks of a tenant, unless the setting ``webhooks.max`` says otherwise."""
@@ -127,17 +127,6 @@ class Webhooks(SQLService):
     verify: ClassVar[SSLContext | None] = None
     """The certificates that receivers are checked with, by default those that Python trusts."""
 
-    def data(self, context: Context) -> Any:
-        """Return what receivers get of an event, from its context as publishers get it, by default what sockets get.
-
-        The rights of the maker limit it further.
-        """
-        return UNSET
-
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        """Return the IP addresses of a host. Override it to ask another DNS than that of the operating system."""
-        return await resolve(host, port)
-
     methods: Sequence[str] | None = ("find", "get", "create", "patch", "remove", "rotate", "replay", "test")
     events: Sequence[str] = ("disabled",)
     private: Sequence[str] = INTERNAL
@@ -158,7 +147,7 @@ class Webhooks(SQLService):
     async def setup(self, app: Apex, path: str) -> None:
         """Begin to deliver. Raises ConfigError if the app has no log or no secret."""
         with extra("webhooks", "The sending of webhooks"):
-            from apex.webhooks.delivery import Delivering
+            from apex.webhooks.dispatcher import Dispatcher
 
         await super().setup(app, path)
         if not isinstance(app.log, Log):
@@ -173,13 +162,24 @@ class Webhooks(SQLService):
         self.addresses: Addresses = Addresses(settings.get("networks", ()), self.resolve)
         if self.secrets.is_rotating:
             await self._encrypt_again()
-        self.delivering: Delivering = Delivering(self)
+        self.dispatcher: Dispatcher = Dispatcher(self)
         if not app.get("isCommand"):  # A command in a terminal sends nothing but tests.
-            await self.delivering.start()
+            await self.dispatcher.start()
 
     async def teardown(self, app: Apex, path: str) -> None:
         """End the deliveries that run. What was not delivered follows in another process, or after the next start."""
-        await self.delivering.stop()
+        await self.dispatcher.stop()
+
+    def data(self, context: Context) -> Any:
+        """Return what receivers get of an event, from its context as publishers get it, by default what sockets get.
+
+        The rights of the maker limit it further.
+        """
+        return UNSET
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """Return the IP addresses of a host. Override it to ask another DNS than that of the operating system."""
+        return await resolve(host, port)
 
     async def caller(self, webhook: Row) -> Mapping[str, Any] | None:
         """Return the params of a call by the maker of a webhook, or None if it may no longer do anything.
@@ -231,7 +231,7 @@ class Webhooks(SQLService):
             tenant = None if self.tenant is None else row[self.tenant]
             position = await position_at(self.log, _moment(given["since"]), tenant)
         changed = await self.change(id, {"position": str(position), **released()}, params)
-        self.delivering.wake()
+        self.dispatcher.wake()
         return changed
 
     @describe(result=ANSWER, errors=(404,))
@@ -241,7 +241,7 @@ class Webhooks(SQLService):
         Raises NotFound.
         """
         row = await self._own(self._id(data), params)
-        return await self.delivering.test(row)
+        return await self.dispatcher.test(row)
 
     def _id(self, data: Any, *more: str) -> Any:
         """Return the id in the data of a custom method. Raises BadRequest."""
@@ -291,7 +291,7 @@ class Webhooks(SQLService):
         context.data = {**data, "user_id": user, "secret": self.secrets.encrypt(secret), "position": position}
         async with self.unit_of_work():
             await self._require_room(context)
-            await self.delivering.store.begin_progress(position)
+            await self.dispatcher.store.begin_progress(position)
             await next()
         visible = context._visible
 
@@ -324,8 +324,8 @@ class Webhooks(SQLService):
         async with self.unit_of_work():
             await next()
             if starts_again:
-                await self.delivering.store.retry(context.id)
-        self.delivering.wake()
+                await self.dispatcher.store.retry(context.id)
+        self.dispatcher.wake()
 
     def _check(self, context: Context, data: Row, required: Sequence[str] = ()) -> None:
         """Raise BadRequest for a URL that nothing may be sent to, and for events that do not exist."""
@@ -335,9 +335,9 @@ class Webhooks(SQLService):
         if "url" in data and "url" not in errors:
             try:
                 if not isinstance(data["url"], str):
-                    raise Forbidden("Must be a text")
+                    raise ForbiddenAddress("Must be a text")
                 self.addresses.require_url(data["url"])
-            except Forbidden as error:
+            except ForbiddenAddress as error:
                 errors["url"] = str(error)
         if "events" in data and "events" not in errors:
             try:
@@ -365,7 +365,7 @@ class Webhooks(SQLService):
             count = count.where(c[self.tenant] == tenant)
         if (live := self.table.info.get(LIVE)) is not None:
             count = count.where(c[live].is_(None))
-        await self.delivering.store.lock(tenant)
+        await self.dispatcher.store.lock(tenant)
         [found] = await self.database.execute(count)
         if found["count"] >= self.most:
             raise Unprocessable(

@@ -82,8 +82,9 @@ class Store:
 
     async def begin_progress(self, position: str) -> None:
         """Store the first position, unless there is one."""
-        insert = (postgresql if self.database.dialect.name == "postgresql" else sqlite).insert(self.progress)
-        await self.database.execute(insert.values(id=1, position=position).on_conflict_do_nothing())
+        dialect = postgresql if self.database.dialect.name == "postgresql" else sqlite
+        first = dialect.insert(self.progress).values(id=1, position=position).on_conflict_do_nothing()
+        await self.database.execute(first)
 
     async def move_progress(self, old: str, new: str) -> bool:
         """Move the position from one to the next. Return False if another process has moved it."""

@@ -11,7 +11,7 @@ import pytest
 
 from apex import Context
 from apex.webhooks.courier import MOST_FAILURES, MOST_WAITING, PAGE
-from apex.webhooks.delivery import HELD
+from apex.webhooks.dispatcher import HELD
 from tests.webhooks.apps import (
     ANN,
     BOB,
@@ -303,7 +303,7 @@ async def test_a_webhook_that_is_disabled_sends_only_what_is_under_way(empty_url
         await receiver.until(1)
         await app.service("webhooks").patch(webhook["id"], {"enabled": False}, by(ANN))
         sent = len(receiver.received)
-        await asyncio.wait(app.services["webhooks"].service.delivering.held)
+        await asyncio.wait(app.services["webhooks"].service.dispatcher.held)
         assert len(receiver.received) <= sent + PAGE
 
 
@@ -406,7 +406,7 @@ async def test_many_waiting_messages_stop_the_reading(empty_url: str) -> None:
         for rating in range(MOST_WAITING + 2 * PAGE):
             await app.service("notes").patch(note["id"], {"rating": rating})
         async with asyncio.timeout(60):
-            while len(held := await service.delivering.store.waiting(webhook["id"])) < MOST_WAITING:
+            while len(held := await service.dispatcher.store.waiting(webhook["id"])) < MOST_WAITING:
                 await add_notes(app, "good")
         assert len(held) <= MOST_WAITING + PAGE
         is_down, service.pauses = False, (0.01,)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apex.webhooks.addresses import Addresses, Forbidden, is_public
+from apex.webhooks.addresses import Addresses, ForbiddenAddress, is_public
 from apex.webhooks.sender import AT_ONCE_TO_HOST, Sender
 from tests.webhooks.receiver import (
     BREAK,
@@ -104,7 +104,7 @@ def test_urls(url: str) -> None:
     if rule is None:
         Addresses().require_url(url)
     else:
-        with pytest.raises(Forbidden, match=rule):
+        with pytest.raises(ForbiddenAddress, match=rule):
             Addresses().require_url(url)
 
 
@@ -112,7 +112,7 @@ def test_http_is_for_networks_that_are_allowed() -> None:
     Addresses(LOCAL).require_url("http://localhost:3030/hooks")
     Addresses(["10.1.0.0/16"]).require_url("http://10.1.2.3/hooks")
     for url in ("http://example.com/", "http://10.2.0.1/", "http://localhost/"):
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenAddress):
             Addresses(["10.1.0.0/16"]).require_url(url)
 
 

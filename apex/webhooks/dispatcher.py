@@ -1,4 +1,4 @@
-"""The deliveries: what a process does for the webhooks that it holds, and how it learns what there is to do.
+"""The dispatcher of a process: it notices which webhooks have something to send, and claims them for couriers.
 
 Two things happen in each process, independently of each other:
 
@@ -64,8 +64,8 @@ STOP_SECONDS = 5.0
 """The time that the messages under way get for their answers when a process ends."""
 
 
-class Delivering:
-    """The part of a service for webhooks that delivers, from the setup of the app to its teardown."""
+class Dispatcher:
+    """The part of a service for webhooks that works from the setup of the app to its teardown."""
 
     def __init__(self, service: Webhooks) -> None:
         self.service: Webhooks = service
@@ -247,12 +247,12 @@ class Delivering:
     async def send(self, row: Row, id: str, message: Mapping[str, Any]) -> Answer:
         """Send a message to the URL of a webhook, signed, and return the answer."""
         try:
-            secrets = self._secrets(row)
+            keys = self._secrets(row)
         except ConfigError as unreadable:
             log.error("%s", unreadable)
             return Answer(None, 0, error="The secret can no longer be read: make a new one with 'rotate'")
         body = encode(message)
-        headers = signed_headers(id, body, secrets, int(time.time()))
+        headers = signed_headers(id, body, keys, int(time.time()))
         return await self.sender.post(row["url"], headers, body)
 
     def _secrets(self, row: Row) -> list[str]:
