@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_new import apex, contents, project, run
-from tests.interop.node import check_types, needs_node
 from tests.process.commands import apex_here_in
 
 __all__ = ["project"]
@@ -55,13 +54,11 @@ def test_a_service_with_every_type_passes_lint_types_and_its_tests(tracker: Path
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_node
-def test_the_tables_agree_with_the_migrations_and_pyright_finds_nothing(tracker: Path) -> None:
+def test_the_tables_agree_with_the_migrations(tracker: Path) -> None:
     generated(tracker, "everything", *EVERYTHING)
     assert apex(tracker, "migrate").returncode == 0
     assert apex(tracker, "check").stdout == "Nothing is wrong.\n"
     assert apex(tracker, "migrate", "--down", "0001").returncode == 0
-    assert check_types(tracker) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pytest
 
 from tests.cli.test_generate import generated
 from tests.cli.test_new import apex, contents, run
-from tests.interop.node import check_types, needs_node
 from tests.process.commands import COMMAND, apex_here_in
 
 
@@ -45,11 +44,6 @@ def test_the_database_keeps_its_tenants_apart(shop: Path, postgres_url: str) -> 
     ):
         done = run(shop, *COMMAND, *command, DATABASE_URL=postgres_url)
         assert (done.returncode, expected in done.stdout) == (0, True), done.stdout + done.stderr
-
-
-@needs_node
-def test_pyright_finds_nothing_in_its_services(shop: Path) -> None:
-    assert check_types(shop) == []
 
 
 @pytest.mark.parametrize(

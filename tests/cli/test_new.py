@@ -14,7 +14,6 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tests.interop.node import check_types, needs_node
 from tests.process.commands import COMMAND, ROOT, apex_here_in, environment, server_in
 
 MINUTES = 180
@@ -109,21 +108,6 @@ def test_what_is_generated_passes_lint_types_and_its_tests(project: Path) -> Non
     for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
         done = run(project, sys.executable, "-m", *tool)
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-@needs_node
-@pytest.mark.parametrize("kind", ["tenants", "bare", "bare_sqlite"])
-def test_pyright_finds_nothing_in_a_project_of_another_kind(kind: str, tmp_path: Path) -> None:
-    assert apex_here_in(tmp_path, "new", "blog", *KINDS[kind]).returncode == 0
-    assert check_types(tmp_path / "blog") == []
-
-
-@needs_node
-def test_pyright_finds_nothing_in_a_new_project(project: Path) -> None:
-    hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("around", "before", "after", "error")]
-    for arguments in (("service", "blog-posts"), *hooks, ("migration", "Index of names")):
-        assert apex_here_in(project, "generate", *arguments).returncode == 0
-    assert check_types(project) == []
 
 
 def test_a_new_project_requires_the_versions_like_the_one_that_made_it(project: Path) -> None:

@@ -65,11 +65,20 @@ def compile_programs(folder: Path, **programs: str) -> str:
     return subprocess.run([NODE, compiler, *STRICT, *files], cwd=folder, capture_output=True, text=True).stdout
 
 
-def check_types(folder: Path, **rules: bool) -> list[str]:
-    """Return the errors that pyright finds in a folder in its strict mode, each as file, line, rule and message."""
+def check_types(folder: Path, *projects: str, **rules: bool) -> list[str]:
+    """Return the errors that pyright finds in a folder in its strict mode, each as file, line, rule and message.
+
+    ``projects`` names those in the folder that import their own packages.
+    """
     assert NODE is not None, "Node is not installed"
     environment = Path(sys.prefix)
-    config = {"typeCheckingMode": "strict", "venvPath": str(environment.parent), "venv": environment.name, **rules}
+    config = {
+        "typeCheckingMode": "strict",
+        "venvPath": str(environment.parent),
+        "venv": environment.name,
+        "executionEnvironments": [{"root": project} for project in projects],
+        **rules,
+    }
     (folder / "pyrightconfig.json").write_text(json.dumps(config), encoding="utf-8")
     command = [NODE, str(FOLDER / "node_modules" / "pyright" / "index.js"), "--outputjson"]
     printed = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
