@@ -1,11 +1,14 @@
 """Events to a thousand connections for each create: apex and Feathers on Node. ``python -m benchmarks fanout``.
 
-Each round starts each server anew, one after the other, and measures it with the same listeners.
+Each round starts each server anew, one after the other, and measures it with the same listeners. These have a processor
+of their own, as in a client elsewhere. Otherwise the scheduler wakes them on the processor of the server in the middle
+of its event, more often for one server than for the other.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from statistics import median, quantiles
@@ -111,10 +114,13 @@ def main(connections: int = CONNECTIONS, rounds: int = ROUNDS) -> None:
     print(f"\n{connections:,} connections, {rounds} rounds, an event of {len(event)} bytes")
     print(f"The listeners can count {capacity(frame(event), connections):,.0f} frames a second\n", flush=True)
     gc.disable()
+    *others, last = sorted(os.sched_getaffinity(0))
     measured: list[dict[str, Figures]] = []
     for _ in range(rounds):
         measured.append({})
         for name, command in COMMANDS.items():
+            os.sched_setaffinity(0, others or [last])  # The server inherits it, with all of its threads.
             with started(command) as server:
+                os.sched_setaffinity(0, [last])
                 measured[-1][name] = measure(server, connections)
     _table(measured)
