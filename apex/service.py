@@ -109,7 +109,7 @@ class Options:
 class Call:
     """A call of a service's method, as a transport builds it for ``app.call``.
 
-    ``around_method`` is a function that runs the method, or raises an error in place of it.
+    ``around_method`` is a function that runs the method, or returns a result or raises an error in place of it.
     """
 
     service: BoundService

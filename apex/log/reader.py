@@ -113,8 +113,9 @@ class Log:
         """Return at most ``limit`` entries after a position that are committed by now, and the position after them.
 
         Among ``tenants``, None stands for entries without a tenant. Among ``services``, it stands for messages between
-        processes. Call ``check`` before the first read from a position that somebody has sent. Raises Gone for a
-        position of another database, and ValueError for tenants of a log without them.
+        processes. After a read from a position that somebody has sent or stored, call ``check`` with it: then all
+        entries after it were there. Raises Gone for a position of another database, and ValueError for tenants of a
+        log without them.
         """
         if limit < 1:
             raise ValueError("limit must be at least 1")

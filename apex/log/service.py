@@ -33,7 +33,8 @@ from apex.query.language import (
     suggestion,
 )
 from apex.query.scope import FieldTypes, scope_predicate
-from apex.service import Service
+from apex.relations.calls import caller_anew
+from apex.service import Call, Service
 from apex.sql.types.registry import coercers
 from apex.transaction import is_in_transaction
 from apex.types import UNSET, Paginate, Row
@@ -185,6 +186,7 @@ class EventsService(Service):
         """Raise TypeError if the app has no log."""
         if not isinstance(app.log, Log):
             raise TypeError(f"Service '{path}' reads the log of the app: call app.configure(log(table)) before")
+        self._path = path
         self.log: Log = app.log
         self.table: Table = self.log.table
         self.tenant: str | None = self.table.info.get(TENANT)
@@ -223,8 +225,33 @@ class EventsService(Service):
         with self.waiting.waiter(seconds, asked.tenants, params.connection, asked.wants) as waiter:
             found = await self._read(asked, after, reader)
             while not found.data and not found.more and (offered := await waiter.next()) is not None:
-                found = await self._next(asked, found, offered, reader)
+                now = asked
+                if offered and params.provider:  # The rights of the caller may have changed while it has waited.
+                    params = await self._now(params, query, self._page(asked, found))
+                    reader = self.rights.reader(params)
+                    now = self._asked(self.syntax.parse(params.query), params, reader)
+                if now == asked:
+                    found = await self._next(asked, found, offered, reader)
+                else:  # It may want entries that were not offered.
+                    found = await self._read(now, found.position, reader)
         return self._page(asked, found)
+
+    async def _now(self, params: Params, query: Query, page: Row) -> Params:
+        """Return the params of a caller as its hooks would leave them now. Raises their errors, as for a lost login.
+
+        The hooks run in a call of their own, which answers with an empty ``page`` and reads nothing.
+        """
+        asked = {name: value for name, value in query.asked.items() if name not in ("$after", "$wait")}
+        again: Row = {"query": asked, **caller_anew(self.rights.app, params)}
+        if "route" in params:
+            again["route"] = params.route
+
+        async def read_nothing(method: Any) -> Row:
+            return page
+
+        bound = self.rights.app.service(self._path)
+        call = Call(bound, "find", params=Params(again), around_method=read_nothing)
+        return (await self.rights.app.call(call)).params
 
     def _asked(self, query: Query, params: Params, reader: Reader) -> Asked:
         """Return what a call asks for and may have. Raises BadRequest for what it cannot ask for."""
@@ -251,23 +278,24 @@ class EventsService(Service):
         if tenants is not None:
             yield membership(self.tenant, "$in", list(tenants))
 
-    async def _position(self, query: Query) -> Position:
-        """Return the position that a query names. Raises BadRequest or Gone."""
+    async def _position(self, query: Query) -> Position | None:
+        """Return the position that a query names, or None for that before the oldest entry. Raises BadRequest."""
         asked = query.cursor[1] if query.cursor else ""
         if asked == NOW:
             return await self.log.position()
         if not asked:
-            return await self.log.beginning()
+            return None
         try:
-            position = Position.parse(asked)
+            return Position.parse(asked)
         except ValueError:
             raise invalid("$after", f"must be the 'next' of a page, '{NOW}', or empty for the oldest event") from None
-        await self.log.check(position)
-        return position
 
-    async def _read(self, asked: Asked, after: Position, reader: Reader) -> Found:
-        """Return the next page of a caller. It may be short, or empty, if the caller may read few of the entries."""
-        found = Found([], after, True)
+    async def _read(self, asked: Asked, after: Position | None, reader: Reader) -> Found:
+        """Return the next page of a caller. It may be short, or empty, if the caller may read few of the entries.
+
+        Raises Gone if the log does not have all the entries after the position.
+        """
+        found = Found([], await self.log.beginning() if after is None else after, True)
         for _ in range(MOST_READS):
             read = await self.log.read(
                 found.position, tenants=asked.tenants, services=asked.services, event=asked.event,
@@ -275,8 +303,11 @@ class EventsService(Service):
             )  # fmt: skip
             shown = await self._shown(asked, read.entries, reader)
             found = Found([*found.data, *shown], read.position, read.more)
+            after = after or read.position
             if not read.more or len(found.data) == asked.limit:
                 break
+        # Checked now, as entries may have been deleted meanwhile.
+        await self.log.check(after or found.position)
         return found
 
     async def _next(self, asked: Asked, found: Found, offered: list[Entry], reader: Reader) -> Found:

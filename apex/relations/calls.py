@@ -38,3 +38,10 @@ def rights_of(app: Apex, params: Params) -> dict[str, Any]:
     if headers := own.get("headers"):
         own["headers"] = {name: value for name, value in headers.items() if name.lower() not in _OF_ONE_REQUEST}
     return {**own, "is_inner_call": True}
+
+
+def caller_anew(app: Apex, params: Params) -> dict[str, Any]:
+    """Return the params of ``rights_of``, with the proof of the caller as it was sent, so that it is verified anew."""
+    own = rights_of(app, params)
+    known = own.pop("verified_proof", None)
+    return own if known is None else {**own, "authentication": known.proof}

@@ -40,6 +40,7 @@ MOST_WAITING = 500
 TURN_SECONDS = 10.0
 """The time after which another webhook gets its turn, and the rights of the maker are looked at again."""
 GONE = 410
+GONE_FROM_LOG = "The log no longer has all events since the last message: read the records again, then enable it"
 
 
 class Delivery:
@@ -101,11 +102,13 @@ class Courier:
             await self._disable("The user who has made the webhook may no longer read its events")
             return
         self._reader = service.rights.reader(caller)
-        if not await self._check_position():
-            return
         await self._load()
         while True:
-            more = await self._read()
+            try:
+                more = await self._read()
+            except Gone:
+                await self._disable(GONE_FROM_LOG)
+                return
             self.left = PAGE
             await self._send_all()
             if not await self._save():
@@ -142,23 +145,13 @@ class Courier:
         """True if so many messages wait that no more are read."""
         return len(self.waiting) >= MOST_WAITING
 
-    async def _check_position(self) -> bool:
-        """Disable the webhook if the log no longer has the entries that it would have to be sent."""
-        try:
-            await self.dispatcher.log.check(Position.parse(self.row["position"]))
-        except Gone:
-            reason = "The log no longer has all events since the last message: read the records again, then enable it"
-            await self._disable(reason)
-            return False
-        return True
-
     # What there is to send.
 
     async def _load(self) -> None:
         self.waiting = [Delivery(row) for row in await self.dispatcher.store.waiting(self.id)]
 
     async def _read(self) -> bool:
-        """Read the next page of the log. Return True if there may be more."""
+        """Read the next page of the log. Return True if there may be more. Raises Gone if the log has not all of it."""
         if self.is_full or self.is_paused or self.is_over:
             return True
         store, log = self.dispatcher.store, self.dispatcher.log
@@ -168,6 +161,7 @@ class Courier:
         read = log.recent(after, tenants=tenants, services=services) if len(self.waiting) < PAGE else None
         if read is None or len(read.entries) > PAGE:
             read = await log.read(after, tenants=tenants, services=services, limit=PAGE)
+            await log.check(after)  # Now, as entries may have been deleted meanwhile.
         known = {one.row["entry_id"] for one in self.waiting}
         for entry in read.entries:
             if self.subscription.has(entry.service, entry.event) and entry.id not in known:

@@ -80,7 +80,6 @@ class Dispatcher:
         self._called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._moved_at = float("-inf")
-        self._is_checked = False
         self._is_used = False
 
     async def start(self) -> None:
@@ -179,13 +178,13 @@ class Dispatcher:
 
     async def _read(self, begin: Position) -> Read | None:
         """Return the entries after a position, or None if the log no longer has all of them."""
-        try:
-            if not self._is_checked:
-                await self.log.check(begin)
-                self._is_checked = True
-            read: Read = self.log.recent(begin) or await self.log.read(begin, limit=PAGE)
-        except Gone:
-            return None
+        read = self.log.recent(begin)
+        if read is None:
+            try:
+                read = await self.log.read(begin, limit=PAGE)
+                await self.log.check(begin)  # Now, as entries may have been deleted meanwhile.
+            except Gone:
+                return None
         return read
 
     async def _due(self, entries: list[Entry]) -> list[Row]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, delete
 
-from apex import Apex, Context, MemoryService, SQLService, batch, database, rest, sockets
+from apex import Apex, Context, MemoryService, Params, SQLService, batch, database, rest, sockets
 from apex.common import limit_to_tenants
+from apex.errors import Forbidden
 from apex.log import EventsService, Log, log, log_table
 from apex.openapi import document_of
 from apex.permissions import authorize, can, mine
@@ -252,6 +253,20 @@ async def test_a_caller_that_may_read_nothing_gets_short_pages_that_go_on(empty_
         assert [event["data"]["text"] for event in await read_all(client, limit=2)] == ["mine"]
 
 
+async def test_a_reader_hears_of_entries_that_are_deleted_while_it_reads(empty_url: str) -> None:
+    async def may_read(record: Any, params: Params) -> bool:
+        if record["text"] == "b":
+            assert isinstance(app.log, Log)
+            await app.get("database").execute(delete(app.log.table).where(app.log.table.c.id < 5))
+        return bool(record["text"] != "b")
+
+    app = site(empty_url, ALL, may_read={"notes": may_read})
+    async with running(app) as client:
+        await app.service("notes").create([{"text": text} for text in "abcde"])
+        first = await ask(client, limit=1)
+        await ask(client, 410, after=first["next"], limit=1)
+
+
 async def test_custom_events_are_among_them(empty_url: str) -> None:
     app = site(empty_url, ALL)
     async with running(app) as client:
@@ -300,6 +315,32 @@ async def test_a_call_waits_for_an_event_that_it_may_read(empty_url: str) -> Non
         page = await asked
         assert (texts(page), page["more"]) == (["a"], False)
         assert await ask(client, after=page["next"]) == {**page, "data": []}
+
+
+async def test_a_caller_that_loses_its_rights_while_it_waits_gets_nothing(empty_url: str) -> None:
+    rights = {"ann": True, "bob": True, "eve": True}
+
+    def authenticated(context: Context) -> None:
+        caller(context)
+        name = context.params.user["id"]
+        if name not in rights:
+            raise Forbidden("Nobody knows you")
+        context.params.is_admin = rights[name]
+
+    admins = {"notes": lambda record, params: params.is_admin}
+    app = site(empty_url, ALL, may_read=admins, hooks={"before": {"all": [authenticated]}})
+    async with running(app) as client:
+        ann, bob = (asyncio.create_task(ask(client, name=name, after="now", wait=30)) for name in ("ann", "bob"))
+        eve = asyncio.create_task(ask(client, 403, name="eve", after="now", wait=30))
+        await until(lambda: waiting(app) == 3)
+        rights["bob"] = False
+        del rights["eve"]
+        await app.service("notes").create({"text": "a"})
+        assert (texts(await ann), "Nobody" in str(await eve)) == (["a"], True)
+        await until(lambda: waiting(app) == 1)
+        rights["bob"] = True
+        await app.service("notes").create({"text": "b"})
+        assert texts(await bob) == ["b"]
 
 
 async def test_a_call_does_not_wait_if_there_are_events(empty_url: str) -> None:
