@@ -41,14 +41,15 @@ class Companion:
 class EntryShape:
     """The columns of an entry: a row of another table that is stored by the same statement as a row.
 
-    ``constants`` are texts by column. ``given`` are the columns with a value of their own in each entry. ``copied``
-    maps columns to the fields of the row that they get. The column ``moment`` gets the present time, ``row_id`` the id
-    of the row, and ``row`` the row as JSON.
+    ``constants`` are texts by column. ``given`` are the columns with a value of their own in each entry. That of the
+    column ``json`` is given as the text of its JSON. ``copied`` maps columns to the fields of the row that they get.
+    The column ``moment`` gets the present time, ``row_id`` the id of the row, and ``row`` the row as JSON.
     """
 
     table: Any
     constants: Mapping[str, str]
     given: Sequence[str]
+    json: str
     copied: Mapping[str, str]
     moment: str
     row_id: str

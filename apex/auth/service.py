@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from copy import copy
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from apex.adapters.base import Adapter
@@ -343,7 +343,7 @@ class AuthenticationService(Service):
         chosen = spelled if len(found) > 1 and self.ignores_case is True else found
         return dict(chosen[0]) if chosen else None
 
-    @property
+    @cached_property
     def entity_id(self) -> str:
         """The id field of an entity: ``entityId`` of the settings, or the ``id`` of its service."""
         return str(self.settings.get("entityId") or getattr(self.users.service, "id", "id"))

@@ -64,7 +64,7 @@ class Log:
         self._reading: Reading = reading_of(self.database, table)
         self.follower: Follower = Follower(self._reading, self.stats)
         """The reader of this process, which gives ``watermark``."""
-        self._on_commit: list[Callable[[], None]] = []
+        self.commit_handlers: list[Callable[[], None]] = []
 
     @property
     def watermark(self) -> Position:
@@ -169,16 +169,11 @@ class Log:
         await self.writer.database.write_collected()
 
     def on_commit(self, function: Callable[[], None]) -> None:
-        """Call a function whenever this process has committed entries, to wake other processes."""
-        self._on_commit.append(function)
-
-    def committed(self) -> None:
-        """Call the functions of ``on_commit``. The writer calls this after each commit of entries.
+        """Call a function whenever this process has committed entries, to wake other processes.
 
         This process is not woken: it knows its own changes, and reading after each of them would cost more than them.
         """
-        for function in self._on_commit:
-            function()
+        self.commit_handlers.append(function)
 
     async def open(self) -> None:
         """Start to follow. Called by the setup of the app."""

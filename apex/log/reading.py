@@ -52,7 +52,7 @@ class Entry:
     """
 
     __slots__ = (
-        "_before", "_call", "_record", "created_at", "event", "id", "method", "origin", "record_id", "service",
+        "_before", "_call", "_record", "created_at", "event", "id", "method", "origin", "record_id", "service", "size",
         "tenant", "xid",
     )  # fmt: skip
 
@@ -69,6 +69,7 @@ class Entry:
         self._before: str | None = row["before"]
         self._record: str | None = row["record"]
         self._call: str | None = row["call"]
+        self.size: int = len(self._before or "") + len(self._record or "") + len(self._call or "")
 
     @property
     def before(self) -> Any:
@@ -84,11 +85,6 @@ class Entry:
     def call(self) -> Any:
         """The call of the event, or None: ``id``, ``params``, and ``dispatch`` if it differs from the record."""
         return None if self._call is None else decode(self._call)
-
-    @property
-    def size(self) -> int:
-        """The number of characters of its JSON."""
-        return sum(len(text) for text in (self._before, self._record, self._call) if text is not None)
 
     def message(self) -> dict[str, Any]:
         """Return the event as ``Events`` sends it to the connections."""

@@ -128,7 +128,7 @@ class Writer:
         entries = context.entries = Entries(partial(self.of_call, context))
         try:
             await next()
-            if context.entries is entries:  # Else the statement of the record has stored them.
+            if not entries.ids:  # Else the statement of the record has stored them.
                 entries.settle()
         except BaseException as error:
             entries.is_dropped = True
@@ -137,7 +137,7 @@ class Writer:
             raise
         if entries.unit is not None:
             await entries.unit.end(None)
-        elif context.entries is entries and not entries.is_collected:
+        elif not entries.is_collected:
             await self._write_alone(entries)
 
     async def log_method(self, context: Context, next: Next) -> None:
@@ -195,7 +195,8 @@ class Writer:
     def count(self, number: int) -> None:
         """Count entries that are written, and have them read once they are committed."""
         self.log.stats.written += number
-        after_commit(self.log.committed)
+        for function in self.log.commit_handlers:
+            after_commit(function)
 
     async def write_late(self, entries: Entries) -> None:
         """Write entries of a method that has ended, with the transaction around this call if there is one."""
@@ -220,12 +221,12 @@ class Writer:
         """
         service: Any = context.service.service
         is_stored = isinstance(service, SQLService) and self._stores(context.service)
-        if context.method != "create" or not is_stored or context.has_result or not self._gives_new_ids(service):
+        if context.method != "create" or not is_stored or context.has_result or not self.gives_new_ids(service):
             return False
         given = context.data if isinstance(context.data, list) else [context.data]
         return all(isinstance(one, Mapping) and service.id not in one for one in given)
 
-    def _gives_new_ids(self, service: SQLService) -> bool:
+    def gives_new_ids(self, service: SQLService) -> bool:
         """Return True if the database chooses the ids, and none of them twice, as SQLite does without AUTOINCREMENT."""
         is_overridden = type(service).create is not SQLService.create
         is_postgresql = self.database.dialect.name == "postgresql"
@@ -409,9 +410,10 @@ class _OneStatement:
         if not self._is_one_row(context):
             await writer.log_method(context, next)
             return
-        entry, entries = self._entry(context), Entries(partial(writer.of_call, context))
-        entries.is_new = writer.is_new(context)
-        context.entries = entries
+        entry, entries = self._entry(context), context.entries
+        if not isinstance(entries, Entries):  # No hook changes the result of any call.
+            entries = context.entries = Entries(partial(writer.of_call, context))
+        entries.is_new = self._gives_new_ids and self.service.service.id not in context.data
         context.around_method = partial(_with_entry, entry)
         await next()
         if entry.id is not None:
@@ -427,7 +429,7 @@ class _OneStatement:
             values.pop(writer.tenant, None)
         call = call_of(context)
         del call["method"]
-        values["call"] = RawJSON(encode(call))
+        values["call"] = encode(call).decode()
         given = tuple(values)
         shape = self._shapes.get(given)
         if shape is None:
@@ -437,9 +439,8 @@ class _OneStatement:
     def _shape(self, given: tuple[str, ...]) -> EntryShape:
         writer, constants = self.writer, {"service": self.service._path, "event": self.event, "method": self.method}
         copied = {} if writer.tenant is None else {writer.tenant: writer.tenant}
-        return EntryShape(
-            writer.table, {**constants, "origin": writer.log.origin}, given, copied, "created_at", "record_id", "record"
-        )
+        constants["origin"] = writer.log.origin
+        return EntryShape(writer.table, constants, given, "call", copied, "created_at", "record_id", "record")
 
     def _is_one_row(self, context: Context) -> bool:
         """Return True if nothing but one row and its entry is stored."""
@@ -456,6 +457,10 @@ class _OneStatement:
             and not context.has_result
             and (not self.keepers or all(keeps(context) for keeps in self.keepers))
         )
+
+    @cached_property
+    def _gives_new_ids(self) -> bool:
+        return self.method == "create" and self.writer.gives_new_ids(self.service.service)
 
     @cached_property
     def _can_store_entry(self) -> bool:

@@ -144,7 +144,9 @@ class RowEntries:
         quoted: Any = Text().literal_processor(dialect)  # type: ignore[no-untyped-call]
         entry: dict[str, Any] = {name: literal_column(quoted(text), Text()) for name, text in shape.constants.items()}
         for name in shape.given:
-            entry[name] = bindparam(f"entry_{name}", type_=types[name].type)
+            entry[name] = bindparam(f"entry_{name}", type_=Text() if name == shape.json else types[name].type)
+        if self.postgresql:
+            entry[shape.json] = cast(entry[shape.json], types[shape.json].type)
         for name, field in shape.copied.items():
             entry[name] = source[field]
         now = func.now() if self.postgresql else literal("now")  # CURRENT_TIMESTAMP of SQLite has no milliseconds.
