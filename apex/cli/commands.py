@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from datetime import UTC, datetime
+from datetime import datetime
 from errno import EROFS
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -33,6 +33,7 @@ from apex.cli.loading import (
     warn_of_differences,
 )
 from apex.cli.log import log_commands
+from apex.cli.options import DAY, as_json_option
 from apex.cli.permissions import explain, permissions
 from apex.cli.webhooks import webhooks
 from apex.errors import ConfigError, FeathersError
@@ -41,28 +42,6 @@ if TYPE_CHECKING:
     from apex.app import Apex
 
 HIDDEN: tuple[str, ...] = ("worker",)
-ID: click.IntRange = click.IntRange(1, (1 << 63) - 1)
-
-
-class Day(click.ParamType[datetime]):
-    """An option's day in UTC, today or earlier, such as ``2026-01-31``. Commands get its first moment."""
-
-    name = "day"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the first moment of a day. Anything else fails with a message."""
-        try:
-            day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
-        except ValueError:
-            self.fail(f"'{value}' is not a day such as 2026-01-31.", param, ctx)
-        if day > datetime.now(UTC):
-            self.fail(f"{value} is in the future.", param, ctx)
-        return day
-
-
-DAY: Day = Day()
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 class Commands(click.Group):

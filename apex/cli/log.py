@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from apex.cli.loading import load_app, require_migrated
+from apex.cli.options import as_json_option
 from apex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def log_commands() -> None:
 
 
 @log_commands.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@as_json_option
 @click.pass_obj
 def status(factory: str, as_json: bool) -> None:
     """Print what the log holds, and the oldest open transaction."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apex.cli.loading import load_app, run
+from apex.cli.options import as_json_option
 from apex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ UNDECLARED = "(no permissions)"
 @click.option("--check", "lock", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Compare with a file, and fail if something has changed.")  # fmt: skip
 @click.option("--write", is_flag=True, help="Write the file of --check, by default permissions.lock.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@as_json_option
 @click.pass_obj
 def permissions(factory: str, lock: Path | None, write: bool, as_json: bool) -> None:
     """Print who may call which method.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from apex.cli.loading import load_app, run
+from apex.cli.options import as_json_option
 from apex.errors import BadRequest, ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def webhooks() -> None:
 
 
 @webhooks.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@as_json_option
 @click.pass_obj
 def list_webhooks(factory: str, as_json: bool) -> None:
     """List the webhooks of all tenants, with what is wrong with them."""
@@ -45,7 +46,7 @@ def list_webhooks(factory: str, as_json: bool) -> None:
 
 @webhooks.command()
 @click.argument("id")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@as_json_option
 @click.pass_obj
 def test(factory: str, id: str, as_json: bool) -> None:
     """Send a test message to the webhook ID, and print the answer.

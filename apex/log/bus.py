@@ -10,19 +10,17 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from apex.cache import BoundedDict
 from apex.callbacks import Backoff
 from apex.errors import Unavailable
+from apex.log.reader import Log
+from apex.log.reading import Entry
 from apex.log.writing import Entries
 from apex.realtime.bus import Bus, BusStats
 from apex.signatures import name_of
 from apex.transaction import after_commit
-
-if TYPE_CHECKING:
-    from apex.log.reader import Log
-    from apex.log.reading import Entry
 
 QUEUE = 10_000
 """The most messages that wait for the database."""

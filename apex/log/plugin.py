@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Table
@@ -14,34 +13,9 @@ from apex.errors import ConfigError
 from apex.hooks import Next
 from apex.log.bus import LogBus
 from apex.log.pruning import Pruner
-from apex.log.reader import Log
+from apex.log.reader import Log, RightsChanges, Settings, Tenants
 from apex.log.writing import Fields
-from apex.realtime.channels import Connection
 from apex.sql.database import Database
-
-Tenants = Callable[[Connection], Collection[Any] | None]
-"""A function that returns the tenants whose entries a connection may get. None means all."""
-
-RightsChanges = Mapping[str, Callable[[Any, Connection], Any]]
-"""By the path of a service, a function of a record and a connection.
-
-It returns true if a change of the record changes what the user of the connection may see.
-"""
-
-DAYS, REPLAY = 7, 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The setting ``log``.
-
-    ``days`` is the age at which entries are deleted, and ``rows`` the most entries that are kept. None means no limit.
-    ``replay`` is the most entries that a client gets after a reconnection.
-    """
-
-    days: float | None = DAYS
-    rows: int | None = None
-    replay: int = REPLAY
 
 
 def log(
@@ -69,12 +43,11 @@ def log(
         raise TypeError("log takes the table of the log and not the app: app.configure(log(log_table(metadata)))")
 
     def configure(app: Apex) -> None:
-        database = app.get("database")
-        if not isinstance(database, Database):
+        if not isinstance(app.get("database"), Database):
             raise ConfigError("The log needs a database: call app.configure(database(url)) before log(table)")
         made = app.log = Log(app, table, _settings(app.get("log")), fields, tenants, rights)
         app.bus = LogBus(made, app.bus)
-        pruner = Pruner(database, table, made.settings, made.stats)
+        pruner = Pruner(made)
 
         async def setup(context: Context, next: Next) -> None:
             await made.open()

@@ -7,19 +7,16 @@ import logging
 import random
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import BigInteger, Table, and_, bindparam, delete, func, literal, select
 
 from apex.callbacks import end_tasks
-from apex.log.stats import LogStats
+from apex.log.reader import Log
 from apex.sql.database import Database
 from apex.sql.statements import Statement
 from apex.sql.types.columns import Timestamp
 from apex.tenant import ALL_TENANTS, tenant_context
-
-if TYPE_CHECKING:
-    from apex.log.plugin import Settings
 
 EVERY_SECONDS = 60
 BATCH = 1_000
@@ -41,11 +38,10 @@ class Pruner:
     entry always stays: it tells that a position is one of this log.
     """
 
-    def __init__(self, database: Database, table: Table, settings: Settings, stats: LogStats) -> None:
-        self.database: Database = database
-        self.table: Table = table
-        self.settings: Settings = settings
-        self.stats: LogStats = stats
+    def __init__(self, log: Log) -> None:
+        self.log: Log = log
+        self.database: Database = log.database
+        self.table: Table = log.table
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -68,10 +64,10 @@ class Pruner:
         """
         now, deleted = datetime.now(UTC), 0
         kinds: list[tuple[Statement, dict[str, Any]]] = [(self._messages, {"before": now - MESSAGE_AGE})]
-        if self.settings.days is not None:
-            kinds.append((self._old, {"before": now - timedelta(days=self.settings.days)}))
-        if self.settings.rows is not None:
-            kinds.append((self._many, {"rows": self.settings.rows}))
+        if self.log.settings.days is not None:
+            kinds.append((self._old, {"before": now - timedelta(days=self.log.settings.days)}))
+        if self.log.settings.rows is not None:
+            kinds.append((self._many, {"rows": self.log.settings.rows}))
         for statement, values in kinds:
             count = BATCH
             while count == BATCH:
@@ -87,7 +83,7 @@ class Pruner:
                 if self._lock is not None and not (await self.database.fetch(self._lock))[0]["is_free"]:
                     return 0
                 count = len(await self.database.fetch(statement, values))
-        self.stats.pruned += count
+        self.log.stats.pruned += count
         return count
 
     async def _prune_regularly(self) -> None:

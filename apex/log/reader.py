@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextvars import Context
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from apex.log.position import Position
 from apex.log.reading import Entry, Filter, Read, Reading, reading_of
 from apex.log.stats import LogStats
 from apex.log.writing import Fields, Writer
+from apex.realtime.channels import Connection
 from apex.sql.database import Database
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.transaction import is_in_transaction
@@ -22,11 +24,34 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from apex.app import Apex
-    from apex.log.plugin import RightsChanges, Settings, Tenants
 
 CURRENT_SECONDS = 1
 
 T = TypeVar("T")
+
+Tenants = Callable[[Connection], Collection[Any] | None]
+"""A function that returns the tenants whose entries a connection may get. None means all."""
+
+RightsChanges = Mapping[str, Callable[[Any, Connection], Any]]
+"""By the path of a service, a function of a record and a connection.
+
+It returns true if a change of the record changes what the user of the connection may see.
+"""
+
+DAYS, REPLAY = 7, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The setting ``log``.
+
+    ``days`` is the age at which entries are deleted, and ``rows`` the most entries that are kept. None means no limit.
+    ``replay`` is the most entries that a client gets after a reconnection.
+    """
+
+    days: float | None = DAYS
+    rows: int | None = None
+    replay: int = REPLAY
 
 
 class Log:

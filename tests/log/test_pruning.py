@@ -25,7 +25,7 @@ async def entries(app: Apex, *ages: timedelta, service: str | None = "notes") ->
 
 def pruner(app: Apex) -> Pruner:
     made: Any = app.log
-    found = Pruner(made.database, made.table, made.settings, made.stats)
+    found = Pruner(made)
     found._compile()
     return found
 

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 
 from apex import Apex, database
 from apex.log import Log, Position
-from apex.log.plugin import Settings
+from apex.log.reader import Settings
 from apex.migrations import enable_row_level_security, prepare_row_level_security
 from apex.migrations.revisions import connect
 from apex.tenant import ROLE, tenant_context
