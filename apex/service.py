@@ -55,7 +55,9 @@ class Service:
     methods to the bytes that their bodies may have, if these are more than usual.
 
     ``answer_only`` names fields that only the answer to a call has, such as a key that is shown once. Events and the
-    log leave them out. If ``logged`` is False, the events of the service are not in the log of the app.
+    log leave them out. ``volatile`` names fields that the server changes by itself at any time, such as the moment of
+    the last use: a whole record that is sent back may have former values of them. If ``logged`` is False, the events of
+    the service are not in the log of the app.
     """
 
     methods: Sequence[str] | None = None
@@ -63,6 +65,7 @@ class Service:
     multi: bool | Sequence[str] = False
     body_limits: BodyLimits = MappingProxyType({})
     answer_only: Sequence[str] = ()
+    volatile: Sequence[str] = ()
     logged: bool = True
 
     def _outgoing(self, method: str) -> Callable[..., Awaitable[Any]] | None:

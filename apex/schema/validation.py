@@ -390,7 +390,8 @@ def _take_unchanged(context: Context, schema: Schema, declared: Set[str], messag
 
     Clients send a whole record back as they have received it. The values are compared after all hooks, right before the
     method, with the record as ``get`` shows it to the caller. So nothing is read unless the data has such a field, and
-    callers learn nothing about hidden fields. Raises the refusal.
+    callers learn nothing about hidden fields. With the id in the data, ``volatile`` fields may have any values, as the
+    record may have others by now. Raises the refusal.
     """
     bound, data = context.service, context.data
     one = context.method in ("update", "patch") and context.id is not None and isinstance(data, dict)
@@ -413,11 +414,13 @@ def _take_unchanged(context: Context, schema: Schema, declared: Set[str], messag
     if context.method == "update":
         loaded |= {name: given[name] for name in owned & (declared if emptied is None else emptied)}
     context.data = loaded
-    before = context.around_method
+    before, id = context.around_method, getattr(bound.service, "id", "id")
+    volatile = frozenset(getattr(bound.service, "volatile", ())) if id in data else frozenset()
 
     async def compare(method: Callable[[], Awaitable[Any]]) -> Any:
         shown = await _shown(context, refusal)
-        changed = [name for name in data if name in owned and shown.get(name, MISSING) != given[name]]
+        compared = owned - volatile
+        changed = [name for name in data if name in compared and shown.get(name, MISSING) != given[name]]
         wrong = {name: errors.get(name, UNKNOWN) for name in changed}
         if wrong:
             raise BadRequest(message, errors=wrong)

@@ -17,7 +17,7 @@ from apex.app import Apex
 from apex.common.fields import now
 from apex.context import Context, Params
 from apex.describe import describe
-from apex.encoding import RawJSON
+from apex.encoding import RawJSON, decode, encode
 from apex.errors import BadRequest, ConfigError, NotAuthenticated, NotFound, Unprocessable
 from apex.hooks import Around, Next, Steps
 from apex.log.reader import Log
@@ -130,6 +130,7 @@ class Webhooks(SQLService):
     methods: Sequence[str] | None = ("find", "get", "create", "patch", "remove", "rotate", "replay", "test")
     events: Sequence[str] = ("disabled",)
     private: Sequence[str] = INTERNAL
+    volatile: Sequence[str] = ("position", "failing_since", "last_success_at", "paused_until")
     repeatable = False  # An answer has a secret, which must not be stored.
     summaries: Mapping[str, str] = {
         "rotate": "Make a new secret",
@@ -312,6 +313,8 @@ class Webhooks(SQLService):
         if context.id is None or not isinstance(context.data, Mapping):
             raise BadRequest("Change one webhook at a time")
         data = dict(context.data)
+        if self.id in data:
+            data = await self._without_shown(context, data)
         self._check(context, data)
         starts_again = bool({"url", "events"} & data.keys()) or data.get("enabled") is True
         if starts_again:
@@ -326,6 +329,12 @@ class Webhooks(SQLService):
             if starts_again:
                 await self.dispatcher.store.retry(context.id)
         self.dispatcher.wake()
+
+    async def _without_shown(self, context: Context, data: Row) -> Row:
+        """Return the data of a whole record that is sent back, without the service's own fields as it was received."""
+        shown = decode(encode(await self.get(context.id, Params({"scope": context.params.scope}))))
+        received = {name for name in (*SERVED, "user_id") if name in data and data[name] == shown.get(name, UNSET)}
+        return {name: value for name, value in data.items() if name not in (*received, *self.volatile)}
 
     def _check(self, context: Context, data: Row, required: Sequence[str] = ()) -> None:
         """Raise BadRequest for a URL that nothing may be sent to, and for events that do not exist."""

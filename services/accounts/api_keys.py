@@ -98,6 +98,7 @@ class APIKeys(TenantService):
     repeatable = False  # An answer has the text of a key, which must not be stored.
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     relations = {"user": belongs_to("users", fields=PERSON_FIELDS, trusted=True)}
+    volatile = ("last_used_at",)
     private = ("uuid", "hash", "owned_by_user_id", "previous_prefix", "previous_hash")
     summaries = {"rotate": "Rotate an API key"}
     # The demo data have key 1, with which other examples are called.

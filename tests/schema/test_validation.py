@@ -352,3 +352,21 @@ async def test_an_empty_string_means_null_where_a_schema_says_so() -> None:
     assert caught.value.errors == {"name": "Must not be empty", "role": "Must be one of: member"}
     with pytest.raises(BadRequest):
         load(Person(), {"name": "Ann", "email": ""}, "")
+
+
+async def test_a_record_that_is_sent_back_may_have_former_values_of_volatile_fields() -> None:
+    class Key(Schema):
+        name = Text()
+        used = fields.Integer(dump_only=True)
+        made = fields.Integer(dump_only=True)
+
+    class Keys(MemoryService):
+        volatile = ("used",)
+
+    app = Apex().use("keys", Keys(), hooks={"before": {"patch": [validate_data(Key)]}})
+    key = await app.service("keys").create({"name": "a", "used": 2, "made": 1})
+    sent = {**key, "used": 1, "name": "b"}
+    assert await app.service("keys").patch(key["id"], sent) == {**key, "name": "b"}
+    for wrong in ({**key, "made": 2}, {"used": 1}):
+        with pytest.raises(BadRequest):
+            await app.service("keys").patch(key["id"], wrong)

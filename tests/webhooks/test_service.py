@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, select
 
-from apex import Apex, database
-from apex.encoding import encode
+from apex import Apex, database, validate_data
+from apex.encoding import decode, encode
 from apex.errors import BadRequest, ConfigError, Forbidden, Gone, NotFound, Unprocessable
 from apex.log import Position
 from apex.service import Call
-from apex.webhooks import Webhooks, webhooks_table
+from apex.webhooks import Webhooks, WebhookSchema, webhooks_table
 from tests.webhooks.apps import (
     ANN,
     BOB,
@@ -29,6 +29,7 @@ from tests.webhooks.apps import (
     running,
     stored,
     team_app,
+    until,
     webhooks,
 )
 from tests.webhooks.receiver import receiving
@@ -160,6 +161,20 @@ async def test_the_most_is_that_of_the_team_in_which_a_webhook_is_stored(empty_u
                 await create(app, {"url": URL, "events": ["*"], **({} if team is None else {"team_id": team})})
         with pytest.raises(Forbidden, match="outside"):  # Nobody hears how many another team has.
             await create(app, {"url": URL, "events": ["*"], "team_id": 7}, BOB)
+
+
+@pytest.mark.parametrize("hooks", [[], [validate_data(WebhookSchema)]])
+async def test_a_webhook_can_be_sent_back_whole_while_it_goes_on(empty_url: str, hooks: list[Any]) -> None:
+    async with receiving() as receiver, running(team_app(empty_url)) as app:
+        app.service("webhooks").hooks({"before": {"patch": hooks}})
+        webhook = decode(encode(await add_webhook(app, receiver.url, "notes *")))
+        await add_notes(app, "a")
+        row = await until(app, webhook["id"], lambda row: row["last_success_at"])
+        patched = await app.service("webhooks").patch(webhook["id"], {**webhook, "description": "New"}, by(ANN))
+        assert (patched["description"], patched["position"]) == ("New", row["position"])
+        for wrong in ({"position": webhook["position"]}, {**webhook, "grace_until": "2026-01-01T00:00:00.000Z"}):
+            with pytest.raises(BadRequest):
+                await app.service("webhooks").patch(webhook["id"], wrong, by(ANN))
 
 
 async def test_both_secrets_sign_for_a_day_after_a_rotation(empty_url: str) -> None:

@@ -14,14 +14,14 @@ async def test_a_received_record_can_be_sent_back(crm: Crm) -> None:
         if not isinstance(bound.service, TenantService) or "patch" not in bound._options.methods:
             continue
         if (example := bound.service.examples.get("create")) is not None:
-            at_rest = {"enabled": False} if path == "webhooks" else {}  # Else its position goes on meanwhile.
-            await crm.call(f"POST /{path}", example.data | at_rest)
+            await crm.call(f"POST /{path}", example.data)
         _, page = await crm.call(f"GET /{path}?organization_id=456")
         for record in page["data"][:3]:
             tried.add(path)
             status, patched = await crm.call(f"PATCH /{path}/{record['id']}", record)
             assert status == 200, (path, patched)
-            assert {**patched, "updated_at": None} == {**record, "updated_at": None}, path
+            moved = dict.fromkeys(("updated_at", *bound.service.volatile))
+            assert {**patched, **moved} == {**record, **moved}, path
             for field in SERVERS:
                 body = await crm.call(f"PATCH /{path}/{record['id']}", {**patched, field: 99})
                 assert refused(body, 400, field)["errors"].keys() == {field}, path
