@@ -165,7 +165,6 @@ class Witness:
 
     def __init__(self, follower: Follower, user: int, history: History, rights: Rights) -> None:
         self.follower, self.user, self.history, self.rights = follower, user, history, rights
-        self.reads = self.recoveries = 0
         self.snapshot = ""
         self.heard: list[Heard] = []
         self.all: list[tuple[Heard, float]] = []
@@ -179,12 +178,10 @@ class Witness:
             self.snapshot = self.history.snapshot()
         except OperationalError as error:
             raise Unavailable("The database restarts") from error
-        self.reads += 1
         self.heard = []
 
     def _connect(self, follower: Follower, text: str) -> None:
         self._tell_connection(follower, text)
-        self.recoveries += text.startswith("is back")
         self.connected_at = time.monotonic()
 
     def _hear(self, follower: Follower, event: Event) -> None:

@@ -94,7 +94,8 @@ class Run:
 
     def summary(self) -> str:
         """Return what was done and what went wrong, in numbers."""
-        reads, back = (sum(getattr(one, name) for one in self.witnesses) for name in ("reads", "recoveries"))
+        followers = self.oracle.followers
+        reads, back = sum(one.reads for one in followers), sum(one.recoveries for one in followers)
         done = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         return f"seed {self.options.seed}: {done}, {reads} reads, {back} recoveries\n{self.faults}"
 

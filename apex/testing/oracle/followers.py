@@ -69,13 +69,16 @@ class Follower:
     """A client that reads all records of services that its user may read, and then applies events.
 
     It reads again only if it has to: when it has reconnected and the server does not say that it has recovered.
-    ``on_read`` is called before each read, and ``on_event`` for each event.
+    ``reads`` counts its reads, and ``recoveries`` the new connections after which it did not read. ``on_read`` is
+    called before each read, and ``on_event`` for each event.
     """
 
     def __init__(self, name: str, services: Mapping[str, Mapping[str, Any]], link: Link) -> None:
         self.name: str = name
         self.link: Link = link
         self.views: dict[str, View] = {service: View(service, query) for service, query in services.items()}
+        self.reads: int = 0
+        self.recoveries: int = 0
         self.problem: FeathersError | None = None
         self.on_read: Callable[[Follower], Awaitable[None]] = _no_read
         self.on_event: Callable[[Follower, Event], None] = _nothing
@@ -101,7 +104,9 @@ class Follower:
         """Go on after a new connection that is logged in. Read again, unless the server sends all that was missed."""
         self._is_connected = True
         self.on_connection(self, "is back, with all that it missed" if recovered else "connected")
-        if not (recovered and self._has_read):
+        if recovered and self._has_read:
+            self.recoveries += 1
+        else:
             self.read_again()
 
     def disconnected(self, *reason: Any) -> None:
@@ -139,6 +144,7 @@ class Follower:
             self.views[service].end(records)
         self.problem = None
         self._has_read = True
+        self.reads += 1
 
     async def find(self, service: str) -> list[Row]:
         """Return all records of a service that the user may read now, page by page."""

@@ -57,10 +57,10 @@ log.setLevel(logging.WARNING)
 class Link:
     """An open Socket.IO connection: its id, its Engine.IO socket and its running calls.
 
-    ``deferred`` is to be called when the client has received the answer to its CONNECT packet. ``replay`` is the way to
-    the present of a client that has returned, and None when it is there. ``since`` is the position up to which it was
-    sent what it has missed. ``has_login`` is True if it is logged in, and ``is_lost`` if its client has to read again
-    with the next connection. ``joined`` has the channels that it has joined by connecting and by its login.
+    ``deferred`` is called when the client has received the answer to its CONNECT packet. ``replay`` sends a client that
+    has returned what it has missed, and is None once that is done. ``since`` is the position up to which it was sent.
+    ``has_login`` is True if it is logged in, and ``is_lost`` if its client has to read again with the next connection.
+    ``joined`` has the channels that it has joined by connecting and by its login.
     """
 
     connection: Connection

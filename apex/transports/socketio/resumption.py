@@ -71,11 +71,11 @@ class Offset(NamedTuple):
 
 
 class Replay:
-    """The way of a connection from its offset to the present.
+    """The replay of the events that one client has missed, from ``position`` to the present.
 
-    It begins at ``position``. ``entry`` is the last one that the client has got, until it is reached. ``repeated`` has
-    the records of the entries before it. ``early`` has the events that this process has sent to others before their
-    turn in the log came, by the id of their entry: they are sent at the end.
+    ``entry`` is the last one that the client has got, until it is reached. ``repeated`` has the records of the entries
+    before it. ``early`` has the events that this process has sent to others before their turn in the log came, by the
+    id of their entry: they are sent at the end.
     """
 
     __slots__ = ("early", "entry", "is_recovery", "position", "repeated", "task", "timer", "waits_for_login")
@@ -90,8 +90,8 @@ class Replay:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
-    def is_known(self, entry: Entry) -> bool:
-        """Return True if the client need not get an entry again.
+    def skips(self, entry: Entry) -> bool:
+        """Note the next entry, and return True if the client need not get it again.
 
         It gets its last one again if an older one of the same record was repeated: otherwise it would show that.
         """
@@ -262,9 +262,9 @@ class Resumption:
         return self.engine.event_packet(name, data, None) if is_text else self.engine.event_packet(name, data)
 
     def holds_back(self, link: Link, entry: EntryId, packet: Message) -> bool:
-        """Return True for a live event that a client on its way to the present is not sent now, or never.
+        """Return True for a live event that is not sent to a client now, as its replay sends it or has sent it.
 
-        What the follower has read is sent by the replay. Its publisher may still be at work when the replay is over.
+        The publisher of an event that the follower has read may still be at work when the replay is over.
         """
         since = link.since
         if since is None:
@@ -385,7 +385,7 @@ class Resumption:
         begin = str(after)
         packets, size = list[Message](), 0
         for number, entry in enumerate(page.entries, 1):
-            if not replay.is_known(entry):
+            if not replay.skips(entry):
                 text = begin if number < len(page.entries) else str(page.position)
                 message = {**entry.message(), "entry": EntryId(entry.id, entry.xid)}
                 found = self.app.events.replay(message, link.connection)

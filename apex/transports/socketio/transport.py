@@ -158,7 +158,7 @@ class Sockets:
             call = self._call(link.connection, event)
             if seen is not None:
                 seen.call = call
-            asks_position = self.app.log is not None and _takes_position(call)
+            asks_position = self.app.log is not None and _pop_position(call)
             context = await self.app.call(call)
             if isinstance(context._outgoing, Stream):
                 raise BadRequest(f"'{context.method}' of '{context.path}' answers with a file: call it over REST")
@@ -265,7 +265,7 @@ class Sockets:
         return Call(match.target, method, given.get("id"), given.get("data"), Params({**connection, **own}))
 
 
-def _takes_position(call: Call) -> bool:
+def _pop_position(call: Call) -> bool:
     """Take ``$position`` out of a query, and return True if the caller asks for it. Raises BadRequest."""
     query = call.params.query
     if POSITION not in query:
