@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from apex.log.reading import Entry
     from apex.log.status import End, OpenTransaction
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 TAIL_SECONDS = 0.5
@@ -35,19 +37,20 @@ def log_commands() -> None:
 @as_json_option
 @click.pass_obj
 def status(factory: str, as_json: bool) -> None:
-    """Print what the log holds, and the oldest open transaction."""
+    """Print what the log holds, the oldest open transaction, and how quickly each process reads."""
     from dataclasses import asdict
 
     from apex.encoding import encode
-    from apex.log.status import oldest_transaction, status_of
+    from apex.log.status import ANSWER_SECONDS, oldest_transaction, processes_of, status_of
 
     app, log = _app_with_log(factory)
-    found = _on_database(app, lambda: status_of(log))
+    found, processes = _on_database(app, lambda: _both(status_of(log), processes_of(log)))
     oldest = oldest_transaction(app.get("database_url"))
     kept = {"days": log.settings.days, "rows": log.settings.rows}
     if as_json:
         shown = {**asdict(found), "position": str(found.position), "kept": kept}
-        click.echo(encode({**shown, "open_transaction": None if oldest is None else asdict(oldest)}))
+        shown |= {"open_transaction": None if oldest is None else asdict(oldest)}
+        click.echo(encode({**shown, "processes": [asdict(one) for one in processes]}))
         return
     limits = [f"{number:,} {unit}" for unit, number in kept.items() if number is not None]
     lines = {
@@ -60,6 +63,9 @@ def status(factory: str, as_json: bool) -> None:
         "open transaction": "none" if oldest is None else _transaction(oldest),
     }
     click.echo("\n".join(f"{name:<18}{text}" for name, text in lines.items()))
+    answers = [f"{one.pid} on {_printable(one.host)} after {one.seconds * 1000:,.0f} ms" for one in processes]
+    for name, text in zip_longest(["processes"], answers or [f"none within {ANSWER_SECONDS:g} s"], fillvalue=""):
+        click.echo(f"{name:<18}{text}")
 
 
 @log_commands.command()
@@ -140,6 +146,10 @@ def _on_database(app: Apex, work: Callable[[], Awaitable[T]]) -> T:
             await database.close()
 
     return asyncio.run(inside())
+
+
+async def _both(one: Awaitable[T], other: Awaitable[S]) -> tuple[T, S]:
+    return await one, await other
 
 
 def _end(end: End | None) -> str:

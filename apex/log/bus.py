@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -34,6 +36,9 @@ WAKE = "wake"
 
 WAKE_SECONDS = 0.005
 """The shortest pause between two such messages."""
+
+REPORT, REPORTED = "report", "reported"
+"""The topic with which ``apex log status`` asks all processes for an answer, and that of their answers."""
 
 MAX_ORIGINS = 1_000
 
@@ -75,6 +80,7 @@ class LogBus(Bus):
         self._waking: asyncio.TimerHandle | None = None
         self._woken_at = 0.0
         log.follow(self._handle, self._lost)
+        self.on(REPORT, self._report)
         if not other.alone:
             self.connect(other)
 
@@ -208,6 +214,11 @@ class LogBus(Bus):
         before = self._seen.pop(entry.origin, 0)
         self._seen[entry.origin] = max(number, before)
         return number > before
+
+    def _report(self, question: str) -> None:
+        stats = self.log.stats
+        answer = {"host": socket.gethostname(), "pid": os.getpid(), "waiting": stats.waiting}
+        self.send(REPORTED, {"to": question, **answer})
 
     def _lost(self) -> None:
         """Handle that messages and changes may have been missed."""

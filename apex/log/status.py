@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from datetime import datetime
+from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import func, select, text
 
+from apex.log.bus import REPORT, REPORTED
 from apex.log.position import Position
 from apex.log.reader import Log
 from apex.migrations import connect
+
+ANSWER_SECONDS = 1.0
+"""The time for the answers of other processes. One that takes longer lags behind."""
+
+LOOK_SECONDS = 0.02
 
 SIZE = "SELECT pg_total_relation_size(oid) AS bytes, reltuples AS rows FROM pg_class WHERE oid = to_regclass(:name)"
 
@@ -38,6 +47,19 @@ class OpenTransaction:
     application: str
     state: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of the app. It has read an entry, and stored another one, within so many ``seconds``.
+
+    ``waiting`` is the number of its calls that wait for an event.
+    """
+
+    host: str
+    pid: int
+    seconds: float
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +95,19 @@ async def status_of(log: Log) -> Status:
         (counted,) = await database.execute(select(func.count().label("rows")).select_from(table))
         rows = counted["rows"]
     return Status(next(iter(first), None), next(iter(last), None), rows, is_estimated, size, await log.position())
+
+
+async def processes_of(log: Log, seconds: float = ANSWER_SECONDS) -> list[Process]:
+    """Ask all processes for an answer through the log, and return those that answer within some seconds."""
+    question, found, position = token_hex(8), list[Process](), await log.position()
+    await log.writer.write([log.writer.message(REPORT, question)])
+    asked = time.monotonic()
+    while (elapsed := time.monotonic() - asked) < seconds:
+        entries, position, _ = await log.read(position, services=[None], event=REPORTED)
+        answers = [entry.record for entry in entries if entry.record["to"] == question]
+        found += [Process(one["host"], one["pid"], round(elapsed, 3), one["waiting"]) for one in answers]
+        await asyncio.sleep(LOOK_SECONDS)
+    return sorted(found, key=lambda process: (process.host, process.pid))
 
 
 def oldest_transaction(url: str) -> OpenTransaction | None:

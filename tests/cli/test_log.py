@@ -77,8 +77,9 @@ def test_the_status_shows_what_the_log_holds(folder: Path, empty_url: str) -> No
     assert (shown["kept"], shown["open_transaction"]) == ({"days": 7, "rows": None}, None)
     assert (shown["bytes"] is not None) is empty_url.startswith("postgresql")
     printed = run(folder, empty_url, "log", "status").stdout.splitlines()
-    names = ["first entry", "last entry", "entries", "size", "kept", "position", "open transaction"]
+    names = ["first entry", "last entry", "entries", "size", "kept", "position", "open transaction", "processes"]
     assert [line[:18].rstrip() for line in printed] == names
+    assert printed[-1].endswith("none within 1 s")
     # Other databases of the server go on meanwhile.
     assert Position.parse(shown["position"]) <= Position.parse(printed[5].split()[1])
 
@@ -88,10 +89,25 @@ def test_the_status_names_the_process_of_an_open_transaction(folder: Path, postg
     with psycopg.connect(postgres_url, application_name="a backup") as other:
         other.execute("SELECT pg_current_xact_id()")
         shown = json.loads(run(folder, postgres_url, "log", "status", "--json").stdout)["open_transaction"]
-        line = run(folder, postgres_url, "log", "status").stdout.splitlines()[-1]
+        line = run(folder, postgres_url, "log", "status").stdout.splitlines()[-2]
         pid = other.info.backend_pid
     assert (shown["pid"], shown["application"], shown["state"]) == (pid, "a backup", "idle in transaction")
     assert line.endswith(f" s in process {pid} (a backup)")
+
+
+def test_the_status_shows_how_quickly_each_process_reads(folder: Path, empty_url: str) -> None:
+    assert run(folder, empty_url, *WRITE).returncode == 0
+    stay = "import asyncio; print('here', flush=True); await asyncio.sleep(600)"
+    command = [*COMMAND, "--app", "logged:create_app", "shell", "--code", stay]
+    own = environment(**QUICK, URL=empty_url, PYTHONPATH=str(ROOT))
+    with subprocess.Popen(command, cwd=folder, env=own, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        [shown] = json.loads(run(folder, empty_url, "log", "status", "--json").stdout)["processes"]
+        printed = run(folder, empty_url, "log", "status").stdout.splitlines()[-1]
+        process.kill()
+    assert (shown["pid"], 0 < shown["seconds"] < 1, shown["waiting"]) == (process.pid, True, 0)
+    assert printed.startswith(f"processes         {process.pid} on ")
 
 
 def test_the_tail_prints_events_in_columns_and_its_position(folder: Path, empty_url: str) -> None:
