@@ -348,7 +348,7 @@ def _database_url(app: Apex) -> str:
 
 @apex.group()
 def generate() -> None:
-    """Add a service, a hook or a migration."""
+    """Add a service, webhooks, a hook or a migration."""
 
 
 @generate.command("service")
@@ -370,6 +370,17 @@ def generate_service(factory: str, name: str, fields: tuple[str, ...]) -> None:
     from apex.cli.scaffold import new_service
 
     _wrote(new_service(name, fields, factory))
+
+
+@generate.command("webhooks")
+def generate_webhooks() -> None:
+    """Write services for webhooks, with their migration and a test, and register them.
+
+    In a project with tenants they are those of an organization, else each user has their own.
+    """
+    from apex.cli.scaffold import new_webhooks
+
+    _wrote(new_webhooks())
 
 
 @generate.command("hook")

@@ -55,6 +55,31 @@ MARK_OF_TENANTS: str = """\
 tenants = true  # The records of a new service belong to an organization.
 """
 
+REQUIRED: re.Pattern[str] = re.compile(r'^(dependencies = \["feathers-apex\[)([^\]]*)(\])', re.MULTILINE)
+SETTING_OF_WEBHOOKS: str = """\
+  "webhooks": { "networks": ["127.0.0.0/8"] },
+"""
+"""The setting that allows receivers on the same machine."""
+ATTACKS_OF_WEBHOOKS: str = """\
+    "webhooks": lambda made, text: {
+        "url": "https://example.com/hooks",
+        "events": ["*"],
+        "enabled": False,
+        "description": text,
+        "organization_id": made["organizations"]["id"],
+    },
+    "webhook-deliveries": lambda made, text: {
+        "webhook_id": made["webhooks"]["id"],
+        "organization_id": made["organizations"]["id"],
+        "entry_id": 1,
+        "type": "messages created",
+        "created_at": "2026-01-31T12:00:00.000Z",
+        "state": "delivered",
+        "attempts": 1,
+        "answer": text,
+    },
+"""
+
 Files = dict[Path, str]
 """The contents of files by their paths."""
 
@@ -142,6 +167,40 @@ def new_service(path: str, words: Sequence[str] = (), factory: str = "") -> list
     for file, content in changed.items():
         file.write_text(content, encoding="utf-8")
     return list(files)
+
+
+def new_webhooks() -> list[Path]:
+    """Write services for webhooks, the migration of their tables and a test, and add them to ``services/app.py``.
+
+    In a project with tenants webhooks are those of organizations, for their admins, else each user has their own. The
+    project then requires the extra, and development allows receivers on the same machine. Returns the new files.
+    Raises ConfigError, and writes nothing, outside of a project or if it has webhooks.
+    """
+    _require_project()
+    if Path("services/webhooks.py").exists():
+        raise ConfigError("the project has webhooks already, in services/webhooks.py")
+    app, attacks = Path("services/app.py"), Path("tests/test_attacks.py")
+    changed = {app: _registered(app, "webhooks")}
+    down, revision = _revisions()
+    has_tenants = _has_tenants()
+    files = rendered("tenant_webhooks" if has_tenants else "webhooks", Path(), revision=revision, down_revision=down)
+    if has_tenants and attacks.is_file():
+        changed[attacks] = _attacked(attacks, attacks.read_text(encoding="utf-8"), ATTACKS_OF_WEBHOOKS)
+    requirements, development = Path("pyproject.toml"), Path("config/development.json")
+    changed[requirements] = REQUIRED.sub(_with_webhooks, requirements.read_text(encoding="utf-8"), count=1)
+    settings = development.read_text(encoding="utf-8") if development.is_file() else ""
+    if settings.startswith("{\n") and '"webhooks"' not in settings:
+        changed[development] = settings.replace("{\n", f"{{\n{SETTING_OF_WEBHOOKS}", 1)
+    _write(files)
+    for file, content in changed.items():
+        file.write_text(content, encoding="utf-8")
+    return list(files)
+
+
+def _with_webhooks(required: re.Match[str]) -> str:
+    """Return a requirement of the framework with the extra for webhooks."""
+    extras = {*filter(None, required[2].split(",")), "webhooks"}
+    return f"{required[1]}{','.join(['all'] if 'all' in extras else sorted(extras))}{required[3]}"
 
 
 def _has_tenants() -> bool:

@@ -96,8 +96,9 @@ class Attacks:
         """Make a record of each service for both, and return the attacks.
 
         ``victim`` and ``attacker`` are clients of users in two tenants. ``records`` makes the data by service, in an
-        order in which each refers to those before. ``tenant`` is the field with the tenant of a record. Raises
-        AssertionError if one of them may not make its own records, as the attacks would prove nothing then.
+        order in which each refers to those before. The process itself makes those that no caller can create. ``tenant``
+        is the field with the tenant of a record. Raises AssertionError if one of them may not make its own records, as
+        the attacks would prove nothing then.
         """
         attacks = cls(app, victim, attacker, tenant, records)
         for path, make in records.items():
@@ -291,6 +292,8 @@ class Attacks:
             assert found == row, f"{when} the victim's record of {path} is {found}, and was {row}"
 
     async def _made(self, client: HTTPClient, path: str, data: Row) -> Row:
+        if "create" not in self.app.service(path)._options.methods:
+            return await self._read(client, path, await self.app.service(path).create(data))
         response = await client.request("POST", f"/{path}", json=data)
         assert response.status_code in (200, 201), f"{path} could not be made of {data}: {response.text}"
         return await self._read(client, path, response.json())

@@ -19,6 +19,7 @@ def shop(tmp_path: Path) -> Path:
     shop = tmp_path / "shop"
     apex_here_in(shop, "generate", "service", "tags", "name:string(8)!:unique")
     apex_here_in(shop, "generate", "service", "categories")
+    apex_here_in(shop, "generate", "webhooks")
     generated(shop, "products", "title:string!", "sku:integer!:unique", "price:decimal=0", "mail:email",
               "status:enum(draft,live)=draft", "category:belongs_to!", "seller:belongs_to(memberships)",
               "parent:belongs_to(products)", "supplier:belongs_to(organizations)", "message:belongs_to:unique",

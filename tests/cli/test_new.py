@@ -102,7 +102,8 @@ def test_a_container_serves_with_its_variables(tmp_path: Path) -> None:
 
 def test_what_is_generated_passes_lint_types_and_its_tests(project: Path) -> None:
     hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("before", "after", "error")]
-    for arguments in (("service", "blog-posts"), ("hook", "count_calls"), *hooks, ("migration", "Index of names")):
+    names = (("service", "blog-posts"), ("webhooks",), ("hook", "count_calls"), *hooks)
+    for arguments in (*names, ("migration", "Index of names")):
         done = apex_here_in(project, "generate", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
     for tool in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("pytest", "-q", "-W", "error")):
@@ -141,6 +142,19 @@ def test_nothing_is_overwritten(project: Path) -> None:
     for arguments in (("new", "blog"), ("generate", "service", "messages"), ("generate", "hook", "count_calls")):
         done = apex_here_in(project.parent if arguments[0] == "new" else project, *arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert contents(project) == before
+
+
+def test_webhooks_are_generated_once_and_agree_with_their_migration(project: Path) -> None:
+    assert apex_here_in(project, "generate", "webhooks").returncode == 0
+    assert "[metrics,sockets,webhooks]" in (project / "pyproject.toml").read_text()
+    settings = json.loads((project / "config/development.json").read_text())
+    assert (settings["webhooks"], "database" in settings) == ({"networks": ["127.0.0.0/8"]}, True)
+    assert apex(project, "migrate").returncode == 0
+    assert apex(project, "check").stdout == "Nothing is wrong.\n"
+    before = contents(project)
+    again = apex_here_in(project, "generate", "webhooks")
+    assert (again.returncode, "the project has webhooks already" in again.stderr) == (1, True)
     assert contents(project) == before
 
 

@@ -20,6 +20,6 @@ def test_pyright_finds_nothing_in_any_project(tracker: Path, shop: Path, tmp_pat
         assert apex_here_in(tmp_path, "new", kind, *KINDS[kind]).returncode == 0
     generated(tracker, "everything", *EVERYTHING)
     hooks = [("hook", f"{kind}_calls", "--type", kind) for kind in ("around", "before", "after", "error")]
-    for arguments in (("service", "blog-posts"), *hooks, ("migration", "Index of names")):
+    for arguments in (("service", "blog-posts"), ("webhooks",), *hooks, ("migration", "Index of names")):
         assert apex_here_in(tracker, "generate", *arguments).returncode == 0
     assert check_types(tmp_path, tracker.name, shop.name, *kinds) == []
