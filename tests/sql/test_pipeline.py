@@ -16,7 +16,7 @@ from apex.errors import Forbidden, GeneralError, OutcomeUnknown, Unavailable
 from apex.sql.drivers.executor import Violation
 from apex.sql.drivers.pipeline import LATEST
 from apex.sql.drivers.postgres import PostgresExecutor
-from apex.tenant import ROLE, tenant_context
+from apex.tenant import ROLE, SETTING, tenant_context
 from tests.sql.test_postgres import ADD, TABLES, add, kill_all, opened, people, pid
 from tests.support.databases import Server, new_database, start_server, stopped
 from tests.support.waiting import SECONDS, until
@@ -123,6 +123,16 @@ async def test_each_call_has_its_own_tenants(sealed_url: str) -> None:
         await asyncio.gather(*(call(executor, n) for n in range(1_000)))
         with tenant_context(""):
             assert not await executor.fetch("SELECT organization_id FROM notes", {})
+
+
+@pytest.mark.parametrize("tenants", ["", "7,9", "o'brien\\, %s, %(tenants)s"])
+async def test_a_transaction_has_the_tenants_of_each_moment(sealed_url: str, tenants: str) -> None:
+    async with sealed(sealed_url) as executor:
+        with tenant_context(tenants):
+            async with executor.transaction():
+                for now in (tenants, "8", tenants):
+                    with tenant_context(now):
+                        assert await executor.fetch(f"SELECT current_setting('{SETTING}')", {}) == [(now,)]
 
 
 async def test_values_and_results_may_be_large(url: str) -> None:

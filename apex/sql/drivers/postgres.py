@@ -112,11 +112,11 @@ class _Pool(AsyncConnectionPool[Connection]):
 class _Transaction(Transaction):
     """A transaction on a connection of the pool. Its statements run one after the other."""
 
-    def __init__(self, store: PostgresExecutor, connection: Connection, preamble: str | None) -> None:
+    def __init__(self, store: PostgresExecutor, connection: Connection, preamble: str | None, tenants: str) -> None:
         super().__init__(store)
         self.connection = connection
         self.preamble = preamble
-        self._tenants: str | None = None
+        self._tenants: str | None = tenants
         self._turn = asyncio.Lock()
 
     def forget_tenants(self) -> None:
@@ -329,8 +329,9 @@ class PostgresExecutor:
         if current_transaction(self) is not None:
             yield
             return
-        async with self._connection(begin=True) as connection:
-            with _Transaction(self, connection, self._preamble) as transaction:
+        tenants = current_tenants.get()
+        async with self._connection(self._beginning(tenants)) as connection:
+            with _Transaction(self, connection, self._preamble, tenants) as transaction:
                 try:
                     yield
                     if transaction.has_failed:
@@ -340,6 +341,11 @@ class PostgresExecutor:
                     raise
                 else:
                     await _commit(connection)
+
+    def _beginning(self, tenants: str) -> bytes:
+        """Return the commands that begin a transaction. They set its tenants without a round trip of their own."""
+        preamble = "" if self._preamble is None else self._preamble % {"tenants": sql.quote(tenants)}
+        return f"BEGIN; {preamble}".encode()
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -365,8 +371,8 @@ class PostgresExecutor:
             await _run(connection, b"RELEASE apex")
 
     @asynccontextmanager
-    async def _connection(self, begin: bool = False) -> AsyncIterator[Connection]:
-        """Yield a connection of the pool, with ``begin`` in a transaction. A lost connection is replaced before."""
+    async def _connection(self, begin: bytes | None = None) -> AsyncIterator[Connection]:
+        """Yield a connection of the pool, in a transaction with ``begin``. A lost connection is replaced before."""
         for _ in range(self.size + ATTEMPTS):
             async with self._borrowed() as connection:
                 if await _is_usable(connection, begin):
@@ -399,13 +405,13 @@ def _is_cut(connection: Connection) -> bool:
     return connection.closed
 
 
-async def _is_usable(connection: Connection, begin: bool) -> bool:
+async def _is_usable(connection: Connection, begin: bytes | None) -> bool:
     """Return False if the connection was lost before its first statement, or at the ``BEGIN``."""
     if _is_cut(connection):
         return False
     try:
-        if begin:
-            await _run(connection, b"BEGIN")
+        if begin is not None:
+            await _run(connection, begin)
     except psycopg.Error as error:
         if not _may_repeat(error, connection):
             raise _translated(error) from None
