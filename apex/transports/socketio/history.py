@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 32 << 20
 MOST_KEPT = 100
 READS_AT_ONCE = 4
+READ = 400
+"""The entries that are read by one statement, however large they are."""
 
 Tenants = Collection[Any] | None
 Key = frozenset[Any] | None
@@ -58,11 +61,13 @@ class History:
                 return await self._read(key, after, tenants, services, limit)
 
     async def _read(self, key: Key, after: Position, tenants: Tenants, services: Collection[str], limit: int) -> Read:
+        """Read and keep entries after a position, until there is one more than a client may get or memory is full."""
         self.reads += 1
-        most = self.log.settings.replay + 1
-        listed = None if tenants is None else list(tenants)
-        read = await self.log.read(after, tenants=listed, services=list(services), limit=most)
-        kept = Kept(after, read)
+        listed, kept, more = None if tenants is None else list(tenants), Kept(after), True
+        while more and kept.entries.count <= self.log.settings.replay and kept.entries.bytes < MOST_BYTES:
+            read = await self.log.read(kept.end, tenants=listed, services=list(services), limit=READ)
+            kept.add(read)
+            more = read.more
         self._kept[key] = kept
         self._kept.move_to_end(key)
         while len(self._kept) > 1 and (len(self._kept) > MOST_KEPT or self._bytes() > MOST_BYTES):
@@ -77,15 +82,19 @@ class History:
 
 
 class Kept:
-    """The entries of a read, and the position after it."""
+    """The entries after a position, and the position after them."""
 
     __slots__ = ("end", "entries")
 
-    def __init__(self, begin: Position, read: Read) -> None:
-        self.entries: Recent = Recent(len(read.entries), 1 << 62)
+    def __init__(self, begin: Position) -> None:
+        self.entries: Recent = Recent(sys.maxsize, sys.maxsize)
         self.entries.start(begin)
+        self.end: Position = begin
+
+    def add(self, read: Read) -> None:
+        """Keep the entries that were read from the end on."""
         self.entries.add(read.entries, read.position)
-        self.end: Position = read.position
+        self.end = read.position
 
     def after(self, position: Position, tenants: Tenants, services: Collection[str], limit: int) -> Read | None:
         """Return entries after a position, or None if not all of them are there."""

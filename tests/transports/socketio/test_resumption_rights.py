@@ -296,3 +296,20 @@ async def test_a_client_that_has_joined_a_channel_by_a_call_reads_again(sqlite_u
         await app.service("notes").create({"text": "missed"})
         async with client.connected(http) as peer:
             assert (client.recovered, await client.settled(peer)) == (False, [])
+
+
+async def test_a_replay_of_large_entries_takes_little_memory(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apex.transports.socketio.history.MOST_BYTES", 10_000)
+    monkeypatch.setattr("apex.transports.socketio.history.READ", 3)
+    client = Client()
+    async with served(app_of(empty_url)) as http:
+        async with client.connected(http) as peer:
+            assert await client.settled(peer) == []
+        for number in range(100):
+            await http.post("/notes", json={"text": f"{number}:".ljust(200, "x")})
+    app = app_of(empty_url)
+    async with serving(app) as http, client.connected(http) as peer:
+        assert client.recovered
+        assert [text.partition(":")[0] for text in await texts(client, peer)] == [*map(str, range(100))]
+        history: Any = app.mounts["socket.io"].resumption.history  # type: ignore[attr-defined]
+        assert (history.reads > 2, history._bytes() < 15_000) == (True, True)
