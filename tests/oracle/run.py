@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -294,6 +295,7 @@ class Run:
     def _kinds(self) -> list[Trouble]:
         cut, role = self.oracle.cut_one, self._change_role
         kinds: list[Trouble] = [cut, cut, cut, cut, self.oracle.cut_all, self.oracle.halt_one, self._kill, role, role]
+        kinds.append(self._freeze)
         if self.options.url.startswith("postgresql"):
             kinds.append(self._hold_snapshot)
         if self.options.server is not None:
@@ -331,6 +333,19 @@ class Run:
             self.oracle.story.tell(f"PostgreSQL restarts: {mode}")
             await asyncio.to_thread(self.options.server.run, "pg_ctl", "restart", f"--mode={mode}", "--wait")
             self.oracle.story.tell("PostgreSQL is back")
+
+    async def _freeze(self, choose: random.Random) -> None:
+        """Stop a server, or PostgreSQL, without a word to those who wait for it, and let it go on after a while."""
+        server, seconds = choose.choice(self.servers), choose.uniform(0, LONG_SECONDS)
+        if self.options.server is not None and choose.random() < 0.3:
+            async with self.restarting:
+                self.oracle.story.tell(f"PostgreSQL hangs for {seconds:.1f} seconds")
+                await asyncio.to_thread(_freeze, self.options.server.pid, seconds)
+        else:
+            async with self.killing:
+                self.oracle.story.tell(f"server {self.servers.index(server) + 1} hangs for {seconds:.1f} seconds")
+                assert server._process is not None
+                await asyncio.to_thread(_freeze, server._process.pid, seconds)
 
     async def _lose_redis(self, choose: random.Random) -> None:
         """Let Redis hang, or kill it, and bring it back after a while."""
@@ -393,3 +408,14 @@ class Run:
             await members.create({"team_id": team, "user_id": self.users[user], "role": role})
         else:
             await members.patch(id, {"role": role})
+
+
+def _freeze(pid: int, seconds: float) -> None:
+    """Stop a process with its children for a while."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    family = [pid, *map(int, children)]
+    for number, then in ((signal.SIGSTOP, seconds), (signal.SIGCONT, 0)):
+        for one in family:
+            with suppress(ProcessLookupError):  # A connection may have ended.
+                os.kill(one, number)
+        time.sleep(then)

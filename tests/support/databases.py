@@ -54,6 +54,11 @@ class Server:
         """URL of the server, to which "/" and a database name can be added."""
         return f"postgresql://postgres@127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Number of the process that has started all others of the server."""
+        return int((self.data / "postmaster.pid").read_text().split()[0])
+
     def stop(self) -> None:
         """Disconnect everyone, stop and delete the server."""
         try:
