@@ -17,7 +17,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from apex.cache import BoundedDict
-from apex.callbacks import Emitter, Pending
+from apex.callbacks import Backoff, Emitter, Pending
 from apex.context import Context, EntryId, current_call
 from apex.encoding import RawJSON, decode
 from apex.errors import Unavailable
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 Publish = Callable[[], None]
 
 log: logging.Logger = logging.getLogger("apex")
+
+MOST_LATE = 10_000
+"""The most events that wait for the end of an outage."""
 
 MOST_CLAIMS = 10_000
 """The most entries that only a call or only the follower has claimed. Usually these are those of a few milliseconds."""
@@ -341,7 +344,7 @@ class Events:
         try:
             deliveries = deliveries_of(self.app, service, publisher, message)
             if isawaitable(deliveries):
-                self._send_later(service, publisher, message["event"], deliveries, turn)
+                self._send_later(service, publisher, message, deliveries, turn)
             else:
                 self._send_all(deliveries)
         except Exception:
@@ -357,16 +360,26 @@ class Events:
         self,
         service: BoundService,
         publisher: Publisher,
-        event: str,
+        message: Message,
         deliveries: Awaitable[list[Delivery]],
         turn: Turn,
     ) -> None:
         async def send() -> None:
-            self._send_all(await deliveries)
+            found: list[Delivery] | Awaitable[list[Delivery]] = deliveries
+            backoff = Backoff()
+            while isawaitable(found):
+                try:
+                    found = await found
+                except Unavailable:  # The database of a publisher or of the permissions is away, and will be back.
+                    if not self.connections or len(self._late) > MOST_LATE:
+                        raise
+                    await backoff.wait()
+                    found = deliveries_of(self.app, service, publisher, message)
+            self._send_all(found)
 
         async def settle() -> None:
             try:
-                await self.app.callbacks.settle(_publishing(service, event), publisher, send())
+                await self.app.callbacks.settle(_publishing(service, message["event"]), publisher, send())
             finally:
                 turn.release()
 
@@ -376,7 +389,8 @@ class Events:
     def replay(self, message: Message, connection: Connection) -> list[Delivery] | Awaitable[list[Delivery]]:
         """Return what one connection gets of an earlier event, by the rights that it has now.
 
-        The publisher and the permissions are those of today. Exceptions are logged.
+        The publisher and the permissions are those of today. Exceptions are logged. Raises Unavailable, as later the
+        connection may get the event.
         """
         service, event = self.app.services.get(message["path"]), message["event"]
         publisher = None if service is None or event not in service._events else self.publisher(service, event)
@@ -384,6 +398,8 @@ class Events:
             return []
         try:
             found = deliveries_of(self.app, service, publisher, message, connection)
+        except Unavailable:
+            raise
         except Exception:
             self._failed(service, event, publisher)
             return []
@@ -394,6 +410,8 @@ class Events:
     ) -> list[Delivery]:
         try:
             return await deliveries
+        except Unavailable:
+            raise
         except Exception:
             self._failed(service, event, publisher)
             return []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from apex.errors import Unavailable
+from tests.support.waiting import until
 from tests.transports.socketio.resuming import Client, app_of, served
 
 
@@ -108,3 +110,28 @@ async def test_the_live_event_of_a_new_record_does_not_come_after_the_replay(emp
             slow.set()
             await app.service("notes").patch(note["id"], {"text": "b"})
             assert await client.event(peer) == ["notes patched", {**note, "text": "b"}]
+
+
+async def test_an_event_waits_for_the_database_of_its_publisher(sqlite_url: str) -> None:
+    app, client, outages = app_of(sqlite_url), Client(), [Unavailable("away")] * 2
+
+    async def publish(data: Any, context: Any) -> Any:
+        await asyncio.sleep(0)
+        if outages:
+            raise outages.pop()
+        return app.channel("all")
+
+    app.publish(publish)
+    async with served(app) as http:
+        async with client.connected(http) as peer:
+            assert await client.settled(peer) == []
+            note = await app.service("notes").create({"text": "a"})
+            await app.service("notes").patch(note["id"], {"text": "b"})
+            assert [(await client.event(peer))[1]["text"] for _ in "ab"] == ["a", "b"]
+        await until(lambda: not app.events.connections)
+        await app.service("notes").patch(note["id"], {"text": "c"})
+        await app.log.catch_up()  # type: ignore[union-attr]
+        outages.append(Unavailable("away"))
+        async with client.connected(http) as peer:
+            assert [await client.settled(peer), client.offset] == [[], "lost"]
+            await peer.closed()
