@@ -13,10 +13,12 @@ from apex.app import Apex
 from apex.common.auditing import is_secret
 from apex.config import SECRET_BYTES, exposed_secrets
 from apex.errors import ConfigError, Unavailable
+from apex.log.rights import Rights
 from apex.migrations.comparison import differences
 from apex.migrations.migrate import pending, tables_of_code, unknown_revision
 from apex.migrations.revisions import FOLDER
 from apex.permissions.hook import limits_tenants
+from apex.types import UNSET
 
 Finding = dict[str, str]
 
@@ -98,12 +100,24 @@ def services(app: Apex) -> Iterator[str]:
 
 
 def undeclared(app: Apex) -> Iterator[str]:
-    """Yield the services with records that declare no permissions, in an app whose other services do."""
-    if not any(bound._policy is not None for bound in app.services.values()):
-        return
-    for path, bound in app.services.items():
-        if bound._policy is None and bound._options.methods and isinstance(bound.service, Adapter):
+    """Yield the services with records that declare no permissions, if others do, or if an API for events needs them."""
+    with_records = [
+        path
+        for path, bound in app.services.items()
+        if bound._policy is None and bound._options.methods and isinstance(bound.service, Adapter)
+    ]
+    if any(bound._policy is not None for bound in app.services.values()):
+        for path in with_records:
             yield f"'{path}' has no permissions, although other services have: declare permissions, and add authorize"
+        return
+    for reader, bound in app.services.items():
+        may_read = getattr(bound.service, "may_read", UNSET)
+        if may_read is UNSET:
+            continue
+        for path in Rights(app, may_read).unread:
+            if path in with_records:
+                fix = "declare permissions and add authorize, or name it in may_read"
+                yield f"'{path}' has no permissions, so '{reader}' leaves out its events: {fix}"
 
 
 def event_log(app: Apex) -> Iterator[str]:

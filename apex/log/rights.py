@@ -24,6 +24,9 @@ DataOf = Callable[[Context], Any]
 MayRead = Callable[[Any, Params], bool | Awaitable[bool]]
 """A function of a record and of a reader's params, which returns True if the reader may read the record."""
 
+FOR_NOBODY = "it has no permissions, and may_read does not name it"
+"""Why nobody may read the entries of a service."""
+
 OF_CALL = ("query", "scope", "route", "body", "parent")
 """The params that belong to the call of a reader, and not to the reader."""
 
@@ -47,6 +50,14 @@ class Rights:
         """The paths of the services whose entries somebody may read."""
         for path, bound in self.app.services.items():
             if bound._policy is not None or path in self.may_read:
+                yield path
+
+    @property
+    def unread(self) -> Iterator[str]:
+        """The paths of the services that callers reach, whose entries nobody may read."""
+        readable = set(self.services)
+        for path, bound in self.app.services.items():
+            if bound._is_logged and bound._options.methods and path not in readable:
                 yield path
 
     def reader(self, params: Mapping[str, Any]) -> Reader:

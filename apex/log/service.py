@@ -14,13 +14,14 @@ from apex.describe import describe
 from apex.log.position import Position
 from apex.log.reader import Log
 from apex.log.reading import Entry
-from apex.log.rights import DataOf, MayRead, Reader, Rights
+from apex.log.rights import FOR_NOBODY, DataOf, MayRead, Reader, Rights
 from apex.log.table import TENANT
 from apex.log.waiting import Waiting
 from apex.permissions.hook import limits_tenants
 from apex.query.coercion import Coerce, text
 from apex.query.evaluation import decided
 from apex.query.language import (
+    FILTERS,
     Compare,
     Predicate,
     Query,
@@ -50,7 +51,8 @@ NOW = "now"
 
 PAGES: Paginate = {"default": 100, "max": 1_000}
 
-FILTERS = ("$after", "$limit", "$wait")
+ORDERING = tuple(name for name in FILTERS if name not in ("$after", "$limit"))
+"""The filters of other services that a query for events must not have."""
 
 _TEXT: Row = {"type": "string"}
 _TEXTS: Row = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
@@ -212,6 +214,9 @@ class EventsService(Service):
     @describe(query={"find": QUERY}, result=PAGE, errors=(410,))
     async def find(self, params: Params) -> Row:
         """Return the events after a position. Raises Gone for a position from which the log cannot go on."""
+        for name in ORDERING:
+            if name in params.query:
+                raise invalid(name, "is not for events: they come whole, in the order in which they happened")
         query = self.syntax.parse(params.query)
         reader = self.rights.reader(params)
         asked = self._asked(query, params, reader)
@@ -255,15 +260,14 @@ class EventsService(Service):
 
     def _asked(self, query: Query, params: Params, reader: Reader) -> Asked:
         """Return what a call asks for and may have. Raises BadRequest for what it cannot ask for."""
-        for name in query:
-            if name[:1] == "$" and name not in FILTERS:
-                raise invalid(name, "is not for events, which come in the order in which they happened")
         limit = limit_of(query.limit, self.paginate)
         if not limit:
             raise invalid("$limit", "must be 1 or more")
         where = every(query.where, scope_predicate(params.scope, self._types), *self._tenants(params, reader))
         known = list(self.rights.services)
         for name in values_of(query.where, "service") or ():
+            if name in self.rights.unread:
+                raise invalid("service", f"names '{name}', whose events are for nobody: {FOR_NOBODY}")
             if name not in known:
                 raise invalid("service", f"names '{shortened(name)}', which has no events.{suggestion(name, known)}")
         services = [name for name in known if decided(where, {"service": name}) is not False]

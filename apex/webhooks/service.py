@@ -161,11 +161,28 @@ class Webhooks(SQLService):
         self.secrets: SecretStore = SecretStore(app.settings)
         self.rights: Rights = Rights(app, self.may_read, self.data)
         self.addresses: Addresses = Addresses(settings.get("networks", ()), self.resolve)
+        self._require_type_of_makers()
         if self.secrets.is_rotating:
             await self._encrypt_again()
         self.dispatcher: Dispatcher = Dispatcher(self)
         if not app.get("isCommand"):  # A command in a terminal sends nothing but tests.
             await self.dispatcher.start()
+
+    def _require_type_of_makers(self) -> None:
+        """Raise ConfigError if the table keeps the ids of users with another type, as no rule could compare them."""
+        authentication = self.app.get("defaultAuthentication")
+        if authentication is None or authentication.entity is None:
+            return
+        path = authentication.settings.get("service", "users")
+        users = getattr(self.app.services[path].service, "table", None) if path in self.app.services else None
+        if users is None:
+            return
+        id = users.c[authentication.entity_id].type
+        if id.python_type is not self.table.c["user_id"].type.python_type:
+            raise ConfigError(
+                f"'{self.table.name}' has a column 'user_id' of another type than the ids of '{path}': name it, as in "
+                f"webhooks_table(metadata, Column('user_id', {type(id).__name__}))"
+            )
 
     async def teardown(self, app: Apex, path: str) -> None:
         """End the deliveries that run. What was not delivered follows in another process, or after the next start."""
@@ -350,7 +367,7 @@ class Webhooks(SQLService):
                 errors["url"] = str(error)
         if "events" in data and "events" not in errors:
             try:
-                require_events(data["events"], self.known_events)
+                require_events(data["events"], self.known_events, list(self.rights.unread))
             except ValueError as error:
                 errors["events"] = str(error)
         if errors:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from apex.events import EVENTS
+from apex.log.rights import FOR_NOBODY
 from apex.query.language import shortened, suggestion
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ class Subscription:
         return f"{service} {event}" in names or f"{service} {EVERY}" in names or EVERY in names
 
 
-def require_events(events: Any, known: Mapping[str, Sequence[str]]) -> None:
-    """Raise ValueError unless events are a list of those in ``known``, which maps services to their events."""
+def require_events(events: Any, known: Mapping[str, Sequence[str]], unread: Collection[str] = ()) -> None:
+    """Raise ValueError unless events are a list of those in ``known``, which maps services to their events.
+
+    ``unread`` are the services whose events nobody may read.
+    """
     if not isinstance(events, list | tuple) or not 1 <= len(events) <= MOST_EVENTS:
         raise ValueError(f"Must be a list of 1 to {MOST_EVENTS} events, such as 'notes created' or 'notes *'")
     for name in events:
@@ -49,6 +53,8 @@ def require_events(events: Any, known: Mapping[str, Sequence[str]]) -> None:
         if service in known:
             hint = suggestion(event, known[service])
             raise ValueError(f"There is no event '{shortened(name)}'.{hint} '{service} *' stands for all of them")
+        if service in unread:
+            raise ValueError(f"The events of '{service}' are for nobody: {FOR_NOBODY}")
         hint = suggestion(service or name, known)
         raise ValueError(f"There is no event '{shortened(name)}'.{hint} Write a service, a space and an event")
 

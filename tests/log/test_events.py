@@ -197,7 +197,8 @@ async def test_the_events_of_services_without_permissions_are_for_nobody(empty_u
         await app.service("logs").create({"text": "a"})
         assert (await ask(client))["data"] == []
         answer = await ask(client, 400, service="logs")
-    assert answer["errors"]["service"] == "names 'logs', which has no events."
+    rule = "names 'logs', whose events are for nobody: it has no permissions, and may_read does not name it"
+    assert answer["errors"]["service"] == rule
 
 
 async def test_a_function_may_let_callers_read_a_service_without_permissions(empty_url: str) -> None:
@@ -279,6 +280,9 @@ WAIT = "must be a whole number of seconds from 0 to 30"
 AFTER = "must be the 'next' of a page, 'now', or empty for the oldest event"
 
 
+WHOLE = "is not for events: they come whole, in the order in which they happened"
+
+
 @pytest.mark.parametrize(
     ("query", "name", "rule"),
     [
@@ -286,9 +290,10 @@ AFTER = "must be the 'next' of a page, 'now', or empty for the oldest event"
         ({"after": "garbage"}, "$after", AFTER),
         ({"after": "x" * 10_000}, "$after", AFTER),
         ({"limit": "0"}, "$limit", "must be 1 or more"),
-        ({"$sort[id]": "1"}, "id", "Unknown."),
-        ({"$skip": "1"}, "$skip", "is not for events, which come in the order in which they happened"),
-        ({"$or[0][service]": "notes"}, "$or", "is not for events, which come in the order in which they happened"),
+        ({"$sort[id]": "1"}, "$sort", WHOLE),
+        ({"$select": "id"}, "$select", WHOLE),
+        ({"$skip": "1"}, "$skip", WHOLE),
+        ({"$or[0][service]": "notes"}, "$or", WHOLE),
         ({"servic": "notes"}, "servic", "Unknown. Did you mean 'service'?"),
         ({"service": "note"}, "service", "names 'note', which has no events. Did you mean 'notes'?"),
     ],

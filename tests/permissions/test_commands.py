@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import MetaData
 
-from apex import Apex, MemoryService
+from apex import Apex, MemoryService, database
 from apex.cli import checks
 from apex.errors import Forbidden
+from apex.log import EventsService, log, log_table
 from apex.permissions import can, mine
 from tests.permissions.apps import app_of
 
@@ -104,6 +106,14 @@ def test_a_service_without_permissions_is_named_beside_others() -> None:
     (finding,) = checks.undeclared(app)
     assert finding.startswith("'tags' has no permissions")
     assert list(checks.undeclared(Apex().use("tags", MemoryService()))) == []
+
+
+def test_a_service_without_permissions_is_named_if_events_are_served() -> None:
+    app = Apex().configure(database("sqlite:///notes.db")).configure(log(log_table(MetaData())))
+    app.use("tags", MemoryService()).use("news", MemoryService())
+    app.use("events", EventsService(may_read={"news": lambda record, params: True}))
+    (finding,) = checks.undeclared(app)
+    assert finding.startswith("'tags' has no permissions, so 'events' leaves out its events")
 
 
 @pytest.mark.parametrize(("env", "has_reason"), [("development", True), ("production", False), (None, False)])

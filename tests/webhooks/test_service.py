@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import MetaData, select
+from sqlalchemy import Column, Integer, MetaData, String, Table, select
 
-from apex import Apex, database, validate_data
+from apex import Apex, AuthenticationService, MemoryService, SQLService, database, validate_data
 from apex.encoding import decode, encode
 from apex.errors import BadRequest, ConfigError, Forbidden, Gone, NotFound, Unprocessable
-from apex.log import Position
+from apex.log import Position, log, log_table
 from apex.service import Call
 from apex.webhooks import Webhooks, WebhookSchema, webhooks_table
 from tests.webhooks.apps import (
@@ -251,6 +251,26 @@ async def test_an_app_without_a_log_or_a_secret_does_not_start(sqlite_url: str) 
     without.set("authentication", None)
     with pytest.raises(ConfigError, match=r"authentication\.secret"):
         await without.setup()
+
+
+async def test_the_ids_of_makers_must_have_the_type_of_those_of_users(sqlite_url: str) -> None:
+    tables = MetaData()
+    users = Table("users", tables, Column("id", Integer, primary_key=True), Column("email", String(200)))
+    app = Apex({"authentication": {"secret": "a" * 32}}).configure(database(sqlite_url))
+    app.configure(log(log_table(tables))).use("users", SQLService(users))
+    app.use("authentication", AuthenticationService(app)).use("webhooks", Webhooks(webhooks_table(tables)))
+    await app.get("database").open()
+    await app.get("database").create_all(tables)
+    await app.get("database").close()
+    with pytest.raises(ConfigError, match=r"type than the ids of 'users'.* Column\('user_id', Integer\)\)"):
+        await app.setup()
+
+
+async def test_events_that_nobody_may_read_are_refused_with_the_reason(sqlite_url: str) -> None:
+    async with running(team_app(sqlite_url).use("logs", MemoryService())) as app:
+        with pytest.raises(BadRequest) as refused:
+            await create(app, {"url": URL, "events": ["logs created"], "team_id": 7})
+    assert refused.value.errors["events"].startswith("The events of 'logs' are for nobody: it has no permissions")
 
 
 def test_a_tenant_has_to_be_a_column() -> None:
