@@ -52,7 +52,7 @@ def status(factory: str, as_json: bool) -> None:
         shown |= {"open_transaction": None if oldest is None else asdict(oldest)}
         click.echo(encode({**shown, "processes": [asdict(one) for one in processes]}))
         return
-    limits = [f"{number:,} {unit}" for unit, number in kept.items() if number is not None]
+    limits = [f"{number:,}".removesuffix(".0") + f" {unit}" for unit, number in kept.items() if number is not None]
     lines = {
         "first entry": _end(found.first),
         "last entry": _end(found.last),
