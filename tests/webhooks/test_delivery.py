@@ -8,8 +8,10 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, literal, select
 
 from apex import Context
+from apex.errors import Unprocessable
 from apex.webhooks.courier import MOST_FAILURES, MOST_WAITING, PAGE
 from apex.webhooks.dispatcher import HELD
 from tests.webhooks.apps import (
@@ -317,6 +319,22 @@ async def test_a_team_whose_receivers_hang_holds_up_no_other_team(empty_url: str
         await add_notes(app, "b", team=8)
         assert (await receiver.until(1))[0].data["text"] == "b"
         assert hanging.connections < HELD
+
+
+async def test_of_ten_thousand_webhooks_those_of_the_team_get_an_event(empty_url: str) -> None:
+    members: Members = {ANN: dict.fromkeys(range(100), "admin")}
+    async with receiving() as receiver, running(team_app(empty_url, members)) as app:
+        first = await add_webhook(app, receiver.url, "notes created", team=0)
+        numbers = select(literal(1).label("number")).cte(recursive=True)
+        numbers = numbers.union_all(select(numbers.c.number + 1).where(numbers.c.number < 9_999))
+        own = [column for column in webhooks.c if column.name not in ("id", "team_id")]
+        copies = select(numbers.c.number % 100, *own).where(webhooks.c.id == first["id"])
+        copying = insert(webhooks).from_select(["team_id", *(column.name for column in own)], copies)
+        await app.get("database").execute(copying)
+        with pytest.raises(Unprocessable, match="100 are the most"):
+            await add_webhook(app, receiver.url, team=5)
+        await add_notes(app, "a", team=5)
+        assert {one.data["team_id"] for one in await receiver.until(100)} == {5}
 
 
 async def connected(receiver: Receiver) -> None:
