@@ -99,6 +99,7 @@ class APIKeys(TenantService):
     methods = ("find", "get", "create", "patch", "remove", "rotate")
     relations = {"user": belongs_to("users", fields=PERSON_FIELDS, trusted=True)}
     volatile = ("last_used_at",)
+    answer_only = ("key",)
     private = ("uuid", "hash", "owned_by_user_id", "previous_prefix", "previous_hash")
     summaries = {"rotate": "Rotate an API key"}
     # The demo data have key 1, with which other examples are called.

@@ -7,12 +7,14 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from apex import Connection, load_config
 from services.accounts.api_keys import api_keys
 from services.app import CONFIG, create_app
 from services.commands.demo_data import KEY, load_demo
 from services.shared.tenant import TenantService
+from services.tables import metadata
 from tests.services.crm import SEARCH, Crm, refused
 from tests.services.fixtures import SHARED
 from tests.support.serving import serving
@@ -85,6 +87,14 @@ async def test_a_key_is_shown_once(crm: Crm) -> None:
     refused(await crm.call("GET /api-keys?organization_id=456&$select[]=hash"), 400, "hash")
     selected = (await crm.call("POST /api-keys?$select[]=name", OURS))[1]
     assert set(selected) == {"id", "name", "key"}
+
+
+async def test_the_text_of_a_key_is_stored_nowhere(crm: Crm) -> None:
+    made = await make_key(crm)
+    rotate = {"X-Service-Method": "rotate"}
+    _, changed = await crm.call("POST /api-keys", OURS | {"id": made["id"]}, headers=rotate)
+    tables = [await crm.app.get("database").execute(select(table)) for table in metadata.sorted_tables]
+    assert [key in str(tables) for key in (made["key"], changed["key"])] == [False, False]
 
 
 async def test_keys_are_for_admins(crm: Crm) -> None:
