@@ -16,7 +16,7 @@ processes      how soon processes learn what another one has done, without Redis
 fanout         one event to 1,000 sockets, beside Feathers
 returning      a thousand clients that return after a restart, and one that has missed 10,000 events
 writes         what a create, a patch and a get cost with the log and without
-live           what the log costs, an idle process, and the order of events between processes
+live           an idle process with the log, and the order of events between processes
 transfer       import and export: ``transfer 100000``
 webhook        events of the CRM webhook, alone and many in one request: ``webhook 5000 100``
 """

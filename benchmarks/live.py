@@ -1,6 +1,6 @@
-"""The processor time that the log costs, and the order of events with it: ``python -m benchmarks live``.
+"""An idle process that follows the log, and the order of events: ``python -m benchmarks live``.
 
-The calls are made inside one process, with connections that have no transport: ``fanout`` measures frames.
+Calls are made inside the process, to connections without a transport. ``writes`` measures what the log costs.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, text
@@ -25,7 +23,7 @@ from apex.log import log, log_table
 from benchmarks.servers import database_processor
 from tests.support.databases import new_database, start_server
 
-CALLS, AT_ONCE, ROUNDS = 1_500, 16, 5
+AT_ONCE = 16
 IDLE_SECONDS = 10
 WRITES, RECORDS, SOCKETS = 5_000, 20, 2
 """The writes of each of two processes, their records, and the sockets of each: 40,000 deliveries."""
@@ -36,26 +34,14 @@ NEXT_VERSION = [
     "CREATE TRIGGER next_version BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION next_version()",
 ]
 
-Calls = Callable[[Apex, int], Awaitable[Any]]
-
-CALLED: dict[str, Calls] = {
-    "create": lambda app, number: app.service("notes").create({"text": f"a{number}"}),
-    "patch": lambda app, number: app.service("notes").patch(number % 100 + 1, {"text": f"b{number}"}),
-    "get": lambda app, number: app.service("notes").get(number % 100 + 1),
-    "list": lambda app, number: app.service("notes").find({"query": {"$limit": 25, "id": {"$gt": number % 50}}}),
-}
-
 
 @asynccontextmanager
-async def running(url: str, logs: bool) -> AsyncIterator[Apex]:
-    """Run an app with the service ``notes``, with or without a log."""
+async def running(url: str) -> AsyncIterator[Apex]:
+    """Run an app with the service ``notes`` and a log."""
     metadata = MetaData()
     columns: list[Column[Any]] = [Column("text", String(50)), Column("version", Integer, server_default="0")]
     notes = Table("notes", metadata, Column("id", Integer, primary_key=True), *columns)
-    app = Apex({"paginate": {"default": 25, "max": 50}}).configure(database(url))
-    entries = log_table(metadata)
-    if logs:
-        app.configure(log(entries))
+    app = Apex().configure(database(url)).configure(log(log_table(metadata)))
     app.use("notes", SQLService(notes)).publish(lambda data, context: context.app.channel("all"))
     await app.setup()
     await app.get("database").create_all(metadata)
@@ -73,38 +59,8 @@ def connect(app: Apex, count: int) -> None:
         app.channel("all").join(connection)
 
 
-async def cost(app: Apex, call: Calls) -> float:
-    """Return the microseconds of processor time that a call takes in this process."""
-    numbers = iter(range(CALLS))
-
-    async def caller() -> None:
-        for number in numbers:
-            await call(app, number)
-
-    before = time.process_time()
-    await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
-    return (time.process_time() - before) / CALLS * 1_000_000
-
-
-async def costs(url: str) -> None:
-    kinds = {"without a log": (False, 0), "log, 0 sockets": (True, 0), "log, 1": (True, 1), "log, 100": (True, 100)}
-    kinds |= {"no log, 1": (False, 1), "no log, 100": (False, 100)}
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for _ in range(ROUNDS):
-        for kind, (logs, sockets) in kinds.items():
-            async with running(url, logs) as app:
-                connect(app, sockets)
-                for name, call in CALLED.items():
-                    found[kind, name].append(await cost(app, call))
-                await app.get("database").execute(text("DELETE FROM notes WHERE id > 200"))
-                await app.get("database").execute(text("DELETE FROM log"))
-    print(f"| µs of processor time | {' | '.join(CALLED)} |\n|---|{'---:|' * len(CALLED)}")
-    for kind in kinds:
-        print(f"| {kind} |", *(f"{median(found[kind, name]):.0f} |" for name in CALLED))
-
-
 async def idle(url: str, server: Any = None) -> None:
-    async with running(url, logs=True) as app:
+    async with running(url) as app:
         connect(app, 1)
         await asyncio.sleep(1)
         own, of_database = time.process_time(), 0.0 if server is None else database_processor(server.data)
@@ -117,7 +73,7 @@ async def idle(url: str, server: Any = None) -> None:
 async def write(url: str, count: int) -> None:
     """Write as one of the processes of ``order``, and print what its connections get."""
     seen: list[tuple[int, int]] = []
-    async with running(url, logs=True) as app:
+    async with running(url) as app:
         connect(app, SOCKETS)
 
         def keep(context: Context, recipients: Any) -> None:
@@ -144,7 +100,7 @@ async def write(url: str, count: int) -> None:
 
 
 async def order(url: str) -> None:
-    async with running(url, logs=True) as app:
+    async with running(url) as app:
         for number in range(RECORDS):
             await app.service("notes").create({"id": number + 1, "text": "a"})
         for statement in NEXT_VERSION:
@@ -177,15 +133,14 @@ def main(part: str = "all", url: str = "") -> None:
         return
     server = start_server()
     try:
-        for measure in (costs, idle, order):
+        for measure in (idle, order):
             if part in ("all", measure.__name__):
                 with new_database(server.url) as each:
                     print(f"\nPostgreSQL, {measure.__name__}:", flush=True)
                     asyncio.run(idle(each, server) if measure is idle else measure(each))
     finally:
         server.stop()
-    with tempfile.TemporaryDirectory() as folder:
-        for measure in (costs, idle):
-            if part in ("all", measure.__name__):
-                print(f"\nSQLite, {measure.__name__}:", flush=True)
-                asyncio.run(measure(f"sqlite:///{Path(folder) / measure.__name__}.db"))
+    if part in ("all", "idle"):
+        with tempfile.TemporaryDirectory() as folder:
+            print("\nSQLite, idle:", flush=True)
+            asyncio.run(idle(f"sqlite:///{Path(folder) / 'idle.db'}"))
