@@ -125,7 +125,7 @@ class Events:
         service, event, entries = context.service, context.event, context.entries
         if event is None or not self.is_followed(service, event):
             return
-        if event in service._listeners or entries is None or entries.is_new or not self._is_followed_by_log(entries):
+        if event in service._listeners or entries is None or entries.is_new or not self._follows_log:
             parent = context.params.get("parent")
             before = parent.turn if isinstance(parent, Context) else None
             context.turn = self.turn(service, records_of(context.result), context.id, before)
@@ -138,10 +138,10 @@ class Events:
         keys = _keys(service, items, id)
         return self.turns.take(keys if before is None else (*keys, *before.keys))
 
-    def _is_followed_by_log(self, entries: Entries | None) -> bool:
-        """Return True if the follower of the log will have the entries of an event."""
-        log = self.app.log
-        return entries is not None and log is not None and log.is_followed
+    @property
+    def _follows_log(self) -> bool:
+        """True if the follower of the log sends the events that have entries."""
+        return self.app.log is not None and self.app.log.is_followed
 
     def emit(self, service: BoundService, event: str, args: tuple[Any, ...]) -> None:
         """Call listeners with the arguments of an event, and publish the first one, after the commit."""
@@ -150,15 +150,15 @@ class Events:
         entries = None if self.app.log is None else self.app.log.writer.add(service, event, record)
 
         def send() -> Awaitable[None] | None:
-            by_log = self._is_followed_by_log(entries)
-            message = None if by_log else self._message(service, event, record)
+            logged = entries if self._follows_log else None
+            message = None if logged is not None else self._message(service, event, record)
 
             def send_in_turn() -> None:
                 Emitter.emit(service, event, *args)
                 self._publish(service, event, message, turn)
 
             turn.run(send_in_turn)
-            return self._when_sent(service, event, entries) if by_log and entries is not None else None
+            return None if logged is None else self._when_sent(service, event, logged)
 
         announcement = Announcement(send, lambda: [encoded(service, event, record)], turn, entries)
         pending = after_commit(announcement, turn.end)
@@ -188,7 +188,7 @@ class Events:
             if context.turn is None and not self.is_followed(service, event):
                 return None
             turn, entries = context.turn or self.turn(service, ()), context.entries
-            if entries is not None and self._is_followed_by_log(entries):
+            if entries is not None and self._follows_log:
                 return self._send_by_log(context, event, entries, turn)
             # Encoded now, as the caller may change the records before the call's turn.
             messages = [(item, self._message(service, event, item, sent, context)) for item, sent in sent_by(context)]

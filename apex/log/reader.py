@@ -191,7 +191,7 @@ class Log:
 
         It is for work on the entries themselves, such as the erasure of a person.
         """
-        await self.writer.database.write_collected()
+        await self.database.write_collected()
 
     def on_commit(self, function: Callable[[], None]) -> None:
         """Call a function whenever this process has committed entries, to wake other processes.

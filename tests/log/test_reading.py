@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import insert, select
+from sqlalchemy import MetaData, insert, select
 
 from apex import Apex, database
-from apex.log import Log, Position
+from apex.errors import ConfigError
+from apex.log import Log, Position, log_table
+from apex.log import log as install
 from apex.log.reader import Settings
 from apex.migrations import enable_row_level_security, prepare_row_level_security
 from apex.migrations.revisions import connect
@@ -99,3 +102,22 @@ async def test_positions_in_their_order(empty_url: str) -> None:
         assert all(a <= b for a, b in pairwise(positions))
         assert not any(b <= a for a, b in pairwise(positions))
         assert [Position.parse(str(one)) for one in positions] == positions
+
+
+async def test_what_a_log_cannot_read_names_the_rule(empty_url: str) -> None:
+    table = log_table(MetaData())
+    with pytest.raises(TypeError, match="takes the table of the log and not the app"):
+        install(Apex())  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="before log"):
+        Apex().configure(install(table))
+    log = Log(Apex().configure(database(empty_url)), table, Settings())
+    with pytest.raises(RuntimeError, match="from the setup of the app on"):
+        _ = log.watermark
+    await log.database.open()
+    await log.database.create_all(table.metadata)
+    begin = await log.position()
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        await log.read(begin, limit=0)
+    with pytest.raises(ValueError, match="The log has no tenants"):
+        await log.read(begin, tenants=[1])
+    await log.database.close()

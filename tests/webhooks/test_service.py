@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, select
+from sqlalchemy import Column, Integer, MetaData, String, Table, delete, select
 
 from apex import Apex, AuthenticationService, MemoryService, SQLService, database, validate_data
 from apex.encoding import decode, encode
@@ -221,6 +221,17 @@ async def test_replays_from_nowhere_are_refused(empty_url: str) -> None:
                 await replay({"id": id, **given}, by(ANN))
         with pytest.raises(BadRequest):
             await replay({"since": "2026-01-01"}, by(ANN))
+
+
+async def test_a_replay_from_before_the_log_says_when_it_begins(empty_url: str) -> None:
+    async with running(team_app(empty_url)) as app:
+        webhook = await add_webhook(app, URL)
+        await add_notes(app, "a", "b", "c")
+        await log_of(app).catch_up()
+        table = log_of(app).table
+        await app.get("database").execute(delete(table).where(table.c.record_id == "1"))
+        with pytest.raises(Gone, match="replay from then on"):
+            await app.service("webhooks").replay({"id": webhook["id"], "since": "2020-01-01"}, by(ANN))
 
 
 def _of_another_database(text: str) -> str:
