@@ -225,9 +225,10 @@ class Sockets:
         self.engine.close()
 
     def _end_slow(self, link: Link) -> None:
+        """End the connection of a client that does not read, so that it connects again once it does."""
         log.warning("A connection was closed: its client does not read")
         link.outgoing.take()
-        self.app.emit("disconnect", link.connection)
+        self.disconnected(link)
         self.engine.end(link.socket)
 
     def _forget(self, connection: Connection) -> Link | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import Column, Integer
+from websockets import ConnectionClosed
 
 from apex import Apex, Service, SQLService
 from tests.support.serving import serving
@@ -200,6 +203,29 @@ async def test_a_client_that_does_not_read_its_replay_is_waited_for(sqlite_url: 
             peer.ws.transport.resume_reading()
             heard = [text.partition(":")[0] for text in await texts(client, peer)]
     assert heard == [*map(str, range(400)), "last"]
+
+
+async def test_a_client_that_does_not_read_its_events_returns_and_gets_them(sqlite_url: str) -> None:
+    app, client, frames = app_of(sqlite_url, settings={"sockets": {"maxBacklog": 400_000}}), Client(), list[str]()
+    app.publish(lambda data, context: app.channel("all").send({"text": data["text"] + "x" * 60_000}))
+    async with served(app) as http:
+        async with client.connected(http) as peer:
+            await client.settled(peer)
+            peer.ws.transport.pause_reading()
+            written = 0
+            while app.events.connections:
+                await app.service("notes").create({"text": f"{written}:"})
+                written += 1
+            peer.ws.transport.resume_reading()
+            with suppress(ConnectionClosed):
+                while True:
+                    frames.append(await peer.frame())
+        assert frames.pop() == "1"  # After a "41" the client of Socket.IO would not return.
+        heard = [client.taken(json.loads(frame.removeprefix("42"))) for frame in frames]
+        async with client.connected(http) as peer:
+            heard += await client.settled(peer)
+            assert client.recovered
+    assert {event[1]["text"].partition(":")[0] for event in heard} == {*map(str, range(written))}
 
 
 async def test_clients_that_return_after_a_restart_share_the_reads(empty_url: str) -> None:
