@@ -15,15 +15,15 @@ export type PageOf<Service extends Watched> = Service['find'] extends {
 
 export interface Options<Page> {
   /** The query of the page. */
-  query?: Record<string, any>
+  query?: Record<string, any> | undefined
   /** The values of placeholders in the path of the service. */
-  route?: Record<string, any>
+  route?: Record<string, any> | undefined
   /** Other services whose events may change the page, such as those that it populates. */
-  services?: Watched[]
+  services?: Watched[] | undefined
   /** Called with the first page, and with each one that differs from the last. Equal records keep their reference. */
   onChange(page: Page): void
   /** Called when the page cannot be read. By default `console.error`. */
-  onError?(error: Error & { code?: number }): void
+  onError?: ((error: Error & { code?: number }) => void) | undefined
 }
 
 export interface Live<Page> {

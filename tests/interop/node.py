@@ -21,8 +21,8 @@ from tests.support.waiting import SECONDS
 FOLDER = Path(__file__).parent
 NODE = shutil.which("node")
 STRICT = (
-    "--strict", "--noEmitOnError", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler",
-    "--types", "node",
+    "--strict", "--exactOptionalPropertyTypes", "--noEmitOnError", "--target", "es2022", "--module", "esnext",
+    "--moduleResolution", "bundler", "--types", "node",
 )  # fmt: skip
 
 needs_node = pytest.mark.skipif(

@@ -49,6 +49,9 @@ live.stop()
 interface Note { text: string }
 declare const notes: { find(params?: { query: object }): Promise<Note[]> }
 export const { page }: Live<Note[]> = watch(notes, { onChange: ([{ text }]) => console.log(text.length) })
+interface Props { query?: object; failed?: (error: Error) => void }
+export const open = ({ query, failed }: Props) =>
+  watch(notes, { query, route: undefined, services: undefined, onChange: () => {}, onError: failed })
 export const untyped = watch(feathers().service('notes'), { onChange: (page) => console.log(page.anything) })
 """
 
