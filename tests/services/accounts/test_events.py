@@ -105,3 +105,29 @@ async def test_a_wrong_query_is_refused(crm: Crm) -> None:
     refused(await crm.call(f"{LIST}&$after=nonsense"), 400, "$after")
     refused(await crm.call(f"{LIST}&service=contact"), 400, "service")
     refused(await crm.call(f"{LIST}&$after=x{await now(crm)}"), 410)
+
+
+async def test_a_request_that_waits_ends_with_its_login(crm: Crm) -> None:
+    proof = {"authorization": f"Bearer {crm.token(789)}"}
+    asked = asyncio.create_task(crm.call(f"{LIST}&$after=now&$wait=30", None, None, headers=proof))
+    await until(lambda: waiting(crm))
+    assert (await crm.call("DELETE /authentication", None, None, headers=proof))[0] == 200
+    await crm.create()
+    refused(await asked, 401)
+
+
+async def test_a_request_that_waits_gets_what_the_role_of_now_may_read(crm: Crm) -> None:
+    await crm.call("PATCH /memberships/2", {"role": "admin"})
+    services = "service[$in][]=api-keys&service[$in][]=contacts"
+    asked = asyncio.create_task(events(crm, f"{services}&$after=now&$wait=30", 790))
+    await until(lambda: waiting(crm))
+    await crm.call("PATCH /memberships/2", {"role": "viewer"})
+    await make(crm, "api-keys", name="Nightly")
+    contact = await crm.create()
+    assert shown(await asked) == [("contacts", "created", contact["id"])]
+
+
+def waiting(crm: Crm) -> int:
+    """Return the number of requests that wait for an event."""
+    assert isinstance(crm.app.log, Log)
+    return crm.app.log.stats.waiting
