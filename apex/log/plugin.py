@@ -34,7 +34,10 @@ def log(
     services whose records say what a user may see. A client whose rights change is disconnected. It connects again by
     itself, is not recovered, and so reads again::
 
-        log(entries, rights={"members": lambda member, connection: connection.user["id"] == member["user_id"]})
+        def is_own(member, connection):
+            return connection.user is not None and connection.user["id"] == member["user_id"]
+
+        log(entries, rights={"members": is_own})
 
     Reads the setting ``log`` (``Settings``). Raises ConfigError if the app has no database or a setting is wrong, and
     TypeError if it is given the app.
