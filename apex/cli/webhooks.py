@@ -74,7 +74,10 @@ def _service_of(app: Apex) -> BoundService:
     for bound in app.services.values():
         if isinstance(bound.service, Webhooks):
             return bound
-    raise ConfigError("the application has no webhooks: register a subclass of apex.webhooks.Webhooks")
+    raise ConfigError(
+        "the application has no webhooks: run 'apex generate webhooks', or register a subclass of "
+        "apex.webhooks.Webhooks"
+    )
 
 
 async def _found(service: BoundService) -> list[Row]:

@@ -51,7 +51,7 @@ NOW = "now"
 
 PAGES: Paginate = {"default": 100, "max": 1_000}
 
-ORDERING = tuple(name for name in FILTERS if name not in ("$after", "$limit"))
+UNAVAILABLE = tuple(name for name in FILTERS if name not in ("$after", "$limit"))
 """The filters of other services that a query for events must not have."""
 
 _TEXT: Row = {"type": "string"}
@@ -214,7 +214,7 @@ class EventsService(Service):
     @describe(query={"find": QUERY}, result=PAGE, errors=(410,))
     async def find(self, params: Params) -> Row:
         """Return the events after a position. Raises Gone for a position from which the log cannot go on."""
-        for name in ORDERING:
+        for name in UNAVAILABLE:
             if name in params.query:
                 raise invalid(name, "is not for events: they come whole, in the order in which they happened")
         query = self.syntax.parse(params.query)

@@ -174,15 +174,17 @@ class Webhooks(SQLService):
         if authentication is None or authentication.entity is None:
             return
         path = authentication.settings.get("service", "users")
-        users = getattr(self.app.services[path].service, "table", None) if path in self.app.services else None
-        if users is None:
+        users = self.app.services.get(path)
+        table: Table | None = None if users is None else getattr(users.service, "table", None)
+        if table is None or authentication.entity_id not in table.c:
             return
-        id = users.c[authentication.entity_id].type
-        if id.python_type is not self.table.c["user_id"].type.python_type:
-            raise ConfigError(
-                f"'{self.table.name}' has a column 'user_id' of another type than the ids of '{path}': name it, as in "
-                f"webhooks_table(metadata, Column('user_id', {type(id).__name__}))"
-            )
+        id = table.c[authentication.entity_id].type
+        with suppress(NotImplementedError):  # The type does not tell that of its values.
+            if id.python_type is not self.table.c["user_id"].type.python_type:
+                raise ConfigError(
+                    f"'{self.table.name}' has a column 'user_id' of another type than the ids of '{path}': name it, as "
+                    f"in webhooks_table(metadata, Column('user_id', {type(id).__name__}))"
+                )
 
     async def teardown(self, app: Apex, path: str) -> None:
         """End the deliveries that run. What was not delivered follows in another process, or after the next start."""
