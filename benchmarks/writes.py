@@ -7,6 +7,7 @@ turns, as requests of HTTP without a socket, 8 at once. A round ends when the pr
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 from apex import Apex, SQLService, database, rest
 from apex.encoding import encode
 from apex.log import log, log_table
+from apex.server.uvicorn import COLLECT_AFTER
 from tests.support.databases import new_database, start_server
 
 ROUNDS, CALLS, AT_ONCE = 30, 300, 8
@@ -70,6 +72,9 @@ async def serve(url: str, kind: str) -> None:
     numbers = count()
     for _ in range(RECORDS):
         await ask(app, REQUESTS["create"](0))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)  # As a server does.
     print("ready", flush=True)
     while name := (await asyncio.to_thread(sys.stdin.readline)).strip():
         print(await cost(app, lambda: ask(app, REQUESTS[name](next(numbers)))), flush=True)

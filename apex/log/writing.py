@@ -61,7 +61,12 @@ class Entries:
             return []
         if self.rows is None:
             self.rows = self.make()
+            self.release()
         return self.rows
+
+    def release(self) -> None:
+        """Forget the call, which refers to its entries, so that both are freed without the garbage collector."""
+        self.make = list
 
     def messages(self) -> list[dict[str, Any]] | None:
         """Return the events in the form of ``Entry.message``, or None if the rows are not made yet."""
@@ -132,11 +137,13 @@ class Writer:
                 entries.settle()
         except BaseException as error:
             entries.is_dropped = True
+            entries.release()
             if entries.unit is not None:
                 await entries.unit.end(error)
             raise
         if entries.unit is not None:
-            await entries.unit.end(None)
+            unit, entries.unit = entries.unit, None  # It refers to the call, too.
+            await unit.end(None)
         elif not entries.is_collected:
             await self._write_alone(entries)
 
@@ -418,6 +425,7 @@ class _OneStatement:
         await next()
         if entry.id is not None:
             entries.ids, entries.is_collected = [entry.id], True
+            entries.release()
             writer.count(1)
         else:  # Such as a patch without data.
             await writer.write_late(entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
@@ -175,3 +176,17 @@ async def test_an_audit_fills_its_columns_of_the_entry_of_a_patch(empty_url: str
         await app.service("notes").create({"text": "a"})
         await app.service("notes").patch(1, {"text": "b"})
         assert [row and row["text"] for row in await entries_of(app, "after")] == [None, "b"]
+
+
+async def test_a_call_is_freed_with_its_entries(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        notes = app.service("notes")
+        await notes.create({"text": "a"})
+        gc.collect()
+        gc.disable()
+        try:
+            for method in (notes.create, lambda data: notes.patch(1, data)):
+                await method({"text": "b"})
+            assert not [one for one in gc.get_objects() if isinstance(one, Context)]
+        finally:
+            gc.enable()
