@@ -34,7 +34,7 @@ GAUGES = {
     "log_behind": "Entries in the last read of the log if more follow, else 0.",
     "log_kept_entries": "Recent entries of the log in memory.",
     "log_kept_bytes": "Bytes of the recent entries of the log in memory.",
-    "log_oldest_transaction_seconds": "Seconds for which the oldest transaction is open that may still write entries.",
+    "log_oldest_transaction_seconds": "Seconds for which the oldest transaction is open that positions list.",
     "events_waiting": "Calls that wait for an event of the log.",
     "webhooks_waiting": "Messages to webhooks that wait for another attempt.",
 }
