@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from sqlalchemy import Table
@@ -74,10 +75,16 @@ def _settings(given: Any) -> Settings:
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         raise ConfigError('The setting log must be an object such as {"days": 7}')
-    for name, value in given.items():
+    settings: Mapping[str, Any] = given
+    for name, value in settings.items():
         if name not in Settings.__slots__:
             raise ConfigError(f"The setting log has no '{name}': it has {', '.join(Settings.__slots__)}")
         is_unlimited = value is None and name != "replay"
-        if not is_unlimited and not (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-            raise ConfigError(f"The setting log.{name} must be a number above 0")
-    return Settings(**given)
+        kind, kinds = ("number", (int, float)) if name == "days" else ("whole number", (int,))
+        if not is_unlimited and not _is_above_0(value, kinds):
+            raise ConfigError(f"The setting log.{name} must be a {kind} above 0")
+    return Settings(**settings)
+
+
+def _is_above_0(value: Any, kinds: tuple[type, ...]) -> bool:
+    return type(value) in kinds and 0 < value < inf

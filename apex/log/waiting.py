@@ -27,10 +27,11 @@ EVERY = object()
 class Waiter:
     """A call that waits for entries until a moment of the event loop's time, or until its client goes away."""
 
-    def __init__(self, ends: float, connection: Connection | None, wants: Wants) -> None:
+    def __init__(self, ends: float, connection: Connection | None, wants: Wants, stats: LogStats) -> None:
         self.ends: float = ends
         self.connection: Connection | None = connection
         self.wants: Wants = wants
+        self.stats: LogStats = stats
         self.is_over: bool = False
         self._offered: list[Entry] = []
         self._woken = asyncio.Event()
@@ -53,11 +54,14 @@ class Waiter:
         """Wait for entries, and return them. Return none of them at the end of the time, and then None."""
         if self.is_over:
             return None
+        self.stats.waiting += 1
         try:
             async with asyncio.timeout_at(self.ends):
                 await self._woken.wait()
         except TimeoutError:
             self.is_over = True
+        finally:
+            self.stats.waiting -= 1
         self._woken.clear()
         offered, self._offered = self._offered, []
         return offered
@@ -83,19 +87,17 @@ class Waiting:
         wants: Wants,
     ) -> Iterator[Waiter]:
         """Let a call wait inside of ``with``. ``tenants`` is None for the entries of all tenants."""
-        waiter = Waiter(asyncio.get_running_loop().time() + seconds, connection, wants)
+        waiter = Waiter(asyncio.get_running_loop().time() + seconds, connection, wants, self.stats)
         if not self.is_open or len(self.waiters) >= MOST_WAITING:
             waiter.end()
         keys = [EVERY] if tenants is None else list(dict.fromkeys(tenants))
         self.waiters.add(waiter)
-        self.stats.waiting += 1
         for key in keys:
             self._by_tenant.setdefault(key, set()).add(waiter)
         try:
             yield waiter
         finally:
             self.waiters.discard(waiter)
-            self.stats.waiting -= 1
             for key in keys:
                 waiters = self._by_tenant[key]
                 waiters.discard(waiter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -90,7 +91,10 @@ async def test_a_position_after_a_message_holds_when_the_message_is_deleted(empt
         assert [entry.id for entry in (await made.read(position)).entries] == [3]
 
 
-@pytest.mark.parametrize("wrong", [{"days": 0}, {"days": "x"}, {"rows": -1}, {"row": 1}, {"replay": None}, [7]])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"days": 0}, {"days": "x"}, {"days": inf}, {"rows": -1}, {"rows": 2.5}, {"row": 1}, {"replay": None}, [7]],
+)
 async def test_a_wrong_setting_is_refused_with_its_name(sqlite_url: str, wrong: Any) -> None:
     with pytest.raises(Exception, match=r"setting log"):
         async with logged_app(sqlite_url, settings={"log": wrong}):

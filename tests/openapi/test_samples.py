@@ -14,6 +14,7 @@ from typing import Any
 
 from apex import Apex, load_config
 from apex.openapi import document_of
+from apex.webhooks import Webhooks
 from services.app import CONFIG, create_app
 from services.commands.demo_data import load_demo
 from tests.docs.blocks import blocks_of
@@ -25,7 +26,7 @@ from tests.support.serving import serving
 ROOT = Path(__file__).parent.parent.parent
 SETUP = {block.lang: block.text for block in blocks_of(ROOT / "docs" / "services.md")}
 DOCUMENT = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test", "PORT": "3030"})))
-FRESH = ("iat", "exp", "jti", "request_id", "next", "position", "secret", "duration", "failing_since")
+FRESH = ("iat", "exp", "jti", "request_id", "next", "secret", "duration", *Webhooks.volatile)
 VERBS = ("post", "get", "patch", "delete")
 
 
