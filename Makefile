@@ -28,7 +28,7 @@ reset: ## Delete the demo's database; stop the server first
 	rm -rf var
 
 test: .venv/test.stamp .venv/npm.stamp ## Run the tests: make test ARGS="-k query"
-	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 lint: .venv/test.stamp .venv/npm.stamp ## Check style, types and layers
 	$(BIN)/ruff check
