@@ -10,12 +10,15 @@ import pytest
 from sqlalchemy import select
 
 from apex import Connection, load_config
+from apex.migrations import connect
+from apex.migrations.migrate import downgrade, upgrade
 from services.accounts.api_keys import api_keys
+from services.accounts.audit import audit
 from services.app import CONFIG, create_app
 from services.commands.demo_data import KEY, load_demo
 from services.shared.tenant import TenantService
 from services.tables import metadata
-from tests.services.crm import SEARCH, Crm, refused
+from tests.services.crm import SEARCH, Crm, refused, running
 from tests.services.fixtures import SHARED
 from tests.support.serving import serving
 from tests.support.sockets import connected
@@ -95,6 +98,18 @@ async def test_the_text_of_a_key_is_stored_nowhere(crm: Crm) -> None:
     _, changed = await crm.call("POST /api-keys", OURS | {"id": made["id"]}, headers=rotate)
     tables = [await crm.app.get("database").execute(select(table)) for table in metadata.sorted_tables]
     assert [key in str(tables) for key in (made["key"], changed["key"])] == [False, False]
+
+
+async def test_a_migration_takes_the_texts_of_keys_out_of_the_audit(demo_url: str) -> None:
+    async with running(demo_url) as crm:
+        await make_key(crm)
+    downgrade(demo_url, "0022")
+    with connect(demo_url) as connection, connection.begin():
+        connection.exec_driver_sql("""UPDATE audit SET call = '{"id": null, "dispatch": {"key": "apex_secret"}}'""")
+    upgrade(demo_url)
+    async with running(demo_url) as crm:
+        calls = [row["call"] for row in await crm.rows(audit) if row["service"] == "api-keys"]
+        assert calls == [{"id": None}]
 
 
 async def test_keys_are_for_admins(crm: Crm) -> None:
