@@ -220,22 +220,24 @@ class Sessions:
 
     async def _check_proofs(self) -> None:
         """End the sessions whose proof is no longer valid, as long as there are sessions without a token."""
-        while proven := [connection for connection, session in self.open.items() if session.token is None]:
+        while proven := [pair for pair in self.open.items() if pair[1].token is None]:
             self._rechecked.clear()
-            for connection in proven:
-                await self._check_proof(connection)
+            for connection, session in proven:
+                await self._check_proof(connection, session)
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROOF_SECONDS):
                     await self._rechecked.wait()
                     await asyncio.sleep(RECHECK_SECONDS)
 
-    async def _check_proof(self, connection: Connection) -> None:
+    async def _check_proof(self, connection: Connection, session: Session) -> None:
+        """End a session whose proof is no longer valid, unless something else has ended it meanwhile."""
         proof = connection.authentication
         try:
             if proof is not None:
                 await self.service.verify(proof, proof["strategy"])
         except NotAuthenticated:
-            self.app.emit("disconnect", connection)
+            if self.open.get(connection) is session:
+                self.app.emit("disconnect", connection)
         except FeathersError as error:
             log.warning("A session could not be checked: %s", error)
 

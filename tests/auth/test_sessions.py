@@ -187,12 +187,15 @@ class Keys(APIKeyStrategy):
         super().__init__(self.find_one, authentication.user_of)
         self.texts = [f"apex_{place:012}_{secret * 43}" for place, secret in enumerate(secrets)]
         self.known, self.failure, self.checks = set(range(len(secrets))), False, 0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def verify(self, authentication: Mapping[str, Any]) -> dict[str, Any]:
         self.checks += 1
         return await super().verify(authentication)
 
     async def find_one(self, prefix: str) -> Any:
+        await self.gate.wait()
         if self.failure:
             raise Unavailable("Try again later")
         place = int(prefix.removeprefix("apex_"))
@@ -282,6 +285,22 @@ async def test_a_proof_that_is_worth_nothing_any_more_is_noticed(
         keys.known = set()
         keys.forget()
         await until(lambda: gone == [first, second])
+
+
+async def test_a_session_that_ends_while_its_proof_is_checked_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apex.auth.sessions.PROOF_SECONDS", 0.001)
+    async with world() as here:
+        keys, gone = give_keys(here), ended(here)
+        first, second = await with_key(here, keys, 0), await with_key(here, keys, 1)
+        keys.gate.clear()
+        keys.forget()
+        checks = keys.checks
+        await until(lambda: keys.checks > checks)  # A check of the first one waits.
+        keys.known = set()
+        here.authentication.sessions.end_key(0)
+        keys.gate.set()
+        await until(lambda: second in gone)
+        assert gone == [first, second]
 
 
 async def test_tokens_end_that_were_given_until_a_moment() -> None:

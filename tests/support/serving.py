@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -46,6 +46,7 @@ class _Server(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.emit("shutdown")
         state = self.server_state
+        await stop_accepting(sockets or [])
         for server in self.servers:
             server.close()
         for connection in list(state.connections):
@@ -57,6 +58,17 @@ class _Server(Server):
             for task in state.tasks:
                 task.cancel()
         await self.lifespan.shutdown()
+
+
+async def stop_accepting(listeners: Iterable[Any]) -> None:
+    """Accept no more connections, and finish those that are just accepted.
+
+    A server of asyncio loses them when it closes: their sockets stay open. One of uvloop does not.
+    """
+    for listener in listeners:
+        asyncio.get_running_loop().remove_reader(listener)
+    for _ in range(2):  # One begins the connection, one tells its protocol.
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.support.serving import stop_accepting
+
 HANG, CLOSE, SHORT, ENDLESS, DRIP, GARBAGE, BREAK = "hang", "close", "short", "endless", "drip", "garbage", "break"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -141,6 +143,7 @@ async def receiving(
     try:
         yield receiver
     finally:
+        await stop_accepting(server.sockets)
         server.close()
         while tasks:
             for task in tasks:
