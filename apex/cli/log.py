@@ -14,8 +14,8 @@ from apex.errors import ConfigError
 
 if TYPE_CHECKING:
     from apex.app import Apex
+    from apex.log.app_log import Log
     from apex.log.position import Position
-    from apex.log.reader import Log
     from apex.log.reading import Entry
     from apex.log.status import End, OpenTransaction
 

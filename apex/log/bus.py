@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from apex.cache import BoundedDict
 from apex.callbacks import Backoff
 from apex.errors import Unavailable
-from apex.log.reader import Log
+from apex.log.app_log import Log
 from apex.log.reading import Entry
 from apex.log.writing import Entries
 from apex.realtime.bus import Bus, BusStats

@@ -12,9 +12,9 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import ConfigError
 from apex.hooks import Next
+from apex.log.app_log import Log, RightsChanges, Settings, Tenants
 from apex.log.bus import LogBus
 from apex.log.pruning import Pruner
-from apex.log.reader import Log, RightsChanges, Settings, Tenants
 from apex.log.writing import Fields
 from apex.sql.database import Database
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Table, and_, bindparam, delete, func, literal, select
 
 from apex.callbacks import end_tasks
-from apex.log.reader import Log
+from apex.log.app_log import Log
 from apex.sql.database import Database
 from apex.sql.statements import Statement
 from apex.sql.types.columns import Timestamp

@@ -11,8 +11,8 @@ from apex.adapters.pages import is_pagination, limit_of
 from apex.app import Apex
 from apex.context import Params
 from apex.describe import describe
+from apex.log.app_log import Log
 from apex.log.position import Position
-from apex.log.reader import Log
 from apex.log.reading import Entry
 from apex.log.rights import FOR_NOBODY, DataOf, MayRead, Reader, Rights
 from apex.log.table import TENANT

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import func, select, text
 
+from apex.log.app_log import Log
 from apex.log.bus import REPORT, REPORTED
 from apex.log.position import Position
-from apex.log.reader import Log
 from apex.migrations import connect
 
 ANSWER_SECONDS = 1.0

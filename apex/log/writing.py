@@ -29,7 +29,7 @@ from apex.types import READS, UNSET, Row, items
 
 if TYPE_CHECKING:
     from apex.app import Apex
-    from apex.log.reader import Log
+    from apex.log.app_log import Log
     from apex.service import BoundService
 
 Fields = Callable[[Context], Mapping[str, Any]]

@@ -28,8 +28,8 @@ from apex.callbacks import Backoff, end_tasks
 from apex.common.fields import now
 from apex.encoding import encode
 from apex.errors import ConfigError, Gone
+from apex.log.app_log import Log
 from apex.log.position import Position
-from apex.log.reader import Log
 from apex.log.reading import Entry, Read
 from apex.log.stats import WebhookStats
 from apex.tenant import ALL_TENANTS, tenant_context

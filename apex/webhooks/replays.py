@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import select
 
 from apex.errors import BadRequest, Gone
+from apex.log.app_log import Log
 from apex.log.position import Position, Snapshot
-from apex.log.reader import Log
 from apex.log.table import TENANT
 from apex.tenant import ALL_TENANTS, tenant_context
 

@@ -20,7 +20,7 @@ from apex.describe import describe
 from apex.encoding import RawJSON, decode, encode
 from apex.errors import BadRequest, ConfigError, NotAuthenticated, NotFound, Unprocessable
 from apex.hooks import Around, Next, Steps
-from apex.log.reader import Log
+from apex.log.app_log import Log
 from apex.log.rights import MayRead, Rights
 from apex.permissions.rules import entity_id
 from apex.query.coercion import timestamp

@@ -14,7 +14,7 @@ from apex.log.position import Position
 from apex.log.recent import Recent
 
 if TYPE_CHECKING:
-    from apex.log.reader import Log
+    from apex.log.app_log import Log
     from apex.log.reading import Read
 
 MOST_BYTES = 32 << 20

@@ -24,7 +24,7 @@ from apex.transports.socketio.packets import Message
 from apex.types import UNSET
 
 if TYPE_CHECKING:
-    from apex.log.reader import Log
+    from apex.log.app_log import Log
     from apex.log.reading import Entry, Read
     from apex.transports.socketio.engine import Engine, Link
 

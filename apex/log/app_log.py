@@ -1,4 +1,4 @@
-"""The log of an app: ``app.log``. Its other modules do the work."""
+"""The log of an app, ``app.log``, which puts the other modules of the package together."""
 
 from __future__ import annotations
 
@@ -38,8 +38,6 @@ RightsChanges = Mapping[str, Callable[[Any, Connection], Any]]
 It returns true if a change of the record changes what the user of the connection may see.
 """
 
-DAYS, REPLAY = 7, 10_000
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -49,9 +47,9 @@ class Settings:
     ``replay`` is the most entries that a client gets after a reconnection.
     """
 
-    days: float | None = DAYS
+    days: float | None = 7
     rows: int | None = None
-    replay: int = REPLAY
+    replay: int = 10_000
 
 
 class Log:
