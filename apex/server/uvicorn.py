@@ -119,6 +119,7 @@ def serve_app(
 
     Raises Unavailable if the database cannot be reached, and ConfigError if the address cannot be used.
     """
+    app.set("isCommand", False)  # A command that serves, such as one that loads data before, is a server from now on.
 
     async def served() -> None:
         async with app.lifespan():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,7 +12,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
+from typing import Any, Self
 
 import httpx2
 import pytest
@@ -42,6 +46,35 @@ def log_in(url: str) -> httpx2.Client:
     return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=SECONDS)
 
 
+class Receiver(ThreadingHTTPServer):
+    """A receiver of webhooks, which serves in a thread inside of ``with``."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Taker)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        self.messages: Queue[dict[str, Any]] = Queue()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever).start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Taker(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.server.messages.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_demo_starts_answers_and_stops(sqlite_url: str, number: signal.Signals) -> None:
     with server("demo", "--serve", DATABASE_URL=sqlite_url) as (process, url):
@@ -64,6 +97,16 @@ def test_the_demo_prints_a_command_that_works(sqlite_url: str) -> None:
         name, _, token = authorization.partition(": ")
         response = httpx2.get(address, headers={name: token})
     assert (response.status_code, address.startswith(url)) == (200, True)
+
+
+def test_the_demo_sends_webhooks(demo_sqlite_url: str) -> None:
+    serving = server("demo", "--serve", DATABASE_URL=demo_sqlite_url)
+    with Receiver() as receiver, serving as (_, url), log_in(url) as client:
+        webhook = {"organization_id": 456, "url": receiver.url, "events": ["contacts created"]}
+        assert client.post("/webhooks", json=webhook).status_code == 201
+        client.post("/contacts", json={"organization_id": 456, "first_name": "Ann"}).raise_for_status()
+        message = receiver.messages.get(timeout=SECONDS)
+    assert (message["type"], message["data"]["first_name"]) == ("contacts created", "Ann")
 
 
 def test_the_second_start_is_quick_and_loads_nothing(migrated_sqlite_url: str) -> None:
