@@ -6,10 +6,9 @@ import asyncio
 import logging
 import random
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import BigInteger, Table, and_, bindparam, delete, func, literal, select
+from sqlalchemy import BigInteger, Table, and_, bindparam, delete, func, select
 
 from apex.callbacks import end_tasks
 from apex.log.app_log import Log
@@ -43,13 +42,12 @@ class Pruner:
         self.database: Database = log.database
         self.table: Table = log.table
         self._task: asyncio.Task[None] | None = None
+        self._compile()
 
     def start(self) -> None:
         """Prune regularly from now on."""
-        if self._task is not None:  # An app may be set up again.
-            return
-        self._compile()
-        self._task = asyncio.create_task(self._prune_regularly())
+        if self._task is None:  # An app may be set up again.
+            self._task = asyncio.create_task(self._prune_regularly())
 
     async def stop(self) -> None:
         """Stop pruning."""
@@ -80,7 +78,7 @@ class Pruner:
         """Delete one batch, unless another process is at it."""
         with tenant_context(ALL_TENANTS):
             async with self.database.transaction():
-                if self._lock is not None and not (await self.database.fetch(self._lock))[0]["is_free"]:
+                if not await self.database.lock(f"prunes {self.table.name}", wait=False):
                     return 0
                 count = len(await self.database.fetch(statement, values))
         self.log.stats.pruned += count
@@ -106,11 +104,6 @@ class Pruner:
         self._messages = self._deletion(and_(c.id.in_(messages), c.id < newest))
         self._old = self._deletion(and_(c.id.in_(old), c.id < newest))
         self._many = self._deletion(c.id.in_(many))
-        self._lock: Statement | None = None
-        if self.database.dialect.name == "postgresql":
-            number = int.from_bytes(sha256(f"apex.log {self.table.name}".encode()).digest()[:8], signed=True)
-            free = func.pg_try_advisory_xact_lock(literal(number, BigInteger())).label("is_free")
-            self._lock = self.database.compile(select(free), writes=True)
 
     def _deletion(self, condition: Any) -> Statement:
         return self.database.compile(delete(self.table).where(condition).returning(self.table.c.id))

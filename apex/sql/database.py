@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     Dialect,
     Executable,
@@ -15,6 +17,8 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
+    Text,
+    bindparam,
     func,
     literal_column,
     schema,
@@ -112,6 +116,20 @@ class Database:
         except BaseException:
             del around.collected[start:]
             raise
+
+    async def lock(self, name: str, *, wait: bool = True) -> bool:
+        """Take the lock with a name until the end of the transaction around this call. Return True once it is taken.
+
+        Without ``wait``, return False if another transaction has it. On SQLite it is always free, as one transaction
+        writes at a time.
+        """
+        if self.dialect.name != "postgresql":
+            return True
+        number = int.from_bytes(sha256(f"apex {name}".encode()).digest()[:8], signed=True)
+        function = func.pg_advisory_xact_lock if wait else func.pg_try_advisory_xact_lock
+        taken = select(function(bindparam("number", type_=BigInteger())).cast(Text).label("taken"))
+        [found] = await self.fetch(self.compile(taken, writes=True), {"number": number})
+        return bool(found["taken"] != "false")
 
     def collect(self, value: Any, write: Write) -> bool:
         """Have ``write`` called with a list of values just before the commit of the transaction around this call.

@@ -393,7 +393,7 @@ class Webhooks(SQLService):
             count = count.where(c[self.tenant] == tenant)
         if (live := self.table.info.get(LIVE)) is not None:
             count = count.where(c[live].is_(None))
-        await self.dispatcher.store.lock(tenant)
+        await self.database.lock(f"adds to {self.table.name} of {tenant}")
         [found] = await self.database.execute(count)
         if found["count"] >= self.most:
             raise Unprocessable(

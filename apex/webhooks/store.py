@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from hashlib import sha256
 from secrets import token_hex
 from typing import Any
 
@@ -63,15 +62,6 @@ class Store:
         if statement is None:
             statement = self._statements[name] = self.database.compile(build())
         return await self.database.fetch(statement, values)
-
-    async def lock(self, tenant: Any) -> None:
-        """Wait until no other transaction adds a webhook to a tenant. SQLite has one writing transaction at a time."""
-        if self.database.dialect.name == "postgresql":
-            name = f"apex.webhooks {self.webhooks.name} {tenant}"
-            number = bindparam("number", type_=BigInteger())
-            statement = select(func.pg_advisory_xact_lock(number).cast(Text).label("locked"))
-            number_of_name = int.from_bytes(sha256(name.encode()).digest()[:8], signed=True)
-            await self.database.fetch(self.database.compile(statement, writes=True), {"number": number_of_name})
 
     # The progress through the log.
 

@@ -14,6 +14,7 @@ from apex import Apex, SQLService, database
 from apex.common import transaction as in_transaction
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, GeneralError
+from apex.sql import Database
 from apex.transaction import after_commit, transaction
 
 notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True), Column("text", String(100)))
@@ -141,3 +142,18 @@ async def test_what_has_waited_does_not_stay_with_a_task_that_outlives_the_trans
     del waiting
     assert seen() is None
     outliving.cancel()
+
+
+async def test_one_transaction_at_a_time_has_a_lock(postgres_url: str) -> None:
+    own, other = Database(postgres_url), Database(postgres_url)
+    await own.open()
+    await other.open()
+    async with own.transaction():
+        assert await own.lock("import")
+        async with other.transaction():
+            assert not await other.lock("import", wait=False)
+            assert await other.lock("export", wait=False)
+    async with other.transaction():
+        assert await other.lock("import")
+    await own.close()
+    await other.close()

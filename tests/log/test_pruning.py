@@ -26,9 +26,7 @@ async def entries(app: Apex, *ages: timedelta, service: str | None = "notes") ->
 
 def pruner(app: Apex) -> Pruner:
     made: Any = app.log
-    found = Pruner(made)
-    found._compile()
-    return found
+    return Pruner(made)
 
 
 def days(*numbers: float) -> list[timedelta]:
