@@ -102,6 +102,11 @@ class Read(NamedTuple):
     more: bool
 
 
+def position_within(after: Position, entry: Entry, read: Read) -> Position:
+    """Return the position of a reader that has got the entries of a read up to one of them, in the order of ids."""
+    return Position(after.epoch, entry.id, milliseconds(entry.created_at), after.seen, read.position.upper)
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """The entries that a reader asks for. None sets no limit.

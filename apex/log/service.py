@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table
@@ -13,7 +13,7 @@ from apex.context import Params
 from apex.describe import describe
 from apex.log.app_log import Log
 from apex.log.position import Position
-from apex.log.reading import Entry
+from apex.log.reading import Entry, position_within
 from apex.log.rights import FOR_NOBODY, DataOf, MayRead, Reader, Rights
 from apex.log.table import TENANT
 from apex.log.waiting import Waiting
@@ -45,6 +45,9 @@ LONGEST_WAIT = 30
 
 MOST_READS = 10
 """The most reads of the log for one page. If the caller may read few of the entries, its page has fewer of them."""
+
+READ = 1_000
+"""The entries of a read, apart from the first one: that has as many as the page, which is enough for most callers."""
 
 NOW = "now"
 """The value of ``$after`` for the entries from now on."""
@@ -115,13 +118,11 @@ PAGE: Row = {
 
 
 class Asked(NamedTuple):
-    """A query for events. The fields that are not None are those that the log looks up by an index."""
+    """A query for events. ``tenants`` are those that it allows, or None for all of them."""
 
     where: Predicate
     services: Sequence[str]
     tenants: Sequence[Any] | None
-    event: str | None
-    record_id: str | None
     tenant: str | None
     limit: int
 
@@ -229,16 +230,12 @@ class EventsService(Service):
         # It waits from now on, so that it misses nothing that happens while the first page is read.
         with self.waiting.waiter(seconds, asked.tenants, params.connection, asked.wants) as waiter:
             found = await self._read(asked, after, reader)
-            while not found.data and not found.more and (offered := await waiter.next()) is not None:
-                now = asked
-                if offered and params.provider:  # The rights of the caller may have changed while it has waited.
+            while not (found.data or found.more or waiter.is_over):
+                if await waiter.wait() and params.provider:  # Its rights may have changed while it has waited.
                     params = await self._now(params, query, self._page(asked, found))
                     reader = self.rights.reader(params)
-                    now = self._asked(self.syntax.parse(params.query), params, reader)
-                if now == asked:
-                    found = await self._next(asked, found, offered, reader)
-                else:  # It may want entries that were not offered.
-                    found = await self._read(now, found.position, reader)
+                    asked = self._asked(self.syntax.parse(params.query), params, reader)
+                found = await self._next(asked, found.position, reader)
         return self._page(asked, found)
 
     async def _now(self, params: Params, query: Query, page: Row) -> Params:
@@ -272,7 +269,7 @@ class EventsService(Service):
                 raise invalid("service", f"names '{shortened(name)}', which has no events.{suggestion(name, known)}")
         services = [name for name in known if decided(where, {"service": name}) is not False]
         tenants = None if self.tenant is None else values_of(where, self.tenant)
-        return Asked(where, services, tenants, one_of(where, "event"), one_of(where, "record_id"), self.tenant, limit)
+        return Asked(where, services, tenants, self.tenant, limit)
 
     def _tenants(self, params: Params, reader: Reader) -> Iterator[Predicate]:
         """Yield the condition for the tenants of a caller from outside, if its scope does not name them."""
@@ -297,38 +294,49 @@ class EventsService(Service):
     async def _read(self, asked: Asked, after: Position | None, reader: Reader) -> Found:
         """Return the next page of a caller. It may be short, or empty, if the caller may read few of the entries.
 
-        Raises Gone if the log does not have all the entries after the position.
+        The page ends after so many entries of the tenants, whatever else the caller asks for. Otherwise its end would
+        tell whether entries match that the caller may not read. Raises Gone if the log does not have all the entries
+        after the position.
         """
-        found = Found([], await self.log.beginning() if after is None else after, True)
+        begin = await self.log.beginning() if after is None else after
+        found, size = Found([], begin, True), asked.limit
         for _ in range(MOST_READS):
-            read = await self.log.read(
-                found.position, tenants=asked.tenants, services=asked.services, event=asked.event,
-                record_id=asked.record_id, limit=asked.limit - len(found.data),
-            )  # fmt: skip
-            shown = await self._shown(asked, read.entries, reader)
-            found = Found([*found.data, *shown], read.position, read.more)
-            after = after or read.position
-            if not read.more or len(found.data) == asked.limit:
+            found = await self._read_on(asked, found, size, reader)
+            after, size = after or found.position, READ
+            if not found.more or len(found.data) == asked.limit:
                 break
         # Checked now, as entries may have been deleted meanwhile.
         await self.log.check(after or found.position)
         return found
 
-    async def _next(self, asked: Asked, found: Found, offered: list[Entry], reader: Reader) -> Found:
-        """Return the page after an empty one, with entries that the follower has offered since it was read."""
-        position = self.log.watermark
-        if len(offered) > asked.limit or not found.position <= position:
-            return await self._read(asked, found.position, reader)
-        new = [entry for entry in offered if not found.position.has(entry.id, entry.xid)]
-        return Found(await self._shown(asked, new, reader), position, False)
+    async def _read_on(self, asked: Asked, found: Found, size: int, reader: Reader) -> Found:
+        """Return a page with what the next entries of the log add to it. It ends once it is full."""
+        services, data = list(self.rights.services), list(found.data)
+        read = await self.log.read(found.position, tenants=asked.tenants, services=services, limit=size)
+        for entry in read.entries:
+            row = await self._row(asked, entry, reader)
+            # Asked for last, so that the time does not tell how many hidden entries match either.
+            if row is not None and asked.wants(entry):
+                data.append(row)
+                if len(data) == asked.limit and entry is not read.entries[-1]:
+                    return Found(data, position_within(found.position, entry, read), True)
+        return Found(data, read.position, read.more)
 
-    async def _shown(self, asked: Asked, entries: Iterable[Entry], reader: Reader) -> list[Row]:
-        """Return entries as a caller sees them, without those that it has not asked for or may not read."""
-        rows: list[Row] = []
-        for entry in entries:
-            if asked.wants(entry) and (data := await reader.data(entry)) is not UNSET:
-                rows.append({**asked.row(entry), "record_id": self._record_id(entry, data), "data": data})
-        return rows
+    async def _next(self, asked: Asked, after: Position, reader: Reader) -> Found:
+        """Return the page after an empty one, with what the follower has read since then."""
+        read = self.log.recent(after, tenants=asked.tenants, services=asked.services)
+        if read is None:
+            return await self._read(asked, after, reader)
+        rows = [await self._row(asked, entry, reader) for entry in read.entries if asked.wants(entry)]
+        data = [row for row in rows if row is not None]
+        return Found(data, read.position, False) if len(data) <= asked.limit else await self._read(asked, after, reader)
+
+    async def _row(self, asked: Asked, entry: Entry, reader: Reader) -> Row | None:
+        """Return an entry as a caller sees it, or None if it may not read it."""
+        data = await reader.data(entry)
+        if data is UNSET:
+            return None
+        return {**asked.row(entry), "record_id": self._record_id(entry, data), "data": data}
 
     def _record_id(self, entry: Entry, data: Any) -> Any:
         """Return the id of an entry's record with the type that it has in the record. The log has it as a text."""
@@ -362,9 +370,3 @@ def values_of(where: Predicate, name: str) -> list[Any] | None:
             values = [part.value] if part.operator == "$eq" else list(part.value)
             found = values if found is None else [value for value in found if value in values]
     return found
-
-
-def one_of(where: Predicate, name: str) -> Any:
-    """Return the only value of a field that a predicate allows, or None."""
-    values = values_of(where, name)
-    return values[0] if values is not None and len(values) == 1 else None

@@ -15,9 +15,6 @@ from apex.realtime.channels import Connection
 MOST_WAITING = 10_000
 """The most calls of a process that wait. Others are answered at once."""
 
-MOST_OFFERED = 1_000
-"""The most entries that wait for a call to look at them. With one more, the wait ends."""
-
 Wants = Callable[[Entry], bool]
 
 EVERY = object()
@@ -33,27 +30,22 @@ class Waiter:
         self.wants: Wants = wants
         self.stats: LogStats = stats
         self.is_over: bool = False
-        self._offered: list[Entry] = []
+        self._is_wanted = False
         self._woken = asyncio.Event()
 
     def offer(self, entry: Entry) -> None:
         """Wake the call for an entry that it wants."""
-        if self.is_over or not self.wants(entry):
-            return
-        self._offered.append(entry)
-        if len(self._offered) > MOST_OFFERED:
-            self.end()
-        self._woken.set()
+        if not self._is_wanted and self.wants(entry):
+            self._is_wanted = True
+            self._woken.set()
 
     def end(self) -> None:
         """End the wait."""
         self.is_over = True
         self._woken.set()
 
-    async def next(self) -> list[Entry] | None:
-        """Wait for entries, and return them. Return none of them at the end of the time, and then None."""
-        if self.is_over:
-            return None
+    async def wait(self) -> bool:
+        """Wait for entries. Return True if there are some that the call wants, and False at the end of the wait."""
         self.stats.waiting += 1
         try:
             async with asyncio.timeout_at(self.ends):
@@ -63,8 +55,8 @@ class Waiter:
         finally:
             self.stats.waiting -= 1
         self._woken.clear()
-        offered, self._offered = self._offered, []
-        return offered
+        is_wanted, self._is_wanted = self._is_wanted, False
+        return is_wanted
 
 
 class Waiting:

@@ -125,6 +125,18 @@ async def test_pages_give_each_event_once(empty_url: str, limit: int) -> None:
         assert [event["id"] for event in await read_all(client, limit=limit)] == [1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+@pytest.mark.parametrize("size", [2, 1_000])
+async def test_pages_between_hidden_entries_give_each_event_once(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, limit: int, size: int
+) -> None:
+    monkeypatch.setattr("apex.log.service.READ", size)
+    app = site(empty_url, OWN)
+    async with running(app) as client:
+        await app.service("notes").create([{"text": str(n), "owner": "bob" if n % 3 else "ann"} for n in range(20)])
+        assert [event["id"] for event in await read_all(client, limit=limit)] == [1, 4, 7, 10, 13, 16, 19]
+
+
 async def test_a_position_gives_what_happens_after_it(empty_url: str) -> None:
     app = site(empty_url, ALL)
     async with running(app) as client:
@@ -244,7 +256,10 @@ async def test_a_function_may_refuse_what_permissions_allow(empty_url: str) -> N
         assert texts(await ask(client)) == ["a"]
 
 
-async def test_a_caller_that_may_read_nothing_gets_short_pages_that_go_on(empty_url: str) -> None:
+async def test_a_caller_that_may_read_nothing_gets_short_pages_that_go_on(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apex.log.service.READ", 2)
     app = site(empty_url, OWN)
     async with running(app) as client:
         await app.service("notes").create([{"text": str(n), "owner": "bob"} for n in range(50)])
@@ -252,6 +267,39 @@ async def test_a_caller_that_may_read_nothing_gets_short_pages_that_go_on(empty_
         page = await ask(client, limit=2)
         assert (page["data"], page["more"]) == ([], True)
         assert [event["data"]["text"] for event in await read_all(client, limit=2)] == ["mine"]
+
+
+@pytest.mark.parametrize("hidden", [{"service": "notes"}, {"record_id": "1"}, {"event": "patched"}])
+@pytest.mark.parametrize("size", [2, 1_000])
+async def test_a_page_does_not_tell_whether_hidden_entries_match(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, hidden: Any, size: int
+) -> None:
+    """A caller gets the same page for a filter that hidden entries match, and for one that nothing matches."""
+    monkeypatch.setattr("apex.log.service.READ", size)
+    app = site(empty_url, OWN)
+    hooks = {"before": {"all": [caller, authorize]}}
+    app.use("others", Notes(app.get("made").tables["notes"], OWN), hooks=hooks)
+    async with running(app) as client:
+        await app.service("notes").create({"text": "", "owner": "bob"})
+        for each in range(30):
+            await app.service("notes").patch(1, {"text": str(each)})
+        nothing: Any = {name: {"service": "others", "event": "removed", "record_id": "2"}[name] for name in hidden}
+        assert await ask(client, limit=1, **hidden) == await ask(client, limit=1, **nothing)
+
+
+async def test_hidden_entries_do_not_end_a_wait(empty_url: str) -> None:
+    app = site(empty_url, OWN)
+    async with running(app) as client:
+        asked = asyncio.create_task(ask(client, after="now", wait=30, limit=1))
+        await until(lambda: waiting(app))
+        for each in (20, 1_100):
+            await app.service("notes").create([{"text": "", "owner": "bob"}] * each)
+            assert app.log is not None
+            await app.log.catch_up()
+        await until(lambda: asked.done() or waiting(app))
+        assert not asked.done()
+        await app.service("notes").create({"text": "a", "owner": "ann"})
+        assert texts(await asked) == ["a"]
 
 
 async def test_a_reader_hears_of_entries_that_are_deleted_while_it_reads(empty_url: str) -> None:
