@@ -29,7 +29,7 @@ CURRENT_SECONDS = 1
 
 T = TypeVar("T")
 
-Tenants = Callable[[Connection], Collection[Any] | None]
+TenantsOf = Callable[[Connection], Collection[Any] | None]
 """A function that returns the tenants whose entries a connection may get. None means all."""
 
 RightsChanges = Mapping[str, Callable[[Any, Connection], Any]]
@@ -71,14 +71,14 @@ class Log:
         table: Table,
         settings: Settings,
         fields: Fields | None = None,
-        tenants: Tenants | None = None,
+        tenants: TenantsOf | None = None,
         rights: RightsChanges | None = None,
     ) -> None:
         self.app: Apex = app
         self.database: Database = app.get("database")
         self.table: Table = table
         self.settings: Settings = settings
-        self.tenants: Tenants | None = tenants
+        self.tenants: TenantsOf | None = tenants
         self.rights: RightsChanges = rights or {}
         self.origin: str = token_hex(8)
         """The name of this process in its entries."""

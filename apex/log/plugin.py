@@ -12,7 +12,7 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import ConfigError
 from apex.hooks import Next
-from apex.log.app_log import Log, RightsChanges, Settings, Tenants
+from apex.log.app_log import Log, RightsChanges, Settings, TenantsOf
 from apex.log.bus import LogBus
 from apex.log.pruning import Pruner
 from apex.log.writing import Fields
@@ -20,7 +20,7 @@ from apex.sql.database import Database
 
 
 def log(
-    table: Table, *, fields: Fields | None = None, tenants: Tenants | None = None, rights: RightsChanges | None = None
+    table: Table, *, fields: Fields | None = None, tenants: TenantsOf | None = None, rights: RightsChanges | None = None
 ) -> Callable[[Apex], None]:
     """Return a function that gives an app its log, after its database::
 

@@ -42,37 +42,38 @@ class History:
         self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._at_once = asyncio.Semaphore(READS_AT_ONCE)
 
-    def kept(self, after: Position, tenants: Tenants, services: Collection[str], limit: int) -> Read | None:
+    def kept(self, after: Position, tenants: Tenants, limit: int) -> Read | None:
         """Return entries after a position from memory, or None if not all of them are there."""
         kept = self._kept.get(_key(tenants))
-        return None if kept is None else kept.after(after, tenants, services, limit)
+        return None if kept is None else kept.after(after, limit)
 
-    async def page(self, after: Position, tenants: Tenants, services: Collection[str], limit: int) -> Read:
+    async def page(self, after: Position, tenants: Tenants, limit: int) -> Read:
         """Return at most ``limit`` entries after a position, in their order. Raises Gone and Unavailable."""
         key = _key(tenants)
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
             kept = self._kept.get(key)
             if kept is not None and not kept.end <= after:  # Else there may be newer entries.
-                page = kept.after(after, tenants, services, limit)
+                page = kept.after(after, limit)
                 if page is not None:
                     return page
             async with self._at_once:
-                return await self._read(key, after, tenants, services, limit)
+                return await self._read(key, after, limit)
 
-    async def _read(self, key: Key, after: Position, tenants: Tenants, services: Collection[str], limit: int) -> Read:
+    async def _read(self, key: Key, after: Position, limit: int) -> Read:
         """Read and keep entries after a position, until there is one more than a client may get or memory is full."""
         self.reads += 1
-        listed, kept, more = None if tenants is None else list(tenants), Kept(after), True
+        tenants, services = None if key is None else list(key), list(self.log.app.services)
+        kept, more = Kept(after), True
         while more and kept.entries.count <= self.log.settings.replay and kept.entries.bytes < MOST_BYTES:
-            read = await self.log.read(kept.end, tenants=listed, services=list(services), limit=READ)
+            read = await self.log.read(kept.end, tenants=tenants, services=services, limit=READ)
             kept.add(read)
             more = read.more
         self._kept[key] = kept
         self._kept.move_to_end(key)
         while len(self._kept) > 1 and (len(self._kept) > MOST_KEPT or self._bytes() > MOST_BYTES):
             self._kept.popitem(last=False)
-        page = kept.after(after, tenants, services, limit)
+        page = kept.after(after, limit)
         if page is None:
             raise Gone("The log goes back behind this position: read the records again")
         return page
@@ -96,9 +97,9 @@ class Kept:
         self.entries.add(read.entries, read.position)
         self.end = read.position
 
-    def after(self, position: Position, tenants: Tenants, services: Collection[str], limit: int) -> Read | None:
+    def after(self, position: Position, limit: int) -> Read | None:
         """Return entries after a position, or None if not all of them are there."""
-        return self.entries.after(position, self.end, tenants, services, limit)
+        return self.entries.after(position, self.end, limit=limit)
 
 
 def _key(tenants: Tenants) -> Key:

@@ -340,7 +340,7 @@ class Resumption:
                 await log.catch_up()
             page = log.recent(position, tenants=tenants, services=self.app.services, limit=PAGE)
             if page is None:
-                page = await self.history.page(position, tenants, self.app.services, PAGE)
+                page = await self.history.page(position, tenants, PAGE)
             if not is_counted and page.more and self._exceeds(log, position, tenants, left):
                 raise MustReadAgain
             is_counted, left = True, left - len(page.entries)
@@ -375,9 +375,8 @@ class Resumption:
 
     def _exceeds(self, log: Log, after: Position, tenants: Collection[Any] | None, most: int) -> bool:
         """Return True if more than ``most`` entries follow, as far as memory tells."""
-        services = self.app.services
-        page = log.recent(after, tenants=tenants, services=services, limit=most)
-        page = page or self.history.kept(after, tenants, services, most)
+        page = log.recent(after, tenants=tenants, services=self.app.services, limit=most)
+        page = page or self.history.kept(after, tenants, most)
         return page is not None and page.more
 
     async def _send_page(self, link: Link, replay: Replay, after: Position, page: Read) -> None:

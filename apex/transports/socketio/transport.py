@@ -37,7 +37,7 @@ LIVE = Path(__file__).parents[2] / "live" / "index.js"
 FILES = {"socket.io.js": CLIENT, "socket.io.min.js": CLIENT, "apex-live.js": LIVE}
 """The files for browsers: the client under the names that the server of Socket.IO has for it, and live pages."""
 
-NEWS_SECONDS = 1
+CATCH_UP_SECONDS = 1
 """Seconds that a new connection waits for the log. If the database hangs, it is connected all the same."""
 
 SHOWN = 100
@@ -125,8 +125,8 @@ class Sockets:
     async def connected(self, link: Link) -> None:
         """Register a connection and run the listeners of ``connection``."""
         if self.app.log is not None and link.replay is None:
-            with suppress(Unavailable, TimeoutError):  # What was changed before is no news to this connection.
-                async with asyncio.timeout(NEWS_SECONDS):
+            with suppress(Unavailable, TimeoutError):  # Then the connection gets no events of changes before it.
+                async with asyncio.timeout(CATCH_UP_SECONDS):
                     await self.app.log.catch_up()
         self.links[link.connection] = link
         self.app.events.connections.add(link.connection)
