@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from datetime import datetime
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,6 +115,14 @@ class Log:
     async def beginning(self) -> Position:
         """Return the position before the oldest entry that is kept. Raises Unavailable."""
         return await _outside(self._reading.beginning())
+
+    async def position_at(self, moment: datetime, *, tenants: Sequence[Any] | None = None) -> Position:
+        """Return a position before all entries since a moment, perhaps before some that are a little older.
+
+        With ``tenants``, the entries are those of these tenants. Raises Gone if some of them are no longer kept, and
+        ValueError for tenants of a log without them.
+        """
+        return await _outside(self._reading.position_at(moment, Filter(tenants)))
 
     async def check(self, position: Position) -> None:
         """Check that all entries after a position can be read, which may be one that a client has sent.

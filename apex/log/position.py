@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 LONGEST_TEXT = 16_384
 """The most characters of a position. One with 2,000 open transactions has about 6,000."""
@@ -40,7 +40,7 @@ class Snapshot:
 
     def until(self, xmax: int) -> Snapshot:
         """Return the part of the snapshot with the transactions below a number."""
-        return Snapshot(xmax, tuple(xid for xid in self.xip if xid < xmax))
+        return Snapshot(min(xmax, self.xmax), tuple(xid for xid in self.xip if xid < xmax))
 
     def __le__(self, other: Snapshot) -> bool:
         """Return True if all transactions that had ended here had ended in the other snapshot too."""
@@ -93,9 +93,9 @@ class Position:
     _text: str = field(default="", init=False, repr=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Return the position for a text. Raises ValueError if it is not the text of a position."""
-        match = _TEXT.fullmatch(text) if len(text) <= LONGEST_TEXT else None
+    def parse(cls, text: Any) -> Self:
+        """Return the position for a text. Raises ValueError for any other text or value."""
+        match = _TEXT.fullmatch(text) if isinstance(text, str) and len(text) <= LONGEST_TEXT else None
         if match is None:
             raise ValueError("This is not the text of a position")
         epoch, id, moment, *snapshots = match.groups()

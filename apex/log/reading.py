@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -39,6 +40,7 @@ from apex.log.table import TENANT
 from apex.sql.database import Database
 from apex.sql.drivers.executor import Plan
 from apex.sql.statements import Statement, StatementCache
+from apex.sql.types.columns import Timestamp
 from apex.types import Row
 
 UNKNOWN = "The log does not have this position, or no longer all entries after it: read the records again"
@@ -163,46 +165,59 @@ def _is_among(column: ColumnElement[Any], name: str, values: Sequence[Any]) -> C
 EVERYTHING = Filter()
 
 
-class Reading(Protocol):
-    """The statements of one database."""
+class Reading(ABC):
+    """The compiled statements of a log. ``order`` is the column with the order in which entries become visible."""
 
+    def __init__(self, database: Database, table: Table, order: str) -> None:
+        self.database = database
+        self.table = table
+        self.order = table.c[order]
+        self._kept = StatementCache()
+
+    @abstractmethod
     async def exists(self) -> bool:
         """Return True if the table exists."""
-        ...
 
+    @abstractmethod
     async def beginning(self) -> Position:
         """Return the position before the first entry, of an empty log."""
-        ...
 
+    @abstractmethod
     async def position(self) -> Position:
         """Return the position after all entries."""
-        ...
 
+    @abstractmethod
     async def check(self, position: Position) -> None:
         """Raise Gone if not all entries after a position can be read."""
-        ...
 
+    @abstractmethod
     async def read(self, after: Position, filter: Filter, limit: int) -> Read:
         """Return entries after a position."""
-        ...
+
+    async def position_at(self, moment: datetime, filter: Filter) -> Position:
+        """Return a position before all entries since a moment. Raises Gone if some of them are deleted."""
+        now, values = await self.position(), {**filter.values, "moment": moment}
+        since = await self._rows("since", lambda: self._since(filter), values, filter)
+        if not since:
+            return now
+        [first] = since
+        before = await self._rows("before", self._before, {"end": first[self.order.name]}, EVERYTHING)
+        id, at = (before[0]["id"], milliseconds(before[0]["created_at"])) if before else (0, 0)
+        position = Position(now.epoch, id, at, None if now.seen is None else now.seen.until(first["xid"]))
+        try:
+            await self.check(position)
+        except Gone:
+            if before:
+                raise
+            begin = first["created_at"] + timedelta(seconds=1)
+            raise Gone(f"The log begins at {begin:%Y-%m-%dT%H:%M:%SZ}: replay from then on") from None
+        return position
 
     async def entries(self, ids: Sequence[int]) -> list[Entry]:
         """Return the entries with these ids."""
-        ...
-
-
-def reading_of(database: Database, table: Table) -> Reading:
-    """Return the statements for a database."""
-    return (PostgresReading if database.dialect.name == "postgresql" else SQLiteReading)(database, table)
-
-
-class _Statements:
-    """The compiled statements of a log."""
-
-    def __init__(self, database: Database, table: Table) -> None:
-        self.database = database
-        self.table = table
-        self._kept = StatementCache()
+        log = self.table.c
+        asked = select(*self._columns).where(log.id.in_(bindparam("ids", expanding=True))).order_by(log.id)
+        return [Entry(row) for row in await self._rows("entries", lambda: asked, {"ids": list(ids)}, EVERYTHING)]
 
     async def _rows(self, name: str, build: Callable[[], Any], values: Mapping[str, Any], filter: Filter) -> list[Row]:
         statement = self._kept.get((name, filter.shape), lambda: self._compiled(name, build(), filter))
@@ -216,10 +231,16 @@ class _Statements:
     async def _row(self, name: str, build: Callable[[], Any], values: Mapping[str, Any] | None = None) -> Row:
         return (await self._rows(name, build, values or {}, EVERYTHING))[0]
 
-    async def entries(self, ids: Sequence[int]) -> list[Entry]:
+    def _since(self, filter: Filter) -> Any:
         log = self.table.c
-        asked = select(*self._columns).where(log.id.in_(bindparam("ids", expanding=True))).order_by(log.id)
-        return [Entry(row) for row in await self._rows("entries", lambda: asked, {"ids": list(ids)}, EVERYTHING)]
+        is_since = log.created_at >= bindparam("moment", type_=Timestamp())
+        found = select(log.id, log.xid, log.created_at).where(is_since, *filter.conditions(self.table))
+        return found.order_by(self.order).limit(1)
+
+    def _before(self) -> Any:
+        log = self.table.c
+        is_before = self.order < bindparam("end", type_=BigInteger())
+        return select(log.id, log.created_at).where(is_before).order_by(self.order.desc()).limit(1)
 
     @property
     def _columns(self) -> list[ColumnElement[Any]]:
@@ -271,8 +292,11 @@ def _has_entry(position: Position, row: Row) -> bool:
     return first is not None and first < position.id < row["last_id"]
 
 
-class SQLiteReading(_Statements):
+class SQLiteReading(Reading):
     """The statements for SQLite, which commits one transaction after the other. So the id is the order."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        super().__init__(database, table, "id")
 
     async def exists(self) -> bool:
         return bool(await self._rows("table", self._named, {"table": self.table.name}, EVERYTHING))
@@ -315,7 +339,7 @@ class SQLiteReading(_Statements):
         return max(before, Position("0", row["last_id"], milliseconds(row["last_at"])), key=lambda one: one.id)
 
 
-class PostgresReading(_Statements):
+class PostgresReading(Reading):
     """The statements for PostgreSQL, which gives out ids before the commit. So transactions tell what is new.
 
     New entries are those whose transactions have ended since a snapshot. They are read with the index on ``xid``: the
@@ -324,7 +348,7 @@ class PostgresReading(_Statements):
     """
 
     def __init__(self, database: Database, table: Table) -> None:
-        super().__init__(database, table)
+        super().__init__(database, table, "xid")
         self._epoch: str | None = None
         self._started = ""
         """The moment at which the server that the epoch belongs to was started."""
@@ -472,6 +496,11 @@ class PostgresReading(_Statements):
         log = self.table.c
         last = select(log.id.label("last_id"), log.created_at.label("last_at"), log.xid.label("last_xid"))
         return last.order_by(log.xid.desc()).limit(1)
+
+
+def reading_of(database: Database, table: Table) -> Reading:
+    """Return the statements for a database."""
+    return (PostgresReading if database.dialect.name == "postgresql" else SQLiteReading)(database, table)
 
 
 def _identity() -> Any:

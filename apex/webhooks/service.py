@@ -21,6 +21,7 @@ from apex.encoding import RawJSON, decode, encode
 from apex.errors import BadRequest, ConfigError, NotAuthenticated, NotFound, Unprocessable
 from apex.hooks import Around, Next, Steps
 from apex.log.app_log import Log
+from apex.log.position import Position
 from apex.log.rights import MayRead, Rights
 from apex.permissions.rules import entity_id
 from apex.query.coercion import timestamp
@@ -33,7 +34,6 @@ from apex.sql.service import SQLService
 from apex.tenant import ALL_TENANTS, tenant_context
 from apex.types import UNSET, Row
 from apex.webhooks.addresses import LONGEST_URL, Addresses, ForbiddenAddress, resolve
-from apex.webhooks.replays import position_at, position_of
 from apex.webhooks.secrets import SecretStore
 from apex.webhooks.signatures import new_secret
 from apex.webhooks.subscriptions import LONGEST_EVENT, MOST_EVENTS, events_of, require_events
@@ -246,10 +246,11 @@ class Webhooks(SQLService):
             raise BadRequest(INVALID, errors={"since": "Give a moment as `since`, or a position as `position`"})
         row = await self._own(id, params)
         if "position" in given:
-            position = await position_of(self.log, given["position"])
+            position = _position(given["position"])
+            await self.log.check(position)
         else:
-            tenant = None if self.tenant is None else row[self.tenant]
-            position = await position_at(self.log, _moment(given["since"]), tenant)
+            tenants = None if self.tenant is None else [row[self.tenant]]
+            position = await self.log.position_at(_moment(given["since"]), tenants=tenants)
         changed = await self.change(id, {"position": str(position), **released()}, params)
         self.dispatcher.wake()
         return changed
@@ -426,6 +427,13 @@ def released() -> Row:
     A process that sends for it notices the change before it stores its results.
     """
     return {"holder": None, "leased_until": None, "paused_until": None, "failures": 0, "due_at": now()}
+
+
+def _position(value: Any) -> Position:
+    try:
+        return Position.parse(value)
+    except ValueError as error:
+        raise BadRequest(INVALID, errors={"position": str(error)}) from None
 
 
 def _moment(value: Any) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -49,6 +50,16 @@ async def test_filters(empty_url: str) -> None:
         assert await found(services=["notes"], record_id="a") == [1, 3]
         assert await found(services=["tags", None]) == [4, 5]
         assert await found(event="created") == []
+
+
+async def test_entries_since_a_moment_are_read_from_its_position(empty_url: str) -> None:
+    async with opened(empty_url) as log:
+        start, noon = (datetime(2026, 5, 1, hour, tzinfo=UTC) for hour in (6, 12))
+        await add(log, row(1, team=1) | {"created_at": start})
+        await add(log, row(2, team=1) | {"created_at": noon}, row(3, team=2) | {"created_at": noon})
+        assert numbers((await read_all(log, await log.position_at(noon)))[0]) == [2, 3]
+        assert numbers((await read_all(log, await log.position_at(start, tenants=[2]), tenants=[2]))[0]) == [3]
+        assert (await read_all(log, await log.position_at(noon + timedelta(seconds=1))))[0] == []
 
 
 async def test_a_read_inside_a_transaction_does_not_see_what_may_be_undone(empty_url: str) -> None:

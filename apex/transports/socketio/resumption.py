@@ -177,19 +177,17 @@ class Resumption:
         return Replay(offset.position, offset.entry, waits_for_login=offset.had_login, is_recovery=True)
 
     async def _follow(self, log: Log, auth: Mapping[str, Any]) -> Replay:
-        position, login = auth["position"], auth.get("login")
+        login = auth.get("login")
         if not isinstance(login, bool | None):
             raise BadRequest("auth.login must be true or false")
         try:
-            parsed = Position.parse(position) if isinstance(position, str) else None
+            position = Position.parse(auth["position"])
         except ValueError:
-            parsed = None
-        if parsed is None:
-            raise BadRequest("auth.position must be the position that a find has answered with")
-        if not await self._can_be_read(log, parsed):
+            raise BadRequest("auth.position must be the position that a find has answered with") from None
+        if not await self._can_be_read(log, position):
             raise Gone("auth.position is too old or of another database: read again, and follow from the new position")
         waits = login if login is not None else self.app.get("defaultAuthentication") is not None
-        return Replay(parsed, None, waits_for_login=waits, is_recovery=False)
+        return Replay(position, None, waits_for_login=waits, is_recovery=False)
 
     async def _can_be_read(self, log: Log, position: Position) -> bool:
         """Return True if all entries after a position can be read. Clients with the same one share the check."""
