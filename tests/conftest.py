@@ -46,9 +46,11 @@ def pytest_configure_node(node: Worker) -> None:
 
 
 def pytest_configure() -> None:
-    """Remove the variables that the app reads: those set outside must not change what the tests show."""
+    """Remove what is set outside and would change what the tests show."""
     for name in VARIABLES:
         os.environ.pop(name, None)
+    # A shell lets its background jobs ignore SIGINT, and they would pass that on to the processes of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
