@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -36,7 +36,9 @@ Request = tuple[str, str, bytes]
 
 REQUESTS: Mapping[str, Callable[[int], Request]] = {
     "create": lambda number: ("POST", "/notes", encode({"text": f"a{number}"})),
+    "create ten": lambda number: ("POST", "/notes", encode([{"text": f"a{number}.{place}"} for place in range(10)])),
     "patch": lambda number: ("PATCH", f"/notes/{number % RECORDS + 1}", encode({"text": f"b{number}"})),
+    "remove": lambda number: ("DELETE", f"/notes/{RECORDS + number + 1}", b""),  # A round before has created it.
     "get": lambda number: ("GET", f"/notes/{number % RECORDS + 1}", b""),
 }
 
@@ -66,10 +68,10 @@ async def serve(url: str, kind: str) -> None:
     app = Apex().configure(rest).configure(database(url))
     if kind == "with":
         app.configure(log(log_table(metadata)))
-    app.use("notes", SQLService(notes)).publish(lambda data, context: context.app.channel("all"))
+    app.use("notes", SQLService(notes, multi=True)).publish(lambda data, context: context.app.channel("all"))
     await app.setup()
     await app.get("database").create_all(metadata)
-    numbers = count()
+    numbers: Mapping[str, Iterator[int]] = {name: count() for name in REQUESTS}
     for _ in range(RECORDS):
         await ask(app, REQUESTS["create"](0))
     gc.collect()
@@ -77,7 +79,7 @@ async def serve(url: str, kind: str) -> None:
     gc.set_threshold(COLLECT_AFTER)  # As a server does.
     print("ready", flush=True)
     while name := (await asyncio.to_thread(sys.stdin.readline)).strip():
-        print(await cost(app, lambda: ask(app, REQUESTS[name](next(numbers)))), flush=True)
+        print(await cost(app, lambda: ask(app, REQUESTS[name](next(numbers[name])))), flush=True)
     await app.teardown()
 
 

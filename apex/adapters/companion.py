@@ -39,7 +39,7 @@ class Companion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EntryShape:
-    """The columns of an entry: a row of another table that is stored by the same statement as a row.
+    """The columns of an entry: a row of another table that is stored together with a row.
 
     ``constants`` are texts by column. ``given`` are the columns with a value of their own in each entry. That of the
     column ``json`` is given as the text of its JSON. ``copied`` maps columns to the fields of the row that they get.
@@ -58,17 +58,17 @@ class EntryShape:
 
 @dataclass(slots=True)
 class EntryOfRow:
-    """An entry that is stored with a row: with a new one, or with the change of the row that has the id ``of``.
+    """An entry that is stored with a row: with each new one, or with the change of the row that has the id ``of``.
 
-    ``values`` are those of the columns in ``shape.given``. ``id`` is the id of the entry once it is stored. It stays
-    None if no row has changed, or if the adapter cannot store entries.
+    ``values`` are those of the columns in ``shape.given``. ``ids`` are the ids of the entries once they are stored, in
+    the order of the rows. It stays empty if no row has changed.
     """
 
     shape: EntryShape
     values: Row
     of: Any = None
-    id: int | None = None
+    ids: Sequence[int] = ()
 
 
 current_entry: ContextVar[EntryOfRow | None] = ContextVar("entry", default=None)
-"""The entry that the running method of an adapter stores with its row."""
+"""The entry that the running method of an adapter stores with its rows."""

@@ -230,8 +230,7 @@ class Writer:
         is_stored = isinstance(service, SQLService) and self._stores(context.service)
         if context.method != "create" or not is_stored or context.has_result or not self.gives_new_ids(service):
             return False
-        given = context.data if isinstance(context.data, list) else [context.data]
-        return all(isinstance(one, Mapping) and service.id not in one for one in given)
+        return _have_no_ids(context.data, service.id)
 
     def gives_new_ids(self, service: SQLService) -> bool:
         """Return True if the database chooses the ids, and none of them twice, as SQLite does without AUTOINCREMENT."""
@@ -397,9 +396,10 @@ _STORING = ("_create", "_insert", "_insert_json", "_update", "_change", "_delete
 
 
 class _OneStatement:
-    """The hook around a method that stores one row and its entry by one statement, without a transaction around them.
+    """The hook around a method that stores rows and their entries by one statement, without a transaction around them.
 
-    It does so for the calls in which no other hook changes the result. For other calls it is ``Writer.log_method``.
+    It does so for creates, and for changes of one row, in which no other hook changes the result. For other calls it is
+    ``Writer.log_method``.
     """
 
     def __init__(
@@ -414,19 +414,19 @@ class _OneStatement:
 
     async def __call__(self, context: Context, next: Next) -> None:
         writer = self.writer
-        if not self._is_one_row(context):
+        if not self._is_one_statement(context):
             await writer.log_method(context, next)
             return
         entry, entries = self._entry(context), context.entries
         if not isinstance(entries, Entries):  # No hook changes the result of any call.
             entries = context.entries = Entries(partial(writer.of_call, context))
-        entries.is_new = self._gives_new_ids and self.service.service.id not in context.data
+        entries.is_new = self._gives_new_ids and _have_no_ids(context.data, self.service.service.id)
         context.around_method = partial(_with_entry, entry)
         await next()
-        if entry.id is not None:
-            entries.ids, entries.is_collected = [entry.id], True
+        if entry.ids:
+            entries.ids, entries.is_collected = list(entry.ids), True
             entries.release()
-            writer.count(1)
+            writer.count(len(entry.ids))
         else:  # Such as a patch without data.
             await writer.write_late(entries)
 
@@ -450,11 +450,11 @@ class _OneStatement:
         constants["origin"] = writer.log.origin
         return EntryShape(writer.table, constants, given, "call", copied, "created_at", "record_id", "record")
 
-    def _is_one_row(self, context: Context) -> bool:
-        """Return True if nothing but one row and its entry is stored."""
-        is_one = isinstance(context.data, Mapping) if self.method == "create" else context.id is not None
+    def _is_one_statement(self, context: Context) -> bool:
+        """Return True if the adapter can store the entries, and nothing but rows and their entries is stored."""
+        is_create = self.method == "create"
         return (
-            is_one
+            (isinstance(context.data, Mapping | list) if is_create else context.id is not None)
             and self._can_store_entry
             and context.event == self.event
             and context.event not in self.service._options.events
@@ -513,6 +513,13 @@ def _records(context: Context) -> Iterator[tuple[Any, bytes, Any]]:
             return
     for record, sent in sent_by(context):
         yield record, encode(record), UNSET if sent is record else sent
+
+
+def _have_no_ids(data: Any, id: str) -> bool:
+    """Return True if no record of a create has an id."""
+    if isinstance(data, Mapping):
+        return id not in data
+    return isinstance(data, list) and all(isinstance(one, Mapping) and id not in one for one in data)
 
 
 def _stashed(context: Context) -> Mapping[Any, Mapping[str, Any]] | None:

@@ -15,7 +15,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apex.hooks import raiser
-from apex.sql.drivers.executor import Executor, Plan, Tuples, Values
+from apex.sql.drivers.executor import Executor, Plan, Statements, Tuples, Values
 
 if TYPE_CHECKING:
     from apex.app import Apex
@@ -226,7 +226,7 @@ class TimedExecutor:
         with timed("database", text):
             return await self.executor.fetch(text, values, writes, plan, header)
 
-    async def fetch_together(self, statements: Sequence[tuple[str, Values]]) -> list[Tuples]:
+    async def fetch_together(self, statements: Statements) -> list[Tuples]:
         """Run statements as one transaction, as the executor does, and record their time."""
         with timed("database", "; ".join(text for text, _ in statements)):
             return await self.executor.fetch_together(statements)

@@ -35,7 +35,7 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import BadRequest, Conflict, FeathersError
 from apex.migrations.search import SEARCHABLE, created_index, is_complete
-from apex.sql.drivers.executor import Executor, Plan, Values, Violation
+from apex.sql.drivers.executor import Executor, Plan, Values, ValuesOfRows, Violation
 from apex.sql.drivers.sqlite import SQLiteExecutor
 from apex.sql.statements import DIALECTS, Reader, Statement, compiled
 from apex.transaction import Transaction, current_transaction, savepoint, transaction
@@ -167,9 +167,12 @@ class Database:
             rows = [{**statement.constants, **(values or {})}]
             raise await self.explain(violation, statement.table, rows) from None
 
-    async def fetch_together(self, statements: Sequence[tuple[Statement, Values]]) -> list[list[Any]]:
-        """Run compiled statements that write as one transaction, and return the rows of each."""
-        bound = [statement.bind(values) for statement, values in statements]
+    async def fetch_together(self, statements: Sequence[tuple[Statement, Values | ValuesOfRows]]) -> list[list[Any]]:
+        """Run compiled statements that write as one transaction, and return the rows of each.
+
+        The values of a statement may be a function of the rows of the statement before it, as the driver returns them.
+        """
+        bound = [one.bind_later(given) if callable(given) else one.bind(given) for one, given in statements]
         found = await self.executor.fetch_together(bound)
         return [list(map(one.read or list, rows)) for (one, _), rows in zip(statements, found, strict=True)]
 

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sized
+from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import FromClause, Text, bindparam, cast, func, insert, literal, literal_column, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    true,
+)  # fmt: skip
 
 from apex.adapters.companion import EntryOfRow, EntryShape
+from apex.encoding import RawJSON, encode
 from apex.sql.database import Database
-from apex.sql.statements import Statement
+from apex.sql.drivers.executor import Tuples
+from apex.sql.statements import Reader, Statement
 from apex.sql.types.registry import column_type
 from apex.types import Row
 
@@ -36,16 +53,19 @@ class RowEntries:
         self.database: Database = service.database
         self.postgresql: bool = self.database.dialect.name == "postgresql"
 
-    async def insert(self, write: Write, key: Hashable, values: Row, row: Row, fields: Names, entry: EntryOfRow) -> Any:
-        """Store a row, and return it as JSON."""
+    async def insert(
+        self, write: Write, key: Hashable, values: Row, rows: Sequence[Row], fields: Names, entry: EntryOfRow
+    ) -> list[tuple[RawJSON, int]]:
+        """Store rows, and return each as JSON with the id of its entry. They come in the order of their ids."""
+        many = len(rows) > 1
         if self.postgresql:
-            statement, given = self._in_one(write, key, fields, True, entry, ())
-            [(stored, entry.id)] = await self.service._run(statement, {**values, **given}, [row])
-            return stored
-        first = self._changing(write, key, fields, True, ())
-        pair = [(first, values), self._second(key, fields, entry, _last_inserted, ())]
-        [[stored], [entry.id]] = await self.service._run_together(pair, [row])
-        return stored
+            statement, given = self._in_one(write, key, fields, True, entry, (), many)
+            return await self.service._run(statement, {**values, **given}, rows)
+        second, given = self._second(key, fields, entry, _stored_together if many else _stored, ())
+        first, after = self._inserting(write, key, fields), partial(_with_places, given, many)
+        stored, ids = await self.service._run_together([(first, values), (second, after)], rows)
+        stored.sort(key=itemgetter(1))
+        return list(zip((row for row, _ in stored), sorted(ids), strict=True))
 
     async def update(
         self, write: Write, key: Hashable, operands: Row, assigned: Row, row: Row, fields: Names, entry: EntryOfRow,
@@ -58,9 +78,9 @@ class RowEntries:
             return self._without_entry_id(await self.service._run(statement, {**values, **given}, [row], where), entry)
         statement, given = self._second(key, fields, entry, self._changed, operands)
         second = statement, {**given, "changed_id": self.service.typed_id(entry.of)}
-        pair = [(self._changing(write, key, fields, False, operands), values), second]
+        pair = [(self._changing(write, key, fields, operands), values), second]
         rows, ids = await self.service._run_together(pair, [row])
-        entry.id = ids[0] if ids else None
+        entry.ids = ids
         return rows
 
     async def delete(
@@ -71,10 +91,10 @@ class RowEntries:
             statement, given = self._in_one(write, key, fields, False, entry, operands)
             return self._without_entry_id(await self.service._run(statement, {**operands, **given}), entry)
         statement, given = self._second(key, fields, entry, lambda: [where()], operands)
-        second = self._changing(write, key, fields, False, operands), operands
+        second = self._changing(write, key, fields, operands), operands
         pair = [(statement, {**operands, **given}), second]
         ids, rows = await self.service._run_together(pair, [])
-        entry.id = ids[0] if ids else None
+        entry.ids = ids
         return rows
 
     def _changed(self) -> list[Any]:
@@ -84,45 +104,65 @@ class RowEntries:
 
     def _without_entry_id(self, rows: list[Row], entry: EntryOfRow) -> list[Row]:
         """Move the id of the entry from the row to the entry."""
-        for row in rows:
-            entry.id = row.pop(ENTRY_ID)
+        entry.ids = [row.pop(ENTRY_ID) for row in rows]
         return rows
 
     def _in_one(
-        self, write: Write, key: Hashable, fields: Names, json: bool, entry: EntryOfRow, operands: Sized
-    ) -> tuple[Statement, Row]:
-        """Return the statement that changes a row and stores its entry on PostgreSQL, and the values of the entry."""
+        self, write: Write, key: Hashable, fields: Names, json: bool, entry: EntryOfRow, operands: Sized,
+        many: bool = False,
+    ) -> tuple[Statement, Row]:  # fmt: skip
+        """Return the statement that changes a row and stores its entry on PostgreSQL, and the values of the entry.
+
+        With ``many`` it stores many rows, as JSON.
+        """
         shape = entry.shape
         statement = self.service.statements.get(
-            (key, "with entry", json, shape), lambda: self._with_entry(write(), fields, json, shape), operands
+            (key, "with entry", json, shape), lambda: self._with_entry(write(), fields, json, shape, many), operands
         )
         return statement, _values(entry)
 
-    def _with_entry(self, write: Any, fields: Names, json: bool, shape: EntryShape) -> Statement:
-        """Return the statement of ``_in_one``. It returns the row, as JSON if that is asked for, with ``ENTRY_ID``."""
+    def _with_entry(self, write: Any, fields: Names, json: bool, shape: EntryShape, many: bool) -> Statement:
+        """Return the statement of ``_in_one``. It returns rows, as JSON if that is asked for, with ``ENTRY_ID``."""
         service = self.service
         stored = write.returning(*service._columns(None)).cte("stored")
         output, read = service.output(stored, fields, True)
         copied = dict.fromkeys((service.id, *shape.copied.values()))
-        made = select(*output, *(stored.c[name].label(f"row_{name}") for name in copied)).cte("made")
+        columns = [*output, *(stored.c[name].label(f"row_{name}") for name in copied)]
+        if many:
+            columns.append(_place(stored.c[service.id]))
+        made = select(*columns).cte("made")
         source = {name: made.c[f"row_{name}"] for name in copied}
-        entry = self._entry(shape, source, cast(made.c.json, shape.table.c[shape.row].type), made).cte("entry")
+        json_type = shape.table.c[shape.row].type
+        order = made.c.place if many else None
+        entry = self._entry(shape, source, cast(made.c.json, json_type), made, order=order).cte("entry")
         id = next(iter(entry.c)).label(ENTRY_ID)
         if not json:
             rows = select(*service._columns(fields, stored), id).select_from(stored.join(entry, true()))
             return self.database.compile(rows, writes=True)
-        assert read is not None
-        rows = select(*(made.c[one.name] for one in output), id).select_from(made.join(entry, true()))
-        return self.database.compile(rows, writes=True, read=lambda row: (read(row[:-1]), row[-1]))
+        columns = [made.c[one.name] for one in output]
+        rows = select(*columns, id).select_from(made.join(entry, true()))
+        if many:  # The ids of the entries ascend as the places of the rows do.
+            numbered = select(id, _place(id.element)).subquery("numbered")
+            found = made.join(numbered, made.c.place == numbered.c.place)
+            rows = select(*columns, numbered.c[ENTRY_ID]).select_from(found).order_by(made.c.place)
+        return self.database.compile(rows, writes=True, read=_with_last(read))
 
-    def _changing(self, write: Write, key: Hashable, fields: Names, json: bool, operands: Sized) -> Statement:
+    def _inserting(self, write: Write, key: Hashable, fields: Names) -> Statement:
+        """Return the statement that stores rows on SQLite. It returns each as JSON with its place in the table."""
+
+        def build() -> Statement:
+            columns, read = self.service.output(self.service.table, fields, True)
+            return self.database.compile(write().returning(*columns, _PLACE), read=_with_last(read))
+
+        return self.service.statements.get((key, "without entry"), build)
+
+    def _changing(self, write: Write, key: Hashable, fields: Names, operands: Sized) -> Statement:
         """Return the statement that changes a row on SQLite."""
 
         def build() -> Statement:
-            columns, read = self.service.output(self.service.table, fields, json)
-            return self.database.compile(write().returning(*columns), read=read)
+            return self.database.compile(write().returning(*self.service._columns(fields)))
 
-        return self.service.statements.get((key, "without entry", json), build, operands)
+        return self.service.statements.get((key, "without entry"), build, operands)
 
     def _second(
         self, key: Hashable, fields: Names, entry: EntryOfRow, where: Callable[[], list[Any]], operands: Sized
@@ -133,13 +173,15 @@ class RowEntries:
         def build() -> Statement:
             json = service.output(service.table, fields, True)[0][0]
             source = {name: service.table.c[name] for name in (service.id, *shape.copied.values())}
-            made = self._entry(shape, source, json, service.table, *where())
+            made = self._entry(shape, source, json, service.table, *where(), order=_PLACE)
             return self.database.compile(made, read=lambda row: row[0])
 
         return service.statements.get((key, "entry", shape), build, operands), _values(entry)
 
-    def _entry(self, shape: EntryShape, source: Mapping[str, Any], json: Any, rows: FromClause, *where: Any) -> Any:
-        """Return the insert of an entry, which returns its id. ``source`` has the fields of the row."""
+    def _entry(
+        self, shape: EntryShape, source: Mapping[str, Any], json: Any, rows: FromClause, *where: Any, order: Any = None
+    ) -> Any:
+        """Return the insert of an entry for each row, which returns its id. ``source`` has the fields of the row."""
         types, dialect = shape.table.c, self.database.dialect
         quoted: Any = Text().literal_processor(dialect)  # type: ignore[no-untyped-call]
         entry: dict[str, Any] = {name: literal_column(quoted(text), Text()) for name, text in shape.constants.items()}
@@ -153,12 +195,39 @@ class RowEntries:
         entry[shape.moment] = column_type(types[shape.moment].type, dialect).written(now)
         entry[shape.row_id] = cast(source[self.service.id], types[shape.row_id].type)
         entry[shape.row] = json
-        values = select(*entry.values()).select_from(rows).where(*where)
+        values = select(*entry.values()).select_from(rows).where(*where).order_by(order)
         return insert(shape.table).from_select(list(entry), values).returning(*shape.table.primary_key)
 
 
-def _last_inserted() -> list[Any]:
-    return [literal_column("_rowid_") == func.last_insert_rowid()]
+_PLACE: ColumnElement[int] = literal_column("_rowid_", BigInteger())
+"""The place of a row in its table on SQLite. Where the database chooses the ids, it is the id."""
+
+
+def _stored() -> list[Any]:
+    return [bindparam("place", type_=BigInteger()) == _PLACE]
+
+
+def _stored_together() -> list[Any]:
+    places = func.json_each(bindparam("places", type_=Text())).table_valued("value")
+    return [_PLACE.in_(select(places.c.value))]
+
+
+def _with_places(values: Row, many: bool, stored: Tuples) -> Row:
+    """Return the values of entries for the rows that ``_inserting`` has returned."""
+    if many:
+        return {**values, "places": encode([row[-1] for row in stored]).decode()}
+    return {**values, "place": stored[0][-1]}
+
+
+def _place(id: Any) -> Any:
+    """Return the place of a row in the order of an id, on PostgreSQL."""
+    return func.row_number().over(order_by=id).label("place")
+
+
+def _with_last(read: Reader | None) -> Reader:
+    """Return the reader of rows that are read by ``read``, but for their last value."""
+    assert read is not None
+    return lambda row: (read(row[:-1]), row[-1])
 
 
 def _values(entry: EntryOfRow) -> Row:

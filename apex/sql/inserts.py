@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     FromClause,
@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from apex.adapters.companion import Companion, EntryOfRow
 from apex.encoding import RawJSON, encode
 from apex.sql.database import Database
+from apex.sql.entries import Write
 from apex.sql.statements import Statement
 from apex.sql.types.registry import ColumnType
 from apex.types import Row
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from apex.sql.service import SQLService
 
 Names = tuple[str, ...]
+
+T = TypeVar("T")
 
 
 class Inserts:
@@ -69,56 +72,95 @@ class Inserts:
     async def _stored(
         self, rows: list[Row], fields: Names | None, companion: Companion | None, json: bool
     ) -> list[Row]:
+        if companion is not None:
+            return await self._insert_with_companion(rows[0], fields, companion, json)
+        return await self._grouped(rows, partial(self._insert, fields=fields, json=json))
+
+    async def run_with_entry(self, rows: list[Row], fields: Names | None, entry: EntryOfRow) -> list[RawJSON]:
+        """Store rows, each with an entry, together or not at all. Return them as JSON, in their order."""
+        rows = [self.service._defaults.of_insert(row) for row in rows]
+        stored = await self._grouped(rows, partial(self._insert_with_entry, fields=fields, entry=entry))
+        entry.ids = [id for _, id in stored]
+        return [row for row, _ in stored]
+
+    async def _grouped(self, rows: list[Row], store: Callable[[list[Row]], Awaitable[list[T]]]) -> list[T]:
+        """Store rows with as few calls of ``store`` as possible, and return what it returns, in the order of the rows.
+
+        ``store`` takes one row, or rows of which the database can tell in one statement which is which.
+        """
         if len(rows) == 1:
-            return await self._insert_one(rows[0], fields, companion, json)
-        if not self.service._defaults.ids_ascend and not all(self.service.id in row for row in rows):
-            # Only the id would show which stored row belongs to which given row.
-            async with self.database.transaction():
-                return [(await self._insert_one(row, fields, None, False))[0] for row in rows]
-        groups: dict[Names, list[int]] = {}
+            return await store(rows)
+        defaults, id = self.service._defaults, self.service.id
+        is_known = defaults.ids_ascend or all(id in row for row in rows)
+        groups: dict[Any, list[int]] = {}
         for place, row in enumerate(rows):
-            groups.setdefault(tuple(name for name in self.service._defaults.filled if name in row), []).append(place)
-        if len(groups) == 1:
-            return await self._insert_alike(rows, fields)
-        stored: dict[int, Row] = {}
+            filled = tuple(name for name in defaults.filled if name in row)
+            groups.setdefault(filled if is_known else place, []).append(place)
+        if len(groups) == 1 and any(rows):
+            return await store(rows)
+        stored: dict[int, T] = {}
         async with self.database.transaction():
             for places in groups.values():
-                alike = await self._insert_alike([rows[place] for place in places], fields)
-                stored.update(zip(places, alike, strict=True))
+                group = [rows[place] for place in places]
+                parts = [group] if any(group) else [[row] for row in group]  # JSON cannot have rows without columns.
+                stored.update(zip(places, [one for part in parts for one in await store(part)], strict=True))
         return [stored[place] for place in range(len(rows))]
 
-    async def _insert_one(self, row: Row, fields: Names | None, companion: Companion | None, json: bool) -> list[Row]:
-        """Store one row, whose values are the parameters of the statement."""
-        names = tuple(name for name in self.service.columns or () if name in row)
-        values = {f"new_{place}": row[name] for place, name in enumerate(names)}
-        if companion is None:
-            statement = self.service.statements.get(
-                ("insert one", names, fields, json), lambda: self._one(names, fields, json)
-            )
-            return await self.service._run(statement, values, [row])
+    async def _insert(self, rows: list[Row], fields: Names | None, json: bool) -> list[Row]:
+        write, key, values = self._prepared(rows)
+
+        def build() -> Statement:
+            columns, read = self.service.output(self.table, fields, json)
+            return self.database.compile(write().returning(*columns), read=read)
+
+        statement = self.service.statements.get((key, fields, json), build)
+        stored = await self.service._run(statement, values, rows)
+        if len(rows) == 1:
+            return stored
+        id, places = self.service.id, self._given_places(rows)
+        return sorted(stored, key=lambda row: places[row[id]] if places else row[id])
+
+    async def _insert_with_entry(
+        self, rows: list[Row], fields: Names | None, entry: EntryOfRow
+    ) -> list[tuple[RawJSON, int]]:
+        write, key, values = self._prepared(rows)
+        stored = await self.service._row_entries.insert(write, (key, fields), values, rows, fields, entry)
+        id, places = self.service.id, self._given_places(rows)
+        return sorted(stored, key=lambda pair: places[pair[0].value[id]]) if len(places) > 1 else stored
+
+    def _prepared(self, rows: list[Row]) -> tuple[Write, tuple[str, Names], Row]:
+        """Return a function that makes the insert of rows, its key, and the values of its parameters.
+
+        The values of one row are parameters. Many rows are one JSON parameter, and a missing value is null.
+        """
+        if len(rows) == 1:
+            row = rows[0]
+            names = tuple(name for name in self.service.columns or () if name in row)
+            values = {f"new_{place}": row[name] for place, name in enumerate(names)}
+            return lambda: insert(self.table).values(self._bound(names)), ("insert one", names), values
+        given = set().union(*rows)
+        names = tuple(name for name in self.service.columns or () if name in given)
+        text = encode([self._jsonable(row) for row in rows]).decode()
+        return lambda: self._many(names), ("insert", names), {"rows": text}
+
+    def _given_places(self, rows: list[Row]) -> dict[Any, int]:
+        """Return the places of rows by their given ids. Ids that the database makes ascend in the order of the rows."""
+        return {row[self.service.id]: place for place, row in enumerate(rows) if self.service.id in row}
+
+    async def _insert_with_companion(
+        self, row: Row, fields: Names | None, companion: Companion, json: bool
+    ) -> list[Row]:
+        """Store one row together with its companion."""
+        _, (_, names), values = self._prepared([row])
         entry = companion.service._defaults.of_insert(companion.row(self._as_read(row)))
         others = tuple(entry)
+        key = ("insert with companion", names, fields, json, others, companion.service.table, companion.id,
+               companion.whole)  # fmt: skip
         statement = self.service.statements.get(
-            (
-                "insert with companion",
-                names,
-                fields,
-                json,
-                others,
-                companion.service.table,
-                companion.id,
-                companion.whole,
-            ),
-            lambda: self._one_with_companion(names, fields, json, companion, others),
+            key, lambda: self._one_with_companion(names, fields, json, companion, others)
         )
-        return await self.service._run(
-            statement, values | {f"companion_{place}": entry[name] for place, name in enumerate(others)}, [row]
-        )
-
-    def _one(self, names: Names, fields: Names | None, json: bool) -> Statement:
-        columns, read = self.service.output(self.table, fields, json)
-        statement = insert(self.table).values(self._bound(names)).returning(*columns)
-        return self.database.compile(statement, read=read)
+        given = {f"companion_{place}": entry[name] for place, name in enumerate(others)}
+        return await self.service._run(statement, values | given, [row])
 
     def _one_with_companion(
         self, names: Names, fields: Names | None, json: bool, companion: Companion, others: Names
@@ -143,44 +185,16 @@ class Inserts:
         columns, read = self.service.output(stored, fields, json)
         return self.database.compile(select(*columns).select_from(stored).add_cte(entry), writes=True, read=read)
 
-    async def run_with_entry(self, row: Row, fields: Names | None, entry: EntryOfRow) -> RawJSON:
-        """Store one row together with an entry, and return the row as JSON."""
-        row = self.service._defaults.of_insert(row)
-        names = tuple(name for name in self.service.columns or () if name in row)
-        values = {f"new_{place}": row[name] for place, name in enumerate(names)}
-        key = ("insert", names, fields)
-        stored: RawJSON = await self.service._row_entries.insert(
-            lambda: insert(self.table).values(self._bound(names)), key, values, row, fields, entry
-        )
-        return stored
-
     def _bound(self, names: Names) -> dict[str, Any]:
         """Return the values of the columns that a row names. SQLAlchemy adds the SQL defaults of the others."""
         types = self.table.c
         bound: dict[str, Any] = {n: bindparam(f"new_{place}", type_=types[n].type) for place, n in enumerate(names)}
         return {name: made for name, made in self.service._made_on_insert.items() if name not in names} | bound
 
-    async def _insert_alike(self, rows: list[Row], fields: Names | None) -> list[Row]:
-        """Store rows that leave the same columns to the database. In the other columns a missing value is null."""
-        service = self.service
-        names = tuple(name for name in service.columns or () if any(name in row for row in rows))
-        if not names:
-            async with self.database.transaction():
-                return [(await self._insert_one({}, fields, None, False))[0] for _ in rows]
-        statement = service.statements.get(("insert", names, fields), lambda: self._many(names, fields))
-        text = encode([self._jsonable(row) for row in rows]).decode()
-        stored = await service._run(statement, {"rows": text}, rows)
-        given = {row[service.id]: place for place, row in enumerate(rows) if service.id in row}
-        if len(given) == len(rows):
-            return sorted(stored, key=lambda row: given[row[service.id]])
-        return sorted(stored, key=lambda row: row[service.id])
-
-    def _many(self, names: Names, fields: Names | None) -> Statement:
-        """Return the statement for any number of rows, which are one JSON parameter. Ids are made in their order."""
+    def _many(self, names: Names) -> Any:
+        """Return the insert of any number of rows, which are one JSON parameter. Ids are made in their order."""
         made = {name: made for name, made in self.service._made_on_insert.items() if name not in names}
-        each = self._each(names).add_columns(*made.values())
-        statement = insert(self.table).from_select([*names, *made], each)
-        return self.database.compile(statement.returning(*self.service.output(self.table, fields, False)[0]))
+        return insert(self.table).from_select([*names, *made], self._each(names).add_columns(*made.values()))
 
     def _each(self, names: Names) -> Select[*tuple[Any, ...]]:
         each: FromClause

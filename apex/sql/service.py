@@ -64,7 +64,7 @@ from apex.sql.aggregates import Aggregates
 from apex.sql.clauses import SERVED, Clauses, merged_json
 from apex.sql.database import Database
 from apex.sql.defaults import Defaults, has_default, moments_of, require_sqlite, set_by_trigger
-from apex.sql.drivers.executor import Plan, Values, Violation
+from apex.sql.drivers.executor import Plan, Values, ValuesOfRows, Violation
 from apex.sql.entries import RowEntries
 from apex.sql.inserts import Inserts
 from apex.sql.json import is_writable, page_output, row_output
@@ -468,21 +468,21 @@ class SQLService(Adapter[Record]):
         return self.database.compile(select(*columns).where(self.clauses.clause(selection.where)), read=read)
 
     async def _insert(self, rows: list[Row], fields: Fields, params: Params) -> list[Any]:
-        if (entry := self._entry) is not None and len(rows) == 1:
-            return [(await self._inserts.run_with_entry(rows[0], fields, entry)).value]
+        if (entry := self._entry) is not None:
+            return [row.value for row in await self._inserts.run_with_entry(rows, fields, entry)]
         return await self._inserts.run(rows, fields, (params.adapter or {}).get("companion"), False)
 
     async def _insert_json(self, row: Row, fields: Fields, params: Params) -> Any:
         if (entry := self._entry) is not None:
-            return await self._inserts.run_with_entry(row, fields, entry)
+            return (await self._inserts.run_with_entry([row], fields, entry))[0]
         companion = (params.adapter or {}).get("companion")
         return (await self._inserts.run([row], fields, companion, self._writes_json))[0]
 
     @property
     def _entry(self) -> EntryOfRow | None:
-        """The entry to store with the next row, if there is one."""
+        """The entry to store with the next rows, if there is one."""
         entry = current_entry.get()
-        return entry if entry is not None and entry.id is None else None
+        return entry if entry is not None and not entry.ids else None
 
     @cached_property
     def _row_entries(self) -> RowEntries:
@@ -610,7 +610,7 @@ class SQLService(Adapter[Record]):
             raise await self._explained(violation, rows, where) from None
 
     async def _run_together(
-        self, statements: Sequence[tuple[Statement, Values]], rows: Sequence[Row]
+        self, statements: Sequence[tuple[Statement, Values | ValuesOfRows]], rows: Sequence[Row]
     ) -> list[list[Any]]:
         """Run statements that write as one transaction, and return the rows of each. Raises as ``_run`` does."""
         try:

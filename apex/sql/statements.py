@@ -38,7 +38,7 @@ from sqlalchemy.types import TypeEngine
 
 from apex.encoding import decode, encode
 from apex.sql.defaults import DefaultContext, moments_of
-from apex.sql.drivers.executor import Executor, Plan, Values
+from apex.sql.drivers.executor import Executor, Plan, Values, ValuesOfRows
 from apex.sql.types.registry import Processor, value_binder, value_reader
 from apex.types import Row
 
@@ -182,6 +182,10 @@ class Statement:
         for name, process in self.binders.items():
             bound[name] = process(bound[name])
         return self.text, bound if self.renamed is None else _renamed(bound, self.renamed)
+
+    def bind_later(self, values: ValuesOfRows) -> tuple[str, ValuesOfRows]:
+        """Return the text, and the function that returns the values as the driver takes them."""
+        return self.text, lambda rows: self.bind(values(rows))[1]
 
     def _expanded(self, late: SQLCompiler, bound: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         state = late.construct_expanded_state(bound, escape_names=False)

@@ -6,13 +6,14 @@ import gc
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Boolean, Column, Date, Float, ForeignKey, Integer, MetaData, String, Table, insert, text
 
-from apex import Apex, Context, SQLService, database
+from apex import Apex, Connection, Context, SQLService, database
 from apex.common import audit
 from apex.errors import BadRequest, Conflict, NotFound
 from apex.hooks import keeps_result
@@ -77,6 +78,7 @@ async def test_the_entry_is_that_of_a_transaction(empty_url: str, rows: list[Row
             service, params = app.service(path), {"provider": "rest", "query": query}
             for row in rows:
                 await service.create(row, params)
+            await service.create(rows, {**params, "adapter": {"multi": True}})
             await service.patch(1, rows[-1], params)
             await service.update(1, rows[-1], params)
             await service.remove(1, params)
@@ -84,7 +86,7 @@ async def test_the_entry_is_that_of_a_transaction(empty_url: str, rows: list[Row
     finally:
         await app.teardown()
     assert [row[1:] for row in found if row[0] == "quick"] == [row[1:] for row in found if row[0] == "slow"]
-    assert len(found) == 2 * (len(rows) + 3)
+    assert len(found) == 2 * (2 * len(rows) + 3)
 
 
 async def test_a_marked_hook_that_fails_does_not_undo_a_create(empty_url: str) -> None:
@@ -110,6 +112,83 @@ async def test_a_create_with_marked_hooks_begins_no_transaction(empty_url: str) 
         await app.service("notes").create([{"text": "b"}])
         assert await entries_of(app, "id") == [1, 2]
     assert seen == [False, False]
+
+
+async def test_many_records_are_stored_without_a_transaction_around_them(empty_url: str) -> None:
+    seen: list[bool] = []
+    metadata = MetaData()
+    text = Column("text", String(200), default=lambda: seen.append(is_in_transaction()))
+    marks = Table("marks", metadata, Column("id", Integer, primary_key=True), text)
+    async with logged_app(empty_url) as app:
+        await app.get("database").create_all(metadata)
+        app.use("marks", SQLService(marks, multi=True))
+        await app.service("marks").create([{}, {}])
+        assert await entries_of(app, "event", "record_id") == [("created", "1"), ("created", "2")]
+    assert seen == [False, False]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": "a"}, {"text": "b"}, {"team_id": 1}],
+        [{}, {}],
+        [{"id": 5, "text": "a"}, {"id": 3}, {"id": 4}],
+        [{"id": 50}, {"text": "a"}, {}, {"id": 30, "text": "b"}],
+        [],
+    ],
+)
+async def test_many_records_come_in_their_order_each_with_its_entry(empty_url: str, rows: list[Row]) -> None:
+    async with logged_app(empty_url) as app:
+        made = await app.service("notes").create(rows)
+        entries = await entries_of(app, "record_id", "record")
+    assert [{name: record[name] for name in row} for row, record in zip(rows, made, strict=True)] == rows
+    assert sorted(entries) == sorted((str(record["id"]), record) for record in made)
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+async def test_many_records_may_have_ids_of_text(empty_url: str, is_made: bool) -> None:
+    metadata = MetaData()
+    id = Column("id", String(400), primary_key=True, default=(lambda: f"{uuid4()}") if is_made else None)
+    marks = Table("marks", metadata, id, Column("text", String(200)))
+    async with logged_app(empty_url) as app:
+        await app.get("database").create_all(metadata)
+        app.use("marks", SQLService(marks, multi=True))
+        rows: list[Row] = [{"text": text} if is_made else {"id": f"{'x' * 300}{text}", "text": text} for text in "cab"]
+        made = await app.service("marks").create(rows)
+        entries = await entries_of(app, "record")
+    assert [record["text"] for record in made] == ["c", "a", "b"]
+    assert sorted(entries, key=repr) == sorted(made, key=repr)
+
+
+async def test_many_records_have_the_entries_of_their_events(empty_url: str) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def publish(data: Any, context: Context) -> None:
+        assert context.entry is not None
+        seen.append((str(data["id"]), context.entry.id))
+
+    async with logged_app(empty_url) as app:
+        app.publish(publish)
+        app.events.connections.add(Connection())
+        await app.service("notes").create([{"text": text} for text in "abcdefghijkl"])
+        assert seen == await entries_of(app, "record_id", "id")
+
+
+async def test_many_records_with_one_that_breaks_a_rule_are_not_stored(empty_url: str) -> None:
+    async with logged_app(empty_url) as app:
+        notes = app.service("notes")
+        await notes.create({"id": 2})
+        with pytest.raises(Conflict):
+            await notes.create([{"id": 1}, {"id": 2}, {"id": 3}])
+        assert await entries_of(app, "record_id") == [str(row["id"]) for row in await notes.find()] == ["2"]
+
+
+@pytest.mark.parametrize("data", [[None], ["a"], [[]], [{"text": "a"}, None]])
+async def test_many_records_that_are_none_are_refused(empty_url: str, data: Any) -> None:
+    async with logged_app(empty_url) as app:
+        with pytest.raises(BadRequest):
+            await app.service("notes").create(data)
+        assert await entries_of(app, "id") == await app.service("notes").find() == []
 
 
 async def test_the_entry_of_a_create_in_a_transaction_is_undone_with_it(empty_url: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
 Values = Mapping[str, Any]
 Tuples = Sequence[Sequence[Any]]
+ValuesOfRows = Callable[[Tuples], Values]
+"""A function that returns the values of a statement for the rows of the one before it."""
+
+Statements = Sequence[tuple[str, Values | ValuesOfRows]]
 Rule = Literal["unique", "foreign key", "not null", "check", "data"]
 Plan = Literal["anew", "kept", "one", "once"]
 """The life of a statement's plan in the database.
@@ -49,8 +53,11 @@ class Executor(Protocol):
         """Run a statement and return its rows. With ``header`` the names of the columns come first."""
         ...
 
-    async def fetch_together(self, statements: Sequence[tuple[str, Values]]) -> list[Tuples]:
-        """Run quick statements that write as one transaction, and return the rows of each."""
+    async def fetch_together(self, statements: Statements) -> list[Tuples]:
+        """Run quick statements that write as one transaction, and return the rows of each.
+
+        The values of a statement may be a function of the rows of the statement before it.
+        """
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
@@ -60,6 +67,11 @@ class Executor(Protocol):
     def savepoint(self) -> AbstractAsyncContextManager[None]:
         """Return a part of the current transaction. Raises RuntimeError if there is no transaction."""
         ...
+
+
+def values_after(found: Sequence[Tuples], values: Values | ValuesOfRows) -> Values:
+    """Return the values of a statement that runs together with others. ``found`` are the rows of those before it."""
+    return values(found[-1]) if callable(values) else values
 
 
 class Violation(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -25,7 +25,17 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from apex.callbacks import LONGEST_PAUSE
 from apex.encoding import decode, encode
 from apex.errors import Conflict, Forbidden, GeneralError, OutcomeUnknown, Unavailable
-from apex.sql.drivers.executor import FAILED_TRANSACTION, OUTDATED, Plan, Rule, Tuples, Values, Violation
+from apex.sql.drivers.executor import (
+    FAILED_TRANSACTION,
+    OUTDATED,
+    Plan,
+    Rule,
+    Statements,
+    Tuples,
+    Values,
+    Violation,
+    values_after,
+)
 from apex.sql.drivers.pipeline import (
     CLOCK,
     CONNECTIONS,
@@ -231,10 +241,13 @@ class PostgresExecutor:
             except psycopg.Error as error:
                 raise _failure(error, connection, writes) from None
 
-    async def fetch_together(self, statements: Sequence[tuple[str, Values]]) -> list[Tuples]:
+    async def fetch_together(self, statements: Statements) -> list[Tuples]:
         """Run quick statements that write as one transaction, and return the rows of each."""
+        found: list[Tuples] = []
         async with self.transaction():
-            return [await self.fetch(text, values, writes=True) for text, values in statements]
+            for text, values in statements:
+                found.append(await self.fetch(text, values_after(found, values), writes=True))
+        return found
 
     async def _execute_alone(self, connection: Connection, text: str, values: Values, prepared: bool) -> Cursor:
         """Run a statement as a transaction of its own, and measure it if it is slow."""

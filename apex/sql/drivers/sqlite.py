@@ -13,7 +13,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,13 +25,21 @@ from typing import Any, TypeVar
 from apex.cache import BoundedDict
 from apex.encoding import decode, encode, merge
 from apex.errors import GeneralError, Unavailable
-from apex.sql.drivers.executor import FAILED_TRANSACTION, OUTDATED, Plan, Rule, Tuples, Values, Violation
+from apex.sql.drivers.executor import (
+    FAILED_TRANSACTION,
+    OUTDATED,
+    Plan,
+    Rule,
+    Statements,
+    Tuples,
+    Values,
+    Violation,
+    values_after,
+)
 from apex.sql.drivers.slow import Timing
 from apex.transaction import Transaction, current_transaction
 
 T = TypeVar("T")
-
-Statements = Sequence[tuple[str, Values]]
 
 log: logging.Logger = logging.getLogger("apex")
 
@@ -136,7 +144,9 @@ class LoopConnection:
     def _transact(self, statements: Statements) -> list[list[Any]]:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            found = [self.connection.execute(text, values).fetchall() for text, values in statements]
+            found: list[list[Any]] = []
+            for text, values in statements:
+                found.append(self.connection.execute(text, values_after(found, values)).fetchall())
             self.connection.execute("COMMIT")
         finally:
             self.connection.rollback()  # After a commit this does nothing.
@@ -252,14 +262,17 @@ class SQLiteExecutor:
     async def fetch_together(self, statements: Statements) -> list[Tuples]:
         """Run quick statements that write as one transaction, and return the rows of each."""
         if current_transaction(self) is not None:
-            return [await self.fetch(text, values, writes=True) for text, values in statements]
+            found: list[Tuples] = []
+            for text, values in statements:
+                found.append(await self.fetch(text, values_after(found, values), writes=True))
+            return found
         if self._loop_connection is not None and self._may_write():
             try:
-                found = self._loop_connection.run_together(statements)
+                done = self._loop_connection.run_together(statements)
             except sqlite3.Error as error:
                 raise _translated(error) from None
-            if found is not None:
-                return list(found)
+            if done is not None:
+                return list(done)
         async with self._writing():
             return await self._in_thread(self._writer, statements[-1][0], partial(self._run_together, statements))
 
@@ -342,7 +355,9 @@ class SQLiteExecutor:
     def _run_together(self, statements: Statements) -> list[Tuples]:
         try:
             self._run("BEGIN IMMEDIATE", {})
-            found: list[Tuples] = [self._run(text, values) for text, values in statements]
+            found: list[Tuples] = []
+            for text, values in statements:
+                found.append(self._run(text, values_after(found, values)))
             self._run("COMMIT", {})
         finally:
             self._rollback()
