@@ -24,15 +24,19 @@ const open = async ({ name, url, login, services }) => {
     }
   }
   await app.authenticate(login)
+  let isComplete = true // False if a connection was not recovered, also if it ended before its login.
   socket.on('disconnect', () => tell({ name, disconnected: true }))
   socket.on('connect', async () => {
-    const { id, recovered } = socket
+    const { id } = socket
+    isComplete &&= Boolean(socket.recovered)
     // The client logs in again by itself, once for each connection. It does not try again if the server is in trouble.
     let login = app.get('authentication')
     while (socket.id === id) {
       try {
         await login
-        if (socket.id === id) tell({ name, connected: true, recovered: Boolean(recovered) })
+        if (socket.id !== id) return
+        tell({ name, connected: true, recovered: isComplete })
+        isComplete = true
         return
       } catch (error) {
         tell({ name, failed: String(error) })

@@ -30,6 +30,7 @@ from apex.auth import hash_password
 from apex.common import answers_table, idempotent, transaction
 from apex.log import log, log_table
 from apex.permissions import authorize, can, roles
+from apex.realtime import Connection
 
 metadata = MetaData()
 answers, entries = answers_table(metadata), log_table(metadata)
@@ -102,6 +103,11 @@ async def roles_of_caller(context: Context) -> dict[int, str]:
     return {row["team_id"]: row["role"] for row in found}
 
 
+def is_own(member: dict[str, Any], connection: Connection) -> bool:
+    """Return True if a membership is that of the user of a connection."""
+    return connection.user is not None and connection.user["id"] == member["user_id"]
+
+
 async def wait(context: Context) -> None:
     """Hold the transaction open for as many seconds as the data says: after create and patch of tasks."""
     if isinstance(context.data, dict) and context.data.get("wait"):
@@ -130,7 +136,7 @@ def create_app() -> Apex:
     })  # fmt: skip
     app.configure(database(os.environ["DATABASE_URL"])).configure(bus)
     if "WITHOUT_LOG" not in os.environ:
-        app.configure(log(entries))
+        app.configure(log(entries, rights={"members": is_own}))
     app.configure(rest).configure(sockets).configure(batch)
     app.configure(roles(("viewer", "member", "owner"), of=roles_of_caller, tenant="team_id", inherit=True))
     app.use("users", Users(), hooks={"before": {"create": [hash_password()]}})

@@ -28,7 +28,7 @@ from apex.errors import FeathersError, OutcomeUnknown, Timeout, Unavailable
 from apex.testing.oracle import Link, Oracle, PythonLink, ServerProcess
 from tests.interop.node import NODE
 from tests.oracle import app as tested
-from tests.oracle.history import GRACE_SECONDS, SERVICES, Faults, History, Rights, Witness
+from tests.oracle.history import SERVICES, Faults, History, Rights, Witness
 from tests.oracle.javascript import Node, NodeLink
 from tests.support.databases import Server
 from tests.support.redis_server import RedisServer
@@ -368,10 +368,7 @@ class Run:
         self.redis_is_up = True
 
     async def _change_role(self, choose: random.Random) -> None:
-        """Remove, demote, promote or add a member. Its clients read again, as an app would let them.
-
-        They do so once the change holds everywhere: events that were sent just before it may still arrive.
-        """
+        """Remove, demote, promote or add a member. The server has its clients connect and read again."""
         user, team = choose.choice((ANN, BEN)), choose.choice(TEAMS)
         async with self.changing:
             now = self.rights.now(self.users[user], team)
@@ -387,10 +384,6 @@ class Run:
                     await asyncio.sleep(FAILURE_PAUSE)
             self.rights.change(self.users[user], team, role, begun)
             self.oracle.story.tell(f"{user} is now {role} of team {team}")
-            await asyncio.sleep(GRACE_SECONDS)
-            for follower in self.oracle.followers:
-                if follower.name.startswith(f"{user}/"):
-                    follower.read_again()
 
     def _stored_role(self, user: str, team: int) -> tuple[int | None, str | None]:
         """Return the id and the role of a membership."""
