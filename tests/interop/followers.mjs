@@ -13,9 +13,10 @@ const tell = (message) => process.stdout.write(`${JSON.stringify(message)}\n`)
 
 const open = async ({ name, url, login, services }) => {
   const socket = io(url, {
-    forceNew: true, transports: ['websocket'], reconnectionDelay: 50, reconnectionDelayMax: 200, timeout: 5000
+    forceNew: true, transports: ['websocket'], reconnectionDelay: 50, reconnectionDelayMax: 200, timeout: 5000,
+    ackTimeout: 20_000 // Without it, a call whose connection breaks never ends.
   })
-  const app = feathers().configure(socketioClient(socket, { timeout: 20_000 }))
+  const app = feathers().configure(socketioClient(socket))
   app.configure(authenticationClient({ storage: new MemoryStorage() }))
   apps.set(name, app)
   for (const service of services) {
