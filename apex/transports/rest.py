@@ -26,6 +26,7 @@ from apex.router import Match
 from apex.service import BodyLimit, BoundService, Call
 from apex.transaction import transaction_of
 from apex.transports.http import SHOWN, Headers, Pairs
+from apex.transports.positions import pop_position, with_position
 from apex.transports.routes import other_routes
 from apex.types import READS, STANDARD, ASGIApp, Receive, Scope, Send
 
@@ -162,6 +163,7 @@ class Rest:
             call = await self._call(scope, receive, match, headers, method, limit)
             if seen is not None:
                 seen.call = call
+            asks_position = self.app.log is not None and pop_position(call)
             context = await self.app.call(call)
             if seen is None or seen.parts is None:
                 status, pairs, body = _success(context)
@@ -173,6 +175,8 @@ class Rest:
             elif method in READS and status == 200:
                 if context.position is not None:
                     pairs.append((b"position", str(context.position).encode()))
+                if asks_position:
+                    body = with_position(body, context)
                 status, body = _tagged(call, pairs, body)
             return status, pairs, body, context
 

@@ -23,6 +23,7 @@ from apex.service import Call
 from apex.transports.batch import arguments_of
 from apex.transports.http import Headers, failure, headers_of, public_error
 from apex.transports.pages import asset
+from apex.transports.positions import pop_position, with_position
 from apex.types import UNSET, ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ CATCH_UP_SECONDS = 1
 
 SHOWN = 100
 """The characters of a name that an error shows."""
-POSITION = "$position"
-"""The filter of find that puts the position in the log into the page."""
 
 _ENGINE_KEYS = ("EIO", "transport", "sid", "t", "j", "b64")
 """The parameters that the client adds to the query of a handshake."""
@@ -158,16 +157,16 @@ class Sockets:
             call = self._call(link.connection, event)
             if seen is not None:
                 seen.call = call
-            asks_position = self.app.log is not None and _pop_position(call)
+            asks_position = self.app.log is not None and pop_position(call)
             context = await self.app.call(call)
             if isinstance(context._outgoing, Stream):
                 raise BadRequest(f"'{context.method}' of '{context.path}' answers with a file: call it over REST")
-            text = encode([None, context._outgoing]).decode()
+            body = encode(context._outgoing)
             if asks_position:
-                text = _with_position(text, context)
+                body = with_position(body, context)
             if seen is not None:
                 seen.status = 201 if call.method == "create" else 200
-            return text, self._after_answer(link, context)
+            return f"[null,{body.decode()}]", self._after_answer(link, context)
         except Exception as error:
             name = event[:2] if isinstance(event, list) else event
             status, _, body = failure(error, f"{name!r:.{SHOWN}} over a socket")
@@ -264,28 +263,6 @@ class Sockets:
         headers = _with_request_id(connection["headers"])
         own = {"query": query, "route": route, "connection": connection, "headers": headers}
         return Call(match.target, method, given.get("id"), given.get("data"), Params({**connection, **own}))
-
-
-def _pop_position(call: Call) -> bool:
-    """Take ``$position`` out of a query, and return True if the caller asks for it. Raises BadRequest."""
-    query = call.params.query
-    if POSITION not in query:
-        return False
-    value = query[POSITION]
-    if call.method != "find" or value not in (True, False, "true", "false"):
-        rule = "is for find" if call.method != "find" else "must be true or false"
-        raise BadRequest(f"{POSITION} {rule}")
-    call.params.query = {name: one for name, one in query.items() if name != POSITION}
-    return value in (True, "true")
-
-
-def _with_position(text: str, context: Context) -> str:
-    """Return an answer whose page has the ``position`` from which a client can follow. Raises BadRequest."""
-    page = text.removeprefix("[null,").removesuffix("]")
-    if not page.startswith("{"):
-        raise BadRequest(f"{POSITION} needs a page, and find of '{context.path}' answers with a list")
-    position = encode(None if context.position is None else str(context.position)).decode()
-    return f'[null,{page[:-1]}{"," if len(page) > 2 else ""}"position":{position}}}]'
 
 
 def _with_request_id(headers: Headers) -> Headers:

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from apex import Context
+from apex import Context, MemoryService
 from tests.support.sockets import opened
 from tests.transports.socketio.resuming import Client, app_of, served, with_users
 
@@ -63,6 +63,34 @@ async def test_a_wrong_filter_is_named(sqlite_url: str, value: Any) -> None:
         assert (await peer.call("get", "notes", 1, {"$position": True}))[0]["message"] == "$position is for find"
         page = (await peer.call("find", "notes", {"$position": True}))[1]
         assert page == {"total": 0, "limit": 10, "skip": 0, "data": [], "position": page["position"]}
+
+
+async def test_a_page_over_rest_has_its_position_too(sqlite_url: str) -> None:
+    app = app_of(sqlite_url)
+    async with served(app) as http:
+        note = (await http.post("/notes", json={"text": "a"})).json()
+        answer = await http.get("/notes?$position=true&$limit=1")
+        page = {"total": 1, "limit": 1, "skip": 0, "data": [note], "position": answer.headers["position"]}
+        assert answer.json() == page
+        assert "position" not in (await http.get("/notes?$position=false")).json()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "rule"),
+    [
+        ("GET /notes?$position=yes", "$position must be true or false"),
+        ("GET /notes?$position[]=true", "$position must be true or false"),
+        ("GET /notes/1?$position=true", "$position is for find"),
+        ("DELETE /notes/1?$position=true", "$position is for find"),
+        ("GET /names?$position=true", "$position needs a page, and find of 'names' answers with a list"),
+    ],
+)
+async def test_a_wrong_filter_over_rest_is_named(sqlite_url: str, request_line: str, rule: str) -> None:
+    app = app_of(sqlite_url)
+    app.use("names", MemoryService())
+    async with served(app) as http:
+        answer = await http.request(*request_line.split())
+        assert (answer.status_code, answer.json()["message"]) == (400, rule)
 
 
 async def test_a_position_that_cannot_be_followed_refuses_the_connection(sqlite_url: str) -> None:
