@@ -318,6 +318,8 @@ class SQLiteReading(Reading):
             raise Gone(UNKNOWN)
         values = {**filter.values, "after": after.id, "most": limit + 1}
         rows = await self._rows("new", lambda: self._new(filter), values, filter)
+        if after.id > (rows[0]["last_id"] if rows else 0):  # A backup was restored: the newest entry is never pruned.
+            raise Gone(UNKNOWN)
         entries = [Entry(row) for row in rows if row["id"] is not None]
         if len(entries) > limit:
             del entries[limit:]
@@ -386,6 +388,8 @@ class PostgresReading(Reading):
         if rows[0]["started"] != self._started:
             await self.check(after)  # Another server may have taken the place of this one, or a restored database.
             return await self.read(after, filter, limit)
+        if _lacks_last_entry(after, rows[0]["last_xid"]):
+            await self.check(after)  # A backup was restored into this database.
         position = self._after(rows[0], after)
         if len(rows) > limit:
             return await self._first_page(after, position, filter, limit)
@@ -532,6 +536,11 @@ def _since(position: Position) -> dict[str, Any]:
 def _until(position: Position) -> dict[str, Any]:
     upper = position.upper or Snapshot(0)
     return {"until": upper.xmax, "still_open": list(upper.xip)}
+
+
+def _lacks_last_entry(position: Position, last_xid: int | None) -> bool:
+    """Return True if the log has no entry of the last transaction of a position, or of a later one."""
+    return position.seen is not None and position.seen.xmax > (0 if last_xid is None else last_xid + 1)
 
 
 def _has(position: Position, xid: int) -> bool:

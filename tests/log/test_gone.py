@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
@@ -292,3 +293,32 @@ async def test_a_follower_whose_entries_are_gone(empty_url: str) -> None:
         await log.catch_up()
         await log.close()
         assert numbers(handled) == [3]
+
+
+def put_back(url: str, taken: Path | bytes) -> None:
+    """Restore a backup in one step, while others are connected."""
+    if isinstance(taken, bytes):
+        restore(url, b"BEGIN; DROP TABLE log CASCADE;" + taken + b"COMMIT;")
+        return
+    with closing(sqlite3.connect(taken)) as source, closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as target:
+        source.backup(target)
+
+
+async def test_a_backup_that_is_restored_while_a_process_follows(empty_url: str, tmp_path: Path) -> None:
+    async with opened(empty_url) as log:
+        handled: list[Any] = []
+        lost: list[bool] = []
+        await add(log, row(1))
+        if empty_url.startswith("sqlite"):
+            await log.database.execute(text(f"VACUUM INTO '{tmp_path / 'backup.db'}'"))
+        taken = tmp_path / "backup.db" if empty_url.startswith("sqlite") else dump(empty_url)
+        log.follow(handled.extend, lambda: lost.append(True))
+        await log.open()
+        await add(log, row(2), row(3))
+        await log.catch_up()
+        await asyncio.to_thread(put_back, empty_url, taken)
+        await until(lambda: lost)
+        await add(log, row(4))
+        await log.catch_up()
+        await log.close()
+        assert (numbers(handled), lost) == ([2, 3, 4], [True])
