@@ -144,7 +144,7 @@ class Writer:
         if entries.unit is not None:
             unit, entries.unit = entries.unit, None  # It refers to the call, too.
             await unit.end(None)
-        elif not entries.is_collected:
+        if not entries.is_collected:  # Also in a task that has outlived the transaction around its call.
             await self._write_alone(entries)
 
     async def log_method(self, context: Context, next: Next) -> None:

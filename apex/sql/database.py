@@ -53,10 +53,11 @@ class _Transaction(Transaction):
         self.collected: list[tuple[Write, Any]] = []
 
     async def write(self) -> None:
-        """Write the collected values, those of each function at once."""
-        collected, self.collected = self.collected, []
-        for write in dict.fromkeys(write for write, _ in collected):
-            await write([value for one, value in collected if one == write])
+        """Write the collected values, those of each function at once, and those that other tasks add meanwhile."""
+        while self.collected:
+            collected, self.collected = self.collected, []
+            for write in dict.fromkeys(write for write, _ in collected):
+                await write([value for one, value in collected if one == write])
 
 
 class Database:

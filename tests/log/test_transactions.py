@@ -133,3 +133,18 @@ async def test_a_write_without_a_connection_says_so(postgres_url: str) -> None:
                 await app.service("notes").create(data)
         await opened.open()
         assert await entries_of(app, "id") == []
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_task_that_writes_while_the_transaction_around_it_commits(empty_url: str, steps: int) -> None:
+    async with logged_app(empty_url) as app:
+        notes, started = app.service("notes"), list[asyncio.Task[Any]]()
+        for _ in range(5):
+            async with app.get("database").transaction():
+                await notes.create({"text": "around"})
+                started += [asyncio.create_task(notes.create({"text": "task"})) for _ in range(3)]
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+        await asyncio.gather(*started)
+        assert len(await notes.find()) == 20
+        assert sorted(await entries_of(app, "record_id"), key=int) == [str(number) for number in range(1, 21)]

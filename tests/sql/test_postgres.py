@@ -441,6 +441,24 @@ async def test_a_task_that_outlives_its_transaction_works_for_itself(url: str) -
         assert await people(executor) == ["later"]
 
 
+async def test_a_statement_of_a_task_is_not_part_of_the_next_transaction(url: str) -> None:
+    async def fail() -> None:
+        async with executor.transaction():
+            await add(executor, "gone")
+            raise ZeroDivisionError
+
+    async with opened(url, size=1) as executor:
+        for turns in range(40):
+            async with executor.transaction():
+                tasks = [asyncio.create_task(add(executor, "task")) for _ in range(3)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            with pytest.raises(ZeroDivisionError):
+                await fail()
+            await asyncio.gather(*tasks)
+        assert await people(executor) == ["task"] * 120
+
+
 async def test_a_statement_that_takes_too_long_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apex.sql.drivers.postgres.STATEMENT_SECONDS", 0.05)
     async with opened(url, pipeline_size=0) as executor:

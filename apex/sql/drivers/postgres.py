@@ -133,9 +133,17 @@ class _Transaction(Transaction):
         """Set the tenants again before the next statement, because a savepoint that was undone has undone it."""
         self._tenants = None
 
-    async def execute(self, text: str, values: Values, prepared: bool) -> Cursor:
-        """Run a statement as soon as the statements before it are done."""
+    async def close(self) -> None:
+        """Let no further statement run, and wait for the one that another task runs."""
+        self.is_open = False
         async with self._turn:
+            pass
+
+    async def execute(self, text: str, values: Values, prepared: bool) -> Cursor | None:
+        """Run a statement as soon as the statements before it are done. None, if the transaction ends before."""
+        async with self._turn:
+            if not self.is_open:
+                return None
             if self.preamble is not None and self._tenants != current_tenants.get():
                 await _execute(self.connection, self.preamble, {"tenants": current_tenants.get()})
                 self._tenants = current_tenants.get()
@@ -218,7 +226,9 @@ class PostgresExecutor:
         prepared, transaction = plan in ("kept", "one"), current_transaction(self)
         if isinstance(transaction, _Transaction):
             with _translating():
-                return await _rows(await transaction.execute(text, values, prepared), header)
+                cursor = await transaction.execute(text, values, prepared)
+                if cursor is not None:
+                    return await _rows(cursor, header)
         if prepared and not header:
             result = await self._fetch_in_pipeline(text, values, writes, plan)
             if result is not None:
@@ -346,7 +356,10 @@ class PostgresExecutor:
         async with self._connection(self._beginning(tenants)) as connection:
             with _Transaction(self, connection, self._preamble, tenants) as transaction:
                 try:
-                    yield
+                    try:
+                        yield
+                    finally:
+                        await transaction.close()
                     if transaction.has_failed:
                         raise GeneralError(FAILED_TRANSACTION)
                 except BaseException:
