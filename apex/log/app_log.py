@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 CURRENT_SECONDS = 1
 
+CHANGED = "entries changed"
+"""The topic with which a process tells all that entries have changed."""
+
 T = TypeVar("T")
 
 TenantsOf = Callable[[Connection], Collection[Any] | None]
@@ -89,6 +92,9 @@ class Log:
         self.follower: Follower = Follower(self._reading, self.stats)
         """The reader of this process, which gives ``watermark``."""
         self.commit_handlers: list[Callable[[], None]] = []
+        self.forget_handlers: list[Callable[[], None]] = []
+        """Functions that forget entries in memory, after entries were changed."""
+        self.follow(self._forget_changed)
 
     @property
     def watermark(self) -> Position:
@@ -196,9 +202,19 @@ class Log:
     async def flush(self) -> None:
         """Write the entries of the transaction around this call now. Else they are written just before its commit.
 
-        It is for work on the entries themselves, such as the erasure of a person.
+        It is for changes of the entries themselves, such as the erasure of a person. After the commit, every process
+        forgets the entries that it keeps in memory, so that nobody gets them as they were.
         """
+        message = self.writer.message(CHANGED, None)
+        if not self.writer.collect(message):
+            await self.writer.write([message])
         await self.database.write_collected()
+
+    def _forget_changed(self, entries: list[Entry]) -> None:
+        if any(entry.service is None and entry.event == CHANGED for entry in entries):
+            self.follower.recent.forget()
+            for function in self.forget_handlers:
+                function()
 
     def on_commit(self, function: Callable[[], None]) -> None:
         """Call a function whenever this process has committed entries, to wake other processes.

@@ -34,6 +34,11 @@ class Recent:
         self._reads.clear()
         self.begin, self.count, self.bytes = begin, 0, 0
 
+    def forget(self) -> None:
+        """Forget all entries up to the end of the last read."""
+        if self._reads:
+            self.start(self._reads[-1][2])
+
     def add(self, entries: list[Entry], position: Position) -> None:
         """Keep the entries of a read, which has ended at a position."""
         size = sum(entry.size + OVERHEAD for entry in entries)

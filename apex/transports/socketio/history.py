@@ -41,6 +41,11 @@ class History:
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._at_once = asyncio.Semaphore(READS_AT_ONCE)
+        log.forget_handlers.append(self.forget)
+
+    def forget(self) -> None:
+        """Forget all entries, also those that are being read, as they were changed."""
+        self._kept = OrderedDict()
 
     def kept(self, after: Position, tenants: Tenants, limit: int) -> Read | None:
         """Return entries after a position from memory, or None if not all of them are there."""
@@ -64,13 +69,13 @@ class History:
         """Read and keep entries after a position, until there is one more than a client may get or memory is full."""
         self.reads += 1
         tenants, services = None if key is None else list(key), list(self.log.app.services)
-        kept, more = Kept(after), True
+        known, kept, more = self._kept, Kept(after), True
         while more and kept.entries.count <= self.log.settings.replay and kept.entries.bytes < MOST_BYTES:
             read = await self.log.read(kept.end, tenants=tenants, services=services, limit=READ)
             kept.add(read)
             more = read.more
-        self._kept[key] = kept
-        self._kept.move_to_end(key)
+        known[key] = kept
+        known.move_to_end(key)
         while len(self._kept) > 1 and (len(self._kept) > MOST_KEPT or self._bytes() > MOST_BYTES):
             self._kept.popitem(last=False)
         page = kept.after(after, limit)

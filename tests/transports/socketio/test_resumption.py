@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
+
+from sqlalchemy import update
 
 from apex.errors import Unavailable
+from apex.log import Log
 from tests.support.waiting import until
 from tests.transports.socketio.resuming import Client, app_of, served
 
@@ -63,6 +66,32 @@ async def test_what_a_client_gets_once_more_ends_with_the_last_state(empty_url: 
             assert [(await client.event(peer))[1]["text"] for _ in "abc"] == ["a", "b", "c"]
         async with client.connected(http) as peer:
             assert (client.recovered, [*"bc", *await texts(client, peer)][-1]) == (True, "c")
+
+
+async def test_entries_that_the_app_has_changed_are_not_sent_as_they_were(empty_url: str) -> None:
+    app, clients = app_of(empty_url), [Client(), Client(), Client()]
+    database, log = app.get("database"), cast(Log, app.log)
+
+    async def missed_by(client: Client) -> list[str]:
+        async with client.connected(http) as peer:
+            return await texts(client, peer)
+
+    async def hide(text: str) -> None:
+        changed = update(log.table).where(log.table.c.service == "notes").values(record={"id": 1, "text": text})
+        async with database.transaction():
+            await log.flush()
+            await database.execute(changed)
+
+    async with served(app) as http:
+        assert [await missed_by(client) for client in clients] == [[], [], []]
+        await app.service("notes").create({"text": "Ann"})
+        await log.catch_up()
+        await hide("*")
+        assert await missed_by(clients[0]) == ["*"]
+    async with served(app) as http:  # It has read the entries from the database for the next client.
+        assert await missed_by(clients[1]) == ["*"]
+        await hide("**")
+        assert await missed_by(clients[2]) == ["**"]
 
 
 async def test_a_live_event_whose_publisher_is_slower_than_the_replay_does_not_come_after_it(empty_url: str) -> None:
