@@ -2,10 +2,10 @@
 
 from apex.events.events import Announcement, Events
 from apex.events.log import Entries, EventLog
-from apex.events.messages import EVENTS, call_of, context_of, sent_by, sent_part
+from apex.events.messages import EVENTS, MOVED_TO, call_of, context_of, sent_by, sent_part
 from apex.events.publishers import AnyPublisher, Delivery, Publishers
 
 __all__ = [
-    "EVENTS", "Announcement", "AnyPublisher", "Delivery", "Entries", "EventLog", "Events", "Publishers", "call_of",
-    "context_of", "sent_by", "sent_part",
+    "EVENTS", "MOVED_TO", "Announcement", "AnyPublisher", "Delivery", "Entries", "EventLog", "Events", "Publishers",
+    "call_of", "context_of", "sent_by", "sent_part",
 ]  # fmt: skip

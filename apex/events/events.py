@@ -22,7 +22,7 @@ from apex.context import Context, EntryId, current_call
 from apex.encoding import RawJSON, decode
 from apex.errors import Unavailable
 from apex.events.log import Entries
-from apex.events.messages import EVENTS, Message, context_of, encoded, records_of, sent_by, sent_part
+from apex.events.messages import EVENTS, MOVED_TO, Message, context_of, encoded, records_of, sent_by, sent_part
 from apex.events.publishers import Delivery, Publisher, Publishers, deliveries_of
 from apex.realtime.channels import Channels, Connection
 from apex.realtime.turns import Turn, Turns, Work
@@ -298,7 +298,7 @@ class Events:
         """Send an event of the log after those whose publishers are still at work: of its record, and of ``after``."""
         event = message["event"]
         publisher = self.publisher(service, event) if event in service._events else None
-        if publisher is not None:
+        if publisher is not None and MOVED_TO not in message:
             self.published += 1
             keys = _keys(service, [message["result"]], message.get("id"))
             turn = self.deliveries.take([message["entry"], *keys, *after])

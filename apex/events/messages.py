@@ -19,6 +19,12 @@ Message = dict[str, Any]
 EVENTS: Mapping[str, str] = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
 """The events of the methods that store records."""
 
+MOVED_TO = "moved_to"
+"""The key of the tenant that a record has moved to, in the message for the tenant that it has left.
+
+The change itself is another message. Connections that get that one are told by it.
+"""
+
 
 def encoded(
     service: BoundService, event: str, result: Any, dispatch: Any = UNSET, context: Context | None = None

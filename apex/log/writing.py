@@ -16,7 +16,7 @@ from sqlalchemy import JSON, FromClause, Integer, String, Table, Text, bindparam
 from apex.adapters.companion import EntryOfRow, EntryShape, current_entry
 from apex.context import Context, current_call
 from apex.encoding import RawJSON, decode, encode
-from apex.events import EVENTS, call_of, sent_by, sent_part
+from apex.events import EVENTS, MOVED_TO, call_of, sent_by, sent_part
 from apex.hooks import Around, Next, Steps, result_keepers
 from apex.log.table import TENANT, CurrentTransaction
 from apex.sql.database import Database
@@ -265,6 +265,8 @@ class Writer:
                     row["record_id"] = self._record_id(context.id)
                 if columns and isinstance(record, Mapping):
                     row |= columns.get(record.get(getattr(service.service, "id", "id")), {})
+                if (left := self._of_former_tenant(service, row, record, call, stashed)) is not None:
+                    rows.append(left)
                 rows.append(row)
         except TypeError:
             self._refuse(service, event)
@@ -314,6 +316,30 @@ class Writer:
                 changed = {name: before[name] for name in record if name in before and before[name] != record[name]}
                 row["before"] = RawJSON(encode(changed))
         return row
+
+    def _of_former_tenant(
+        self,
+        service: BoundService,
+        row: Row,
+        record: Any,
+        call: Mapping[str, Any],
+        stashed: Mapping[Any, Mapping[str, Any]] | None,
+    ) -> Row | None:
+        """Return the entry for the tenant that a record has left, or None. For its readers the record is removed.
+
+        Their rights are looked at with the record as it was, and they get its id alone.
+        """
+        if self.tenant is None or stashed is None or not isinstance(record, Mapping) or self.tenant not in record:
+            return None
+        id = getattr(service.service, "id", "id")
+        before = stashed.get(record.get(id))
+        former = None if before is None else self._value(self.tenant, before.get(self.tenant))
+        if before is None or former is None or former == row[self.tenant]:
+            return None
+        was = {name: before[name] for name in record if name in before}
+        done = {**call, "dispatch": {id: record[id]}, MOVED_TO: row[self.tenant]}
+        gone = {"event": "removed", "before": None, "record": RawJSON(encode(was)), "call": RawJSON(encode(done))}
+        return {**row, **gone, self.tenant: former}
 
     def _record_id(self, id: Any) -> Any:
         """Return an id in the form of its column. None, for one that the column cannot have."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,43 @@ def owned_app(file: Path) -> Apex:
 
     app.on("connection", name)
     return app.publish(lambda data, context: app.channel("all"))
+
+
+async def test_a_record_that_moves_to_another_team_is_removed_for_clients_of_the_former_one(tmp_path: Path) -> None:
+    metadata = MetaData()
+    notes = Table("notes", metadata, Column("id", Integer, primary_key=True), Column("team", Integer))
+    app = Apex().configure(rest).configure(sockets).configure(database(f"sqlite:///{tmp_path}/test.db"))
+    teams = log(log_table(metadata, Column("team", Integer), tenant="team"), tenants=lambda one: one["teams"])
+    app.configure(teams).set("tables", metadata)
+    app.use("notes", SQLService(notes), hooks={"before": {"patch": [stash_before()]}})
+
+    def join(connection: Connection) -> None:
+        connection["teams"] = [int(team) for team in connection.handshake["query"]["teams"].split("-")]
+        for team in connection["teams"]:
+            app.channel(str(team)).join(connection)
+
+    app.on("connection", join)
+    app.publish(lambda data, context: app.channel(str(data["team"])))
+    heard = {"7": list[Any](), "8": list[Any](), "7-8": list[Any]()}
+
+    def has_heard(count: int) -> bool:
+        return all(len(events) >= count for events in heard.values())
+
+    async with serving_people(app) as url, AsyncExitStack() as stack:
+        for names, events in heard.items():
+            client = await stack.enter_async_context(Client(socketio(f"{url}?teams={names}", delay=0.5)))
+            for event in ("patched", "removed"):
+                client.service("notes").on(event, lambda note, to=events, name=event: to.append((name, note)))
+            await client.service("notes").find()
+        for id in (1, 2):
+            await app.service("notes").create({"team": 7})
+            if id == 2:
+                app.emit("shutdown")
+                await until(lambda: not app.events.connections)
+            await app.service("notes").patch(id, {"team": 8})
+            await until(partial(has_heard, id))
+    moved = [("patched", {"id": id, "team": 8}) for id in (1, 2)]
+    assert heard == {"7": [("removed", {"id": 1}), ("removed", {"id": 2})], "8": moved, "7-8": moved}
 
 
 async def test_a_record_that_a_user_may_no_longer_read_is_removed_for_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, delete
 
 from apex import Apex, Context, MemoryService, Params, SQLService, batch, database, rest, sockets
-from apex.common import limit_to_tenants
+from apex.common import limit_to_tenants, stash_before
 from apex.errors import Forbidden
 from apex.log import EventsService, Log, log, log_table
 from apex.openapi import document_of
@@ -241,6 +241,24 @@ async def test_the_tenants_of_the_log_limit_callers_without_a_scope(empty_url: s
         assert (texts(await ask(client)), texts(await ask(client, name="bob"))) == (["7"], [])
         assert texts(await ask(client, team_id="8")) == []
         assert len((await app.service("events").find())["data"]) == 2, "a call inside the process gets all"
+
+
+async def test_a_record_that_moves_to_another_tenant_is_removed_for_its_former_one(empty_url: str) -> None:
+    teams = {"ann": [7], "bob": [8]}
+    app = site(empty_url, ALL, tenant=TEAM, tenants=lambda connection: teams[connection.user["id"]])
+    app.service("notes").hooks({"before": {"patch": [stash_before()]}})
+    async with running(app) as client:
+        await app.service("notes").create([{"text": "a", TEAM: 7}, {"text": "b", TEAM: 7}])
+        begin = (await ask(client))["next"]
+        await app.service("notes").patch(None, {"text": "moved", TEAM: 8})
+        await app.service("notes").patch(None, {"text": "later"})
+        ann, bob = await ask(client, after=begin), await ask(client, name="bob", after=begin)
+        assert isinstance(app.log, Log)
+        kept = await app.log.read(await app.log.beginning(), tenants=[7])
+    assert {entry.record["text"] for entry in kept.entries} == {"a", "b"}, "its former tenant keeps nothing of later"
+    shown = [(event["event"], event[TEAM], event["record_id"], event["data"]) for event in ann["data"]]
+    assert shown == [("removed", 7, 1, {"id": 1}), ("removed", 7, 2, {"id": 2})]
+    assert texts(bob) == ["moved", "moved", "later", "later"]
 
 
 async def test_a_log_with_tenants_needs_a_limit(sqlite_url: str) -> None:

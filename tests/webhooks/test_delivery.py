@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import insert, literal, select
 
 from apex import Context
+from apex.common import stash_before
 from apex.errors import Unprocessable
 from apex.webhooks.courier import MOST_FAILURES, MOST_WAITING, PAGE
 from apex.webhooks.dispatcher import HELD
@@ -175,6 +176,18 @@ async def test_teams_get_their_own_events(empty_url: str) -> None:
         await asyncio.gather(anns.until(3), bobs.until(3))
         assert {one.data["team_id"] for one in anns.received} == {7}
         assert {one.data["team_id"] for one in bobs.received} == {8}
+
+
+async def test_a_record_that_moves_to_another_team_is_removed_for_its_former_one(empty_url: str) -> None:
+    async with receiving() as anns, receiving() as bobs, running(team_app(empty_url)) as app:
+        app.service("notes").hooks({"before": {"patch": [stash_before()]}})
+        await add_webhook(app, anns.url, "notes removed", user=ANN, team=7)
+        await add_webhook(app, bobs.url, "notes *", user=BOB, team=8)
+        [note] = await add_notes(app, "a", team=7)
+        await app.service("notes").patch(note["id"], {"team_id": 8})
+        await asyncio.gather(anns.until(1), bobs.until(1))
+        assert [(one.message["type"], one.data) for one in anns.received] == [("notes removed", {"id": note["id"]})]
+        assert [(one.message["type"], one.data["team_id"]) for one in bobs.received] == [("notes patched", 8)]
 
 
 async def test_the_rights_of_the_maker_count_at_the_delivery(empty_url: str) -> None:

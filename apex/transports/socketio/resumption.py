@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from apex.app import Apex
 from apex.context import EntryId
 from apex.errors import BadRequest, FeathersError, Gone
-from apex.events import Delivery
+from apex.events import MOVED_TO, Delivery
 from apex.log.position import Position
 from apex.transports.socketio.history import History
 from apex.transports.socketio.packets import Message
@@ -344,7 +344,7 @@ class Resumption:
             is_counted, left = True, left - len(page.entries)
             if left < 0:
                 raise MustReadAgain
-            await self._send_page(link, replay, position, page)
+            await self._send_page(link, replay, position, page, tenants)
             link.since = position = page.position
             if not page.more and position == log.watermark:
                 return
@@ -377,7 +377,9 @@ class Resumption:
         page = page or self.history.kept(after, tenants, most)
         return page is not None and page.more
 
-    async def _send_page(self, link: Link, replay: Replay, after: Position, page: Read) -> None:
+    async def _send_page(
+        self, link: Link, replay: Replay, after: Position, page: Read, tenants: Collection[Any] | None
+    ) -> None:
         """Send the entries of a page that a client may get. The offset of the last one is the position after it."""
         begin = str(after)
         packets, size = list[Message](), 0
@@ -385,7 +387,7 @@ class Resumption:
             if not replay.skips(entry):
                 text = begin if number < len(page.entries) else str(page.position)
                 message = {**entry.message(), "entry": EntryId(entry.id, entry.xid)}
-                found = self.app.events.replay(message, link.connection)
+                found = [] if _is_known(message, tenants) else self.app.events.replay(message, link.connection)
                 deliveries = await found if isawaitable(found) else found
                 packet = self._packet(link, deliveries, self.offset(link, entry.id, text))
                 if packet is not None:
@@ -440,6 +442,11 @@ class Resumption:
         link.is_lost = True
         self.links.discard(link)
         self.engine.finish(link, self.engine.event_packet(OFFSET, LOST))
+
+
+def _is_known(message: Mapping[str, Any], tenants: Collection[Any] | None) -> bool:
+    """Return True for a record that has left a tenant, if its change is among the entries of ``tenants`` as well."""
+    return MOVED_TO in message and (tenants is None or str(message[MOVED_TO]) in map(str, tenants))
 
 
 async def _is_there(log: Log, position: Position) -> bool:
