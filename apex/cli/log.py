@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from apex.log.app_log import Log
     from apex.log.position import Position
     from apex.log.reading import Entry
-    from apex.log.status import End, OpenTransaction
+    from apex.log.status import End, OpenTransaction, Process, Status
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 TAIL_SECONDS = 0.5
@@ -44,7 +43,11 @@ def status(factory: str, as_json: bool) -> None:
     from apex.log.status import ANSWER_SECONDS, oldest_transaction, processes_of, status_of
 
     app, log = _app_with_log(factory)
-    found, processes = _on_database(app, lambda: _both(status_of(log), processes_of(log)))
+
+    async def look() -> tuple[Status, list[Process]]:
+        return await status_of(log), await processes_of(log)
+
+    found, processes = _on_database(app, look)
     oldest = oldest_transaction(app.get("database_url"))
     kept = {"days": log.settings.days, "rows": log.settings.rows}
     if as_json:
@@ -146,10 +149,6 @@ def _on_database(app: Apex, work: Callable[[], Awaitable[T]]) -> T:
             await database.close()
 
     return asyncio.run(inside())
-
-
-async def _both(one: Awaitable[T], other: Awaitable[S]) -> tuple[T, S]:
-    return await one, await other
 
 
 def _end(end: End | None) -> str:

@@ -386,7 +386,7 @@ class Events:
         turn.hold()
         self.app.callbacks.start(settle())
 
-    def replay(self, message: Message, connection: Connection) -> list[Delivery] | Awaitable[list[Delivery]]:
+    async def replay(self, message: Message, connection: Connection) -> list[Delivery]:
         """Return what one connection gets of an earlier event, by the rights that it has now.
 
         The publisher and the permissions are those of today. Exceptions are logged. Raises Unavailable, as later the
@@ -398,18 +398,7 @@ class Events:
             return []
         try:
             found = deliveries_of(self.app, service, publisher, message, connection)
-        except Unavailable:
-            raise
-        except Exception:
-            self._failed(service, event, publisher)
-            return []
-        return self._settled(service, publisher, event, found) if isawaitable(found) else found
-
-    async def _settled(
-        self, service: BoundService, publisher: Publisher, event: str, deliveries: Awaitable[list[Delivery]]
-    ) -> list[Delivery]:
-        try:
-            return await deliveries
+            return await found if isawaitable(found) else found
         except Unavailable:
             raise
         except Exception:

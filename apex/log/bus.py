@@ -45,7 +45,7 @@ MAX_ORIGINS = 1_000
 log: logging.Logger = logging.getLogger("apex")
 
 
-class _Waiting(NamedTuple):
+class _Queued(NamedTuple):
     """A message that waits for the database ``since`` a moment."""
 
     topic: str
@@ -74,7 +74,7 @@ class LogBus(Bus):
         self._counts: BusStats = BusStats()
         self._numbers = 0
         self._seen: BoundedDict[str, int] = BoundedDict(MAX_ORIGINS)
-        self._waiting: deque[_Waiting] = deque()
+        self._queue: deque[_Queued] = deque()
         self._called = asyncio.Event()
         self._stored = asyncio.Event()
         self._waking: asyncio.TimerHandle | None = None
@@ -117,7 +117,7 @@ class LogBus(Bus):
     async def flush(self) -> bool:
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
-                while self._waiting:
+                while self._queue:
                     self._stored.clear()
                     await self._stored.wait()
         except TimeoutError:
@@ -146,12 +146,12 @@ class LogBus(Bus):
         await super().close()
 
     def _store_soon(self, topic: str, message: Any) -> None:
-        if len(self._waiting) >= QUEUE:
+        if len(self._queue) >= QUEUE:
             self._counts.dropped += 1
             return
         self._numbers += 1
         entries = self.log.writer.message(topic, message, self._numbers)
-        self._waiting.append(_Waiting(topic, time.monotonic(), entries))
+        self._queue.append(_Queued(topic, time.monotonic(), entries))
         self._called.set()
 
     async def _store(self) -> None:
@@ -159,8 +159,8 @@ class LogBus(Bus):
         backoff: Backoff | None = None
         while True:
             self._called.clear()
-            while self._waiting:
-                batch = list(islice(self._waiting, BATCH))
+            while self._queue:
+                batch = list(islice(self._queue, BATCH))
                 try:
                     await self.log.writer.write([one.entries for one in batch])
                 except Unavailable as error:
@@ -176,11 +176,11 @@ class LogBus(Bus):
                     self._counts.sent += len(batch)
                 backoff = None
                 for _ in batch:
-                    self._waiting.popleft()
+                    self._queue.popleft()
             self._stored.set()
             await self._called.wait()
 
-    async def _store_each(self, batch: list[_Waiting]) -> None:
+    async def _store_each(self, batch: list[_Queued]) -> None:
         """Store messages one by one, and drop those that the database refuses."""
         for one in batch:
             try:
@@ -192,8 +192,8 @@ class LogBus(Bus):
 
     def _drop_old(self) -> None:
         """Drop the messages that are too old. They come first."""
-        while self._waiting and self._waiting[0].since < time.monotonic() - MAX_AGE_SECONDS:
-            self._waiting.popleft()
+        while self._queue and self._queue[0].since < time.monotonic() - MAX_AGE_SECONDS:
+            self._queue.popleft()
             self._counts.dropped += 1
 
     def _handle(self, entries: list[Entry]) -> None:

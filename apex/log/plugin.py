@@ -41,10 +41,10 @@ def log(
         log(entries, rights={"members": is_own})
 
     Reads the setting ``log`` (``Settings``). Raises ConfigError if the app has no database or a setting is wrong, and
-    TypeError if it is given the app.
+    TypeError if the table is not one of ``log_table``.
     """
-    if not isinstance(table, Table):
-        raise TypeError("log takes the table of the log and not the app: app.configure(log(log_table(metadata)))")
+    if not isinstance(table, Table) or "xid" not in table.c:
+        raise TypeError("log takes the table of the log and not the app or another table: log(log_table(metadata))")
 
     def configure(app: Apex) -> None:
         if not isinstance(app.get("database"), Database):

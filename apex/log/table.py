@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, String, Table
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from apex.sql.types.columns import Timestamp
+from apex.sql.types.columns import Identifier, Timestamp
 
 TENANT = "tenant"
 """The key of ``table.info`` with the name of the column that holds the tenant of an entry."""
 
 Json: JSON = JSON(none_as_null=True)
 """JSON as it is sent. JSONB would change the order of keys and the spelling of numbers, and cannot hold a NUL."""
-
-Identifier: BigInteger = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class CurrentTransaction(FunctionElement[int]):

@@ -23,6 +23,7 @@ from apex.hooks import Around, Next, Steps
 from apex.log.app_log import Log
 from apex.log.position import Position
 from apex.log.rights import MayRead, Rights
+from apex.log.table import TENANT
 from apex.permissions.rules import entity_id
 from apex.query.coercion import timestamp
 from apex.query.evaluation import stamped
@@ -37,7 +38,7 @@ from apex.webhooks.addresses import LONGEST_URL, Addresses, ForbiddenAddress, re
 from apex.webhooks.secrets import SecretStore
 from apex.webhooks.signatures import new_secret
 from apex.webhooks.subscriptions import LONGEST_EVENT, MOST_EVENTS, events_of, require_events
-from apex.webhooks.tables import LIVE, TENANT, deliveries_table
+from apex.webhooks.tables import LIVE, deliveries_table
 
 if TYPE_CHECKING:
     from apex.webhooks.dispatcher import Dispatcher
@@ -143,7 +144,7 @@ class Webhooks(SQLService):
             self.table = table
         super().__init__(**options)
         self.tenant: str | None = self.table.info.get(TENANT)
-        deliveries_table(self.table)  # Raises KeyError for a table of another kind.
+        deliveries_table(self.table)  # Raises TypeError for another table.
 
     async def setup(self, app: Apex, path: str) -> None:
         """Begin to deliver. Raises ConfigError if the app has no log or no secret."""
@@ -324,7 +325,7 @@ class Webhooks(SQLService):
         context._visible = with_secret
 
     async def _prepare_patch(self, context: Context, next: Next) -> None:
-        """Check the changes of a webhook. Who changes where it sends to, or what, becomes its maker."""
+        """Check the changes of a webhook. The user who changes its URL or its events becomes its maker."""
         changes = context.params.pop(CHANGES, None)
         if changes is not None:
             context.data = {**context.data, **changes}

@@ -25,11 +25,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from apex.common.fields import now
+from apex.log.table import TENANT
 from apex.sql.database import Database
 from apex.sql.statements import Statement
 from apex.sql.types.columns import Timestamp
 from apex.types import Row
-from apex.webhooks.tables import HAS_WORK, TENANT, WAITING, deliveries_table, is_live, progress_table
+from apex.webhooks.tables import HAS_WORK, WAITING, deliveries_table, is_live, progress_table
 
 LEASE = timedelta(seconds=30)
 """The time after which other processes go on with the webhooks of a process that has died."""

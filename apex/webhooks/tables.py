@@ -22,12 +22,12 @@ from sqlalchemy import (
 )  # fmt: skip
 
 from apex.common.fields import now
-from apex.sql.types.columns import Json, Timestamp
+from apex.log.table import TENANT
+from apex.sql.types.columns import Identifier, Json, Timestamp
 
-TENANT = "tenant"
 LIVE = "live"
 DELIVERIES, PROGRESS = "webhook deliveries", "webhook progress"
-"""Keys of ``table.info``: the column with the tenant, that with the moment of removal, and the other two tables."""
+"""Keys of ``table.info``, as ``TENANT``: the column with the moment of removal, and the other two tables."""
 WAITING, DELIVERED, DROPPED = "waiting", "delivered", "dropped"
 """The states of a delivery. One is dropped if its entry is no longer in the log, or its reader may no longer see it."""
 
@@ -37,8 +37,6 @@ HAS_WORK: TextClause = text("enabled AND (due_at IS NOT NULL OR leased_until IS 
 
 They are texts that both databases take. SQLite uses an index only for a query with the same text.
 """
-
-Identifier: BigInteger = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def webhooks_table(
@@ -81,8 +79,13 @@ def webhooks_table(
 
 
 def deliveries_table(webhooks: Table) -> Table:
-    """Return the table with the deliveries of a table of webhooks, for a subclass of ``Deliveries``."""
-    table: Table = webhooks.info[DELIVERIES]
+    """Return the table with the deliveries of a table of webhooks, for a subclass of ``Deliveries``.
+
+    Raises TypeError for a table that ``webhooks_table`` has not made.
+    """
+    table: Table | None = webhooks.info.get(DELIVERIES)
+    if table is None:
+        raise TypeError(f"'{webhooks.name}' is not a table of webhooks: make it with webhooks_table(metadata)")
     return table
 
 

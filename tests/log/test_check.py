@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from apex import Apex, SQLService, database
 from apex.cli.checks import event_log
 from apex.log import log, log_table
-from services.tables import metadata
+from services.accounts.audit import audit
 
 
 def test_a_table_that_no_migration_makes_is_found(sqlite_url: str) -> None:
@@ -34,6 +35,10 @@ def test_services_whose_tenant_the_log_lacks_and_visible_secrets_are_found(sqlit
 
 
 def test_the_table_of_the_log_is_one_of_the_migrations(sqlite_url: str) -> None:
-    table = next(iter(metadata.tables.values()))
-    app = Apex().configure(database(sqlite_url)).configure(log(table))
+    app = Apex().configure(database(sqlite_url)).configure(log(audit))
     assert list(event_log(app)) == []
+
+
+def test_another_table_is_refused() -> None:
+    with pytest.raises(TypeError, match="log_table"):
+        log(Table("notes", MetaData(), Column("id", Integer, primary_key=True)))

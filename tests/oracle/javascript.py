@@ -85,7 +85,7 @@ def _error_of(error: Mapping[str, Any]) -> FeathersError:
     return kind(f"{error.get('name')}: {error['message']}")
 
 
-class NodeLink:
+class NodeClient:
     """A client in a process of Node."""
 
     def __init__(self, node: Node, url: str, login: Mapping[str, Any]) -> None:

@@ -25,11 +25,11 @@ from sqlalchemy.exc import OperationalError
 
 from apex.client import Client, rest, socketio
 from apex.errors import FeathersError, OutcomeUnknown, Timeout, Unavailable
-from apex.testing.oracle import Link, Oracle, PythonLink, ServerProcess
+from apex.testing.oracle import AnyClient, Oracle, PythonClient, ServerProcess
 from tests.interop.node import NODE
 from tests.oracle import app as tested
 from tests.oracle.history import SERVICES, Faults, History, Rights, Witness
-from tests.oracle.javascript import Node, NodeLink
+from tests.oracle.javascript import Node, NodeClient
 from tests.support.databases import Server
 from tests.support.redis_server import RedisServer
 
@@ -153,9 +153,9 @@ class Run:
 
     async def _make_clients(self) -> None:
         for name in ROLES:
-            await self._follow(f"{name}/python", name, PythonLink)
+            await self._follow(f"{name}/python", name, PythonClient)
             if self.node is not None:
-                await self._follow(f"{name}/js", name, partial(NodeLink, self.node))
+                await self._follow(f"{name}/js", name, partial(NodeClient, self.node))
         for server in self.servers:
             for transport in (rest(server.url, timeout=5), socketio(server.url, timeout=5, delay=0.1)):
                 client = await self.stack.enter_async_context(Client(transport))
@@ -164,8 +164,8 @@ class Run:
         self.boss = await self.stack.enter_async_context(Client(rest(self.servers[0].url, timeout=5)))
         await self.boss.authenticate(**self._login(BOSS))
 
-    async def _follow(self, name: str, user: str, link: Callable[[str, dict[str, Any]], Link]) -> None:
-        follower = await self.oracle.add(name, lambda url: link(url, self._login(user)))
+    async def _follow(self, name: str, user: str, client: Callable[[str, dict[str, Any]], AnyClient]) -> None:
+        follower = await self.oracle.add(name, lambda url: client(url, self._login(user)))
         self.witnesses.append(Witness(follower, self.users[user], self.history, self.rights))
         await follower.open()
 

@@ -254,6 +254,11 @@ async def test_secrets_survive_a_new_secret_of_the_app(empty_url: str) -> None:
         assert alone.service("webhooks").service.secrets.decrypt(row["secret"]) == webhook["secret"]
 
 
+def test_a_table_of_another_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match="make it with webhooks_table"):
+        Webhooks(Table("hooks", MetaData(), Column("id", Integer, primary_key=True)))
+
+
 async def test_an_app_without_a_log_or_a_secret_does_not_start(sqlite_url: str) -> None:
     table = webhooks_table(MetaData())
     app = Apex({"authentication": {"secret": "a" * 32}}).configure(database(sqlite_url))

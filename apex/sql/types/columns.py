@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Dialect, Numeric, String, func
+from sqlalchemy import JSON, BigInteger, Dialect, Integer, Numeric, String, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -19,6 +19,9 @@ from apex.sql.types.standard import FLOAT_JSON, NUMERIC, WITHOUT_EXPONENT, to_mi
 
 Json: JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """Any JSON value: JSONB on PostgreSQL, text on SQLite."""
+
+Identifier: BigInteger = BigInteger().with_variant(Integer(), "sqlite")
+"""A primary key that the database numbers. SQLite does so for the type INTEGER alone."""
 
 
 class Timestamp(TypeDecorator[datetime]):

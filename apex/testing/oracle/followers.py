@@ -16,7 +16,7 @@ RECONNECT_SECONDS = 0.1
 RETRY_SECONDS = 0.1
 
 
-class Link(Protocol):
+class AnyClient(Protocol):
     """A client of the server under test, in any language."""
 
     async def open(self, follower: Follower) -> None:
@@ -32,7 +32,7 @@ class Link(Protocol):
         ...
 
 
-class PythonLink:
+class PythonClient:
     """The Python client, over Socket.IO. Without a login it stays anonymous."""
 
     def __init__(self, url: str, login: Mapping[str, Any]) -> None:
@@ -73,9 +73,9 @@ class Follower:
     called before each read, and ``on_event`` for each event.
     """
 
-    def __init__(self, name: str, services: Mapping[str, Mapping[str, Any]], link: Link) -> None:
+    def __init__(self, name: str, services: Mapping[str, Mapping[str, Any]], client: AnyClient) -> None:
         self.name: str = name
-        self.link: Link = link
+        self.client: AnyClient = client
         self.views: dict[str, View] = {service: View(service, query) for service, query in services.items()}
         self.reads: int = 0
         self.recoveries: int = 0
@@ -89,16 +89,16 @@ class Follower:
 
     async def open(self) -> None:
         """Connect, log in and read."""
-        await self.link.open(self)
+        await self.client.open(self)
 
     async def close(self) -> None:
         """Disconnect."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
-        await self.link.close()
+        await self.client.close()
 
-    # The link calls these three.
+    # The client calls these three.
 
     def connected(self, recovered: bool) -> None:
         """Go on after a new connection that is logged in. Read again, unless the server sends all that was missed."""
@@ -153,7 +153,7 @@ class Follower:
         while True:
             after = {id: {"$gt": records[-1][id]}} if records else {}
             try:
-                answer = await self.link.find(service, {**view.query, "$sort": {id: 1}, "$limit": PAGE, **after})
+                answer = await self.client.find(service, {**view.query, "$sort": {id: 1}, "$limit": PAGE, **after})
             except Forbidden:
                 return []  # The user may read nothing.
             page = answer["data"] if isinstance(answer, dict) else answer

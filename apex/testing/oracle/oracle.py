@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from apex.client import Client, rest
 from apex.errors import FeathersError
-from apex.testing.oracle.followers import Follower, Link, PythonLink
+from apex.testing.oracle.followers import AnyClient, Follower, PythonClient
 from apex.testing.oracle.process import ServerProcess
 from apex.testing.oracle.proxy import Proxy
 from apex.testing.oracle.views import Difference, Event
@@ -122,15 +122,15 @@ class Oracle:
         if login:
             await writer.authenticate(**login)
         self.writers.append(writer)
-        follower = await self.add(name, lambda url: PythonLink(url, login))
+        follower = await self.add(name, lambda url: PythonClient(url, login))
         await follower.open()
         return follower
 
-    async def add(self, name: str, link_to: Callable[[str], Link]) -> Follower:
-        """Add a client of any kind, which is not opened yet. ``link_to`` gets the URL of its proxy."""
+    async def add(self, name: str, client_of: Callable[[str], AnyClient]) -> Follower:
+        """Add a client of any kind, which is not opened yet. ``client_of`` gets the URL of its proxy."""
         proxy = await Proxy.open(lambda: self.address())
         self._stack.push_async_callback(proxy.close)
-        follower = Follower(name, self.services, link_to(proxy.url))
+        follower = Follower(name, self.services, client_of(proxy.url))
         follower.on_event, follower.on_connection = self._tell_event, self._tell_connection
         self.followers.append(follower)
         self.proxies[name] = proxy

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Mapping
-from inspect import isawaitable
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -387,8 +386,8 @@ class Resumption:
             if not replay.skips(entry):
                 text = begin if number < len(page.entries) else str(page.position)
                 message = {**entry.message(), "entry": EntryId(entry.id, entry.xid)}
-                found = [] if _is_known(message, tenants) else self.app.events.replay(message, link.connection)
-                deliveries = await found if isawaitable(found) else found
+                known = _is_known(message, tenants)
+                deliveries = [] if known else await self.app.events.replay(message, link.connection)
                 packet = self._packet(link, deliveries, self.offset(link, entry.id, text))
                 if packet is not None:
                     packets.append(packet)

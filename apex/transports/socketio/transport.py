@@ -195,7 +195,7 @@ class Sockets:
     def publish(self, context: Context, recipients: Mapping[Connection, Any]) -> None:
         """Send an event to connections. Each distinct payload is encoded once.
 
-        A client that is on its way to the present gets an event of the log when it is there.
+        A connection whose replay still runs gets an event of the log from the replay.
         """
         name, entry = f"{context.path} {context.event}", context.entry
         number = None if entry is None else entry.id
