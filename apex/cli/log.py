@@ -98,7 +98,6 @@ def tail(
         begin = None if after in (None, OLDEST) else Position.parse(after or "")
     except ValueError:
         raise ConfigError(f"--after takes a position that this command has printed, or '{OLDEST}'") from None
-    show = _json_line if as_json else _line
     reached: list[Position] = []
 
     async def follow() -> None:
@@ -113,7 +112,7 @@ def tail(
             reached[:] = [position]
             shown = [entry for entry in entries if entry.service is not None]
             for entry in shown:
-                click.echo(show(entry, position if entry is shown[-1] else None))
+                click.echo(_json_line(entry, position if entry is shown[-1] else None) if as_json else _line(entry))
             if not more:
                 await asyncio.sleep(TAIL_SECONDS)
 
@@ -160,7 +159,7 @@ def _transaction(oldest: OpenTransaction) -> str:
     return f"{oldest.state} for {oldest.seconds:.1f} s in process {oldest.pid}{name}"
 
 
-def _line(entry: Entry, position: Position | None) -> str:
+def _line(entry: Entry) -> str:
     """Return an entry in columns: its moment, id, tenant, service, event and record, and the changed fields."""
     moment = f"{entry.created_at:%Y-%m-%d %H:%M:%S}.{entry.created_at.microsecond // 1000:03}"
     tenant = "" if entry.tenant is None else str(entry.tenant)

@@ -136,7 +136,7 @@ class Resumption:
 
     @property
     def history(self) -> History:
-        """The entries that are no longer among the recent ones in memory."""
+        """The reads of entries that are no longer among the recent ones in memory."""
         if self._history is None:
             assert self.log is not None
             self._history = History(self.log)
@@ -436,8 +436,6 @@ class Resumption:
 
     def _lose(self, link: Link) -> None:
         """Close a connection so that its client is not recovered with the next one, and reads again."""
-        if self.log is not None:
-            self.log.stats.refused_replays += 1
         link.is_lost = True
         self.links.discard(link)
         self.engine.finish(link, self.engine.event_packet(OFFSET, LOST))
