@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from tests.process.commands import VARIABLES
 from tests.support.databases import Server, ServerError, memory_folder, new_database, start_server
-from tests.support.recycled import Recycled
+from tests.support.recycled import Emptied, Recycled
 
 # A property holds however long an example takes.
 settings.register_profile("apex", deadline=None)
@@ -85,11 +85,18 @@ def postgres_server(pytestconfig: pytest.Config) -> str:
     return worker["postgres"] if worker else os.environ.get(LENT) or running_server(pytestconfig).url
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """URL of an empty PostgreSQL database."""
+@pytest.fixture(scope="session")
+def empty_database(postgres_server: str) -> Iterator[Emptied]:
+    """Return an empty PostgreSQL database, which tests use one after the other."""
     with new_database(postgres_server) as url:
-        yield url
+        yield Emptied(url)
+
+
+@pytest.fixture
+def postgres_url(empty_database: Emptied) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    yield empty_database.url
+    empty_database.restore()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_the_tracker_passes_lint_types_and_its_tests(
         variables["TEST_DATABASE_URL"] = f"{request.getfixturevalue('postgres_server')}/tracker_test"
     command = ["make", "lint", "test", f"BIN={sys.prefix}/bin"]
     done = subprocess.run(
-        command, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=180
+        command, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL database that goes back to its first state between tests, which is quicker than to make a new one."""
+"""PostgreSQL databases that go back to their first state between tests, which is quicker than to make new ones."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ OBJECTS = """
     SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
     UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL SELECT polname FROM pg_policy ORDER BY 1
+"""
+SCHEMAS = """
+    SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
 """
 DISCONNECT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -53,3 +56,20 @@ class Recycled:
             connection.execute(self._restore)
             objects = connection.execute(OBJECTS).fetchall()
         assert objects == self._objects, f"a test has left {set(objects) ^ set(self._objects)}"
+
+
+class Emptied:
+    """A database at ``url`` that is empty again after each test."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def restore(self) -> None:
+        """Disconnect everyone, and drop all schemas."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(DISCONNECT)
+            for (schema,) in connection.execute(SCHEMAS).fetchall():
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+            connection.execute(
+                "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
+            )

@@ -102,5 +102,6 @@ async def listening(app: Any, port: int = 0, **options: Any) -> AsyncIterator[st
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[AsyncClient]:
     """Yield a client of a server that runs the app."""
-    async with listening(app, **options) as url, AsyncClient(base_url=url) as client:
+    # To read the certificates of the system takes longer than most tests, and this server has none.
+    async with listening(app, **options) as url, AsyncClient(base_url=url, verify=False) as client:
         yield client
