@@ -1,5 +1,9 @@
 """The sending of events, in every process of the app, to the connections that publishers choose.
 
+A call *announces* its event, and a service *emits* one itself. After the commit the event goes to listeners and is
+*published*: its message is made once, for all processes. Each process *delivers* it: publishers choose connections, and
+the transport sends it to them.
+
 The events of a record are sent in the order in which its states were stored, even if hooks and publishers wait. With a
 log this holds for the changes of all processes: the event of a new record goes out at once, and that of a change when
 this process has delivered all entries before it.

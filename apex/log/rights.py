@@ -32,7 +32,7 @@ OF_CALL = ("query", "scope", "route", "body", "parent")
 
 
 class Rights:
-    """The rights to read the entries of an app, for ``EventsService`` and for services of your own like it.
+    """The rights to read the entries of an app, for ``EventsService`` and for webhooks.
 
     The ``permissions`` of a service decide who may read its entries. Its hooks do not run. For what they would refuse,
     and for services without permissions, ``may_read`` has functions by path. Nobody may read the entries of all other

@@ -21,7 +21,7 @@ from apex.hooks import Around, Next, Steps, result_keepers
 from apex.log.table import TENANT, CurrentTransaction
 from apex.sql.database import Database
 from apex.sql.service import SQLService
-from apex.sql.statements import Statement
+from apex.sql.statements import Statement, StatementCache
 from apex.sql.types.registry import coercers, column_types, json_key
 from apex.tenant import ALL_TENANTS, current_tenants, tenant_context
 from apex.transaction import after_commit, current_transaction
@@ -112,7 +112,7 @@ class Writer:
         self.table: Table = log.table
         self.fields: Fields | None = fields
         self.tenant: str | None = self.table.info.get(TENANT)
-        self._statements: dict[tuple[tuple[str, ...], bool], Statement] = {}
+        self._statements: StatementCache = StatementCache()
 
     def hooks_around(self, service: BoundService, method: str, steps: Steps) -> tuple[Around | None, Around] | None:
         """Return the hook around the whole call, if it needs one, and the hook around the method.
@@ -367,9 +367,7 @@ class Writer:
         """Store rows, and return their ids, which ascend in the order of the rows."""
         names = tuple(sorted(set().union(*rows)))
         is_one = len(rows) == 1
-        statement = self._statements.get((names, is_one))
-        if statement is None:
-            statement = self._statements[names, is_one] = self._one(names) if is_one else self._many(names)
+        statement = self._statements.get((names, is_one), partial(self._one if is_one else self._many, names))
         if is_one:
             values = {f"new_{name}": rows[0][name] for name in names}
         else:

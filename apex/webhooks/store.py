@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from apex.common.fields import now
 from apex.log.table import TENANT
 from apex.sql.database import Database
-from apex.sql.statements import Statement
+from apex.sql.statements import StatementCache
 from apex.sql.types.columns import Timestamp
 from apex.types import Row
 from apex.webhooks.tables import HAS_WORK, WAITING, deliveries_table, is_live, progress_table
@@ -56,12 +56,10 @@ class Store:
         self.deliveries: Table = deliveries_table(webhooks)
         self.progress: Table = progress_table(webhooks)
         self.tenant: str | None = webhooks.info.get(TENANT)
-        self._statements: dict[str, Statement] = {}
+        self._statements: StatementCache = StatementCache()
 
     async def _run(self, name: str, build: Callable[[], Any], **values: Any) -> list[Row]:
-        statement = self._statements.get(name)
-        if statement is None:
-            statement = self._statements[name] = self.database.compile(build())
+        statement = self._statements.get(name, lambda: self.database.compile(build()))
         return await self.database.fetch(statement, values)
 
     # The progress through the log.
