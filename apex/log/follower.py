@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 from apex.callbacks import Backoff, end_tasks
@@ -125,9 +124,11 @@ class Follower:
             await self._wait_for_call(began + WAKE_SECONDS - time.monotonic())
 
     async def _wait_for_call(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._called.wait()
+        timer = asyncio.get_running_loop().call_later(seconds, self._called.set)
+        try:
+            await self._called.wait()
+        finally:
+            timer.cancel()
 
     async def _resume(self) -> None:
         """Go on from the position after an outage, or from the end if entries after the position are not there."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -39,8 +40,9 @@ from apex.log.position import Position, Snapshot
 from apex.log.table import TENANT
 from apex.sql.database import Database
 from apex.sql.drivers.executor import Plan
-from apex.sql.statements import Statement, StatementCache
+from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.types.columns import Timestamp
+from apex.sql.types.registry import Processor, value_reader
 from apex.types import Row
 
 UNKNOWN = "The log does not have this position, or no longer all entries after it: read the records again"
@@ -58,19 +60,24 @@ class Entry:
         "tenant", "xid",
     )  # fmt: skip
 
-    def __init__(self, row: Row) -> None:
-        self.id: int = row["id"]
-        self.xid: int = row["xid"]
-        self.tenant: Any = row["tenant"]
-        self.created_at: datetime = row["created_at"]
-        self.service: str | None = row["service"]
-        self.event: str = row["event"]
-        self.method: str | None = row["method"]
-        self.record_id: str | None = row["record_id"]
-        self.origin: str = row["origin"]
-        self._before: str | None = row["before"]
-        self._record: str | None = row["record"]
-        self._call: str | None = row["call"]
+    id: int
+    xid: int
+    created_at: datetime
+    service: str | None
+    event: str
+    method: str | None
+    record_id: str | None
+    origin: str
+    tenant: Any
+    _before: str | None
+    _record: str | None
+    _call: str | None
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        (
+            self.id, self.xid, self.created_at, self.service, self.event, self.method, self.record_id, self.origin,
+            self.tenant, self._before, self._record, self._call,
+        ) = values  # fmt: skip
         self.size: int = len(self._before or "") + len(self._record or "") + len(self._call or "")
 
     @property
@@ -165,6 +172,13 @@ def _is_among(column: ColumnElement[Any], name: str, values: Sequence[Any]) -> C
 EVERYTHING = Filter()
 
 
+COLUMNS = 12
+"""The number of columns of an entry."""
+
+NOW = ("last_id", "last_at", "last_xid", "snapshot", "started")
+"""The columns that tell how far the log goes. SQLite has only the first two."""
+
+
 class Reading(ABC):
     """The compiled statements of a log. ``order`` is the column with the order in which entries become visible."""
 
@@ -217,16 +231,47 @@ class Reading(ABC):
         """Return the entries with these ids."""
         log = self.table.c
         asked = select(*self._columns).where(log.id.in_(bindparam("ids", expanding=True))).order_by(log.id)
-        return [Entry(row) for row in await self._rows("entries", lambda: asked, {"ids": list(ids)}, EVERYTHING)]
+        rows = await self._found("entries", lambda: asked, {"ids": list(ids)}, EVERYTHING)
+        return [entry for entry, _ in rows if entry is not None]
+
+    async def _found(
+        self, name: str, build: Callable[[], Any], values: Mapping[str, Any], filter: Filter
+    ) -> list[tuple[Entry | None, Sequence[Any]]]:
+        """Return the entries of a statement that begins with ``_columns``, each with the values of its other columns.
+
+        A row without an entry has None in its place.
+        """
+        statement = self._kept.get((name, filter.shape), lambda: self._compiled(name, build(), filter, self._read))
+        return await self.database.fetch(statement, values)
+
+    def _read(self, row: Sequence[Any]) -> tuple[Entry | None, Sequence[Any]]:
+        if row[0] is None:
+            return None, row[COLUMNS:]
+        values = list(row[:COLUMNS])
+        for place, read in self._readers:
+            values[place] = read(values[place])
+        return Entry(values), row[COLUMNS:]
+
+    @cached_property
+    def _readers(self) -> list[tuple[int, Processor]]:
+        """The functions that read values of ``_columns`` from the driver, by their places."""
+        readers = (value_reader(column.type, self.database.dialect) for column in self._columns)
+        return [(place, read) for place, read in enumerate(readers) if read is not None]
+
+    def _now_of(self, values: Sequence[Any]) -> Row:
+        """Return the row of the columns ``NOW``, in their order, for values from the driver."""
+        row: Row = dict(zip(NOW, values, strict=False))
+        read = value_reader(self.table.c.created_at.type, self.database.dialect)
+        return row if read is None else {**row, "last_at": read(row["last_at"])}
 
     async def _rows(self, name: str, build: Callable[[], Any], values: Mapping[str, Any], filter: Filter) -> list[Row]:
         statement = self._kept.get((name, filter.shape), lambda: self._compiled(name, build(), filter))
         return await self.database.fetch(statement, values)
 
-    def _compiled(self, name: str, statement: Any, filter: Filter) -> Statement:
+    def _compiled(self, name: str, statement: Any, filter: Filter, read: Reader | None = None) -> Statement:
         # With a filter, the best index depends on its values. A page follows the ids, whatever PostgreSQL estimates.
         plan: Plan = "anew" if filter != EVERYTHING else "one" if name == "page" else "kept"
-        return self.database.compile(statement, plan)
+        return self.database.compile(statement, plan, read=read)
 
     async def _row(self, name: str, build: Callable[[], Any], values: Mapping[str, Any] | None = None) -> Row:
         return (await self._rows(name, build, values or {}, EVERYTHING))[0]
@@ -317,15 +362,18 @@ class SQLiteReading(Reading):
         if after.epoch != "0" or after.seen is not None:
             raise Gone(UNKNOWN)
         values = {**filter.values, "after": after.id, "most": limit + 1}
-        rows = await self._rows("new", lambda: self._new(filter), values, filter)
-        if after.id > (rows[0]["last_id"] if rows else 0):  # A backup was restored: the newest entry is never pruned.
+        rows = await self._found("new", lambda: self._new(filter), values, filter)
+        now = self._now_of(rows[0][1]) if rows else None
+        if after.id > (
+            0 if now is None else now["last_id"]
+        ):  # A backup was restored: the newest entry is never pruned.
             raise Gone(UNKNOWN)
-        entries = [Entry(row) for row in rows if row["id"] is not None]
+        entries = [entry for entry, _ in rows if entry is not None]
         if len(entries) > limit:
             del entries[limit:]
             last = entries[-1]
             return Read(entries, Position("0", last.id, milliseconds(last.created_at)), True)
-        return Read(entries, self._after(rows[0], after) if rows else after, False)
+        return Read(entries, after if now is None else self._after(now, after), False)
 
     def _named(self) -> Any:
         return select(literal_column("1")).select_from(text("sqlite_master")).where(text("name = :table"))
@@ -335,7 +383,7 @@ class SQLiteReading(Reading):
         condition = and_(log.id > bindparam("after", type_=BigInteger()), *filter.conditions(self.table))
         new = select(*self._columns).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
         found, last = new.subquery("found"), self._last().subquery("last")
-        return select(last, found).select_from(last.outerjoin(found, true())).order_by(found.c.id)
+        return select(found, last).select_from(last.outerjoin(found, true())).order_by(found.c.id)
 
     def _after(self, row: Row, before: Position) -> Position:
         return max(before, Position("0", row["last_id"], milliseconds(row["last_at"])), key=lambda one: one.id)
@@ -384,16 +432,17 @@ class PostgresReading(Reading):
         if after.reading is not None:
             return await self._page(after, filter, limit)
         values = {**filter.values, **_since(after), "most": limit + 1}
-        rows = await self._rows("new", lambda: self._new(filter), values, filter)
-        if rows[0]["started"] != self._started:
+        rows = await self._found("new", lambda: self._new(filter), values, filter)
+        now = self._now_of(rows[0][1])
+        if now["started"] != self._started:
             await self.check(after)  # Another server may have taken the place of this one, or a restored database.
             return await self.read(after, filter, limit)
-        if _lacks_last_entry(after, rows[0]["last_xid"]):
+        if _lacks_last_entry(after, now["last_xid"]):
             await self.check(after)  # A backup was restored into this database.
-        position = self._after(rows[0], after)
+        position = self._after(now, after)
         if len(rows) > limit:
             return await self._first_page(after, position, filter, limit)
-        entries = [Entry(row) for row in rows if row["id"] is not None and _has(position, row["xid"])]
+        entries = [entry for entry, _ in rows if entry is not None and _has(position, entry.xid)]
         return Read(entries, position, False)
 
     async def _first_page(self, after: Position, now: Position, filter: Filter, limit: int) -> Read:
@@ -405,8 +454,8 @@ class PostgresReading(Reading):
 
     async def _page(self, after: Position, filter: Filter, limit: int) -> Read:
         values = {**filter.values, **_since(after), **_until(after), "after": after.id, "most": limit + 1}
-        rows = await self._rows("page", lambda: self._page_of(filter), values, filter)
-        entries = [Entry(row) for row in rows[:limit]]
+        rows = await self._found("page", lambda: self._page_of(filter), values, filter)
+        entries = [entry for entry, _ in rows[:limit] if entry is not None]
         id, moment = after.id, after.moment
         if entries:
             id, moment = entries[-1].id, milliseconds(entries[-1].created_at)
@@ -465,7 +514,7 @@ class PostgresReading(Reading):
         found = union_all(select(later.subquery("later")), were_open).subquery("found")
         now, last = _snapshot().subquery("now"), self._last().subquery("last")
         joined = now.outerjoin(last, true()).outerjoin(found, true())
-        return select(now, last, found).select_from(joined).order_by(found.c.id)
+        return select(found, last, now).select_from(joined).order_by(found.c.id)
 
     def _first(self, filter: Filter) -> Any:
         # The sum keeps PostgreSQL from looking for the first id along the primary key.

@@ -481,7 +481,6 @@ class _OneStatement:
             (isinstance(context.data, Mapping | list) if is_create else context.id is not None)
             and self._can_store_entry
             and context.event == self.event
-            and context.event not in self.service._options.events
             and context.around_method is None
             and current_transaction(self.writer.database) is None  # Its entries are written together, in their order.
             and "private" not in (context.params.adapter or ())
@@ -501,6 +500,7 @@ class _OneStatement:
         is_overridden = any(getattr(type(adapter), name) is not getattr(SQLService, name) for name in _STORING)
         return (
             not is_overridden
+            and self.event not in self.service._options.events
             and getattr(type(adapter), self.method) is getattr(SQLService, self.method)
             and adapter.database is self.writer.database
             and adapter.stores_entries

@@ -74,22 +74,23 @@ class Inserts:
     ) -> list[Row]:
         if companion is not None:
             return await self._insert_with_companion(rows[0], fields, companion, json)
+        if len(rows) == 1:
+            return await self._insert(rows, fields, json)
         return await self._grouped(rows, partial(self._insert, fields=fields, json=json))
 
     async def run_with_entry(self, rows: list[Row], fields: Names | None, entry: EntryOfRow) -> list[RawJSON]:
         """Store rows, each with an entry, together or not at all. Return them as JSON, in their order."""
         rows = [self.service._defaults.of_insert(row) for row in rows]
-        stored = await self._grouped(rows, partial(self._insert_with_entry, fields=fields, entry=entry))
+        store = partial(self._insert_with_entry, fields=fields, entry=entry)
+        stored = await (store(rows) if len(rows) == 1 else self._grouped(rows, store))
         entry.ids = [id for _, id in stored]
         return [row for row, _ in stored]
 
     async def _grouped(self, rows: list[Row], store: Callable[[list[Row]], Awaitable[list[T]]]) -> list[T]:
-        """Store rows with as few calls of ``store`` as possible, and return what it returns, in the order of the rows.
+        """Store many rows with as few calls of ``store`` as possible. Return what it returns, in the order of the rows.
 
         ``store`` takes one row, or rows of which the database can tell in one statement which is which.
         """
-        if len(rows) == 1:
-            return await store(rows)
         defaults, id = self.service._defaults, self.service.id
         is_known = defaults.ids_ascend or all(id in row for row in rows)
         groups: dict[Any, list[int]] = {}
@@ -125,8 +126,10 @@ class Inserts:
     ) -> list[tuple[RawJSON, int]]:
         write, key, values = self._prepared(rows)
         stored = await self.service._row_entries.insert(write, (key, fields), values, rows, fields, entry)
+        if len(rows) == 1 or self.service.id not in rows[0]:
+            return stored
         id, places = self.service.id, self._given_places(rows)
-        return sorted(stored, key=lambda pair: places[pair[0].value[id]]) if len(places) > 1 else stored
+        return sorted(stored, key=lambda pair: places[pair[0].value[id]])
 
     def _prepared(self, rows: list[Row]) -> tuple[Write, tuple[str, Names], Row]:
         """Return a function that makes the insert of rows, its key, and the values of its parameters.

@@ -14,15 +14,15 @@ from apex.log.position import Snapshot
 from apex.log.recent import Recent
 
 COUNT = 8
-PLAIN: dict[str, Any] = dict.fromkeys(name.removeprefix("_") for name in Entry.__slots__)
-PLAIN["created_at"] = datetime.now(UTC)
+OTHERS: list[Any] = [datetime.now(UTC), *[None] * 9]
+"""The values of an entry beside its id and its transaction."""
 
 
 class History:
     """Transactions that have each written one entry, and ended in some order. ``snapshots`` are those in between."""
 
     def __init__(self, ids: list[int], ended: list[int]) -> None:
-        self.entries = [Entry({**PLAIN, "id": id, "xid": xid}) for xid, id in enumerate(ids)]
+        self.entries = [Entry([id, xid, *OTHERS]) for xid, id in enumerate(ids)]
         self.entries.sort(key=lambda entry: entry.id)
         self.snapshots = [self._snapshot(ended[:number]) for number in range(COUNT + 1)]
 
