@@ -42,7 +42,7 @@ const open = async ({ name, url, login, services }) => {
       } catch (error) {
         tell({ name, failed: String(error) })
         await setTimeout(RETRY)
-        login = app.reAuthenticate(true)
+        if (socket.id === id) login = app.reAuthenticate(true)
       }
     }
   })

@@ -14,6 +14,7 @@ from tests.interop.node import FOLDER, NODE
 
 PROGRAM = FOLDER / "followers.mjs"
 LINE_BYTES = 1 << 26
+ENDED = "The program of the JavaScript clients has ended: see its output above"
 
 
 class Node:
@@ -35,7 +36,9 @@ class Node:
         return cls(process)
 
     async def call(self, call: str, **arguments: Any) -> Any:
-        """Return the answer to a command. Raises FeathersError."""
+        """Return the answer to a command. Raises FeathersError, and RuntimeError if the program has ended."""
+        if self._reading.done():
+            raise RuntimeError(ENDED)
         number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         assert self.process.stdin is not None
@@ -57,6 +60,9 @@ class Node:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
             self._handle(json.loads(line))
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(RuntimeError(ENDED))
 
     def _handle(self, message: Mapping[str, Any]) -> None:
         if "number" in message:
