@@ -9,6 +9,8 @@ import { io } from 'socket.io-client'
 const RETRY = 100
 const EVENTS = ['created', 'updated', 'patched', 'removed']
 const apps = new Map()
+// Feathers' client logs in again on each connection, and nobody takes the error if that connection breaks.
+process.on('unhandledRejection', () => {})
 const tell = (message) => process.stdout.write(`${JSON.stringify(message)}\n`)
 
 const open = async ({ name, url, login, services }) => {

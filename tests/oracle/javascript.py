@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from apex.errors import FeathersError, Forbidden, Unavailable
@@ -53,7 +54,8 @@ class Node:
         if self._reading.done():
             self._reading.result()
         self._reading.cancel()
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            self.process.kill()
         await self.process.wait()
 
     async def _read(self) -> None:
