@@ -14,9 +14,12 @@ class Recovery:
     The protocol is that of socket.io-client: the server gives each client a ``pid``, and a text at the end of an event
     is its offset, such as ``<position>;<id of the event>``. A client that reconnects sends both. If it gets the same
     ``pid`` back, the server sends the events since the offset. Some of them may have come before.
+
+    A client without a ``pid`` may follow from the ``position`` of a find instead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, position: str | None = None) -> None:
+        self.position: str | None = position
         self.pid: str | None = None
         self.offset: str | None = None
         self._known: dict[str, None] = {}
@@ -25,12 +28,13 @@ class Recovery:
     def auth(self) -> dict[str, str] | None:
         """The data for the CONNECT packet."""
         if self.pid is None:
-            return None
+            return None if self.position is None else {"position": self.position}
         return {"pid": self.pid} if self.offset is None else {"pid": self.pid, "offset": self.offset}
 
     def connect(self, pid: str | None) -> bool:
         """Note the server's answer to a CONNECT packet. Return True if the server sends the events that were missed."""
-        recovered = pid is not None and pid == self.pid
+        recovered = pid is not None and (pid == self.pid or self.position is not None)
+        self.position = None
         if not recovered:
             self.pid, self.offset, self._known = pid, None, {}
         return recovered

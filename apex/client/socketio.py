@@ -19,7 +19,7 @@ from apex.client.call import Call, Receiver
 from apex.client.errors import rebuild
 from apex.client.recovery import Recovery
 from apex.encoding import JSON
-from apex.errors import BadRequest, OutcomeUnknown, Unavailable
+from apex.errors import BadRequest, FeathersError, Gone, OutcomeUnknown, Unavailable
 from apex.types import taken_by
 
 CONNECT_SECONDS = 10
@@ -41,13 +41,17 @@ def socketio(
     headers: Mapping[str, str] | None = None,
     path: str = "/socket.io/",
     delay: float = 1,
+    position: str | None = None,
 ) -> SocketIO:
     """Return the Socket.IO transport of a server: ``Client(socketio("http://localhost:3030"))``.
 
     ``timeout`` is in seconds, for a call and its wait for a connection. ``headers`` go with the handshake. ``delay`` is
     the longest pause in seconds before the first attempt to reconnect. It doubles up to 32 times as long.
+
+    ``position`` is that of a page, which ``find`` with ``$position`` returns. The client gets all events since then. If
+    the server no longer has them, ``recovered`` is False.
     """
-    return SocketIO(url, path, headers or {}, timeout, delay)
+    return SocketIO(url, path, headers or {}, timeout, delay, position)
 
 
 class SocketIO:
@@ -55,12 +59,15 @@ class SocketIO:
 
     realtime: bool = True
 
-    def __init__(self, url: str, path: str, headers: Mapping[str, str], timeout: float, delay: float) -> None:
+    def __init__(
+        self, url: str, path: str, headers: Mapping[str, str], timeout: float, delay: float, position: str | None
+    ) -> None:
         self.url: str = url
         self.path: str = path
         self.headers: Mapping[str, str] = headers
         self.timeout: float = timeout
         self.delay: float = delay
+        self.position: str | None = position
         self.problem: Exception | None = None
         self.recovered: bool = False
         self._connection: asyncio.Future[_Connection]
@@ -84,7 +91,7 @@ class SocketIO:
         return await connection.result().call(call)
 
     async def _stay_connected(self, receiver: Receiver) -> None:
-        failures, recovery, is_complete = 0, Recovery(), True
+        failures, recovery, is_complete = 0, Recovery(self.position), True
         while True:
             try:
                 async with _connected(self.url, self.path, self.headers, recovery, receiver.receive) as connection:
@@ -98,6 +105,8 @@ class SocketIO:
                 log.info("The connection failed: %s", error)
                 self.problem = error
                 failures += 1
+                if isinstance(error.__cause__, Gone):
+                    recovery.position = None
             # The pause is random, so that the clients of a restarted server do not all reconnect at once.
             await asyncio.sleep(self.delay * 2 ** min(failures, MOST_DOUBLINGS) * uniform(0.5, 1))
 
@@ -183,7 +192,7 @@ class _Connection:
         self._accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._client.on("connect", self._on_connect)
         self._client.on("disconnect", lambda reason: _settle(self.closed, reason))
-        self._client.on("connect_error", lambda *args: _settle(self._accepted, rebuild(*args)))
+        self._client.on("connect_error", lambda body=None: _settle(self._accepted, _refusal(body)))
         self._client.on("*", self._on_event)
 
     async def open(self, url: str, path: str, headers: Mapping[str, str]) -> None:
@@ -249,6 +258,12 @@ class _Connection:
 async def _wait_for_first(*futures: asyncio.Future[Any]) -> None:
     """Wait until one of the futures is done. Cancel none of them."""
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _refusal(body: Any) -> FeathersError:
+    """Return the error of a refused connection, whose name and code are in its data."""
+    data = body.get("data") if isinstance(body, Mapping) else None
+    return rebuild({**body, **data} if isinstance(data, Mapping) else body)
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:

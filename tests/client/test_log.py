@@ -13,8 +13,9 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine
 
 from apex import Apex, Connection, Context, MemoryService, SQLService, database, rest, sockets
 from apex.client import Client, socketio
+from apex.client import rest as rest_client
 from apex.common import stash_before
-from apex.errors import Forbidden
+from apex.errors import Forbidden, Timeout
 from apex.log import log, log_table
 from apex.permissions import authorize, can, mine
 from tests.client.sites import LOGIN, guarded_app, happening
@@ -61,6 +62,32 @@ async def test_a_client_gets_the_events_of_the_time_without_a_connection(tmp_pat
         assert await again
         await people.patch(ann["id"], {"name": "Dan"})
         assert heard == [({"id": 1, "name": name},) for name in ("Ann", "Bea", "Cat", "Dan")]
+
+
+async def test_a_client_follows_from_the_position_of_a_page(tmp_path: Path) -> None:
+    app, heard = logged_app(tmp_path / "test.db"), list[str]()
+    async with serving_people(app) as url:
+        async with Client(rest_client(url)) as reader:
+            page = await reader.service("people").find({"query": {"$position": True}})
+        for name in ("Ann", "Bea"):
+            await app.service("people").create({"name": name})
+        client = Client(socketio(url, position=page["position"]))
+        client.service("people").on("created", lambda person: heard.append(person["name"]))
+        connected = happening(client, "connect")
+        async with client:
+            assert await connected
+            await until(lambda: heard == ["Ann", "Bea"])
+
+
+async def test_a_client_that_cannot_follow_from_a_position_is_told_to_read_again(tmp_path: Path) -> None:
+    async with serving_people(logged_app(tmp_path / "test.db")) as url:
+        client = Client(socketio(url, position="0.zz.1", delay=0.01))
+        connected = happening(client, "connect")
+        async with client:
+            assert (await connected, client.recovered) == (False, False)
+        async with Client(socketio(url, position="nonsense", timeout=0.1)) as client:
+            with pytest.raises(Timeout, match=r"auth\.position must be the position that a find has answered with"):
+                await client.service("people").find()
 
 
 async def test_a_page_goes_on_after_a_recovered_cut_without_a_read(tmp_path: Path) -> None:

@@ -176,6 +176,14 @@ class Resumption:
         return Replay(offset.position, offset.entry, waits_for_login=offset.had_login, is_recovery=True)
 
     async def _follow(self, log: Log, auth: Mapping[str, Any]) -> Replay:
+        try:
+            return await self._replay_after(log, auth)
+        except FeathersError as error:
+            # A refused connection gets the message and the data alone.
+            error.data = {"name": error.name, "code": error.code}
+            raise
+
+    async def _replay_after(self, log: Log, auth: Mapping[str, Any]) -> Replay:
         login = auth.get("login")
         if not isinstance(login, bool | None):
             raise BadRequest("auth.login must be true or false")

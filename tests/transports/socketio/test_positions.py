@@ -98,7 +98,9 @@ async def test_a_position_that_cannot_be_followed_refuses_the_connection(sqlite_
         wrong: list[Any] = ["", "nonsense", 5, [], "x" * 900_000]
         for position in wrong:
             assert (await refusal(http, position=position))["message"].startswith("auth.position must be")
-        assert (await refusal(http, position="0.zz.1"))["message"].startswith("auth.position is too old")
+            assert (await refusal(http, position=position))["data"] == {"name": "BadRequest", "code": 400}
+        refused = await refusal(http, position="0.zz.1")
+        assert (refused["message"][:24], refused["data"]) == ("auth.position is too old", {"name": "Gone", "code": 410})
         refused = await refusal(http, position="0.0.0", login="no")
         assert refused["message"] == "auth.login must be true or false"
 
