@@ -23,6 +23,8 @@ Methods = Collection[str] | Callable[[Any, str], bool]
 class Facts:
     """The facts of a hook or a method. Shapes are JSON Schemas or marshmallow schemas.
 
+    For a method, a shape may also be a function that returns the one of a service.
+
     ``methods`` are the methods that the facts are about (empty: all), or a function of service and method.
     ``strategies`` are the accepted strategies of authentication (``ANY``: each of them, or none). ``data`` and
     ``query`` are the shapes of requests by method. ``requires`` maps required keys of a query to a sentence each.

@@ -36,7 +36,7 @@ from apex.query.language import (
 from apex.query.scope import FieldTypes, scope_predicate
 from apex.relations.calls import caller_anew
 from apex.service import Call, Service
-from apex.sql.types.registry import coercers
+from apex.sql.types.registry import coercers, shapes_of
 from apex.transaction import is_in_transaction
 from apex.types import UNSET, Paginate, Row
 
@@ -61,9 +61,11 @@ _TEXT: Row = {"type": "string"}
 _TEXTS: Row = {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]}
 _ONE_OR_MORE: Row = {"anyOf": [_TEXT, {"type": "object", "properties": {"$in": _TEXTS}, "additionalProperties": False}]}
 
-QUERY: Row = {
-    "type": "object",
-    "properties": {
+
+def query_of(service: EventsService) -> Row:
+    """Return the shape of a query, for OpenAPI."""
+    pages = {{"default": "default", "max": "maximum"}[name]: rows for name, rows in (service.paginate or {}).items()}
+    properties = {
         "service": {**_ONE_OR_MORE, "description": "The path of a service, or several as `service[$in]`."},
         "event": {**_ONE_OR_MORE, "description": "The name of an event such as `created`, or several as `event[$in]`."},
         "record_id": {**_ONE_OR_MORE, "description": "The id of a record, or several as `record_id[$in]`."},
@@ -83,38 +85,32 @@ QUERY: Row = {
             "example": 0,
             "description": "The most seconds to wait for an event, if there is none yet.",
         },
-        "$limit": {"type": "integer", "minimum": 1, "description": "The most events of the page."},
-    },
-}
-"""The shape of a query, for OpenAPI."""
+        "$limit": {"type": "integer", "minimum": 1, **pages, "description": "The most events of the page."},
+    }
+    return {"type": "object", "properties": properties}
 
-PAGE: Row = {
-    "title": "EventPage",
-    "type": "object",
-    "properties": {
+
+def page_of(service: EventsService) -> Row:
+    """Return the shape of an answer, for OpenAPI."""
+    event: Row = {"id": {"type": "integer"}, "created_at": {"type": "string", "format": "date-time"}}
+    if service.tenant is not None:
+        event[service.tenant] = shapes_of(service.table)[service.tenant]
+    event |= {
+        "service": _TEXT,
+        "event": _TEXT,
+        "record_id": {"type": ["integer", "string", "null"]},
+        "data": {"description": "The record, with the fields that the caller may read."},
+    }
+    properties = {
         "limit": {"type": "integer"},
-        "next": {"type": "string", "description": "The position after this page: the `$after` of the next request."},
+        "next": {**_TEXT, "description": "The position after this page: the `$after` of the next request."},
         "more": {"type": "boolean", "description": "True if there may be further events already."},
         "data": {
             "type": "array",
-            "items": {
-                "title": "Event",
-                "type": "object",
-                "properties": {
-                    "id": {"type": "integer"},
-                    "created_at": {"type": "string", "format": "date-time"},
-                    "service": {"type": "string"},
-                    "event": {"type": "string"},
-                    "record_id": {"type": ["integer", "string", "null"]},
-                    "data": {"description": "The record, with the fields that the caller may read."},
-                },
-                "required": ["id", "created_at", "service", "event", "record_id", "data"],
-            },
+            "items": {"title": "Event", "type": "object", "properties": event, "required": list(event)},
         },
-    },
-    "required": ["limit", "next", "more", "data"],
-}
-"""The shape of the answer, for OpenAPI."""
+    }
+    return {"title": "EventPage", "type": "object", "properties": properties, "required": list(properties)}
 
 
 class Asked(NamedTuple):
@@ -212,7 +208,7 @@ class EventsService(Service):
             )
         self.waiting.open()
 
-    @describe(query={"find": QUERY}, result=PAGE, errors=(410,))
+    @describe(query={"find": query_of}, result=page_of, errors=(410,))
     async def find(self, params: Params) -> Row:
         """Return the events after a position. Raises Gone for a position from which the log cannot go on."""
         for name in UNAVAILABLE:

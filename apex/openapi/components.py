@@ -38,6 +38,12 @@ _PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ss", "ss"), ("us", "us
 """The ends of plurals and of their singulars. The first that matches counts."""
 
 
+POSITION: Shape = {
+    "type": ["string", "null"],
+    "description": "With `$position=true`: the position in the log from which a client can follow the page.",
+}
+
+
 class FieldConverter(OpenAPIConverter):
     """A converter of marshmallow's schemas that knows the fields of ``apex.schema``."""
 
@@ -255,6 +261,7 @@ class Components:
                 "next": {**cursor, "description": "With cursors: the `$after` of the next page."},
                 "previous": {**cursor, "description": "With cursors: the `$before` of the previous page."},
                 "data": {"type": "array", "items": record},
+                **({"position": POSITION} if has_position(bound) else {}),
             },
             "required": ["limit", "data"],
             "additionalProperties": False,
@@ -309,6 +316,11 @@ class Components:
         if related.many:
             return {"type": "array", "items": {"type": "object", **record}}
         return {"type": ["object", "null"], **record}
+
+
+def has_position(bound: BoundService) -> bool:
+    """Return True if the answers of a service have their position in the log."""
+    return bound._app.log is not None and bound._is_logged
 
 
 def _nullable(shape: Shape) -> Shape:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from apex.adapters.base import Adapter
 from apex.app import Apex
-from apex.openapi.components import Components, component_name, value_shape
+from apex.openapi.components import Components, component_name, has_position, value_shape
 from apex.openapi.document import PLACEHOLDER, description
 from apex.openapi.facts import MethodFacts
 from apex.openapi.literals import JAVASCRIPT
@@ -70,6 +70,8 @@ export namespace Apex {
   /** A page with its total, which is an estimate if `estimated` is true. */
   export interface Page<T> extends Feathers.Paginated<T> {
     estimated?: boolean
+    /** With `$position`: the position in the log from which a client can follow the page. */
+    position?: string | null
   }
 
   /** A query with cursors or without a total. Its result is a `Part`. */
@@ -83,6 +85,7 @@ export namespace Apex {
     skip?: number
     next?: string | null
     previous?: string | null
+    position?: string | null
     data: T[]
   }
 
@@ -98,6 +101,7 @@ export namespace Apex {
 _VALUE = "string | number | boolean | null"
 _SCALAR = f"Apex.Where<{_VALUE}, Apex.Ordered>"
 _PAGE = ("$limit?: number", "$skip?: number")
+_POSITION = "$position?: boolean | 'true' | 'false'"
 _TOTALS = ("$total?: boolean | 'exact' | 'estimated' | 'true' | 'false'", "$after?: string", "$before?: string")
 
 
@@ -248,6 +252,7 @@ class _ServiceType:
             for name, coerce in self.service.filters.items()
         ]
         members += [*_PAGE, *(_TOTALS if self.service.paginate else ())]
+        members += [_POSITION] if self.service.paginate and has_position(self.bound) else []
         members += [f"$sort?: Apex.Sort<{conditions}>", "$select?: K[]", *self._populate()]
         generic = f"K extends {self.fields} = {self.fields}"
         return self._declare(name, f"export interface {name}<{generic}> extends {conditions} {block(members)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import Any
 
 from apex.describe import Facts, facts_of, hooks_in
@@ -12,6 +13,7 @@ class MethodFacts:
     """The facts about one method of a service, merged from its hooks and the method."""
 
     def __init__(self, bound: BoundService, method: str) -> None:
+        self.service: Any = bound.service
         # The first branch of a condition is the one for external callers.
         declaring = [getattr(bound.service, method), *hooks_in(bound._steps[method], omit="else")]
         found = [facts_of(one) for one in declaring]
@@ -34,10 +36,14 @@ class MethodFacts:
 
     def last(self, name: str) -> Any:
         """Return the last value of this name, which overrides earlier ones, or None."""
-        return next((value for facts in reversed(self.facts) if (value := getattr(facts, name))), None)
+        return self._made(next((value for facts in reversed(self.facts) if (value := getattr(facts, name))), None))
 
     def _of_method(self, name: str, method: str) -> Any:
-        return next((shapes[method] for facts in self.checking if method in (shapes := getattr(facts, name))), None)
+        found = (shapes[method] for facts in self.checking if method in (shapes := getattr(facts, name)))
+        return self._made(next(found, None))
+
+    def _made(self, value: Any) -> Any:
+        return value(self.service) if isfunction(value) else value
 
     def _merged(self, name: str) -> dict[str, Any]:
         return {key: value for facts in self.facts for key, value in getattr(facts, name).items()}

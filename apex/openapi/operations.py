@@ -10,7 +10,7 @@ from typing import Any
 from apex.adapters.base import Adapter
 from apex.describe import ANY, Example, Facts, facts_of
 from apex.errors import BY_CODE, FeathersError, PayloadTooLarge, PreconditionFailed, UnsupportedMediaType
-from apex.openapi.components import Components, capitals, component_name, noun_of, plural
+from apex.openapi.components import Components, capitals, component_name, has_position, noun_of, plural
 from apex.openapi.facts import MethodFacts
 from apex.openapi.nested import data_shape
 from apex.openapi.parameters import header, parameters, with_example
@@ -72,6 +72,7 @@ TEXTS = {
     405: "The service does not have this method.",
     408: "The body did not arrive in time.",
     409: "The record conflicts with another one, or others are changing it now.",
+    410: "The log cannot go on from this position. Read the records again.",
     412: "The record has changed. Its tag differs from `If-Match`.",
     413: "The body is too large.",
     415: "The body is not JSON, or it is compressed.",
@@ -236,8 +237,7 @@ class Operations:
         shape = self.result(method, known, many)
         types = known.listed("content_types") or [JSON]
         tagged = method in READS
-        has_position = self.bound._app.log is not None and self.bound._is_logged
-        own = ("ETag", *(["Position"] if has_position else [])) if tagged else ()
+        own = ("ETag", *(["Position"] if has_position(self.bound) else [])) if tagged else ()
         of_read = {name: HEADERS[name] for name in own}
         headers = {**known.answers, **of_read}
         statuses = known.last("statuses") or [201 if method == "create" else 200]

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapters.base import Adapter
-from apex.openapi.components import Components, capitals, component_name, stored_shapes, value_shape
+from apex.openapi.components import (
+    Components,
+    capitals,
+    component_name,
+    has_position,
+    stored_shapes,
+    value_shape,
+)
 from apex.openapi.facts import MethodFacts
 from apex.query.coercion import held
 from apex.query.language import CONTAINS, IN_LISTS
@@ -51,7 +58,7 @@ def parameters(
         *_filters(bound.service),
         *_groups(bound.service),
     ]
-    page = [_sort(shapes, bound.service), *_page(bound.service)] if method == "find" else []
+    page = [_sort(shapes, bound.service), *_page(bound)] if method == "find" else []
     return [*conditions, *page, *_select(bound.service), *populate]
 
 
@@ -159,8 +166,8 @@ def operators(shape: Shape, known: frozenset[str]) -> list[str]:
     return ["$ne", *LISTS, *(RANGES if is_ordered else ()), *patterns]
 
 
-def _page(service: Adapter) -> Iterator[Shape]:
-    page = service.paginate or {}
+def _page(bound: BoundService) -> Iterator[Shape]:
+    page = bound.service.paginate or {}
     limit = {"type": "integer", "minimum": 0, **({"default": page["default"]} if "default" in page else {})}
     most = f", at most {page['max']}" if "max" in page else ""
     counted = f"The number of records{most}. 0 returns the total only."
@@ -174,6 +181,9 @@ def _page(service: Adapter) -> Iterator[Shape]:
         for name, field in (("$after", "next"), ("$before", "previous")):
             text = f"The `{field}` of a page, or an empty text for the first page with cursors."
             yield {**_query(name, {"type": "string"}), "example": "", "description": text}
+        if has_position(bound):
+            text = "Put the `position` into the page, as Feathers' client does not show the header."
+            yield {**_query("$position", {"type": "boolean"}), "example": True, "description": text}
 
 
 def _select(service: Adapter) -> Iterator[Shape]:

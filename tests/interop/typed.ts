@@ -41,6 +41,11 @@ for (const [name, connection] of transports) {
     assert.equal(Object.values<unknown>(stored).includes(undefined), false)
     assert.equal(Object.keys(stored).length, 19)
 
+    const { position }: ContactPage = await contacts.find({ query: { ...query, $position: true } })
+    assert.equal(typeof position, 'string')
+    const events = await app.service('events').find({ query: { organization_id: 456, $after: position ?? '', $limit: 1 } })
+    assert.deepEqual(events.data.map((event) => event.organization_id), [])
+
     const joined = await contacts.find({
       query: { ...query, fastJoinForContactList: true, $select: ['first_name', 'company_id'] }
     })

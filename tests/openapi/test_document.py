@@ -157,6 +157,24 @@ def test_a_list_has_its_fields_operators_and_words() -> None:
     assert names == ["id", "text", "color", *words]
 
 
+def test_a_list_of_an_app_with_a_log_has_its_position() -> None:
+    crm = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))
+    listed = crm["paths"]["/contacts"]["get"]
+    assert "Position" in listed["responses"]["200"]["headers"]
+    assert [one["schema"] for one in listed["parameters"] if one["name"] == "$position"] == [{"type": "boolean"}]
+    assert crm["components"]["schemas"]["ContactPage"]["properties"]["position"]["type"] == ["string", "null"]
+    # A page of events has a position of its own.
+    assert "$position" not in {one["name"] for one in crm["paths"]["/events"]["get"]["parameters"]}
+
+
+def test_events_have_the_field_of_their_tenant_and_the_limits_of_their_service() -> None:
+    crm = document_of(create_app(load_config(CONFIG, {"APEX_ENV": "test"})))
+    assert crm["components"]["schemas"]["Event"]["properties"]["organization_id"] == {"type": ["integer", "null"]}
+    limit = next(one for one in crm["paths"]["/events"]["get"]["parameters"] if one["name"] == "$limit")
+    assert limit["schema"] == {"type": "integer", "minimum": 1, "default": 100, "maximum": 1_000}
+    assert crm["components"]["responses"]["Error410"]["description"].startswith("The log cannot go on")
+
+
 def test_a_field_is_one_parameter_with_its_operators() -> None:
     number, text = operation("get", "/notes")["parameters"][:2]
     assert (number["style"], number["example"]) == ("deepObject", {})
