@@ -150,6 +150,7 @@ class Log:
     ) -> Read:
         """Return at most ``limit`` entries after a position that are committed by now, and the position after them.
 
+        A read ends earlier once its entries have 1 MiB of JSON, so that large records do not fill the memory.
         Among ``tenants``, None stands for entries without a tenant. Among ``services``, it stands for messages between
         processes. After a read from a position that somebody has sent or stored, call ``check`` with it: then all
         entries after it were there. Raises Gone for a position of another database, and ValueError for tenants of a
@@ -173,7 +174,7 @@ class Log:
     ) -> Read | None:
         """Return what ``read`` would up to the watermark, from memory, or None if not all of it is kept there.
 
-        It keeps the last 10,000 entries, or 16 MiB of them, since the setup.
+        It keeps the last 10,000 entries, or 16 MiB of them, since the setup. Without a ``limit`` it returns all.
         """
         return self.follower.recent.after(after, self.watermark, tenants, services, limit)
 

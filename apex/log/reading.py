@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     String,
+    Subquery,
     Table,
     Text,
     all_,
@@ -44,6 +45,11 @@ from apex.sql.statements import Reader, Statement, StatementCache
 from apex.sql.types.columns import Timestamp
 from apex.sql.types.registry import Processor, value_reader
 from apex.types import Row
+
+READ_BYTES = 1 << 20
+"""The JSON of one read, after which it ends. A larger entry is read alone."""
+
+JSON_COLUMNS = ("before", "record", "call")
 
 UNKNOWN = "The log does not have this position, or no longer all entries after it: read the records again"
 
@@ -175,12 +181,17 @@ EVERYTHING = Filter()
 COLUMNS = 12
 """The number of columns of an entry."""
 
-NOW = ("last_id", "last_at", "last_xid", "snapshot", "started")
-"""The columns that tell how far the log goes. SQLite has only the first two."""
+NOW = ("found", "last_id", "last_at", "last_xid", "snapshot", "started")
+"""The columns after those of an entry: how many were found, and how far the log goes. SQLite has the first three."""
 
 
 class Reading(ABC):
-    """The compiled statements of a log. ``order`` is the column with the order in which entries become visible."""
+    """The compiled statements of a log. ``order`` is the column with the order in which entries become visible.
+
+    ``sizes`` are functions for the size of JSON in the database. The last one is exact.
+    """
+
+    sizes: Sequence[Callable[[Any], ColumnElement[int]]] = (lambda column: func.length(cast(column, Text)),)
 
     def __init__(self, database: Database, table: Table, order: str) -> None:
         self.database = database
@@ -290,10 +301,14 @@ class Reading(ABC):
     @property
     def _columns(self) -> list[ColumnElement[Any]]:
         """The columns of an entry. JSON comes as text, which is decoded if somebody looks at it."""
+        return [_as_text(column) for column in self._stored]
+
+    @property
+    def _stored(self) -> list[ColumnElement[Any]]:
+        """The columns of an entry as they are stored."""
         log = self.table.c
         name = self.table.info.get(TENANT)
         tenant = literal_column("NULL", Integer()) if name is None else log[name]
-        texts = [cast(log[name], Text).label(name) for name in ("before", "record", "call")]
         plain = [
             log.id,
             log.xid,
@@ -304,7 +319,22 @@ class Reading(ABC):
             _record_id(self.table),
             log.origin,
         ]
-        return [*plain, tenant.label("tenant"), *texts]
+        return [*plain, tenant.label("tenant"), *(log[name] for name in JSON_COLUMNS)]
+
+    def _bounded(self, found: Any) -> Subquery:
+        """Return the first of the entries that a statement finds, in the order of ids: those up to ``READ_BYTES``.
+
+        ``found`` selects the columns ``_stored``. The result has ``_columns``, and in ``found`` the number of entries
+        without the bound. The sizes are looked at in steps, so that only a few entries are unpacked for the exact one.
+        """
+        entries = found.subquery("entries")
+        rows = select(entries, func.count().over().label("found")).subquery("counted")
+        for step, size_of in enumerate(self.sizes):
+            size = sum(func.coalesce(size_of(rows.c[name]), 0) for name in JSON_COLUMNS)
+            before = func.sum(size).over(order_by=rows.c.id, rows=(None, -1)).label(f"before_{step}")
+            rows = select(rows, before).subquery(f"sized_{step}")
+            rows = select(rows).where(func.coalesce(rows.c[before.name], 0) < READ_BYTES).subquery(f"bounded_{step}")
+        return select(*(_as_text(rows.c[name]) for name in (*entries.c.keys(), "found"))).subquery("found")
 
     def _last(self) -> Any:
         log = self.table.c
@@ -317,6 +347,10 @@ class Reading(ABC):
         event = select(log.id).where(log.service.is_not(None)).order_by(log.id).limit(1).scalar_subquery()
         first, last = (select(one(log.id)).scalar_subquery() for one in (func.min, func.max))
         return [at.label("at"), first.label("first_id"), last.label("last_id"), event.label("first_event_id")]
+
+
+def _as_text(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    return cast(column, Text).label(column.name) if column.name in JSON_COLUMNS else column
 
 
 def milliseconds(moment: datetime) -> int:
@@ -363,17 +397,18 @@ class SQLiteReading(Reading):
             raise Gone(UNKNOWN)
         values = {**filter.values, "after": after.id, "most": limit + 1}
         rows = await self._found("new", lambda: self._new(filter), values, filter)
-        now = self._now_of(rows[0][1]) if rows else None
-        if after.id > (
-            0 if now is None else now["last_id"]
-        ):  # A backup was restored: the newest entry is never pruned.
+        if not rows:
+            if after.id:  # A backup was restored: the newest entry is never pruned.
+                raise Gone(UNKNOWN)
+            return Read([], after, False)
+        now = self._now_of(rows[0][1])
+        if after.id > now["last_id"]:
             raise Gone(UNKNOWN)
-        entries = [entry for entry, _ in rows if entry is not None]
-        if len(entries) > limit:
-            del entries[limit:]
+        entries = [entry for entry, _ in rows[:limit] if entry is not None]
+        if entries and len(entries) < now["found"]:
             last = entries[-1]
             return Read(entries, Position("0", last.id, milliseconds(last.created_at)), True)
-        return Read(entries, after if now is None else self._after(now, after), False)
+        return Read(entries, self._after(now, after), False)
 
     def _named(self) -> Any:
         return select(literal_column("1")).select_from(text("sqlite_master")).where(text("name = :table"))
@@ -381,8 +416,8 @@ class SQLiteReading(Reading):
     def _new(self, filter: Filter) -> Any:
         log = self.table.c
         condition = and_(log.id > bindparam("after", type_=BigInteger()), *filter.conditions(self.table))
-        new = select(*self._columns).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
-        found, last = new.subquery("found"), self._last().subquery("last")
+        new = select(*self._stored).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
+        found, last = self._bounded(new), self._last().subquery("last")
         return select(found, last).select_from(last.outerjoin(found, true())).order_by(found.c.id)
 
     def _after(self, row: Row, before: Position) -> Position:
@@ -396,6 +431,8 @@ class PostgresReading(Reading):
     statement asks for the entries of the transactions that came later, in their order, and for those of the
     transactions that were open. So it never reads the whole table, whatever PostgreSQL knows about the values.
     """
+
+    sizes = (func.pg_column_size, *Reading.sizes)
 
     def __init__(self, database: Database, table: Table) -> None:
         super().__init__(database, table, "xid")
@@ -440,7 +477,7 @@ class PostgresReading(Reading):
         if _lacks_last_entry(after, now["last_xid"]):
             await self.check(after)  # A backup was restored into this database.
         position = self._after(now, after)
-        if len(rows) > limit:
+        if (now["found"] or 0) > min(len(rows), limit):
             return await self._first_page(after, position, filter, limit)
         entries = [entry for entry, _ in rows if entry is not None and _has(position, entry.xid)]
         return Read(entries, position, False)
@@ -459,7 +496,7 @@ class PostgresReading(Reading):
         id, moment = after.id, after.moment
         if entries:
             id, moment = entries[-1].id, milliseconds(entries[-1].created_at)
-        if len(rows) > limit:
+        if entries and len(entries) < rows[0][1][0]:
             return Read(entries, Position(after.epoch, id, moment, after.seen, after.reading), True)
         return Read(entries, Position(after.epoch, id, moment, after.reading), False)
 
@@ -508,10 +545,10 @@ class PostgresReading(Reading):
 
     def _new(self, filter: Filter) -> Any:
         log, conditions = self.table.c, filter.conditions(self.table)
-        later = select(*self._columns).where(log.xid >= bindparam("xmax", type_=BigInteger()), *conditions)
+        later = select(*self._stored).where(log.xid >= bindparam("xmax", type_=BigInteger()), *conditions)
         later = later.order_by(log.xid).limit(bindparam("most", type_=Integer()))
-        were_open = select(*self._columns).where(log.xid == any_(_numbers("xip")), *conditions)
-        found = union_all(select(later.subquery("later")), were_open).subquery("found")
+        were_open = select(*self._stored).where(log.xid == any_(_numbers("xip")), *conditions)
+        found = self._bounded(union_all(select(later.subquery("later")), were_open))
         now, last = _snapshot().subquery("now"), self._last().subquery("last")
         joined = now.outerjoin(last, true()).outerjoin(found, true())
         return select(found, last, now).select_from(joined).order_by(found.c.id)
@@ -525,7 +562,9 @@ class PostgresReading(Reading):
         # All ids from the first new one on are new, or nearly so. The sum keeps PostgreSQL from another way to them.
         xid = log.xid if filter.tenants is not None else log.xid + 0
         condition = and_(log.id > bindparam("after", type_=BigInteger()), self._is_new(filter, xid))
-        return select(*self._columns).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
+        found = select(*self._stored).where(condition).order_by(log.id).limit(bindparam("most", type_=Integer()))
+        bounded = self._bounded(found)
+        return select(bounded).order_by(bounded.c.id)
 
     def _is_new(self, filter: Filter, xid: ColumnElement[int]) -> ColumnElement[bool]:
         since = or_(xid >= bindparam("xmax", type_=BigInteger()), xid == any_(_numbers("xip")))

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from apex.log.position import Position
-from apex.log.reading import Entry, Read, milliseconds
+from apex.log.reading import READ_BYTES, Entry, Read, milliseconds
 
 MOST_ENTRIES = 10_000
 MOST_BYTES = 16 << 20
@@ -60,13 +60,14 @@ class Recent:
     ) -> Read | None:
         """Return the entries after a position in their order, or None if not all of them are kept.
 
-        ``end`` is the position after the last read. With a ``limit`` there may be more. The position of the page has
-        all entries of the one before it. None, if that cannot be: another process may be further, or in the middle of
-        a read of its own.
+        ``end`` is the position after the last read. With a ``limit`` there may be more, and a page ends after 1 MiB as
+        well. The position of the page has all entries of the one before it. None, if that cannot be: another process
+        may be further, or in the middle of a read of its own.
         """
         if self.begin is None or not self.begin <= position <= end:
             return None
         found: list[Entry] = []
+        size = 0
         first = bisect_left(self._reads, True, key=lambda read: not read[2] <= position)
         begin = self._reads[first - 1][2] if first else self.begin
         for entries, _, read_to in islice(self._reads, first, None):
@@ -77,10 +78,11 @@ class Recent:
                     and (tenants is None or entry.tenant in tenants)
                     and (services is None or entry.service in services)
                 ):
-                    if len(found) == limit:
+                    if limit is not None and (len(found) == limit or size >= READ_BYTES):
                         middle = _within(position, begin, read_to, last)
                         return Read(found, middle, True) if position <= middle else None
                     found.append(entry)
+                    size += entry.size
                     last = entry
             begin = read_to
         return Read(found, end, False)

@@ -8,7 +8,6 @@ import random
 import time
 from collections import deque
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from apex.common.fields import now
@@ -208,23 +207,14 @@ class Courier:
 
     async def _send_in_order(self, queue: deque[Delivery]) -> None:
         while queue and queue[0].may_be_sent(now()) and self.may_go_on:
-            if queue[0].entry is None:
-                await self._add_entries(list(islice(queue, PAGE)))
             await self._attempt(queue[0])
             if queue[0].is_waiting:
                 return
             queue.popleft()
 
-    async def _add_entries(self, deliveries: list[Delivery]) -> None:
-        """Read the entries of messages that have waited, as far as the log still has them."""
-        ids = [one.row["entry_id"] for one in deliveries if one.entry is None]
-        entries = {entry.id: entry for entry in await self.dispatcher.log.entries(ids)}
-        for delivery in deliveries:
-            delivery.entry = delivery.entry or entries.get(delivery.row["entry_id"])
-
     async def _attempt(self, delivery: Delivery) -> None:
         self.left -= 1
-        entry = delivery.entry
+        entry = delivery.entry or next(iter(await self.dispatcher.log.entries([delivery.row["entry_id"]])), None)
         if entry is None:
             delivery.change(state=DROPPED, next_at=None, error="The log no longer has the entry")
             return
@@ -284,6 +274,7 @@ class Courier:
             return False
         for delivery in stored:
             delivery.has_changed = False
+            delivery.entry = None  # Those that wait would fill the memory. They are read again.
         self.done = []
         return True
 

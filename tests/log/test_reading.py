@@ -12,7 +12,7 @@ from sqlalchemy import MetaData, insert, select
 
 from apex import Apex, database
 from apex.errors import ConfigError
-from apex.log import Log, Position, log_table
+from apex.log import Log, Position, Read, log_table
 from apex.log import log as install
 from apex.log.app_log import Settings
 from apex.migrations import enable_row_level_security, prepare_row_level_security
@@ -132,3 +132,19 @@ async def test_what_a_log_cannot_read_names_the_rule(empty_url: str) -> None:
     with pytest.raises(ValueError, match="The log has no tenants"):
         await log.read(begin, tenants=[1])
     await log.database.close()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+async def test_a_read_of_large_entries_ends_after_a_mebibyte(empty_url: str, limit: int) -> None:
+    sizes = [1, 400_000, 10, 700_000, 3_000_000, 1, 2, 2_000_000, 5]
+    async with opened(empty_url) as log:
+        begin = await log.position()
+        for number, size in enumerate(sizes):
+            await add(log, {**row(number), "record": {"n": number, "text": "x" * size}, "before": {"text": "ä"}})
+        found, read, pages = list[int](), Read([], begin, True), 0
+        while read.more:
+            read = await log.read(read.position, limit=limit)
+            assert sum(entry.size for entry in read.entries[:-1]) < 1 << 20
+            found, pages = found + numbers(read.entries), pages + 1
+    assert found == [*range(len(sizes))]
+    assert pages == {1: 9, 3: 4, 1000: 4}[limit]

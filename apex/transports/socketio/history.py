@@ -21,7 +21,7 @@ MOST_BYTES = 32 << 20
 MOST_KEPT = 100
 READS_AT_ONCE = 4
 READ = 400
-"""The entries that are read by one statement, however large they are."""
+"""The entries that are read by one statement."""
 
 Tenants = Collection[Any] | None
 Key = frozenset[Any] | None
@@ -47,10 +47,10 @@ class History:
         """Forget all entries, also those that are being read, as they were changed."""
         self._kept = OrderedDict()
 
-    def kept(self, after: Position, tenants: Tenants, limit: int) -> Read | None:
-        """Return entries after a position from memory, or None if not all of them are there."""
+    def kept(self, after: Position, tenants: Tenants) -> Read | None:
+        """Return all entries after a position that are in memory, or None if the first ones are not there."""
         kept = self._kept.get(_key(tenants))
-        return None if kept is None else kept.after(after, limit)
+        return None if kept is None else kept.after(after)
 
     async def page(self, after: Position, tenants: Tenants, limit: int) -> Read:
         """Return at most ``limit`` entries after a position, in their order. Raises Gone and Unavailable."""
@@ -102,7 +102,7 @@ class Kept:
         self.entries.add(read.entries, read.position)
         self.end = read.position
 
-    def after(self, position: Position, limit: int) -> Read | None:
+    def after(self, position: Position, limit: int | None = None) -> Read | None:
         """Return entries after a position, or None if not all of them are there."""
         return self.entries.after(position, self.end, limit=limit)
 

@@ -380,9 +380,8 @@ class Resumption:
 
     def _exceeds(self, log: Log, after: Position, tenants: Collection[Any] | None, most: int) -> bool:
         """Return True if more than ``most`` entries follow, as far as memory tells."""
-        page = log.recent(after, tenants=tenants, services=self.app.services, limit=most)
-        page = page or self.history.kept(after, tenants, most)
-        return page is not None and page.more
+        read = log.recent(after, tenants=tenants, services=self.app.services) or self.history.kept(after, tenants)
+        return read is not None and len(read.entries) > most
 
     async def _send_page(
         self, link: Link, replay: Replay, after: Position, page: Read, tenants: Collection[Any] | None
