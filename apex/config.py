@@ -13,6 +13,7 @@ from typing import Any
 from apex.auth.jwt import parse_duration
 from apex.errors import BadRequest, ConfigError
 from apex.limits.clients import HttpLimits
+from apex.log.settings import LogOptions
 from apex.schema.validation import Schema, ValidationError, fields, load, validate
 
 __all__ = ["Config", "load_config"]
@@ -129,15 +130,7 @@ class UserRateLimit(RateLimit):
     requests = fields.Integer(load_default=10_000, validate=validate.Range(min=1))
 
 
-class EventLogOptions(Schema):
-    """The setting ``log``: how long entries are kept, and how many a client gets after a reconnection."""
-
-    days = fields.Float(allow_none=True, validate=validate.Range(min=0, min_inclusive=False))
-    rows = fields.Integer(allow_none=True, validate=validate.Range(min=1))
-    replay = fields.Integer(validate=validate.Range(min=1))
-
-
-class LogOptions(Schema):
+class LogsOptions(Schema):
     """The setting ``logs``."""
 
     level = fields.String(validate=validate.OneOf(["debug", "info", "warning", "error"]))
@@ -186,8 +179,8 @@ class Config(Schema):
     metricsToken = fields.String(validate=validate.Length(min=16))
     tracing = fields.Boolean(load_default=False)
     timing = fields.Boolean(load_default=False)
-    log = fields.Nested(EventLogOptions, load_default=dict)
-    logs = fields.Nested(LogOptions, load_default=dict)
+    log = fields.Nested(LogOptions, load_default=dict)
+    logs = fields.Nested(LogsOptions, load_default=dict)
     webhooks = fields.Nested(WebhookOptions, load_default=lambda: WebhookOptions().load({}))
     forms = fields.Boolean(load_default=False)
     bodyLimit = fields.Integer(load_default=1024 * 1024, validate=validate.Range(min=1))

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from apex.log.follower import Follower, Handler
 from apex.log.position import Position
 from apex.log.reading import Entry, Filter, Read, Reading, reading_of
+from apex.log.settings import Settings
 from apex.log.stats import LogStats
 from apex.log.writing import Fields, Writer
 from apex.realtime.channels import Connection
@@ -41,19 +41,6 @@ RightsChanges = Mapping[str, Callable[[Any, Connection], Any]]
 
 It returns true if a change of the record changes what the user of the connection may see.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The setting ``log``.
-
-    ``days`` is the age at which entries are deleted, and ``rows`` the most entries that are kept. None means no limit.
-    ``replay`` is the most entries that a client gets after a reconnection.
-    """
-
-    days: float | None = 7
-    rows: int | None = None
-    replay: int = 10_000
 
 
 class Log:

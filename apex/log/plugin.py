@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import inf
-from typing import Any
+from collections.abc import Callable
 
 from sqlalchemy import Table
 
@@ -12,9 +10,10 @@ from apex.app import Apex
 from apex.context import Context
 from apex.errors import ConfigError
 from apex.hooks import Next
-from apex.log.app_log import Log, RightsChanges, Settings, TenantsOf
+from apex.log.app_log import Log, RightsChanges, TenantsOf
 from apex.log.bus import LogBus
 from apex.log.pruning import Pruner
+from apex.log.settings import Settings
 from apex.log.writing import Fields
 from apex.sql.database import Database
 
@@ -49,7 +48,7 @@ def log(
     def configure(app: Apex) -> None:
         if not isinstance(app.get("database"), Database):
             raise ConfigError("The log needs a database: call app.configure(database(url)) before log(table)")
-        made = app.log = Log(app, table, _settings(app.get("log")), fields, tenants, rights)
+        made = app.log = Log(app, table, Settings.of(app.get("log")), fields, tenants, rights)
         app.bus = LogBus(made, app.bus)
         pruner = Pruner(made)
 
@@ -68,23 +67,3 @@ def log(
         app.hooks({"setup": [setup], "teardown": [teardown]})
 
     return configure
-
-
-def _settings(given: Any) -> Settings:
-    """Return the setting of an app. Raises ConfigError, which names the key that is wrong."""
-    given = {} if given is None else given
-    if not isinstance(given, Mapping):
-        raise ConfigError('The setting log must be an object such as {"days": 7}')
-    settings: Mapping[str, Any] = given
-    for name, value in settings.items():
-        if name not in Settings.__slots__:
-            raise ConfigError(f"The setting log has no '{name}': it has {', '.join(Settings.__slots__)}")
-        is_unlimited = value is None and name != "replay"
-        kind, kinds = ("number", (int, float)) if name == "days" else ("whole number", (int,))
-        if not is_unlimited and not _is_above_0(value, kinds):
-            raise ConfigError(f"The setting log.{name} must be a {kind} above 0")
-    return Settings(**settings)
-
-
-def _is_above_0(value: Any, kinds: tuple[type, ...]) -> bool:
-    return type(value) in kinds and 0 < value < inf

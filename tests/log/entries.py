@@ -11,7 +11,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, insert
 
 from apex import Apex, database
 from apex.log import Entry, Log, Position, log_table
-from apex.log.app_log import Settings
+from apex.log.settings import Settings
 
 
 def new_table() -> Table:

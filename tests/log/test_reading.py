@@ -14,7 +14,7 @@ from apex import Apex, database
 from apex.errors import ConfigError
 from apex.log import Log, Position, Read, log_table
 from apex.log import log as install
-from apex.log.app_log import Settings
+from apex.log.settings import Settings
 from apex.migrations import enable_row_level_security, prepare_row_level_security
 from apex.migrations.revisions import connect
 from apex.tenant import ROLE, tenant_context
