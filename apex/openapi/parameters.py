@@ -6,7 +6,7 @@ Few of them write nested lists and objects. So ``$in``, ``$or`` and ``$and`` are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apex.adapters.base import Adapter
@@ -58,7 +58,7 @@ def parameters(
         *_filters(bound.service),
         *_groups(bound.service),
     ]
-    page = [_sort(shapes, bound.service), *_page(bound)] if method == "find" else []
+    page = [_sort(shapes, bound.service), *_page(bound, shapes)] if method == "find" else []
     return [*conditions, *page, *_select(bound.service), *populate]
 
 
@@ -166,7 +166,7 @@ def operators(shape: Shape, known: frozenset[str]) -> list[str]:
     return ["$ne", *LISTS, *(RANGES if is_ordered else ()), *patterns]
 
 
-def _page(bound: BoundService) -> Iterator[Shape]:
+def _page(bound: BoundService, fields: Collection[str]) -> Iterator[Shape]:
     page = bound.service.paginate or {}
     limit = {"type": "integer", "minimum": 0, **({"default": page["default"]} if "default" in page else {})}
     most = f", at most {page['max']}" if "max" in page else ""
@@ -181,7 +181,8 @@ def _page(bound: BoundService) -> Iterator[Shape]:
         for name, field in (("$after", "next"), ("$before", "previous")):
             text = f"The `{field}` of a page, or an empty text for the first page with cursors."
             yield {**_query(name, {"type": "string"}), "example": "", "description": text}
-        if has_position(bound):
+        # Clients for Python are not generated with two parameters that differ by a dollar alone.
+        if has_position(bound) and "position" not in fields:
             text = "Put the `position` into the page, as Feathers' client does not show the header."
             yield {**_query("$position", {"type": "boolean"}), "example": True, "description": text}
 

@@ -72,7 +72,8 @@ class Tools:
 
     def run_python(self) -> None:
         command = Path(sys.executable).parent / "openapi-python-client"
-        self.run(command, "generate", "--path", self.document, "--output-path", "generated", "--meta", "none")
+        made = self.run(command, "generate", "--path", self.document, "--output-path", "generated", "--meta", "none")
+        assert "will not be generated" not in made, made
         self.run(sys.executable, "client.py")
 
     def run(self, *command: str | Path) -> str:

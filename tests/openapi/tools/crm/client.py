@@ -13,6 +13,8 @@ from generated.api.contacts import (
     contacts_remove,
     contacts_search,
 )
+from generated.api.events import events_find
+from generated.api.webhooks import webhooks_create, webhooks_find, webhooks_rotate
 from generated.models import (
     ContactCreate,
     ContactPatch,
@@ -20,6 +22,8 @@ from generated.models import (
     ContactSearchSearchIn,
     ContactsFindSelectItem,
     IntegerOperators,
+    WebhookCreate,
+    WebhookRotate,
 )
 
 client = AuthenticatedClient(os.environ["URL"], token=os.environ["TOKEN"])
@@ -44,7 +48,17 @@ assert page.data[0].to_dict() == {"first_name": "Pia", "id": id}
 refused = contacts_find.sync(client=client, organization_id=456, first_name="Pia", id=IntegerOperators(gt=100))
 assert refused.message.endswith('or use $and=[{"id":{"$gt":5}}]')
 
+before = contacts_find.sync(client=client, organization_id=456, limit=1, position=True).position
 assert contacts_patch.sync(id, client=client, body=ContactPatch(first_name="Pía")).first_name == "Pía"
+events = events_find.sync(client=client, organization_id=456, after=before, wait=5, record_id=str(id))
+assert [(event.event, event.organization_id) for event in events.data] == [("patched", 456)]
+gone = events_find.sync(client=client, organization_id=456, after="0.zz.1")
+assert (gone.code, gone.name) == (410, "Gone")
+made = WebhookCreate(organization_id=456, url="https://webhooks.example/crm", events=["contacts *"])
+webhook = webhooks_create.sync(client=client, body=made)
+rotated = webhooks_rotate.sync(client=client, body=WebhookRotate(id=webhook.id, organization_id=456))
+assert webhook.secret != rotated.secret
+assert webhook.id in [one.id for one in webhooks_find.sync(client=client, organization_id=456).data]
 term = ContactSearch(organization_id=456, search_term="pia", search_in=ContactSearchSearchIn.NAME)
 assert [one.id for one in contacts_search.sync(client=client, body=term).data] == [id]
 assert contacts_remove.sync(id, client=client).deleted_at is not None
