@@ -62,10 +62,13 @@ class Sessions:
     def follow(self, app: Apex) -> None:
         """Listen to the events that begin and end sessions.
 
-        No connection receives the events of the authentication service, which contain tokens.
+        No connection receives the events of the authentication service, which contain tokens, and those of revoked
+        tokens, which tell who has logged out.
         """
         authentication = app.service(self.service.path)
         authentication.publish(lambda data, context: None)
+        if self.service.revocations is not None:
+            app.service(self.service.revocations).publish(lambda data, context: None)
         _listen(authentication, "created", self._logged_in)
         _listen(authentication, "removed", self._logged_out)
         _listen(app, "disconnect", self._disconnected)

@@ -18,6 +18,7 @@ from sqlalchemy import MetaData, create_engine
 from apex import (
     Apex,
     AuthenticationService,
+    Connection,
     Context,
     JWTStrategy,
     LocalStrategy,
@@ -445,6 +446,19 @@ async def test_a_table_keeps_revoked_tokens_after_a_restart(tmp_path: Path) -> N
             assert service.revoked == known
             await service.revoke({"jti": "lost", "exp": 4_000_000_000})
             assert app.service("revoked-tokens")._options.methods == ()
+
+
+async def test_nobody_hears_of_revoked_tokens() -> None:
+    app, sent = site_app(users_service(), revocations=revocations()), list[str]()
+    app.publish(lambda data, context: app.channel("all"))
+    app.on("publish", lambda context, _: sent.append(context.path))
+    async with calling(app):
+        connection = Connection()
+        app.events.connections.add(connection)
+        app.channel("all").join(connection)
+        await app.get("defaultAuthentication").revoke({"jti": "lost", "exp": 4_000_000_000})
+        await app.service("users").create({"email": "a@b.c", "password": "p"})
+    assert sent == ["users"]
 
 
 # The hook.
